@@ -1,0 +1,1 @@
+"""LightningDataModules and one reader per corpus."""

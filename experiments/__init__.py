@@ -1,0 +1,1 @@
+"""Programs: each runs as ``python -m experiments.<name>`` from a checkout."""

@@ -1,0 +1,1 @@
+"""Predictions and references to numbers: answer parsing, metrics, statistics, reports."""

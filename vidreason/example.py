@@ -1,0 +1,39 @@
+"""The record that every corpus reader yields and that training, evaluation and serving consume."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One video (or a span of it) with a prompt and, where the corpus has one, its reference.
+
+    Training reads ``prompt`` and ``response``; multiple-choice evaluation reads ``options`` and ``answer_index``;
+    open-ended evaluation compares a generated answer with ``answers``.
+    """
+
+    id: str
+    """Unique over all corpora: ``<corpus>:<split>:<the corpus' own id>``. Ids are strings, never numbers."""
+    corpus: str
+    """The reader's name, such as ``nextqa``."""
+    media: str
+    """Path of the video file. A reader yields it whether or not the file exists; whoever opens it finds out."""
+    video_id: str
+    """The corpus' id of the video; questions about one video share it (confidence intervals cluster by it)."""
+    start_seconds: float | None = None
+    """Start of the span, or None for the start of the video."""
+    end_seconds: float | None = None
+    """End of the span, or None for the end of the video."""
+    prompt: str
+    """What the user says, without chat markup."""
+    response: str
+    """What the assistant should say, or the empty string when the reference is hidden."""
+    options: tuple[str, ...] = ()
+    """Answer options in file order; empty for open-ended questions."""
+    answer_index: int | None = None
+    """Index of the right option; None when open-ended or hidden."""
+    answers: tuple[str, ...] = ()
+    """Accepted open-ended answers."""
+    question_type: str = ""
+    """The corpus' own type code, such as ``CW`` (NExT-QA) or ``4`` (ActivityNet-QA)."""
+    meta: dict[str, str] = field(default_factory=dict)
+    """Anything else a report may want to show."""

@@ -1,0 +1,1 @@
+"""Section 3.2: the fusion core and its ablation."""

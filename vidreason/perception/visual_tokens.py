@@ -1,0 +1,105 @@
+"""``VisualTokens``: what is left of a video after perception (section 3.1, ``Z_vision = [Z_global; Z_obj]``).
+
+Shapes: B batch, V visual tokens, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+CLIP_TOKEN = 0
+OBJECT_TOKEN = 1
+
+
+class MaskRuns(TypedDict):
+    """A binary mask as run lengths in column-major order that start with a run of zeros (COCO's uncompressed form)."""
+
+    size: list[int]
+    """Height and width in pixels of the frame as it is displayed."""
+    counts: list[int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VisualTokens:
+    """The visual tokens of one video: clip tokens first, then object tokens by key frame.
+
+    Each token carries its kind and time span and, for objects, box, area and mask, so that an answer can point back.
+    """
+
+    features: Tensor
+    """Shape ``(V, D)``, floating point."""
+    kinds: Tensor
+    """Shape ``(V,)``, int64: ``CLIP_TOKEN`` or ``OBJECT_TOKEN``."""
+    spans: Tensor
+    """Shape ``(V, 2)``, float32: start and end in seconds from the start of the perceived span. An object's span is the
+    time of its key frame, twice."""
+    boxes: Tensor
+    """Shape ``(V, 4)``, float32: x0, y0, x1, y1 as fractions of the displayed frame. Clip tokens: the whole frame."""
+    areas: Tensor
+    """Shape ``(V,)``, float32: the mask's share of the frame's pixels. Clip tokens: 1."""
+    masks: tuple[MaskRuns | None, ...]
+    """Length ``V``; None for clip tokens."""
+    duration_seconds: float
+    """Length of the perceived span."""
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    def without_tokens(self) -> "VisualTokens":
+        """The same video with no visual token left: the input of the blind control."""
+        return VisualTokens(
+            features=self.features[:0],
+            kinds=self.kinds[:0],
+            spans=self.spans[:0],
+            boxes=self.boxes[:0],
+            areas=self.areas[:0],
+            masks=(),
+            duration_seconds=self.duration_seconds,
+        )
+
+
+class VisualBatch(TypedDict):
+    """Visual tokens of B videos, padded to the longest. A dict, because pinning and device moves handle dicts."""
+
+    features: Tensor
+    """``(B, V, D)``"""
+    mask: Tensor
+    """``(B, V)`` bool, True for a real token."""
+    kinds: Tensor
+    """``(B, V)`` int64"""
+    spans: Tensor
+    """``(B, V, 2)`` float32 seconds"""
+    boxes: Tensor
+    """``(B, V, 4)`` float32"""
+    areas: Tensor
+    """``(B, V)`` float32"""
+    durations: Tensor
+    """``(B,)`` float32 seconds"""
+
+
+def collate_visual_tokens(videos: Sequence[VisualTokens]) -> VisualBatch:
+    """Pad the tokens of several videos with zeros to one batch; a video may have no token at all."""
+    lengths = torch.tensor([len(video) for video in videos])
+    longest = max(
+        int(lengths.max()), 1
+    )  # attention needs at least one column, if only a padded one
+
+    def pad(tensors: list[Tensor]) -> Tensor:
+        padded = pad_sequence(tensors, batch_first=True)
+        return torch.nn.functional.pad(
+            padded, [0, 0] * (padded.dim() - 2) + [0, longest - padded.shape[1]]
+        )
+
+    return VisualBatch(
+        features=pad([video.features for video in videos]),
+        mask=torch.arange(longest)[None, :] < lengths[:, None],
+        kinds=pad([video.kinds for video in videos]),
+        spans=pad([video.spans for video in videos]),
+        boxes=pad([video.boxes for video in videos]),
+        areas=pad([video.areas for video in videos]),
+        durations=torch.tensor([video.duration_seconds for video in videos], dtype=torch.float32),
+    )

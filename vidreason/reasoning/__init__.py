@@ -1,0 +1,1 @@
+"""Section 3.3: prompts, tokenization, the language model, and parsing of predictions."""

@@ -1,0 +1,1 @@
+"""The feature store: visual tokens on disk, addressed by the content they were made from."""

@@ -1,0 +1,1 @@
+"""From a file to frames: which frames (pure arithmetic), decoding, transforms."""
