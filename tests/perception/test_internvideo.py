@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidreason.perception.internvideo import ViCLIPVisionTower
 from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
 
 GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
@@ -67,4 +66,7 @@ def test_all_tokens_and_the_projection_equal_the_official_model(
     torch.testing.assert_close(
         tower.project(tokens), torch.from_numpy(golden["proj"]), atol=1e-4, rtol=0
     )
-    print((tokens-torch.from_numpy(golden["tokens"])).abs().max(), (tower.project(tokens)-torch.from_numpy(golden["proj"])).abs().max())
+    print(
+        (tokens - torch.from_numpy(golden["tokens"])).abs().max(),
+        (tower.project(tokens) - torch.from_numpy(golden["proj"])).abs().max(),
+    )

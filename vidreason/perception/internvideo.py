@@ -1,10 +1,12 @@
-"""The ViCLIP vision tower: a CLIP ViT with joint space-time attention and one [CLS] token per clip (paper section 3.1.1).
+"""The ViCLIP vision tower: a ViT with joint space-time attention and one [CLS] per clip (3.1.1).
 
-Written from the equations of the official model (InternVideo, ``InternVideo1/Pretrain/ViCLIP``), with its parameter
-names, so that a released checkpoint loads without a key map. The tower has no dropout, token masking or drop path:
-it is frozen in both training stages, and ``Trainer.fit`` may call ``.train()`` on everything.
+Written from the equations of the official model (InternVideo, ``InternVideo1/Pretrain/ViCLIP``),
+with its parameter names, so that a released checkpoint loads without a key map. The tower has no
+dropout, token masking or drop path: it is frozen in both training stages, and ``Trainer.fit`` may
+call ``.train()`` on everything.
 
-Shapes: B batch, N clips, F frames, P patches of a frame, h x w the patch grid, D width, S image side in pixels.
+Shapes: B batch, N clips, F frames, P patches of a frame, h x w the patch grid, D width, S image
+side in pixels.
 """
 
 import torch
@@ -15,10 +17,10 @@ from vidreason.perception.video_encoder import EncodedClips, VideoEncoderConfig
 
 
 class ViCLIPVisionTower(nn.Module):
-    """Frames of clips in, one [CLS] token and all patch tokens out; the official key names below ``vision_encoder.``.
+    """Frames of clips in, one [CLS] token and all patch tokens out.
 
-    ViCLIP-B/16 is ``image_size=224, patch_size=16, width=768, num_layers=12, num_heads=12, num_frames=8,
-    output_dim=512``.
+    Parameters have the official names below ``vision_encoder.``. ViCLIP-B/16 is ``image_size=224,
+    patch_size=16, width=768, num_layers=12, num_heads=12, num_frames=8, output_dim=512``.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class ViCLIPVisionTower(nn.Module):
         """Encode clips.
 
         Args:
-            frames: ``(B, F, 3, S, S)`` normalised frames with ``F == num_frames`` and ``S == image_size``.
+            frames: ``(B, F, 3, S, S)`` normalised frames with ``F == num_frames`` and ``S ==
+                image_size``.
 
         Returns:
-            ``(B, 1 + P * F, D)``: all tokens after the last layer norm. Token 0 is the clip's [CLS]; the token of
-            patch ``n = row * w + column`` in frame ``t`` is number ``1 + n * F + t`` (time runs fastest).
+            ``(B, 1 + P * F, D)``: all tokens after the last layer norm. Token 0 is the clip's
+            [CLS]; the token of patch ``n = row * w + column`` in frame ``t`` is number ``1 + n * F
+            + t`` (time runs fastest).
 
         Raises:
             ValueError: The frames have another number or size than the tower was built for.
@@ -74,9 +78,9 @@ class ViCLIPVisionTower(nn.Module):
         expected = (self.num_frames, 3, self.image_size, self.image_size)
         if frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
             raise ValueError(
-                f"frames: expected clips of shape (B, {', '.join(map(str, expected))}) = (batch, num_frames, 3, "
-                f"image_size, image_size), found {tuple(frames.shape)}; sample num_frames frames a clip and resize "
-                "them to image_size"
+                f"frames: expected clips of shape (B, {', '.join(map(str, expected))}) = (batch, "
+                f"num_frames, 3, image_size, image_size), found {tuple(frames.shape)}; sample "
+                "num_frames frames a clip and resize them to image_size"
             )
         # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU.
         patches = functional.conv2d(
@@ -97,12 +101,15 @@ class ViCLIPVisionTower(nn.Module):
         return grid.permute(0, 3, 1, 2, 4)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """The contrastive embedding of each clip, ``(B, output_dim)``, from ``forward``'s result."""
+        """The contrastive embedding ``(B, output_dim)`` of each clip, from ``forward``'s result."""
         return tokens[:, 0] @ self.proj
 
 
 class ViCLIPEncoder(nn.Module):
-    """The tower as a :class:`~vidreason.perception.video_encoder.VideoEncoder`; its state dict has the released keys."""
+    """The tower as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+
+    Its state dict has the released keys, ``vision_encoder.*``.
+    """
 
     def __init__(self, config: VideoEncoderConfig) -> None:
         super().__init__()
@@ -174,7 +181,8 @@ class _Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         packed = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)
-        packed = packed.view(*tokens.shape[:2], 3, self.num_heads, -1)  # (B, tokens, 3, heads, D / heads)
+        # (B, tokens, 3, heads, D / heads)
+        packed = packed.view(*tokens.shape[:2], 3, self.num_heads, -1)
         queries, keys, values = packed.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(queries, keys, values)
         output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))

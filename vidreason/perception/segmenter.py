@@ -1,7 +1,7 @@
-"""Object masks on key frames: the Segment Anything Model with a grid of point prompts (paper section 3.1.2).
+"""Object masks on key frames: the Segment Anything Model with a grid of points (section 3.1.2).
 
-The models, the prompt grid and the mask filters are the ``segment_anything`` package's own; here they are configured,
-built at any size, and their result is given a type.
+The models, the prompt grid and the mask filters are the ``segment_anything`` package's own; here
+they are configured, built at any size, and their result is given a type.
 """
 
 from dataclasses import dataclass, field
@@ -16,15 +16,20 @@ from vidreason.perception.weights import load_weights
 
 @dataclass(kw_only=True)
 class SegmenterConfig:
-    """Model, weights and mask filters of the segmenter. The filters' defaults are segment_anything's, set for ViT-H."""
+    """Model, weights and mask filters of the segmenter.
+
+    The filters' defaults are segment_anything's, which it set for ViT-H.
+    """
 
     model: Literal["vit_b", "vit_l", "vit_h", "custom"] = "vit_h"
-    """A released size, or ``custom`` for the sizes of the fields from ``image_size`` to ``decoder_mlp_dim``, which the
-    released sizes do not read."""
+    """A released size, or ``custom`` for the sizes of the fields from ``image_size`` to
+    ``decoder_mlp_dim``, which the released sizes do not read."""
     weights: str = ""
-    """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors file of those keys."""
+    """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors
+    file of those keys."""
     allow_random_weights: bool = False
-    """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for pre-training."""
+    """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for
+    pre-training."""
     seed: int = 0
     """Seed of the random weights."""
     points_per_side: int = 32
@@ -34,7 +39,8 @@ class SegmenterConfig:
     pred_iou_threshold: float = 0.88
     """Masks whose quality the model itself predicts at or below this are dropped."""
     stability_threshold: float = 0.95
-    """Masks whose stability (IoU of the mask at a higher and a lower cut-off) is below this are dropped."""
+    """Masks whose stability (IoU of the mask at a higher and a lower cut-off) is below this are
+    dropped."""
     stability_offset: float = 1.0
     """How far those two cut-offs lie from the mask threshold, in logits."""
     box_nms_threshold: float = 0.7
@@ -77,7 +83,8 @@ class SegmenterConfig:
         for name, value, divisor_name, divisor in multiples:
             if value % divisor:
                 raise ValueError(
-                    f"segmenter.{name}: {value} is not a multiple of {divisor_name} ({divisor}); change one of them"
+                    f"segmenter.{name}: {value} is not a multiple of {divisor_name} ({divisor}); "
+                    "change one of them"
                 )
 
 
@@ -137,7 +144,8 @@ def build_sam(config: SegmenterConfig, device: torch.device | str = "cpu") -> An
         device: Where to build it. On ``meta`` no weights are needed nor read.
 
     Raises:
-        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the sizes.
+        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
+            sizes.
     """
     device = torch.device(device)
     build = _build_custom_sam if config.model == "custom" else _build_released_sam
@@ -153,8 +161,8 @@ def build_sam(config: SegmenterConfig, device: torch.device | str = "cpu") -> An
             sam = build(config).to(device)
     else:
         raise ValueError(
-            "segmenter.weights: empty; give the path of a sam_vit_*.pth or safetensors file, or set "
-            "allow_random_weights=true if masks without meaning are wanted"
+            "segmenter.weights: empty; give the path of a sam_vit_*.pth or safetensors file, or "
+            "set allow_random_weights=true if masks without meaning are wanted"
         )
     return sam.requires_grad_(False).eval()
 
@@ -166,7 +174,7 @@ def _build_released_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the p
 
 
 def _build_custom_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the package is untyped
-    """Sam with the classes and fixed choices of the package's own builder, at the configured sizes."""
+    """Sam with the classes and fixed choices of the package's builder, at the configured sizes."""
     from segment_anything.modeling import (
         ImageEncoderViT,
         MaskDecoder,
@@ -211,7 +219,7 @@ def _object_mask(record: dict[str, Any]) -> ObjectMask:
     x, y, width, height = (round(value) for value in record["bbox"])
     return ObjectMask(
         mask=torch.from_numpy(record["segmentation"].copy()),
-        # The package's boxes run from the first to the last pixel, so they are one short on each side.
+        # The package's boxes run from the first to the last pixel, so they are one pixel short.
         box=(x, y, x + width + 1, y + height + 1),
         area=record["area"],
         predicted_iou=record["predicted_iou"],

@@ -1,4 +1,4 @@
-"""What perception needs of a video encoder, its configuration, and how one is built (paper section 3.1.1).
+"""What perception needs of a video encoder, its configuration, and how one is built (3.1.1).
 
 Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side in pixels.
 """
@@ -17,17 +17,19 @@ class VideoEncoderConfig:
     """Architecture, sizes and weights of the video encoder. The defaults are ViCLIP-B/16."""
 
     name: Literal["viclip"] = "viclip"
-    """The architecture. ``viclip`` is the released B/16 model of the InternVideo family that has one [CLS] token a clip
-    and attends over space and time jointly, as the paper describes."""
+    """The architecture. ``viclip`` is the released B/16 model of the InternVideo family that has
+    one [CLS] token a clip and attends over space and time jointly, as the paper describes."""
     weights: str = ""
-    """Path of a safetensors file with the keys ``vision_encoder.*``, such as ``model.safetensors`` of the Hugging Face
-    repository OpenGVLab/ViCLIP-B-16-hf. The text tower in it is dropped."""
+    """Path of a safetensors file with the keys ``vision_encoder.*``, such as ``model.safetensors``
+    of the Hugging Face repository OpenGVLab/ViCLIP-B-16-hf. The text tower in it is dropped."""
     allow_random_weights: bool = False
-    """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for pre-training."""
+    """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for
+    pre-training."""
     seed: int = 0
     """Seed of the random weights."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number type of the weights and of the forward pass. Tokens come out as float32 in either case."""
+    """Number type of the weights and of the forward pass. Tokens come out as float32 in either
+    case."""
     image_size: int = 224
     """Side S in pixels of the square network input."""
     patch_size: int = 16
@@ -59,13 +61,13 @@ class VideoEncoderConfig:
                 )
         if self.image_size % self.patch_size:
             raise ValueError(
-                f"video_encoder.image_size: {self.image_size} is not a multiple of patch_size {self.patch_size}; "
-                "choose sizes of which one divides the other"
+                f"video_encoder.image_size: {self.image_size} is not a multiple of patch_size "
+                f"{self.patch_size}; choose sizes of which one divides the other"
             )
         if self.width % self.num_heads:
             raise ValueError(
-                f"video_encoder.width: {self.width} is not a multiple of num_heads {self.num_heads}; "
-                "choose a number of heads that divides the width"
+                f"video_encoder.width: {self.width} is not a multiple of num_heads "
+                f"{self.num_heads}; choose a number of heads that divides the width"
             )
 
 
@@ -75,11 +77,11 @@ class EncodedClips(NamedTuple):
     clip_tokens: Tensor
     """``(B, N, D)``: the [CLS] token of each clip."""
     patch_tokens: Tensor
-    """``(B, N, F, h, w, D)``: the patch tokens of each frame, rows from the top, columns from the left."""
+    """``(B, N, F, h, w, D)``: the patch tokens of each frame, row by row from the top left."""
 
 
 class VideoEncoder(Protocol):
-    """A frozen video backbone. Clips are independent: no token depends on another clip of the batch."""
+    """A frozen video backbone. Clips are independent of one another."""
 
     width: int
     image_size: int
@@ -100,8 +102,8 @@ def build_video_encoder(
         device: Where to build it. On ``meta`` no weights are needed nor read.
 
     Raises:
-        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the sizes; the message
-            names the first keys that do not.
+        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
+            sizes; the message names the first keys that do not.
     """
     from vidreason.perception.internvideo import ViCLIPEncoder
 
@@ -120,7 +122,7 @@ def build_video_encoder(
             encoder = encoder_class(config).to(device)
     else:
         raise ValueError(
-            "video_encoder.weights: empty; give the path of a safetensors file, or set allow_random_weights=true "
-            "if features without meaning are wanted"
+            "video_encoder.weights: empty; give the path of a safetensors file, or set "
+            "allow_random_weights=true if features without meaning are wanted"
         )
     return encoder.to(getattr(torch, config.dtype)).requires_grad_(False).eval()

@@ -21,14 +21,15 @@ def load_weights(
     """Give ``module`` the tensors of a weights file; the module may be on the ``meta`` device.
 
     Args:
-        module: Receives the tensors themselves (``assign``), in the dtype its parameters were declared with.
+        module: Receives the tensors themselves (``assign``), in the dtype its parameters were
+            declared with.
         path: A ``.safetensors`` file, or a ``.pth``/``.pt`` file that holds a plain state dict.
         device: Where the tensors go.
         dropped_prefixes: Keys of the file that begin with one of these are not wanted.
 
     Raises:
-        ValueError: The file is missing or unreadable, or its keys or shapes are not exactly the module's. The message
-            names the first offending keys.
+        ValueError: The file is missing or unreadable, or its keys or shapes are not exactly the
+            module's. The message names the first offending keys.
     """
     expected = module.state_dict()
     found = {
@@ -55,7 +56,7 @@ def load_weights(
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
-    """Read all tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file; only tensors are ever unpickled."""
+    """Read all tensors of a ``.safetensors`` or ``.pth`` file; nothing but tensors is unpickled."""
     if not Path(path).is_file():
         raise ValueError(f"weights: there is no file {path!r}")
     try:
@@ -68,7 +69,8 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
         isinstance(value, Tensor) for value in state_dict.values()
     ):
         raise ValueError(
-            f"weights {path!r}: expected a plain dictionary from names to tensors; save the model's state_dict() alone"
+            f"weights {path!r}: expected a plain dictionary from names to tensors; "
+            "save the model's state_dict() alone"
         )
     return state_dict
 
