@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from callbacks import throughput
+from callbacks.throughput import DataWaitTimer, Throughput
+
+FETCH = "[_TrainingEpochLoop].train_dataloader_next"
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(throughput, "time", clock)
+    return clock
+
+
+def trainer_and_module(logged, world_size=1):
+    strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor * world_size)
+    trainer = SimpleNamespace(global_step=0, strategy=strategy)
+    module = SimpleNamespace(
+        device=torch.device("cpu"),
+        log=lambda key, value, **options: logged.__setitem__(key, value),
+    )
+    return trainer, module
+
+
+def batch(samples, target_tokens):
+    labels = torch.full((samples, 10), -100)
+    labels.view(-1)[:target_tokens] = 7
+    return {"ids": ["id"] * samples, "labels": labels}
+
+
+def run_step(callback, timer, clock, trainer, module, *, wait, work):
+    timer.start(FETCH)
+    clock.now += wait
+    timer.stop(FETCH)
+    clock.now += work
+    trainer.global_step += 1
+    callback.on_train_batch_end(trainer, module, None, batch(4, 12), 0)
+
+
+def test_rates_over_the_window_and_over_ranks(clock):
+    logged = {}
+    trainer, module = trainer_and_module(logged, world_size=2)
+    timer = DataWaitTimer()
+    callback = Throughput(timer, every_n_steps=2)
+    callback.on_train_start(trainer, module)
+    run_step(callback, timer, clock, trainer, module, wait=1.0, work=3.0)
+    assert logged == {}
+    callback.on_validation_start(trainer, module)
+    clock.now += 1000.0
+    callback.on_validation_end(trainer, module)
+    run_step(callback, timer, clock, trainer, module, wait=1.0, work=3.0)
+    assert logged == {
+        "train/samples_per_second": 2.0,  # 2 steps x 4 samples x 2 ranks in 8 seconds
+        "train/target_tokens_per_second": 6.0,
+        "train/data_wait_share": 0.25,
+    }
+
+
+def test_totals_survive_a_resume(clock):
+    trainer, module = trainer_and_module({})
+    timer = DataWaitTimer()
+    callback = Throughput(timer, every_n_steps=1)
+    callback.on_train_start(trainer, module)
+    run_step(callback, timer, clock, trainer, module, wait=1.0, work=3.0)
+    resumed = Throughput(timer, every_n_steps=1)
+    resumed.load_state_dict(callback.state_dict())
+    resumed.on_train_start(trainer, module)
+    run_step(resumed, timer, clock, trainer, module, wait=0.0, work=2.0)
+    assert resumed.totals == {
+        "samples": 8.0,
+        "target_tokens": 24.0,
+        "seconds": 6.0,
+        "waited_seconds": 1.0,
+    }
+
+
+def test_only_training_fetches_count_as_waiting(clock):
+    timer = DataWaitTimer()
+    timer.start("[_EvaluationLoop].val_next")
+    clock.now += 5.0
+    timer.stop("[_EvaluationLoop].val_next")
+    assert timer.seconds == 0.0

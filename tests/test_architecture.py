@@ -1,0 +1,135 @@
+"""What keeps the tree readable: imports go one way, files stay small, names say something."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
+
+ALLOWED = {
+    "vidreason": {"vidreason"},
+    "data_modules": {"data_modules", "vidreason"},
+    "callbacks": {"callbacks", "vidreason"},
+    "experiments": set(PACKAGES),
+}
+# A part of the library imports only itself and parts of lower rank (ARCHITECTURE section 2).
+RANKS = {
+    "config": 0,
+    "example": 0,
+    "video": 1,
+    "perception": 2,
+    "fusion": 3,
+    "reasoning": 4,
+    "model": 5,
+    "store": 6,
+    "training": 7,
+    "evaluation": 7,
+    "microworld": 8,
+    "cli": 9,
+}
+FORBIDDEN_NAMES = {"utils", "util", "common", "base", "registry", "factory", "helpers", "misc"}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 80
+MAX_CALLBACKS = 8
+
+
+def source_files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((CHECKOUT / package).rglob("*.py"))]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(CHECKOUT).as_posix()
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Dotted names of the imported modules; ``from a import b`` gives both ``a`` and ``a.b``."""
+    package = relative(path).removesuffix(".py").split("/")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*parents, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> set[str]:
+    return {name for name in imported_modules(path) if name.split(".")[0] in PACKAGES}
+
+
+@pytest.mark.parametrize("path", source_files(), ids=relative)
+def test_imports_go_one_way(path: Path) -> None:
+    package = relative(path).split("/")[0]
+    wrong = {name for name in own_imports(path) if name.split(".")[0] not in ALLOWED[package]}
+    assert not wrong, f"{relative(path)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "vidreason").rglob("*.py")), ids=relative)
+def test_library_parts_import_only_lower_parts(path: Path) -> None:
+    part = relative(path).removesuffix(".py").split("/")[1]
+    if part == "__init__":
+        assert not own_imports(path), "`import vidreason` must stay light"
+        return
+    assert part in RANKS, f"give {part} its place in the order of ARCHITECTURE section 2"
+    for name in own_imports(path):
+        other = name.split(".")[1] if "." in name else ""
+        if other in RANKS and other != part:
+            assert RANKS[other] < RANKS[part], f"{relative(path)} imports vidreason.{other}"
+
+
+def test_the_library_does_not_use_the_trainer() -> None:
+    for path in (CHECKOUT / "vidreason").rglob("*.py"):
+        assert not {n for n in imported_modules(path) if n.endswith(".Trainer")}, relative(path)
+        attributes = {
+            n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)
+        }
+        uses_lightning = any(n.split(".")[0] == "lightning" for n in imported_modules(path))
+        assert not (uses_lightning and "Trainer" in attributes), relative(path)
+
+
+def test_only_the_command_line_knows_the_microworld() -> None:
+    for path in (CHECKOUT / "vidreason").rglob("*.py"):
+        if relative(path).split("/")[1] not in ("microworld", "cli.py"):
+            assert not any(".microworld" in name for name in own_imports(path)), relative(path)
+
+
+@pytest.mark.parametrize("path", source_files(), ids=relative)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{relative(path)}: {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", source_files(), ids=relative)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{relative(path)} has no docstring"
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    for path in source_files():
+        parts = set(relative(path).removesuffix(".py").split("/"))
+        assert not parts & FORBIDDEN_NAMES, relative(path)
+
+
+def test_there_are_few_callbacks() -> None:
+    modules = [path for path in (CHECKOUT / "callbacks").glob("*.py") if path.stem != "__init__"]
+    assert len(modules) <= MAX_CALLBACKS
+
+
+def test_sources_are_ascii() -> None:
+    for path in source_files():
+        assert path.read_text().isascii(), relative(path)
+
+
+def test_test_file_names_are_unique() -> None:
+    # pytest imports test modules by their bare name, because tests/ has no packages.
+    names = [path.name for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))

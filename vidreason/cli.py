@@ -1,0 +1,151 @@
+"""The ``vidreason`` command. Heavy imports stay inside the commands, so ``--help`` is quick."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidreason import __version__
+
+if TYPE_CHECKING:
+    from vidreason.reasoning.predictions import Predictions
+
+REASONER_FILE = "reasoner.yaml"
+DEMO_REASONER = "runs/demo/reasoner"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 2 after a mistake in the call, 1 for a bad video."""
+    parser = argparse.ArgumentParser(
+        prog="vidreason",
+        description="Why something happened in a video, and what happens next.",
+    )
+    parser.add_argument("--version", action="version", version=f"vidreason {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(
+        commands.add_parser("demo", help="the whole system on a small embedded world, on a CPU")
+    )
+    _add_ask(commands.add_parser("ask", help="answer a question about a video"))
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except CommandError as error:
+        print(f"vidreason {arguments.command}: {error}", file=sys.stderr)
+        return error.status
+
+
+class CommandError(Exception):
+    """A failure to tell the user in one line.
+
+    Attributes:
+        status: The exit status.
+    """
+
+    def __init__(self, message: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make videos, perceive, train both stages, evaluate and answer. Needs a checkout."
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="passed to experiments.demo"
+    )
+    parser.set_defaults(run=run_demo)
+
+
+def _add_ask(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video", help="video file")
+    parser.add_argument("question", nargs="?", default="", help="what to ask about the video")
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="FOLDER",
+        help=f"reasoner folder (default: {DEMO_REASONER}, else the newest runs/*/reasoner)",
+    )
+    parser.add_argument(
+        "--predict",
+        action="store_true",
+        help="ask for the three most likely next events, with confidences",
+    )
+    parser.add_argument(
+        "--start", type=float, metavar="SECONDS", help="start of the span to look at"
+    )
+    parser.add_argument("--end", type=float, metavar="SECONDS", help="end of the span to look at")
+    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.set_defaults(run=run_ask)
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Run ``experiments.demo`` in a process of its own; a wheel does not carry the programs."""
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / "experiments" / "demo.py").is_file():
+        raise CommandError(
+            "the demo trains a model with the programs of the repository, which an installed wheel "
+            "does not carry: clone the repository, `pip install -e .` there, and run it again"
+        )
+    command = [sys.executable, "-m", "experiments.demo", *arguments.overrides]
+    return subprocess.run(command, check=False).returncode
+
+
+def run_ask(arguments: argparse.Namespace) -> int:
+    """Perceive the video, print the answer."""
+    if not arguments.question and not arguments.predict:
+        raise CommandError("give a question, or --predict")
+    folder = arguments.model or default_reasoner_folder()
+
+    import torch
+    import transformers
+
+    from vidreason.model import DecodingConfig, load_reasoner
+    from vidreason.perception.perceiver import build_perceiver
+    from vidreason.perception.visual_tokens import collate_visual_tokens
+    from vidreason.reasoning.predictions import parse_predictions
+    from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, open_ended_prompt
+    from vidreason.video.reader import VideoReadError
+
+    transformers.utils.logging.disable_progress_bar()
+    device = torch.device(arguments.device)
+    try:
+        reasoner, perceiver_config = load_reasoner(folder)
+        perceiver = build_perceiver(perceiver_config, device)
+        tokens = perceiver.perceive(arguments.video, arguments.start, arguments.end)
+    except VideoReadError as error:
+        raise CommandError(str(error), status=1) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise CommandError(str(error)) from error
+    prompt = (
+        FUTURE_PREDICTION_PROMPT if arguments.predict else open_ended_prompt(arguments.question)
+    )
+    visual = collate_visual_tokens([tokens])
+    answer = reasoner.to(device).eval().generate(visual, [prompt], DecodingConfig())[0]
+    print(describe_predictions(parse_predictions(answer)) if arguments.predict else answer)
+    return 0
+
+
+def default_reasoner_folder() -> str:
+    """The demo's reasoner below the working directory, else the newest one of any run."""
+    if (Path(DEMO_REASONER) / REASONER_FILE).is_file():
+        return DEMO_REASONER
+    found = sorted(
+        Path("runs").glob(f"*/reasoner/{REASONER_FILE}"), key=lambda file: file.stat().st_mtime
+    )
+    if not found:
+        raise CommandError(
+            f"there is no trained reasoner below {Path.cwd() / 'runs'}: "
+            "run `vidreason demo` first, or give --model"
+        )
+    return str(found[-1].parent)
+
+
+def describe_predictions(predictions: "Predictions") -> str:
+    """Predicted events as numbered lines; unparsed text is shown as it is, and said to be so."""
+    lines = [
+        f"{number}. {item.event} (confidence {item.confidence:.2f})\n   {item.justification}"
+        for number, item in enumerate(predictions.items, start=1)
+    ]
+    return "\n".join(lines)
