@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vidreason.perception.weights import load_weights
 
@@ -45,6 +46,10 @@ class SegmenterConfig:
     """How far those two cut-offs lie from the mask threshold, in logits."""
     box_nms_threshold: float = 0.7
     """Of two masks whose boxes overlap by more than this IoU, only the better one is kept."""
+    max_frame_side: int = 1024
+    """Frames whose longer side has more pixels than this are segmented at this size, and the masks
+    brought back to the frame's own pixels. The network sees ``image_size`` pixels in any case; this
+    bounds memory and time."""
     image_size: int = 1024
     """Side in pixels of the square network input; the frame's longer side is resized to it."""
     patch_size: int = 16
@@ -69,7 +74,8 @@ class SegmenterConfig:
     """Hidden width of the mask decoder's MLPs."""
 
     def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch", "image_size", "patch_size"):
+        at_least_one = ("points_per_side", "points_per_batch", "max_frame_side", "image_size")
+        for name in (*at_least_one, "patch_size", "encoder_heads", "decoder_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"segmenter.{name}: expected at least 1, found {getattr(self, name)}"
@@ -119,6 +125,7 @@ class SamSegmenter(nn.Module):
         super().__init__()
         from segment_anything import SamAutomaticMaskGenerator
 
+        self.max_frame_side = config.max_frame_side
         self.sam = build_sam(config, device)
         self.generator = SamAutomaticMaskGenerator(
             self.sam,
@@ -132,8 +139,25 @@ class SamSegmenter(nn.Module):
 
     def segment(self, frame: Tensor) -> list[ObjectMask]:
         """Masks on a uint8 RGB frame ``(3, H, W)``, in the generator's order; none is empty."""
-        records = self.generator.generate(frame.permute(1, 2, 0).contiguous().cpu().numpy())
-        return [_object_mask(record) for record in records if record["area"] > 0]
+        height, width = frame.shape[1:]
+        scale = min(self.max_frame_side / max(height, width), 1)
+        seen = _resize_frame(frame, max(round(height * scale), 1), max(round(width * scale), 1))
+        records = self.generator.generate(seen.permute(1, 2, 0).contiguous().cpu().numpy())
+        objects = []
+        for record in records:
+            mask = _resize_mask(torch.from_numpy(record["segmentation"].copy()), height, width)
+            area = int(mask.sum())
+            if area:
+                objects.append(
+                    ObjectMask(
+                        mask=mask,
+                        box=_mask_box(mask),
+                        area=area,
+                        predicted_iou=record["predicted_iou"],
+                        stability=record["stability_score"],
+                    )
+                )
+        return objects
 
 
 def build_sam(config: SegmenterConfig, device: torch.device | str = "cpu") -> Any:  # noqa: ANN401 - the package is untyped
@@ -215,13 +239,21 @@ def _build_custom_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the pac
     )
 
 
-def _object_mask(record: dict[str, Any]) -> ObjectMask:
-    x, y, width, height = (round(value) for value in record["bbox"])
-    return ObjectMask(
-        mask=torch.from_numpy(record["segmentation"].copy()),
-        # The package's boxes run from the first to the last pixel, so they are one pixel short.
-        box=(x, y, x + width + 1, y + height + 1),
-        area=record["area"],
-        predicted_iou=record["predicted_iou"],
-        stability=record["stability_score"],
-    )
+def _resize_frame(frame: Tensor, height: int, width: int) -> Tensor:
+    if frame.shape[1:] == (height, width):
+        return frame
+    resized = functional.interpolate(frame[None], (height, width), mode="bilinear", antialias=True)
+    return resized[0]
+
+
+def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
+    if mask.shape == (height, width):
+        return mask
+    resized = functional.interpolate(mask[None, None].byte(), (height, width), mode="nearest-exact")
+    return resized[0, 0].bool()
+
+
+def _mask_box(mask: Tensor) -> tuple[int, int, int, int]:
+    """The smallest x0, y0, x1, y1 that hold a non-empty mask; the package's boxes are one short."""
+    rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

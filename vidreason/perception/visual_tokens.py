@@ -1,4 +1,4 @@
-"""``VisualTokens``: what is left of a video after perception (section 3.1, ``Z_vision = [Z_global; Z_obj]``).
+"""``VisualTokens``: what is left of a video after perception (3.1, ``[Z_global; Z_obj]``).
 
 Shapes: B batch, V visual tokens, D width.
 """
@@ -16,7 +16,10 @@ OBJECT_TOKEN = 1
 
 
 class MaskRuns(TypedDict):
-    """A binary mask as run lengths in column-major order that start with a run of zeros (COCO's uncompressed form)."""
+    """A binary mask as run lengths in column-major order that begin with zeros.
+
+    This is COCO's uncompressed form.
+    """
 
     size: list[int]
     """Height and width in pixels of the frame as it is displayed."""
@@ -27,7 +30,8 @@ class MaskRuns(TypedDict):
 class VisualTokens:
     """The visual tokens of one video: clip tokens first, then object tokens by key frame.
 
-    Each token carries its kind and time span and, for objects, box, area and mask, so that an answer can point back.
+    Each token carries its kind and time span and, for objects, box, area and mask, so that an
+    answer can point back.
     """
 
     features: Tensor
@@ -35,10 +39,11 @@ class VisualTokens:
     kinds: Tensor
     """Shape ``(V,)``, int64: ``CLIP_TOKEN`` or ``OBJECT_TOKEN``."""
     spans: Tensor
-    """Shape ``(V, 2)``, float32: start and end in seconds from the start of the perceived span. An object's span is the
-    time of its key frame, twice."""
+    """Shape ``(V, 2)``, float32: start and end in seconds from the start of the perceived span. An
+    object's span is the time of its key frame, twice."""
     boxes: Tensor
-    """Shape ``(V, 4)``, float32: x0, y0, x1, y1 as fractions of the displayed frame. Clip tokens: the whole frame."""
+    """Shape ``(V, 4)``, float32: x0, y0, x1, y1 as fractions of the displayed frame. Clip tokens:
+    the whole frame."""
     areas: Tensor
     """Shape ``(V,)``, float32: the mask's share of the frame's pixels. Clip tokens: 1."""
     masks: tuple[MaskRuns | None, ...]
@@ -63,7 +68,10 @@ class VisualTokens:
 
 
 class VisualBatch(TypedDict):
-    """Visual tokens of B videos, padded to the longest. A dict, because pinning and device moves handle dicts."""
+    """Visual tokens of B videos, padded to the longest.
+
+    A dict, because pinned memory and device moves handle dicts.
+    """
 
     features: Tensor
     """``(B, V, D)``"""
@@ -82,7 +90,7 @@ class VisualBatch(TypedDict):
 
 
 def collate_visual_tokens(videos: Sequence[VisualTokens]) -> VisualBatch:
-    """Pad the tokens of several videos with zeros to one batch; a video may have no token at all."""
+    """Pad the tokens of several videos with zeros to one batch; a video may have no token."""
     lengths = torch.tensor([len(video) for video in videos])
     longest = max(
         int(lengths.max()), 1
