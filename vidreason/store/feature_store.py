@@ -20,6 +20,7 @@ from typing import Any, Literal
 import torch
 
 from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.store.file_hashes import FileHashes
 from vidreason.store.shards import (
     SUFFIX,
     Shard,
@@ -27,7 +28,6 @@ from vidreason.store.shards import (
     read_header,
     write_shard,
 )
-from vidreason.store.video_hashes import VideoHashes
 
 
 @dataclass(kw_only=True)
@@ -53,9 +53,7 @@ class StoreConfig:
                 f"store.shard_megabytes: expected at least 1, found {self.shard_megabytes}"
             )
         if self.flush_seconds < 0:
-            raise ValueError(
-                f"store.flush_seconds: expected at least 0, found {self.flush_seconds}"
-            )
+            raise ValueError(f"store.flush_seconds: expected 0 or more, found {self.flush_seconds}")
 
 
 def feature_key(
@@ -71,16 +69,14 @@ def feature_key(
 
 
 class FeatureStore:
-    """Visual tokens on disk. Not for several threads; any number of processes may share the
-    folder.
-    """
+    """Visual tokens on disk, for one thread of each of any number of processes."""
 
     def __init__(self, config: StoreConfig) -> None:
         if not config.path:
             raise ValueError("store.path: empty; give the folder that the store is to be kept in")
         self.config = config
         self.dtype: torch.dtype = getattr(torch, config.dtype)
-        self._hashes = VideoHashes(Path(config.path) / "video_hashes")
+        self.file_hashes = FileHashes(Path(config.path) / "file_hashes")
         self._shard_folder = Path(config.path) / "shards"
         self._shards: dict[str, Shard] = {}
         self._shard_of_key: dict[str, Shard] = {}
@@ -88,8 +84,7 @@ class FeatureStore:
         self._writer = self._new_writer()
 
     def get(self, key: str) -> VisualTokens | None:
-        """The tokens under ``key``, or None; features come as float32, rounded to the store's
-        number type.
+        """The tokens under ``key``, or None; features are float32, rounded to the store's dtype.
 
         Raises:
             FeatureStoreError: A shard is damaged; the message names it.
@@ -113,9 +108,7 @@ class FeatureStore:
         return rounded
 
     def flush(self) -> None:
-        """Write all waiting entries. Happens by itself at the end of the process, except on a
-        kill.
-        """
+        """Write all waiting entries; the end of the process does it too, unless it is a kill."""
         self._writer.flush()
 
     def refresh(self) -> None:
@@ -146,7 +139,7 @@ class FeatureStore:
         Raises:
             OSError: The file is missing or unreadable.
         """
-        return self._hashes.of(path)
+        return self.file_hashes.of(path)
 
     def __contains__(self, key: str) -> bool:
         if key in self._shard_of_key or key in self._writer.waiting:
@@ -164,12 +157,12 @@ class FeatureStore:
 
     def _new_writer(self) -> "_Writer":
         writer = _Writer(self.config, self.dtype)
-        # Unlike atexit, this also runs when a DataLoader worker ends, and when the store is dropped.
+        # Unlike atexit, this also runs when a DataLoader worker ends or the store is dropped.
         Finalize(self, writer.flush, exitpriority=0)
         return writer
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process starts empty: it reads the headers itself, and what waits here is written from here.
+        # A copy in another process reads the headers itself; what waits here is written here.
         return {"config": self.config}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -30,9 +30,7 @@ _DTYPES = {
 
 
 class FeatureStoreError(Exception):
-    """The store holds a file that it did not write, or only part of one; the message names file and
-    remedy.
-    """
+    """A file in the store is not whole or not a shard; the message names it and the remedy."""
 
 
 class Entry(NamedTuple):
@@ -59,8 +57,12 @@ class Shard:
 
 
 def write_shard(path: Path, videos: Mapping[str, VisualTokens], dtype: torch.dtype) -> None:
-    """Write the tokens of ``videos`` (by feature key, all of one width) so that ``path`` is
-    complete or absent.
+    """Write ``path`` so that it is complete or absent.
+
+    Args:
+        path: The shard; an existing one is replaced.
+        videos: Visual tokens by feature key, all of one width.
+        dtype: The features' number type in the file.
     """
     rows = list(videos.values())
     masks = [mask for tokens in rows for mask in tokens.masks]

@@ -1,6 +1,4 @@
-"""Content hashes of video files, remembered across processes so that each file is read for it
-once.
-"""
+"""Content hashes of files (videos, weights), remembered so that each is read for it once."""
 
 import json
 import os
@@ -12,10 +10,10 @@ from vidreason.perception.weights import hash_file
 _process = (0, "")
 
 
-class VideoHashes:
+class FileHashes:
     """A cache of sha256 hashes by path, size and modification time.
 
-    Every process appends to a file of its own in the cache's folder, one JSON line a video, and
+    Every process appends to a file of its own in the cache's folder, one JSON line a file, and
     reads all files when it starts. A line that a killed process left unfinished is ignored.
     """
 

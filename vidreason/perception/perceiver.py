@@ -1,0 +1,265 @@
+"""File to visual tokens: the frozen half of the model (3.1, ``Z_vision = [Z_global; Z_obj]``).
+
+Shapes: N clips, F frames, K objects of a key frame, V visual tokens, h x w the patch grid, D width,
+S image side.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidreason.perception.object_tokens import pool_patches, select_objects
+from vidreason.perception.segmenter import SamSegmenter, Segmenter, SegmenterConfig
+from vidreason.perception.video_encoder import (
+    VideoEncoder,
+    VideoEncoderConfig,
+    build_video_encoder,
+)
+from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
+from vidreason.perception.weights import hash_file
+from vidreason.video.reader import index_video, read_frames
+from vidreason.video.sampling import (
+    SamplingConfig,
+    clip_frame_indices,
+    clip_spans,
+    key_frame_positions,
+)
+
+_ALGORITHM = "perception-1"
+"""Part of every fingerprint: to be changed with any change of the numbers that the same
+configuration gives."""
+
+
+@dataclass(kw_only=True)
+class PerceiverConfig:
+    """Everything that decides which visual tokens a video has."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Which frames are looked at."""
+    video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
+    """The backbone that clip tokens and patch tokens come from."""
+    use_objects: bool = True
+    """Whether key frames are segmented. Without it there are clip tokens only, and no segmenter is
+    built."""
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    """The model that finds objects on key frames."""
+    objects_per_key_frame: int = 16
+    """At most this many objects of a key frame become tokens, the largest and most stable first."""
+    min_object_share: float = 0.0
+    """Masks that cover a smaller share of the frame are left out as specks."""
+    max_object_share: float = 0.9
+    """Masks that cover a larger share of the frame are left out as background."""
+
+    def __post_init__(self) -> None:
+        if self.sampling.frames_per_clip != self.video_encoder.num_frames:
+            raise ValueError(
+                f"perceiver.sampling.frames_per_clip: {self.sampling.frames_per_clip} is not the "
+                f"encoder's video_encoder.num_frames {self.video_encoder.num_frames}; give both "
+                "the same value"
+            )
+        if self.objects_per_key_frame < 1:
+            raise ValueError(
+                "perceiver.objects_per_key_frame: expected at least 1, found "
+                f"{self.objects_per_key_frame}; set use_objects=false for clip tokens only"
+            )
+        if not 0 <= self.min_object_share < self.max_object_share <= 1:
+            raise ValueError(
+                "perceiver.min_object_share and max_object_share: expected 0 <= min < max <= 1, "
+                f"found {self.min_object_share} and {self.max_object_share}"
+            )
+
+
+class Perceiver:
+    """A frozen video encoder and a frozen segmenter; made by :func:`build_perceiver`."""
+
+    def __init__(
+        self,
+        config: PerceiverConfig,
+        encoder: VideoEncoder,
+        segmenter: Segmenter | None,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.encoder = encoder
+        self.segmenter = segmenter
+        self.device = device
+
+    @property
+    def fingerprint(self) -> str:
+        """See :func:`perceiver_fingerprint`."""
+        return perceiver_fingerprint(self.config)
+
+    def perceive(
+        self, path: str, start_seconds: float | None = None, end_seconds: float | None = None
+    ) -> VisualTokens:
+        """Look at a video, or at the span of it from ``start_seconds`` to ``end_seconds``.
+
+        Args:
+            path: The video file.
+            start_seconds: Start of the span; None for the start of the video.
+            end_seconds: End of the span; None for the end of the video.
+
+        Returns:
+            The visual tokens on CPU, features in float32: N clip tokens, then the object tokens of
+            each key frame in turn, at most ``objects_per_key_frame`` each and possibly none. Fit
+            for autograd as constants.
+
+        Raises:
+            VideoReadError: The file cannot be read or decoded.
+            ValueError: The span is empty or outside the video.
+        """
+        index = index_video(path)
+        frame_indices = clip_frame_indices(
+            index.timestamps,
+            index.duration_seconds,
+            self.config.sampling,
+            start_seconds,
+            end_seconds,
+        )
+        # Frames of a short video repeat; each is decoded once.
+        unique_indices, places = np.unique(frame_indices, return_inverse=True)
+        places = places.reshape(frame_indices.shape)
+        frames = read_frames(index, unique_indices.tolist())
+
+        start = 0.0 if start_seconds is None else start_seconds
+        end = index.duration_seconds if end_seconds is None else end_seconds
+        with torch.inference_mode():
+            clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
+        parts = [_clip_part(clip_tokens, end - start)]
+        for clip, position in key_frame_positions(self.config.sampling) if self.segmenter else ():
+            shown_at = index.timestamps[frame_indices[clip, position]] - start
+            parts.append(
+                self._object_part(
+                    frames[places[clip, position]],
+                    patch_tokens[clip, position],
+                    time_seconds=min(max(float(shown_at), 0.0), end - start),
+                    duration_seconds=end - start,
+                )
+            )
+        return _concatenate(parts)
+
+    def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """All clips in one batch: ``(N, D)`` and ``(N, F, h, w, D)``, on the encoder's device."""
+        inputs = self.encoder.transform(frames.to(self.device))
+        encoded = self.encoder(inputs[places.to(self.device)][None])
+        return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
+
+    def _object_part(
+        self, frame: Tensor, patches: Tensor, *, time_seconds: float, duration_seconds: float
+    ) -> VisualTokens:
+        """The object tokens of one key frame ``(3, H, W)`` with its patch tokens ``(h, w, D)``."""
+        assert self.segmenter is not None
+        objects = select_objects(
+            self.segmenter.segment(frame),
+            self.config.objects_per_key_frame,
+            min_share=self.config.min_object_share,
+            max_share=self.config.max_object_share,
+        )
+        height, width = frame.shape[1:]
+        masks = torch.empty(len(objects), height, width, dtype=torch.bool)
+        for place, found in enumerate(objects):
+            masks[place] = found.mask
+        boxes = torch.tensor([found.box for found in objects], dtype=torch.float32).view(-1, 4)
+        areas = torch.tensor([found.area for found in objects], dtype=torch.float32)
+        return VisualTokens(
+            features=pool_patches(masks.to(patches.device), patches).cpu(),
+            kinds=torch.full((len(objects),), OBJECT_TOKEN),
+            spans=torch.full((len(objects), 2), time_seconds),
+            boxes=boxes / torch.tensor([width, height, width, height]),
+            areas=areas / (height * width),
+            masks=tuple(mask_runs(masks)),
+            duration_seconds=duration_seconds,
+        )
+
+
+def build_perceiver(config: PerceiverConfig, device: torch.device | str = "cpu") -> Perceiver:
+    """Load encoder and segmenter.
+
+    Raises:
+        ValueError: Weights are missing or do not fit; the message names the field or the first
+            keys.
+    """
+    device = torch.device(device)
+    encoder = cast(VideoEncoder, build_video_encoder(config.video_encoder, device))
+    segmenter = SamSegmenter(config.segmenter, device) if config.use_objects else None
+    return Perceiver(config, encoder, segmenter, device)
+
+
+def perceiver_fingerprint(
+    config: PerceiverConfig, hash_file: Callable[[str], str] = hash_file
+) -> str:
+    """A name for what a perceiver sees: sha256 over configuration and weights, as hex digits.
+
+    Weights enter by the content of their files: moving a file changes nothing, replacing it does.
+
+    Args:
+        config: The perceiver's configuration; no model is built.
+        hash_file: From a path to a content hash; a cache of hashes may take the place of the
+            default.
+
+    Raises:
+        ValueError: A weights file is missing.
+    """
+    described: dict[str, Any] = asdict(config) | {"algorithm": _ALGORITHM}
+    models = ["video_encoder", "segmenter"]
+    if not config.use_objects:
+        for unused in (
+            "segmenter",
+            "objects_per_key_frame",
+            "min_object_share",
+            "max_object_share",
+        ):
+            del described[unused]
+        models.remove("segmenter")
+    for model in models:
+        weights = described[model]["weights"]
+        if weights:
+            if not Path(weights).is_file():
+                raise ValueError(f"perceiver.{model}.weights: there is no file {weights!r}")
+            described[model]["weights"] = hash_file(weights)
+            del described[model]["seed"], described[model]["allow_random_weights"]
+    canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def mask_runs(masks: Tensor) -> list[MaskRuns]:
+    """Run lengths of ``(K, H, W)`` masks; ``segment_anything.utils.amg.rle_to_mask`` undoes it."""
+    from segment_anything.utils.amg import mask_to_rle_pytorch
+
+    return [
+        MaskRuns(size=runs["size"], counts=runs["counts"]) for runs in mask_to_rle_pytorch(masks)
+    ]
+
+
+def _clip_part(clip_tokens: Tensor, duration_seconds: float) -> VisualTokens:
+    num_clips = len(clip_tokens)
+    spans = clip_spans(duration_seconds, num_clips)
+    return VisualTokens(
+        features=clip_tokens.cpu(),
+        kinds=torch.full((num_clips,), CLIP_TOKEN),
+        spans=torch.from_numpy(np.asarray(spans, dtype=np.float32)),
+        boxes=torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(num_clips, 1),
+        areas=torch.ones(num_clips),
+        masks=(None,) * num_clips,
+        duration_seconds=duration_seconds,
+    )
+
+
+def _concatenate(parts: list[VisualTokens]) -> VisualTokens:
+    """Join the parts outside inference mode, so that the result may enter autograd graphs."""
+    return VisualTokens(
+        features=torch.cat([part.features for part in parts]),
+        kinds=torch.cat([part.kinds for part in parts]),
+        spans=torch.cat([part.spans for part in parts]),
+        boxes=torch.cat([part.boxes for part in parts]),
+        areas=torch.cat([part.areas for part in parts]),
+        masks=tuple(mask for part in parts for mask in part.masks),
+        duration_seconds=parts[0].duration_seconds,
+    )

@@ -1,0 +1,86 @@
+"""``VisualTokenSource``: a video's visual tokens, stored or perceived, with the same numbers."""
+
+from typing import Any
+
+import torch
+
+from vidreason.perception.perceiver import (
+    Perceiver,
+    PerceiverConfig,
+    build_perceiver,
+    perceiver_fingerprint,
+)
+from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.store.feature_store import FeatureStore, StoreConfig, feature_key
+from vidreason.video.reader import VideoReadError
+
+
+class VisualTokenSource:
+    """Returns visual tokens when called; builds the perceiver when the store first lacks some.
+
+    May be pickled: a DataLoader worker gets its own store index and builds its own perceiver, if it
+    needs one. Such workers run torch on one thread each, so that they do not compete for cores.
+
+    Args:
+        perceiver: What is to be seen in a video.
+        store: Where it is kept; with an empty path nothing is.
+        device: Where perception runs. A forked worker cannot use CUDA: perceive ahead of training,
+            or in this process.
+    """
+
+    def __init__(
+        self, perceiver: PerceiverConfig, store: StoreConfig, device: torch.device | str = "cpu"
+    ) -> None:
+        self.config = perceiver
+        self.device = torch.device(device)
+        self.store = FeatureStore(store) if store.path else None
+        self.num_perceived = 0
+        """Videos that this process has perceived, because the store did not have them."""
+        self._perceiver: Perceiver | None = None
+        # Not at the first call: weights may be gigabytes, and workers get it with the pickle.
+        self._fingerprint = (
+            perceiver_fingerprint(perceiver, self.store.file_hashes.of) if self.store else ""
+        )
+
+    def __call__(
+        self, media: str, start_seconds: float | None = None, end_seconds: float | None = None
+    ) -> VisualTokens:
+        """The visual tokens of a video file or a span of it.
+
+        Raises:
+            VideoReadError: The file cannot be read or decoded.
+            FeatureStoreError: A shard of the store is damaged.
+        """
+        if self.store is None:
+            return self._perceive(media, start_seconds, end_seconds)
+        key = self.key(media, start_seconds, end_seconds)
+        stored = self.store.get(key)
+        if stored is not None:
+            return stored
+        return self.store.put(key, self._perceive(media, start_seconds, end_seconds))
+
+    def key(
+        self, media: str, start_seconds: float | None = None, end_seconds: float | None = None
+    ) -> str:
+        """The store's key for a span of a video under this configuration; needs a store.
+
+        Raises:
+            VideoReadError: The file is missing or unreadable.
+        """
+        assert self.store is not None
+        try:
+            video_hash = self.store.hash_video(media)
+        except OSError as error:
+            raise VideoReadError(media, error.strerror or str(error)) from error
+        return feature_key(video_hash, start_seconds, end_seconds, self._fingerprint)
+
+    def _perceive(
+        self, media: str, start_seconds: float | None, end_seconds: float | None
+    ) -> VisualTokens:
+        if self._perceiver is None:
+            self._perceiver = build_perceiver(self.config, self.device)
+        self.num_perceived += 1
+        return self._perceiver.perceive(media, start_seconds, end_seconds)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_perceiver": None}
