@@ -1,0 +1,281 @@
+"""Writing the world to disk: videos, and annotations in the real corpora's own file formats.
+
+One folder a corpus, laid out as the real one is (WebVid csv, NExT-QA csv with its id map,
+ActivityNet-QA json, Causal-Vid-Instruct jsonl), each with the splits train, val and test. A video
+that several corpora speak about is one file with several names (hard links).
+"""
+
+import csv
+import json
+import os
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidreason.microworld.language import caption, explanation, predictions
+from vidreason.microworld.multiple_choice import multiple_choice_questions
+from vidreason.microworld.open_ended import open_questions
+from vidreason.microworld.questions import Question, balance
+from vidreason.microworld.renderer import FRAME_SIZE, frame_times, write_video
+from vidreason.microworld.scenes import draw_rollouts
+from vidreason.microworld.simulation import VIDEO_SECONDS, Rollout
+from vidreason.reasoning.predictions import Prediction, format_predictions
+from vidreason.reasoning.prompts import (
+    CAPTION_PROMPT,
+    EVENT_REASONING_PROMPT,
+    FUTURE_PREDICTION_PROMPT,
+    multiple_choice_prompt,
+    open_ended_prompt,
+)
+
+NUM_OPTIONS = 5
+_PAGE_SIZE = 100
+_SPLIT_DIGITS = {"train": 1, "val": 2, "test": 3}
+_LICENCE = "CC0-1.0"
+
+
+@dataclass(kw_only=True)
+class WorldConfig:
+    """How much world to write."""
+
+    num_videos: dict[str, int]
+    """Videos of each split: ``train``, ``val``, ``test``."""
+    questions_per_video: int = 8
+    """The most questions of each corpus about one video."""
+    seed: int = 0
+    """Another seed is another world of the same kind."""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.num_videos) - set(_SPLIT_DIGITS)
+        if unknown:
+            raise ValueError(
+                f"num_videos: unknown splits {sorted(unknown)}; known are {sorted(_SPLIT_DIGITS)}"
+            )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A multiple-choice question with its options in their final order."""
+
+    question: Question
+    options: tuple[str, ...]
+    answer_index: int
+
+
+def write_world(root: Path, config: WorldConfig) -> None:
+    """Write videos and annotations of all splits below ``root``.
+
+    The same configuration gives the same bytes. Annotations are written after the videos, so an
+    interrupted call leaves no annotation of a missing video.
+    """
+    for split, number in config.num_videos.items():
+        generator = random.Random(f"questions/{split}/{config.seed}")
+        rollouts = {
+            f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
+            for index, rollout in draw_rollouts(split, number, config.seed)
+        }
+        for video_id, rollout in rollouts.items():
+            _write_media(root, video_id, rollout)
+        _write_webvid(root / "webvid", split, rollouts)
+        closed = _ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
+        _write_nextqa(root / "nextqa", split, _arrange(closed, generator), sorted(rollouts))
+        asked = _ask(rollouts, open_questions, config.questions_per_video, generator)
+        _write_activitynet_qa(root / "activitynet_qa", split, asked)
+        _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
+
+
+def instructions(
+    rollouts: Sequence[Rollout], generator: random.Random
+) -> list[tuple[int, str, str]]:
+    """Every kind of instruction about the rollouts as ``(index of the rollout, prompt, response)``.
+
+    These are the prompts and responses that the corpora's readers make of the written files.
+    """
+    named = {str(index): rollout for index, rollout in enumerate(rollouts)}
+    drawn: list[tuple[int, str, str]] = []
+    closed = _ask(named, multiple_choice_questions, 100, generator)
+    for video_id, choice in _arrange(closed, generator):
+        prompt = multiple_choice_prompt(choice.question.text, choice.options)
+        drawn.append((int(video_id), prompt, choice.question.answer))
+    for video_id, question in _ask(named, open_questions, 100, generator):
+        drawn.append((int(video_id), open_ended_prompt(question.text), question.answer))
+    for index, rollout in enumerate(rollouts):
+        drawn += [(index, CAPTION_PROMPT, caption(rollout))] * 3
+        drawn.append((index, EVENT_REASONING_PROMPT, numbered(explanation(rollout))))
+        told = [Prediction(*row) for row in predictions(rollout, generator)]
+        drawn.append((index, FUTURE_PREDICTION_PROMPT, format_predictions(told)))
+    return drawn
+
+
+def _ask(
+    rollouts: dict[str, Rollout],
+    ask: Any,  # noqa: ANN401 - one of the two question functions
+    per_video: int,
+    generator: random.Random,
+) -> list[tuple[str, Question]]:
+    """Balanced questions, at most ``per_video`` about a video, in random order."""
+    every = [
+        (video_id, question)
+        for video_id, rollout in rollouts.items()
+        for question in ask(rollout, generator)
+    ]
+    generator.shuffle(every)
+    asked: dict[str, int] = defaultdict(int)
+    kept = []
+    # Rare templates first: balancing leaves few of them, and they should not fall to the limit.
+    balanced = balance(every, generator)
+    frequency: dict[str, int] = defaultdict(int)
+    for _, question in balanced:
+        frequency[question.template] += 1
+    balanced.sort(key=lambda pair: frequency[pair[1].template])
+    for video_id, question in balanced:
+        if asked[video_id] < per_video:
+            asked[video_id] += 1
+            kept.append((video_id, question))
+    # The limit cut unevenly; balance what is left once more.
+    kept = balance(kept, generator)
+    generator.shuffle(kept)
+    return kept
+
+
+def _arrange(
+    questions: list[tuple[str, Question]], generator: random.Random
+) -> list[tuple[str, _Choice]]:
+    """Put the options in order so that the right one stands at each position equally often."""
+    positions: dict[str, int] = defaultdict(lambda: generator.randrange(NUM_OPTIONS))
+    arranged = []
+    for video_id, question in questions:
+        position = positions[question.template] % NUM_OPTIONS
+        positions[question.template] += 1
+        options = generator.sample(question.distractors, NUM_OPTIONS - 1)
+        options.insert(position, question.answer)
+        arranged.append((video_id, _Choice(question, tuple(options), position)))
+    return arranged
+
+
+def numbered(steps: Sequence[str]) -> str:
+    """``1. first`` and so on, a line a step: how Causal-Vid-Instruct explanations are spoken."""
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
+
+
+def _page(video_id: str) -> str:
+    """WebVid's page folder of a video, such as ``000001_000100``."""
+    first = int(video_id[1:]) // _PAGE_SIZE * _PAGE_SIZE + 1
+    return f"{first:06d}_{first + _PAGE_SIZE - 1:06d}"
+
+
+def _write_media(root: Path, video_id: str, rollout: Rollout) -> None:
+    original = root / "webvid" / "videos" / _page(video_id) / f"{video_id}.mp4"
+    original.parent.mkdir(parents=True, exist_ok=True)
+    write_video(rollout, original)
+    for link in (
+        root / "nextqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4",
+        root / "activitynet_qa" / "videos" / f"v_{video_id}.mp4",
+        root / "causal_vid_instruct" / "videos" / f"{video_id}.mp4",
+    ):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        try:
+            os.link(original, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(original, link)
+
+
+def _write_webvid(folder: Path, split: str, rollouts: dict[str, Rollout]) -> None:
+    seconds = round(VIDEO_SECONDS)
+    rows = [
+        {
+            "videoid": video_id,
+            "name": caption(rollout),
+            "page_idx": str(int(video_id[1:]) // _PAGE_SIZE),
+            "page_dir": _page(video_id),
+            "duration": f"PT00H00M{seconds:02d}S",
+            "contentUrl": "",
+        }
+        for video_id, rollout in rollouts.items()
+    ]
+    columns = ["videoid", "name", "page_idx", "page_dir", "duration", "contentUrl"]
+    _write_csv(folder / "metadata" / f"results_microworld_{split}.csv", columns, rows)
+
+
+def _write_nextqa(
+    folder: Path, split: str, choices: list[tuple[str, _Choice]], video_ids: list[str]
+) -> None:
+    numbers: dict[str, int] = defaultdict(int)
+    rows = []
+    for video_id, choice in choices:
+        row: dict[str, object] = {
+            "video": video_id,
+            "frame_count": len(frame_times()),
+            "width": FRAME_SIZE,
+            "height": FRAME_SIZE,
+            "question": choice.question.text,
+            "answer": choice.answer_index,
+            "qid": numbers[video_id],
+            "type": choice.question.type,
+        }
+        row |= {f"a{index}": option for index, option in enumerate(choice.options)}
+        numbers[video_id] += 1
+        rows.append(row)
+    columns = ["video", "frame_count", "width", "height", "question", "answer", "qid", "type"]
+    columns += [f"a{index}" for index in range(NUM_OPTIONS)]
+    _write_csv(folder / f"{split}.csv", columns, rows)
+    path = folder / "map_vid_vidorID.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known |= {video_id: f"{video_id[:4]}/{video_id}" for video_id in video_ids}
+    path.write_text(json.dumps(known))
+
+
+def _write_activitynet_qa(folder: Path, split: str, asked: list[tuple[str, Question]]) -> None:
+    numbers: dict[str, int] = defaultdict(int)
+    questions, answers = [], []
+    for video_id, question in asked:
+        numbers[video_id] += 1
+        question_id = f"v_{video_id}_{numbers[video_id]}"
+        questions.append(
+            {"video_name": video_id, "question": question.text, "question_id": question_id}
+        )
+        answers.append(
+            {"answer": question.answer, "type": int(question.type), "question_id": question_id}
+        )
+    (folder / f"{split}_q.json").write_text(json.dumps(questions))
+    (folder / f"{split}_a.json").write_text(json.dumps(answers))
+
+
+def _write_causal_vid_instruct(
+    folder: Path, split: str, rollouts: dict[str, Rollout], generator: random.Random
+) -> None:
+    with (folder / f"{split}.jsonl").open("w") as file:
+        for video_id, rollout in rollouts.items():
+            futures = predictions(rollout, generator)
+            record = {
+                "id": f"microworld_{video_id}",
+                "source": "microworld",
+                "video_id": video_id,
+                "start": 0.0,
+                "end": VIDEO_SECONDS,
+                "instruction": EVENT_REASONING_PROMPT,
+                "causal_explanation": explanation(rollout),
+                "prediction": futures[0][0],
+                "predictions": [
+                    {"text": event, "justification": why, "confidence": confidence}
+                    for event, why, confidence in futures
+                ],
+                "teacher": "microworld simulator",
+                "teacher_prompt_sha": "",
+                "created": "",
+                "license_tag": _LICENCE,
+            }
+            file.write(json.dumps(record) + "\n")
+
+
+def _write_csv(path: Path, columns: list[str], rows: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,245 @@
+"""Pre-training of the microworld's video encoder: a small ViCLIP that knows this world.
+
+The real ViCLIP learnt from captions of 10 million videos. Here the simulator knows the truth, so
+the encoder is taught it directly: each patch token what its patch shows (colour, shape, motion),
+each [CLS] token what happens in its clip. The heads are dropped; only the encoder is kept.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    interpolate,
+    smooth_l1_loss,
+)
+from torch.utils.data import DataLoader, IterableDataset
+
+from vidreason.microworld.language import heading, place
+from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame, render_masks
+from vidreason.microworld.scenes import draw_rollout
+from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
+from vidreason.perception.internvideo import ViCLIPEncoder
+from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
+from vidreason.video.sampling import SamplingConfig, clip_frame_indices, clip_spans
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_HEADINGS = ("left", "right", "up", "down")
+_WALL, _FLOOR = len(COLORS), len(COLORS) + 1
+_NO_SHAPE = len(SHAPES)
+_SPEED_UNIT = 10.0
+"""Velocities are learnt in tens of world units a second, so that they are of order one."""
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """One clip with its labels; P = F x h x w patches."""
+
+    frames: NDArray[np.uint8]  # (F, H, W, 3)
+    colors: NDArray[np.int64]  # (P,)
+    shapes: NDArray[np.int64]  # (P,)
+    velocities: NDArray[np.float32]  # (P, 2)
+    facts: NDArray[np.float32]  # (num_facts,)
+
+
+class ClipStream(IterableDataset[_Clip]):
+    """An endless stream of clips of the split ``pretraining``, which no corpus uses."""
+
+    def __init__(self, config: VideoEncoderConfig, sampling: SamplingConfig, seed: int) -> None:
+        self.grid = config.image_size // config.patch_size
+        self.sampling = sampling
+        self.seed = seed
+        self.facts = clip_fact_names()
+
+    def __iter__(self) -> Iterator[_Clip]:
+        times = frame_times()
+        indices = clip_frame_indices(times, VIDEO_SECONDS, self.sampling)
+        spans = clip_spans(VIDEO_SECONDS, self.sampling.num_clips)
+        for number in count():
+            rollout = draw_rollout(random.Random(f"pretraining/{self.seed}/{number}"))
+            for clip in range(self.sampling.num_clips):
+                clip_times = times[indices[clip]]
+                yield self._clip(rollout, clip_times, spans[clip])
+
+    def _clip(
+        self, rollout: Rollout, times: NDArray[np.float64], span: NDArray[np.float64]
+    ) -> _Clip:
+        labels = [_patch_labels(rollout, float(time), self.grid) for time in times]
+        true = _clip_facts(rollout, times, float(span[0]), float(span[1]))
+        return _Clip(
+            frames=np.stack([render_frame(rollout, float(time)) for time in times]),
+            colors=np.concatenate([color for color, _, _ in labels]),
+            shapes=np.concatenate([shape for _, shape, _ in labels]),
+            velocities=np.concatenate([velocity for _, _, velocity in labels]),
+            facts=np.array([fact in true for fact in self.facts], dtype=np.float32),
+        )
+
+
+def clip_fact_names() -> list[str]:
+    """What a [CLS] token is taught about its clip, one binary fact a name."""
+    names = ["wall"]
+    for color in COLORS:
+        names += [f"{color} {shape}" for shape in SHAPES]
+        names += [f"{color} enters {side}" for side in SIDES]
+        names += [f"{color} leaves {side}" for side in SIDES]
+        names += [f"{color} blocked", f"{color} rests"]
+        names += [f"{color} moves {way}" for way in _HEADINGS]
+        names += [f"{color} touches {other}" for other in COLORS if other != color]
+        names += [f"{color} starts {spot}" for spot in _places()]
+    return names
+
+
+def pretrain_encoder(
+    config: VideoEncoderConfig,
+    sampling: SamplingConfig,
+    *,
+    steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    report_every: int = 50,
+) -> Iterator[tuple[int, dict[str, float], ViCLIPEncoder]]:
+    """Train an encoder from random weights; yields ``(step, losses, encoder)`` now and then."""
+    encoder = build_video_encoder(config).requires_grad_(True).train()
+    assert isinstance(encoder, ViCLIPEncoder)
+    heads = _Heads(config.width, len(clip_fact_names()))
+    parameters = [*encoder.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
+    )
+    loader = DataLoader(
+        ClipStream(config, sampling, seed),
+        batch_size=batch_size,
+        collate_fn=list,
+        num_workers=1,
+    )
+    for step, clips in enumerate(loader, start=1):
+        losses = heads.losses(encoder, clips, config.image_size)
+        loss = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % report_every == 0 or step == steps:
+            yield step, {name: value.item() for name, value in losses.items()}, encoder
+        if step == steps:
+            return
+
+
+class _Heads(nn.Module):
+    """Linear read-outs of patch and [CLS] tokens; they exist during pre-training only."""
+
+    def __init__(self, width: int, num_facts: int) -> None:
+        super().__init__()
+        self.color = nn.Linear(width, len(COLORS) + 2)
+        self.shape = nn.Linear(width, len(SHAPES) + 1)
+        self.velocity = nn.Linear(width, 2)
+        self.facts = nn.Linear(width, num_facts)
+
+    def losses(
+        self, encoder: ViCLIPEncoder, clips: list[_Clip], image_size: int
+    ) -> dict[str, Tensor]:
+        """The four losses on a batch of clips, under bfloat16 autocast."""
+        frames = _network_input(np.stack([clip.frames for clip in clips]), image_size)
+        colors = torch.from_numpy(np.stack([clip.colors for clip in clips]))
+        shapes = torch.from_numpy(np.stack([clip.shapes for clip in clips]))
+        velocities = torch.from_numpy(np.stack([clip.velocities for clip in clips]))
+        facts = torch.from_numpy(np.stack([clip.facts for clip in clips]))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            encoded = encoder(frames[:, None])
+            clip_tokens = encoded.clip_tokens[:, 0]
+            patch_tokens = encoded.patch_tokens[:, 0].flatten(1, 3)
+            on_object = shapes != _NO_SHAPE
+            fact_logits = self.facts(clip_tokens).float()
+            losses = {
+                "color": cross_entropy(
+                    self.color(patch_tokens).float().flatten(0, 1), colors.flatten()
+                ),
+                "shape": cross_entropy(
+                    self.shape(patch_tokens).float().flatten(0, 1), shapes.flatten()
+                ),
+                "velocity": smooth_l1_loss(
+                    self.velocity(patch_tokens).float()[on_object], velocities[on_object]
+                ),
+                # Sum over facts, because few of the many are true of one clip.
+                "facts": binary_cross_entropy_with_logits(fact_logits, facts, reduction="sum")
+                / (10 * len(clips)),
+            }
+        return losses
+
+
+def _network_input(frames: NDArray[np.uint8], image_size: int) -> Tensor:
+    """``(B, F, H, W, 3)`` uint8 to normalised ``(B, F, 3, S, S)``, with a little sensor noise."""
+    pixels = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2).float()
+    pixels = pixels + 3.0 * torch.randn_like(pixels)
+    resized = interpolate(pixels, size=(image_size, image_size), mode="bilinear") / 255
+    mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
+    std = torch.tensor(IMAGENET_STD)[:, None, None]
+    return ((resized - mean) / std).unflatten(0, frames.shape[:2])
+
+
+def _patch_labels(
+    rollout: Rollout, time: float, grid: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """What covers most of each patch's object pixels: colour, shape, velocity."""
+    cell = FRAME_SIZE // grid
+    covered = np.zeros((len(COLORS), grid * grid))
+    for color, mask in render_masks(rollout, time).items():
+        areas = mask.reshape(grid, cell, grid, cell).sum(axis=(1, 3))
+        covered[COLORS.index(color)] = areas.flatten()
+    colors = np.full(grid * grid, _FLOOR, dtype=np.int64)
+    shapes = np.full(grid * grid, _NO_SHAPE, dtype=np.int64)
+    velocities = np.zeros((grid * grid, 2), dtype=np.float32)
+    wall = rollout.scene.wall
+    if wall is not None:
+        edges = np.arange(grid + 1) * (64 / grid)
+        rows = (edges[1:] > wall.top) & (edges[:-1] < wall.bottom)
+        columns = (edges[1:] > wall.left) & (edges[:-1] < wall.right)
+        colors[np.outer(rows, columns).flatten()] = _WALL
+    largest = covered.argmax(axis=0)
+    for body in rollout.scene.bodies:
+        index = COLORS.index(body.color)
+        patches = (largest == index) & (covered[index] >= 0.1 * cell * cell)
+        colors[patches] = index
+        shapes[patches] = SHAPES.index(body.shape)
+        _, _, velocity_x, velocity_y = rollout.state(body.color, time)
+        velocities[patches] = (velocity_x / _SPEED_UNIT, velocity_y / _SPEED_UNIT)
+    return colors, shapes, velocities
+
+
+def _clip_facts(rollout: Rollout, times: NDArray[np.float64], start: float, end: float) -> set[str]:
+    facts = {"wall"} if rollout.scene.wall is not None else set()
+    for body in rollout.scene.bodies:
+        seen = [float(time) for time in times if rollout.visible(body.color, float(time))]
+        if not seen:
+            continue
+        facts.add(f"{body.color} {body.shape}")
+        x, y, _, _ = rollout.state(body.color, seen[0])
+        facts.add(f"{body.color} starts {place(min(max(x, 0), 63.9), min(max(y, 0), 63.9))}")
+        way = heading(*rollout.state(body.color, seen[-1])[2:])
+        facts.add(f"{body.color} moves {way}" if way else f"{body.color} rests")
+    for event in rollout.happened(before=end, after=start):
+        if event.kind == "enter":
+            facts.add(f"{event.subject} enters {event.side}")
+        elif event.kind == "leave":
+            facts.add(f"{event.subject} leaves {event.side}")
+        elif event.kind == "block":
+            facts.add(f"{event.subject} blocked")
+        else:
+            facts.add(f"{event.subject} touches {event.target}")
+    return facts
+
+
+def _places() -> list[str]:
+    centres = (10.0, 32.0, 54.0)
+    return [place(x, y) for y in centres for x in centres]

@@ -1,0 +1,157 @@
+"""Pre-training of the microworld's language model: a small Llama that can read and has this world's
+common sense, and has never seen a picture.
+
+Its text is a story of a rollout followed by an instruction about it and the right response. The
+story stands where the video embeddings will stand later (section 3.3: ``[E_vision; E_text]``), so
+what stage 1 has to find are embeddings that say what a story says. Noise on the story's word
+embeddings makes the model forgiving towards embeddings that are not quite words, and some
+instructions come without a story, so that the model also knows what it is like to be blind.
+"""
+
+import random
+from collections.abc import Iterator
+from itertools import count, islice
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from vidreason.microworld.corpora import instructions
+from vidreason.microworld.language import caption
+from vidreason.microworld.scenes import draw_rollout
+from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT
+from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+_SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+_BLIND_SHARE = 0.1
+_EMBEDDING_NOISE = 0.3
+"""Standard deviation of the noise on story embeddings, relative to theirs."""
+_ROLLOUTS_PER_BLOCK = 400
+
+Document = tuple[str, str, str]
+"""Story, prompt and response."""
+
+
+def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer on the world's text: any other text is spelled out in bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (text for document in islice(documents(seed), 20_000) for text in document)
+    tokenizer.train_from_iterator([EVENT_REASONING_PROMPT, *texts], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|bos|>", eos_token="<|end|>", pad_token="<|pad|>"
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def documents(seed: int) -> Iterator[Document]:
+    """An endless stream of documents about rollouts of the split ``pretraining``."""
+    for block in count():
+        generator = random.Random(f"pretraining/{seed}/documents/{block}")
+        rollouts = [draw_rollout(generator) for _ in range(_ROLLOUTS_PER_BLOCK)]
+        stories = [caption(rollout) for rollout in rollouts]
+        drawn = instructions(rollouts, generator)
+        generator.shuffle(drawn)
+        for number, prompt, response in drawn:
+            blind = generator.random() < _BLIND_SHARE
+            yield "" if blind else stories[number], prompt, response
+
+
+def build_language_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
+    """A Llama of two million random parameters for this tokenizer."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def pretrain_language_model(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int,
+    batch_size: int = 48,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    report_every: int = 50,
+) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
+    """Train a Llama from random weights; yields ``(step, losses, model)`` now and then."""
+    model = build_language_model(tokenizer, seed).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
+    )
+    stream = documents(seed + 1)
+    for step in range(1, steps + 1):
+        rows = [_encode(tokenizer, document) for document in islice(stream, batch_size)]
+        losses = _losses(model, rows)
+        optimizer.zero_grad(set_to_none=True)
+        (losses["response"] + 0.2 * losses["story"]).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % report_every == 0 or step == steps:
+            yield step, {name: value.item() for name, value in losses.items()}, model
+
+
+_Row = tuple[list[int], list[int], list[int]]
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> _Row:
+    story, prompt, response = document
+    story_ids: list[int] = tokenizer(story, add_special_tokens=False)["input_ids"]
+    text = encode_example(tokenizer, prompt, response, max_tokens=400)
+    return story_ids, text.input_ids, text.labels
+
+
+def _losses(model: LlamaForCausalLM, rows: list[_Row]) -> dict[str, Tensor]:
+    """Mean cross-entropy of response tokens and of story tokens, under bfloat16 autocast."""
+    longest = max(len(story) + len(ids) for story, ids, _ in rows)
+    pad: Any = model.config.pad_token_id
+    input_ids = torch.full((len(rows), longest), pad)
+    in_story = torch.zeros(len(rows), longest, dtype=torch.bool)
+    labels = torch.full((len(rows), longest), IGNORE_INDEX)
+    mask = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for row, (story, ids, targets) in enumerate(rows):
+        length = len(story) + len(ids)
+        input_ids[row, :length] = torch.tensor(story + ids)
+        labels[row, len(story) : length] = torch.tensor(targets)
+        in_story[row, : len(story)] = True
+        mask[row, :length] = 1
+    embeddings = model.get_input_embeddings()(input_ids)
+    noise = torch.randn_like(embeddings) * (_EMBEDDING_NOISE * embeddings.detach().std())
+    embeddings = embeddings + noise * in_story[..., None]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(inputs_embeds=embeddings, attention_mask=mask).logits[:, :-1].float()
+    story_labels = torch.where(in_story, input_ids, IGNORE_INDEX)[:, 1:]
+    return {
+        "response": cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten()),
+        "story": cross_entropy(logits.flatten(0, 1), story_labels.flatten()),
+    }

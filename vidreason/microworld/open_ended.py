@@ -1,0 +1,148 @@
+"""Open-ended questions about a rollout, under ActivityNet-QA's type digits."""
+
+import random
+from collections.abc import Iterator
+
+from vidreason.microworld.language import (
+    NUMBER_WORDS,
+    final_heading,
+    name,
+    resting_bodies,
+    the,
+)
+from vidreason.microworld.questions import Question, moved
+from vidreason.microworld.simulation import (
+    COLORS,
+    HORIZON_SECONDS,
+    SHAPES,
+    SIDES,
+    VIDEO_SECONDS,
+    Event,
+    Rollout,
+)
+
+
+def open_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
+    """All open-ended questions that can be asked about a rollout, in a fixed order."""
+    events = rollout.happened()
+    yield from _endings(rollout, events)
+    yield from _relations(rollout, generator)
+    yield from _first_to_enter(rollout, events)
+    yield from _contacts(rollout, events, generator)
+    yield from _looks(rollout, events)
+    yield from _entrances(rollout, events)
+    yield from _departures_counted(events)
+    yield from _next_departures(rollout)
+
+
+def _endings(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
+    answers = ("it left", "it stopped", "it kept moving", "it never moved")
+    for body in rollout.scene.bodies:
+        if any(e.kind == "leave" and e.subject == body.color for e in events):
+            answer = answers[0]
+        elif final_heading(rollout, body.color):
+            answer = answers[2]
+        elif moved(rollout, body.color):
+            answer = answers[1]
+        else:
+            answer = answers[3]
+        yield _open("ending", "0", f"what became of {the(rollout, body.color)}", answer, answers)
+
+
+def _relations(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
+    answers = ("left", "right", "above", "below")
+    bodies = resting_bodies(rollout)
+    if len(bodies) < 2:
+        return
+    first, second = generator.sample(bodies, 2)
+    dx, dy = first.x - second.x, first.y - second.y
+    if abs(abs(dx) - abs(dy)) < 8:
+        return
+    if abs(dx) > abs(dy):
+        answer = "right" if dx > 0 else "left"
+    else:
+        answer = "below" if dy > 0 else "above"
+    yield _open(
+        "relation",
+        "1",
+        f"on which side of {the(rollout, second.color)} was {the(rollout, first.color)} "
+        "at the start",
+        answer,
+        answers,
+    )
+
+
+def _first_to_enter(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
+    enters = [event.subject for event in events if event.kind == "enter"]
+    if len(enters) == 2:
+        yield _open("first_to_enter", "2", "what entered first", name(rollout, enters[0]), ())
+
+
+def _contacts(
+    rollout: Rollout, events: list[Event], generator: random.Random
+) -> Iterator[Question]:
+    contacts = {(e.subject, e.target) for e in events if e.target is not None}
+    pairs = [
+        (a.color, b.color) for a in rollout.scene.bodies for b in rollout.scene.bodies if a != b
+    ]
+    happened = [pair for pair in pairs if pair in contacts]
+    others = [pair for pair in pairs if pair not in contacts]
+    for pair in [*happened[:1], *generator.sample(others, min(1, len(others)))]:
+        subject, target = pair
+        verb = "push" if rollout.body(subject).shape == "square" else "hit"
+        yield _open(
+            "contact",
+            "3",
+            f"did {the(rollout, subject)} {verb} {the(rollout, target)}",
+            "yes" if pair in contacts else "no",
+            ("yes", "no"),
+        )
+
+
+def _looks(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
+    for event in events:
+        if event.kind in ("hit", "push") and event.target is not None:
+            verb = "hit" if event.kind == "hit" else "pushed"
+            struck = the(rollout, event.target)
+            strikers = {e.subject for e in events if e.target == event.target}
+            if len(strikers) == 1:
+                text = f"what color was the object that {verb} {struck}"
+                yield _open("color_of_striker", "4", text, event.subject, COLORS)
+    for body in rollout.scene.bodies:
+        text = f"what shape was the {body.color} object"
+        yield _open("shape", "5", text, body.shape, SHAPES)
+
+
+def _entrances(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
+    for event in events:
+        if event.kind == "enter" and event.side is not None:
+            text = f"where did {the(rollout, event.subject)} come from"
+            yield _open("entrance", "6", text, event.side, SIDES)
+
+
+def _departures_counted(events: list[Event]) -> Iterator[Question]:
+    count = sum(event.kind == "leave" for event in events)
+    answers = NUMBER_WORDS[:3]
+    if count < len(answers):
+        yield _open("count_left", "7", "how many objects left", answers[count], answers)
+
+
+def _next_departures(rollout: Rollout) -> Iterator[Question]:
+    answers = (*SIDES, "nowhere")
+    future = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
+    for body in rollout.scene.bodies:
+        if not rollout.visible(body.color, VIDEO_SECONDS):
+            continue
+        leaves = [e for e in future if e.kind == "leave" and e.subject == body.color]
+        answer = leaves[0].side if leaves else "nowhere"
+        assert answer is not None
+        text = f"where will {the(rollout, body.color)} leave next"
+        yield _open("next_departure", "8", text, answer, answers)
+
+
+def _open(
+    template: str, type_code: str, text: str, answer: str, answers: tuple[str, ...]
+) -> Question:
+    return Question(
+        template=template, type=type_code, text=text, answer=answer, balance_over=answers
+    )
