@@ -1,0 +1,119 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vidreason.perception.segmenter import SamSegmenter, SegmenterConfig, build_sam
+
+SMALL = {
+    "model": "custom",
+    "image_size": 64,
+    "patch_size": 8,
+    "encoder_width": 32,
+    "encoder_layers": 2,
+    "encoder_heads": 2,
+    "window_size": 4,
+    "global_attention_layers": [1],
+    "prompt_dim": 16,
+    "decoder_heads": 2,
+    "decoder_mlp_dim": 32,
+    "points_per_side": 4,
+    "pred_iou_threshold": -100.0,
+    "stability_threshold": 0.0,
+    "box_nms_threshold": 0.99,
+}
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return SamSegmenter(SegmenterConfig(allow_random_weights=True, seed=3, **SMALL))
+
+
+@pytest.fixture
+def frame():
+    return torch.randint(
+        0, 256, (3, 40, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+def test_masks_are_in_the_frames_pixels_and_fit_their_boxes(segmenter, frame):
+    objects = segmenter.segment(frame)
+    assert objects
+    for found in objects:
+        assert found.mask.shape == (40, 56)
+        assert found.mask.dtype == torch.bool
+        assert found.area == found.mask.sum() > 0
+        x0, y0, x1, y1 = found.box
+        assert found.mask[y0:y1, x0:x1].sum() == found.area
+        for edge in (found.mask[y0], found.mask[y1 - 1], found.mask[:, x0], found.mask[:, x1 - 1]):
+            assert edge.any()
+
+
+def test_segmenting_twice_gives_the_same(segmenter, frame):
+    first, second = segmenter.segment(frame), segmenter.segment(frame)
+    assert [found.box for found in first] == [found.box for found in second]
+    assert all(torch.equal(a.mask, b.mask) for a, b in zip(first, second, strict=True))
+
+
+def test_a_frame_may_have_no_objects(segmenter, frame):
+    strict = SamSegmenter(
+        SegmenterConfig(allow_random_weights=True, **SMALL | {"pred_iou_threshold": 100.0})
+    )
+    assert strict.segment(frame) == []
+
+
+def test_a_large_frame_is_segmented_small_and_answered_in_its_own_pixels():
+    config = SegmenterConfig(allow_random_weights=True, seed=3, max_frame_side=64, **SMALL)
+    objects = SamSegmenter(config).segment(torch.full((3, 90, 160), 77, dtype=torch.uint8))
+    assert objects
+    assert all(found.mask.shape == (90, 160) for found in objects)
+    assert all(found.area == found.mask.sum() for found in objects)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_load_strictly_from_both_formats(tmp_path, suffix):
+    random = build_sam(SegmenterConfig(allow_random_weights=True, seed=1, **SMALL))
+    path = tmp_path / f"sam{suffix}"
+    if suffix == ".pth":
+        torch.save(random.state_dict(), path)
+    else:
+        save_file(random.state_dict(), path)
+    loaded = build_sam(SegmenterConfig(weights=str(path), **SMALL))
+    for key, tensor in random.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], tensor), key
+    torch.testing.assert_close(loaded.pixel_mean, random.pixel_mean)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+    with pytest.raises(ValueError, match=r"do not fit Sam .*image_encoder.neck.0.weight has shape"):
+        build_sam(SegmenterConfig(weights=str(path), **SMALL | {"prompt_dim": 32}))
+
+
+def test_weights_are_never_random_by_accident():
+    with pytest.raises(ValueError, match=r"segmenter\.weights: empty"):
+        build_sam(SegmenterConfig(**SMALL))
+
+
+@pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h", "custom"])
+def test_every_size_builds_on_the_meta_device(model):
+    sam = build_sam(SegmenterConfig(model=model), "meta")
+    assert all(parameter.is_meta for parameter in sam.parameters())
+
+
+def test_the_default_custom_size_is_vit_b():
+    shapes = [
+        {key: value.shape for key, value in build_sam(config, "meta").state_dict().items()}
+        for config in (SegmenterConfig(model="custom"), SegmenterConfig(model="vit_b"))
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image_size": 60}, "segmenter.image_size: 60 is not a multiple of patch_size"),
+        ({"prompt_dim": 20}, "segmenter.prompt_dim: 20 is not a multiple of 8"),
+        ({"points_per_side": 0}, "segmenter.points_per_side: expected at least 1, found 0"),
+    ],
+)
+def test_impossible_sizes_are_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        SegmenterConfig(**SMALL | changed)
