@@ -1,0 +1,69 @@
+"""What a visual token is, when it is and where it is, as a vector to add to it.
+
+Cross-attention does not see the order of its keys: with bare ``[Z_global; Z_obj]`` the first clip
+and the last are interchangeable, and "before" cannot be told from "after".
+
+Shapes: B batch, V visual tokens, D width.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualBatch
+
+_SECONDS_FREQUENCIES = 12
+"""Periods of 0.5, 1, 2, ... 1024 seconds: from a blink to a long video."""
+_SHARE_FREQUENCIES = 6
+"""Periods of 2, 1, 1/2, ... 1/16 of the video or of the frame."""
+
+
+class TokenPositions(nn.Module):
+    """The sum of a kind embedding, a time embedding and, for objects, a box embedding.
+
+    Times are the span's start and end in seconds and as a share of the duration; boxes are their
+    four edges and the mask's area as shares of the frame. Each number becomes sines and cosines of
+    several periods, and a linear layer makes a vector of them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.kind = nn.Embedding(2, width)
+        self.time = nn.Linear(2 * (2 * _SECONDS_FREQUENCIES + 2 * _SHARE_FREQUENCIES), width)
+        self.box = nn.Linear(5 * 2 * _SHARE_FREQUENCIES, width)
+
+    def forward(self, visual: VisualBatch) -> Tensor:
+        """Return the position vectors, shape ``(B, V, width)``."""
+        kinds, spans = visual["kinds"], visual["spans"].float()  # (B, V), (B, V, 2)
+        durations = visual["durations"].float().clamp(min=1e-3)[:, None, None]
+        time = torch.cat(
+            [
+                _waves(spans, longest_period=1024.0, num_frequencies=_SECONDS_FREQUENCIES),
+                _waves(
+                    spans / durations,
+                    longest_period=2.0,
+                    num_frequencies=_SHARE_FREQUENCIES,
+                ),
+            ],
+            dim=-1,
+        )
+        geometry = torch.cat([visual["boxes"], visual["areas"][..., None]], dim=-1).float()
+        box = _waves(geometry, longest_period=2.0, num_frequencies=_SHARE_FREQUENCIES)
+        dtype = self.kind.weight.dtype
+        is_object = (kinds == OBJECT_TOKEN)[..., None]
+        positions: Tensor = (
+            self.kind(kinds) + self.time(time.to(dtype)) + self.box(box.to(dtype)) * is_object
+        )
+        return positions
+
+
+def _waves(values: Tensor, *, longest_period: float, num_frequencies: int) -> Tensor:
+    """Sines and cosines of each value, periods halving: ``(..., C)`` to ``(..., 2CF)``, float32.
+
+    The frequencies are made anew at each call: as a buffer they would lose their digits when the
+    module is moved to bfloat16, and their values when it is built on the meta device.
+    """
+    octaves = torch.arange(num_frequencies, device=values.device, dtype=torch.float32)
+    angles = values[..., None] * (2 * math.pi / longest_period * 2**octaves)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)

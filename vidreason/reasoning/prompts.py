@@ -1,0 +1,95 @@
+"""What the user says (section 3.3.1), and how it is put into the language model's chat markup."""
+
+import string
+from collections.abc import Sequence
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+EVENT_REASONING_PROMPT = (
+    "The provided visual information depicts a sequence of events. Analyze the causal "
+    "relationships between these events and provide a step-by-step explanation for the final "
+    "outcome."
+)
+"""Section 3.3.1, word for word."""
+
+FUTURE_PREDICTION_PROMPT = (
+    "Based on the events observed in the video, predict the three most likely subsequent events. "
+    "For each prediction, provide a brief justification and a confidence score from 0 to 1."
+)
+"""Section 3.3.1, word for word."""
+
+CAPTION_PROMPT = "Describe the video."
+"""Stage 1's prompt; the paper gives none."""
+
+PLAIN_CHAT_TEMPLATE = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {{ message['content'] }}\n"
+    "{% else %}Assistant: {{ message['content'] }}{{ eos_token }}\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+"""For tokenizers that bring no template of their own: ``User: ...``, a new line, ``Assistant:``."""
+
+_DATE = "26 Jul 2024"
+"""Some templates write today's date into the system message; a fixed one keeps prompts the same
+from day to day."""
+
+
+def open_ended_prompt(question: str) -> str:
+    """Ask for a short answer in words."""
+    return f"{question.strip()} Answer briefly."
+
+
+def multiple_choice_prompt(question: str, options: Sequence[str]) -> str:
+    """Ask for one of the lettered ``options``; the expected answer is its text, not its letter.
+
+    Options are told apart by their texts' likelihood in evaluation, and a text says more to learn
+    from than a letter does.
+
+    Raises:
+        ValueError: There are fewer than two options, or more than there are letters.
+    """
+    if not 2 <= len(options) <= len(string.ascii_uppercase):
+        raise ValueError(
+            f"a multiple-choice question has 2 to {len(string.ascii_uppercase)} options, found "
+            f"{len(options)} for {question!r}"
+        )
+    lettered = zip(string.ascii_uppercase, options, strict=False)
+    lines = [f"({letter}) {option.strip()}" for letter, option in lettered]
+    return "\n".join(
+        [
+            question.strip(),
+            *lines,
+            "Answer with the text of the right option.",
+        ]
+    )
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """The prompt in chat markup, up to where the assistant's answer begins."""
+    return _render(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
+
+
+def example_text(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> str:
+    """Prompt and response in chat markup, with the marks that end the assistant's turn."""
+    messages = [
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": response},
+    ]
+    return _render(tokenizer, messages, add_generation_prompt=False)
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    *,
+    add_generation_prompt: bool,
+) -> str:
+    rendered = tokenizer.apply_chat_template(
+        messages,
+        chat_template=tokenizer.chat_template or PLAIN_CHAT_TEMPLATE,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        date_string=_DATE,
+    )
+    return cast(str, rendered)
