@@ -1,0 +1,118 @@
+"""Causal-Vid-Instruct: the paper's synthetic instruction data (section 4.1.2).
+
+One JSON object a line. The paper's set has no public release; the file format is this project's own
+(see :func:`read_causal_vid_instruct`).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_modules.annotation_files import read_json_lines, text_field
+from vidreason.example import Example
+from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, format_predictions
+from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
+
+SINGLE_PREDICTION_PROMPT = "Predict what is most likely to happen immediately after the clip ends."
+"""The second half of the paper's teacher prompt (section 4.1.2), for rows with one prediction and
+no confidences."""
+
+
+def read_causal_vid_instruct(root: str, split: str) -> Iterator[Example]:
+    """Yield up to two examples a row: the causal explanation, then the prediction of what follows.
+
+    Layout: ``<root>/<split>.jsonl`` and ``<root>/videos/<video_id>.mp4``. Fields of a row: ``id``,
+        ``source``,
+    ``video_id``; ``start`` and ``end`` in seconds, or null for the whole video; ``instruction``
+    (empty: the paper's event-reasoning prompt); ``causal_explanation``, a list of steps;
+    ``prediction``, a text; ``predictions``, up to three objects with ``text``, ``confidence`` in
+    [0, 1] and optionally ``justification``, most likely first; and ``teacher``,
+    ``teacher_prompt_sha``, ``created``, ``license_tag``, which are kept in ``meta``.
+
+    The explanation's response is its steps, numbered. With ``predictions``, the prompt is the
+    paper's future-prediction prompt and the response is written by ``format_predictions``, the form
+    that :func:`vidreason.reasoning.predictions.parse_predictions` reads back. With ``prediction``
+    alone the prompt asks for one prediction and the response is its text: no confidence is
+    invented.
+
+    Raises:
+        ValueError: A line is not an object, a field is missing or has the wrong form, or a row
+            teaches nothing.
+    """
+    for place, row in read_json_lines(Path(root, f"{split}.jsonl")):
+        row_id, video_id = text_field(row, "id", place), text_field(row, "video_id", place)
+        if not row_id or not video_id:
+            raise ValueError(f"{place}: fields 'id' and 'video_id' must be texts and not empty")
+        explanation = _explanation(row, place)
+        prediction_prompt, prediction = _prediction(row, place)
+        if not explanation and not prediction:
+            raise ValueError(
+                f"{place}: row {row_id!r} has none of 'causal_explanation', 'prediction', "
+                "'predictions'"
+            )
+        instruction = text_field(row, "instruction", place) or EVENT_REASONING_PROMPT
+        for kind, prompt, response in (
+            ("explanation", instruction, explanation),
+            ("prediction", prediction_prompt, prediction),
+        ):
+            if response:
+                yield Example(
+                    id=f"causal_vid_instruct:{split}:{row_id}:{kind}",
+                    corpus="causal_vid_instruct",
+                    media=str(Path(root, "videos", f"{video_id}.mp4")),
+                    video_id=video_id,
+                    start_seconds=_seconds(row, "start", place),
+                    end_seconds=_seconds(row, "end", place),
+                    prompt=prompt,
+                    response=response,
+                    question_type=kind,
+                    meta={
+                        name: text_field(row, name, place)
+                        for name in ("source", "teacher", "teacher_prompt_sha", "license_tag")
+                    },
+                )
+
+
+def _explanation(row: dict[str, Any], place: str) -> str:
+    steps = row.get("causal_explanation") or []
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+        raise ValueError(
+            f"{place}: field 'causal_explanation' must be a list of texts, found {steps!r}"
+        )
+    return "\n".join(f"{number}. {step.strip()}" for number, step in enumerate(steps, start=1))
+
+
+def _prediction(row: dict[str, Any], place: str) -> tuple[str, str]:
+    """The prediction example's prompt and response; no response where the row predicts nothing."""
+    predictions = row.get("predictions") or []
+    if not isinstance(predictions, list) or len(predictions) > MAX_PREDICTIONS:
+        raise ValueError(
+            f"{place}: field 'predictions' must be a list of at most {MAX_PREDICTIONS} objects, "
+            f"found {predictions!r}"
+        )
+    if not predictions:
+        return SINGLE_PREDICTION_PROMPT, text_field(row, "prediction", place)
+    items = []
+    for item in predictions:
+        if not isinstance(item, dict):
+            raise ValueError(f"{place}: field 'predictions': expected an object, found {item!r}")
+        event, reason = text_field(item, "text", place), text_field(item, "justification", place)
+        confidence = item.get("confidence")
+        if not event or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+            raise ValueError(
+                f"{place}: field 'predictions': expected 'text' and a 'confidence' from 0 to 1, "
+                f"found {item!r}"
+            )
+        items.append(Prediction(event, reason, float(confidence)))
+    return FUTURE_PREDICTION_PROMPT, format_predictions(items)
+
+
+def _seconds(row: dict[str, Any], name: str, place: str) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise ValueError(
+            f"{place}: field {name!r} must be seconds from the video's start, found {value!r}"
+        )
+    return float(value)

@@ -1,0 +1,117 @@
+"""Which corpora a run reads and how: the configuration of the data, and the table of readers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+from data_modules.activitynet_qa import read_activitynet_qa
+from data_modules.causal_vid_instruct import read_causal_vid_instruct
+from data_modules.nextqa import read_nextqa
+from data_modules.webvid import read_webvid
+from vidreason.example import Example
+
+READERS: dict[str, Callable[[str, str], Iterator[Example]]] = {
+    "webvid": read_webvid,
+    "nextqa": read_nextqa,
+    "activitynet_qa": read_activitynet_qa,
+    "causal_vid_instruct": read_causal_vid_instruct,
+}
+
+
+@dataclass(kw_only=True)
+class CorpusConfig:
+    """One corpus of a run."""
+
+    reader: Literal["webvid", "nextqa", "activitynet_qa", "causal_vid_instruct"]
+    """The corpus' name, which picks its reader."""
+    root: str
+    """The folder with the corpus' own files."""
+    split: str = "train"
+    """``train``, ``val`` or ``test``, as the corpus' files are named."""
+    weight: float = 1.0
+    """Training only: passes through this corpus an epoch. 1 shows every example once an epoch, 0.5
+    a different half in each of two epochs, 2 every example twice."""
+    limit: int | None = None
+    """Read only the first so many examples, or None for all."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.weight <= 0:
+            raise ValueError(
+                f"weight of corpus {self.reader!r} is {self.weight}; it must be above 0 (to leave "
+                "a corpus out, "
+                "take it off the list)"
+            )
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(
+                f"limit of corpus {self.reader!r} is {self.limit}; it must be at least 1, or null"
+            )
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """The data of a run: what is read, in which batches, and what may be missing."""
+
+    train: list[CorpusConfig] = field(default_factory=list)
+    """Training corpora, mixed by their weights."""
+    validation: list[CorpusConfig] = field(default_factory=list)
+    """Corpora whose loss is logged as ``val/loss``; weights have no effect here."""
+    benchmark: list[CorpusConfig] = field(default_factory=list)
+    """Corpora that are answered and scored, by ``experiments.evaluate`` and during training."""
+    batch_size: int = 8
+    """Samples a micro-batch on one device."""
+    global_batch_size: int = 256
+    """Samples an optimizer step, over all devices and micro-batches."""
+    num_epochs: int = 3
+    """Epochs; see ``weight`` for what an epoch holds."""
+    num_workers: int = 0
+    """Processes that load data, for each device; 0 loads in the training process."""
+    max_text_tokens: int = 512
+    """Longest prompt and response together, in tokens."""
+    max_unreadable_fraction: float = 0.01
+    """Share of samples whose video may be unreadable; beyond it the run stops with a summary."""
+    seed: int = 0
+    """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
+    """
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("batch_size", "global_batch_size", "num_epochs", "max_text_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("num_workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} is {getattr(self, name)}; it must not be negative")
+        if not 0.0 <= self.max_unreadable_fraction <= 1.0:
+            raise ValueError(
+                f"data.max_unreadable_fraction is {self.max_unreadable_fraction}; it is a share, "
+                "from 0 to 1"
+            )
+
+
+def read_corpora(configs: Sequence[CorpusConfig]) -> list[list[Example]]:
+    """Read each corpus; the result has one list a corpus, in the given order.
+
+    Raises:
+        ValueError: A corpus has no example, or two examples have one id.
+    """
+    corpora = []
+    seen: set[str] = set()
+    for config in configs:
+        examples = list(islice(READERS[config.reader](config.root, config.split), config.limit))
+        if not examples:
+            raise ValueError(
+                f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no "
+                "example"
+            )
+        for example in examples:
+            if example.id in seen:
+                raise ValueError(
+                    f"the id {example.id!r} is there twice (corpus {config.reader!r} in "
+                    f"{config.root!r}): "
+                    "a corpus is listed twice, or its file repeats a row"
+                )
+            seen.add(example.id)
+        corpora.append(examples)
+    return corpora

@@ -1,0 +1,280 @@
+"""What the data modules of both stages share: batches in an order that a resume continues exactly.
+
+The position is this data module's state: the epoch, and the samples consumed in it over all ranks.
+It is counted when the training loop takes a batch, not when a worker process loads one, and it is
+restored before the loaders are built.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
+
+from data_modules.corpora import CorpusConfig, DataConfig, read_corpora
+from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
+from data_modules.video_text import Batch, Collator, Sample, TokenSource, VideoTextDataset
+from vidreason.example import Example
+from vidreason.reasoning.text_batch import pad_token_id
+from vidreason.video.failures import FailureLog
+
+
+class RankLoader:
+    """This rank's batches, for Lightning.
+
+    Not a ``DataLoader`` itself: Lightning would replace a DataLoader's sampler when there are
+    several processes. The two state methods tell it that a resume in the middle of an epoch is
+    taken care of.
+    """
+
+    def __init__(self, loader: "DataLoader[Sample]") -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from self._loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the data module's state."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore; see :meth:`state_dict`."""
+
+
+class TrainingDataModule(LightningDataModule):
+    """Training and validation batches of one stage.
+
+    Args:
+        config: What to read, in which batches.
+        source: Visual tokens of ``(media, start_seconds, end_seconds)``.
+        tokenizer: The language model's.
+        visual_dim: Width of the visual tokens.
+        failures_path: Where unreadable videos are written down (``failures.jsonl`` of the run), or
+            None.
+
+    The Trainer must accumulate ``accumulation(...)`` micro-batches a step; this is checked.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        source: TokenSource,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        visual_dim: int,
+        failures_path: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        # A rank whose share of a small validation set is empty is no error.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.config = config
+        self.source = source
+        self.tokenizer = tokenizer
+        self.failures_path = failures_path
+        self.collator = Collator(visual_dim=visual_dim, pad_token_id=pad_token_id(tokenizer))
+        self.train_examples: list[Example] = []
+        self.validation_examples: list[Example] = []
+        self._order: GlobalOrder | None = None
+        self._failure_log: FailureLog | None = None
+        self._epoch = 0
+        self._samples_consumed = 0
+        self._restored_samples: int | None = None
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Read the corpora, once.
+
+        Raises:
+            ValueError: A file is missing or malformed, or a corpus does not suit the stage.
+        """
+        if self._failure_log is not None:
+            return
+        self.check_corpora(self.config.train)
+        train = read_corpora(self.config.train)
+        validation = read_corpora(self.config.validation)
+        self.train_examples = [example for corpus in train for example in corpus]
+        self.validation_examples = [example for corpus in validation for example in corpus]
+        if train:
+            self._order = GlobalOrder(
+                [len(corpus) for corpus in train],
+                [corpus.weight for corpus in self.config.train],
+                global_batch_size=self.config.global_batch_size,
+                seed=self.config.seed,
+            )
+        self._failure_log = FailureLog(
+            self.failures_path,
+            self.config.max_unreadable_fraction,
+            len(self.train_examples) + len(self.validation_examples),
+        )
+
+    def check_corpora(self, corpora: list[CorpusConfig]) -> None:
+        """Raise ``ValueError`` if a corpus does not suit the stage; a stage may override this."""
+
+    @property
+    def order(self) -> GlobalOrder:
+        """The order of the training samples; reads the corpora if nothing has yet.
+
+        Raises:
+            ValueError: ``data.train`` is empty.
+        """
+        self.setup("fit")
+        if self._order is None:
+            raise ValueError("data.train is empty: list at least one training corpus")
+        return self._order
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.config.num_epochs * self.order.steps_per_epoch
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Epoch, and samples of it that all ranks together have consumed.
+
+        A finished epoch is the next one's start.
+        """
+        if self._samples_consumed >= self.order.samples_per_epoch:
+            return self._epoch + 1, 0
+        return self._epoch, self._samples_consumed
+
+    @override
+    def train_dataloader(self) -> RankLoader:
+        rank, world_size = self._place()
+        config = self.config
+        expected = accumulation(config.global_batch_size, config.batch_size, world_size)
+        if self.trainer is not None and self.trainer.accumulate_grad_batches != expected:
+            raise ValueError(
+                f"the Trainer accumulates {self.trainer.accumulate_grad_batches} micro-batches a "
+                "step, but "
+                f"global_batch_size {config.global_batch_size} = batch_size {config.batch_size} x "
+                f"{world_size} "
+                f"processes x {expected}: pass accumulate_grad_batches={expected}"
+            )
+        sampler = GlobalOrderBatchSampler(
+            self.order,
+            lambda: self.position,
+            batch_size=config.batch_size,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._match_lightning_counters(config.batch_size * world_size)
+        return self._loader(self.train_examples, batch_sampler=sampler)
+
+    @override
+    def val_dataloader(self) -> RankLoader | list[RankLoader]:
+        rank, world_size = self._place()
+        if not self.validation_examples:
+            return []
+        own = self.validation_examples[rank::world_size]
+        return self._loader(own, batch_size=self.config.batch_size)
+
+    def _loader(self, examples: list[Example], **batching: Any) -> RankLoader:  # noqa: ANN401
+        config = self.config
+        dataset = VideoTextDataset(examples, self.source, self.tokenizer, config.max_text_tokens)
+        loader = DataLoader(
+            dataset,
+            collate_fn=self.collator,
+            num_workers=config.num_workers,
+            persistent_workers=config.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: by default each new iterator draws from the global one, so that
+            # building the loaders once more after a resume would change the dropout of the steps
+            # that follow.
+            generator=torch.Generator().manual_seed(config.seed),
+            **batching,
+        )
+        return RankLoader(loader)
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    @override
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Count a batch that the loop has taken, and write its unreadable videos down.
+
+        Raises:
+            UnreadableVideosError: More videos were unreadable than ``max_unreadable_fraction``
+                allows.
+        """
+        assert self._failure_log is not None
+        assert self.trainer is not None
+        self._failure_log.record(len(batch["ids"]), batch["failures"])
+        if self.trainer.training:
+            self._epoch, consumed = self.position
+            self._samples_consumed = consumed + len(batch["ids"]) * self.trainer.world_size
+        return batch
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        epoch, consumed = self._epoch, self._samples_consumed
+        if self.trainer is not None:
+            # A checkpoint written because a step failed must not count that step's batch.
+            # Any: Lightning types the tracker as one with fewer counters than it has.
+            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            in_flight = max(progress.ready - progress.processed, 0)
+            consumed -= in_flight * self.config.batch_size * self.trainer.world_size
+        if consumed >= self.order.samples_per_epoch:
+            epoch, consumed = epoch + 1, 0
+        return {"epoch": epoch, "samples_consumed": consumed, "order": self._order_identity()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a position.
+
+        Raises:
+            ValueError: The order of the samples is not the one the position belongs to.
+        """
+        if state_dict["order"] != self._order_identity():
+            raise ValueError(
+                f"the checkpoint's samples were ordered by {state_dict['order']}, this run's by "
+                f"{self._order_identity()}: to resume, restore the training corpora, their weights "
+                "and limits, "
+                "global_batch_size and seed; to train on other data, start a new run from this "
+                "checkpoint"
+            )
+        self._epoch = int(state_dict["epoch"])
+        self._restored_samples = int(state_dict["samples_consumed"])
+        # A checkpoint in the middle of an accumulated step has lost that step's gradients: the step
+        # is done again.
+        self._samples_consumed = (
+            self._restored_samples // self.config.global_batch_size * self.config.global_batch_size
+        )
+
+    def _order_identity(self) -> dict[str, Any]:
+        return {
+            "corpus_sizes": list(self.order.corpus_sizes),
+            "samples_of_each_an_epoch": list(self.order.quotas),
+            "global_batch_size": self.order.global_batch_size,
+            "seed": self.order.seed,
+        }
+
+    def _match_lightning_counters(self, samples_at_once: int) -> None:
+        """Once after a resume, give Lightning's batch counters the value of the position.
+
+        Lightning restores its own count of one rank's micro-batches. With another number of
+        processes or another micro-batch size it counts in another unit, and in the middle of an
+        accumulated step it would not start over.
+        """
+        if self._restored_samples is None:
+            return
+        assert self.trainer is not None
+        finished = self._restored_samples == 0 and self._epoch > 0
+        consumed = self.order.samples_per_epoch if finished else self._samples_consumed
+        self._restored_samples = None
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        if progress.current.processed == 0:
+            return
+        shift = consumed // samples_at_once - progress.current.processed
+        for counts in (progress.current, progress.total):
+            for name in ("ready", "started", "processed", "completed"):
+                setattr(counts, name, getattr(counts, name) + shift)

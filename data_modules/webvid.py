@@ -1,0 +1,75 @@
+"""WebVid-2M and WebVid-10M: stage 1's video-caption pairs (section 4.1.1).
+
+The original files have the header ``videoid,name,page_idx,page_dir,duration,contentUrl``; the
+mirror in use since the corpus was withdrawn has ``videoid,contentUrl,duration,page_dir,name`` in
+partitions. ``duration`` was scraped, not measured, and is not read.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_modules.annotation_files import read_csv_rows
+from vidreason.example import Example
+from vidreason.reasoning.prompts import CAPTION_PROMPT
+
+logger = logging.getLogger(__name__)
+
+
+def read_webvid(root: str, split: str) -> Iterator[Example]:
+    """Yield one captioning example a row.
+
+    Layout: ``<root>/metadata/results_<2M|10M>_<split>.csv``, or ``<root>/<split>.csv``, or the
+        mirror's
+    ``<root>/data/<split>/partitions/*.csv``; videos in ``<root>/videos/<page_dir>/<videoid>.mp4``.
+    A row without ``page_dir`` (the originals have a few hundred) has its video in
+    ``<root>/videos``. Rows without a caption teach nothing; they are left out and their number is
+    logged.
+
+    Raises:
+        ValueError: No annotation file, several that overlap, or a malformed row; the message names
+            file and line.
+    """
+    num_without_caption = 0
+    for path in _annotation_files(Path(root), split):
+        for place, row in read_csv_rows(path, ("videoid", "name", "page_dir")):
+            video_id, caption = row["videoid"].strip(), row["name"].strip()
+            if not video_id:
+                raise ValueError(f"{place}: column 'videoid' is empty; every row needs a video id")
+            if not caption:
+                num_without_caption += 1
+                continue
+            yield Example(
+                id=f"webvid:{split}:{video_id}",
+                corpus="webvid",
+                media=str(Path(root, "videos", row["page_dir"].strip(), f"{video_id}.mp4")),
+                video_id=video_id,
+                prompt=CAPTION_PROMPT,
+                response=caption,
+                answers=(caption,),
+            )
+    if num_without_caption:
+        logger.warning(
+            "webvid %s: left out %d rows without a caption (column 'name')",
+            split,
+            num_without_caption,
+        )
+
+
+def _annotation_files(root: Path, split: str) -> list[Path]:
+    originals = sorted((root / "metadata").glob(f"results_*_{split}.csv"))
+    if len(originals) > 1:
+        # The 10M part contains the 2M part: reading both would repeat 2.5 million videos under one
+        # id.
+        names = ", ".join(path.name for path in originals)
+        raise ValueError(f"{root / 'metadata'}: {names} overlap; keep one of them in this root")
+    plain = root / f"{split}.csv"
+    partitions = sorted((root / "data" / split / "partitions").glob("*.csv"))
+    candidates = originals or ([plain] if plain.is_file() else partitions)
+    if not candidates:
+        raise ValueError(
+            f"webvid root {str(root)!r} has none of metadata/results_<2M|10M>_{split}.csv, "
+            f"{split}.csv, "
+            f"data/{split}/partitions/*.csv: check the corpus' root and split"
+        )
+    return candidates

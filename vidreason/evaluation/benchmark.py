@@ -1,0 +1,289 @@
+"""Answering benchmark questions with a reasoner: questions in, one judged prediction each out.
+
+Shapes: B rows of a batch, T text tokens.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from vidreason.evaluation.controls import TokenSource, controlled_source
+from vidreason.evaluation.predictions_file import (
+    BenchmarkPrediction,
+    align_predictions,
+    judge,
+    unanswered,
+)
+from vidreason.example import Example
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import (
+    VisualBatch,
+    VisualTokens,
+    collate_visual_tokens,
+)
+from vidreason.reasoning.text_batch import collate_texts, pad_token_id
+from vidreason.reasoning.tokenization import encode_example
+from vidreason.video.failures import FailureLog, VideoFailure
+from vidreason.video.reader import VideoReadError
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """How benchmark questions are answered and scored."""
+
+    multiple_choice: Literal["likelihood", "generate"] = "likelihood"
+    """``likelihood``: the option whose text has the highest log-likelihood per token, end-of-turn
+    token included; every question has an answer. ``generate``: the option that the generated text
+    names, or none."""
+    control: Literal["none", "blind", "random", "shuffled"] = "none"
+    """What the visual tokens are replaced by; see
+    :func:`vidreason.evaluation.controls.controlled_source`."""
+    batch_size: int = 8
+    """Questions at a time. Scoring options needs one row an option: 40 rows for 8 questions with 5
+    options."""
+    max_text_tokens: int = 1024
+    """Longest prompt and option together, in tokens."""
+    max_unreadable_fraction: float = 0.0
+    """Share of questions whose video may be unreadable. They count as wrong; beyond the share the
+    evaluation stops, because its number would be about the disk and not the model."""
+    every_n_steps: int = 0
+    """During training: optimizer steps between two evaluations; 0 for validation time only."""
+    limit: int | None = None
+    """During training: answer only so many questions of each benchmark, spread evenly over it; None
+    for all."""
+    seed: int = 0
+    """Seed of the controls."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("batch_size", "max_text_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"evaluation.{name} is {getattr(self, name)}; it must be at least 1"
+                )
+        if self.every_n_steps < 0:
+            raise ValueError(f"evaluation.every_n_steps is {self.every_n_steps}; use 0 for never")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(
+                f"evaluation.limit is {self.limit}; it must be at least 1, or null for all"
+            )
+        if not 0.0 <= self.max_unreadable_fraction <= 1.0:
+            raise ValueError(
+                f"evaluation.max_unreadable_fraction is {self.max_unreadable_fraction}; it is a "
+                "share, from 0 to 1"
+            )
+
+
+class LoadedExample(NamedTuple):
+    """A question with its visual tokens, or with the reason why there are none."""
+
+    example: Example
+    tokens: VisualTokens | None
+    error: str = ""
+
+
+def evaluate_examples(
+    reasoner: VideoReasoner,
+    source: TokenSource,
+    examples: Sequence[Example],
+    config: EvaluationConfig,
+    decoding: DecodingConfig,
+    *,
+    progress: bool = False,
+) -> list[BenchmarkPrediction]:
+    """Answer ``examples`` one batch after the other, in this process.
+
+    Args:
+        reasoner: Put into evaluation mode, and back at the end.
+        source: Visual tokens of ``(media, start_seconds, end_seconds)``, before any control.
+        examples: Multiple-choice and open-ended questions, mixed at will.
+        config: How to answer.
+        decoding: How to generate open-ended answers.
+        progress: Show a progress bar.
+
+    Returns:
+        One judged prediction an example, in the order of ``examples``.
+
+    Raises:
+        UnreadableVideosError: More videos were unreadable than the configuration allows.
+        ValueError: Two examples have one id, or a control cannot be made.
+    """
+    source = controlled_source(source, examples, config.control, config.seed)
+    batches = tqdm(
+        question_batches(examples, config.batch_size), disable=not progress, unit="batch"
+    )
+    loaded = (load_examples(source, batch) for batch in batches)
+    predictions = evaluate_batches(reasoner, loaded, config, decoding, num_examples=len(examples))
+    return align_predictions(predictions, [example.id for example in examples])
+
+
+def evaluate_batches(
+    reasoner: VideoReasoner,
+    batches: Iterable[Sequence[LoadedExample]],
+    config: EvaluationConfig,
+    decoding: DecodingConfig,
+    *,
+    num_examples: int,
+) -> list[BenchmarkPrediction]:
+    """Answer questions whose visual tokens have been loaded elsewhere, such as by worker processes.
+
+    Args:
+        reasoner: Put into evaluation mode, and back at the end.
+        batches: Batches of one kind each, as :func:`question_batches` cuts them.
+        config: How to answer; its control is the business of whoever loads.
+        decoding: How to generate.
+        num_examples: How many questions there will be, for the budget of unreadable videos.
+
+    Returns:
+        One judged prediction a question, in the order in which they came.
+    """
+    failures = FailureLog(None, config.max_unreadable_fraction, num_examples)
+    predictions: list[BenchmarkPrediction] = []
+    with evaluation_mode(reasoner):
+        for batch in batches:
+            failures.record(
+                len(batch),
+                [
+                    VideoFailure(id=item.example.id, path=item.example.media, cause=item.error)
+                    for item in batch
+                    if item.tokens is None
+                ],
+            )
+            predictions += [judge(row) for row in _answer(reasoner, batch, config, decoding)]
+    return predictions
+
+
+def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[Example]]:
+    """Cut examples into batches that can be answered together.
+
+    A batch is either all multiple choice or all open-ended. Questions about one video follow each
+    other, so that its tokens are loaded once.
+    """
+    ordered = sorted(
+        examples, key=lambda example: (bool(example.options), example.media, example.id)
+    )
+    batches: list[list[Example]] = []
+    for example in ordered:
+        last = batches[-1] if batches else []
+        if last and len(last) < batch_size and bool(last[0].options) == bool(example.options):
+            last.append(example)
+        else:
+            batches.append([example])
+    return batches
+
+
+def load_examples(source: TokenSource, examples: Sequence[Example]) -> list[LoadedExample]:
+    """Load the visual tokens of a batch; a span that follows itself is loaded once."""
+    loaded: list[LoadedExample] = []
+    previous: Example | None = None
+    for example in examples:
+        if previous is not None and _span(previous) == _span(example):
+            loaded.append(LoadedExample(example, loaded[-1].tokens, loaded[-1].error))
+        else:
+            try:
+                loaded.append(LoadedExample(example, source(*_span(example))))
+            except VideoReadError as error:
+                loaded.append(LoadedExample(example, None, str(error)))
+        previous = example
+    return loaded
+
+
+@contextmanager
+def evaluation_mode(reasoner: torch.nn.Module) -> Iterator[None]:
+    """No dropout, no gradients; modes and random state are restored at the end."""
+    modes = {module: module.training for module in reasoner.modules()}
+    device = _device(reasoner)
+    cuda_devices = [device] if device.type == "cuda" else []
+    reasoner.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda_devices):
+            yield
+    finally:
+        for module, training in modes.items():  # frozen parts may be in another mode than the rest
+            module.training = training
+
+
+def spread_examples(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """At most ``limit`` examples of each corpus, evenly spread over it, in order."""
+    by_corpus: dict[str, list[Example]] = {}
+    for example in examples:
+        by_corpus.setdefault(example.corpus, []).append(example)
+    chosen: list[Example] = []
+    for corpus in by_corpus.values():
+        number = len(corpus) if limit is None else min(limit, len(corpus))
+        chosen += [corpus[index * len(corpus) // number] for index in range(number)]
+    return chosen
+
+
+def _answer(
+    reasoner: VideoReasoner,
+    batch: Sequence[LoadedExample],
+    config: EvaluationConfig,
+    decoding: DecodingConfig,
+) -> list[BenchmarkPrediction]:
+    rows = [replace(unanswered(item.example), error=item.error) for item in batch]
+    readable = [index for index, item in enumerate(batch) if item.tokens is not None]
+    if not readable:
+        return rows
+    examples = [batch[index].example for index in readable]
+    tokens = [item.tokens for item in batch if item.tokens is not None]
+    if examples[0].options and config.multiple_choice == "likelihood":
+        scores = _score_options(reasoner, examples, tokens, config.max_text_tokens)
+        for index, (means, counts) in zip(readable, scores, strict=True):
+            rows[index] = replace(
+                rows[index], option_log_likelihoods=means, option_token_counts=counts
+            )
+    else:
+        visual = _to(collate_visual_tokens(tokens), _device(reasoner))
+        outputs = reasoner.generate(visual, [example.prompt for example in examples], decoding)
+        for index, output in zip(readable, outputs, strict=True):
+            rows[index] = replace(rows[index], output=output)
+    return rows
+
+
+def _score_options(
+    reasoner: VideoReasoner,
+    examples: Sequence[Example],
+    tokens: Sequence[VisualTokens],
+    max_text_tokens: int,
+) -> list[tuple[tuple[float, ...], tuple[int, ...]]]:
+    """For each question, its options' log-likelihoods per token and numbers of tokens."""
+    texts = [
+        encode_example(reasoner.tokenizer, example.prompt, option, max_text_tokens)
+        for example in examples
+        for option in example.options
+    ]
+    repeated = [own for own, example in zip(tokens, examples, strict=True) for _ in example.options]
+    device = _device(reasoner)
+    text = collate_texts(texts, pad_token_id(reasoner.tokenizer))
+    sums, counts = reasoner.response_log_likelihoods(
+        _to(collate_visual_tokens(repeated), device),
+        text["input_ids"].to(device),
+        text["attention_mask"].to(device),
+        text["labels"].to(device),
+    )
+    means = (sums.double() / counts).tolist()
+    results, start = [], 0
+    for example in examples:
+        own = slice(start, start + len(example.options))
+        results.append((tuple(means[own]), tuple(counts[own].long().tolist())))
+        start = own.stop
+    return results
+
+
+def _span(example: Example) -> tuple[str, float | None, float | None]:
+    return example.media, example.start_seconds, example.end_seconds
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next(module.parameters()).device
+
+
+def _to(visual: VisualBatch, device: torch.device) -> VisualBatch:
+    moved = {name: tensor.to(device) for name, tensor in cast(dict[str, Tensor], visual).items()}
+    return cast(VisualBatch, moved)

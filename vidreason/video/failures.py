@@ -1,0 +1,128 @@
+"""Unreadable videos are counted and written down, never replaced and never forgotten."""
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+WARM_UP_SAMPLES = 100
+"""The budget is judged against at least this many samples, so that one early failure does not stop
+a long run."""
+
+
+class VideoFailure(NamedTuple):
+    """Why one example's video could not be read; a tuple of strings, to travel in batches."""
+
+    id: str
+    path: str
+    cause: str
+
+
+class UnreadableVideosError(RuntimeError):
+    """More videos were unreadable than the run allows."""
+
+
+class FailureLog:
+    """Counts this process' samples and unreadable videos, and writes each of the latter down once.
+
+    The file has one JSON object a line: ``id``, ``path``, ``cause``, ``time`` (UTC, ISO 8601). Ids
+    that the file already holds are not written again, so a resumed run continues it. Several ranks
+    may append to one file: each row is one write at the end of the file.
+
+    Args:
+        path: The file, or None to count without writing.
+        max_unreadable_fraction: The budget, a share of the samples seen, in [0, 1].
+        num_examples: How many examples there are in all; with fewer than ``WARM_UP_SAMPLES`` the
+            budget is judged against this number until more have been seen.
+    """
+
+    def __init__(
+        self, path: str | Path | None, max_unreadable_fraction: float, num_examples: int
+    ) -> None:
+        if not 0.0 <= max_unreadable_fraction <= 1.0:
+            raise ValueError(
+                "max_unreadable_fraction is a share of the samples, in [0, 1]: found "
+                f"{max_unreadable_fraction}"
+            )
+        self.path = None if path is None else Path(path)
+        self.max_unreadable_fraction = max_unreadable_fraction
+        self.num_examples = num_examples
+        self.num_samples = 0
+        self.num_unreadable = 0
+        self._causes: Counter[str] = Counter()
+        self._first: list[VideoFailure] = []
+        self._written: set[str] = set()
+        self._offset = 0
+        self._read_new_rows()
+
+    def record(self, num_samples: int, failures: Iterable[VideoFailure] = ()) -> None:
+        """Count ``num_samples`` samples, of which ``failures`` could not be read.
+
+        Raises:
+            UnreadableVideosError: The budget is spent. The message sums up what failed and says
+                what to do.
+        """
+        self.num_samples += num_samples
+        failures = list(failures)
+        self.num_unreadable += len(failures)
+        self._causes.update(failure.cause for failure in failures)
+        self._first += failures[: 3 - len(self._first)]
+        if failures and self.path is not None:
+            self._append(self.path, failures)
+        judged = max(self.num_samples, min(WARM_UP_SAMPLES, self.num_examples))
+        if self.num_unreadable > self.max_unreadable_fraction * judged:
+            raise UnreadableVideosError(self.summary())
+
+    def summary(self) -> str:
+        """A few lines: how many, the most frequent causes, first examples, where the rest is."""
+        lines = [
+            f"{self.num_unreadable} of {self.num_samples} samples had an unreadable video "
+            f"(max_unreadable_fraction = {self.max_unreadable_fraction})"
+        ]
+        lines += [f"  {count} x {cause}" for cause, count in self._causes.most_common(3)]
+        lines += [f"  such as {failure.id}: {failure.path}" for failure in self._first]
+        where = f"all of them are in {self.path}; " if self.path is not None else ""
+        lines.append(
+            f"  {where}repair or remove these videos, check the corpus' root, or raise "
+            "max_unreadable_fraction"
+        )
+        return "\n".join(lines)
+
+    def _read_new_rows(self) -> None:
+        """Learn the ids written since the last look, by an earlier run or by another rank."""
+        if self.path is None or not self.path.exists():
+            return
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset)
+            for line in stream:
+                self._offset += len(line)
+                # A kill in mid-write tears at most the last row; its example is simply written
+                # again.
+                with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+                    self._written.add(json.loads(line)["id"])
+
+    def _append(self, path: Path, failures: list[VideoFailure]) -> None:
+        self._read_new_rows()
+        rows = {failure.id: failure for failure in failures if failure.id not in self._written}
+        if not rows:
+            return
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        text = "".join(
+            json.dumps({**failure._asdict(), "time": time}, ensure_ascii=False) + "\n"
+            for failure in rows.values()
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as stream:
+            torn = stream.tell() > 0 and not _ends_with_newline(path)
+            stream.write((("\n" if torn else "") + text).encode())
+        self._written.update(rows)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
