@@ -1,0 +1,130 @@
+"""From embeddings to text: greedy, nucleus and beam search through transformers (section 3.3.2).
+
+Shapes: B batch, Q queries, T text tokens, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+
+@dataclass(kw_only=True)
+class DecodingConfig:
+    """How an answer is drawn from the model. What a model's own folder recommends is not used."""
+
+    strategy: Literal["greedy", "nucleus", "beam"] = "greedy"
+    max_new_tokens: int = 256
+    """Longest answer."""
+    temperature: float = 1.0
+    """``nucleus``: logits are divided by it."""
+    top_p: float = 0.9
+    """``nucleus``: draw among the likeliest tokens that together have this probability."""
+    seed: int = 0
+    """``nucleus``: the same batch with the same seed gives the same answers."""
+    num_beams: int = 5
+    """``beam``: hypotheses kept."""
+    length_penalty: float = 1.0
+    """``beam``: a hypothesis' log-likelihood is divided by its length to this power."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(
+                f"decoding.max_new_tokens is {self.max_new_tokens}; it must be at least 1"
+            )
+        if not self.temperature > 0:
+            raise ValueError(
+                f"decoding.temperature is {self.temperature}; it must be above 0 "
+                "(strategy=greedy takes the likeliest token)"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"decoding.top_p is {self.top_p}; it must be in (0, 1]")
+        if self.num_beams < 2:
+            raise ValueError(
+                f"decoding.num_beams is {self.num_beams}; it must be at least 2 "
+                "(strategy=greedy is one beam)"
+            )
+
+
+def left_pad(
+    video_embeddings: Tensor, text_embeddings: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Put ``[E_vision; E_text]`` of each row at the right end, so that all rows go on from there.
+
+    Args:
+        video_embeddings: Shape ``(B, Q, D)``.
+        text_embeddings: Shape ``(B, T, D)``, padded on the right.
+        lengths: Shape ``(B,)``, int64: text tokens of each row.
+
+    Returns:
+        Embeddings ``(B, Q + T, D)``, padded on the left, and their attention mask ``(B, Q + T)``,
+        int64.
+    """
+    joined = torch.cat([video_embeddings, text_embeddings], dim=1)
+    shift = (text_embeddings.shape[1] - lengths)[:, None]
+    columns = torch.arange(joined.shape[1], device=joined.device)[None, :]
+    source = (columns - shift) % joined.shape[1]  # rotates the padding from the right to the left
+    rotated = joined.gather(1, source[:, :, None].expand_as(joined))
+    return rotated, (columns >= shift).long()
+
+
+def generate_ids(
+    model: PreTrainedModel,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    decoding: DecodingConfig,
+    stop_ids: Sequence[int],
+) -> list[list[int]]:
+    """Continue each row until a stop token.
+
+    Args:
+        model: The language model, in eval mode.
+        inputs_embeds: Shape ``(B, L, D)``, padded on the left.
+        attention_mask: Shape ``(B, L)``.
+        decoding: How to choose tokens.
+        stop_ids: Tokens that end an answer.
+
+    Returns:
+        The new token ids of each row, without the stop token.
+    """
+    devices = [inputs_embeds.device] if inputs_embeds.device.type == "cuda" else []
+    with torch.random.fork_rng(devices, enabled=decoding.strategy == "nucleus"):
+        if decoding.strategy == "nucleus":
+            torch.manual_seed(decoding.seed)
+        # Any: generate() returns a tensor or, if told so, a record.
+        output: Any = model.generate(  # type: ignore[operator]
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            generation_config=_generation_config(decoding, stop_ids),
+        )
+    rows: list[list[int]] = output.tolist()
+    return [_before_stop(row, set(stop_ids)) for row in rows]
+
+
+def _generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:
+    # Each field that a strategy reads is given here: what is left out, transformers fills in.
+    fields: dict[str, Any] = {
+        "max_new_tokens": decoding.max_new_tokens,
+        "eos_token_id": list(stop_ids),
+        "pad_token_id": stop_ids[0],
+        "num_beams": 1,
+        "do_sample": False,
+    }
+    if decoding.strategy == "nucleus":
+        fields |= {
+            "do_sample": True,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "top_k": 0,
+        }
+    elif decoding.strategy == "beam":
+        fields |= {"num_beams": decoding.num_beams, "length_penalty": decoding.length_penalty}
+    return GenerationConfig(**fields)  # type: ignore[no-untyped-call]
+
+
+def _before_stop(ids: list[int], stop_ids: set[int]) -> list[int]:
+    ends = (place for place, token_id in enumerate(ids) if token_id in stop_ids)
+    return ids[: next(ends, len(ids))]

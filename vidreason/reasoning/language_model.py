@@ -1,0 +1,196 @@
+"""The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
+_SCALE_SAMPLE = 4096
+"""How many word embeddings their typical size is measured on."""
+
+
+@dataclass(kw_only=True)
+class LanguageModelConfig:
+    """Which language model, and how it is held; the default is the paper's (section 4.2.1)."""
+
+    name_or_path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
+    """A local Hugging Face folder, or a repository on the Hub."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """Implementation of attention; ``sdpa`` is PyTorch's."""
+    gradient_checkpointing: bool = False
+    """Compute layers again in the backward pass instead of keeping their activations."""
+
+    def __post_init__(self) -> None:
+        if not self.name_or_path:
+            raise ValueError(
+                "language_model.name_or_path is empty; give a local Hugging Face folder or the "
+                "name of a repository on the Hub"
+            )
+
+
+@dataclass(kw_only=True)
+class LoraSettings:
+    """Low-rank adapters for stage 2; rank, alpha and targets are the paper's (section 4.2.2)."""
+
+    rank: int = 64
+    alpha: int = 128
+    """The adapters' product is scaled by ``alpha / rank``."""
+    dropout: float = 0.0
+    """On the adapters' input. The paper names none."""
+    target_modules: str = "all-linear"
+    """All linear layers but the output layer, or a regular expression on module names."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError(
+                f"lora.rank is {self.rank} and lora.alpha {self.alpha}; both must be at least 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora.dropout is {self.dropout}; it must be in [0, 1)")
+
+
+def load_language_model(
+    config: LanguageModelConfig, device: str | torch.device = "cpu", *, strict: bool = False
+) -> PreTrainedModel:
+    """Load the frozen language model, in eval mode.
+
+    Args:
+        config: Which model.
+        device: Where to. On ``meta`` only ``config.json`` is read: shapes without values.
+        strict: Also refuse weights in the folder that the model has no use for.
+
+    Raises:
+        ValueError: There is no such model, or its files lack weights that the model needs (which
+            transformers would fill with random numbers).
+    """
+    device = torch.device(device)
+    auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
+    options = {"dtype": _DTYPES[config.dtype], "attn_implementation": config.attention}
+    try:
+        if device.type == "meta":
+            structure = AutoConfig.from_pretrained(config.name_or_path)
+            with device:
+                model = auto.from_config(structure, **options)
+        else:
+            model, report = auto.from_pretrained(
+                config.name_or_path, output_loading_info=True, **options
+            )
+            _check_loading(config, report, strict=strict)
+            model = model.to(device)
+    except OSError as error:
+        raise ValueError(_not_found(config, error)) from error
+    if config.gradient_checkpointing:
+        # The method's name until transformers 5.22 or so is the second one.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    return cast(PreTrainedModel, model.requires_grad_(False).eval())
+
+
+def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
+    """Load the language model's tokenizer.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    try:
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(config.name_or_path))
+    except OSError as error:
+        raise ValueError(_not_found(config, error)) from error
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
+    """Put adapters, in float32, into ``model``; only they require gradients then."""
+    adapters = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return cast(PeftModel, get_peft_model(model, adapters))
+
+
+def merge_lora(model: nn.Module) -> PreTrainedModel:
+    """A plain copy of ``model`` with its adapters added to the weights; ``model`` is not changed.
+
+    For the time of the copy the language model is in memory twice.
+    """
+    if not isinstance(model, PeftModel):
+        return causal_lm(model)
+    return cast(PreTrainedModel, copy.deepcopy(model).merge_and_unload(safe_merge=True))
+
+
+def causal_lm(model: nn.Module) -> PreTrainedModel:
+    """The model of transformers behind a LoRA wrapper, adapters in place; else ``model`` itself."""
+    return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
+
+
+def set_language_model_mode(model: nn.Module, training: bool) -> None:
+    """Put what trains into training mode and keep what is frozen in eval mode.
+
+    In eval mode the dropout of a frozen layer does not act. A layer counts as frozen if neither
+    itself nor a part of it that is no LoRA adapter requires gradients.
+    """
+    for name, module in model.named_modules():
+        adapter = "lora_" in name
+        own = any(p.requires_grad for n, p in module.named_parameters() if "lora_" not in n)
+        module.training = training and (adapter or own)
+        # transformers checkpoints a layer only while the layer itself is in training mode; what
+        # holds its dropout are its parts.
+        module.training |= training and getattr(module, "gradient_checkpointing", False)
+
+
+def word_embedding_size(model: nn.Module) -> tuple[int, float]:
+    """Width and root mean square of the word embeddings, as the language model's layers get them.
+
+    On the meta device the root mean square is that of a newly initialised model.
+    """
+    embeddings = causal_lm(model).get_input_embeddings()
+    weight = embeddings.weight
+    assert isinstance(weight, torch.Tensor)
+    if weight.is_meta:
+        return weight.shape[1], float(getattr(causal_lm(model).config, "initializer_range", 0.02))
+    with torch.no_grad():
+        ids = torch.arange(min(len(weight), _SCALE_SAMPLE), device=weight.device)
+        return weight.shape[1], float(embeddings(ids).float().square().mean().sqrt())
+
+
+def _check_loading(config: LanguageModelConfig, report: dict[str, Any], *, strict: bool) -> None:
+    kinds = ("missing_keys", "mismatched_keys") + (("unexpected_keys",) if strict else ())
+    wrong = {kind: sorted(map(str, report[kind])) for kind in kinds}
+    wrong = {kind: keys for kind, keys in wrong.items() if keys}
+    if wrong:
+        raise ValueError(
+            f"language_model.name_or_path {config.name_or_path!r}: its weights do not fit its "
+            f"config.json: {wrong}; the folder is damaged or holds another model"
+        )
+
+
+def _not_found(config: LanguageModelConfig, error: OSError) -> str:
+    cause = str(error).strip().splitlines()
+    where = "a folder" if Path(config.name_or_path).is_dir() else "no folder here"
+    return (
+        f"language_model.name_or_path {config.name_or_path!r} is {where} and could not be loaded "
+        f"({cause[0] if cause else type(error).__name__}). Give the path of a Hugging Face folder "
+        "with config.json, weights and tokenizer; or the name of a repository on the Hub, after "
+        "`hf auth login` if its licence must be accepted first"
+    )
