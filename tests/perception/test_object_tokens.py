@@ -5,6 +5,16 @@ import torch
 
 from vidreason.perception.object_tokens import patch_areas, pool_patches, select_objects
 from vidreason.perception.segmenter import ObjectMask
+from vidreason.video.transforms import FrameTransform
+
+
+def patch_edges(length: int, num_patches: int) -> torch.Tensor:
+    return FrameTransform(size=8 * num_patches).patch_edges(length, 8)
+
+
+def pool(masks: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+    rows, columns = patch_edges(masks.shape[1], len(patches)), patches.shape[1]
+    return pool_patches(masks, patches, rows, patch_edges(masks.shape[2], columns))
 
 
 def mean_over_pixels(mask: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
@@ -29,7 +39,7 @@ def test_pooling_equals_the_loop_over_pixels(height, width, rows, columns):
     masks = random_masks(5, height, width)
     patches = torch.randn(rows, columns, 6, generator=torch.Generator().manual_seed(1))
     expected = torch.stack([mean_over_pixels(mask, patches) for mask in masks])
-    torch.testing.assert_close(pool_patches(masks, patches), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(pool(masks, patches), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +52,12 @@ def test_pooling_is_exact_where_pixels_straddle_patches(height, width, rows, col
     # On a grid in which both pixels and patches are whole, the loop over (fine) pixels is exact.
     fine = masks.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2)
     expected = torch.stack([mean_over_pixels(mask, patches) for mask in fine])
-    torch.testing.assert_close(pool_patches(masks, patches), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(pool(masks, patches), expected, atol=1e-6, rtol=0)
 
 
 def test_a_masks_areas_add_up_to_its_pixels():
     masks = random_masks(3, 36, 59)
-    areas = patch_areas(masks, 14, 14)
+    areas = patch_areas(masks, patch_edges(36, 14), patch_edges(59, 14))
     assert areas.shape == (3, 14, 14)
     torch.testing.assert_close(areas.sum((1, 2)), masks.sum((1, 2)).float(), atol=1e-3, rtol=0)
 
@@ -56,11 +66,11 @@ def test_a_mask_inside_one_patch_gives_that_patchs_embedding():
     patches = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(3))
     mask = torch.zeros(1, 20, 40, dtype=torch.bool)
     mask[0, 12:15, 3:9] = True
-    torch.testing.assert_close(pool_patches(mask, patches)[0], patches[1, 0])
+    torch.testing.assert_close(pool(mask, patches)[0], patches[1, 0])
 
 
 def test_no_objects_give_no_tokens():
-    tokens = pool_patches(torch.zeros(0, 9, 11, dtype=torch.bool), torch.randn(2, 2, 5))
+    tokens = pool(torch.zeros(0, 9, 11, dtype=torch.bool), torch.randn(2, 2, 5))
     assert tokens.shape == (0, 5)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidreason.perception.video_encoder import EncodedClips, VideoEncoderConfig
+from vidreason.video.transforms import FrameTransform
 
 
 class ViCLIPVisionTower(nn.Module):
@@ -116,6 +117,8 @@ class ViCLIPEncoder(nn.Module):
         self.width = config.width
         self.image_size = config.image_size
         self.num_frames = config.num_frames
+        self.patch_size = config.patch_size
+        self.transform = FrameTransform(size=config.image_size)
         self.vision_encoder = ViCLIPVisionTower(
             image_size=config.image_size,
             patch_size=config.patch_size,

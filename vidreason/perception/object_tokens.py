@@ -15,48 +15,50 @@ from torch import Tensor
 from vidreason.perception.segmenter import ObjectMask
 
 
-def pool_patches(masks: Tensor, patches: Tensor) -> Tensor:
+def pool_patches(masks: Tensor, patches: Tensor, row_edges: Tensor, column_edges: Tensor) -> Tensor:
     """Eq. 2 for all objects of one frame.
 
     Args:
         masks: ``(K, H, W)`` bool masks, none of them empty, at the frame's own resolution; K may be
             0.
         patches: ``(h, w, D)`` patch embeddings of that frame.
+        row_edges: ``(h + 1,)`` where each row of patches begins and ends, in the frame's own
+            pixels: the geometric transform of the encoder,
+            :meth:`~vidreason.video.transforms.FrameTransform.patch_edges`.
+        column_edges: ``(w + 1,)`` the same for the columns.
 
     Returns:
         ``(K, D)`` object tokens.
     """
-    areas = patch_areas(masks, *patches.shape[:2]).flatten(1)
+    areas = patch_areas(masks, row_edges, column_edges).flatten(1)
     return areas @ patches.flatten(0, 1) / areas.sum(1, keepdim=True)
 
 
-def patch_areas(masks: Tensor, grid_height: int, grid_width: int) -> Tensor:
+def patch_areas(masks: Tensor, row_edges: Tensor, column_edges: Tensor) -> Tensor:
     """How much of each patch each mask covers.
 
-    The encoder sees the frame squashed onto its square input, so the patch grid spans the whole
-    frame, and a patch is ``H / grid_height`` by ``W / grid_width`` of the frame's own pixels. A
-    pixel on a patch border counts for each side with the part of its area that lies there; no mask
-    is resampled.
+    A pixel on a patch border counts for each side with the part of its area that lies there. Masks
+    are not resampled: a patch is a rectangle of the frame, so areas are a product over the two
+    axes.
 
     Args:
         masks: ``(K, H, W)`` bool.
-        grid_height: Number of patch rows h.
-        grid_width: Number of patch columns w.
+        row_edges: ``(h + 1,)`` edges of the patch rows in pixels, as in :func:`pool_patches`.
+        column_edges: ``(w + 1,)`` edges of the patch columns.
 
     Returns:
         ``(K, h, w)`` float32 areas in pixels; each mask's areas add up to its number of pixels.
     """
-    rows = _overlaps(masks.shape[1], grid_height).to(masks.device)
-    columns = _overlaps(masks.shape[2], grid_width).to(masks.device)
+    rows = _overlaps(masks.shape[1], row_edges).to(masks.device)
+    columns = _overlaps(masks.shape[2], column_edges).to(masks.device)
     return rows @ masks.float() @ columns.T
 
 
-def _overlaps(num_pixels: int, num_patches: int) -> Tensor:
+def _overlaps(num_pixels: int, edges: Tensor) -> Tensor:
     """Length of each pixel inside each patch along one axis: ``(num_patches, num_pixels)``."""
-    patch_edges = torch.arange(num_patches + 1, dtype=torch.float64) * num_pixels / num_patches
     pixel_edges = torch.arange(num_pixels + 1, dtype=torch.float64)
-    ends = torch.minimum(patch_edges[1:, None], pixel_edges[None, 1:])
-    starts = torch.maximum(patch_edges[:-1, None], pixel_edges[None, :-1])
+    ends = torch.minimum(edges[1:, None].double(), pixel_edges[None, 1:])
+    starts = torch.maximum(edges[:-1, None].double(), pixel_edges[None, :-1])
     return (ends - starts).clamp(min=0).float()
 
 

@@ -30,6 +30,7 @@ from vidreason.video.sampling import (
     clip_frame_indices,
     clip_spans,
     key_frame_positions,
+    resolve_span,
 )
 
 _ALGORITHM = "perception-1"
@@ -116,20 +117,15 @@ class Perceiver:
             ValueError: The span is empty or outside the video.
         """
         index = index_video(path)
+        start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
         frame_indices = clip_frame_indices(
-            index.timestamps,
-            index.duration_seconds,
-            self.config.sampling,
-            start_seconds,
-            end_seconds,
+            index.timestamps, index.duration_seconds, self.config.sampling, start, end
         )
         # Frames of a short video repeat; each is decoded once.
         unique_indices, places = np.unique(frame_indices, return_inverse=True)
         places = places.reshape(frame_indices.shape)
-        frames = read_frames(index, unique_indices.tolist())
+        frames = read_frames(index, unique_indices)
 
-        start = 0.0 if start_seconds is None else start_seconds
-        end = index.duration_seconds if end_seconds is None else end_seconds
         with torch.inference_mode():
             clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
         parts = [_clip_part(clip_tokens, end - start)]
@@ -147,7 +143,7 @@ class Perceiver:
 
     def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """All clips in one batch: ``(N, D)`` and ``(N, F, h, w, D)``, on the encoder's device."""
-        inputs = self.encoder.transform(frames.to(self.device))
+        inputs = self.encoder.transform.apply(frames.to(self.device))
         encoded = self.encoder(inputs[places.to(self.device)][None])
         return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
 
@@ -169,7 +165,12 @@ class Perceiver:
         boxes = torch.tensor([found.box for found in objects], dtype=torch.float32).view(-1, 4)
         areas = torch.tensor([found.area for found in objects], dtype=torch.float32)
         return VisualTokens(
-            features=pool_patches(masks.to(patches.device), patches).cpu(),
+            features=pool_patches(
+                masks.to(patches.device),
+                patches,
+                self.encoder.transform.patch_edges(height, self.encoder.patch_size),
+                self.encoder.transform.patch_edges(width, self.encoder.patch_size),
+            ).cpu(),
             kinds=torch.full((len(objects),), OBJECT_TOKEN),
             spans=torch.full((len(objects), 2), time_seconds),
             boxes=boxes / torch.tensor([width, height, width, height]),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidreason.perception.weights import load_weights
+from vidreason.video.transforms import FrameTransform
 
 
 @dataclass(kw_only=True)
@@ -85,7 +86,10 @@ class VideoEncoder(Protocol):
 
     width: int
     image_size: int
+    patch_size: int
     num_frames: int
+    transform: FrameTransform
+    """How a decoded frame becomes network input; masks follow it to the patch grid."""
 
     def __call__(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames."""
