@@ -1,4 +1,4 @@
-"""The microworld's English: how objects, places, events, explanations and predictions are put into words."""
+"""The microworld's English: how objects, places, events, causes and predictions are told."""
 
 import random
 from collections import Counter
@@ -72,7 +72,7 @@ def sentence(rollout: Rollout, event: Event) -> str:
 
 
 def caption(rollout: Rollout) -> str:
-    """The whole video as its author would tell it: what rests where, what happens, what still moves at the end."""
+    """The whole video in words: what rests where, what happens, what still moves at the end."""
     sentences = ["there is a wall"] if rollout.scene.wall is not None else []
     for body in resting_bodies(rollout):
         sentences.append(f"{a(name(rollout, body.color))} rests {place(body.x, body.y)}")

@@ -1,5 +1,4 @@
-"""Pre-training of the microworld's language model: a small Llama that can read and has this world's
-common sense, and has never seen a picture.
+"""Pre-training of the microworld's language model, a small Llama that has never seen a picture.
 
 Its text is a story of a rollout followed by an instruction about it and the right response. The
 story stands where the video embeddings will stand later (section 3.3: ``[E_vision; E_text]``), so
@@ -43,8 +42,8 @@ Document = tuple[str, str, str]
 def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer on the world's text: any other text is spelled out in bytes."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(_SPECIAL_TOKENS),
@@ -53,7 +52,7 @@ def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
     )
     texts = (text for document in islice(documents(seed), 20_000) for text in document)
     tokenizer.train_from_iterator([EVENT_REASONING_PROMPT, *texts], trainer)
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token="<|bos|>", eos_token="<|end|>", pad_token="<|pad|>"
     )
     fast.chat_template = CHAT_TEMPLATE
@@ -97,7 +96,7 @@ def pretrain_language_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
     steps: int,
-    batch_size: int = 48,
+    batch_size: int = 32,
     learning_rate: float = 2e-3,
     seed: int = 0,
     report_every: int = 50,
@@ -108,9 +107,8 @@ def pretrain_language_model(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
     )
-    stream = documents(seed + 1)
-    for step in range(1, steps + 1):
-        rows = [_encode(tokenizer, document) for document in islice(stream, batch_size)]
+    batches = _batches(tokenizer, documents(seed + 1), batch_size, random.Random(seed))
+    for step, rows in enumerate(islice(batches, steps), start=1):
         losses = _losses(model, rows)
         optimizer.zero_grad(set_to_none=True)
         (losses["response"] + 0.2 * losses["story"]).backward()  # type: ignore[no-untyped-call]
@@ -122,6 +120,21 @@ def pretrain_language_model(
 
 
 _Row = tuple[list[int], list[int], list[int]]
+
+
+def _batches(
+    tokenizer: PreTrainedTokenizerFast,
+    stream: Iterator[Document],
+    batch_size: int,
+    generator: random.Random,
+) -> Iterator[list[_Row]]:
+    """Batches of rows of similar length: padding would otherwise be half of the work."""
+    while True:
+        rows = [_encode(tokenizer, document) for document in islice(stream, 32 * batch_size)]
+        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+        generator.shuffle(batches)
+        yield from batches
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> _Row:

@@ -64,6 +64,7 @@ def touching(subject: str) -> str:
 
 
 def moved(rollout: Rollout, color: Color) -> bool:
+    """Whether the body moves at any time of the video."""
     return any(
         segment.time < VIDEO_SECONDS and heading(*segment.states[color][2:]) is not None
         for segment in rollout.segments

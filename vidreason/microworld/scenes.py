@@ -1,10 +1,10 @@
 """Drawing scenes: which objects stand where, which come in, and whether there is a wall."""
 
 import dataclasses
-import itertools
 import math
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 from vidreason.microworld.simulation import (
     ARENA,
@@ -30,15 +30,16 @@ _MIN_DISTANCE = 2 * RADIUS + 3.0
 def draw_rollouts(split: str, count: int, seed: int = 0) -> Iterator[tuple[int, Rollout]]:
     """Yield ``count`` rollouts of a split, each with its index in the split.
 
-    Every index has a random generator of its own, seeded by split, seed and index, so a split can be drawn in pieces
-    and two splits never share a random stream (that they share no scene either is asserted by the tests).
+    Every index has a random generator of its own, seeded by split, seed and index, so a split can
+    be drawn in pieces and two splits never share a random stream (that they share no scene either
+    is asserted by the tests).
     """
     for index in range(count):
         yield index, draw_rollout(random.Random(f"{split}/{seed}/{index}"))
 
 
 def draw_rollout(generator: random.Random) -> Rollout:
-    """Draw scenes until one tells a story: a contact that a viewer can see, and nothing too dense to tell apart."""
+    """Draw scenes until one tells a story: a contact, and nothing too dense to tell apart."""
     while True:
         scene = _draw_scene(generator)
         if scene is None:
@@ -54,10 +55,11 @@ def draw_rollout(generator: random.Random) -> Rollout:
 def perturbed_futures(rollout: Rollout, count: int, generator: random.Random) -> list[Rollout]:
     """Roll the last frame of the video on ``count`` times with slightly different velocities.
 
-    Speeds differ by up to 15 % and directions by up to 8 degrees: what a viewer cannot tell. The share of the futures
-    in which an event happens is the confidence that a careful prediction of it deserves.
+    Speeds differ by up to 15 % and directions by up to 8 degrees: what a viewer cannot tell. The
+    share of the futures in which an event happens is the confidence that a careful prediction of it
+    deserves.
     """
-    futures = []
+    futures: list[Rollout] = []
     while len(futures) < count:
         bodies = []
         for body in rollout.scene.bodies:
@@ -175,7 +177,7 @@ def _tells_a_story(rollout: Rollout) -> bool:
     if any(VIDEO_SECONDS - 0.4 <= event.time < VIDEO_SECONDS + 0.2 for event in rollout.events):
         return False
     times = [event.time for event in events]
-    return all(later - earlier >= 0.25 for earlier, later in itertools.pairwise(times))
+    return all(later - earlier >= 0.25 for earlier, later in pairwise(times))
 
 
 def _enters_by(event: Event, color: Color, time: float) -> bool:

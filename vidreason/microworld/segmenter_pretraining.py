@@ -64,7 +64,9 @@ def _frames(seed: int) -> Iterator[_Frame]:
         for _ in range(4):
             time = generator.uniform(0, VIDEO_SECONDS)
             masks = list(render_masks(rollout, time).values())
-            wall = render_wall(rollout) & ~np.any(masks, axis=0) if masks else render_wall(rollout)
+            wall = render_wall(rollout)
+            for mask in masks:
+                wall = wall & ~mask
             things = [mask for mask in [*masks, wall] if mask.sum() >= 8]
             if not things:
                 continue

@@ -1,8 +1,8 @@
 """The physics of the microworld: coloured shapes that enter, hit, push, get blocked and leave.
 
-Between contacts every object moves on a straight line, so the simulation jumps from event to event and computes each
-contact time exactly; a scene costs well under a millisecond. Lengths are in world units (the arena is ``ARENA`` units
-wide and high, x to the right and y down), times in seconds, speeds in units a second.
+Between contacts every object moves on a straight line, so the simulation jumps from event to event
+and computes each contact time exactly; a scene costs well under a millisecond. Lengths are in world
+units (the arena is ``ARENA`` units wide and high, x to the right and y down), times in seconds.
 
 The rules, which the language model of the microworld knows and the pictures only hint at:
 
@@ -65,7 +65,7 @@ class Wall:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Everything that determines a video; the colours of its bodies are distinct, so a colour names a body."""
+    """Everything that determines a video. A colour names a body: no two share one."""
 
     bodies: tuple[Body, ...]
     wall: Wall | None
@@ -194,7 +194,8 @@ _Happening = tuple[str, _Moving, "_Moving | Side | None"]
 
 
 def _next_happening(bodies: list[_Moving], wall: Wall | None) -> tuple[float, _Happening | None]:
-    best, happening = math.inf, None
+    best = math.inf
+    happening: _Happening | None = None
     for index, first in enumerate(bodies):
         if first.gone:
             continue

@@ -1,0 +1,80 @@
+"""Train the microworld's three foundation models and write them where the wheel carries them.
+
+``python -m experiments.pretrain_microworld encoder`` (or ``segmenter``, or ``language_model``)
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from vidreason.microworld import parts
+from vidreason.microworld.encoder_pretraining import pretrain_encoder
+from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
+from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
+
+Model = TypeVar("Model", bound=nn.Module)
+
+STEPS = {"encoder": 2300, "segmenter": 2500, "language_model": 4000}
+"""What the shipped parts were trained for."""
+
+
+def pretrain(part: str, steps: int, out: Path) -> None:
+    """Train one part from random weights and write it below ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = parts.perceiver_config()
+    if part == "encoder":
+        encoder = _report(pretrain_encoder(config.video_encoder, config.sampling, steps=steps))
+        _save(encoder, out / parts.ENCODER_WEIGHTS.name)
+    elif part == "segmenter":
+        _save(
+            _report(pretrain_segmenter(config.segmenter, steps=steps)),
+            out / parts.SEGMENTER_WEIGHTS.name,
+        )
+    else:
+        tokenizer = train_tokenizer(parts.VOCAB_SIZE)
+        model = _report(pretrain_language_model(tokenizer, steps=steps))
+        folder = out / parts.LANGUAGE_MODEL_FOLDER.name
+        model.to(torch.float16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _report(run: Iterator[tuple[int, dict[str, float], Model]]) -> Model:
+    """Print losses as they come and return the trained model."""
+    started = time.monotonic()
+    model: Model | None = None
+    for step, losses, trained in run:
+        model = trained
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        print(f"step {step}  {shown}  ({time.monotonic() - started:.0f} s)", flush=True)
+    assert model is not None
+    return model
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    tensors = {key: value.half().contiguous() for key, value in module.state_dict().items()}
+    save_file(tensors, str(path))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and train the parts it names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.pretrain_microworld", description=pretrain.__doc__
+    )
+    parser.add_argument("part", choices=sorted(STEPS))
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: the shipped part's)")
+    parser.add_argument("--out", type=Path, default=parts.PARTS_FOLDER, metavar="DIR")
+    arguments = parser.parse_args(argv)
+    torch.manual_seed(0)
+    pretrain(arguments.part, arguments.steps or STEPS[arguments.part], arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+import json
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from data_modules.activitynet_qa import read_activitynet_qa
+from data_modules.causal_vid_instruct import read_causal_vid_instruct
+from data_modules.nextqa import read_nextqa
+from data_modules.webvid import read_webvid
+from vidreason.example import Example
+from vidreason.microworld.corpora import WorldConfig, instructions, write_world
+from vidreason.microworld.scenes import draw_rollouts
+from vidreason.reasoning.predictions import parse_predictions
+
+READERS = (read_webvid, read_nextqa, read_activitynet_qa, read_causal_vid_instruct)
+SIZES = {"train": 60, "val": 4, "test": 40}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    write_world(root, WorldConfig(num_videos=SIZES))
+    return root
+
+
+def read(world: Path, split: str) -> list[Example]:
+    return [
+        example
+        for reader in READERS
+        for example in reader(str(world / reader.__name__.removeprefix("read_")), split)
+    ]
+
+
+def test_every_reader_reads_what_was_written_and_every_video_is_there(world: Path):
+    for split, number in SIZES.items():
+        examples = read(world, split)
+        assert {example.corpus for example in examples} == {
+            "webvid",
+            "nextqa",
+            "activitynet_qa",
+            "causal_vid_instruct",
+        }
+        assert len({e.video_id for e in examples if e.corpus == "webvid"}) == number
+        assert all(Path(example.media).is_file() for example in examples)
+        assert len({example.id for example in examples}) == len(examples)
+
+
+def test_splits_share_no_video_and_no_story(world: Path):
+    media: dict[str, set[bytes]] = {}
+    stories: dict[str, set[str]] = {}
+    for split in SIZES:
+        examples = [e for e in read(world, split) if e.corpus == "webvid"]
+        media[split] = {Path(example.media).read_bytes() for example in examples}
+        stories[split] = {example.video_id for example in examples}
+        assert len(media[split]) == SIZES[split]
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert media[one].isdisjoint(media[other])
+        assert stories[one].isdisjoint(stories[other])
+
+
+def test_one_video_is_one_file_with_several_names(world: Path):
+    by_video: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for example in read(world, "val"):
+        status = Path(example.media).stat()
+        by_video[example.video_id].add((status.st_dev, status.st_ino))
+    assert all(len(files) == 1 for files in by_video.values())
+
+
+def test_the_right_option_stands_everywhere_equally_often(world: Path):
+    examples = [e for e in read(world, "train") if e.options]
+    positions = Counter(example.answer_index for example in examples)
+    assert set(positions) == set(range(5))
+    assert max(positions.values()) - min(positions.values()) <= 0.1 * len(examples)
+    for example in examples:
+        assert example.options[example.answer_index] == example.response
+
+
+def test_text_alone_does_not_give_the_answer(tmp_path: Path):
+    """Naive Bayes over question and option words, fitted on train, is near its prior on test."""
+    write_world(tmp_path, WorldConfig(num_videos={"train": 400, "test": 150}, seed=3))
+    train = [e for e in read_nextqa(str(tmp_path / "nextqa"), "train")]
+    test = [e for e in read_nextqa(str(tmp_path / "nextqa"), "test")]
+    right: Counter[tuple[str, ...]] = Counter()
+    seen: Counter[tuple[str, ...]] = Counter()
+
+    def features(example: Example, option: str) -> list[tuple[str, ...]]:
+        question = example.prompt.splitlines()[0]
+        words = [word for word in question.split() if word not in option.split()]
+        return [("option", option), *(("pair", word, option) for word in words)]
+
+    for example in train:
+        for index, option in enumerate(example.options):
+            for feature in features(example, option):
+                seen[feature] += 1
+                right[feature] += index == example.answer_index
+
+    def score(example: Example, option: str) -> float:
+        rates = [(right[f] + 2) / (seen[f] + 10) for f in features(example, option)]
+        return sum(rates) / len(rates)
+
+    correct = sum(
+        max(range(5), key=lambda i, e=example: score(e, e.options[i])) == example.answer_index
+        for example in test
+    )
+    assert len(test) > 500
+    assert correct / len(test) < 0.33, "a fifth is chance"
+
+
+def test_predictions_read_back(world: Path):
+    examples = list(read_causal_vid_instruct(str(world / "causal_vid_instruct"), "train"))
+    predictions = [e for e in examples if e.question_type == "prediction"]
+    assert len(predictions) == SIZES["train"]
+    for example in predictions:
+        parsed = parse_predictions(example.response)
+        assert parsed.unparsed == ""
+        assert 1 <= len(parsed.items) <= 3
+        assert all(0 <= item.confidence <= 1 for item in parsed.items)
+
+
+def test_pretraining_speaks_as_the_corpora_do(world: Path):
+    rollouts = [rollout for _, rollout in draw_rollouts("spoken", 200)]
+    spoken = {prompt for _, prompt, _ in instructions(rollouts, random.Random(0))}
+    first_lines = {prompt.splitlines()[0].split()[0] for prompt in spoken}
+    read_lines = {e.prompt.splitlines()[0].split()[0] for e in read(world, "train")}
+    assert read_lines <= first_lines
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path: Path):
+    config = WorldConfig(num_videos={"train": 3, "test": 2})
+    for name in ("one", "two"):
+        write_world(tmp_path / name, config)
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) > 20
+    for file in files:
+        one, two = tmp_path / "one" / file, tmp_path / "two" / file
+        if one.is_file():
+            assert one.read_bytes() == two.read_bytes(), file
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match=r"num_videos: unknown splits \['dev'\]"):
+        WorldConfig(num_videos={"dev": 1})
+
+
+def test_the_nextqa_map_covers_all_splits(world: Path):
+    known = json.loads((world / "nextqa" / "map_vid_vidorID.json").read_text())
+    assert len(known) == sum(SIZES.values())

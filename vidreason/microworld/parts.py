@@ -1,0 +1,56 @@
+"""The sizes of the microworld's three foundation models, and where their weights lie.
+
+The weights in ``parts/`` were made by ``python -m experiments.pretrain_microworld``; they are half
+precision on disk and load as float32.
+"""
+
+from pathlib import Path
+
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.segmenter import SegmenterConfig
+from vidreason.perception.video_encoder import VideoEncoderConfig
+from vidreason.video.sampling import SamplingConfig
+
+PARTS_FOLDER = Path(__file__).parent / "parts"
+ENCODER_WEIGHTS = PARTS_FOLDER / "encoder.safetensors"
+SEGMENTER_WEIGHTS = PARTS_FOLDER / "segmenter.safetensors"
+LANGUAGE_MODEL_FOLDER = PARTS_FOLDER / "language_model"
+VOCAB_SIZE = 768
+
+
+def perceiver_config() -> PerceiverConfig:
+    """How microworld videos are perceived, without weights: what pre-training starts from."""
+    return PerceiverConfig(
+        sampling=SamplingConfig(num_clips=4, frames_per_clip=4, num_key_frames=4),
+        video_encoder=VideoEncoderConfig(
+            allow_random_weights=True,
+            image_size=64,
+            patch_size=8,
+            width=128,
+            num_layers=4,
+            num_heads=4,
+            num_frames=4,
+            output_dim=64,
+        ),
+        segmenter=SegmenterConfig(
+            model="custom",
+            allow_random_weights=True,
+            image_size=96,
+            patch_size=8,
+            encoder_width=96,
+            encoder_layers=3,
+            encoder_heads=4,
+            window_size=0,
+            global_attention_layers=[],
+            prompt_dim=64,
+            decoder_layers=2,
+            decoder_heads=4,
+            decoder_mlp_dim=128,
+            points_per_side=7,
+            points_per_batch=49,
+            pred_iou_threshold=0.7,
+            stability_threshold=0.8,
+        ),
+        objects_per_key_frame=6,
+        max_object_share=0.5,
+    )
