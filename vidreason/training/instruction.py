@@ -1,0 +1,33 @@
+"""Stage 2 (section 3.4.2): fusion core and LoRA learn to reason and predict on instructions."""
+
+from vidreason.model import VideoReasoner
+from vidreason.training.checkpoint import load_trainable
+from vidreason.training.optimizer import OptimizerConfig
+from vidreason.training.stage import StageModule
+from vidreason.training.trainable import trainable_names
+
+
+class InstructionModule(StageModule):
+    """Train the fusion core and the LoRA adapters; see :class:`StageModule`.
+
+    Args:
+        reasoner: What to train; it must have LoRA adapters.
+        optimizer: AdamW and its schedule.
+        total_steps: Optimizer steps of the whole run.
+        initial_checkpoint: Stage 1's Lightning checkpoint, from which the fusion core starts; empty
+            to leave it as it is, as when the run continues from a checkpoint of its own.
+
+    Raises:
+        ValueError: The reasoner has no adapters, or the checkpoint does not fit.
+    """
+
+    def __init__(
+        self,
+        reasoner: VideoReasoner,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        initial_checkpoint: str = "",
+    ) -> None:
+        super().__init__(reasoner, optimizer, total_steps, stage="instruction")
+        if initial_checkpoint:
+            load_trainable(reasoner, initial_checkpoint, trainable_names(reasoner, "alignment"))

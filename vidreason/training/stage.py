@@ -1,0 +1,138 @@
+"""What both stages share: the training step, the loss of whole steps, what checkpoints hold."""
+
+from typing import Any, TypedDict, cast
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from vidreason.model import VideoReasoner
+from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.training.checkpoint import check_trainable, only_trainable
+from vidreason.training.loss import next_token_loss
+from vidreason.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from vidreason.training.trainable import Stage, set_trainable, trainable_names
+
+
+class TrainingBatch(TypedDict):
+    """The entries of a data module's batch that training reads; see ``VideoReasoner.forward``."""
+
+    visual: VisualBatch
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+
+class StageModule(LightningModule):
+    """Train what a stage trains.
+
+    Args:
+        reasoner: What to train; its other parameters are frozen.
+        optimizer: AdamW and its schedule.
+        total_steps: Optimizer steps of the whole run, from the configuration: asking the trainer
+            for them makes Lightning 2.6 skip the restoring of the data position.
+        stage: Which parameters train.
+
+    Attributes:
+        trainable: Names of all parameters that train at any time of the run: what the optimizer and
+            the checkpoints hold. The freeze schedule may add to it in its ``setup``.
+    """
+
+    def __init__(
+        self, reasoner: VideoReasoner, optimizer: OptimizerConfig, total_steps: int, stage: Stage
+    ) -> None:
+        super().__init__()
+        self.reasoner = reasoner
+        self.optimizer_config = optimizer
+        self.total_steps = total_steps
+        self.trainable = trainable_names(reasoner, stage)
+        set_trainable(reasoner, self.trainable)
+        # Checkpoints hold no frozen parameters; on_load_checkpoint is strict about the others.
+        self.strict_loading = False
+        # Sum of the loss and number of target tokens; validation may run in the midst of a step.
+        self._step_totals = torch.zeros(2)
+        self._validation_totals = torch.zeros(2)
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = build_optimizer(self.reasoner, self.trainable, self.optimizer_config)
+        schedule = build_schedule(optimizer, self.total_steps, self.optimizer_config)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @override
+    def on_fit_start(self) -> None:
+        self.train()  # frozen modules stay in eval mode, see VideoReasoner.train
+
+    @override
+    def on_train_start(self) -> None:
+        self._step_totals = torch.zeros(2, device=self.device)
+
+    @override
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        loss_sum, count = self._loss(batch)
+        self._step_totals += torch.stack([loss_sum.detach(), count])
+        return loss_sum
+
+    @override
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the gradients those of the whole step's loss per target token; before clipping.
+
+        Each micro-batch gave the gradient of its *sum*. Lightning divided it by the number of
+        micro-batches that it accumulates, and DDP by the number of ranks: both are undone.
+        """
+        loss_sum, count = self._reduce(self._step_totals)
+        self._step_totals = torch.zeros(2, device=self.device)
+        divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(divided_by / count)
+        self.log("train/loss", loss_sum / count, prog_bar=True)
+        self.log("train/target_tokens", count)
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+
+    @override
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Lightning raises if the trainer is configured to clip at another value.
+        clip_norm = self.optimizer_config.gradient_clip_norm or gradient_clip_val
+        self.clip_gradients(optimizer, clip_norm, gradient_clip_algorithm or "norm")
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        self._validation_totals = torch.zeros(2, device=self.device)
+
+    @override
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
+        self._validation_totals += torch.stack(self._loss(batch))
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        loss_sum, count = self._reduce(self._validation_totals)
+        self.log("val/loss", loss_sum / count, prog_bar=True)
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = only_trainable(checkpoint["state_dict"], self.trainable)
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_trainable(checkpoint["state_dict"], self.trainable, "the checkpoint to continue from")
+
+    def _loss(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        logits, targets = self.reasoner(
+            batch["visual"], batch["input_ids"], batch["attention_mask"], batch["labels"]
+        )
+        return next_token_loss(logits, targets)
+
+    def _reduce(self, totals: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss sum and number of target tokens over all ranks; the number is at least 1."""
+        reduced = cast(Tensor, self.trainer.strategy.reduce(totals, reduce_op="sum"))
+        return reduced[0], reduced[1].clamp(min=1)
