@@ -1,0 +1,120 @@
+"""Small videos whose frames say their own number: written here, read back by the reader's tests."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+NUM_BITS = 7
+WIDTH, HEIGHT = 64, 48
+
+
+def draw(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """A picture (H, W, 3): the bits of ``number`` as blocks in its top third, a moving bar below.
+
+    The eighth block, at the top right, is always bright: it tells which way up a picture is.
+    """
+    picture = np.full((height, width, 3), 100, dtype=np.uint8)
+    block = width // 8
+    for place in range(8):
+        is_bright = place == NUM_BITS or number >> place & 1
+        picture[: height // 3, place * block : (place + 1) * block] = 235 if is_bright else 20
+    bar = number * 5 % (width - 8)
+    picture[height // 2 :, bar : bar + 8] = (200, 40, 40)
+    return picture
+
+
+def number_of(frame) -> int:
+    """The number burnt into an upright frame ``(3, H, W)``."""
+    _, height, width = frame.shape
+    block = width // 8
+    bright = [
+        frame[:, 4 : height // 3 - 4, place * block + 2 : (place + 1) * block - 2].float().mean()
+        > 128
+        for place in range(8)
+    ]
+    assert bright[NUM_BITS], "the mark at the top right is missing: the frame is not upright"
+    return sum(1 << place for place in range(NUM_BITS) if bright[place])
+
+
+def write_video(
+    path: Path,
+    codec: str = "libx264",
+    num_frames: int = 40,
+    *,
+    options: dict[str, str] | None = None,
+    pixel_format: str = "yuv420p",
+    ticks: Sequence[int] | None = None,
+    rotation: int | None = None,
+    mirrored: bool = False,
+    container_options: dict[str, str] | None = None,
+    with_audio: bool = False,
+    first_number: int = 0,
+) -> Path:
+    """Encode frames numbered from ``first_number`` at 25 a second, or shown at ``ticks`` milliseconds."""
+    tick = Fraction(1, 25) if ticks is None else Fraction(1, 1000)
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        stream.codec_context.time_base = tick
+        if rotation is not None:
+            stream.set_display_rotation(rotation, hflip=mirrored)
+        sound = container.add_stream("aac", rate=16000, layout="mono") if with_audio else None
+        for place in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(draw(first_number + place), format="rgb24")
+            frame = frame.reformat(format=pixel_format)
+            frame.pts = place if ticks is None else ticks[place]
+            frame.time_base = tick
+            container.mux(stream.encode(frame))
+            if sound is not None:
+                container.mux(sound.encode(_silence(place)))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            container.mux(sound.encode(None))
+    return path
+
+
+def write_sound(path: Path) -> Path:
+    """A file with an audio stream and nothing else."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for place in range(25):
+            container.mux(sound.encode(_silence(place)))
+        container.mux(sound.encode(None))
+    return path
+
+
+def copy_packets(source: Path, target: Path, *, from_key_frame: int = 0, delay: int = 0) -> Path:
+    """Cut at a key frame without encoding again (``ffmpeg -c copy``), and delay by stream ticks."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        num_keys = 0
+        for packet in reader.demux(stream):
+            num_keys += packet.is_keyframe
+            if packet.size == 0 or num_keys <= from_key_frame:
+                continue
+            if delay:
+                packet.pts += delay
+                packet.dts = None if packet.dts is None else packet.dts + delay
+            packet.stream = copy
+            writer.mux(packet)
+    return target
+
+
+def decode_in_order(path: Path, stream_index: int = 0) -> np.ndarray:
+    """All frames (n, H, W, 3) by plain sequential decoding, the truth that the reader must equal."""
+    with av.open(str(path)) as container:
+        stream = container.streams[stream_index]
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+
+
+def _silence(place: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(
+        np.zeros((1, 640), dtype=np.float32), format="fltp", layout="mono"
+    )
+    frame.sample_rate = 16000
+    frame.pts = place * 640
+    return frame

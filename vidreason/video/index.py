@@ -1,0 +1,310 @@
+"""The index of a video: when each frame is shown, and which packets must be decoded to get it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from vidreason.video.container import (
+    OpenVideo,
+    Orientation,
+    VideoReadError,
+    describe,
+    display_orientation,
+    is_end,
+    open_video,
+)
+
+NO_PTS = np.iinfo(np.int64).min
+
+MISSING_END_SECONDS = 0.5
+"""How much shorter than its header says a Matroska stream may be before it counts as cut off."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PacketTable:
+    """The P packets of a stream in the order of the file and of decoding, and its N frames."""
+
+    pts: NDArray[np.int64]
+    """``(P,)`` presentation timestamps in ticks; ``NO_PTS`` where a packet that shows nothing has
+    none."""
+    seek_ticks: NDArray[np.int64]
+    """``(P,)`` what to seek to for a packet: its decoding timestamp, else its presentation
+    timestamp."""
+    is_key: NDArray[np.bool_]
+    """``(P,)`` whether decoding can start here."""
+    frame_packets: NDArray[np.int64]
+    """``(N,)`` the packet of each shown frame, in presentation order."""
+
+    @property
+    def frame_pts(self) -> NDArray[np.int64]:
+        """``(N,)`` the presentation timestamp of each frame, strictly increasing."""
+        return self.pts[self.frame_packets]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoIndex:
+    """What one pass over the packets of a video tells. It holds no open file and can be pickled."""
+
+    path: str
+    width: int
+    """Of the displayed picture, in pixels, after rotation. Pixels are taken as square."""
+    height: int
+    rotation_degrees: int
+    """Counterclockwise turn that brings the coded picture upright: 0, 90, 180 or 270."""
+    is_mirrored: bool
+    """Whether the coded picture is flipped left to right before that turn."""
+    timestamps: NDArray[np.float64]
+    """``(n,)`` seconds since the first frame at which each frame appears; strictly increasing,
+    ``timestamps[0] == 0``."""
+    duration_seconds: float
+    """Time from the first frame's appearance to the last frame's end."""
+    start_time_seconds: float
+    """The first frame's time on the file's own clock, which need not begin at 0."""
+    codec: str
+    packets: PacketTable | None
+    """None when packets do not tell which frame is shown when (AVI, raw streams): then frames are
+    found by counting decoded pictures from the start of the file."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames the video shows."""
+        return len(self.timestamps)
+
+    @property
+    def orientation(self) -> Orientation:
+        """How a decoded picture becomes the displayed one."""
+        return Orientation(mirrored=self.is_mirrored, quarter_turns=self.rotation_degrees // 90)
+
+
+def index_video(path: str) -> VideoIndex:
+    """Read all packets of the video stream, and decode one frame for its size and orientation.
+
+    Raises:
+        VideoReadError: The file is missing, empty, cut off, not a video, without a video stream, or
+            without a single frame that can be decoded.
+    """
+    with open_video(path) as video:
+        survey = _survey(video)
+        _check_complete(video, survey)
+        # AVI numbers its packets, it does not say when to show them.
+        if video.container.format.name != "avi":
+            index = _index_from_packets(video, survey)
+            if index is not None:
+                return index
+    return _index_by_decoding(path)
+
+
+def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
+    """Decode a freshly opened video from its start, in presentation order.
+
+    Raises:
+        VideoReadError: A frame after the first sound one is damaged. Before it, pictures that refer
+            to something in front of the file's start are normal, and dropped.
+    """
+    num_frames = 0
+    for packet in video.container.demux(video.stream):
+        frames, damage = decode_packet(video.stream, packet)
+        if damage and num_frames:
+            cause = next(iter(damage.values()))
+            raise VideoReadError(video.path, f"it is damaged after frame {num_frames - 1}: {cause}")
+        yield from frames
+        num_frames += len(frames)
+
+
+def decode_packet(
+    stream: VideoStream, packet: "Packet[VideoStream] | None"
+) -> tuple[list[VideoFrame], dict[int | None, str]]:
+    """Decode one packet, or with None take what the decoder still holds.
+
+    Returns:
+        The sound frames that came out, which may belong to earlier packets, and by presentation
+        timestamp what is damaged. Libav hides damage where it can, by painting old pixels over it;
+        a frame that it marks so is not sound.
+    """
+    damage: dict[int | None, str] = {}
+    if packet is not None and packet.is_corrupt:
+        damage[packet.pts] = "a packet is incomplete"
+    try:
+        frames = stream.decode(packet)
+    except FFmpegError as error:
+        return [], {packet.pts if packet is not None else None: describe(error)}
+    for frame in frames:
+        if frame.is_corrupt:
+            damage[frame.pts] = "parts of a picture are missing"
+    return [frame for frame in frames if not frame.is_corrupt], damage
+
+
+@dataclass(kw_only=True)
+class _Survey:
+    """What one pass over a stream's packets collects."""
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    is_key: list[bool] = field(default_factory=list)
+    is_shown: list[bool] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+    num_complete: int = 0
+    first_frame: VideoFrame | None = None
+    damage: str = ""
+    """The first thing that went wrong, if any, before the first sound frame."""
+
+
+def _survey(video: OpenVideo) -> _Survey:
+    survey = _Survey()
+    is_vp8 = video.stream.codec_context.codec.name == "vp8"
+    for packet in video.container.demux(video.stream):
+        if not is_end(packet):
+            survey.pts.append(packet.pts)
+            survey.dts.append(packet.dts)
+            survey.is_key.append(packet.is_keyframe)
+            # VP8 has packets that only prepare a reference picture; the fifth bit says whether one
+            # is shown.
+            is_hidden = packet.size == 0 or (is_vp8 and not bytes(packet)[0] & 0x10)
+            survey.is_shown.append(not is_hidden and not packet.is_discard)
+            survey.durations.append(packet.duration or 0)
+            survey.num_complete += not packet.is_corrupt
+        if survey.first_frame is None:
+            frames, damage = decode_packet(video.stream, packet)
+            survey.first_frame = frames[0] if frames else None
+            survey.damage = survey.damage or next(iter(damage.values()), "")
+    return survey
+
+
+def _index_from_packets(video: OpenVideo, survey: _Survey) -> VideoIndex | None:
+    """The index, or None when the packets' timestamps do not tell which frame is shown when."""
+    first_frame = survey.first_frame
+    if first_frame is None:
+        cause = survey.damage or "it has no packets"
+        raise VideoReadError(video.path, f"no frame can be decoded: {cause}")
+    shown = np.array(survey.is_shown, dtype=np.bool_)
+    shown_pts = [pts for pts, is_shown in zip(survey.pts, shown, strict=True) if is_shown]
+    if first_frame.pts is None or None in shown_pts or len(set(shown_pts)) < len(shown_pts):
+        return None
+    pts = np.array([NO_PTS if pts is None else pts for pts in survey.pts], dtype=np.int64)
+    is_key = np.array(survey.is_key, dtype=np.bool_)
+    first_key = int(is_key.argmax())  # 0 where no packet is marked: only the start can be one then
+    is_key[first_key] = True
+    shown[:first_key] = False
+    # Before its first frame a decoder shows nothing: what precedes it refers to pictures in front
+    # of the file's start.
+    unseen = shown & (pts < first_frame.pts)
+    if survey.damage and (pts[unseen] >= pts[first_key]).any():
+        raise VideoReadError(video.path, f"its first frame is damaged: {survey.damage}")
+    frame_packets = np.flatnonzero(shown & ~unseen)
+    frame_packets = frame_packets[np.argsort(pts[frame_packets])]
+    seek_ticks = [
+        NO_PTS if pts is None else pts if dts is None else dts
+        for pts, dts in zip(survey.pts, survey.dts, strict=True)
+    ]
+    table = PacketTable(
+        pts=pts,
+        seek_ticks=np.array(seek_ticks, dtype=np.int64),
+        is_key=is_key,
+        frame_packets=frame_packets,
+    )
+    last_duration = survey.durations[frame_packets[-1]]
+    tick = video.stream.time_base or Fraction(1)
+    return _build_index(video, first_frame, pts[frame_packets], tick, last_duration, table)
+
+
+def _index_by_decoding(path: str) -> VideoIndex:
+    with open_video(path) as video:
+        frames = decode_all(video)
+        first_frame = next(frames, None)
+        if first_frame is None:
+            raise VideoReadError(path, "no frame can be decoded")
+        stamps = [first_frame.pts, *(frame.pts for frame in frames)]
+        known = sorted({pts for pts in stamps if pts is not None})
+        if len(known) == len(
+            stamps
+        ):  # sorted, because AVI stamps pictures in the order of decoding
+            ticks, tick = np.array(known, dtype=np.int64), video.stream.time_base or Fraction(1)
+            last_duration = first_frame.duration
+        else:
+            ticks, tick = np.arange(len(stamps), dtype=np.int64), 1 / _frame_rate(video.stream)
+            last_duration = 1
+        return _build_index(video, first_frame, ticks, tick, last_duration, None)
+
+
+def _build_index(
+    video: OpenVideo,
+    first_frame: VideoFrame,
+    ticks: NDArray[np.int64],
+    tick: Fraction,
+    last_duration: int,
+    packets: PacketTable | None,
+) -> VideoIndex:
+    """Turn the presentation ``ticks`` of all frames, each ``tick`` seconds, into the index."""
+    timestamps = (ticks - ticks[0]) * tick.numerator / tick.denominator
+    last_seconds = float(last_duration * tick)
+    if last_seconds <= 0 and len(timestamps) > 1:
+        last_seconds = float(np.median(np.diff(timestamps)))
+    if last_seconds <= 0:
+        last_seconds = float(1 / _frame_rate(video.stream))
+    orientation = display_orientation(video.path, first_frame)
+    size = (first_frame.width, first_frame.height)
+    width, height = size[::-1] if orientation.quarter_turns % 2 else size
+    return VideoIndex(
+        path=video.path,
+        width=width,
+        height=height,
+        rotation_degrees=90 * orientation.quarter_turns,
+        is_mirrored=orientation.mirrored,
+        timestamps=timestamps,
+        duration_seconds=float(timestamps[-1]) + last_seconds,
+        start_time_seconds=float(int(ticks[0]) * tick),
+        codec=video.stream.codec_context.codec.name,
+        packets=packets,
+    )
+
+
+def _check_complete(video: OpenVideo, survey: _Survey) -> None:
+    """Refuse a file that ends before the last packet its header speaks of."""
+    formats = video.container.format.name.split(",")
+    if "mp4" in formats:
+        num_announced = len(video.stream.index_entries)
+        if survey.num_complete < num_announced:
+            raise VideoReadError(
+                video.path,
+                f"the file is cut off: {survey.num_complete} of its {num_announced} video packets "
+                f"are complete",
+            )
+    elif "matroska" in formats:
+        announced = _announced_end_seconds(video)
+        ends = [
+            pts + d for pts, d in zip(survey.pts, survey.durations, strict=True) if pts is not None
+        ]
+        if announced is None or not ends:
+            return
+        end_seconds = float(max(ends) * (video.stream.time_base or Fraction(1)))
+        if end_seconds < announced - MISSING_END_SECONDS:
+            raise VideoReadError(
+                video.path,
+                f"the file is cut off: its video ends at {end_seconds:.2f} of {announced:.2f} s",
+            )
+
+
+def _announced_end_seconds(video: OpenVideo) -> float | None:
+    """When a Matroska file says that its video stream ends, or None if it does not say."""
+    match = re.fullmatch(
+        r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.stream.metadata.get("DURATION", "")
+    )
+    if match:
+        hours, minutes, seconds = match.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    if len(video.container.streams) == 1 and video.container.duration is not None:
+        return video.container.duration / av.time_base
+    return None  # the file's duration may be that of a longer audio stream
+
+
+def _frame_rate(stream: VideoStream) -> Fraction:
+    return stream.average_rate or Fraction(25)  # what libav itself assumes

@@ -1,0 +1,213 @@
+"""Exact frames of a video file: one pass over its packets makes an index, then any are read.
+
+A frame is named by its place in presentation order, and its time is its presentation timestamp, so
+variable frame rates, B-frames, edit lists and late starts need no further care. To read frames, the
+reader seeks to the key frame before each, decodes forward and stops at the last one wanted; frames
+of one group of pictures share one such run. What it returns is what decoding the whole file in
+order gives, byte for byte, or it raises :class:`VideoReadError`; never a neighbour.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import cast
+
+import numpy as np
+import torch
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidreason.video.container import OpenVideo, VideoReadError, is_end, open_video
+from vidreason.video.index import (
+    NO_PTS,
+    PacketTable,
+    VideoIndex,
+    decode_all,
+    decode_packet,
+    index_video,
+)
+from vidreason.video.sampling import frame_indices_at
+
+__all__ = ["VideoIndex", "VideoReadError", "index_video", "read_frames", "read_frames_at"]
+
+
+def read_frames(index: VideoIndex, frame_indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
+    """Decode frames by their place in presentation order.
+
+    Args:
+        index: From :func:`index_video`, in this process or another.
+        frame_indices: n numbers from 0 to ``index.num_frames - 1``, in any order; repeats cost
+            nothing.
+
+    Returns:
+        ``(n, 3, H, W)`` uint8 RGB in displayed orientation, in the order asked for. Pixels lie
+        channels-last in memory, as decoding leaves them; call ``.contiguous()`` where that matters.
+
+    Raises:
+        ValueError: A frame index is out of range.
+        VideoReadError: A frame that was asked for cannot be decoded, or the file is not the one
+            that was indexed.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, frame_index in enumerate(frame_indices):
+        if not 0 <= frame_index < index.num_frames:
+            raise ValueError(
+                f"frame_indices: {frame_index} is out of range, the last frame of "
+                f"{index.path!r} is {index.num_frames - 1}"
+            )
+        rows.setdefault(int(frame_index), []).append(row)
+    pictures = np.empty((len(frame_indices), index.height, index.width, 3), dtype=np.uint8)
+    if rows:
+        for frame_index, picture in _decode(index, rows):
+            pictures[rows[frame_index]] = picture
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+
+def read_frames_at(index: VideoIndex, seconds: Sequence[float] | NDArray[np.float64]) -> Tensor:
+    """:func:`read_frames` of the frames shown at the times ``seconds`` after the first frame."""
+    return read_frames(index, frame_indices_at(index.timestamps, seconds))
+
+
+def plan_runs(table: PacketTable, frame_indices: Collection[int]) -> list[tuple[int, int]]:
+    """Group frames into runs of packets, so that no packet is decoded twice.
+
+    Args:
+        table: The packets of the video.
+        frame_indices: The wanted frames.
+
+    Returns:
+        For each run the number of its first packet, a key frame, and of its last, which shows a
+        wanted frame.
+    """
+    keys = np.flatnonzero(table.is_key)
+    runs: list[tuple[int, int]] = []
+    for packet in np.sort(table.frame_packets[list(frame_indices)]):
+        key = int(np.searchsorted(keys, packet, side="right")) - 1
+        # A leading picture (open GOP) is shown before the key frame that it follows in the file,
+        # and refers to the group of pictures before.
+        if table.pts[packet] < table.pts[keys[key]] and key > 0:
+            key -= 1
+        start, stop = int(keys[key]), int(packet)
+        if runs and start <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+def _decode(index: VideoIndex, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield each wanted frame with its index, in any order; a second try may repeat some."""
+    table = index.packets
+    if table is None:
+        yield from _decode_counting(index, wanted)
+        return
+    try:
+        with open_video(index.path) as video:
+            for run in plan_runs(table, wanted):
+                yield from _decode_run(video, index, table, run, wanted, from_file_start=False)
+    except VideoReadError:
+        # Seeking can land wrong, and a file can call a picture a key frame that is none. Decoding
+        # from the start of the file settles it, and reports what is really damaged.
+        run = (int(table.is_key.argmax()), int(table.frame_packets[list(wanted)].max()))
+        with open_video(index.path) as video:
+            yield from _decode_run(video, index, table, run, wanted, from_file_start=True)
+
+
+def _decode_run(
+    video: OpenVideo,
+    index: VideoIndex,
+    table: PacketTable,
+    run: tuple[int, int],
+    wanted: Collection[int],
+    *,
+    from_file_start: bool,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Decode the packets of one run and yield the wanted frames that they show."""
+    start, stop = run
+    missing = {
+        int(table.pts[table.frame_packets[frame]]): frame
+        for frame in wanted
+        if start <= table.frame_packets[frame] <= stop
+    }
+    # H.264 marks pictures that no other picture refers to. The decoder can drop those of them that
+    # nobody asked for.
+    can_skip = index.codec == "h264" and not from_file_start
+    for packet in chain(_packets(video, table, run, seek=not from_file_start), [None]):
+        if can_skip and packet is not None:
+            video.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
+        frames, damage = decode_packet(video.stream, packet)
+        for pts, cause in damage.items():
+            # What the leading pictures of the run's first key frame refer to was not decoded, and
+            # nobody asked for them.
+            if pts in missing or pts is None or pts >= table.pts[start]:
+                raise VideoReadError(
+                    index.path, f"it is damaged {_place(index, table, pts)}: {cause}"
+                )
+        for frame in frames:
+            if frame.pts in missing:
+                yield missing.pop(frame.pts), _displayed_picture(index, frame)
+        if not missing:
+            return
+    place = _place(index, table, min(missing))
+    raise VideoReadError(index.path, f"no picture comes out {place}")
+
+
+def _packets(
+    video: OpenVideo, table: PacketTable, run: tuple[int, int], *, seek: bool
+) -> Iterator["Packet[VideoStream]"]:
+    """Demux the packets of one run, making sure that they are those of the table."""
+    start, stop = run
+    number: int | None = 0
+    if seek and start > 0:
+        video.container.seek(int(table.seek_ticks[start]), stream=video.stream)
+        number = None
+    for packet in video.container.demux(video.stream):
+        if is_end(packet):
+            break
+        pts = NO_PTS if packet.pts is None else packet.pts
+        if number is None:  # where did the seek land?
+            numbers = np.flatnonzero(table.pts == pts)
+            if len(numbers) != 1:
+                continue
+            number = int(numbers[0])
+            if number > start:
+                raise VideoReadError(video.path, "seeking went past the key frame")
+        if number >= len(table.pts) or pts != table.pts[number]:
+            raise VideoReadError(video.path, "its packets are not those that were indexed")
+        if number >= start:
+            yield packet
+        if number == stop:
+            return
+        number += 1
+    raise VideoReadError(video.path, "it has fewer packets than when it was indexed")
+
+
+def _decode_counting(
+    index: VideoIndex, wanted: Collection[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Decode from the start and count: for files whose packets do not tell what is shown when."""
+    last = max(wanted)
+    with open_video(index.path) as video:
+        for frame_index, frame in enumerate(decode_all(video)):
+            if frame_index in wanted:
+                yield frame_index, _displayed_picture(index, frame)
+            if frame_index == last:
+                return
+    raise VideoReadError(index.path, f"no picture comes out for frame {last}")
+
+
+def _displayed_picture(index: VideoIndex, frame: VideoFrame) -> NDArray[np.uint8]:
+    """RGB ``(H, W, 3)`` as displayed, scaled (as players do) if the stream changes its size."""
+    size = (index.width, index.height)
+    width, height = size[::-1] if index.orientation.quarter_turns % 2 else size
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
+    return index.orientation.display(cast("NDArray[np.uint8]", picture))
+
+
+def _place(index: VideoIndex, table: PacketTable, pts: int | None) -> str:
+    if pts is None:
+        return "at an unknown time"
+    frame = min(int(np.searchsorted(table.frame_pts, pts)), index.num_frames - 1)
+    return f"at frame {frame} ({index.timestamps[frame]:.2f} s)"

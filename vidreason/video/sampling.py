@@ -1,0 +1,139 @@
+"""Which frames of a video are looked at: pure arithmetic on timestamps (section 3.1.1).
+
+The span is cut into ``num_clips`` equal clips (N_t) and each clip into ``frames_per_clip`` equal
+intervals (F); of each interval, the frame shown at its middle is taken. Working on times, not on
+frame numbers, makes this right for variable frame rates, and the same moments are seen whatever the
+rate. Where frames are fewer than intervals, frames repeat.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TIME_TOLERANCE_SECONDS = 1e-9
+"""A time this little before a frame's timestamp counts as the timestamp: the difference is
+rounding, not time."""
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    """How many clips, frames and key frames are taken from a video."""
+
+    num_clips: int = 4
+    """Clips a video is cut into, N_t; each gives one clip token. The paper leaves the number
+    open."""
+    frames_per_clip: int = 8
+    """Frames of a clip, F; must be what the video encoder takes (8 for ViCLIP)."""
+    num_key_frames: int = 4
+    """Frames of the video in which objects are looked for, spread evenly over those the encoder
+    sees; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips must be at least 1, found {self.num_clips}")
+        if self.frames_per_clip < 1:
+            raise ValueError(f"frames_per_clip must be at least 1, found {self.frames_per_clip}")
+        num_frames = self.num_clips * self.frames_per_clip
+        if not 0 <= self.num_key_frames <= num_frames:
+            raise ValueError(
+                f"num_key_frames must be between 0 and num_clips * frames_per_clip = {num_frames}, "
+                f"because the encoder sees every key frame; found {self.num_key_frames}"
+            )
+
+
+def frame_indices_at(
+    timestamps: NDArray[np.float64], seconds: Sequence[float] | NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """The frame shown at each time: the last one whose timestamp is not later.
+
+    Args:
+        timestamps: ``(n,)`` increasing times at which frames appear, the first at 0.
+        seconds: Times of any shape, from 0 on. After the last frame's appearance that frame is
+            shown.
+
+    Returns:
+        Frame numbers, int64, of the shape of ``seconds``.
+
+    Raises:
+        ValueError: There are no timestamps, or a time lies before the first.
+    """
+    times = np.asarray(seconds, dtype=np.float64)
+    if len(timestamps) == 0:
+        raise ValueError("timestamps is empty: a video has at least one frame")
+    if times.size and not times.min() >= timestamps[0] - TIME_TOLERANCE_SECONDS:
+        raise ValueError(
+            f"seconds: no frame is shown at {times.min()}, the first appears at {timestamps[0]}"
+        )
+    indices = np.searchsorted(timestamps, times + TIME_TOLERANCE_SECONDS, side="right") - 1
+    return np.maximum(indices, 0).astype(np.int64)
+
+
+def clip_frame_indices(
+    timestamps: NDArray[np.float64],
+    duration_seconds: float,
+    config: SamplingConfig,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+) -> NDArray[np.int64]:
+    """The frames of each clip of a video or of a span of it.
+
+    Args:
+        timestamps: ``(n,)`` increasing times at which frames appear, the first at 0.
+        duration_seconds: When the last frame's showing ends.
+        config: Numbers of clips and frames.
+        start_seconds: Start of the span; None for the video's.
+        end_seconds: End of the span; None, or a time after the video's end, for the video's.
+
+    Returns:
+        ``(num_clips, frames_per_clip)`` frame numbers, int64, never decreasing.
+
+    Raises:
+        ValueError: The span is empty, or has no part in the video.
+    """
+    start, end = resolve_span(duration_seconds, start_seconds, end_seconds)
+    return frame_indices_at(timestamps, start + frame_times(end - start, config))
+
+
+def resolve_span(
+    duration_seconds: float, start_seconds: float | None, end_seconds: float | None
+) -> tuple[float, float]:
+    """Start and end of a span in seconds, with None and a late end replaced by the video's own.
+
+    Raises:
+        ValueError: The span is empty, or has no part in the video.
+    """
+    start = 0.0 if start_seconds is None else float(start_seconds)
+    end = float(duration_seconds) if end_seconds is None else float(end_seconds)
+    if not 0 <= start < duration_seconds:
+        raise ValueError(
+            f"start_seconds must be at least 0 and before the video's end at {duration_seconds}, "
+            f"found {start}"
+        )
+    if not start < end:
+        raise ValueError(f"end_seconds must be after start_seconds = {start}, found {end}")
+    return start, min(end, float(duration_seconds))
+
+
+def frame_times(duration_seconds: float, config: SamplingConfig) -> NDArray[np.float64]:
+    """``(num_clips, frames_per_clip)`` moments that are looked at, in seconds from the start."""
+    num_frames = config.num_clips * config.frames_per_clip
+    middles = (np.arange(num_frames) + 0.5) / num_frames * duration_seconds
+    return middles.reshape(config.num_clips, config.frames_per_clip)
+
+
+def clip_spans(duration_seconds: float, num_clips: int) -> NDArray[np.float64]:
+    """``(num_clips, 2)`` start and end of each clip, in seconds from the span's start."""
+    edges = np.arange(num_clips + 1) / num_clips * duration_seconds
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def key_frame_positions(config: SamplingConfig) -> list[tuple[int, int]]:
+    """(clip, frame) of each key frame, in time order: the middles of equal parts of all frames."""
+    num_frames = config.num_clips * config.frames_per_clip
+    places = [
+        (2 * part + 1) * num_frames // (2 * config.num_key_frames)
+        for part in range(config.num_key_frames)
+    ]
+    return [divmod(place, config.frames_per_clip) for place in places]
