@@ -147,7 +147,8 @@ class FeatureStore:
         self.refresh()
         return key in self._shard_of_key
 
-    def __len__(self) -> int:
+    @property
+    def num_entries(self) -> int:
         """Number of entries, those on disk as of the last refresh and those waiting here."""
         return len(self._shard_of_key.keys() | self._writer.waiting.keys())
 

@@ -39,7 +39,9 @@ class VisualTokenSource:
         self._perceiver: Perceiver | None = None
         # Not at the first call: weights may be gigabytes, and workers get it with the pickle.
         self._fingerprint = (
-            perceiver_fingerprint(perceiver, self.store.file_hashes.of) if self.store else ""
+            ""
+            if self.store is None
+            else perceiver_fingerprint(perceiver, self.store.file_hashes.of)
         )
 
     def __call__(

@@ -1,0 +1,181 @@
+import dataclasses
+import os
+import pickle
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vidreason.perception.perceiver import PerceiverConfig, build_perceiver
+from vidreason.perception.segmenter import SegmenterConfig
+from vidreason.perception.video_encoder import VideoEncoderConfig
+from vidreason.store.feature_store import FeatureStore, StoreConfig
+from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.video.reader import VideoReadError
+from vidreason.video.sampling import SamplingConfig
+
+PERCEIVER = PerceiverConfig(
+    sampling=SamplingConfig(num_clips=2, frames_per_clip=2, num_key_frames=1),
+    video_encoder=VideoEncoderConfig(
+        allow_random_weights=True,
+        image_size=16,
+        patch_size=8,
+        width=16,
+        num_layers=1,
+        num_heads=2,
+        num_frames=2,
+        output_dim=8,
+    ),
+    segmenter=SegmenterConfig(
+        model="custom",
+        allow_random_weights=True,
+        image_size=32,
+        patch_size=8,
+        encoder_width=16,
+        encoder_layers=1,
+        encoder_heads=2,
+        window_size=0,
+        prompt_dim=16,
+        decoder_heads=2,
+        decoder_mlp_dim=16,
+        points_per_side=2,
+        pred_iou_threshold=-100.0,
+        stability_threshold=0.0,
+    ),
+    max_object_share=1.0,
+)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("videos")
+    paths = [str(folder / f"noise{seed}.mp4") for seed in range(3)]
+    for seed, path in enumerate(paths):
+        pictures = np.random.default_rng(seed).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+        with av.open(path, "w") as container:
+            stream = container.add_stream("libx264", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for picture in pictures:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+    return paths
+
+
+def open_source(folder, dtype="float32", **changes) -> VisualTokenSource:
+    store = StoreConfig(path=str(folder) if folder else "", dtype=dtype)
+    return VisualTokenSource(dataclasses.replace(PERCEIVER, **changes), store)
+
+
+def test_with_and_without_a_store_the_numbers_are_the_same(tmp_path, videos):
+    direct = build_perceiver(PERCEIVER).perceive(videos[0])
+    without_store = open_source(None)(videos[0])
+    source = open_source(tmp_path)
+    fresh, again = source(videos[0]), source(videos[0])
+    source.store.flush()
+    later = open_source(tmp_path)
+    stored = later(videos[0])
+    for tokens in (without_store, fresh, again, stored):
+        assert torch.equal(tokens.features, direct.features)
+        assert torch.equal(tokens.spans, direct.spans)
+        assert torch.equal(tokens.boxes, direct.boxes)
+        assert tokens.masks == direct.masks
+    assert source.num_perceived == 1
+    assert later.num_perceived == 0
+
+
+def test_a_bfloat16_store_rounds_a_fresh_video_like_a_stored_one(tmp_path, videos):
+    fresh = open_source(tmp_path, dtype="bfloat16")(videos[0])
+    stored = open_source(tmp_path, dtype="bfloat16")(videos[0])
+    assert torch.equal(fresh.features, stored.features)
+    assert torch.equal(fresh.features, open_source(None)(videos[0]).features.bfloat16().float())
+
+
+def test_what_was_made_otherwise_is_perceived_anew(tmp_path, videos):
+    open_source(tmp_path)(videos[0])  # dropped, hence written
+    same, changed = open_source(tmp_path), open_source(tmp_path, objects_per_key_frame=1)
+    same(videos[0])
+    assert same.num_perceived == 0
+    same(videos[0], 0.2, 0.8)
+    same(videos[1])
+    assert same.num_perceived == 2
+    changed(videos[0])
+    assert changed.num_perceived == 1
+
+
+def test_a_copied_video_is_found_by_its_content(tmp_path, videos):
+    source = open_source(tmp_path / "store")
+    source(videos[0])
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(Path(videos[0]).read_bytes())
+    source(str(copy))
+    assert source.num_perceived == 1
+
+
+@pytest.mark.parametrize("with_store", [True, False])
+def test_a_missing_or_broken_video_is_a_read_error(tmp_path, with_store):
+    source = open_source(tmp_path / "store" if with_store else None)
+    with pytest.raises(VideoReadError, match=r"nothing\.mp4"):
+        source(str(tmp_path / "nothing.mp4"))
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoReadError, match=r"text\.mp4"):
+        source(str(tmp_path / "text.mp4"))
+
+
+def test_no_model_is_built_while_the_store_has_everything(tmp_path, videos, monkeypatch):
+    open_source(tmp_path)(videos[0])
+    source = open_source(tmp_path)
+
+    def refuse(*arguments):
+        raise AssertionError("the perceiver was built")
+
+    monkeypatch.setattr("vidreason.store.visual_token_source.build_perceiver", refuse)
+    source(videos[0])
+    with pytest.raises(AssertionError, match="the perceiver was built"):
+        source(videos[1])
+
+
+def test_a_source_that_has_perceived_may_be_pickled(tmp_path, videos):
+    source = open_source(tmp_path)
+    first = source(videos[0])
+    size = len(pickle.dumps(source))
+    assert size < 10_000
+    copy = pickle.loads(pickle.dumps(source))
+    assert torch.equal(copy(videos[0]).features, first.features)
+
+
+class TokenDataset(Dataset):
+    def __init__(self, source: VisualTokenSource, paths: list[str]) -> None:
+        self.source, self.paths = source, paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
+        return self.source(self.paths[index]).features, torch.get_num_threads(), os.getpid()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12, of threads
+@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_perceive_on_one_thread_and_leave_all_they_saw(tmp_path, videos, start_method):
+    source = open_source(tmp_path)
+    expected = [build_perceiver(PERCEIVER).perceive(path).features for path in videos]
+    loader = DataLoader(
+        TokenDataset(source, videos),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context=start_method,
+    )
+    rows = list(loader)
+    del loader
+    for (features, num_threads, process_id), wanted in zip(rows, expected, strict=True):
+        assert torch.equal(features, wanted)
+        assert num_threads == 1
+        assert process_id != os.getpid()
+    store = FeatureStore(StoreConfig(path=str(tmp_path), dtype="float32"))
+    for path, wanted in zip(videos, expected, strict=True):
+        stored = store.get(source.key(path))
+        assert stored is not None
+        assert torch.equal(stored.features, wanted)
