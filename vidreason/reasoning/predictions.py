@@ -75,9 +75,11 @@ _ITEM_START = re.compile(
     rf"|^[ \t#*_>-]*{_LABEL}[ \t]*\d{{1,2}}[ \t*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
+# Fillers are bounded: unbounded neighbours take quadratic time on the loops that models fall into.
 _CONFIDENCE = re.compile(
-    r"\bconfidence(?:[ \t]+(?:score|level))?[ \t*_]*(?:is|of|:|=|-)?[ \t*_]*(?:about[ \t]+)?"
-    r"(?P<value>-?\d*\.?\d+)[ \t]*(?P<unit>%|/[ \t]*(?P<over>\d+(?:\.\d+)?))?[.)\]]*",
+    r"\bconfidence(?:[ \t]{1,4}(?:score|level))?[ \t*_]{0,8}(?:is|of|:|=|-)?[ \t*_]{0,8}"
+    r"(?:about[ \t]{1,4})?(?P<value>-?\d{0,9}\.?\d{1,9})"
+    r"[ \t]{0,4}(?P<unit>%|/[ \t]{0,4}(?P<over>\d{1,9}(?:\.\d{1,9})?))?[.)\]]*",
     re.IGNORECASE,
 )
 _JUSTIFICATION = re.compile(

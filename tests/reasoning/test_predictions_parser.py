@@ -1,0 +1,105 @@
+import pytest
+
+from vidreason.reasoning.predictions import (
+    Prediction,
+    format_predictions,
+    parse_predictions,
+)
+
+THREE = (
+    Prediction("The red ball hits the wall.", "It rolls straight towards it.", 0.8),
+    Prediction("The cube stops because of friction.", "It is slow: 0.2 m/s.", 0.15),
+    Prediction("Nothing more happens.", "", 1.0),
+)
+
+MARKDOWN = """Based on the events, here are three predictions:
+
+**Prediction 1:** The man sits down.
+**Justification:** He looks tired.
+**Confidence:** 0.7
+
+**Prediction 2:** He leaves the room
+**Justification:** The door is open.
+**Confidence score:** 0.25/1
+"""
+HEADINGS = """### Prediction 1
+Event: A hits B
+Justification: it moves at 0.5 m/s
+Confidence Score: 0.75
+
+### Prediction 2
+Event: A stops
+Reasoning: friction
+Confidence Score: 15%
+"""
+PROSE = """1) The ball rolls away (confidence: 80%) because it was pushed.
+2. It stops, since there is friction. Confidence 8/10.
+(3) It bounces - Confidence is about .5"""
+
+
+def test_what_is_written_is_read_back():
+    assert parse_predictions(format_predictions(THREE)).items == THREE
+    assert parse_predictions(format_predictions(THREE)).unparsed == ""
+    assert format_predictions(THREE[:1]) == (
+        "1. The red ball hits the wall.\nJustification: It rolls straight towards it.\n"
+        "Confidence: 0.8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            MARKDOWN,
+            [
+                ("The man sits down.", "He looks tired.", 0.7),
+                ("He leaves the room", "The door is open.", 0.25),
+            ],
+        ),
+        (HEADINGS, [("A hits B", "it moves at 0.5 m/s", 0.75), ("A stops", "friction", 0.15)]),
+        (
+            PROSE,
+            [
+                ("The ball rolls away", "because it was pushed.", 0.8),
+                ("It stops", "since there is friction.", 0.8),
+                ("It bounces", "", 0.5),
+            ],
+        ),
+        ("The ball will roll. Confidence: 0.5", [("The ball will roll.", "", 0.5)]),
+    ],
+    ids=["markdown", "headings", "prose", "without numbers"],
+)
+def test_answers_in_other_forms(text, expected):
+    predictions = parse_predictions(text)
+    assert [tuple(item) for item in predictions.items] == expected
+    assert predictions.unparsed == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["I do not know.", "1. It falls.\n2. It stops.", "1. Confidence: 0.5", "\n\x00 {["]
+)
+def test_what_is_no_prediction_is_said_to_be_unparsed(text):
+    predictions = parse_predictions(text)
+    assert predictions.items == ()
+    assert predictions.unparsed == text.strip()
+
+
+def test_nothing_said_is_nothing_parsed():
+    assert parse_predictions(" \n") == parse_predictions("")
+    assert parse_predictions("").items == ()
+
+
+def test_confidences_outside_0_to_1_are_not_believed():
+    text = "1. It falls. Confidence: 0.9\n2. It flies. Confidence: 1.7\n3. No. Confidence: -0.1"
+    predictions = parse_predictions(text)
+    assert [item.event for item in predictions.items] == ["It falls."]
+    assert predictions.unparsed == "It flies. Confidence: 1.7\nNo. Confidence: -0.1"
+
+
+def test_only_three_are_read():
+    text = "\n".join(f"{n}. Event {n}. Confidence: 0.{n}" for n in range(1, 6))
+    assert [item.confidence for item in parse_predictions(text).items] == [0.1, 0.2, 0.3]
+
+
+def test_a_long_answer_takes_no_long_time():
+    parse_predictions("1. " + "Confidence " * 20_000 + "* " * 20_000)
