@@ -1,6 +1,7 @@
 """The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
 
 import copy
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -33,8 +34,9 @@ class LanguageModelConfig:
     """A local Hugging Face folder, or a repository on the Hub."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    """Implementation of attention; ``sdpa`` is PyTorch's."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """``sdpa`` is PyTorch's fused attention, ``eager`` plain products; ``auto`` is ``sdpa`` for the
+    models that can use it."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass instead of keeping their activations."""
 
@@ -83,20 +85,22 @@ def load_language_model(
     """
     device = torch.device(device)
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
-    options = {"dtype": _DTYPES[config.dtype], "attn_implementation": config.attention}
+    options: dict[str, Any] = {"dtype": _DTYPES[config.dtype]}
+    if config.attention != "auto":
+        options["attn_implementation"] = config.attention
     try:
         if device.type == "meta":
             structure = AutoConfig.from_pretrained(config.name_or_path)
             with device:
-                model = auto.from_config(structure, **options)
+                model, report = auto.from_config(structure, **options), {}
         else:
             model, report = auto.from_pretrained(
                 config.name_or_path, output_loading_info=True, **options
             )
-            _check_loading(config, report, strict=strict)
             model = model.to(device)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(_not_found(config, error)) from error
+    _check_loading(config, report, strict=strict)
     if config.gradient_checkpointing:
         # The method's name until transformers 5.22 or so is the second one.
         enable = getattr(model, "activation_checkpointing_enable", None)
@@ -112,7 +116,7 @@ def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
     """
     try:
         return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(config.name_or_path))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(_not_found(config, error)) from error
 
 
@@ -126,7 +130,10 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return cast(PeftModel, get_peft_model(model, adapters))
+    with warnings.catch_warnings():
+        # peft 0.21 asks for this property under the name it had before transformers 5.2x.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return cast(PeftModel, get_peft_model(model, adapters))
 
 
 def merge_lora(model: nn.Module) -> PreTrainedModel:
@@ -176,7 +183,7 @@ def word_embedding_size(model: nn.Module) -> tuple[int, float]:
 
 def _check_loading(config: LanguageModelConfig, report: dict[str, Any], *, strict: bool) -> None:
     kinds = ("missing_keys", "mismatched_keys") + (("unexpected_keys",) if strict else ())
-    wrong = {kind: sorted(map(str, report[kind])) for kind in kinds}
+    wrong = {kind: sorted(map(str, report.get(kind, ()))) for kind in kinds}
     wrong = {kind: keys for kind, keys in wrong.items() if keys}
     if wrong:
         raise ValueError(
@@ -185,7 +192,7 @@ def _check_loading(config: LanguageModelConfig, report: dict[str, Any], *, stric
         )
 
 
-def _not_found(config: LanguageModelConfig, error: OSError) -> str:
+def _not_found(config: LanguageModelConfig, error: Exception) -> str:
     cause = str(error).strip().splitlines()
     where = "a folder" if Path(config.name_or_path).is_dir() else "no folder here"
     return (

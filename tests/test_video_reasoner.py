@@ -1,0 +1,411 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
+
+from vidreason.fusion.fusion_core import FusionConfig
+from vidreason.model import (
+    DecodingConfig,
+    ReasonerConfig,
+    build_reasoner,
+    load_reasoner,
+    save_reasoner,
+)
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example, encode_prompt
+
+TEXTS = [("Why?", "It was pushed."), ("What is next, and why?", "No."), ("Go on", "x")]
+PROMPTS = ["Why?", "What happens after the ball hits the wall?", "Describe the video."]
+STRATEGIES = {
+    "greedy": DecodingConfig(max_new_tokens=12),
+    "beam": DecodingConfig(strategy="beam", num_beams=3, max_new_tokens=12),
+    "nucleus": DecodingConfig(strategy="nucleus", max_new_tokens=12, top_p=0.95),
+}
+
+
+@pytest.fixture
+def visual_tokens(make_visual_tokens):
+    return [make_visual_tokens(4, 3), make_visual_tokens(2, 0, 1), make_visual_tokens(0, 0, 2)]
+
+
+@pytest.fixture(params=["llama", "llama with lora", "gpt2", "gemma2"])
+def any_reasoner(request, tmp_path, tiny_language_model_folder, tiny_tokenizer):
+    """Language models with different parts behind the hidden states, one with adapters."""
+    lora = LoraSettings(rank=4, alpha=8) if "lora" in request.param else None
+    folder = tiny_language_model_folder
+    size = len(tiny_tokenizer)
+    if request.param in ("gpt2", "gemma2"):
+        folder = str(tmp_path)
+        tiny_tokenizer.save_pretrained(folder)
+        torch.manual_seed(0)
+        if request.param == "gpt2":
+            config = GPT2Config(
+                vocab_size=size,
+                n_embd=32,
+                n_layer=2,
+                n_head=4,
+                n_positions=256,
+                initializer_range=0.2,
+            )
+            GPT2LMHeadModel(config).save_pretrained(folder)
+        else:  # caps its logits behind the output layer, and scales its word embeddings
+            config = Gemma2Config(
+                vocab_size=size,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=8,
+                final_logit_softcapping=5.0,
+                initializer_range=0.2,
+            )
+            Gemma2ForCausalLM(config).save_pretrained(folder)
+    torch.manual_seed(1)
+    reasoner = build_reasoner(
+        ReasonerConfig(
+            fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),
+            language_model=LanguageModelConfig(name_or_path=folder, dtype="float32"),
+            lora=lora,
+        ),
+        visual_dim=24,
+    )
+    if lora is not None:
+        with torch.no_grad():
+            for name, parameter in reasoner.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.1)
+    return reasoner
+
+
+def text_batch(tokenizer, texts=TEXTS, extra_padding=0):
+    rows = [encode_example(tokenizer, *text, max_tokens=200) for text in texts]
+    longest = max(len(row.input_ids) for row in rows) + extra_padding
+    input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+    labels = torch.full((len(rows), longest), IGNORE_INDEX)
+    attention_mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    for index, row in enumerate(rows):
+        length = len(row.input_ids)
+        input_ids[index, :length] = torch.tensor(row.input_ids)
+        labels[index, :length] = torch.tensor(row.labels)
+        attention_mask[index, :length] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def full_logits(reasoner, visual, text):
+    """Logits of all positions through the whole model, those of the video embeddings cut off."""
+    embedded = causal_lm(reasoner.language_model).get_input_embeddings()(text["input_ids"])
+    video = reasoner.fusion(visual)
+    mask = torch.cat([torch.ones(video.shape[:2], dtype=torch.long), text["attention_mask"]], 1)
+    joined = torch.cat([video, embedded], dim=1)
+    return reasoner.language_model(inputs_embeds=joined, attention_mask=mask).logits
+
+
+def test_target_logits_are_those_of_the_full_model(any_reasoner, visual_tokens):
+    any_reasoner.eval()
+    visual, text = collate_visual_tokens(visual_tokens), text_batch(any_reasoner.tokenizer)
+    rows, columns = (text["labels"] != IGNORE_INDEX).nonzero(as_tuple=True)
+    expected = full_logits(any_reasoner, visual, text)[rows, columns + 4 - 1]
+    logits, targets = any_reasoner(visual, **text)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(targets, text["labels"][rows, columns])
+
+
+def test_the_loss_and_its_gradients_are_those_of_the_full_model(tiny_reasoner, visual_tokens):
+    visual, text = collate_visual_tokens(visual_tokens), text_batch(tiny_reasoner.tokenizer)
+    labels = torch.cat([torch.full((3, 4), IGNORE_INDEX), text["labels"]], dim=1)
+    naive = cross_entropy(
+        full_logits(tiny_reasoner, visual, text)[:, :-1].flatten(0, 1),
+        labels[:, 1:].flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+    )
+    naive.backward()
+    expected = {n: p.grad for n, p in tiny_reasoner.named_parameters() if p.grad is not None}
+    tiny_reasoner.zero_grad()
+    logits, targets = tiny_reasoner(visual, **text)
+    loss = cross_entropy(logits, targets, reduction="sum")
+    loss.backward()
+    torch.testing.assert_close(loss, naive, atol=1e-4, rtol=1e-6)
+    # Through the frozen language model, gradients reach the whole fusion core, and nothing else.
+    assert expected.keys() == {f"fusion.{n}" for n, _ in tiny_reasoner.fusion.named_parameters()}
+    for name, parameter in tiny_reasoner.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(parameter.grad, expected[name], atol=1e-4, rtol=1e-4)
+    assert tiny_reasoner.fusion.queries.grad.abs().max() > 1e-3
+
+
+def test_only_target_positions_reach_the_output_layer(tiny_reasoner, visual_tokens):
+    seen = []
+    output_layer = causal_lm(tiny_reasoner.language_model).get_output_embeddings()
+    handle = output_layer.register_forward_hook(lambda m, i, o: seen.append(i[0].shape))
+    text = text_batch(tiny_reasoner.tokenizer)
+    tiny_reasoner(collate_visual_tokens(visual_tokens), **text)
+    assert seen == [(int((text["labels"] != IGNORE_INDEX).sum()), 32)]
+    handle.remove()
+    # No hook stays behind.
+    ids = torch.arange(5)[None]
+    assert tiny_reasoner.language_model(input_ids=ids).logits.shape[:2] == (1, 5)
+
+
+def test_a_batch_without_targets_has_loss_zero_and_gradient_zero(tiny_reasoner, visual_tokens):
+    text = text_batch(tiny_reasoner.tokenizer)
+    text["labels"][:] = IGNORE_INDEX
+    logits, targets = tiny_reasoner(collate_visual_tokens(visual_tokens), **text)
+    loss = cross_entropy(logits, targets, reduction="sum")
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in tiny_reasoner.fusion.parameters())
+
+
+def test_likelihoods_do_not_depend_on_the_batch(tiny_reasoner, visual_tokens):
+    tiny_reasoner.eval()
+    text = text_batch(tiny_reasoner.tokenizer, extra_padding=5)
+    with torch.no_grad():
+        sums, counts = tiny_reasoner.response_log_likelihoods(
+            collate_visual_tokens(visual_tokens), **text
+        )
+        assert counts.tolist() == [len(response) + 1 for _, response in TEXTS]
+        for row, tokens in enumerate(visual_tokens):
+            alone = text_batch(tiny_reasoner.tokenizer, [TEXTS[row]])
+            visual = collate_visual_tokens([tokens])
+            own, count = tiny_reasoner.response_log_likelihoods(visual, **alone)
+            torch.testing.assert_close(sums[row], own[0], atol=1e-4, rtol=1e-5)
+            assert count[0] == counts[row]
+            is_target = alone["labels"][0] != IGNORE_INDEX
+            positions = is_target.nonzero()[:, 0]
+            log_probabilities = full_logits(tiny_reasoner, visual, alone)[0].log_softmax(-1)
+            expected = log_probabilities[positions + 3, alone["labels"][0, positions]].sum()
+            torch.testing.assert_close(own[0], expected, atol=1e-4, rtol=1e-5)
+
+
+def test_padding_on_the_left_is_refused(tiny_reasoner, visual_tokens):
+    text = text_batch(tiny_reasoner.tokenizer)
+    text = {name: value.flip(1) for name, value in text.items()}
+    with pytest.raises(ValueError, match="padded on the right"):
+        tiny_reasoner(collate_visual_tokens(visual_tokens), **text)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beam"])
+def test_a_batch_generates_what_single_calls_generate(any_reasoner, visual_tokens, strategy):
+    decoding = STRATEGIES[strategy]
+    together = any_reasoner.generate(collate_visual_tokens(visual_tokens), PROMPTS, decoding)
+    alone = [
+        any_reasoner.generate(collate_visual_tokens([tokens]), [prompt], decoding)[0]
+        for tokens, prompt in zip(visual_tokens, PROMPTS, strict=True)
+    ]
+    assert together == alone
+    assert len(set(together)) == 3
+
+
+def test_greedy_generation_equals_running_the_model_again_for_each_token(
+    tiny_reasoner, visual_tokens
+):
+    tiny_reasoner.eval()
+    tokenizer, decoding = tiny_reasoner.tokenizer, STRATEGIES["greedy"]
+    visual = collate_visual_tokens(visual_tokens[:1])
+    ids = encode_prompt(tokenizer, PROMPTS[0])
+    num_prompt = len(ids)
+    for _ in range(decoding.max_new_tokens):
+        input_ids = torch.tensor([ids])
+        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+        with torch.no_grad():
+            token = int(full_logits(tiny_reasoner, visual, text)[0, -1].argmax())
+        if token in tiny_reasoner.stop_ids:
+            break
+        ids.append(token)
+    expected = tokenizer.decode(ids[num_prompt:], skip_special_tokens=True).strip()
+    assert tiny_reasoner.generate(visual, PROMPTS[:1], decoding) == [expected]
+
+
+def test_the_video_changes_the_answer(tiny_reasoner, visual_tokens):
+    prompts = [PROMPTS[1]] * 2
+    seen = collate_visual_tokens([visual_tokens[0], visual_tokens[0].without_tokens()])
+    first, blind = tiny_reasoner.generate(seen, prompts, STRATEGIES["greedy"])
+    assert first != blind
+
+
+def test_nucleus_sampling_follows_its_seed_and_leaves_the_global_one(tiny_reasoner, visual_tokens):
+    visual = collate_visual_tokens(visual_tokens)
+    decoding = STRATEGIES["nucleus"]
+    state = torch.get_rng_state()
+    first = tiny_reasoner.generate(visual, PROMPTS, decoding)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)
+    assert tiny_reasoner.generate(visual, PROMPTS, decoding) == first
+    other = DecodingConfig(strategy="nucleus", max_new_tokens=12, top_p=0.95, seed=1)
+    assert tiny_reasoner.generate(visual, PROMPTS, other) != first
+    # A nucleus of the likeliest token alone is greedy search.
+    narrow = DecodingConfig(strategy="nucleus", max_new_tokens=12, top_p=1e-6)
+    greedy = tiny_reasoner.generate(visual, PROMPTS, STRATEGIES["greedy"])
+    assert tiny_reasoner.generate(visual, PROMPTS, narrow) == greedy
+
+
+def test_a_model_folders_generation_config_has_no_say(
+    tiny_reasoner, tiny_language_model_folder, tmp_path, visual_tokens
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_language_model_folder, folder)
+    GenerationConfig(
+        do_sample=True,
+        temperature=0.3,
+        top_k=3,
+        repetition_penalty=3.0,
+        max_new_tokens=2,
+        min_new_tokens=1,
+        num_beams=2,
+        eos_token_id=7,
+    ).save_pretrained(folder)
+    config = tiny_reasoner.config
+    other = build_reasoner(
+        ReasonerConfig(
+            fusion=config.fusion,
+            language_model=LanguageModelConfig(name_or_path=str(folder), dtype="float32"),
+        ),
+        visual_dim=24,
+    )
+    other.fusion.load_state_dict(tiny_reasoner.fusion.state_dict())
+    visual = collate_visual_tokens(visual_tokens)
+    for decoding in STRATEGIES.values():
+        expected = tiny_reasoner.generate(visual, PROMPTS, decoding)
+        assert other.generate(visual, PROMPTS, decoding) == expected
+
+
+def test_an_answer_ends_at_the_end_of_turn(tiny_reasoner, visual_tokens, monkeypatch):
+    # The model is made to say "Hi", end its turn, and go on.
+    tokenizer = tiny_reasoner.tokenizer
+    script = [*tokenizer("Hi ", add_special_tokens=False)["input_ids"], tiny_reasoner.stop_ids[0]]
+    model = causal_lm(tiny_reasoner.language_model)
+    steps = iter([*script, *script])
+    forward = model.forward
+
+    def scripted(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        output.logits = torch.zeros_like(output.logits)
+        output.logits[..., next(steps)] = 1.0
+        return output
+
+    monkeypatch.setattr(model, "forward", scripted)
+    answers = tiny_reasoner.generate(
+        collate_visual_tokens(visual_tokens), PROMPTS, STRATEGIES["greedy"]
+    )
+    assert answers == ["Hi"] * 3
+
+
+def test_generating_leaves_the_modes_as_they_were(tiny_reasoner, visual_tokens):
+    tiny_reasoner.train()
+    before = [module.training for module in tiny_reasoner.modules()]
+    assert any(before)
+    assert not all(before)
+    tiny_reasoner.generate(collate_visual_tokens(visual_tokens), PROMPTS, STRATEGIES["greedy"])
+    assert [module.training for module in tiny_reasoner.modules()] == before
+    with pytest.raises(ValueError, match="1 prompts for 3 videos"):
+        tiny_reasoner.generate(
+            collate_visual_tokens(visual_tokens), PROMPTS[:1], STRATEGIES["greedy"]
+        )
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(
+    tiny_reasoner, tiny_language_model_folder, visual_tokens
+):
+    config = ReasonerConfig(
+        fusion=tiny_reasoner.config.fusion,
+        language_model=LanguageModelConfig(
+            name_or_path=tiny_language_model_folder, dtype="float32", gradient_checkpointing=True
+        ),
+    )
+    other = build_reasoner(config, visual_dim=24)
+    other.fusion.load_state_dict(tiny_reasoner.fusion.state_dict())
+    visual, text = collate_visual_tokens(visual_tokens), text_batch(tiny_reasoner.tokenizer)
+    calls = []
+    layer = other.language_model.model.layers[0].mlp
+    layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    for reasoner in (tiny_reasoner, other):
+        reasoner.train()
+        logits, targets = reasoner(visual, **text)
+        cross_entropy(logits, targets).backward()
+    assert len(calls) == 2  # once forward, once again in the backward pass
+    for first, second in zip(
+        tiny_reasoner.fusion.parameters(), other.fusion.parameters(), strict=True
+    ):
+        torch.testing.assert_close(first.grad, second.grad)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "nucleus"])
+def test_a_saved_reasoner_answers_alike(any_reasoner, visual_tokens, tmp_path, strategy):
+    visual = collate_visual_tokens(visual_tokens)
+    expected = any_reasoner.generate(visual, PROMPTS, STRATEGIES[strategy])
+    perceiver_config = PerceiverConfig(objects_per_key_frame=5)
+    folder = tmp_path / "run" / "reasoner"
+    save_reasoner(any_reasoner, folder, perceiver_config)
+    save_reasoner(any_reasoner, folder, perceiver_config)  # over itself
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["reasoner"]
+    shutil.move(folder, tmp_path / "moved")  # nothing in it says where it was written
+    loaded, loaded_perceiver = load_reasoner(tmp_path / "moved")
+    assert loaded_perceiver == perceiver_config
+    assert loaded.visual_dim == 24
+    assert loaded.config.lora is None
+    assert not any(module.training for module in loaded.modules())
+    assert loaded.generate(visual, PROMPTS, STRATEGIES[strategy]) == expected
+    assert any_reasoner.generate(visual, PROMPTS, STRATEGIES[strategy]) == expected
+
+
+def test_the_language_model_folder_is_plain(tiny_reasoner, tmp_path):
+    save_reasoner(tiny_reasoner, tmp_path / "reasoner", PerceiverConfig())
+    folder = tmp_path / "reasoner" / "language_model"
+    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+    assert type(model) is type(tiny_reasoner.language_model)
+    stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    assert stops == tiny_reasoner.stop_ids
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])
+def test_a_folder_that_does_not_fit_is_refused(tiny_reasoner, tmp_path, change):
+    folder = tmp_path / "reasoner"
+    save_reasoner(tiny_reasoner, folder, PerceiverConfig())
+    weights = load_file(folder / "fusion.safetensors")
+    if change == "missing":
+        del weights["queries"]
+    elif change == "unexpected":
+        weights["extra"] = torch.zeros(1)
+    else:
+        weights["queries"] = torch.zeros(5, 32)
+    save_file(weights, folder / "fusion.safetensors")
+    key = "extra" if change == "unexpected" else "queries"
+    with pytest.raises(ValueError, match=rf"fusion\.safetensors .*{change} \['{key}'\]"):
+        load_reasoner(folder)
+
+
+@pytest.mark.parametrize("name", ["reasoner.yaml", "perceiver.yaml", "fusion.safetensors"])
+def test_a_folder_without_a_file_is_refused(tiny_reasoner, tmp_path, name):
+    save_reasoner(tiny_reasoner, tmp_path / "reasoner", PerceiverConfig())
+    (tmp_path / "reasoner" / name).unlink()
+    with pytest.raises(ValueError, match=f"no reasoner folder: it has no {name}"):
+        load_reasoner(tmp_path / "reasoner")
+
+
+def test_the_papers_configuration_builds_on_the_meta_device():
+    folder = Path(__file__).parent / "assets" / "llama-3-8b-instruct"
+    config = ReasonerConfig(
+        language_model=LanguageModelConfig(name_or_path=str(folder)), lora=LoraSettings()
+    )
+    reasoner = build_reasoner(config, visual_dim=768, device="meta")
+    assert {p.device.type for p in reasoner.parameters()} == {"meta"}
+    assert reasoner.fusion.output_projection.out_features == 4096
+    with pytest.raises(ValueError, match="no tokenizer"):
+        _ = reasoner.tokenizer
