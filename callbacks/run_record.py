@@ -32,21 +32,32 @@ class RunRecord(Callback):
     Args:
         config: The resolved configuration dataclass.
         run_dir: The run's folder.
+        resumed_from: The checkpoint that this start continues from; Lightning does not tell.
         record_samples: Also append the ids of each consumed batch to ``samples-rank<r>.jsonl``, to
             trace what a step was trained on.
     """
 
-    def __init__(self, config: Any, run_dir: str, *, record_samples: bool = False) -> None:  # noqa: ANN401 - any dataclass
+    def __init__(
+        self,
+        config: Any,  # noqa: ANN401 - any dataclass
+        run_dir: str,
+        *,
+        resumed_from: str | None = None,
+        record_samples: bool = False,
+    ) -> None:
         self.config = config
         self.run_dir = Path(run_dir)
+        self.resumed_from = resumed_from
         self.record_samples = record_samples
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
-            resumed_from = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
             write_run_record(
-                self.config, self.run_dir, resumed_from=resumed_from, world_size=trainer.world_size
+                self.config,
+                self.run_dir,
+                resumed_from=self.resumed_from,
+                world_size=trainer.world_size,
             )
 
     @override

@@ -94,7 +94,7 @@ class StepCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         path = self._path(trainer.global_step)
-        trainer.save_checkpoint(path)  # all ranks take part; rank 0 writes
+        trainer.save_checkpoint(path, weights_only=False)  # all ranks take part; rank 0 writes
         if not trainer.is_global_zero:
             return
         link = self.folder / (LAST_CHECKPOINT + _PARTIAL)

@@ -5,12 +5,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vidreason import __version__
-
-if TYPE_CHECKING:
-    from vidreason.reasoning.predictions import Predictions
 
 REASONER_FILE = "reasoner.yaml"
 DEMO_REASONER = "runs/demo/reasoner"
@@ -104,14 +100,13 @@ def run_ask(arguments: argparse.Namespace) -> int:
     from vidreason.model import DecodingConfig, load_reasoner
     from vidreason.perception.perceiver import build_perceiver
     from vidreason.perception.visual_tokens import collate_visual_tokens
-    from vidreason.reasoning.predictions import parse_predictions
     from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, open_ended_prompt
     from vidreason.video.reader import VideoReadError
 
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = torch.device(arguments.device)
     try:
-        reasoner, perceiver_config = load_reasoner(folder)
+        reasoner, perceiver_config = load_reasoner(folder, device)
         perceiver = build_perceiver(perceiver_config, device)
         tokens = perceiver.perceive(arguments.video, arguments.start, arguments.end)
     except VideoReadError as error:
@@ -122,8 +117,8 @@ def run_ask(arguments: argparse.Namespace) -> int:
         FUTURE_PREDICTION_PROMPT if arguments.predict else open_ended_prompt(arguments.question)
     )
     visual = collate_visual_tokens([tokens])
-    answer = reasoner.to(device).eval().generate(visual, [prompt], DecodingConfig())[0]
-    print(describe_predictions(parse_predictions(answer)) if arguments.predict else answer)
+    answer = reasoner.generate(visual, [prompt], DecodingConfig())[0]
+    print(answer_text(answer, predictions=arguments.predict))
     return 0
 
 
@@ -142,10 +137,20 @@ def default_reasoner_folder() -> str:
     return str(found[-1].parent)
 
 
-def describe_predictions(predictions: "Predictions") -> str:
-    """Predicted events as numbered lines; unparsed text is shown as it is, and said to be so."""
-    lines = [
-        f"{number}. {item.event} (confidence {item.confidence:.2f})\n   {item.justification}"
-        for number, item in enumerate(predictions.items, start=1)
-    ]
-    return "\n".join(lines)
+def answer_text(answer: str, *, predictions: bool) -> str:
+    """What is shown of a model's answer.
+
+    Args:
+        answer: The generated text.
+        predictions: Whether the future was asked for; the text is then read into a list of events.
+    """
+    if not predictions:
+        return answer
+
+    from vidreason.reasoning.predictions import format_predictions, parse_predictions
+
+    parsed = parse_predictions(answer)
+    parts = [format_predictions(parsed.items)] if parsed.items else []
+    if parsed.unparsed:
+        parts.append(f"(could not be read as a prediction: {parsed.unparsed})")
+    return "\n".join(parts)

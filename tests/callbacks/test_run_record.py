@@ -20,10 +20,9 @@ class Config:
     part: Part = field(default_factory=Part)
 
 
-def trainer(ckpt_path=None):
+def trainer():
     return SimpleNamespace(
         is_global_zero=True,
-        ckpt_path=ckpt_path,
         world_size=1,
         global_rank=0,
         global_step=4,
@@ -43,7 +42,8 @@ def test_the_record_holds_what_is_needed_to_run_again(tmp_path):
 
 def test_each_start_is_added(tmp_path):
     RunRecord(Config(), str(tmp_path)).setup(trainer(), None, "fit")
-    RunRecord(Config(), str(tmp_path)).setup(trainer("step-4.ckpt"), None, "fit")
+    resumed = RunRecord(Config(), str(tmp_path), resumed_from="step-4.ckpt")
+    resumed.setup(trainer(), None, "fit")
     starts = json.loads((tmp_path / "run.json").read_text())["starts"]
     assert [start["resumed_from"] for start in starts] == [None, "step-4.ckpt"]
 

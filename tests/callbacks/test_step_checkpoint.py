@@ -15,7 +15,7 @@ def write(folder: Path, step: int) -> Path:
 
 
 class FakeTrainer(SimpleNamespace):
-    def save_checkpoint(self, path):
+    def save_checkpoint(self, path, weights_only):
         AtomicCheckpointIO().save_checkpoint({"step": self.global_step}, path)
         self.saved.append(self.global_step)
 

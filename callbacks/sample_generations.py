@@ -1,0 +1,106 @@
+"""Answers of the model in training, as text in TensorBoard: the quickest look at what it learns."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import override
+
+from vidreason.example import Example
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.video.reader import VideoReadError
+
+TokenSource = Callable[[str, float | None, float | None], VisualTokens]
+
+
+class SampleGenerations(Callback):
+    """Answer the prompts of a few fixed examples every ``every_n_steps`` optimizer steps.
+
+    Rank 0 answers alone, which needs a strategy that keeps whole parameters on each rank (one
+    device, or DDP).
+
+    Args:
+        examples: What to answer; their videos are perceived, or read from the store, at the first
+            use.
+        source: Visual tokens of ``(media, start_seconds, end_seconds)``.
+        decoding: How to generate.
+        every_n_steps: Optimizer steps between two looks.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        source: TokenSource,
+        decoding: DecodingConfig,
+        every_n_steps: int,
+    ) -> None:
+        self.examples = tuple(examples)
+        self.source = source
+        self.decoding = decoding
+        self.every_n_steps = every_n_steps
+        self._tokens: list[VisualTokens] | None = None
+        self._step_seen = 0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step_seen = trainer.global_step
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        if step == self._step_seen or step % self.every_n_steps != 0:
+            return
+        self._step_seen = step
+        if not trainer.is_global_zero or not self.examples:
+            return
+        answers = self._answer(pl_module)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for example, answer in zip(self.examples, answers, strict=True):
+                    text = _markdown(example, answer)
+                    logger.experiment.add_text(f"samples/{example.id}", text, global_step=step)
+
+    def _perceive(self) -> list[VisualTokens]:
+        """Visual tokens of the examples; an unreadable video's are left out, with a warning."""
+        tokens, readable = [], []
+        for example in self.examples:
+            try:
+                tokens.append(
+                    self.source(example.media, example.start_seconds, example.end_seconds)
+                )
+                readable.append(example)
+            except VideoReadError as error:
+                rank_zero_warn(f"sample generations leave out {example.id}: {error}")
+        self.examples = tuple(readable)
+        return tokens
+
+    def _answer(self, pl_module: LightningModule) -> list[str]:
+        if self._tokens is None:
+            self._tokens = self._perceive()
+        if not self._tokens:
+            return []
+        reasoner = pl_module.reasoner
+        assert isinstance(reasoner, VideoReasoner)
+        return reasoner.generate(
+            collate_visual_tokens(self._tokens),
+            [example.prompt for example in self.examples],
+            self.decoding,
+        )
+
+
+def _markdown(example: Example, answer: str) -> str:
+    return (
+        f"**Video** {example.media}\n\n**Prompt** {example.prompt}\n\n"
+        f"**Reference** {example.response}\n\n**Answer** {answer}"
+    )

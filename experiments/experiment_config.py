@@ -1,0 +1,120 @@
+"""``ExperimentConfig``: the one schema of all programs, composed of what the parts declare."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from callbacks.freeze_schedule import Thaw
+from data_modules.corpora import DataConfig
+from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.model import DecodingConfig, ReasonerConfig
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.store.feature_store import StoreConfig
+from vidreason.training.optimizer import OptimizerConfig
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """Where training runs, and how closely it is watched. Steps are optimizer steps."""
+
+    accelerator: str = "auto"
+    """Lightning's accelerator: ``auto``, ``cpu``, ``gpu``."""
+    devices: int | str = "auto"
+    """Devices a node, or ``auto`` for all of them."""
+    num_nodes: int = 1
+    strategy: str = "auto"
+    """Lightning's strategy, such as ``ddp``."""
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
+    stop_after_steps: int | None = None
+    """Stop early, for a trial; the schedule stays that of the whole run."""
+    log_every_n_steps: int = 10
+    validate_every_n_steps: int | None = None
+    """None validates after each epoch."""
+    checkpoint_every_n_steps: int = 500
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay on the disk."""
+    record_samples: bool = False
+    """Append the ids of each consumed batch to ``samples-rank<r>.jsonl`` in the run folder."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            *("num_nodes", "log_every_n_steps", "checkpoint_every_n_steps", "keep_checkpoints"),
+            *("stop_after_steps", "validate_every_n_steps"),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"trainer.{name} is {value}; it must be at least 1")
+
+
+@dataclass(kw_only=True)
+class SampleGenerationsConfig:
+    """Answers to the first validation examples, shown in TensorBoard during training."""
+
+    every_n_steps: int = 0
+    """Optimizer steps between two looks; 0 for never."""
+    num_examples: int = 4
+    """How many examples; they are spread evenly over the validation corpora."""
+
+
+@dataclass(kw_only=True)
+class PerceiveConfig:
+    """How ``experiments.perceive`` works through the videos."""
+
+    num_workers: int = 0
+    """Processes, each with a perceiver of its own; 0 perceives in the program's own process."""
+
+
+@dataclass(kw_only=True)
+class ExperimentConfig:
+    """All that the programs of ``experiments`` read; each ignores sections it has no use for."""
+
+    stage: Literal["alignment", "instruction"] = "alignment"
+    """Stage 1 trains the fusion core on captions; stage 2 trains it and LoRA on instructions."""
+    run_dir: str = "runs/experiment"
+    """Folder of checkpoints, logs, the run record and results."""
+    seed: int = 0
+    """Seed of new weights, sample order and dropout."""
+    resume: str = "auto"
+    """``auto`` continues from the newest checkpoint of ``run_dir``, ``never`` refuses to; or the
+    path of a checkpoint."""
+    device: str = "auto"
+    """Device of ``perceive``, ``evaluate``, ``generate``; ``auto`` is CUDA where there is one."""
+    model: str = ""
+    """Reasoner folder that ``evaluate`` and ``generate`` load; empty for ``<run_dir>/reasoner``."""
+    initial_checkpoint: str = ""
+    """Stage 1's checkpoint that stage 2 starts from."""
+    perceiver: PerceiverConfig = field(default_factory=PerceiverConfig)
+    reasoner: ReasonerConfig = field(default_factory=ReasonerConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    freeze_schedule: list[Thaw] = field(default_factory=list)
+    """Parts that begin to train later than step 0, or that the stage would not train."""
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluate_during_training: bool = False
+    """Also answer ``data.benchmark`` during ``fit``, at each validation and every
+    ``evaluation.every_n_steps`` steps."""
+    controls: list[Literal["none", "blind", "random", "shuffled"]] = field(
+        default_factory=lambda: ["none", "blind", "random", "shuffled"]
+    )
+    """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself."""
+    sample_generations: SampleGenerationsConfig = field(default_factory=SampleGenerationsConfig)
+    perceive: PerceiveConfig = field(default_factory=PerceiveConfig)
+    video: list[str] = field(default_factory=list)
+    """Video files that ``generate`` answers about."""
+    prompt: list[str] = field(default_factory=list)
+    """What ``generate`` asks about each video."""
+    predict: bool = False
+    """Whether ``generate`` asks for the three most likely next events (section 3.3.1)."""
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise ValueError("run_dir is empty; name the folder for checkpoints and results")
+        if not self.resume:
+            raise ValueError("resume is empty; it is 'auto', 'never' or the path of a checkpoint")
+        if self.initial_checkpoint and self.stage == "alignment":
+            raise ValueError(
+                f"initial_checkpoint is {self.initial_checkpoint!r}, but stage 1 starts from a new "
+                "fusion core; to continue a stage-1 run from a checkpoint, set resume to its path"
+            )

@@ -1,0 +1,167 @@
+"""Train one stage, as ``python -m experiments.fit --config FILE.yaml key.sub=value``.
+
+A run that was stopped or killed goes on from its newest checkpoint when it is started again.
+"""
+
+import sys
+from pathlib import Path
+
+import lightning
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from callbacks.benchmark_evaluation import BenchmarkEvaluation
+from callbacks.freeze_schedule import FreezeSchedule
+from callbacks.lora_merge import LoraMerge
+from callbacks.run_record import RunRecord
+from callbacks.sample_generations import SampleGenerations
+from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
+from callbacks.step_seed import StepSeed
+from callbacks.throughput import DataWaitTimer, Throughput
+from data_modules.alignment import AlignmentDataModule
+from data_modules.corpora import read_corpora
+from data_modules.global_order import accumulation
+from data_modules.instruction import InstructionDataModule
+from data_modules.training_data import TrainingDataModule
+from experiments.experiment_config import ExperimentConfig
+from experiments.metrics_log import MetricsLog
+from experiments.program import FAILURES_FILE, run_program, torch_device
+from experiments.resume import checkpoint_folder, resume_checkpoint
+from experiments.trained_model import REASONER_FOLDER
+from vidreason.evaluation.benchmark import spread_examples
+from vidreason.model import build_reasoner
+from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.training.alignment import AlignmentModule
+from vidreason.training.instruction import InstructionModule
+
+STAGES = {
+    "alignment": (AlignmentModule, AlignmentDataModule),
+    "instruction": (InstructionModule, InstructionDataModule),
+}
+
+
+def fit(config: ExperimentConfig) -> None:
+    """Train the stage of ``config`` to its end, from the newest checkpoint if there is one."""
+    lightning.seed_everything(config.seed)
+    module_class, data_class = STAGES[config.stage]
+    checkpoint = resume_checkpoint(config)
+    initial = initial_checkpoint(config) if checkpoint is None else {}
+    source = token_source(config)
+    reasoner = build_reasoner(config.reasoner, config.perceiver.video_encoder.width)
+    data = data_class(
+        config.data,
+        source,
+        reasoner.tokenizer,
+        visual_dim=reasoner.visual_dim,
+        failures_path=Path(config.run_dir) / FAILURES_FILE,
+    )
+    module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
+    trainer = build_trainer(config, data, source, checkpoint)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def initial_checkpoint(config: ExperimentConfig) -> dict[str, str]:
+    """The argument that lets stage 2 start from stage 1, if ``config`` names a checkpoint of it."""
+    if config.stage == "alignment":
+        return {}
+    if not config.initial_checkpoint:
+        rank_zero_info("no initial_checkpoint: the fusion core starts without stage 1")
+    return {"initial_checkpoint": config.initial_checkpoint}
+
+
+def token_source(config: ExperimentConfig) -> VisualTokenSource:
+    """Visual tokens from the store; what it lacks is perceived, by worker processes on the CPU."""
+    device = "cpu" if config.data.num_workers else torch_device(config.device)
+    return VisualTokenSource(config.perceiver, config.store, device)
+
+
+def build_trainer(
+    config: ExperimentConfig,
+    data: TrainingDataModule,
+    source: VisualTokenSource,
+    checkpoint: str | None,
+) -> Trainer:
+    """The Trainer with its loggers and callbacks."""
+    settings = config.trainer
+    timer = DataWaitTimer()
+    trainer = Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,
+        max_epochs=config.data.num_epochs,
+        max_steps=min(settings.stop_after_steps or data.total_steps, data.total_steps),
+        log_every_n_steps=settings.log_every_n_steps,
+        logger=[
+            TensorBoardLogger(config.run_dir, "tensorboard", "", default_hp_metric=False),
+            MetricsLog(config.run_dir),
+        ],
+        callbacks=[
+            RunRecord(
+                config,
+                config.run_dir,
+                resumed_from=checkpoint,
+                record_samples=settings.record_samples,
+            ),
+            Throughput(timer, settings.log_every_n_steps),
+            *build_callbacks(config, data, source),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        profiler=timer,
+        use_distributed_sampler=False,  # the data modules cut the global order themselves
+        default_root_dir=config.run_dir,
+    )
+    # Only the Trainer knows how many processes there are, and what follows depends on it.
+    micro_batches = accumulation(
+        config.data.global_batch_size, config.data.batch_size, trainer.world_size
+    )
+    trainer.accumulate_grad_batches = micro_batches
+    if settings.validate_every_n_steps is not None:
+        trainer.val_check_interval = settings.validate_every_n_steps * micro_batches
+        trainer.check_val_every_n_epoch = None
+    return trainer
+
+
+def build_callbacks(
+    config: ExperimentConfig, data: TrainingDataModule, source: VisualTokenSource
+) -> list[Callback]:
+    """What acts during and after training: seeds, checkpoints, the result; more if asked for."""
+    settings = config.trainer
+    callbacks: list[Callback] = [
+        StepSeed(config.seed),
+        StepCheckpoint(
+            str(checkpoint_folder(config.run_dir)),
+            settings.checkpoint_every_n_steps,
+            settings.keep_checkpoints,
+        ),
+        LoraMerge(Path(config.run_dir) / REASONER_FOLDER, config.perceiver),
+    ]
+    if config.freeze_schedule:
+        callbacks.append(FreezeSchedule(config.freeze_schedule))
+    if config.sample_generations.every_n_steps:
+        callbacks.append(
+            SampleGenerations(
+                spread_examples(data.validation_examples, config.sample_generations.num_examples),
+                source,
+                config.decoding,
+                config.sample_generations.every_n_steps,
+            )
+        )
+    if config.data.benchmark and config.evaluate_during_training:
+        callbacks.append(
+            BenchmarkEvaluation(
+                [example for corpus in read_corpora(config.data.benchmark) for example in corpus],
+                source,
+                config.evaluation,
+                config.decoding,
+                Path(config.run_dir) / "benchmark",
+            )
+        )
+    return callbacks
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(fit, program="fit", description="Train one stage."))

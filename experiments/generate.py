@@ -1,0 +1,74 @@
+"""Answer prompts about video files.
+
+``python -m experiments.generate model=FOLDER video=a.mp4 prompt="Why did ...?"``:
+``video=`` and ``prompt=`` may be given several times; every prompt is answered for every video.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+
+from experiments.experiment_config import ExperimentConfig
+from experiments.program import run_program
+from experiments.trained_model import load_trained_model
+from vidreason.cli import answer_text
+from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.video.reader import VideoReadError
+
+
+def generate(config: ExperimentConfig) -> int:
+    """Print each answer; return 0, or 1 if a video could not be read (the others are answered).
+
+    Raises:
+        ValueError: No video, or nothing to ask.
+    """
+    prompts = [*config.prompt, *([FUTURE_PREDICTION_PROMPT] if config.predict else [])]
+    if not config.video:
+        raise ValueError("name at least one video file: video=PATH")
+    if not prompts:
+        raise ValueError("say what to ask, prompt='...', or set predict=true")
+    reasoner, source = load_trained_model(config)
+    status = 0
+    for video in config.video:
+        try:
+            tokens = source(video, None, None)
+        except VideoReadError as error:
+            print(f"generate: {error}", file=sys.stderr)
+            status = 1
+            continue
+        visual = collate_visual_tokens([tokens] * len(prompts))
+        answers = reasoner.generate(visual, prompts, config.decoding)
+        for prompt, answer in zip(prompts, answers, strict=True):
+            readable = answer_text(answer, predictions=prompt == FUTURE_PREDICTION_PROMPT)
+            print(f"{video}\n> {prompt}\n{readable}\n")
+    return status
+
+
+def main(argv: Sequence[str]) -> int:
+    """Take ``video=`` and ``prompt=`` literally, since a question is not YAML; load the rest."""
+    given: dict[str, list[str]] = {"video": [], "prompt": []}
+    others = []
+    for argument in argv:
+        key, _, value = argument.partition("=")
+        if key in given and not value.startswith("["):  # [a, b] is a list for the configuration
+            given[key].append(value)
+        else:
+            others.append(argument)
+
+    def run(config: ExperimentConfig) -> int:
+        return generate(
+            dataclasses.replace(
+                config,
+                video=[*config.video, *given["video"]],
+                prompt=[*config.prompt, *given["prompt"]],
+            )
+        )
+
+    return run_program(
+        run, program="generate", description="Answer prompts about video files.", argv=others
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

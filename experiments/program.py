@@ -1,0 +1,82 @@
+"""How every program starts and ends: the command line in; for a user's mistake, one line out."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from experiments.experiment_config import ExperimentConfig
+from vidreason.config import load_config
+from vidreason.store.shards import FeatureStoreError
+from vidreason.video.failures import UnreadableVideosError
+from vidreason.video.reader import VideoReadError
+
+FAILURES_FILE = "failures.jsonl"
+"""In the run folder: the videos that ``perceive`` and ``fit`` could not read."""
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
+
+
+def run_program(
+    run: Callable[[ExperimentConfig], object],
+    *,
+    program: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Load the configuration, call ``run``, and turn the errors that users can cause into a line.
+
+    Args:
+        run: The program; an integer that it returns is the exit status.
+        program: Its name below ``experiments``.
+        description: One line for ``--help``.
+        argv: The command line without the program's name; None takes this process'.
+
+    Returns: The exit status: 0; 1 for videos that cannot be read; 2 for a wrong configuration or
+        wrong data.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        status = run(
+            load_config(
+                ExperimentConfig,
+                arguments,
+                program=f"python -m experiments.{program}",
+                description=description,
+            )
+        )
+    except UnreadableVideosError as error:
+        print(f"{program}: {error}", file=sys.stderr)  # a summary of several lines
+        return 1
+    except (VideoReadError, FeatureStoreError) as error:
+        return _complain(program, error, status=1)
+    except ValueError as error:
+        if not _raised_by_this_project(error.__traceback__):
+            raise
+        return _complain(program, error, status=2)
+    return status if isinstance(status, int) else 0
+
+
+def torch_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _complain(program: str, error: Exception, *, status: int) -> int:
+    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+def _raised_by_this_project(traceback: TracebackType | None) -> bool:
+    """Whether our own code raised the error: its message is then for the user."""
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    file = Path(traceback.tb_frame.f_code.co_filename).resolve()
+    return file.is_relative_to(_CHECKOUT) and file.relative_to(_CHECKOUT).parts[0] in _PACKAGES

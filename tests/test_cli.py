@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vidreason import cli
+
+HEAVY = ("torch", "transformers", "lightning", "peft", "numpy", "av", "omegaconf")
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    command = [sys.executable, "-X", "importtime", "-m", "vidreason.cli", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & set(HEAVY)
+    # The limit is 0.5 s; the best of three, because this machine may be busy.
+    durations = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "vidreason.cli", "--help"], check=True, capture_output=True
+        )
+        durations.append(time.perf_counter() - start)
+    assert min(durations) < 0.5
+
+
+def test_ask_without_a_question_says_what_is_missing(capsys):
+    assert cli.main(["ask", "a.mp4"]) == 2
+    assert capsys.readouterr().err == "vidreason ask: give a question, or --predict\n"
+
+
+def test_ask_without_a_model_says_how_to_get_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["ask", "a.mp4", "why?"]) == 2
+    error = capsys.readouterr().err
+    assert "vidreason demo" in error
+    assert "--model" in error
+
+
+def test_the_default_model_is_the_demos_else_the_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for age, run in enumerate(["older", "newer"]):
+        file = Path("runs", run, "reasoner", cli.REASONER_FILE)
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (age, age))
+    assert cli.default_reasoner_folder() == "runs/newer/reasoner"
+    demo = Path(cli.DEMO_REASONER, cli.REASONER_FILE)
+    demo.parent.mkdir(parents=True)
+    demo.touch()
+    assert cli.default_reasoner_folder() == cli.DEMO_REASONER
+
+
+def test_demo_of_an_installed_wheel_says_that_it_needs_the_checkout(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "vidreason" / "cli.py"))
+    assert cli.main(["demo"]) == 2
+    assert "clone the repository" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (
+            "1. The ball falls. Because it rolls. Confidence: 0.8",
+            "1. The ball falls\nJustification: Because it rolls\nConfidence: 0.8",
+        ),
+        ("no idea", "(could not be read as a prediction: no idea)"),
+    ],
+)
+def test_predictions_are_shown_as_a_list(answer, shown):
+    assert cli.answer_text(answer, predictions=True) == shown
+    assert cli.answer_text(answer, predictions=False) == answer
