@@ -30,11 +30,8 @@ def number_of(frame) -> int:
     """The number burnt into an upright frame ``(3, H, W)``."""
     _, height, width = frame.shape
     block = width // 8
-    bright = [
-        frame[:, 4 : height // 3 - 4, place * block + 2 : (place + 1) * block - 2].float().mean()
-        > 128
-        for place in range(8)
-    ]
+    codes = frame[:, 4 : height // 3 - 4, : 8 * block].float().mean(dim=(0, 1))
+    bright = (codes.view(8, block)[:, 2:-2].mean(dim=1) > 128).tolist()
     assert bright[NUM_BITS], "the mark at the top right is missing: the frame is not upright"
     return sum(1 << place for place in range(NUM_BITS) if bright[place])
 
@@ -53,7 +50,7 @@ def write_video(
     with_audio: bool = False,
     first_number: int = 0,
 ) -> Path:
-    """Encode frames numbered from ``first_number`` at 25 a second, or shown at ``ticks`` milliseconds."""
+    """Encode frames numbered from ``first_number``, 25 a second or shown at ``ticks`` (ms)."""
     tick = Fraction(1, 25) if ticks is None else Fraction(1, 1000)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
@@ -105,7 +102,7 @@ def copy_packets(source: Path, target: Path, *, from_key_frame: int = 0, delay: 
 
 
 def decode_in_order(path: Path, stream_index: int = 0) -> np.ndarray:
-    """All frames (n, H, W, 3) by plain sequential decoding, the truth that the reader must equal."""
+    """All frames (n, H, W, 3) by plain sequential decoding: what the reader must equal."""
     with av.open(str(path)) as container:
         stream = container.streams[stream_index]
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -114,7 +115,7 @@ def test_no_packet_is_decoded_twice_and_groups_without_wanted_frames_are_left_ou
 
     assert [start for start, _ in runs] == [0, 24, 36]
     assert all(index.packets.is_key[start] for start, _ in runs)
-    assert all(stop < start for (_, stop), (start, _) in zip(runs, runs[1:], strict=False))
+    assert all(stop < start for (_, stop), (start, _) in pairwise(runs))
     assert runs[0][1] < 6
 
 
@@ -126,7 +127,7 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
         index = index_video(str(path))
         np.testing.assert_allclose(index.timestamps, np.array(ticks) / 1000, atol=1e-4)
 
-        between = [(a + b) / 2000 for a, b in zip(ticks, ticks[1:], strict=False)]
+        between = [(a + b) / 2000 for a, b in pairwise(ticks)]
         frames = read_frames_at(index, between)
         assert [number_of(frame) for frame in frames] == list(range(39))
         assert number_of(read_frames_at(index, [ticks[-1] / 1000 + 1])[0]) == 39
@@ -162,8 +163,25 @@ def test_a_stream_cut_at_an_open_group_shows_what_a_player_shows(
     np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), truth)
 
 
+def test_a_broadcast_recorded_from_the_middle_of_a_group(tmp_path: Path) -> None:
+    """Its first frame is the first key frame; what comes before it in the file cannot be shown."""
+    options = {"g": "12", "bf": "0", "x264-params": "scenecut=0:repeat-headers=1"}
+    source = write_video(tmp_path / "source.ts", options=options)
+    path = tmp_path / "late.ts"
+    with av.open(str(source)) as reader, av.open(str(path), "w") as writer:
+        copy = writer.add_stream_from_template(reader.streams.video[0])
+        for number, packet in enumerate(p for p in reader.demux(video=0) if p.size):
+            if number >= 5:
+                packet.stream = copy
+                writer.mux(packet)
+
+    index = index_video(str(path))
+    assert index.num_frames == 28
+    assert [number_of(f) for f in read_frames(index, [27, 0, 13])] == [39, 12, 25]
+
+
 def test_edit_list_hides_the_frames_before_the_cut(tmp_path: Path) -> None:
-    """The media time of the mp4's edit list is moved on by ten frames: they are decoded, not shown."""
+    """The media time of the edit list is moved on by ten frames: they are decoded, not shown."""
     path = write_video(tmp_path / "v.mp4", options={"g": "40", "bf": "0"})
     data = bytearray(path.read_bytes())
     entry = data.index(b"elst") + 12
@@ -307,8 +325,11 @@ def test_a_frame_out_of_range_is_an_error_of_the_caller(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "num_frames", "size"),
-    [("av1_video.mkv", 125, (640, 360)), ("h265_video.mp4", 10, (128, 128))]
-    + [("h264_10bits.mp4", 30, (200, 200))],
+    [
+        ("av1_video.mkv", 125, (640, 360)),
+        ("h265_video.mp4", 10, (128, 128)),
+        ("h264_10bits.mp4", 30, (200, 200)),
+    ],
 )
 def test_real_videos_of_the_assets(name: str, num_frames: int, size: tuple[int, int]) -> None:
     _assert_equal_to_sequential_decoding(ASSETS / name, num_frames, size, stream_index=0)

@@ -23,6 +23,8 @@ from vidreason.video.container import (
     open_video,
 )
 
+BROADCAST_FORMATS = {"mpegts", "mpeg"}
+
 NO_PTS = np.iinfo(np.int64).min
 
 MISSING_END_SECONDS = 0.5
@@ -191,7 +193,10 @@ def _index_from_packets(video: OpenVideo, survey: _Survey) -> VideoIndex | None:
         return None
     pts = np.array([NO_PTS if pts is None else pts for pts in survey.pts], dtype=np.int64)
     is_key = np.array(survey.is_key, dtype=np.bool_)
-    first_key = int(is_key.argmax())  # 0 where no packet is marked: only the start can be one then
+    # A broadcast may be recorded from any packet on; other files begin with a key frame, marked or
+    # not (a damaged one is not).
+    is_broadcast = video.container.format.name in BROADCAST_FORMATS
+    first_key = int(is_key.argmax()) if is_broadcast else 0
     is_key[first_key] = True
     shown[:first_key] = False
     # Before its first frame a decoder shows nothing: what precedes it refers to pictures in front

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidreason.video.container import OpenVideo, VideoReadError, is_end, open_video
+from vidreason.video.h264 import is_unreferenced
 from vidreason.video.index import (
     NO_PTS,
     PacketTable,
@@ -124,34 +125,41 @@ def _decode_run(
     *,
     from_file_start: bool,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Decode the packets of one run and yield the wanted frames that they show."""
+    """Decode the packets of one run and yield the wanted frames that they show.
+
+    Every frame sent to the decoder has to come out sound, the last ones too: a frame that is shown
+    early may refer to one that is shown late.
+    """
     start, stop = run
-    missing = {
-        int(table.pts[table.frame_packets[frame]]): frame
-        for frame in wanted
-        if start <= table.frame_packets[frame] <= stop
-    }
-    # H.264 marks pictures that no other picture refers to. The decoder can drop those of them that
-    # nobody asked for.
+    key_pts = int(table.pts[start])
+    shown = table.frame_packets[(start <= table.frame_packets) & (table.frame_packets <= stop)]
+    shown_pts = set(table.pts[shown].tolist())
+    wanted_pts = {int(table.pts[table.frame_packets[frame]]): frame for frame in wanted}
+    pending: set[int] = set()  # shown by a packet sent to the decoder, not come out yet
     can_skip = index.codec == "h264" and not from_file_start
+    extradata = video.stream.codec_context.extradata
     for packet in chain(_packets(video, table, run, seek=not from_file_start), [None]):
-        if can_skip and packet is not None:
-            video.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in missing else "NONREF"
+        if packet is not None and packet.pts is not None and packet.pts in shown_pts:
+            is_wanted = packet.pts in wanted_pts
+            if can_skip and not is_wanted and is_unreferenced(bytes(packet), extradata):
+                continue
+            pending.add(packet.pts)
         frames, damage = decode_packet(video.stream, packet)
         for pts, cause in damage.items():
-            # What the leading pictures of the run's first key frame refer to was not decoded, and
-            # nobody asked for them.
-            if pts in missing or pts is None or pts >= table.pts[start]:
-                raise VideoReadError(
-                    index.path, f"it is damaged {_place(index, table, pts)}: {cause}"
-                )
+            if pts is None or pts >= key_pts or pts in wanted_pts:
+                place = _place(index, table, pts)
+                raise VideoReadError(index.path, f"it is damaged {place}: {cause}")
         for frame in frames:
-            if frame.pts in missing:
-                yield missing.pop(frame.pts), _displayed_picture(index, frame)
-        if not missing:
-            return
-    place = _place(index, table, min(missing))
-    raise VideoReadError(index.path, f"no picture comes out {place}")
+            if frame.pts is not None and frame.pts in pending:
+                pending.remove(frame.pts)
+                if frame.pts in wanted_pts:
+                    yield wanted_pts[frame.pts], _displayed_picture(index, frame)
+    # Leading pictures of the run's first key frame refer to what was not decoded. Whether they come
+    # out, and how, is no matter unless somebody asked for them.
+    lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
+    if lost:
+        place = _place(index, table, min(lost))
+        raise VideoReadError(index.path, f"no picture comes out {place}")
 
 
 def _packets(
