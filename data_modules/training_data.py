@@ -40,6 +40,18 @@ class RankLoader:
     def __iter__(self) -> Iterator[Batch]:
         yield from self._loader
 
+    @property
+    def _iterator(self) -> object:
+        """Where Lightning looks for worker processes to end when the fit ends, also by an error.
+
+        Left to the garbage collector, they may lose their queue first and are waited for in vain.
+        """
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: None) -> None:
+        self._loader._iterator = value
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the position is the data module's state."""
         return {}
@@ -94,6 +106,8 @@ class TrainingDataModule(LightningDataModule):
         Raises:
             ValueError: A file is missing or malformed, or a corpus does not suit the stage.
         """
+        if self.trainer is not None and not self.config.validation:
+            self.trainer.limit_val_batches = 0  # an empty loader would be warned about
         if self._failure_log is not None:
             return
         self.check_corpora(self.config.train)
@@ -168,10 +182,8 @@ class TrainingDataModule(LightningDataModule):
         return self._loader(self.train_examples, batch_sampler=sampler)
 
     @override
-    def val_dataloader(self) -> RankLoader | list[RankLoader]:
+    def val_dataloader(self) -> RankLoader:
         rank, world_size = self._place()
-        if not self.validation_examples:
-            return []
         own = self.validation_examples[rank::world_size]
         return self._loader(own, batch_size=self.config.batch_size)
 

@@ -1,0 +1,111 @@
+"""Benchmark accuracy during training, scored as ``experiments.evaluate`` scores it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch.distributed
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from typing_extensions import override
+
+from vidreason.evaluation.benchmark import (
+    EvaluationConfig,
+    evaluate_examples,
+    spread_examples,
+)
+from vidreason.evaluation.controls import TokenSource
+from vidreason.evaluation.metrics import ALL, score_predictions
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
+from vidreason.example import Example
+from vidreason.model import DecodingConfig, VideoReasoner
+
+
+class BenchmarkEvaluation(Callback):
+    """Answer benchmark questions at each validation and every ``config.every_n_steps`` steps.
+
+    Logs ``val/<corpus>_accuracy`` (a fraction), ready for a checkpoint's ``monitor``. Each rank
+    answers its share, which needs a strategy that keeps whole parameters on each rank (one device,
+    or DDP). Training is not changed by it:
+    modes, gradients and random state are as before.
+
+    Args:
+        examples: The questions; ``config.limit`` of each corpus are used.
+        source: Visual tokens of ``(media, start_seconds, end_seconds)``.
+        config: How to answer, and when.
+        decoding: How to generate open-ended answers.
+        predictions_dir: Where to keep the predictions, one ``step-<step>.jsonl`` each time; None to
+            drop them.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        source: TokenSource,
+        config: EvaluationConfig,
+        decoding: DecodingConfig,
+        predictions_dir: str | Path | None = None,
+    ) -> None:
+        self.examples = spread_examples(examples, config.limit)
+        self.source = source
+        self.config = config
+        self.decoding = decoding
+        self.predictions_dir = None if predictions_dir is None else Path(predictions_dir)
+        self._accuracies: dict[str, float] = {}
+        self._step_evaluated = -1
+        self._step_seen = 0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step_seen = trainer.global_step
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        step, every = trainer.global_step, self.config.every_n_steps
+        if step == self._step_seen:
+            return  # a micro-batch that did not end an optimizer step
+        self._step_seen = step
+        if every and step % every == 0:
+            self._evaluate_and_log(trainer, pl_module)
+
+    @override
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._evaluate_and_log(trainer, pl_module)
+
+    def _evaluate_and_log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.examples:
+            return
+        if trainer.global_step != self._step_evaluated:
+            self._step_evaluated = trainer.global_step
+            predictions = self._evaluate(trainer, pl_module)
+            scores = score_predictions(predictions, [example.id for example in self.examples])
+            self._accuracies = {
+                score.corpus: score.accuracy.mean for score in scores if score.group == ALL
+            }
+            if self.predictions_dir is not None and trainer.is_global_zero:
+                name = f"step-{trainer.global_step:08d}.jsonl"
+                write_predictions(self.predictions_dir / name, predictions)
+        for corpus, accuracy in self._accuracies.items():
+            # All ranks have the same value: there is nothing to reduce.
+            pl_module.log(f"val/{corpus}_accuracy", accuracy, rank_zero_only=False, sync_dist=False)
+
+    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> list[BenchmarkPrediction]:
+        reasoner = pl_module.reasoner
+        assert isinstance(reasoner, VideoReasoner)
+        own = self.examples[trainer.global_rank :: trainer.world_size]
+        with trainer.precision_plugin.forward_context():
+            predictions = evaluate_examples(reasoner, self.source, own, self.config, self.decoding)
+        if trainer.world_size == 1:
+            return predictions
+        gathered: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(gathered, predictions)
+        shares = cast(list[list[BenchmarkPrediction]], gathered)
+        return [prediction for share in shares for prediction in share]

@@ -1,0 +1,336 @@
+"""Readers against invented rows in the corpora's own formats, and against the real files where they are at hand."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data_modules.activitynet_qa import read_activitynet_qa
+from data_modules.causal_vid_instruct import (
+    SINGLE_PREDICTION_PROMPT,
+    read_causal_vid_instruct,
+)
+from data_modules.corpora import READERS, CorpusConfig, DataConfig, read_corpora
+from data_modules.nextqa import read_nextqa
+from data_modules.webvid import read_webvid
+from vidreason.config import merge_config
+from vidreason.reasoning.predictions import parse_predictions
+from vidreason.reasoning.prompts import (
+    CAPTION_PROMPT,
+    EVENT_REASONING_PROMPT,
+    FUTURE_PREDICTION_PROMPT,
+    multiple_choice_prompt,
+    open_ended_prompt,
+)
+
+REAL = Path(os.environ.get("VIDREASON_ANNOTATIONS", Path(__file__).parents[3] / "shared/data/annotations"))
+needs_real_files = pytest.mark.skipif(
+    not REAL.is_dir(), reason=f"the real annotation files are not in {REAL}"
+)
+
+WEBVID_ORIGINAL = """videoid,name,page_idx,page_dir,duration,contentUrl
+0021,"A dog runs, then stops.",3,000001_000050,PT00H00M10S,https://example.org/0021.mp4
+77,Waves at dusk,4,,PT01H00M11S,https://example.org/77.mp4
+78,  ,4,000051_000100,PT00H00M09S,https://example.org/78.mp4
+79,"None",4,000051_000100,PT00H00M09S,https://example.org/79.mp4
+"""
+WEBVID_MIRROR = """videoid,contentUrl,duration,page_dir,name
+0021,https://example.org/0021.mp4,PT00H00M10S,000001_000050,"A dog runs, then stops."
+"""
+NEXTQA_HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4"
+NEXTQA = f"""{NEXTQA_HEADER}
+0101,369,640,480,why did the ball roll,2,6,CW,wind,a dog,it was pushed,rain,None
+0101,369,640,480,how many dogs are there,0,7,DC,2,3,4,5,6
+0202,300,640,480,what did the boy do after jumping,4,1,TP,sit,run,hide,cry,laugh
+"""
+NEXTGQA = NEXTQA.replace("video,", "video_id,", 1)
+NEXTGQA = NEXTGQA.replace("roll,2,", "roll,it was pushed,").replace("there,0,", "there,2,")
+NEXTGQA = NEXTGQA.replace("jumping,4,", "jumping,laugh,")
+VIDEO_MAP = {"0101": "0001/0101", "0202": "0017/0202"}
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_nextqa(root: Path, text: str = NEXTQA, split: str = "val") -> str:
+    write(root / f"{split}.csv", text)
+    write(root / "map_vid_vidorID.json", json.dumps(VIDEO_MAP))
+    return str(root)
+
+
+def test_webvid_keeps_leading_zeros_texts_and_rows_without_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "metadata/results_2M_train.csv", WEBVID_ORIGINAL)
+    dog, waves, none = read_webvid(str(tmp_path), "train")
+    assert (dog.id, dog.video_id) == ("webvid:train:0021", "0021")
+    assert dog.media == str(tmp_path / "videos/000001_000050/0021.mp4")
+    assert (dog.prompt, dog.response) == (CAPTION_PROMPT, "A dog runs, then stops.")
+    assert (dog.start_seconds, dog.end_seconds) == (None, None)  # the csv's duration is not trusted
+    assert waves.media == str(tmp_path / "videos/77.mp4")
+    assert none.response == "None"
+    assert "left out 1 rows without a caption" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["val.csv", "data/val/partitions/0000.csv"])
+def test_webvid_mirror_has_another_header_and_place(tmp_path: Path, place: str) -> None:
+    write(tmp_path / place, WEBVID_MIRROR)
+    (dog,) = read_webvid(str(tmp_path), "val")
+    assert dog.response == "A dog runs, then stops."
+    assert dog.media.endswith("videos/000001_000050/0021.mp4")
+
+
+def test_webvid_errors_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="check the corpus' root and split"):
+        list(read_webvid(str(tmp_path), "train"))
+    path = write(tmp_path / "train.csv", "id,name,page_dir\n1,a,b\n")
+    with pytest.raises(ValueError, match=r"train.csv:1: .*'videoid'; expected .* found id, name"):
+        list(read_webvid(str(tmp_path), "train"))
+    write(path, WEBVID_MIRROR + "5,url,PT,dir,a caption, with a comma\n")
+    with pytest.raises(ValueError, match=r"train.csv:3: expected 5 columns .* found 6; .* quotes"):
+        list(read_webvid(str(tmp_path), "train"))
+    write(path, WEBVID_MIRROR + '5,url,PT,dir,"never closed\n')
+    with pytest.raises(ValueError, match=r"train.csv:3: not a valid CSV row"):
+        list(read_webvid(str(tmp_path), "train"))
+    for part in ("2M", "10M"):
+        write(tmp_path / f"metadata/results_{part}_train.csv", WEBVID_ORIGINAL)
+    with pytest.raises(ValueError, match="overlap; keep one"):
+        list(read_webvid(str(tmp_path), "train"))
+
+
+def test_nextqa_lists_options_in_the_prompt_and_answers_with_the_text(tmp_path: Path) -> None:
+    pushed, dogs, laugh = read_nextqa(write_nextqa(tmp_path), "val")
+    assert pushed.id == "nextqa:val:0101_6"
+    assert pushed.media == str(tmp_path / "NExTVideo/0001/0101.mp4")
+    options = ("wind", "a dog", "it was pushed", "rain", "None")
+    assert pushed.options == options
+    assert pushed.prompt == multiple_choice_prompt("why did the ball roll", options)
+    assert "(C) it was pushed" in pushed.prompt
+    assert (pushed.answer_index, pushed.response, pushed.question_type) == (2, "it was pushed", "CW")
+    assert (dogs.answer_index, dogs.response) == (0, "2")
+    assert (laugh.video_id, laugh.question_type) == ("0202", "TP")
+
+
+def test_nextgqa_copy_gives_the_same_examples(tmp_path: Path) -> None:
+    # Its column "video" is "video_id" and its answers are texts, "2" among them.
+    original = list(read_nextqa(write_nextqa(tmp_path), "val"))
+    assert list(read_nextqa(write_nextqa(tmp_path, NEXTGQA), "val")) == original
+
+
+def test_nextqa_hidden_answer(tmp_path: Path) -> None:
+    text = NEXTQA.replace("roll,2,", "roll,,")
+    pushed, *_ = read_nextqa(write_nextqa(tmp_path, text), "val")
+    assert (pushed.answer_index, pushed.response, pushed.answers) == (None, "", ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("roll,2,", "roll,5,", r"val.csv:2: column 'answer' is 5, expected an index from 0 to 4"),
+        ("roll,2,", "roll,snow,", r"val.csv:2: column 'answer' holds the text 'snow'"),
+        ("\n0202", "\n0303", r"val.csv:4: video '0303' is not in .*map_vid_vidorID.json"),
+        ("video,", "clip,", r"val.csv:1: the header has neither 'video'"),
+        ("qid,", "id,", r"val.csv:1: the header has no column 'qid'"),
+    ],
+)
+def test_nextqa_errors_name_file_and_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(read_nextqa(write_nextqa(tmp_path, NEXTQA.replace(old, new, 1)), "val"))
+
+
+def write_activitynet_qa(root: Path) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    questions: list[dict[str, object]] = [
+        {"video_name": "a-1", "question": "is it indoor", "question_id": "v_a-1_2"},
+        {"video_name": "b_2", "question": "how many dogs", "question_id": "v_b_2_1"},
+    ]
+    answers: list[dict[str, object]] = [
+        {"answer": "2", "type": 7, "question_id": "v_b_2_1"},
+        {"answer": "yes", "type": 3, "question_id": "v_a-1_2"},
+    ]
+    write(root / "val_q.json", json.dumps(questions))
+    write(root / "val_a.json", json.dumps(answers))
+    return questions, answers
+
+
+def test_activitynet_qa_joins_by_id_and_finds_the_container(tmp_path: Path) -> None:
+    write_activitynet_qa(tmp_path)
+    for name in ("v_a-1.webm", "v_a-1.mkv", "v_a-1.mp4.part"):
+        write(tmp_path / "videos" / name, "")
+    indoor, dogs = read_activitynet_qa(str(tmp_path), "val")
+    assert indoor.id == "activitynet_qa:val:v_a-1_2"
+    assert (indoor.response, indoor.answers, indoor.question_type) == ("yes", ("yes",), "3")
+    assert indoor.prompt == open_ended_prompt("is it indoor")
+    assert indoor.media == str(tmp_path / "videos/v_a-1.mkv")
+    assert dogs.media == str(tmp_path / "videos/v_b_2.mp4")  # missing: whoever opens it finds out
+    assert (dogs.video_id, dogs.response, dogs.question_type) == ("b_2", "2", "7")
+    (tmp_path / "val_a.json").unlink()
+    assert [e.response for e in read_activitynet_qa(str(tmp_path), "val")] == ["", ""]
+
+
+def test_activitynet_qa_errors(tmp_path: Path) -> None:
+    questions, answers = write_activitynet_qa(tmp_path)
+    write(tmp_path / "val_a.json", json.dumps(answers[:1]))
+    with pytest.raises(ValueError, match=r"1 without an answer \['v_a-1_2'\]"):
+        list(read_activitynet_qa(str(tmp_path), "val"))
+    write(tmp_path / "val_a.json", json.dumps([*answers, answers[0]]))
+    with pytest.raises(ValueError, match="item 2: question_id 'v_b_2_1' is there twice"):
+        list(read_activitynet_qa(str(tmp_path), "val"))
+    del questions[1]["video_name"]
+    write(tmp_path / "val_q.json", json.dumps(questions))
+    with pytest.raises(ValueError, match=r"val_q.json: item 1 has no field 'video_name'"):
+        list(read_activitynet_qa(str(tmp_path), "val"))
+    write(tmp_path / "val_q.json", "[\n{]")
+    with pytest.raises(ValueError, match=r"val_q.json:2: not valid JSON"):
+        list(read_activitynet_qa(str(tmp_path), "val"))
+    with pytest.raises(ValueError, match=r"no file .*test_q.json; the folder holds val_a.json"):
+        list(read_activitynet_qa(str(tmp_path), "test"))
+
+
+CAUSAL_ROW = {
+    "id": "r1",
+    "source": "ssv2",
+    "video_id": "00123",
+    "start": 1.5,
+    "end": 4,
+    "instruction": "",
+    "causal_explanation": ["The ball rolls because it was pushed.", "It hits the wall."],
+    "prediction": "The ball stops.",
+    "predictions": [
+        {"text": "The ball stops", "confidence": 0.7, "justification": "it slows down"},
+        {"text": "The ball bounces back", "confidence": 0.25},
+    ],
+    "teacher": "t",
+    "teacher_prompt_sha": "s",
+    "created": "2024-01-01",
+    "license_tag": "x",
+}
+
+
+def write_causal(root: Path, *rows: dict[str, object]) -> str:
+    write(root / "train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return str(root)
+
+
+def test_causal_vid_instruct_gives_an_explanation_and_a_prediction(tmp_path: Path) -> None:
+    root = write_causal(tmp_path, CAUSAL_ROW)
+    explanation, prediction = read_causal_vid_instruct(root, "train")
+    assert explanation.id == "causal_vid_instruct:train:r1:explanation"
+    assert explanation.prompt == EVENT_REASONING_PROMPT
+    assert explanation.response == (
+        "1. The ball rolls because it was pushed.\n2. It hits the wall."
+    )
+    assert (explanation.start_seconds, explanation.end_seconds) == (1.5, 4.0)
+    assert explanation.media == str(tmp_path / "videos/00123.mp4")
+    assert prediction.id == "causal_vid_instruct:train:r1:prediction"
+    assert prediction.prompt == FUTURE_PREDICTION_PROMPT
+    parsed = parse_predictions(prediction.response)
+    assert parsed.unparsed == ""
+    assert [tuple(item) for item in parsed.items] == [
+        ("The ball stops", "it slows down", 0.7),
+        ("The ball bounces back", "", 0.25),
+    ]
+
+
+def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
+    row = CAUSAL_ROW | {"predictions": [], "instruction": "Explain.", "start": None, "end": None}
+    explanation, prediction = read_causal_vid_instruct(write_causal(tmp_path, row), "train")
+    assert (explanation.prompt, explanation.start_seconds) == ("Explain.", None)
+    assert (prediction.prompt, prediction.response) == (SINGLE_PREDICTION_PROMPT, "The ball stops.")
+    (only,) = read_causal_vid_instruct(
+        write_causal(tmp_path, row | {"prediction": None}), "train"
+    )
+    assert only.question_type == "explanation"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": ""}, r"train.jsonl:1: fields 'id' and 'video_id'"),
+        ({"start": "1"}, r"train.jsonl:1: field 'start' must be seconds"),
+        ({"causal_explanation": "text"}, r"'causal_explanation' must be a list of texts"),
+        ({"predictions": [{"text": "a", "confidence": 1.2}]}, r"'confidence' from 0 to 1"),
+        ({"predictions": [{"text": "a", "confidence": 0.1}] * 4}, r"at most 3 objects"),
+        (
+            {"causal_explanation": [], "predictions": [], "prediction": ""},
+            r"row 'r1' has none of 'causal_explanation'",
+        ),
+    ],
+)
+def test_causal_vid_instruct_errors(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(read_causal_vid_instruct(write_causal(tmp_path, CAUSAL_ROW | change), "train"))
+
+
+def test_corpora_are_read_in_order_with_a_limit_and_unique_ids(tmp_path: Path) -> None:
+    root = write_nextqa(tmp_path)
+    config = CorpusConfig(reader="nextqa", root=root, split="val", limit=2)
+    assert [len(corpus) for corpus in read_corpora([config])] == [2]
+    with pytest.raises(ValueError, match="the id 'nextqa:val:0101_6' is there twice"):
+        read_corpora([config, config])
+    write(tmp_path / "empty.csv", WEBVID_MIRROR.splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match=r"'webvid', split 'empty' .* has no example"):
+        read_corpora([CorpusConfig(reader="webvid", root=root, split="empty")])
+    assert set(READERS) == {"webvid", "nextqa", "activitynet_qa", "causal_vid_instruct"}
+
+
+def test_configuration_is_checked_and_read_from_yaml(tmp_path: Path) -> None:
+    for change in ({"weight": 0.0}, {"limit": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} of corpus 'webvid' is 0"):
+            CorpusConfig(reader="webvid", root="r", **change)
+    for name in ("batch_size", "global_batch_size", "num_epochs"):
+        with pytest.raises(ValueError, match=f"data.{name} is 0"):
+            DataConfig(**{name: 0})
+    with pytest.raises(ValueError, match="data.max_unreadable_fraction is 2"):
+        DataConfig(max_unreadable_fraction=2)
+    text = "train:\n- {reader: webvid, root: /w}\n- {reader: nextqa, root: /n, weight: 0.5}\n"
+    config = merge_config(DataConfig, [str(write(tmp_path / "d.yaml", text))])
+    assert [corpus.weight for corpus in config.train] == [1.0, 0.5]
+    bad = write(tmp_path / "bad.yaml", "train:\n- {reader: vimeo, root: /w}\n")
+    with pytest.raises(ValueError, match="vimeo"):
+        merge_config(DataConfig, [str(bad)])
+
+
+@needs_real_files
+def test_real_nextqa_val() -> None:
+    examples = list(read_nextqa(str(REAL / "nextqa"), "val"))
+    assert len(examples) == 4996
+    assert len({example.id for example in examples}) == 4996
+    assert len({example.video_id for example in examples}) == 570
+    types = {"CW": 1924, "CH": 683, "TN": 895, "TC": 663, "TP": 54, "DC": 177, "DL": 295, "DO": 305}
+    assert Counter(example.question_type for example in examples) == types
+    first = examples[0]
+    assert (first.id, first.response) == ("nextqa:val:4010069381_6", "roll the handle")
+    assert sum(len(set(example.options)) < 5 for example in examples) == 3
+
+
+@needs_real_files
+def test_real_nextgqa_val_agrees_with_nextqa(tmp_path: Path) -> None:
+    (tmp_path / "val.csv").symlink_to(REAL / "nextgqa/val.csv")
+    (tmp_path / "map_vid_vidorID.json").symlink_to(REAL / "nextqa/map_vid_vidorID.json")
+    examples = list(read_nextqa(str(tmp_path), "val"))
+    assert len(examples) == 3358
+    assert len({example.video_id for example in examples}) == 567
+    originals = {example.id: example for example in read_nextqa(str(REAL / "nextqa"), "val")}
+    assert all(example.answer_index == originals[example.id].answer_index for example in examples)
+    # The two files differ in one option of one question.
+    differ = [e.id for e in examples if e.response != originals[e.id].response]
+    assert differ == ["nextqa:val:7987845241_6"]
+
+
+@needs_real_files
+def test_real_activitynet_qa_val() -> None:
+    examples = list(read_activitynet_qa(str(REAL / "activitynet_qa"), "val"))
+    assert len(examples) == 18000
+    assert len({example.video_id for example in examples}) == 1800
+    assert Counter(example.question_type for example in examples).keys() == set("012345678")
+    assert all(example.response for example in examples)
+    assert examples[0].id == "activitynet_qa:val:v_TIEzvhv6xaI_2"

@@ -1,0 +1,353 @@
+"""A stopped and resumed run sees, with a real Trainer, the batches that an uninterrupted run sees."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from transformers import PreTrainedTokenizerFast
+
+from data_modules.alignment import AlignmentDataModule
+from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.instruction import InstructionDataModule
+from data_modules.training_data import TrainingDataModule
+from data_modules.video_text import Batch
+from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.video.failures import UnreadableVideosError
+from vidreason.video.reader import VideoReadError
+
+pytestmark = [
+    # Python 3.12 warns of every fork of a process with threads, as torch's always is.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
+    # The resumed runs here do not save, so they go without the callback that did.
+    pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+
+NUM_EXAMPLES = 22
+STEPS_PER_EPOCH = 6  # of 4 samples: 22 rounded up to 24
+NUM_EPOCHS = 3
+Trace = list[tuple[int, list[str]]]  # (global step before the batch, its ids)
+
+
+class Recorder(LightningModule):
+    """A model that learns nothing of use and writes down what it is shown."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trace: Trace = []
+        self.validated: list[str] = []
+        self.fail_at = fail_at
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if self.fail_at == len(self.trace):
+            raise RuntimeError("as if out of memory")
+        self.trace.append((self.global_step, batch["ids"]))
+        return self.weight * batch["visual"]["features"].mean()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.validated += batch["ids"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([self.weight], lr=0.1)
+
+
+class Source:
+    """Visual tokens without a video; paths named as broken are unreadable. Picklable, for workers."""
+
+    def __init__(self, tokens: VisualTokens, broken: frozenset[str] = frozenset()) -> None:
+        self.tokens = tokens
+        self.broken = broken
+
+    def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
+        if Path(media).stem in self.broken:
+            raise VideoReadError(media, "moov atom not found")
+        return self.tokens
+
+
+MakeData = Callable[..., TrainingDataModule]
+
+
+@pytest.fixture
+def make_data(
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    make_visual_tokens: Callable[..., VisualTokens],
+) -> MakeData:
+    rows = [f"{n:03d},caption {n},d\n" for n in range(NUM_EXAMPLES)]
+    (tmp_path / "train.csv").write_text("videoid,name,page_dir\n" + "".join(rows))
+    (tmp_path / "val.csv").write_text("videoid,name,page_dir\n" + "".join(rows[:5]))
+
+    def make(
+        num_workers: int = 0,
+        batch_size: int = 2,
+        seed: int = 5,
+        validate: bool = False,
+        broken: frozenset[str] = frozenset(),
+        max_unreadable_fraction: float = 0.0,
+    ) -> TrainingDataModule:
+        def corpus(split: str) -> list[CorpusConfig]:
+            return [CorpusConfig(reader="webvid", root=str(tmp_path), split=split)]
+
+        config = DataConfig(
+            train=corpus("train"),
+            validation=corpus("val") if validate else [],
+            batch_size=batch_size,
+            global_batch_size=4,
+            num_epochs=NUM_EPOCHS,
+            num_workers=num_workers,
+            max_text_tokens=64,
+            seed=seed,
+            max_unreadable_fraction=max_unreadable_fraction,
+        )
+        source = Source(make_visual_tokens(1, 1), broken)
+        return AlignmentDataModule(
+            config,
+            source,
+            tiny_tokenizer,
+            visual_dim=source.tokens.features.shape[1],
+            failures_path=tmp_path / "failures.jsonl",
+        )
+
+    return make
+
+
+def fit(
+    data: TrainingDataModule,
+    *,
+    model: Recorder | None = None,
+    callbacks: list[Callback] | None = None,
+    checkpoint: Path | None = None,
+    **trainer: Any,
+) -> Recorder:
+    model = model or Recorder()
+    trainer.setdefault("max_epochs", NUM_EPOCHS)
+    trainer.setdefault("accumulate_grad_batches", 4 // data.config.batch_size)
+    Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=any(isinstance(one, ModelCheckpoint) for one in callbacks or ()),
+        callbacks=callbacks,
+        **trainer,
+    ).fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return model
+
+
+def every_step(folder: Path) -> list[Callback]:
+    return [
+        ModelCheckpoint(dirpath=folder, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    ]
+
+
+def samples_by_step(trace: Trace) -> dict[int, list[str]]:
+    by_step: dict[int, list[str]] = {}
+    for step, ids in trace:
+        by_step.setdefault(step, []).extend(ids)
+    return by_step
+
+
+def test_every_example_is_seen_equally_often(make_data: MakeData) -> None:
+    data = make_data()
+    assert (data.order.steps_per_epoch, data.total_steps) == (STEPS_PER_EPOCH, 18)
+    trace = fit(data).trace
+    assert [step for step, _ in trace] == [step for step in range(18) for _ in range(2)]
+    seen = [name for _, ids in trace for name in ids]
+    assert set(seen[:24]) == {f"webvid:train:{n:03d}" for n in range(NUM_EXAMPLES)}
+    assert {seen.count(name) for name in seen} == {3, 4}
+    assert data.position == (NUM_EPOCHS, 0)
+
+
+# In the first and second epoch, at both epochs' last steps, and right after one.
+@pytest.mark.parametrize(
+    ("stop", "num_workers"), [(1, 0), (5, 0), (6, 0), (7, 0), (12, 0), (15, 0), (8, 2), (12, 2)]
+)
+def test_resume_continues_exactly(
+    make_data: MakeData, tmp_path: Path, stop: int, num_workers: int
+) -> None:
+    whole = fit(make_data(num_workers)).trace
+    folder = tmp_path / "checkpoints"
+    first = fit(make_data(num_workers), max_steps=stop, callbacks=every_step(folder)).trace
+    assert first == whole[: 2 * stop]
+    state = torch.load(folder / f"step={stop}.ckpt", weights_only=True)["AlignmentDataModule"]
+    assert (state["epoch"], state["samples_consumed"]) == divmod(4 * stop, 24)
+    resumed = fit(make_data(num_workers), checkpoint=folder / f"step={stop}.ckpt").trace
+    assert resumed == whole[2 * stop :]
+
+
+@pytest.mark.parametrize("stop", [4, 6])
+def test_resume_with_step_limits_instead_of_epochs(
+    make_data: MakeData, tmp_path: Path, stop: int
+) -> None:
+    limits = {"max_epochs": -1}
+    whole = fit(make_data(), max_steps=14, **limits).trace
+    folder = tmp_path / "checkpoints"
+    fit(make_data(), max_steps=stop, callbacks=every_step(folder), **limits)
+    middle = fit(
+        make_data(),
+        max_steps=10,
+        checkpoint=folder / f"step={stop}.ckpt",
+        callbacks=every_step(folder),
+        **limits,
+    ).trace
+    last = fit(
+        make_data(), max_steps=14, checkpoint=folder / "step=10.ckpt", **limits
+    ).trace
+    assert middle + last == whole[2 * stop :]
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+        {"every_n_epochs": 1, "save_on_train_epoch_end": False},
+    ],
+    ids=["epoch-end", "validation-end"],
+)
+def test_resume_from_checkpoints_between_epochs(
+    make_data: MakeData, tmp_path: Path, when: dict[str, Any]
+) -> None:
+    whole = fit(make_data(validate=True))
+    saver = ModelCheckpoint(dirpath=tmp_path / "c", save_top_k=-1, filename="{epoch}", **when)
+    first = fit(make_data(validate=True), max_epochs=2, callbacks=[saver]).trace
+    for epoch in (0, 1):
+        checkpoint = tmp_path / f"c/epoch={epoch}.ckpt"
+        resumed = fit(make_data(validate=True), checkpoint=checkpoint)
+        assert resumed.trace == whole.trace[12 * (epoch + 1) :]
+    assert first == whole.trace[:24]
+    assert whole.validated == [f"webvid:val:{n:03d}" for n in range(5)] * NUM_EPOCHS
+
+
+def test_validation_in_the_middle_of_an_epoch(make_data: MakeData, tmp_path: Path) -> None:
+    often = {"val_check_interval": 4}
+    whole = fit(make_data(validate=True), **often)
+    saver = ModelCheckpoint(dirpath=tmp_path / "c", save_top_k=-1, filename="{step}")
+    fit(make_data(validate=True), max_steps=10, callbacks=[saver], **often)
+    for step in (2, 4, 6, 8):
+        checkpoint = tmp_path / f"c/step={step}.ckpt"
+        resumed = fit(make_data(validate=True), checkpoint=checkpoint, **often)
+        assert resumed.trace == whole.trace[2 * step :], step
+
+
+@pytest.mark.parametrize("stop", [3, 6, 8])
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2), (2, 1)])
+def test_another_micro_batch_size_after_the_resume(
+    make_data: MakeData, tmp_path: Path, before: int, after: int, stop: int
+) -> None:
+    # To Lightning's counters this is the same as another number of devices.
+    whole = samples_by_step(fit(make_data()).trace)
+    fit(make_data(batch_size=before), max_steps=stop, callbacks=every_step(tmp_path / "c"))
+    data = make_data(batch_size=after)
+    resumed = fit(data, checkpoint=tmp_path / f"c/step={stop}.ckpt")
+    assert samples_by_step(resumed.trace) == {s: ids for s, ids in whole.items() if s >= stop}
+    assert data.position == (NUM_EPOCHS, 0)
+
+
+class SaveAfterBatch(Callback):
+    """Save after one micro-batch, as a checkpoint by time may, in the middle of a step."""
+
+    def __init__(self, path: Path, micro_batch: int) -> None:
+        self.path = path
+        self.micro_batch = micro_batch
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.micro_batch:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("micro_batch", [0, 4, 12, 18])
+def test_a_step_cut_in_half_is_done_again(
+    make_data: MakeData, tmp_path: Path, micro_batch: int
+) -> None:
+    whole = fit(make_data()).trace
+    path = tmp_path / "half.ckpt"
+    fit(make_data(), callbacks=[SaveAfterBatch(path, micro_batch)])
+    assert fit(make_data(), checkpoint=path).trace == whole[micro_batch:]
+
+
+class SaveOnException(Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("fail_at", [6, 12, 15])
+def test_the_batch_of_a_failed_step_is_not_lost(
+    make_data: MakeData, tmp_path: Path, fail_at: int
+) -> None:
+    whole = fit(make_data()).trace
+    path = tmp_path / "failed.ckpt"
+    with pytest.raises(RuntimeError, match="as if out of memory"):
+        fit(make_data(), model=Recorder(fail_at), callbacks=[SaveOnException(path)])
+    assert fit(make_data(), checkpoint=path).trace == whole[fail_at // 2 * 2 :]
+
+
+def test_building_the_loaders_does_not_touch_the_global_random_state(make_data: MakeData) -> None:
+    data = make_data()
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    for _ in range(2):
+        next(iter(data.train_dataloader()))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_changed_order_cannot_be_resumed(make_data: MakeData) -> None:
+    state = make_data().state_dict()
+    with pytest.raises(ValueError, match=r"'seed': 5.*'seed': 6.*to resume, restore"):
+        make_data(seed=6).load_state_dict(state)
+
+
+def test_the_trainer_must_accumulate_as_the_global_batch_says(make_data: MakeData) -> None:
+    with pytest.raises(ValueError, match=r"4 = batch_size 2 x 1 processes x 2: pass accumulate"):
+        fit(make_data(), accumulate_grad_batches=3)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_unreadable_videos_are_written_down_once_and_the_run_goes_on(
+    make_data: MakeData, tmp_path: Path, num_workers: int
+) -> None:
+    whole = fit(make_data()).trace
+    data = make_data(
+        num_workers, broken=frozenset({"003", "011"}), max_unreadable_fraction=0.2, validate=True
+    )
+    assert fit(data).trace == whole  # they keep their places
+    rows = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
+    assert sorted(row["id"] for row in rows) == [
+        "webvid:train:003",
+        "webvid:train:011",
+        "webvid:val:003",
+    ]
+    assert {row["cause"] for row in rows} == {"moov atom not found"}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_too_many_unreadable_videos_stop_the_run(
+    make_data: MakeData, tmp_path: Path, num_workers: int
+) -> None:
+    broken = frozenset({"003", "011"})
+    data = make_data(num_workers, broken=broken, max_unreadable_fraction=0.05)
+    with pytest.raises(UnreadableVideosError, match=r"2 x moov atom not found"):
+        fit(data)
+    assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 2
+
+
+def test_stages_and_their_corpora(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    questions = DataConfig(train=[CorpusConfig(reader="nextqa", root=str(tmp_path))])
+    arguments: tuple[Any, ...] = (questions, lambda *_: None, tiny_tokenizer)
+    with pytest.raises(ValueError, match="'nextqa', which has no captions"):
+        AlignmentDataModule(*arguments, visual_dim=4).setup("fit")
+    with pytest.raises(ValueError, match=r"there is no file .*train.csv"):
+        InstructionDataModule(*arguments, visual_dim=4).setup("fit")
+    nothing = InstructionDataModule(DataConfig(), *arguments[1:], visual_dim=4)
+    with pytest.raises(ValueError, match=r"data.train is empty"):
+        _ = nothing.total_steps
