@@ -4,6 +4,7 @@ A run that was stopped or killed goes on from its newest checkpoint when it is s
 """
 
 import sys
+import warnings
 from pathlib import Path
 
 import lightning
@@ -40,6 +41,13 @@ STAGES = {
     "alignment": (AlignmentModule, AlignmentDataModule),
     "instruction": (InstructionModule, InstructionDataModule),
 }
+
+EXPECTED_WARNINGS = (
+    "Found .* module.s. in eval mode at the start of training",  # what is frozen: on purpose
+    ".*does not have many workers",  # data.num_workers says how many are wanted
+    ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6.6 under torch 2.14
+)
+"""Patterns of library warnings that say nothing to the user of this program."""
 
 
 def fit(config: ExperimentConfig) -> None:
@@ -84,6 +92,8 @@ def build_trainer(
     checkpoint: str | None,
 ) -> Trainer:
     """The Trainer with its loggers and callbacks."""
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
     settings = config.trainer
     timer = DataWaitTimer()
     trainer = Trainer(

@@ -66,7 +66,7 @@ def test_demo_of_an_installed_wheel_says_that_it_needs_the_checkout(tmp_path, mo
     [
         (
             "1. The ball falls. Because it rolls. Confidence: 0.8",
-            "1. The ball falls\nJustification: Because it rolls\nConfidence: 0.8",
+            "1. The ball falls.\nJustification: Because it rolls.\nConfidence: 0.8",
         ),
         ("no idea", "(could not be read as a prediction: no idea)"),
     ],

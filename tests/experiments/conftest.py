@@ -4,12 +4,15 @@ import csv
 import json
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from vidreason.config import merge_config
 from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
 from vidreason.store.feature_store import StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource
 
@@ -28,6 +31,24 @@ PERCEIVER = {
         "output_dim": 8,
     },
     "use_objects": False,
+}
+
+SEGMENTER = {
+    "model": "custom",
+    "allow_random_weights": True,
+    "image_size": 32,
+    "patch_size": 8,
+    "encoder_width": 16,
+    "encoder_layers": 1,
+    "encoder_heads": 2,
+    "window_size": 0,
+    "global_attention_layers": [],
+    "prompt_dim": 16,
+    "decoder_heads": 2,
+    "decoder_mlp_dim": 32,
+    "points_per_side": 2,
+    "pred_iou_threshold": -10.0,
+    "stability_threshold": 0.0,
 }
 
 
@@ -102,7 +123,6 @@ def tiny_experiment(
 
 def fill_store(videos: list[str], store: str) -> None:
     """Made-up tokens of each video, three clips long, under the key that perceiving would give."""
-    perceiver = merge_config(PerceiverConfig, [])
     path = Path(store).with_name("perceiver.yaml")
     path.write_text(yaml.safe_dump(PERCEIVER))
     perceiver = merge_config(PerceiverConfig, [str(path)])
@@ -113,9 +133,51 @@ def fill_store(videos: list[str], store: str) -> None:
     source.store.flush()
 
 
-def made_up_tokens(seed: int, num_clips: int = 3, width: int = 24):
-    from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
+def write_clip(path: Path, number: int) -> None:
+    """A video of 8 frames in which a square moves; ``number`` sets its place and colour."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame_number in range(8):
+            picture = np.full((32, 32, 3), 90, dtype=np.uint8)
+            left = (3 * number + 2 * frame_number) % 24
+            picture[8:16, left : left + 8] = (40 * number % 256, 200, 30)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
+
+@pytest.fixture(scope="session")
+def filmed_experiment(
+    tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """An overlay for the tiny experiment with real videos, of which the last is broken."""
+    folder = tmp_path_factory.mktemp("filmed")
+    videos = write_nextqa(folder / "nextqa", ("train", "val", "test"))
+    for number, video in enumerate(videos[:-1]):
+        write_clip(Path(video), number)
+    Path(videos[-1]).write_text("no video")
+    corpus = {"reader": "nextqa", "root": str(folder / "nextqa")}
+    readable = QUESTIONS_PER_VIDEO * (NUM_VIDEOS - 1)
+    config = {
+        "perceiver": {"use_objects": True, "objects_per_key_frame": 2, "segmenter": SEGMENTER},
+        "store": {"path": ""},
+        "data": {
+            "train": [{**corpus, "split": "train"}],
+            "validation": [],
+            "benchmark": [{**corpus, "split": "test", "limit": readable}],
+            "num_epochs": 1,
+            "max_unreadable_fraction": 0.2,
+        },
+        "optimizer": {"warmup_steps": 1},
+        "trainer": {"stop_after_steps": 3},
+    }
+    path = folder / "filmed.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path, Path(videos[-1])
+
+
+def made_up_tokens(seed: int, num_clips: int = 3, width: int = 24) -> VisualTokens:
     generator = torch.Generator().manual_seed(seed)
     edges = torch.arange(num_clips + 1, dtype=torch.float32)
     return VisualTokens(

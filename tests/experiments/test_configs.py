@@ -1,0 +1,138 @@
+"""Every shipped configuration loads, type-checks and builds; the paper's numbers are in them."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit import STAGES
+from vidreason.config import merge_config, save_config
+from vidreason.model import build_reasoner
+from vidreason.perception.segmenter import build_sam
+from vidreason.perception.video_encoder import build_video_encoder
+
+CHECKOUT = Path(__file__).parents[2]
+CONFIGS = CHECKOUT / "experiments" / "configs"
+LLAMA_3_8B = str(CHECKOUT / "tests" / "assets" / "llama-3-8b-instruct")
+COMBINATIONS = [
+    *([path.name] for path in sorted(CONFIGS.glob("*.yaml"))),
+    *([path.name, "tiny.yaml"] for path in sorted(CONFIGS.glob("stage*.yaml"))),
+]
+
+
+def load(*names: str) -> ExperimentConfig:
+    return merge_config(ExperimentConfig, [str(CONFIGS / name) for name in names])
+
+
+@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+def test_loads_and_builds_on_the_meta_device(names):
+    config = load(*names)
+    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
+    reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
+    visual_dim = config.perceiver.video_encoder.width
+    reasoner = build_reasoner(reasoner_config, visual_dim, device="meta")
+    module = STAGES[config.stage][0](reasoner, config.optimizer, total_steps=1_000_000)
+    module.configure_optimizers()
+    encoder = build_video_encoder(config.perceiver.video_encoder, device="meta")
+    assert {p.device.type for m in (module, encoder) for p in m.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
+def test_what_is_resolved_can_be_saved_and_read_again(names, tmp_path):
+    config = load(*names)
+    save_config(config, tmp_path / "resolved.yaml")
+    assert merge_config(ExperimentConfig, [str(tmp_path / "resolved.yaml")]) == config
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_header_says_how_to_run_it_and_what_it_takes(path):
+    text = path.read_text().split("\n\n")[0]
+    assert all(line.startswith("#") for line in text.splitlines())
+    for word in ("Command", "Hardware:", "Duration:"):
+        assert word in text
+    if path.name.startswith("stage"):
+        assert "(paper:" in text
+
+
+def test_stage_1_has_the_papers_numbers():
+    config = load("stage1_alignment.yaml")
+    assert config.stage == "alignment"
+    assert (config.data.global_batch_size, config.data.num_epochs) == (2048, 4)
+    assert (config.optimizer.learning_rate, config.optimizer.betas) == (1e-4, [0.9, 0.98])
+    assert (config.optimizer.weight_decay, config.optimizer.warmup_steps) == (0.05, 2000)
+    fusion = config.reasoner.fusion
+    assert (fusion.num_queries, fusion.width, fusion.num_layers) == (32, 768, 8)
+    assert config.reasoner.lora is None
+    processes = config.trainer.num_nodes * int(config.trainer.devices)
+    assert processes == 32
+    assert config.data.global_batch_size % (config.data.batch_size * processes) == 0
+
+
+def test_stage_2_has_the_papers_numbers():
+    config = load("stage2_instruction.yaml")
+    assert config.stage == "instruction"
+    assert (config.data.global_batch_size, config.data.num_epochs) == (256, 3)
+    assert config.optimizer.learning_rate == 2e-5
+    assert (config.optimizer.betas, config.optimizer.weight_decay) == ([0.9, 0.98], 0.05)
+    lora = config.reasoner.lora
+    assert lora is not None
+    assert (lora.rank, lora.alpha, lora.target_modules) == (64, 128, "all-linear")
+    assert (
+        config.data.global_batch_size % (config.data.batch_size * int(config.trainer.devices)) == 0
+    )
+    assert [corpus.reader for corpus in config.data.train] == [
+        "nextqa",
+        "activitynet_qa",
+        "causal_vid_instruct",
+    ]
+
+
+def test_the_defaults_of_the_schema_are_the_papers():
+    defaults = ExperimentConfig()
+    stage1 = load("stage1_alignment.yaml")
+    assert defaults.optimizer == stage1.optimizer
+    assert defaults.reasoner == stage1.reasoner
+    assert defaults.perceiver.sampling == stage1.perceiver.sampling
+
+
+def test_lora_on_llama_3_8b_has_the_published_size():
+    config = load("stage2_instruction.yaml")
+    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
+    reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
+    reasoner = build_reasoner(reasoner_config, config.perceiver.video_encoder.width, device="meta")
+    sizes = {name: p.numel() for name, p in reasoner.named_parameters()}
+    # r x (in + out), 64 x 81,920 a layer, 32 layers: q and o 8,192 each, k and v 5,120 each, gate,
+    # up and down 18,432 each.
+    assert sum(size for name, size in sizes.items() if ".lora_" in name) == 64 * 81_920 * 32
+    frozen = [n for n in sizes if n.startswith("language_model.") and ".lora_" not in n]
+    assert sum(sizes[name] for name in frozen) == 8_030_261_248
+
+
+def test_sam_vit_h_of_the_paper_builds():
+    config = load("stage1_alignment.yaml").perceiver.segmenter
+    sam = build_sam(config, "meta")
+    assert sum(p.numel() for p in sam.parameters()) > 600_000_000
+
+
+def test_stage_2_needs_lora():
+    config = load("stage2_instruction.yaml")
+    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
+    reasoner = build_reasoner(
+        dataclasses.replace(config.reasoner, language_model=language_model, lora=None), 8, "meta"
+    )
+    with pytest.raises(ValueError, match=r"reasoner\.lora"):
+        STAGES["instruction"][0](reasoner, config.optimizer, total_steps=10_000)
+
+
+def test_an_initial_checkpoint_does_not_go_with_stage_1():
+    with pytest.raises(ValueError, match="set resume to its path"):
+        merge_config(ExperimentConfig, [], ["initial_checkpoint=x.ckpt"])
+
+
+@pytest.mark.parametrize(
+    "override", ["trainer.checkpoint_every_n_steps=0", "trainer.stop_after_steps=0", "run_dir=''"]
+)
+def test_values_that_cannot_be_are_refused(override):
+    with pytest.raises(ValueError, match=override.split("=")[0]):
+        merge_config(ExperimentConfig, [], [override])

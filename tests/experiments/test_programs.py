@@ -1,0 +1,177 @@
+"""The programs one after the other, on real videos of 8 frames, one of which cannot be read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.evaluate import MAJORITY, ROW_NAMES, evaluate
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit import fit
+from experiments.generate import main as generate
+from experiments.metrics_log import read_metrics
+from experiments.perceive import perceive
+from vidreason import cli
+from vidreason.config import merge_config
+from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.video.failures import UnreadableVideosError
+
+NUM_VIDEOS = 6
+NUM_QUESTIONS = 25
+
+
+class Experiment:
+    """Builds configurations of the filmed experiment, all with the same store and run folder."""
+
+    def __init__(self, files: list[str], folder: Path, broken: Path) -> None:
+        self.files = files
+        self.folder = folder
+        self.broken = broken
+        self.videos = sorted(broken.parent.glob("*.mp4"))
+        self.run_dir = folder / "run"
+
+    def config(self, *overrides: str) -> ExperimentConfig:
+        places = [f"run_dir={self.run_dir}", f"store.path={self.folder / 'store'}"]
+        return merge_config(ExperimentConfig, self.files, [*places, *overrides])
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_experiment, filmed_experiment, tmp_path_factory) -> Experiment:
+    """After perceive and fit."""
+    overlay, broken = filmed_experiment
+    folder = tmp_path_factory.mktemp("programs")
+    built = Experiment([str(tiny_experiment), str(overlay)], folder, broken)
+    counts = perceive(built.config())
+    assert (counts.perceived, counts.stored, counts.unreadable) == (NUM_VIDEOS - 1, 0, 1)
+    fit(built.config())
+    return built
+
+
+def test_perceive_skips_what_is_stored_and_names_what_it_cannot_read(experiment, capsys):
+    config = experiment.config()
+    counts = perceive(config)
+    assert (counts.perceived, counts.stored, counts.unreadable) == (0, NUM_VIDEOS - 1, 1)
+    assert "found 5 in the store, could not read 1" in capsys.readouterr().out
+    lines = (experiment.run_dir / "failures.jsonl").read_text().splitlines()
+    assert {json.loads(line)["path"] for line in lines} == {str(experiment.broken)}
+
+
+def test_perceive_ends_with_a_summary_when_too_many_videos_are_unreadable(experiment):
+    config = experiment.config("data.max_unreadable_fraction=0.1")
+    with pytest.raises(UnreadableVideosError, match="1 of 6 samples had an unreadable video"):
+        perceive(config)
+
+
+def test_perceive_without_a_store_or_corpora(experiment):
+    with pytest.raises(ValueError, match=r"store\.path is empty"):
+        perceive(experiment.config("store.path=''"))
+    with pytest.raises(ValueError, match=r"are empty; name a corpus"):
+        perceive(experiment.config("data.train=[]", "data.benchmark=[]"))
+
+
+@pytest.mark.slow  # each process imports torch anew
+def test_perceive_with_several_processes(experiment, tmp_path):
+    config = experiment.config(f"store.path={tmp_path}", "perceive.num_workers=2")
+    counts = perceive(config)
+    assert (counts.perceived, counts.stored, counts.unreadable) == (NUM_VIDEOS - 1, 0, 1)
+    again = perceive(experiment.config(f"store.path={tmp_path}"))
+    assert (again.perceived, again.stored) == (0, NUM_VIDEOS - 1)
+
+
+def test_the_loss_is_the_same_with_and_without_the_store(experiment, tmp_path):
+    fit(experiment.config("store.path=''", f"run_dir={tmp_path}"))
+    losses = [
+        [metrics["train/loss"] for metrics in read_metrics(str(folder)).values()]
+        for folder in (experiment.run_dir, tmp_path)
+    ]
+    assert len(losses[0]) == 3
+    assert losses[0] == losses[1]
+
+
+def test_fit_leaves_a_record_and_the_merged_model(experiment):
+    files = {path.name for path in experiment.run_dir.iterdir()}
+    assert {"config.yaml", "run.json", "checkpoints", "reasoner", "tensorboard"} <= files
+    recorded = merge_config(ExperimentConfig, [str(experiment.run_dir / "config.yaml")])
+    assert recorded == experiment.config()
+
+
+def test_a_finished_run_started_again_trains_no_further(experiment):
+    before = (experiment.run_dir / "metrics.jsonl").read_text()
+    fit(experiment.config())
+    assert (experiment.run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
+    runs = evaluate(experiment.config())
+    assert list(runs) == [*ROW_NAMES.values(), MAJORITY]
+    folder = experiment.run_dir / "evaluation"
+    for control, name in ROW_NAMES.items():
+        predictions = read_predictions(folder / f"predictions-{control}.jsonl")
+        assert predictions == runs[name]
+        assert len(predictions) == NUM_QUESTIONS
+    rows = json.loads((folder / "metrics.json").read_text())["runs"][ROW_NAMES["none"]]
+    overall = next(row for row in rows if row["group"] == "all")
+    assert overall["num_questions"] == NUM_QUESTIONS
+    assert overall["num_videos"] == NUM_VIDEOS - 1
+    assert 0 <= overall["low"] <= overall["accuracy"] <= overall["high"] <= 1
+    printed = capsys.readouterr().out
+    assert "blind (no visual tokens)" in printed
+    assert "paired difference" in printed
+    assert "full model" in (folder / "tables.md").read_text()
+
+
+def test_evaluate_refuses_what_it_cannot_do(experiment, tmp_path):
+    with pytest.raises(ValueError, match=r"set controls=\[blind\]"):
+        evaluate(experiment.config("evaluation.control=blind"))
+    with pytest.raises(ValueError, match=r"there is no reasoner folder .*set model=FOLDER"):
+        evaluate(experiment.config(f"run_dir={tmp_path}"))
+
+
+def arguments(experiment: Experiment, *more: str) -> list[str]:
+    configs = [item for file in experiment.files for item in ("--config", file)]
+    return [*configs, f"model={experiment.run_dir / 'reasoner'}", *more]
+
+
+def test_generate_answers_each_prompt_about_each_video(experiment, capsys):
+    first, second = experiment.videos[:2]
+    asked = [f"video={first}", f"video={second}", "prompt=why: a, b?", "prompt=[x", "predict=true"]
+    with pytest.raises(ValueError, match="prompt"):
+        merge_config(ExperimentConfig, [], ["prompt=why"])  # YAML wants a list; generate does not
+    assert generate(arguments(experiment, *asked[:3], "predict=true")) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(f"{first}\n> why: a, b?\n") == 1
+    assert printed.count(f"{second}\n> why: a, b?\n") == 1
+    assert printed.count("> Based on the events observed in the video") == 2
+
+
+def test_generate_says_in_one_line_that_a_video_is_broken_and_answers_the_others(
+    experiment, capsys
+):
+    videos = [f"video={experiment.broken}", f"video={experiment.videos[0]}", "video=absent.mp4"]
+    assert generate(arguments(experiment, *videos, "prompt=why?")) == 1
+    captured = capsys.readouterr()
+    complaints = [line for line in captured.err.splitlines() if line.startswith("generate: ")]
+    assert len(complaints) == 2
+    assert complaints[0].startswith(f"generate: cannot read video '{experiment.broken}'")
+    assert "absent.mp4" in complaints[1]
+    assert f"{experiment.videos[0]}\n> why?\n" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(["prompt=why?"], "video=PATH"), (["video=a.mp4"], "say what to ask")],
+)
+def test_generate_says_what_is_missing(experiment, given, message, capsys):
+    assert generate(arguments(experiment, *given)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_ask_answers_from_the_reasoner_folder(experiment, capsys):
+    model = ["--model", str(experiment.run_dir / "reasoner")]
+    assert cli.main(["ask", str(experiment.videos[0]), "why?", *model]) == 0
+    assert capsys.readouterr().out.endswith("\n")
+    assert cli.main(["ask", str(experiment.videos[0]), "--predict", *model]) == 0
+    assert cli.main(["ask", str(experiment.broken), "why?", *model]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"vidreason ask: cannot read video '{experiment.broken}'")
+    assert cli.main(["ask", str(experiment.videos[0]), "why?", "--model", "absent"]) == 2
