@@ -107,7 +107,7 @@ class Throughput(Callback):
         waited = self.timer.seconds - self._wait_start
         for key, value in zip(self.totals, (samples, target_tokens, seconds, waited), strict=True):
             self.totals[key] += value
-        pl_module.log("train/samples_per_second", samples / seconds, prog_bar=True)
+        pl_module.log("train/samples_per_second", samples / seconds)
         pl_module.log("train/target_tokens_per_second", target_tokens / seconds)
         pl_module.log("train/data_wait_share", waited / seconds)
         self._restart_window()

@@ -3,6 +3,7 @@
 A run that was stopped or killed goes on from its newest checkpoint when it is started again.
 """
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -45,6 +46,7 @@ STAGES = {
 EXPECTED_WARNINGS = (
     "Found .* module.s. in eval mode at the start of training",  # what is frozen: on purpose
     ".*does not have many workers",  # data.num_workers says how many are wanted
+    "It is recommended to use .self.log.'val/",  # the stages reduce over ranks before they log
     ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6.6 under torch 2.14
 )
 """Patterns of library warnings that say nothing to the user of this program."""
@@ -92,8 +94,7 @@ def build_trainer(
     checkpoint: str | None,
 ) -> Trainer:
     """The Trainer with its loggers and callbacks."""
-    for message in EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
+    silence_libraries()
     settings = config.trainer
     timer = DataWaitTimer()
     trainer = Trainer(
@@ -133,6 +134,15 @@ def build_trainer(
         trainer.val_check_interval = settings.validate_every_n_steps * micro_batches
         trainer.check_val_every_n_epoch = None
     return trainer
+
+
+def silence_libraries() -> None:
+    """Keep away from the user what libraries say about choices that are not the user's."""
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()  # an advertisement at each start
+    )
 
 
 def build_callbacks(
