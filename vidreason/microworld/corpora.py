@@ -256,8 +256,8 @@ def _write_causal_vid_instruct(
                 "id": f"microworld_{video_id}",
                 "source": "microworld",
                 "video_id": video_id,
-                "start": 0.0,
-                "end": VIDEO_SECONDS,
+                "start": None,  # the whole video: its tokens are those of the other corpora
+                "end": None,
                 "instruction": EVENT_REASONING_PROMPT,
                 "causal_explanation": explanation(rollout),
                 "prediction": futures[0][0],
