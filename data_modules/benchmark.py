@@ -5,6 +5,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from data_modules.corpora import DataConfig, read_corpora
+from data_modules.rank_loader import RankLoader
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
     LoadedExample,
@@ -50,14 +51,7 @@ class BenchmarkDataModule(LightningDataModule):
         self.examples = [example for corpus in corpora for example in corpus]
 
     @override
-    def test_dataloader(self) -> "DataLoader[list[LoadedExample]]":
-        return self._loader()
-
-    @override
-    def predict_dataloader(self) -> "DataLoader[list[LoadedExample]]":
-        return self._loader()
-
-    def _loader(self) -> "DataLoader[list[LoadedExample]]":
+    def test_dataloader(self) -> RankLoader[list[LoadedExample]]:
         self.setup("test")
         evaluation = self.evaluation
         source = controlled_source(self.source, self.examples, evaluation.control, evaluation.seed)
@@ -65,11 +59,12 @@ class BenchmarkDataModule(LightningDataModule):
         if self.trainer is not None:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         batches = question_batches(self.examples, evaluation.batch_size)[rank::world_size]
-        return DataLoader(
+        loader = DataLoader(
             QuestionBatches(source, batches),
             batch_size=None,
             num_workers=self.config.num_workers,
         )
+        return RankLoader(loader)
 
 
 class QuestionBatches(Dataset[list[LoadedExample]]):

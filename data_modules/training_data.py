@@ -5,7 +5,6 @@ It is counted when the training loop takes a batch, not when a worker process lo
 restored before the loaders are built.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +16,11 @@ from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig, DataConfig, read_corpora
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
-from data_modules.video_text import Batch, Collator, Sample, TokenSource, VideoTextDataset
+from data_modules.rank_loader import RankLoader
+from data_modules.video_text import Batch, Collator, TokenSource, VideoTextDataset
 from vidreason.example import Example
 from vidreason.reasoning.text_batch import pad_token_id
 from vidreason.video.failures import FailureLog
-
-
-class RankLoader:
-    """This rank's batches, for Lightning.
-
-    Not a ``DataLoader`` itself: Lightning would replace a DataLoader's sampler when there are
-    several processes. The two state methods tell it that a resume in the middle of an epoch is
-    taken care of.
-    """
-
-    def __init__(self, loader: "DataLoader[Sample]") -> None:
-        self._loader = loader
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        yield from self._loader
-
-    @property
-    def _iterator(self) -> object:
-        """Where Lightning looks for worker processes to end when the fit ends, also by an error.
-
-        Left to the garbage collector, they may lose their queue first and are waited for in vain.
-        """
-        return self._loader._iterator
-
-    @_iterator.setter
-    def _iterator(self, value: None) -> None:
-        self._loader._iterator = value
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is the data module's state."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore; see :meth:`state_dict`."""
 
 
 class TrainingDataModule(LightningDataModule):
@@ -159,7 +122,7 @@ class TrainingDataModule(LightningDataModule):
         return self._epoch, self._samples_consumed
 
     @override
-    def train_dataloader(self) -> RankLoader:
+    def train_dataloader(self) -> RankLoader[Batch]:
         rank, world_size = self._place()
         config = self.config
         expected = accumulation(config.global_batch_size, config.batch_size, world_size)
@@ -182,12 +145,12 @@ class TrainingDataModule(LightningDataModule):
         return self._loader(self.train_examples, batch_sampler=sampler)
 
     @override
-    def val_dataloader(self) -> RankLoader:
+    def val_dataloader(self) -> RankLoader[Batch]:
         rank, world_size = self._place()
         own = self.validation_examples[rank::world_size]
         return self._loader(own, batch_size=self.config.batch_size)
 
-    def _loader(self, examples: list[Example], **batching: Any) -> RankLoader:  # noqa: ANN401
+    def _loader(self, examples: list[Example], **batching: Any) -> RankLoader[Batch]:  # noqa: ANN401
         config = self.config
         dataset = VideoTextDataset(examples, self.source, self.tokenizer, config.max_text_tokens)
         loader = DataLoader(

@@ -1,4 +1,5 @@
-"""Readers against invented rows in the corpora's own formats, and against the real files where they are at hand."""
+"""Readers against invented rows in the corpora's own formats, and against the real files where they
+are at hand."""
 
 import json
 import os
@@ -25,7 +26,9 @@ from vidreason.reasoning.prompts import (
     open_ended_prompt,
 )
 
-REAL = Path(os.environ.get("VIDREASON_ANNOTATIONS", Path(__file__).parents[3] / "shared/data/annotations"))
+REAL = Path(
+    os.environ.get("VIDREASON_ANNOTATIONS", Path(__file__).parents[3] / "shared/data/annotations")
+)
 needs_real_files = pytest.mark.skipif(
     not REAL.is_dir(), reason=f"the real annotation files are not in {REAL}"
 )
@@ -111,7 +114,11 @@ def test_nextqa_lists_options_in_the_prompt_and_answers_with_the_text(tmp_path: 
     assert pushed.options == options
     assert pushed.prompt == multiple_choice_prompt("why did the ball roll", options)
     assert "(C) it was pushed" in pushed.prompt
-    assert (pushed.answer_index, pushed.response, pushed.question_type) == (2, "it was pushed", "CW")
+    assert (pushed.answer_index, pushed.response, pushed.question_type) == (
+        2,
+        "it was pushed",
+        "CW",
+    )
     assert (dogs.answer_index, dogs.response) == (0, "2")
     assert (laugh.video_id, laugh.question_type) == ("0202", "TP")
 
@@ -138,9 +145,7 @@ def test_nextqa_hidden_answer(tmp_path: Path) -> None:
         ("qid,", "id,", r"val.csv:1: the header has no column 'qid'"),
     ],
 )
-def test_nextqa_errors_name_file_and_line(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_nextqa_errors_name_file_and_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(read_nextqa(write_nextqa(tmp_path, NEXTQA.replace(old, new, 1)), "val"))
 
@@ -243,9 +248,7 @@ def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
     explanation, prediction = read_causal_vid_instruct(write_causal(tmp_path, row), "train")
     assert (explanation.prompt, explanation.start_seconds) == ("Explain.", None)
     assert (prediction.prompt, prediction.response) == (SINGLE_PREDICTION_PROMPT, "The ball stops.")
-    (only,) = read_causal_vid_instruct(
-        write_causal(tmp_path, row | {"prediction": None}), "train"
-    )
+    (only,) = read_causal_vid_instruct(write_causal(tmp_path, row | {"prediction": None}), "train")
     assert only.question_type == "explanation"
 
 
@@ -289,7 +292,7 @@ def test_configuration_is_checked_and_read_from_yaml(tmp_path: Path) -> None:
     for name in ("batch_size", "global_batch_size", "num_epochs"):
         with pytest.raises(ValueError, match=f"data.{name} is 0"):
             DataConfig(**{name: 0})
-    with pytest.raises(ValueError, match="data.max_unreadable_fraction is 2"):
+    with pytest.raises(ValueError, match=r"data.max_unreadable_fraction is 2"):
         DataConfig(max_unreadable_fraction=2)
     text = "train:\n- {reader: webvid, root: /w}\n- {reader: nextqa, root: /n, weight: 0.5}\n"
     config = merge_config(DataConfig, [str(write(tmp_path / "d.yaml", text))])

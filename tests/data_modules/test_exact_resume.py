@@ -1,4 +1,4 @@
-"""A stopped and resumed run sees, with a real Trainer, the batches that an uninterrupted run sees."""
+"""With a real Trainer, a resumed run sees the batches that an uninterrupted run sees."""
 
 import json
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Recorder(LightningModule):
 
 
 class Source:
-    """Visual tokens without a video; paths named as broken are unreadable. Picklable, for workers."""
+    """Visual tokens without a video; paths named as broken are unreadable."""
 
     def __init__(self, tokens: VisualTokens, broken: frozenset[str] = frozenset()) -> None:
         self.tokens = tokens
@@ -197,9 +197,7 @@ def test_resume_with_step_limits_instead_of_epochs(
         callbacks=every_step(folder),
         **limits,
     ).trace
-    last = fit(
-        make_data(), max_steps=14, checkpoint=folder / "step=10.ckpt", **limits
-    ).trace
+    last = fit(make_data(), max_steps=14, checkpoint=folder / "step=10.ckpt", **limits).trace
     assert middle + last == whole[2 * stop :]
 
 

@@ -1,4 +1,5 @@
-"""The mixture and its order: exact shares, nothing lost, and the same order for any number of ranks."""
+"""The mixture and its order: exact shares, nothing lost, and the same order for any number of
+ranks."""
 
 from collections import Counter
 
@@ -106,10 +107,10 @@ def global_batches(
     ]
 
 
-@pytest.mark.parametrize(("batch_size", "world_size"), [(12, 1), (2, 1), (6, 2), (1, 2), (4, 3), (2, 3)])
-def test_any_number_of_ranks_sees_the_same_global_batches(
-    batch_size: int, world_size: int
-) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "world_size"), [(12, 1), (2, 1), (6, 2), (1, 2), (4, 3), (2, 3)]
+)
+def test_any_number_of_ranks_sees_the_same_global_batches(batch_size: int, world_size: int) -> None:
     whole = order([50, 30], batch=12)
     expected = whole.epoch(0).reshape(-1, 12).tolist()
     assert global_batches(whole, batch_size, world_size) == expected

@@ -188,7 +188,7 @@ def load_examples(source: TokenSource, examples: Sequence[Example]) -> list[Load
             try:
                 loaded.append(LoadedExample(example, source(*_span(example))))
             except VideoReadError as error:
-                loaded.append(LoadedExample(example, None, str(error)))
+                loaded.append(LoadedExample(example, None, error.cause))
         previous = example
     return loaded
 

@@ -1,0 +1,234 @@
+"""Answering questions with the tiny reasoner: batches, options, controls, unreadable videos."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vidreason.evaluation.benchmark import (
+    EvaluationConfig,
+    evaluate_examples,
+    load_examples,
+    question_batches,
+    spread_examples,
+)
+from vidreason.example import Example
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
+from vidreason.reasoning.tokenization import encode_example
+from vidreason.video.failures import UnreadableVideosError
+from vidreason.video.reader import VideoReadError
+
+MakeTokens = Callable[..., VisualTokens]
+GREEDY = DecodingConfig(strategy="greedy", max_new_tokens=4)
+OPTIONS = (("red", "a blue ball", "it"), ("yes", "no, never"))
+
+
+class Source:
+    """Tokens by the number in the file's name; counts how often it is asked."""
+
+    def __init__(self, make: MakeTokens, broken: Sequence[int] = ()) -> None:
+        self.make = make
+        self.broken = broken
+        self.asked: Counter[str] = Counter()
+
+    def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
+        self.asked[media] += 1
+        number = int(media.removeprefix("/v/").removesuffix(".mp4"))
+        if number in self.broken:
+            raise VideoReadError(media, "truncated")
+        return self.make(2, number % 3, seed=number)
+
+
+def choice(video: int, number: int, right: int = 0) -> Example:
+    options = OPTIONS[number % 2]
+    return Example(
+        id=f"nextqa:val:{video}_{number}",
+        corpus="nextqa",
+        media=f"/v/{video}.mp4",
+        video_id=str(video),
+        prompt=multiple_choice_prompt("what", options),
+        response=options[right],
+        options=options,
+        answer_index=right,
+    )
+
+
+def open_ended(video: int) -> Example:
+    return Example(
+        id=f"activitynet_qa:val:{video}",
+        corpus="activitynet_qa",
+        media=f"/v/{video}.mp4",
+        video_id=str(video),
+        prompt=open_ended_prompt("is it"),
+        response="yes",
+        answers=("yes",),
+    )
+
+
+MIXED = [choice(2, 0), open_ended(1), choice(1, 1), choice(0, 0), choice(2, 1), open_ended(0)]
+
+
+def test_rows_come_in_the_order_of_the_questions(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
+) -> None:
+    source = Source(make_visual_tokens)
+    rows = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=2), GREEDY)
+    assert [row.id for row in rows] == [example.id for example in MIXED]
+    for row, example in zip(rows, MIXED, strict=True):
+        assert (row.prompt, row.options) == (example.prompt, example.options)
+        assert len(row.option_log_likelihoods) == len(example.options)
+        assert row.correct is not None
+        if example.options:
+            assert row.parsed == row.option_log_likelihoods.index(max(row.option_log_likelihoods))
+        else:
+            assert isinstance(row.parsed, str)
+
+
+def test_an_options_score_is_its_log_likelihood_per_token(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
+) -> None:
+    source = Source(make_visual_tokens)
+    rows = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=3), GREEDY)
+    for row, example in zip(rows, MIXED, strict=True):
+        tokens = source(example.media, None, None)
+        for index, option in enumerate(example.options):
+            text = encode_example(tiny_reasoner.tokenizer, example.prompt, option, 512)
+            with torch.no_grad():
+                logits, targets = tiny_reasoner.eval()(
+                    collate_visual_tokens([tokens]),
+                    torch.tensor([text.input_ids]),
+                    torch.ones(1, len(text.input_ids), dtype=torch.int64),
+                    torch.tensor([text.labels]),
+                )
+            assert len(targets) == len(option) + 1  # one token a byte, and the end of turn
+            expected = logits.log_softmax(dim=-1)[range(len(targets)), targets].mean()
+            assert row.option_log_likelihoods[index] == pytest.approx(float(expected), abs=1e-5)
+            assert row.option_token_counts[index] == len(targets)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_the_batch_size_changes_nothing(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens, batch_size: int
+) -> None:
+    source = Source(make_visual_tokens)
+    first = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=2), GREEDY)
+    other = evaluate_examples(
+        tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=batch_size), GREEDY
+    )
+    for row, again in zip(first, other, strict=True):
+        assert again.option_log_likelihoods == pytest.approx(row.option_log_likelihoods, abs=1e-5)
+        assert (again.parsed, again.output) == (row.parsed, row.output)
+
+
+def test_blind_answers_do_not_depend_on_the_video(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
+) -> None:
+    source = Source(make_visual_tokens)
+    asked = [choice(video, 0) for video in range(4)]
+
+    def scores(control: str) -> list[tuple[float, ...]]:
+        config = EvaluationConfig(control=control, batch_size=4)
+        rows = evaluate_examples(tiny_reasoner, source, asked, config, GREEDY)
+        return [row.option_log_likelihoods for row in rows]
+
+    own, blind, shuffled = scores("none"), scores("blind"), scores("shuffled")
+    assert len(set(own)) == 4
+    for row in blind:
+        assert row == pytest.approx(blind[0], abs=1e-6)
+    # Another video's tokens: the same rows, none in its own place.
+    for row, other in zip(own, shuffled, strict=True):
+        assert other != pytest.approx(row, abs=1e-4)
+    assert [sum(r) for r in sorted(shuffled)] == pytest.approx(
+        [sum(r) for r in sorted(own)], abs=1e-4
+    )
+
+
+def test_generated_letters(
+    tiny_reasoner: VideoReasoner,
+    make_visual_tokens: MakeTokens,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([["(B)", "no idea"], ["it"]])
+    monkeypatch.setattr(VideoReasoner, "generate", lambda *_: next(answers))
+    asked = [choice(0, 0, right=1), choice(1, 0), choice(2, 0, right=2)]
+    config = EvaluationConfig(multiple_choice="generate", batch_size=2)
+    rows = evaluate_examples(tiny_reasoner, Source(make_visual_tokens), asked, config, GREEDY)
+    assert [row.output for row in rows] == ["(B)", "no idea", "it"]
+    assert [row.parsed for row in rows] == [1, None, 2]
+    assert [row.correct for row in rows] == [True, False, True]
+
+
+def test_unreadable_videos_count_as_wrong_within_a_budget(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
+) -> None:
+    source = Source(make_visual_tokens, broken=[1])
+    config = EvaluationConfig(batch_size=2, max_unreadable_fraction=0.4)
+    rows = evaluate_examples(tiny_reasoner, source, MIXED, config, GREEDY)
+    errors = {row.video_id for row in rows if row.error}
+    assert errors == {"1"}
+    assert all(row.correct is False and row.parsed is None for row in rows if row.error)
+    assert rows[1].error == "truncated"
+    with pytest.raises(UnreadableVideosError, match="1 x truncated"):
+        evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=1), GREEDY)
+
+
+def test_modes_gradients_and_random_state_are_left_as_they_were(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
+) -> None:
+    tiny_reasoner.train()
+    modes = {name: module.training for name, module in tiny_reasoner.named_modules()}
+    assert len(set(modes.values())) == 2  # the frozen language model is in eval mode
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    source = Source(make_visual_tokens)
+    rows = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(), GREEDY)
+    assert {name: module.training for name, module in tiny_reasoner.named_modules()} == modes
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    tiny_reasoner.eval()
+    assert evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(), GREEDY) == rows
+
+
+def test_a_video_is_loaded_once_a_batch(make_visual_tokens: MakeTokens) -> None:
+    source = Source(make_visual_tokens, broken=[1])
+    asked = [choice(0, 0), choice(0, 1), choice(1, 0), choice(1, 1), choice(0, 0)]
+    asked[-1] = replace(asked[-1], id="span", start_seconds=1.0)
+    loaded = load_examples(source, asked)
+    assert source.asked == {"/v/0.mp4": 2, "/v/1.mp4": 1}  # the span is another request
+    assert loaded[0].tokens is loaded[1].tokens
+    assert [bool(item.error) for item in loaded] == [False, False, True, True, False]
+
+
+def test_batches_hold_one_kind_and_keep_videos_together() -> None:
+    batches = question_batches(MIXED, 3)
+    assert sorted(e.id for batch in batches for e in batch) == sorted(e.id for e in MIXED)
+    assert [len(batch) for batch in batches] == [2, 3, 1]
+    assert all(len({bool(example.options) for example in batch}) == 1 for batch in batches)
+    media = [example.media for batch in batches[1:] for example in batch]
+    assert media == sorted(media)
+
+
+def test_a_limit_spreads_over_each_benchmark() -> None:
+    asked = [choice(video, 0) for video in range(10)] + [open_ended(video) for video in range(3)]
+    chosen = spread_examples(asked, 4)
+    assert [e.video_id for e in chosen] == ["0", "2", "5", "7", "0", "1", "2"]
+    assert spread_examples(asked, None) == asked
+
+
+def test_errors(tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens) -> None:
+    source = Source(make_visual_tokens)
+    with pytest.raises(ValueError, match="two predictions for 'nextqa:val:2_0'"):
+        evaluate_examples(tiny_reasoner, source, [MIXED[0], MIXED[0]], EvaluationConfig(), GREEDY)
+    for name, value in (
+        ("batch_size", 0),
+        ("max_text_tokens", 0),
+        ("every_n_steps", -1),
+        ("limit", 0),
+        ("max_unreadable_fraction", -0.1),
+    ):
+        with pytest.raises(ValueError, match=f"evaluation.{name} is {value}"):
+            EvaluationConfig(**{name: value})

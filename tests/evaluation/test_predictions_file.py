@@ -1,0 +1,93 @@
+"""Predictions on disk: a score from the file is the score of the run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vidreason.evaluation.metrics import score_predictions
+from vidreason.evaluation.predictions_file import (
+    BenchmarkPrediction,
+    judge,
+    read_predictions,
+    unanswered,
+    write_predictions,
+)
+from vidreason.example import Example
+
+OPEN = BenchmarkPrediction(
+    id="activitynet_qa:val:q1",
+    corpus="activitynet_qa",
+    video_id="v1",
+    question_type="3",
+    prompt="is it \u00e9t\u00e9? Answer briefly.",
+    output="Yes.\nIt is.",
+    reference=("yes", "Yeah"),
+)
+CHOICE = BenchmarkPrediction(
+    id="nextqa:val:1_2",
+    corpus="nextqa",
+    video_id="1",
+    question_type="CW",
+    prompt="why\n(A) x\n(B) y",
+    options=("x", "y"),
+    option_log_likelihoods=(-1.25, -1.0),
+    option_token_counts=(2, 3),
+    reference=1,
+)
+
+
+def test_round_trip_is_exact(tmp_path: Path) -> None:
+    rows = [judge(OPEN), judge(CHOICE), judge(replace(OPEN, id="x", error="cannot read video"))]
+    path = tmp_path / "new/predictions.jsonl"
+    write_predictions(path, rows)
+    assert read_predictions(path) == rows
+    assert repr(score_predictions(read_predictions(path))) == repr(score_predictions(rows))
+    assert "\u00e9t\u00e9" in path.read_text(encoding="utf-8")
+    assert [entry.name for entry in path.parent.iterdir()] == ["predictions.jsonl"]
+
+
+def test_what_counts_as_right() -> None:
+    assert (judge(OPEN).parsed, judge(OPEN).correct) == ("yes", True)
+    assert judge(replace(OPEN, output="yeah!")).correct
+    assert not judge(replace(OPEN, output="yes it is")).correct
+    assert (judge(CHOICE).parsed, judge(CHOICE).correct) == (1, True)
+    tie = judge(replace(CHOICE, option_log_likelihoods=(-1.0, -1.0)))
+    assert (tie.parsed, tie.correct) == (0, False)
+    written = replace(CHOICE, option_log_likelihoods=(), output="(B) y")
+    assert judge(written).correct
+    invalid = judge(replace(written, output="no idea"))
+    assert (invalid.parsed, invalid.correct) == (None, False)
+    unreadable = judge(replace(CHOICE, error="cannot read video"))
+    assert (unreadable.parsed, unreadable.correct) == (None, False)
+    assert judge(replace(OPEN, reference=None)).correct is None
+
+
+def test_unanswered_takes_the_reference_from_the_example() -> None:
+    asked = Example(
+        id="i", corpus="c", media="m", video_id="v", prompt="p", response="y", options=("x", "y"),
+        answer_index=1, answers=("y",),
+    )  # fmt: skip
+    assert unanswered(asked).reference == 1
+    assert unanswered(replace(asked, options=())).reference == ("y",)
+    assert unanswered(replace(asked, answer_index=None)).reference is None
+    assert unanswered(replace(asked, options=(), answers=())).reference is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", r"p.jsonl:2: not valid JSON"),
+        ("[]", r"p.jsonl:2: not a row of predictions"),
+        ('{"id": "b", "corpus": "c"}', r"p.jsonl:2: not a row of predictions; expected \["),
+        ('{"id": "b", "corpus": "c", "video_id": "v", "score": 1}', r"p.jsonl:2: not a row"),
+        ('{"id": "a", "corpus": "c", "video_id": "v"}', r"p.jsonl:2: the id 'a' is there twice"),
+    ],
+)
+def test_errors_name_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    first = json.dumps({"id": "a", "corpus": "c", "video_id": "v"})
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{first}\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_predictions(path)

@@ -1,0 +1,78 @@
+"""Baselines that never look: fitted on training answers only."""
+
+import math
+
+import pytest
+
+from vidreason.evaluation.priors import (
+    chance_accuracy,
+    fit_majority,
+    majority_predictions,
+    text_prior_predictions,
+)
+from vidreason.example import Example
+
+
+def choice(number: int, kind: str, right: int | None, options: str = "abcde") -> Example:
+    answer = "" if right is None else options[right]
+    return Example(
+        id=f"nextqa:{number}", corpus="nextqa", media="m", video_id=str(number), prompt="p",
+        response=answer, options=tuple(options), answer_index=right,
+        answers=(answer,) if answer else (), question_type=kind,
+    )  # fmt: skip
+
+
+def open_ended(number: int, kind: str, answer: str) -> Example:
+    return Example(
+        id=f"anet:{number}", corpus="activitynet_qa", media="m", video_id=str(number), prompt="p",
+        response=answer, answers=(answer,), question_type=kind,
+    )  # fmt: skip
+
+
+TRAIN = [
+    *(choice(n, "CW", right) for n, right in enumerate([3, 3, 1])),
+    *(choice(n, "TN", right) for n, right in enumerate([0, 0, 0, 2])),
+    *(open_ended(n, "3", answer) for n, answer in enumerate(["yes", "No", "no."])),
+    *(open_ended(n, "7", answer) for n, answer in enumerate(["2", "3"])),
+]
+
+
+def test_majority_by_corpus_and_type() -> None:
+    baseline = fit_majority(TRAIN)
+    asked = [
+        choice(10, "CW", 3),
+        choice(11, "TN", 1),
+        choice(12, "DO", 0),  # not trained on: the corpus' most frequent index, 0
+        choice(13, "CW", 2, options="abc"),  # index 3 is not offered
+        open_ended(14, "3", "no"),
+        open_ended(15, "7", "2"),  # equally frequent: the first in alphabetical order
+        open_ended(16, "8", "blue"),
+    ]
+    rows = majority_predictions(baseline, asked)
+    assert [row.parsed for row in rows] == [3, 0, 0, 0, "no", "2", "no"]
+    assert [row.correct for row in rows] == [True, False, True, False, True, True, False]
+    assert [row.id for row in rows] == [example.id for example in asked]
+
+
+def test_text_prior_picks_the_offered_option_that_was_right_most_often() -> None:
+    baseline = fit_majority(TRAIN)  # "CW": d twice, b once
+    asked = [choice(10, "CW", 0, options="xbzd"), choice(11, "CW", 2, options="xyz")]
+    assert [row.parsed for row in text_prior_predictions(baseline, asked)] == [3, 0]
+    (row,) = text_prior_predictions(baseline, [open_ended(12, "3", "no")])
+    assert row.correct
+
+
+def test_the_benchmarks_own_answers_are_not_used() -> None:
+    asked = [choice(number, "CW", 4) for number in range(10)]
+    assert not any(row.correct for row in majority_predictions(fit_majority(TRAIN), asked))
+
+
+def test_an_untrained_corpus_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no training answer of corpus 'nextqa'"):
+        majority_predictions(fit_majority(TRAIN[-2:]), [choice(0, "CW", 1)])
+
+
+def test_chance() -> None:
+    asked = [choice(0, "CW", 1), choice(1, "CW", 1, options="ab"), choice(2, "CW", None, "ab")]
+    assert chance_accuracy([*asked, open_ended(3, "3", "no")]) == pytest.approx((0.2 + 0.5) / 2)
+    assert math.isnan(chance_accuracy([open_ended(3, "3", "no")]))

@@ -1,0 +1,105 @@
+"""The bootstrap over videos: against a plain loop, against theory, and its invariances."""
+
+import math
+
+import numpy as np
+import pytest
+
+from vidreason.evaluation.statistics import bootstrap_interval, paired_difference
+
+
+def data(num_videos: int, questions: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    skill = rng.random(num_videos)
+    values = (rng.random((num_videos, questions)) < skill[:, None]).astype(float)
+    return values.ravel(), [f"v{video}" for video in range(num_videos) for _ in range(questions)]
+
+
+def test_equals_a_loop_over_drawn_videos() -> None:
+    values, videos = data(12, 4)
+    values, videos = values[:-3], videos[:-3]  # one video with fewer questions
+    found = bootstrap_interval(values, videos, num_resamples=2000, seed=7)
+    rng = np.random.default_rng(7)
+    names = list(dict.fromkeys(videos))
+    by_video = [values[[v == name for v in videos]] for name in names]
+    means = []
+    for _ in range(2000):
+        drawn = [by_video[index] for index in rng.integers(0, 12, size=12)]
+        means.append(np.concatenate(drawn).mean())
+    assert found.mean == pytest.approx(values.mean())
+    assert found[1:] == pytest.approx(np.quantile(means, [0.025, 0.975]))
+
+
+def test_width_agrees_with_the_normal_approximation() -> None:
+    rng = np.random.default_rng(1)
+    values = (rng.random(900) < 0.3).astype(float)
+    low, high = bootstrap_interval(values, [str(n) for n in range(900)])[1:]
+    half = 1.96 * math.sqrt(values.mean() * (1 - values.mean()) / 900)
+    assert low == pytest.approx(values.mean() - half, abs=0.003)
+    assert high == pytest.approx(values.mean() + half, abs=0.003)
+
+
+def test_questions_of_one_video_are_not_independent() -> None:
+    # Ten questions a video with the same outcome say no more than one.
+    outcome = (np.random.default_rng(2).random(50) < 0.5).astype(float)
+    one = bootstrap_interval(outcome, [f"v{n}" for n in range(50)])
+    ten = bootstrap_interval(
+        np.repeat(outcome, 10), [f"v{n}" for n in range(50) for _ in range(10)]
+    )
+    assert ten == pytest.approx(one)
+    naive = bootstrap_interval(np.repeat(outcome, 10), [str(n) for n in range(500)])
+    assert ten.high - ten.low > 2.5 * (naive.high - naive.low)
+
+
+def test_a_pure_function_that_does_not_see_names_or_the_global_state() -> None:
+    values, videos = data(30, 3)
+    np.random.seed(0)
+    first = bootstrap_interval(values, videos)
+    np.random.seed(1)
+    assert bootstrap_interval(values, [f"{hash(name)}" for name in videos]) == first
+    few = [bootstrap_interval(values, videos, num_resamples=50, seed=seed) for seed in (0, 1)]
+    assert few[0] != few[1]
+    wider = bootstrap_interval(values, videos, confidence=0.99)
+    assert wider.low <= first.low
+    assert wider.high >= first.high
+
+
+def test_coverage_is_near_95_percent() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        skill = rng.beta(4, 4, size=60)
+        values = (rng.random((60, 3)) < skill[:, None]).astype(float).ravel()
+        names = [str(v) for v in range(60) for _ in range(3)]
+        low, high = bootstrap_interval(values, names, num_resamples=500)[1:]
+        hits += low <= 0.5 <= high
+    assert 0.89 <= hits / 200 <= 0.99
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
+    hard, videos = data(60, 4)
+    better = np.maximum(hard, np.tile([1.0, 0, 0, 0], 60))
+    difference = paired_difference(better, hard, videos)
+    assert difference.mean == pytest.approx(better.mean() - hard.mean())
+    assert difference.low > 0
+    width = np.subtract(*bootstrap_interval(hard, videos)[:0:-1])
+    assert difference.high - difference.low < width
+    assert paired_difference(hard, hard, videos) == (0, 0, 0)
+    mirrored = paired_difference(hard, better, videos)
+    assert (mirrored.mean, mirrored.low) == pytest.approx((-difference.mean, -difference.high))
+
+
+def test_one_video_has_no_interval() -> None:
+    interval = bootstrap_interval([1.0, 0.0], ["a", "a"])
+    assert interval.mean == 0.5
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="at least one value"):
+        bootstrap_interval([], [])
+    with pytest.raises(ValueError, match="2 clusters"):
+        bootstrap_interval([1.0], ["a", "b"])
+    with pytest.raises(ValueError, match="same items in both runs"):
+        paired_difference([1.0], [1.0, 0.0], ["a"])
