@@ -1,0 +1,77 @@
+import pytest
+import torch
+from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from callbacks.lora_merge import LoraMerge
+from vidreason.model import DecodingConfig, load_reasoner
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.training.alignment import AlignmentModule
+from vidreason.training.instruction import InstructionModule
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
+)
+
+
+def test_the_merged_folder_gives_the_adapters_logits(
+    tiny_language_model_folder, tmp_path, make_visual_tokens
+):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+    module = InstructionModule(reasoner, tiny_optimizer(learning_rate=0.02), total_steps=9)
+    config = PerceiverConfig(objects_per_key_frame=3)
+    trainer = tiny_trainer(max_steps=6, callbacks=[LoraMerge(tmp_path / "reasoner", config)])
+    trainer.fit(module, tiny_loader(reasoner, 4))
+
+    folder = tmp_path / "reasoner" / "language_model"
+    merged, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert type(merged) is LlamaForCausalLM
+    assert not any(report.values())
+    reasoner.eval()
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        expected = reasoner.language_model(input_ids=ids).logits
+        untrained = AutoModelForCausalLM.from_pretrained(tiny_language_model_folder)
+        assert (untrained(input_ids=ids).logits - expected).abs().max() > 0.05
+        # Measured 2e-6 on logits of size 5: the same products, rounded in another order.
+        torch.testing.assert_close(merged(input_ids=ids).logits, expected, atol=2e-5, rtol=1e-5)
+
+    loaded, loaded_config = load_reasoner(tmp_path / "reasoner")
+    assert loaded_config == config
+    visual = collate_visual_tokens([make_visual_tokens(4, 3)])
+    decoding = DecodingConfig(max_new_tokens=10)
+    expected_text = reasoner.generate(visual, ["What is in the video?"], decoding)
+    assert loaded.generate(visual, ["What is in the video?"], decoding) == expected_text
+
+
+def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_model_folder, tmp_path):
+    def train(*, merge):
+        reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+        module = InstructionModule(reasoner, tiny_optimizer(), total_steps=9)
+        callbacks = [LoraMerge(tmp_path / "reasoner", PerceiverConfig())] if merge else []
+        for epoch in (1, 2):
+            trainer = tiny_trainer(max_epochs=epoch, callbacks=callbacks)
+            path = tmp_path / "epoch1.ckpt" if epoch == 2 else None
+            loader = tiny_loader(reasoner, 4)
+            trainer.fit(module, loader, ckpt_path=path, weights_only=True)
+            trainer.save_checkpoint(tmp_path / f"epoch{epoch}.ckpt")
+        return torch.load(tmp_path / "epoch2.ckpt", weights_only=True)["state_dict"]
+
+    with_merge, without = train(merge=True), train(merge=False)
+    assert with_merge.keys() == without.keys()
+    assert all(torch.equal(with_merge[name], without[name]) for name in without)
+
+
+def test_stage_1_leaves_a_folder_too(tiny_language_model_folder, tmp_path):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=9)
+    merge = LoraMerge(tmp_path / "reasoner", PerceiverConfig())
+    tiny_trainer(max_steps=2, callbacks=[merge]).fit(module, tiny_loader(reasoner, 4))
+    loaded, _ = load_reasoner(tmp_path / "reasoner")
+    expected = reasoner.state_dict()
+    found = loaded.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)

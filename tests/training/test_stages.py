@@ -1,0 +1,261 @@
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from torch.nn.functional import cross_entropy
+
+from vidreason.training.alignment import AlignmentModule
+from vidreason.training.instruction import InstructionModule
+from vidreason.training.loss import next_token_loss
+from vidreason.training.stage import StageModule
+from vidreason.training.trainable import trainable_names
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
+)
+
+
+class RecordGradients(Callback):
+    """What each optimizer step is made with, after normalisation and before clipping."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, torch.Tensor]] = []
+        self.losses: list[float] = []
+        """One a step."""
+
+    def setup(self, trainer, pl_module, stage):
+        clip = pl_module.configure_gradient_clipping
+
+        def record_and_clip(optimizer, *arguments, **options):
+            self.gradients.append(
+                {n: p.grad.clone() for n, p in pl_module.named_parameters() if p.grad is not None}
+            )
+            clip(optimizer, *arguments, **options)
+
+        pl_module.configure_gradient_clipping = record_and_clip
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if len(self.losses) < trainer.global_step:
+            self.losses.append(trainer.callback_metrics["train/loss"].item())
+
+
+def fit(module, loader, **options):
+    record = RecordGradients()
+    trainer = tiny_trainer(callbacks=[record, *options.pop("callbacks", [])], **options)
+    trainer.fit(module, loader)
+    return record
+
+
+def test_the_loss_is_a_sum_and_a_count():
+    logits, targets = torch.randn(5, 7), torch.tensor([0, 3, 6, 1, 1])
+    loss_sum, count = next_token_loss(logits.to(torch.bfloat16), targets)
+    expected = cross_entropy(logits.to(torch.bfloat16).float(), targets) * 5
+    torch.testing.assert_close(loss_sum, expected)
+    assert (count.item(), loss_sum.dtype) == (5, torch.float32)
+    assert [x.item() for x in next_token_loss(logits[:0], targets[:0])] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "samples_of_steps"),
+    [(8, 1, [8, 8]), (4, 2, [8, 8]), (2, 4, [8, 8]), (3, 3, [9, 7])],
+)
+def test_a_step_is_the_mean_over_its_target_tokens_however_it_is_split(
+    tiny_language_model_folder, batch_size, accumulate, samples_of_steps
+):
+    """Also for a last step of fewer micro-batches, which Lightning divides by all of them."""
+    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    # So slow that all steps start from the same parameters.
+    module = AlignmentModule(reasoner, tiny_optimizer(learning_rate=1e-12), total_steps=8)
+    loader = tiny_loader(reasoner, batch_size)
+    record = fit(module, loader, max_epochs=1, accumulate_grad_batches=accumulate)
+    assert len(record.gradients) == len(record.losses) == 2
+
+    [whole] = list(tiny_loader(reasoner, 16))
+    start = 0
+    for step, size in enumerate(samples_of_steps):
+        rows = slice(start, start := start + size)
+        visual = {name: value[rows] for name, value in whole["visual"].items()}
+        text = (whole[name][rows] for name in ("input_ids", "attention_mask", "labels"))
+        module.zero_grad()
+        loss = cross_entropy(*reasoner(visual, *text))
+        loss.backward()
+        assert record.losses[step] == pytest.approx(loss.item(), rel=1e-5)
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                # Gradients are up to 0.1; sums in another order differ by 1e-7.
+                found = record.gradients[step].pop(name)
+                torch.testing.assert_close(found, parameter.grad, atol=2e-6, rtol=1e-4)
+        assert not record.gradients[step]
+
+
+def test_gradients_are_clipped_after_they_are_normalised(tiny_language_model_folder):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    norms = []
+
+    class Norms(Callback):
+        def on_before_zero_grad(self, trainer, pl_module, optimizer):
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            if gradients:
+                norms.append(torch.nn.utils.get_total_norm(gradients).item())
+
+    config = tiny_optimizer(gradient_clip_norm=0.01)
+    module = AlignmentModule(reasoner, config, total_steps=8)
+    record = fit(module, tiny_loader(reasoner, 4), max_steps=3, callbacks=[Norms()])
+    assert all(norm == pytest.approx(0.01, rel=1e-3) for norm in norms)
+    before = torch.nn.utils.get_total_norm(list(record.gradients[0].values())).item()
+    assert 0.05 < before < 50  # of a mean, not of a sum over a hundred tokens
+
+
+def test_the_validation_loss_is_over_all_tokens(tiny_language_model_folder):
+    losses = []
+    for batch_size in (16, 3):
+        reasoner = tiny_training_reasoner(tiny_language_model_folder)
+        module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
+        trainer = tiny_trainer()
+        [metrics] = trainer.validate(module, tiny_loader(reasoner, batch_size), verbose=False)
+        losses.append(metrics["val/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_validation_in_the_midst_of_a_step_does_not_change_it(tiny_language_model_folder):
+    records = []
+    for options in ({}, {"val_check_interval": 1, "check_val_every_n_epoch": None}):
+        reasoner = tiny_training_reasoner(tiny_language_model_folder)
+        module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
+        record = RecordGradients()
+        trainer = tiny_trainer(
+            callbacks=[record], max_epochs=1, accumulate_grad_batches=2, **options
+        )
+        loader = tiny_loader(reasoner, 4)
+        trainer.fit(module, loader, loader if options else None)
+        records.append(record)
+    for first, second in zip(records[0].gradients, records[1].gradients, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_one_batch_can_be_learnt_by_heart(tiny_language_model_folder):
+    """Each video has its own answer to the same question, so the answer is in the tokens alone."""
+    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+    config = tiny_optimizer(learning_rate=2e-2, warmup_steps=10, weight_decay=0.0)
+    module = InstructionModule(reasoner, config, total_steps=80)
+    loader = tiny_loader(reasoner, 4, num_samples=4)
+    record = fit(module, loader, max_steps=80)
+    [batch] = list(loader)
+    logits, targets = module.reasoner(**batch)
+    assert torch.equal(logits.argmax(dim=-1), targets)
+    # The frozen random output layer cannot be surer than this of the right tokens.
+    assert record.losses[0] > 4 > 0.6 > record.losses[-1]
+
+
+def test_frozen_parameters_and_modes_stay_through_fit(tiny_language_model_folder):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+    module = InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
+    before = {name: value.clone() for name, value in reasoner.named_parameters()}
+    modes = []
+
+    class Modes(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            modes.append({n for n, m in pl_module.reasoner.named_modules() if m.training})
+
+    trainer = tiny_trainer(
+        callbacks=[Modes()], max_epochs=2, val_check_interval=2, num_sanity_val_steps=1
+    )
+    loader = tiny_loader(reasoner, 4)
+    reasoner.eval()
+    trainer.fit(module, loader, loader)
+    for training in modes:
+        assert {"", "fusion"} <= training
+        assert all(name == "" or name.startswith("fusion") or "lora_" in name for name in training)
+    assert len({frozenset(training) for training in modes}) == 1
+    for name, parameter in reasoner.named_parameters():
+        assert torch.equal(parameter, before[name]) == (name not in module.trainable), name
+
+
+def test_a_checkpoint_holds_what_trains_and_nothing_else(tiny_language_model_folder, tmp_path):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+    module = InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
+    trainer = tiny_trainer(max_steps=2)
+    trainer.fit(module, tiny_loader(reasoner, 4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    expected = {f"reasoner.{name}" for name in trainable_names(reasoner, "instruction")}
+    assert set(checkpoint["state_dict"]) == expected
+    state = checkpoint["optimizer_states"][0]["state"]
+    assert len(state) == len(expected)
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_a_checkpoint_that_does_not_fit_is_refused(tiny_language_model_folder, tmp_path, change):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
+    trainer = tiny_trainer(max_steps=1)
+    trainer.fit(module, tiny_loader(reasoner, 4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    if change == "missing":
+        del checkpoint["state_dict"]["reasoner.fusion.queries"]
+    else:
+        checkpoint["state_dict"]["reasoner.fusion.extra"] = torch.zeros(1)
+    torch.save(checkpoint, tmp_path / "b.ckpt")
+    key = "queries" if change == "missing" else "extra"
+    for attempt in (
+        lambda: tiny_trainer(max_steps=2).fit(
+            module, tiny_loader(reasoner, 4), ckpt_path=tmp_path / "b.ckpt", weights_only=True
+        ),
+        lambda: InstructionModule(
+            tiny_training_reasoner(tiny_language_model_folder, lora=True),
+            tiny_optimizer(),
+            total_steps=8,
+            initial_checkpoint=str(tmp_path / "b.ckpt"),
+        ),
+    ):
+        with pytest.raises(ValueError, match=rf"{change} 1 \(reasoner\.fusion\.{key}\)"):
+            attempt()
+
+
+def test_stage_2_starts_from_stage_1(tiny_language_model_folder, tmp_path):
+    first = tiny_training_reasoner(tiny_language_model_folder)
+    module: StageModule = AlignmentModule(first, tiny_optimizer(), total_steps=8)
+    trainer = tiny_trainer(max_steps=2)
+    trainer.fit(module, tiny_loader(first, 4))
+    trainer.save_checkpoint(tmp_path / "stage1.ckpt")
+
+    second = tiny_training_reasoner(tiny_language_model_folder, lora=True, seed=2)
+    InstructionModule(second, tiny_optimizer(), 8, initial_checkpoint=str(tmp_path / "stage1.ckpt"))
+    expected, found = first.fusion.state_dict(), second.fusion.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(parameter.requires_grad for parameter in second.fusion.parameters())
+
+    with pytest.raises(ValueError, match=r"no checkpoint 'nowhere\.ckpt'"):
+        InstructionModule(second, tiny_optimizer(), 8, initial_checkpoint="nowhere.ckpt")
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_language_model_folder, tmp_path):
+    """The data position is the data module's affair: here, each run starts on an epoch."""
+
+    def new_module():
+        reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+        return InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
+
+    whole = new_module()
+    tiny_trainer(max_epochs=2).fit(whole, tiny_loader(whole.reasoner, 4))
+    half = new_module()
+    trainer = tiny_trainer(max_epochs=1)
+    trainer.fit(half, tiny_loader(half.reasoner, 4))
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = new_module()
+    tiny_trainer(max_epochs=2).fit(
+        resumed,
+        tiny_loader(resumed.reasoner, 4),
+        ckpt_path=tmp_path / "half.ckpt",
+        weights_only=True,
+    )
+    expected = dict(whole.named_parameters())
+    for name, parameter in resumed.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
+    assert not torch.equal(
+        expected["reasoner.fusion.queries"],
+        dict(half.named_parameters())["reasoner.fusion.queries"],
+    )
