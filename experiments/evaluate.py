@@ -16,13 +16,14 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
 from experiments.trained_model import load_trained_model, reasoner_folder
 from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.controls import Control
 from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.priors import fit_majority, majority_predictions
 from vidreason.evaluation.report import Table, accuracy_table, difference_table, score_rows
 from vidreason.example import Example
 
-ROW_NAMES = {
+ROW_NAMES: dict[Control, str] = {
     "none": "full model",
     "blind": "blind (no visual tokens)",
     "random": "random visual tokens",
@@ -40,6 +41,13 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
     Raises:
         ValueError: No benchmark is configured, or there is no trained model.
     """
+    runs = answer_benchmark(config)
+    write_report(evaluation_folder(config), runs, model=str(reasoner_folder(config)))
+    return runs
+
+
+def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
+    """The part of :func:`evaluate` before the tables: answers, written down and returned."""
     if not config.data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora to score")
     if config.evaluation.control != "none":
@@ -47,7 +55,6 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
             f"evaluation.control is {config.evaluation.control!r}, but evaluate shows one row for "
             f"each of `controls`: set controls=[{config.evaluation.control}]"
         )
-    folder = Path(config.run_dir) / "evaluation"
     examples = [example for corpus in read_corpora(config.data.benchmark) for example in corpus]
     reasoner, source = load_trained_model(config)
     runs: dict[str, list[BenchmarkPrediction]] = {}
@@ -61,13 +68,22 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
             config.decoding,
             progress=True,
         )
-        write_predictions(folder / f"predictions-{control}.jsonl", predictions)
+        write_predictions(predictions_file(config, control), predictions)
         runs[ROW_NAMES[control]] = predictions
     majority = _majority(config, examples)
     if majority:
         runs[MAJORITY] = majority
-    write_report(folder, runs, model=str(reasoner_folder(config)))
     return runs
+
+
+def evaluation_folder(config: ExperimentConfig) -> Path:
+    """Where the evaluation of a run is kept."""
+    return Path(config.run_dir) / "evaluation"
+
+
+def predictions_file(config: ExperimentConfig, control: Control) -> Path:
+    """Where the predictions under one control are kept."""
+    return evaluation_folder(config) / f"predictions-{control}.jsonl"
 
 
 def write_report(

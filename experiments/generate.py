@@ -12,7 +12,8 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
 from experiments.trained_model import load_trained_model
 from vidreason.cli import answer_text
-from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.reader import VideoReadError
 
@@ -37,12 +38,19 @@ def generate(config: ExperimentConfig) -> int:
             print(f"generate: {error}", file=sys.stderr)
             status = 1
             continue
-        visual = collate_visual_tokens([tokens] * len(prompts))
-        answers = reasoner.generate(visual, prompts, config.decoding)
+        answers = answer_prompts(reasoner, tokens, prompts, config.decoding)
         for prompt, answer in zip(prompts, answers, strict=True):
             readable = answer_text(answer, predictions=prompt == FUTURE_PREDICTION_PROMPT)
             print(f"{video}\n> {prompt}\n{readable}\n")
     return status
+
+
+def answer_prompts(
+    reasoner: VideoReasoner, tokens: VisualTokens, prompts: Sequence[str], decoding: DecodingConfig
+) -> list[str]:
+    """What ``reasoner`` says to each of ``prompts`` about one video."""
+    visual = collate_visual_tokens([tokens] * len(prompts))
+    return reasoner.generate(visual, prompts, decoding)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ Entries that the store holds are skipped, so a killed run is started again with 
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -88,15 +88,30 @@ def perceive(config: ExperimentConfig) -> Counts:
 
 
 def distinct_spans(examples: Iterator[Example]) -> list[Span]:
-    """The spans of ``examples``, each once, in order: a video's questions share its tokens."""
-    spans: dict[tuple[str, float | None, float | None], Span] = {}
+    """The spans of ``examples``, each once, in order: a video's questions share its tokens.
+
+    A file that several corpora link to is one video.
+    """
+    spans: dict[tuple[Hashable, float | None, float | None], Span] = {}
+    files: dict[str, Hashable] = {}
     for example in examples:
-        place = (example.media, example.start_seconds, example.end_seconds)
-        if place not in spans:
-            spans[place] = Span(
-                id=example.id, media=place[0], start_seconds=place[1], end_seconds=place[2]
-            )
+        media, start, end = example.media, example.start_seconds, example.end_seconds
+        if media not in files:
+            files[media] = _file_identity(media)
+        spans.setdefault(
+            (files[media], start, end),
+            Span(id=example.id, media=media, start_seconds=start, end_seconds=end),
+        )
     return list(spans.values())
+
+
+def _file_identity(path: str) -> Hashable:
+    """Equal for two paths of one file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path  # perceiving will say why it cannot be read
+    return status.st_dev, status.st_ino
 
 
 Outcome = str | VideoFailure

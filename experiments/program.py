@@ -35,19 +35,30 @@ def run_program(
         description: One line for ``--help``.
         argv: The command line without the program's name; None takes this process'.
 
-    Returns: The exit status: 0; 1 for videos that cannot be read; 2 for a wrong configuration or
-        wrong data.
+    Returns: The exit status; see :func:`exit_status`.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    try:
-        status = run(
+    return exit_status(
+        program,
+        lambda: run(
             load_config(
                 ExperimentConfig,
                 arguments,
                 program=f"python -m experiments.{program}",
                 description=description,
             )
-        )
+        ),
+    )
+
+
+def exit_status(program: str, run: Callable[[], object]) -> int:
+    """Call ``run``; say in a line what the user has to put right.
+
+    Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read; 2
+        for a wrong configuration or wrong data.
+    """
+    try:
+        status = run()
     except UnreadableVideosError as error:
         print(f"{program}: {error}", file=sys.stderr)  # a summary of several lines
         return 1

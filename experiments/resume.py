@@ -63,12 +63,12 @@ def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
     recorded = Path(config.run_dir) / CONFIG_FILE
     if not recorded.is_file():
         return  # a checkpoint of another run, given by path
-    former = dict(_leaves(merge_config(ExperimentConfig, [str(recorded)])))
-    present = dict(_leaves(config))
+    former = learnt_settings(merge_config(ExperimentConfig, [str(recorded)]))
+    present = learnt_settings(config)
     changes = [
         f"{key}: {former.get(key, 'absent')!r} -> {present.get(key, 'absent')!r}"
         for key in dict.fromkeys([*former, *present])
-        if former.get(key, _ABSENT) != present.get(key, _ABSENT) and not _may_change(key)
+        if former.get(key, _ABSENT) != present.get(key, _ABSENT)
     ]
     if changes:
         raise ValueError(
@@ -76,6 +76,11 @@ def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
             f"from {checkpoint.name} ({'; '.join(changes)}): choose another run_dir, or restore "
             "these values"
         )
+
+
+def learnt_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """The part of a configuration that decides what a run learns: values by dotted key."""
+    return {key: value for key, value in _leaves(config) if not _may_change(key)}
 
 
 def _may_change(key: str) -> bool:

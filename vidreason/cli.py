@@ -9,7 +9,7 @@ from pathlib import Path
 from vidreason import __version__
 
 REASONER_FILE = "reasoner.yaml"
-DEMO_REASONER = "runs/demo/reasoner"
+DEMO_REASONER = "runs/demo/stage2/reasoner"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

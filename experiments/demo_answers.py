@@ -1,0 +1,205 @@
+"""What the demo shows of single test videos: answers, explanation, futures, and the truth."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from data_modules.corpora import CorpusConfig, read_corpora
+from experiments.evaluate import predictions_file
+from experiments.experiment_config import ExperimentConfig
+from experiments.generate import answer_prompts
+from experiments.trained_model import load_trained_model
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, read_predictions
+from vidreason.example import Example
+from vidreason.microworld.language import sentence
+from vidreason.microworld.scenes import draw_rollouts
+from vidreason.microworld.simulation import HORIZON_SECONDS, VIDEO_SECONDS
+from vidreason.reasoning.predictions import parse_predictions
+from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
+
+ANSWERS_FILE = "answers.json"
+
+
+@dataclass(kw_only=True)
+class ShownQuestion:
+    """A benchmark question with the full model's answer and the blind one's."""
+
+    question: str
+    options: list[str]
+    """Empty for an open-ended question."""
+    reference: str
+    answer: str
+    correct: bool
+    blind_answer: str
+    blind_correct: bool
+
+
+@dataclass(kw_only=True)
+class ShownFuture:
+    """One of the predicted events."""
+
+    event: str
+    justification: str
+    confidence: float
+    happened: bool
+    """Whether the simulator says that it happened before its horizon."""
+
+
+@dataclass(kw_only=True)
+class ShownVideo:
+    """All that is shown of one test video."""
+
+    video_id: str
+    media: str
+    questions: list[ShownQuestion]
+    explanation: str
+    """The answer to the event-reasoning prompt."""
+    reference_explanation: str
+    futures: list[ShownFuture]
+    unparsed_futures: str
+    """What of the answer to the prediction prompt could not be read."""
+    events_after: list[str]
+    """What the simulator says did happen after the video's end, in order."""
+
+
+def answer_questions(
+    config: ExperimentConfig, *, num_videos: int, world_seed: int
+) -> list[ShownVideo]:
+    """Answer about some of the benchmark's videos with the trained model.
+
+    Videos and questions are drawn without a look at any answer: one multiple-choice and one
+    open-ended question a video, as far as there are any.
+
+    Args:
+        config: Stage 2's configuration, evaluated with the controls ``none`` and ``blind``.
+        num_videos: How many videos.
+        world_seed: The seed that the test videos were drawn with.
+    """
+    generator = random.Random(0)
+    examples = [example for corpus in read_corpora(config.data.benchmark) for example in corpus]
+    by_video: dict[str, list[Example]] = {}
+    for example in examples:
+        by_video.setdefault(example.video_id, []).append(example)
+    shown = sorted(generator.sample(sorted(by_video), min(num_videos, len(by_video))))
+    predictions, blind = (
+        {row.id: row for row in read_predictions(predictions_file(config, control))}
+        for control in ("none", "blind")
+    )
+    explanations = _reference_explanations(config)
+    reasoner, source = load_trained_model(config)
+    videos = []
+    for video_id in shown:
+        own = by_video[video_id]
+        media = own[0].media
+        explanation, futures = answer_prompts(
+            reasoner,
+            source(media, None, None),
+            [EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT],
+            config.decoding,
+        )
+        events_after = _events_after(video_id, world_seed)
+        parsed = parse_predictions(futures)
+        videos.append(
+            ShownVideo(
+                video_id=video_id,
+                media=media,
+                questions=[
+                    _shown_question(example, predictions[example.id], blind[example.id])
+                    for example in _one_of_each_corpus(own, generator)
+                ],
+                explanation=explanation,
+                reference_explanation=explanations.get(video_id, ""),
+                futures=[
+                    ShownFuture(**item._asdict(), happened=item.event in events_after)
+                    for item in parsed.items
+                ],
+                unparsed_futures=parsed.unparsed,
+                events_after=events_after,
+            )
+        )
+    return videos
+
+
+def write_answers(folder: Path, videos: Sequence[ShownVideo]) -> None:
+    """Write ``answers.json``."""
+    (folder / ANSWERS_FILE).write_text(json.dumps([asdict(v) for v in videos], indent=1) + "\n")
+
+
+def read_answers(folder: Path) -> list[ShownVideo]:
+    """Read ``answers.json``."""
+    videos = []
+    for row in json.loads((folder / ANSWERS_FILE).read_text()):
+        row["questions"] = [ShownQuestion(**question) for question in row["questions"]]
+        row["futures"] = [ShownFuture(**future) for future in row["futures"]]
+        videos.append(ShownVideo(**row))
+    return videos
+
+
+def answers_text(video: ShownVideo) -> str:
+    """The answers about one video, for a terminal."""
+    lines = [video.media]
+    for shown in video.questions:
+        mark = "right" if shown.correct else f"wrong, it is: {shown.reference}"
+        lines += [f"  ? {shown.question}", f"  > {shown.answer}  ({mark})"]
+    lines += ["  ? why did it end like this", *_indented(video.explanation)]
+    lines.append("  ? what happens next")
+    for future in video.futures:
+        truth = "it did" if future.happened else "it did not"
+        lines.append(f"  > {future.confidence:.0%} {future.event}  ({truth})")
+    if video.unparsed_futures:
+        lines += _indented(f"(not readable as predictions: {video.unparsed_futures})")
+    return "\n".join(lines)
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  > {line}" for line in text.splitlines()]
+
+
+def _one_of_each_corpus(examples: Sequence[Example], generator: random.Random) -> list[Example]:
+    corpora = dict.fromkeys(example.corpus for example in examples)
+    return [generator.choice([e for e in examples if e.corpus == corpus]) for corpus in corpora]
+
+
+def _shown_question(
+    example: Example, prediction: BenchmarkPrediction, blind: BenchmarkPrediction
+) -> ShownQuestion:
+    return ShownQuestion(
+        question=example.meta["question"],
+        options=list(example.options),
+        reference=example.response,
+        answer=_answer(prediction),
+        correct=bool(prediction.correct),
+        blind_answer=_answer(blind),
+        blind_correct=bool(blind.correct),
+    )
+
+
+def _answer(prediction: BenchmarkPrediction) -> str:
+    if prediction.options and isinstance(prediction.parsed, int):
+        return prediction.options[prediction.parsed]
+    return prediction.output
+
+
+def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
+    """The explanations that the simulator wrote for the test videos."""
+    corpora = [
+        CorpusConfig(reader=corpus.reader, root=corpus.root, split="test")
+        for corpus in config.data.train
+        if corpus.reader == "causal_vid_instruct"
+    ]
+    return {
+        example.video_id: example.response
+        for examples in read_corpora(corpora)
+        for example in examples
+        if example.question_type == "explanation"
+    }
+
+
+def _events_after(video_id: str, world_seed: int) -> list[str]:
+    """What the simulator lets happen between the end of a test video and its horizon."""
+    index = int(video_id[1:])  # behind the digit of the split
+    *_, (_, rollout) = draw_rollouts("test", index + 1, world_seed)
+    events = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
+    return [sentence(rollout, event) for event in events] or ["nothing moves"]

@@ -1,0 +1,192 @@
+"""The demo at its smallest, every part of it; and the configurations that it uses."""
+
+import json
+import re
+import shutil
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from experiments.demo import DemoConfig, main, stage_experiment
+from experiments.demo_answers import read_answers
+from experiments.demo_parts import read_records
+from experiments.demo_results import read_results
+from experiments.experiment_config import ExperimentConfig
+from vidreason.config import merge_config
+from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.microworld import parts
+
+ROWS = (
+    "full model (stage 2)",
+    "stage 1 alone",
+    "blind (no visual tokens)",
+    "random visual tokens",
+    "another video's tokens",
+    "majority answer",
+    "chance",
+)
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+
+
+class Elements(HTMLParser):
+    """The start tags of a page with their attributes, and the tags that are left open."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.unclosed: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.unclosed.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.unclosed.pop() == tag
+
+
+def load(*names: str) -> ExperimentConfig:
+    return merge_config(ExperimentConfig, [str(CONFIGS / f"{name}.yaml") for name in names])
+
+
+def test_the_perceiver_has_the_sizes_of_the_shipped_parts():
+    perceiver = load("microworld").perceiver
+    assert perceiver.video_encoder.weights == "vidreason/microworld/parts/encoder.safetensors"
+    assert perceiver.segmenter.weights == "vidreason/microworld/parts/segmenter.safetensors"
+    wanted = parts.perceiver_config()
+    for config in (perceiver, wanted):
+        for part in (config.video_encoder, config.segmenter):
+            part.weights, part.allow_random_weights = "", True
+    assert perceiver == wanted
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_the_demo_trains_what_the_shipped_configurations_say(stage):
+    shipped = load("microworld", f"microworld_{stage}")
+    built = stage_experiment(DemoConfig(), stage)
+    for config in (shipped, built):
+        config.perceiver = parts.perceiver_config()  # its weights' paths are absolute in the demo
+        config.reasoner.language_model.name_or_path = "parts"
+    assert built == shipped
+
+
+def test_everything_lies_in_the_run_folder_whatever_it_is_called():
+    config = DemoConfig(run_dir="a [b]=c", stage2=["data.num_epochs=7"], both_stages=["seed=5"])
+    stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
+    assert stage1.run_dir == "a [b]=c/stage1"
+    assert stage2.initial_checkpoint == "a [b]=c/stage1/checkpoints/last.ckpt"
+    assert stage2.store.path == stage1.store.path == "a [b]=c/store"
+    corpora = [*stage1.data.train, *stage1.data.validation]
+    for section in (stage2.data.train, stage2.data.validation, stage2.data.benchmark):
+        corpora += section
+    assert all(corpus.root == f"a [b]=c/world/{corpus.reader}" for corpus in corpora)
+    assert (stage1.data.num_epochs, stage2.data.num_epochs) == (8, 7)
+    assert (stage1.seed, stage2.seed) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    "override", ["num_test_videos=1", "num_train_videos=0", "num_shown_videos=81", "videos=3"]
+)
+def test_sizes_that_cannot_be_are_refused_in_a_line(override, capsys):
+    assert main([override]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("demo: ")
+    assert override.split("=")[0] in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def quick_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("demo") / "run"
+    assert main(["quick=true", f"run_dir={run_dir}"]) == 0
+    return run_dir
+
+
+def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
+    records = read_records(quick_demo)
+    assert [title.split(":")[0] for title in records] == [
+        *("world", "perceive", "stage 1", "stage 2", "evaluate", "answer", "report")
+    ]
+    assert all(record.complete and record.starts == 1 for record in records.values())
+    results = read_results(quick_demo)
+    assert set(results["rows"]) == set(ROWS)
+    assert results["groups"]["all"]["num_videos"] == 8
+    assert all(set(row) == set(results["groups"]) for row in results["rows"].values())
+    assert set(results["differences"]) == set(ROWS) - {"full model (stage 2)", "chance"}
+    table = (quick_demo / "table.md").read_text()
+    assert all(f"| {name} |" in table for name in ROWS)
+
+
+def test_blind_is_the_same_model_without_its_visual_tokens(quick_demo):
+    """The blind row's predictions come from stage 2's own folder, and do not see the video."""
+    rows = read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-blind.jsonl")
+    assert len(rows) == read_results(quick_demo)["groups"]["all"]["num_questions"]
+    said: dict[str, set[str]] = {}
+    for row in rows:
+        if not row.options:
+            said.setdefault(row.prompt, set()).add(row.output)
+    assert all(len(answers) == 1 for answers in said.values())
+
+
+def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
+    page = (quick_demo / "report.html").read_text()
+    videos = read_answers(quick_demo)
+    assert len(videos) == 2
+    for video in videos:
+        assert video.questions
+        for text in (
+            *(video.video_id, video.explanation, video.reference_explanation),
+            *video.events_after,
+            *(future.justification for future in video.futures),
+            *(shown.blind_answer for shown in video.questions),
+        ):
+            assert escape(text) in page
+    parser = Elements()
+    parser.feed(page)
+    pictures = [a for tag, a in parser.found if tag == "img"]
+    assert len(pictures) == 4 * len(videos)
+    assert all(a["src"].startswith("data:image/jpeg;base64,") for a in pictures)
+    assert all(re.search(r"Frame at .* with \d+ object masks", a["alt"]) for a in pictures)
+    charts = [a["aria-label"] for tag, a in parser.found if tag == "svg"]
+    assert [label.split(":")[0] for label in charts] == [
+        *("Accuracy over all questions", "Stage 1", "Stage 2")
+    ]
+    assert all("training from" in label and "validation from" in label for label in charts[1:])
+    outside = [a for _, a in parser.found if {"href", "srcset"} & a.keys()]
+    assert not outside
+    assert "url(" not in page
+    assert not parser.unclosed
+
+
+def test_the_demo_started_again_does_what_is_not_done(quick_demo, capsys):
+    before = (quick_demo / "results.json").stat().st_mtime_ns
+    assert main(["quick=true", f"run_dir={quick_demo}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(": complete (") == 6
+    assert "[7/7] report ...\n" in printed
+    assert (quick_demo / "results.json").stat().st_mtime_ns == before
+    assert all(name in printed for name in ROWS)
+    assert "what happens next" in printed
+
+
+def test_a_killed_stage_continues_and_the_rest_follows(quick_demo, capsys):
+    """The record says that stage 2 was begun; it has its checkpoints, but no merged model."""
+    path = quick_demo / "parts.json"
+    records = json.loads(path.read_text())
+    for title in list(records)[3:]:
+        records[title]["complete"] = False
+    path.write_text(json.dumps(records))
+    shutil.rmtree(quick_demo / "stage2" / "reasoner")
+    results = read_results(quick_demo)
+    assert main(["quick=true", f"run_dir={quick_demo}"]) == 0
+    assert capsys.readouterr().out.count(": complete (") == 3
+    assert read_results(quick_demo) == results
+    starts = json.loads((quick_demo / "stage2" / "run.json").read_text())["starts"]
+    assert starts[-1]["resumed_from"].endswith(".ckpt")

@@ -1,0 +1,147 @@
+"""The demo's table, on predictions made by hand; and its pictures."""
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from experiments.demo_pictures import MASK_COLORS, bar_chart, draw_masks, line_chart
+from experiments.demo_results import (
+    CHANCE,
+    FULL,
+    ordered_runs,
+    read_results,
+    result_tables,
+    score_runs,
+    write_results,
+)
+from experiments.evaluate import MAJORITY, ROW_NAMES
+from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.example import Example
+
+NUM_VIDEOS = 6
+
+
+def prediction(video: int, *, is_open: bool, correct: bool) -> BenchmarkPrediction:
+    corpus = "activitynet_qa" if is_open else "nextqa"
+    return BenchmarkPrediction(
+        id=f"{corpus}:test:{video}",
+        corpus=corpus,
+        video_id=str(video),
+        question_type="3" if is_open else "TP",
+        options=() if is_open else ("a", "b", "c", "d", "e"),
+        reference=("yes",) if is_open else 0,
+        parsed="yes" if is_open and correct else 0 if correct else 1,
+        correct=correct,
+    )
+
+
+def run(num_correct: int, *, reverse: bool = False) -> list[BenchmarkPrediction]:
+    """Both questions about the first ``num_correct`` videos are answered rightly."""
+    rows = [
+        prediction(video, is_open=is_open, correct=video < num_correct)
+        for video in range(NUM_VIDEOS)
+        for is_open in (False, True)
+    ]
+    return rows[::-1] if reverse else rows
+
+
+def train_example(answer: str) -> Example:
+    return Example(
+        id=answer,
+        corpus="activitynet_qa",
+        media="v.mp4",
+        video_id="v",
+        prompt="?",
+        response=answer,
+        answers=(answer,),
+        question_type="3",
+    )
+
+
+@pytest.fixture
+def results():
+    names = (*(ROW_NAMES[c] for c in ("blind", "random", "shuffled")), MAJORITY)
+    stage2 = {ROW_NAMES["none"]: run(6)} | {name: run(3, reverse=True) for name in names}
+    runs = ordered_runs(stage2, {ROW_NAMES["none"]: run(4)})
+    return score_runs(runs, [train_example("yes"), train_example("No"), train_example("no.")])
+
+
+def test_all_rows_stand_in_their_order(results):
+    assert list(results["rows"]) == [
+        FULL,
+        "stage 1 alone",
+        "blind (no visual tokens)",
+        "random visual tokens",
+        "another video's tokens",
+        "majority answer",
+        "chance",
+    ]
+    assert list(results["groups"]) == [
+        *("all", "nextqa", "nextqa/TN", "activitynet_qa", "activitynet_qa/yesno")
+    ]
+
+
+def test_accuracies_differences_and_chance(results):
+    rows = results["rows"]
+    assert rows[FULL]["all"] == [1, 1, 1]
+    accuracy, low, high = rows["blind (no visual tokens)"]["all"]
+    assert accuracy == 0.5
+    # Both questions of a video stand and fall together: 6 draws, not 12.
+    assert (low, high) == pytest.approx((1 / 6, 5 / 6), abs=0.01)
+    assert results["differences"]["blind (no visual tokens)"][0] == 0.5
+    assert FULL not in results["differences"]
+    # A fifth for five options, a half for "yes" and "no".
+    assert rows[CHANCE]["nextqa"] == [pytest.approx(0.2), None, None]
+    assert rows[CHANCE]["activitynet_qa"] == [0.5, None, None]
+    assert rows[CHANCE]["all"][0] == pytest.approx(0.35)
+
+
+def test_the_tables_are_written_and_the_results_read_back(results, tmp_path):
+    write_results(tmp_path, results)
+    assert read_results(tmp_path) == json.loads(json.dumps(results))
+    overall, closed, opened = result_tables(read_results(tmp_path))
+    assert overall.header[1] == "all questions, n=12"
+    assert overall.rows[0][1] == "100.0 [100.0, 100.0]"
+    assert overall.rows[0][-1] == "-"
+    assert overall.rows[2][-1].startswith("+50.0 [+")
+    assert closed.header == ("", "before, after, n=6")
+    assert opened.header == ("", "yes or no, n=6")
+    assert opened.rows[-1] == ("chance", "50")
+    assert "| stage 1 alone | 66.7 [" in (tmp_path / "table.md").read_text()
+
+
+def test_masks_are_drawn_in_their_colours():
+    frame = np.full((64, 64, 3), 100, dtype=np.uint8)
+    masks = [np.zeros((64, 64), dtype=bool) for _ in range(2)]
+    masks[0][8:24, 8:24] = True
+    masks[1][40:56, 40:56] = True
+    picture = draw_masks(frame, masks)
+    assert picture.size == (256, 256)
+    assert picture.getpixel((128, 20)) == (100, 100, 100)
+    for mask_color, (first, last) in zip(MASK_COLORS, ((8, 24), (40, 56)), strict=False):
+        middle = 2 * (first + last)
+        color = tuple(int(mask_color[i : i + 2], 16) for i in (1, 3, 5))
+        inside = picture.getpixel((middle, middle))
+        assert inside == pytest.approx([65 + 0.35 * c for c in color], abs=2)
+        assert picture.getpixel((4 * first + 1, middle)) == color  # the outline
+
+
+def test_charts_are_svg_and_say_what_they_show():
+    chart = line_chart(
+        "loss", [("training", [(1, 4.0), (10, 0.5)]), ("validation", [])], "step <x>"
+    )
+    root = ElementTree.fromstring(chart)
+    assert root.attrib["aria-label"] == "loss: training from 4.00 to 0.50"
+    assert "step <x>" in [element.text for element in root]
+    path = next(e for e in root if e.attrib.get("class") == "line line0")
+    numbers = [float(n) for n in path.attrib["d"][1:].replace("L", " ").split()]
+    assert numbers[0] < numbers[2]  # to the right
+    assert numbers[1] < numbers[3]  # and down
+    bars = ElementTree.fromstring(
+        bar_chart("accuracy", [("a", 0.5, 0.4, 0.7), ("b", 1, None, None)])
+    )
+    widths = [float(e.attrib["width"]) for e in bars if e.tag == "rect"]
+    assert widths[1] == pytest.approx(2 * widths[0], abs=0.1)
+    assert bars.attrib["aria-label"] == "accuracy: a 50.0%, b 100.0%"
