@@ -58,6 +58,11 @@ class BenchmarkEvaluation(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step_seen = trainer.global_step
+        if self.examples and not self.config.every_n_steps and not trainer.enable_validation:
+            raise ValueError(
+                "the benchmarks would never be evaluated: evaluation.every_n_steps is 0 and there "
+                "is no validation; set it, or list corpora in data.validation"
+            )
 
     @override
     def on_train_batch_end(

@@ -134,3 +134,11 @@ def test_training_is_the_same_with_and_without_it(
     assert watched.losses == plain.losses
     assert len(set(plain.losses)) == 6
     assert len(read_predictions(tmp_path / "p/step-00000001.jsonl")) == 4  # two a benchmark
+
+
+@pytest.mark.filterwarnings("ignore:Found .* module.* in eval mode")
+def test_an_evaluation_that_would_never_happen_is_an_error(
+    tiny_reasoner: VideoReasoner, source: Callable[..., VisualTokens], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"evaluation.every_n_steps is 0 and there\s+is no valid"):
+        train(tiny_reasoner, [callback(source, tmp_path)], tmp_path, limit_val_batches=0)

@@ -127,6 +127,7 @@ def fit(
 ) -> Recorder:
     model = model or Recorder()
     trainer.setdefault("max_epochs", NUM_EPOCHS)
+    trainer.setdefault("devices", 1)
     trainer.setdefault("accumulate_grad_batches", 4 // data.config.batch_size)
     Trainer(
         accelerator="cpu",
@@ -349,3 +350,60 @@ def test_stages_and_their_corpora(tiny_tokenizer: PreTrainedTokenizerFast, tmp_p
     nothing = InstructionDataModule(DataConfig(), *arguments[1:], visual_dim=4)
     with pytest.raises(ValueError, match=r"data.train is empty"):
         _ = nothing.total_steps
+
+
+class WriteTrace(Callback):
+    """Two processes cannot return their traces; each writes its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Recorder)
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / f"{trainer.global_rank}.json"
+        path.write_text(json.dumps([pl_module.trace, pl_module.validated]))
+
+
+def fit_in_two_processes(
+    data: TrainingDataModule, folder: Path, **settings: Any
+) -> tuple[Trace, list[str]]:
+    """The trace of both ranks together, in the global order; and what was validated."""
+    callbacks = [WriteTrace(folder), *settings.pop("callbacks", [])]
+    fit(
+        data,
+        callbacks=callbacks,
+        strategy="ddp_fork",
+        devices=2,
+        accumulate_grad_batches=4 // data.config.batch_size // 2,
+        **settings,
+    )
+    ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    merged = [
+        (step, first + second)
+        for (step, first), (_, second) in zip(ranks[0][0], ranks[1][0], strict=True)
+    ]
+    return merged, ranks[0][1] + ranks[1][1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [4, 6])
+def test_two_processes_see_and_resume_the_same_global_batches(
+    make_data: MakeData, tmp_path: Path, stop: int
+) -> None:
+    whole = samples_by_step(fit(make_data()).trace)
+    both, validated = fit_in_two_processes(make_data(validate=True), tmp_path / "both")
+    assert samples_by_step(both) == whole
+    names = [f"webvid:val:{n:03d}" for n in range(5)]
+    assert sorted(validated) == sorted(names * NUM_EPOCHS)
+    rest = {step: ids for step, ids in whole.items() if step >= stop}
+    # From two processes to one,
+    saver = every_step(tmp_path / "two")
+    fit_in_two_processes(make_data(), tmp_path / "half", max_steps=stop, callbacks=saver)
+    checkpoint = tmp_path / f"two/step={stop}.ckpt"
+    assert samples_by_step(fit(make_data(), checkpoint=checkpoint).trace) == rest
+    # and from one to two.
+    fit(make_data(), max_steps=stop, callbacks=every_step(tmp_path / "one"))
+    checkpoint = tmp_path / f"one/step={stop}.ckpt"
+    both, _ = fit_in_two_processes(make_data(), tmp_path / "rest", checkpoint=checkpoint)
+    assert samples_by_step(both) == rest
