@@ -61,9 +61,11 @@ class StepCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.keep = keep
         self._step_seen = 0
+        self._step_saved = 0
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step_saved = trainer.global_step
         # Without this, the first micro-batch after a resume would be saved: half of an accumulated
         # step.
         self._step_seen = trainer.global_step
@@ -86,14 +88,13 @@ class StepCheckpoint(Checkpoint):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step > 0 and not self._path(trainer.global_step).exists():
+        # Not "if the file exists": all ranks must decide alike, and not all may see rank 0's disk.
+        if trainer.global_step != self._step_saved:
             self._save(trainer)
 
-    def _path(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}.ckpt"
-
     def _save(self, trainer: Trainer) -> None:
-        path = self._path(trainer.global_step)
+        self._step_saved = trainer.global_step
+        path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
         trainer.save_checkpoint(path, weights_only=False)  # all ranks take part; rank 0 writes
         if not trainer.is_global_zero:
             return

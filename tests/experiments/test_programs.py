@@ -1,6 +1,8 @@
 """The programs one after the other, on real videos of 8 frames, one of which cannot be read."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from vidreason.config import merge_config
 from vidreason.evaluation.predictions_file import read_predictions
 from vidreason.video.failures import UnreadableVideosError
 
+CHECKOUT = Path(__file__).parents[2]
 NUM_VIDEOS = 6
 NUM_QUESTIONS = 25
 
@@ -28,6 +31,7 @@ class Experiment:
         self.folder = folder
         self.broken = broken
         self.videos = sorted(broken.parent.glob("*.mp4"))
+        self.root = broken.parents[2]
         self.run_dir = folder / "run"
 
     def config(self, *overrides: str) -> ExperimentConfig:
@@ -86,6 +90,42 @@ def test_the_loss_is_the_same_with_and_without_the_store(experiment, tmp_path):
     ]
     assert len(losses[0]) == 3
     assert losses[0] == losses[1]
+
+
+def test_looking_at_the_model_during_training_does_not_change_it(experiment, tmp_path):
+    overrides = (
+        "sample_generations.every_n_steps=1",
+        "evaluate_during_training=true",
+        "evaluation={every_n_steps: 1, limit: 4}",
+        "trainer.validate_every_n_steps=2",
+        # Another list of validation examples than the plain run's, which has none.
+        f"data.validation={[{'reader': 'nextqa', 'root': str(experiment.root), 'split': 'val'}]}",
+        "data.max_unreadable_fraction=0.5",
+    )
+    fit(experiment.config(f"run_dir={tmp_path}", *overrides))
+    plain, watched = (
+        {step: metrics["train/loss"] for step, metrics in read_metrics(str(folder)).items()}
+        for folder in (experiment.run_dir, tmp_path)
+    )
+    assert watched == plain
+    assert len(list((tmp_path / "benchmark").glob("step-*.jsonl"))) == 3
+
+
+@pytest.mark.slow  # starts two processes, each of which imports torch
+def test_two_processes_learn_what_one_does(experiment, tmp_path):
+    overrides = ["reasoner.lora.dropout=0", "store.dtype=float32"]  # dropout depends on the rank
+    fit(experiment.config(f"run_dir={tmp_path / 'one'}", *overrides))
+    configs = [item for file in experiment.files for item in ("--config", file)]
+    places = [f"run_dir={tmp_path / 'two'}", f"store.path={experiment.folder / 'store'}"]
+    parallel = ["trainer.devices=2", "trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "experiments.fit", *configs, *places, *overrides, *parallel]
+    subprocess.run(command, check=True, cwd=CHECKOUT, capture_output=True, timeout=280)
+    one, two = (
+        [metrics["train/loss"] for metrics in read_metrics(str(tmp_path / name)).values()]
+        for name in ("one", "two")
+    )
+    assert len(two) == 3
+    assert two == pytest.approx(one, rel=1e-5)
 
 
 def test_fit_leaves_a_record_and_the_merged_model(experiment):
