@@ -14,11 +14,11 @@ from vidreason.evaluation.benchmark import (
     evaluate_examples,
     spread_examples,
 )
-from vidreason.evaluation.controls import TokenSource
 from vidreason.evaluation.metrics import ALL, score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import TokenSource
 
 
 class BenchmarkEvaluation(Callback):

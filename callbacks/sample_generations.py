@@ -1,6 +1,6 @@
 """Answers of the model in training, as text in TensorBoard: the quickest look at what it learns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -11,10 +11,8 @@ from typing_extensions import override
 
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
-from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
 from vidreason.video.reader import VideoReadError
-
-TokenSource = Callable[[str, float | None, float | None], VisualTokens]
 
 
 class SampleGenerations(Callback):

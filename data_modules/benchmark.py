@@ -12,8 +12,9 @@ from vidreason.evaluation.benchmark import (
     load_examples,
     question_batches,
 )
-from vidreason.evaluation.controls import TokenSource, controlled_source
+from vidreason.evaluation.controls import controlled_source
 from vidreason.example import Example
+from vidreason.perception.visual_tokens import TokenSource
 
 
 class BenchmarkDataModule(LightningDataModule):

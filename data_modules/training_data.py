@@ -17,8 +17,9 @@ from typing_extensions import override
 from data_modules.corpora import CorpusConfig, DataConfig, read_corpora
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
 from data_modules.rank_loader import RankLoader
-from data_modules.video_text import Batch, Collator, TokenSource, VideoTextDataset
+from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.example import Example
+from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.text_batch import pad_token_id
 from vidreason.video.failures import FailureLog
 

@@ -3,7 +3,7 @@
 Shapes: B batch, T text tokens, V visual tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +11,16 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from vidreason.example import Example
-from vidreason.perception.visual_tokens import VisualBatch, VisualTokens, collate_visual_tokens
+from vidreason.perception.visual_tokens import (
+    TokenSource,
+    VisualBatch,
+    VisualTokens,
+    collate_visual_tokens,
+)
 from vidreason.reasoning.text_batch import TextBatch, collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText, encode_example
 from vidreason.video.failures import VideoFailure
 from vidreason.video.reader import VideoReadError
-
-TokenSource = Callable[[str, float | None, float | None], VisualTokens]
-"""Visual tokens of ``(media, start_seconds, end_seconds)``; raises ``VideoReadError``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from vidreason.evaluation.controls import TokenSource, controlled_source
+from vidreason.evaluation.controls import controlled_source
 from vidreason.evaluation.predictions_file import (
     BenchmarkPrediction,
     align_predictions,
@@ -22,6 +22,7 @@ from vidreason.evaluation.predictions_file import (
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import (
+    TokenSource,
     VisualBatch,
     VisualTokens,
     collate_visual_tokens,

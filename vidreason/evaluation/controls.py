@@ -5,7 +5,7 @@ evaluation is the same.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,10 +13,7 @@ import numpy as np
 import torch
 
 from vidreason.example import Example
-from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
-
-TokenSource = Callable[[str, float | None, float | None], VisualTokens]
-"""Visual tokens of ``(media, start_seconds, end_seconds)``; raises ``VideoReadError``."""
+from vidreason.perception.visual_tokens import OBJECT_TOKEN, TokenSource, VisualTokens
 
 Control = Literal["none", "blind", "random", "shuffled"]
 

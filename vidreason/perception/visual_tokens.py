@@ -3,7 +3,7 @@
 Shapes: B batch, V visual tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -65,6 +65,10 @@ class VisualTokens:
             masks=(),
             duration_seconds=self.duration_seconds,
         )
+
+
+TokenSource = Callable[[str, float | None, float | None], VisualTokens]
+"""Visual tokens of ``(media, start_seconds, end_seconds)``; raises ``VideoReadError``."""
 
 
 class VisualBatch(TypedDict):
