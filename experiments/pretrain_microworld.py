@@ -21,7 +21,7 @@ from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
 
 Model = TypeVar("Model", bound=nn.Module)
 
-STEPS = {"encoder": 2300, "segmenter": 2500, "language_model": 4000}
+STEPS = {"encoder": 2000, "segmenter": 2500, "language_model": 3000}
 """What the shipped parts were trained for."""
 
 
@@ -41,7 +41,7 @@ def pretrain(part: str, steps: int, out: Path) -> None:
         tokenizer = train_tokenizer(parts.VOCAB_SIZE)
         model = _report(pretrain_language_model(tokenizer, steps=steps))
         folder = out / parts.LANGUAGE_MODEL_FOLDER.name
-        model.to(torch.float16).save_pretrained(folder)
+        nn.Module.half(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 

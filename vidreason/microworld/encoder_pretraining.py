@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -161,7 +162,8 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
     """
     tower = encoder.vision_encoder
     width, frames, grid = tower.width, tower.num_frames, tower.grid_size
-    size = width // tower.transformer.resblocks[0].attn.num_heads
+    attention: Any = tower.transformer.resblocks[0].attn
+    size = width // attention.num_heads
     start, half = width // 2, (size - frames) // 2
     rows = _waves(torch.arange(grid), half)[:, None].expand(grid, grid, -1)
     columns = _waves(torch.arange(grid), half)[None].expand(grid, grid, -1)
@@ -173,7 +175,6 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
     tower.temporal_positional_embedding[:] = 0
     number = start + 2 * half
     tower.temporal_positional_embedding[0, :, number : number + frames] = torch.eye(frames)
-    attention = tower.transformer.resblocks[0].attn
     for head in range(attention.num_heads):
         queries = slice(head * size, (head + 1) * size)
         keys = slice(width + head * size, width + (head + 1) * size)
@@ -222,12 +223,12 @@ class _Heads(nn.Module):
             on_object = shapes != _NO_SHAPE
             num_frames = frames.shape[1]
             # What each patch shows in every frame of the clip: the beginning of seeing motion.
-            history = colors.unflatten(1, (num_frames, -1)).transpose(1, 2)  # (B, h w, F)
+            history = colors.reshape(len(clips), num_frames, -1).transpose(1, 2)  # (B, h w, F)
             history = history.repeat(1, num_frames, 1)  # (B, P, F)
             return {
                 "color": _classification_loss(self.color(patch_tokens), colors),
                 "history": _classification_loss(
-                    self.history(patch_tokens).unflatten(-1, (num_frames, -1)), history
+                    self.history(patch_tokens).reshape(*history.shape, -1), history
                 ),
                 "shape": _classification_loss(self.shape(patch_tokens), shapes),
                 "velocity": smooth_l1_loss(

@@ -105,7 +105,6 @@ def build_language_model(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> L
 
 def pretrain_language_model(
     tokenizer: PreTrainedTokenizerFast,
-    model: LlamaForCausalLM,
     *,
     steps: int,
     batch_size: int = 32,
@@ -113,12 +112,8 @@ def pretrain_language_model(
     seed: int = 0,
     report_every: int = 50,
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
-    """Train a Llama, in place; yields ``(step, losses, model)`` now and then.
-
-    The learning rate rises to ``learning_rate`` and falls to zero, so a second call is a second,
-    gentler round; give it another seed, for other documents.
-    """
-    model.train()
+    """Train a Llama from random weights; yields ``(step, losses, model)`` now and then."""
+    model = build_language_model(tokenizer, seed).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05

@@ -84,7 +84,7 @@ def _frames(seed: int) -> Iterator[_Frame]:
                 render_frame(rollout, time),
                 np.array(points, dtype=np.int64),
                 targets,
-                targets.any(axis=(1, 2)),
+                np.asarray(targets.any(axis=(1, 2))),
             )
 
 
