@@ -33,8 +33,14 @@ def tiny_samples(num_samples: int) -> list[tuple[VisualTokens, str, str]]:
     return samples
 
 
-def tiny_loader(reasoner: VideoReasoner, batch_size: int, num_samples: int = 16) -> DataLoader:
-    """Batches in a fixed order."""
+def tiny_loader(
+    reasoner: VideoReasoner,
+    batch_size: int,
+    num_samples: int = 16,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader:
+    """Batches in a fixed order; several ranks' first batches together are one rank's first."""
 
     def collate(samples):
         texts = [
@@ -57,7 +63,8 @@ def tiny_loader(reasoner: VideoReasoner, batch_size: int, num_samples: int = 16)
             "labels": labels,
         }
 
-    return DataLoader(tiny_samples(num_samples), batch_size=batch_size, collate_fn=collate)
+    samples = tiny_samples(num_samples)[rank::world_size]
+    return DataLoader(samples, batch_size=batch_size, collate_fn=collate)
 
 
 def tiny_training_reasoner(folder: str, *, lora: bool = False, seed: int = 1) -> VideoReasoner:
