@@ -409,3 +409,25 @@ def test_the_papers_configuration_builds_on_the_meta_device():
     assert reasoner.fusion.output_projection.out_features == 4096
     with pytest.raises(ValueError, match="no tokenizer"):
         _ = reasoner.tokenizer
+
+
+def test_a_bfloat16_language_model_trains_float32_parts(
+    tiny_language_model_folder, visual_tokens, tmp_path
+):
+    config = ReasonerConfig(
+        fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),
+        language_model=LanguageModelConfig(name_or_path=tiny_language_model_folder),
+        lora=LoraSettings(rank=4, alpha=8),
+    )
+    reasoner = build_reasoner(config, visual_dim=24)
+    visual, text = collate_visual_tokens(visual_tokens), text_batch(reasoner.tokenizer)
+    logits, targets = reasoner(visual, **text)
+    cross_entropy(logits.float(), targets).backward()
+    gradients = {p.grad.dtype for p in reasoner.parameters() if p.grad is not None}
+    assert gradients == {torch.float32}
+    expected = reasoner.generate(visual, PROMPTS, STRATEGIES["greedy"])
+    save_reasoner(reasoner, tmp_path / "reasoner", PerceiverConfig())
+    loaded, _ = load_reasoner(tmp_path / "reasoner")
+    assert loaded.language_model.dtype == torch.bfloat16
+    assert loaded.fusion.queries.dtype == torch.float32
+    assert loaded.generate(visual, PROMPTS, STRATEGIES["greedy"]) == expected
