@@ -1,3 +1,3 @@
-"""vidreason: video event reasoning and prediction, why something happened in a video and what happens next."""
+"""Video event reasoning and prediction: why something happened, and what happens next."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Typed configuration: dataclass defaults, then YAML files, then ``a.b=c`` overrides, merged left to right."""
+"""Typed configuration: dataclass defaults, then YAML files, then ``a.b=c`` overrides."""
 
 import argparse
 import dataclasses
@@ -15,9 +15,9 @@ T = TypeVar("T")
 def load_config(schema: type[T], argv: Sequence[str], *, program: str, description: str) -> T:
     """Read a program's command line into its configuration dataclass.
 
-    ``--config`` may be given several times; a later file wins over an earlier one, and ``key.sub=value`` wins over
-    all files. With ``--config paper.yaml --config small.yaml optimizer.learning_rate=3e-4`` the learning rate is 3e-4
-    whatever the two files say.
+    ``--config`` may be given several times; a later file wins over an earlier one, and
+    ``key.sub=value`` wins over all files. With ``--config paper.yaml --config small.yaml
+    optimizer.learning_rate=3e-4`` the learning rate is 3e-4 whatever the two files say.
 
     Args:
         schema: The dataclass that gives keys, types and defaults.
@@ -29,8 +29,8 @@ def load_config(schema: type[T], argv: Sequence[str], *, program: str, descripti
         An instance of ``schema``; its ``__post_init__`` checks have run.
 
     Raises:
-        ValueError: A file is missing, a key is unknown, or a value has the wrong type or range. The message names
-            the file or override and the field.
+        ValueError: A file is missing, a key is unknown, or a value has the wrong type or range. The
+            message names the file or override and the field.
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument(
@@ -44,7 +44,7 @@ def load_config(schema: type[T], argv: Sequence[str], *, program: str, descripti
 
 
 def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str] = ()) -> T:
-    """Merge ``files`` and then ``overrides`` onto the defaults of ``schema``; see :func:`load_config`."""
+    """Merge ``files``, then ``overrides``, onto the defaults; see :func:`load_config`."""
     merged = OmegaConf.structured(schema)
     for file in files:
         if not Path(file).is_file():
@@ -65,13 +65,13 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
 
 
 def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configuration dataclass
-    """Write a configuration dataclass as YAML that :func:`load_config` reads back to an equal object."""
+    """Write a configuration dataclass as YAML that :func:`load_config` reads back."""
     if not dataclasses.is_dataclass(config):
         raise TypeError(f"save_config takes a dataclass instance, found {type(config).__name__}")
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def _merge(merged: Any, read: Any, *, source: str) -> Any:  # noqa: ANN401 - OmegaConf containers are untyped
+def _merge(merged: Any, read: Any, *, source: str) -> Any:  # noqa: ANN401 - OmegaConf is untyped
     try:
         return OmegaConf.merge(merged, read())
     except OmegaConfBaseException as error:

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 class Example:
     """One video (or a span of it) with a prompt and, where the corpus has one, its reference.
 
-    Training reads ``prompt`` and ``response``; multiple-choice evaluation reads ``options`` and ``answer_index``;
-    open-ended evaluation compares a generated answer with ``answers``.
+    Training reads ``prompt`` and ``response``; multiple-choice evaluation reads ``options`` and
+    ``answer_index``; open-ended evaluation compares a generated answer with ``answers``.
     """
 
     id: str
-    """Unique over all corpora: ``<corpus>:<split>:<the corpus' own id>``. Ids are strings, never numbers."""
+    """Unique over all corpora: ``<corpus>:<split>:<the corpus' own id>``."""
     corpus: str
     """The reader's name, such as ``nextqa``."""
     media: str
-    """Path of the video file. A reader yields it whether or not the file exists; whoever opens it finds out."""
+    """Path of the video file; a reader yields it whether or not the file exists."""
     video_id: str
-    """The corpus' id of the video; questions about one video share it (confidence intervals cluster by it)."""
+    """The corpus' id of the video. Confidence intervals resample videos, not questions."""
     start_seconds: float | None = None
     """Start of the span, or None for the start of the video."""
     end_seconds: float | None = None

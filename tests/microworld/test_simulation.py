@@ -26,7 +26,7 @@ def mover(color: str = "red", shape: str = "circle", y: float = 32.0) -> Body:
 def test_a_circle_hands_its_speed_to_what_it_hits():
     target = Body(color="blue", shape="square", x=40.0, y=32.0)
     rollout = simulate(scene(mover(), target))
-    # It becomes visible after 16 units, then has 40 + RADIUS - 2 RADIUS to go, at 16 units a second.
+    # Visible after 16 units; then 40 + RADIUS - 2 RADIUS to go, at 16 units a second.
     contact = 1.0 + (40.0 - RADIUS) / 16.0
     leaving = contact + (64.0 + RADIUS - 40.0) / 16.0
     assert rollout.events == (

@@ -173,7 +173,7 @@ def _tells_a_story(rollout: Rollout) -> bool:
     for body in rollout.scene.bodies:
         if body.enters and not any(_enters_by(event, body.color, 4.0) for event in events):
             return False
-    # Nothing that starts outside may meet unseen, and no event may fall on the video's last moments.
+    # No event may fall on the video's last moments.
     if any(VIDEO_SECONDS - 0.4 <= event.time < VIDEO_SECONDS + 0.2 for event in rollout.events):
         return False
     times = [event.time for event in events]
