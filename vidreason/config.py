@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -74,11 +75,11 @@ def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configur
 def _merge(merged: Any, read: Any, *, source: str) -> Any:  # noqa: ANN401 - OmegaConf is untyped
     try:
         return OmegaConf.merge(merged, read())
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{source}: {_one_line(error)}") from error
 
 
-def _one_line(error: OmegaConfBaseException) -> str:
+def _one_line(error: Exception) -> str:
     key = getattr(error, "full_key", None)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__

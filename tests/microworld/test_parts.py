@@ -1,0 +1,114 @@
+import random
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from experiments.experiment_config import ExperimentConfig
+from experiments.pretrain_microworld import pretrain
+from vidreason.config import merge_config
+from vidreason.microworld import parts
+from vidreason.microworld.encoder_pretraining import pretrain_encoder
+from vidreason.microworld.language_pretraining import documents, train_tokenizer
+from vidreason.microworld.renderer import render_frame, render_masks
+from vidreason.microworld.scenes import draw_rollouts
+from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
+from vidreason.perception.segmenter import SamSegmenter
+from vidreason.perception.video_encoder import build_video_encoder
+from vidreason.reasoning.prompts import CAPTION_PROMPT, prompt_text
+
+CONFIG = "experiments/configs/microworld.yaml"
+
+
+def test_the_parts_are_small_enough_to_ship():
+    files = [path for path in parts.PARTS_FOLDER.rglob("*") if path.is_file()]
+    assert {"encoder.safetensors", "segmenter.safetensors"} <= {path.name for path in files}
+    assert sum(path.stat().st_size for path in files) < 10 * 2**20
+
+
+def test_the_shipped_encoder_fits_its_configuration():
+    config = merge_config(ExperimentConfig, [CONFIG]).perceiver.video_encoder
+    encoder = build_video_encoder(config)
+    frames = torch.zeros(1, 1, config.num_frames, 3, config.image_size, config.image_size)
+    assert torch.isfinite(encoder(frames).clip_tokens).all()
+
+
+def test_the_shipped_segmenter_finds_the_objects_of_unseen_scenes():
+    segmenter = SamSegmenter(merge_config(ExperimentConfig, [CONFIG]).perceiver.segmenter)
+    overlaps = []
+    for _, rollout in draw_rollouts("segmenter test", 24):
+        frame = torch.from_numpy(render_frame(rollout, 4.0).copy()).permute(2, 0, 1)
+        found = [item.mask for item in segmenter.segment(frame)]
+        for true in render_masks(rollout, 4.0).values():
+            if true.sum() >= 60:
+                mask = torch.from_numpy(true.copy())
+                shares = [float((mask & f).sum() / (mask | f).sum()) for f in found]
+                overlaps.append(max(shares, default=0.0))
+    assert len(overlaps) > 40
+    assert sum(overlap > 0.6 for overlap in overlaps) >= 0.9 * len(overlaps)
+    assert sum(overlaps) / len(overlaps) > 0.8
+
+
+def test_the_shipped_language_model_reads():
+    tokenizer = AutoTokenizer.from_pretrained(parts.LANGUAGE_MODEL_FOLDER)
+    model = AutoModelForCausalLM.from_pretrained(
+        parts.LANGUAGE_MODEL_FOLDER, dtype=torch.float32
+    ).eval()
+    unseen = (d for d in documents(seed=99) if d[0] and d[1] == CAPTION_PROMPT and "." in d[0][-1:])
+    copied = 0
+    for story, prompt, response in islice(unseen, 10):
+        text = story + prompt_text(tokenizer, prompt)
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        wanted = tokenizer(response, add_special_tokens=False)["input_ids"]
+        said = model.generate(ids, max_new_tokens=len(wanted), do_sample=False)[0, ids.shape[1] :]
+        copied += said.tolist() == wanted
+    assert copied >= 8
+
+
+def test_documents_are_the_same_again_and_some_are_blind():
+    first, again = (list(islice(documents(seed=5), 300)) for _ in range(2))
+    assert first == again
+    assert 0.01 < sum(story == "" for story, _, _ in first) / len(first) < 0.2
+
+
+def test_the_tokenizer_spells_any_text():
+    tokenizer = train_tokenizer(parts.VOCAB_SIZE)
+    for text in (
+        "the red circle hits the blue square.",
+        "Warum fiel der Topf? \u4f60\u597d \U0001f600",
+    ):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids) == text
+    assert len(tokenizer("the red circle hits", add_special_tokens=False)["input_ids"]) == 4
+
+
+def test_pretraining_lowers_its_losses():
+    config = parts.perceiver_config()
+    torch.manual_seed(0)
+    encoder_losses = [
+        losses
+        for _, losses, _ in pretrain_encoder(
+            config.video_encoder, config.sampling, steps=24, batch_size=4, report_every=1
+        )
+    ]
+    assert encoder_losses[-1]["facts"] < 0.8 * encoder_losses[0]["facts"]
+    segmenter_losses = [
+        losses
+        for _, losses, _ in pretrain_segmenter(
+            config.segmenter, steps=24, batch_size=1, report_every=1
+        )
+    ]
+    assert segmenter_losses[-1]["mask"] < segmenter_losses[0]["mask"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["encoder", "segmenter", "language_model"])
+def test_the_program_writes_each_part_so_that_it_loads(part: str, tmp_path: Path):
+    random.seed(0)
+    pretrain(part, 21, tmp_path)
+    shipped = {p.relative_to(parts.PARTS_FOLDER) for p in parts.PARTS_FOLDER.rglob("*.*")}
+    written = {p.relative_to(tmp_path) for p in tmp_path.rglob("*.*")}
+    assert written <= shipped
+    assert written
