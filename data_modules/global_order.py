@@ -24,13 +24,18 @@ class GlobalOrder:
     Each corpus is read as an endless row of passes; each pass holds every example once in an order
     of its own, and an epoch goes on where the epoch before stopped. So no example is left out: at
     any time the examples of a corpus have been shown equally often, to within one. The epoch's
-    samples of all corpora are then shuffled together.
+    samples of all corpora are then shuffled together, and those of one step put in the order of
+    their lengths: its gradient is a sum over its samples, and micro-batches of similar lengths hold
+    less padding (measured on the microworld's stage 2: 128 tokens a row in one batch of 32, 86 in
+    four micro-batches of 8).
 
     Args:
         corpus_sizes: Number of examples of each corpus.
         weights: Passes through each corpus an epoch.
         global_batch_size: Samples an optimizer step, over all ranks and micro-batches.
         seed: Not negative.
+        lengths: Of each example of the concatenated corpora, in any unit; None to leave the samples
+            of a step in random order.
 
     Raises:
         ValueError: A corpus would get no sample an epoch, or a value is out of range.
@@ -43,6 +48,7 @@ class GlobalOrder:
         *,
         global_batch_size: int,
         seed: int,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         if not corpus_sizes or min(corpus_sizes) < 1 or min(weights) <= 0:
             raise ValueError(
@@ -58,6 +64,7 @@ class GlobalOrder:
         self.corpus_sizes = list(corpus_sizes)
         self.global_batch_size = global_batch_size
         self.seed = seed
+        self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         wanted = [weight * size for weight, size in zip(weights, self.corpus_sizes, strict=True)]
         # Rounded before the ceiling: 0.1 * 30 is 3.0000000000000004 and must not become a fourth
         # sample.
@@ -83,7 +90,12 @@ class GlobalOrder:
                 for corpus, (offset, quota) in enumerate(zip(offsets, self.quotas, strict=True))
             ]
         )
-        return indices[self._random(_EPOCH, epoch, 0).permutation(len(indices))]
+        indices = indices[self._random(_EPOCH, epoch, 0).permutation(len(indices))]
+        if self.lengths is None:
+            return indices
+        steps = indices.reshape(-1, self.global_batch_size)
+        by_length = np.argsort(self.lengths[steps], axis=1, kind="stable")
+        return np.take_along_axis(steps, by_length, axis=1).reshape(-1)
 
     def _stream(self, corpus: int, start: int, stop: int) -> NDArray[np.int64]:
         """Items ``start`` to ``stop`` of the corpus' endless row of passes."""

@@ -85,6 +85,8 @@ class TrainingDataModule(LightningDataModule):
                 [corpus.weight for corpus in self.config.train],
                 global_batch_size=self.config.global_batch_size,
                 seed=self.config.seed,
+                # Characters: tokens are counted when a sample is loaded.
+                lengths=[len(e.prompt) + len(e.response) for e in self.train_examples],
             )
         self._failure_log = FailureLog(
             self.failures_path,

@@ -62,7 +62,7 @@ def draw_masks(frame: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> 
         inside = smooth.point([255 * (value > 127) for value in range(256)])
         outline = ImageChops.difference(inside, inside.filter(ImageFilter.MinFilter(5)))
         border = ImageChops.difference(inside.filter(ImageFilter.MaxFilter(3)), inside)
-        picture = Image.composite(Image.blend(picture, color, 0.35), picture, inside)
+        picture = Image.composite(Image.blend(picture, color, 0.25), picture, inside)
         picture.paste(color, mask=outline)
         picture.paste("#101010", mask=border)
     return picture
@@ -130,7 +130,7 @@ def line_chart(
 
 def bar_chart(title: str, bars: Sequence[tuple[str, float, float | None, float | None]]) -> str:
     """An SVG with a horizontal bar for each ``(name, share, low, high)``; shares from 0 to 1."""
-    row, left, width, right = 30, 190, 720, 60
+    row, left, width, right = 30, 190, 960, 70
     height = row * len(bars) + 26
 
     def at(share: float) -> float:

@@ -45,6 +45,20 @@ def test_weights_are_passes_an_epoch_and_exact() -> None:
     assert all(counts[index] == 1 for index in range(28, 34))
 
 
+def test_lengths_order_the_samples_of_a_step_and_change_no_step() -> None:
+    plain = order([24], batch=8)
+    lengths = [(7 * index) % 24 for index in range(24)]
+    ordered = GlobalOrder([24], [1.0], global_batch_size=8, seed=3, lengths=lengths)
+    for epoch in range(2):
+        before = plain.epoch(epoch).reshape(-1, 8)
+        after = ordered.epoch(epoch).reshape(-1, 8)
+        for step_before, step_after in zip(before, after, strict=True):
+            assert sorted(step_before) == sorted(step_after)
+            assert [lengths[index] for index in step_after] == sorted(
+                lengths[index] for index in step_before
+            )
+
+
 def test_rounding_gives_each_corpus_its_share_to_one_sample() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):

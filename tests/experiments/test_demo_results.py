@@ -124,7 +124,7 @@ def test_masks_are_drawn_in_their_colours():
         middle = 2 * (first + last)
         color = tuple(int(mask_color[i : i + 2], 16) for i in (1, 3, 5))
         inside = picture.getpixel((middle, middle))
-        assert inside == pytest.approx([65 + 0.35 * c for c in color], abs=2)
+        assert inside == pytest.approx([75 + 0.25 * c for c in color], abs=2)
         assert picture.getpixel((4 * first + 1, middle)) == color  # the outline
 
 
