@@ -14,7 +14,7 @@ help: ## list these commands
 install: $(VENV)/.installed ## create .venv with vidreason (editable) and its development tools
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	touch $@
