@@ -18,6 +18,7 @@ LLAMA_3_8B = str(CHECKOUT / "tests" / "assets" / "llama-3-8b-instruct")
 COMBINATIONS = [
     *([path.name] for path in sorted(CONFIGS.glob("*.yaml"))),
     *([path.name, "tiny.yaml"] for path in sorted(CONFIGS.glob("stage*.yaml"))),
+    *(["microworld.yaml", path.name] for path in sorted(CONFIGS.glob("microworld_*.yaml"))),
 ]
 
 
