@@ -1,8 +1,8 @@
 """Writing the world to disk: videos, and annotations in the real corpora's own file formats.
 
 One folder a corpus, laid out as the real one is (WebVid csv, NExT-QA csv with its id map,
-ActivityNet-QA json, Causal-Vid-Instruct jsonl), each with the splits train, val and test. A video
-that several corpora speak about is one file with several names (hard links).
+ActivityNet-QA json, Causal-Vid-Instruct jsonl, CLEVRER json), each with the splits train, val and
+test. A video that several corpora speak about is one file with several names (hard links).
 """
 
 import csv
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidreason.microworld import clevrer
 from vidreason.microworld.language import caption, explanation, predictions
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
@@ -78,14 +79,15 @@ def write_world(root: Path, config: WorldConfig) -> None:
             f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
             for index, rollout in draw_rollouts(split, number, config.seed)
         }
-        for video_id, rollout in rollouts.items():
-            _write_media(root, video_id, rollout)
+        for scene_index, (video_id, rollout) in enumerate(rollouts.items()):
+            _write_media(root, video_id, rollout, clevrer.video_path(split, scene_index))
         _write_webvid(root / "webvid", split, rollouts)
         closed = _ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
         _write_nextqa(root / "nextqa", split, _arrange(closed, generator), sorted(rollouts))
         asked = _ask(rollouts, open_questions, config.questions_per_video, generator)
         _write_activitynet_qa(root / "activitynet_qa", split, asked)
         _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
+        clevrer.write_questions(root / "clevrer", split, list(rollouts.values()), generator)
 
 
 def instructions(
@@ -168,7 +170,7 @@ def _page(video_id: str) -> str:
     return f"{first:06d}_{first + _PAGE_SIZE - 1:06d}"
 
 
-def _write_media(root: Path, video_id: str, rollout: Rollout) -> None:
+def _write_media(root: Path, video_id: str, rollout: Rollout, clevrer_path: str) -> None:
     original = root / "webvid" / "videos" / _page(video_id) / f"{video_id}.mp4"
     original.parent.mkdir(parents=True, exist_ok=True)
     write_video(rollout, original)
@@ -176,6 +178,7 @@ def _write_media(root: Path, video_id: str, rollout: Rollout) -> None:
         root / "nextqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4",
         root / "activitynet_qa" / "videos" / f"v_{video_id}.mp4",
         root / "causal_vid_instruct" / "videos" / f"{video_id}.mp4",
+        root / "clevrer" / clevrer_path,
     ):
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
