@@ -77,7 +77,7 @@ def test_the_tokenizer_spells_any_text():
     tokenizer = train_tokenizer(parts.VOCAB_SIZE)
     for text in (
         "the red circle hits the blue square.",
-        "Warum fiel der Topf? \u4f60\u597d \U0001f600",
+        "na\u00efve \u4f60\u597d \U0001f600",
     ):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
