@@ -47,7 +47,7 @@ def test_optional_sections_are_absent_until_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("nam=y", "nam"),
+        ("name2=y", "name2"),
         ("inner.rat=2", "rat"),
         ("inner.rate=fast", "inner.rate.*fast"),
         ("inner.kind=c", "inner.kind"),
