@@ -98,7 +98,8 @@ def _machine() -> str:
 def _bars(results: Mapping[str, Any]) -> str:
     bars = [(name, *row["all"]) for name, row in results["rows"].items()]
     return (
-        f"<figure>{bar_chart('Accuracy over all questions', bars)}<figcaption>All questions, with "
+        f'<figure class="wide">{bar_chart("Accuracy over all questions", bars)}'
+        "<figcaption>All questions, with "
         "95% intervals of a bootstrap over videos.</figcaption></figure>"
     )
 
