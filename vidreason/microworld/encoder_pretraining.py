@@ -158,7 +158,9 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
     A video transformer takes long to find motion from random weights (measured here: after 950
     steps the velocity loss had not moved at all). So a quarter of the width starts as position:
     sines and cosines of row and column and a one-hot frame number; the queries and keys of the
-    first layer start by comparing them. Everything is trained from there.
+    first layer start by comparing them. Everything is trained from there. Together with the loss
+    weights and the still clips left out it finds motion in about 300 steps; the three were not
+    tried apart.
     """
     tower = encoder.vision_encoder
     width, frames, grid = tower.width, tower.num_frames, tower.grid_size
