@@ -146,6 +146,7 @@ def _no_tokens(visual_dim: int, dtype: torch.dtype) -> VisualTokens:
         spans=torch.zeros(0, 2),
         boxes=torch.zeros(0, 4),
         areas=torch.zeros(0),
+        track_ids=torch.zeros(0, dtype=torch.int64),
         masks=(),
         duration_seconds=0.0,
     )

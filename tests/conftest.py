@@ -118,6 +118,7 @@ def make_visual_tokens() -> Callable[..., VisualTokens]:
             areas=torch.cat(
                 [torch.ones(num_clips), torch.rand(num_objects, generator=generator) * 0.2]
             ),
+            track_ids=torch.tensor([-1] * num_clips + list(range(num_objects))).long(),
             masks=(None,) * num_clips + ({"size": [2, 2], "counts": [0, 1, 3]},) * num_objects,
             duration_seconds=duration,
         )

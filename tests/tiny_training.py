@@ -26,6 +26,7 @@ def tiny_samples(num_samples: int) -> list[tuple[VisualTokens, str, str]]:
             spans=torch.arange(count)[:, None] + torch.tensor([[0.0, 1.0]]),
             boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(count, 4),
             areas=torch.ones(count),
+            track_ids=torch.arange(count) % 2 - 1,
             masks=(None,) * count,
             duration_seconds=float(max(count, 1)),
         )

@@ -186,6 +186,7 @@ def made_up_tokens(seed: int, num_clips: int = 3, width: int = 24) -> VisualToke
         spans=torch.stack([edges[:-1], edges[1:]], dim=1),
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(num_clips, 4).contiguous(),
         areas=torch.ones(num_clips),
+        track_ids=torch.full((num_clips,), -1),
         masks=(None,) * num_clips,
         duration_seconds=float(num_clips),
     )

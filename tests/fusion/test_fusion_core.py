@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -31,7 +32,7 @@ def permuted(tokens: VisualTokens, order: list[int], **fields: bool) -> VisualTo
         name: getattr(tokens, name)[order] if name in moves else getattr(tokens, name)
         for name in ("features", "kinds", "spans", "boxes", "areas")
     }
-    return VisualTokens(**values, masks=tokens.masks, duration_seconds=tokens.duration_seconds)
+    return dataclasses.replace(tokens, **values)
 
 
 def test_the_default_is_the_papers_size():

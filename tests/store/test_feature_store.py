@@ -23,6 +23,7 @@ def make_tokens(seed: int, num_clips: int = 2, num_objects: int = 3, width: int 
         spans=torch.rand(count, 2, generator=generator),
         boxes=torch.rand(count, 4, generator=generator),
         areas=torch.rand(count, generator=generator),
+        track_ids=torch.tensor([-1] * num_clips + list(range(num_objects))).long(),
         masks=(None,) * num_clips + tuple(runs),
         duration_seconds=3.2 + seed,
     )

@@ -134,7 +134,7 @@ class Perceiver:
             parts.append(
                 self._object_part(
                     frames[places[clip, position]],
-                    patch_tokens[clip, position],
+                    patch_tokens[clip, position // self.encoder.tubelet_size],
                     time_seconds=min(max(float(shown_at), 0.0), end - start),
                     duration_seconds=end - start,
                 )
@@ -142,7 +142,7 @@ class Perceiver:
         return _concatenate(parts)
 
     def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """All clips in one batch: ``(N, D)`` and ``(N, F, h, w, D)``, on the encoder's device."""
+        """All clips in one batch: ``(N, D)`` and ``(N, F / tubelet_size, h, w, D)``, on the encoder's device."""
         inputs = self.encoder.transform.apply(frames.to(self.device))
         encoded = self.encoder(inputs[places.to(self.device)][None])
         return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
@@ -168,13 +168,13 @@ class Perceiver:
             features=pool_patches(
                 masks.to(patches.device),
                 patches,
-                self.encoder.transform.patch_edges(height, self.encoder.patch_size),
-                self.encoder.transform.patch_edges(width, self.encoder.patch_size),
+                *self.encoder.transform.patch_edges(height, width, self.encoder.patch_size),
             ).cpu(),
             kinds=torch.full((len(objects),), OBJECT_TOKEN),
             spans=torch.full((len(objects), 2), time_seconds),
             boxes=boxes / torch.tensor([width, height, width, height]),
             areas=areas / (height * width),
+            track_ids=torch.arange(len(objects)),
             masks=tuple(mask_runs(masks)),
             duration_seconds=duration_seconds,
         )
@@ -248,6 +248,7 @@ def _clip_part(clip_tokens: Tensor, duration_seconds: float) -> VisualTokens:
         spans=torch.from_numpy(np.asarray(spans, dtype=np.float32)),
         boxes=torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(num_clips, 1),
         areas=torch.ones(num_clips),
+        track_ids=torch.full((num_clips,), -1),
         masks=(None,) * num_clips,
         duration_seconds=duration_seconds,
     )
@@ -261,6 +262,7 @@ def _concatenate(parts: list[VisualTokens]) -> VisualTokens:
         spans=torch.cat([part.spans for part in parts]),
         boxes=torch.cat([part.boxes for part in parts]),
         areas=torch.cat([part.areas for part in parts]),
+        track_ids=torch.cat([part.track_ids for part in parts]),
         masks=tuple(mask for part in parts for mask in part.masks),
         duration_seconds=parts[0].duration_seconds,
     )

@@ -46,6 +46,9 @@ class VisualTokens:
     the whole frame."""
     areas: Tensor
     """Shape ``(V,)``, float32: the mask's share of the frame's pixels. Clip tokens: 1."""
+    track_ids: Tensor
+    """Shape ``(V,)``, int64: tokens of one object at several key frames share an id, which counts
+    from 0 in the order of first sight. Clip tokens: -1."""
     masks: tuple[MaskRuns | None, ...]
     """Length ``V``; None for clip tokens."""
     duration_seconds: float
@@ -62,6 +65,7 @@ class VisualTokens:
             spans=self.spans[:0],
             boxes=self.boxes[:0],
             areas=self.areas[:0],
+            track_ids=self.track_ids[:0],
             masks=(),
             duration_seconds=self.duration_seconds,
         )

@@ -1,6 +1,6 @@
 """The file format of the feature store: a safetensors file with the visual tokens of many videos.
 
-The tokens of all videos of a shard lie one after another in eight tensors; the header says which
+The tokens of all videos of a shard lie one after another in nine tensors; the header says which
 rows are whose. A video is therefore read with one small read a tensor, and the index of a shard
 with one read of its header.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vidreason.perception.visual_tokens import MaskRuns, VisualTokens
 
-FORMAT = "vidreason-features-1"
+FORMAT = "vidreason-features-2"
 SUFFIX = ".safetensors"
 
 _DTYPES = {
@@ -72,6 +72,7 @@ def write_shard(path: Path, videos: Mapping[str, VisualTokens], dtype: torch.dty
         "spans": torch.cat([tokens.spans for tokens in rows]),
         "boxes": torch.cat([tokens.boxes for tokens in rows]),
         "areas": torch.cat([tokens.areas for tokens in rows]),
+        "track_ids": torch.cat([tokens.track_ids for tokens in rows]).to(torch.int32),
         "mask_sizes": _int32([mask["size"] if mask else [0, 0] for mask in masks]).view(-1, 2),
         "mask_lengths": _int32([len(mask["counts"]) if mask else 0 for mask in masks]),
         "mask_counts": _int32([count for mask in masks if mask for count in mask["counts"]]),
@@ -153,6 +154,7 @@ def read_entry(shard: Shard, key: str) -> VisualTokens:
             spans=of_tokens("spans"),
             boxes=of_tokens("boxes"),
             areas=of_tokens("areas"),
+            track_ids=of_tokens("track_ids").long(),
             masks=_split_masks(
                 of_tokens("mask_sizes").tolist(), of_tokens("mask_lengths").tolist(), counts
             ),
