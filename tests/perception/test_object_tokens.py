@@ -9,7 +9,7 @@ from vidreason.video.transforms import FrameTransform
 
 
 def patch_edges(length: int, num_patches: int) -> torch.Tensor:
-    return FrameTransform(size=8 * num_patches).patch_edges(length, 8)
+    return FrameTransform(size=8 * num_patches).patch_edges(length, length, 8)[0]
 
 
 def pool(masks: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:

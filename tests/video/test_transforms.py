@@ -38,10 +38,10 @@ def test_squash_is_bilinear_without_antialiasing(size: int, shape: tuple[int, in
     expected = torch.nn.functional.interpolate(
         frames.float(), size=(size, size), mode="bilinear", align_corners=False
     )
-    squashed = FrameTransform(size=size).squash(frames)
+    squashed = FrameTransform(size=size).resize(frames)
     torch.testing.assert_close(squashed, expected, atol=0.01, rtol=0)
     channels_last = frames.contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(FrameTransform(size=size).squash(channels_last), squashed)
+    torch.testing.assert_close(FrameTransform(size=size).resize(channels_last), squashed)
 
 
 def test_normalisation_and_independence_of_frames() -> None:
@@ -60,14 +60,13 @@ def test_patch_edges_are_where_the_patches_come_from() -> None:
     """A source that is bright in one patch only is bright in that patch of the square only."""
     transform = FrameTransform(size=32)
     height, width, patch_size = 60, 90, 8
-    rows = transform.patch_edges(height, patch_size)
-    columns = transform.patch_edges(width, patch_size)
+    rows, columns = transform.patch_edges(height, width, patch_size)
     assert rows.tolist() == [0.0, 15.0, 30.0, 45.0, 60.0]
     assert columns.tolist() == [0.0, 22.5, 45.0, 67.5, 90.0]
 
     frames = torch.zeros(1, 3, height, width, dtype=torch.uint8)
     frames[:, :, 15:30, 45:68] = 255  # patch row 1, column 2
-    squashed = transform.squash(frames)[0, 0].reshape(4, patch_size, 4, patch_size).mean(dim=(1, 3))
+    squashed = transform.resize(frames)[0, 0].reshape(4, patch_size, 4, patch_size).mean(dim=(1, 3))
     assert squashed[1, 2] > 250
     squashed[1, 2] = 0
     assert squashed.max() < 10
@@ -75,7 +74,7 @@ def test_patch_edges_are_where_the_patches_come_from() -> None:
 
 def test_the_squash_maps_positions_linearly() -> None:
     columns = torch.arange(200, dtype=torch.uint8).expand(1, 3, 50, 200)
-    squashed = FrameTransform(size=40).squash(columns)[0, 0]
+    squashed = FrameTransform(size=40).resize(columns)[0, 0]
     expected = (torch.arange(40) + 0.5) * 200 / 40 - 0.5
     torch.testing.assert_close(squashed, expected.expand(40, 40), atol=1e-4, rtol=0)
 
@@ -87,7 +86,7 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"shape \(3, 4, 4\)"):
         transform.apply(torch.zeros(3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="patch_size must divide size = 32, found 7"):
-        transform.patch_edges(100, 7)
+        transform.patch_edges(100, 100, 7)
     with pytest.raises(ValueError, match="size must be at least 1 pixel, found 0"):
         FrameTransform(size=0)
     with pytest.raises(ValueError, match="std must be above 0"):

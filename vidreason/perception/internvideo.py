@@ -112,6 +112,8 @@ class ViCLIPEncoder(nn.Module):
     Its state dict has the released keys, ``vision_encoder.*``.
     """
 
+    tubelet_size = 1
+
     def __init__(self, config: VideoEncoderConfig) -> None:
         super().__init__()
         self.width = config.width

@@ -78,7 +78,8 @@ class EncodedClips(NamedTuple):
     clip_tokens: Tensor
     """``(B, N, D)``: the [CLS] token of each clip."""
     patch_tokens: Tensor
-    """``(B, N, F, h, w, D)``: the patch tokens of each frame, row by row from the top left."""
+    """``(B, N, F / tubelet_size, h, w, D)``: the patch tokens of each frame, or of each
+    ``tubelet_size`` frames that share theirs, row by row from the top left."""
 
 
 class VideoEncoder(Protocol):
@@ -88,6 +89,9 @@ class VideoEncoder(Protocol):
     image_size: int
     patch_size: int
     num_frames: int
+    tubelet_size: int
+    """Frames that share one patch token; the patches of frame f are those of number ``f //
+    tubelet_size``."""
     transform: FrameTransform
     """How a decoded frame becomes network input; masks follow it to the patch grid."""
 

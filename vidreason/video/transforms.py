@@ -1,31 +1,48 @@
 """From decoded frames to what a video encoder takes, and the geometry that masks need to follow.
 
-ViCLIP squashes a frame to a square without keeping its aspect, bilinearly and without antialiasing,
-scales to 0..1 and normalises with ImageNet's mean and deviation
-(InternVideo:Data/InternVid/viclip/__init__.py, commit 3965eef16e2d).
+Each encoder has preprocessing of its own: ViCLIP squashes a frame to a square without keeping its
+aspect, bilinearly and without antialiasing (InternVideo:Data/InternVid/viclip/__init__.py, commit
+3965eef16e2d); others bring the short side to a length and cut a square out of the centre.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+Interpolation = Literal["bilinear", "antialiased-bilinear", "antialiased-bicubic"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTransform:
-    """Squash frames to ``size`` x ``size`` pixels and normalise them.
+    """Bring frames to ``size`` x ``size`` pixels and normalise them.
 
-    The squash maps the source rectangle ``[0, W] x [0, H]`` linearly, and each axis on its own,
-    onto the square ``[0, size] x [0, size]`` (pixel i covers ``[i, i + 1]``). So a patch of the
-    square is a rectangle of the source, whose edges :meth:`patch_edges` gives, and the share of a
-    mask that falls in each patch is a product over the axes.
+    The frame is first resized: to the square itself (a squash, where ``short_side`` is None), or to
+    ``short_side`` with its aspect kept. The resize maps the source rectangle ``[0, W] x [0, H]``
+    linearly, and each axis on its own, onto the resized one (pixel i covers ``[i, i + 1]``). Then
+    the square is cut from its centre. So a patch of the square is a rectangle of the source, whose
+    edges :meth:`patch_edges` gives, and the share of a mask that falls in each patch is a product
+    over the axes. What a crop cuts off lies in no patch.
     """
 
     size: int = 224
     """Side of the square in pixels."""
+    short_side: int | None = None
+    """Length in pixels that the frame's shorter side is resized to before the square is cut from
+    the centre; None squashes the whole frame to the square."""
+    crop_rounding: Literal["nearest", "down"] = "nearest"
+    """How half of an odd number of surplus pixels is rounded: to the nearest even number as the
+    official video models do, or down as the image processors of transformers do."""
+    interpolation: Interpolation = "bilinear"
+    """``bilinear`` looks at the four nearest pixels, as cv2 does. The antialiased ones are Pillow's
+    filters, which widen as the frame shrinks; on CPU they equal Pillow's bit by bit."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Of R, G, B in 0..1."""
     std: tuple[float, float, float] = IMAGENET_DEVIATION
@@ -33,6 +50,11 @@ class FrameTransform:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, found {self.size}")
+        if self.short_side is not None and self.short_side < self.size:
+            raise ValueError(
+                f"short_side must be at least size = {self.size}, which is cut from it, found "
+                f"{self.short_side}"
+            )
         if min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in each channel, found {self.std}")
 
@@ -49,12 +71,70 @@ class FrameTransform:
             )
         mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
-        return (self.squash(frames) / 255 - mean) / std
+        return (self.resize(frames) / 255 - mean) / std
 
-    def squash(self, frames: Tensor) -> Tensor:
-        """Resize ``(n, 3, H, W)`` uint8 to ``(n, 3, size, size)`` float32, still in 0..255."""
-        rows_above, rows_below, row_weights = self._neighbours(frames.shape[2], frames.device)
-        left, right, column_weights = self._neighbours(frames.shape[3], frames.device)
+    def resize(self, frames: Tensor) -> Tensor:
+        """Resize and crop ``(n, 3, H, W)`` uint8 to ``(n, 3, size, size)`` float32 in 0..255."""
+        if self.interpolation == "bilinear":
+            return self._interpolate(frames)
+        rows, columns = self._crop(*frames.shape[2:])
+        mode = self.interpolation.removeprefix("antialiased-")
+        # Torch filters bytes on CPU in Pillow's own arithmetic; elsewhere there are only floats.
+        if frames.device.type == "cpu":
+            resized = functional.interpolate(
+                frames, size=(rows.resized, columns.resized), mode=mode, antialias=True
+            )
+        else:
+            resized = functional.interpolate(
+                frames.float(), size=(rows.resized, columns.resized), mode=mode, antialias=True
+            )
+            resized = resized.round().clamp(0, 255)
+        top, left = rows.offset, columns.offset
+        return resized[:, :, top : top + self.size, left : left + self.size].float()
+
+    def patch_edges(self, height: int, width: int, patch_size: int) -> tuple[Tensor, Tensor]:
+        """Edges of the encoder's patches in source pixels, along both axes.
+
+        Args:
+            height: Height of the source frame.
+            width: Width of the source frame.
+            patch_size: Side of a patch in pixels of the square.
+
+        Returns:
+            Row edges and column edges, each ``(size / patch_size + 1,)`` float64 and evenly spaced:
+            patch row r covers the source pixels between ``rows[r]`` and ``rows[r + 1]``, the outer
+            ones in part. They go from 0 to the length of the axis where nothing is cut off, and
+            begin and end inside the frame where something is.
+
+        Raises:
+            ValueError: ``patch_size`` does not divide ``size``.
+        """
+        if patch_size < 1 or self.size % patch_size:
+            raise ValueError(f"patch_size must divide size = {self.size}, found {patch_size}")
+        pixels = torch.arange(0, self.size + 1, patch_size, dtype=torch.float64)
+        rows, columns = (
+            (pixels + axis.offset) * axis.length / axis.resized
+            for axis in self._crop(height, width)
+        )
+        return rows, columns
+
+    def _crop(self, height: int, width: int) -> tuple["_Axis", "_Axis"]:
+        """How long each axis is after the resize, and where the square begins on it."""
+        if self.short_side is None:
+            return _Axis(height, self.size, 0), _Axis(width, self.size, 0)
+        short = min(height, width)
+        axes = []
+        for length in (height, width):
+            resized = int(self.short_side * length / short)
+            rest = resized - self.size
+            offset = rest // 2 if self.crop_rounding == "down" else round(rest / 2)
+            axes.append(_Axis(length, resized, offset))
+        return axes[0], axes[1]
+
+    def _interpolate(self, frames: Tensor) -> Tensor:
+        rows, columns = self._crop(*frames.shape[2:])
+        rows_above, rows_below, row_weights = self._neighbours(rows, frames.device)
+        left, right, column_weights = self._neighbours(columns, frames.device)
         # Only the rows and columns that are looked at become float: a large frame costs no more
         # than a small one.
         above, below = frames[:, :, rows_above], frames[:, :, rows_below]
@@ -62,29 +142,19 @@ class FrameTransform:
         bottom = torch.lerp(below[..., left].float(), below[..., right].float(), column_weights)
         return torch.lerp(top, bottom, row_weights[:, None])
 
-    def patch_edges(self, length: int, patch_size: int) -> Tensor:
-        """Edges of the encoder's patches along one axis of the source, in source pixels.
-
-        Args:
-            length: Height or width of the source frame, whichever axis is asked for.
-            patch_size: Side of a patch in pixels of the square.
-
-        Returns:
-            ``(size / patch_size + 1,)`` float64 from 0 to ``length``, evenly spaced: patch p covers
-            the source pixels between ``edges[p]`` and ``edges[p + 1]``, the outer ones in part.
-
-        Raises:
-            ValueError: ``patch_size`` does not divide ``size``.
-        """
-        if patch_size < 1 or self.size % patch_size:
-            raise ValueError(f"patch_size must divide size = {self.size}, found {patch_size}")
-        num_patches = self.size // patch_size
-        return torch.arange(num_patches + 1, dtype=torch.float64) * length / num_patches
-
-    def _neighbours(self, length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def _neighbours(self, axis: "_Axis", device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """The two source pixels around each target pixel's centre, and the second's weight."""
-        centres = (torch.arange(self.size, dtype=torch.float64) + 0.5) * length / self.size - 0.5
-        centres = centres.clamp(0, length - 1)
+        targets = torch.arange(self.size, dtype=torch.float64) + axis.offset
+        centres = ((targets + 0.5) * axis.length / axis.resized - 0.5).clamp(0, axis.length - 1)
         first = centres.long()
-        second = (first + 1).clamp(max=length - 1)
+        second = (first + 1).clamp(max=axis.length - 1)
         return first.to(device), second.to(device), (centres - first).float().to(device)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a frame: its length, that after the resize, and where the square begins there."""
+
+    length: int
+    resized: int
+    offset: int
