@@ -142,8 +142,7 @@ class Perceiver:
         return _concatenate(parts)
 
     def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """All clips in one batch: ``(N, D)`` and ``(N, F / tubelet_size, h, w, D)``, on the
-        encoder's device."""
+        """All clips in one batch, on the encoder's device: ``(N, D)``, ``(N, F', h, w, D)``."""
         inputs = self.encoder.transform.apply(frames.to(self.device))
         encoded = self.encoder(inputs[places.to(self.device)][None])
         return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
