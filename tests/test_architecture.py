@@ -19,6 +19,7 @@ ALLOWED = {
 RANKS = {
     "config": 0,
     "example": 0,
+    "released_parts": 0,
     "video": 1,
     "perception": 2,
     "fusion": 3,
