@@ -5,13 +5,13 @@ import os
 import uuid
 from pathlib import Path
 
-from vidreason.perception.weights import hash_file
+from vidreason.video.media import MediaIdentity, hash_media, media_identity
 
 _process = (0, "")
 
 
 class FileHashes:
-    """A cache of sha256 hashes by path, size and modification time.
+    """A cache of sha256 hashes by path or other media, size and version.
 
     Every process appends to a file of its own in the cache's folder, one JSON line a file, and
     reads all files when it starts. A line that a killed process left unfinished is ignored.
@@ -19,7 +19,7 @@ class FileHashes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._hashes: dict[tuple[str, int, int], str] | None = None
+        self._hashes: dict[MediaIdentity, str] | None = None
 
     def of(self, path: str) -> str:
         """The sha256 of the file's content as hex digits.
@@ -29,35 +29,30 @@ class FileHashes:
         """
         if self._hashes is None:
             self._hashes = self._read()
-        identity = _identity(path)
+        identity = media_identity(path)
         if identity not in self._hashes:
-            content_hash = hash_file(path)
-            if _identity(path) != identity:
+            content_hash = hash_media(path)
+            if media_identity(path) != identity:
                 return content_hash  # still being written: right for now, but not to be remembered
             self._hashes[identity] = content_hash
             self._append(identity, content_hash)
         return self._hashes[identity]
 
-    def _read(self) -> dict[tuple[str, int, int], str]:
+    def _read(self) -> dict[MediaIdentity, str]:
         hashes = {}
         for file in sorted(self.folder.glob("*.jsonl")):
             for line in file.read_text().splitlines(keepends=True):
                 if line.endswith("\n"):
-                    path, size, mtime_ns, content_hash = json.loads(line)
-                    hashes[path, size, mtime_ns] = content_hash
+                    *identity, content_hash = json.loads(line)
+                    hashes[MediaIdentity(*identity)] = content_hash
         return hashes
 
-    def _append(self, identity: tuple[str, int, int], content_hash: str) -> None:
+    def _append(self, identity: MediaIdentity, content_hash: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         # ASCII, so that a line cut at any byte is still text; unbuffered, so that it is one write.
         line = json.dumps([*identity, content_hash]).encode("ascii") + b"\n"
         with (self.folder / f"{_process_name()}.jsonl").open("ab", buffering=0) as file:
             file.write(line)
-
-
-def _identity(path: str) -> tuple[str, int, int]:
-    status = os.stat(path)
-    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 def _process_name() -> str:

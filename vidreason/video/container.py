@@ -1,7 +1,5 @@
 """Opening one video file with PyAV: checks, the stream to read, the way up, one kind of error."""
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+
+from vidreason.video.media import check_media, libav_source
 
 NOT_VIDEO_FORMATS = {
     "tty": "it is a text file",  # libav would draw the text as a picture
@@ -65,19 +65,22 @@ class Orientation:
 def open_video(path: str) -> Iterator[OpenVideo]:
     """Open ``path`` for demuxing and decoding its video stream.
 
+    Args:
+        path: Of any form that :mod:`vidreason.video.media` names.
+
     Raises:
         VideoReadError: The file is missing, empty, not a video or has no video stream; also for any
-            libav error that escapes the body of the ``with`` statement.
+            error of libav, or of the store that holds the file, that escapes the body of the
+            ``with`` statement.
     """
-    _check_file(path)
     try:
-        # "file:" keeps a name such as "10:30.mp4" from being taken for a protocol. Tags in other
-        # encodings than UTF-8 must not stop the reading of the pictures.
+        check_media(path)
+        # Tags in other encodings than UTF-8 must not stop the reading of the pictures.
         container = av.open(
-            f"file:{path}",
+            libav_source(path),
             mode="r",
             metadata_errors="replace",
-            container_options={"protocol_whitelist": "file"},
+            container_options={"protocol_whitelist": "file,subfile"},
         )
         with container:
             stream = _choose_stream(path, container)
@@ -91,6 +94,8 @@ def open_video(path: str) -> Iterator[OpenVideo]:
             yield OpenVideo(path=path, container=container, stream=stream)
     except FFmpegError as error:
         raise VideoReadError(path, describe(error)) from error
+    except OSError as error:
+        raise VideoReadError(path, str(error)) from error
 
 
 def describe(error: FFmpegError) -> str:
@@ -136,19 +141,6 @@ def orientation_of_matrix(path: str, matrix: NDArray[np.int32]) -> Orientation:
     x_axis = -rounded[0] if mirrored else rounded[0]
     turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[(int(x_axis[0]), int(x_axis[1]))]
     return Orientation(mirrored=mirrored, quarter_turns=turns)
-
-
-def _check_file(path: str) -> None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError as error:
-        raise VideoReadError(path, "there is no such file") from error
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise VideoReadError(path, str(error)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoReadError(path, "it is not a regular file")
-    if status.st_size == 0:
-        raise VideoReadError(path, "the file is empty")
 
 
 def _choose_stream(path: str, container: InputContainer) -> VideoStream:

@@ -1,0 +1,175 @@
+"""Paths, URLs and members of tar shards: the same frames and hashes from each, and named errors."""
+
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from coded_video import number_of, write_video
+
+import vidreason.video.media as media_module
+from vidreason.store.file_hashes import FileHashes
+from vidreason.video.media import (
+    TarMember,
+    hash_media,
+    is_remote,
+    libav_source,
+    media_identity,
+    media_size,
+    open_media,
+    parse_member,
+)
+from vidreason.video.reader import VideoReadError, index_video, read_frames
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "a#b:1 %.mp4"  # nothing in a path is an escape
+    write_video(path, num_frames=12)
+    return path
+
+
+def shard(folder: Path, video: Path) -> TarMember:
+    """A tar of three members, the video between two texts."""
+    path = folder / "00000.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, data in (("0.txt", b"first"), ("1.mp4", video.read_bytes()), ("2.txt", b"last")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    with tarfile.open(path) as tar:
+        info = tar.getmember("1.mp4")
+    return TarMember(str(path), info.offset_data, info.size, info.name)
+
+
+@pytest.fixture(params=["path", "file", "memory", "http", "member", "memory-member", "http-member"])
+def media(request: pytest.FixtureRequest, tmp_path: Path, video: Path) -> Iterator[str]:
+    """The same video at seven kinds of places."""
+    place, in_shard = request.param.removesuffix("-member"), "member" in request.param
+    member = shard(tmp_path, video)
+    if place == "member":
+        yield member.media
+        return
+    name = "00000.tar" if in_shard else "video.mp4"
+    (tmp_path / "video.mp4").write_bytes(video.read_bytes())
+    if place == "http":
+        handler = partial(RangeHandler, directory=str(tmp_path))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+    elif place == "memory":
+        url = f"memory://media-test/{name}"
+        fsspec.filesystem("memory").pipe(url, (tmp_path / name).read_bytes())
+    else:
+        url = str(video) if place == "path" else f"file://{tmp_path}/video.mp4"
+    yield member._replace(archive=url).media if in_shard else url
+    if place == "http":
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class RangeHandler(SimpleHTTPRequestHandler):
+    """Answers ``Range`` requests, as object stores do; Python's own handler does not."""
+
+    def do_GET(self) -> None:
+        data = Path(self.translate_path(self.path)).read_bytes()
+        asked = self.headers.get("Range")
+        first, last = 0, len(data) - 1
+        if asked:
+            first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+            last = min(last, len(data) - 1)
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+        self.wfile.write(data[first : last + 1])
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_the_same_frames_and_hash_from_every_place(
+    media: str, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = video.read_bytes()
+    for read_at_once in (2**26, 0):  # by one request, and in pieces
+        monkeypatch.setattr(media_module, "READ_AT_ONCE_BYTES", read_at_once)
+        assert media_size(media) == len(content)
+        assert hash_media(media) == hashlib.sha256(content).hexdigest()
+        with open_media(media) as file:
+            assert file.seek(-4, io.SEEK_END) == len(content) - 4
+            assert file.read(100) == content[-4:]
+            assert file.seek(10) == 10
+            assert file.read(5) == content[10:15]
+        index = index_video(media)
+        assert index.path == media
+        frames = read_frames(index, [11, 0, 7])
+        assert [number_of(frame) for frame in frames] == [11, 0, 7]
+        assert torch.equal(frames, read_frames(index_video(str(video)), [11, 0, 7]))
+
+
+def test_a_member_is_known_by_its_place_and_its_archive(tmp_path: Path, video: Path) -> None:
+    member = shard(tmp_path, video)
+    assert parse_member(member.media) == member
+    odd = member._replace(name="x&size=3#name=y.mp4", archive="s3://b/#offset=1&size=2.tar")
+    assert parse_member(odd.media) == odd
+    assert parse_member(str(video)) is None
+    assert libav_source(member.media) == (
+        f"subfile,,start,{member.offset},end,{member.offset + member.size},,:file:{member.archive}"
+    )
+    hashes = FileHashes(tmp_path / "hashes")
+    before = hashes.of(member.media)
+    assert media_identity(member.media).media == member.media
+    with tarfile.open(member.archive, "a") as tar:
+        tar.add(tmp_path / "00000.tar", "itself")
+    assert media_identity(member.media).version != ""
+    assert hashes.of(member.media) == before == FileHashes(tmp_path / "hashes").of(member.media)
+
+
+def test_what_is_a_url() -> None:
+    for text in ("s3://b/a.mp4", "https://h/a.mp4", "simplecache::gs://b/a.mp4", "memory://a"):
+        assert is_remote(text)
+    for text in ("/a.mp4", "10:30.mp4", "a::b.mp4", "1s3://x", "a b://c"):
+        assert not is_remote(text)
+
+
+def test_what_is_not_there_is_named(tmp_path: Path, video: Path) -> None:
+    member = shard(tmp_path, video)
+    fsspec.filesystem("memory").pipe("memory://media-test/empty.mp4", b"")
+    cut = member._replace(size=member.size + 10**6)
+    causes = {
+        "memory://media-test/none.mp4": "there is no such file",
+        "memory://media-test/empty.mp4": "the file is empty",
+        member._replace(archive=str(tmp_path / "none.tar")).media: "there is no such file",
+        cut.media: f"the member '1.mp4' ends at byte {cut.offset + cut.size}, its archive at ",
+        "http://127.0.0.1:9/a.mp4": "",  # in the words of the system
+        "a\0b.mp4": "",
+    }
+    for media, cause in causes.items():
+        with pytest.raises(VideoReadError) as caught:
+            index_video(media)
+        assert caught.value.path == media
+        assert caught.value.cause.startswith(cause)
+        assert caught.value.cause
+
+
+def test_a_store_that_fails_while_reading_is_a_read_error(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> bytes:
+        raise OSError("the connection was lost")
+
+    fsspec.filesystem("memory").pipe("memory://media-test/lost.mp4", video.read_bytes())
+    monkeypatch.setattr(media_module, "_fetch", refuse)
+    with pytest.raises(VideoReadError, match="the connection was lost"):
+        index_video("memory://media-test/lost.mp4")

@@ -1,0 +1,275 @@
+"""Where a video's bytes are: a path, an fsspec URL, or a member of a tar shard at either.
+
+One text names each of the three:
+
+* ``/data/a.mp4``: a path of this machine. A plain path may hold any character; it is a URL only if
+  it begins with a scheme and ``://``.
+* ``s3://bucket/a.mp4``, ``gs://...``, ``https://...``, ``file://...``, ``memory://...``: a file of
+  any store that fsspec knows. For ``s3`` and ``gs`` fsspec needs s3fs and gcsfs.
+* ``<path or URL>.tar#offset=1536&size=9331&name=000000001.mp4``: so many bytes from so far into a
+  tar shard, and the member's name, which is the rest of the text. Nothing but these bytes is read.
+
+A reader yields such a text as ``Example.media``; all that opens a video goes through this module.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import fsspec
+from fsspec.core import url_to_fs
+from typing_extensions import override
+
+READ_AT_ONCE_BYTES = 64 * 2**20
+"""A remote file or member up to this size is fetched by one request, and kept until another one is:
+hashing, indexing and decoding a video then cost one transfer. Larger ones are read in pieces."""
+
+_MEMBER = re.compile(
+    r"(?P<archive>.+\.tar)#offset=(?P<offset>\d+)&size=(?P<size>\d+)&name=(?P<name>.+)", re.DOTALL
+)
+# fsspec chains its protocols with "::", as in simplecache::s3://bucket/a.mp4.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")
+# What stores tell about a file's state, over all implementations of fsspec that tell something.
+_VERSION_FIELDS = (
+    *("etag", "e_tag", "ETag", "md5Hash"),
+    *("mtime", "LastModified", "created", "updated"),
+)
+
+
+class TarMember(NamedTuple):
+    """A range of the bytes of a tar file."""
+
+    archive: str
+    offset: int
+    size: int
+    name: str
+
+    @property
+    def media(self) -> str:
+        """The text that names it."""
+        return f"{self.archive}#offset={self.offset}&size={self.size}&name={self.name}"
+
+
+class MediaIdentity(NamedTuple):
+    """What a cache knows a file by: as long as these are the same, so is its content."""
+
+    media: str
+    """Paths are absolute."""
+    size: int
+    """In bytes."""
+    version: str
+    """The modification time or what the store has for it; empty if it tells nothing, as many web
+    servers do."""
+
+
+def parse_member(media: str) -> TarMember | None:
+    """The tar member that ``media`` names, or None if it names a whole file."""
+    match = _MEMBER.fullmatch(media)
+    if match is None:
+        return None
+    return TarMember(match["archive"], int(match["offset"]), int(match["size"]), match["name"])
+
+
+def is_remote(media: str) -> bool:
+    """Whether fsspec has to open ``media``: it is a URL, or a member of an archive at one."""
+    return _SCHEME.match(media) is not None
+
+
+def media_size(media: str) -> int:
+    """Size in bytes.
+
+    Raises:
+        OSError: The file is missing or cannot be reached.
+    """
+    return media_identity(media).size
+
+
+def media_identity(media: str) -> MediaIdentity:
+    """What ``media`` is known by, without reading it.
+
+    Raises:
+        OSError: The file is missing or cannot be reached, or a member ends after its archive's end.
+    """
+    member = parse_member(media)
+    if member is not None:
+        archive = media_identity(member.archive)
+        if member.offset + member.size > archive.size:
+            raise OSError(
+                f"the member {member.name!r} ends at byte {member.offset + member.size}, its "
+                f"archive at {archive.size}"
+            )
+        located = member._replace(archive=archive.media)
+        return MediaIdentity(located.media, member.size, archive.version)
+    if not is_remote(media):
+        try:
+            status = os.stat(media)
+        except ValueError as error:  # a null byte in the name
+            raise OSError(str(error)) from error
+        return MediaIdentity(os.path.abspath(media), status.st_size, str(status.st_mtime_ns))
+    with _transport():
+        file_system, path = url_to_fs(media)
+        info = file_system.info(path)
+    if info["size"] is None:
+        raise OSError("the store does not tell its size")
+    told = {field: str(info[field]) for field in _VERSION_FIELDS if info.get(field) is not None}
+    version = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] if told else ""
+    return MediaIdentity(media, int(info["size"]), version)
+
+
+def open_media(media: str) -> io.BufferedIOBase:
+    """Open for reading: a seekable binary file that holds nothing but what ``media`` names.
+
+    Raises:
+        OSError: The file is missing or cannot be reached.
+    """
+    member = parse_member(media)
+    if not is_remote(media):
+        if member is None:
+            return open(media, "rb")
+        return _buffered(FileRange(open(member.archive, "rb", buffering=0), member))
+    identity = media_identity(media)
+    if identity.size <= READ_AT_ONCE_BYTES:
+        return _NamedBytes(_fetch(identity), member.name if member else media)
+    with _transport():
+        if member is None:
+            return cast(io.BufferedIOBase, fsspec.open(media, "rb").open())
+        return _buffered(FileRange(fsspec.open(member.archive, "rb").open(), member))
+
+
+def libav_source(media: str) -> str | io.BufferedIOBase:
+    """What PyAV opens for ``media``: a URL of libav's own where it is local, else a file object.
+
+    libav reads a member of a local shard by its ``subfile`` protocol, without a call into Python
+    for each block.
+
+    Raises:
+        OSError: A remote file is missing or cannot be reached.
+    """
+    if is_remote(media):
+        return open_media(media)
+    member = parse_member(media)
+    # "file:" keeps a name such as "10:30.mp4" from being taken for a protocol.
+    if member is None:
+        return f"file:{media}"
+    end = member.offset + member.size
+    return f"subfile,,start,{member.offset},end,{end},,:file:{member.archive}"
+
+
+def check_media(media: str) -> None:
+    """Raise an ``OSError`` that says so unless ``media`` is there, a file, and not empty."""
+    member = parse_member(media)
+    path = media if member is None else member.archive
+    try:
+        if not is_remote(media) and not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError("it is not a regular file")
+        size = media_size(media)
+    except FileNotFoundError as error:
+        raise FileNotFoundError("there is no such file") from error
+    except ValueError as error:  # a null byte in the name
+        raise OSError(str(error)) from error
+    if size == 0:
+        raise OSError("the file is empty")
+
+
+def hash_media(media: str) -> str:
+    """The sha256 of the content that ``media`` names, as hex digits.
+
+    Raises:
+        OSError: The file is missing or cannot be reached.
+    """
+    with open_media(media) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FileRange(io.RawIOBase):
+    """The bytes of one tar member as a file of their own.
+
+    Args:
+        file: The archive, seekable; closed with this file.
+        member: Where in it.
+    """
+
+    def __init__(self, file: io.IOBase, member: TarMember) -> None:
+        super().__init__()
+        self.name = member.name
+        self._file: Any = file
+        self._member = member
+        self._position = 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def seekable(self) -> bool:
+        return True
+
+    @override
+    def tell(self) -> int:
+        return self._position
+
+    @override
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._member.size}
+        self._position = max(start[whence] + offset, 0)
+        return self._position
+
+    @override
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(self._member.size - self._position, 0))
+        with _transport():
+            self._file.seek(self._member.offset + self._position)
+            data: bytes = self._file.read(wanted) or b""
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _buffered(file: FileRange) -> io.BufferedReader:
+    return io.BufferedReader(file, buffer_size=2**16)
+
+
+class _NamedBytes(io.BytesIO):
+    """PyAV takes a file's format also from its name, where the content leaves a doubt."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+@lru_cache(maxsize=1)
+def _fetch(identity: MediaIdentity) -> bytes:
+    member = parse_member(identity.media)
+    with _transport():
+        file_system, path = url_to_fs(identity.media if member is None else member.archive)
+        if member is None:
+            return cast(bytes, file_system.cat_file(path))
+        return cast(bytes, file_system.cat_file(path, member.offset, member.offset + member.size))
+
+
+@contextmanager
+def _transport() -> Iterator[None]:
+    """Turn what a transport raises beside ``OSError`` into one."""
+    try:
+        yield
+    except _transport_errors() as error:
+        raise OSError(f"the store answers: {error or type(error).__name__}") from error
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    # Not imported: only who has opened a web address has it, and it is slow to import.
+    aiohttp = sys.modules.get("aiohttp")
+    return () if aiohttp is None else (aiohttp.ClientError,)
