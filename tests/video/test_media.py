@@ -15,7 +15,7 @@ import torch
 from coded_video import number_of, write_video
 
 import vidreason.video.media as media_module
-from vidreason.store.file_hashes import FileHashes
+from vidreason.video.file_hashes import FileHashes
 from vidreason.video.media import (
     TarMember,
     hash_media,

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.store.file_hashes import FileHashes
 from vidreason.store.shards import (
     SUFFIX,
     Shard,
@@ -28,6 +27,7 @@ from vidreason.store.shards import (
     read_header,
     write_shard,
 )
+from vidreason.video.file_hashes import FileHashes
 
 
 @dataclass(kw_only=True)
