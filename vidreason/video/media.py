@@ -19,7 +19,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -114,14 +114,18 @@ def media_identity(media: str) -> MediaIdentity:
         except ValueError as error:  # a null byte in the name
             raise OSError(str(error)) from error
         return MediaIdentity(os.path.abspath(media), status.st_size, str(status.st_mtime_ns))
-    with _transport():
+    with transport_errors_as_os_errors():
         file_system, path = url_to_fs(media)
         info = file_system.info(path)
     if info["size"] is None:
         raise OSError("the store does not tell its size")
+    return MediaIdentity(media, int(info["size"]), file_version(info))
+
+
+def file_version(info: Mapping[str, Any]) -> str:
+    """What fsspec's ``info`` tells about a file's state, in short; empty if it tells nothing."""
     told = {field: str(info[field]) for field in _VERSION_FIELDS if info.get(field) is not None}
-    version = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] if told else ""
-    return MediaIdentity(media, int(info["size"]), version)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] if told else ""
 
 
 def open_media(media: str) -> io.BufferedIOBase:
@@ -138,7 +142,7 @@ def open_media(media: str) -> io.BufferedIOBase:
     identity = media_identity(media)
     if identity.size <= READ_AT_ONCE_BYTES:
         return _NamedBytes(_fetch(identity), member.name if member else media)
-    with _transport():
+    with transport_errors_as_os_errors():
         if member is None:
             return cast(io.BufferedIOBase, fsspec.open(media, "rb").open())
         return _buffered(FileRange(fsspec.open(member.archive, "rb").open(), member))
@@ -189,6 +193,15 @@ def hash_media(media: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def transport_errors_as_os_errors() -> Iterator[None]:
+    """Turn what a transport raises beside ``OSError`` into one."""
+    try:
+        yield
+    except _transport_errors() as error:
+        raise OSError(f"the store answers: {error or type(error).__name__}") from error
+
+
 class FileRange(io.RawIOBase):
     """The bytes of one tar member as a file of their own.
 
@@ -225,7 +238,7 @@ class FileRange(io.RawIOBase):
     @override
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), max(self._member.size - self._position, 0))
-        with _transport():
+        with transport_errors_as_os_errors():
             self._file.seek(self._member.offset + self._position)
             data: bytes = self._file.read(wanted) or b""
         buffer[: len(data)] = data
@@ -253,20 +266,11 @@ class _NamedBytes(io.BytesIO):
 @lru_cache(maxsize=1)
 def _fetch(identity: MediaIdentity) -> bytes:
     member = parse_member(identity.media)
-    with _transport():
+    with transport_errors_as_os_errors():
         file_system, path = url_to_fs(identity.media if member is None else member.archive)
         if member is None:
             return cast(bytes, file_system.cat_file(path))
         return cast(bytes, file_system.cat_file(path, member.offset, member.offset + member.size))
-
-
-@contextmanager
-def _transport() -> Iterator[None]:
-    """Turn what a transport raises beside ``OSError`` into one."""
-    try:
-        yield
-    except _transport_errors() as error:
-        raise OSError(f"the store answers: {error or type(error).__name__}") from error
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:

@@ -1,0 +1,275 @@
+"""Tar shards, indexed once: where each member's bytes are, so that samples are read by byte range.
+
+The layout is WebDataset's (as video2dataset writes it): the members of one sample follow one
+another and share their name up to the first dot of its last part.
+
+An index is a few Parquet files in the cache, each with one row group a shard; the shards' sizes and
+versions stand in the files' footers. Only shards that are new or have changed are read again, by
+several processes, and the result is added as further files. A shard is passed over, not read: of a
+local one its headers and small texts, of a remote one as little as its store allows.
+"""
+
+import json
+import os
+import tarfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_modules.index_cache import cache_folder, digest, exclusive, list_shards, note_shards
+from vidreason.video.media import TarMember, is_remote, open_media
+
+TEXT_EXTENSIONS = ("json", "txt", "cls", "vtt", "srt")
+"""Members of these kinds are kept in the index, so that reading captions opens no shard,"""
+MAX_TEXT_BYTES = 2**16
+"""up to this size; larger ones are read from their shard."""
+SHARDS_A_FILE = 256
+"""How many shards one Parquet file holds: what a killed indexing has to do again."""
+MIN_SHARDS_A_PROCESS = 8
+"""With fewer a process costs more than it saves."""
+
+_VERSION = 1
+_SCHEMA = pa.schema(
+    [("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("text", pa.binary())]
+)
+
+
+class ShardMember(NamedTuple):
+    """One file in a shard."""
+
+    media: str
+    """As :mod:`vidreason.video.media` names it."""
+    content: bytes | None
+    """What it holds, for small texts."""
+
+    def read(self) -> bytes:
+        """What the member holds.
+
+        Raises:
+            OSError: Its shard is missing or cannot be reached.
+        """
+        if self.content is not None:
+            return self.content
+        with open_media(self.media) as file:
+            return file.read()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSample:
+    """The members of one sample."""
+
+    shard: str
+    """Path or URL."""
+    key: str
+    """The members' name up to the first dot of its last part."""
+    members: Mapping[str, ShardMember]
+    """By extension: the rest of the name, in lower case, without the dot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexedShard:
+    """What is known of one shard."""
+
+    media: str
+    """Path or URL."""
+    num_members: int
+    """Members that are there in full."""
+    failure: str
+    """Why the rest is not: empty for a sound shard."""
+    file: str
+    """The Parquet file with its members,"""
+    row_group: int
+    """and which row group of it."""
+
+
+class ShardIndex:
+    """All shards below one folder, in order of their names."""
+
+    def __init__(self, shards: Sequence[IndexedShard]) -> None:
+        self.shards = list(shards)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """The shards that are not sound, each with the cause."""
+        return [(shard.media, shard.failure) for shard in self.shards if shard.failure]
+
+    def samples(self) -> Iterator[ShardSample]:
+        """All samples, in the order in which they lie; memory does not grow with their number."""
+        file_name, file = "", None
+        for shard in self.shards:
+            if file is None or shard.file != file_name:
+                file_name, file = shard.file, pq.ParquetFile(shard.file)
+            yield from _group(shard.media, file.read_row_group(shard.row_group).to_pydict())
+
+
+def open_shard_index(folder: str, num_processes: int | None = None) -> ShardIndex:
+    """Index the tar shards below ``folder``, as far as that has not been done.
+
+    Args:
+        folder: A path or an fsspec URL.
+        num_processes: How many read shards at a time; None for one a core.
+
+    Raises:
+        OSError: The folder cannot be listed, or its store cannot be reached.
+        ValueError: There is no shard below it.
+    """
+    note_shards(folder)
+    listed = list_shards(folder)
+    if not listed:
+        raise ValueError(
+            f"there is no .tar file below {folder!r}: check the corpus' root (compressed shards, "
+            "such as .tar.gz, cannot be read by byte range; unpack them to .tar)"
+        )
+    place = folder if is_remote(folder) else os.path.abspath(folder)
+    files = cache_folder() / "shards" / f"{digest([_VERSION, place])}"
+    with exclusive(files):
+        known = _read_footers(files)
+        missing = [
+            shard
+            for shard, state in listed.items()
+            if shard not in known or known[shard][0] != state
+        ]
+        if missing:
+            _index(missing, listed, files, num_processes or os.cpu_count() or 1)
+            known = _read_footers(files)
+    return ShardIndex([known[shard][1] for shard in listed])
+
+
+def scan_shard(shard: str, size: int) -> tuple[pa.Table, str]:
+    """Find the members of one shard.
+
+    Args:
+        shard: Path or URL.
+        size: Its size in bytes.
+
+    Returns:
+        A row for each member that is there in full, and what is wrong with the rest, or "".
+
+    Raises:
+        OSError: The shard cannot be read.
+    """
+    rows: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    failure, last = "", ""
+    with open_media(shard) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for info in tar:
+                    last = info.name
+                    if info.offset_data + info.size > size:
+                        failure = (
+                            f"the shard is cut off: its member {last!r} ends at byte "
+                            f"{info.offset_data + info.size} of {size}"
+                        )
+                        break
+                    tar.members = []  # type: ignore[attr-defined] # else it keeps them all
+                    if info.isreg():
+                        _add(rows, info, file)
+                failure = failure or _check_end(file, tar.offset, size, last)
+        except tarfile.ReadError as error:
+            failure = f"the shard cannot be read after its member {last!r}: {error}"
+    return pa.table(rows, schema=_SCHEMA), failure
+
+
+def _add(rows: dict[str, list[Any]], info: tarfile.TarInfo, file: Any) -> None:  # noqa: ANN401
+    text = None
+    if info.name.lower().endswith(TEXT_EXTENSIONS) and info.size <= MAX_TEXT_BYTES:
+        file.seek(info.offset_data)
+        text = file.read(info.size)
+    for name, value in zip(rows, (info.name, info.offset_data, info.size, text), strict=True):
+        rows[name].append(value)
+
+
+def _check_end(file: Any, offset: int, size: int, last: str) -> str:  # noqa: ANN401
+    """What is wrong where no further member was found; tarfile takes anything for the end."""
+    file.seek(offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    if block == bytes(tarfile.BLOCKSIZE):
+        return ""
+    if len(block) < tarfile.BLOCKSIZE:
+        return f"the shard is cut off: it ends at byte {size}, after its member {last!r}"
+    return f"the shard is damaged: no header at byte {offset}, after its member {last!r}"
+
+
+def _index(
+    shards: Sequence[str],
+    listed: Mapping[str, tuple[int, str]],
+    files: Path,
+    num_processes: int,
+) -> None:
+    """Scan ``shards`` and add them to the index in ``files``, a Parquet file at a time."""
+    sizes = [listed[shard][0] for shard in shards]
+    num_processes = min(num_processes, len(shards) // MIN_SHARDS_A_PROCESS)
+    if num_processes < 2:
+        _write(shards, listed, map(scan_shard, shards, sizes), files)
+        return
+    with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
+        _write(shards, listed, pool.map(scan_shard, shards, sizes, chunksize=4), files)
+
+
+def _write(
+    shards: Sequence[str],
+    listed: Mapping[str, tuple[int, str]],
+    scanned: Iterator[tuple[pa.Table, str]],
+    files: Path,
+) -> None:
+    number = max((_number(path) for path in files.glob("*.parquet")), default=-1)
+    for start in range(0, len(shards), SHARDS_A_FILE):
+        number += 1
+        footer = []
+        partial = files / f"{uuid.uuid4().hex}.partial"
+        try:
+            with pq.ParquetWriter(partial, _SCHEMA) as writer:
+                for shard in shards[start : start + SHARDS_A_FILE]:
+                    table, failure = next(scanned)
+                    # A row group even for a shard without members: their numbers must agree.
+                    writer.write_table(table, row_group_size=max(len(table), 1))
+                    footer.append([shard, *listed[shard], len(table), failure])
+                writer.add_key_value_metadata({"shards": json.dumps(footer)})
+            os.replace(partial, files / f"{number:06d}.parquet")
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _read_footers(files: Path) -> dict[str, tuple[tuple[int, str], IndexedShard]]:
+    """Each shard's state when it was indexed, and where; the newest file's word counts."""
+    known = {}
+    for path in sorted(files.glob("*.parquet"), key=_number):
+        metadata = pq.read_metadata(path).metadata
+        for row_group, row in enumerate(json.loads(metadata[b"shards"])):
+            shard, size, version, num_members, failure = row
+            indexed = IndexedShard(
+                media=shard,
+                num_members=num_members,
+                failure=failure,
+                file=str(path),
+                row_group=row_group,
+            )
+            known[shard] = (size, version), indexed
+    return known
+
+
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _group(shard: str, columns: dict[str, list[Any]]) -> Iterator[ShardSample]:
+    key: str | None = None
+    members: dict[str, ShardMember] = {}
+    for name, offset, size, text in zip(*columns.values(), strict=True):
+        folder, slash, base = name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        if folder + slash + stem != key:
+            if key is not None:
+                yield ShardSample(shard=shard, key=key, members=members)
+            key, members = folder + slash + stem, {}
+        media = TarMember(shard, offset, size, name).media
+        members[extension.lower()] = ShardMember(media, text)
+    if key is not None:
+        yield ShardSample(shard=shard, key=key, members=members)
