@@ -5,28 +5,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_modules.annotation_files import read_json
+from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
+from data_modules.json_files import read_json_array
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.prompts import open_ended_prompt
 
 VIDEO_EXTENSIONS = ("mp4", "mkv", "webm")
 
 
-def read_activitynet_qa(root: str, split: str) -> Iterator[Example]:
+def read_activitynet_qa(
+    root: str, split: str, skipped: SkippedRows | None = None
+) -> Iterator[Example]:
     """Yield one open-ended example a question.
 
     Layout: ``<root>/<split>_q.json`` and ``<root>/<split>_a.json`` (arrays, joined here by
-        ``question_id``), videos in
+    ``question_id``, which holds both in memory: 32,000 rows at most), videos in
     ``<root>/videos/v_<video_name>.mp4`` (or ``.mkv``, ``.webm``). Without the answer file the
-    references are hidden.
+    references are hidden. An answer ``none`` is an answer; nothing is ever left out.
 
     Raises:
         ValueError: A file or field is missing, an id is there twice, or questions and answers do
             not match.
     """
     question_path, answer_path = Path(root, f"{split}_q.json"), Path(root, f"{split}_a.json")
-    questions = _by_id(question_path, ("video_name", "question"))
-    answers = _by_id(answer_path, ("answer", "type")) if answer_path.exists() else None
+    questions = _by_id(question_path, _read_question)
+    answers = _by_id(answer_path, _read_answer) if answer_path.exists() else None
     if answers is not None and answers.keys() != questions.keys():
         unanswered = sorted(questions.keys() - answers.keys())
         unasked = sorted(answers.keys() - questions.keys())
@@ -36,40 +40,49 @@ def read_activitynet_qa(root: str, split: str) -> Iterator[Example]:
             f"{unanswered[:3]}, {len(unasked)} without a question {unasked[:3]}"
         )
     video_files = _video_files(Path(root, "videos"))
-    for question_id, question in questions.items():
-        reference = None if answers is None else answers[question_id]
-        answer = "" if reference is None else str(reference["answer"])
-        stem = f"v_{question['video_name']}"
+    for question_id, (video_name, question) in questions.items():
+        answer, question_type = ("", "") if answers is None else answers[question_id]
+        stem = f"v_{video_name}"
         yield Example(
             id=f"activitynet_qa:{split}:{question_id}",
             corpus="activitynet_qa",
             media=str(Path(root, "videos", video_files.get(stem, f"{stem}.mp4"))),
-            video_id=question["video_name"],
-            prompt=open_ended_prompt(question["question"]),
+            video_id=video_name,
+            prompt=open_ended_prompt(question),
             response=answer,
             answers=(answer,) if answer else (),
-            question_type="" if reference is None else str(reference["type"]),
-            meta={"question": question["question"]},
+            question_type=question_type,
+            meta={"question": question},
         )
 
 
-def _by_id(path: Path, required: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    items = read_json(path)
-    if not isinstance(items, list):
-        raise ValueError(f"{path}: expected a JSON array of objects, found {type(items).__name__}")
-    by_id: dict[str, dict[str, Any]] = {}
-    for number, item in enumerate(items):
-        missing = [name for name in ("question_id", *required) if name not in item]
-        if missing:
+def _read_question(item: dict[str, Any], place: str) -> tuple[str, str]:
+    """Video and question."""
+    question = required_text(item, "question", place)
+    if is_nan_like(question):
+        raise ValueError(f"{place}: field 'question' is {question!r}, which is no question")
+    return id_field(item, "video_name", place), question
+
+
+def _read_answer(item: dict[str, Any], place: str) -> tuple[str, str]:
+    """Answer and type. The type is a number from 0 to 8; a copy may have it as a text."""
+    kind = item.get("type")
+    if str(kind) not in set("012345678"):
+        raise ValueError(f"{place}: field 'type' must be a number from 0 to 8, found {kind!r}")
+    if not text_field(item, "answer", place):
+        raise ValueError(f"{place}: field 'answer' is missing or empty; found {sorted(item)}")
+    return item["answer"], str(kind)
+
+
+def _by_id(path: Path, read: Any) -> dict[str, tuple[str, str]]:  # noqa: ANN401 - one of the two
+    by_id: dict[str, tuple[str, str]] = {}
+    for place, item in read_json_array(path):
+        question_id = id_field(item, "question_id", place)
+        if question_id in by_id:
             raise ValueError(
-                f"{path}: item {number} has no field {', '.join(map(repr, missing))}; found "
-                f"{sorted(item)}"
+                f"{place}: question_id {question_id!r} is there twice; keep one of the two rows"
             )
-        if item["question_id"] in by_id:
-            raise ValueError(
-                f"{path}: item {number}: question_id {item['question_id']!r} is there twice"
-            )
-        by_id[item["question_id"]] = item
+        by_id[question_id] = read(item, place)
     return by_id
 
 

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_modules.annotation_files import read_json_lines, text_field
+from data_modules.annotation_files import (
+    check_span,
+    id_field,
+    is_nan_like,
+    seconds_field,
+    text_field,
+)
+from data_modules.json_files import read_json_lines
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, format_predictions
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
@@ -18,16 +26,18 @@ SINGLE_PREDICTION_PROMPT = "Predict what is most likely to happen immediately af
 no confidences."""
 
 
-def read_causal_vid_instruct(root: str, split: str) -> Iterator[Example]:
+def read_causal_vid_instruct(
+    root: str, split: str, skipped: SkippedRows | None = None
+) -> Iterator[Example]:
     """Yield up to two examples a row: the causal explanation, then the prediction of what follows.
 
     Layout: ``<root>/<split>.jsonl`` and ``<root>/videos/<video_id>.mp4``. Fields of a row: ``id``,
-        ``source``,
-    ``video_id``; ``start`` and ``end`` in seconds, or null for the whole video; ``instruction``
-    (empty: the paper's event-reasoning prompt); ``causal_explanation``, a list of steps;
-    ``prediction``, a text; ``predictions``, up to three objects with ``text``, ``confidence`` in
-    [0, 1] and optionally ``justification``, most likely first; and ``teacher``,
-    ``teacher_prompt_sha``, ``created``, ``license_tag``, which are kept in ``meta``.
+    ``source``, ``video_id``; ``start`` and ``end`` in seconds, or null for the whole video;
+    ``instruction`` (empty: the paper's event-reasoning prompt); ``causal_explanation``, a list of
+    steps; ``prediction``, a text; ``predictions``, up to three objects with ``text``,
+    ``confidence`` in [0, 1] and optionally ``justification``, most likely first; and ``teacher``,
+    ``teacher_prompt_sha``, ``created``, ``license_tag``, which are kept in ``meta``. Nothing is
+    ever left out.
 
     The explanation's response is its steps, numbered. With ``predictions``, the prompt is the
     paper's future-prediction prompt and the response is written by ``format_predictions``, the form
@@ -40,9 +50,9 @@ def read_causal_vid_instruct(root: str, split: str) -> Iterator[Example]:
             teaches nothing.
     """
     for place, row in read_json_lines(Path(root, f"{split}.jsonl")):
-        row_id, video_id = text_field(row, "id", place), text_field(row, "video_id", place)
-        if not row_id or not video_id:
-            raise ValueError(f"{place}: fields 'id' and 'video_id' must be texts and not empty")
+        row_id, video_id = id_field(row, "id", place), id_field(row, "video_id", place)
+        start, end = seconds_field(row, "start", place), seconds_field(row, "end", place)
+        check_span(start, end, place)
         explanation = _explanation(row, place)
         prediction_prompt, prediction = _prediction(row, place)
         if not explanation and not prediction:
@@ -61,8 +71,8 @@ def read_causal_vid_instruct(root: str, split: str) -> Iterator[Example]:
                     corpus="causal_vid_instruct",
                     media=str(Path(root, "videos", f"{video_id}.mp4")),
                     video_id=video_id,
-                    start_seconds=_seconds(row, "start", place),
-                    end_seconds=_seconds(row, "end", place),
+                    start_seconds=start,
+                    end_seconds=end,
                     prompt=prompt,
                     response=response,
                     question_type=kind,
@@ -75,9 +85,11 @@ def read_causal_vid_instruct(root: str, split: str) -> Iterator[Example]:
 
 def _explanation(row: dict[str, Any], place: str) -> str:
     steps = row.get("causal_explanation") or []
-    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+    if not isinstance(steps, list) or not all(
+        isinstance(step, str) and not is_nan_like(step) for step in steps
+    ):
         raise ValueError(
-            f"{place}: field 'causal_explanation' must be a list of texts, found {steps!r}"
+            f"{place}: field 'causal_explanation' must be a list of texts, found {steps!r:.200}"
         )
     return "\n".join(f"{number}. {step.strip()}" for number, step in enumerate(steps, start=1))
 
@@ -88,31 +100,24 @@ def _prediction(row: dict[str, Any], place: str) -> tuple[str, str]:
     if not isinstance(predictions, list) or len(predictions) > MAX_PREDICTIONS:
         raise ValueError(
             f"{place}: field 'predictions' must be a list of at most {MAX_PREDICTIONS} objects, "
-            f"found {predictions!r}"
+            f"found {predictions!r:.200}"
         )
     if not predictions:
         return SINGLE_PREDICTION_PROMPT, text_field(row, "prediction", place)
-    items = []
-    for item in predictions:
-        if not isinstance(item, dict):
-            raise ValueError(f"{place}: field 'predictions': expected an object, found {item!r}")
-        event, reason = text_field(item, "text", place), text_field(item, "justification", place)
-        confidence = item.get("confidence")
-        if not event or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-            raise ValueError(
-                f"{place}: field 'predictions': expected 'text' and a 'confidence' from 0 to 1, "
-                f"found {item!r}"
-            )
-        items.append(Prediction(event, reason, float(confidence)))
+    items = [_prediction_item(item, place) for item in predictions]
     return FUTURE_PREDICTION_PROMPT, format_predictions(items)
 
 
-def _seconds(row: dict[str, Any], name: str, place: str) -> float | None:
-    value = row.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+def _prediction_item(item: Any, place: str) -> Prediction:  # noqa: ANN401 - any JSON value
+    if not isinstance(item, dict):
+        raise ValueError(f"{place}: field 'predictions': expected an object, found {item!r:.200}")
+    event, reason = text_field(item, "text", place), text_field(item, "justification", place)
+    confidence = item.get("confidence")
+    if not isinstance(confidence, int | float) or isinstance(confidence, bool):
+        confidence = -1.0
+    if is_nan_like(event) or not 0 <= confidence <= 1:
         raise ValueError(
-            f"{place}: field {name!r} must be seconds from the video's start, found {value!r}"
+            f"{place}: field 'predictions': expected 'text' and a 'confidence' from 0 to 1, "
+            f"found {item!r:.200}"
         )
-    return float(value)
+    return Prediction(event, reason, float(confidence))

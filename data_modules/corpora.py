@@ -1,19 +1,36 @@
 """Which corpora a run reads and how: the configuration of the data, and the table of readers."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
 from data_modules.nextqa import read_nextqa
+from data_modules.nextqa_open_ended import read_nextqa_open_ended
+from data_modules.skipped_rows import SkippedRows
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
 
-READERS: dict[str, Callable[[str, str], Iterator[Example]]] = {
+logger = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Yields a corpus' examples one by one; memory does not grow with their number."""
+
+    def __call__(
+        self, root: str, split: str, skipped: SkippedRows | None = None
+    ) -> Iterator[Example]:
+        """Read ``split`` of the corpus in the folder ``root``, counting what is left out."""
+        ...
+
+
+READERS: dict[str, Reader] = {
     "webvid": read_webvid,
     "nextqa": read_nextqa,
+    "nextqa_open_ended": read_nextqa_open_ended,
     "activitynet_qa": read_activitynet_qa,
     "causal_vid_instruct": read_causal_vid_instruct,
 }
@@ -23,7 +40,9 @@ READERS: dict[str, Callable[[str, str], Iterator[Example]]] = {
 class CorpusConfig:
     """One corpus of a run."""
 
-    reader: Literal["webvid", "nextqa", "activitynet_qa", "causal_vid_instruct"]
+    reader: Literal[
+        "webvid", "nextqa", "nextqa_open_ended", "activitynet_qa", "causal_vid_instruct"
+    ]
     """The corpus' name, which picks its reader."""
     root: str
     """The folder with the corpus' own files."""
@@ -90,6 +109,35 @@ class DataConfig:
             )
 
 
+def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Iterator[Example]:
+    """Yield the examples of one corpus, up to its limit.
+
+    What its reader left out is summed up in the log at the end.
+
+    Args:
+        config: The corpus.
+        skipped: Counts what is left out; None to count for the log only.
+
+    Raises:
+        ValueError: The corpus has no example, or a file is missing or malformed.
+    """
+    skipped = SkippedRows() if skipped is None else skipped
+    empty = True
+    for example in islice(READERS[config.reader](config.root, config.split, skipped), config.limit):
+        empty = False
+        yield example
+    if skipped.num_skipped:
+        logger.warning(
+            "corpus %r, split %r in %r: left out %d rows\n%s",
+            *(config.reader, config.split, config.root, skipped.num_skipped, skipped.summary()),
+        )
+    if empty:
+        raise ValueError(
+            f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"
+            + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
+        )
+
+
 def read_corpora(configs: Sequence[CorpusConfig]) -> list[list[Example]]:
     """Read each corpus; the result has one list a corpus, in the given order.
 
@@ -99,12 +147,7 @@ def read_corpora(configs: Sequence[CorpusConfig]) -> list[list[Example]]:
     corpora = []
     seen: set[str] = set()
     for config in configs:
-        examples = list(islice(READERS[config.reader](config.root, config.split), config.limit))
-        if not examples:
-            raise ValueError(
-                f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no "
-                "example"
-            )
+        examples = list(read_corpus(config))
         for example in examples:
             if example.id in seen:
                 raise ValueError(

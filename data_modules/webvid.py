@@ -5,55 +5,45 @@ mirror in use since the corpus was withdrawn has ``videoid,contentUrl,duration,p
 partitions. ``duration`` was scraped, not measured, and is not read.
 """
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_modules.annotation_files import read_csv_rows
+from data_modules.annotation_files import id_field, is_nan_like, read_csv_rows
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
-logger = logging.getLogger(__name__)
 
-
-def read_webvid(root: str, split: str) -> Iterator[Example]:
+def read_webvid(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
     """Yield one captioning example a row.
 
     Layout: ``<root>/metadata/results_<2M|10M>_<split>.csv``, or ``<root>/<split>.csv``, or the
-        mirror's
-    ``<root>/data/<split>/partitions/*.csv``; videos in ``<root>/videos/<page_dir>/<videoid>.mp4``.
-    A row without ``page_dir`` (the originals have a few hundred) has its video in
-    ``<root>/videos``. Rows without a caption teach nothing; they are left out and their number is
-    logged.
+    mirror's ``<root>/data/<split>/partitions/*.csv``; videos in
+    ``<root>/videos/<page_dir>/<videoid>.mp4``. A row without ``page_dir`` (the originals have a few
+    hundred) has its video in ``<root>/videos``. Rows without a caption, or with ``nan`` or ``None``
+    for one, teach nothing and are left out.
 
     Raises:
         ValueError: No annotation file, several that overlap, or a malformed row; the message names
             file and line.
     """
-    num_without_caption = 0
+    skipped = SkippedRows() if skipped is None else skipped
     for path in _annotation_files(Path(root), split):
         for place, row in read_csv_rows(path, ("videoid", "name", "page_dir")):
-            video_id, caption = row["videoid"].strip(), row["name"].strip()
-            if not video_id:
-                raise ValueError(f"{place}: column 'videoid' is empty; every row needs a video id")
-            if not caption:
-                num_without_caption += 1
+            video_id, caption = id_field(row, "videoid", place), row["name"].strip()
+            folder = "" if is_nan_like(row["page_dir"]) else row["page_dir"].strip()
+            if is_nan_like(caption):
+                skipped.record(place, "no caption (column 'name')")
                 continue
             yield Example(
                 id=f"webvid:{split}:{video_id}",
                 corpus="webvid",
-                media=str(Path(root, "videos", row["page_dir"].strip(), f"{video_id}.mp4")),
+                media=str(Path(root, "videos", folder, f"{video_id}.mp4")),
                 video_id=video_id,
                 prompt=CAPTION_PROMPT,
                 response=caption,
                 answers=(caption,),
             )
-    if num_without_caption:
-        logger.warning(
-            "webvid %s: left out %d rows without a caption (column 'name')",
-            split,
-            num_without_caption,
-        )
 
 
 def _annotation_files(root: Path, split: str) -> list[Path]:

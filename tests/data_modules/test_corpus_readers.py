@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -15,6 +16,7 @@ from data_modules.causal_vid_instruct import (
 )
 from data_modules.corpora import READERS, CorpusConfig, DataConfig, read_corpora
 from data_modules.nextqa import read_nextqa
+from data_modules.skipped_rows import SkippedRows
 from data_modules.webvid import read_webvid
 from vidreason.config import merge_config
 from vidreason.reasoning.predictions import parse_predictions
@@ -66,18 +68,18 @@ def write_nextqa(root: Path, text: str = NEXTQA, split: str = "val") -> str:
     return str(root)
 
 
-def test_webvid_keeps_leading_zeros_texts_and_rows_without_folder(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_webvid_keeps_leading_zeros_and_rows_without_folder(tmp_path: Path) -> None:
     write(tmp_path / "metadata/results_2M_train.csv", WEBVID_ORIGINAL)
-    dog, waves, none = read_webvid(str(tmp_path), "train")
+    skipped = SkippedRows()
+    dog, waves = read_webvid(str(tmp_path), "train", skipped)
     assert (dog.id, dog.video_id) == ("webvid:train:0021", "0021")
     assert dog.media == str(tmp_path / "videos/000001_000050/0021.mp4")
     assert (dog.prompt, dog.response) == (CAPTION_PROMPT, "A dog runs, then stops.")
     assert (dog.start_seconds, dog.end_seconds) == (None, None)  # the csv's duration is not trusted
     assert waves.media == str(tmp_path / "videos/77.mp4")
-    assert none.response == "None"
-    assert "left out 1 rows without a caption" in caplog.text
+    assert dict(skipped.causes) == {"no caption (column 'name')": 2}  # one of them "None"
+    places = [f"{tmp_path}/metadata/results_2M_train.csv:{line}" for line in (4, 5)]
+    assert skipped.first_places["no caption (column 'name')"] == places
 
 
 @pytest.mark.parametrize("place", ["val.csv", "data/val/partitions/0000.csv"])
@@ -129,17 +131,20 @@ def test_nextgqa_copy_gives_the_same_examples(tmp_path: Path) -> None:
     assert list(read_nextqa(write_nextqa(tmp_path, NEXTGQA), "val")) == original
 
 
-def test_nextqa_hidden_answer(tmp_path: Path) -> None:
+def test_nextqa_hidden_answers(tmp_path: Path) -> None:
     text = NEXTQA.replace("roll,2,", "roll,,")
-    pushed, *_ = read_nextqa(write_nextqa(tmp_path, text), "val")
-    assert (pushed.answer_index, pushed.response, pushed.answers) == (None, "", ())
+    with pytest.raises(ValueError, match=r"val.csv:3: column 'answer' is empty in some rows"):
+        list(read_nextqa(write_nextqa(tmp_path, text), "val"))
+    text = text.replace("there,0,", "there,,").replace("jumping,4,", "jumping,,")
+    for example in read_nextqa(write_nextqa(tmp_path, text), "val"):
+        assert (example.answer_index, example.response, example.answers) == (None, "", ())
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("roll,2,", "roll,5,", r"val.csv:2: column 'answer' is 5, expected an index from 0 to 4"),
-        ("roll,2,", "roll,snow,", r"val.csv:2: column 'answer' holds the text 'snow'"),
+        ("roll,2,", "roll,5,", r"val.csv:2: column 'answer' is '5', expected an index from 0 to 4"),
+        ("roll,2,", "roll,snow,", r"val.csv:2: column 'answer' is 'snow', expected"),
         ("\n0202", "\n0303", r"val.csv:4: video '0303' is not in .*map_vid_vidorID.json"),
         ("video,", "clip,", r"val.csv:1: the header has neither 'video'"),
         ("qid,", "id,", r"val.csv:1: the header has no column 'qid'"),
@@ -185,11 +190,11 @@ def test_activitynet_qa_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"1 without an answer \['v_a-1_2'\]"):
         list(read_activitynet_qa(str(tmp_path), "val"))
     write(tmp_path / "val_a.json", json.dumps([*answers, answers[0]]))
-    with pytest.raises(ValueError, match="item 2: question_id 'v_b_2_1' is there twice"):
+    with pytest.raises(ValueError, match=r"val_a.json:1: question_id 'v_b_2_1' is there twice"):
         list(read_activitynet_qa(str(tmp_path), "val"))
     del questions[1]["video_name"]
     write(tmp_path / "val_q.json", json.dumps(questions))
-    with pytest.raises(ValueError, match=r"val_q.json: item 1 has no field 'video_name'"):
+    with pytest.raises(ValueError, match=r"val_q.json:1: field 'video_name' is missing or empty"):
         list(read_activitynet_qa(str(tmp_path), "val"))
     write(tmp_path / "val_q.json", "[\n{]")
     with pytest.raises(ValueError, match=r"val_q.json:2: not valid JSON"):
@@ -255,7 +260,7 @@ def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id": ""}, r"train.jsonl:1: fields 'id' and 'video_id'"),
+        ({"id": ""}, r"train.jsonl:1: field 'id' is missing or empty"),
         ({"start": "1"}, r"train.jsonl:1: field 'start' must be seconds"),
         ({"causal_explanation": "text"}, r"'causal_explanation' must be a list of texts"),
         ({"predictions": [{"text": "a", "confidence": 1.2}]}, r"'confidence' from 0 to 1"),
@@ -282,7 +287,7 @@ def test_corpora_are_read_in_order_with_a_limit_and_unique_ids(tmp_path: Path) -
     write(tmp_path / "empty.csv", WEBVID_MIRROR.splitlines()[0] + "\n")
     with pytest.raises(ValueError, match=r"'webvid', split 'empty' .* has no example"):
         read_corpora([CorpusConfig(reader="webvid", root=root, split="empty")])
-    assert set(READERS) == {"webvid", "nextqa", "activitynet_qa", "causal_vid_instruct"}
+    assert set(READERS) == set(get_args(get_type_hints(CorpusConfig)["reader"]))
 
 
 def test_configuration_is_checked_and_read_from_yaml(tmp_path: Path) -> None:
