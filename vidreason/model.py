@@ -262,12 +262,13 @@ def save_reasoner(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    merge_lora(reasoner.language_model).save_pretrained(partial / LANGUAGE_MODEL_FOLDER)
+    plain = merge_lora(reasoner.language_model, reasoner.config.language_model)
+    plain.save_pretrained(partial / LANGUAGE_MODEL_FOLDER)
     reasoner.tokenizer.save_pretrained(partial / LANGUAGE_MODEL_FOLDER)
     fusion = {name: value.contiguous() for name, value in reasoner.fusion.state_dict().items()}
     save_file(fusion, partial / FUSION_FILE)
     language_model = dataclasses.replace(
-        reasoner.config.language_model, name_or_path=LANGUAGE_MODEL_FOLDER
+        reasoner.config.language_model, name_or_path=LANGUAGE_MODEL_FOLDER, revision=None
     )
     config = dataclasses.replace(reasoner.config, language_model=language_model, lora=None)
     saved = _SavedReasoner(visual_dim=reasoner.visual_dim, reasoner=config)

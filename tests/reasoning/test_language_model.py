@@ -120,7 +120,7 @@ def test_merging_gives_the_adapters_logits_and_changes_nothing(
         expected = model(input_ids=ids).logits
         plain = load_language_model(tiny_config(tiny_language_model_folder))
         assert (plain(input_ids=ids).logits - expected).abs().max() > 0.01
-        merged = merge_lora(model)
+        merged = merge_lora(model, tiny_config(tiny_language_model_folder))
         found = merged(input_ids=ids).logits
     # Measured 5e-7 on logits of size 1: the same products, rounded in another order.
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -139,7 +139,7 @@ def test_merging_gives_the_adapters_logits_and_changes_nothing(
 
 def test_merging_without_adapters_is_the_model_itself(tiny_language_model_folder):
     model = load_language_model(tiny_config(tiny_language_model_folder))
-    assert merge_lora(model) is model
+    assert merge_lora(model, tiny_config(tiny_language_model_folder)) is model
     assert causal_lm(model) is model
 
 

@@ -1,18 +1,26 @@
 """The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
 
 import copy
+import importlib.util
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -31,9 +39,16 @@ class LanguageModelConfig:
     """Which language model, and how it is held; the default is the paper's (section 4.2.1)."""
 
     name_or_path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
-    """A local Hugging Face folder, or a repository on the Hub."""
+    """A local Hugging Face folder, or a repository on the Hub. A model that brings code of its own
+    is refused: nothing that is downloaded runs."""
+    revision: str | None = None
+    """Commit, tag or branch of the repository on the Hub; None for its newest."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """Of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4`` keeps the linear layers, but the output layer, in 4 bits with doubly quantised
+    scales, and computes in ``dtype``. It needs the extra ``quantize``. Adapters train on it; they
+    are merged into the unquantised weights."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """``sdpa`` is PyTorch's fused attention, ``eager`` plain products; ``auto`` is ``sdpa`` for the
     models that can use it."""
@@ -45,6 +60,11 @@ class LanguageModelConfig:
             raise ValueError(
                 "language_model.name_or_path is empty; give a local Hugging Face folder or the "
                 "name of a repository on the Hub"
+            )
+        if self.quantization != "none" and self.dtype == "float32":
+            raise ValueError(
+                f"language_model.quantization is {self.quantization!r} and dtype 'float32'; set "
+                "dtype=bfloat16: computing in float32 would cost more than 4 bits save"
             )
 
 
@@ -74,30 +94,37 @@ def load_language_model(
 ) -> PreTrainedModel:
     """Load the frozen language model, in eval mode.
 
+    Each weight goes from its file straight to ``device``, in the configured number type. On the CPU
+    weights that the file holds in this type are mapped, not copied: processes share them.
+
     Args:
         config: Which model.
-        device: Where to. On ``meta`` only ``config.json`` is read: shapes without values.
+        device: Where to. On ``meta`` only ``config.json`` is read: shapes without values, of the
+            unquantised model.
         strict: Also refuse weights in the folder that the model has no use for.
 
     Raises:
-        ValueError: There is no such model, or its files lack weights that the model needs (which
-            transformers would fill with random numbers).
+        ValueError: There is no such model, its files lack weights that the model needs (which
+            transformers would fill with random numbers), or ``quantization`` needs a package that
+            is not installed.
     """
     device = torch.device(device)
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
     options: dict[str, Any] = {"dtype": _DTYPES[config.dtype]}
     if config.attention != "auto":
         options["attn_implementation"] = config.attention
+    if config.quantization != "none" and device.type != "meta":
+        options["quantization_config"] = _four_bits(config)
+    source = _source(config)
     try:
         if device.type == "meta":
-            structure = AutoConfig.from_pretrained(config.name_or_path)
+            structure = AutoConfig.from_pretrained(**source)
             with device:
-                model, report = auto.from_config(structure, **options), {}
+                model, report = auto.from_config(structure, trust_remote_code=False, **options), {}
         else:
             model, report = auto.from_pretrained(
-                config.name_or_path, output_loading_info=True, **options
+                **source, device_map={"": device}, output_loading_info=True, **options
             )
-            model = model.to(device)
     except (OSError, ValueError) as error:
         raise ValueError(_not_found(config, error)) from error
     _check_loading(config, report, strict=strict)
@@ -114,8 +141,9 @@ def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: There is no such model.
     """
+    source = _source(config)
     try:
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(config.name_or_path))
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(**source))
     except (OSError, ValueError) as error:
         raise ValueError(_not_found(config, error)) from error
 
@@ -130,17 +158,30 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():
-        # peft 0.21 asks for this property under the name it had before transformers 5.2x.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return cast(PeftModel, get_peft_model(model, adapters))
+    return _wrap(model, adapters)
 
 
-def merge_lora(model: nn.Module) -> PreTrainedModel:
-    """A plain copy of ``model`` with its adapters added to the weights; ``model`` is not changed.
+def merge_lora(model: nn.Module, config: LanguageModelConfig) -> PreTrainedModel:
+    """A plain model with the adapters of ``model`` added to its weights; ``model`` is not changed.
 
-    For the time of the copy the language model is in memory twice.
+    For the time of the copy the language model is in memory twice. A quantised model's adapters are
+    added to the unquantised weights, loaded anew on the CPU: rounding the sum to 4 bits once more
+    would lose most of what the adapters have learnt.
+
+    Args:
+        model: The language model, with or without adapters.
+        config: What it was loaded from.
+
+    Raises:
+        ValueError: The unquantised weights cannot be loaded.
     """
+    if config.quantization != "none":
+        plain = load_language_model(replace(config, quantization="none"))
+        if not isinstance(model, PeftModel):
+            return plain
+        adapted = _wrap(plain, cast(LoraConfig, model.peft_config["default"]))
+        set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
+        return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
     if not isinstance(model, PeftModel):
         return causal_lm(model)
     return cast(PreTrainedModel, copy.deepcopy(model).merge_and_unload(safe_merge=True))
@@ -179,6 +220,41 @@ def word_embedding_size(model: nn.Module) -> tuple[int, float]:
     with torch.no_grad():
         ids = torch.arange(min(len(weight), _SCALE_SAMPLE), device=weight.device)
         return weight.shape[1], float(embeddings(ids).float().square().mean().sqrt())
+
+
+def _wrap(model: PreTrainedModel, adapters: LoraConfig) -> PeftModel:
+    with warnings.catch_warnings():
+        # peft 0.21 asks for this property under the name it had before transformers 5.2x.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return cast(PeftModel, get_peft_model(model, adapters))
+
+
+def _source(config: LanguageModelConfig) -> dict[str, Any]:
+    """What every loading function of transformers is told about where the model is."""
+    if config.revision is not None and Path(config.name_or_path).is_dir():
+        raise ValueError(
+            f"language_model.revision is {config.revision!r}, but name_or_path "
+            f"{config.name_or_path!r} is a local folder, which has no revisions; leave it out"
+        )
+    return {
+        "pretrained_model_name_or_path": config.name_or_path,
+        "revision": config.revision or "main",
+        "trust_remote_code": False,  # left open, transformers asks on the terminal
+    }
+
+
+def _four_bits(config: LanguageModelConfig) -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"language_model.quantization={config.quantization} needs the package bitsandbytes: "
+            "pip install 'vidreason[quantize]'"
+        )
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=_DTYPES[config.dtype],
+    )
 
 
 def _check_loading(config: LanguageModelConfig, report: dict[str, Any], *, strict: bool) -> None:
