@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
+from data_modules.index_cache import note_folder
+from data_modules.index_cache import note_file, note_folder
 from data_modules.json_files import read_json_array
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
@@ -30,6 +32,7 @@ def read_activitynet_qa(
     """
     question_path, answer_path = Path(root, f"{split}_q.json"), Path(root, f"{split}_a.json")
     questions = _by_id(question_path, _read_question)
+    note_file(answer_path)
     answers = _by_id(answer_path, _read_answer) if answer_path.exists() else None
     if answers is not None and answers.keys() != questions.keys():
         unanswered = sorted(questions.keys() - answers.keys())
@@ -88,6 +91,8 @@ def _by_id(path: Path, read: Any) -> dict[str, tuple[str, str]]:  # noqa: ANN401
 
 def _video_files(folder: Path) -> dict[str, str]:
     """Stem -> file name; of two containers of one video, the first of ``VIDEO_EXTENSIONS``."""
+    note_folder(folder)
+    note_folder(folder)
     if not folder.is_dir():
         return {}
     names = {entry.name for entry in os.scandir(folder)}

@@ -46,8 +46,9 @@ def recorded_inputs() -> Iterator[Inputs]:
 
 
 def note_file(path: Path) -> None:
-    """Say that what is being read depends on a file, there or not."""
+    """Say that what is being read depends on a file, there or not, and on what lies beside it."""
     _note(f"file:{os.path.abspath(path)}")
+    note_folder(path.parent)
 
 
 def note_folder(path: Path) -> None:

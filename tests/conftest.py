@@ -126,6 +126,14 @@ def make_visual_tokens() -> Callable[..., VisualTokens]:
     return make
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _indices_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the programs that they start, leave the user's own cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDREASON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_process_group_is_left() -> Iterator[None]:
     """A process group that a test leaves open would change what the next test measures."""

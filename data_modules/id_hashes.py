@@ -1,0 +1,81 @@
+"""Are ids unique? Answered for any number of them in flat memory, by sorted 64-bit hashes on disk.
+
+Two of 110 million different ids share a hash with a probability of 0.03 % (n^2 / 2^65), so equal
+hashes are a reason to look at the ids themselves, and different ones a proof.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPILL_HASHES = 2**20
+"""So many are held in memory before they are put into buckets on disk."""
+
+_NUM_BUCKETS = 256  # by the first byte: buckets in order are all hashes in order
+_CHUNK = 2**20
+
+
+def id_hash(text: str) -> int:
+    """A hash from 0 to 2^64 - 1, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+class IdHashes:
+    """Writes the hashes that it is given to a file, sorted.
+
+    Args:
+        path: The file: bare ``uint64``. Buckets lie beside it until :meth:`write`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held: list[NDArray[np.uint64]] = []
+        self._num_held = 0
+        self._spilled = False
+
+    def add(self, hashes: NDArray[np.uint64]) -> None:
+        """Take more hashes, in any order."""
+        self._held.append(hashes)
+        self._num_held += len(hashes)
+        if self._num_held >= SPILL_HASHES:
+            self._spill()
+
+    def write(self) -> None:
+        """Write the file."""
+        if not self._spilled:
+            held = np.concatenate(self._held) if self._held else np.zeros(0, np.uint64)
+            np.sort(held).tofile(self.path)
+            return
+        self._spill()
+        with self.path.open("wb") as file:
+            for number in range(_NUM_BUCKETS):
+                bucket = self._bucket(number)
+                if bucket.exists():
+                    np.sort(np.fromfile(bucket, np.uint64)).tofile(file)
+                    bucket.unlink()
+
+    def _spill(self) -> None:
+        self._spilled = True
+        held = np.sort(np.concatenate(self._held)) if self._held else np.zeros(0, np.uint64)
+        self._held, self._num_held = [], 0
+        edges = np.arange(1, _NUM_BUCKETS, dtype=np.uint64) << np.uint64(56)
+        for number, part in enumerate(np.split(held, np.searchsorted(held, edges))):
+            if len(part):
+                with self._bucket(number).open("ab") as file:
+                    part.tofile(file)
+
+    def _bucket(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number:03d}")
+
+
+def shared_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The hashes that are in both of two sorted arrays, which may be memory maps."""
+    fewer, more = sorted((first, second), key=len)
+    shared = []
+    for start in range(0, len(fewer), _CHUNK):
+        chunk = fewer[start : start + _CHUNK]
+        places = np.minimum(np.searchsorted(more, chunk), len(more) - 1)
+        shared.append(chunk[more[places] == chunk])
+    return np.concatenate(shared) if shared else np.zeros(0, np.uint64)

@@ -1,0 +1,223 @@
+"""Corpora on disk: what is read back is what was written, and written again when it must be."""
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import data_modules.corpus_index as corpus_index
+import data_modules.id_hashes as id_hashes
+from data_modules.corpora import READERS, CorpusConfig
+from data_modules.corpus_index import CorpusIndex, open_corpora, write_index
+from data_modules.skipped_rows import SkippedRows
+from vidreason.example import Example
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+
+def captions(number: int) -> list[Example]:
+    return [
+        Example(
+            id=f"webvid:train:{row:04d}",
+            corpus="webvid",
+            media=f"/videos/{row}.mp4",
+            video_id=str(row),
+            prompt="Describe it.",
+            response=f"Caption {row}",
+            answers=(f"Caption {row}",),
+        )
+        for row in range(number)
+    ]
+
+
+MIXED = [
+    *captions(2),
+    Example(
+        id="nextqa:val:1",
+        corpus="nextqa",
+        media="s3://b/\u00fc.tar#offset=1&size=2&name=a.mp4",
+        video_id="",
+        start_seconds=0.0,
+        end_seconds=2.25,
+        prompt="",
+        response="yes",
+        options=("a", "", "None"),
+        answer_index=2,
+        answers=("yes", "no"),
+        question_type="CW",
+        meta={"a": "b", "\u00e9": ""},
+    ),
+    Example(id="x", corpus="", media="", video_id="", prompt="Describe it.", response=""),
+    Example(id="y", corpus="", media="", video_id="", prompt="p", response="", answers=("",)),
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("rows_a_batch", [1, 2, 5, 4096])
+def test_what_is_read_back_is_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int
+) -> None:
+    monkeypatch.setattr(corpus_index, "ROWS_A_BATCH", rows_a_batch)
+    write_index(tmp_path / "index", iter(MIXED))
+    monkeypatch.undo()  # a written index knows its own
+    index = CorpusIndex(tmp_path / "index")
+    assert list(index) == MIXED
+    assert len(index) == 5
+    assert index[-1] == MIXED[4]
+    assert index[1:4] == MIXED[1:4]
+    assert index.lengths(np.array([2, 0])).tolist() == [3, len("Describe it.Caption 0")]
+    with pytest.raises(IndexError, match="row 5 of a corpus of 5 examples"):
+        index[5]
+    copy = pickle.loads(pickle.dumps(index))
+    assert len(pickle.dumps(index)) < 1000
+    assert copy[2] == MIXED[2]
+
+
+@pytest.fixture
+def webvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """``webvid(limit=None)``: the ids of a small corpus; ``webvid.reads`` counts its readings."""
+    root = tmp_path / "webvid"
+    root.mkdir()
+    write_rows(root, ["a", "b", "c"])
+    read = READERS["webvid"]
+
+    def counted(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+        with (tmp_path / "reads").open("a") as file:  # by whatever process
+            file.write("read\n")
+        yield from read(root, split, skipped)
+
+    monkeypatch.setitem(READERS, "webvid", counted)
+
+    def ids(**config: int) -> list[str]:
+        (corpus,) = open_corpora([CorpusConfig(reader="webvid", root=str(root), **config)])
+        return [example.video_id for example in corpus]
+
+    return ids
+
+
+def write_rows(root: Path, ids: list[str], name: str = "train.csv") -> None:
+    rows = "".join(f"{one},caption of {one},0\n" for one in ids)
+    (root / name).write_text(f"videoid,name,page_dir\n{rows}")
+
+
+def num_reads(folder: Path) -> int:
+    return len((folder / "reads").read_text().splitlines())
+
+
+def test_a_corpus_is_read_once_and_again_when_something_has_changed(
+    webvid: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        assert webvid() == ["a", "b", "c"]
+    assert num_reads(tmp_path) == 1
+    assert webvid(limit=2) == ["a", "b"]
+    assert num_reads(tmp_path) == 2
+    write_rows(tmp_path / "webvid", ["a", "b", "d"])  # the same size
+    for _ in range(2):
+        assert webvid() == ["a", "b", "d"]
+    assert num_reads(tmp_path) == 3
+    # A file that would be read instead.
+    (tmp_path / "webvid/metadata").mkdir()
+    write_rows(tmp_path / "webvid", ["e"], "metadata/results_2M_train.csv")
+    assert webvid() == ["e"]
+    monkeypatch.setattr(corpus_index, "code_version", lambda: "another prompt")
+    assert webvid() == ["e"]
+    assert num_reads(tmp_path) == 5
+    # Outdated ones are not kept: one index for each of limit None, limit 2 and the other code.
+    kept = list((tmp_path / "cache").rglob(corpus_index.EXAMPLES_FILE))
+    assert len(kept) == 3
+
+
+def test_a_reading_that_fails_leaves_nothing(
+    webvid: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "webvid/train.csv").write_text("videoid,name,page_dir\na,b,c\nbad row\n")
+    with pytest.raises(ValueError, match=r"train.csv:3: expected 3 columns"):
+        webvid()
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+    write_rows(tmp_path / "webvid", ["f"])
+    assert webvid() == ["f"]
+
+
+def test_an_empty_corpus_is_an_error(webvid: Callable[..., list[str]], tmp_path: Path) -> None:
+    write_rows(tmp_path / "webvid", [])
+    with pytest.raises(ValueError, match=r"corpus 'webvid', split 'train' in .* has no example"):
+        webvid()
+
+
+def test_processes_that_start_together_read_a_corpus_once(
+    webvid: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    def work(number: int) -> None:
+        (tmp_path / f"{number}.json").write_text(json.dumps(webvid()))
+
+    processes = [get_context("fork").Process(target=work, args=(n,)) for n in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    for number in range(3):
+        assert json.loads((tmp_path / f"{number}.json").read_text()) == ["a", "b", "c"]
+    assert num_reads(tmp_path) == 1
+
+
+@pytest.mark.parametrize("spill", [4, 10**6])
+def test_an_id_that_is_there_twice_is_named(
+    webvid: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spill: int,
+) -> None:
+    monkeypatch.setattr(id_hashes, "SPILL_HASHES", spill)
+    monkeypatch.setattr(corpus_index, "ROWS_A_BATCH", 3)
+    names = [f"{number:02d}" for number in range(40)]
+    write_rows(tmp_path / "webvid", [*names, "17", "03", "17"])
+    with pytest.raises(ValueError, match=r"the id 'webvid:train:03' is there twice .* 1 others"):
+        webvid()
+    write_rows(tmp_path / "webvid", names)
+    assert webvid() == names
+    other = tmp_path / "other"
+    other.mkdir()
+    write_rows(other, ["x", "38", "y"])
+    roots = (tmp_path / "webvid", other)
+    configs = [CorpusConfig(reader="webvid", root=str(root)) for root in roots]
+    with pytest.raises(ValueError, match=r"'webvid:train:38' is there twice .*/other'.* 0 others"):
+        open_corpora(configs)
+    write_rows(other, ["x", "y"])
+    assert [len(corpus) for corpus in open_corpora(configs)] == [40, 2]
+
+
+def test_ids_that_only_share_a_hash_are_two(
+    webvid: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_index, "id_hash", lambda text: len(text))
+    assert webvid() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("spill", [3, 10**6])
+def test_hashes_are_sorted_whatever_is_spilled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spill: int
+) -> None:
+    monkeypatch.setattr(id_hashes, "SPILL_HASHES", spill)
+    generator = np.random.default_rng(0)
+    values = generator.integers(0, 2**64, 100, dtype=np.uint64)
+    hashes = id_hashes.IdHashes(tmp_path / "hashes")
+    for part in np.split(values, 25):
+        hashes.add(part)
+    hashes.write()
+    written = np.fromfile(tmp_path / "hashes", np.uint64)
+    assert written.tolist() == sorted(values.tolist())
+    assert [path.name for path in tmp_path.iterdir()] == ["hashes"]
+    others = np.sort(np.concatenate([values[::10], generator.integers(0, 2**64, 7, np.uint64)]))
+    shared = id_hashes.shared_hashes(written, others)
+    assert shared.tolist() == sorted(values[::10].tolist())
+    assert len(id_hashes.shared_hashes(written, np.zeros(0, np.uint64))) == 0
