@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
-from data_modules.index_cache import note_folder
 from data_modules.index_cache import note_file, note_folder
 from data_modules.json_files import read_json_array
 from data_modules.skipped_rows import SkippedRows
@@ -91,7 +90,6 @@ def _by_id(path: Path, read: Any) -> dict[str, tuple[str, str]]:  # noqa: ANN401
 
 def _video_files(folder: Path) -> dict[str, str]:
     """Stem -> file name; of two containers of one video, the first of ``VIDEO_EXTENSIONS``."""
-    note_folder(folder)
     note_folder(folder)
     if not folder.is_dir():
         return {}

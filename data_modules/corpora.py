@@ -8,9 +8,13 @@ from typing import Literal, Protocol
 
 from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
+from data_modules.ego4d import read_ego4d
+from data_modules.hd_vila import read_hd_vila
 from data_modules.nextqa import read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
 from data_modules.skipped_rows import SkippedRows
+from data_modules.something_something import read_something_something
+from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
 
@@ -29,10 +33,14 @@ class Reader(Protocol):
 
 READERS: dict[str, Reader] = {
     "webvid": read_webvid,
+    "webdataset": read_webdataset,
+    "hd_vila": read_hd_vila,
     "nextqa": read_nextqa,
     "nextqa_open_ended": read_nextqa_open_ended,
     "activitynet_qa": read_activitynet_qa,
     "causal_vid_instruct": read_causal_vid_instruct,
+    "ego4d": read_ego4d,
+    "something_something": read_something_something,
 }
 
 
@@ -41,7 +49,15 @@ class CorpusConfig:
     """One corpus of a run."""
 
     reader: Literal[
-        "webvid", "nextqa", "nextqa_open_ended", "activitynet_qa", "causal_vid_instruct"
+        "webvid",
+        "webdataset",
+        "hd_vila",
+        "nextqa",
+        "nextqa_open_ended",
+        "activitynet_qa",
+        "causal_vid_instruct",
+        "ego4d",
+        "something_something",
     ]
     """The corpus' name, which picks its reader."""
     root: str

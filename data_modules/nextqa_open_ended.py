@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_modules.annotation_files import id_field, read_csv_rows, required_text
+from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_members
 from data_modules.nextqa import find_video, question_field, read_video_map, video_column
 from data_modules.skipped_rows import SkippedRows
@@ -54,6 +55,7 @@ def read_nextqa_open_ended(
 
 
 def _second_references(path: Path) -> dict[tuple[str, str], str]:
+    note_file(path)
     if not path.exists():
         return {}
     references = {}
