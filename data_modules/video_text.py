@@ -97,7 +97,7 @@ class VideoTextDataset(Dataset[Sample]):
                 id=example.id,
                 tokens=None,
                 text=text._replace(labels=[IGNORE_INDEX] * len(text.labels)),
-                failure=VideoFailure(id=example.id, path=error.path, cause=error.cause),
+                failure=error.failure(example.id),
             )
         return Sample(id=example.id, tokens=tokens, text=text)
 

@@ -149,7 +149,7 @@ def _perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
             return "stored"
         source(*place)
     except VideoReadError as error:
-        return VideoFailure(id=span.id, path=error.path, cause=error.cause)
+        return error.failure(span.id)
     return "perceived"
 
 

@@ -25,7 +25,7 @@ def example(name, media="a.mp4"):
 def source(make_visual_tokens):
     def read(media, start_seconds, end_seconds):
         if media == "broken.mp4":
-            raise VideoReadError(media, "it is empty")
+            raise VideoReadError(media, "empty", "it is empty")
         return make_visual_tokens(2, 1)
 
     return read

@@ -66,7 +66,7 @@ class Source:
 
     def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
         if Path(media).stem in self.broken:
-            raise VideoReadError(media, "moov atom not found")
+            raise VideoReadError(media, "truncated", "moov atom not found")
         return self.tokens
 
 
@@ -326,7 +326,7 @@ def test_unreadable_videos_are_written_down_once_and_the_run_goes_on(
         "webvid:train:011",
         "webvid:val:003",
     ]
-    assert {row["cause"] for row in rows} == {"moov atom not found"}
+    assert {row["cause"] for row in rows} == {"truncated"}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -335,7 +335,7 @@ def test_too_many_unreadable_videos_stop_the_run(
 ) -> None:
     broken = frozenset({"003", "011"})
     data = make_data(num_workers, broken=broken, max_unreadable_fraction=0.05)
-    with pytest.raises(UnreadableVideosError, match=r"2 x moov atom not found"):
+    with pytest.raises(UnreadableVideosError, match=r"2 x truncated"):
         fit(data)
     assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 2
 

@@ -36,7 +36,7 @@ def dataset(
     def source(media: str, start: float | None, end: float | None) -> VisualTokens:
         assert (start, end) == (float(media[3]), None)
         if media == "/v/2.mp4":
-            raise VideoReadError(media, "moov atom not found")
+            raise VideoReadError(media, "truncated", "moov atom not found")
         return make(2, int(media[3]), seed=int(media[3]), visual_dim=6)
 
     return VideoTextDataset(examples, source, tokenizer, max_text_tokens=128)
@@ -74,7 +74,10 @@ def test_an_unreadable_video_keeps_its_place_without_tokens_and_targets(
     assert not batch["visual"]["mask"][2].any()
     assert (batch["labels"][2] == IGNORE_INDEX).all()
     (failure,) = batch["failures"]
-    assert tuple(failure) == ("webvid:train:2", "/v/2.mp4", "moov atom not found")
+    assert tuple(failure) == (
+        *("webvid:train:2", "/v/2.mp4"),
+        *("truncated", "moov atom not found"),
+    )
     alone = collator([data[2]])
     assert alone["visual"]["features"].shape == (1, 1, 6)
     assert not alone["visual"]["mask"].any()

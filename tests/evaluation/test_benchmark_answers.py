@@ -171,7 +171,7 @@ def test_unreadable_videos_count_as_wrong_within_a_budget(
     errors = {row.video_id for row in rows if row.error}
     assert errors == {"1"}
     assert all(row.correct is False and row.parsed is None for row in rows if row.error)
-    assert rows[1].error == "truncated"
+    assert rows[1].error == "cannot read video '/v/1.mp4': truncated"
     with pytest.raises(UnreadableVideosError, match="1 x truncated"):
         evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=1), GREEDY)
 

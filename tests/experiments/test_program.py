@@ -32,7 +32,7 @@ def test_a_mistake_in_the_configuration_is_one_line(capsys):
 
 def test_an_unreadable_video_is_one_line(capsys):
     def program(config):
-        raise VideoReadError("a.mp4", "no video stream")
+        raise VideoReadError("a.mp4", "no-video-stream", "no video stream")
 
     assert run(program) == 1
     assert capsys.readouterr().err == "trial: cannot read video 'a.mp4': no video stream\n"

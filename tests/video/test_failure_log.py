@@ -9,7 +9,12 @@ from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFai
 
 
 def failure(number: int) -> VideoFailure:
-    return VideoFailure(id=f"webvid:train:{number}", path=f"/v/{number}.mp4", cause="no such file")
+    return VideoFailure(
+        id=f"webvid:train:{number}",
+        path=f"/v/{number}.mp4",
+        cause="missing",
+        detail="there is no such file",
+    )
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -22,7 +27,7 @@ def test_each_example_is_written_once_with_path_cause_and_time(tmp_path: Path) -
     log.record(4, [failure(1), failure(2)])
     log.record(4, [failure(1)])
     assert [row["id"] for row in rows(path)] == ["webvid:train:1", "webvid:train:2"]
-    assert rows(path)[0].keys() == {"id", "path", "cause", "time"}
+    assert rows(path)[0].keys() == {"id", "path", "cause", "detail", "time"}
     assert rows(path)[0]["path"] == "/v/1.mp4"
     assert rows(path)[0]["time"].endswith("+00:00")
     assert (log.num_samples, log.num_unreadable) == (8, 3)
@@ -61,8 +66,8 @@ def test_the_budget_stops_the_run_with_a_summary(tmp_path: Path) -> None:
         log.record(1, [failure(3)])
     message = str(error.value)
     assert "3 of 101 samples had an unreadable video (max_unreadable_fraction = 0.02)" in message
-    assert "3 x no such file" in message
-    assert "such as webvid:train:1: /v/1.mp4" in message
+    assert "3 x missing" in message
+    assert "such as webvid:train:1: /v/1.mp4 (there is no such file)" in message
     assert str(path) in message
     assert len(rows(path)) == 3
 

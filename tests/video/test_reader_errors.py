@@ -24,28 +24,30 @@ def test_missing_empty_text_and_folder(tmp_path: Path, capfd: pytest.CaptureFixt
     write_video(tmp_path / "other.mp4", num_frames=3)
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
     causes = {
-        "missing.mp4": "there is no such file",
-        "empty.mp4": "the file is empty",
-        "text.mp4": "libav says 'Invalid data found when processing input'",
-        "text.txt": "it is a text file",
-        "text.avi": "libav says 'Invalid data found when processing input'",
-        "list.m3u8": "",  # refused by libav or by us, as long as nothing else is opened
-        "list.mp4": "it is a playlist, not a video",
-        ".": "it is not a regular file",
+        "missing.mp4": ("missing", "there is no such file"),
+        "empty.mp4": ("empty", "the file is empty"),
+        "text.mp4": ("not-a-video", "libav says 'Invalid data found when processing input'"),
+        "text.txt": ("not-a-video", "it is a text file"),
+        "text.avi": ("not-a-video", "libav says 'Invalid data found when processing input'"),
+        "list.m3u8": ("not-a-video", ""),  # by libav or by us, as long as nothing else is opened
+        "list.mp4": ("not-a-video", "it is a playlist, not a video"),
+        ".": ("not-a-video", "it is not a regular file"),
     }
-    for name, cause in causes.items():
+    for name, (cause, detail) in causes.items():
         path = str(tmp_path / name)
         with pytest.raises(VideoReadError) as caught:
             index_video(path)
         assert caught.value.path == path
-        assert caught.value.cause.startswith(cause), name
-        assert str(caught.value) == f"cannot read video {path!r}: {caught.value.cause}"
+        assert caught.value.cause == cause, name
+        assert caught.value.detail.startswith(detail), name
+        assert str(caught.value) == f"cannot read video {path!r}: {caught.value.detail}"
     assert capfd.readouterr() == ("", "")
 
 
 def test_sound_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(VideoReadError, match=r"it has no video stream \(its streams: audio\)"):
+    with pytest.raises(VideoReadError, match=r"no video stream \(its streams: audio\)") as caught:
         index_video(str(write_sound(tmp_path / "sound.m4a")))
+    assert caught.value.cause == "no-video-stream"
 
 
 def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "container_options", "cause"),
     [
-        ("end.mp4", {}, "libav says 'Invalid data found"),  # its index is at the lost end
+        ("end.mp4", {}, "cut off: its index is missing"),  # it is at the lost end
         ("front.mp4", {"movflags": "faststart"}, r"cut off: \d+ of its 40 video packets"),
         ("parts.mp4", {"movflags": "frag_keyframe+empty_moov"}, r"cut off: \d+ of its \d+ video"),
         ("v.mkv", {}, r"cut off: its video ends at 0\.\d+ of 1\.60 s"),
@@ -89,6 +91,7 @@ def test_cut_off_files(
     path.write_bytes(data[: int(len(data) * 0.6)])
     with pytest.raises(VideoReadError, match=cause) as caught:
         index_video(str(path))
+    assert caught.value.cause == "truncated"
     assert str(path) in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
@@ -110,8 +113,9 @@ def test_a_file_that_loses_its_end_after_it_was_indexed(tmp_path: Path) -> None:
 def test_a_file_that_was_replaced_after_it_was_indexed(tmp_path: Path) -> None:
     index = index_video(str(write_video(tmp_path / "v.mp4", options=FOUR_GROUPS)))
     write_video(tmp_path / "v.mp4", options={"g": "7", "bf": "0"}, ticks=range(0, 1600, 40))
-    with pytest.raises(VideoReadError, match="not those that were indexed"):
+    with pytest.raises(VideoReadError, match="not those that were indexed") as caught:
         read_frames(index, [39])
+    assert caught.value.cause == "changed"
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
@@ -140,12 +144,13 @@ def test_damage_is_never_shown_and_the_rest_is_exact(codec: str, tmp_path: Path)
         try:
             (frame,) = read_frames(index, [number])
         except VideoReadError as error:
-            refused.append((number, error.cause))
+            refused.append((number, error))
         else:
             np.testing.assert_array_equal(frame.permute(1, 2, 0).numpy(), truth[number])
     assert 13 in dict(refused)
     assert set(dict(refused)) <= set(range(10, 20))
-    assert all("at frame 1" in cause for _, cause in refused)
+    assert all("at frame 1" in error.detail for _, error in refused)
+    assert {error.cause for _, error in refused} == {"decode-error"}
     with pytest.raises(VideoReadError):
         read_frames(index, [0, 13, 39])
 
@@ -197,5 +202,7 @@ def test_cutting_by_copying_is_not_mistaken_for_a_loss(tmp_path: Path) -> None:
 
 
 def test_the_error_survives_the_way_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(VideoReadError("a.mp4", "the file is empty")))
-    assert (error.path, error.cause) == ("a.mp4", "the file is empty")
+    error = VideoReadError("a.mp4", "empty", "the file is empty")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.path, copy.cause, copy.detail) == ("a.mp4", "empty", "the file is empty")
+    assert copy.failure("id") == ("id", "a.mp4", "empty", "the file is empty")

@@ -29,8 +29,7 @@ from vidreason.perception.visual_tokens import (
 )
 from vidreason.reasoning.text_batch import collate_texts, pad_token_id
 from vidreason.reasoning.tokenization import encode_example
-from vidreason.video.failures import FailureLog, VideoFailure
-from vidreason.video.reader import VideoReadError
+from vidreason.video.failures import FailureLog, VideoReadError
 
 
 @dataclass(kw_only=True)
@@ -85,7 +84,7 @@ class LoadedExample(NamedTuple):
 
     example: Example
     tokens: VisualTokens | None
-    error: str = ""
+    error: VideoReadError | None = None
 
 
 def evaluate_examples(
@@ -149,11 +148,7 @@ def evaluate_batches(
         for batch in batches:
             failures.record(
                 len(batch),
-                [
-                    VideoFailure(id=item.example.id, path=item.example.media, cause=item.error)
-                    for item in batch
-                    if item.tokens is None
-                ],
+                [item.error.failure(item.example.id) for item in batch if item.error is not None],
             )
             predictions += [judge(row) for row in _answer(reasoner, batch, config, decoding)]
     return predictions
@@ -189,7 +184,7 @@ def load_examples(source: TokenSource, examples: Sequence[Example]) -> list[Load
             try:
                 loaded.append(LoadedExample(example, source(*_span(example))))
             except VideoReadError as error:
-                loaded.append(LoadedExample(example, None, error.cause))
+                loaded.append(LoadedExample(example, None, error))
         previous = example
     return loaded
 
@@ -227,7 +222,10 @@ def _answer(
     config: EvaluationConfig,
     decoding: DecodingConfig,
 ) -> list[BenchmarkPrediction]:
-    rows = [replace(unanswered(item.example), error=item.error) for item in batch]
+    rows = [
+        replace(unanswered(item.example), error="" if item.error is None else str(item.error))
+        for item in batch
+    ]
     readable = [index for index, item in enumerate(batch) if item.tokens is not None]
     if not readable:
         return rows

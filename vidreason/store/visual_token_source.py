@@ -12,7 +12,7 @@ from vidreason.perception.perceiver import (
 )
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.feature_store import FeatureStore, StoreConfig, feature_key
-from vidreason.video.reader import VideoReadError
+from vidreason.video.failures import read_error
 
 
 class VisualTokenSource:
@@ -73,7 +73,7 @@ class VisualTokenSource:
         try:
             video_hash = self.store.hash_video(media)
         except OSError as error:
-            raise VideoReadError(media, error.strerror or str(error)) from error
+            raise read_error(media, error) from error
         return feature_key(video_hash, start_seconds, end_seconds, self._fingerprint)
 
     def _perceive(

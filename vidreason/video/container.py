@@ -1,5 +1,7 @@
 """Opening one video file with PyAV: checks, the stream to read, the way up, one kind of error."""
 
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.media import check_media, libav_source
+from vidreason.video.failures import FailureCause, VideoReadError, read_error
+from vidreason.video.media import is_remote, libav_source, media_size, parse_member
+from vidreason.video.mp4_tables import lacks_index
 
 NOT_VIDEO_FORMATS = {
     "tty": "it is a text file",  # libav would draw the text as a picture
@@ -24,18 +28,6 @@ NOT_VIDEO_FORMATS = {
     "dash": "it is a playlist, not a video",
     "hls": "it is a playlist, not a video",
 }
-
-
-class VideoReadError(Exception):
-    """A file cannot be opened, is not a video, or does not hold the frames asked for."""
-
-    def __init__(self, path: str, cause: str) -> None:
-        super().__init__(path, cause)  # both, so that the error survives pickling
-        self.path = path
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return f"cannot read video {self.path!r}: {self.cause}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +66,8 @@ def open_video(path: str) -> Iterator[OpenVideo]:
             ``with`` statement.
     """
     try:
-        check_media(path)
-        # Tags in other encodings than UTF-8 must not stop the reading of the pictures.
-        container = av.open(
-            libav_source(path),
-            mode="r",
-            metadata_errors="replace",
-            container_options={"protocol_whitelist": "file,subfile"},
-        )
-        with container:
+        _check_media(path)
+        with _open_container(path) as container:
             stream = _choose_stream(path, container)
             # One thread a video: workers and processes read videos side by side, and one thread
             # costs least CPU time.
@@ -93,9 +78,10 @@ def open_video(path: str) -> Iterator[OpenVideo]:
                     other.discard = Discard.all
             yield OpenVideo(path=path, container=container, stream=stream)
     except FFmpegError as error:
-        raise VideoReadError(path, describe(error)) from error
+        cause: FailureCause = "unreachable" if isinstance(error, OSError) else "decode-error"
+        raise VideoReadError(path, cause, describe(error)) from error
     except OSError as error:
-        raise VideoReadError(path, str(error)) from error
+        raise read_error(path, error) from error
 
 
 def describe(error: FFmpegError) -> str:
@@ -136,26 +122,67 @@ def orientation_of_matrix(path: str, matrix: NDArray[np.int32]) -> Orientation:
     axes = axes / np.maximum(lengths, 1e-9)[:, None]
     rounded = np.rint(axes)
     if np.abs(axes - rounded).max() > 0.02 or abs(np.linalg.det(rounded)) != 1:
-        raise VideoReadError(path, f"its display matrix is no quarter turn: {matrix.tolist()}")
+        raise VideoReadError(
+            path, "unsupported", f"its display matrix is no quarter turn: {matrix.tolist()}"
+        )
     mirrored = bool(np.linalg.det(rounded) < 0)
     x_axis = -rounded[0] if mirrored else rounded[0]
     turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[(int(x_axis[0]), int(x_axis[1]))]
     return Orientation(mirrored=mirrored, quarter_turns=turns)
 
 
+def _check_media(path: str) -> None:
+    """Raise an error that says so unless ``path`` is there, a file, and not empty."""
+    member = parse_member(path)
+    file = path if member is None else member.archive
+    try:
+        if not is_remote(file) and not stat.S_ISREG(os.stat(file).st_mode):
+            raise VideoReadError(path, "not-a-video", "it is not a regular file")
+        size = media_size(path)
+    except OSError as error:
+        raise read_error(path, error) from error
+    except ValueError as error:  # a null byte in the name
+        raise VideoReadError(path, "missing", str(error)) from error
+    if size == 0:
+        raise VideoReadError(path, "empty", "the file is empty")
+
+
+def _open_container(path: str) -> InputContainer:
+    try:
+        # Tags in other encodings than UTF-8 must not stop the reading of the pictures.
+        return av.open(
+            libav_source(path),
+            mode="r",
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file,subfile"},
+        )
+    except FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        if lacks_index(path):
+            raise VideoReadError(
+                path, "truncated", "the file is cut off: its index is missing"
+            ) from error
+        raise VideoReadError(path, "not-a-video", describe(error)) from error
+
+
 def _choose_stream(path: str, container: InputContainer) -> VideoStream:
     """The default video stream; among several, or without one, that with the most pixels."""
     cause = NOT_VIDEO_FORMATS.get(container.format.name)
     if cause is not None:
-        raise VideoReadError(path, cause)
+        raise VideoReadError(path, "not-a-video", cause)
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & covers]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
-        raise VideoReadError(path, f"it has no video stream (its streams: {', '.join(kinds)})")
+        raise VideoReadError(
+            path, "no-video-stream", f"it has no video stream (its streams: {', '.join(kinds)})"
+        )
     decodable = [s for s in streams if s.codec_context is not None]
     if not decodable:
-        raise VideoReadError(path, "this build of libav has no decoder for its video codec")
+        raise VideoReadError(
+            path, "unsupported", "this build of libav has no decoder for its video codec"
+        )
 
     def preference(stream: VideoStream) -> tuple[bool, int, int]:
         is_default = bool(stream.disposition & Disposition.default)

@@ -7,7 +7,25 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+FailureCause = Literal[
+    "missing",  # there is no such file
+    "empty",  # of no bytes
+    "unreachable",  # it is there, but reading it fails: permissions, disk, network, store
+    "not-a-video",  # text, a playlist, a folder, or of a format that libav does not know
+    "truncated",  # it ends before its own header says
+    "no-video-stream",  # sound or a cover picture only
+    "unsupported",  # a codec without a decoder here, or a display matrix of no quarter turn
+    "decode-error",  # a picture is damaged or does not come out
+    "changed",  # it is not the file that was indexed
+    "span-outside",  # it ends before the span that an annotation names
+    "timed-out",  # it took longer than the limit, and was given up
+    "crashed",  # the process that decoded it died
+]
+"""Why a video cannot be read. The names are stable: reports count by them."""
+
+FAILURE_CAUSES: tuple[FailureCause, ...] = get_args(FailureCause)
 
 WARM_UP_SAMPLES = 100
 """The budget is judged against at least this many samples, so that one early failure does not stop
@@ -19,7 +37,33 @@ class VideoFailure(NamedTuple):
 
     id: str
     path: str
-    cause: str
+    cause: FailureCause
+    detail: str = ""
+    """What exactly was found, in words."""
+
+
+class VideoReadError(Exception):
+    """A file cannot be opened, is not a video, or does not hold the frames asked for."""
+
+    def __init__(self, path: str, cause: FailureCause, detail: str = "") -> None:
+        super().__init__(path, cause, detail)  # all, so that the error survives pickling
+        self.path = path
+        self.cause: FailureCause = cause
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"cannot read video {self.path!r}: {self.detail or self.cause}"
+
+    def failure(self, example_id: str) -> VideoFailure:
+        """What the failure log keeps of it, for the example that asked for the video."""
+        return VideoFailure(example_id, self.path, self.cause, self.detail)
+
+
+def read_error(path: str, error: OSError) -> VideoReadError:
+    """The same error, told in the words of this module."""
+    if isinstance(error, FileNotFoundError):
+        return VideoReadError(path, "missing", "there is no such file")
+    return VideoReadError(path, "unreachable", error.strerror or str(error))
 
 
 class UnreadableVideosError(RuntimeError):
@@ -29,9 +73,10 @@ class UnreadableVideosError(RuntimeError):
 class FailureLog:
     """Counts this process' samples and unreadable videos, and writes each of the latter down once.
 
-    The file has one JSON object a line: ``id``, ``path``, ``cause``, ``time`` (UTC, ISO 8601). Ids
-    that the file already holds are not written again, so a resumed run continues it. Several ranks
-    may append to one file: each row is one write at the end of the file.
+    The file has one JSON object a line: ``id``, ``path``, ``cause`` (of ``FAILURE_CAUSES``),
+    ``detail`` (in words), ``time`` (UTC, ISO 8601). Ids that the file already holds are not written
+    again, so a resumed run continues it. Several ranks may append to one file: each row is one
+    write at the end of the file.
 
     Args:
         path: The file, or None to count without writing.
@@ -53,7 +98,8 @@ class FailureLog:
         self.num_examples = num_examples
         self.num_samples = 0
         self.num_unreadable = 0
-        self._causes: Counter[str] = Counter()
+        self.causes: Counter[FailureCause] = Counter()
+        """How many samples failed for each cause."""
         self._first: list[VideoFailure] = []
         self._written: set[str] = set()
         self._offset = 0
@@ -69,7 +115,7 @@ class FailureLog:
         self.num_samples += num_samples
         failures = list(failures)
         self.num_unreadable += len(failures)
-        self._causes.update(failure.cause for failure in failures)
+        self.causes.update(failure.cause for failure in failures)
         self._first += failures[: 3 - len(self._first)]
         if failures and self.path is not None:
             self._append(self.path, failures)
@@ -78,13 +124,16 @@ class FailureLog:
             raise UnreadableVideosError(self.summary())
 
     def summary(self) -> str:
-        """A few lines: how many, the most frequent causes, first examples, where the rest is."""
+        """A few lines: how many, how many of each cause, first examples, where the rest is."""
         lines = [
             f"{self.num_unreadable} of {self.num_samples} samples had an unreadable video "
             f"(max_unreadable_fraction = {self.max_unreadable_fraction})"
         ]
-        lines += [f"  {count} x {cause}" for cause, count in self._causes.most_common(3)]
-        lines += [f"  such as {failure.id}: {failure.path}" for failure in self._first]
+        lines += [f"  {count} x {cause}" for cause, count in self.causes.most_common()]
+        lines += [
+            f"  such as {failure.id}: {failure.path} ({failure.detail or failure.cause})"
+            for failure in self._first
+        ]
         where = f"all of them are in {self.path}; " if self.path is not None else ""
         lines.append(
             f"  {where}repair or remove these videos, check the corpus' root, or raise "

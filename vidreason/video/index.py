@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from vidreason.video.container import (
     OpenVideo,
     Orientation,
-    VideoReadError,
     describe,
     display_orientation,
     is_end,
     open_video,
 )
+from vidreason.video.failures import VideoReadError
 
 BROADCAST_FORMATS = {"mpegts", "mpeg"}
 
@@ -117,7 +117,8 @@ def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
         frames, damage = decode_packet(video.stream, packet)
         if damage and num_frames:
             cause = next(iter(damage.values()))
-            raise VideoReadError(video.path, f"it is damaged after frame {num_frames - 1}: {cause}")
+            place = f"after frame {num_frames - 1}"
+            raise VideoReadError(video.path, "decode-error", f"it is damaged {place}: {cause}")
         yield from frames
         num_frames += len(frames)
 
@@ -186,7 +187,7 @@ def _index_from_packets(video: OpenVideo, survey: _Survey) -> VideoIndex | None:
     first_frame = survey.first_frame
     if first_frame is None:
         cause = survey.damage or "it has no packets"
-        raise VideoReadError(video.path, f"no frame can be decoded: {cause}")
+        raise VideoReadError(video.path, "decode-error", f"no frame can be decoded: {cause}")
     shown = np.array(survey.is_shown, dtype=np.bool_)
     shown_pts = [pts for pts, is_shown in zip(survey.pts, shown, strict=True) if is_shown]
     if first_frame.pts is None or None in shown_pts or len(set(shown_pts)) < len(shown_pts):
@@ -203,7 +204,9 @@ def _index_from_packets(video: OpenVideo, survey: _Survey) -> VideoIndex | None:
     # of the file's start.
     unseen = shown & (pts < first_frame.pts)
     if survey.damage and (pts[unseen] >= pts[first_key]).any():
-        raise VideoReadError(video.path, f"its first frame is damaged: {survey.damage}")
+        raise VideoReadError(
+            video.path, "decode-error", f"its first frame is damaged: {survey.damage}"
+        )
     frame_packets = np.flatnonzero(shown & ~unseen)
     frame_packets = frame_packets[np.argsort(pts[frame_packets])]
     seek_ticks = [
@@ -226,7 +229,7 @@ def _index_by_decoding(path: str) -> VideoIndex:
         frames = decode_all(video)
         first_frame = next(frames, None)
         if first_frame is None:
-            raise VideoReadError(path, "no frame can be decoded")
+            raise VideoReadError(path, "decode-error", "no frame can be decoded")
         stamps = [first_frame.pts, *(frame.pts for frame in frames)]
         known = sorted({pts for pts in stamps if pts is not None})
         if len(known) == len(
@@ -280,6 +283,7 @@ def _check_complete(video: OpenVideo, survey: _Survey) -> None:
         if survey.num_complete < num_announced:
             raise VideoReadError(
                 video.path,
+                "truncated",
                 f"the file is cut off: {survey.num_complete} of its {num_announced} video packets "
                 f"are complete",
             )
@@ -294,6 +298,7 @@ def _check_complete(video: OpenVideo, survey: _Survey) -> None:
         if end_seconds < announced - MISSING_END_SECONDS:
             raise VideoReadError(
                 video.path,
+                "truncated",
                 f"the file is cut off: its video ends at {end_seconds:.2f} of {announced:.2f} s",
             )
 

@@ -17,7 +17,6 @@ import io
 import json
 import os
 import re
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,22 +164,6 @@ def libav_source(media: str) -> str | io.BufferedIOBase:
         return f"file:{media}"
     end = member.offset + member.size
     return f"subfile,,start,{member.offset},end,{end},,:file:{member.archive}"
-
-
-def check_media(media: str) -> None:
-    """Raise an ``OSError`` that says so unless ``media`` is there, a file, and not empty."""
-    member = parse_member(media)
-    path = media if member is None else member.archive
-    try:
-        if not is_remote(media) and not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError("it is not a regular file")
-        size = media_size(media)
-    except FileNotFoundError as error:
-        raise FileNotFoundError("there is no such file") from error
-    except ValueError as error:  # a null byte in the name
-        raise OSError(str(error)) from error
-    if size == 0:
-        raise OSError("the file is empty")
 
 
 def hash_media(media: str) -> str:

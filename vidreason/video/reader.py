@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.video.container import OpenVideo, VideoReadError, is_end, open_video
+from vidreason.video.container import OpenVideo, is_end, open_video
+from vidreason.video.failures import VideoReadError
 from vidreason.video.h264 import is_unreferenced
 from vidreason.video.index import (
     NO_PTS,
@@ -148,7 +149,7 @@ def _decode_run(
         for pts, cause in damage.items():
             if pts is None or pts >= key_pts or pts in wanted_pts:
                 place = _place(index, table, pts)
-                raise VideoReadError(index.path, f"it is damaged {place}: {cause}")
+                raise VideoReadError(index.path, "decode-error", f"it is damaged {place}: {cause}")
         for frame in frames:
             if frame.pts is not None and frame.pts in pending:
                 pending.remove(frame.pts)
@@ -159,7 +160,7 @@ def _decode_run(
     lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
     if lost:
         place = _place(index, table, min(lost))
-        raise VideoReadError(index.path, f"no picture comes out {place}")
+        raise VideoReadError(index.path, "decode-error", f"no picture comes out {place}")
 
 
 def _packets(
@@ -181,15 +182,19 @@ def _packets(
                 continue
             number = int(numbers[0])
             if number > start:
-                raise VideoReadError(video.path, "seeking went past the key frame")
+                raise _changed(video.path, "seeking went past the key frame")
         if number >= len(table.pts) or pts != table.pts[number]:
-            raise VideoReadError(video.path, "its packets are not those that were indexed")
+            raise _changed(video.path, "its packets are not those that were indexed")
         if number >= start:
             yield packet
         if number == stop:
             return
         number += 1
-    raise VideoReadError(video.path, "it has fewer packets than when it was indexed")
+    raise _changed(video.path, "it has fewer packets than when it was indexed")
+
+
+def _changed(path: str, detail: str) -> VideoReadError:
+    return VideoReadError(path, "changed", detail)
 
 
 def _decode_counting(
@@ -203,7 +208,7 @@ def _decode_counting(
                 yield frame_index, _displayed_picture(index, frame)
             if frame_index == last:
                 return
-    raise VideoReadError(index.path, f"no picture comes out for frame {last}")
+    raise VideoReadError(index.path, "decode-error", f"no picture comes out for frame {last}")
 
 
 def _displayed_picture(index: VideoIndex, frame: VideoFrame) -> NDArray[np.uint8]:
