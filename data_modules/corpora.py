@@ -3,13 +3,17 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Literal, Protocol
 
 from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
+from data_modules.chat_messages import read_chat_messages
 from data_modules.ego4d import read_ego4d
 from data_modules.hd_vila import read_hd_vila
+from data_modules.huggingface import FIELDS, read_huggingface
+from data_modules.llava import read_llava
 from data_modules.nextqa import read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
 from data_modules.skipped_rows import SkippedRows
@@ -41,6 +45,9 @@ READERS: dict[str, Reader] = {
     "causal_vid_instruct": read_causal_vid_instruct,
     "ego4d": read_ego4d,
     "something_something": read_something_something,
+    "llava": read_llava,
+    "chat_messages": read_chat_messages,
+    "huggingface": read_huggingface,
 }
 
 
@@ -58,10 +65,14 @@ class CorpusConfig:
         "causal_vid_instruct",
         "ego4d",
         "something_something",
+        "llava",
+        "chat_messages",
+        "huggingface",
     ]
     """The corpus' name, which picks its reader."""
     root: str
-    """The folder with the corpus' own files."""
+    """The folder with the corpus' own files; for ``huggingface`` also a name on the Hub, for tar
+    shards also an fsspec URL."""
     split: str = "train"
     """``train``, ``val`` or ``test``, as the corpus' files are named."""
     weight: float = 1.0
@@ -69,9 +80,25 @@ class CorpusConfig:
     a different half in each of two epochs, 2 every example twice."""
     limit: int | None = None
     """Read only the first so many examples, or None for all."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """``huggingface`` only: from an example's fields, such as ``media`` and ``response``, to the
+    data set's columns."""
+    streaming: bool = False
+    """``huggingface`` only: read a data set of the Hub without storing it."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        if (self.columns or self.streaming) and self.reader != "huggingface":
+            raise ValueError(
+                f"columns and streaming are for the reader 'huggingface'; corpus {self.reader!r} "
+                "has its own file format: remove them"
+            )
+        unknown = sorted(set(self.columns) - set(FIELDS))
+        if unknown:
+            raise ValueError(
+                f"columns of corpus {self.root!r}: an example has no field {', '.join(unknown)}; "
+                f"the fields are {', '.join(FIELDS)}"
+            )
         if self.weight <= 0:
             raise ValueError(
                 f"weight of corpus {self.reader!r} is {self.weight}; it must be above 0 (to leave "
@@ -139,7 +166,10 @@ def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Ite
     """
     skipped = SkippedRows() if skipped is None else skipped
     empty = True
-    for example in islice(READERS[config.reader](config.root, config.split, skipped), config.limit):
+    reader = READERS[config.reader]
+    if config.reader == "huggingface":
+        reader = partial(read_huggingface, columns=config.columns, streaming=config.streaming)
+    for example in islice(reader(config.root, config.split, skipped), config.limit):
         empty = False
         yield example
     if skipped.num_skipped:

@@ -142,7 +142,9 @@ def open_corpora(configs: Sequence[CorpusConfig]) -> list[CorpusIndex]:
 
 def _open_corpus(config: CorpusConfig) -> CorpusIndex:
     root = os.path.abspath(config.root) if "://" not in config.root else config.root
-    key = digest([_VERSION, code_version(), config.reader, root, config.split, config.limit])
+    key = digest(
+        [_VERSION, code_version(), config.reader, root, config.split, config.limit, config.columns]
+    )
     folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{key}"
     current = folder / "current.json"
     found = _valid(current)

@@ -1,0 +1,195 @@
+"""Any data set of Hugging Face ``datasets``: of the Hub or on disk, whole or as a stream."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_modules.annotation_files import (
+    check_span,
+    id_field,
+    is_nan_like,
+    required_text,
+    seconds_field,
+    text_field,
+)
+from data_modules.conversations import media_below
+from data_modules.index_cache import note_folder
+from data_modules.skipped_rows import SkippedRows
+from vidreason.example import Example
+from vidreason.reasoning.prompts import CAPTION_PROMPT, multiple_choice_prompt
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+FIELDS = (
+    *("id", "media", "video_id", "start_seconds", "end_seconds"),
+    *("prompt", "response", "options", "answer_index", "question_type"),
+)
+"""Of an example: what a column may be mapped to."""
+
+
+def read_huggingface(
+    root: str,
+    split: str,
+    skipped: SkippedRows | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    streaming: bool = False,
+) -> Iterator[Example]:
+    """Yield one example a row.
+
+    ``media`` is a path below ``root``, an absolute path, a URL, or what the features ``Video`` and
+    ``Audio`` hold undecoded, an object with ``path``. ``response`` is the answer or caption. Where
+    there is no prompt the example is a captioning one. With ``options`` (a list of texts) it is a
+    multiple-choice one; its right answer is ``answer_index`` (from 0), else the option that
+    ``response`` spells. Without an ``id`` the row's number is the id.
+
+    Left out and counted are rows whose media is null, and captions that are null or ``nan``.
+
+    Args:
+        root: A name on the Hub, a folder that ``load_dataset`` reads, or one that ``save_to_disk``
+            wrote.
+        split: As the data set calls it.
+        skipped: Counts what is left out.
+        columns: From fields of an example (``FIELDS``) to the data set's columns. A field that is
+            not named is read from the column of its own name, where there is one.
+        streaming: Read a data set of the Hub without storing it.
+
+    Raises:
+        ValueError: The data set cannot be loaded, a column is missing, or a value has the wrong
+            type; the message has the form ``root[split]:row``.
+    """
+    skipped = SkippedRows() if skipped is None else skipped
+    dataset = _load(root, split, streaming)
+    names: list[str] = dataset.column_names or []
+    mapping = {name: name for name in FIELDS if name in names} | dict(columns or {})
+    missing = sorted(set(mapping.values()) - set(names)) if names else []
+    if missing or "media" not in mapping:
+        lacking = ", ".join(map(repr, missing)) or "'media'"
+        raise ValueError(
+            f"{root}[{split}] has no column {lacking}; found {', '.join(names)}: map them by "
+            "columns, such as columns: {media: video, response: caption}"
+        )
+    for number, values in enumerate(_rows(dataset, mapping["media"], f"{root}[{split}]")):
+        place = f"{root}[{split}]:{number}"
+        row = {field: values.get(column) for field, column in mapping.items()}
+        example = _example(row, number, root, split, place, skipped)
+        if example is not None:
+            yield example
+
+
+def _load(root: str, split: str, streaming: bool) -> "Dataset | IterableDataset":
+    import datasets  # slow to import
+
+    note_folder(Path(root))
+    saved = any(Path(root, name).is_file() for name in ("dataset_dict.json", "state.json"))
+    try:
+        if not saved:
+            return datasets.load_dataset(root, split=split, streaming=streaming)
+        loaded = datasets.load_from_disk(root)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"the data set {root!r}, split {split!r}, cannot be loaded: {error}"
+        ) from error
+    if isinstance(loaded, datasets.Dataset):
+        return loaded
+    if split not in loaded:
+        raise ValueError(f"{root!r} has no split {split!r}; found {', '.join(map(str, loaded))}")
+    return loaded[split]
+
+
+def _rows(dataset: Any, media_column: str, place: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    import datasets
+
+    features = dataset.features or {}
+    if isinstance(features.get(media_column), datasets.Video):
+        dataset = dataset.cast_column(media_column, datasets.Video(decode=False))
+    num_rows = 0
+    try:
+        for row in dataset:
+            yield row
+            num_rows += 1
+    except (OSError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(
+            f"{place}:{num_rows}: the row cannot be read: {error}; fetch the data set again"
+        ) from error
+
+
+def _example(
+    row: dict[str, Any], number: int, root: str, split: str, place: str, skipped: SkippedRows
+) -> Example | None:
+    media = _media(row["media"], place)
+    if not media:
+        skipped.record(place, "no video")
+        return None
+    prompt, response = text_field(row, "prompt", place), text_field(row, "response", place)
+    if not row.get("options") and not prompt and is_nan_like(response):
+        skipped.record(place, "no caption")
+        return None
+    options = _options(row.get("options"), place)
+    answer_index = _answer_index(row.get("answer_index"), response, options, place)
+    question = prompt or CAPTION_PROMPT
+    if options:
+        question = required_text(row, "prompt", place)
+        prompt = multiple_choice_prompt(question, options)
+        response = "" if answer_index is None else options[answer_index]
+    start, end = (seconds_field(row, name, place) for name in ("start_seconds", "end_seconds"))
+    check_span(start, end, place)
+    own_id = str(number) if row.get("id") is None else id_field(row, "id", place)
+    has_video_id = row.get("video_id") is not None
+    return Example(
+        id=f"huggingface:{split}:{own_id}",
+        corpus="huggingface",
+        media=media_below(root, media),
+        video_id=id_field(row, "video_id", place) if has_video_id else media,
+        start_seconds=start,
+        end_seconds=end,
+        prompt=prompt or CAPTION_PROMPT,
+        response=response,
+        options=options,
+        answer_index=answer_index,
+        answers=(response,) if response else (),
+        question_type=_question_type(row.get("question_type")),
+        meta={"question": question},
+    )
+
+
+def _media(value: Any, place: str) -> str:  # noqa: ANN401 - any value of a data set
+    if isinstance(value, dict):
+        if not value.get("path") and value.get("bytes"):
+            raise ValueError(
+                f"{place}: the video stands in the data set itself, without a path; write it to a "
+                "file, or use tar shards"
+            )
+        value = value.get("path")
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{place}: field 'media' must be a path or URL, found {value!r:.200}")
+    return (value or "").strip()
+
+
+def _options(value: Any, place: str) -> tuple[str, ...]:  # noqa: ANN401 - any value of a data set
+    options = value or []
+    if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
+        raise ValueError(f"{place}: field 'options' must be a list of texts, found {value!r:.200}")
+    return tuple(option.strip() for option in options)
+
+
+def _answer_index(value: Any, response: str, options: tuple[str, ...], place: str) -> int | None:  # noqa: ANN401
+    if not options:
+        return None
+    if value is None and response:
+        if response not in options:
+            raise ValueError(f"{place}: field 'response' is {response!r}, none of {options}")
+        return options.index(response)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(options):
+        raise ValueError(
+            f"{place}: field 'answer_index' is {value!r:.200}, expected a number from 0 to "
+            f"{len(options) - 1}"
+        )
+    return value
+
+
+def _question_type(value: Any) -> str:  # noqa: ANN401 - any value of a data set
+    return "" if value is None else str(value)
