@@ -34,6 +34,7 @@ from experiments.resume import checkpoint_folder, resume_checkpoint
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.evaluation.benchmark import spread_examples
 from vidreason.model import build_reasoner
+from vidreason.perception.video_encoder import video_encoder_sizes
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.instruction import InstructionModule
@@ -59,7 +60,9 @@ def fit(config: ExperimentConfig) -> None:
     checkpoint = resume_checkpoint(config)
     initial = initial_checkpoint(config) if checkpoint is None else {}
     source = token_source(config)
-    reasoner = build_reasoner(config.reasoner, config.perceiver.video_encoder.width)
+    reasoner = build_reasoner(
+        config.reasoner, video_encoder_sizes(config.perceiver.video_encoder).width
+    )
     data = data_class(
         config.data,
         source,

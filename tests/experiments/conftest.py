@@ -21,6 +21,7 @@ QUESTIONS_PER_VIDEO = 5
 PERCEIVER = {
     "sampling": {"num_clips": 2, "frames_per_clip": 2, "num_key_frames": 2},
     "video_encoder": {
+        "name": "viclip",
         "allow_random_weights": True,
         "image_size": 16,
         "patch_size": 8,

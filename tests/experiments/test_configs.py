@@ -10,7 +10,7 @@ from experiments.fit import STAGES
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
 from vidreason.perception.segmenter import build_sam
-from vidreason.perception.video_encoder import build_video_encoder
+from vidreason.perception.video_encoder import build_video_encoder, video_encoder_sizes
 
 CHECKOUT = Path(__file__).parents[2]
 CONFIGS = CHECKOUT / "experiments" / "configs"
@@ -31,7 +31,7 @@ def test_loads_and_builds_on_the_meta_device(names):
     config = load(*names)
     language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
     reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
-    visual_dim = config.perceiver.video_encoder.width
+    visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(reasoner_config, visual_dim, device="meta")
     module = STAGES[config.stage][0](reasoner, config.optimizer, total_steps=1_000_000)
     module.configure_optimizers()
@@ -101,7 +101,8 @@ def test_lora_on_llama_3_8b_has_the_published_size():
     config = load("stage2_instruction.yaml")
     language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
     reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
-    reasoner = build_reasoner(reasoner_config, config.perceiver.video_encoder.width, device="meta")
+    visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
+    reasoner = build_reasoner(reasoner_config, visual_dim, device="meta")
     sizes = {name: p.numel() for name, p in reasoner.named_parameters()}
     # r x (in + out), 64 x 81,920 a layer, 32 layers: q and o 8,192 each, k and v 5,120 each, gate,
     # up and down 18,432 each.

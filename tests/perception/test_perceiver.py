@@ -29,6 +29,7 @@ def tiny_config(**changes) -> PerceiverConfig:
     config = PerceiverConfig(
         sampling=SamplingConfig(num_clips=3, frames_per_clip=2, num_key_frames=3),
         video_encoder=VideoEncoderConfig(
+            name="viclip",
             allow_random_weights=True,
             image_size=32,
             patch_size=8,

@@ -20,6 +20,7 @@ from vidreason.video.sampling import SamplingConfig
 PERCEIVER = PerceiverConfig(
     sampling=SamplingConfig(num_clips=2, frames_per_clip=2, num_key_frames=1),
     video_encoder=VideoEncoderConfig(
+        name="viclip",
         allow_random_weights=True,
         image_size=16,
         patch_size=8,

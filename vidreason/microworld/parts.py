@@ -23,6 +23,7 @@ def perceiver_config() -> PerceiverConfig:
     return PerceiverConfig(
         sampling=SamplingConfig(num_clips=4, frames_per_clip=4, num_key_frames=4),
         video_encoder=VideoEncoderConfig(
+            name="viclip",
             allow_random_weights=True,
             image_size=64,
             patch_size=8,

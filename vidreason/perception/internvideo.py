@@ -9,11 +9,19 @@ Shapes: B batch, N clips, F frames, P patches of a frame, h x w the patch grid, 
 side in pixels.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidreason.perception.video_encoder import EncodedClips, VideoEncoderConfig
+from vidreason.perception.clip_blocks import ResidualBlock
+from vidreason.perception.position_embeddings import (
+    resize_frame_embeddings,
+    resize_patch_embeddings,
+)
+from vidreason.perception.video_encoder import EncodedClips, VideoEncoderSizes, arrange_clips
+from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import FrameTransform
 
 
@@ -85,7 +93,9 @@ class ViCLIPVisionTower(nn.Module):
             )
         # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU.
         patches = functional.conv2d(
-            frames.flatten(0, 1), self.conv1.weight[:, :, 0], stride=self.patch_size
+            frames.flatten(0, 1).to(self.proj.dtype),
+            self.conv1.weight[:, :, 0],
+            stride=self.patch_size,
         )
         patches = patches.view(len(frames), self.num_frames, self.width, -1)  # (B, F, D, P)
         patches = patches.permute(0, 3, 1, 2)  # (B, P, F, D)
@@ -109,37 +119,50 @@ class ViCLIPVisionTower(nn.Module):
 class ViCLIPEncoder(nn.Module):
     """The tower as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
 
-    Its state dict has the released keys, ``vision_encoder.*``.
+    Its state dict has the released keys, ``vision_encoder.*``. A frame is squashed to the square,
+    so that every pixel of a mask lies in a patch.
     """
 
     tubelet_size = 1
 
-    def __init__(self, config: VideoEncoderConfig) -> None:
+    def __init__(self, sizes: VideoEncoderSizes) -> None:
         super().__init__()
-        self.width = config.width
-        self.image_size = config.image_size
-        self.num_frames = config.num_frames
-        self.patch_size = config.patch_size
-        self.transform = FrameTransform(size=config.image_size)
+        self.width = sizes.width
+        self.image_size = sizes.image_size
+        self.num_frames = sizes.num_frames
+        self.patch_size = sizes.patch_size
+        self.transform = FrameTransform(size=sizes.image_size)
         self.vision_encoder = ViCLIPVisionTower(
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-            width=config.width,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            num_frames=config.num_frames,
-            output_dim=config.output_dim,
+            image_size=sizes.image_size,
+            patch_size=sizes.patch_size,
+            width=sizes.width,
+            num_layers=sizes.num_layers,
+            num_heads=sizes.num_heads,
+            num_frames=sizes.num_frames,
+            output_dim=sizes.output_dim,
+        )
+
+    def load(self, path: str, device: torch.device, ignored_keys: Sequence[str]) -> None:
+        """Take the weights of a released file: the Hugging Face one, or the official ``.pth``.
+
+        Raises:
+            ValueError: As :func:`~vidreason.perception.weights.load_weights`.
+        """
+        load_weights(
+            self,
+            path,
+            device=device,
+            dropped_prefixes=("text_encoder.", "temp", *ignored_keys),
+            resizers={
+                "vision_encoder.positional_embedding": resize_patch_embeddings,
+                "vision_encoder.temporal_positional_embedding": resize_frame_embeddings,
+            },
         )
 
     def forward(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames; every clip is encoded by itself."""
         tokens = self.vision_encoder(frames.flatten(0, 1))
-        patches = self.vision_encoder.patch_grid(tokens)
-        num_videos, num_clips = frames.shape[:2]
-        return EncodedClips(
-            clip_tokens=tokens[:, 0].view(num_videos, num_clips, -1),
-            patch_tokens=patches.reshape(num_videos, num_clips, *patches.shape[1:]),
-        )
+        return arrange_clips(frames, tokens[:, 0], self.vision_encoder.patch_grid(tokens))
 
 
 class _Transformer(nn.Module):
@@ -147,62 +170,9 @@ class _Transformer(nn.Module):
 
     def __init__(self, width: int, num_layers: int, num_heads: int) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList([_Block(width, num_heads) for _ in range(num_layers)])
+        self.resblocks = nn.ModuleList([ResidualBlock(width, num_heads) for _ in range(num_layers)])
 
     def forward(self, tokens: Tensor) -> Tensor:
         for block in self.resblocks:
             tokens = block(tokens)
         return tokens
-
-
-class _Block(nn.Module):
-    """Pre-norm attention over all tokens of a clip, then the MLP."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = _Attention(width, num_heads)
-        self.ln_2 = nn.LayerNorm(width)
-        self.mlp = _Mlp(width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.ln_1(tokens))
-        tokens = tokens + self.mlp(self.ln_2(tokens))
-        return tokens
-
-
-class _Attention(nn.Module):
-    """Self-attention with the packed weights that the official checkpoint holds."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.in_proj_bias)
-        nn.init.zeros_(self.out_proj.bias)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        packed = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)
-        # (B, tokens, 3, heads, D / heads)
-        packed = packed.view(*tokens.shape[:2], 3, self.num_heads, -1)
-        queries, keys, values = packed.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(queries, keys, values)
-        output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
-        return output
-
-
-class _Mlp(nn.Module):
-    """Two linear layers with CLIP's sigmoid approximation of GELU between them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        hidden = self.c_fc(tokens)
-        output: Tensor = self.c_proj(hidden * torch.sigmoid(1.702 * hidden))
-        return output

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +22,7 @@ from vidreason.perception.video_encoder import (
     build_video_encoder,
 )
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
-from vidreason.perception.weights import hash_file
+from vidreason.perception.weights import hash_file, hash_weights
 from vidreason.video.reader import index_video, read_frames
 from vidreason.video.sampling import (
     SamplingConfig,
@@ -59,11 +58,11 @@ class PerceiverConfig:
     """Masks that cover a larger share of the frame are left out as background."""
 
     def __post_init__(self) -> None:
-        if self.sampling.frames_per_clip != self.video_encoder.num_frames:
+        if self.sampling.frames_per_clip != self.video_encoder.frames_per_clip:
             raise ValueError(
                 f"perceiver.sampling.frames_per_clip: {self.sampling.frames_per_clip} is not the "
-                f"encoder's video_encoder.num_frames {self.video_encoder.num_frames}; give both "
-                "the same value"
+                f"encoder's video_encoder.num_frames {self.video_encoder.frames_per_clip}; give "
+                "both the same value"
             )
         if self.objects_per_key_frame < 1:
             raise ValueError(
@@ -206,7 +205,7 @@ def perceiver_fingerprint(
             default.
 
     Raises:
-        ValueError: A weights file is missing.
+        ValueError: A weights file or folder is missing.
     """
     described: dict[str, Any] = asdict(config) | {"algorithm": _ALGORITHM}
     models = ["video_encoder", "segmenter"]
@@ -222,9 +221,10 @@ def perceiver_fingerprint(
     for model in models:
         weights = described[model]["weights"]
         if weights:
-            if not Path(weights).is_file():
-                raise ValueError(f"perceiver.{model}.weights: there is no file {weights!r}")
-            described[model]["weights"] = hash_file(weights)
+            try:
+                described[model]["weights"] = hash_weights(weights, hash_file)
+            except ValueError as error:
+                raise ValueError(f"perceiver.{model}.{error}") from error
             del described[model]["seed"], described[model]["allow_random_weights"]
     canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -3,26 +3,63 @@
 Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side in pixels.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import FrameTransform
+
+_VIT_B16 = {"image_size": 224, "patch_size": 16, "width": 768, "num_layers": 12, "num_heads": 12}
+_VIT_L14 = {"image_size": 224, "patch_size": 14, "width": 1024, "num_layers": 24, "num_heads": 16}
+_RELEASED_SIZES: dict[str, dict[str, int]] = {
+    "viclip-b16": _VIT_B16 | {"num_frames": 8, "output_dim": 512},
+    "viclip-l14": _VIT_L14 | {"num_frames": 8, "output_dim": 768},
+    "internvideo-mm-b16": _VIT_B16 | {"num_frames": 8, "output_dim": 512, "num_global_layers": 4},
+    "videomae-b16": _VIT_B16 | {"num_frames": 16},
+}
+"""Sizes of the released models, from the builders of OpenGVLab/InternVideo at 3965eef16e2d."""
+_SIZED_BY_FIELDS = {
+    "viclip": tuple(_RELEASED_SIZES["viclip-b16"]),
+    "internvideo-mm": tuple(_RELEASED_SIZES["internvideo-mm-b16"]),
+    "videomae": tuple(_RELEASED_SIZES["videomae-b16"]),
+}
+_SIZED_BY_FOLDER = ("vjepa2", "image")
+_DEFAULT_FRAMES = 8
+"""Frames of a clip for encoders that take any number."""
+_SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
 
 
 @dataclass(kw_only=True)
 class VideoEncoderConfig:
     """Architecture, sizes and weights of the video encoder. The defaults are ViCLIP-B/16."""
 
-    name: Literal["viclip"] = "viclip"
-    """The architecture. ``viclip`` is the released B/16 model of the InternVideo family that has
-    one [CLS] token a clip and attends over space and time jointly, as the paper describes."""
+    name: Literal[
+        "viclip-b16",
+        "viclip-l14",
+        "internvideo-mm-b16",
+        "videomae-b16",
+        "vjepa2",
+        "image",
+        "viclip",
+        "internvideo-mm",
+        "videomae",
+    ] = "viclip-b16"
+    """Which model. ``viclip-b16`` and ``viclip-l14`` have one [CLS] token a clip and attend over
+    space and time jointly, as the paper describes; ``internvideo-mm-b16`` attends inside frames and
+    gathers the clip in one token; ``videomae-b16`` and ``vjepa2`` have no [CLS]: their clip token
+    is the mean. ``image`` is any image encoder of transformers (CLIP, SigLIP, DINOv2), frame by
+    frame. ``viclip``, ``internvideo-mm`` and ``videomae`` have the sizes of the fields below."""
     weights: str = ""
-    """Path of a safetensors file with the keys ``vision_encoder.*``, such as ``model.safetensors``
-    of the Hugging Face repository OpenGVLab/ViCLIP-B-16-hf. The text tower in it is dropped."""
+    """What holds the weights. ``viclip-*``: ``model.safetensors`` of OpenGVLab/ViCLIP-B-16-hf or
+    the official ``.pth``; ``internvideo-mm-b16``: the official ``.ckpt``; ``videomae-b16``: the
+    official ``.pth``, of pre-training or fine-tuned, or a folder of transformers; ``vjepa2`` and
+    ``image``: a folder of transformers, or a repository on the Hugging Face Hub."""
+    ignored_keys: list[str] = field(default_factory=list)
+    """Beginnings of further keys in the weights file that are not wanted. Text towers, decoders and
+    heads of the released files are left out without it; any other surplus key is an error."""
     allow_random_weights: bool = False
     """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for
     pre-training."""
@@ -31,52 +68,94 @@ class VideoEncoderConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number type of the weights and of the forward pass. Tokens come out as float32 in either
     case."""
-    image_size: int = 224
-    """Side S in pixels of the square network input."""
-    patch_size: int = 16
+    image_size: int | None = None
+    """Side S in pixels of the square network input. None takes the named model's; another value
+    resizes the position embeddings of the weights."""
+    patch_size: int | None = None
     """Side of a patch in pixels; divides ``image_size``."""
-    width: int = 768
+    width: int | None = None
     """Width D of the tokens."""
-    num_layers: int = 12
+    num_layers: int | None = None
     """Transformer blocks."""
-    num_heads: int = 12
+    num_heads: int | None = None
     """Attention heads; divides ``width``."""
-    num_frames: int = 8
-    """Frames F in a clip. The temporal embedding fixes it."""
-    output_dim: int = 512
+    num_frames: int | None = None
+    """Frames F in a clip. None takes the named model's, and 8 for ``vjepa2`` and ``image``; another
+    value resizes the position embeddings of the weights."""
+    output_dim: int | None = None
     """Width of the contrastive projection. Perception does not use it; checkpoints contain it."""
+    num_global_layers: int | None = None
+    """Of ``internvideo-mm``: after how many of the last blocks the clip's token is updated."""
 
     def __post_init__(self) -> None:
-        for field in (
-            "image_size",
-            "patch_size",
-            "width",
-            "num_layers",
-            "num_heads",
-            "num_frames",
-            "output_dim",
-        ):
-            if getattr(self, field) < 1:
+        given = [name for name in _SIZE_FIELDS if getattr(self, name) is not None]
+        for name in given:
+            if getattr(self, name) < 1:
                 raise ValueError(
-                    f"video_encoder.{field}: expected at least 1, found {getattr(self, field)}"
+                    f"video_encoder.{name}: expected at least 1, found {getattr(self, name)}"
                 )
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"video_encoder.image_size: {self.image_size} is not a multiple of patch_size "
-                f"{self.patch_size}; choose sizes of which one divides the other"
+        if self.name in _SIZED_BY_FIELDS:
+            takes: Sequence[str] = _SIZED_BY_FIELDS[self.name]
+            missing = [name for name in takes if name not in given]
+            if missing:
+                raise ValueError(
+                    f"video_encoder.{missing[0]}: empty, but {self.name!r} takes its sizes from "
+                    "the fields; give it, or name a released model"
+                )
+        else:
+            takes = (
+                ("num_frames",) if self.name in _SIZED_BY_FOLDER else ("num_frames", "image_size")
             )
-        if self.width % self.num_heads:
+        surplus = [name for name in given if name not in takes]
+        if surplus:
             raise ValueError(
-                f"video_encoder.width: {self.width} is not a multiple of num_heads "
-                f"{self.num_heads}; choose a number of heads that divides the width"
+                f"video_encoder.{surplus[0]}: {getattr(self, surplus[0])}, but it is no choice of "
+                f"{self.name!r}, which takes {', '.join(takes)}; leave it out, or name 'viclip', "
+                "'internvideo-mm' or 'videomae' for sizes of your own"
             )
+        if self.name not in _SIZED_BY_FOLDER:
+            _check_sizes(video_encoder_sizes(self))
+
+    @property
+    def frames_per_clip(self) -> int:
+        """Frames F in a clip, configured or the named model's; reads no file."""
+        released = _RELEASED_SIZES.get(self.name, {}).get("num_frames", _DEFAULT_FRAMES)
+        return self.num_frames or released
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEncoderSizes:
+    """What the sizes of an encoder come to; made by :func:`video_encoder_sizes`."""
+
+    width: int
+    """Width D of the tokens."""
+    image_size: int
+    """Side S in pixels of the square network input."""
+    patch_size: int
+    """Side of a patch in pixels."""
+    num_frames: int
+    """Frames F in a clip."""
+    tubelet_size: int = 1
+    """Frames that share one patch token."""
+    num_layers: int
+    """Transformer blocks."""
+    num_heads: int
+    """Attention heads."""
+    output_dim: int = 0
+    """Width of the contrastive projection; 0 without one."""
+    num_global_layers: int = 0
+    """Blocks of InternVideo-MM after which the clip's token is updated."""
+    trained_image_size: int
+    """``image_size`` of the weights, which their position embeddings belong to."""
+    trained_frames: int
+    """``num_frames`` of the weights."""
 
 
 class EncodedClips(NamedTuple):
     """The last layer's tokens of ``N`` clips of ``B`` videos, after the final layer norm."""
 
     clip_tokens: Tensor
-    """``(B, N, D)``: the [CLS] token of each clip."""
+    """``(B, N, D)``: the token of each clip; its [CLS] where the encoder has one."""
     patch_tokens: Tensor
     """``(B, N, F / tubelet_size, h, w, D)``: the patch tokens of each frame, or of each
     ``tubelet_size`` frames that share theirs, row by row from the top left."""
@@ -100,6 +179,55 @@ class VideoEncoder(Protocol):
         ...
 
 
+def arrange_clips(frames: Tensor, clip_tokens: Tensor, patch_tokens: Tensor) -> EncodedClips:
+    """Put the tokens of ``B * N`` clips in the order of ``frames``, ``(B, N, ...)``, as float32."""
+    return EncodedClips(
+        clip_tokens=clip_tokens.float().reshape(*frames.shape[:2], *clip_tokens.shape[1:]),
+        patch_tokens=patch_tokens.float().reshape(*frames.shape[:2], *patch_tokens.shape[1:]),
+    )
+
+
+def video_encoder_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
+    """The sizes of the configured encoder: the one place that knows width, frames and patches.
+
+    For ``vjepa2`` and ``image`` they are read from the folder of ``config.weights``.
+
+    Raises:
+        ValueError: That folder is missing, or is not that of such a model.
+    """
+    if config.name in _SIZED_BY_FOLDER:
+        from vidreason.perception.transformers_encoders import pretrained_sizes
+
+        return pretrained_sizes(config)
+    released = _RELEASED_SIZES.get(config.name, {})
+    given = {name: getattr(config, name) for name in _SIZE_FIELDS}
+    sizes = {**released, **{name: value for name, value in given.items() if value is not None}}
+    return VideoEncoderSizes(
+        **sizes,
+        tubelet_size=2 if config.name.startswith("videomae") else 1,
+        trained_image_size=released.get("image_size", sizes["image_size"]),
+        trained_frames=released.get("num_frames", sizes["num_frames"]),
+    )
+
+
+def _check_sizes(sizes: VideoEncoderSizes) -> None:
+    for whole, part in (
+        ("image_size", "patch_size"),
+        ("width", "num_heads"),
+        ("num_frames", "tubelet_size"),
+    ):
+        if getattr(sizes, whole) % getattr(sizes, part):
+            raise ValueError(
+                f"video_encoder.{whole}: {getattr(sizes, whole)} is not a multiple of {part} "
+                f"{getattr(sizes, part)}; choose sizes of which one divides the other"
+            )
+    if sizes.num_global_layers > sizes.num_layers:
+        raise ValueError(
+            f"video_encoder.num_global_layers: {sizes.num_global_layers} is more than num_layers "
+            f"{sizes.num_layers}; choose at most as many"
+        )
+
+
 def build_video_encoder(
     config: VideoEncoderConfig, device: torch.device | str = "cpu"
 ) -> nn.Module:
@@ -107,30 +235,48 @@ def build_video_encoder(
 
     Args:
         config: Architecture and weights.
-        device: Where to build it. On ``meta`` no weights are needed nor read.
+        device: Where to build it. On ``meta`` no weights are needed nor read; ``vjepa2`` and
+            ``image`` still read the configuration in their folder.
 
     Raises:
         ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
             sizes; the message names the first keys that do not.
     """
-    from vidreason.perception.internvideo import ViCLIPEncoder
-
     device = torch.device(device)
-    encoders = {"viclip": (ViCLIPEncoder, ("text_encoder.", "temp"))}
-    encoder_class, dropped_prefixes = encoders[config.name]
-    encoder: nn.Module
-    if device.type == "meta" or config.weights:
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    encoder: Any
+    if config.name in _SIZED_BY_FOLDER:
+        from vidreason.perception.transformers_encoders import build_pretrained_encoder
+
+        encoder = build_pretrained_encoder(config, device, dtype)
+    elif device.type == "meta" or config.weights:
         with torch.device("meta"):
-            encoder = encoder_class(config)
+            encoder = _encoder(config).to(dtype)
         if device.type != "meta":
-            load_weights(encoder, config.weights, device=device, dropped_prefixes=dropped_prefixes)
+            encoder.load(config.weights, device, config.ignored_keys)
     elif config.allow_random_weights:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            encoder = encoder_class(config).to(device)
+            encoder = _encoder(config).to(device, dtype)
     else:
         raise ValueError(
-            "video_encoder.weights: empty; give the path of a safetensors file, or set "
+            "video_encoder.weights: empty; give the path of a weights file, or set "
             "allow_random_weights=true if features without meaning are wanted"
         )
-    return encoder.to(getattr(torch, config.dtype)).requires_grad_(False).eval()
+    frozen: nn.Module = encoder.requires_grad_(False).eval()
+    return frozen
+
+
+def _encoder(config: VideoEncoderConfig) -> nn.Module:
+    """An encoder whose weights are not loaded yet; its ``load`` does."""
+    from vidreason.perception.internvideo import ViCLIPEncoder
+    from vidreason.perception.internvideo_mm import InternVideoMMEncoder
+    from vidreason.perception.videomae import VideoMAEEncoder
+
+    classes: dict[str, type[nn.Module]] = {
+        "viclip": ViCLIPEncoder,
+        "internvideo-mm": InternVideoMMEncoder,
+        "videomae": VideoMAEEncoder,
+    }
+    architecture = next(name for name in classes if config.name.startswith(name))
+    return classes[architecture](video_encoder_sizes(config))

@@ -1,14 +1,44 @@
-"""Reading weight files into modules: strictly, without unpickling anything but tensors."""
+"""Reading weight files into modules: strictly, lean on memory, and without running what they hold.
+
+Read are ``.safetensors`` files, files that ``torch.save`` wrote (``.pth``, ``.pt``, ``.ckpt``,
+``.bin``: :mod:`vidreason.perception.pickled_tensors`), and folders in the Hugging Face layout.
+Tensors go one by one from the file to where they are wanted; what is not wanted is never read.
+"""
 
 import hashlib
+import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+
+from vidreason.perception.pickled_tensors import StoredTensor, TorchFile
+
+WRAPPERS = ("state_dict", "model", "module")
+"""Entries of a saved dictionary that may hold the state dict: Lightning's, the official ViCLIP's
+and VideoMAE's, DeepSpeed's."""
+
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_FOLDER_CONFIGS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json")
+
+Shape = tuple[int, ...]
+Resizer = Callable[[Tensor, Shape], Tensor]
+"""From a tensor of a file and a shape with the same last dimension to a tensor of that shape."""
+
+
+@dataclass(frozen=True)
+class OpenWeights:
+    """The tensors of a weights file that is open."""
+
+    shapes: Mapping[str, Shape]
+    """Of every tensor, by its key."""
+    read: Callable[[str], Tensor]
+    """From a key to the tensor, on CPU."""
 
 
 def load_weights(
@@ -17,65 +47,278 @@ def load_weights(
     *,
     device: torch.device | str = "cpu",
     dropped_prefixes: Sequence[str] = (),
+    resizers: Mapping[str, Resizer] | None = None,
 ) -> None:
     """Give ``module`` the tensors of a weights file; the module may be on the ``meta`` device.
 
     Args:
-        module: Receives the tensors themselves (``assign``), in the dtype its parameters were
-            declared with.
-        path: A ``.safetensors`` file, or a ``.pth``/``.pt`` file that holds a plain state dict.
+        module: Receives the tensors themselves (``assign``), in the dtype that its parameters have.
+        path: File or folder, as in :func:`open_weights`.
         device: Where the tensors go.
         dropped_prefixes: Keys of the file that begin with one of these are not wanted.
+        resizers: As in :func:`read_weights`.
 
     Raises:
         ValueError: The file is missing or unreadable, or its keys or shapes are not exactly the
             module's. The message names the first offending keys.
     """
     expected = module.state_dict()
-    found = {
-        key: tensor
-        for key, tensor in read_state_dict(path).items()
-        if not key.startswith(tuple(dropped_prefixes))
-    }
+    tensors = read_weights(
+        path,
+        {key: tuple(tensor.shape) for key, tensor in expected.items()},
+        model=type(module).__name__,
+        dropped_prefixes=dropped_prefixes,
+        resizers=resizers,
+        place=lambda key, tensor: tensor.to(device, expected[key].dtype),
+    )
+    module.load_state_dict(tensors, assign=True)
+
+
+def read_weights(
+    path: str,
+    expected: Mapping[str, Shape],
+    *,
+    model: str,
+    dropped_prefixes: Sequence[str] = (),
+    resizers: Mapping[str, Resizer] | None = None,
+    place: Callable[[str, Tensor], Tensor] = lambda _key, tensor: tensor,
+) -> dict[str, Tensor]:
+    """Read exactly the expected tensors of a weights file.
+
+    Args:
+        path: File or folder, as in :func:`open_weights`.
+        expected: Shape of each tensor by its key in the file.
+        model: Name of what the weights are for, for messages.
+        dropped_prefixes: Keys of the file that begin with one of these are not wanted.
+        resizers: For keys whose tensor may have another shape, but for the last dimension: what
+            brings it to the expected one.
+        place: Moves each tensor, given with its key, to its device and dtype once it is read.
+
+    Raises:
+        ValueError: As :func:`load_weights`.
+    """
+    resizers = resizers or {}
+    with open_weights(path) as file:
+        found = {
+            key: shape
+            for key, shape in file.shapes.items()
+            if not key.startswith(tuple(dropped_prefixes))
+        }
+        _check_keys(path, model, expected, found, resizers)
+        tensors = {}
+        for key, shape in expected.items():
+            tensor = file.read(key)
+            if tuple(tensor.shape) != shape:
+                tensor = resizers[key](tensor, shape)
+            tensors[key] = place(key, tensor)
+    return tensors
+
+
+def _check_keys(
+    path: str,
+    model: str,
+    expected: Mapping[str, Shape],
+    found: Mapping[str, Shape],
+    resizers: Mapping[str, Resizer],
+) -> None:
+    if not expected.keys() & found.keys():
+        raise ValueError(
+            f"weights {path!r} are not those of {model}: none of its {len(expected)} keys is there;"
+            f" expected keys like {next(iter(expected))!r}, found {next(iter(found), 'none')!r}. "
+            "Check the file, and the prefix of its keys"
+        )
     problems = [f"missing {key}" for key in expected if key not in found]
     problems += [f"unexpected {key}" for key in found if key not in expected]
-    problems += [
-        f"{key} has shape {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in found and found[key].shape != expected[key].shape
-    ]
+    for key, shape in expected.items():
+        other = found.get(key, shape)
+        resized = key in resizers and len(other) == len(shape) and other[-1] == shape[-1]
+        if other != shape and not resized:
+            problems.append(f"{key} has shape {other} instead of {shape}")
     if problems:
         shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
         raise ValueError(
-            f"weights {path!r} do not fit {type(module).__name__} ({len(problems)} keys): {shown}. "
+            f"weights {path!r} do not fit {model} ({len(problems)} keys): {shown}. "
             "Check that the configured sizes are those of the file"
         )
-    module.load_state_dict(
-        {key: found[key].to(device, expected[key].dtype) for key in expected}, assign=True
+
+
+@contextmanager
+def open_weights(path: str) -> Iterator[OpenWeights]:
+    """Open a weights file, or a folder in the Hugging Face layout.
+
+    Args:
+        path: A ``.safetensors`` file; a file of ``torch.save`` that holds a state dict, by itself
+            or as an entry of :data:`WRAPPERS`; or a folder with ``model.safetensors``, with the
+            shards of ``model.safetensors.index.json``, or with ``pytorch_model.bin``.
+
+    Raises:
+        ValueError: There is no such file, or it cannot be read; the message says why.
+    """
+    with ExitStack() as stack:
+        if Path(path).is_dir():
+            yield _open_folder(Path(path), stack)
+        else:
+            yield _open_file(path, stack)
+
+
+def _open_folder(folder: Path, stack: ExitStack) -> OpenWeights:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            if (folder / name).is_file():
+                return _open_file(str(folder / name), stack)
+        raise ValueError(
+            f"weights: the folder {str(folder)!r} has no model.safetensors, no {index.name} and no "
+            "pytorch_model.bin"
+        )
+    try:
+        shard_of = json.loads(index.read_text())["weight_map"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"weights {str(index)!r} are not an index of shards: {error!r}") from error
+    shards = {
+        name: _open_file(str(folder / name), stack) for name in sorted(set(shard_of.values()))
+    }
+    for key, name in shard_of.items():
+        if key not in shards[name].shapes:
+            raise ValueError(
+                f"weights {str(index)!r} place {key} in {name}, which does not have it"
+            )
+    return OpenWeights(
+        shapes={key: shards[name].shapes[key] for key, name in shard_of.items()},
+        read=lambda key: shards[shard_of[key]].read(key),
     )
 
 
-def read_state_dict(path: str) -> dict[str, Tensor]:
-    """Read all tensors of a ``.safetensors`` or ``.pth`` file; nothing but tensors is unpickled."""
+def _open_file(path: str, stack: ExitStack) -> OpenWeights:
     if not Path(path).is_file():
         raise ValueError(f"weights: there is no file {path!r}")
+    with open(path, "rb") as file:
+        beginning = file.read(64)
+    if not beginning:
+        raise ValueError(f"weights {path!r}: the file is empty; copy or download it again")
+    if beginning.startswith(b"version https://git-lfs"):
+        raise ValueError(f"weights {path!r}: only the pointer of a Git LFS file; run git lfs pull")
+    if beginning.isascii() and beginning.decode("ascii").replace("\n", " ").isprintable():
+        raise ValueError(f"weights {path!r}: text, not weights; it begins with {beginning[:40]!r}")
+    if path.endswith(".safetensors"):
+        return _open_safetensors(path, stack)
+    if beginning.startswith(b"PK"):
+        torch_file = TorchFile(path)
+        stack.callback(torch_file.close)
+        return _unwrap(path, torch_file.content, StoredTensor, torch_file.read)
     try:
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        state_dict = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        raise ValueError(f"weights {path!r} cannot be read: {error}") from error
-    if not isinstance(state_dict, dict) or not all(
-        isinstance(value, Tensor) for value in state_dict.values()
-    ):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"weights {path!r}: expected a plain dictionary from names to tensors; "
-            "save the model's state_dict() alone"
+            f"weights {path!r} cannot be read: neither safetensors nor an archive of torch.save, "
+            f"and as a file of torch before 1.6: {error}"
+        ) from error
+    return _unwrap(path, content, Tensor, lambda tensor: tensor)
+
+
+def _open_safetensors(path: str, stack: ExitStack) -> OpenWeights:
+    try:
+        file = stack.enter_context(safe_open(path, framework="pt"))
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"weights {path!r} are truncated or damaged ({type(error).__name__}: {error}); copy or "
+            "download the file again"
+        ) from error
+    return OpenWeights(shapes=shapes, read=file.get_tensor)
+
+
+def _unwrap(path: str, content: object, kind: type, read: Callable[..., Tensor]) -> OpenWeights:
+    """Find the state dict in what a file holds; ``kind`` is what its tensors are, for ``read``."""
+
+    def has_tensors(value: object) -> bool:
+        return isinstance(value, dict) and any(isinstance(item, kind) for item in value.values())
+
+    if not isinstance(content, dict):
+        raise ValueError(f"weights {path!r}: expected a dictionary, found {type(content).__name__}")
+    wrappers = [name for name in WRAPPERS if has_tensors(content.get(name))]
+    if len(wrappers) > 1:
+        raise ValueError(
+            f"weights {path!r}: tensors in each of {wrappers}; keep one of these entries"
         )
-    return state_dict
+    state_dict = content[wrappers[0]] if wrappers else content
+    if not has_tensors(state_dict):
+        raise ValueError(
+            f"weights {path!r}: no tensors in the dictionary nor in an entry "
+            f"{' or '.join(map(repr, WRAPPERS))}; found entries {list(content)[:6]}"
+        )
+    others = [
+        key
+        for key, value in state_dict.items()
+        if not (isinstance(value, kind) and isinstance(key, str))
+    ]
+    if others:
+        raise ValueError(
+            f"weights {path!r}: {others[0]!r} is not the name of a tensor; save the model's "
+            "state_dict() alone"
+        )
+    return OpenWeights(
+        shapes={key: tuple(value.shape) for key, value in state_dict.items()},
+        read=lambda key: read(state_dict[key]),
+    )
 
 
 def hash_file(path: str) -> str:
     """The sha256 of a file's content, as hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_weights(path: str, hash_file: Callable[[str], str] = hash_file) -> str:
+    """A name for the content of a model: of its weights file, or of its folder.
+
+    Args:
+        path: A weights file, a folder in the Hugging Face layout, or a repository of the Hub, which
+            is downloaded unless it is already here.
+        hash_file: From a path to a content hash; a cache of hashes may take the place of the
+            default.
+
+    Returns:
+        The hash of the file; of a folder, a sha256 over names and hashes of all weight files in it
+        and of the configurations that decide what is computed with them. Moving a folder changes
+        nothing; neither does a README or a tokenizer beside the weights.
+
+    Raises:
+        ValueError: There is no such file, folder or repository, or the folder has no weights.
+    """
+    if Path(path).is_file():
+        return hash_file(path)
+    folder = local_folder(path)
+    hashes = {
+        file.name: hash_file(str(file))
+        for file in sorted(folder.iterdir())
+        if file.is_file() and (file.suffix in _WEIGHT_SUFFIXES or file.name in _FOLDER_CONFIGS)
+    }
+    if not any(name.endswith(_WEIGHT_SUFFIXES) for name in hashes):
+        raise ValueError(f"weights: the folder {str(folder)!r} has no file of weights")
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def local_folder(name: str) -> Path:
+    """The folder of a model: ``name`` itself, or where the Hub's repository ``name`` lies here.
+
+    A repository that is not in the cache is downloaded, unless ``HF_HUB_OFFLINE`` forbids it; only
+    its json files and safetensors are.
+
+    Raises:
+        ValueError: ``name`` is no folder, and no repository that can be had.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not name or name.endswith(_WEIGHT_SUFFIXES):
+        raise ValueError(f"weights: there is no file or folder {name!r}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"weights: there is no folder {name!r}, and no repository of that name can be had from "
+            f"the Hugging Face Hub: {error}"
+        ) from error
