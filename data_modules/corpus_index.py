@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
@@ -123,8 +123,46 @@ class CorpusIndex(Sequence[Example]):
         CorpusIndex.__init__(self, state["folder"])
 
 
-def open_corpora(configs: Sequence[CorpusConfig]) -> list[CorpusIndex]:
-    """Open the index of each corpus, in the given order; make those that are missing or outdated.
+class Corpora(Sequence[Example]):
+    """Several corpora one after another."""
+
+    def __init__(self, corpora: Sequence[CorpusIndex]) -> None:
+        self.corpora = list(corpora)
+        self.sizes = [len(corpus) for corpus in self.corpora]
+        self._ends = np.cumsum(self.sizes, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    @override
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(f"example {index} of corpora of {len(self)} examples")
+        number = int(np.searchsorted(self._ends, row, side="right"))
+        return self.corpora[number][row - int(self._ends[number]) + self.sizes[number]]
+
+    def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Characters of prompt and response together, of each of ``indices``."""
+        numbers = np.searchsorted(self._ends, indices, side="right")
+        lengths = np.empty(len(indices), np.int32)
+        for number in np.unique(numbers).tolist():
+            start = int(self._ends[number]) - self.sizes[number]
+            own = numbers == number
+            lengths[own] = self.corpora[number].lengths(indices[own] - start)
+        return lengths
+
+
+def open_corpora(configs: Sequence[CorpusConfig]) -> Corpora:
+    """Open the indices of the corpora, in the given order; make those missing or outdated.
 
     Raises:
         ValueError: A file is missing or malformed, a corpus has no example, or two examples have
@@ -137,14 +175,13 @@ def open_corpora(configs: Sequence[CorpusConfig]) -> list[CorpusIndex]:
             if (config.reader, config.split) == (other_config.reader, other_config.split):
                 shared = shared_hashes(corpus.id_hashes, other.id_hashes)
                 _refuse_repeated(_ids_with(shared, corpus) & _ids_with(shared, other), config)
-    return corpora
+    return Corpora(corpora)
 
 
 def _open_corpus(config: CorpusConfig) -> CorpusIndex:
     root = os.path.abspath(config.root) if "://" not in config.root else config.root
-    key = digest(
-        [_VERSION, code_version(), config.reader, root, config.split, config.limit, config.columns]
-    )
+    asked = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
+    key = digest([_VERSION, code_version(), asked])
     folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{key}"
     current = folder / "current.json"
     found = _valid(current)

@@ -2,16 +2,20 @@
 
 The order knows nothing of ranks, worker processes or accumulation. These only cut it: step ``s`` of
 an epoch holds its samples ``s * global_batch_size`` onwards, whatever the number of ranks, so a run
-continues on any machine.
+continues on any machine. Any step is computed by itself, so that it continues at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-_PASS, _EPOCH = 0, 1  # what a random stream is for; keeps the streams of one seed apart
+from data_modules.block_shuffle import FORM, BlockShuffle, shuffled
+
+_PASS, _STEP = 0, 1  # what an order is for; keeps those of one seed apart
 
 
 class GlobalOrder:
@@ -19,23 +23,27 @@ class GlobalOrder:
 
     An epoch holds ``sum(weight_i * size_i)`` samples, rounded up to whole global batches, so every
     optimizer step has the same number of samples. Corpus i's share of them is ``weight_i *
-    size_i``, exact to one sample (largest remainder), the same in every epoch.
+    size_i``, exact to one sample (largest remainder), the same in every epoch; within an epoch its
+    samples are spread evenly: of the first t samples of an epoch, of N, its own are ``t * share_i /
+    N`` to within ``(1 + number of corpora) / 2``.
 
     Each corpus is read as an endless row of passes; each pass holds every example once in an order
-    of its own, and an epoch goes on where the epoch before stopped. So no example is left out: at
-    any time the examples of a corpus have been shown equally often, to within one. The epoch's
-    samples of all corpora are then shuffled together, and those of one step put in the order of
-    their lengths: its gradient is a sum over its samples, and micro-batches of similar lengths hold
-    less padding (measured on the microworld's stage 2: 128 tokens a row in one batch of 32, 86 in
-    four micro-batches of 8).
+    of its own (:class:`data_modules.block_shuffle.BlockShuffle`), and an epoch goes on where the
+    epoch before stopped. So no example is left out: at any time the examples of a corpus have been
+    shown equally often, to within one; and an epoch shows each exactly once if the weight is 1 and
+    nothing had to be rounded.
+
+    The samples of one step are put in the order of their lengths: its gradient is a sum over its
+    samples, and micro-batches of similar lengths hold less padding (measured on the microworld's
+    stage 2: 128 tokens a row in one batch of 32, 86 in four micro-batches of 8).
 
     Args:
         corpus_sizes: Number of examples of each corpus.
         weights: Passes through each corpus an epoch.
         global_batch_size: Samples an optimizer step, over all ranks and micro-batches.
         seed: Not negative.
-        lengths: Of each example of the concatenated corpora, in any unit; None to leave the samples
-            of a step in random order.
+        lengths: From indices into the concatenated corpora to lengths of these examples, in any
+            unit; None to leave the samples of a step in random order.
 
     Raises:
         ValueError: A corpus would get no sample an epoch, or a value is out of range.
@@ -48,7 +56,7 @@ class GlobalOrder:
         *,
         global_batch_size: int,
         seed: int,
-        lengths: Sequence[int] | None = None,
+        lengths: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None,
     ) -> None:
         if not corpus_sizes or min(corpus_sizes) < 1 or min(weights) <= 0:
             raise ValueError(
@@ -64,7 +72,7 @@ class GlobalOrder:
         self.corpus_sizes = list(corpus_sizes)
         self.global_batch_size = global_batch_size
         self.seed = seed
-        self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
+        self.lengths = lengths
         wanted = [weight * size for weight, size in zip(weights, self.corpus_sizes, strict=True)]
         # Rounded before the ceiling: 0.1 * 30 is 3.0000000000000004 and must not become a fourth
         # sample.
@@ -80,35 +88,59 @@ class GlobalOrder:
                 f"sample of the {self.samples_per_epoch} an epoch holds: raise its weight or take "
                 "it off the list"
             )
+        self._passes: list[dict[int, BlockShuffle]] = [{} for _ in self.corpus_sizes]
 
-    def epoch(self, epoch: int) -> NDArray[np.int64]:
-        """Indices into the concatenated corpora, in order; shape ``(samples_per_epoch,)``."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the order is made from, in the terms of a checkpoint: equal if the order is."""
+        return {
+            "form": FORM,
+            "corpus_sizes": list(self.corpus_sizes),
+            "samples_of_each_an_epoch": list(self.quotas),
+            "global_batch_size": self.global_batch_size,
+            "seed": self.seed,
+        }
+
+    def step(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """The samples of one step: indices into the concatenated corpora ``(global_batch_size,)``.
+
+        The work does not depend on the position; what steps side by side have in common is kept.
+        """
+        starts = spread(self.quotas, step * self.global_batch_size)
+        stops = spread(self.quotas, (step + 1) * self.global_batch_size)
         offsets = np.cumsum([0, *self.corpus_sizes[:-1]])
         indices = np.concatenate(
             [
-                offset + self._stream(corpus, epoch * quota, (epoch + 1) * quota)
-                for corpus, (offset, quota) in enumerate(zip(offsets, self.quotas, strict=True))
+                offsets[corpus] + self._stream(corpus, epoch * quota + start, epoch * quota + stop)
+                for corpus, (quota, start, stop) in enumerate(
+                    zip(self.quotas, starts, stops, strict=True)
+                )
             ]
         )
-        indices = indices[self._random(_EPOCH, epoch, 0).permutation(len(indices))]
+        indices = indices[shuffled(len(indices), self.seed, _STEP, epoch, step)]
         if self.lengths is None:
             return indices
-        steps = indices.reshape(-1, self.global_batch_size)
-        by_length = np.argsort(self.lengths[steps], axis=1, kind="stable")
-        return np.take_along_axis(steps, by_length, axis=1).reshape(-1)
+        return indices[np.argsort(self.lengths(indices), kind="stable")]
 
     def _stream(self, corpus: int, start: int, stop: int) -> NDArray[np.int64]:
         """Items ``start`` to ``stop`` of the corpus' endless row of passes."""
         size = self.corpus_sizes[corpus]
-        first, last = start // size, (stop - 1) // size
-        passes = [
-            self._random(_PASS, corpus, number).permutation(size)
-            for number in range(first, last + 1)
-        ]
-        return np.concatenate(passes)[start - first * size : stop - first * size]
+        parts = [np.zeros(0, np.int64)]
+        while start < stop:
+            number, place = divmod(start, size)
+            end = min(stop - number * size, size)
+            parts.append(self._pass(corpus, number).rows(place, end))
+            start = number * size + end
+        return np.concatenate(parts)
 
-    def _random(self, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, *purpose])
+    def _pass(self, corpus: int, number: int) -> BlockShuffle:
+        passes = self._passes[corpus]
+        if number not in passes:
+            while len(passes) > 1:  # a step lies in two passes at most, unless a corpus is tiny
+                del passes[min(passes)]
+            size = self.corpus_sizes[corpus]
+            passes[number] = BlockShuffle(size, self.seed, _PASS, corpus, number)
+        return passes[number]
 
 
 class GlobalOrderBatchSampler(Sampler[list[int]]):
@@ -148,10 +180,14 @@ class GlobalOrderBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, consumed = self.position()
-        indices = self.order.epoch(epoch)
-        for start in range(consumed, len(indices), self.batch_size * self.world_size):
-            own = start + self.rank * self.batch_size
-            yield indices[own : own + self.batch_size].tolist()
+        at_once = self.batch_size * self.world_size
+        first_step, consumed_of_step = divmod(consumed, self.order.global_batch_size)
+        for step in range(first_step, self.order.steps_per_epoch):
+            indices = self.order.step(epoch, step)
+            for start in range(consumed_of_step, len(indices), at_once):
+                own = start + self.rank * self.batch_size
+                yield indices[own : own + self.batch_size].tolist()
+            consumed_of_step = 0
 
 
 def accumulation(global_batch_size: int, batch_size: int, world_size: int) -> int:
@@ -168,6 +204,32 @@ def accumulation(global_batch_size: int, batch_size: int, world_size: int) -> in
             "processes: change one of them, or the number of devices"
         )
     return global_batch_size // at_once
+
+
+def spread(quotas: Sequence[int], count: int) -> list[int]:
+    """How many of the first ``count`` samples are of each corpus, if they are spread evenly.
+
+    Item k of a corpus of n comes at the moment (2 k + 1) / 2 n of the epoch; at equal moments, the
+    corpus listed first (Webster's method). So the numbers only grow with ``count``, and reach the
+    quotas at its end. Exact at any place, without looking at those before.
+    """
+    total = sum(quotas)
+    # What had come when ``count / total`` of the epoch was over; few corrections are left to do.
+    counts = [(2 * count * quota + total) // (2 * total) for quota in quotas]
+
+    def moment(corpus: int, item: int) -> tuple[Fraction, int]:
+        return Fraction(2 * item + 1, 2 * quotas[corpus]), corpus
+
+    corpora = range(len(quotas))
+    while sum(counts) > count:
+        last = max((c for c in corpora if counts[c]), key=lambda c: moment(c, counts[c] - 1))
+        counts[last] -= 1
+    while sum(counts) < count:
+        following = min(
+            (c for c in corpora if counts[c] < quotas[c]), key=lambda c: moment(c, counts[c])
+        )
+        counts[following] += 1
+    return counts
 
 
 def _largest_remainder(wanted: Sequence[float], total: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 The position is this data module's state: the epoch, and the samples consumed in it over all ranks.
 It is counted when the training loop takes a batch, not when a worker process loads one, and it is
-restored before the loaders are built.
+restored before the loaders are built. So is what of the budget for unreadable videos is spent.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
-from data_modules.corpora import CorpusConfig, DataConfig, read_corpora
+from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.corpus_index import Corpora, open_corpora
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
 from data_modules.rank_loader import RankLoader
 from data_modules.video_text import Batch, Collator, VideoTextDataset
-from vidreason.example import Example
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.text_batch import pad_token_id
 from vidreason.video.failures import FailureLog
@@ -55,17 +55,20 @@ class TrainingDataModule(LightningDataModule):
         self.tokenizer = tokenizer
         self.failures_path = failures_path
         self.collator = Collator(visual_dim=visual_dim, pad_token_id=pad_token_id(tokenizer))
-        self.train_examples: list[Example] = []
-        self.validation_examples: list[Example] = []
+        self.train_examples = Corpora([])
+        self.validation_examples = Corpora([])
         self._order: GlobalOrder | None = None
         self._failure_log: FailureLog | None = None
         self._epoch = 0
         self._samples_consumed = 0
         self._restored_samples: int | None = None
+        self._uncounted = [0, 0]  # this rank's samples and unreadable videos since the last count
+        self._seen_before_step = [0, 0]
+        self._count_group: Any = None
 
     @override
     def setup(self, stage: str) -> None:
-        """Read the corpora, once.
+        """Open the corpora, once.
 
         Raises:
             ValueError: A file is missing or malformed, or a corpus does not suit the stage.
@@ -75,18 +78,16 @@ class TrainingDataModule(LightningDataModule):
         if self._failure_log is not None:
             return
         self.check_corpora(self.config.train)
-        train = read_corpora(self.config.train)
-        validation = read_corpora(self.config.validation)
-        self.train_examples = [example for corpus in train for example in corpus]
-        self.validation_examples = [example for corpus in validation for example in corpus]
-        if train:
+        self.train_examples = open_corpora(self.config.train)
+        self.validation_examples = open_corpora(self.config.validation)
+        if self.config.train:
             self._order = GlobalOrder(
-                [len(corpus) for corpus in train],
+                self.train_examples.sizes,
                 [corpus.weight for corpus in self.config.train],
                 global_batch_size=self.config.global_batch_size,
                 seed=self.config.seed,
                 # Characters: tokens are counted when a sample is loaded.
-                lengths=[len(e.prompt) + len(e.response) for e in self.train_examples],
+                lengths=self.train_examples.lengths,
             )
         self._failure_log = FailureLog(
             self.failures_path,
@@ -150,10 +151,12 @@ class TrainingDataModule(LightningDataModule):
     @override
     def val_dataloader(self) -> RankLoader[Batch]:
         rank, world_size = self._place()
-        own = self.validation_examples[rank::world_size]
-        return self._loader(own, batch_size=self.config.batch_size)
+        own = range(rank, len(self.validation_examples), world_size)
+        return self._loader(
+            self.validation_examples, sampler=own, batch_size=self.config.batch_size
+        )
 
-    def _loader(self, examples: list[Example], **batching: Any) -> RankLoader[Batch]:  # noqa: ANN401
+    def _loader(self, examples: Corpora, **batching: Any) -> RankLoader[Batch]:  # noqa: ANN401
         config = self.config
         dataset = VideoTextDataset(examples, self.source, self.tokenizer, config.max_text_tokens)
         loader = DataLoader(
@@ -181,19 +184,45 @@ class TrainingDataModule(LightningDataModule):
         """Count a batch that the loop has taken, and write its unreadable videos down.
 
         Raises:
-            UnreadableVideosError: More videos were unreadable than ``max_unreadable_fraction``
-                allows.
+            UnreadableVideosError: More videos were unreadable, on all ranks together, than
+                ``max_unreadable_fraction`` allows. All ranks raise it, at the end of a step.
         """
         assert self._failure_log is not None
         assert self.trainer is not None
-        self._failure_log.record(len(batch["ids"]), batch["failures"])
-        if self.trainer.training:
-            self._epoch, consumed = self.position
-            self._samples_consumed = consumed + len(batch["ids"]) * self.trainer.world_size
+        self._failure_log.write(batch["failures"])
+        self._uncounted[0] += len(batch["ids"])
+        self._uncounted[1] += len(batch["failures"])
+        if not self.trainer.training:
+            if self.trainer.world_size == 1:  # ranks have unequal shares of the validation set
+                self._count_samples()
+            return batch
+        self._epoch, consumed = self.position
+        self._samples_consumed = consumed + len(batch["ids"]) * self.trainer.world_size
+        if self._samples_consumed % self.config.global_batch_size == 0:
+            self._seen_before_step = self._seen()
+            self._count_samples()
         return batch
+
+    def _count_samples(self) -> None:
+        """Add up what all ranks have seen since the last time, and hold it against the budget."""
+        assert self._failure_log is not None
+        assert self.trainer is not None
+        counts = torch.tensor(self._uncounted)
+        self._uncounted = [0, 0]
+        if self.trainer.world_size > 1:
+            if self._count_group is None:
+                # On the host: a reduction on the device would make it wait for the device.
+                self._count_group = torch.distributed.new_group(backend="gloo")
+            torch.distributed.all_reduce(counts, group=self._count_group)
+        self._failure_log.count(*counts.tolist())
+
+    def _seen(self) -> list[int]:
+        assert self._failure_log is not None
+        return [self._failure_log.num_samples, self._failure_log.num_unreadable]
 
     @override
     def state_dict(self) -> dict[str, Any]:
+        self.setup("fit")
         epoch, consumed = self._epoch, self._samples_consumed
         if self.trainer is not None:
             # A checkpoint written because a step failed must not count that step's batch.
@@ -201,9 +230,18 @@ class TrainingDataModule(LightningDataModule):
             progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
             in_flight = max(progress.ready - progress.processed, 0)
             consumed -= in_flight * self.config.batch_size * self.trainer.world_size
+        global_batch_size = self.config.global_batch_size
+        undone = consumed // global_batch_size < self._samples_consumed // global_batch_size
+        seen = self._seen_before_step if undone else self._seen()
         if consumed >= self.order.samples_per_epoch:
             epoch, consumed = epoch + 1, 0
-        return {"epoch": epoch, "samples_consumed": consumed, "order": self._order_identity()}
+        return {
+            "epoch": epoch,
+            "samples_consumed": consumed,
+            "order": self.order.identity,
+            "samples_seen": seen[0],
+            "samples_unreadable": seen[1],
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -212,14 +250,17 @@ class TrainingDataModule(LightningDataModule):
         Raises:
             ValueError: The order of the samples is not the one the position belongs to.
         """
-        if state_dict["order"] != self._order_identity():
+        if state_dict["order"] != self.order.identity:
             raise ValueError(
                 f"the checkpoint's samples were ordered by {state_dict['order']}, this run's by "
-                f"{self._order_identity()}: to resume, restore the training corpora, their weights "
+                f"{self.order.identity}: to resume, restore the training corpora, their weights "
                 "and limits, "
                 "global_batch_size and seed; to train on other data, start a new run from this "
                 "checkpoint"
             )
+        assert self._failure_log is not None
+        self._failure_log.num_samples = int(state_dict["samples_seen"])
+        self._failure_log.num_unreadable = int(state_dict["samples_unreadable"])
         self._epoch = int(state_dict["epoch"])
         self._restored_samples = int(state_dict["samples_consumed"])
         # A checkpoint in the middle of an accumulated step has lost that step's gradients: the step
@@ -227,14 +268,6 @@ class TrainingDataModule(LightningDataModule):
         self._samples_consumed = (
             self._restored_samples // self.config.global_batch_size * self.config.global_batch_size
         )
-
-    def _order_identity(self) -> dict[str, Any]:
-        return {
-            "corpus_sizes": list(self.order.corpus_sizes),
-            "samples_of_each_an_epoch": list(self.order.quotas),
-            "global_batch_size": self.order.global_batch_size,
-            "seed": self.order.seed,
-        }
 
     def _match_lightning_counters(self, samples_at_once: int) -> None:
         """Once after a resume, give Lightning's batch counters the value of the position.

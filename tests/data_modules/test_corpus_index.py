@@ -97,7 +97,7 @@ def webvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     monkeypatch.setitem(READERS, "webvid", counted)
 
     def ids(**config: int) -> list[str]:
-        (corpus,) = open_corpora([CorpusConfig(reader="webvid", root=str(root), **config)])
+        corpus = open_corpora([CorpusConfig(reader="webvid", root=str(root), **config)])
         return [example.video_id for example in corpus]
 
     return ids
@@ -193,7 +193,7 @@ def test_an_id_that_is_there_twice_is_named(
     with pytest.raises(ValueError, match=r"'webvid:train:38' is there twice .*/other'.* 0 others"):
         open_corpora(configs)
     write_rows(other, ["x", "y"])
-    assert [len(corpus) for corpus in open_corpora(configs)] == [40, 2]
+    assert open_corpora(configs).sizes == [40, 2]
 
 
 def test_ids_that_only_share_a_hash_are_two(

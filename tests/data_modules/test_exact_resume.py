@@ -340,6 +340,44 @@ def test_too_many_unreadable_videos_stop_the_run(
     assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize(("fraction", "stops"), [(0.2, False), (0.05, True)])
+def test_the_budget_is_that_of_the_whole_run(
+    make_data: MakeData, tmp_path: Path, fraction: float, stops: bool
+) -> None:
+    # 2 of 22 are unreadable. What the first half of the run has spent, the second cannot spend.
+    broken = frozenset({"003", "011"})
+    folder = tmp_path / "c"
+    data = make_data(broken=broken, max_unreadable_fraction=0.5)
+    fit(data, max_steps=9, callbacks=every_step(folder))
+    state = torch.load(folder / "step=9.ckpt", weights_only=True)["AlignmentDataModule"]
+    assert state["samples_seen"] == 36
+    assert 2 <= state["samples_unreadable"] <= 4
+    resumed = make_data(broken=broken, max_unreadable_fraction=fraction)
+    if stops:
+        with pytest.raises(UnreadableVideosError, match=r"of 40 samples had an unreadable video"):
+            fit(resumed, checkpoint=folder / "step=9.ckpt")
+        return
+    fit(resumed, checkpoint=folder / "step=9.ckpt")
+    whole = make_data(broken=broken, max_unreadable_fraction=fraction)
+    fit(whole)
+    assert resumed.state_dict() == whole.state_dict()
+    assert whole.state_dict()["samples_seen"] == 72
+
+
+def test_a_step_that_is_done_again_is_counted_once(make_data: MakeData, tmp_path: Path) -> None:
+    broken = frozenset(f"{number:03d}" for number in range(0, NUM_EXAMPLES, 3))
+    whole = make_data(broken=broken, max_unreadable_fraction=1.0)
+    fit(whole)
+    for fail_at in (6, 7, 12):
+        path = tmp_path / "failed.ckpt"
+        data = make_data(broken=broken, max_unreadable_fraction=1.0)
+        with pytest.raises(RuntimeError, match="as if out of memory"):
+            fit(data, model=Recorder(fail_at), callbacks=[SaveOnException(path)])
+        resumed = make_data(broken=broken, max_unreadable_fraction=1.0)
+        fit(resumed, checkpoint=path)
+        assert resumed.state_dict() == whole.state_dict()
+
+
 def test_stages_and_their_corpora(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     questions = DataConfig(train=[CorpusConfig(reader="nextqa", root=str(tmp_path))])
     arguments: tuple[Any, ...] = (questions, lambda *_: None, tiny_tokenizer)

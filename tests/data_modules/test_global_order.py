@@ -6,28 +6,37 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
+from data_modules.global_order import (
+    GlobalOrder,
+    GlobalOrderBatchSampler,
+    accumulation,
+    spread,
+)
 
 
 def order(sizes: list[int], weights: list[float] | None = None, batch: int = 4) -> GlobalOrder:
     return GlobalOrder(sizes, weights or [1.0] * len(sizes), global_batch_size=batch, seed=3)
 
 
+def epoch(whole: GlobalOrder, number: int) -> np.ndarray:
+    return np.concatenate([whole.step(number, step) for step in range(whole.steps_per_epoch)])
+
+
 def test_one_corpus_is_shown_once_an_epoch_in_another_order() -> None:
     whole = order([12])
     assert (whole.samples_per_epoch, whole.steps_per_epoch) == (12, 3)
-    first, second = whole.epoch(0), whole.epoch(1)
+    first, second = epoch(whole, 0), epoch(whole, 1)
     assert sorted(first) == sorted(second) == list(range(12))
     assert first.tolist() != second.tolist()
-    assert first.tolist() == order([12]).epoch(0).tolist()
+    assert first.tolist() == epoch(order([12]), 0).tolist()
 
 
 def test_an_epoch_is_rounded_up_to_whole_steps_and_no_example_falls_behind() -> None:
     whole = order([10])
     assert whole.samples_per_epoch == 12
     shown: Counter[int] = Counter()
-    for epoch in range(7):
-        shown.update(whole.epoch(epoch).tolist())
+    for number in range(7):
+        shown.update(epoch(whole, number).tolist())
         counts = [shown[index] for index in range(10)]
         assert max(counts) - min(counts) <= 1
     assert shown.total() == 84
@@ -37,21 +46,21 @@ def test_weights_are_passes_an_epoch_and_exact() -> None:
     # 20 x 0.5 + 8 x 2 + 6 x 1 = 32 samples.
     mixed = order([20, 8, 6], [0.5, 2.0, 1.0])
     assert (mixed.samples_per_epoch, mixed.quotas) == (32, [10, 16, 6])
-    halves = [set(mixed.epoch(epoch)[mixed.epoch(epoch) < 20].tolist()) for epoch in range(2)]
+    halves = [set(epoch(mixed, n)[epoch(mixed, n) < 20].tolist()) for n in range(2)]
     assert halves[0] | halves[1] == set(range(20))
     assert not halves[0] & halves[1]
-    counts = Counter(mixed.epoch(0).tolist())
+    counts = Counter(epoch(mixed, 0).tolist())
     assert all(counts[index] == 2 for index in range(20, 28))
     assert all(counts[index] == 1 for index in range(28, 34))
 
 
 def test_lengths_order_the_samples_of_a_step_and_change_no_step() -> None:
     plain = order([24], batch=8)
-    lengths = [(7 * index) % 24 for index in range(24)]
-    ordered = GlobalOrder([24], [1.0], global_batch_size=8, seed=3, lengths=lengths)
-    for epoch in range(2):
-        before = plain.epoch(epoch).reshape(-1, 8)
-        after = ordered.epoch(epoch).reshape(-1, 8)
+    lengths = np.array([(7 * index) % 24 for index in range(24)])
+    ordered = GlobalOrder([24], [1.0], global_batch_size=8, seed=3, lengths=lengths.__getitem__)
+    for number in range(2):
+        before = epoch(plain, number).reshape(-1, 8)
+        after = epoch(ordered, number).reshape(-1, 8)
         for step_before, step_after in zip(before, after, strict=True):
             assert sorted(step_before) == sorted(step_after)
             assert [lengths[index] for index in step_after] == sorted(
@@ -74,9 +83,40 @@ def test_rounding_gives_each_corpus_its_share_to_one_sample() -> None:
 
 def test_samples_of_all_corpora_are_shuffled_together() -> None:
     mixed = order([500, 500], batch=10)
-    shares = (mixed.epoch(0).reshape(-1, 100) < 500).mean(axis=1)
+    shares = (epoch(mixed, 0).reshape(-1, 100) < 500).mean(axis=1)
     assert shares.min() > 0.3
     assert shares.max() < 0.7
+
+
+def test_a_mixture_is_spread_evenly_over_an_epoch() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        quotas = rng.integers(1, 60, size=rng.integers(1, 6)).tolist()
+        counts = np.array([spread(quotas, count) for count in range(sum(quotas) + 1)])
+        assert counts.sum(axis=1).tolist() == list(range(sum(quotas) + 1))
+        assert counts[-1].tolist() == quotas
+        assert np.diff(counts, axis=0).min() >= 0  # each further sample is one corpus' next
+        even = np.arange(len(counts))[:, None] * np.array(quotas) / sum(quotas)
+        assert np.abs(counts - even).max() <= (1 + len(quotas)) / 2
+
+
+def test_steps_of_a_mixture_are_those_of_one_order_wherever_one_begins() -> None:
+    sizes, weights = [9_000, 40, 700], [0.7, 3.0, 1.0]
+    whole = order(sizes, weights, batch=12)
+    steps = [(number, step) for number in range(2) for step in range(whole.steps_per_epoch)]
+    expected = {place: whole.step(*place).tolist() for place in steps}
+    shares = [np.searchsorted([9_000, 9_040], step, side="right") for step in expected.values()]
+    counts = np.array([np.bincount(share, minlength=3) for share in shares])
+    assert np.abs(counts - 12 * np.array(whole.quotas) / whole.samples_per_epoch).max() <= 4
+    for place in np.random.default_rng(0).permutation(steps)[:40].tolist():
+        assert order(sizes, weights, batch=12).step(*place).tolist() == expected[tuple(place)]
+
+
+def test_the_identity_tells_orders_apart() -> None:
+    same = order([30, 10], [1.0, 0.5]).identity
+    assert order([30, 10], [1.0, 0.5]).identity == same
+    for other in (order([30, 11], [1.0, 0.5]), order([30, 10]), order([30, 10], [1.0, 0.5], 8)):
+        assert other.identity != same
 
 
 def test_0_1_of_30_is_3() -> None:
@@ -126,12 +166,12 @@ def global_batches(
 )
 def test_any_number_of_ranks_sees_the_same_global_batches(batch_size: int, world_size: int) -> None:
     whole = order([50, 30], batch=12)
-    expected = whole.epoch(0).reshape(-1, 12).tolist()
+    expected = epoch(whole, 0).reshape(-1, 12).tolist()
     assert global_batches(whole, batch_size, world_size) == expected
     resumed = global_batches(whole, batch_size, world_size, position=(0, 36))
     assert resumed == expected[3:]
     assert global_batches(whole, batch_size, world_size, (1, 0)) == (
-        whole.epoch(1).reshape(-1, 12).tolist()
+        epoch(whole, 1).reshape(-1, 12).tolist()
     )
 
 

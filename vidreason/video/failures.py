@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -71,7 +71,7 @@ class UnreadableVideosError(RuntimeError):
 
 
 class FailureLog:
-    """Counts this process' samples and unreadable videos, and writes each of the latter down once.
+    """Counts samples and unreadable videos, and writes each of the latter down once.
 
     The file has one JSON object a line: ``id``, ``path``, ``cause`` (of ``FAILURE_CAUSES``),
     ``detail`` (in words), ``time`` (UTC, ISO 8601). Ids that the file already holds are not written
@@ -112,13 +112,25 @@ class FailureLog:
             UnreadableVideosError: The budget is spent. The message sums up what failed and says
                 what to do.
         """
-        self.num_samples += num_samples
         failures = list(failures)
-        self.num_unreadable += len(failures)
+        self.write(failures)
+        self.count(num_samples, len(failures))
+
+    def write(self, failures: Sequence[VideoFailure]) -> None:
+        """The part of :meth:`record` that is this process' own: the rows of the file."""
         self.causes.update(failure.cause for failure in failures)
         self._first += failures[: 3 - len(self._first)]
         if failures and self.path is not None:
             self._append(self.path, failures)
+
+    def count(self, num_samples: int, num_unreadable: int) -> None:
+        """The part of :meth:`record` that may be added up over processes first: the budget.
+
+        Raises:
+            UnreadableVideosError: The budget is spent.
+        """
+        self.num_samples += num_samples
+        self.num_unreadable += num_unreadable
         judged = max(self.num_samples, min(WARM_UP_SAMPLES, self.num_examples))
         if self.num_unreadable > self.max_unreadable_fraction * judged:
             raise UnreadableVideosError(self.summary())
@@ -154,7 +166,7 @@ class FailureLog:
                 with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
                     self._written.add(json.loads(line)["id"])
 
-    def _append(self, path: Path, failures: list[VideoFailure]) -> None:
+    def _append(self, path: Path, failures: Sequence[VideoFailure]) -> None:
         self._read_new_rows()
         rows = {failure.id: failure for failure in failures if failure.id not in self._written}
         if not rows:
