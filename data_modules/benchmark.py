@@ -4,7 +4,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from data_modules.corpora import DataConfig, read_corpora
+from data_modules.corpora import DataConfig
+from data_modules.corpus_index import open_corpora
 from data_modules.rank_loader import RankLoader
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
@@ -48,8 +49,7 @@ class BenchmarkDataModule(LightningDataModule):
             return
         if not self.config.benchmark:
             raise ValueError("data.benchmark is empty: list at least one corpus to be scored")
-        corpora = read_corpora(self.config.benchmark)
-        self.examples = [example for corpus in corpora for example in corpus]
+        self.examples = list(open_corpora(self.config.benchmark))
 
     @override
     def test_dataloader(self) -> RankLoader[list[LoadedExample]]:

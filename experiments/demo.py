@@ -15,7 +15,7 @@ from typing import Literal
 import transformers
 
 from callbacks.step_checkpoint import LAST_CHECKPOINT
-from data_modules.corpora import read_corpora
+from data_modules.corpus_index import open_corpora
 from experiments.demo_answers import (
     ANSWERS_FILE,
     answer_questions,
@@ -216,7 +216,7 @@ def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig)
         answer_benchmark(stage2),
         answer_benchmark(dataclasses.replace(stage1, controls=["none"])),
     )
-    train = [example for corpus in read_corpora(stage2.data.train) for example in corpus]
+    train = list(open_corpora(stage2.data.train))
     write_results(run_dir, score_runs(runs, train))
 
 

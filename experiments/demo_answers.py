@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_modules.corpora import CorpusConfig, read_corpora
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora
 from experiments.evaluate import predictions_file
 from experiments.experiment_config import ExperimentConfig
 from experiments.generate import answer_prompts
@@ -78,7 +79,7 @@ def answer_questions(
         world_seed: The seed that the test videos were drawn with.
     """
     generator = random.Random(0)
-    examples = [example for corpus in read_corpora(config.data.benchmark) for example in corpus]
+    examples = list(open_corpora(config.data.benchmark))
     by_video: dict[str, list[Example]] = {}
     for example in examples:
         by_video.setdefault(example.video_id, []).append(example)
@@ -191,8 +192,7 @@ def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
     ]
     return {
         example.video_id: example.response
-        for examples in read_corpora(corpora)
-        for example in examples
+        for example in open_corpora(corpora)
         if example.question_type == "explanation"
     }
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_modules.corpora import read_corpora
+from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
 from experiments.trained_model import load_trained_model, reasoner_folder
@@ -55,7 +55,7 @@ def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPredic
             f"evaluation.control is {config.evaluation.control!r}, but evaluate shows one row for "
             f"each of `controls`: set controls=[{config.evaluation.control}]"
         )
-    examples = [example for corpus in read_corpora(config.data.benchmark) for example in corpus]
+    examples = list(open_corpora(config.data.benchmark))
     reasoner, source = load_trained_model(config)
     runs: dict[str, list[BenchmarkPrediction]] = {}
     for control in config.controls:
@@ -117,7 +117,7 @@ def result_tables(runs: Mapping[str, Sequence[BenchmarkPrediction]]) -> list[Tab
 
 def _majority(config: ExperimentConfig, examples: Sequence[Example]) -> list[BenchmarkPrediction]:
     """The most frequent training answers, for the benchmark corpora that were trained on."""
-    train = [example for corpus in read_corpora(config.data.train) for example in corpus]
+    train = list(open_corpora(config.data.train))
     known = {example.corpus for example in train if example.answers or example.options}
     return majority_predictions(
         fit_majority(train), [example for example in examples if example.corpus in known]

@@ -23,7 +23,7 @@ from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import DataWaitTimer, Throughput
 from data_modules.alignment import AlignmentDataModule
-from data_modules.corpora import read_corpora
+from data_modules.corpus_index import open_corpora
 from data_modules.global_order import accumulation
 from data_modules.instruction import InstructionDataModule
 from data_modules.training_data import TrainingDataModule
@@ -176,7 +176,7 @@ def build_callbacks(
     if config.data.benchmark and config.evaluate_during_training:
         callbacks.append(
             BenchmarkEvaluation(
-                [example for corpus in read_corpora(config.data.benchmark) for example in corpus],
+                list(open_corpora(config.data.benchmark)),
                 source,
                 config.evaluation,
                 config.decoding,

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from data_modules.corpora import read_corpora
+from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import FAILURES_FILE, run_program, torch_device
 from vidreason.example import Example
@@ -63,8 +63,7 @@ def perceive(config: ExperimentConfig) -> Counts:
     spans = distinct_spans(
         example
         for corpora in (config.data.train, config.data.validation, config.data.benchmark)
-        for examples in (read_corpora(corpora) if corpora else [])
-        for example in examples
+        for example in open_corpora(corpora)
     )
     if not spans:
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
