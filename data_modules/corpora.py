@@ -1,7 +1,7 @@
 """Which corpora a run reads and how: the configuration of the data, and the table of readers."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -182,25 +182,3 @@ def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Ite
             f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"
             + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
         )
-
-
-def read_corpora(configs: Sequence[CorpusConfig]) -> list[list[Example]]:
-    """Read each corpus; the result has one list a corpus, in the given order.
-
-    Raises:
-        ValueError: A corpus has no example, or two examples have one id.
-    """
-    corpora = []
-    seen: set[str] = set()
-    for config in configs:
-        examples = list(read_corpus(config))
-        for example in examples:
-            if example.id in seen:
-                raise ValueError(
-                    f"the id {example.id!r} is there twice (corpus {config.reader!r} in "
-                    f"{config.root!r}): "
-                    "a corpus is listed twice, or its file repeats a row"
-                )
-            seen.add(example.id)
-        corpora.append(examples)
-    return corpora

@@ -14,7 +14,8 @@ from data_modules.causal_vid_instruct import (
     SINGLE_PREDICTION_PROMPT,
     read_causal_vid_instruct,
 )
-from data_modules.corpora import READERS, CorpusConfig, DataConfig, read_corpora
+from data_modules.corpora import READERS, CorpusConfig, DataConfig
+from data_modules.corpus_index import open_corpora
 from data_modules.nextqa import read_nextqa
 from data_modules.skipped_rows import SkippedRows
 from data_modules.webvid import read_webvid
@@ -281,12 +282,12 @@ def test_causal_vid_instruct_errors(
 def test_corpora_are_read_in_order_with_a_limit_and_unique_ids(tmp_path: Path) -> None:
     root = write_nextqa(tmp_path)
     config = CorpusConfig(reader="nextqa", root=root, split="val", limit=2)
-    assert [len(corpus) for corpus in read_corpora([config])] == [2]
+    assert open_corpora([config]).sizes == [2]
     with pytest.raises(ValueError, match="the id 'nextqa:val:0101_6' is there twice"):
-        read_corpora([config, config])
+        open_corpora([config, config])
     write(tmp_path / "empty.csv", WEBVID_MIRROR.splitlines()[0] + "\n")
     with pytest.raises(ValueError, match=r"'webvid', split 'empty' .* has no example"):
-        read_corpora([CorpusConfig(reader="webvid", root=root, split="empty")])
+        open_corpora([CorpusConfig(reader="webvid", root=root, split="empty")])
     assert set(READERS) == set(get_args(get_type_hints(CorpusConfig)["reader"]))
 
 
