@@ -35,7 +35,7 @@ PERCEIVER = {
 }
 
 SEGMENTER = {
-    "model": "custom",
+    "name": "custom",
     "allow_random_weights": True,
     "image_size": 32,
     "patch_size": 8,

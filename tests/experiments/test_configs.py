@@ -9,7 +9,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit import STAGES
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
-from vidreason.perception.segmenter import build_sam
+from vidreason.perception.sam import build_sam
 from vidreason.perception.video_encoder import build_video_encoder, video_encoder_sizes
 
 CHECKOUT = Path(__file__).parents[2]

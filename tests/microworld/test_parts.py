@@ -15,7 +15,7 @@ from vidreason.microworld.language_pretraining import documents, train_tokenizer
 from vidreason.microworld.renderer import render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
-from vidreason.perception.segmenter import SamSegmenter
+from vidreason.perception.segmenter import build_segmenter
 from vidreason.perception.video_encoder import build_video_encoder
 from vidreason.reasoning.prompts import CAPTION_PROMPT, prompt_text
 
@@ -36,11 +36,11 @@ def test_the_shipped_encoder_fits_its_configuration():
 
 
 def test_the_shipped_segmenter_finds_the_objects_of_unseen_scenes():
-    segmenter = SamSegmenter(merge_config(ExperimentConfig, [CONFIG]).perceiver.segmenter)
+    segmenter = build_segmenter(merge_config(ExperimentConfig, [CONFIG]).perceiver.segmenter)
     overlaps = []
     for _, rollout in draw_rollouts("segmenter test", 24):
         frame = torch.from_numpy(render_frame(rollout, 4.0).copy()).permute(2, 0, 1)
-        found = [item.mask for item in segmenter.segment(frame)]
+        found = [item.mask for item in segmenter.segment(frame[None])[0]]
         for true in render_masks(rollout, 4.0).values():
             if true.sum() >= 60:
                 mask = torch.from_numpy(true.copy())

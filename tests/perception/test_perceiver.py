@@ -40,7 +40,7 @@ def tiny_config(**changes) -> PerceiverConfig:
             output_dim=8,
         ),
         segmenter=SegmenterConfig(
-            model="custom",
+            name="custom",
             allow_random_weights=True,
             image_size=32,
             patch_size=8,
@@ -87,7 +87,10 @@ def video(tmp_path_factory) -> str:
 class BrightSegmenter:
     """Finds exactly the bright pixels of a frame."""
 
-    def segment(self, frame: torch.Tensor) -> list[ObjectMask]:
+    def segment(self, frames: torch.Tensor) -> list[list[ObjectMask]]:
+        return [self.bright(frame) for frame in frames]
+
+    def bright(self, frame: torch.Tensor) -> list[ObjectMask]:
         mask = frame.float().mean(0) > 127
         if not mask.any():
             return []

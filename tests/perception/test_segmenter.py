@@ -1,11 +1,14 @@
+import itertools
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidreason.perception.segmenter import SamSegmenter, SegmenterConfig, build_sam
+from vidreason.perception.sam import build_sam
+from vidreason.perception.segmenter import SegmenterConfig, build_segmenter
 
 SMALL = {
-    "model": "custom",
+    "name": "custom",
     "image_size": 64,
     "patch_size": 8,
     "encoder_width": 32,
@@ -25,20 +28,21 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return SamSegmenter(SegmenterConfig(allow_random_weights=True, seed=3, **SMALL))
+    return build_segmenter(SegmenterConfig(allow_random_weights=True, seed=3, **SMALL))
 
 
 @pytest.fixture
-def frame():
+def frames():
     return torch.randint(
-        0, 256, (3, 40, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        0, 256, (2, 3, 40, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
 
 
-def test_masks_are_in_the_frames_pixels_and_fit_their_boxes(segmenter, frame):
-    objects = segmenter.segment(frame)
-    assert objects
-    for found in objects:
+def test_masks_are_in_the_frames_pixels_and_fit_their_boxes(segmenter, frames):
+    objects = segmenter.segment(frames)
+    assert len(objects) == 2
+    assert all(objects)
+    for found in itertools.chain(*objects):
         assert found.mask.shape == (40, 56)
         assert found.mask.dtype == torch.bool
         assert found.area == found.mask.sum() > 0
@@ -48,24 +52,26 @@ def test_masks_are_in_the_frames_pixels_and_fit_their_boxes(segmenter, frame):
             assert edge.any()
 
 
-def test_segmenting_twice_gives_the_same(segmenter, frame):
-    first, second = segmenter.segment(frame), segmenter.segment(frame)
+def test_segmenting_twice_gives_the_same(segmenter, frames):
+    first, second = (itertools.chain(*segmenter.segment(frames)) for _ in range(2))
+    first, second = list(first), list(second)
     assert [found.box for found in first] == [found.box for found in second]
     assert all(torch.equal(a.mask, b.mask) for a, b in zip(first, second, strict=True))
 
 
-def test_a_frame_may_have_no_objects(segmenter, frame):
-    strict = SamSegmenter(
+def test_a_frame_may_have_no_objects(segmenter, frames):
+    strict = build_segmenter(
         SegmenterConfig(allow_random_weights=True, **SMALL | {"pred_iou_threshold": 100.0})
     )
-    assert strict.segment(frame) == []
+    assert strict.segment(frames) == [[], []]
 
 
-def test_a_large_frame_is_segmented_small_and_answered_in_its_own_pixels():
+def test_a_large_frame_is_segmented_small():
     config = SegmenterConfig(allow_random_weights=True, seed=3, max_frame_side=64, **SMALL)
-    objects = SamSegmenter(config).segment(torch.full((3, 90, 160), 77, dtype=torch.uint8))
+    frames = torch.full((1, 3, 90, 160), 77, dtype=torch.uint8)
+    (objects,) = build_segmenter(config).segment(frames)
     assert objects
-    assert all(found.mask.shape == (90, 160) for found in objects)
+    assert all(found.mask.shape == (36, 64) for found in objects)
     assert all(found.area == found.mask.sum() for found in objects)
 
 
@@ -92,16 +98,16 @@ def test_weights_are_never_random_by_accident():
         build_sam(SegmenterConfig(**SMALL))
 
 
-@pytest.mark.parametrize("model", ["vit_b", "vit_l", "vit_h", "custom"])
-def test_every_size_builds_on_the_meta_device(model):
-    sam = build_sam(SegmenterConfig(model=model), "meta")
+@pytest.mark.parametrize("name", ["sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"])
+def test_every_size_builds_on_the_meta_device(name):
+    sam = build_sam(SegmenterConfig(name=name), "meta")
     assert all(parameter.is_meta for parameter in sam.parameters())
 
 
 def test_the_default_custom_size_is_vit_b():
     shapes = [
         {key: value.shape for key, value in build_sam(config, "meta").state_dict().items()}
-        for config in (SegmenterConfig(model="custom"), SegmenterConfig(model="vit_b"))
+        for config in (SegmenterConfig(name="custom"), SegmenterConfig(name="sam-vit-b"))
     ]
     assert shapes[0] == shapes[1]
 
@@ -111,6 +117,7 @@ def test_the_default_custom_size_is_vit_b():
     [
         ({"image_size": 60}, "segmenter.image_size: 60 is not a multiple of patch_size"),
         ({"prompt_dim": 20}, "segmenter.prompt_dim: 20 is not a multiple of 8"),
+        ({"frames_per_batch": 0}, "segmenter.frames_per_batch: expected at least 1, found 0"),
         ({"points_per_side": 0}, "segmenter.points_per_side: expected at least 1, found 0"),
     ],
 )

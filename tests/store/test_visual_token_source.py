@@ -31,7 +31,7 @@ PERCEIVER = PerceiverConfig(
         output_dim=8,
     ),
     segmenter=SegmenterConfig(
-        model="custom",
+        name="custom",
         allow_random_weights=True,
         image_size=32,
         patch_size=8,

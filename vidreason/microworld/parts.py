@@ -34,7 +34,7 @@ def perceiver_config() -> PerceiverConfig:
             output_dim=64,
         ),
         segmenter=SegmenterConfig(
-            model="custom",
+            name="custom",
             allow_random_weights=True,
             image_size=96,
             patch_size=8,
@@ -48,7 +48,8 @@ def perceiver_config() -> PerceiverConfig:
             decoder_heads=4,
             decoder_mlp_dim=128,
             points_per_side=7,
-            points_per_batch=49,
+            frames_per_batch=4,
+            points_per_batch=196,
             pred_iou_threshold=0.7,
             stability_threshold=0.8,
         ),

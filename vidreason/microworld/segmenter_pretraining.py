@@ -19,7 +19,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, m
 from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks, render_wall
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import VIDEO_SECONDS
-from vidreason.perception.segmenter import SegmenterConfig, build_sam
+from vidreason.perception.sam import build_sam
+from vidreason.perception.segmenter import SegmenterConfig
 
 _POINTS_PER_FRAME = 12
 

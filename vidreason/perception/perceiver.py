@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidreason.perception.object_tokens import pool_patches, select_objects
-from vidreason.perception.segmenter import SamSegmenter, Segmenter, SegmenterConfig
+from vidreason.perception.segmenter import Segmenter, SegmenterConfig, build_segmenter
 from vidreason.perception.video_encoder import (
     VideoEncoder,
     VideoEncoderConfig,
@@ -152,7 +152,7 @@ class Perceiver:
         """The object tokens of one key frame ``(3, H, W)`` with its patch tokens ``(h, w, D)``."""
         assert self.segmenter is not None
         objects = select_objects(
-            self.segmenter.segment(frame),
+            self.segmenter.segment(frame[None])[0],
             self.config.objects_per_key_frame,
             min_share=self.config.min_object_share,
             max_share=self.config.max_object_share,
@@ -188,7 +188,7 @@ def build_perceiver(config: PerceiverConfig, device: torch.device | str = "cpu")
     """
     device = torch.device(device)
     encoder = cast(VideoEncoder, build_video_encoder(config.video_encoder, device))
-    segmenter = SamSegmenter(config.segmenter, device) if config.use_objects else None
+    segmenter = build_segmenter(config.segmenter, device) if config.use_objects else None
     return Perceiver(config, encoder, segmenter, device)
 
 

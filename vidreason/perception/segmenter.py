@@ -1,18 +1,19 @@
-"""Object masks on key frames: the Segment Anything Model with a grid of points (section 3.1.2).
+"""Object masks on key frames (section 3.1.2): the interface, its configuration, and who builds it.
 
-The models, the prompt grid and the mask filters are the ``segment_anything`` package's own; here
-they are configured, built at any size, and their result is given a type.
+A promptable model is asked about a grid of points. The Segment Anything Model is in
+:mod:`~vidreason.perception.sam`, models of transformers are in
+:mod:`~vidreason.perception.transformers_segmenters`, and what makes masks of their answers is in
+:mod:`~vidreason.perception.mask_generation`.
 """
 
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from vidreason.perception.weights import load_weights
+if TYPE_CHECKING:
+    from vidreason.perception.mask_generation import GridSegmenter
 
 
 @dataclass(kw_only=True)
@@ -22,21 +23,28 @@ class SegmenterConfig:
     The filters' defaults are segment_anything's, which it set for ViT-H.
     """
 
-    model: Literal["vit_b", "vit_l", "vit_h", "custom"] = "vit_h"
-    """A released size, or ``custom`` for the sizes of the fields from ``image_size`` to
-    ``decoder_mlp_dim``, which the released sizes do not read."""
+    name: Literal[
+        "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
+    ] = "sam-vit-h"
+    """A size of SAM that Meta released; ``custom``, SAM with the sizes of the fields from
+    ``image_size`` to ``decoder_mlp_dim``, which the others do not read; or a class of transformers:
+    ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``."""
     weights: str = ""
     """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors
-    file of those keys."""
+    file of those keys; for a class of transformers, a folder in the Hugging Face layout or a
+    repository of the Hub."""
     allow_random_weights: bool = False
     """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for
-    pre-training."""
+    pre-training. Classes of transformers need ``weights``, which also say their sizes."""
     seed: int = 0
     """Seed of the random weights."""
     points_per_side: int = 32
     """The prompts are a grid of ``points_per_side`` x ``points_per_side`` points over the frame."""
+    frames_per_batch: int = 1
+    """Key frames that the image encoder sees at once. A large ViT is busy with one, for which ViT-H
+    takes 1 GB of attention bias; small models gain from more."""
     points_per_batch: int = 64
-    """Points decoded at once."""
+    """Points decoded at once, over all key frames of a batch: SAM takes about 20 MB for each."""
     pred_iou_threshold: float = 0.88
     """Masks whose quality the model itself predicts at or below this are dropped."""
     stability_threshold: float = 0.95
@@ -47,9 +55,8 @@ class SegmenterConfig:
     box_nms_threshold: float = 0.7
     """Of two masks whose boxes overlap by more than this IoU, only the better one is kept."""
     max_frame_side: int = 1024
-    """Frames whose longer side has more pixels than this are segmented at this size, and the masks
-    brought back to the frame's own pixels. The network sees ``image_size`` pixels in any case; this
-    bounds memory and time."""
+    """Frames whose longer side has more pixels than this are segmented, and their masks kept, at
+    this size. The network sees ``image_size`` pixels in any case; this bounds memory and time."""
     image_size: int = 1024
     """Side in pixels of the square network input; the frame's longer side is resized to it."""
     patch_size: int = 16
@@ -74,8 +81,8 @@ class SegmenterConfig:
     """Hidden width of the mask decoder's MLPs."""
 
     def __post_init__(self) -> None:
-        at_least_one = ("points_per_side", "points_per_batch", "max_frame_side", "image_size")
-        for name in (*at_least_one, "patch_size", "encoder_heads", "decoder_heads"):
+        batches = ("frames_per_batch", "points_per_side", "points_per_batch", "max_frame_side")
+        for name in (*batches, "image_size", "patch_size", "encoder_heads", "decoder_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"segmenter.{name}: expected at least 1, found {getattr(self, name)}"
@@ -96,10 +103,13 @@ class SegmenterConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObjectMask:
-    """One object on one frame, in the frame's own pixels."""
+    """One object on one frame, in pixels of the frame as it was segmented.
+
+    Those are the frame's own pixels, unless its longer side has more than ``max_frame_side``.
+    """
 
     mask: Tensor
-    """``(H, W)`` bool, on CPU."""
+    """``(h, w)`` bool, on the segmenter's device."""
     box: tuple[int, int, int, int]
     """x0, y0, x1, y1 in pixels; the mask lies within ``[y0:y1, x0:x1]``."""
     area: int
@@ -111,149 +121,35 @@ class ObjectMask:
 
 
 class Segmenter(Protocol):
-    """Finds objects on a frame, without being told what to look for."""
+    """Finds objects on frames, without being told what to look for."""
 
-    def segment(self, frame: Tensor) -> list[ObjectMask]:
-        """Masks on a uint8 RGB frame ``(3, H, W)``; they may overlap, and there may be none."""
+    def segment(self, frames: Tensor) -> list[list[ObjectMask]]:
+        """Masks on uint8 RGB frames ``(n, 3, H, W)`` on CPU, a list for each frame.
+
+        Masks of one frame have one size; they may overlap, and there may be none.
+        """
         ...
 
 
-class SamSegmenter(nn.Module):
-    """Segment Anything with grid prompts, as a :class:`Segmenter`."""
-
-    def __init__(self, config: SegmenterConfig, device: torch.device | str = "cpu") -> None:
-        super().__init__()
-        from segment_anything import SamAutomaticMaskGenerator
-
-        self.max_frame_side = config.max_frame_side
-        self.sam = build_sam(config, device)
-        self.generator = SamAutomaticMaskGenerator(
-            self.sam,
-            points_per_side=config.points_per_side,
-            points_per_batch=config.points_per_batch,
-            pred_iou_thresh=config.pred_iou_threshold,
-            stability_score_thresh=config.stability_threshold,
-            stability_score_offset=config.stability_offset,
-            box_nms_thresh=config.box_nms_threshold,
-        )
-
-    def segment(self, frame: Tensor) -> list[ObjectMask]:
-        """Masks on a uint8 RGB frame ``(3, H, W)``, in the generator's order; none is empty."""
-        height, width = frame.shape[1:]
-        scale = min(self.max_frame_side / max(height, width), 1)
-        seen = _resize_frame(frame, max(round(height * scale), 1), max(round(width * scale), 1))
-        records = self.generator.generate(seen.permute(1, 2, 0).contiguous().cpu().numpy())
-        objects = []
-        for record in records:
-            mask = _resize_mask(torch.from_numpy(record["segmentation"].copy()), height, width)
-            area = int(mask.sum())
-            if area:
-                objects.append(
-                    ObjectMask(
-                        mask=mask,
-                        box=_mask_box(mask),
-                        area=area,
-                        predicted_iou=record["predicted_iou"],
-                        stability=record["stability_score"],
-                    )
-                )
-        return objects
-
-
-def build_sam(config: SegmenterConfig, device: torch.device | str = "cpu") -> Any:  # noqa: ANN401 - the package is untyped
-    """Build a ``segment_anything.modeling.Sam`` in eval mode with frozen weights.
+def build_segmenter(config: SegmenterConfig, device: torch.device | str = "cpu") -> "GridSegmenter":
+    """Build the segmenter that ``config`` names, with frozen weights.
 
     Args:
-        config: Size and weights.
-        device: Where to build it. On ``meta`` no weights are needed nor read.
+        config: Model, weights and filters.
+        device: Where to build the model. On ``meta`` no weights are needed nor read, but for
+            classes of transformers, whose ``weights`` say their sizes.
 
     Raises:
-        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
-            sizes.
+        ValueError: Weights are missing or do not fit; the message names the field or the first
+            keys.
     """
-    device = torch.device(device)
-    build = _build_custom_sam if config.model == "custom" else _build_released_sam
-    if device.type == "meta" or config.weights:
-        with torch.device("meta"):
-            sam = build(config)
-        if device.type != "meta":
-            load_weights(sam, config.weights, device=device)
-            sam = sam.to(device)  # the pixel mean and deviation, which are in no file
-    elif config.allow_random_weights:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            sam = build(config).to(device)
-    else:
-        raise ValueError(
-            "segmenter.weights: empty; give the path of a sam_vit_*.pth or safetensors file, or "
-            "set allow_random_weights=true if masks without meaning are wanted"
-        )
-    return sam.requires_grad_(False).eval()
+    # Imported here, because a configuration needs neither package.
+    from vidreason.perception.mask_generation import GridSegmenter
 
+    if config.name in ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"):
+        from vidreason.perception.sam import PromptedSam, build_sam
 
-def _build_released_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the package is untyped
-    from segment_anything import sam_model_registry
+        return GridSegmenter(PromptedSam(build_sam(config, device)), config)
+    from vidreason.perception.transformers_segmenters import build_transformers_segmenter
 
-    return sam_model_registry[config.model]()
-
-
-def _build_custom_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the package is untyped
-    """Sam with the classes and fixed choices of the package's builder, at the configured sizes."""
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
-    )
-
-    grid_size = config.image_size // config.patch_size
-    return Sam(
-        image_encoder=ImageEncoderViT(
-            img_size=config.image_size,
-            patch_size=config.patch_size,
-            embed_dim=config.encoder_width,
-            depth=config.encoder_layers,
-            num_heads=config.encoder_heads,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            out_chans=config.prompt_dim,
-            use_rel_pos=True,
-            window_size=config.window_size,
-            global_attn_indexes=tuple(config.global_attention_layers),
-        ),
-        prompt_encoder=PromptEncoder(
-            embed_dim=config.prompt_dim,
-            image_embedding_size=(grid_size, grid_size),
-            input_image_size=(config.image_size, config.image_size),
-            mask_in_chans=16,
-        ),
-        mask_decoder=MaskDecoder(
-            transformer_dim=config.prompt_dim,
-            transformer=TwoWayTransformer(
-                depth=config.decoder_layers,
-                embedding_dim=config.prompt_dim,
-                num_heads=config.decoder_heads,
-                mlp_dim=config.decoder_mlp_dim,
-            ),
-        ),
-    )
-
-
-def _resize_frame(frame: Tensor, height: int, width: int) -> Tensor:
-    if frame.shape[1:] == (height, width):
-        return frame
-    resized = functional.interpolate(frame[None], (height, width), mode="bilinear", antialias=True)
-    return resized[0]
-
-
-def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    if mask.shape == (height, width):
-        return mask
-    resized = functional.interpolate(mask[None, None].byte(), (height, width), mode="nearest-exact")
-    return resized[0, 0].bool()
-
-
-def _mask_box(mask: Tensor) -> tuple[int, int, int, int]:
-    """The smallest x0, y0, x1, y1 that hold a non-empty mask; the package's boxes are one short."""
-    rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return GridSegmenter(build_transformers_segmenter(config, device), config)
