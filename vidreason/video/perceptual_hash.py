@@ -1,0 +1,204 @@
+"""Whether two videos show the same, after re-encoding, scaling, mirroring or trimming at the ends.
+
+A frame's hash is the signs of the lowest frequencies of its brightness (the DCT of a 32 x 32
+thumbnail, 8 x 8 coefficients without the mean: 63 bits). The mirrored frame's hash follows from it:
+mirroring changes the sign of every odd horizontal frequency. A video's hash is those of its frames
+on a fixed grid of times, so that two videos are compared at every shift in time.
+
+Measured on 80 microworld videos (3160 pairs of different ones, and copies re-encoded, at half size,
+mirrored, trimmed by up to a quarter, at other frame rates and brightness): at most 0.101 of the
+bits differ in a copy, at least 0.178 in another video (``tests/video/test_perceptual_hash.py``
+repeats a part of it). Cropping, letter boxes and changed speed are not recognised.
+"""
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidreason.video.reader import index_video, read_frames_at
+from vidreason.video.sampling import resolve_span
+
+SAME_VIDEO_DISTANCE = 0.14
+"""Share of differing bits up to which two videos count as one."""
+
+SMALLEST_STEP_SECONDS = 0.25
+MAX_FRAMES = 128
+"""Longer videos are looked at in steps twice, four times, ... as large."""
+
+MIN_COMPARED_FRAMES = 3
+MIN_OVERLAP = 0.5
+"""Share of the shorter video that has to lie within the longer one."""
+
+_THUMBNAIL, _FREQUENCIES = 32, 8
+_NUM_BITS = _FREQUENCIES**2 - 1
+_FLAT = 3.0  # standard deviation, of 255: below it a frame is one colour, and its hash is noise
+# Of a copy's frames, some differ less than the average: these find the candidates.
+_NUM_PROBES, _PROBE_BITS = 16, 10
+
+_PLACES = np.arange(_NUM_BITS + 1, dtype=np.uint64)
+_WEIGHTS = np.uint64(1) << _PLACES
+_MIRROR = np.uint64(sum(1 << int(place) for place in _PLACES if place % _FREQUENCIES % 2))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoHash:
+    """What a video looks like, n frames of it."""
+
+    step_seconds: float
+    """Time between two frames: ``SMALLEST_STEP_SECONDS`` times a power of two."""
+    frames: NDArray[np.uint64]
+    """``(n,)`` hashes."""
+    is_flat: NDArray[np.bool_]
+    """``(n,)`` whether a frame is of one colour: it is not compared."""
+
+    @property
+    def num_compared(self) -> int:
+        """Frames that say something."""
+        return int((~self.is_flat).sum())
+
+    @property
+    def mirrored(self) -> "VideoHash":
+        """The hash of the video flipped left to right."""
+        return VideoHash(
+            step_seconds=self.step_seconds, frames=self.frames ^ _MIRROR, is_flat=self.is_flat
+        )
+
+    def every(self, stride: int, first: int) -> "VideoHash":
+        """Each ``stride``-th frame, from number ``first`` on."""
+        return VideoHash(
+            step_seconds=self.step_seconds * stride,
+            frames=self.frames[first::stride],
+            is_flat=self.is_flat[first::stride],
+        )
+
+
+def hash_frames(frames: Tensor) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Hash pictures.
+
+    Args:
+        frames: ``(n, 3, H, W)`` uint8 RGB.
+
+    Returns:
+        ``(n,)`` hashes, and ``(n,)`` whether the picture is of one colour.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # BT.601 luma
+    luma = (frames.float() * weights).sum(dim=1, keepdim=True)
+    size = (_THUMBNAIL, _THUMBNAIL)
+    small = torch.nn.functional.interpolate(luma, size, mode="area")[:, 0].numpy()
+    coefficients = _DCT @ small @ _DCT.T  # (n, frequencies down, frequencies across)
+    signs = (coefficients > 0).reshape(len(small), -1)
+    signs[:, 0] = False  # the mean is brightness, not shape
+    hashes = (signs * _WEIGHTS).sum(axis=1, dtype=np.uint64)
+    return hashes, small.std(axis=(1, 2)) < _FLAT
+
+
+def hash_video(
+    media: str, start_seconds: float | None = None, end_seconds: float | None = None
+) -> VideoHash:
+    """Hash a video, or a span of it.
+
+    Raises:
+        VideoReadError: The video cannot be read.
+        ValueError: The span is empty or outside of the video.
+    """
+    index = index_video(media)
+    start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
+    steps = (end - start) / SMALLEST_STEP_SECONDS
+    doublings = max(math.ceil(math.log2(max(steps / MAX_FRAMES, 1.0))), 0)
+    step = SMALLEST_STEP_SECONDS * 2**doublings
+    times = np.arange(start + step / 2, end, step)
+    if len(times) == 0:
+        times = np.array([(start + end) / 2])
+    frames, is_flat = hash_frames(read_frames_at(index, times))
+    return VideoHash(step_seconds=step, frames=frames, is_flat=is_flat)
+
+
+def distance(one: VideoHash, other: VideoHash) -> float:
+    """Share of differing bits at the best shift in time, mirrored or not.
+
+    1.0 where there is too little to compare: fewer than ``MIN_COMPARED_FRAMES`` frames that are not
+    flat.
+    """
+    fine, coarse = sorted((one, other), key=lambda video: video.step_seconds)
+    stride = round(coarse.step_seconds / fine.step_seconds)
+    best = 1.0
+    for first in range(stride):
+        part = fine.every(stride, first)
+        for variant in (part, part.mirrored):
+            best = min(best, _best_shift(variant, coarse))
+    return best
+
+
+def _best_shift(one: VideoHash, other: VideoHash) -> float:
+    shorter = min(one.num_compared, other.num_compared)
+    needed = max(MIN_COMPARED_FRAMES, math.ceil(MIN_OVERLAP * shorter))
+    if shorter < MIN_COMPARED_FRAMES:
+        return 1.0
+    bits = np.bitwise_count(one.frames[:, None] ^ other.frames[None, :]).astype(np.float64)
+    counts = ~(one.is_flat[:, None] | other.is_flat[None, :])
+    # Pairs of frames at one shift lie on one diagonal.
+    rows, columns = np.indices(bits.shape)
+    shifts = (columns - rows + len(one.frames) - 1).ravel()
+    compared = np.bincount(shifts, weights=counts.ravel())
+    differing = np.bincount(shifts, weights=(bits * counts).ravel())
+    enough = compared >= needed
+    if not enough.any():
+        return 1.0
+    return float((differing[enough] / compared[enough]).min()) / _NUM_BITS
+
+
+class VideoHashIndex:
+    """Finds the videos of a set that look like a given one; the set is held in memory."""
+
+    def __init__(self) -> None:
+        self._videos: list[tuple[Hashable, VideoHash]] = []
+        self._stacked: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def add(self, name: Hashable, video: VideoHash) -> None:
+        """Put a video into the set."""
+        self._videos.append((name, video))
+        self._stacked = None
+
+    def find(
+        self, video: VideoHash, max_distance: float = SAME_VIDEO_DISTANCE
+    ) -> list[tuple[Hashable, float]]:
+        """Names and distances of the videos within ``max_distance``, the nearest first."""
+        found = []
+        for number in self._candidates(video):
+            name, other = self._videos[number]
+            apart = distance(video, other)
+            if apart <= max_distance:
+                found.append((name, apart))
+        return sorted(found, key=lambda pair: pair[1])
+
+    def _candidates(self, video: VideoHash) -> list[int]:
+        """Videos with a frame that is nearly one of ``video``'s."""
+        if self._stacked is None:
+            frames = [other.frames[~other.is_flat] for _, other in self._videos]
+            owners = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
+            self._stacked = np.concatenate([np.zeros(0, np.uint64), *frames]), owners
+        stacked, owners = self._stacked
+        own = video.frames[~video.is_flat]
+        places = np.linspace(0, len(own) - 1, min(len(own), _NUM_PROBES)).round().astype(int)
+        near = np.zeros(len(stacked), dtype=np.bool_)
+        for probe in own[places]:
+            for variant in (probe, probe ^ _MIRROR):
+                near |= np.bitwise_count(stacked ^ variant) <= _PROBE_BITS
+        return [int(number) for number in np.unique(owners[near])]
+
+
+def _dct_matrix(num_frequencies: int, size: int) -> NDArray[np.float64]:
+    """The first rows of the DCT-II, up to their scale: only signs are used."""
+    frequencies, places = np.arange(num_frequencies)[:, None], np.arange(size)[None, :]
+    return np.cos(np.pi * (2 * places + 1) * frequencies / (2 * size))
+
+
+_DCT = _dct_matrix(_FREQUENCIES, _THUMBNAIL)
