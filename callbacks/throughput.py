@@ -1,4 +1,4 @@
-"""Samples and target tokens per second, and the share of time that training waits for data."""
+"""Samples and target tokens per second, unreadable videos, and the share of time spent waiting."""
 
 import time
 from typing import Any
@@ -43,7 +43,9 @@ class Throughput(Callback):
 
     Logged, over the steps since the last time and over all ranks: ``train/samples_per_second``,
     ``train/target_tokens_per_second`` and ``train/data_wait_share`` (0 to 1; rank 0's). The clock
-    stands still during validation and runs during everything else, checkpoints included.
+    stands still during validation and runs during everything else, checkpoints included. Of the
+    whole run, also in the progress bar: ``data/unreadable``, the samples whose video could not be
+    read, as the data module counts them (its ``num_unreadable``).
     """
 
     def __init__(self, timer: DataWaitTimer, every_n_steps: int) -> None:
@@ -110,4 +112,6 @@ class Throughput(Callback):
         pl_module.log("train/samples_per_second", samples / seconds)
         pl_module.log("train/target_tokens_per_second", target_tokens / seconds)
         pl_module.log("train/data_wait_share", waited / seconds)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning declares it nowhere
+        pl_module.log("data/unreadable", float(data.num_unreadable), prog_bar=True)
         self._restart_window()

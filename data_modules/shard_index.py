@@ -82,7 +82,7 @@ class IndexedShard:
     num_members: int
     """Members that are there in full."""
     failure: str
-    """Why the rest is not: empty for a sound shard."""
+    """Why the rest is not, as ``cause: detail``; empty for a sound shard."""
     file: str
     """The Parquet file with its members,"""
     row_group: int
@@ -173,7 +173,7 @@ def scan_shard(shard: str, size: int) -> tuple[pa.Table, str]:
                         _add(rows, info, file)
                 failure = failure or _check_end(file, tar.offset, size, last)
         except tarfile.ReadError as error:
-            failure = f"the shard cannot be read after its member {last!r}: {error}"
+            failure = f"the shard is damaged: {error}, after its member {last!r}"
     return pa.table(rows, schema=_SCHEMA), failure
 
 

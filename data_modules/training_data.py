@@ -116,6 +116,11 @@ class TrainingDataModule(LightningDataModule):
         return self.config.num_epochs * self.order.steps_per_epoch
 
     @property
+    def num_unreadable(self) -> int:
+        """Samples of the whole run whose video could not be read, on all ranks together."""
+        return self._seen()[1]
+
+    @property
     def position(self) -> tuple[int, int]:
         """Epoch, and samples of it that all ranks together have consumed.
 

@@ -32,10 +32,11 @@ def read_webdataset(root: str, split: str, skipped: SkippedRows | None = None) -
     ``root`` may be an fsspec URL. The caption is the field ``caption`` of the sample's json, else
     its ``txt``, else the column ``caption`` of the parquet file beside the shard (local shards).
     Left out are samples without video, with a ``status`` other than ``success``, without a caption,
-    or with a damaged json; and rows of the parquet file that its shard lacks.
+    or with a damaged json; what a cut-off or damaged shard has lost, counted as one; and rows of
+    the parquet file that its shard lacks.
 
     Raises:
-        ValueError: There is no shard, or one is cut off or damaged, or its parquet file is.
+        ValueError: There is no shard, or a parquet file beside one is damaged.
     """
     yield from read_shards(root, split, "webdataset", SkippedRows() if skipped is None else skipped)
 
@@ -47,12 +48,9 @@ def read_shards(root: str, split: str, corpus: str, skipped: SkippedRows) -> Ite
         index = open_shard_index(folder)
     except OSError as error:
         raise ValueError(f"the shards in {folder!r} cannot be listed: {error}") from error
-    if index.failures:
-        shown = "; ".join(f"{shard}: {cause}" for shard, cause in index.failures[:3])
-        raise ValueError(
-            f"{len(index.failures)} of {len(index.shards)} shards in {folder!r} are damaged: "
-            f"{shown}; fetch them again or remove them"
-        )
+    for shard, failure in index.failures:
+        cause, _, detail = failure.partition(": ")
+        skipped.record(f"{shard} ({detail})", cause)
     for shard, samples in _by_shard(index):
         stem = (
             shard[len(folder) + 1 :].removesuffix(".tar") if folder in shard else Path(shard).stem

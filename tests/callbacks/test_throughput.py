@@ -26,7 +26,9 @@ def clock(monkeypatch):
 
 def trainer_and_module(logged, world_size=1):
     strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor * world_size)
-    trainer = SimpleNamespace(global_step=0, strategy=strategy)
+    trainer = SimpleNamespace(
+        global_step=0, strategy=strategy, datamodule=SimpleNamespace(num_unreadable=3)
+    )
     module = SimpleNamespace(
         device=torch.device("cpu"),
         log=lambda key, value, **options: logged.__setitem__(key, value),
@@ -65,6 +67,7 @@ def test_rates_over_the_window_and_over_ranks(clock):
         "train/samples_per_second": 2.0,  # 2 steps x 4 samples x 2 ranks in 8 seconds
         "train/target_tokens_per_second": 6.0,
         "train/data_wait_share": 0.25,
+        "data/unreadable": 3.0,
     }
 
 

@@ -12,6 +12,8 @@ import pytest
 import data_modules.shard_index as shard_index
 from data_modules.index_cache import recorded_inputs, unchanged
 from data_modules.shard_index import ShardSample, open_shard_index
+from data_modules.skipped_rows import SkippedRows
+from data_modules.webdataset import read_webdataset
 from vidreason.video.media import open_media, parse_member
 
 
@@ -122,7 +124,7 @@ def test_what_a_damaged_shard_still_holds_is_kept_and_the_rest_named(tmp_path: P
     index = open_shard_index(str(folder))
     causes = {Path(shard).name: cause for shard, cause in index.failures}
     assert causes == {
-        "empty.tar": "the shard cannot be read after its member '': empty file",
+        "empty.tar": "the shard is damaged: empty file, after its member ''",
         "end.tar": f"the shard is cut off: it ends at byte {last.offset}, after its member "
         "'1.json'",
         "header.tar": f"the shard is cut off: it ends at byte {last.offset + 100}, after its "
@@ -138,6 +140,26 @@ def test_what_a_damaged_shard_still_holds_is_kept_and_the_rest_named(tmp_path: P
     }
     videos = [s.shard for s in index.samples() if s.key == "1" and "mp4" in s.members]
     assert [Path(shard).name for shard in videos] == ["sound.tar"]
+
+
+def test_a_corpus_keeps_what_its_cut_off_shard_still_holds_and_counts_the_rest(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        write_shard(tmp_path / f"train/{name}.tar", [f"{name}0", f"{name}1"])
+    with tarfile.open(tmp_path / "train/a.tar") as tar:
+        cut(tmp_path / "train/a.tar", tar.getmembers()[-1].offset_data + 5)
+    skipped = SkippedRows()
+    examples = list(read_webdataset(str(tmp_path), "train", skipped))
+    assert [example.id for example in examples] == [
+        f"webdataset:train:{place}" for place in ("a/a0", "b/b0", "b/b1")
+    ]
+    assert skipped.causes == {"the shard is cut off": 1, "no video (mp4, webm, mkv, mov, avi)": 1}
+    (place,) = skipped.first_places["the shard is cut off"]
+    assert place.startswith(f"{tmp_path}/train/a.tar (its member 'a1.mp4' ends at byte ")
+    member = parse_member(examples[-1].media)
+    assert member is not None
+    assert (member.name, member.archive) == ("b1.mp4", str(tmp_path / "train/b.tar"))
 
 
 def test_shards_in_a_store(tmp_path: Path) -> None:
