@@ -32,8 +32,9 @@ _DTYPES = {
 }
 _BLOCK_BYTES = 2**22
 _RUNNING_CODE = {
-    *("os", "posix", "nt", "subprocess", "sys", "builtins", "__builtin__", "importlib", "imp"),
-    *("runpy", "shutil", "socket", "pty", "code", "codeop", "ctypes", "pickle", "webbrowser"),
+    *("os", "posix", "nt", "io", "_io", "subprocess", "sys", "builtins", "__builtin__", "imp"),
+    *("importlib", "runpy", "shutil", "socket", "pty", "code", "codeop", "ctypes", "pickle"),
+    *("timeit", "webbrowser"),
 }
 """Modules with which a pickle can run something."""
 _PLAIN_TYPES = {
