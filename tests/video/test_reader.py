@@ -20,7 +20,8 @@ from coded_video import (
     write_video,
 )
 
-from vidreason.video.reader import index_video, plan_runs, read_frames, read_frames_at
+from vidreason.video.decoding import plan_runs
+from vidreason.video.reader import index_video, read_frames, read_frames_at
 
 ASSETS = Path(__file__).parents[1] / "assets" / "videos"
 REAL_VIDEOS = Path(__file__).parents[3] / "shared" / "data" / "videos"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from coded_video import copy_packets, decode_in_order, write_sound, write_video
 
-from vidreason.video.reader import VideoReadError, index_video, plan_runs, read_frames
+from vidreason.video.decoding import plan_runs
+from vidreason.video.reader import VideoReadError, index_video, read_frames
 
 ONE_GROUP = {"g": "40", "bf": "2", "x264-params": "scenecut=0"}
 FOUR_GROUPS = {"g": "10", "bf": "2", "x264-params": "scenecut=0"}

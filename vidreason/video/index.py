@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import numpy as np
-from av.error import FFmpegError
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -16,16 +14,13 @@ from numpy.typing import NDArray
 from vidreason.video.container import (
     OpenVideo,
     Orientation,
-    describe,
     display_orientation,
-    is_end,
     open_video,
 )
 from vidreason.video.failures import VideoReadError
+from vidreason.video.survey import NO_PTS, PacketSurvey, decode_packet, survey_packets
 
 BROADCAST_FORMATS = {"mpegts", "mpeg"}
-
-NO_PTS = np.iinfo(np.int64).min
 
 MISSING_END_SECONDS = 0.5
 """How much shorter than its header says a Matroska stream may be before it counts as cut off."""
@@ -43,6 +38,8 @@ class PacketTable:
     timestamp."""
     is_key: NDArray[np.bool_]
     """``(P,)`` whether decoding can start here."""
+    is_shown: NDArray[np.bool_]
+    """``(P,)`` whether the packet shows a frame."""
     frame_packets: NDArray[np.int64]
     """``(N,)`` the packet of each shown frame, in presentation order."""
 
@@ -88,20 +85,27 @@ class VideoIndex:
 
 
 def index_video(path: str) -> VideoIndex:
-    """Read all packets of the video stream, and decode one frame for its size and orientation.
+    """Learn when each frame is shown, and decode one frame for its size and orientation.
+
+    An mp4 file of many frames tells it in a table: then the cost hardly grows with its length.
+    Other files are read once from end to end.
 
     Raises:
         VideoReadError: The file is missing, empty, cut off, not a video, without a video stream, or
             without a single frame that can be decoded.
     """
-    with open_video(path) as video:
-        survey = _survey(video)
-        _check_complete(video, survey)
-        # AVI numbers its packets, it does not say when to show them.
-        if video.container.format.name != "avi":
-            index = _index_from_packets(video, survey)
-            if index is not None:
-                return index
+    for use_tables in (True, False):
+        with open_video(path) as video:
+            survey = survey_packets(video, use_tables=use_tables)
+            if survey is None:
+                continue
+            _check_complete(video, survey)
+            # AVI numbers its packets, it does not say when to show them.
+            if video.container.format.name != "avi":
+                index = _index_from_packets(video, survey)
+                if index is not None:
+                    return index
+            break
     return _index_by_decoding(path)
 
 
@@ -123,77 +127,17 @@ def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
         num_frames += len(frames)
 
 
-def decode_packet(
-    stream: VideoStream, packet: "Packet[VideoStream] | None"
-) -> tuple[list[VideoFrame], dict[int | None, str]]:
-    """Decode one packet, or with None take what the decoder still holds.
-
-    Returns:
-        The sound frames that came out, which may belong to earlier packets, and by presentation
-        timestamp what is damaged. Libav hides damage where it can, by painting old pixels over it;
-        a frame that it marks so is not sound.
-    """
-    damage: dict[int | None, str] = {}
-    if packet is not None and packet.is_corrupt:
-        damage[packet.pts] = "a packet is incomplete"
-    try:
-        frames = stream.decode(packet)
-    except FFmpegError as error:
-        return [], {packet.pts if packet is not None else None: describe(error)}
-    for frame in frames:
-        if frame.is_corrupt:
-            damage[frame.pts] = "parts of a picture are missing"
-    return [frame for frame in frames if not frame.is_corrupt], damage
-
-
-@dataclass(kw_only=True)
-class _Survey:
-    """What one pass over a stream's packets collects."""
-
-    pts: list[int | None] = field(default_factory=list)
-    dts: list[int | None] = field(default_factory=list)
-    is_key: list[bool] = field(default_factory=list)
-    is_shown: list[bool] = field(default_factory=list)
-    durations: list[int] = field(default_factory=list)
-    num_complete: int = 0
-    first_frame: VideoFrame | None = None
-    damage: str = ""
-    """The first thing that went wrong, if any, before the first sound frame."""
-
-
-def _survey(video: OpenVideo) -> _Survey:
-    survey = _Survey()
-    is_vp8 = video.stream.codec_context.codec.name == "vp8"
-    for packet in video.container.demux(video.stream):
-        if not is_end(packet):
-            survey.pts.append(packet.pts)
-            survey.dts.append(packet.dts)
-            survey.is_key.append(packet.is_keyframe)
-            # VP8 has packets that only prepare a reference picture; the fifth bit says whether one
-            # is shown.
-            is_hidden = packet.size == 0 or (is_vp8 and not bytes(packet)[0] & 0x10)
-            survey.is_shown.append(not is_hidden and not packet.is_discard)
-            survey.durations.append(packet.duration or 0)
-            survey.num_complete += not packet.is_corrupt
-        if survey.first_frame is None:
-            frames, damage = decode_packet(video.stream, packet)
-            survey.first_frame = frames[0] if frames else None
-            survey.damage = survey.damage or next(iter(damage.values()), "")
-    return survey
-
-
-def _index_from_packets(video: OpenVideo, survey: _Survey) -> VideoIndex | None:
+def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | None:
     """The index, or None when the packets' timestamps do not tell which frame is shown when."""
     first_frame = survey.first_frame
     if first_frame is None:
         cause = survey.damage or "it has no packets"
         raise VideoReadError(video.path, "decode-error", f"no frame can be decoded: {cause}")
-    shown = np.array(survey.is_shown, dtype=np.bool_)
-    shown_pts = [pts for pts, is_shown in zip(survey.pts, shown, strict=True) if is_shown]
-    if first_frame.pts is None or None in shown_pts or len(set(shown_pts)) < len(shown_pts):
+    pts, shown, is_key = survey.pts, survey.is_shown.copy(), survey.is_key.copy()
+    shown_pts = np.sort(pts[shown])
+    repeats = (shown_pts[1:] == shown_pts[:-1]).any()
+    if first_frame.pts is None or NO_PTS in shown_pts[:1] or repeats:
         return None
-    pts = np.array([NO_PTS if pts is None else pts for pts in survey.pts], dtype=np.int64)
-    is_key = np.array(survey.is_key, dtype=np.bool_)
     # A broadcast may be recorded from any packet on; other files begin with a key frame, marked or
     # not (a damaged one is not).
     is_broadcast = video.container.format.name in BROADCAST_FORMATS
@@ -209,17 +153,14 @@ def _index_from_packets(video: OpenVideo, survey: _Survey) -> VideoIndex | None:
         )
     frame_packets = np.flatnonzero(shown & ~unseen)
     frame_packets = frame_packets[np.argsort(pts[frame_packets])]
-    seek_ticks = [
-        NO_PTS if pts is None else pts if dts is None else dts
-        for pts, dts in zip(survey.pts, survey.dts, strict=True)
-    ]
     table = PacketTable(
         pts=pts,
-        seek_ticks=np.array(seek_ticks, dtype=np.int64),
+        seek_ticks=np.where(survey.dts == NO_PTS, pts, survey.dts),
         is_key=is_key,
+        is_shown=shown & ~unseen,
         frame_packets=frame_packets,
     )
-    last_duration = survey.durations[frame_packets[-1]]
+    last_duration = int(survey.durations[frame_packets[-1]])
     tick = video.stream.time_base or Fraction(1)
     return _build_index(video, first_frame, pts[frame_packets], tick, last_duration, table)
 
@@ -275,7 +216,7 @@ def _build_index(
     )
 
 
-def _check_complete(video: OpenVideo, survey: _Survey) -> None:
+def _check_complete(video: OpenVideo, survey: PacketSurvey) -> None:
     """Refuse a file that ends before the last packet its header speaks of."""
     formats = video.container.format.name.split(",")
     if "mp4" in formats:
@@ -289,12 +230,11 @@ def _check_complete(video: OpenVideo, survey: _Survey) -> None:
             )
     elif "matroska" in formats:
         announced = _announced_end_seconds(video)
-        ends = [
-            pts + d for pts, d in zip(survey.pts, survey.durations, strict=True) if pts is not None
-        ]
-        if announced is None or not ends:
+        has_pts = survey.pts != NO_PTS
+        if announced is None or not has_pts.any():
             return
-        end_seconds = float(max(ends) * (video.stream.time_base or Fraction(1)))
+        end = int((survey.pts + survey.durations)[has_pts].max())
+        end_seconds = float(end * (video.stream.time_base or Fraction(1)))
         if end_seconds < announced - MISSING_END_SECONDS:
             raise VideoReadError(
                 video.path,

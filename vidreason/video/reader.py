@@ -1,47 +1,57 @@
-"""Exact frames of a video file: one pass over its packets makes an index, then any are read.
+"""Exact frames of a video file: an index tells when each frame is shown, then any are read.
 
 A frame is named by its place in presentation order, and its time is its presentation timestamp, so
-variable frame rates, B-frames, edit lists and late starts need no further care. To read frames, the
-reader seeks to the key frame before each, decodes forward and stops at the last one wanted; frames
-of one group of pictures share one such run. What it returns is what decoding the whole file in
-order gives, byte for byte, or it raises :class:`VideoReadError`; never a neighbour.
+variable frame rates, B-frames, edit lists and late starts need no further care. What is read is
+what decoding the whole file in order gives, byte for byte (:mod:`vidreason.video.decoding`).
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
-from typing import cast
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from av.packet import Packet
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.video.container import OpenVideo, is_end, open_video
+from vidreason.video import index as indexing
+from vidreason.video import watchdog
+from vidreason.video.decoding import decode_frames
 from vidreason.video.failures import VideoReadError
-from vidreason.video.h264 import is_unreferenced
-from vidreason.video.index import (
-    NO_PTS,
-    PacketTable,
-    VideoIndex,
-    decode_all,
-    decode_packet,
-    index_video,
-)
+from vidreason.video.index import VideoIndex
 from vidreason.video.sampling import frame_indices_at
 
 __all__ = ["VideoIndex", "VideoReadError", "index_video", "read_frames", "read_frames_at"]
 
 
-def read_frames(index: VideoIndex, frame_indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
+def index_video(path: str, *, timeout_seconds: float | None = None) -> VideoIndex:
+    """Learn when each frame of a video is shown.
+
+    Args:
+        path: Of any form that :mod:`vidreason.video.media` names.
+        timeout_seconds: Read in another process, which is killed after so long; None reads in this
+            one, for as long as it takes.
+
+    Raises:
+        VideoReadError: The file is missing, empty, cut off, not a video, without a video stream, or
+            without a single frame that can be decoded; or the time is up.
+    """
+    if timeout_seconds is None:
+        return indexing.index_video(path)
+    return watchdog.index_video(path, timeout_seconds)
+
+
+def read_frames(
+    index: VideoIndex,
+    frame_indices: Sequence[int] | NDArray[np.int64],
+    *,
+    timeout_seconds: float | None = None,
+) -> Tensor:
     """Decode frames by their place in presentation order.
 
     Args:
         index: From :func:`index_video`, in this process or another.
         frame_indices: n numbers from 0 to ``index.num_frames - 1``, in any order; repeats cost
             nothing.
+        timeout_seconds: As for :func:`index_video`.
 
     Returns:
         ``(n, 3, H, W)`` uint8 RGB in displayed orientation, in the order asked for. Pixels lie
@@ -49,178 +59,24 @@ def read_frames(index: VideoIndex, frame_indices: Sequence[int] | NDArray[np.int
 
     Raises:
         ValueError: A frame index is out of range.
-        VideoReadError: A frame that was asked for cannot be decoded, or the file is not the one
-            that was indexed.
+        VideoReadError: A frame that was asked for cannot be decoded, the file is not the one that
+            was indexed, or the time is up.
     """
-    rows: dict[int, list[int]] = {}
-    for row, frame_index in enumerate(frame_indices):
+    wanted = [int(frame_index) for frame_index in frame_indices]
+    for frame_index in wanted:
         if not 0 <= frame_index < index.num_frames:
             raise ValueError(
                 f"frame_indices: {frame_index} is out of range, the last frame of "
                 f"{index.path!r} is {index.num_frames - 1}"
             )
-        rows.setdefault(int(frame_index), []).append(row)
-    pictures = np.empty((len(frame_indices), index.height, index.width, 3), dtype=np.uint8)
-    if rows:
-        for frame_index, picture in _decode(index, rows):
-            pictures[rows[frame_index]] = picture
+    if timeout_seconds is None or not wanted:
+        pictures = np.empty((len(wanted), index.height, index.width, 3), dtype=np.uint8)
+        decode_frames(index, wanted, pictures)
+    else:
+        pictures = watchdog.decode_frames(index, wanted, timeout_seconds)
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
 def read_frames_at(index: VideoIndex, seconds: Sequence[float] | NDArray[np.float64]) -> Tensor:
     """:func:`read_frames` of the frames shown at the times ``seconds`` after the first frame."""
     return read_frames(index, frame_indices_at(index.timestamps, seconds))
-
-
-def plan_runs(table: PacketTable, frame_indices: Collection[int]) -> list[tuple[int, int]]:
-    """Group frames into runs of packets, so that no packet is decoded twice.
-
-    Args:
-        table: The packets of the video.
-        frame_indices: The wanted frames.
-
-    Returns:
-        For each run the number of its first packet, a key frame, and of its last, which shows a
-        wanted frame.
-    """
-    keys = np.flatnonzero(table.is_key)
-    runs: list[tuple[int, int]] = []
-    for packet in np.sort(table.frame_packets[list(frame_indices)]):
-        key = int(np.searchsorted(keys, packet, side="right")) - 1
-        # A leading picture (open GOP) is shown before the key frame that it follows in the file,
-        # and refers to the group of pictures before.
-        if table.pts[packet] < table.pts[keys[key]] and key > 0:
-            key -= 1
-        start, stop = int(keys[key]), int(packet)
-        if runs and start <= runs[-1][1] + 1:
-            runs[-1] = (runs[-1][0], stop)
-        else:
-            runs.append((start, stop))
-    return runs
-
-
-def _decode(index: VideoIndex, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield each wanted frame with its index, in any order; a second try may repeat some."""
-    table = index.packets
-    if table is None:
-        yield from _decode_counting(index, wanted)
-        return
-    try:
-        with open_video(index.path) as video:
-            for run in plan_runs(table, wanted):
-                yield from _decode_run(video, index, table, run, wanted, from_file_start=False)
-    except VideoReadError:
-        # Seeking can land wrong, and a file can call a picture a key frame that is none. Decoding
-        # from the start of the file settles it, and reports what is really damaged.
-        run = (int(table.is_key.argmax()), int(table.frame_packets[list(wanted)].max()))
-        with open_video(index.path) as video:
-            yield from _decode_run(video, index, table, run, wanted, from_file_start=True)
-
-
-def _decode_run(
-    video: OpenVideo,
-    index: VideoIndex,
-    table: PacketTable,
-    run: tuple[int, int],
-    wanted: Collection[int],
-    *,
-    from_file_start: bool,
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Decode the packets of one run and yield the wanted frames that they show.
-
-    Every frame sent to the decoder has to come out sound, the last ones too: a frame that is shown
-    early may refer to one that is shown late.
-    """
-    start, stop = run
-    key_pts = int(table.pts[start])
-    shown = table.frame_packets[(start <= table.frame_packets) & (table.frame_packets <= stop)]
-    shown_pts = set(table.pts[shown].tolist())
-    wanted_pts = {int(table.pts[table.frame_packets[frame]]): frame for frame in wanted}
-    pending: set[int] = set()  # shown by a packet sent to the decoder, not come out yet
-    can_skip = index.codec == "h264" and not from_file_start
-    extradata = video.stream.codec_context.extradata
-    for packet in chain(_packets(video, table, run, seek=not from_file_start), [None]):
-        if packet is not None and packet.pts is not None and packet.pts in shown_pts:
-            is_wanted = packet.pts in wanted_pts
-            if can_skip and not is_wanted and is_unreferenced(bytes(packet), extradata):
-                continue
-            pending.add(packet.pts)
-        frames, damage = decode_packet(video.stream, packet)
-        for pts, cause in damage.items():
-            if pts is None or pts >= key_pts or pts in wanted_pts:
-                place = _place(index, table, pts)
-                raise VideoReadError(index.path, "decode-error", f"it is damaged {place}: {cause}")
-        for frame in frames:
-            if frame.pts is not None and frame.pts in pending:
-                pending.remove(frame.pts)
-                if frame.pts in wanted_pts:
-                    yield wanted_pts[frame.pts], _displayed_picture(index, frame)
-    # Leading pictures of the run's first key frame refer to what was not decoded. Whether they come
-    # out, and how, is no matter unless somebody asked for them.
-    lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
-    if lost:
-        place = _place(index, table, min(lost))
-        raise VideoReadError(index.path, "decode-error", f"no picture comes out {place}")
-
-
-def _packets(
-    video: OpenVideo, table: PacketTable, run: tuple[int, int], *, seek: bool
-) -> Iterator["Packet[VideoStream]"]:
-    """Demux the packets of one run, making sure that they are those of the table."""
-    start, stop = run
-    number: int | None = 0
-    if seek and start > 0:
-        video.container.seek(int(table.seek_ticks[start]), stream=video.stream)
-        number = None
-    for packet in video.container.demux(video.stream):
-        if is_end(packet):
-            break
-        pts = NO_PTS if packet.pts is None else packet.pts
-        if number is None:  # where did the seek land?
-            numbers = np.flatnonzero(table.pts == pts)
-            if len(numbers) != 1:
-                continue
-            number = int(numbers[0])
-            if number > start:
-                raise _changed(video.path, "seeking went past the key frame")
-        if number >= len(table.pts) or pts != table.pts[number]:
-            raise _changed(video.path, "its packets are not those that were indexed")
-        if number >= start:
-            yield packet
-        if number == stop:
-            return
-        number += 1
-    raise _changed(video.path, "it has fewer packets than when it was indexed")
-
-
-def _changed(path: str, detail: str) -> VideoReadError:
-    return VideoReadError(path, "changed", detail)
-
-
-def _decode_counting(
-    index: VideoIndex, wanted: Collection[int]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Decode from the start and count: for files whose packets do not tell what is shown when."""
-    last = max(wanted)
-    with open_video(index.path) as video:
-        for frame_index, frame in enumerate(decode_all(video)):
-            if frame_index in wanted:
-                yield frame_index, _displayed_picture(index, frame)
-            if frame_index == last:
-                return
-    raise VideoReadError(index.path, "decode-error", f"no picture comes out for frame {last}")
-
-
-def _displayed_picture(index: VideoIndex, frame: VideoFrame) -> NDArray[np.uint8]:
-    """RGB ``(H, W, 3)`` as displayed, scaled (as players do) if the stream changes its size."""
-    size = (index.width, index.height)
-    width, height = size[::-1] if index.orientation.quarter_turns % 2 else size
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    return index.orientation.display(cast("NDArray[np.uint8]", picture))
-
-
-def _place(index: VideoIndex, table: PacketTable, pts: int | None) -> str:
-    if pts is None:
-        return "at an unknown time"
-    frame = min(int(np.searchsorted(table.frame_pts, pts)), index.num_frames - 1)
-    return f"at frame {frame} ({index.timestamps[frame]:.2f} s)"

@@ -1,0 +1,138 @@
+"""The process that decodes for another one, so that it may be killed: started by the watchdog.
+
+Requests and answers are pickles behind their length, over one socket. Decoded pictures are not
+copied: this process writes them into shared memory, whose file descriptor goes along.
+"""
+
+import mmap
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidreason.video.decoding import decode_frames
+from vidreason.video.failures import VideoReadError
+from vidreason.video.index import VideoIndex, index_video
+
+GRACE_SECONDS = 10
+"""A request that is so much over its limit has nobody left who would kill this process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRequest:
+    """Answered by the :class:`VideoIndex` of a file, or by its :class:`VideoReadError`."""
+
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesRequest:
+    """Answered by the shape of the pictures, with their memory, or by a ``VideoReadError``."""
+
+    index: VideoIndex | None
+    """None for the last index that was asked for."""
+    frame_indices: list[int]
+
+
+class Message(NamedTuple):
+    """What goes over the socket."""
+
+    content: Any
+    descriptor: int | None = None
+    """Of shared memory."""
+
+
+def send(connection: socket.socket, message: Message) -> None:
+    """Send a message; its descriptor stays open here."""
+    data = pickle.dumps(message.content, protocol=pickle.HIGHEST_PROTOCOL)
+    header = struct.pack("<Q", len(data))
+    if message.descriptor is None:
+        connection.sendall(header)
+    else:
+        socket.send_fds(connection, [header], [message.descriptor])
+    connection.sendall(data)
+
+
+def receive(connection: socket.socket) -> Message:
+    """Wait for a message.
+
+    Raises:
+        EOFError: The other side is gone.
+    """
+    header, descriptors, _, _ = socket.recv_fds(connection, 8, 1)
+    descriptor = descriptors[0] if descriptors else None
+    header += _receive(connection, 8 - len(header))
+    (length,) = struct.unpack("<Q", header)
+    return Message(pickle.loads(_receive(connection, length)), descriptor)
+
+
+def map_pictures(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The array in shared memory; the memory is freed with the last array of either process."""
+    memory = mmap.mmap(descriptor, int(np.prod(shape)))
+    return np.frombuffer(memory, dtype=np.uint8).reshape(shape)
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer requests until the other side is gone; the whole life of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when to end
+    index: VideoIndex | None = None
+    send(connection, Message("ready"))
+    while True:
+        try:
+            (request, timeout_seconds), _ = receive(connection)
+        except EOFError:
+            return
+        # Its default action ends the process whatever libav does at that moment.
+        signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
+        try:
+            if isinstance(request, IndexRequest):
+                index = index_video(request.path)
+                send(connection, Message(index))
+            else:
+                index = index if request.index is None else request.index
+                assert index is not None
+                _send_frames(connection, index, request.frame_indices)
+        except VideoReadError as error:
+            send(connection, Message(error))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _send_frames(connection: socket.socket, index: VideoIndex, frame_indices: list[int]) -> None:
+    shape = (len(frame_indices), index.height, index.width, 3)
+    descriptor = _shared_memory(int(np.prod(shape)))
+    try:
+        decode_frames(index, frame_indices, map_pictures(descriptor, shape))
+        send(connection, Message(shape, descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _shared_memory(size: int) -> int:
+    """A file without a name and, where the system has such, without a disk."""
+    if sys.platform == "linux":
+        # Not in /dev/shm, which containers often keep at 64 MB.
+        descriptor = os.memfd_create("frames")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, size)
+    return descriptor
+
+
+def _receive(connection: socket.socket, length: int) -> bytes:
+    data = bytearray(length)
+    view = memoryview(data)
+    while view:
+        received = connection.recv_into(view)
+        if received == 0:
+            raise EOFError
+        view = view[received:]
+    return bytes(data)

@@ -1,0 +1,200 @@
+"""Decoding chosen frames of an indexed video: the fewest packets that give them, exactly.
+
+To read frames, the key frame before each is sought, and what follows is decoded up to the last one
+wanted; frames of one group of pictures share one such run. What comes out is what decoding the
+whole file in order gives, byte for byte, or a :class:`VideoReadError`; never a neighbour.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import cast
+
+import numpy as np
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from vidreason.video.container import OpenVideo, is_end, open_video
+from vidreason.video.failures import VideoReadError
+from vidreason.video.h264 import is_unreferenced
+from vidreason.video.index import PacketTable, VideoIndex, decode_all
+from vidreason.video.survey import NO_PTS, decode_packet
+
+
+def decode_frames(
+    index: VideoIndex, frame_indices: Sequence[int], pictures: NDArray[np.uint8]
+) -> None:
+    """Decode frames into ``pictures``.
+
+    Args:
+        index: From :func:`vidreason.video.index.index_video`.
+        frame_indices: n numbers from 0 to ``index.num_frames - 1``, in any order.
+        pictures: ``(n, H, W, 3)``, filled with RGB in displayed orientation.
+
+    Raises:
+        VideoReadError: A frame that was asked for cannot be decoded, or the file is not the one
+            that was indexed.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, frame_index in enumerate(frame_indices):
+        rows.setdefault(frame_index, []).append(row)
+    if rows:
+        for frame_index, picture in _decode(index, rows):
+            pictures[rows[frame_index]] = picture
+
+
+def plan_runs(table: PacketTable, frame_indices: Collection[int]) -> list[tuple[int, int]]:
+    """Group frames into runs of packets, so that no packet is decoded twice.
+
+    Args:
+        table: The packets of the video.
+        frame_indices: The wanted frames.
+
+    Returns:
+        For each run the number of its first packet, a key frame, and of its last, which shows a
+        wanted frame.
+    """
+    keys = np.flatnonzero(table.is_key)
+    runs: list[tuple[int, int]] = []
+    for packet in np.sort(table.frame_packets[list(frame_indices)]):
+        key = int(np.searchsorted(keys, packet, side="right")) - 1
+        # A leading picture (open GOP) is shown before the key frame that it follows in the file,
+        # and refers to the group of pictures before.
+        if table.pts[packet] < table.pts[keys[key]] and key > 0:
+            key -= 1
+        start, stop = int(keys[key]), int(packet)
+        if runs and start <= runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+def _decode(index: VideoIndex, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield each wanted frame with its index, in any order; a second try may repeat some."""
+    table = index.packets
+    if table is None:
+        yield from _decode_counting(index, wanted)
+        return
+    try:
+        with open_video(index.path) as video:
+            for run in plan_runs(table, wanted):
+                yield from _decode_run(video, index, table, run, wanted, from_file_start=False)
+    except VideoReadError:
+        # Seeking can land wrong, and a file can call a picture a key frame that is none. Decoding
+        # from the start of the file settles it, and reports what is really damaged.
+        run = (int(table.is_key.argmax()), int(table.frame_packets[list(wanted)].max()))
+        with open_video(index.path) as video:
+            yield from _decode_run(video, index, table, run, wanted, from_file_start=True)
+
+
+def _decode_run(
+    video: OpenVideo,
+    index: VideoIndex,
+    table: PacketTable,
+    run: tuple[int, int],
+    wanted: Collection[int],
+    *,
+    from_file_start: bool,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Decode the packets of one run and yield the wanted frames that they show.
+
+    Every frame sent to the decoder has to come out sound, the last ones too: a frame that is shown
+    early may refer to one that is shown late.
+    """
+    start, stop = run
+    key_pts = int(table.pts[start])
+    shown_pts = set(table.pts[start : stop + 1][table.is_shown[start : stop + 1]].tolist())
+    wanted_pts = {int(table.pts[table.frame_packets[frame]]): frame for frame in wanted}
+    pending: set[int] = set()  # shown by a packet sent to the decoder, not come out yet
+    can_skip = index.codec == "h264" and not from_file_start
+    extradata = video.stream.codec_context.extradata
+    for packet in chain(_packets(video, table, run, seek=not from_file_start), [None]):
+        if packet is not None and packet.pts is not None and packet.pts in shown_pts:
+            is_wanted = packet.pts in wanted_pts
+            if can_skip and not is_wanted and is_unreferenced(bytes(packet), extradata):
+                continue
+            pending.add(packet.pts)
+        frames, damage = decode_packet(video.stream, packet)
+        for pts, cause in damage.items():
+            if pts is None or pts >= key_pts or pts in wanted_pts:
+                place = _place(index, table, pts)
+                raise VideoReadError(index.path, "decode-error", f"it is damaged {place}: {cause}")
+        for frame in frames:
+            if frame.pts is not None and frame.pts in pending:
+                pending.remove(frame.pts)
+                if frame.pts in wanted_pts:
+                    yield wanted_pts[frame.pts], _displayed_picture(index, frame)
+    # Leading pictures of the run's first key frame refer to what was not decoded. Whether they come
+    # out, and how, is no matter unless somebody asked for them.
+    lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
+    if lost:
+        place = _place(index, table, min(lost))
+        raise VideoReadError(index.path, "decode-error", f"no picture comes out {place}")
+
+
+def _packets(
+    video: OpenVideo, table: PacketTable, run: tuple[int, int], *, seek: bool
+) -> Iterator["Packet[VideoStream]"]:
+    """Demux the packets of one run, making sure that they are those of the table."""
+    start, stop = run
+    number: int | None = 0
+    if seek and start > 0:
+        video.container.seek(int(table.seek_ticks[start]), stream=video.stream)
+        number = None
+    for packet in video.container.demux(video.stream):
+        if is_end(packet):
+            break
+        pts = NO_PTS if packet.pts is None else packet.pts
+        if number is None:  # where did the seek land?
+            if pts == table.pts[start]:
+                number = start
+            else:
+                numbers = np.flatnonzero(table.pts == pts)
+                if len(numbers) != 1:
+                    continue
+                number = int(numbers[0])
+            if number > start:
+                raise _changed(video.path, "seeking went past the key frame")
+        if number >= len(table.pts) or pts != table.pts[number]:
+            raise _changed(video.path, "its packets are not those that were indexed")
+        if number >= start:
+            yield packet
+        if number == stop:
+            return
+        number += 1
+    raise _changed(video.path, "it has fewer packets than when it was indexed")
+
+
+def _changed(path: str, detail: str) -> VideoReadError:
+    return VideoReadError(path, "changed", detail)
+
+
+def _decode_counting(
+    index: VideoIndex, wanted: Collection[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Decode from the start and count: for files whose packets do not tell what is shown when."""
+    last = max(wanted)
+    with open_video(index.path) as video:
+        for frame_index, frame in enumerate(decode_all(video)):
+            if frame_index in wanted:
+                yield frame_index, _displayed_picture(index, frame)
+            if frame_index == last:
+                return
+    raise VideoReadError(index.path, "decode-error", f"no picture comes out for frame {last}")
+
+
+def _displayed_picture(index: VideoIndex, frame: VideoFrame) -> NDArray[np.uint8]:
+    """RGB ``(H, W, 3)`` as displayed, scaled (as players do) if the stream changes its size."""
+    size = (index.width, index.height)
+    width, height = size[::-1] if index.orientation.quarter_turns % 2 else size
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
+    return index.orientation.display(cast("NDArray[np.uint8]", picture))
+
+
+def _place(index: VideoIndex, table: PacketTable, pts: int | None) -> str:
+    if pts is None:
+        return "at an unknown time"
+    frame = min(int(np.searchsorted(table.frame_pts, pts)), index.num_frames - 1)
+    return f"at frame {frame} ({index.timestamps[frame]:.2f} s)"

@@ -1,0 +1,174 @@
+"""Reading a video in a process that can be killed: libav's code cannot be interrupted otherwise.
+
+A damaged file may send a decoder into an endless loop, or crash it; a network store may never
+answer. So each process that reads videos (a data loader's worker, ``perceive``) has one decoder
+process, started with the first video. When a video takes longer than its limit, the decoder is
+killed, the video counts as unreadable, and the next one gets a new decoder. Frames arrive in shared
+memory: beside that start (once a process) a video costs no more than when read directly, within
+what ``python -m experiments.benchmark decode`` can tell.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from multiprocessing import util
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidreason.video.decoder_process import (
+    FramesRequest,
+    IndexRequest,
+    Message,
+    map_pictures,
+    receive,
+    send,
+)
+from vidreason.video.failures import VideoReadError
+from vidreason.video.index import VideoIndex
+
+DECODE_TIMEOUT_SECONDS = 120.0
+"""Default limit: fifty times what 32 frames of a 720p video take on one core."""
+
+START_SECONDS = 120.0
+"""How long Python may take to start a decoder and import what it needs."""
+
+STOP_SECONDS = 5.0
+"""How long a killed decoder is waited for."""
+
+_PROGRAM = """
+import socket, sys
+from vidreason.video.decoder_process import serve
+serve(socket.socket(fileno=int(sys.argv[1])))
+"""
+
+_lock = threading.Lock()
+_decoder: "_Decoder | None" = None
+
+
+def index_video(path: str, timeout_seconds: float) -> VideoIndex:
+    """:func:`vidreason.video.index.index_video`, given up after ``timeout_seconds``.
+
+    Raises:
+        VideoReadError: As there; or the time is up, or the decoder process died.
+    """
+    with _lock:
+        decoder = _running_decoder()
+        decoder.last_index = None
+        index = cast(
+            VideoIndex, decoder.ask(path, IndexRequest(path=path), timeout_seconds).content
+        )
+        decoder.last_index = index
+        return index
+
+
+def decode_frames(
+    index: VideoIndex, frame_indices: list[int], timeout_seconds: float
+) -> NDArray[np.uint8]:
+    """:func:`vidreason.video.decoding.decode_frames`, given up after ``timeout_seconds``.
+
+    Returns:
+        ``(n, H, W, 3)`` RGB, in memory that is freed with the array.
+
+    Raises:
+        VideoReadError: As there; or the time is up, or the decoder process died.
+    """
+    with _lock:
+        decoder = _running_decoder()
+        is_known = index is decoder.last_index
+        request = FramesRequest(index=None if is_known else index, frame_indices=frame_indices)
+        decoder.last_index = index
+        shape, descriptor = decoder.ask(index.path, request, timeout_seconds)
+    assert descriptor is not None
+    try:
+        return map_pictures(descriptor, shape)
+    finally:
+        os.close(descriptor)
+
+
+def _running_decoder() -> "_Decoder":
+    """This process' decoder; a forked process must not share its parent's."""
+    global _decoder
+    if _decoder is None or not _decoder.is_running():
+        _decoder = _Decoder()
+    return _decoder
+
+
+class _Decoder:
+    """A decoder process, as its parent sees it."""
+
+    def __init__(self) -> None:
+        self.last_index: VideoIndex | None = None
+        self._owner = os.getpid()
+        self._connection, other_end = socket.socketpair()
+        with other_end:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(other_end.fileno())],
+                pass_fds=[other_end.fileno()],
+                stdin=subprocess.DEVNULL,
+                # It must find this package wherever this process found it.
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+            )
+        # Also at the end of a data loader's worker, where atexit does nothing.
+        self.stop = util.Finalize(
+            self, _stop, args=(self._connection, self._process), exitpriority=0
+        )
+        self._connection.settimeout(START_SECONDS)
+        try:
+            receive(self._connection)
+        except (EOFError, OSError) as error:
+            self.stop()
+            raise RuntimeError(
+                "the process that decodes videos does not start; what it says is on stderr"
+            ) from error
+
+    def is_running(self) -> bool:
+        """Whether it is this process' own, and alive."""
+        if self._owner != os.getpid():
+            self._process.returncode = 0  # the parent's to wait for, not ours
+            self._connection.close()
+            return False
+        return self.stop.still_active() and self._process.poll() is None
+
+    def ask(self, path: str, request: IndexRequest | FramesRequest, limit: float) -> Message:
+        """Wait for the answer to a request about the video ``path``."""
+        self._connection.settimeout(limit)
+        try:
+            send(self._connection, Message((request, limit)))
+            answer = receive(self._connection)
+        except TimeoutError as error:
+            self.stop()
+            raise VideoReadError(path, "timed-out", f"timed out after {limit:g} s") from error
+        except (EOFError, ConnectionError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)  # for its own exit status
+            self.stop()
+            raise VideoReadError(path, "crashed", _last_words(self._process)) from error
+        except BaseException:  # such as Ctrl-C: the answer to come belongs to no later question
+            self.stop()
+            raise
+        if isinstance(answer.content, VideoReadError):
+            raise answer.content
+        return answer
+
+
+def _stop(connection: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+    connection.close()
+    process.kill()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It waits in the kernel for a disk that does not answer. The kill takes effect when that
+        # ends; nobody else has to wait.
+        process.returncode = -signal.SIGKILL
+
+
+def _last_words(process: "subprocess.Popen[bytes]") -> str:
+    status = process.returncode
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    return f"the process that decoded it ended {how}"
