@@ -1,16 +1,17 @@
+import errno
 import os
 import pickle
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
-from vidreason.store.feature_store import FeatureStore, StoreConfig, feature_key
-from vidreason.store.shards import FeatureStoreError
+from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
+from vidreason.store.shards import FeatureStoreError, read_header
 
 
 def make_tokens(seed: int, num_clips: int = 2, num_objects: int = 3, width: int = 5):
@@ -40,12 +41,26 @@ def assert_equal(left: VisualTokens | None, right: VisualTokens) -> None:
             assert a == b, field.name
 
 
+def key_of(name: str) -> FeatureKey:
+    return FeatureKey(name, None, None, "perceiver")
+
+
 def open_store(folder: Path, **changes) -> FeatureStore:
     return FeatureStore(StoreConfig(path=str(folder), **({"dtype": "float32"} | changes)))
 
 
 def shards_of(folder: Path) -> list[Path]:
     return sorted((folder / "shards").iterdir())
+
+
+def filled_store(folder: Path, *names: str) -> Path:
+    """A store with one shard that holds an entry for each name; returns the shard."""
+    store = open_store(folder)
+    for seed, name in enumerate(names):
+        store.put(key_of(name), make_tokens(seed))
+    store.flush()
+    (shard,) = shards_of(folder)
+    return shard
 
 
 @pytest.mark.parametrize(
@@ -59,164 +74,269 @@ def shards_of(folder: Path) -> list[Path]:
 )
 def test_a_float32_store_gives_back_every_bit(tmp_path, tokens):
     store = open_store(tmp_path)
-    assert store.get("key") is None
-    assert_equal(store.put("key", tokens), tokens)
-    assert_equal(store.get("key"), tokens)
-    assert_equal(store.put("other", make_tokens(9)), make_tokens(9))
+    assert store.get(key_of("key")) is None
+    assert_equal(store.put(key_of("key"), tokens), tokens)
+    assert_equal(store.get(key_of("key")), tokens)
+    assert_equal(store.put(key_of("other"), make_tokens(9)), make_tokens(9))
     store.flush()
-    assert_equal(store.get("key"), tokens)
-    assert_equal(open_store(tmp_path).get("key"), tokens)
-    assert_equal(open_store(tmp_path).get("other"), make_tokens(9))
+    assert_equal(store.get(key_of("key")), tokens)
+    assert_equal(open_store(tmp_path).get(key_of("key")), tokens)
+    assert_equal(open_store(tmp_path).get(key_of("other")), make_tokens(9))
 
 
-def test_a_bfloat16_store_gives_the_same_numbers_when_putting_and_getting(tmp_path):
-    store = open_store(tmp_path, dtype="bfloat16")
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_rounding_store_gives_the_same_numbers_when_putting_and_getting(tmp_path, dtype):
+    store = open_store(tmp_path, dtype=dtype)
     tokens = make_tokens(0)
-    put = store.put("key", tokens)
-    waiting = store.get("key")
+    put = store.put(key_of("key"), tokens)
+    waiting = store.get(key_of("key"))
     store.flush()
     assert put.features.dtype == torch.float32
-    assert torch.equal(put.features, tokens.features.bfloat16().float())
     assert_equal(waiting, put)
-    assert_equal(open_store(tmp_path, dtype="bfloat16").get("key"), put)
+    assert_equal(open_store(tmp_path, dtype=dtype).get(key_of("key")), put)
+    assert_equal(replace(put, features=tokens.features), tokens)  # nothing else is rounded
+    if dtype == "bfloat16":
+        assert torch.equal(put.features, tokens.features.bfloat16().float())
 
 
 def test_number_types_do_not_mix(tmp_path):
-    store = open_store(tmp_path, dtype="bfloat16")
-    store.put("key", make_tokens(0))
-    store.flush()
-    assert open_store(tmp_path).get("key") is None
+    for dtype in ("bfloat16", "int8"):
+        store = open_store(tmp_path, dtype=dtype)
+        store.put(key_of("key"), make_tokens(0))
+        store.flush()
+    assert open_store(tmp_path).get(key_of("key")) is None
 
 
-def test_entries_of_several_widths_may_be_put(tmp_path):
+def test_entries_of_several_widths_and_perceivers_may_be_put(tmp_path):
     store = open_store(tmp_path)
     for width in (3, 4, 3):
-        store.put(f"width {width}", make_tokens(width, width=width))
+        for perceiver in ("a", "b"):
+            store.put(FeatureKey(f"{width}", None, None, perceiver), make_tokens(1, width=width))
     store.flush()
     fresh = open_store(tmp_path)
     for width in (3, 4):
-        assert_equal(fresh.get(f"width {width}"), make_tokens(width, width=width))
+        for perceiver in ("a", "b"):
+            key = FeatureKey(f"{width}", None, None, perceiver)
+            assert_equal(fresh.get(key), make_tokens(1, width=width))
+    # A shard has one perceiver's entries, so that it can be removed with them.
+    headers = [read_header(shard) for shard in shards_of(tmp_path)]
+    assert sorted((header.fingerprint, len(header)) for header in headers) == [("a", 2), ("b", 2)]
 
 
 def test_readers_see_what_others_add_later(tmp_path):
     writer, reader = open_store(tmp_path), open_store(tmp_path)
     for seed in range(3):
-        assert f"{seed}" not in reader
-        writer.put(f"{seed}", make_tokens(seed))
-        assert f"{seed}" not in reader
+        assert key_of(f"{seed}") not in reader
+        writer.put(key_of(f"{seed}"), make_tokens(seed))
+        assert key_of(f"{seed}") not in reader
         writer.flush()
-        assert_equal(reader.get(f"{seed}"), make_tokens(seed))
-    assert reader.num_entries == 3
+        assert_equal(reader.get(key_of(f"{seed}")), make_tokens(seed))
+    assert reader.index.num_entries == 3
 
 
 def test_two_stores_of_one_process_do_not_overwrite_each_other(tmp_path):
     for seed in range(4):
         store = open_store(tmp_path)
-        store.put(f"{seed}", make_tokens(seed))
+        store.put(key_of(f"{seed}"), make_tokens(seed))
         store.flush()
-    assert all(f"{seed}" in open_store(tmp_path) for seed in range(4))
+    assert all(key_of(f"{seed}") in open_store(tmp_path) for seed in range(4))
 
 
 def test_a_known_key_is_not_written_again(tmp_path):
     for _ in range(2):
         store = open_store(tmp_path)
-        store.put("key", make_tokens(0))
+        store.put(key_of("key"), make_tokens(0))
         store.flush()
     assert len(shards_of(tmp_path)) == 1
 
 
 def test_shards_are_written_by_size_and_by_waiting_time(tmp_path):
     large = open_store(tmp_path / "large", shard_megabytes=1)
-    large.put("small", make_tokens(0))
+    large.put(key_of("small"), make_tokens(0))
     assert not (tmp_path / "large" / "shards").exists()
-    large.put("big", make_tokens(1, width=2**16))
-    assert len(shards_of(tmp_path / "large")) == 1 + 1  # the first one because the width changed
+    large.put(key_of("big"), make_tokens(1, width=2**16))
+    assert len(shards_of(tmp_path / "large")) == 1
     impatient = open_store(tmp_path / "impatient", flush_seconds=0)
-    impatient.put("key", make_tokens(0))
+    impatient.put(key_of("key"), make_tokens(0))
     assert len(shards_of(tmp_path / "impatient")) == 1
 
 
 def test_waiting_entries_are_written_when_the_store_is_dropped(tmp_path):
     store = open_store(tmp_path)
-    store.put("key", make_tokens(0))
+    store.put(key_of("key"), make_tokens(0))
     del store
-    assert_equal(open_store(tmp_path).get("key"), make_tokens(0))
+    assert_equal(open_store(tmp_path).get(key_of("key")), make_tokens(0))
 
 
 def test_a_pickled_store_reads_the_same_folder_but_does_not_own_what_waits(tmp_path):
     store = open_store(tmp_path)
-    store.put("on disk", make_tokens(0))
+    store.put(key_of("on disk"), make_tokens(0))
     store.flush()
-    store.put("waiting", make_tokens(1))
+    store.put(key_of("waiting"), make_tokens(1))
     copy = pickle.loads(pickle.dumps(store))
-    assert_equal(copy.get("on disk"), make_tokens(0))
-    assert copy.get("waiting") is None
+    assert_equal(copy.get(key_of("on disk")), make_tokens(0))
+    assert copy.get(key_of("waiting")) is None
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12, of threads
 def test_a_forked_child_writes_its_own_entries_only(tmp_path):
     store = open_store(tmp_path)
-    store.put("parent", make_tokens(0))
+    store.put(key_of("parent"), make_tokens(0))
     child = os.fork()
     if child == 0:
-        store.put("child", make_tokens(1))
+        store.put(key_of("child"), make_tokens(1))
         store.flush()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     fresh = open_store(tmp_path)
-    assert "child" in fresh
-    assert "parent" not in fresh
+    assert key_of("child") in fresh
+    assert key_of("parent") not in fresh
     store.flush()
-    assert_equal(fresh.get("parent"), make_tokens(0))
+    assert_equal(fresh.get(key_of("parent")), make_tokens(0))
 
 
 def test_deleted_shards_are_misses_and_other_copies_stay(tmp_path):
     first, second = open_store(tmp_path), open_store(tmp_path)
-    first.put("shared", make_tokens(0))
-    first.put("alone", make_tokens(1))
-    second.put("shared", make_tokens(0))
+    first.put(key_of("shared"), make_tokens(0))
+    first.put(key_of("alone"), make_tokens(1))
+    second.put(key_of("shared"), make_tokens(0))
     first.flush()
     doomed = shards_of(tmp_path)[0]
-    second.flush()
+    # Without looking at the folder: as two processes that wrote at once.
+    second.index.include(second._writer.flush())
     reader = open_store(tmp_path)
-    assert "alone" in reader
+    assert key_of("alone") in reader
     doomed.unlink()
-    reader.refresh()
-    assert "alone" not in reader
-    assert_equal(reader.get("shared"), make_tokens(0))
+    assert reader.get(key_of("alone")) is None
+    assert key_of("alone") not in reader
+    assert_equal(reader.get(key_of("shared")), make_tokens(0))
 
 
-@pytest.mark.parametrize("kept", [-1, 200, 4, 0])
-def test_a_cut_off_shard_is_an_error_that_names_it_and_the_remedy(tmp_path, kept):
-    store = open_store(tmp_path)
-    store.put("key", make_tokens(0))
-    store.flush()
-    (shard,) = shards_of(tmp_path)
-    shard.write_bytes(shard.read_bytes()[:kept])
-    with pytest.raises(FeatureStoreError, match=rf"{shard.name}.*damaged.*Delete the file"):
-        open_store(tmp_path).get("key")
+def cuts_of(shard: Path) -> dict[str, int]:
+    """Where a shard is cut: at the border of every part of it, and within each."""
+    header = read_header(shard)
+    size, start = shard.stat().st_size, int(header.offsets[0])
+    length = int.from_bytes(shard.read_bytes()[:8], "little")
+    return {
+        "nothing left": 0,
+        "in the header's length": 4,
+        "before the header": 8,
+        "in the header": 8 + length // 2,
+        "after the header": 8 + length,
+        "in the offsets": 8 + length + 3,
+        "in the keys": start - 5,
+        "before the first entry": start,
+        "in the first entry": start + 30,
+        "between two entries": int(header.offsets[1]),
+        "in the last entry": size - 100,
+        "before the last byte": size - 1,
+    }
 
 
-def test_a_foreign_file_among_the_shards_is_an_error(tmp_path):
+def test_a_shard_cut_anywhere_is_an_error_that_names_it_and_the_remedy(tmp_path):
+    shard = filled_store(tmp_path, "a", "b")
+    whole = shard.read_bytes()
+    for where, kept in cuts_of(shard).items():
+        shard.write_bytes(whole[:kept])
+        with pytest.raises(FeatureStoreError, match=rf"{shard.name}.*damaged.*repair=true"):
+            open_store(tmp_path).get(key_of("a"))
+        shard.write_bytes(whole)
+        reader = open_store(tmp_path)  # has seen the shard whole
+        os.truncate(shard, kept)
+        tokens = None
+        if where in ("between two entries", "in the last entry", "before the last byte"):
+            tokens = reader.get(key_of("a"))  # what is left of it is sound
+            assert_equal(tokens, make_tokens(0))
+        with pytest.raises(FeatureStoreError, match=r"is damaged"):
+            reader.get(key_of("b"))
+        shard.write_bytes(whole)
+    shard.write_bytes(whole + b"x")
+    with pytest.raises(FeatureStoreError, match=rf"{len(whole) + 1} bytes, expected {len(whole)}"):
+        open_store(tmp_path)
+
+
+def test_no_changed_byte_of_a_shard_goes_unnoticed(tmp_path):
+    shard = filled_store(tmp_path, "a")
+    whole = shard.read_bytes()
+    num_harmless = 0
+    for place in range(len(whole)):
+        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        try:
+            found = open_store(tmp_path).get(key_of("a"))
+        except FeatureStoreError:
+            continue
+        # Spaces behind the header, and names that only other tools look at.
+        num_harmless += 1
+        assert_equal(found, make_tokens(0))
+    assert num_harmless < len(whole) / 4
+
+
+def test_bad_magic_is_an_error_and_a_foreign_file_too(tmp_path):
     from safetensors.torch import save_file
 
+    shard = filled_store(tmp_path / "magic", "a")
+    shard.write_bytes(shard.read_bytes().replace(b"vidreason-features-3", b"vidreason-features-9"))
+    with pytest.raises(FeatureStoreError, match=r"format 'vidreason-features-9', expected"):
+        open_store(tmp_path / "magic")
     (tmp_path / "shards").mkdir()
     save_file({"a": torch.zeros(2)}, tmp_path / "shards" / "foreign.safetensors")
     with pytest.raises(FeatureStoreError, match=r"foreign\.safetensors.*format None"):
-        open_store(tmp_path).get("key")
+        open_store(tmp_path)
+
+
+def test_an_index_that_points_elsewhere_does_not_give_another_video(tmp_path):
+    shard = filled_store(tmp_path, "a", "b")
+    header = read_header(shard)
+    store = open_store(tmp_path)
+    first, second = (key_of(name).digest("float32") for name in ("a", "b"))
+    place = store.index.find(first)
+    assert place is not None
+    store.index.find = lambda key: place if key == second else None
+    assert place.offset == header.offsets[0]
+    with pytest.raises(FeatureStoreError, match="the checksum of the entry"):
+        store.get(key_of("b"))
+
+
+def test_safetensors_reads_the_shards(tmp_path):
+    from safetensors import safe_open
+
+    shard = filled_store(tmp_path, "a", "b")
+    with safe_open(shard, "np") as file:
+        assert file.metadata()["format"] == "vidreason-features-3"
+        assert file.metadata()["fingerprint"] == "perceiver"
+        assert file.get_tensor("tokens").tolist() == [5, 5]
+        assert file.get_slice("entries").get_shape() == [file.get_tensor("offsets")[-1]]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path, monkeypatch, call):
+    store = open_store(tmp_path)
+    store.put(key_of("a"), make_tokens(0))
+    with monkeypatch.context() as patched:
+
+        def full(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patched.setattr(os, call, full)
+        with pytest.raises(FeatureStoreError, match=r"No space left on device.*make room"):
+            store.flush()
+    assert shards_of(tmp_path) == []  # nothing half written either
+    assert_equal(store.get(key_of("a")), make_tokens(0))
+    store.flush()
+    assert_equal(open_store(tmp_path).get(key_of("a")), make_tokens(0))
 
 
 KILLED_WRITERS = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_feature_store import make_tokens, open_store
+from test_feature_store import key_of, make_tokens, open_store
 
 def write_forever(folder, name):
     store, seed = open_store(folder), 0
     with (folder / f"{name}.flushed").open("w") as flushed:
         while True:
-            store.put(f"{name}-{seed}", make_tokens(seed, width=20_000))
+            store.put(key_of(f"{name}-{seed}"), make_tokens(seed, width=20_000))
             seed += 1
             if seed % 3 == 0:
                 store.flush()
@@ -242,62 +362,36 @@ def test_killing_writers_leaves_no_torn_entry(tmp_path):
     store = open_store(tmp_path)
     for name in range(num_rounds):
         num_flushed = int(((tmp_path / f"{name}.flushed").read_text().split() or [0])[-1])
-        assert f"{name}-{num_flushed + 3}" not in store  # at most one shard was flushed unsaid
+        assert key_of(f"{name}-{num_flushed + 3}") not in store  # one shard was flushed unsaid
         for seed in range(num_flushed + 3):
-            tokens = store.get(f"{name}-{seed}")
+            tokens = store.get(key_of(f"{name}-{seed}"))
             assert tokens is not None or seed >= num_flushed
             if tokens is not None:
                 assert_equal(tokens, make_tokens(seed, width=20_000))
-    assert store.num_entries > 0
+    assert store.index.num_entries > 0
 
 
 def test_what_a_killed_writer_left_half_written_is_ignored(tmp_path):
-    store = open_store(tmp_path)
-    store.put("key", make_tokens(0))
-    store.flush()
-    (shard,) = shards_of(tmp_path)
-    (shard.parent / "killed-000000.safetensors.tmp").write_bytes(shard.read_bytes()[:50])
-    assert_equal(open_store(tmp_path).get("key"), make_tokens(0))
+    shard = filled_store(tmp_path, "key")
+    (shard.parent / f"{shard.name}.killed.tmp").write_bytes(shard.read_bytes()[:50])
+    assert_equal(open_store(tmp_path).get(key_of("key")), make_tokens(0))
 
 
-def test_keys_tell_contents_spans_and_perceivers_apart():
+def test_keys_tell_contents_spans_perceivers_and_number_types_apart():
     keys = [
-        feature_key("video", None, None, "perceiver"),
-        feature_key("other", None, None, "perceiver"),
-        feature_key("video", 0.0, None, "perceiver"),
-        feature_key("video", 0.0, 2.5, "perceiver"),
-        feature_key("video", None, 2.5, "perceiver"),
-        feature_key("video", None, None, "other"),
+        FeatureKey("video", None, None, "perceiver"),
+        FeatureKey("other", None, None, "perceiver"),
+        FeatureKey("video", 0.0, None, "perceiver"),
+        FeatureKey("video", 0.0, 2.5, "perceiver"),
+        FeatureKey("video", None, 2.5, "perceiver"),
+        FeatureKey("video", None, None, "other"),
     ]
-    assert len(set(keys)) == len(keys)
-    assert feature_key("video", 1, None, "perceiver") == feature_key(
-        "video", 1.0, None, "perceiver"
-    )
+    digests = [key.digest(dtype) for key in keys for dtype in ("float32", "bfloat16", "int8")]
+    assert len(set(digests)) == len(digests)
+    assert {len(digest) for digest in digests} == {16}
+    whole = FeatureKey("video", 1, None, "perceiver")
+    assert whole.digest("int8") == replace_start(whole, 1.0).digest("int8")
 
 
-def test_file_hashes_are_of_the_content_and_remembered(tmp_path):
-    store = open_store(tmp_path / "store")
-    video = tmp_path / "video.mp4"
-    video.write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert store.hash_video(str(video)) == expected
-    status = video.stat()
-
-    # Same path, size and time: the content is not read again, by this process or another.
-    video.write_bytes(b"xyz")
-    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert store.hash_video(str(video)) == expected
-    assert open_store(tmp_path / "store").hash_video(str(video)) == expected
-    assert open_store(tmp_path / "elsewhere").hash_video(str(video)) != expected
-
-    os.utime(video, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert store.hash_video(str(video)) != expected
-
-
-def test_a_hash_line_cut_by_a_kill_is_ignored(tmp_path):
-    video = tmp_path / "video.mp4"
-    video.write_bytes(b"abc")
-    expected = open_store(tmp_path).hash_video(str(video))
-    (cache,) = (tmp_path / "file_hashes").iterdir()
-    cache.write_bytes(cache.read_bytes()[:-9])
-    assert open_store(tmp_path).hash_video(str(video)) == expected
+def replace_start(key: FeatureKey, start_seconds: float) -> FeatureKey:
+    return key._replace(start_seconds=start_seconds)

@@ -2,32 +2,42 @@
 
 A key names the video's content, the perceived span and everything that perception depends on, so
 nothing in the store is ever out of date: a changed video, span or configuration has another key.
-Any number of processes may write; each writes shard files of its own, a shard is renamed into place
-when it is complete, and readers look for new shards when a key is not found. Being killed costs a
-process the entries that it had not yet written, never a shard.
+Any number of processes on any number of nodes may write; each writes shard files of its own, a
+shard is renamed into place when it is complete, and readers look for new shards when a key is not
+found. Being killed costs a process the entries that it had not yet written, never a shard. No file
+is locked and none is written by two processes, so a folder on NFS will do.
+
+A store's folder holds ``shards/`` (the entries), ``index/`` (where they are: made from the shards,
+see :mod:`vidreason.store.feature_index`), ``media/`` (content hashes of the videos by name),
+``weights/`` (those of the perceivers' weights) and ``perceivers/`` (which configuration each
+fingerprint stands for).
 """
 
+import errno
 import hashlib
 import json
 import os
 import time
-import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any, NamedTuple
 
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.store.shards import (
-    SUFFIX,
-    Shard,
-    read_entry,
-    read_header,
-    write_shard,
-)
+from vidreason.store.atomic_file import atomic_file, process_name
+from vidreason.store.entries import NUMBER_TYPES, StoredType, decode_entry, encode_entry
+from vidreason.store.feature_index import SHARDS_FOLDER, FeatureIndex
+from vidreason.store.media_table import MediaTable
+from vidreason.store.shards import KEY_BYTES, SUFFIX, FeatureStoreError, read_entry, write_shard
 from vidreason.video.file_hashes import FileHashes
+
+MEDIA_FOLDER = "media"
+WEIGHTS_FOLDER = "weights"
+PERCEIVERS_FOLDER = "perceivers"
+
+_REMOVED = (errno.ENOENT, errno.ESTALE)
+"""What opening a removed file gives; the second one on NFS."""
 
 
 @dataclass(kw_only=True)
@@ -37,17 +47,24 @@ class StoreConfig:
     path: str = ""
     """Folder of the store, made when needed. Empty: no store, every video is perceived each
     time."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: StoredType = "bfloat16"
     """Number type of the stored features. ``float32`` keeps every bit of what perception gave;
-    ``bfloat16`` takes half the space, and features are then rounded whether they come from the
-    store or were just put there."""
+    ``bfloat16`` takes half the space, ``int8`` (with a scale a token) a quarter. Features are
+    rounded whether they come from the store or were just put there. Each type has entries of its
+    own."""
     shard_megabytes: int = 64
     """A process writes a shard when its waiting entries reach this size,"""
     flush_seconds: float = 60.0
     """or, if that is earlier, when one has waited this long and another comes. A killed process
     loses no more."""
+    check_media: bool = True
+    """Whether a video's size and time of change are compared with the recorded ones each time its
+    content hash is asked for. ``false`` spares a slow file system or a web store that request; a
+    video that was changed since is then not noticed."""
 
     def __post_init__(self) -> None:
+        if self.dtype not in NUMBER_TYPES:
+            raise ValueError(f"store.dtype: expected {', '.join(NUMBER_TYPES)}; found {self.dtype}")
         if self.shard_megabytes < 1:
             raise ValueError(
                 f"store.shard_megabytes: expected at least 1, found {self.shard_megabytes}"
@@ -56,114 +73,113 @@ class StoreConfig:
             raise ValueError(f"store.flush_seconds: expected 0 or more, found {self.flush_seconds}")
 
 
-def feature_key(
-    video_hash: str,
-    start_seconds: float | None,
-    end_seconds: float | None,
-    perceiver_fingerprint: str,
-) -> str:
-    """The key of a span of a video as one perceiver sees it: 32 hex digits."""
-    span = [None if time is None else float(time) for time in (start_seconds, end_seconds)]
-    identity = json.dumps([video_hash, span, perceiver_fingerprint])
-    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+class FeatureKey(NamedTuple):
+    """A span of a video as one perceiver sees it."""
+
+    video_hash: str
+    """The sha256 of the video's content, as hex digits."""
+    start_seconds: float | None
+    """None for the start of the video."""
+    end_seconds: float | None
+    """None for the end of the video."""
+    fingerprint: str
+    """:func:`~vidreason.perception.perceiver.perceiver_fingerprint`: sampling, encoder and
+    segmenter with the content of their weights, transform."""
+
+    def digest(self, dtype: str) -> bytes:
+        """The 16 bytes under which a store of this number type keeps the entry."""
+        span = [None if time is None else float(time) for time in self[1:3]]
+        identity = json.dumps([self.video_hash, span, self.fingerprint, dtype])
+        return hashlib.sha256(identity.encode()).digest()[:KEY_BYTES]
 
 
 class FeatureStore:
-    """Visual tokens on disk, for one thread of each of any number of processes."""
+    """Visual tokens on disk, for one thread of each of any number of processes.
+
+    Raises:
+        FeatureStoreError: A shard is damaged; the message names it and the remedy.
+    """
 
     def __init__(self, config: StoreConfig) -> None:
         if not config.path:
             raise ValueError("store.path: empty; give the folder that the store is to be kept in")
         self.config = config
-        self.dtype: torch.dtype = getattr(torch, config.dtype)
-        self.file_hashes = FileHashes(Path(config.path) / "file_hashes")
-        self._shard_folder = Path(config.path) / "shards"
-        self._shards: dict[str, Shard] = {}
-        self._shard_of_key: dict[str, Shard] = {}
-        self._listed_mtime_ns: int | None = None
+        self.folder = Path(config.path)
+        self.media = MediaTable(self.folder / MEDIA_FOLDER, check=config.check_media)
+        self.weights = FileHashes(self.folder / WEIGHTS_FOLDER)
+        self.index = FeatureIndex(self.folder)
         self._writer = self._new_writer()
 
-    def get(self, key: str) -> VisualTokens | None:
+    def get(self, key: FeatureKey) -> VisualTokens | None:
         """The tokens under ``key``, or None; features are float32, rounded to the store's dtype.
 
         Raises:
-            FeatureStoreError: A shard is damaged; the message names it.
+            FeatureStoreError: The entry is damaged; the message names the shard and the remedy.
         """
-        if key in self._writer.waiting:
-            return self._writer.waiting[key]
-        if key not in self:
-            return None
-        return read_entry(self._shard_of_key[key], key)
+        digest = key.digest(self.config.dtype)
+        content = self._writer.waiting_entry(digest) or self._read(digest)
+        if content is None and self.index.look_again():
+            content = self._read(digest)
+        return None if content is None else decode_entry(digest, content)
 
-    def put(self, key: str, tokens: VisualTokens) -> VisualTokens:
+    def put(self, key: FeatureKey, tokens: VisualTokens) -> VisualTokens:
         """Keep ``tokens`` under ``key`` and return them as :meth:`get` will give them.
 
         They reach the disk with the next shard; see :meth:`flush`.
+
+        Raises:
+            FeatureStoreError: A shard had to be written and could not be, as on a full disk.
         """
-        rounded = replace(tokens, features=tokens.features.to(self.dtype).float())
+        digest = key.digest(self.config.dtype)
+        content = encode_entry(digest, tokens, self.config.dtype)
         if self._writer.process_id != os.getpid():  # a forked child must not write its parent's
             self._writer = self._new_writer()
         if key not in self:
-            self._writer.add(key, rounded)
-        return rounded
+            self.index.include(self._writer.add(key.fingerprint, digest, content))
+        return decode_entry(digest, content)
 
     def flush(self) -> None:
-        """Write all waiting entries; the end of the process does it too, unless it is a kill."""
-        self._writer.flush()
-
-    def refresh(self) -> None:
-        """Take notice of shards that were added to or removed from the folder."""
-        try:
-            mtime_ns = self._shard_folder.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        if mtime_ns == self._listed_mtime_ns:
-            return
-        names = {name for name in os.listdir(self._shard_folder) if name.endswith(SUFFIX)}
-        # The clock of modification times is coarse: a folder that was changed just now may change
-        # again without showing it.
-        recent = time.time_ns() - mtime_ns < 2_000_000_000
-        self._listed_mtime_ns = None if recent else mtime_ns
-        if self._shards.keys() - names:  # somebody deleted shards: index what is left again
-            self._shards = {name: self._shards[name] for name in self._shards.keys() & names}
-            self._shard_of_key = {}
-            for shard in self._shards.values():
-                self._index(shard)
-        for name in sorted(names - self._shards.keys()):
-            self._shards[name] = read_header(self._shard_folder / name)
-            self._index(self._shards[name])
-
-    def hash_video(self, path: str) -> str:
-        """The sha256 of a video file's content, remembered by path, size and modification time.
+        """Write all waiting entries; the end of the process does it too, unless it is a kill.
 
         Raises:
-            OSError: The file is missing or unreadable.
+            FeatureStoreError: They cannot be written; they go on waiting.
         """
-        return self.file_hashes.of(path)
+        self.index.include(self._writer.flush())
 
-    def __contains__(self, key: str) -> bool:
-        if key in self._shard_of_key or key in self._writer.waiting:
+    def describe(self, fingerprint: str, perceiver: Mapping[str, Any]) -> None:
+        """Write down, once, which configuration a perceiver's fingerprint stands for."""
+        path = self.folder / PERCEIVERS_FOLDER / f"{fingerprint}.json"
+        if not path.exists():
+            with atomic_file(path) as file:
+                file.write(json.dumps(perceiver, indent=2, sort_keys=True).encode() + b"\n")
+
+    def __contains__(self, key: FeatureKey) -> bool:
+        digest = key.digest(self.config.dtype)
+        if self._writer.waiting_entry(digest) is not None or self.index.find(digest) is not None:
             return True
-        self.refresh()
-        return key in self._shard_of_key
+        return self.index.look_again() and self.index.find(digest) is not None
 
-    @property
-    def num_entries(self) -> int:
-        """Number of entries, those on disk as of the last refresh and those waiting here."""
-        return len(self._shard_of_key.keys() | self._writer.waiting.keys())
-
-    def _index(self, shard: Shard) -> None:
-        if shard.dtype == self.dtype:  # shards of the other number type are another store's
-            self._shard_of_key.update(dict.fromkeys(shard.entries, shard))
+    def _read(self, digest: bytes) -> bytearray | None:
+        place = self.index.find(digest)
+        if place is None:
+            return None
+        try:
+            path = self.index.shard_folder / place.shard
+            return read_entry(path, digest, place.offset, place.length)
+        except OSError as error:
+            if error.errno not in _REMOVED:
+                raise
+            self.index.refresh()  # the shard was removed since it was listed
+            return None
 
     def _new_writer(self) -> "_Writer":
-        writer = _Writer(self.config, self.dtype)
+        writer = _Writer(self.config)
         # Unlike atexit, this also runs when a DataLoader worker ends or the store is dropped.
         Finalize(self, writer.flush, exitpriority=0)
         return writer
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy in another process reads the headers itself; what waits here is written here.
+        # A copy in another process reads the index itself; what waits here is written here.
         return {"config": self.config}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -173,41 +189,43 @@ class FeatureStore:
 class _Writer:
     """The entries of one process that are not on disk yet."""
 
-    def __init__(self, config: StoreConfig, dtype: torch.dtype) -> None:
+    def __init__(self, config: StoreConfig) -> None:
         self.process_id = os.getpid()
-        self.waiting: dict[str, VisualTokens] = {}
         self._config = config
-        self._dtype = dtype
-        self._name = uuid.uuid4().hex
+        self._waiting: dict[str, dict[bytes, bytes]] = {}
         self._num_bytes = 0
         self._oldest_seconds = 0.0
-        self._num_shards = 0
 
-    def add(self, key: str, tokens: VisualTokens) -> None:
-        if (
-            self.waiting
-            and next(iter(self.waiting.values())).features.shape[1:] != (tokens.features.shape[1:])
-        ):
-            self.flush()  # a shard holds one width
-        if not self.waiting:
+    def waiting_entry(self, digest: bytes) -> bytes | None:
+        return next((group[digest] for group in self._waiting.values() if digest in group), None)
+
+    def add(self, fingerprint: str, digest: bytes, content: bytes) -> list[str]:
+        """Let an entry wait; return the shards written because too many did or for too long."""
+        if not self._waiting:
             self._oldest_seconds = time.monotonic()
-        self.waiting[key] = tokens
-        num_counts = sum(len(mask["counts"]) for mask in tokens.masks if mask)
-        self._num_bytes += tokens.features.numel() * self._dtype.itemsize + 4 * num_counts
+        self._waiting.setdefault(fingerprint, {})[digest] = content
+        self._num_bytes += len(content)
         waited = time.monotonic() - self._oldest_seconds
         if (
             self._num_bytes >= self._config.shard_megabytes * 2**20
             or waited >= self._config.flush_seconds
         ):
-            self.flush()
+            return self.flush()
+        return []
 
-    def flush(self) -> None:
-        if not self.waiting or self.process_id != os.getpid():
-            return
-        folder = Path(self._config.path) / "shards"
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self._name}-{self._num_shards:06d}{SUFFIX}"
-        write_shard(folder / name, self.waiting, self._dtype)
-        self._num_shards += 1
+    def flush(self) -> list[str]:
+        """Write what waits, if this process has put it there; return the new shards' names."""
+        if self.process_id != os.getpid():
+            return []
+        written = []
+        folder = Path(self._config.path) / SHARDS_FOLDER
+        for fingerprint, entries in list(self._waiting.items()):  # a shard holds one
+            path = folder / f"{process_name()}-{time.time_ns()}{SUFFIX}"
+            write_shard(path, entries, fingerprint=fingerprint, dtype=self._config.dtype)
+            del self._waiting[fingerprint]
+            written.append(path.name)
         self._num_bytes = 0
-        self.waiting = {}
+        return written
+
+
+__all__ = ["FeatureKey", "FeatureStore", "FeatureStoreError", "StoreConfig"]

@@ -1,193 +1,187 @@
-"""The file format of the feature store: a safetensors file with the visual tokens of many videos.
+"""The file format of the feature store: a safetensors file with the entries of many videos.
 
-The tokens of all videos of a shard lie one after another in nine tensors; the header says which
-rows are whose. A video is therefore read with one small read a tensor, and the index of a shard
-with one read of its header.
+Four tensors: ``offsets`` (int64, n + 1) says where in ``entries`` (bytes) each entry begins and the
+last one ends, ``tokens`` (int32, n) how many visual tokens each has, ``keys`` (bytes, n x 16) whose
+they are. The metadata name the format, the perceiver's fingerprint, which all entries of a shard
+share, and the features' number type. A shard is written once and never changed.
 """
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from vidreason.perception.visual_tokens import MaskRuns, VisualTokens
+from vidreason.store.atomic_file import atomic_file
+from vidreason.store.entries import DamagedEntryError, check_entry, num_tokens_of
 
-FORMAT = "vidreason-features-2"
+FORMAT = "vidreason-features-3"
 SUFFIX = ".safetensors"
+KEY_BYTES = 16
 
-_DTYPES = {
-    "BF16": torch.bfloat16,
-    "F32": torch.float32,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-}
+_MAX_HEADER_BYTES = 2**20
 
 
 class FeatureStoreError(Exception):
-    """A file in the store is not whole or not a shard; the message names it and the remedy."""
+    """A file in the store is not whole or cannot be written; the message says what to do."""
 
 
-class Entry(NamedTuple):
-    """Where in a shard one video's tokens are."""
-
-    first_row: int
-    num_rows: int
-    first_count: int
-    num_counts: int
-    duration_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Shard:
-    """The header of one shard file."""
+    """The header of one shard file with n entries."""
 
     path: Path
-    dtype: torch.dtype
-    """Of the features."""
-    entries: Mapping[str, Entry]
-    """From feature key to place."""
-    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...], int]]
-    """From tensor name to dtype, shape and position in the file."""
+    fingerprint: str
+    """Of the perceiver that saw the videos."""
+    dtype: str
+    """Number type of the features."""
+    keys: NDArray[np.uint8]
+    """``(n, 16)``"""
+    offsets: NDArray[np.int64]
+    """``(n + 1,)`` from the start of the file."""
+    num_tokens: NDArray[np.int32]
+    """``(n,)``"""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, number: int) -> bytes:
+        """The key of an entry."""
+        return bytes(self.keys[number])
+
+    def read(self, number: int) -> bytearray:
+        """The bytes of an entry, checked.
+
+        Raises:
+            FeatureStoreError: They are not what was written.
+        """
+        start, end = int(self.offsets[number]), int(self.offsets[number + 1])
+        return read_entry(self.path, self.key(number), start, end - start)
 
 
-def write_shard(path: Path, videos: Mapping[str, VisualTokens], dtype: torch.dtype) -> None:
-    """Write ``path`` so that it is complete or absent.
+def write_shard(path: Path, entries: Mapping[bytes, bytes], *, fingerprint: str, dtype: str) -> int:
+    """Write a new shard, whole or not at all.
 
     Args:
-        path: The shard; an existing one is replaced.
-        videos: Visual tokens by feature key, all of one width.
-        dtype: The features' number type in the file.
+        path: The shard's file.
+        entries: What :func:`~vidreason.store.entries.encode_entry` gave for each key.
+        fingerprint: Of the perceiver.
+        dtype: Number type of the features.
+
+    Returns:
+        Where in the file the first entry begins; the others follow in their order.
+
+    Raises:
+        FeatureStoreError: The disk is full or refuses; nothing is left of the shard.
     """
-    rows = list(videos.values())
-    masks = [mask for tokens in rows for mask in tokens.masks]
-    tensors = {
-        "features": torch.cat([tokens.features for tokens in rows]).to(dtype),
-        "kinds": torch.cat([tokens.kinds for tokens in rows]).to(torch.uint8),
-        "spans": torch.cat([tokens.spans for tokens in rows]),
-        "boxes": torch.cat([tokens.boxes for tokens in rows]),
-        "areas": torch.cat([tokens.areas for tokens in rows]),
-        "track_ids": torch.cat([tokens.track_ids for tokens in rows]).to(torch.int32),
-        "mask_sizes": _int32([mask["size"] if mask else [0, 0] for mask in masks]).view(-1, 2),
-        "mask_lengths": _int32([len(mask["counts"]) if mask else 0 for mask in masks]),
-        "mask_counts": _int32([count for mask in masks if mask for count in mask["counts"]]),
+    lengths = [len(content) for content in entries.values()]
+    offsets = np.cumsum([0, *lengths], dtype="<i8")
+    tokens = np.array([num_tokens_of(content) for content in entries.values()], dtype="<i4")
+    tables = offsets.tobytes() + tokens.tobytes() + b"".join(entries)
+    identity = {"format": FORMAT, "fingerprint": fingerprint, "dtype": dtype}
+    header: dict[str, Any] = {
+        "__metadata__": identity | {"checksum": str(_checksum(identity, tables))}
     }
-    entries, first_row, first_count = {}, 0, 0
-    for key, tokens in videos.items():
-        num_counts = sum(len(mask["counts"]) for mask in tokens.masks if mask)
-        entries[key] = Entry(
-            first_row, len(tokens), first_count, num_counts, tokens.duration_seconds
-        )
-        first_row, first_count = first_row + len(tokens), first_count + num_counts
-    temporary = path.with_name(path.name + ".tmp")
+    first = 0
+    for name, letters, shape, size in _layout(len(entries), int(offsets[-1])):
+        header[name] = {"dtype": letters, "shape": shape, "data_offsets": [first, first + size]}
+        first += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # safetensors pads so that tensors are aligned
     try:
-        metadata = {"format": FORMAT, "entries": json.dumps(entries)}
-        save_file(tensors, temporary, metadata=metadata)
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_to_disk(path.parent)
+        with atomic_file(path) as file:
+            file.write(len(text).to_bytes(8, "little") + text + tables)
+            file.writelines(entries.values())
+    except OSError as error:
+        raise FeatureStoreError(
+            f"shard {str(path)!r} of the feature store cannot be written ({error.strerror}): make "
+            "room, or give another store.path; what is in the store stays sound"
+        ) from error
+    return 8 + len(text) + len(tables)
 
 
 def read_header(path: Path) -> Shard:
-    """Read where everything is in a shard.
+    """Read whose entries are where in a shard.
 
     Raises:
-        FeatureStoreError: The file is cut off or is not a shard of this format.
+        FeatureStoreError: The file is cut off, altered, or not a shard of this format.
+        FileNotFoundError: There is no such file (any more).
     """
     with path.open("rb") as file:
-        header_length = int.from_bytes(file.read(8), "little")
         size = os.fstat(file.fileno()).st_size
-        if size < 8 + header_length:
-            raise _damaged(path, f"{size} bytes, header of {header_length} bytes")
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 + length or length > _MAX_HEADER_BYTES:
+            raise damaged(path, f"{size} bytes, header of {length} bytes")
         try:
-            header: dict[str, Any] = json.loads(file.read(header_length))
-        except ValueError as error:
-            raise _damaged(path, f"unreadable header ({error})") from error
-    metadata = header.pop("__metadata__", {})
-    if metadata.get("format") != FORMAT:
-        raise _damaged(path, f"format {metadata.get('format')!r}, expected {FORMAT!r}")
-    data_start = 8 + header_length
-    data_length = max(tensor["data_offsets"][1] for tensor in header.values())
-    if size != data_start + data_length:
-        raise _damaged(path, f"{size} bytes, expected {data_start + data_length}")
-    tensors = {
-        name: (
-            _DTYPES[tensor["dtype"]],
-            tuple(tensor["shape"]),
-            data_start + tensor["data_offsets"][0],
-        )
-        for name, tensor in header.items()
-    }
-    entries = {key: Entry(*place) for key, place in json.loads(metadata["entries"]).items()}
-    return Shard(path=path, dtype=tensors["features"][0], entries=entries, tensors=tensors)
-
-
-def read_entry(shard: Shard, key: str) -> VisualTokens:
-    """Read one video's tokens; features come as float32, whatever the shard holds."""
-    entry = shard.entries[key]
-    with shard.path.open("rb", buffering=0) as file:
-
-        def rows(name: str, first: int, count: int) -> Tensor:
-            dtype, shape, start = shard.tensors[name]
-            row_bytes = dtype.itemsize * int(torch.Size(shape[1:]).numel())
-            data = bytearray(os.pread(file.fileno(), count * row_bytes, start + first * row_bytes))
-            if len(data) != count * row_bytes:
-                raise _damaged(shard.path, f"{name} of {key} is cut off")
-            if not data:  # frombuffer refuses empty buffers
-                return torch.empty((0, *shape[1:]), dtype=dtype)
-            return torch.frombuffer(data, dtype=dtype).view(count, *shape[1:])
-
-        def of_tokens(name: str) -> Tensor:
-            return rows(name, entry.first_row, entry.num_rows)
-
-        counts = rows("mask_counts", entry.first_count, entry.num_counts).tolist()
-        return VisualTokens(
-            features=of_tokens("features").float(),
-            kinds=of_tokens("kinds").long(),
-            spans=of_tokens("spans"),
-            boxes=of_tokens("boxes"),
-            areas=of_tokens("areas"),
-            track_ids=of_tokens("track_ids").long(),
-            masks=_split_masks(
-                of_tokens("mask_sizes").tolist(), of_tokens("mask_lengths").tolist(), counts
-            ),
-            duration_seconds=entry.duration_seconds,
-        )
-
-
-def _split_masks(
-    sizes: list[list[int]], lengths: list[int], counts: list[int]
-) -> tuple[MaskRuns | None, ...]:
-    masks: list[MaskRuns | None] = []
-    first = 0
-    for size, length in zip(sizes, lengths, strict=True):
-        masks.append(MaskRuns(size=size, counts=counts[first : first + length]) if length else None)
-        first += length
-    return tuple(masks)
-
-
-def _int32(values: list[Any]) -> Tensor:
-    return torch.tensor(values, dtype=torch.int32)
-
-
-def _damaged(path: Path, found: str) -> FeatureStoreError:
-    return FeatureStoreError(
-        f"shard {str(path)!r} of the feature store is damaged: {found}. Delete the file; "
-        "its videos will be perceived again"
+            header = json.loads(file.read(length))
+            metadata = dict(header.pop("__metadata__", {}))
+            if metadata.get("format") != FORMAT:
+                raise damaged(path, f"format {metadata.get('format')!r}, expected {FORMAT!r}")
+            checksum = int(metadata.pop("checksum"))
+            count = int(header["keys"]["shape"][0])
+            (num_bytes,) = header["entries"]["shape"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(path, f"unreadable header ({error!r})") from error
+        sizes = [part[3] for part in _layout(count, num_bytes)]
+        if size != 8 + length + sum(sizes):
+            raise damaged(path, f"{size} bytes, expected {8 + length + sum(sizes)}")
+        tables = file.read(sum(sizes[:3]))
+    if _checksum(metadata, tables) != checksum:
+        raise damaged(path, "the checksum of its table of entries is wrong")
+    offsets = np.frombuffer(tables, "<i8", count + 1)
+    return Shard(
+        path=path,
+        fingerprint=metadata["fingerprint"],
+        dtype=metadata["dtype"],
+        keys=np.frombuffer(tables, np.uint8, offset=sizes[0] + sizes[1]).reshape(-1, KEY_BYTES),
+        offsets=offsets.astype(np.int64) + (8 + length + sum(sizes[:3])),
+        num_tokens=np.frombuffer(tables, "<i4", count, sizes[0]),
     )
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Without this a crash of the machine could leave a renamed file without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
+def read_entry(path: Path, key: bytes, offset: int, length: int) -> bytearray:
+    """Read the bytes of one entry, and nothing else of the shard.
+
+    Raises:
+        FeatureStoreError: They are not what was written under ``key``.
+        FileNotFoundError: There is no such shard (any more).
+    """
+    content = bytearray(length)
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        num_read = file.readinto(content)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if num_read != length:
+            raise DamagedEntryError(f"the entry {key.hex()} is cut off")
+        check_entry(key, content)
+    except DamagedEntryError as error:
+        raise damaged(path, str(error)) from error
+    return content
+
+
+def damaged(path: Path, found: str) -> FeatureStoreError:
+    """The error that says what is wrong with a shard."""
+    return FeatureStoreError(
+        f"shard {str(path)!r} of the feature store is damaged: {found}. Run `python -m "
+        "experiments.store verify repair=true` with this store's configuration: sound entries are "
+        "kept, the others will be perceived again"
+    )
+
+
+def _layout(count: int, num_bytes: int) -> list[tuple[str, str, list[int], int]]:
+    """Name, safetensors' type, shape and size in bytes of each tensor, in the file's order."""
+    return [
+        ("offsets", "I64", [count + 1], 8 * (count + 1)),
+        ("tokens", "I32", [count], 4 * count),
+        ("keys", "U8", [count, KEY_BYTES], KEY_BYTES * count),
+        ("entries", "U8", [num_bytes], num_bytes),
+    ]
+
+
+def _checksum(identity: Mapping[str, str], tables: bytes) -> int:
+    return zlib.crc32(tables, zlib.crc32(json.dumps(identity, sort_keys=True).encode()))

@@ -1,5 +1,6 @@
 """``VisualTokenSource``: a video's visual tokens, stored or perceived, with the same numbers."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from vidreason.perception.perceiver import (
     perceiver_fingerprint,
 )
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.store.feature_store import FeatureStore, StoreConfig, feature_key
+from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
 from vidreason.video.failures import read_error
 
 
@@ -39,9 +40,7 @@ class VisualTokenSource:
         self._perceiver: Perceiver | None = None
         # Not at the first call: weights may be gigabytes, and workers get it with the pickle.
         self._fingerprint = (
-            ""
-            if self.store is None
-            else perceiver_fingerprint(perceiver, self.store.file_hashes.of)
+            "" if self.store is None else perceiver_fingerprint(perceiver, self.store.weights.of)
         )
 
     def __call__(
@@ -50,8 +49,8 @@ class VisualTokenSource:
         """The visual tokens of a video file or a span of it.
 
         Raises:
-            VideoReadError: The file cannot be read or decoded.
-            FeatureStoreError: A shard of the store is damaged.
+            VideoReadError: The file cannot be read or decoded, and the store lacks it.
+            FeatureStoreError: A shard of the store is damaged, or cannot be written.
         """
         if self.store is None:
             return self._perceive(media, start_seconds, end_seconds)
@@ -59,22 +58,26 @@ class VisualTokenSource:
         stored = self.store.get(key)
         if stored is not None:
             return stored
-        return self.store.put(key, self._perceive(media, start_seconds, end_seconds))
+        tokens = self._perceive(media, start_seconds, end_seconds)
+        self.store.describe(self._fingerprint, asdict(self.config))
+        return self.store.put(key, tokens)
 
     def key(
         self, media: str, start_seconds: float | None = None, end_seconds: float | None = None
-    ) -> str:
+    ) -> FeatureKey:
         """The store's key for a span of a video under this configuration; needs a store.
 
+        The video need not be there if its content was ever hashed for this store.
+
         Raises:
-            VideoReadError: The file is missing or unreadable.
+            VideoReadError: The file is missing or unreadable, and was never hashed.
         """
         assert self.store is not None
         try:
-            video_hash = self.store.hash_video(media)
+            video_hash = self.store.media.content_hash(media)
         except OSError as error:
             raise read_error(media, error) from error
-        return feature_key(video_hash, start_seconds, end_seconds, self._fingerprint)
+        return FeatureKey(video_hash, start_seconds, end_seconds, self._fingerprint)
 
     def _perceive(
         self, media: str, start_seconds: float | None, end_seconds: float | None

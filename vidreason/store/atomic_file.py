@@ -1,0 +1,52 @@
+"""Files that are whole or absent, whoever is killed: written aside, then renamed into place."""
+
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+UNFINISHED = ".tmp"
+"""How the names of files end that are being written, or that a killed process left so."""
+
+_process = (0, "")
+
+
+def process_name() -> str:
+    """A file name stem that no other process on any node uses: host, process id, random digits.
+
+    A forked child gets one of its own.
+    """
+    global _process
+    if _process[0] != os.getpid():
+        host = re.sub(r"[^A-Za-z0-9]+", "_", socket.gethostname())[:32]
+        _process = (os.getpid(), f"{host}-{os.getpid()}-{uuid.uuid4().hex[:16]}")
+    return _process[1]
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place ``path`` when the block ends, and not if it raises.
+
+    No lock is taken and nothing is appended to, so this holds on NFS too, where a rename within a
+    folder is atomic. The content is on the disk before the name is: without that, a crash of the
+    machine could leave a file without its content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{process_name()}{UNFINISHED}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

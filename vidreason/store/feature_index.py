@@ -1,0 +1,282 @@
+"""Where in the store's shards each entry is, for a hundred million of them.
+
+The shards' own headers are the truth. Reading all of them at each start would take minutes in a
+large store, so the index of many shards is written down as a sorted table (a *segment*), which is
+searched where it lies; the headers of the shards that no segment covers are read into memory. A
+segment is never changed: a later one covers more shards and takes its place.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidreason.store.atomic_file import process_name
+from vidreason.store.shards import SUFFIX, Shard, read_header
+from vidreason.store.sorted_table import (
+    DamagedTableError,
+    Rows,
+    SortedTable,
+    merge_tables,
+    open_table,
+    table_of,
+)
+
+SEGMENT_SUFFIX = ".index"
+SHARDS_FOLDER = "shards"
+INDEX_FOLDER = "index"
+COVER_AFTER_SHARDS = 256
+"""So many uncovered shards make a new segment worth its while."""
+
+_ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4")])
+
+
+class Place(NamedTuple):
+    """Where an entry is."""
+
+    shard: str
+    """File name in the folder of shards."""
+    offset: int
+    """In bytes from the start of the file."""
+    length: int
+
+
+@dataclass(kw_only=True, eq=False)
+class Segment:
+    """The entries of some shards."""
+
+    name: str
+    """Its file in the folder of segments; empty for what is in memory only."""
+    table: SortedTable
+    shards: list[str]
+    """File names, by the numbers that the table's rows give."""
+    counts: list[int]
+    """How many entries each shard has."""
+    alive: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    """Which of the shards are in the folder."""
+
+    def find(self, key: bytes) -> Place | None:
+        """Where an entry of a shard that is there lies."""
+        for row in self.table.find(key):
+            if self.alive[row["shard"]]:
+                number = int(row["shard"])
+                return Place(self.shards[number], int(row["offset"]), int(row["length"]))
+        return None
+
+
+class FeatureIndex:
+    """The index of one store, as one process sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.shard_folder = folder / SHARDS_FOLDER
+        self.segment_folder = folder / INDEX_FOLDER
+        self._segments: list[Segment] = []
+        self._fresh = _segment_of({})
+        self._headers: dict[str, Shard] = {}
+        self._listed_mtime_ns: int | None = None
+        self._listed_at_seconds = -float("inf")
+        self._listing_took_seconds = 0.0
+        self.refresh()
+
+    @property
+    def num_entries(self) -> int:
+        """Entries in the shards that are there; one that two processes wrote counts twice."""
+        return sum(
+            count
+            for segment in (*self._segments, self._fresh)
+            for count, alive in zip(segment.counts, segment.alive, strict=True)
+            if alive
+        )
+
+    @property
+    def num_uncovered_shards(self) -> int:
+        """Shards whose entries no segment lists; their headers are read by every process."""
+        return len(self._headers)
+
+    def find(self, key: bytes) -> Place | None:
+        """Where the entry of ``key`` is, as of the last refresh; None if the store lacks it."""
+        for segment in (self._fresh, *self._segments):
+            place = segment.find(key)
+            if place is not None:
+                return place
+        return None
+
+    def look_again(self) -> bool:
+        """Refresh if the folder of shards has changed; for use whenever a key is not found.
+
+        In a folder of very many shards listing takes long, and ten thousand processes change it all
+        the time; so listing again takes at most a twentieth of this process' time.
+
+        Returns: Whether it was refreshed.
+        """
+        try:
+            mtime_ns = self.shard_folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        waited = time.monotonic() - self._listed_at_seconds
+        if mtime_ns == self._listed_mtime_ns or waited < 20 * self._listing_took_seconds - 0.2:
+            return False
+        self.refresh()
+        return True
+
+    def refresh(self) -> None:
+        """Take notice of shards that were added or removed.
+
+        Raises:
+            FeatureStoreError: A shard that no segment covers is damaged.
+        """
+        started = time.monotonic()
+        try:
+            mtime_ns = self.shard_folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        with os.scandir(self.shard_folder) as files:
+            names = {file.name for file in files if file.name.endswith(SUFFIX)}
+        if not self._segments:
+            self._segments, _ = list_segments(self.segment_folder)
+        for segment in self._segments:
+            segment.alive = np.array([name in names for name in segment.shards], dtype=np.bool_)
+        names.difference_update(*(segment.shards for segment in self._segments))
+        if names != self._headers.keys():
+            headers = {name: self._headers.get(name) or self._read(name) for name in sorted(names)}
+            self._headers = {name: header for name, header in headers.items() if header is not None}
+            self._fresh = _segment_of(self._headers)
+        # The clock of modification times is coarse: a folder that was changed just now may change
+        # again without showing it.
+        recent = time.time_ns() - mtime_ns < 2_000_000_000
+        self._listed_mtime_ns = None if recent else mtime_ns
+        self._listed_at_seconds = time.monotonic()
+        self._listing_took_seconds = self._listed_at_seconds - started
+
+    def include(self, names: Iterable[str]) -> None:
+        """Take notice of shards that this process has just written."""
+        headers = {name: self._headers.get(name) or self._read(name) for name in names}
+        self._headers |= {name: header for name, header in headers.items() if header is not None}
+        self._fresh = _segment_of(self._headers)
+
+    def cover(self, at_least: int = COVER_AFTER_SHARDS) -> bool:
+        """Write a segment of the uncovered shards, together with the smaller segments.
+
+        Any process may do this at any time; two at once write more than is needed, nothing wrong.
+        The segments that are superseded stay, for processes that search them, until they are
+        collected as garbage.
+
+        Args:
+            at_least: How many uncovered shards there must be; 0 writes one segment of everything,
+            unless there is just that.
+
+        Returns: Whether a segment was written.
+        """
+        self.refresh()
+        is_whole = not self._headers and len(self._segments) <= 1
+        if len(self._headers) < at_least or (is_whole and all(map(_is_alive, self._segments))):
+            return False
+        merged, size = [self._fresh], len(self._fresh.table)
+        # Each entry is rewritten only when the segment that it is in at least doubles.
+        for segment in sorted(self._segments, key=lambda segment: len(segment.table)):
+            if not at_least or len(segment.table) <= size:
+                merged.append(segment)
+                size += len(segment.table)
+        write_segment(self.segment_folder / f"{process_name()}-{time.time_ns()}", merged)
+        self._segments, self._headers, self._fresh = [], {}, _segment_of({})
+        self.refresh()
+        return True
+
+    def _read(self, name: str) -> Shard | None:
+        try:
+            return read_header(self.shard_folder / name)
+        except FileNotFoundError:  # removed since the folder was listed
+            return None
+
+
+def open_segment(path: Path) -> Segment:
+    """Open a segment; which of its shards are alive is for the caller to say.
+
+    Raises:
+        DamagedTableError: The file is not a whole segment.
+        FileNotFoundError: There is no such file (any more).
+    """
+    table = open_table(path)
+    shards = [str(name) for name, _ in table.info["shards"]]
+    counts = [int(count) for _, count in table.info["shards"]]
+    return Segment(name=path.name, table=table, shards=shards, counts=counts)
+
+
+def list_segments(folder: Path) -> tuple[list[Segment], dict[Path, Path]]:
+    """The segments to search, and by which of them each of the others is superseded.
+
+    A damaged one is in neither: what it lists is found in the shards.
+    """
+    segments, superseded = [], {}
+    for path in sorted(folder.glob(f"*{SEGMENT_SUFFIX}")):
+        try:
+            segments.append(open_segment(path))
+        except (DamagedTableError, FileNotFoundError):
+            continue
+        for name in segments[-1].table.info["supersedes"]:
+            superseded[folder / name] = path
+    return [each for each in segments if folder / each.name not in superseded], superseded
+
+
+def write_segment(stem: Path, segments: list[Segment]) -> Path:
+    """Write one segment of what ``segments`` list and is still there, each shard once."""
+    numbers: dict[str, int] = {}
+    shards: list[tuple[str, int]] = []
+    translations = []
+    for segment in segments:
+        translation = np.full(len(segment.shards) + 1, -1, dtype=np.int64)
+        for number, name in enumerate(segment.shards):
+            if segment.alive[number] and name not in numbers:
+                translation[number] = numbers[name] = len(shards)
+                shards.append((name, segment.counts[number]))
+        translations.append(translation)
+
+    def translate(source: int, rows: Rows) -> tuple[NDArray[np.bool_], Rows]:
+        renumbered = translations[source][rows["shard"]]
+        moved = rows.copy()
+        moved["shard"] = renumbered.clip(min=0)
+        return renumbered >= 0, moved
+
+    path = stem.with_name(stem.name + SEGMENT_SUFFIX)
+    merge_tables(
+        path,
+        [segment.table for segment in segments],
+        translate,
+        count=sum(count for _, count in shards),
+        dtype=_ROW,
+        info={
+            "shards": shards,
+            "supersedes": [segment.name for segment in segments if segment.name],
+        },
+    )
+    return path
+
+
+def _is_alive(segment: Segment) -> bool:
+    return bool(segment.alive.all())
+
+
+def _segment_of(headers: dict[str, Shard]) -> Segment:
+    """The entries of shards whose headers were read."""
+    shards = list(headers.values())
+    rows = np.empty(sum(map(len, shards)), dtype=_ROW)
+    rows["shard"] = _concatenate([np.full(len(shard), n) for n, shard in enumerate(shards)])
+    rows["offset"] = _concatenate([shard.offsets[:-1] for shard in shards])
+    rows["length"] = _concatenate([np.diff(shard.offsets) for shard in shards])
+    keys = np.concatenate([np.empty((0, 16), np.uint8), *(shard.keys for shard in shards)])
+    return Segment(
+        name="",
+        table=table_of(keys, rows),
+        shards=list(headers),
+        counts=[len(shard) for shard in shards],
+        alive=np.ones(len(shards), dtype=np.bool_),
+    )
+
+
+def _concatenate(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, np.int64), *arrays])
