@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidreason.video.failures import VideoReadError
+from vidreason.video.index import VideoIndex
 from vidreason.video.reader import index_video, read_frames_at
 from vidreason.video.sampling import resolve_span
 
@@ -103,10 +105,11 @@ def hash_video(
     """Hash a video, or a span of it.
 
     Raises:
-        VideoReadError: The video cannot be read.
-        ValueError: The span is empty or outside of the video.
+        VideoReadError: The video cannot be read, or ends before the span.
+        ValueError: The span is empty.
     """
     index = index_video(media)
+    check_span_start(index, start_seconds)
     start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
     steps = (end - start) / SMALLEST_STEP_SECONDS
     doublings = max(math.ceil(math.log2(max(steps / MAX_FRAMES, 1.0))), 0)
@@ -116,6 +119,17 @@ def hash_video(
         times = np.array([(start + end) / 2])
     frames, is_flat = hash_frames(read_frames_at(index, times))
     return VideoHash(step_seconds=step, frames=frames, is_flat=is_flat)
+
+
+def check_span_start(index: VideoIndex, start_seconds: float | None) -> None:
+    """Raise a ``VideoReadError`` if the video ends before a span that starts then."""
+    if start_seconds is not None and start_seconds >= index.duration_seconds:
+        raise VideoReadError(
+            index.path,
+            "span-outside",
+            f"it ends at {index.duration_seconds:.2f} s, before the span that starts at "
+            f"{start_seconds:.2f} s",
+        )
 
 
 def distance(one: VideoHash, other: VideoHash) -> float:

@@ -1,0 +1,166 @@
+"""The data health report of a run: every corpus, and what training and evaluation share."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_modules.contamination import ContaminationCheck, ContaminationReport, file_identity
+from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.health import CorpusExamination, CorpusHealth, VideoSample, problems
+from vidreason.example import Example
+from vidreason.video.failures import VideoReadError
+from vidreason.video.perceptual_hash import VideoHash, hash_video
+
+
+@dataclass(kw_only=True)
+class DataCheckConfig:
+    """How closely ``experiments.data check`` looks. Annotations are always read in full."""
+
+    probe_videos: int = 200
+    """Videos of each corpus, drawn at random, that are opened and indexed."""
+    decode_videos: int = 0
+    """How many of these are decoded from the first to the last frame, too."""
+    hash_videos: int = 200
+    """Videos (or spans) of each corpus, drawn at random, whose pictures are compared between
+    training and evaluation; 0 leaves the pictures out."""
+    min_text_similarity: float = 0.8
+    """From which share of common three-word sequences on two texts are nearly the same."""
+    max_skipped_fraction: float = 0.5
+    """Share of a corpus' rows that its reader may leave out: failed downloads, no caption."""
+    max_contaminated_fraction: float = 0.0
+    """Share of the evaluation videos that may stand in the training data."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("probe_videos", "decode_videos", "hash_videos"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"data_check.{name} is {getattr(self, name)}; it must not be negative"
+                )
+        for name in ("min_text_similarity", "max_skipped_fraction", "max_contaminated_fraction"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(
+                    f"data_check.{name} is {getattr(self, name)}; it is a share, from 0 to 1"
+                )
+        if self.min_text_similarity == 0.0:
+            raise ValueError("data_check.min_text_similarity is 0; every text would match")
+
+
+@dataclass(kw_only=True)
+class DataReport:
+    """What the check found."""
+
+    corpora: list[CorpusHealth] = field(default_factory=list)
+    contamination: ContaminationReport | None = None
+    """None unless there is both training data and something to evaluate on."""
+    num_not_hashed: int = 0
+    """Sampled videos whose pictures could not be compared, because they cannot be read."""
+    problems: list[str] = field(default_factory=list)
+    """What is beyond the thresholds; empty if all is well."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as data for ``json.dump``."""
+        return asdict(self)
+
+
+def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataReport:
+    """Examine all corpora of ``data``, once each.
+
+    Args:
+        data: The corpora, and ``max_unreadable_fraction``.
+        config: How closely, and the thresholds.
+        folder: For the rows left out (``skipped-<corpus>.jsonl``) and scratch files.
+
+    Raises:
+        ValueError: No corpus is configured.
+    """
+    evaluation = [(corpus, "validation") for corpus in data.validation]
+    evaluation += [(corpus, "benchmark") for corpus in data.benchmark]
+    if not evaluation and not data.train:
+        raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
+    folder.mkdir(parents=True, exist_ok=True)
+    checker = _Checker(config, folder)
+    for corpus, role in evaluation:
+        checker.examine_evaluation(corpus, role)
+    for corpus in data.train:
+        checker.examine_training(corpus)
+    report = checker.report
+    if evaluation and data.train:
+        report.contamination = checker.contamination.report()
+    report.problems = problems(
+        report.corpora,
+        max_unreadable_fraction=data.max_unreadable_fraction,
+        max_skipped_fraction=config.max_skipped_fraction,
+    ) + _contamination_problems(report.contamination, config)
+    return report
+
+
+class _Checker:
+    def __init__(self, config: DataCheckConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.report = DataReport()
+        self.contamination = ContaminationCheck(config.min_text_similarity)
+        # A file that several corpora link to is hashed once.
+        self._hashes: dict[Hashable, VideoHash | None] = {}
+
+    def examine_evaluation(self, corpus: CorpusConfig, role: str) -> None:
+        """Examine a corpus that is evaluated on."""
+        sample = VideoSample(self.config.hash_videos)
+        examination = CorpusExamination(corpus, role, self.folder, self.config.probe_videos)
+        for example in examination.examples():
+            self.contamination.add_evaluation(example)
+            sample.add(example)
+        for example, video in self._hashed(sample):
+            self.contamination.add_evaluation_hash(example, video)
+        self._finish(examination)
+
+    def examine_training(self, corpus: CorpusConfig) -> None:
+        """Examine a corpus that is trained on; all that is evaluated on has been examined."""
+        sample = VideoSample(self.config.hash_videos)
+        examination = CorpusExamination(corpus, "train", self.folder, self.config.probe_videos)
+        for example in examination.examples():
+            self.contamination.check(example)
+            sample.add(example)
+        for example, video in self._hashed(sample):
+            self.contamination.check_hash(example, video)
+        self._finish(examination)
+
+    def _finish(self, examination: CorpusExamination) -> None:
+        examination.probe(self.config.decode_videos)
+        self.report.corpora.append(examination.health)
+
+    def _hashed(self, sample: VideoSample) -> Sequence[tuple[Example, VideoHash]]:
+        hashed = []
+        for example in sample:
+            span = (example.start_seconds, example.end_seconds)
+            key = (file_identity(example.media), *span)
+            if key not in self._hashes:
+                self._hashes[key] = _try_hash(example)
+            video = self._hashes[key]
+            if video is None:
+                self.report.num_not_hashed += 1
+            else:
+                hashed.append((example, video))
+        return hashed
+
+
+def _try_hash(example: Example) -> VideoHash | None:
+    try:
+        return hash_video(example.media, example.start_seconds, example.end_seconds)
+    except VideoReadError:
+        return None  # counted by the caller; the probe says why
+
+
+def _contamination_problems(
+    report: ContaminationReport | None, config: DataCheckConfig
+) -> list[str]:
+    if report is None or report.contaminated_fraction <= config.max_contaminated_fraction:
+        return []
+    found = {kind: n for kind, n in report.num_evaluation_videos_found.items() if kind != "text"}
+    return [
+        f"{report.contaminated_fraction:.1%} of the {report.num_evaluation_videos} evaluation "
+        f"videos stand in the training data ({found}); data_check.max_contaminated_fraction is "
+        f"{config.max_contaminated_fraction}"
+    ]

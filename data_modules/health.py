@@ -1,0 +1,341 @@
+"""The health of a corpus: what its files hold, which videos are there, what is left out and why."""
+
+import heapq
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from data_modules.corpora import CorpusConfig, read_corpus
+from data_modules.id_hashes import IdHashes, id_hash
+from data_modules.skipped_rows import SkippedRows
+from vidreason.example import Example
+from vidreason.video.container import open_video
+from vidreason.video.failures import VideoReadError, read_error
+from vidreason.video.index import VideoIndex, decode_all
+from vidreason.video.media import is_remote, media_size, parse_member
+from vidreason.video.perceptual_hash import check_span_start
+from vidreason.video.reader import index_video
+
+LICENCE_NOTES = {
+    "webvid": "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
+    "webdataset": "that of whatever the shards were made from",
+    "hd_vila": "R-UDA v1.0: research only; the videos are YouTube's",
+    "nextqa": "annotations MIT; videos from YFCC-100M, a licence each",
+    "nextqa_open_ended": "annotations MIT; videos from YFCC-100M, a licence each",
+    "activitynet_qa": "non-commercial use only, says its README; the videos are YouTube's",
+    "causal_vid_instruct": "each row's license_tag; the source videos keep their own licences",
+    "ego4d": "signed agreement; no redistribution",
+    "something_something": "Qualcomm's research licence, behind a login",
+    "llava": "that of whatever the conversations were made from",
+    "chat_messages": "that of whatever the conversations were made from",
+    "huggingface": "see the data set's card",
+}
+"""What is known of each corpus' terms (a note, not legal advice); a test holds it complete."""
+
+PRESENT = ("there", "remote")
+PERCENTILES = (1, 25, 50, 75, 99)
+_REMEMBERED_FILES = 2**17
+_HASHES_AT_ONCE = 2**16
+
+
+@dataclass(kw_only=True)
+class CorpusHealth:
+    """The report on one corpus. Percentiles are those of ``PERCENTILES``."""
+
+    reader: str
+    root: str
+    split: str
+    role: str
+    """``train``, ``validation`` or ``benchmark``: the list it stands in."""
+    licence: str
+    error: str = ""
+    """Why reading stopped; the numbers are then those of what came before."""
+    num_examples: int = 0
+    num_videos: int = 0
+    """Different ones, by path, URL or member."""
+    num_without_reference: int = 0
+    """Examples whose answer is hidden."""
+    num_duplicate_ids: int = 0
+    """Examples whose id came before."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Rows that the reader left out, by cause."""
+    media: dict[str, int] = field(default_factory=dict)
+    """Examples whose video is ``there``, ``missing``, ``empty`` or ``unreachable``, or ``remote``
+    and not looked for; its content is not looked at."""
+    question_words: list[float] = field(default_factory=list)
+    answer_words: list[float] = field(default_factory=list)
+    """Percentiles of the words of a response: an answer or caption."""
+    license_tags: dict[str, int] = field(default_factory=dict)
+    """Of corpora whose rows have one."""
+    num_probed: int = 0
+    """Videos of a random sample that were opened and indexed, of those that are there."""
+    num_decoded: int = 0
+    """Of these, how many were decoded from first to last frame."""
+    unreadable: dict[str, int] = field(default_factory=dict)
+    """Probed videos that cannot be read, by cause."""
+    unreadable_examples: list[str] = field(default_factory=list)
+    duration_seconds: list[float] = field(default_factory=list)
+    """Percentiles over the probed videos."""
+    resolutions: dict[str, int] = field(default_factory=dict)
+    """Probed videos of each size, such as ``640x360``; the ten most frequent."""
+
+    @property
+    def name(self) -> str:
+        """Role, reader and split."""
+        return f"{self.role} {self.reader}:{self.split}"
+
+    @property
+    def num_skipped(self) -> int:
+        """Rows left out."""
+        return sum(self.skipped.values())
+
+    @property
+    def absent_fraction(self) -> float:
+        """Share of the examples whose video is not there, or not reachable, or empty."""
+        absent = sum(n for state, n in self.media.items() if state not in PRESENT)
+        return absent / max(self.num_examples, 1)
+
+
+class VideoSample:
+    """A random sample of the different videos (or spans of videos) of examples that pass by.
+
+    The same videos give the same sample, in whatever order: it holds those whose names have the
+    smallest hashes.
+
+    Args:
+        size: How many are kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._heap: list[tuple[int, str]] = []
+        self._kept: dict[str, Example] = {}
+
+    def add(self, example: Example) -> None:
+        """Take ``example`` into the sample, or not."""
+        name = f"{example.media}\n{example.start_seconds}\n{example.end_seconds}"
+        if self.size == 0 or name in self._kept:
+            return
+        rank = -id_hash(name)
+        if len(self._heap) < self.size:
+            heapq.heappush(self._heap, (rank, name))
+        elif rank > self._heap[0][0]:
+            _, dropped = heapq.heapreplace(self._heap, (rank, name))
+            del self._kept[dropped]
+        else:
+            return
+        self._kept[name] = example
+
+    def __iter__(self) -> Iterator[Example]:
+        return iter([self._kept[name] for _, name in sorted(self._heap, reverse=True)])
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+class CorpusExamination:
+    """Reads one corpus once and collects its :class:`CorpusHealth`; memory stays flat.
+
+    Args:
+        config: The corpus.
+        role: The list of the data that it stands in.
+        folder: For scratch files and the rows left out, ``skipped-<role>-<reader>-<split>.jsonl``.
+        num_probed: Size of the sample of videos that :meth:`probe` opens.
+    """
+
+    def __init__(self, config: CorpusConfig, role: str, folder: Path, num_probed: int) -> None:
+        self.config = config
+        self.health = CorpusHealth(
+            reader=config.reader,
+            root=config.root,
+            split=config.split,
+            role=role,
+            licence=LICENCE_NOTES[config.reader],
+        )
+        self.sample = VideoSample(num_probed)
+        stem = f"{role}-{config.reader}-{config.split}".replace("/", "_")
+        self._folder, self._stem = folder, stem
+        self._states: OrderedDict[str, str] = OrderedDict()
+
+    def examples(self) -> Iterator[Example]:
+        """Yield the corpus' examples while they are counted; a malformed file ends them.
+
+        The error is kept in the report, and not raised.
+        """
+        health = self.health
+        skipped = SkippedRows(self._folder / f"skipped-{self._stem}.jsonl")
+        ids = DistinctCount(self._folder / f"ids-{self._stem}.uint64")
+        media = DistinctCount(self._folder / f"media-{self._stem}.uint64")
+        states: Counter[str] = Counter()
+        tags: Counter[str] = Counter()
+        question_words: Counter[int] = Counter()
+        answer_words: Counter[int] = Counter()
+        try:
+            for example in read_corpus(self.config, skipped):
+                health.num_examples += 1
+                health.num_without_reference += not example.response
+                ids.add(example.id)
+                media.add(example.media)
+                states[self._state(example.media)] += 1
+                question = example.meta.get("question", example.prompt)
+                question_words[len(question.split())] += 1
+                if example.response:
+                    answer_words[len(example.response.split())] += 1
+                if "license_tag" in example.meta:
+                    tags[example.meta["license_tag"]] += 1
+                self.sample.add(example)
+                yield example
+        except ValueError as error:
+            health.error = str(error)
+        health.skipped, health.media = dict(skipped.causes), dict(states)
+        health.license_tags = dict(tags)
+        health.question_words = percentiles(question_words)
+        health.answer_words = percentiles(answer_words)
+        health.num_duplicate_ids = health.num_examples - ids.number()
+        health.num_videos = media.number()
+
+    def probe(self, num_decoded: int) -> None:
+        """Open and index the sampled videos that are there, and decode the first ``num_decoded``.
+
+        Videos that are not there are counted under ``media`` already.
+        """
+        health = self.health
+        durations, resolutions = [], Counter[str]()
+        unreadable: Counter[str] = Counter()
+        for example in self.sample:
+            if self._state(example.media) not in PRESENT:
+                continue
+            health.num_probed += 1
+            try:
+                index = index_video(example.media)
+                check_span_start(index, example.start_seconds)
+                if health.num_decoded < num_decoded:
+                    health.num_decoded += 1
+                    _decode(index)
+            except VideoReadError as error:
+                unreadable[error.cause] += 1
+                if len(health.unreadable_examples) < 10:
+                    health.unreadable_examples.append(f"{example.id}: {error}")
+                continue
+            durations.append(index.duration_seconds)
+            resolutions[f"{index.width}x{index.height}"] += 1
+        health.unreadable = dict(unreadable)
+        health.resolutions = dict(resolutions.most_common(10))
+        if durations:
+            health.duration_seconds = [float(v) for v in np.percentile(durations, PERCENTILES)]
+
+    def _state(self, media: str) -> str:
+        """``there``, or why it is not; remembered for the files asked about last.
+
+        Of a shard's member the shard is looked at. A URL is not: over a network it would take a
+        request an example, and the probed videos will tell.
+        """
+        member = parse_member(media)
+        media = media if member is None else member.archive
+        if is_remote(media):
+            return "remote"
+        if media in self._states:
+            self._states.move_to_end(media)
+            return self._states[media]
+        try:
+            state = "there" if media_size(media) > 0 else "empty"
+        except OSError as error:
+            state = read_error(media, error).cause
+        self._states[media] = state
+        if len(self._states) > _REMEMBERED_FILES:
+            self._states.popitem(last=False)
+        return state
+
+
+class DistinctCount:
+    """Counts different texts by their hashes, in a scratch file: memory stays flat.
+
+    Args:
+        path: The file; it is removed in the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._hashes = IdHashes(path)
+        self._pending: list[int] = []
+
+    def add(self, text: str) -> None:
+        """Take one more text."""
+        self._pending.append(id_hash(text))
+        if len(self._pending) == _HASHES_AT_ONCE:
+            self._flush()
+
+    def number(self) -> int:
+        """How many different ones there were; nothing can be added any more."""
+        self._flush()
+        self._hashes.write()
+        size = self.path.stat().st_size // 8
+        number = min(size, 1)
+        if size:
+            ordered = np.memmap(self.path, np.uint64, "r")
+            for start in range(0, size - 1, _HASHES_AT_ONCE):
+                piece = ordered[start : start + _HASHES_AT_ONCE + 1]
+                number += int(np.count_nonzero(piece[1:] != piece[:-1]))
+        self.path.unlink()
+        return number
+
+    def _flush(self) -> None:
+        self._hashes.add(np.array(self._pending, np.uint64))
+        self._pending = []
+
+
+def percentiles(counts: Counter[int]) -> list[float]:
+    """``PERCENTILES`` of numbers given with how often each occurs; empty without numbers."""
+    if not counts:
+        return []
+    values = np.array(sorted(counts))
+    cumulative = np.cumsum([counts[int(value)] for value in values])
+    ranks = np.array(PERCENTILES) / 100 * cumulative[-1]
+    return [float(values[place]) for place in np.searchsorted(cumulative, ranks)]
+
+
+def _decode(index: VideoIndex) -> None:
+    """Decode every frame.
+
+    Raises:
+        VideoReadError: A frame is damaged.
+    """
+    with open_video(index.path) as video:
+        for _ in decode_all(video):
+            pass
+
+
+def problems(
+    corpora: Iterable[CorpusHealth], *, max_unreadable_fraction: float, max_skipped_fraction: float
+) -> list[str]:
+    """What is wrong beyond the thresholds, a line each; empty for healthy corpora."""
+    found = []
+    for health in corpora:
+        if health.error:
+            found.append(f"{health.name}: {health.error}")
+        if health.num_duplicate_ids:
+            found.append(f"{health.name}: {health.num_duplicate_ids} ids are there before")
+        if health.absent_fraction > max_unreadable_fraction and health.num_examples:
+            absent = {cause: n for cause, n in health.media.items() if cause not in PRESENT}
+            found.append(
+                f"{health.name}: {health.absent_fraction:.1%} of the examples have no video "
+                f"({absent}); data.max_unreadable_fraction is {max_unreadable_fraction}"
+            )
+        num_unreadable = sum(health.unreadable.values())
+        if num_unreadable > max_unreadable_fraction * health.num_probed:
+            found.append(
+                f"{health.name}: {num_unreadable} of {health.num_probed} probed videos cannot be "
+                f"read ({health.unreadable}); data.max_unreadable_fraction is "
+                f"{max_unreadable_fraction}"
+            )
+        num_rows = health.num_examples + health.num_skipped
+        if health.num_skipped > max_skipped_fraction * num_rows:
+            found.append(
+                f"{health.name}: {health.num_skipped} rows were left out, of "
+                f"{health.num_examples} examples and them ({health.skipped}); "
+                f"data_check.max_skipped_fraction is {max_skipped_fraction}"
+            )
+    return found
