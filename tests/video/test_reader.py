@@ -12,7 +12,9 @@ import torch
 from av.stream import Disposition
 from coded_video import (
     HEIGHT,
+    VARIANTS,
     WIDTH,
+    X264,
     copy_packets,
     decode_in_order,
     draw,
@@ -27,43 +29,6 @@ ASSETS = Path(__file__).parents[1] / "assets" / "videos"
 REAL_VIDEOS = Path(__file__).parents[3] / "shared" / "data" / "videos"
 """More real videos lie beside some checkouts; they are not part of the repository."""
 
-X264 = {"g": "12", "bf": "3", "x264-params": "scenecut=0"}
-X265 = {"x265-params": "keyint=12:min-keyint=12:scenecut=0:bframes=3:log-level=none"}
-VARIANTS = {
-    "h264": ("v.mp4", "libx264", X264, "yuv420p"),
-    "h264-one-gop": ("v.mp4", "libx264", {"g": "250", "bf": "4"}, "yuv420p"),
-    "h264-no-b": ("v.mp4", "libx264", {"g": "10", "bf": "0"}, "yuv420p"),
-    "h264-intra": ("v.mp4", "libx264", {"g": "1"}, "yuv420p"),
-    "h264-10-bit": ("v.mp4", "libx264", X264, "yuv420p10le"),
-    "h264-open-gop": (
-        "v.mp4",
-        "libx264",
-        {"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0"},
-        "yuv420p",
-    ),
-    "h264-open-gop-mkv": (
-        "v.mkv",
-        "libx264",
-        {"g": "12", "bf": "3", "x264-params": "open-gop=1:scenecut=0"},
-        "yuv420p",
-    ),
-    "h264-transport-stream": ("v.ts", "libx264", X264, "yuv420p"),
-    "h264-flv": ("v.flv", "libx264", X264, "yuv420p"),
-    "h264-avi": ("v.avi", "libx264", X264, "yuv420p"),
-    "h264-raw": ("v.h264", "libx264", X264, "yuv420p"),
-    "h265-open-gop": (
-        "v.mp4",
-        "libx265",
-        {"x265-params": X265["x265-params"] + ":open-gop=1"},
-        "yuv420p",
-    ),
-    "h265-10-bit-mkv": ("v.mkv", "libx265", X265, "yuv420p10le"),
-    "vp8": ("v.webm", "libvpx", {"g": "12"}, "yuv420p"),
-    "vp9": ("v.webm", "libvpx-vp9", {"g": "12", "lag-in-frames": "10"}, "yuv420p"),
-    "av1": ("v.mp4", "libsvtav1", {"g": "12", "preset": "12"}, "yuv420p"),
-    "mpeg4-avi": ("v.avi", "mpeg4", {"g": "12", "bf": "2"}, "yuv420p"),
-    "mpeg2-program-stream": ("v.mpg", "mpeg2video", {"g": "12", "bf": "2"}, "yuv420p"),
-}
 ORDERS = {
     "in order": list(range(40)),
     "backwards": list(reversed(range(40))),
