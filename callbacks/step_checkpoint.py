@@ -7,8 +7,6 @@ one, is flushed to the disk, and is renamed.
 """
 
 import os
-import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-LAST_CHECKPOINT = "last.ckpt"
+from vidreason.training.checkpoint import LAST_CHECKPOINT, step_checkpoints
+
 _PARTIAL = ".partial"
-_STEP_NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -102,25 +100,6 @@ class StepCheckpoint(Checkpoint):
         link.unlink(missing_ok=True)
         link.symlink_to(path.name)
         os.replace(link, self.folder / LAST_CHECKPOINT)
-        older = [other for other in _step_checkpoints(self.folder) if other.name < path.name]
+        older = [other for other in step_checkpoints(self.folder) if other.name < path.name]
         for checkpoint in older[: max(len(older) - (self.keep - 1), 0)]:
             checkpoint.unlink()
-
-
-def newest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint written last in ``folder``, or None where there is no complete one.
-
-    It is what ``last.ckpt`` links to. Should that be missing or damaged, it is the complete one of
-    the highest step.
-    """
-    folder = Path(folder)
-    candidates = [folder / LAST_CHECKPOINT, *reversed(_step_checkpoints(folder))]
-    for candidate in candidates:
-        if candidate.is_file() and zipfile.is_zipfile(candidate):
-            return candidate.resolve()
-    return None
-
-
-def _step_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints named by step, lowest step first."""
-    return sorted(path for path in folder.glob("step-*.ckpt") if _STEP_NAME.fullmatch(path.name))

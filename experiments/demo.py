@@ -14,7 +14,6 @@ from typing import Literal
 
 import transformers
 
-from callbacks.step_checkpoint import LAST_CHECKPOINT
 from data_modules.corpus_index import open_corpora
 from experiments.demo_answers import (
     ANSWERS_FILE,
@@ -46,6 +45,7 @@ from vidreason.microworld import parts
 from vidreason.microworld.corpora import WorldConfig, write_world
 from vidreason.perception.perceiver import perceiver_fingerprint
 from vidreason.perception.weights import hash_file
+from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 CONFIGS = Path(__file__).parent / "configs"
 QUICK = (

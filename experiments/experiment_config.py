@@ -79,7 +79,11 @@ class ExperimentConfig:
     device: str = "auto"
     """Device of ``perceive``, ``evaluate``, ``generate``; ``auto`` is CUDA where there is one."""
     model: str = ""
-    """Reasoner folder that ``evaluate`` and ``generate`` load; empty for ``<run_dir>/reasoner``."""
+    """Reasoner folder, or repository on the Hugging Face Hub, that ``evaluate`` and ``generate``
+    load; empty for ``<run_dir>/reasoner``."""
+    frozen_parts: dict[str, str] = field(default_factory=dict)
+    """Where the frozen parts of that reasoner lie, if not where it says: paths by
+    ``language_model``, ``video_encoder`` or ``segmenter``."""
     initial_checkpoint: str = ""
     """Stage 1's checkpoint that stage 2 starts from."""
     perceiver: PerceiverConfig = field(default_factory=PerceiverConfig)

@@ -12,7 +12,7 @@ import lightning
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from callbacks.freeze_schedule import FreezeSchedule
@@ -33,7 +33,9 @@ from experiments.program import FAILURES_FILE, run_program, torch_device
 from experiments.resume import checkpoint_folder, resume_checkpoint
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.evaluation.benchmark import spread_examples
-from vidreason.model import build_reasoner
+from vidreason.fusion.fusion_core import FusionCore
+from vidreason.fusion.warm_start import warm_start
+from vidreason.model import Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.alignment import AlignmentModule
@@ -43,6 +45,9 @@ STAGES = {
     "alignment": (AlignmentModule, AlignmentDataModule),
     "instruction": (InstructionModule, InstructionDataModule),
 }
+
+WARM_START_FILE = "warm_start.json"
+"""In the run folder: which tensors of a Q-Former the fusion core started from."""
 
 EXPECTED_WARNINGS = (
     "Found .* module.s. in eval mode at the start of training",  # what is frozen: on purpose
@@ -60,9 +65,10 @@ def fit(config: ExperimentConfig) -> None:
     checkpoint = resume_checkpoint(config)
     initial = initial_checkpoint(config) if checkpoint is None else {}
     source = token_source(config)
-    reasoner = build_reasoner(
-        config.reasoner, video_encoder_sizes(config.perceiver.video_encoder).width
-    )
+    visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
+    reasoner = build_reasoner(config.reasoner, visual_dim, perceiver=config.perceiver)
+    if checkpoint is None:
+        start_warm(config, reasoner)
     data = data_class(
         config.data,
         source,
@@ -82,6 +88,20 @@ def initial_checkpoint(config: ExperimentConfig) -> dict[str, str]:
     if not config.initial_checkpoint:
         rank_zero_info("no initial_checkpoint: the fusion core starts without stage 1")
     return {"initial_checkpoint": config.initial_checkpoint}
+
+
+def start_warm(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
+    """Give a new fusion core the Q-Former of ``fusion.warm_start``; say and record what fitted.
+
+    Stage 2 takes stage 1's fusion core over, which has had such a start or none.
+    """
+    path = config.reasoner.fusion.warm_start
+    if not path or config.initial_checkpoint:
+        return
+    assert isinstance(reasoner.fusion, FusionCore)  # FusionConfig refuses it for any other
+    report = warm_start(reasoner.fusion, path)
+    rank_zero_info(report.summary())
+    rank_zero_only(report.write)(Path(config.run_dir) / WARM_START_FILE)
 
 
 def token_source(config: ExperimentConfig) -> VisualTokenSource:
@@ -160,7 +180,7 @@ def build_callbacks(
             settings.checkpoint_every_n_steps,
             settings.keep_checkpoints,
         ),
-        LoraMerge(Path(config.run_dir) / REASONER_FOLDER, config.perceiver),
+        LoraMerge(Path(config.run_dir) / REASONER_FOLDER, provenance(config)),
     ]
     if config.freeze_schedule:
         callbacks.append(FreezeSchedule(config.freeze_schedule))
@@ -184,6 +204,12 @@ def build_callbacks(
             )
         )
     return callbacks
+
+
+def provenance(config: ExperimentConfig) -> Provenance:
+    """What the model card says about the run."""
+    corpora = [f"{corpus.reader} ({corpus.split})" for corpus in config.data.train]
+    return Provenance(stage=config.stage, training_data=corpora)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_record import CONFIG_FILE
-from callbacks.step_checkpoint import newest_checkpoint
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
+from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint
 
 # What may differ between the two halves of one run: it decides where, how fast and how closely
 # watched a run is, not what the model learns. The global order of samples does not depend on the
 # batch size per device or on workers.
 _MAY_CHANGE = (
-    *("run_dir", "resume", "device", "model", "video", "prompt", "predict", "controls"),
+    *("run_dir", "resume", "device", "model", "frozen_parts", "video", "prompt", "predict"),
+    "controls",
     *("store.path", "store.shard_megabytes", "store.flush_seconds"),
     *("perceive", "evaluation", "decoding", "sample_generations"),
     "evaluate_during_training",
@@ -29,7 +30,7 @@ _ABSENT = object()
 
 def checkpoint_folder(run_dir: str) -> Path:
     """The folder of a run's checkpoints."""
-    return Path(run_dir) / "checkpoints"
+    return Path(run_dir) / CHECKPOINT_FOLDER
 
 
 def resume_checkpoint(config: ExperimentConfig) -> str | None:

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import torch_device
-from vidreason.model import VideoReasoner, load_reasoner
+from vidreason.model import VideoReasoner
 from vidreason.store.visual_token_source import VisualTokenSource
 
 REASONER_FOLDER = "reasoner"
 
 
-def reasoner_folder(config: ExperimentConfig) -> Path:
-    """The reasoner folder that ``config`` names, or else its own run's."""
-    return Path(config.model) if config.model else Path(config.run_dir) / REASONER_FOLDER
+def reasoner_folder(config: ExperimentConfig) -> str:
+    """The folder or repository that ``config`` names, or else its own run's folder."""
+    return config.model or str(Path(config.run_dir) / REASONER_FOLDER)
 
 
 def load_trained_model(config: ExperimentConfig) -> tuple[VideoReasoner, VisualTokenSource]:
@@ -23,12 +23,13 @@ def load_trained_model(config: ExperimentConfig) -> tuple[VideoReasoner, VisualT
     Raises:
         ValueError: The folder is missing or does not hold a reasoner.
     """
-    folder = reasoner_folder(config)
-    if not folder.is_dir():
+    name = reasoner_folder(config)
+    if not config.model and not Path(name).is_dir():
         raise ValueError(
-            f"there is no reasoner folder {str(folder)!r}: train one with experiments.fit, or set "
+            f"there is no reasoner folder {name!r}: train one with experiments.fit, or set "
             "model=FOLDER"
         )
     device = torch_device(config.device)
-    reasoner, perceiver = load_reasoner(folder, device)
-    return reasoner, VisualTokenSource(perceiver, config.store, device)
+    reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=config.frozen_parts)
+    assert reasoner.perceiver is not None  # it comes with every folder
+    return reasoner, VisualTokenSource(reasoner.perceiver, config.store, device)

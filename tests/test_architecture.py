@@ -24,12 +24,14 @@ RANKS = {
     "perception": 2,
     "fusion": 3,
     "reasoning": 4,
-    "model": 5,
-    "store": 6,
-    "training": 7,
-    "evaluation": 7,
-    "microworld": 8,
-    "cli": 9,
+    "pretrained": 5,
+    "model": 6,
+    "store": 7,
+    "training": 8,
+    "evaluation": 8,
+    "export": 9,
+    "microworld": 9,
+    "cli": 10,
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "base", "registry", "factory", "helpers", "misc"}
 MAX_FILE_LINES = 400

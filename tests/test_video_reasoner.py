@@ -1,13 +1,10 @@
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import (
-    AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GenerationConfig,
@@ -16,13 +13,7 @@ from transformers import (
 )
 
 from vidreason.fusion.fusion_core import FusionConfig
-from vidreason.model import (
-    DecodingConfig,
-    ReasonerConfig,
-    build_reasoner,
-    load_reasoner,
-    save_reasoner,
-)
+from vidreason.model import DecodingConfig, ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
@@ -83,6 +74,7 @@ def any_reasoner(request, tmp_path, tiny_language_model_folder, tiny_tokenizer):
             lora=lora,
         ),
         visual_dim=24,
+        perceiver=PerceiverConfig(objects_per_key_frame=5),
     )
     if lora is not None:
         with torch.no_grad():
@@ -345,58 +337,17 @@ def test_gradient_checkpointing_gives_the_same_gradients(
         torch.testing.assert_close(first.grad, second.grad)
 
 
+@pytest.mark.parametrize("form", ["trained", "merged"])
 @pytest.mark.parametrize("strategy", ["greedy", "nucleus"])
-def test_a_saved_reasoner_answers_alike(any_reasoner, visual_tokens, tmp_path, strategy):
+def test_a_saved_reasoner_answers_alike(any_reasoner, visual_tokens, tmp_path, strategy, form):
     visual = collate_visual_tokens(visual_tokens)
     expected = any_reasoner.generate(visual, PROMPTS, STRATEGIES[strategy])
-    perceiver_config = PerceiverConfig(objects_per_key_frame=5)
-    folder = tmp_path / "run" / "reasoner"
-    save_reasoner(any_reasoner, folder, perceiver_config)
-    save_reasoner(any_reasoner, folder, perceiver_config)  # over itself
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["reasoner"]
-    shutil.move(folder, tmp_path / "moved")  # nothing in it says where it was written
-    loaded, loaded_perceiver = load_reasoner(tmp_path / "moved")
-    assert loaded_perceiver == perceiver_config
+    any_reasoner.save_pretrained(tmp_path / "reasoner", form)
+    loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     assert loaded.visual_dim == 24
-    assert loaded.config.lora is None
     assert not any(module.training for module in loaded.modules())
     assert loaded.generate(visual, PROMPTS, STRATEGIES[strategy]) == expected
     assert any_reasoner.generate(visual, PROMPTS, STRATEGIES[strategy]) == expected
-
-
-def test_the_language_model_folder_is_plain(tiny_reasoner, tmp_path):
-    save_reasoner(tiny_reasoner, tmp_path / "reasoner", PerceiverConfig())
-    folder = tmp_path / "reasoner" / "language_model"
-    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    assert not any(report.values())
-    assert type(model) is type(tiny_reasoner.language_model)
-    stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
-    assert stops == tiny_reasoner.stop_ids
-
-
-@pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])
-def test_a_folder_that_does_not_fit_is_refused(tiny_reasoner, tmp_path, change):
-    folder = tmp_path / "reasoner"
-    save_reasoner(tiny_reasoner, folder, PerceiverConfig())
-    weights = load_file(folder / "fusion.safetensors")
-    if change == "missing":
-        del weights["queries"]
-    elif change == "unexpected":
-        weights["extra"] = torch.zeros(1)
-    else:
-        weights["queries"] = torch.zeros(5, 32)
-    save_file(weights, folder / "fusion.safetensors")
-    key = "extra" if change == "unexpected" else "queries"
-    with pytest.raises(ValueError, match=rf"fusion\.safetensors .*{change} \['{key}'\]"):
-        load_reasoner(folder)
-
-
-@pytest.mark.parametrize("name", ["reasoner.yaml", "perceiver.yaml", "fusion.safetensors"])
-def test_a_folder_without_a_file_is_refused(tiny_reasoner, tmp_path, name):
-    save_reasoner(tiny_reasoner, tmp_path / "reasoner", PerceiverConfig())
-    (tmp_path / "reasoner" / name).unlink()
-    with pytest.raises(ValueError, match=f"no reasoner folder: it has no {name}"):
-        load_reasoner(tmp_path / "reasoner")
 
 
 def test_the_papers_configuration_builds_on_the_meta_device():
@@ -419,15 +370,15 @@ def test_a_bfloat16_language_model_trains_float32_parts(
         language_model=LanguageModelConfig(name_or_path=tiny_language_model_folder),
         lora=LoraSettings(rank=4, alpha=8),
     )
-    reasoner = build_reasoner(config, visual_dim=24)
+    reasoner = build_reasoner(config, visual_dim=24, perceiver=PerceiverConfig())
     visual, text = collate_visual_tokens(visual_tokens), text_batch(reasoner.tokenizer)
     logits, targets = reasoner(visual, **text)
     cross_entropy(logits.float(), targets).backward()
     gradients = {p.grad.dtype for p in reasoner.parameters() if p.grad is not None}
     assert gradients == {torch.float32}
     expected = reasoner.generate(visual, PROMPTS, STRATEGIES["greedy"])
-    save_reasoner(reasoner, tmp_path / "reasoner", PerceiverConfig())
-    loaded, _ = load_reasoner(tmp_path / "reasoner")
+    reasoner.save_pretrained(tmp_path / "reasoner")
+    loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     assert loaded.language_model.dtype == torch.bfloat16
     assert loaded.fusion.queries.dtype == torch.float32
     assert loaded.generate(visual, PROMPTS, STRATEGIES["greedy"]) == expected

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from vidreason import __version__
 
-REASONER_FILE = "reasoner.yaml"
+REASONER_FILE = "config.json"
 DEMO_REASONER = "runs/demo/stage2/reasoner"
 
 
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser("demo", help="the whole system on a small embedded world, on a CPU")
     )
     _add_ask(commands.add_parser("ask", help="answer a question about a video"))
+    _add_export(
+        commands.add_parser("export", help="make a reasoner folder of a training checkpoint")
+    )
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -60,9 +64,11 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="",
-        metavar="FOLDER",
-        help=f"reasoner folder (default: {DEMO_REASONER}, else the newest runs/*/reasoner)",
+        metavar="FOLDER_OR_HUB_ID",
+        help="reasoner folder, or repository on the Hugging Face Hub "
+        f"(default: {DEMO_REASONER}, else the newest runs/*/reasoner)",
     )
+    _add_parts(parser)
     parser.add_argument(
         "--predict",
         action="store_true",
@@ -74,6 +80,46 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", type=float, metavar="SECONDS", help="end of the span to look at")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
     parser.set_defaults(run=run_ask)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a folder that `vidreason ask --model` and VideoReasoner.from_pretrained read: "
+        "what was trained, with references to the frozen parts."
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="RUN_OR_CHECKPOINT",
+        help="run folder, for its newest checkpoint, or a checkpoint in one",
+    )
+    parser.add_argument("folder", metavar="OUT", help="folder to write; a reasoner's is replaced")
+    parser.add_argument(
+        "--merged",
+        action="store_true",
+        help="put the language model into the folder, with LoRA merged into its weights",
+    )
+    parser.add_argument(
+        "--metrics", default="", metavar="FILE", help="metrics.json of evaluate, for the model card"
+    )
+    parser.add_argument(
+        "--push", default="", metavar="REPO", help="upload the folder to this Hub repository"
+    )
+    parser.add_argument(
+        "--public", action="store_true", help="with --push: a new repository is not private"
+    )
+    _add_parts(parser)
+    parser.set_defaults(run=run_export)
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--part",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="where a frozen part lies (language_model, video_encoder, segmenter), if not where it "
+        "lay in training; repeatable",
+    )
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -92,12 +138,13 @@ def run_ask(arguments: argparse.Namespace) -> int:
     """Perceive the video, print the answer."""
     if not arguments.question and not arguments.predict:
         raise CommandError("give a question, or --predict")
-    folder = arguments.model or default_reasoner_folder()
+    name = arguments.model or default_reasoner_folder()
+    frozen_parts = parts_by_name(arguments.part)
 
     import torch
     import transformers
 
-    from vidreason.model import DecodingConfig, load_reasoner
+    from vidreason.model import VideoReasoner
     from vidreason.perception.perceiver import build_perceiver
     from vidreason.perception.visual_tokens import collate_visual_tokens
     from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, open_ended_prompt
@@ -106,20 +153,60 @@ def run_ask(arguments: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = torch.device(arguments.device)
     try:
-        reasoner, perceiver_config = load_reasoner(folder, device)
-        perceiver = build_perceiver(perceiver_config, device)
+        reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=frozen_parts)
+        assert reasoner.perceiver is not None  # it comes with every folder
+        perceiver = build_perceiver(reasoner.perceiver, device)
         tokens = perceiver.perceive(arguments.video, arguments.start, arguments.end)
     except VideoReadError as error:
         raise CommandError(str(error), status=1) from error
     except (ValueError, FileNotFoundError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(" ".join(str(error).split())) from error
     prompt = (
         FUTURE_PREDICTION_PROMPT if arguments.predict else open_ended_prompt(arguments.question)
     )
     visual = collate_visual_tokens([tokens])
-    answer = reasoner.generate(visual, [prompt], DecodingConfig())[0]
+    answer = reasoner.generate(visual, [prompt])[0]
     print(answer_text(answer, predictions=arguments.predict))
     return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write the folder, upload it if asked to, and say where it is."""
+    frozen_parts = parts_by_name(arguments.part)
+
+    import dataclasses
+    import json
+
+    import transformers
+
+    from vidreason.export import reasoner_of_checkpoint
+    from vidreason.pretrained.hub import upload
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        reasoner, provenance = reasoner_of_checkpoint(arguments.checkpoint, frozen_parts)
+        if arguments.metrics:
+            metrics = json.loads(Path(arguments.metrics).read_text())
+            provenance = dataclasses.replace(provenance, metrics=metrics)
+        form: Literal["trained", "merged"] = "merged" if arguments.merged else "trained"
+        reasoner.save_pretrained(arguments.folder, form, provenance)
+        print(f"{arguments.folder}: {provenance.checkpoint}, form {form!r}")
+        if arguments.push:
+            print(upload(arguments.folder, arguments.push, private=not arguments.public))
+    except (ValueError, OSError) as error:
+        raise CommandError(" ".join(str(error).split())) from error
+    return 0
+
+
+def parts_by_name(arguments: Sequence[str]) -> dict[str, str]:
+    """``NAME=PATH`` of the command line as a dictionary."""
+    parts = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not (name and equals and path):
+            raise CommandError(f"--part {argument!r} is not of the form NAME=PATH")
+        parts[name] = path
+    return parts
 
 
 def default_reasoner_folder() -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,19 +50,32 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
     for file in files:
         if not Path(file).is_file():
             raise ValueError(f"--config: there is no file {file!r} (looked in {Path.cwd()})")
-        merged = _merge(merged, lambda file=file: OmegaConf.load(file), source=file)
+        merged = _merge(merged, lambda file=file: OmegaConf.load(file), file)
     for override in overrides:
         if "=" not in override:
             raise ValueError(f"override {override!r} is not of the form key.sub=value")
         merged = _merge(
-            merged, lambda override=override: OmegaConf.from_dotlist([override]), source=override
+            merged, lambda override=override: OmegaConf.from_dotlist([override]), override
         )
+    return _to_object(schema, merged)
+
+
+def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) -> T:
+    """Turn plain values, such as JSON's, into a configuration dataclass; see :func:`load_config`.
+
+    Args:
+        schema: The dataclass; a field without a default must be among ``values``.
+        values: By field, nested.
+        source: Where they come from, for messages.
+
+    Raises:
+        ValueError: As :func:`load_config`.
+    """
+    merged = _merge(OmegaConf.structured(schema), lambda: OmegaConf.create(dict(values)), source)
     try:
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ValueError(_one_line(error)) from error
-    assert isinstance(config, schema)
-    return config
+        return _to_object(schema, merged)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
 
 
 def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configuration dataclass
@@ -72,7 +85,16 @@ def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configur
     path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
-def _merge(merged: Any, read: Any, *, source: str) -> Any:  # noqa: ANN401 - OmegaConf is untyped
+def _to_object(schema: type[T], merged: Any) -> T:  # noqa: ANN401 - OmegaConf is untyped
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(_one_line(error)) from error
+    assert isinstance(config, schema)
+    return config
+
+
+def _merge(merged: Any, read: Any, source: str) -> Any:  # noqa: ANN401 - OmegaConf is untyped
     try:
         return OmegaConf.merge(merged, read())
     except (OmegaConfBaseException, yaml.YAMLError) as error:

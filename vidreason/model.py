@@ -3,69 +3,44 @@
 Shapes: B batch, V visual tokens, Q queries, T text tokens, D width, M target tokens of the batch.
 """
 
-import dataclasses
-import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from vidreason.config import merge_config, save_config
-from vidreason.fusion.fusion_core import FusionConfig, FusionCore, build_fusion
+from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
+from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.pretrained.folder import ReasonerParts, read_folder, write_folder
+from vidreason.pretrained.folder_config import Form
+from vidreason.pretrained.hub import local_reasoner_folder, upload
+from vidreason.pretrained.model_card import Provenance
 from vidreason.reasoning.decoding import DecodingConfig, generate_ids, left_pad
 from vidreason.reasoning.language_model import (
-    LanguageModelConfig,
-    LoraSettings,
     add_lora,
     causal_lm,
     load_language_model,
     load_tokenizer,
-    merge_lora,
     set_language_model_mode,
     word_embedding_size,
 )
-from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_prompt, end_of_turn_id
+from vidreason.reasoning.reasoner_config import ReasonerConfig
+from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_prompt, stop_ids
 
-if TYPE_CHECKING:
-    from vidreason.perception.perceiver import PerceiverConfig
-
-__all__ = [
-    "DecodingConfig",
-    "ReasonerConfig",
-    "VideoReasoner",
-    "build_reasoner",
-    "load_reasoner",
-    "save_reasoner",
-]
-
-REASONER_FILE = "reasoner.yaml"
-PERCEIVER_FILE = "perceiver.yaml"
-FUSION_FILE = "fusion.safetensors"
-LANGUAGE_MODEL_FOLDER = "language_model"
-
-
-@dataclass(kw_only=True)
-class ReasonerConfig:
-    """The half of the system behind the visual tokens."""
-
-    fusion: FusionConfig = field(default_factory=FusionConfig)
-    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
-    lora: LoraSettings | None = None
-    """Adapters on the language model: stage 2 trains them, stage 1 goes without."""
+__all__ = ["DecodingConfig", "Provenance", "ReasonerConfig", "VideoReasoner", "build_reasoner"]
 
 
 class VideoReasoner(nn.Module):
-    """A fusion core before a frozen language model; made by :func:`build_reasoner`.
+    """A fusion core before a frozen language model.
+
+    Made by :func:`build_reasoner` to be trained, by :meth:`from_pretrained` to be used.
 
     Args:
         config: What it was built from.
@@ -73,6 +48,8 @@ class VideoReasoner(nn.Module):
         fusion: Visual tokens to embeddings.
         language_model: A causal language model of transformers, or one with LoRA around it.
         tokenizer: Its tokenizer; None on the meta device, where there is no text.
+        perceiver: What its visual tokens are made with; None where that is not known.
+        decoding: How it answers if nothing else is said.
     """
 
     def __init__(
@@ -82,12 +59,16 @@ class VideoReasoner(nn.Module):
         fusion: FusionCore | MeanPool,
         language_model: nn.Module,
         tokenizer: PreTrainedTokenizerBase | None,
+        perceiver: PerceiverConfig | None = None,
+        decoding: DecodingConfig | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.visual_dim = visual_dim
         self.fusion = fusion
         self.language_model = language_model
+        self.perceiver = perceiver
+        self.decoding = decoding or DecodingConfig()
         self._tokenizer = tokenizer
         # What transformers finds here, it uses where a call leaves something out. Decoding is
         # configured in one place, so a model folder's recommendations must not be found.
@@ -105,9 +86,8 @@ class VideoReasoner(nn.Module):
 
     @property
     def stop_ids(self) -> list[int]:
-        """Tokens that end an answer: the chat template's end of turn, and the end of text."""
-        ids = [end_of_turn_id(self.tokenizer), self.tokenizer.eos_token_id]
-        return list(dict.fromkeys(i for i in ids if isinstance(i, int)))
+        """Tokens that end an answer."""
+        return stop_ids(self.tokenizer)
 
     def train(self, mode: bool = True) -> "VideoReasoner":
         """Set training mode for what trains; what is frozen stays in eval mode, without dropout."""
@@ -181,7 +161,7 @@ class VideoReasoner(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig
+        self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None
     ) -> list[str]:
         """Answer one prompt about each video.
 
@@ -191,7 +171,7 @@ class VideoReasoner(nn.Module):
         Args:
             visual: Visual tokens of B videos, on any device.
             prompts: B prompts, without chat markup.
-            decoding: How to choose tokens.
+            decoding: How to choose tokens; None for the reasoner's own way.
 
         Returns:
             B answers, without special tokens and surrounding white space.
@@ -199,6 +179,7 @@ class VideoReasoner(nn.Module):
         if len(prompts) != len(visual["mask"]):
             raise ValueError(f"{len(prompts)} prompts for {len(visual['mask'])} videos")
         model = causal_lm(self.language_model)
+        decoding = decoding or self.decoding
         device = next(self.fusion.parameters()).device
         rows = [torch.tensor(encode_prompt(self.tokenizer, prompt)) for prompt in prompts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -216,9 +197,100 @@ class VideoReasoner(nn.Module):
         answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [answer.strip() for answer in answers]
 
+    def save_pretrained(
+        self, folder: str | Path, form: Form = "trained", provenance: Provenance | None = None
+    ) -> None:
+        """Write a folder that :meth:`from_pretrained` reads, replacing one that is there.
+
+        A process killed in here leaves no half-written folder of this name. The reasoner is not
+        changed.
+
+        Args:
+            folder: Where to.
+            form: ``trained`` holds the fusion core and the adapters, and refers to the language
+                model; ``merged`` has the language model in it, adapters added to its weights.
+            provenance: Training data and scores, for the model card.
+
+        Raises:
+            ValueError: The perceiver is not known, a frozen part is not where it was, the form
+                cannot hold what was trained, or ``folder`` is there and something else.
+        """
+        write_folder(self._parts(), Path(folder), form, provenance)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        form: Form = "trained",
+        provenance: Provenance | None = None,
+        *,
+        private: bool = True,
+    ) -> str:
+        """Upload what :meth:`save_pretrained` writes to the Hugging Face Hub.
+
+        Args:
+            repository: ``owner/name``; it is made if need be.
+            form: As for :meth:`save_pretrained`.
+            provenance: As for :meth:`save_pretrained`.
+            private: Whether a new repository is private.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            ValueError: As :meth:`save_pretrained`, or the Hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "reasoner"
+            self.save_pretrained(folder, form, provenance)
+            return upload(folder, repository, private=private)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        device: str | torch.device = "cpu",
+        *,
+        revision: str | None = None,
+        frozen_parts: Mapping[str, str] | None = None,
+    ) -> "VideoReasoner":
+        """Read a folder that :meth:`save_pretrained` has written; the reasoner is in eval mode.
+
+        Args:
+            name_or_path: The folder, or a repository on the Hugging Face Hub.
+            device: Where to.
+            revision: Commit, tag or branch of the repository.
+            frozen_parts: Where frozen parts lie here, if not where the folder says, by
+                ``language_model``, ``video_encoder`` and ``segmenter``.
+
+        Raises:
+            ValueError: Something is missing, damaged or unexpected, or a frozen part has another
+                content than the reasoner was trained with; the message names it.
+        """
+        parts = read_folder(local_reasoner_folder(name_or_path, revision), device, frozen_parts)
+        return cls(**vars(parts)).eval()
+
+    def _parts(self) -> ReasonerParts:
+        if self.perceiver is None:
+            raise ValueError(
+                "a reasoner is of no use behind another perceiver: build it with perceiver=, so "
+                "that what its visual tokens are made with is saved with it"
+            )
+        return ReasonerParts(
+            config=self.config,
+            visual_dim=self.visual_dim,
+            fusion=self.fusion,
+            language_model=self.language_model,
+            tokenizer=self.tokenizer,
+            perceiver=self.perceiver,
+            decoding=self.decoding,
+        )
+
 
 def build_reasoner(
-    config: ReasonerConfig, visual_dim: int, device: str | torch.device = "cpu"
+    config: ReasonerConfig,
+    visual_dim: int,
+    device: str | torch.device = "cpu",
+    perceiver: PerceiverConfig | None = None,
 ) -> VideoReasoner:
     """Load the language model, and put new adapters (if configured) and a new fusion core to it.
 
@@ -226,6 +298,7 @@ def build_reasoner(
         config: What to build.
         visual_dim: Width of the visual tokens: the video encoder's.
         device: Where to. On ``meta``, shapes without values, and no tokenizer.
+        perceiver: What the visual tokens are made with; saved with the reasoner.
 
     Raises:
         ValueError: There is no such language model; the message says what to do.
@@ -239,91 +312,5 @@ def build_reasoner(
         fusion = build_fusion(config.fusion, visual_dim, output_dim, output_scale)
     if config.lora is not None:
         language_model = add_lora(causal_lm(language_model), config.lora)
-    return VideoReasoner(config, visual_dim, fusion.to(device), language_model, tokenizer)
-
-
-@dataclass(kw_only=True)
-class _SavedReasoner:
-    """What ``reasoner.yaml`` holds."""
-
-    visual_dim: int
-    reasoner: ReasonerConfig = field(default_factory=ReasonerConfig)
-
-
-def save_reasoner(
-    reasoner: VideoReasoner, folder: str | Path, perceiver_config: "PerceiverConfig"
-) -> None:
-    """Write a folder that :func:`load_reasoner` reads, replacing one that is there.
-
-    ``language_model/`` is a plain Hugging Face folder, LoRA merged into the weights. The reasoner
-    itself is not changed. A process killed in here leaves no half-written folder of this name.
-    """
-    folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    plain = merge_lora(reasoner.language_model, reasoner.config.language_model)
-    plain.save_pretrained(partial / LANGUAGE_MODEL_FOLDER)
-    reasoner.tokenizer.save_pretrained(partial / LANGUAGE_MODEL_FOLDER)
-    fusion = {name: value.contiguous() for name, value in reasoner.fusion.state_dict().items()}
-    save_file(fusion, partial / FUSION_FILE)
-    language_model = dataclasses.replace(
-        reasoner.config.language_model, name_or_path=LANGUAGE_MODEL_FOLDER, revision=None
-    )
-    config = dataclasses.replace(reasoner.config, language_model=language_model, lora=None)
-    saved = _SavedReasoner(visual_dim=reasoner.visual_dim, reasoner=config)
-    save_config(saved, partial / REASONER_FILE)
-    save_config(perceiver_config, partial / PERCEIVER_FILE)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
-
-
-def load_reasoner(
-    folder: str | Path, device: str | torch.device = "cpu"
-) -> tuple[VideoReasoner, "PerceiverConfig"]:
-    """Read a folder written by :func:`save_reasoner`; the reasoner is in eval mode.
-
-    Raises:
-        ValueError: Something is missing in the folder, or its weights do not fit its
-            configuration. The message names the file or the keys.
-    """
-    # Imported here, because training from stored tokens needs no video decoder and no segmenter.
-    from vidreason.perception.perceiver import PerceiverConfig
-
-    folder = Path(folder)
-    for name in (REASONER_FILE, PERCEIVER_FILE, FUSION_FILE, LANGUAGE_MODEL_FOLDER):
-        if not (folder / name).exists():
-            raise ValueError(
-                f"{str(folder)!r} is no reasoner folder: it has no {name}; give one that training "
-                "has written, such as <run_dir>/reasoner"
-            )
-    saved = merge_config(_SavedReasoner, [str(folder / REASONER_FILE)])
-    config = saved.reasoner
-    config.language_model.name_or_path = str(folder / LANGUAGE_MODEL_FOLDER)
-    tokenizer = load_tokenizer(config.language_model)
-    language_model = load_language_model(config.language_model, device, strict=True)
-    with torch.device("meta"):
-        fusion = build_fusion(config.fusion, saved.visual_dim, *word_embedding_size(language_model))
-    load_exactly(fusion, load_file(folder / FUSION_FILE), str(folder / FUSION_FILE))
-    reasoner = VideoReasoner(config, saved.visual_dim, fusion, language_model, tokenizer)
-    perceiver_config = merge_config(PerceiverConfig, [str(folder / PERCEIVER_FILE)])
-    return reasoner.to(device).eval(), perceiver_config
-
-
-def load_exactly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Give ``module``, which may be on the meta device, the values of ``state``: all, no others.
-
-    Raises:
-        ValueError: Names or shapes differ; the message names them and ``source``.
-    """
-    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    missing, unexpected = sorted(expected.keys() - found), sorted(found.keys() - expected)
-    reshaped = sorted(n for n in expected.keys() & found if expected[n] != found[n])
-    if missing or unexpected or reshaped:
-        raise ValueError(
-            f"{source} does not fit the configuration: missing {missing}, unexpected {unexpected}, "
-            f"of another shape {reshaped}"
-        )
-    module.load_state_dict(state, assign=True)
+    fusion = fusion.to(device)
+    return VideoReasoner(config, visual_dim, fusion, language_model, tokenizer, perceiver)

@@ -3,8 +3,9 @@ import torch
 from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+from callbacks.freeze_schedule import FreezeSchedule, Thaw
 from callbacks.lora_merge import LoraMerge
-from vidreason.model import DecodingConfig, load_reasoner
+from vidreason.model import DecodingConfig, Provenance, VideoReasoner
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.training.alignment import AlignmentModule
@@ -22,8 +23,9 @@ def test_the_merged_folder_gives_the_adapters_logits(
 ):
     reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
     module = InstructionModule(reasoner, tiny_optimizer(learning_rate=0.02), total_steps=9)
-    config = PerceiverConfig(objects_per_key_frame=3)
-    trainer = tiny_trainer(max_steps=6, callbacks=[LoraMerge(tmp_path / "reasoner", config)])
+    config = reasoner.perceiver = PerceiverConfig(objects_per_key_frame=3)
+    merge = LoraMerge(tmp_path / "reasoner", Provenance(training_data=["nextqa (train)"]))
+    trainer = tiny_trainer(max_steps=6, callbacks=[merge])
     trainer.fit(module, tiny_loader(reasoner, 4))
 
     folder = tmp_path / "reasoner" / "language_model"
@@ -39,8 +41,11 @@ def test_the_merged_folder_gives_the_adapters_logits(
         # Measured 2e-6 on logits of size 5: the same products, rounded in another order.
         torch.testing.assert_close(merged(input_ids=ids).logits, expected, atol=2e-5, rtol=1e-5)
 
-    loaded, loaded_config = load_reasoner(tmp_path / "reasoner")
-    assert loaded_config == config
+    loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
+    assert loaded.perceiver == config
+    card = (tmp_path / "reasoner" / "README.md").read_text()
+    assert "- data of this stage: nextqa (train)" in card
+    assert "- checkpoint: step 6" in card
     visual = collate_visual_tokens([make_visual_tokens(4, 3)])
     decoding = DecodingConfig(max_new_tokens=10)
     expected_text = reasoner.generate(visual, ["What is in the video?"], decoding)
@@ -51,7 +56,8 @@ def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_mode
     def train(*, merge):
         reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
         module = InstructionModule(reasoner, tiny_optimizer(), total_steps=9)
-        callbacks = [LoraMerge(tmp_path / "reasoner", PerceiverConfig())] if merge else []
+        reasoner.perceiver = PerceiverConfig()
+        callbacks = [LoraMerge(tmp_path / "reasoner")] if merge else []
         for epoch in (1, 2):
             trainer = tiny_trainer(max_epochs=epoch, callbacks=callbacks)
             path = tmp_path / "epoch1.ckpt" if epoch == 2 else None
@@ -65,13 +71,31 @@ def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_mode
     assert all(torch.equal(with_merge[name], without[name]) for name in without)
 
 
-def test_stage_1_leaves_a_folder_too(tiny_language_model_folder, tmp_path):
+def test_stage_1_leaves_a_folder_without_the_unchanged_language_model(
+    tiny_language_model_folder, tmp_path
+):
     reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    reasoner.perceiver = PerceiverConfig()
     module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=9)
-    merge = LoraMerge(tmp_path / "reasoner", PerceiverConfig())
+    merge = LoraMerge(tmp_path / "reasoner")
     tiny_trainer(max_steps=2, callbacks=[merge]).fit(module, tiny_loader(reasoner, 4))
-    loaded, _ = load_reasoner(tmp_path / "reasoner")
+    assert not list((tmp_path / "reasoner" / "language_model").glob("*.safetensors"))
+    loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     expected = reasoner.state_dict()
     found = loaded.state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_thawed_language_model_is_written_whole(tiny_language_model_folder, tmp_path):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    reasoner.perceiver = PerceiverConfig()
+    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=9)
+    thaw = FreezeSchedule([Thaw(part="language_model", from_step=1)])
+    merge = LoraMerge(tmp_path / "reasoner")
+    tiny_trainer(max_steps=3, callbacks=[thaw, merge]).fit(module, tiny_loader(reasoner, 4))
+    untrained = tiny_training_reasoner(tiny_language_model_folder).language_model.state_dict()
+    loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner").language_model.state_dict()
+    for name, value in reasoner.language_model.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+    assert any(not torch.equal(loaded[name], value) for name, value in untrained.items())

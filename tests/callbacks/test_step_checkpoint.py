@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint, newest_checkpoint
+from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
+from vidreason.training.checkpoint import newest_checkpoint
 
 
 def write(folder: Path, step: int) -> Path:

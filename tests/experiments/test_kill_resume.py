@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.step_checkpoint import newest_checkpoint
 from experiments.metrics_log import read_metrics
+from vidreason.training.checkpoint import newest_checkpoint
 
 NUM_STEPS = 16
 NUM_KILLS = 3

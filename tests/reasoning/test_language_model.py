@@ -137,10 +137,13 @@ def test_merging_gives_the_adapters_logits_and_changes_nothing(
         assert torch.equal(loaded(input_ids=ids).logits, found)
 
 
-def test_merging_without_adapters_is_the_model_itself(tiny_language_model_folder):
+def test_merging_without_adapters_gives_the_model_as_its_file_has_it(tiny_language_model_folder):
     model = load_language_model(tiny_config(tiny_language_model_folder))
-    assert merge_lora(model, tiny_config(tiny_language_model_folder)) is model
     assert causal_lm(model) is model
+    on_meta = load_language_model(tiny_config(tiny_language_model_folder), "meta")
+    for given in (model, on_meta):
+        merged = merge_lora(given, tiny_config(tiny_language_model_folder)).state_dict()
+        assert all(torch.equal(value, merged[name]) for name, value in model.state_dict().items())
 
 
 def test_only_adapters_go_into_training_mode(tiny_language_model_folder):

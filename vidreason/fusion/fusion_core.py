@@ -37,8 +37,16 @@ class FusionConfig:
     token_positions: Literal["full", "none"] = "full"
     """``full`` tells each visual token's kind, time and, for objects, box. ``none`` is the paper's
     literal form, in which the order of the tokens, and so of the events, cannot be seen."""
+    warm_start: str = ""
+    """Path of a BLIP-2 or InstructBLIP Q-Former that a new run starts from, as far as shapes allow;
+    see ``vidreason/fusion/warm_start.py``. The released ones need the default width and heads."""
 
     def __post_init__(self) -> None:
+        if self.warm_start and self.kind == "mean_pool":
+            raise ValueError(
+                f"fusion.warm_start is {self.warm_start!r}, but fusion.kind is 'mean_pool', which "
+                "has nothing to start; set kind=qformer or leave warm_start empty"
+            )
         for name in ("num_queries", "width", "num_layers", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fusion.{name} is {getattr(self, name)}; it must be at least 1")

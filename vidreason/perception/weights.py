@@ -299,11 +299,15 @@ def hash_weights(path: str, hash_file: Callable[[str], str] = hash_file) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
-def local_folder(name: str) -> Path:
+def local_folder(name: str, revision: str | None = None) -> Path:
     """The folder of a model: ``name`` itself, or where the Hub's repository ``name`` lies here.
 
     A repository that is not in the cache is downloaded, unless ``HF_HUB_OFFLINE`` forbids it; only
     its json files and safetensors are.
+
+    Args:
+        name: A folder, or a repository.
+        revision: Commit, tag or branch of the repository; None for its newest.
 
     Raises:
         ValueError: ``name`` is no folder, and no repository that can be had.
@@ -316,7 +320,8 @@ def local_folder(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        wanted = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"weights: there is no folder {name!r}, and no repository of that name can be had from "

@@ -3,13 +3,23 @@
 Shapes: B batch, Q queries, T text tokens, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
+
+from vidreason.config import config_from_values
+
+_GENERATION_FIELDS = frozenset(
+    (
+        *("max_new_tokens", "eos_token_id", "pad_token_id", "num_beams", "do_sample"),
+        *("temperature", "top_p", "top_k", "length_penalty", "transformers_version"),
+    )
+)
+"""Of ``generation_config.json``: what :func:`generation_config` sets, and the version's note."""
 
 
 @dataclass(kw_only=True)
@@ -98,13 +108,14 @@ def generate_ids(
         output: Any = model.generate(  # type: ignore[operator]
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            generation_config=_generation_config(decoding, stop_ids),
+            generation_config=generation_config(decoding, stop_ids),
         )
     rows: list[list[int]] = output.tolist()
     return [_before_stop(row, set(stop_ids)) for row in rows]
 
 
-def _generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:
+def generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:
+    """The same in transformers' words; :func:`decoding_config` undoes it, but for the seed."""
     # Each field that a strategy reads is given here: what is left out, transformers fills in.
     fields: dict[str, Any] = {
         "max_new_tokens": decoding.max_new_tokens,
@@ -123,6 +134,28 @@ def _generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> Gen
     elif decoding.strategy == "beam":
         fields |= {"num_beams": decoding.num_beams, "length_penalty": decoding.length_penalty}
     return GenerationConfig(**fields)  # type: ignore[no-untyped-call]
+
+
+def decoding_config(fields: Mapping[str, Any], source: str) -> DecodingConfig:
+    """Read the fields of a ``generation_config.json``, as :func:`generation_config` writes it.
+
+    Raises:
+        ValueError: A field is unknown here, or a value is out of range; ``source`` is named.
+    """
+    unknown = sorted(fields.keys() - _GENERATION_FIELDS)
+    if unknown:
+        raise ValueError(
+            f"{source}: {unknown[0]} has no counterpart in DecodingConfig; known are "
+            f"{', '.join(sorted(_GENERATION_FIELDS))}"
+        )
+    own = {name: fields[name] for name in ("max_new_tokens",) if name in fields}
+    if fields.get("do_sample"):
+        own |= {"strategy": "nucleus"}
+        own |= {name: fields[name] for name in ("temperature", "top_p") if name in fields}
+    elif fields.get("num_beams", 1) > 1:
+        own |= {"strategy": "beam", "num_beams": fields["num_beams"]}
+        own |= {name: fields[name] for name in ("length_penalty",) if name in fields}
+    return config_from_values(DecodingConfig, own, source)
 
 
 def _before_stop(ids: list[int], stop_ids: set[int]) -> list[int]:

@@ -1,6 +1,5 @@
 """The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
 
-import copy
 import importlib.util
 import warnings
 from dataclasses import dataclass, replace
@@ -162,11 +161,12 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
 
 
 def merge_lora(model: nn.Module, config: LanguageModelConfig) -> PreTrainedModel:
-    """A plain model with the adapters of ``model`` added to its weights; ``model`` is not changed.
+    """A plain model with all that was trained of ``model`` in its weights; that stays as it is.
 
-    For the time of the copy the language model is in memory twice. A quantised model's adapters are
-    added to the unquantised weights, loaded anew on the CPU: rounding the sum to 4 bits once more
-    would lose most of what the adapters have learnt.
+    The frozen weights are loaded anew on the CPU, unquantised, and each layer's adapters are added
+    in place: only one copy is made, none of it on an accelerator, and ``model`` itself may have its
+    frozen weights in 4 bits or on the meta device. (Rounding the sum to 4 bits once more would lose
+    most of what the adapters have learnt.)
 
     Args:
         model: The language model, with or without adapters.
@@ -175,16 +175,28 @@ def merge_lora(model: nn.Module, config: LanguageModelConfig) -> PreTrainedModel
     Raises:
         ValueError: The unquantised weights cannot be loaded.
     """
-    if config.quantization != "none":
-        plain = load_language_model(replace(config, quantization="none"))
-        if not isinstance(model, PeftModel):
-            return plain
-        adapted = _wrap(plain, cast(LoraConfig, model.peft_config["default"]))
-        set_peft_model_state_dict(adapted, get_peft_model_state_dict(model))
-        return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
+    plain = load_language_model(replace(config, quantization="none", gradient_checkpointing=False))
+    trained = trained_names(model)
+    with torch.no_grad():
+        for name, value in causal_lm(model).named_parameters():
+            if name in trained:
+                # A layer with adapters holds its own weights one step further down.
+                plain.get_parameter(name.replace(".base_layer.", ".")).copy_(value)
     if not isinstance(model, PeftModel):
-        return causal_lm(model)
-    return cast(PreTrainedModel, copy.deepcopy(model).merge_and_unload(safe_merge=True))
+        return plain
+    adapted = _wrap(plain, cast(LoraConfig, model.peft_config["default"]))
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    set_peft_model_state_dict(adapted, state)
+    return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
+
+
+def trained_names(model: nn.Module) -> frozenset[str]:
+    """The language model's own parameters that train, adapters aside: normally none.
+
+    Names are those in :func:`causal_lm`'s model.
+    """
+    own = causal_lm(model).named_parameters()
+    return frozenset(name for name, p in own if p.requires_grad and ".lora_" not in name)
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:

@@ -82,6 +82,12 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return _end_of_turn_id(tokenizer, tokenizer.chat_template)
 
 
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens that end an answer: the chat template's end of turn, and the end of text."""
+    ids = [end_of_turn_id(tokenizer), tokenizer.eos_token_id]
+    return list(dict.fromkeys(i for i in ids if isinstance(i, int)))
+
+
 @lru_cache(maxsize=8)
 def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> int:
     """Find the first special token after a probe response; cached, as it is asked each example."""

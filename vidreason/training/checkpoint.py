@@ -4,6 +4,8 @@ What the frozen language model was, a checkpoint does not say: continue with the
 ``language_model.name_or_path``, as the run's recorded configuration has it.
 """
 
+import re
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from vidreason.model import VideoReasoner
 
 PREFIX = "reasoner."
 """Of a reasoner's names in a LightningModule's state."""
+CHECKPOINT_FOLDER = "checkpoints"
+"""In a run folder."""
+LAST_CHECKPOINT = "last.ckpt"
+_STEP_NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 def only_trainable(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
@@ -63,6 +69,25 @@ def load_trainable(reasoner: VideoReasoner, path: str | Path, names: Collection[
                     f"{tuple(parameters[name].shape)}"
                 )
             parameters[name].copy_(value)
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint written last in ``folder``, or None where there is no complete one.
+
+    It is what ``last.ckpt`` links to. Should that be missing or damaged, it is the complete one of
+    the highest step.
+    """
+    folder = Path(folder)
+    candidates = [folder / LAST_CHECKPOINT, *reversed(step_checkpoints(folder))]
+    for candidate in candidates:
+        if candidate.is_file() and zipfile.is_zipfile(candidate):
+            return candidate.resolve()
+    return None
+
+
+def step_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints named by step, lowest step first."""
+    return sorted(path for path in folder.glob("step-*.ckpt") if _STEP_NAME.fullmatch(path.name))
 
 
 def _some(names: list[str]) -> str:

@@ -1,0 +1,136 @@
+"""From a training checkpoint to a reasoner that can be saved: what ``vidreason export`` does."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from vidreason.config import config_from_values
+from vidreason.model import Provenance, ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.weights import open_weights, read_weights
+from vidreason.pretrained.frozen_parts import PARTS
+from vidreason.reasoning.language_model import load_tokenizer
+from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
+from vidreason.training.trainable import part_names, set_trainable
+
+CONFIG_FILE = "config.yaml"
+"""In a run folder: the configuration that the run was made with."""
+
+
+def reasoner_of_checkpoint(
+    place: str | Path, frozen_parts: Mapping[str, str] | None = None
+) -> tuple[VideoReasoner, Provenance]:
+    """Build the reasoner that a checkpoint of ``experiments.fit`` holds, for it to be saved.
+
+    Only what was trained has values; the language model's weights stay on the meta device, since
+    neither form of :meth:`VideoReasoner.save_pretrained` needs them.
+
+    Args:
+        place: A run folder, of which the newest checkpoint is taken, or a checkpoint in one.
+        frozen_parts: Where frozen parts lie, if not where the run's configuration says, by
+            ``language_model``, ``video_encoder`` and ``segmenter``.
+
+    Returns:
+        The reasoner, and what its model card is to say.
+
+    Raises:
+        ValueError: There is no such checkpoint, it is damaged or not of ``experiments.fit``, or the
+            run's configuration is missing or is not that of the checkpoint.
+    """
+    checkpoint, recorded = _find(Path(place))
+    values = _read_run_config(recorded)
+    config = config_from_values(ReasonerConfig, values["reasoner"], str(recorded))
+    perceiver = config_from_values(PerceiverConfig, values["perceiver"], str(recorded))
+    _put_elsewhere(config, perceiver, frozen_parts or {})
+    with open_weights(str(checkpoint)) as file:
+        names = {key.removeprefix(PREFIX) for key in file.shapes if key.startswith(PREFIX)}
+    if not any(name.startswith("fusion.") for name in names):
+        raise ValueError(
+            f"{str(checkpoint)!r} is no checkpoint of experiments.fit: no key in it begins with "
+            f"{PREFIX + 'fusion.'!r}"
+        )
+    if not any(".lora_" in name for name in names):
+        config.lora = None  # adapters that were not trained add nothing
+    visual_dim = video_encoder_sizes(perceiver.video_encoder).width
+    built = build_reasoner(config, visual_dim, "meta", perceiver)
+    trained = part_names(built, "fusion") | names
+    if config.lora is not None:
+        trained |= part_names(built, "lora")
+    shapes = {name: tuple(value.shape) for name, value in built.named_parameters()}
+    tensors = read_weights(
+        str(checkpoint),
+        {PREFIX + name: shapes[name] for name in sorted(trained & shapes.keys())},
+        model=f"the reasoner that {recorded} describes",
+    )
+    state: dict[str, torch.Tensor] = {
+        key.removeprefix(PREFIX): value for key, value in tensors.items()
+    }
+    built.load_state_dict(state, strict=False, assign=True)
+    set_trainable(built, trained)
+    reasoner = VideoReasoner(
+        config,
+        visual_dim,
+        built.fusion,
+        built.language_model,
+        load_tokenizer(config.language_model),
+        perceiver,
+    )
+    return reasoner, _provenance(values, checkpoint)
+
+
+def _find(place: Path) -> tuple[Path, Path]:
+    """The checkpoint that is meant, and its run's configuration."""
+    if place.is_dir():
+        newest = newest_checkpoint(place / CHECKPOINT_FOLDER) or newest_checkpoint(place)
+        if newest is None:
+            raise ValueError(
+                f"{str(place)!r} holds no complete checkpoint; give a run folder, such as "
+                f"runs/stage2, with {CHECKPOINT_FOLDER}/, or a checkpoint in one"
+            )
+    elif place.is_file():
+        newest = place.resolve()
+    else:
+        raise ValueError(f"there is no run folder and no checkpoint {str(place)!r}")
+    for folder in (newest.parent, newest.parent.parent):
+        if (folder / CONFIG_FILE).is_file():
+            return newest, folder / CONFIG_FILE
+    raise ValueError(
+        f"{str(newest)!r} lies in no run folder: there is no {CONFIG_FILE} beside it nor above, "
+        "which says what it is a checkpoint of; put the run's there"
+    )
+
+
+def _read_run_config(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    sections = ("reasoner", "perceiver", "stage", "data")
+    if not isinstance(values, dict) or not all(name in values for name in sections):
+        raise ValueError(
+            f"{path} is not the configuration of a run: it lacks one of {', '.join(sections)}"
+        )
+    return values
+
+
+def _put_elsewhere(
+    config: ReasonerConfig, perceiver: PerceiverConfig, frozen_parts: Mapping[str, str]
+) -> None:
+    for name, place in frozen_parts.items():
+        if name == "language_model":
+            config.language_model.name_or_path = place
+        elif name == "video_encoder":
+            perceiver.video_encoder.weights = place
+        elif name == "segmenter":
+            perceiver.segmenter.weights = place
+        else:
+            raise ValueError(f"there is no frozen part {name!r}; the parts are {', '.join(PARTS)}")
+
+
+def _provenance(values: Mapping[str, Any], checkpoint: Path) -> Provenance:
+    corpora = [f"{corpus['reader']} ({corpus['split']})" for corpus in values["data"]["train"]]
+    return Provenance(stage=values["stage"], training_data=corpora, checkpoint=checkpoint.name)

@@ -1,0 +1,1 @@
+"""A whole reasoner as one folder, on disk or on the Hugging Face Hub."""

@@ -1,0 +1,263 @@
+"""The folder of a reasoner: what is in it, and how it is written and read.
+
+::
+
+    config.json                 form, configurations, references to the frozen parts
+    fusion.safetensors          the fusion core
+    generation_config.json      how it answers if nothing else is said
+    README.md                   the model card
+    language_model/             tokenizer, and
+      adapter_config.json, adapter_model.safetensors      form "trained", with LoRA: as peft has it
+      config.json, model*.safetensors, ...                form "merged": as transformers has it
+
+The form ``trained`` holds what was trained and refers to everything else. The form ``merged`` has
+the language model in it, with the adapters added to its weights.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from vidreason.fusion.fusion_core import FusionCore, build_fusion
+from vidreason.fusion.mean_pool import MeanPool
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.weights import load_weights
+from vidreason.pretrained import adapters
+from vidreason.pretrained.folder_config import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    FUSION_FILE,
+    GENERATION_FILE,
+    LANGUAGE_MODEL_FOLDER,
+    FolderConfig,
+    Form,
+    read_config,
+    read_json,
+    write_config,
+)
+from vidreason.pretrained.frozen_parts import (
+    locate,
+    perceiver_parts,
+    place_parts,
+    portable,
+    reference,
+)
+from vidreason.pretrained.model_card import Provenance, model_card
+from vidreason.reasoning.decoding import DecodingConfig, decoding_config, generation_config
+from vidreason.reasoning.language_model import (
+    LanguageModelConfig,
+    load_language_model,
+    load_tokenizer,
+    merge_lora,
+    trained_names,
+    word_embedding_size,
+)
+from vidreason.reasoning.reasoner_config import ReasonerConfig
+from vidreason.reasoning.tokenization import stop_ids
+
+PREVIOUS = ".previous"
+"""Behind the name of a folder that is being replaced."""
+_PARTIAL = ".partial"
+
+
+@dataclass(kw_only=True)
+class ReasonerParts:
+    """What a reasoner consists of."""
+
+    config: ReasonerConfig
+    visual_dim: int
+    """Width of the visual tokens."""
+    fusion: FusionCore | MeanPool
+    language_model: nn.Module
+    """Of transformers, or with peft's adapters around it."""
+    tokenizer: PreTrainedTokenizerBase
+    perceiver: PerceiverConfig
+    """What the visual tokens are made with: the reasoner is of no use behind another perceiver."""
+    decoding: DecodingConfig
+
+
+def write_folder(
+    parts: ReasonerParts, folder: Path, form: Form, provenance: Provenance | None = None
+) -> None:
+    """Write a folder that :func:`read_folder` reads, replacing one that is there.
+
+    A process killed in here leaves no half-written folder of this name, and never fewer than one
+    good one where one was: what is replaced is kept as ``<name>.previous`` until the new one is in
+    its place, and :func:`read_folder` finds it there.
+
+    Raises:
+        ValueError: ``folder`` is there and no reasoner folder; the form ``trained`` cannot hold
+            what was trained; or a frozen part is not where its configuration says.
+    """
+    _check_target(parts, folder, form)
+    partial = folder.with_name(folder.name + _PARTIAL)
+    previous = folder.with_name(folder.name + PREVIOUS)
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / LANGUAGE_MODEL_FOLDER).mkdir(parents=True)
+    config = _folder_config(parts, form)
+    _write_language_model(parts, partial / LANGUAGE_MODEL_FOLDER, config)
+    fusion = {name: value.contiguous() for name, value in parts.fusion.state_dict().items()}
+    save_file(fusion, partial / FUSION_FILE, metadata={"format": "pt"})
+    generation_config(parts.decoding, stop_ids(parts.tokenizer)).save_pretrained(partial)
+    card = model_card(
+        parts.config,
+        parts.perceiver,
+        config.frozen_parts,
+        provenance or Provenance(),
+        base_model=portable(parts.config.language_model.name_or_path),
+    )
+    (partial / CARD_FILE).write_text(card)
+    write_config(config, partial / CONFIG_FILE)
+    for file in partial.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        os.replace(folder, previous)
+    os.replace(partial, folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def read_folder(
+    folder: Path, device: str | torch.device = "cpu", frozen_parts: Mapping[str, str] | None = None
+) -> ReasonerParts:
+    """Read a folder written by :func:`write_folder`.
+
+    Args:
+        folder: The folder.
+        device: Where the weights go.
+        frozen_parts: Where parts lie that are not where the folder says: paths, or repositories of
+            the Hub, by ``language_model``, ``video_encoder`` or ``segmenter``.
+
+    Raises:
+        ValueError: Something in the folder is missing, damaged, unexpected or of another version of
+            the format, or a frozen part is missing or has another content.
+    """
+    folder = _existing(folder)
+    config = read_config(folder)
+    places = place_parts(
+        config.frozen_parts,
+        frozen_parts or {},
+        config.reasoner.language_model.revision,
+        str(folder),
+    )
+    if config.form == "merged":
+        places["language_model"] = str(folder / LANGUAGE_MODEL_FOLDER)
+    _put_places(config, places)
+    language_model = _read_language_model(folder, config, device)
+    output_dim, output_scale = word_embedding_size(language_model)
+    with torch.device("meta"):
+        fusion = build_fusion(config.reasoner.fusion, config.visual_dim, output_dim, output_scale)
+    load_weights(fusion, str(folder / FUSION_FILE), device=device)
+    return ReasonerParts(
+        config=config.reasoner,
+        visual_dim=config.visual_dim,
+        fusion=fusion,
+        language_model=language_model,
+        tokenizer=load_tokenizer(
+            LanguageModelConfig(name_or_path=str(folder / LANGUAGE_MODEL_FOLDER))
+        ),
+        perceiver=config.perceiver,
+        decoding=decoding_config(
+            read_json(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
+        ),
+    )
+
+
+def _read_language_model(
+    folder: Path, config: FolderConfig, device: str | torch.device
+) -> nn.Module:
+    wanted = config.reasoner.language_model
+    try:
+        model = load_language_model(wanted, device, strict=config.form == "merged")
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights of the language model {wanted.name_or_path!r} are truncated or damaged "
+            f"({error}); copy or write them again"
+        ) from error
+    if config.reasoner.lora is None:
+        return model
+    return adapters.load_adapters(model, folder / LANGUAGE_MODEL_FOLDER, config.reasoner.lora)
+
+
+def _check_target(parts: ReasonerParts, folder: Path, form: Form) -> None:
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not empty and not (folder / CONFIG_FILE).is_file():
+        raise ValueError(
+            f"{str(folder)!r} is there and is no reasoner folder; it would be replaced: choose "
+            "another place, or remove it"
+        )
+    if form == "merged":
+        return
+    trained = trained_names(parts.language_model)
+    if trained:
+        raise ValueError(
+            f"{len(trained)} of the language model's own weights were trained "
+            f"({min(trained)}, ...), which the form 'trained' has no place for: use form='merged'"
+        )
+    source = Path(parts.config.language_model.name_or_path)
+    if source.exists() and source.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{str(folder)!r} holds the language model itself, which would be replaced by a "
+            "reference to it: choose another place, or form='merged'"
+        )
+
+
+def _folder_config(parts: ReasonerParts, form: Form) -> FolderConfig:
+    references = {
+        name: reference(place) for name, place in perceiver_parts(parts.perceiver).items()
+    }
+    config = parts.config
+    if form == "merged":
+        # What is merged is the unquantised model, and it is the folder's own.
+        own = replace(config.language_model, revision=None, quantization="none")
+        config = replace(config, lora=None, language_model=own)
+    else:
+        references["language_model"] = reference(
+            config.language_model.name_or_path, config.language_model.revision
+        )
+    return FolderConfig(
+        format_version=FORMAT_VERSION,
+        form=form,
+        visual_dim=parts.visual_dim,
+        reasoner=config,
+        perceiver=parts.perceiver,
+        frozen_parts={str(name): part for name, part in references.items()},
+    )
+
+
+def _write_language_model(parts: ReasonerParts, folder: Path, config: FolderConfig) -> None:
+    parts.tokenizer.save_pretrained(str(folder))
+    if config.form == "merged":
+        merged = merge_lora(parts.language_model, parts.config.language_model)
+        merged.generation_config = generation_config(parts.decoding, stop_ids(parts.tokenizer))
+        merged.save_pretrained(str(folder))
+    elif isinstance(parts.language_model, PeftModel):
+        base = locate(config.frozen_parts["language_model"])
+        adapters.save_adapters(parts.language_model, folder, base)
+
+
+def _put_places(config: FolderConfig, places: Mapping[str, str]) -> None:
+    for name, place in places.items():
+        if name == "language_model":
+            config.reasoner.language_model.name_or_path = place
+        else:
+            getattr(config.perceiver, name).weights = place
+
+
+def _existing(folder: Path) -> Path:
+    previous = folder.with_name(folder.name + PREVIOUS)
+    if not folder.exists() and previous.is_dir():
+        return previous  # the process that was replacing it was killed between two renames
+    return folder

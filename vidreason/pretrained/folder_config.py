@@ -1,0 +1,96 @@
+"""``config.json`` of a reasoner folder: its form, its configurations, its frozen parts."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vidreason.config import config_from_values
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.pretrained import adapters
+from vidreason.pretrained.frozen_parts import FrozenPart
+from vidreason.reasoning.reasoner_config import ReasonerConfig
+
+Form = Literal["trained", "merged"]
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+FUSION_FILE = "fusion.safetensors"
+GENERATION_FILE = "generation_config.json"
+CARD_FILE = "README.md"
+LANGUAGE_MODEL_FOLDER = "language_model"
+
+
+@dataclass(kw_only=True)
+class FolderConfig:
+    """What ``config.json`` holds. Where a frozen part is, its reference alone says."""
+
+    format_version: int
+    form: Form
+    visual_dim: int
+    reasoner: ReasonerConfig
+    perceiver: PerceiverConfig
+    frozen_parts: dict[str, FrozenPart] = field(default_factory=dict)
+
+
+def read_config(folder: Path) -> FolderConfig:
+    """Read ``config.json``, and make sure that the files of its form are there.
+
+    Raises:
+        ValueError: The folder is incomplete, damaged, of another format version or no reasoner's.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"{str(folder)!r} is no reasoner folder: it has no {CONFIG_FILE}; give one that "
+            "training or `vidreason export` has written, such as <run_dir>/reasoner"
+        )
+    values = read_json(path)
+    version = values.get("format_version")
+    if version is None or "form" not in values:
+        raise ValueError(
+            f"{str(folder)!r} is no reasoner folder: its {CONFIG_FILE} has no format_version and "
+            "form, as that of a language model by itself has none"
+        )
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: the folder has format version {version}, this program reads version "
+            f"{FORMAT_VERSION}; export it again from its checkpoint with this vidreason, or use "
+            "the one that wrote it"
+        )
+    config = config_from_values(FolderConfig, values, str(path))
+    names = [FUSION_FILE, GENERATION_FILE]
+    if config.form == "merged":
+        names.append(f"{LANGUAGE_MODEL_FOLDER}/config.json")
+    elif config.reasoner.lora is not None:
+        files = (adapters.CONFIG_FILE, adapters.WEIGHTS_FILE)
+        names += [f"{LANGUAGE_MODEL_FOLDER}/{name}" for name in files]
+    names.append(f"{LANGUAGE_MODEL_FOLDER}/tokenizer_config.json")
+    for name in names:
+        if not (folder / name).is_file():
+            raise ValueError(f"{str(folder)!r} is incomplete: it has no {name}; copy it again")
+    return config
+
+
+def write_config(config: FolderConfig, path: Path) -> None:
+    """Write ``config.json``, without the places of parts: the references tell them."""
+    values = asdict(config)
+    del values["reasoner"]["language_model"]["name_or_path"]
+    for part in ("video_encoder", "segmenter"):
+        del values["perceiver"][part]["weights"]
+    path.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; copy it again") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is damaged: it is no JSON object; copy it again")
+    return values

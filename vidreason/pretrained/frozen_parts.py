@@ -1,0 +1,136 @@
+"""The frozen parts that a reasoner folder refers to: where they lie, and what they must contain.
+
+A reference is a path, a repository of the Hugging Face Hub, or ``vidreason:PATH`` for what comes
+with the installed package, wherever that is.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import vidreason
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.weights import hash_file, hash_weights, local_folder
+from vidreason.video.file_hashes import FileHashes
+
+Part = Literal["language_model", "video_encoder", "segmenter"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+_PACKAGE = Path(vidreason.__file__).resolve().parent
+IN_PACKAGE = "vidreason:"
+"""Before the path of a part that comes with the package."""
+
+
+@dataclass(kw_only=True)
+class FrozenPart:
+    """A reference to a part that was not trained."""
+
+    source: str
+    """Where the part is; see the module."""
+    sha256: str
+    """Of its content: :func:`vidreason.perception.weights.hash_weights`."""
+
+
+def perceiver_parts(config: PerceiverConfig) -> dict[Part, str]:
+    """Where the weights of the perceiver's parts are; those drawn from a seed are left out."""
+    places: dict[Part, str] = {"video_encoder": config.video_encoder.weights}
+    if config.use_objects:
+        places["segmenter"] = config.segmenter.weights
+    return {part: place for part, place in places.items() if place}
+
+
+def portable(place: str) -> str:
+    """A path or repository as a reference names it."""
+    if not Path(place).exists():
+        return place
+    path = Path(place).resolve()
+    inside = path.is_relative_to(_PACKAGE)
+    return f"{IN_PACKAGE}{path.relative_to(_PACKAGE).as_posix()}" if inside else str(path)
+
+
+def reference(place: str, revision: str | None = None) -> FrozenPart:
+    """Refer to what lies at ``place``, a path or a repository on the Hub.
+
+    Raises:
+        ValueError: There is no such file, folder or repository.
+    """
+    return FrozenPart(source=portable(place), sha256=content_hash(place, revision))
+
+
+def locate(part: FrozenPart) -> str:
+    """The path or repository that a reference means on this machine."""
+    if part.source.startswith(IN_PACKAGE):
+        return str(_PACKAGE / part.source.removeprefix(IN_PACKAGE))
+    return part.source
+
+
+def place_parts(
+    references: Mapping[str, FrozenPart],
+    elsewhere: Mapping[str, str],
+    revision: str | None,
+    source: str,
+) -> dict[str, str]:
+    """Where each frozen part of a folder lies on this machine, its content checked.
+
+    Args:
+        references: The folder's.
+        elsewhere: Paths or repositories of parts that lie elsewhere here, by the part's name.
+        revision: Of the language model, if it is a repository.
+        source: The folder, for messages.
+
+    Raises:
+        ValueError: A part is missing or has another content than the reasoner was trained with, or
+            ``elsewhere`` names a part that the folder does not refer to.
+    """
+    unknown = sorted(elsewhere.keys() - references.keys())
+    if unknown:
+        raise ValueError(
+            f"{source} refers to no frozen part {unknown[0]!r}; it refers to "
+            f"{', '.join(references) or 'none'}"
+        )
+    places = {}
+    for name, part in references.items():
+        places[name] = elsewhere.get(name, locate(part))
+        remedy = (
+            f"give the place of the right one: --part {name}=PATH, frozen_parts={{{name}: PATH}} "
+            "in a configuration"
+        )
+        try:
+            found = content_hash(places[name], revision if name == "language_model" else None)
+        except ValueError as error:
+            raise ValueError(
+                f"{source}: its frozen part {name} is not at {places[name]!r} ({error}); {remedy}"
+            ) from error
+        if found != part.sha256:
+            raise ValueError(
+                f"{source}: its frozen part {name} at {places[name]!r} is not the one that it was "
+                f"trained with: expected the content hash {part.sha256}, found {found}; {remedy}"
+            )
+    return places
+
+
+def content_hash(place: str, revision: str | None = None) -> str:
+    """The content hash of weights; each file is read once and remembered until it changes.
+
+    Raises:
+        ValueError: There are no weights at ``place``.
+    """
+    path = Path(place)
+    folder = place if path.is_file() else str(local_folder(place, revision))
+    return hash_weights(folder, _cached_hashes(_cache_folder()))
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidreason"
+
+
+@cache
+def _cached_hashes(folder: Path) -> Callable[[str], str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return hash_file  # a home that cannot be written to: hash anew each time
+    return FileHashes(folder / "file_hashes").of

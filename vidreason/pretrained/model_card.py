@@ -1,0 +1,153 @@
+"""The model card of a reasoner: what it is, was trained on, scored, needs, and may be used for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.pretrained.frozen_parts import IN_PACKAGE, FrozenPart
+from vidreason.reasoning.reasoner_config import ReasonerConfig
+from vidreason.released_parts import released_part
+
+_LIMITS = """\
+- It sees {clips} clips of {frames} frames, spread evenly over the video or the span that is asked
+  about{objects}: what happens between them, and what the frozen encoders do not tell apart, it
+  cannot know. It hears nothing.
+- Its answers are generated text. They can be fluent and wrong, also about causes that are plain to
+  see; the confidences of predicted events are words of the model, not calibrated probabilities.
+- It has learnt from the data named above and from what its frozen parts were trained on, with
+  their gaps and biases. Nothing here says how it does on other videos than those it was scored on.
+- Not for decisions about people."""
+
+
+@dataclass(kw_only=True)
+class Provenance:
+    """Where a reasoner comes from, for its card."""
+
+    stage: str = ""
+    """The training stage that it comes out of."""
+    training_data: Sequence[str] = ()
+    """Corpora, with their splits, that its last stage trained on."""
+    checkpoint: str = ""
+    """The training checkpoint's name and step."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """What ``experiments.evaluate`` writes to ``metrics.json``."""
+
+
+def model_card(
+    config: ReasonerConfig,
+    perceiver: PerceiverConfig,
+    frozen_parts: Mapping[str, FrozenPart],
+    provenance: Provenance,
+    *,
+    base_model: str,
+) -> str:
+    """The text of ``README.md``, with the front matter that the Hub reads.
+
+    Args:
+        config: The reasoner's.
+        perceiver: What its visual tokens are made with.
+        frozen_parts: What is needed beside the folder.
+        provenance: Training data and scores.
+        base_model: The language model that was adapted, or is needed.
+    """
+    known = released_part(base_model)
+    front: dict[str, Any] = {
+        "library_name": "vidreason",
+        "pipeline_tag": "video-text-to-text",
+        "tags": ["video", "video-question-answering", "vidreason"],
+        "license": "other",
+        "license_name": "the-licences-of-its-parts",
+    }
+    if known is not None:
+        front["base_model"] = base_model
+    needs = "".join(
+        f"- `{name}`: {part.source}, content hash `{part.sha256}`\n"
+        for name, part in frozen_parts.items()
+    )
+    sections = {
+        "Training": _training(provenance),
+        "Scores": _scores(provenance.metrics),
+        "What it needs to run": (
+            "`pip install vidreason`, and the frozen parts that this folder refers to. They are "
+            "compared with these content hashes when it is loaded:\n\n" + (needs or "- none\n")
+        ),
+        "Parts and licences": _licences(config, perceiver, frozen_parts, base_model),
+        "Limits": _LIMITS.format(
+            clips=perceiver.sampling.num_clips,
+            frames=perceiver.sampling.frames_per_clip,
+            objects=(
+                f", and objects on {perceiver.sampling.num_key_frames} key frames"
+                if perceiver.use_objects
+                else ""
+            ),
+        ),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text.rstrip()}" for title, text in sections.items())
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# A video reasoner\n\n"
+        "Answers questions about a video, explains why something happened in it and predicts what "
+        "happens next. Visual tokens of frozen encoders are distilled by a fusion core into "
+        f"{config.fusion.num_queries} embeddings before the prompt of a language model.\n\n"
+        '```\nvidreason ask VIDEO "why did it stop" --model THIS_FOLDER\n```\n\n'
+        f"{body}\n"
+    )
+
+
+def _training(provenance: Provenance) -> str:
+    lines = [
+        f"- stage: {provenance.stage or 'not recorded'}",
+        f"- data of this stage: {', '.join(provenance.training_data) or 'not recorded'}",
+    ]
+    if provenance.checkpoint:
+        lines.append(f"- checkpoint: {provenance.checkpoint}")
+    return "\n".join(lines)
+
+
+def _scores(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return "None were given when this folder was written."
+    lines = [
+        "Accuracy in %, [95% interval over videos].",
+        "",
+        "| run | corpus | group | questions | videos | accuracy |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for run, rows in metrics["runs"].items():
+        for row in rows:
+            cells = [run, row["corpus"], row["group"], row["num_questions"], row["num_videos"]]
+            lines.append(f"| {' | '.join(map(str, cells))} | {_percent(row)} |")
+    return "\n".join(lines)
+
+
+def _percent(row: Mapping[str, float | None]) -> str:
+    accuracy, low, high = row["accuracy"], row["low"], row["high"]
+    text = "-" if accuracy is None else f"{100 * accuracy:.1f}"
+    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _licences(
+    config: ReasonerConfig,
+    perceiver: PerceiverConfig,
+    frozen_parts: Mapping[str, FrozenPart],
+    base_model: str,
+) -> str:
+    names = {"language_model": base_model, "video_encoder": perceiver.video_encoder.name}
+    if perceiver.use_objects:
+        names["segmenter"] = perceiver.segmenter.name
+    if config.fusion.warm_start:
+        names["start of the fusion core"] = config.fusion.warm_start
+    lines = ["| part | what | source | licence |", "| --- | --- | --- | --- |"]
+    for part, name in names.items():
+        place = frozen_parts[part].source if part in frozen_parts else name
+        known = released_part(name)
+        source, licence = "not a published part that this project knows", "ask who made it"
+        if known is not None:
+            source, licence = known.source, known.licence
+        elif place.startswith(IN_PACKAGE):
+            source, licence = "comes with vidreason", "Apache-2.0"
+        lines.append(f"| {part.replace('_', ' ')} | `{name}` | {source} | {licence} |")
+    lines += ["", "Licences are as their sources state them; the data have licences of their own."]
+    return "\n".join(lines)

@@ -1,0 +1,16 @@
+"""``ReasonerConfig``: what a reasoner is built from."""
+
+from dataclasses import dataclass, field
+
+from vidreason.fusion.fusion_core import FusionConfig
+from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
+
+
+@dataclass(kw_only=True)
+class ReasonerConfig:
+    """The half of the system behind the visual tokens."""
+
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    lora: LoraSettings | None = None
+    """Adapters on the language model: stage 2 trains them, stage 1 goes without."""
