@@ -13,20 +13,20 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from typing_extensions import override
 
 import vidreason
 from data_modules.corpora import CorpusConfig, read_corpus
-from data_modules.id_hashes import IdHashes, id_hash, shared_hashes
+from data_modules.example_files import CorpusIndex, write_index
+from data_modules.id_hashes import id_hash, shared_hashes
 from data_modules.index_cache import (
     Inputs,
     cache_folder,
@@ -40,87 +40,7 @@ from vidreason.example import Example
 
 logger = logging.getLogger(__name__)
 
-ROWS_A_BATCH = 4096
-"""Examples in one Arrow record batch: what is written at a time."""
-
 _VERSION = 1
-_TEXTS = pa.list_(pa.string())
-_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "corpus", "media", "video_id")),
-        *((name, pa.float64()) for name in ("start_seconds", "end_seconds")),
-        *((name, pa.string()) for name in ("prompt", "response")),
-        *(("options", _TEXTS), ("answer_index", pa.int32()), ("answers", _TEXTS)),
-        *((name, pa.string()) for name in ("question_type", "meta")),
-    ]
-)
-# Often the same in all rows of a corpus: then they are stored once, in the manifest, as those of
-# the first example, and as null in the rows. A caption of 80 letters would otherwise stand beside a
-# prompt of 60, 110 million times.
-_USUAL = ("corpus", "prompt", "question_type", "meta")
-
-EXAMPLES_FILE, LENGTHS_FILE, HASHES_FILE = "examples.arrow", "lengths.int32", "id_hashes.uint64"
-MANIFEST_FILE = "manifest.json"
-
-
-class CorpusIndex(Sequence[Example]):
-    """The examples of one corpus, in the order of its files.
-
-    It holds no example in memory. A copy in another process opens the files itself.
-
-    Args:
-        folder: What :func:`write_index` has written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        manifest = json.loads((folder / MANIFEST_FILE).read_text())
-        self._num_examples: int = manifest["num_examples"]
-        self._usual: dict[str, str] = manifest["usual"]
-        self._rows_a_batch: int = manifest["rows_a_batch"]
-        self._file = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES_FILE)))
-        self._batch: tuple[int, Any] = (-1, None)
-        self._lengths: NDArray[np.int32] = np.memmap(folder / LENGTHS_FILE, np.int32, "r")
-
-    def __len__(self) -> int:
-        return self._num_examples
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
-    @override
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        row = index + len(self) if index < 0 else index
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {index} of a corpus of {len(self)} examples")
-        number, place = divmod(row, self._rows_a_batch)
-        if self._batch[0] != number:
-            self._batch = number, self._file.get_batch(number)
-        values = {
-            name: column[place].as_py()
-            for name, column in zip(_SCHEMA.names, self._batch[1].columns, strict=True)
-        }
-        return _example(values, self._usual)
-
-    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Characters of prompt and response together, of each of ``rows``."""
-        return self._lengths[rows]
-
-    @property
-    def id_hashes(self) -> NDArray[np.uint64]:
-        """Hashes of all ids, in ascending order, as a memory map."""
-        return np.memmap(self.folder / HASHES_FILE, np.uint64, "r")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        CorpusIndex.__init__(self, state["folder"])
 
 
 class Corpora(Sequence[Example]):
@@ -224,29 +144,6 @@ def _make(config: CorpusConfig, folder: Path) -> Path:
     return index
 
 
-def write_index(folder: Path, examples: Iterable[Example]) -> None:
-    """Write an index of ``examples`` into a new folder; memory does not grow with their number."""
-    folder.mkdir(parents=True)
-    hashes = IdHashes(folder / HASHES_FILE)
-    usual: dict[str, str] = {}
-    num_examples = 0
-    with (
-        pa.OSFile(str(folder / EXAMPLES_FILE), "wb") as sink,
-        pa.ipc.new_file(sink, _SCHEMA) as writer,
-        (folder / LENGTHS_FILE).open("wb") as lengths,
-    ):
-        for rows in _batched(examples):
-            if not num_examples:
-                usual = {name: _columns(rows[:1], {})[name][0] for name in _USUAL}
-            num_examples += len(rows)
-            writer.write_batch(pa.record_batch(_columns(rows, usual), schema=_SCHEMA))
-            np.array([len(e.prompt) + len(e.response) for e in rows], np.int32).tofile(lengths)
-            hashes.add(np.array([id_hash(e.id) for e in rows], np.uint64))
-    hashes.write()
-    manifest = {"num_examples": num_examples, "rows_a_batch": ROWS_A_BATCH, "usual": usual}
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
-
-
 @lru_cache(maxsize=1)
 def code_version() -> str:
     """A hash of the sources that decide what examples a corpus gives: readers, prompts, media."""
@@ -257,39 +154,6 @@ def code_version() -> str:
         *(library / "example.py", library / "video" / "media.py"),
     ]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
-
-
-def _batched(examples: Iterable[Example]) -> Iterable[list[Example]]:
-    rows: list[Example] = []
-    for example in examples:
-        rows.append(example)
-        if len(rows) == ROWS_A_BATCH:
-            yield rows
-            rows = []
-    if rows:
-        yield rows
-
-
-def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {
-        field.name: [getattr(row, field.name) for row in rows] for field in fields(Example)
-    }
-    columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
-    columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
-    for name, value in usual.items():
-        columns[name] = [None if found == value else found for found in columns[name]]
-    return columns
-
-
-def _example(values: dict[str, Any], usual: dict[str, str]) -> Example:
-    for name, value in usual.items():
-        if values[name] is None:
-            values[name] = value
-    values["meta"] = json.loads(values["meta"]) if values["meta"] else {}
-    answers = values["answers"]
-    values["answers"] = (values["response"],) if answers is None else tuple(answers)
-    values["options"] = tuple(values["options"])
-    return Example(**values)
 
 
 def _repeated_ids(corpus: CorpusIndex) -> set[str]:

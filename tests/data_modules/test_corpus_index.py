@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import data_modules.corpus_index as corpus_index
+import data_modules.example_files as example_files
 import data_modules.id_hashes as id_hashes
 from data_modules.corpora import READERS, CorpusConfig
-from data_modules.corpus_index import CorpusIndex, open_corpora, write_index
+from data_modules.corpus_index import Corpora, open_corpora
+from data_modules.example_files import EXAMPLES_FILE, CorpusIndex, write_index
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 
@@ -65,7 +67,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_read_back_is_what_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_batch: int
 ) -> None:
-    monkeypatch.setattr(corpus_index, "ROWS_A_BATCH", rows_a_batch)
+    monkeypatch.setattr(example_files, "ROWS_A_BATCH", rows_a_batch)
     write_index(tmp_path / "index", iter(MIXED))
     monkeypatch.undo()  # a written index knows its own
     index = CorpusIndex(tmp_path / "index")
@@ -79,6 +81,25 @@ def test_what_is_read_back_is_what_was_written(
     copy = pickle.loads(pickle.dumps(index))
     assert len(pickle.dumps(index)) < 1000
     assert copy[2] == MIXED[2]
+
+
+def test_corpora_one_after_another(tmp_path: Path) -> None:
+    parts = [captions(3), MIXED[2:3], captions(7)[3:]]
+    for number, part in enumerate(parts):
+        write_index(tmp_path / str(number), part)
+    corpora = Corpora([CorpusIndex(tmp_path / str(number)) for number in range(3)])
+    expected = [example for part in parts for example in part]
+    assert corpora.sizes == [3, 1, 4]
+    assert list(corpora) == expected
+    assert corpora[2:5] == expected[2:5]
+    assert corpora[-1] == expected[-1]
+    order = np.array([7, 3, 0, 3, 4])
+    lengths = [len(expected[index].prompt) + len(expected[index].response) for index in order]
+    assert corpora.lengths(order).tolist() == lengths
+    assert pickle.loads(pickle.dumps(corpora))[4] == expected[4]
+    with pytest.raises(IndexError, match="example 8 of corpora of 8 examples"):
+        corpora[8]
+    assert (len(Corpora([])), list(Corpora([]))) == (0, [])
 
 
 @pytest.fixture
@@ -132,7 +153,7 @@ def test_a_corpus_is_read_once_and_again_when_something_has_changed(
     assert webvid() == ["e"]
     assert num_reads(tmp_path) == 5
     # Outdated ones are not kept: one index for each of limit None, limit 2 and the other code.
-    kept = list((tmp_path / "cache").rglob(corpus_index.EXAMPLES_FILE))
+    kept = list((tmp_path / "cache").rglob(EXAMPLES_FILE))
     assert len(kept) == 3
 
 
@@ -178,7 +199,7 @@ def test_an_id_that_is_there_twice_is_named(
     spill: int,
 ) -> None:
     monkeypatch.setattr(id_hashes, "SPILL_HASHES", spill)
-    monkeypatch.setattr(corpus_index, "ROWS_A_BATCH", 3)
+    monkeypatch.setattr(example_files, "ROWS_A_BATCH", 3)
     names = [f"{number:02d}" for number in range(40)]
     write_rows(tmp_path / "webvid", [*names, "17", "03", "17"])
     with pytest.raises(ValueError, match=r"the id 'webvid:train:03' is there twice .* 1 others"):
@@ -199,7 +220,8 @@ def test_an_id_that_is_there_twice_is_named(
 def test_ids_that_only_share_a_hash_are_two(
     webvid: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus_index, "id_hash", lambda text: len(text))
+    for module in (example_files, corpus_index):
+        monkeypatch.setattr(module, "id_hash", len)
     assert webvid() == ["a", "b", "c"]
 
 

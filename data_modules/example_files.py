@@ -1,0 +1,203 @@
+"""Examples in files: written once in batches, read row by row from a memory map.
+
+An Arrow IPC file holds the rows; a file of bare numbers beside it how long each row's text is, by
+which steps are ordered; another the hashes of the ids, by which repeated ones are found; and a
+manifest the rest.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from data_modules.id_hashes import IdHashes, id_hash
+from vidreason.example import Example
+
+ROWS_A_BATCH = 4096
+"""Examples in one Arrow record batch: what is written at a time."""
+
+_TEXTS = pa.list_(pa.string())
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "corpus", "media", "video_id")),
+        *((name, pa.float64()) for name in ("start_seconds", "end_seconds")),
+        *((name, pa.string()) for name in ("prompt", "response")),
+        *(("options", _TEXTS), ("answer_index", pa.int32()), ("answers", _TEXTS)),
+        *((name, pa.string()) for name in ("question_type", "meta")),
+    ]
+)
+"""Columns of the Arrow file: the fields of an example; ``meta`` as JSON, or empty for none."""
+
+# Often the same in all rows of a corpus: then they are stored once, in the manifest, as those of
+# the first example, and as null in the rows. A caption of 80 letters would otherwise stand beside a
+# prompt of 60, 110 million times.
+_USUAL = ("corpus", "prompt", "question_type", "meta")
+
+EXAMPLES_FILE, LENGTHS_FILE, HASHES_FILE = "examples.arrow", "lengths.int32", "id_hashes.uint64"
+MANIFEST_FILE = "manifest.json"
+
+
+class CorpusIndex(Sequence[Example]):
+    """The examples of one corpus, in the order of its files.
+
+    It holds no example in memory. A copy in another process opens the files itself.
+
+    Args:
+        folder: What :func:`write_index` has written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        manifest = json.loads((folder / MANIFEST_FILE).read_text())
+        self._num_examples: int = manifest["num_examples"]
+        self._usual: dict[str, str] = manifest["usual"]
+        self._rows_a_batch: int = manifest["rows_a_batch"]
+        self._file = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES_FILE)))
+        self._batch: tuple[int, Any] = (-1, None)
+        self._lengths: NDArray[np.int32] = np.memmap(folder / LENGTHS_FILE, np.int32, "r")
+
+    def __len__(self) -> int:
+        return self._num_examples
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    @override
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {index} of a corpus of {len(self)} examples")
+        number, place = divmod(row, self._rows_a_batch)
+        if self._batch[0] != number:
+            self._batch = number, self._file.get_batch(number)
+        values = {
+            name: column[place].as_py()
+            for name, column in zip(SCHEMA.names, self._batch[1].columns, strict=True)
+        }
+        return _example(values, self._usual)
+
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Characters of prompt and response together, of each of ``rows``."""
+        return self._lengths[rows]
+
+    @property
+    def id_hashes(self) -> NDArray[np.uint64]:
+        """Hashes of all ids, in ascending order, as a memory map."""
+        return np.memmap(self.folder / HASHES_FILE, np.uint64, "r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        CorpusIndex.__init__(self, state["folder"])
+
+
+class IndexWriter:
+    """Writes an index into a new folder, batch by batch; use it in a ``with`` statement.
+
+    Args:
+        folder: The folder, which is made.
+        usual: Values that stand for null in the columns of these names.
+    """
+
+    def __init__(self, folder: Path, usual: dict[str, str]) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._usual = usual
+        self._num_examples = 0
+        self._hashes = IdHashes(folder / HASHES_FILE)
+        with ExitStack() as stack:
+            sink = stack.enter_context(pa.OSFile(str(folder / EXAMPLES_FILE), "wb"))
+            self._examples = stack.enter_context(pa.ipc.new_file(sink, SCHEMA))
+            self._lengths = stack.enter_context((folder / LENGTHS_FILE).open("wb"))
+            self._files = stack.pop_all()
+
+    def write(
+        self, batch: pa.RecordBatch, lengths: NDArray[np.int32], hashes: NDArray[np.uint64]
+    ) -> None:
+        """Add ``ROWS_A_BATCH`` rows of ``SCHEMA``, or fewer if they are the last.
+
+        Args:
+            batch: The rows.
+            lengths: Characters of each row's prompt and response.
+            hashes: :func:`data_modules.id_hashes.id_hash` of each row's id.
+        """
+        self._examples.write_batch(batch)
+        lengths.tofile(self._lengths)
+        self._hashes.add(hashes)
+        self._num_examples += len(batch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._files.close()
+        if kind is not None:
+            return
+        self._hashes.write()
+        manifest = {
+            "num_examples": self._num_examples,
+            "rows_a_batch": ROWS_A_BATCH,
+            "usual": self._usual,
+        }
+        (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+def write_index(folder: Path, examples: Iterable[Example]) -> None:
+    """Write an index of ``examples`` into a new folder; memory does not grow with their number."""
+    batches = _batched(examples)
+    first = next(batches, [])
+    usual = {name: _columns(first[:1], {})[name][0] for name in _USUAL} if first else {}
+    with IndexWriter(folder, usual) as writer:
+        for rows in chain([first] if first else [], batches):
+            writer.write(
+                pa.record_batch(_columns(rows, usual), schema=SCHEMA),
+                np.array([len(row.prompt) + len(row.response) for row in rows], np.int32),
+                np.array([id_hash(row.id) for row in rows], np.uint64),
+            )
+
+
+def _batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    rows: list[Example] = []
+    for example in examples:
+        rows.append(example)
+        if len(rows) == ROWS_A_BATCH:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        field.name: [getattr(row, field.name) for row in rows] for field in fields(Example)
+    }
+    columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
+    columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
+    for name, value in usual.items():
+        columns[name] = [None if found == value else found for found in columns[name]]
+    return columns
+
+
+def _example(values: dict[str, Any], usual: dict[str, str]) -> Example:
+    for name, value in usual.items():
+        if values[name] is None:
+            values[name] = value
+    values["meta"] = json.loads(values["meta"]) if values["meta"] else {}
+    answers = values["answers"]
+    values["answers"] = (values["response"],) if answers is None else tuple(answers)
+    values["options"] = tuple(values["options"])
+    return Example(**values)

@@ -1,0 +1,294 @@
+"""Killed anywhere and resumed with any workers and processes, a run consumes what was planned.
+
+Each case is drawn at random: corpora, weights, batches, and a row of attempts, each with its own
+number of processes and workers, that are killed (SIGKILL, all processes) after some micro-batch. No
+model: the data module is driven as Lightning's loops drive it.
+"""
+
+import json
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.instruction import InstructionDataModule
+from data_modules.training_data import TrainingDataModule
+from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.video.reader import VideoReadError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker"),  # on two cores
+]
+
+TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the run."""
+
+    world_size: int
+    batch_size: int
+    num_workers: int
+    steps_a_checkpoint: int
+    killed_after: int | None
+    """Micro-batches, or None to go to the end."""
+
+
+class Source:
+    """Visual tokens without a video; every fifth video is unreadable."""
+
+    def __init__(self, tokens: VisualTokens) -> None:
+        self.tokens = tokens
+
+    def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
+        if is_broken(Path(media).stem):
+            raise VideoReadError(media, "truncated")
+        return self.tokens
+
+
+def is_broken(video_id: str) -> bool:
+    return int(video_id.rpartition("-")[2]) % 5 == 3
+
+
+class Run:
+    """A plan, and attempts to carry it out."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sizes: list[int],
+        weights: list[float],
+        global_batch_size: int,
+        num_epochs: int,
+        make_source: Callable[[], Source],
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> None:
+        self.folder = folder
+        self.num_epochs = num_epochs
+        self.corpora = []
+        for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
+            root = folder / f"corpus{number}"
+            root.mkdir()
+            rows = "".join(f"{number}-{row},{'words ' * (row % 4)}{row},d\n" for row in range(size))
+            (root / "train.csv").write_text("videoid,name,page_dir\n" + rows)
+            self.corpora.append(CorpusConfig(reader="webvid", root=str(root), weight=weight))
+        self.global_batch_size = global_batch_size
+        self.make_source = make_source
+        self.tokenizer = tokenizer
+        order = self.data(Attempt(1, 1, 0, 1, None)).order
+        examples = self.data(Attempt(1, 1, 0, 1, None))
+        examples.setup("fit")
+        self.plan = [
+            [
+                examples.train_examples[index].id
+                for step in range(order.steps_per_epoch)
+                for index in order.step(epoch, step).tolist()
+            ]
+            for epoch in range(num_epochs)
+        ]
+
+    def data(self, attempt: Attempt) -> TrainingDataModule:
+        config = DataConfig(
+            train=self.corpora,
+            batch_size=attempt.batch_size,
+            global_batch_size=self.global_batch_size,
+            num_epochs=self.num_epochs,
+            num_workers=attempt.num_workers,
+            max_text_tokens=96,
+            max_unreadable_fraction=1.0,
+            seed=4,
+        )
+        source = self.make_source()
+        return InstructionDataModule(
+            config,
+            source,
+            self.tokenizer,
+            visual_dim=source.tokens.features.shape[1],
+            failures_path=self.folder / "failures.jsonl",
+        )
+
+    def carry_out(self, attempts: list[Attempt]) -> list[list[str]]:
+        """What was consumed in all, epoch by epoch: of each attempt up to its last checkpoint."""
+        consumed: list[list[str]] = [[] for _ in self.plan]
+        for number, attempt in enumerate(attempts):
+            start = self.state()
+            self.start(number, attempt)
+            end = self.state()
+            ranks = [self.trace(number, rank) for rank in range(attempt.world_size)]
+            for rank_lines in zip(*ranks, strict=False):  # killed at slightly different moments
+                (place,) = {(line["epoch"], line["consumed"]) for line in rank_lines}
+                ids = [one for line in rank_lines for one in line["ids"]]
+                epoch, at = place
+                # Whatever was loaded, also what a kill has made void, stands where it was planned.
+                assert ids == self.plan[epoch][at : at + len(ids)], (attempt, place)
+                if start[:2] <= [epoch, at] < end[:2]:
+                    consumed[epoch] += ids
+        return consumed
+
+    def state(self) -> list[int]:
+        path = self.folder / "state.json"
+        if not path.exists():
+            return [0, 0]
+        state = json.loads(path.read_text())
+        return [state["epoch"], state["samples_consumed"]]
+
+    def trace(self, number: int, rank: int) -> list[dict[str, Any]]:
+        text = (self.folder / f"trace-{number}-{rank}.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def start(self, number: int, attempt: Attempt) -> None:
+        processes = [
+            get_context("fork").Process(target=self.work, args=(number, attempt, rank))
+            for rank in range(attempt.world_size)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(TIMEOUT_SECONDS)
+            # A killed attempt may also reach its end first, or lose its connection to a rank that
+            # was killed a moment before.
+            assert process.exitcode == 0 or attempt.killed_after is not None
+
+    def work(self, number: int, attempt: Attempt, rank: int) -> None:
+        if attempt.world_size > 1:
+            torch.distributed.init_process_group(
+                "gloo",
+                init_method=f"file://{self.folder}/rendezvous-{number}",
+                rank=rank,
+                world_size=attempt.world_size,
+            )
+        data = self.data(attempt)
+        drive(data, attempt, rank, self.folder, self.folder / f"trace-{number}-{rank}.jsonl")
+        if attempt.world_size > 1:
+            torch.distributed.destroy_process_group()
+
+
+def drive(
+    data: TrainingDataModule, attempt: Attempt, rank: int, folder: Path, trace_path: Path
+) -> None:
+    """What the training loop does with a data module, on one rank."""
+    config = data.config
+    counters = SimpleNamespace(ready=0, processed=0)
+    progress = SimpleNamespace(current=counters, total=counters)
+    at_once = attempt.batch_size * attempt.world_size
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=rank,
+        world_size=attempt.world_size,
+        accumulate_grad_batches=config.global_batch_size // at_once,
+        training=True,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+    )
+    data.setup("fit")
+    state_path = folder / "state.json"
+    if state_path.exists():
+        data.load_state_dict(json.loads(state_path.read_text()))
+    loader = data.train_dataloader()
+    num_batches = 0
+    with trace_path.open("w", buffering=1) as trace:
+        while data.position[0] < config.num_epochs:
+            for batch in loader:
+                epoch, consumed = data.position
+                data.on_after_batch_transfer(batch, 0)
+                line = {"epoch": epoch, "consumed": consumed, "ids": batch["ids"]}
+                trace.write(json.dumps(line) + "\n")
+                num_batches += 1
+                if num_batches == attempt.killed_after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                per_checkpoint = config.global_batch_size * attempt.steps_a_checkpoint
+                if rank == 0 and data.position[1] % per_checkpoint == 0:
+                    partial = folder / "state.partial"
+                    partial.write_text(json.dumps(data.state_dict()))
+                    os.replace(partial, state_path)
+
+
+@pytest.fixture
+def make_run(
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    make_visual_tokens: Callable[..., VisualTokens],
+) -> Callable[..., Run]:
+    def make(*plan: Any) -> Run:
+        return Run(tmp_path, *plan, lambda: Source(make_visual_tokens(1, 1)), tiny_tokenizer)
+
+    return make
+
+
+def draw(generator: random.Random, max_workers: int, world_sizes: list[int]) -> tuple[Any, ...]:
+    """A plan and attempts to carry it out."""
+    sizes = [generator.randint(3, 60) for _ in range(generator.randint(1, 3))]
+    weights = [generator.choice([0.5, 1.0, 1.0, 2.0]) for _ in sizes]
+    num_epochs = generator.randint(1, 3)
+    num_steps = round(sum(w * s for w, s in zip(weights, sizes, strict=True))) // 12 * num_epochs
+    attempts = []
+    for _ in range(generator.randint(1, 3)):
+        world_size = generator.choice(world_sizes)
+        batch_size = generator.choice(
+            [b for b in (1, 2, 3, 4, 6, 12) if 12 % (b * world_size) == 0]
+        )
+        per_step = 12 // (batch_size * world_size)
+        workers, every = generator.randint(0, max_workers), generator.randint(1, 3)
+        killed_after = generator.randint(1, max(num_steps // 2, 1) * per_step)
+        attempts.append(Attempt(world_size, batch_size, workers, every, killed_after))
+    world_size = generator.choice(world_sizes)
+    attempts.append(
+        Attempt(world_size, 12 // world_size, generator.randint(0, max_workers), 1, None)
+    )
+    return (sizes, weights, 12, num_epochs), attempts
+
+
+def check(run: Run, attempts: list[Attempt]) -> None:
+    """The attempts together consume the plan, and count what could not be read, exactly once."""
+    assert run.carry_out(attempts) == run.plan
+    state = json.loads((run.folder / "state.json").read_text())
+    consumed = [one for epoch in run.plan for one in epoch]
+    assert state["samples_seen"] == len(consumed)
+    broken = [one for one in consumed if is_broken(one.rpartition(":")[2])]
+    assert state["samples_unreadable"] == len(broken)
+    rows = (run.folder / "failures.jsonl").read_text().splitlines() if broken else []
+    assert {json.loads(row)["id"] for row in rows} == set(broken)
+    counts = Counter(consumed)
+    for number, corpus in enumerate(run.corpora):
+        own = [count for one, count in counts.items() if f":{number}-" in one]
+        missed = int(Path(corpus.root, "train.csv").read_text().count("\n")) - 1 - len(own)
+        assert max(own) - (0 if missed else min(own)) <= 1
+
+
+def test_two_processes_then_one_then_three_consume_each_sample_once(
+    make_run: Callable[..., Run],
+) -> None:
+    run = make_run([23, 25], [1.0, 1.0], 12, 2)
+    for epoch in run.plan:
+        assert Counter(epoch) == Counter(set(run.plan[0]))
+    assert len(set(run.plan[0])) == 48
+    attempts = [
+        Attempt(2, 3, 1, 1, killed_after=5),
+        Attempt(1, 4, 0, 1, killed_after=8),
+        Attempt(3, 2, 0, 1, killed_after=None),
+    ]
+    check(run, attempts)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_kills_of_one_process(make_run: Callable[..., Run], seed: int) -> None:
+    plan, attempts = draw(random.Random(seed), max_workers=1, world_sizes=[1])
+    check(make_run(*plan), attempts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 124))
+def test_random_kills(make_run: Callable[..., Run], seed: int) -> None:
+    plan, attempts = draw(random.Random(seed), max_workers=3, world_sizes=[1, 2, 3])
+    check(make_run(*plan), attempts)
