@@ -42,7 +42,7 @@ class FrameTransform:
     official video models do, or down as the image processors of transformers do."""
     interpolation: Interpolation = "bilinear"
     """``bilinear`` looks at the four nearest pixels, as cv2 does. The antialiased ones are Pillow's
-    filters, which widen as the frame shrinks; on CPU they equal Pillow's bit by bit."""
+    filters, which widen as the frame shrinks; values may be one grey level from Pillow's."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Of R, G, B in 0..1."""
     std: tuple[float, float, float] = IMAGENET_DEVIATION
@@ -79,7 +79,7 @@ class FrameTransform:
             return self._interpolate(frames)
         rows, columns = self._crop(*frames.shape[2:])
         mode = self.interpolation.removeprefix("antialiased-")
-        # Torch filters bytes on CPU in Pillow's own arithmetic; elsewhere there are only floats.
+        # Torch filters bytes as Pillow does, rounding after each axis, but on CPU only.
         if frames.device.type == "cpu":
             resized = functional.interpolate(
                 frames, size=(rows.resized, columns.resized), mode=mode, antialias=True
