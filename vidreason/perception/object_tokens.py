@@ -4,9 +4,10 @@ Eq. 2 averages, over the pixels of a mask, the embedding of the patch that each 
 Pixels of one patch share its embedding, so the mean is ``areas @ patches / areas.sum()`` with
 ``areas[k, p]`` the area that mask k covers of patch p: one matrix product.
 
-Shapes: K objects, H x W the frame in its own pixels, h x w the patch grid, D width.
+Shapes: K objects, H x W the masks' resolution, h x w the patch grid, D width.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,11 +20,10 @@ def pool_patches(masks: Tensor, patches: Tensor, row_edges: Tensor, column_edges
     """Eq. 2 for all objects of one frame.
 
     Args:
-        masks: ``(K, H, W)`` bool masks, none of them empty, at the frame's own resolution; K may be
-            0.
+        masks: ``(K, H, W)`` bool masks, each with an area in some patch; K may be 0.
         patches: ``(h, w, D)`` patch embeddings of that frame.
-        row_edges: ``(h + 1,)`` where each row of patches begins and ends, in the frame's own
-            pixels: the geometric transform of the encoder,
+        row_edges: ``(h + 1,)`` where each row of patches begins and ends, in pixels of the masks:
+            the geometric transform of the encoder,
             :meth:`~vidreason.video.transforms.FrameTransform.patch_edges`.
         column_edges: ``(w + 1,)`` the same for the columns.
 
@@ -47,7 +47,8 @@ def patch_areas(masks: Tensor, row_edges: Tensor, column_edges: Tensor) -> Tenso
         column_edges: ``(w + 1,)`` edges of the patch columns.
 
     Returns:
-        ``(K, h, w)`` float32 areas in pixels; each mask's areas add up to its number of pixels.
+        ``(K, h, w)`` float32 areas in pixels; each mask's areas add up to its number of pixels that
+        are not cut off.
     """
     rows = _overlaps(masks.shape[1], row_edges).to(masks.device)
     columns = _overlaps(masks.shape[2], column_edges).to(masks.device)
@@ -60,6 +61,25 @@ def _overlaps(num_pixels: int, edges: Tensor) -> Tensor:
     ends = torch.minimum(edges[1:, None].double(), pixel_edges[None, 1:])
     starts = torch.maximum(edges[:-1, None].double(), pixel_edges[None, :-1])
     return (ends - starts).clamp(min=0).float()
+
+
+def visible_objects(
+    objects: Sequence[ObjectMask], row_edges: Tensor, column_edges: Tensor
+) -> list[ObjectMask]:
+    """Leave out objects without any area in a patch: those that the encoder's crop cuts off.
+
+    Args:
+        objects: The segmenter's masks on one frame.
+        row_edges: ``(h + 1,)`` edges of the patch rows in pixels of the masks.
+        column_edges: ``(w + 1,)`` edges of the patch columns.
+    """
+    if not objects:
+        return []
+    masks = torch.stack([found.mask for found in objects])
+    top, left = math.floor(row_edges[0]), math.floor(column_edges[0])
+    bottom, right = math.ceil(row_edges[-1]), math.ceil(column_edges[-1])
+    visible = masks[:, top:bottom, left:right].flatten(1).any(1).tolist()
+    return [found for found, is_visible in zip(objects, visible, strict=True) if is_visible]
 
 
 def select_objects(

@@ -6,16 +6,23 @@ S image side.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.perception.object_tokens import pool_patches, select_objects
-from vidreason.perception.segmenter import Segmenter, SegmenterConfig, build_segmenter
+from vidreason.perception.object_tokens import pool_patches, select_objects, visible_objects
+from vidreason.perception.object_tracks import KeyFrameObjects, TrackConfig, track_objects
+from vidreason.perception.segmenter import (
+    ObjectMask,
+    Segmenter,
+    SegmenterConfig,
+    build_segmenter,
+)
 from vidreason.perception.video_encoder import (
     VideoEncoder,
     VideoEncoderConfig,
@@ -23,6 +30,7 @@ from vidreason.perception.video_encoder import (
 )
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.perception.weights import hash_file, hash_weights
+from vidreason.video.failures import VideoReadError
 from vidreason.video.reader import index_video, read_frames
 from vidreason.video.sampling import (
     SamplingConfig,
@@ -32,7 +40,7 @@ from vidreason.video.sampling import (
     resolve_span,
 )
 
-_ALGORITHM = "perception-1"
+_ALGORITHM = "perception-2"
 """Part of every fingerprint: to be changed with any change of the numbers that the same
 configuration gives."""
 
@@ -56,6 +64,8 @@ class PerceiverConfig:
     """Masks that cover a smaller share of the frame are left out as specks."""
     max_object_share: float = 0.9
     """Masks that cover a larger share of the frame are left out as background."""
+    tracks: TrackConfig = field(default_factory=TrackConfig)
+    """Which objects of different key frames are one."""
 
     def __post_init__(self) -> None:
         if self.sampling.frames_per_clip != self.video_encoder.frames_per_clip:
@@ -112,10 +122,17 @@ class Perceiver:
             for autograd as constants.
 
         Raises:
-            VideoReadError: The file cannot be read or decoded.
-            ValueError: The span is empty or outside the video.
+            VideoReadError: The file cannot be read or decoded, or ends before the span.
+            ValueError: The span is empty, or starts before the video.
         """
         index = index_video(path)
+        if start_seconds is not None and start_seconds >= index.duration_seconds:
+            raise VideoReadError(
+                path,
+                "span-outside",
+                f"it ends at {index.duration_seconds:.2f} s, before the span that starts at "
+                f"{start_seconds:.2f} s",
+            )
         start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
         frame_indices = clip_frame_indices(
             index.timestamps, index.duration_seconds, self.config.sampling, start, end
@@ -127,17 +144,18 @@ class Perceiver:
 
         with torch.inference_mode():
             clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
-        parts = [_clip_part(clip_tokens, end - start)]
-        for clip, position in key_frame_positions(self.config.sampling) if self.segmenter else ():
-            shown_at = index.timestamps[frame_indices[clip, position]] - start
-            parts.append(
-                self._object_part(
-                    frames[places[clip, position]],
-                    patch_tokens[clip, position // self.encoder.tubelet_size],
-                    time_seconds=min(max(float(shown_at), 0.0), end - start),
+            parts = [_clip_part(clip_tokens, end - start)]
+            if self.segmenter is not None:
+                clips, positions = np.array(key_frame_positions(self.config.sampling)).T
+                shown_at = index.timestamps[frame_indices[clips, positions]] - start
+                parts += self._object_parts(
+                    self.segmenter,
+                    frames,
+                    places[clips, positions],
+                    patch_tokens[clips, positions // self.encoder.tubelet_size],
+                    times=np.clip(shown_at, 0.0, end - start).tolist(),
                     duration_seconds=end - start,
                 )
-            )
         return _concatenate(parts)
 
     def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,37 +164,52 @@ class Perceiver:
         encoded = self.encoder(inputs[places.to(self.device)][None])
         return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
 
-    def _object_part(
-        self, frame: Tensor, patches: Tensor, *, time_seconds: float, duration_seconds: float
-    ) -> VisualTokens:
-        """The object tokens of one key frame ``(3, H, W)`` with its patch tokens ``(h, w, D)``."""
-        assert self.segmenter is not None
-        objects = select_objects(
-            self.segmenter.segment(frame[None])[0],
-            self.config.objects_per_key_frame,
-            min_share=self.config.min_object_share,
-            max_share=self.config.max_object_share,
-        )
-        height, width = frame.shape[1:]
-        masks = torch.empty(len(objects), height, width, dtype=torch.bool)
-        for place, found in enumerate(objects):
-            masks[place] = found.mask
-        boxes = torch.tensor([found.box for found in objects], dtype=torch.float32).view(-1, 4)
-        areas = torch.tensor([found.area for found in objects], dtype=torch.float32)
-        return VisualTokens(
-            features=pool_patches(
-                masks.to(patches.device),
-                patches,
-                *self.encoder.transform.patch_edges(height, width, self.encoder.patch_size),
-            ).cpu(),
-            kinds=torch.full((len(objects),), OBJECT_TOKEN),
-            spans=torch.full((len(objects), 2), time_seconds),
-            boxes=boxes / torch.tensor([width, height, width, height]),
-            areas=areas / (height * width),
-            track_ids=torch.arange(len(objects)),
-            masks=tuple(mask_runs(masks)),
-            duration_seconds=duration_seconds,
-        )
+    def _object_parts(
+        self,
+        segmenter: Segmenter,
+        frames: Tensor,
+        places: NDArray[np.int64],
+        patches: Tensor,
+        *,
+        times: list[float],
+        duration_seconds: float,
+    ) -> list[VisualTokens]:
+        """The object tokens of each key frame.
+
+        Args:
+            segmenter: Finds the objects of all key frames in one call.
+            frames: ``(n, 3, H, W)`` on CPU.
+            places: Which of them each key frame is; one may be several.
+            patches: ``(key frames, h, w, D)`` patch tokens.
+            times: Of the key frames, in seconds.
+            duration_seconds: Of the span.
+        """
+        different, repeats = np.unique(places, return_inverse=True)
+        found = segmenter.segment(frames[different])
+        height, width = frames.shape[2:]
+        edges = self.encoder.transform.patch_edges(height, width, self.encoder.patch_size)
+        # Masks of a large frame have fewer pixels than it, but cover the same rectangle.
+        mask_size = next((one.mask.shape for objects in found for one in objects), (height, width))
+        rows, columns = edges[0] * mask_size[0] / height, edges[1] * mask_size[1] / width
+        chosen = [
+            select_objects(
+                visible_objects(objects, rows, columns),
+                self.config.objects_per_key_frame,
+                min_share=self.config.min_object_share,
+                max_share=self.config.max_object_share,
+            )
+            for objects in found
+        ]
+        key_frames = []
+        for place, own_patches in zip(repeats, patches, strict=True):
+            masks = _stack_masks(chosen[place], mask_size, patches.device)
+            tokens = pool_patches(masks, own_patches, rows, columns)
+            key_frames.append(KeyFrameObjects(masks=masks, tokens=tokens))
+        track_ids = track_objects(key_frames, self.config.tracks)
+        return [
+            _object_part(chosen[place], seen, ids, time, duration_seconds)
+            for place, seen, ids, time in zip(repeats, key_frames, track_ids, times, strict=True)
+        ]
 
 
 def build_perceiver(config: PerceiverConfig, device: torch.device | str = "cpu") -> Perceiver:
@@ -215,6 +248,7 @@ def perceiver_fingerprint(
             "objects_per_key_frame",
             "min_object_share",
             "max_object_share",
+            "tracks",
         ):
             del described[unused]
         models.remove("segmenter")
@@ -252,6 +286,37 @@ def _clip_part(clip_tokens: Tensor, duration_seconds: float) -> VisualTokens:
         masks=(None,) * num_clips,
         duration_seconds=duration_seconds,
     )
+
+
+def _object_part(
+    objects: list[ObjectMask],
+    seen: KeyFrameObjects,
+    track_ids: list[int],
+    time_seconds: float,
+    duration_seconds: float,
+) -> VisualTokens:
+    masks = seen.masks.cpu()
+    height, width = masks.shape[1:]
+    boxes = torch.tensor([found.box for found in objects], dtype=torch.float32).view(-1, 4)
+    areas = torch.tensor([found.area for found in objects], dtype=torch.float32)
+    return VisualTokens(
+        features=seen.tokens.cpu(),
+        kinds=torch.full((len(objects),), OBJECT_TOKEN),
+        spans=torch.full((len(objects), 2), time_seconds),
+        boxes=boxes / torch.tensor([width, height, width, height]),
+        areas=areas / (height * width),
+        track_ids=torch.tensor(track_ids, dtype=torch.int64),
+        masks=tuple(mask_runs(masks)),
+        duration_seconds=duration_seconds,
+    )
+
+
+def _stack_masks(objects: list[ObjectMask], size: Sequence[int], device: torch.device) -> Tensor:
+    """``(K, h, w)`` on ``device``."""
+    masks = torch.empty(len(objects), *size, dtype=torch.bool, device=device)
+    for place, found in enumerate(objects):
+        masks[place] = found.mask
+    return masks
 
 
 def _concatenate(parts: list[VisualTokens]) -> VisualTokens:
