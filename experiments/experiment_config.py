@@ -61,6 +61,18 @@ class PerceiveConfig:
 
     num_workers: int = 0
     """Processes, each with a perceiver of its own; 0 perceives in the program's own process."""
+    shard_index: int | None = None
+    """Which of ``num_shards`` parts of the videos this run perceives, from 0. None: the task number
+    of a SLURM array."""
+    num_shards: int | None = None
+    """Into how many parts the videos are split. None: the number of tasks of the SLURM array, or 1
+    outside of one."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ValueError(f"perceive.num_workers: expected 0 or more, found {self.num_workers}")
+        if self.num_shards is not None and self.num_shards < 1:
+            raise ValueError(f"perceive.num_shards: expected 1 or more, found {self.num_shards}")
 
 
 @dataclass(kw_only=True)

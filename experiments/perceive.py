@@ -1,43 +1,44 @@
 """Fill the feature store: perceive every video of the configured corpora once.
 
 Entries that the store holds are skipped, so a killed run is started again with the same command.
+Any number of runs may fill one store at once; as a SLURM array they share the videos among them:
+``sbatch --array=0-99 ... python -m experiments.perceive --config FILE.yaml``.
 """
 
 import ctypes
+import itertools
 import os
 import platform
+import signal
 import sys
-from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
+from experiments.perceive_plan import Plan, Share, Span, share_of
 from experiments.program import FAILURES_FILE, run_program, torch_device
-from vidreason.example import Example
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
 from vidreason.video.reader import VideoReadError
 
 CHUNK = 8
 """Spans a task: enough to keep the pool's own work small, few enough for a live progress bar."""
+CHUNKS_AHEAD = 4
+"""Tasks a worker that are handed out before the first is done."""
+STOPPED_STATUS = 128 + signal.SIGTERM
+"""The exit status after a SIGTERM, as of a program that ends by it."""
 _KEPT_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """What is perceived once: a video, or a part of it, and an example that asks for it."""
-
-    id: str
-    media: str
-    start_seconds: float | None
-    end_seconds: float | None
 
 
 @dataclass(kw_only=True)
@@ -48,118 +49,163 @@ class Counts:
     """Were in the store already."""
     perceived: int = 0
     unreadable: int = 0
+    missing: int = 0
+    """Were not looked at, because the run was told to stop."""
+
+
+class StopFlag(Protocol):
+    """A number that this process and its workers share; not 0 once they have to stop.
+
+    Without a lock, because signal handlers set it.
+    """
+
+    value: int
 
 
 def perceive(config: ExperimentConfig) -> Counts:
     """Perceive what the store of ``config`` lacks; print and return the counts.
 
+    A SIGTERM ends it after the videos in hand, with everything perceived in the store.
+
     Raises:
         ValueError: No store or no corpus is configured.
         UnreadableVideosError: More spans were unreadable than ``data.max_unreadable_fraction``. All
             others are in the store by then.
+        FeatureStoreError: The store is damaged or cannot be written to.
+        SystemExit: A SIGTERM came; see ``STOPPED_STATUS``.
     """
     if not config.store.path:
         raise ValueError("store.path is empty; name the folder that perceive should fill")
-    spans = distinct_spans(
-        example
-        for corpora in (config.data.train, config.data.validation, config.data.benchmark)
-        for example in open_corpora(corpora)
-    )
-    if not spans:
+    share = share_of(config.perceive)
+    corpora = [*config.data.train, *config.data.validation, *config.data.benchmark]
+    if not corpora:
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
+    plan = Plan(open_corpora(corpora), share)
     counts = Counts()
-    failures = FailureLog(Path(config.run_dir) / FAILURES_FILE, 1.0, len(spans))
-    with tqdm(total=len(spans), unit="video", desc="perceive") as progress:
-        for outcome in _outcomes(config, spans):
-            counts.stored += outcome == "stored"
-            counts.perceived += outcome == "perceived"
+    failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
+    source = VisualTokenSource(config.perceiver, config.store, torch_device(config.device))
+    with _stop_at_sigterm() as stop, _progress_bar(len(plan), share) as progress:
+        for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
             if isinstance(outcome, VideoFailure):
                 counts.unreadable += 1
                 failures.record(1, [outcome])
             else:
+                counts.stored += outcome == "stored"
+                counts.perceived += outcome == "perceived"
                 failures.record(1)
-            progress.update()
+            done = counts.stored + counts.perceived + counts.unreadable
+            counts.missing = len(plan) - done
+            progress.set_postfix(vars(counts), refresh=False)
+            progress.update(done - progress.n)
+    assert source.store is not None
+    source.store.index.cover()
+    source.store.media.cover()
     print(
         f"perceived {counts.perceived} videos, found {counts.stored} in the store, "
         f"could not read {counts.unreadable}"
     )
-    if counts.unreadable > config.data.max_unreadable_fraction * len(spans):
+    if stop.value:
+        print(f"stopped by SIGTERM: {counts.missing} are missing; the same command goes on")
+        raise SystemExit(STOPPED_STATUS)
+    if counts.unreadable > config.data.max_unreadable_fraction * len(plan):
         raise UnreadableVideosError(failures.summary())
     return counts
 
 
-def distinct_spans(examples: Iterator[Example]) -> list[Span]:
-    """The spans of ``examples``, each once, in order: a video's questions share its tokens.
-
-    A file that several corpora link to is one video.
-    """
-    spans: dict[tuple[Hashable, float | None, float | None], Span] = {}
-    files: dict[str, Hashable] = {}
-    for example in examples:
-        media, start, end = example.media, example.start_seconds, example.end_seconds
-        if media not in files:
-            files[media] = _file_identity(media)
-        spans.setdefault(
-            (files[media], start, end),
-            Span(id=example.id, media=media, start_seconds=start, end_seconds=end),
-        )
-    return list(spans.values())
+def failures_file(share: Share) -> str:
+    """The failure log's name; each task has its own, as nodes cannot append to one file on NFS."""
+    if share.count == 1:
+        return FAILURES_FILE
+    stem, suffix = FAILURES_FILE.split(".")
+    return f"{stem}-{share.index}.{suffix}"
 
 
-def _file_identity(path: str) -> Hashable:
-    """Equal for two paths of one file."""
+@contextmanager
+def _stop_at_sigterm() -> Iterator[StopFlag]:
+    stop: StopFlag = get_context("spawn").RawValue("b", 0)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+
+    def set_flag(*_: object) -> None:
+        stop.value = 1
+
+    former = signal.signal(signal.SIGTERM, set_flag)
     try:
-        status = os.stat(path)
-    except OSError:
-        return path  # perceiving will say why it cannot be read
-    return status.st_dev, status.st_ino
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _progress_bar(total: int, share: Share) -> "tqdm[None]":
+    part = "" if share.count == 1 else f" {share.index + 1} of {share.count}"
+    # A batch job's log has a line for each state of the bar.
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, unit="video", desc=f"perceive{part}", mininterval=interval)
 
 
 Outcome = str | VideoFailure
 
 
-def _outcomes(config: ExperimentConfig, spans: Sequence[Span]) -> Iterator[Outcome]:
-    """``stored``, ``perceived`` or the failure of each span, in any order."""
-    device = torch_device(config.device)
-    source = VisualTokenSource(config.perceiver, config.store, device)
-    if config.perceive.num_workers == 0:
-        for span in spans:
+def _outcomes(
+    config: ExperimentConfig, source: VisualTokenSource, spans: Iterable[Span], stop: StopFlag
+) -> Iterator[Outcome]:
+    """``stored``, ``perceived``, ``alias`` or the failure of each span, in any order."""
+    num_workers = config.perceive.num_workers
+    if num_workers == 0:
+        for span in itertools.takewhile(lambda _: not stop.value, spans):
             yield _perceive_span(source, span)
         assert source.store is not None
         source.store.flush()
         return
     context = get_context("spawn")  # a forked process could not use CUDA
+    remaining = iter(spans)
+    running: set[Future[list[Outcome]]] = set()
     with ProcessPoolExecutor(
-        config.perceive.num_workers,
+        num_workers,
         mp_context=context,
         initializer=_start_worker,
-        initargs=(source, context.Value("i", 0), config.perceive.num_workers),
+        initargs=(source, stop, context.Value("i", 0), num_workers),
     ) as pool:
-        chunks = [spans[start : start + CHUNK] for start in range(0, len(spans), CHUNK)]
-        for task in as_completed([pool.submit(_perceive_chunk, chunk) for chunk in chunks]):
-            yield from task.result()
+        while True:
+            while len(running) < CHUNKS_AHEAD * num_workers and not stop.value:
+                chunk = list(itertools.islice(remaining, CHUNK))
+                if not chunk:
+                    break
+                running.add(pool.submit(_perceive_chunk, chunk))
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for task in done:
+                yield from task.result()
 
 
 def _perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
     place = (span.media, span.start_seconds, span.end_seconds)
     try:
         assert source.store is not None
-        if source.key(*place) in source.store:
+        key = source.key(*place)
+        if span.is_alias:
+            return "alias"
+        if key in source.store:
             return "stored"
         source(*place)
     except VideoReadError as error:
-        return error.failure(span.id)
+        if span.is_alias:  # its first name has failed too
+            return "alias"
+        return VideoFailure(id=span.id, path=error.path, cause=error.cause)
     return "perceived"
 
 
 _worker_source: VisualTokenSource | None = None
+_worker_stop: StopFlag | None = None
 
 
 def _start_worker(
-    source: VisualTokenSource, started: "Synchronized[int]", num_workers: int
+    source: VisualTokenSource, stop: StopFlag, started: "Synchronized[int]", num_workers: int
 ) -> None:
     """Give this process its share of the cores, and its device where there are several."""
-    global _worker_source
+    global _worker_source, _worker_stop
     with started.get_lock():
         index = started.value
         started.value += 1
@@ -167,7 +213,12 @@ def _start_worker(
     _keep_freed_memory()
     if source.device.type == "cuda" and source.device.index is None:
         source.device = torch.device("cuda", index % torch.cuda.device_count())
-    _worker_source = source
+    _worker_source, _worker_stop = source, stop
+
+    def set_flag(*_: object) -> None:  # a scheduler signals every process
+        stop.value = 1
+
+    signal.signal(signal.SIGTERM, set_flag)
 
 
 def _keep_freed_memory() -> None:
@@ -185,8 +236,13 @@ def _keep_freed_memory() -> None:
 
 
 def _perceive_chunk(spans: Sequence[Span]) -> list[Outcome]:
-    assert _worker_source is not None
-    return [_perceive_span(_worker_source, span) for span in spans]
+    source, stop = _worker_source, _worker_stop
+    assert source is not None
+    assert stop is not None
+    return [
+        _perceive_span(source, span)
+        for span in itertools.takewhile(lambda _: not stop.value, spans)
+    ]
 
 
 if __name__ == "__main__":

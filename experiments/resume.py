@@ -16,7 +16,7 @@ from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint
 _MAY_CHANGE = (
     *("run_dir", "resume", "device", "model", "frozen_parts", "video", "prompt", "predict"),
     "controls",
-    *("store.path", "store.shard_megabytes", "store.flush_seconds"),
+    *("store.path", "store.shard_megabytes", "store.flush_seconds", "store.check_media"),
     *("perceive", "evaluation", "decoding", "sample_generations"),
     "evaluate_during_training",
     *("data.batch_size", "data.num_workers", "data.validation", "data.benchmark"),
