@@ -18,6 +18,9 @@ from data_modules.index_cache import note_file
 MAX_LINE_BYTES = 8 * 2**20
 """A longer line is not a row: line ends are lost, or the file is not a text."""
 
+MAX_TEXT_CHARACTERS = 2**20
+"""A longer text is no question, answer or caption: something was not closed."""
+
 _NAN_LIKE = {"", "none", "nan", "null", "n/a", "<na>", "#n/a", "undefined"}
 # What a table program makes of an id that is all digits: 1053841541.0, 1.05384E+09.
 _NUMBER_LIKE_ID = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
@@ -128,13 +131,17 @@ def text_field(row: dict[str, Any], name: str, place: str) -> str:
     """The text under ``name``, stripped; the empty string where the field is null or absent.
 
     Raises:
-        ValueError: The field holds something that is not a text.
+        ValueError: The field holds something that is not a text, or not a whole one.
     """
     value = row.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise ValueError(f"{place}: field {name!r} must be a text, found {value!r:.200}")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ValueError(
+            f"{place}: field {name!r} has {len(value)} characters, more than {MAX_TEXT_CHARACTERS}"
+        )
     if _SURROGATE.search(value):
         raise ValueError(
             f"{place}: field {name!r} holds half a surrogate pair, which is no character: the text "

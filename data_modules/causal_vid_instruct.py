@@ -61,6 +61,8 @@ def read_causal_vid_instruct(
                 "'predictions'"
             )
         instruction = text_field(row, "instruction", place) or EVENT_REASONING_PROMPT
+        if is_nan_like(instruction):
+            raise ValueError(f"{place}: field 'instruction' is {instruction!r}, which is none")
         for kind, prompt, response in (
             ("explanation", instruction, explanation),
             ("prediction", prediction_prompt, prediction),
@@ -103,7 +105,10 @@ def _prediction(row: dict[str, Any], place: str) -> tuple[str, str]:
             f"found {predictions!r:.200}"
         )
     if not predictions:
-        return SINGLE_PREDICTION_PROMPT, text_field(row, "prediction", place)
+        prediction = text_field(row, "prediction", place)
+        if prediction and is_nan_like(prediction):
+            raise ValueError(f"{place}: field 'prediction' is {prediction!r}, which is none")
+        return SINGLE_PREDICTION_PROMPT, prediction
     items = [_prediction_item(item, place) for item in predictions]
     return FUTURE_PREDICTION_PROMPT, format_predictions(items)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_modules.annotation_files import id_field, text_field
+from data_modules.annotation_files import id_field, is_nan_like, text_field
 from data_modules.conversations import Conversation, Turn, conversation_examples
 from data_modules.json_files import read_json_lines
 from data_modules.skipped_rows import SkippedRows
@@ -81,6 +81,6 @@ def _turns(value: Any, place: str) -> tuple[list[Turn], list[Any]]:  # noqa: ANN
 
 def _path(video: Any, place: str) -> str:  # noqa: ANN401 - any JSON value
     path = video.get("path") if isinstance(video, dict) else video
-    if not isinstance(path, str) or not path.strip():
+    if not isinstance(path, str) or is_nan_like(path):
         raise ValueError(f"{place}: field 'videos': expected paths, found {video!r:.200}")
     return path

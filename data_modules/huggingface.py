@@ -156,10 +156,10 @@ def _example(
 
 def _media(value: Any, place: str) -> str:  # noqa: ANN401 - any value of a data set
     if isinstance(value, dict):
-        if not value.get("path") and value.get("bytes"):
+        if value.get("bytes"):
             raise ValueError(
-                f"{place}: the video stands in the data set itself, without a path; write it to a "
-                "file, or use tar shards"
+                f"{place}: the video's bytes stand in the data set itself; write them to a file, "
+                "or use tar shards"
             )
         value = value.get("path")
     if value is not None and not isinstance(value, str):

@@ -11,6 +11,7 @@ from data_modules.annotation_files import read_lines, require_file
 MAX_MEMBER_CHARACTERS = 64 * 2**20
 """The largest member of an array or object: all narrations of a day-long video stay far below."""
 
+_REMEDY = "the file may be cut off, or edited here: fetch it again"
 _CHUNK_CHARACTERS = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -25,7 +26,9 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - what the file holds is check
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from error
+        raise ValueError(
+            f"{path}:{error.lineno}: not valid JSON: {error.msg}; {_REMEDY}"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
 
@@ -44,9 +47,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = _DECODER.decode(line)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise ValueError(
-                f"{place}: not valid JSON: {reason}; the file may be cut off or edited here"
-            ) from error
+            raise ValueError(f"{place}: not valid JSON: {reason}; {_REMEDY}") from error
         yield place, _json_object(row, place)
 
 
@@ -146,7 +147,9 @@ class _JsonStream:
                 is_cut = error.msg.startswith("Unterminated") or error.pos + 64 > len(self._text)
                 if not (is_cut and self._read_more()):
                     line = self._line + self._text.count("\n", self._position, error.pos)
-                    raise ValueError(f"{self.path}:{line}: not valid JSON: {error.msg}") from error
+                    raise ValueError(
+                        f"{self.path}:{line}: not valid JSON: {error.msg}; {_REMEDY}"
+                    ) from error
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{place}: not valid JSON: {error}") from error
             else:
@@ -188,5 +191,5 @@ class _JsonStream:
 
     def _shown(self) -> str:
         if self._position >= len(self._text):
-            return "the end of the file; it may be cut off"
+            return f"its end; {_REMEDY}"
         return repr(self._text[self._position : self._position + 20])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_modules.annotation_files import id_field, text_field
+from data_modules.annotation_files import id_field, is_nan_like, text_field
 from data_modules.conversations import Conversation, Turn, conversation_examples
 from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_array, read_json_lines
@@ -54,7 +54,7 @@ def _rows(root: Path, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _videos(value: Any, place: str) -> list[str]:  # noqa: ANN401 - any JSON value
     videos = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(video, str) and video.strip() for video in videos):
+    if not all(isinstance(video, str) and not is_nan_like(video) for video in videos):
         raise ValueError(f"{place}: field 'video' must be a path, found {value!r:.200}")
     return videos
 
@@ -68,7 +68,7 @@ def _turns(value: Any, place: str) -> list[Turn]:  # noqa: ANN401 - any JSON val
     turns = []
     for turn in value:
         role = turn.get("from")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise ValueError(
                 f"{place}: field 'from' must be one of {', '.join(ROLES)}, found {role!r:.200}"
             )

@@ -2,9 +2,11 @@
 
 What is left out and what is an error is one rule for all readers. A row that is well formed but has
 nothing to teach (no caption, a download that failed, an image where a video is needed) is skipped.
-So is one video's rows when a file that holds only that video's data is damaged, just as an
-unreadable video is. Damage in a file of many rows is a ``ValueError``, because nobody can tell how
-far it reaches: the file has to be repaired once, before a run reads it.
+So are one video's rows when a file that holds only that video's data is damaged, just as those of
+an unreadable video are, and what lies behind the damaged place of a tar shard. Damage in an
+annotation file is a ``ValueError``, because nobody can tell how far it reaches: the file has to be
+repaired once, before a run reads it. ``nan``, ``None`` and the like are errors as ids, questions
+and times, nothing as captions, and texts as answers and options, where they can be meant.
 """
 
 import json

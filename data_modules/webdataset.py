@@ -7,6 +7,7 @@ other than ``success``.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,12 @@ def read_shards(root: str, split: str, corpus: str, skipped: SkippedRows) -> Ite
         index = open_shard_index(folder)
     except OSError as error:
         raise ValueError(f"the shards in {folder!r} cannot be listed: {error}") from error
+    base = folder if is_remote(folder) else os.path.abspath(folder)
     for shard, failure in index.failures:
         cause, _, detail = failure.partition(": ")
         skipped.record(f"{shard} ({detail})", cause)
     for shard, samples in _by_shard(index):
-        stem = (
-            shard[len(folder) + 1 :].removesuffix(".tar") if folder in shard else Path(shard).stem
-        )
+        stem = shard[len(base) + 1 :].removesuffix(".tar")
         listed = _SideFile(shard)
         for sample in samples:
             place = f"{shard}:{sample.key}"

@@ -1,0 +1,250 @@
+"""Damaged annotation files: a named error or a counted skip, and never a wrong example."""
+
+import copy
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_corpora import TINY_CORPORA, TinyCorpus
+
+from data_modules.annotation_files import MAX_LINE_BYTES
+from data_modules.corpora import READERS, CorpusConfig
+from data_modules.corpus_index import open_corpora
+from data_modules.skipped_rows import SkippedRows
+from vidreason.example import Example
+
+every_corpus = pytest.mark.parametrize("corpus", TINY_CORPORA, ids=lambda corpus: corpus.reader)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+class Outcome:
+    """What a reader makes of a folder."""
+
+    def __init__(self, corpus: TinyCorpus, root: Path) -> None:
+        self.examples: list[Example] = []
+        self.skipped = SkippedRows()
+        self.error = ""
+        try:
+            for example in READERS[corpus.reader](str(root), corpus.split, self.skipped):
+                self.examples.append(example)
+        except ValueError as error:
+            self.error = str(error)
+
+    @property
+    def letter(self) -> str:
+        """E: an error; S: a skip; o: read as it stands."""
+        return "E" if self.error else "S" if self.skipped.num_skipped else "o"
+
+
+def test_every_reader_of_annotation_files_is_here() -> None:
+    without_files = {"webdataset", "huggingface"}  # damaged in their own tests
+    assert {corpus.reader for corpus in TINY_CORPORA} == READERS.keys() - without_files
+
+
+@every_corpus
+def test_sound_files_read_whole(corpus: TinyCorpus, tmp_path: Path) -> None:
+    corpus.write(tmp_path)
+    outcome = Outcome(corpus, tmp_path)
+    assert outcome.letter == "o"
+    assert len({example.id for example in outcome.examples}) == len(outcome.examples) >= 2
+
+
+@every_corpus
+def test_byte_order_mark_and_line_ends_change_nothing(corpus: TinyCorpus, tmp_path: Path) -> None:
+    path = corpus.write(tmp_path)
+    sound = path.read_bytes()
+    expected = Outcome(corpus, tmp_path).examples
+    path.write_bytes(b"\xef\xbb\xbf" + sound)
+    assert Outcome(corpus, tmp_path).examples == expected
+    path.write_bytes(sound.replace(b"\n", b"\r\n"))
+    found = Outcome(corpus, tmp_path).examples
+    # Inside of quotes a line end is part of the text.
+    assert [e.response.replace("\r\n", "\n") for e in found] == [e.response for e in expected]
+
+
+@every_corpus
+@pytest.mark.parametrize("junk", [b"\xff", b"\xc3", b"\0"], ids=["not-utf8", "half", "null"])
+def test_bytes_that_are_no_text(corpus: TinyCorpus, tmp_path: Path, junk: bytes) -> None:
+    path = corpus.write(tmp_path)
+    sound = path.read_bytes()
+    place = len(sound) // 2
+    line = sound[:place].count(b"\n") + 1
+    path.write_bytes(sound[:place] + junk + sound[place:])
+    outcome = Outcome(corpus, tmp_path)
+    if corpus.form in ("csv", "lines"):
+        expected = rf"{path}:{line}: .*(UTF-8|null byte).*(fetch|convert)"
+    else:
+        expected = rf"{path}:\d+: .*(is not UTF-8; convert|not valid JSON: .*; the file may be)"
+    assert re.search(expected, outcome.error), outcome.error
+
+
+@every_corpus
+def test_a_file_cut_anywhere(corpus: TinyCorpus, tmp_path: Path) -> None:
+    path = corpus.write(tmp_path)
+    sound = path.read_bytes()
+    expected = Outcome(corpus, tmp_path).examples
+    generator = random.Random(corpus.reader)
+    for length in sorted({1, len(sound) - 1, *generator.sample(range(1, len(sound)), 40)}):
+        path.write_bytes(sound[:length])
+        outcome = Outcome(corpus, tmp_path)
+        assert all(example in expected for example in outcome.examples), length
+        if not outcome.error and outcome.examples != expected:
+            # Only a cut between two rows cannot be seen.
+            assert corpus.form in ("csv", "lines"), length
+            assert sound[length - 1 : length] == b"\n" or sound[length : length + 1] == b"\n", (
+                length
+            )
+        elif outcome.error:
+            assert str(tmp_path) in outcome.error
+
+
+@every_corpus
+def test_random_bytes_never_make_a_crash(corpus: TinyCorpus, tmp_path: Path) -> None:
+    """Whatever is wrong, nothing but a ValueError that names a file comes out."""
+    path = corpus.write(tmp_path)
+    sound = path.read_bytes()
+    generator = random.Random(corpus.reader)
+    marks = [b'"', b",", b"\n", b"{", b"}", b"[", b"]", b"\\", b"\xff", b"\r", b"", b"7", b"null"]
+    for _ in range(60):
+        damaged = bytearray(sound)
+        for _ in range(generator.randrange(1, 4)):
+            place = generator.randrange(len(damaged))
+            damaged[place : place + generator.randrange(3)] = generator.choice(marks)
+        path.write_bytes(damaged)
+        error = Outcome(corpus, tmp_path).error
+        assert not error or str(tmp_path) in error, error
+
+
+@every_corpus
+def test_a_line_of_ten_megabytes(corpus: TinyCorpus, tmp_path: Path) -> None:
+    long = "x" * (MAX_LINE_BYTES + 2 * 2**20)
+    rows = copy.deepcopy(corpus.rows)
+    holder, key = next(_texts(rows[-1]))
+    holder[key] = long
+    outcome = Outcome(corpus, corpus.write(tmp_path, rows).parents[corpus.file.count("/")])
+    assert re.search(rf"{tmp_path}.*:\d+: .*(longer|larger|characters)", outcome.error)
+    assert len(outcome.error) < 600
+
+
+def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Where the texts of a row stand that become part of an example, the response first."""
+    wanted = ("name", "narration_text", "value", "content", "question", "label", "instruction")
+    wanted += ("clip_id", "video_id")
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if isinstance(item, dict | list):
+            yield from _texts(item)
+        elif key in wanted and isinstance(item, str):
+            yield value, key
+
+
+ABSENT = object()
+VALUES = {"A": ABSENT, "n": None, "7": 17, "l": ["x"], "e": "", "N": "nan", "O": "None"}
+# Field -> what happens if it is absent, null, 17, a list, empty, "nan", "None": an error (E), a
+# skip (S), or it is read as it stands (o).
+CSV_FIELDS = {
+    "webvid": {"videoid": "E---EEE", "name": "E---SSS", "page_dir": "E---ooo"},
+    "nextqa": {
+        **{"video": "E---EEE", "question": "E---EEE", "qid": "E---EEE", "type": "E---Eoo"},
+        **{"answer": "E---EEE", "a4": "E---Eoo"},
+    },
+    "nextqa_open_ended": {
+        **{"video": "E---EEE", "question": "E---EEE", "qid": "E---EEE", "answer": "E---Eoo"},
+    },
+}
+JSON_FIELDS = {
+    "hd_vila": {
+        **{"video_id": "EEoEEEE", "clip": "EEEEEEE", "clip.0.clip_id": "EEEEEEE"},
+        **{"clip.0.span": "EEEEEEE", "clip.0.span.1": "-EEEEEE"},
+    },
+    "activitynet_qa": {
+        **{"video_name": "EEoEEEE", "question": "EEEEEEE", "question_id": "EEEEEEE"},
+    },
+    "causal_vid_instruct": {
+        **{"id": "EEoEEEE", "video_id": "EEoEEEE", "start": "ooEEEEE", "end": "oooEEEE"},
+        **{"instruction": "ooEEoEE", "causal_explanation": "ooEooEE", "predictions": "ooEEoEE"},
+        **{"predictions.0.text": "EEEEEEE", "predictions.0.confidence": "EEEEEEE"},
+        **{"causal_explanation.0": "-EEEEEE"},
+    },
+    "ego4d": {
+        **{"aa-1": "oEEEEEE", "aa-1.narration_pass_1": "oEEEEEE"},
+        **{"aa-1.narration_pass_1.narrations": "oEEEEEE"},
+        **{"aa-1.narration_pass_1.narrations.0.timestamp_sec": "EESEEEE"},
+        **{"aa-1.narration_pass_1.narrations.0.narration_text": "SSEESSS"},
+    },
+    "something_something": {
+        **{"id": "EEoEEEE", "label": "EEEEEEE", "template": "EEEEEEE"},
+    },
+    "llava": {
+        **{"id": "oooEEEE", "video": "SSEoEEE", "conversations": "EEEEEEE"},
+        **{"conversations.0": "-EEEEEE", "conversations.0.from": "EEEEEEE"},
+        **{"conversations.1.value": "EEEEEoo", "conversations.0.value": "EEEEEoo"},
+    },
+    "chat_messages": {
+        **{"messages": "EEEEEEE", "videos": "SSEoSEE", "videos.0": "-EESEEE"},
+        **{"messages.0.role": "EEEEEEE", "messages.1.content": "EEEEEoo"},
+    },
+}
+CASES = [
+    pytest.param(corpus, name, value, expected, id=f"{corpus.reader}-{name}-{value}")
+    for corpus in TINY_CORPORA
+    for name, letters in (CSV_FIELDS | JSON_FIELDS)[corpus.reader].items()
+    for value, expected in zip(VALUES, letters, strict=True)
+    if expected != "-"
+]
+
+
+@pytest.mark.parametrize(("corpus", "name", "value", "expected"), CASES)
+def test_a_damaged_field(
+    corpus: TinyCorpus, name: str, value: str, expected: str, tmp_path: Path
+) -> None:
+    corpus.write(tmp_path)
+    sound = Outcome(corpus, tmp_path).examples
+    rows = copy.deepcopy(corpus.rows)
+    # A csv file lacks a column in all rows; everything else happens to the first.
+    for row in rows if value == "A" and corpus.form == "csv" else rows[:1]:
+        holder: Any = row
+        *above, last = name.split(".")
+        for step in above:
+            holder = holder[int(step) if isinstance(holder, list) else step]
+        place = int(last) if isinstance(holder, list) else last
+        if VALUES[value] is ABSENT:
+            del holder[place]
+        else:
+            holder[place] = VALUES[value]
+    corpus.write(tmp_path, rows)
+    outcome = Outcome(corpus, tmp_path)
+    assert outcome.letter == expected, (outcome.error, outcome.skipped.causes)
+    if expected == "E":
+        assert re.search(rf"{tmp_path}.*?:\d+: ", outcome.error) or "do not hold" in outcome.error
+    if expected == "S":
+        assert all(example in sound for example in outcome.examples)
+        assert str(tmp_path) in outcome.skipped.summary()
+
+
+@every_corpus
+def test_a_row_that_is_there_twice(corpus: TinyCorpus, tmp_path: Path) -> None:
+    corpus.write(tmp_path)
+    sound = Outcome(corpus, tmp_path).examples
+    if corpus.form == "members":
+        text = (tmp_path / corpus.file).read_text()
+        (tmp_path / corpus.file).write_text(f"{text[:-2]},{text[1:]}")
+    else:
+        corpus.write(tmp_path, [*corpus.rows, corpus.rows[0]])
+    config = CorpusConfig(reader=corpus.reader, root=str(tmp_path), split=corpus.split)  # type: ignore[arg-type]
+    if corpus.reader in ("llava", "chat_messages"):  # their rows are numbered: ids often repeat
+        assert len(open_corpora([config])) > len(sound)
+    elif corpus.reader in ("nextqa_open_ended", "hd_vila"):
+        outcome = Outcome(corpus, tmp_path)
+        assert outcome.examples == sound
+        assert outcome.skipped.num_skipped > 0
+    else:
+        with pytest.raises(ValueError, match="is there twice"):
+            open_corpora([config])

@@ -1,0 +1,240 @@
+"""A small sound instance of each corpus' own file format, with invented content, to be damaged."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyCorpus:
+    """Files of one corpus; ``file`` holds ``rows`` in ``form``, and is the one that is damaged."""
+
+    reader: str
+    split: str = "train"
+    file: str
+    form: str
+    """``csv``, ``lines`` (of JSON), ``array`` or ``members`` (of one JSON object)."""
+    rows: list[Row]
+    others: dict[str, Any] = field(default_factory=dict)
+    """Further files: texts, or values to be written as JSON."""
+
+    def write(self, root: Path, rows: list[Row] | None = None) -> Path:
+        """Write all files below ``root``; return the path of ``file``."""
+        for name, value in self.others.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value if isinstance(value, str) else json.dumps(value))
+        path = root / self.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(FORMS[self.form](self.rows if rows is None else rows).encode())
+        return path
+
+
+def _csv(rows: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _lines(rows: list[Row]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _array(rows: list[Row]) -> str:
+    return json.dumps(rows, indent=1, ensure_ascii=False)
+
+
+def _members(rows: list[Row]) -> str:
+    (members,) = rows
+    return json.dumps(members, indent=1, ensure_ascii=False)
+
+
+FORMS: dict[str, Callable[[list[Row]], str]] = {
+    "csv": _csv,
+    "lines": _lines,
+    "array": _array,
+    "members": _members,
+}
+
+_MAP = {"0101": "0001/0101", "0202": "0017/0202"}
+_QUESTION = {"frame_count": "9", "width": "6", "height": "4"}
+_OPTIONS = {f"a{k}": f"option {k}" for k in range(4)} | {"a4": "last, with a comma"}
+
+TINY_CORPORA = [
+    TinyCorpus(
+        reader="webvid",
+        file="train.csv",
+        form="csv",
+        rows=[
+            {"videoid": "0021", "page_dir": "01_50", "name": 'A dog "runs",\nthen stops.'},
+            {"videoid": "77", "page_dir": "", "name": "Waves at dusk"},
+            {"videoid": "90", "page_dir": "01_50", "name": "Caf\u00e9, seen from above"},
+        ],
+    ),
+    TinyCorpus(
+        reader="hd_vila",
+        file="train/part0.jsonl",
+        form="lines",
+        rows=[
+            {
+                "video_id": name,
+                "url": "u",
+                "clip": [
+                    {"clip_id": f"{name}.0.mp4", "span": ["00:00:01.500", "00:00:04.000"]},
+                    {"clip_id": f"{name}.1.mp4", "span": ["00:00:04.000", "00:00:09.250"]},
+                ],
+            }
+            for name in ("-QM", "abc")
+        ],
+        others={
+            "train/part0.asr.jsonl": "".join(
+                json.dumps({"clip_id": f"{name}.{k}.mp4", "text": f"said in {name} {k}"}) + "\n"
+                for name in ("-QM", "abc")
+                for k in (0, 1)
+            )
+        },
+    ),
+    TinyCorpus(
+        reader="nextqa",
+        split="val",
+        file="val.csv",
+        form="csv",
+        rows=[
+            {"video": video, **_QUESTION, "question": f"why {k}", "answer": str(k), "qid": str(k)}
+            | {"type": "CW", **_OPTIONS}
+            for video in _MAP
+            for k in (1, 2)
+        ],
+        others={"map_vid_vidorID.json": _MAP},
+    ),
+    TinyCorpus(
+        reader="nextqa_open_ended",
+        split="val",
+        file="val.csv",
+        form="csv",
+        rows=[
+            {"video": video, **_QUESTION, "question": "why", "answer": "none", "qid": str(k)}
+            | {"type": "CW"}
+            for video in _MAP
+            for k in (1, 2)
+        ],
+        others={"map_vid_vidorID.json": _MAP},
+    ),
+    TinyCorpus(
+        reader="activitynet_qa",
+        split="val",
+        file="val_q.json",
+        form="array",
+        rows=[
+            {"video_name": "a-1", "question": "is it indoor", "question_id": "v_a-1_2"},
+            {"video_name": "b_2", "question": "how many dogs", "question_id": "v_b_2_1"},
+        ],
+        others={
+            "val_a.json": [
+                {"answer": "None", "type": 7, "question_id": "v_b_2_1"},
+                {"answer": "yes", "type": 3, "question_id": "v_a-1_2"},
+            ]
+        },
+    ),
+    TinyCorpus(
+        reader="causal_vid_instruct",
+        file="train.jsonl",
+        form="lines",
+        rows=[
+            {
+                "id": f"r{k}",
+                "video_id": "00123",
+                "start": 1.5,
+                "end": 4,
+                "instruction": "Explain.",
+                "causal_explanation": ["The ball rolls.", "It hits the wall."],
+                "predictions": [{"text": "The ball stops", "confidence": 0.7}],
+            }
+            for k in range(2)
+        ],
+    ),
+    TinyCorpus(
+        reader="ego4d",
+        file="annotations/narration.json",
+        form="members",
+        rows=[
+            {
+                uid: {
+                    "narration_pass_1": {
+                        "narrations": [
+                            {"timestamp_sec": 2.0, "narration_text": "#C C picks up the cup"},
+                            {"timestamp_sec": 9.5, "narration_text": "#O A man X walks"},
+                        ]
+                    },
+                    "narration_pass_2": {"narrations": []},
+                }
+                for uid in ("aa-1", "bb-2")
+            }
+        ],
+        others={
+            "ego4d.json": {
+                "version": "2",
+                "videos": [
+                    {"video_uid": "aa-1", "duration_sec": 12.0, "split_em": "train"},
+                    {"video_uid": "bb-2", "duration_sec": 11.0, "split_av": None},
+                ],
+            }
+        },
+    ),
+    TinyCorpus(
+        reader="something_something",
+        file="train.json",
+        form="array",
+        rows=[
+            {
+                "id": str(k),
+                "label": "holding a potato",
+                "template": "Holding [something]",
+                "placeholders": ["a potato"],
+            }
+            for k in (78687, 4)
+        ],
+        others={"labels.json": {"Holding something": "41", "Folding something": "35"}},
+    ),
+    TinyCorpus(
+        reader="llava",
+        file="train.json",
+        form="array",
+        rows=[
+            {
+                "id": "x",
+                "video": f"videos/{k}.mp4",
+                "conversations": [
+                    {"from": "human", "value": "<image>\nWhat is it?"},
+                    {"from": "gpt", "value": "A \u201cball\u201d."},
+                    {"from": "human", "value": "Which colour?"},
+                    {"from": "gpt", "value": "Red."},
+                ],
+            }
+            for k in range(2)
+        ],
+    ),
+    TinyCorpus(
+        reader="chat_messages",
+        file="train.jsonl",
+        form="lines",
+        rows=[
+            {
+                "messages": [
+                    {"role": "user", "content": "<video>What happens?"},
+                    {"role": "assistant", "content": f"It falls {k} times."},
+                ],
+                "videos": ["a.mp4"],
+            }
+            for k in range(2)
+        ],
+    ),
+]
