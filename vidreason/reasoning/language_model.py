@@ -122,7 +122,11 @@ def load_language_model(
                 model, report = auto.from_config(structure, trust_remote_code=False, **options), {}
         else:
             model, report = auto.from_pretrained(
-                **source, device_map={"": device}, output_loading_info=True, **options
+                **source,
+                device_map={"": device},
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported, with names, and refused below
+                **options,
             )
     except (OSError, ValueError) as error:
         raise ValueError(_not_found(config, error)) from error
