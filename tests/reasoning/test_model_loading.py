@@ -1,15 +1,12 @@
 """Loading is frugal, runs nothing that is downloaded, and says at once what is not there."""
 
-import gc
 import json
-import re
 import shutil
 import socket
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from process_memory import linux_only, memory, peak_of
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -22,13 +19,6 @@ from vidreason.reasoning.language_model import (
     merge_lora,
 )
 
-STATUS = Path("/proc/self/status")
-
-
-def memory(field):
-    """Bytes of this process: ``RssAnon`` its own, ``VmRSS`` with mapped files, ``VmHWM`` peak."""
-    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())[1])
-
 
 def write_llama(folder, *, dtype, **sizes):
     config = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)
@@ -40,7 +30,7 @@ def write_llama(folder, *, dtype, **sizes):
     return folder
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@linux_only
 @pytest.mark.parametrize(
     ("in_file", "private"),
     # Weights of the file's own type stay mapped; others are converted one by one.
@@ -50,17 +40,20 @@ def test_loading_holds_the_weights_once(tmp_path, in_file, private):
     sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 6}
     folder = write_llama(tmp_path, dtype=in_file, vocab_size=4000, **sizes)
     config = LanguageModelConfig(name_or_path=str(folder), dtype="bfloat16")
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    resident, anonymous = memory("VmRSS"), memory("RssAnon")
-    model = load_language_model(config)
-    anonymous = memory("RssAnon") - anonymous
-    for parameter in model.parameters():
-        parameter.view(-1)[::2048].sum()  # every page of the weights has been read now
-    peak = memory("VmHWM") - resident
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    models = []
+    own = []
+
+    def load():
+        before = memory("RssAnon")
+        models.append(load_language_model(config))
+        own.append(memory("RssAnon") - before)
+        for parameter in models[0].parameters():
+            parameter.view(-1)[::2048].sum()  # every page of the weights has been read now
+
+    peak = peak_of(load)
+    weights = sum(p.numel() * p.element_size() for p in models[0].parameters())
     assert weights > 190e6
-    assert abs(anonymous - private * weights) < 0.1 * weights
+    assert abs(own[0] - private * weights) < 0.1 * weights
     # The pages of the file count too, although the system may drop them at any time.
     file_bytes = weights * in_file.itemsize / 2
     assert file_bytes < peak < 1.1 * (private * weights + file_bytes)

@@ -1,0 +1,100 @@
+"""Run real steps, and print how many bytes each took at its peak.
+
+``python measure_memory.py fit=A.yaml generate=B.yaml`` prints a list of numbers. To be run in a
+process of its own with ``MALLOC_MMAP_THRESHOLD_=65536``, so that freed memory goes back at once.
+"""
+
+import gc
+import json
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from torch.utils.data import DataLoader
+
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit import STAGES, silence_libraries
+from experiments.memory_estimate import longest_batch
+from vidreason.config import merge_config
+from vidreason.model import VideoReasoner, build_reasoner
+from vidreason.reasoning.decoding import generate_ids, left_pad
+
+VISUAL_DIM = 24
+
+
+def fit(config: ExperimentConfig, reasoner: VideoReasoner, max_steps: int) -> None:
+    visual, input_ids, attention_mask, labels = padded_batch(config, reasoner)
+    batch = {
+        "visual": visual,
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "labels": labels,
+    }
+    micro_batches = config.data.global_batch_size // config.data.batch_size
+    module = STAGES[config.stage][0](reasoner, config.optimizer, total_steps=100)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_steps=max_steps,
+        accumulate_grad_batches=micro_batches,
+        limit_val_batches=0,
+    )
+    trainer.fit(module, DataLoader([batch] * (2 * micro_batches), batch_size=None))
+
+
+@torch.no_grad()
+def generate(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
+    reasoner.eval()
+    visual, input_ids, attention_mask, _ = padded_batch(config, reasoner)
+    text = reasoner.language_model.get_input_embeddings()(input_ids)
+    embeddings, mask = left_pad(reasoner.fusion(visual), text, attention_mask.sum(1))
+    del text
+    generate_ids(reasoner.language_model, embeddings, mask, config.decoding, [3])
+
+
+def padded_batch(config, reasoner):
+    batch = longest_batch(config, reasoner, config.data.batch_size)
+    visual, *texts = batch
+    for tensor in (*visual.values(), *texts):
+        tensor.fill_(1)
+    texts[1][-1, -1] = 0  # a batch without any padding would need no attention mask
+    return visual, *texts
+
+
+def memory(field: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
+
+
+def main() -> None:
+    silence_libraries()
+    warnings.filterwarnings("ignore", "You defined a `validation_step`")
+    torch.manual_seed(0)
+    peaks = []
+    for argument in sys.argv[1:]:
+        use, _, file = argument.partition("=")
+        config = merge_config(ExperimentConfig, [file])
+        if not peaks:  # have everything imported
+            fit(config, build_reasoner(config.reasoner, VISUAL_DIM), max_steps=1)
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = memory("VmRSS")
+        reasoner = build_reasoner(config.reasoner, VISUAL_DIM)
+        if use == "fit":
+            fit(config, reasoner, max_steps=2)
+        else:
+            generate(config, reasoner)
+        peaks.append(memory("VmHWM") - before)
+        del reasoner
+    print(json.dumps(peaks))
+
+
+if __name__ == "__main__":
+    main()
