@@ -88,10 +88,13 @@ def parse_clock(text: str, place: str) -> float:
 
 
 def _blocks(path: Path) -> list[list[tuple[int, str]]]:
-    """Numbered lines, parted at empty ones."""
+    """Numbered lines, parted at empty ones.
+
+    A line of spaces is not empty: rolling captions begin with one.
+    """
     blocks: list[list[tuple[int, str]]] = [[]]
     for number, line in read_lines(path):
-        if line.strip():
+        if line.rstrip("\r\n"):
             blocks[-1].append((number, line.strip()))
         elif blocks[-1]:
             blocks.append([])
