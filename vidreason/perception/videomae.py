@@ -56,7 +56,7 @@ class VideoMAEEncoder(nn.Module):
             VideoMAEConfig(
                 image_size=sizes.image_size,
                 patch_size=sizes.patch_size,
-                num_frames=sizes.num_frames,
+                num_frames=sizes.tubelet_size,  # or it computes its own table, for a second
                 tubelet_size=sizes.tubelet_size,
                 hidden_size=sizes.width,
                 num_hidden_layers=sizes.num_layers,
