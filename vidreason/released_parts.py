@@ -28,13 +28,13 @@ class ReleasedPart:
 RELEASED_PARTS: dict[str, ReleasedPart] = {
     # Video encoders: the names of perceiver.video_encoder.name.
     "viclip-b16": ReleasedPart(
-        source="OpenGVLab/ViCLIP-B-16-hf, model.safetensors",
+        source="OpenGVLab/ViCLIP-B-16-hf, model.safetensors, or the official ViCLIP-B .pth",
         licence="unsettled: its page names none, third parties call it cc-by-nc-sa-4.0, its code "
         "is Apache-2.0",
         verified="golden",
     ),
     "viclip-l14": ReleasedPart(
-        source="OpenGVLab/ViCLIP",
+        source="OpenGVLab/ViCLIP, or the official ViCLIP-L .pth",
         licence="MIT (its page's tag)",
         verified="synthetic file",
     ),
@@ -44,9 +44,10 @@ RELEASED_PARTS: dict[str, ReleasedPart] = {
         verified="golden",
     ),
     "videomae-b16": ReleasedPart(
-        source="MCG-NJU/videomae-base",
-        licence="CC-BY-NC-4.0: no commercial use",
-        verified="real classes, random weights",
+        source="vit_b_hybrid_pt_800e.pth and its fine-tuned ones (OpenGVLab/InternVideo1.0), or "
+        "MCG-NJU/videomae-base",
+        licence="VideoMAE's code CC-BY-NC-4.0: no commercial use; weights: see the model's page",
+        verified="golden",
     ),
     "vjepa2": ReleasedPart(
         source="facebook/vjepa2-vitl-fpc64-256 or a larger one",
