@@ -21,6 +21,7 @@ from data_modules.something_something import read_something_something
 from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
+from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,9 @@ class DataConfig:
     """Longest prompt and response together, in tokens."""
     max_unreadable_fraction: float = 0.01
     """Share of samples whose video may be unreadable; beyond it the run stops with a summary."""
+    decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS
+    """A video counts as unreadable when finding its frames, or decoding them, takes longer. Null
+    waits for ever, and decodes in the process that perceives, where a crash would end the run."""
     seed: int = 0
     """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
     """
@@ -145,6 +149,11 @@ class DataConfig:
         for name in ("num_workers", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name} is {getattr(self, name)}; it must not be negative")
+        if self.decode_timeout_seconds is not None and self.decode_timeout_seconds <= 0:
+            raise ValueError(
+                f"data.decode_timeout_seconds is {self.decode_timeout_seconds}; it must be above "
+                "0, or null for no limit"
+            )
         if not 0.0 <= self.max_unreadable_fraction <= 1.0:
             raise ValueError(
                 f"data.max_unreadable_fraction is {self.max_unreadable_fraction}; it is a share, "

@@ -107,7 +107,9 @@ def start_warm(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
 def token_source(config: ExperimentConfig) -> VisualTokenSource:
     """Visual tokens from the store; what it lacks is perceived, by worker processes on the CPU."""
     device = "cpu" if config.data.num_workers else torch_device(config.device)
-    return VisualTokenSource(config.perceiver, config.store, device)
+    return VisualTokenSource(
+        config.perceiver, config.store, device, config.data.decode_timeout_seconds
+    )
 
 
 def build_trainer(

@@ -32,4 +32,6 @@ def load_trained_model(config: ExperimentConfig) -> tuple[VideoReasoner, VisualT
     device = torch_device(config.device)
     reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=config.frozen_parts)
     assert reasoner.perceiver is not None  # it comes with every folder
-    return reasoner, VisualTokenSource(reasoner.perceiver, config.store, device)
+    return reasoner, VisualTokenSource(
+        reasoner.perceiver, config.store, device, config.data.decode_timeout_seconds
+    )

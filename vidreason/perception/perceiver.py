@@ -39,6 +39,7 @@ from vidreason.video.sampling import (
     key_frame_positions,
     resolve_span,
 )
+from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 _ALGORITHM = "perception-2"
 """Part of every fingerprint: to be changed with any change of the numbers that the same
@@ -95,11 +96,13 @@ class Perceiver:
         encoder: VideoEncoder,
         segmenter: Segmenter | None,
         device: torch.device,
+        decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS,
     ) -> None:
         self.config = config
         self.encoder = encoder
         self.segmenter = segmenter
         self.device = device
+        self.decode_timeout_seconds = decode_timeout_seconds
 
     @property
     def fingerprint(self) -> str:
@@ -125,7 +128,8 @@ class Perceiver:
             VideoReadError: The file cannot be read or decoded, or ends before the span.
             ValueError: The span is empty, or starts before the video.
         """
-        index = index_video(path)
+        limit = self.decode_timeout_seconds
+        index = index_video(path, timeout_seconds=limit)
         if start_seconds is not None and start_seconds >= index.duration_seconds:
             raise VideoReadError(
                 path,
@@ -140,7 +144,7 @@ class Perceiver:
         # Frames of a short video repeat; each is decoded once.
         unique_indices, places = np.unique(frame_indices, return_inverse=True)
         places = places.reshape(frame_indices.shape)
-        frames = read_frames(index, unique_indices)
+        frames = read_frames(index, unique_indices, timeout_seconds=limit)
 
         with torch.inference_mode():
             clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
@@ -212,8 +216,18 @@ class Perceiver:
         ]
 
 
-def build_perceiver(config: PerceiverConfig, device: torch.device | str = "cpu") -> Perceiver:
+def build_perceiver(
+    config: PerceiverConfig,
+    device: torch.device | str = "cpu",
+    decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS,
+) -> Perceiver:
     """Load encoder and segmenter.
+
+    Args:
+        config: What is to be seen, and by which models.
+        device: Where they run.
+        decode_timeout_seconds: When reading a video is given up; None waits for ever, and decodes
+            in this process.
 
     Raises:
         ValueError: Weights are missing or do not fit; the message names the field or the first
@@ -222,7 +236,7 @@ def build_perceiver(config: PerceiverConfig, device: torch.device | str = "cpu")
     device = torch.device(device)
     encoder = cast(VideoEncoder, build_video_encoder(config.video_encoder, device))
     segmenter = build_segmenter(config.segmenter, device) if config.use_objects else None
-    return Perceiver(config, encoder, segmenter, device)
+    return Perceiver(config, encoder, segmenter, device, decode_timeout_seconds)
 
 
 def perceiver_fingerprint(

@@ -14,6 +14,7 @@ from vidreason.perception.perceiver import (
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
 from vidreason.video.failures import read_error
+from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 
 class VisualTokenSource:
@@ -27,13 +28,19 @@ class VisualTokenSource:
         store: Where it is kept; with an empty path nothing is.
         device: Where perception runs. A forked worker cannot use CUDA: perceive ahead of training,
             or in this process.
+        decode_timeout_seconds: When reading a video is given up; None waits for ever.
     """
 
     def __init__(
-        self, perceiver: PerceiverConfig, store: StoreConfig, device: torch.device | str = "cpu"
+        self,
+        perceiver: PerceiverConfig,
+        store: StoreConfig,
+        device: torch.device | str = "cpu",
+        decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS,
     ) -> None:
         self.config = perceiver
         self.device = torch.device(device)
+        self.decode_timeout_seconds = decode_timeout_seconds
         self.store = FeatureStore(store) if store.path else None
         self.num_perceived = 0
         """Videos that this process has perceived, because the store did not have them."""
@@ -83,7 +90,7 @@ class VisualTokenSource:
         self, media: str, start_seconds: float | None, end_seconds: float | None
     ) -> VisualTokens:
         if self._perceiver is None:
-            self._perceiver = build_perceiver(self.config, self.device)
+            self._perceiver = build_perceiver(self.config, self.device, self.decode_timeout_seconds)
         self.num_perceived += 1
         return self._perceiver.perceive(media, start_seconds, end_seconds)
 

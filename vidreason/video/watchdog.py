@@ -91,6 +91,13 @@ def decode_frames(
         os.close(descriptor)
 
 
+def decoder_process_id() -> int | None:
+    """The running decoder of this process, for those who count its CPU time."""
+    if _decoder is None or not _decoder.is_running():
+        return None
+    return _decoder.process_id
+
+
 def _running_decoder() -> "_Decoder":
     """This process' decoder; a forked process must not share its parent's."""
     global _decoder
@@ -126,6 +133,11 @@ class _Decoder:
             raise RuntimeError(
                 "the process that decodes videos does not start; what it says is on stderr"
             ) from error
+
+    @property
+    def process_id(self) -> int:
+        """Of the decoder."""
+        return self._process.pid
 
     def is_running(self) -> bool:
         """Whether it is this process' own, and alive."""
