@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,15 @@ from golden_weights import (
 )
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
+from vidreason.perception.object_tokens import pool_patches
+from vidreason.perception.perceiver import Perceiver, PerceiverConfig
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
+from vidreason.perception.segmenter import ObjectMask
 from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
+from vidreason.video.reader import index_video, read_frames
+from vidreason.video.sampling import SamplingConfig
+
+VIDEO = Path(__file__).parents[1] / "assets" / "videos" / "av1_video.mkv"
 
 DECODER = {
     "mask_token": torch.zeros(1, 1, 8),
@@ -160,6 +169,45 @@ def test_patches_are_shared_by_two_frames(encoder):
     alone = encoder(frames[1:, 1:])
     torch.testing.assert_close(encoded.patch_tokens[1:, 1:], alone.patch_tokens)
     torch.testing.assert_close(encoded.clip_tokens[1:, 1:], alone.clip_tokens)
+
+
+class CentreSegmenter:
+    """Finds the same rectangle in the middle of every frame."""
+
+    def segment(self, frames):
+        height, width = frames.shape[2:]
+        top, left = height // 3, width // 3
+        mask = torch.zeros(height, width, dtype=torch.bool)
+        mask[top : 2 * top, left : 2 * left] = True
+        box = (left, top, 2 * left, 2 * top)
+        area = int(mask.sum())
+        return [
+            [ObjectMask(mask=mask, box=box, area=area, predicted_iou=1.0, stability=1.0)]
+        ] * len(frames)
+
+
+def test_objects_of_a_key_frame_get_the_patches_of_its_tube():
+    config = PerceiverConfig(
+        sampling=SamplingConfig(num_clips=1, frames_per_clip=4, num_key_frames=4),
+        video_encoder=VideoEncoderConfig(
+            **TINY["videomae"] | {"num_frames": 4, "allow_random_weights": True}
+        ),
+    )
+    encoder = build_video_encoder(config.video_encoder)
+    seen = {}
+    encoder.register_forward_hook(lambda _module, _inputs, output: seen.update(output._asdict()))
+    perceiver = Perceiver(config, encoder, CentreSegmenter(), torch.device("cpu"))
+    tokens = perceiver.perceive(str(VIDEO))
+    assert len(tokens) == 1 + 4
+    index = index_video(str(VIDEO))
+    height, width = read_frames(index, [0]).shape[2:]
+    mask = CentreSegmenter().segment(torch.zeros(1, 3, height, width))[0][0].mask
+    edges = encoder.transform.patch_edges(height, width, 16)
+    for frame in range(4):
+        patches = seen["patch_tokens"][0, 0, frame // 2]
+        expected = pool_patches(mask[None], patches, *edges)[0]
+        torch.testing.assert_close(tokens.features[1 + frame], expected)
+    assert not torch.allclose(tokens.features[2], tokens.features[3], atol=1e-3)
 
 
 @pytest.mark.parametrize(
