@@ -25,6 +25,7 @@ from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.instruction import InstructionDataModule
 from data_modules.training_data import TrainingDataModule
 from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
 
 pytestmark = [
@@ -77,6 +78,7 @@ class Run:
         tokenizer: PreTrainedTokenizerFast,
     ) -> None:
         self.folder = folder
+        self.max_unreadable_fraction = 1.0
         self.num_epochs = num_epochs
         self.corpora = []
         for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
@@ -108,7 +110,7 @@ class Run:
             num_epochs=self.num_epochs,
             num_workers=attempt.num_workers,
             max_text_tokens=96,
-            max_unreadable_fraction=1.0,
+            max_unreadable_fraction=self.max_unreadable_fraction,
             seed=4,
         )
         source = self.make_source()
@@ -125,7 +127,10 @@ class Run:
         consumed: list[list[str]] = [[] for _ in self.plan]
         for number, attempt in enumerate(attempts):
             start = self.state()
-            self.start(number, attempt)
+            codes = self.start(number, attempt)
+            # A killed attempt may also reach its end first, or lose its connection to a rank that
+            # was killed a moment before.
+            assert attempt.killed_after is not None or set(codes) == {0}
             end = self.state()
             ranks = [self.trace(number, rank) for rank in range(attempt.world_size)]
             for rank_lines in zip(*ranks, strict=False):  # killed at slightly different moments
@@ -149,7 +154,8 @@ class Run:
         text = (self.folder / f"trace-{number}-{rank}.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines()]
 
-    def start(self, number: int, attempt: Attempt) -> None:
+    def start(self, number: int, attempt: Attempt) -> list[int | None]:
+        """Run all processes of an attempt; their exit codes."""
         processes = [
             get_context("fork").Process(target=self.work, args=(number, attempt, rank))
             for rank in range(attempt.world_size)
@@ -158,9 +164,7 @@ class Run:
             process.start()
         for process in processes:
             process.join(TIMEOUT_SECONDS)
-            # A killed attempt may also reach its end first, or lose its connection to a rank that
-            # was killed a moment before.
-            assert process.exitcode == 0 or attempt.killed_after is not None
+        return [process.exitcode for process in processes]
 
     def work(self, number: int, attempt: Attempt, rank: int) -> None:
         if attempt.world_size > 1:
@@ -171,7 +175,11 @@ class Run:
                 world_size=attempt.world_size,
             )
         data = self.data(attempt)
-        drive(data, attempt, rank, self.folder, self.folder / f"trace-{number}-{rank}.jsonl")
+        trace_path = self.folder / f"trace-{number}-{rank}.jsonl"
+        try:
+            drive(data, attempt, rank, self.folder, trace_path)
+        except UnreadableVideosError as error:
+            trace_path.with_suffix(".error").write_text(str(error))
         if attempt.world_size > 1:
             torch.distributed.destroy_process_group()
 
@@ -279,6 +287,19 @@ def test_two_processes_then_one_then_three_consume_each_sample_once(
         Attempt(3, 2, 0, 1, killed_after=None),
     ]
     check(run, attempts)
+
+
+def test_a_budget_that_all_processes_spend_together_stops_all(make_run: Callable[..., Run]) -> None:
+    run = make_run([24], [1.0], 12, 1)
+    run.max_unreadable_fraction = 0.01
+    codes = run.start(0, Attempt(2, 6, 0, 1, killed_after=None))
+    assert codes == [0, 0]
+    broken = [is_broken(one.rpartition(":")[2]) for one in run.plan[0]]
+    first = next(step for step in range(2) if any(broken[12 * step : 12 * step + 12]))
+    seen, failed = 12 * (first + 1), sum(broken[: 12 * (first + 1)])
+    for rank in range(2):
+        message = (run.folder / f"trace-0-{rank}.error").read_text()
+        assert message.startswith(f"{failed} of {seen} samples had an unreadable video")
 
 
 @pytest.mark.parametrize("seed", range(2))
