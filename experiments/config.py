@@ -1,6 +1,12 @@
-"""Print the resolved configuration, checked, as YAML that every program reads back."""
+"""Print the resolved configuration, checked, as YAML that every program reads back.
+
+With ``--explain``, print instead what it is made of and what it takes: its parts with their sizes,
+licences and learning rates, the tokens of a sample, and the memory that training and answering need
+on each device. No weights are downloaded or read.
+"""
 
 import sys
+from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
@@ -13,9 +19,23 @@ def print_config(config: ExperimentConfig) -> None:
     print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
 
 
-if __name__ == "__main__":
-    sys.exit(
-        run_program(
-            print_config, program="config", description="Print the resolved configuration as YAML."
-        )
+def print_explanation(config: ExperimentConfig) -> None:
+    """Print what ``config`` is made of, and what it takes."""
+    from experiments.explain import explain  # the models' code, which printing YAML needs not
+
+    print(explain(config))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print one or the other."""
+    return run_program(
+        print_explanation if "--explain" in argv else print_config,
+        program="config",
+        description="Print the resolved configuration as YAML; or, with --explain, its parts, "
+        "their licences, and the memory that they take.",
+        argv=[argument for argument in argv if argument != "--explain"],
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

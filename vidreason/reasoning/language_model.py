@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from peft import (
     LoraConfig,
     PeftModel,
@@ -136,6 +138,31 @@ def load_language_model(
         enable = getattr(model, "activation_checkpointing_enable", None)
         (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
     return cast(PreTrainedModel, model.requires_grad_(False).eval())
+
+
+def at_hand(config: LanguageModelConfig) -> LanguageModelConfig:
+    """The same model, named by the folder on this machine with its ``config.json``.
+
+    Nothing is downloaded. The folder may hold no weights.
+
+    Raises:
+        ValueError: There is no such folder, and no such file in the Hugging Face cache.
+    """
+    name = config.name_or_path
+    if Path(name).is_dir():
+        return config
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=config.revision)
+    except HFValidationError:
+        found = None  # a path
+    if not isinstance(found, str):
+        revision = "" if config.revision is None else f" --revision {config.revision}"
+        raise ValueError(
+            f"language_model.name_or_path {name!r}: its config.json is not on this machine; get it "
+            f"by `hf download {name} config.json{revision}` (after `hf auth login` if its licence "
+            "must be accepted first), or name a local folder"
+        )
+    return replace(config, name_or_path=str(Path(found).parent), revision=None)
 
 
 def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
