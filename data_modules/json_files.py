@@ -153,8 +153,8 @@ class _JsonStream:
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{place}: not valid JSON: {error}") from error
             else:
-                # A number may go on behind what has been read of the file.
-                if end < len(self._text) or not self._read_more():
+                # A number may go on behind what has been read of the file: 12|.5, 1e+|3.
+                if end + 3 <= len(self._text) or not self._read_more():
                     self._move_to(end)
                     return value
 
@@ -171,7 +171,10 @@ class _JsonStream:
         self._position = position
 
     def _read_more(self) -> bool:
-        """Append as much as is kept, so that decoding again costs no more than once over."""
+        """Append as much as is kept, so that decoding again costs no more than once over.
+
+        Returns: Whether there was more; if not, nothing has moved.
+        """
         kept = self._text[self._position :]
         if len(kept) > MAX_MEMBER_CHARACTERS:
             raise ValueError(
@@ -186,7 +189,8 @@ class _JsonStream:
                 f"{error.object[error.start]:02x}, which is not UTF-8; convert the file (iconv -t "
                 "UTF-8) or fetch it again"
             ) from error
-        self._text, self._position = kept + new, 0
+        if new:
+            self._text, self._position = kept + new, 0
         return bool(new)
 
     def _shown(self) -> str:
