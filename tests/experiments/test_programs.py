@@ -215,3 +215,15 @@ def test_ask_answers_from_the_reasoner_folder(experiment, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"vidreason ask: cannot read video '{experiment.broken}'")
     assert cli.main(["ask", str(experiment.videos[0]), "why?", "--model", "absent"]) == 2
+
+
+def test_an_exported_folder_answers_as_the_run_does(experiment, tmp_path, capsys):
+    """The adapters beside their base, and the weights they were merged into, say the same."""
+    assert cli.main(["export", str(experiment.run_dir), str(tmp_path / "exported")]) == 0
+    answers = []
+    for folder in (tmp_path / "exported", experiment.run_dir / "reasoner"):
+        capsys.readouterr()
+        question = ["ask", str(experiment.videos[0]), "why did it fall"]
+        assert cli.main([*question, "--model", str(folder)]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1] != "\n"
