@@ -83,10 +83,17 @@ def perceive(config: ExperimentConfig) -> Counts:
     plan = Plan(open_corpora(corpora), share)
     counts = Counts()
     failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
-    source = VisualTokenSource(config.perceiver, config.store, torch_device(config.device))
+    source = VisualTokenSource(
+        config.perceiver,
+        config.store,
+        torch_device(config.device),
+        config.data.decode_timeout_seconds,
+    )
     with _stop_at_sigterm() as stop, _progress_bar(len(plan), share) as progress:
         for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
             if isinstance(outcome, VideoFailure):
+                if stop.value:
+                    continue  # the signal may have ended what decoded it
                 counts.unreadable += 1
                 failures.record(1, [outcome])
             else:

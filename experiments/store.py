@@ -104,18 +104,21 @@ COMMANDS: dict[str, Callable[[StoreCommandConfig], int | None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of ``COMMANDS``; the exit status is 1 for a damaged store, 2 for a wrong command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments.pop(0) if arguments and arguments[0] in COMMANDS else ""
-    program = f"python -m experiments.store {command or '{' + ','.join(COMMANDS) + '}'}"
+    wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
+    command = "" if wants_help or not arguments else arguments.pop(0)
+    program = f"python -m experiments.store {{{','.join(COMMANDS)}}}"
 
     def run() -> int | None:
+        if not wants_help and command not in COMMANDS:
+            raise ValueError(
+                f"the first argument must be one of {', '.join(COMMANDS)}; found {command!r}"
+            )
         config = load_config(
             StoreCommandConfig,
             arguments,
             program=program,
             description="Check a feature store, count what is in it, or remove what is not wanted.",
         )
-        if not command:
-            raise ValueError(f"the first argument must be one of {', '.join(COMMANDS)}")
         return COMMANDS[command](config)
 
     return exit_status("store", run)
