@@ -2,9 +2,9 @@
 
 Makes an index of so many invented WebVid rows, opens it, and goes through the order of a run over
 it: its first step, a resume in the middle of the third epoch, and then some hundred steps with
-every sample's row read. Each part runs in a process of its own, whose memory is told in three
-figures: its peak, what it holds itself at the end, and how much of the index lies in the page cache
-on its account (which the system takes back when it needs it).
+every sample's row read. Each part runs in a process of its own, whose memory is told in four
+figures: its peak, what it was before (PyTorch, mostly), what it holds itself beyond that at the
+end, and how much more of files it has mapped (which the system takes back when it needs it).
 
 ``--synthesis batches`` composes the rows by Arrow's own functions, which leaves out what a reader
 costs (some 9 microseconds a row), and makes the full size feasible.
@@ -35,6 +35,8 @@ NUM_STEPS = 200
 GLOBAL_BATCH_SIZE = 256
 
 Figures = dict[str, float]
+Part = Callable[[Path, int], tuple[Figures, object]]
+"""Gives what it measured, and what has to be alive while its memory is measured."""
 
 
 def main(argv: list[str]) -> int:
@@ -60,20 +62,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def measured(part: Callable[[Path, int], Figures], folder: Path, num_rows: int) -> Figures:
+def measured(part: Part, folder: Path, num_rows: int) -> Figures:
     """What ``part`` tells when it runs in a new process."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_with_memory, (part, folder, num_rows))
 
 
-def build_from_examples(folder: Path, num_rows: int) -> Figures:
+def build_from_examples(folder: Path, num_rows: int) -> tuple[Figures, object]:
     """Write an index from a reader's examples."""
     start, began = time.process_time(), time.perf_counter()
     write_index(folder, (_example(row) for row in range(num_rows)))
-    return _build_figures(folder, num_rows, start, began)
+    return _build_figures(folder, num_rows, start, began), None
 
 
-def build_from_batches(folder: Path, num_rows: int) -> Figures:
+def build_from_batches(folder: Path, num_rows: int) -> tuple[Figures, object]:
     """Write an index of the same rows without making an :class:`Example` of each."""
     start, began = time.process_time(), time.perf_counter()
     usual = {"corpus": "webvid", "prompt": CAPTION_PROMPT, "question_type": "", "meta": ""}
@@ -84,20 +86,20 @@ def build_from_batches(folder: Path, num_rows: int) -> Figures:
             batch = _batch(rows)
             lengths = np.full(len(rows), len(CAPTION_PROMPT) + len(CAPTION) + 9, np.int32)
             writer.write(batch, lengths, random.integers(0, 2**64, len(rows), np.uint64))
-    return _build_figures(folder, num_rows, start, began)
+    return _build_figures(folder, num_rows, start, began), None
 
 
-def open_index(folder: Path, num_rows: int) -> Figures:
+def open_index(folder: Path, num_rows: int) -> tuple[Figures, object]:
     """Open the index, and read its last row."""
     start = time.perf_counter()
     corpus = CorpusIndex(folder)
     opened = time.perf_counter()
     assert corpus[num_rows - 1] == _example(num_rows - 1)
     read = time.perf_counter()
-    return {"open ms": (opened - start) * 1e3, "first row ms": (read - opened) * 1e3}
+    return {"open ms": (opened - start) * 1e3, "first row ms": (read - opened) * 1e3}, corpus
 
 
-def go_through(folder: Path, num_rows: int) -> Figures:
+def go_through(folder: Path, num_rows: int) -> tuple[Figures, object]:
     """The first step, a resume in the third epoch, and further steps with their rows."""
     corpora = Corpora([CorpusIndex(folder)])
     figures: Figures = {}
@@ -117,24 +119,24 @@ def go_through(folder: Path, num_rows: int) -> Figures:
     steps = [order.step(2, step) for step in _further(middle, order.steps_per_epoch)]
     figures["step ms"] = (time.process_time() - start) * 1e3 / len(steps)
     start = time.process_time()
-    rows = [corpora[index] for step in steps for index in step.tolist()]
-    figures["row us"] = (time.process_time() - start) * 1e6 / len(rows)
-    return figures
+    num_rows = sum(bool(corpora[index]) for step in steps for index in step.tolist())
+    figures["row us"] = (time.process_time() - start) * 1e6 / num_rows
+    return figures, (corpora, order)
 
 
 def _further(step: int, steps_per_epoch: int) -> range:
     return range(step + 1, min(step + 1 + NUM_STEPS, steps_per_epoch))
 
 
-def _with_memory(part: Callable[[Path, int], Figures], folder: Path, num_rows: int) -> Figures:
+def _with_memory(part: Part, folder: Path, num_rows: int) -> Figures:
     before = _memory_megabytes()
-    figures = part(folder, num_rows)
+    figures, _alive = part(folder, num_rows)
     after = _memory_megabytes()
     return {
         **figures,
         "peak MB": after["VmHWM"],
-        "of that before MB": before["VmRSS"],
-        "own MB": after["RssAnon"],
+        "before MB": before["VmRSS"],
+        "own MB": after["RssAnon"] - before["RssAnon"],
         "mapped MB": after["RssFile"] - before["RssFile"],
     }
 
