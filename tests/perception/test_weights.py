@@ -1,6 +1,8 @@
 """Weight files: every released format, every kind of damage, and nothing in a file is ever run."""
 
+import argparse
 import functools
+import io
 import os
 import pickle
 import shutil
@@ -8,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from golden_weights import (
@@ -281,6 +284,20 @@ def test_foreign_names_are_never_imported_nor_called(tmp_path, monkeypatch):
     assert "foreign_module" not in sys.modules
     assert not (tmp_path / "imported").exists()
     assert not (tmp_path / "called").exists()
+
+
+def test_what_training_leaves_in_a_checkpoint_does_no_harm(tmp_path):
+    """Paths, sets, bound methods, byte streams, numpy numbers, namespaces."""
+    content = {
+        "model": random_weights(),
+        "args": argparse.Namespace(output=Path("runs"), names={"a"}, stream=io.BytesIO(b"x")),
+        "hook": "text".upper,
+        "best": np.float64(0.5),
+        "random_state": np.random.RandomState(0).get_state(),
+    }
+    torch.save(content, tmp_path / "run.pth")
+    weights = random_weights()
+    assert torch.equal(load(tmp_path / "run.pth").encoder.table, weights["encoder.table"])
 
 
 def replace_pickle(path: Path, content: bytes) -> None:

@@ -37,11 +37,12 @@ _RUNNING_CODE = {
     *("timeit", "webbrowser"),
 }
 """Modules with which a pickle can run something."""
-_PLAIN_TYPES = {
+_HARMLESS_NAMES = {
     *("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list"),
-    *("object", "range", "set", "slice", "str", "tuple"),
+    *("object", "range", "set", "slice", "str", "tuple", "getattr", "BytesIO", "StringIO"),
 }
-"""Of ``builtins``, what a checkpoint's other entries may be made of; inert here like the rest."""
+"""In those modules, what the other entries of a checkpoint may be made of (``getattr`` is how bound
+methods are pickled). They become inert like all other names."""
 
 
 class StoredTensor(NamedTuple):
@@ -180,9 +181,7 @@ class _TensorUnpickler(pickle.Unpickler):
             return _REBUILDERS[module, name]
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
-        if module.split(".")[0] in _RUNNING_CODE and not (
-            module in ("builtins", "__builtin__") and name in _PLAIN_TYPES
-        ):
+        if module.split(".")[0] in _RUNNING_CODE and name not in _HARMLESS_NAMES:
             raise _RunsCodeError(f"{module}.{name}")
         return type(name, (_Inert,), {})
 

@@ -294,7 +294,7 @@ def _transform(config: VideoEncoderConfig) -> FrameTransform:
     """The preprocessing that the folder's own processor does, as a transform of frames."""
     auto: Any = AutoVideoProcessor if config.name == "vjepa2" else AutoImageProcessor
     try:
-        processor: Any = auto.from_pretrained(local_folder(config.weights))
+        processor: Any = auto.from_pretrained(local_folder(config.weights), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"video_encoder.weights: {config.weights!r}: {error}") from error
     size = processor.size
