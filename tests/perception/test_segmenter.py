@@ -117,6 +117,10 @@ def test_the_default_custom_size_is_vit_b():
     [
         ({"image_size": 60}, "segmenter.image_size: 60 is not a multiple of patch_size"),
         ({"prompt_dim": 20}, "segmenter.prompt_dim: 20 is not a multiple of 8"),
+        (
+            {"name": "edgetam"},
+            r"segmenter.name: 'edgetam' is not one of sam-vit-b, .*EdgeTAM: timm",
+        ),
         ({"frames_per_batch": 0}, "segmenter.frames_per_batch: expected at least 1, found 0"),
         ({"points_per_side": 0}, "segmenter.points_per_side: expected at least 1, found 0"),
     ],

@@ -7,13 +7,18 @@ A promptable model is asked about a grid of points. The Segment Anything Model i
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from vidreason.perception.mask_generation import GridSegmenter
+
+
+SegmenterName = Literal[
+    "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
+]
 
 
 @dataclass(kw_only=True)
@@ -23,9 +28,7 @@ class SegmenterConfig:
     The filters' defaults are segment_anything's, which it set for ViT-H.
     """
 
-    name: Literal[
-        "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
-    ] = "sam-vit-h"
+    name: SegmenterName = "sam-vit-h"
     """A size of SAM that Meta released; ``custom``, SAM with the sizes of the fields from
     ``image_size`` to ``decoder_mlp_dim``, which the others do not read; or a class of transformers:
     ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``."""
@@ -81,6 +84,13 @@ class SegmenterConfig:
     """Hidden width of the mask decoder's MLPs."""
 
     def __post_init__(self) -> None:
+        if self.name not in get_args(SegmenterName):
+            raise ValueError(
+                f"segmenter.name: {self.name!r} is not one of "
+                f"{', '.join(get_args(SegmenterName))}; others do not answer points on an image "
+                "(text prompts, fixed classes, video trackers) or need a package that is not "
+                "installed with this one (EdgeTAM: timm)"
+            )
         batches = ("frames_per_batch", "points_per_side", "points_per_batch", "max_frame_side")
         for name in (*batches, "image_size", "patch_size", "encoder_heads", "decoder_heads"):
             if getattr(self, name) < 1:
