@@ -1,9 +1,11 @@
 """The process that decodes for another one, so that it may be killed: started by the watchdog.
 
-Requests and answers are pickles behind their length, over one socket. Decoded pictures are not
-copied: this process writes them into shared memory, whose file descriptor goes along.
+Requests and answers are pickles behind their length, over one socket. Decoded pictures go into
+memory that both processes share, and that is used again for each video: fresh pages would cost more
+than the copy that the parent makes.
 """
 
+import math
 import mmap
 import os
 import pickle
@@ -35,11 +37,13 @@ class IndexRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class FramesRequest:
-    """Answered by the shape of the pictures, with their memory, or by a ``VideoReadError``."""
+    """Answered by None with the pictures in the shared memory, or by a ``VideoReadError``."""
 
     index: VideoIndex | None
     """None for the last index that was asked for."""
     frame_indices: list[int]
+    memory_size: int
+    """Of the memory whose descriptor comes with this request, or 0 for that of the last one."""
 
 
 class Message(NamedTuple):
@@ -74,20 +78,37 @@ def receive(connection: socket.socket) -> Message:
     return Message(pickle.loads(_receive(connection, length)), descriptor)
 
 
-def map_pictures(descriptor: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The array in shared memory; the memory is freed with the last array of either process."""
-    memory = mmap.mmap(descriptor, int(np.prod(shape)))
-    return np.frombuffer(memory, dtype=np.uint8).reshape(shape)
+def pictures_shape(index: VideoIndex, frame_indices: list[int]) -> tuple[int, int, int, int]:
+    """The shape of the frames' RGB."""
+    return len(frame_indices), index.height, index.width, 3
+
+
+def pictures_in(memory: mmap.mmap, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """The array at the start of ``memory``."""
+    return np.frombuffer(memory, dtype=np.uint8, count=math.prod(shape)).reshape(shape)
+
+
+def shared_memory(size: int) -> tuple[int, mmap.mmap]:
+    """The descriptor of a file without a name and, where the system has such, without a disk."""
+    if sys.platform == "linux":
+        # Not in /dev/shm, which containers often keep at 64 MB.
+        descriptor = os.memfd_create("frames")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, size)
+    return descriptor, mmap.mmap(descriptor, size)
 
 
 def serve(connection: socket.socket) -> None:
     """Answer requests until the other side is gone; the whole life of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when to end
     index: VideoIndex | None = None
+    memory: mmap.mmap | None = None
     send(connection, Message("ready"))
     while True:
         try:
-            (request, timeout_seconds), _ = receive(connection)
+            (request, timeout_seconds), descriptor = receive(connection)
         except EOFError:
             return
         # Its default action ends the process whatever libav does at that moment.
@@ -98,33 +119,17 @@ def serve(connection: socket.socket) -> None:
                 send(connection, Message(index))
             else:
                 index = index if request.index is None else request.index
+                if descriptor is not None:
+                    memory = mmap.mmap(descriptor, request.memory_size)
+                    os.close(descriptor)
                 assert index is not None
-                _send_frames(connection, index, request.frame_indices)
+                assert memory is not None
+                shape = pictures_shape(index, request.frame_indices)
+                decode_frames(index, request.frame_indices, pictures_in(memory, shape))
+                send(connection, Message(None))
         except VideoReadError as error:
             send(connection, Message(error))
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _send_frames(connection: socket.socket, index: VideoIndex, frame_indices: list[int]) -> None:
-    shape = (len(frame_indices), index.height, index.width, 3)
-    descriptor = _shared_memory(int(np.prod(shape)))
-    try:
-        decode_frames(index, frame_indices, map_pictures(descriptor, shape))
-        send(connection, Message(shape, descriptor))
-    finally:
-        os.close(descriptor)
-
-
-def _shared_memory(size: int) -> int:
-    """A file without a name and, where the system has such, without a disk."""
-    if sys.platform == "linux":
-        # Not in /dev/shm, which containers often keep at 64 MB.
-        descriptor = os.memfd_create("frames")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size)
-    return descriptor
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:

@@ -108,7 +108,9 @@ def _decode_run(
     shown_pts = set(table.pts[start : stop + 1][table.is_shown[start : stop + 1]].tolist())
     wanted_pts = {int(table.pts[table.frame_packets[frame]]): frame for frame in wanted}
     pending: set[int] = set()  # shown by a packet sent to the decoder, not come out yet
-    can_skip = index.codec == "h264" and not from_file_start
+    # Without B-frames hardly a packet may be left out, and looking costs more than it saves.
+    has_b_frames = video.stream.codec_context.has_b_frames
+    can_skip = index.codec == "h264" and has_b_frames and not from_file_start
     extradata = video.stream.codec_context.extradata
     for packet in chain(_packets(video, table, run, seek=not from_file_start), [None]):
         if packet is not None and packet.pts is not None and packet.pts in shown_pts:

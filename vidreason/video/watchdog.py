@@ -3,12 +3,13 @@
 A damaged file may send a decoder into an endless loop, or crash it; a network store may never
 answer. So each process that reads videos (a data loader's worker, ``perceive``) has one decoder
 process, started with the first video. When a video takes longer than its limit, the decoder is
-killed, the video counts as unreadable, and the next one gets a new decoder. Frames arrive in shared
-memory: beside that start (once a process) a video costs no more than when read directly, within
-what ``python -m experiments.benchmark decode`` can tell.
+killed, the video counts as unreadable, and the next one gets a new decoder. Frames come through
+shared memory; ``python -m experiments.benchmark decode`` measures what all this costs.
 """
 
 import contextlib
+import math
+import mmap
 import os
 import signal
 import socket
@@ -25,9 +26,11 @@ from vidreason.video.decoder_process import (
     FramesRequest,
     IndexRequest,
     Message,
-    map_pictures,
+    pictures_in,
+    pictures_shape,
     receive,
     send,
+    shared_memory,
 )
 from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex
@@ -47,6 +50,8 @@ from vidreason.video.decoder_process import serve
 serve(socket.socket(fileno=int(sys.argv[1])))
 """
 
+Pictures = NDArray[np.uint8]
+
 _lock = threading.Lock()
 _decoder: "_Decoder | None" = None
 
@@ -58,37 +63,20 @@ def index_video(path: str, timeout_seconds: float) -> VideoIndex:
         VideoReadError: As there; or the time is up, or the decoder process died.
     """
     with _lock:
-        decoder = _running_decoder()
-        decoder.last_index = None
-        index = cast(
-            VideoIndex, decoder.ask(path, IndexRequest(path=path), timeout_seconds).content
-        )
-        decoder.last_index = index
-        return index
+        return _running_decoder().index(path, timeout_seconds)
 
 
-def decode_frames(
-    index: VideoIndex, frame_indices: list[int], timeout_seconds: float
-) -> NDArray[np.uint8]:
+def decode_frames(index: VideoIndex, frame_indices: list[int], timeout_seconds: float) -> Pictures:
     """:func:`vidreason.video.decoding.decode_frames`, given up after ``timeout_seconds``.
 
     Returns:
-        ``(n, H, W, 3)`` RGB, in memory that is freed with the array.
+        ``(n, H, W, 3)`` RGB.
 
     Raises:
         VideoReadError: As there; or the time is up, or the decoder process died.
     """
     with _lock:
-        decoder = _running_decoder()
-        is_known = index is decoder.last_index
-        request = FramesRequest(index=None if is_known else index, frame_indices=frame_indices)
-        decoder.last_index = index
-        shape, descriptor = decoder.ask(index.path, request, timeout_seconds)
-    assert descriptor is not None
-    try:
-        return map_pictures(descriptor, shape)
-    finally:
-        os.close(descriptor)
+        return _running_decoder().decode(index, frame_indices, timeout_seconds)
 
 
 def decoder_process_id() -> int | None:
@@ -110,7 +98,8 @@ class _Decoder:
     """A decoder process, as its parent sees it."""
 
     def __init__(self) -> None:
-        self.last_index: VideoIndex | None = None
+        self._last_index: VideoIndex | None = None
+        self._memory: mmap.mmap | None = None
         self._owner = os.getpid()
         self._connection, other_end = socket.socketpair()
         with other_end:
@@ -147,12 +136,44 @@ class _Decoder:
             return False
         return self.stop.still_active() and self._process.poll() is None
 
-    def ask(self, path: str, request: IndexRequest | FramesRequest, limit: float) -> Message:
+    def index(self, path: str, limit: float) -> VideoIndex:
+        """The index of a video."""
+        self._last_index = None
+        answer = self._ask(path, IndexRequest(path=path), limit)
+        self._last_index = cast(VideoIndex, answer)
+        return self._last_index
+
+    def decode(self, index: VideoIndex, frame_indices: list[int], limit: float) -> Pictures:
+        """The frames' RGB."""
+        is_known = index is self._last_index
+        self._last_index = index
+        shape = pictures_shape(index, frame_indices)
+        size, descriptor = 0, None
+        if self._memory is None or len(self._memory) < math.prod(shape):
+            size = math.prod(shape)
+            descriptor, self._memory = shared_memory(size)
+        try:
+            request = FramesRequest(
+                index=None if is_known else index, frame_indices=frame_indices, memory_size=size
+            )
+            self._ask(index.path, request, limit, descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+        return pictures_in(self._memory, shape).copy()
+
+    def _ask(
+        self,
+        path: str,
+        request: IndexRequest | FramesRequest,
+        limit: float,
+        descriptor: int | None = None,
+    ) -> object:
         """Wait for the answer to a request about the video ``path``."""
         self._connection.settimeout(limit)
         try:
-            send(self._connection, Message((request, limit)))
-            answer = receive(self._connection)
+            send(self._connection, Message((request, limit), descriptor))
+            answer = receive(self._connection).content
         except TimeoutError as error:
             self.stop()
             raise VideoReadError(path, "timed-out", f"timed out after {limit:g} s") from error
@@ -164,8 +185,8 @@ class _Decoder:
         except BaseException:  # such as Ctrl-C: the answer to come belongs to no later question
             self.stop()
             raise
-        if isinstance(answer.content, VideoReadError):
-            raise answer.content
+        if isinstance(answer, VideoReadError):
+            raise answer
         return answer
 
 
