@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+import json
 import os
 import pickle
 from pathlib import Path
@@ -7,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from test_feature_store import make_tokens
 from torch.utils.data import DataLoader, Dataset
 
 from vidreason.perception.perceiver import PerceiverConfig, build_perceiver
@@ -136,6 +139,109 @@ def test_no_model_is_built_while_the_store_has_everything(tmp_path, videos, monk
     source(videos[0])
     with pytest.raises(AssertionError, match="the perceiver was built"):
         source(videos[1])
+
+
+def leaves(config, prefix: str = "") -> list[str]:
+    """Dotted names of all fields of a configuration."""
+    names = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            names += leaves(value, f"{prefix}{field.name}.")
+        else:
+            names.append(prefix + field.name)
+    return names
+
+
+def changed_value(value):
+    if isinstance(value, bool):
+        return not value
+    if value is None:
+        return 7
+    if isinstance(value, list):
+        return [*value, 99]
+    return value + ("x" if isinstance(value, str) else 1)
+
+
+@pytest.mark.parametrize("name", [name for name in leaves(PERCEIVER) if "weights" not in name])
+def test_each_field_of_the_perceiver_is_part_of_the_key(tmp_path, videos, name):
+    source = open_source(tmp_path)
+    tokens = make_tokens(0)
+    source.store.put(source.key(videos[0]), tokens)
+    source.store.flush()
+    other = copy.deepcopy(PERCEIVER)
+    *owners, field = name.split(".")
+    owner = other
+    for part in owners:
+        owner = getattr(owner, part)
+    setattr(owner, field, changed_value(getattr(owner, field)))  # unchecked: only its key is asked
+    assert open_source(tmp_path).key(videos[0]) in source.store
+    changed = VisualTokenSource(other, StoreConfig(path=str(tmp_path), dtype="float32"))
+    assert changed.key(videos[0]) not in changed.store
+    assert changed.store.get(changed.key(videos[0])) is None
+
+
+@pytest.mark.parametrize("model", ["video_encoder", "segmenter"])
+def test_the_content_of_the_weights_is_part_of_the_key(tmp_path, videos, model):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"one")
+    with_weights = dataclasses.replace(getattr(PERCEIVER, model), weights=str(weights))
+    first = open_source(tmp_path / "store", **{model: with_weights}).key(videos[0])
+    assert first != open_source(tmp_path / "store").key(videos[0])
+    moved = weights.rename(tmp_path / "moved.safetensors")
+    there = dataclasses.replace(with_weights, weights=str(moved))
+    assert open_source(tmp_path / "store", **{model: there}).key(videos[0]) == first
+    moved.write_bytes(b"two, of another size")
+    assert open_source(tmp_path / "store", **{model: there}).key(videos[0]) != first
+
+
+def test_video_span_and_number_type_are_part_of_the_key(tmp_path, videos):
+    source = open_source(tmp_path / "store")
+    video = tmp_path / "video.mp4"
+    video.write_bytes(Path(videos[0]).read_bytes())
+    key = source.key(str(video), 0.0, 1.0)
+    source.store.put(key, make_tokens(0))
+    source.store.flush()
+    for start, end in ((None, 1.0), (0.1, 1.0), (0.0, None), (0.0, 1.1)):
+        assert source.key(str(video), start, end) not in source.store
+    assert source.key(videos[0], 0.0, 1.0) in source.store  # the same content
+    for dtype in ("bfloat16", "int8"):
+        assert key not in FeatureStore(StoreConfig(path=str(tmp_path / "store"), dtype=dtype))
+    video.write_bytes(Path(videos[1]).read_bytes())
+    assert source.key(str(video), 0.0, 1.0) not in source.store
+
+
+def test_a_video_that_is_gone_is_found_and_a_changed_one_is_perceived_anew(
+    tmp_path, videos, monkeypatch
+):
+    path = tmp_path / "video.mp4"
+    path.write_bytes(Path(videos[0]).read_bytes())
+    expected = open_source(tmp_path / "store")(str(path))
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a video was opened or an encoder built")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vidreason.store.visual_token_source.build_perceiver", refuse)
+        patched.setattr("vidreason.store.media_table.hash_media", refuse)
+        path.unlink()
+        source = open_source(tmp_path / "store")
+        assert torch.equal(source(str(path)).features, expected.features)
+        # Nor is a model loaded to say that a video that was never seen is not there.
+        with pytest.raises(VideoReadError, match="there is no such file"):
+            source(str(path), 0.2, 0.8)
+    path.write_bytes(Path(videos[1]).read_bytes())
+    source = open_source(tmp_path / "store")
+    assert not torch.equal(source(str(path)).features, expected.features)
+    assert source.num_perceived == 1
+
+
+def test_the_store_says_which_perceiver_a_fingerprint_is(tmp_path, videos):
+    source = open_source(tmp_path)
+    source(videos[0])
+    (file,) = (tmp_path / "perceivers").iterdir()
+    assert file.stem == source.key(videos[0]).fingerprint
+    assert json.loads(file.read_text()) == dataclasses.asdict(PERCEIVER)
 
 
 def test_a_source_that_has_perceived_may_be_pickled(tmp_path, videos):

@@ -14,6 +14,7 @@ from vidreason.perception.perceiver import (
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
 from vidreason.video.failures import read_error
+from vidreason.video.media import media_identity
 from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 
@@ -90,6 +91,10 @@ class VisualTokenSource:
         self, media: str, start_seconds: float | None, end_seconds: float | None
     ) -> VisualTokens:
         if self._perceiver is None:
+            try:
+                media_identity(media)  # models that take minutes to load would only say the same
+            except OSError as error:
+                raise read_error(media, error) from error
             self._perceiver = build_perceiver(self.config, self.device, self.decode_timeout_seconds)
         self.num_perceived += 1
         return self._perceiver.perceive(media, start_seconds, end_seconds)
