@@ -62,16 +62,16 @@ def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, di
                 return
             if not values:
                 continue  # a blank line
+            if not last_line.endswith(("\n", "\r")):
+                raise ValueError(
+                    f"{place}: the last row has no line end: the file may be cut off within "
+                    f"{values[-1]!r:.200}; fetch it again, or add a line end if the "
+                    "row is whole"
+                )
             if len(values) != len(header):
                 raise ValueError(
                     f"{place}: expected {len(header)} columns ({', '.join(header)}), found "
                     f"{len(values)}; a text with a comma must stand in double quotes"
-                )
-            if not last_line.endswith(("\n", "\r")):
-                raise ValueError(
-                    f"{place}: the last row has no line end: the file may be cut off within column "
-                    f"{header[-1]!r} ({values[-1]!r}); fetch it again, or add a line end if the "
-                    "row is whole"
                 )
             yield place, dict(zip(header, values, strict=True))
     except csv.Error as error:

@@ -126,5 +126,5 @@ def test_csv_quotes_and_columns(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.csv:1: the header names 'a' twice"):
         list(read_csv_rows(path, ("a", "b")))
     path.write_text("a,b\n1,2")
-    with pytest.raises(ValueError, match=r"a.csv:2: the last row has no line end: .*'b' \('2'\)"):
+    with pytest.raises(ValueError, match=r"a.csv:2: the last row has no line end: .* within '2'"):
         list(read_csv_rows(path, ("a", "b")))

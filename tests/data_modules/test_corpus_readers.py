@@ -17,6 +17,7 @@ from data_modules.causal_vid_instruct import (
 from data_modules.corpora import READERS, CorpusConfig, DataConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.nextqa import read_nextqa
+from data_modules.nextqa_open_ended import read_nextqa_open_ended
 from data_modules.skipped_rows import SkippedRows
 from data_modules.webvid import read_webvid
 from vidreason.config import merge_config
@@ -154,6 +155,23 @@ def test_nextqa_hidden_answers(tmp_path: Path) -> None:
 def test_nextqa_errors_name_file_and_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(read_nextqa(write_nextqa(tmp_path, NEXTQA.replace(old, new, 1)), "val"))
+
+
+def test_nextqa_open_ended_has_two_references_in_the_test_split(tmp_path: Path) -> None:
+    header = "video,frame_count,width,height,question,answer,qid,type\n"
+    rows = "0101,9,6,4,is it indoor,no,4,DB\n0101,9,6,4,why,parachuting,0,CW\n"
+    write(tmp_path / "test.csv", header + rows + "0101,9,6,4,why so,another,0,CW\n")
+    write(tmp_path / "map_vid_vidorID.json", json.dumps(VIDEO_MAP))
+    second = {"0101": {"0": "skydiving", "4": "no"}, "0202": {"1": "unused"}}
+    write(tmp_path / "add_reference_answer_test.json", json.dumps(second))
+    skipped = SkippedRows()
+    indoor, why = read_nextqa_open_ended(str(tmp_path), "test", skipped)
+    assert indoor.id == "nextqa_open_ended:test:0101_4"
+    assert (indoor.response, indoor.answers, indoor.question_type) == ("no", ("no",), "DB")
+    assert (why.response, why.answers) == ("parachuting", ("parachuting", "skydiving"))
+    assert why.media == str(tmp_path / "NExTVideo/0001/0101.mp4")
+    assert why.prompt == open_ended_prompt("why")
+    assert skipped.causes == {"a question of this video and qid came before": 1}
 
 
 def write_activitynet_qa(root: Path) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
@@ -333,6 +351,20 @@ def test_real_nextgqa_val_agrees_with_nextqa(tmp_path: Path) -> None:
     # The two files differ in one option of one question.
     differ = [e.id for e in examples if e.response != originals[e.id].response]
     assert differ == ["nextqa:val:7987845241_6"]
+
+
+@needs_real_files
+def test_real_nextqa_open_ended_val(tmp_path: Path) -> None:
+    (tmp_path / "val.csv").symlink_to(REAL / "next_oe/val.csv")
+    (tmp_path / "map_vid_vidorID.json").symlink_to(REAL / "nextqa/map_vid_vidorID.json")
+    skipped = SkippedRows()
+    examples = list(read_nextqa_open_ended(str(tmp_path), "val", skipped))
+    assert len(examples) == len({example.id for example in examples}) == 5343
+    assert len({example.video_id for example in examples}) == 570
+    types = {"CW": 1928, "CH": 683, "TN": 895, "TC": 663, "TP": 54}
+    types |= {"DB": 277, "DC": 192, "DL": 295, "DO": 356}
+    assert Counter(example.question_type for example in examples) == types
+    assert skipped.num_skipped == 0
 
 
 @needs_real_files

@@ -1,0 +1,76 @@
+"""``python -m experiments.data check`` on a microworld: the report, the files, the exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.data import main
+from vidreason.microworld.corpora import WorldConfig, write_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    write_world(root, WorldConfig(num_videos={"train": 12, "test": 8}))
+    return root
+
+
+def config(world: Path, run_dir: Path, benchmark_split: str = "test") -> list[str]:
+    path = run_dir / "config.yaml"
+    train = [
+        f"    - {{reader: {name}, root: {world / name}, split: train}}\n"
+        for name in ("webvid", "nextqa", "activitynet_qa", "causal_vid_instruct")
+    ]
+    path.write_text(
+        f"run_dir: {run_dir}\ndata:\n  train:\n{''.join(train)}  benchmark:\n"
+        f"    - {{reader: nextqa, root: {world / 'nextqa'}, split: {benchmark_split}}}\n"
+        "data_check: {probe_videos: 3, decode_videos: 1}\n"
+    )
+    return ["check", "--config", str(path)]
+
+
+def test_a_healthy_world(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(config(world, tmp_path)) == 0
+    output = capsys.readouterr().out
+    assert "no problems found" in output
+    assert "licence tags: 24 x CC0-1.0" in output
+    assert "Contamination: 0.0% of 8 evaluation videos" in output
+    report = json.loads((tmp_path / "data_health.json").read_text())
+    assert [corpus["reader"] for corpus in report["corpora"]] == [
+        "nextqa",
+        "webvid",
+        "nextqa",
+        "activitynet_qa",
+        "causal_vid_instruct",
+    ]
+    for corpus in report["corpora"]:
+        assert corpus["num_examples"] == corpus["media"]["there"] > 0
+        assert (corpus["num_probed"], corpus["num_decoded"], corpus["unreadable"]) == (3, 1, {})
+    assert report["contamination"]["num_training_examples"]["video"] == 0
+
+
+def test_evaluating_on_the_training_videos_is_a_problem(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(config(world, tmp_path, benchmark_split="train")) == 1
+    output = capsys.readouterr().out
+    assert "PROBLEM 100.0% of the 12 evaluation videos stand in the training data" in output
+    kinds = json.loads((tmp_path / "data_health.json").read_text())["contamination"]
+    # webvid names the same files (hard links), nextqa is the same corpus.
+    assert kinds["num_evaluation_videos_found"]["id"] == 12
+    assert kinds["num_evaluation_videos_found"]["file"] == 12
+    assert kinds["num_evaluation_videos_found"]["video"] == 12
+
+
+@pytest.mark.parametrize("arguments", [[], ["chekc"]])
+def test_the_command_must_be_known(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("data: ")
+
+
+def test_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", f"run_dir={tmp_path}"]) == 2
+    assert "are empty; name a corpus" in capsys.readouterr().err
