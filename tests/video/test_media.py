@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -161,6 +162,30 @@ def test_what_is_not_there_is_named(tmp_path: Path, video: Path) -> None:
         assert caught.value.path == media
         assert caught.value.detail.startswith(cause)
         assert caught.value.cause in ("missing", "empty", "unreachable")
+
+
+def test_a_video_in_a_store_costs_one_question_and_one_transfer(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe("memory://media-test/counted.mp4", video.read_bytes())
+    calls = []
+    for name in ("info", "cat_file"):
+        method = getattr(store, name)
+        monkeypatch.setattr(
+            store,
+            name,
+            lambda *arguments, name=name, method=method: calls.append(name) or method(*arguments),
+        )
+    monkeypatch.setattr(media_module, "time", SimpleNamespace(monotonic=lambda: 1e6))
+    media = "memory://media-test/counted.mp4"
+    assert hash_media(media) == hash_media(str(video))
+    assert len(read_frames(index_video(media), [0, 5])) == 2
+    assert sorted(calls) == ["cat_file", "info"]
+    # A file that was replaced is noticed a moment later.
+    store.pipe(media, video.read_bytes() + b"more")
+    monkeypatch.setattr(media_module, "time", SimpleNamespace(monotonic=lambda: 1e6 + 10))
+    assert media_size(media) == video.stat().st_size + 4
 
 
 def test_a_store_that_fails_while_reading_is_a_read_error(

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -30,6 +31,10 @@ from typing_extensions import override
 READ_AT_ONCE_BYTES = 64 * 2**20
 """A remote file or member up to this size is fetched by one request, and kept until another one is:
 hashing, indexing and decoding a video then cost one transfer. Larger ones are read in pieces."""
+
+REMEMBERED_SECONDS = 5.0
+"""So long at most a store's word on a file's size and version is taken to hold: what is done with a
+video at a time then costs one question, not five."""
 
 _MEMBER = re.compile(
     r"(?P<archive>.+\.tar)#offset=(?P<offset>\d+)&size=(?P<size>\d+)&name=(?P<name>.+)", re.DOTALL
@@ -113,12 +118,7 @@ def media_identity(media: str) -> MediaIdentity:
         except ValueError as error:  # a null byte in the name
             raise OSError(str(error)) from error
         return MediaIdentity(os.path.abspath(media), status.st_size, str(status.st_mtime_ns))
-    with transport_errors_as_os_errors():
-        file_system, path = url_to_fs(media)
-        info = file_system.info(path)
-    if info["size"] is None:
-        raise OSError("the store does not tell its size")
-    return MediaIdentity(media, int(info["size"]), file_version(info))
+    return _remote_identity(media, int(time.monotonic() / REMEMBERED_SECONDS))
 
 
 def file_version(info: Mapping[str, Any]) -> str:
@@ -244,6 +244,17 @@ class _NamedBytes(io.BytesIO):
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
         self.name = name
+
+
+@lru_cache(maxsize=64)
+def _remote_identity(url: str, moment: int) -> MediaIdentity:
+    del moment  # makes the answer expire
+    with transport_errors_as_os_errors():
+        file_system, path = url_to_fs(url)
+        info = file_system.info(path)
+    if info["size"] is None:
+        raise OSError("the store does not tell its size")
+    return MediaIdentity(url, int(info["size"]), file_version(info))
 
 
 @lru_cache(maxsize=1)
