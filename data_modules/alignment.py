@@ -6,7 +6,12 @@ from data_modules.corpora import CorpusConfig
 from data_modules.training_data import TrainingDataModule
 
 CAPTION_CORPORA = (
-    *("webvid", "webdataset", "hd_vila", "ego4d", "something_something", "huggingface"),
+    "webvid",
+    "webdataset",
+    "hd_vila",
+    "ego4d",
+    "something_something",
+    "huggingface",
 )
 """Readers whose responses are captions; ``huggingface`` is taken at its columns' word."""
 
