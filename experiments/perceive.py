@@ -200,7 +200,7 @@ def _perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
     except VideoReadError as error:
         if span.is_alias:  # its first name has failed too
             return "alias"
-        return VideoFailure(id=span.id, path=error.path, cause=error.cause)
+        return error.failure(span.id)
     return "perceived"
 
 
