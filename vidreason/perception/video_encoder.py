@@ -269,14 +269,16 @@ def build_video_encoder(
 
 def _encoder(config: VideoEncoderConfig) -> nn.Module:
     """An encoder whose weights are not loaded yet; its ``load`` does."""
-    from vidreason.perception.internvideo import ViCLIPEncoder
-    from vidreason.perception.internvideo_mm import InternVideoMMEncoder
-    from vidreason.perception.videomae import VideoMAEEncoder
+    sizes = video_encoder_sizes(config)
+    if config.name.startswith("videomae"):
+        # Only here: this class brings transformers along, which takes its time to import.
+        from vidreason.perception.videomae import VideoMAEEncoder
 
-    classes: dict[str, type[nn.Module]] = {
-        "viclip": ViCLIPEncoder,
-        "internvideo-mm": InternVideoMMEncoder,
-        "videomae": VideoMAEEncoder,
-    }
-    architecture = next(name for name in classes if config.name.startswith(name))
-    return classes[architecture](video_encoder_sizes(config))
+        return VideoMAEEncoder(sizes)
+    if config.name.startswith("internvideo-mm"):
+        from vidreason.perception.internvideo_mm import InternVideoMMEncoder
+
+        return InternVideoMMEncoder(sizes)
+    from vidreason.perception.internvideo import ViCLIPEncoder
+
+    return ViCLIPEncoder(sizes)
