@@ -17,7 +17,7 @@ from vidreason.video.reader import index_video, read_frames
 from vidreason.video.sampling import SamplingConfig, clip_frame_indices, key_frame_positions
 
 MASK_COLORS = ("#00c8ff", "#ff2fd0", "#9be600", "#ffffff", "#ff9100", "#7c4dff")
-"""Of a key frame's first, second, ... mask."""
+"""Of the first, second, ... object of a video; an object has one at all key frames."""
 _PICTURE_SIDE = 256
 
 
@@ -38,10 +38,10 @@ def key_frames(media: str, tokens: VisualTokens, sampling: SamplingConfig) -> li
     pictures = []
     for frame, number in zip(read_frames(index, chosen), chosen, strict=True):
         seconds = float(index.timestamps[number])
+        shown = (tokens.kinds == OBJECT_TOKEN) & ((tokens.spans[:, 0] - seconds).abs() < 1e-3)
         masks = [
-            rle_to_mask(mask)
-            for mask, kind, span in zip(tokens.masks, tokens.kinds, tokens.spans, strict=True)
-            if mask is not None and kind == OBJECT_TOKEN and abs(float(span[0]) - seconds) < 1e-3
+            (int(tokens.track_ids[place]), rle_to_mask(tokens.masks[place]))
+            for place in shown.nonzero()[:, 0].tolist()
         ]
         picture = draw_masks(frame.permute(1, 2, 0).numpy(), masks)
         pictures.append(
@@ -50,13 +50,20 @@ def key_frames(media: str, tokens: VisualTokens, sampling: SamplingConfig) -> li
     return pictures
 
 
-def draw_masks(frame: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> Image.Image:
-    """A frame ``(H, W, 3)`` with ``(H, W)`` masks laid over it in colours, outlined."""
+def draw_masks(
+    frame: NDArray[np.uint8], masks: Sequence[tuple[int, NDArray[np.bool_]]]
+) -> Image.Image:
+    """A frame ``(H, W, 3)`` with ``(h, w)`` masks laid over it, outlined, in their tracks' colours.
+
+    Args:
+        frame: The picture.
+        masks: Track id and mask of each object.
+    """
     picture = Image.fromarray(frame)
     scale = max(_PICTURE_SIDE / max(picture.size), 1)
     size = (round(picture.width * scale), round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.BICUBIC)
-    for number, mask in enumerate(masks):
+    for number, mask in masks:
         color = Image.new("RGB", size, MASK_COLORS[number % len(MASK_COLORS)])
         smooth = Image.fromarray(mask.astype(np.uint8) * 255).resize(size)
         inside = smooth.point([255 * (value > 127) for value in range(256)])

@@ -17,9 +17,15 @@ from vidreason.perception.perceiver import (
 )
 from vidreason.perception.segmenter import ObjectMask, SegmenterConfig
 from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
-from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, collate_visual_tokens
+from vidreason.perception.visual_tokens import (
+    CLIP_TOKEN,
+    OBJECT_TOKEN,
+    VisualTokens,
+    collate_visual_tokens,
+)
 from vidreason.video.reader import VideoReadError
 from vidreason.video.sampling import SamplingConfig
+from vidreason.video.transforms import FrameTransform
 
 HEIGHT, WIDTH, FRAME_RATE, NUM_FRAMES = 48, 64, 10, 24
 SQUARE = 12
@@ -173,6 +179,61 @@ def test_an_object_token_is_the_mean_patch_under_the_moving_square(video):
         edges = encoder.transform.patch_edges(HEIGHT, WIDTH, 8)
         expected = pool_patches(mask, patches[frames_in_order.index(number)], *edges)[0]
         torch.testing.assert_close(tokens.features[3 + place], expected)
+
+
+class FixedSegmenter:
+    """Finds the same rectangles (top, bottom, left, right) on every frame; counts its calls."""
+
+    def __init__(self, *rectangles: tuple[int, int, int, int], shrink: int = 1) -> None:
+        self.rectangles = rectangles
+        self.shrink = shrink
+        self.calls: list[int] = []
+
+    def segment(self, frames: torch.Tensor) -> list[list[ObjectMask]]:
+        self.calls.append(len(frames))
+        return [[self.rectangle(*sides) for sides in self.rectangles] for _ in frames]
+
+    def rectangle(self, *sides: int) -> ObjectMask:
+        mask = torch.zeros(HEIGHT // self.shrink, WIDTH // self.shrink, dtype=torch.bool)
+        top, bottom, left, right = (side // self.shrink for side in sides)
+        mask[top:bottom, left:right] = True
+        return ObjectMask(
+            mask=mask,
+            box=(left, top, right, bottom),
+            area=int(mask.sum()),
+            predicted_iou=1.0,
+            stability=1.0,
+        )
+
+
+def perceive_fixed(video: str, segmenter: FixedSegmenter, transform=None) -> VisualTokens:
+    encoder = build_video_encoder(tiny_config().video_encoder)
+    if transform is not None:
+        encoder.transform = transform
+    return Perceiver(tiny_config(), encoder, segmenter, torch.device("cpu")).perceive(video)
+
+
+def test_all_key_frames_are_segmented_in_one_call(video):
+    segmenter = FixedSegmenter((8, 24, 16, 40), (30, 40, 4, 12))
+    tokens = perceive_fixed(video, segmenter)
+    assert segmenter.calls == [3]
+    assert tokens.track_ids.tolist() == [-1] * 3 + [0, 1] * 3
+
+
+def test_what_the_encoders_crop_cuts_off_becomes_no_token(video):
+    cropped = FrameTransform(size=32, short_side=32)  # columns 8 to 56 of the frame, about
+    tokens = perceive_fixed(video, FixedSegmenter((0, 48, 0, 6), (8, 24, 0, 16)), cropped)
+    assert tokens.features.isfinite().all()
+    assert (tokens.boxes[3:] * WIDTH)[:, 2].tolist() == [16] * 3
+
+
+def test_masks_of_fewer_pixels_than_the_frame_give_the_same_tokens(video):
+    full = perceive_fixed(video, FixedSegmenter((8, 24, 16, 40)))
+    half = perceive_fixed(video, FixedSegmenter((8, 24, 16, 40), shrink=2))
+    torch.testing.assert_close(half.features, full.features)
+    assert torch.equal(half.boxes, full.boxes)
+    assert torch.equal(half.areas, full.areas)
+    assert half.masks[3]["size"] == [HEIGHT // 2, WIDTH // 2]
 
 
 def test_a_span_has_times_from_its_own_start(perceiver, video):
