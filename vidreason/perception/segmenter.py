@@ -47,7 +47,8 @@ class SegmenterConfig:
     """Key frames that the image encoder sees at once. A large ViT is busy with one, for which ViT-H
     takes 1 GB of attention bias; small models gain from more."""
     points_per_batch: int = 64
-    """Points decoded at once, over all key frames of a batch: SAM takes about 20 MB for each."""
+    """Points decoded at once, over all key frames of a batch. Each has image tokens of its own: in
+    the released SAMs 4 MB, several times over."""
     pred_iou_threshold: float = 0.88
     """Masks whose quality the model itself predicts at or below this are dropped."""
     stability_threshold: float = 0.95
