@@ -11,12 +11,21 @@ from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
 from vidreason.perception.sam import build_sam
 from vidreason.perception.video_encoder import build_video_encoder, video_encoder_sizes
+from vidreason.released_parts import RELEASED_PARTS
 
 CHECKOUT = Path(__file__).parents[2]
 CONFIGS = CHECKOUT / "experiments" / "configs"
 LLAMA_3_8B = str(CHECKOUT / "tests" / "assets" / "llama-3-8b-instruct")
+SMALL = ("small_gpu.yaml", "laptop.yaml")
+PRESETS = {
+    "llama_3_2_1b_instruct": ("llama-3.2-1b-instruct", 1_235_814_400),
+    "qwen2_5_0_5b_instruct": ("qwen2.5-0.5b-instruct", 494_032_768),
+    "smollm2_135m_instruct": ("smollm2-135m-instruct", 134_515_008),
+}
+"""Overlay to (folder of its config.json, published number of parameters)."""
 COMBINATIONS = [
     *([path.name] for path in sorted(CONFIGS.glob("*.yaml"))),
+    *([path.name, small] for path in sorted(CONFIGS.glob("stage*.yaml")) for small in SMALL),
     *([path.name, "tiny.yaml"] for path in sorted(CONFIGS.glob("stage*.yaml"))),
     *(["microworld.yaml", path.name] for path in sorted(CONFIGS.glob("microworld_*.yaml"))),
 ]
@@ -46,7 +55,7 @@ def test_what_is_resolved_can_be_saved_and_read_again(names, tmp_path):
     assert merge_config(ExperimentConfig, [str(tmp_path / "resolved.yaml")]) == config
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_header_says_how_to_run_it_and_what_it_takes(path):
     text = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in text.splitlines())
@@ -54,6 +63,27 @@ def test_the_header_says_how_to_run_it_and_what_it_takes(path):
         assert word in text
     if path.name.startswith("stage"):
         assert "(paper:" in text
+
+
+def test_every_language_model_preset_is_listed():
+    assert {path.stem for path in (CONFIGS / "language_models").glob("*.yaml")} == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_language_model_preset_builds_at_its_published_size(preset):
+    config = load("stage2_instruction.yaml", f"language_models/{preset}.yaml")
+    folder, size = PRESETS[preset]
+    name = config.reasoner.language_model.name_or_path
+    assert name.rpartition("/")[2].lower() == folder
+    assert name in RELEASED_PARTS
+    local = dataclasses.replace(
+        config.reasoner.language_model, name_or_path=str(CHECKOUT / "tests" / "assets" / folder)
+    )
+    reasoner = build_reasoner(
+        dataclasses.replace(config.reasoner, language_model=local), visual_dim=768, device="meta"
+    )
+    frozen = [p.numel() for n, p in reasoner.language_model.named_parameters() if ".lora_" not in n]
+    assert sum(frozen) == size
 
 
 def test_stage_1_has_the_papers_numbers():
