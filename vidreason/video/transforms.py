@@ -135,12 +135,20 @@ class FrameTransform:
         rows, columns = self._crop(*frames.shape[2:])
         rows_above, rows_below, row_weights = self._neighbours(rows, frames.device)
         left, right, column_weights = self._neighbours(columns, frames.device)
-        # Only the rows and columns that are looked at become float: a large frame costs no more
-        # than a small one.
-        above, below = frames[:, :, rows_above], frames[:, :, rows_below]
-        top = torch.lerp(above[..., left].float(), above[..., right].float(), column_weights)
-        bottom = torch.lerp(below[..., left].float(), below[..., right].float(), column_weights)
-        return torch.lerp(top, bottom, row_weights[:, None])
+        # Only the pixels that are looked at become float: a large frame costs hardly more than a
+        # small one. Whole pixels are picked, which lie together as the reader gives them.
+        num_frames, _, height, width = frames.shape
+        pixels = frames.permute(0, 2, 3, 1).reshape(num_frames, height * width, 3)
+
+        def pick(rows: Tensor, columns: Tensor) -> Tensor:
+            places = (rows[:, None] * width + columns).flatten()
+            picked = pixels.index_select(1, places)
+            return picked.view(num_frames, self.size, self.size, 3).float()
+
+        column_weights = column_weights[:, None]
+        top = torch.lerp(pick(rows_above, left), pick(rows_above, right), column_weights)
+        bottom = torch.lerp(pick(rows_below, left), pick(rows_below, right), column_weights)
+        return torch.lerp(top, bottom, row_weights[:, None, None]).permute(0, 3, 1, 2)
 
     def _neighbours(self, axis: "_Axis", device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """The two source pixels around each target pixel's centre, and the second's weight."""
