@@ -76,6 +76,21 @@ RELEASED_PARTS: dict[str, ReleasedPart] = {
         licence="Apache-2.0",
         verified="synthetic file",
     ),
+    "sam": ReleasedPart(
+        source="facebook/sam-vit-base, -large or -huge",
+        licence="Apache-2.0",
+        verified="real classes, random weights",
+    ),
+    "sam-hq": ReleasedPart(
+        source="a SAM-HQ folder of transformers' SamHQModel",
+        licence="see the model's page",
+        verified="real classes, random weights",
+    ),
+    "sam3-tracker": ReleasedPart(
+        source="a SAM 3 folder of transformers' Sam3TrackerModel",
+        licence="see the model's page",
+        verified="real classes, random weights",
+    ),
     "sam2": ReleasedPart(
         source="facebook/sam2.1-hiera-tiny or a larger one",
         licence="Apache-2.0",

@@ -77,11 +77,11 @@ def measure(folder, tokenizer, cases):
 
 
 LARGE_WEIGHTS = {
-    **{"width": 768, "layers": 4, "batch_size": 2, "global_batch_size": 4, "max_text_tokens": 48},
+    **{"width": 640, "layers": 4, "batch_size": 2, "global_batch_size": 4, "max_text_tokens": 32},
     "lora": LoraSettings(rank=64, alpha=64),
 }
 LARGE_BATCHES = {"width": 128, "layers": 8, "batch_size": 8, "global_batch_size": 8}
-LARGE_BATCHES |= {"max_text_tokens": 320}
+LARGE_BATCHES |= {"max_text_tokens": 192}
 
 
 @linux_only
@@ -93,7 +93,7 @@ def test_training_takes_what_was_estimated(tmp_path, tiny_tokenizer):
         # What fills the memory is what the case is named after.
         share = estimate.working / estimate.total
         assert share < 0.2 if name == "weights" else share > 0.7
-        assert peak > 200e6
+        assert peak > 100e6
         # Measured: 2 % more than it took, and 0.1 % less.
         assert estimate.total == pytest.approx(peak, rel=0.15)
 
