@@ -19,7 +19,7 @@ from vidreason.video.perceptual_hash import (
     hash_video,
 )
 
-NUM_VIDEOS, NUM_COPIED = 24, 3
+NUM_VIDEOS, NUM_COPIED = 32, 3
 COPIES = {
     "re-encoded": {"crf": 36},
     "at half size": {"scale": 0.5, "crf": 30},
@@ -76,9 +76,9 @@ def test_a_mirrored_pictures_hash_is_the_mirrored_hash() -> None:
 
 
 def random_hash(num_frames: int, step_seconds: float, seed: int = 0) -> VideoHash:
-    frames = np.random.default_rng(seed).integers(0, 2**63, num_frames, dtype=np.uint64)
-    is_flat = np.zeros(num_frames, dtype=np.bool_)
-    return VideoHash(step_seconds=step_seconds, frames=frames << np.uint64(1), is_flat=is_flat)
+    pictures = torch.randint(0, 256, (num_frames, 3, 32, 32), generator=torch.manual_seed(seed))
+    frames, is_flat = hash_frames(pictures.byte())
+    return VideoHash(step_seconds=step_seconds, frames=frames, is_flat=is_flat)
 
 
 def test_the_shift_in_time_and_the_step_do_not_matter() -> None:
@@ -115,4 +115,4 @@ def test_spans_and_long_videos(videos: list[Path], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(perceptual_hash, "MAX_FRAMES", 8)  # 24 steps are now too many, and 12
     coarse = hash_video(str(videos[0]))
     assert (coarse.step_seconds, len(coarse.frames)) == (1.0, 6)
-    assert distance(whole, coarse) < 0.05
+    assert distance(whole, coarse) < 0.1
