@@ -76,7 +76,7 @@ TINY_CORPORA = [
         rows=[
             {"videoid": "0021", "page_dir": "01_50", "name": 'A dog "runs",\nthen stops.'},
             {"videoid": "77", "page_dir": "", "name": "Waves at dusk"},
-            {"videoid": "90", "page_dir": "01_50", "name": "Caf\u00e9, seen from above"},
+            {"videoid": "90", "page_dir": "01_50", "name": "Z\u00fcrich, seen from above"},
         ],
     ),
     TinyCorpus(

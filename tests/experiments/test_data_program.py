@@ -63,7 +63,7 @@ def test_evaluating_on_the_training_videos_is_a_problem(
     assert kinds["num_evaluation_videos_found"]["video"] == 12
 
 
-@pytest.mark.parametrize("arguments", [[], ["chekc"]])
+@pytest.mark.parametrize("arguments", [[], ["decode"]])
 def test_the_command_must_be_known(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
