@@ -11,9 +11,11 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +30,6 @@ from data_modules.corpora import CorpusConfig, read_corpus
 from data_modules.example_files import CorpusIndex, write_index
 from data_modules.id_hashes import id_hash, shared_hashes
 from data_modules.index_cache import (
-    Inputs,
     cache_folder,
     digest,
     exclusive,
@@ -37,10 +38,12 @@ from data_modules.index_cache import (
     unchanged,
 )
 from vidreason.example import Example
+from vidreason.video.media import is_remote
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+UNUSED_DAYS = 30
+"""An outdated index is deleted so long after it was last opened: a run may still be reading it."""
 
 
 class Corpora(Sequence[Example]):
@@ -99,10 +102,9 @@ def open_corpora(configs: Sequence[CorpusConfig]) -> Corpora:
 
 
 def _open_corpus(config: CorpusConfig) -> CorpusIndex:
-    root = os.path.abspath(config.root) if "://" not in config.root else config.root
+    root = config.root if is_remote(config.root) else os.path.abspath(config.root)
     asked = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
-    key = digest([_VERSION, code_version(), asked])
-    folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{key}"
+    folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{digest(asked)}"
     current = folder / "current.json"
     found = _valid(current)
     if found is None:
@@ -111,9 +113,9 @@ def _open_corpus(config: CorpusConfig) -> CorpusIndex:
             if found is None:
                 logger.info("indexing corpus %r, split %r", config.reader, config.split)
                 found = _make(config, folder)
-                for old in folder.iterdir():
-                    if old.is_dir() and old != found:
-                        shutil.rmtree(old, ignore_errors=True)
+                _delete_outdated(folder, found)
+    with suppress(OSError):  # the cache may be somebody else's
+        os.utime(found)
     return CorpusIndex(found)
 
 
@@ -123,25 +125,34 @@ def _valid(current: Path) -> Path | None:
         pointer = json.loads(current.read_text())
     except FileNotFoundError:
         return None
-    return current.with_name(pointer["index"]) if unchanged(pointer["inputs"]) else None
+    index = current.with_name(pointer["index"])
+    is_valid = pointer["code"] == code_version() and index.is_dir() and unchanged(pointer["inputs"])
+    return index if is_valid else None
 
 
 def _make(config: CorpusConfig, folder: Path) -> Path:
     index = folder / uuid.uuid4().hex
-    inputs: Inputs
-    try:
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, index, ignore_errors=True)
         with recorded_inputs() as inputs:
-            if "://" not in config.root:
+            if not is_remote(config.root):
                 note_folder(Path(config.root))
             write_index(index, read_corpus(config))
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
-    except BaseException:
-        shutil.rmtree(index, ignore_errors=True)
-        raise
-    partial = index / "current.json"
-    partial.write_text(json.dumps({"index": index.name, "inputs": inputs}, indent=1))
-    os.replace(partial, folder / "current.json")
+        partial = index / "current.json"
+        pointer = {"index": index.name, "code": code_version(), "inputs": inputs}
+        partial.write_text(json.dumps(pointer, indent=1))
+        os.replace(partial, folder / "current.json")
+        undo.pop_all()
     return index
+
+
+def _delete_outdated(folder: Path, current: Path) -> None:
+    """Delete indices that were replaced, or never finished, and that no run can be reading."""
+    for entry in folder.iterdir():
+        unused_seconds = time.time() - entry.stat().st_mtime
+        if entry.is_dir() and entry != current and unused_seconds > UNUSED_DAYS * 86_400:
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 @lru_cache(maxsize=1)

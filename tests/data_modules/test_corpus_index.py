@@ -1,7 +1,10 @@
 """Corpora on disk: what is read back is what was written, and written again when it must be."""
 
 import json
+import os
 import pickle
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -152,9 +155,31 @@ def test_a_corpus_is_read_once_and_again_when_something_has_changed(
     monkeypatch.setattr(corpus_index, "code_version", lambda: "another prompt")
     assert webvid() == ["e"]
     assert num_reads(tmp_path) == 5
-    # Outdated ones are not kept: one index for each of limit None, limit 2 and the other code.
-    kept = list((tmp_path / "cache").rglob(EXAMPLES_FILE))
-    assert len(kept) == 3
+
+
+def test_an_outdated_index_is_deleted_when_no_run_can_be_reading_it(
+    webvid: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    def indices() -> list[Path]:
+        return sorted(path.parent for path in (tmp_path / "cache").rglob(EXAMPLES_FILE))
+
+    webvid()
+    (first,) = indices()
+    write_rows(tmp_path / "webvid", ["d"])
+    assert webvid() == ["d"]
+    assert len(indices()) == 2
+    long_ago = time.time() - (corpus_index.UNUSED_DAYS + 1) * 86_400
+    for index in indices():
+        os.utime(index, (long_ago, long_ago))
+    write_rows(tmp_path / "webvid", ["e", "f"])
+    assert webvid() == ["e", "f"]
+    (last,) = indices()
+    assert last != first
+    os.utime(last, (long_ago, long_ago))
+    webvid()
+    assert last.stat().st_mtime > long_ago + 86_400  # opening it counts
+    shutil.rmtree(last)
+    assert webvid() == ["e", "f"]
 
 
 def test_a_reading_that_fails_leaves_nothing(
