@@ -1,0 +1,125 @@
+"""What the store is for, on the microworld's real parts: steps without perception, same numbers."""
+
+import statistics
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_modules.training_data import TrainingDataModule
+from experiments.demo import DemoConfig, stage_experiment
+from experiments.fit import fit
+from experiments.metrics_log import read_metrics
+from vidreason.microworld.corpora import WorldConfig, write_world
+from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.store.entries import decode_entry, encode_entry
+from vidreason.store.visual_token_source import VisualTokenSource
+
+NUM_VIDEOS = 32
+STAGE_1 = (
+    *("data.num_epochs=2", "data.batch_size=8", "data.global_batch_size=8", "data.validation=[]"),
+    *("optimizer.warmup_steps=1", "trainer.log_every_n_steps=1"),
+    "data.decode_timeout_seconds=null",  # decode in this process, whose CPU time is measured
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    num_videos = {"train": NUM_VIDEOS, "val": 1, "test": 1}
+    write_world(folder / "world", WorldConfig(num_videos=num_videos))
+    return folder
+
+
+def experiment(world: Path, run_dir: Path, store: Path | str, dtype: str = "float32"):
+    config = stage_experiment(DemoConfig(run_dir=str(world), stage1=list(STAGE_1)), "stage1")
+    config.run_dir, config.store.path, config.store.dtype = str(run_dir), str(store), dtype
+    return config
+
+
+def losses(run_dir: Path) -> list[float]:
+    return [metrics["train/loss"] for metrics in read_metrics(str(run_dir)).values()]
+
+
+@pytest.mark.slow  # perceives each of 32 videos three times
+def test_epoch_2_from_the_store_is_faster_and_the_same(world, tmp_path, monkeypatch):
+    stamps: list[float] = []
+    waits: list[float] = []
+    count_batch, load = TrainingDataModule.on_after_batch_transfer, VisualTokenSource.__call__
+
+    def stamp(self, *arguments):
+        stamps.append(time.process_time())
+        return count_batch(self, *arguments)
+
+    def wait(self, *place):
+        start = time.process_time()
+        tokens = load(self, *place)
+        waits.append(time.process_time() - start)
+        return tokens
+
+    monkeypatch.setattr(TrainingDataModule, "on_after_batch_transfer", stamp)
+    monkeypatch.setattr(VisualTokenSource, "__call__", wait)
+    steps, videos = {}, {}
+    for name, store in (("on the fly", ""), ("from the store", tmp_path / "store")):
+        stamps.clear()
+        waits.clear()
+        fit(experiment(world, tmp_path / name, store))
+        seconds = [end - start for start, end in pairwise(stamps)]
+        steps[name] = statistics.median(seconds[-(NUM_VIDEOS // 8 - 1) :])
+        videos[name] = statistics.median(waits[-NUM_VIDEOS:])
+    assert len(stamps) == NUM_VIDEOS // 4
+    step_ratio, video_ratio = (
+        measured["on the fly"] / measured["from the store"] for measured in (steps, videos)
+    )
+    print(f"CPU seconds in epoch 2, a step of 8: {steps}, ratio {step_ratio:.1f}")
+    print(f"CPU seconds in epoch 2, a video's tokens: {videos}, ratio {video_ratio:.1f}")
+    assert losses(tmp_path / "on the fly") == losses(tmp_path / "from the store")
+    assert video_ratio >= 50
+    # What is left of a step is the training itself, the store's part is a hundredth of it.
+    assert step_ratio >= 3
+
+
+@pytest.fixture(scope="module")
+def perceived(world) -> list[VisualTokens]:
+    config = experiment(world, world / "run", world / "store")
+    source = VisualTokenSource(config.perceiver, config.store, "cpu", None)
+    videos = sorted((world / "world" / "webvid" / "videos").rglob("*.mp4"))[:4]
+    return [source(str(video)) for video in videos]
+
+
+BOUNDS = {"bfloat16": (0.9999, 0.003), "int8": (0.999, 0.02)}
+"""Least cosine of a token with its rounded self, and largest relative error of a token."""
+
+
+@pytest.mark.parametrize("dtype", BOUNDS)
+def test_rounding_moves_real_tokens_by_little(perceived, dtype):
+    exact = torch.cat([tokens.features for tokens in perceived])
+    key = bytes(16)
+    rounded = torch.cat(
+        [decode_entry(key, encode_entry(key, tokens, dtype)).features for tokens in perceived]
+    )
+    cosine = torch.cosine_similarity(exact.double(), rounded.double()).min().item()
+    errors = (exact - rounded).norm(dim=1) / exact.norm(dim=1)
+    print(
+        f"{dtype}: {len(exact)} tokens, least cosine {cosine:.6f}, relative error "
+        f"{errors.median():.5f} (median), {errors.max():.5f} (largest)"
+    )
+    assert cosine > BOUNDS[dtype][0]
+    assert errors.max() < BOUNDS[dtype][1]
+
+
+@pytest.mark.slow  # trains three times
+def test_rounding_moves_the_loss_by_little(world, tmp_path):
+    runs = {}
+    for dtype in ("float32", "bfloat16", "int8"):
+        fit(experiment(world, tmp_path / dtype, world / "store", dtype))
+        runs[dtype] = losses(tmp_path / dtype)
+    for dtype in ("bfloat16", "int8"):
+        changes = [
+            abs(rounded / exact - 1)
+            for rounded, exact in zip(runs[dtype], runs["float32"], strict=True)
+        ]
+        print(f"{dtype}: relative change of the loss by step {[f'{c:.1e}' for c in changes]}")
+        assert max(changes) < 0.01
