@@ -84,7 +84,9 @@ LARGE_BATCHES = {"width": 128, "layers": 8, "batch_size": 8, "global_batch_size"
 LARGE_BATCHES |= {"max_text_tokens": 192}
 
 
+# Slow for the imports of the process that is measured; test_rehearsal has a quick comparison.
 @linux_only
+@pytest.mark.slow
 def test_training_takes_what_was_estimated(tmp_path, tiny_tokenizer):
     cases = {"weights": LARGE_WEIGHTS, "activations": LARGE_BATCHES}
     measured = measure(tmp_path, tiny_tokenizer, cases)
