@@ -19,7 +19,7 @@ from vidreason.video.perceptual_hash import (
     hash_video,
 )
 
-NUM_VIDEOS, NUM_COPIED = 32, 3
+NUM_VIDEOS, NUM_COPIED = 24, 2
 COPIES = {
     "re-encoded": {"crf": 36},
     "at half size": {"scale": 0.5, "crf": 30},
