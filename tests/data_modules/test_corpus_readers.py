@@ -318,6 +318,8 @@ def test_configuration_is_checked_and_read_from_yaml(tmp_path: Path) -> None:
             DataConfig(**{name: 0})
     with pytest.raises(ValueError, match=r"data.max_unreadable_fraction is 2"):
         DataConfig(max_unreadable_fraction=2)
+    with pytest.raises(ValueError, match=r"data.decode_timeout_seconds is 0.*null for no limit"):
+        DataConfig(decode_timeout_seconds=0)
     text = "train:\n- {reader: webvid, root: /w}\n- {reader: nextqa, root: /n, weight: 0.5}\n"
     config = merge_config(DataConfig, [str(write(tmp_path / "d.yaml", text))])
     assert [corpus.weight for corpus in config.train] == [1.0, 0.5]
