@@ -51,7 +51,9 @@ class StoreConfig:
     """Number type of the stored features. ``float32`` keeps every bit of what perception gave;
     ``bfloat16`` takes half the space, ``int8`` (with a scale a token) a quarter. Features are
     rounded whether they come from the store or were just put there. Each type has entries of its
-    own."""
+    own. Rounding moved the microworld's tokens by 0.2 % (``bfloat16``) and 0.7 % (``int8``), as the
+    median of relative errors, and the loss of four steps on them by at most 0.3 % in either case
+    (``tests/experiments/test_store_speed.py``)."""
     shard_megabytes: int = 64
     """A process writes a shard when its waiting entries reach this size,"""
     flush_seconds: float = 60.0
