@@ -5,6 +5,7 @@ which steps are ordered; another the hashes of the ids, by which repeated ones a
 manifest the rest.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -52,6 +53,9 @@ class CorpusIndex(Sequence[Example]):
 
     Args:
         folder: What :func:`write_index` has written.
+
+    Attributes:
+        ids_digest: The same for the same ids in the same order.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,6 +64,7 @@ class CorpusIndex(Sequence[Example]):
         self._num_examples: int = manifest["num_examples"]
         self._usual: dict[str, str] = manifest["usual"]
         self._rows_a_batch: int = manifest["rows_a_batch"]
+        self.ids_digest: str = manifest["ids_digest"]
         self._file = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES_FILE)))
         self._batch: tuple[int, Any] = (-1, None)
         self._lengths: NDArray[np.int32] = np.memmap(folder / LENGTHS_FILE, np.int32, "r")
@@ -118,6 +123,7 @@ class IndexWriter:
         self._folder = folder
         self._usual = usual
         self._num_examples = 0
+        self._ids = hashlib.sha256()
         self._hashes = IdHashes(folder / HASHES_FILE)
         with ExitStack() as stack:
             sink = stack.enter_context(pa.OSFile(str(folder / EXAMPLES_FILE), "wb"))
@@ -137,6 +143,7 @@ class IndexWriter:
         """
         self._examples.write_batch(batch)
         lengths.tofile(self._lengths)
+        self._ids.update("".join(f"{one}\n" for one in batch.column("id").to_pylist()).encode())
         self._hashes.add(hashes)
         self._num_examples += len(batch)
 
@@ -151,6 +158,7 @@ class IndexWriter:
         manifest = {
             "num_examples": self._num_examples,
             "rows_a_batch": ROWS_A_BATCH,
+            "ids_digest": self._ids.hexdigest()[:16],
             "usual": self._usual,
         }
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest))

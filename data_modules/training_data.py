@@ -243,7 +243,7 @@ class TrainingDataModule(LightningDataModule):
         return {
             "epoch": epoch,
             "samples_consumed": consumed,
-            "order": self.order.identity,
+            "order": self._order_identity(),
             "samples_seen": seen[0],
             "samples_unreadable": seen[1],
         }
@@ -255,10 +255,10 @@ class TrainingDataModule(LightningDataModule):
         Raises:
             ValueError: The order of the samples is not the one the position belongs to.
         """
-        if state_dict["order"] != self.order.identity:
+        if state_dict["order"] != self._order_identity():
             raise ValueError(
                 f"the checkpoint's samples were ordered by {state_dict['order']}, this run's by "
-                f"{self.order.identity}: to resume, restore the training corpora, their weights "
+                f"{self._order_identity()}: to resume, restore the training corpora, their weights "
                 "and limits, "
                 "global_batch_size and seed; to train on other data, start a new run from this "
                 "checkpoint"
@@ -273,6 +273,10 @@ class TrainingDataModule(LightningDataModule):
         self._samples_consumed = (
             self._restored_samples // self.config.global_batch_size * self.config.global_batch_size
         )
+
+    def _order_identity(self) -> dict[str, Any]:
+        identity = self.order.identity  # opens the corpora if nothing has yet
+        return {**identity, "ids": [corpus.ids_digest for corpus in self.train_examples.corpora]}
 
     def _match_lightning_counters(self, samples_at_once: int) -> None:
         """Once after a resume, give Lightning's batch counters the value of the position.

@@ -306,6 +306,15 @@ def test_a_changed_order_cannot_be_resumed(make_data: MakeData) -> None:
         make_data(seed=6).load_state_dict(state)
 
 
+def test_a_corpus_in_another_order_cannot_be_resumed(make_data: MakeData, tmp_path: Path) -> None:
+    state = make_data().state_dict()
+    make_data().load_state_dict(state)
+    header, first, second, *rest = (tmp_path / "train.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "train.csv").write_text("".join([header, second, first, *rest]))
+    with pytest.raises(ValueError, match="to resume, restore the training corpora"):
+        make_data().load_state_dict(state)
+
+
 def test_the_trainer_must_accumulate_as_the_global_batch_says(make_data: MakeData) -> None:
     with pytest.raises(ValueError, match=r"4 = batch_size 2 x 1 processes x 2: pass accumulate"):
         fit(make_data(), accumulate_grad_batches=3)
