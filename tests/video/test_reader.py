@@ -22,7 +22,8 @@ from coded_video import (
     write_video,
 )
 
-from vidreason.video.decoding import plan_runs
+from vidreason.video.decoding import decode_frames, plan_runs
+from vidreason.video.index import index_and_keep_open
 from vidreason.video.reader import index_video, read_frames, read_frames_at
 
 ASSETS = Path(__file__).parents[1] / "assets" / "videos"
@@ -54,6 +55,19 @@ def test_frames_read_are_the_frames_written_in_any_order(variant: str, tmp_path:
         frames = read_frames(index, order)
         assert [number_of(frame) for frame in frames] == order
         np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), truth[order])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_video_kept_open_gives_the_same_frames(variant: str, tmp_path: Path) -> None:
+    name, codec, options, pixel_format = VARIANTS[variant]
+    path = write_video(tmp_path / name, codec, options=options, pixel_format=pixel_format)
+    truth = decode_in_order(path)
+    with index_and_keep_open(str(path)) as (index, video):
+        assert (video is not None) == (name[-4:] in (".mp4", ".mkv", "webm"))
+        for order in ORDERS.values():  # one after the other, wherever the last one left the file
+            pictures = np.empty((len(order), HEIGHT, WIDTH, 3), dtype=np.uint8)
+            decode_frames(index, order, pictures, video)
+            np.testing.assert_array_equal(pictures, truth[order])
 
 
 def test_each_single_frame_of_an_open_gop_is_exact(tmp_path: Path) -> None:

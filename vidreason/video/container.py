@@ -65,7 +65,7 @@ def open_video(path: str) -> Iterator[OpenVideo]:
             error of libav, or of the store that holds the file, that escapes the body of the
             ``with`` statement.
     """
-    try:
+    with reading_errors(path):
         _check_media(path)
         with _open_container(path) as container:
             stream = _choose_stream(path, container)
@@ -77,6 +77,13 @@ def open_video(path: str) -> Iterator[OpenVideo]:
                 if other.index != stream.index:
                     other.discard = Discard.all
             yield OpenVideo(path=path, container=container, stream=stream)
+
+
+@contextmanager
+def reading_errors(path: str) -> Iterator[None]:
+    """Turn errors of libav and of the store that holds ``path`` into a :class:`VideoReadError`."""
+    try:
+        yield
     except FFmpegError as error:
         cause: FailureCause = "unreachable" if isinstance(error, OSError) else "decode-error"
         raise VideoReadError(path, cause, describe(error)) from error

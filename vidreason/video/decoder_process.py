@@ -14,15 +14,17 @@ import socket
 import struct
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vidreason.video.container import OpenVideo
 from vidreason.video.decoding import decode_frames
 from vidreason.video.failures import VideoReadError
-from vidreason.video.index import VideoIndex, index_video
+from vidreason.video.index import VideoIndex, index_and_keep_open
 
 GRACE_SECONDS = 10
 """A request that is so much over its limit has nobody left who would kill this process."""
@@ -104,6 +106,8 @@ def serve(connection: socket.socket) -> None:
     """Answer requests until the other side is gone; the whole life of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when to end
     index: VideoIndex | None = None
+    opened: OpenVideo | None = None
+    last = ExitStack()
     memory: mmap.mmap | None = None
     send(connection, Message("ready"))
     while True:
@@ -115,17 +119,19 @@ def serve(connection: socket.socket) -> None:
         signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
         try:
             if isinstance(request, IndexRequest):
-                index = index_video(request.path)
+                last.close()
+                index, opened = last.enter_context(index_and_keep_open(request.path))
                 send(connection, Message(index))
             else:
-                index = index if request.index is None else request.index
+                if request.index is not None:
+                    index, opened = request.index, None
                 if descriptor is not None:
                     memory = mmap.mmap(descriptor, request.memory_size)
                     os.close(descriptor)
                 assert index is not None
                 assert memory is not None
                 shape = pictures_shape(index, request.frame_indices)
-                decode_frames(index, request.frame_indices, pictures_in(memory, shape))
+                decode_frames(index, request.frame_indices, pictures_in(memory, shape), opened)
                 send(connection, Message(None))
         except VideoReadError as error:
             send(connection, Message(error))

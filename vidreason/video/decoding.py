@@ -6,6 +6,7 @@ whole file in order gives, byte for byte, or a :class:`VideoReadError`; never a 
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from typing import cast
 
@@ -15,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.container import OpenVideo, is_end, open_video
+from vidreason.video.container import OpenVideo, is_end, open_video, reading_errors
 from vidreason.video.failures import VideoReadError
 from vidreason.video.h264 import is_unreferenced
 from vidreason.video.index import PacketTable, VideoIndex, decode_all
@@ -23,7 +24,10 @@ from vidreason.video.survey import NO_PTS, decode_packet
 
 
 def decode_frames(
-    index: VideoIndex, frame_indices: Sequence[int], pictures: NDArray[np.uint8]
+    index: VideoIndex,
+    frame_indices: Sequence[int],
+    pictures: NDArray[np.uint8],
+    opened: OpenVideo | None = None,
 ) -> None:
     """Decode frames into ``pictures``.
 
@@ -31,6 +35,8 @@ def decode_frames(
         index: From :func:`vidreason.video.index.index_video`.
         frame_indices: n numbers from 0 to ``index.num_frames - 1``, in any order.
         pictures: ``(n, H, W, 3)``, filled with RGB in displayed orientation.
+        opened: The video, from :func:`vidreason.video.index.index_and_keep_open`; opening it again
+            costs as much as decoding some ten frames.
 
     Raises:
         VideoReadError: A frame that was asked for cannot be decoded, or the file is not the one
@@ -40,7 +46,7 @@ def decode_frames(
     for row, frame_index in enumerate(frame_indices):
         rows.setdefault(frame_index, []).append(row)
     if rows:
-        for frame_index, picture in _decode(index, rows):
+        for frame_index, picture in _decode(index, rows, opened):
             pictures[rows[frame_index]] = picture
 
 
@@ -71,14 +77,19 @@ def plan_runs(table: PacketTable, frame_indices: Collection[int]) -> list[tuple[
     return runs
 
 
-def _decode(index: VideoIndex, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _decode(
+    index: VideoIndex, wanted: Collection[int], opened: OpenVideo | None
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield each wanted frame with its index, in any order; a second try may repeat some."""
     table = index.packets
     if table is None:
         yield from _decode_counting(index, wanted)
         return
     try:
-        with open_video(index.path) as video:
+        source = nullcontext(opened) if opened else open_video(index.path)
+        with source as video, reading_errors(index.path):
+            if opened is not None:  # somewhere in the file: back to its start
+                video.container.seek(int(table.seek_ticks[0]), stream=video.stream)
             for run in plan_runs(table, wanted):
                 yield from _decode_run(video, index, table, run, wanted, from_file_start=False)
     except VideoReadError:

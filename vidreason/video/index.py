@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -19,6 +20,9 @@ from vidreason.video.container import (
 )
 from vidreason.video.failures import VideoReadError
 from vidreason.video.survey import NO_PTS, PacketSurvey, decode_packet, survey_packets
+
+SEEKABLE_FORMATS = {"mp4", "matroska"}
+"""They know the place of each key frame; in others it is searched by timestamps."""
 
 BROADCAST_FORMATS = {"mpegts", "mpeg"}
 
@@ -85,10 +89,20 @@ class VideoIndex:
 
 
 def index_video(path: str) -> VideoIndex:
+    """The index of a video; see :func:`index_and_keep_open`."""
+    with index_and_keep_open(path) as (index, _):
+        return index
+
+
+@contextmanager
+def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | None]]:
     """Learn when each frame is shown, and decode one frame for its size and orientation.
 
     An mp4 file of many frames tells it in a table: then the cost hardly grows with its length.
     Other files are read once from end to end.
+
+    Returns:
+        The index and, where every packet can be sought in the file, the open video.
 
     Raises:
         VideoReadError: The file is missing, empty, cut off, not a video, without a video stream, or
@@ -104,9 +118,13 @@ def index_video(path: str) -> VideoIndex:
             if video.container.format.name != "avi":
                 index = _index_from_packets(video, survey)
                 if index is not None:
-                    return index
+                    is_sought = SEEKABLE_FORMATS.intersection(
+                        video.container.format.name.split(",")
+                    )
+                    yield index, video if is_sought else None
+                    return
             break
-    return _index_by_decoding(path)
+    yield _index_by_decoding(path), None
 
 
 def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
