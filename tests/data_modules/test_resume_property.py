@@ -33,8 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker"),  # on two cores
 ]
 
-TIMEOUT_SECONDS = 120
-
 
 @dataclass(frozen=True)
 class Attempt:
@@ -163,7 +161,9 @@ class Run:
         for process in processes:
             process.start()
         for process in processes:
-            process.join(TIMEOUT_SECONDS)
+            # Without a time limit: with one, it would also wait until the workers of a killed
+            # process notice, up to five seconds.
+            process.join()
         return [process.exitcode for process in processes]
 
     def work(self, number: int, attempt: Attempt, rank: int) -> None:
@@ -220,6 +220,7 @@ def drive(
                     partial = folder / "state.partial"
                     partial.write_text(json.dumps(data.state_dict()))
                     os.replace(partial, state_path)
+    loader._iterator = None  # ends the workers, as Lightning does
 
 
 @pytest.fixture
