@@ -16,8 +16,7 @@ from vidreason.video.container import open_video
 from vidreason.video.failures import VideoReadError, read_error
 from vidreason.video.index import VideoIndex, decode_all
 from vidreason.video.media import is_remote, media_size, parse_member
-from vidreason.video.perceptual_hash import check_span_start
-from vidreason.video.reader import index_video
+from vidreason.video.reader import check_span_start, index_video
 
 LICENCE_NOTES = {
     "webvid": "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",

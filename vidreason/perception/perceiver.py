@@ -30,8 +30,7 @@ from vidreason.perception.video_encoder import (
 )
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.perception.weights import hash_file, hash_weights
-from vidreason.video.failures import VideoReadError
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import check_span_start, index_video, read_frames
 from vidreason.video.sampling import (
     SamplingConfig,
     clip_frame_indices,
@@ -130,13 +129,7 @@ class Perceiver:
         """
         limit = self.decode_timeout_seconds
         index = index_video(path, timeout_seconds=limit)
-        if start_seconds is not None and start_seconds >= index.duration_seconds:
-            raise VideoReadError(
-                path,
-                "span-outside",
-                f"it ends at {index.duration_seconds:.2f} s, before the span that starts at "
-                f"{start_seconds:.2f} s",
-            )
+        check_span_start(index, start_seconds)
         start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
         frame_indices = clip_frame_indices(
             index.timestamps, index.duration_seconds, self.config.sampling, start, end

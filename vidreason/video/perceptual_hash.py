@@ -24,9 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.video.failures import VideoReadError
-from vidreason.video.index import VideoIndex
-from vidreason.video.reader import index_video, read_frames_at
+from vidreason.video.reader import check_span_start, index_video, read_frames_at
 from vidreason.video.sampling import resolve_span
 
 SAME_VIDEO_DISTANCE = 0.2
@@ -125,17 +123,6 @@ def hash_video(
         times = np.array([(start + end) / 2])
     frames, is_flat = hash_frames(read_frames_at(index, times))
     return VideoHash(step_seconds=step, frames=frames, is_flat=is_flat)
-
-
-def check_span_start(index: VideoIndex, start_seconds: float | None) -> None:
-    """Raise a ``VideoReadError`` if the video ends before a span that starts then."""
-    if start_seconds is not None and start_seconds >= index.duration_seconds:
-        raise VideoReadError(
-            index.path,
-            "span-outside",
-            f"it ends at {index.duration_seconds:.2f} s, before the span that starts at "
-            f"{start_seconds:.2f} s",
-        )
 
 
 def distance(one: VideoHash, other: VideoHash) -> float:

@@ -19,7 +19,14 @@ from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex
 from vidreason.video.sampling import frame_indices_at
 
-__all__ = ["VideoIndex", "VideoReadError", "index_video", "read_frames", "read_frames_at"]
+__all__ = [
+    "VideoIndex",
+    "VideoReadError",
+    "check_span_start",
+    "index_video",
+    "read_frames",
+    "read_frames_at",
+]
 
 
 def index_video(path: str, *, timeout_seconds: float | None = None) -> VideoIndex:
@@ -37,6 +44,17 @@ def index_video(path: str, *, timeout_seconds: float | None = None) -> VideoInde
     if timeout_seconds is None:
         return indexing.index_video(path)
     return watchdog.index_video(path, timeout_seconds)
+
+
+def check_span_start(index: VideoIndex, start_seconds: float | None) -> None:
+    """Raise a ``VideoReadError`` if the video ends before a span that starts then."""
+    if start_seconds is not None and start_seconds >= index.duration_seconds:
+        raise VideoReadError(
+            index.path,
+            "span-outside",
+            f"it ends at {index.duration_seconds:.2f} s, before the span that starts at "
+            f"{start_seconds:.2f} s",
+        )
 
 
 def read_frames(
