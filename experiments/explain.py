@@ -21,6 +21,7 @@ from experiments.memory_estimate import (
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.segmenter import build_segmenter
 from vidreason.perception.video_encoder import build_video_encoder, video_encoder_sizes
+from vidreason.pretrained.frozen_parts import IN_PACKAGE, portable
 from vidreason.reasoning.language_model import at_hand
 from vidreason.released_parts import released_part
 from vidreason.training.trainable import STAGE_PARTS, Part, part_names
@@ -198,7 +199,9 @@ def _origin(name: str, weights: str, seed: int) -> list[str]:
         return [f"random, seed {seed}", ""]
     source = weights if Path(weights).exists() else f"{weights} (not on this machine)"
     if released is None:
-        return [source, "not known here: see where it comes from"]
+        packaged = portable(weights).startswith(IN_PACKAGE)
+        licence = "Apache-2.0, comes with vidreason" if packaged else "not known: ask who made it"
+        return [source, licence]
     return [f"{source}, from {released.source}", released.licence]
 
 

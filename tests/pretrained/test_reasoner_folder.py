@@ -201,6 +201,12 @@ def test_the_same_reasoner_gives_the_same_files(make_reasoner, tmp_path):
     assert targets["target_modules"] == sorted(targets["target_modules"])
 
 
+def test_whoever_reads_the_configuration_reads_the_weights(make_reasoner, tmp_path):
+    make_reasoner().save_pretrained(tmp_path / "saved")
+    files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    assert len({path.stat().st_mode for path in files}) == 1
+
+
 def test_what_else_is_there_is_not_replaced(make_reasoner, tmp_path):
     (tmp_path / "folder").mkdir()
     reasoner = make_reasoner()

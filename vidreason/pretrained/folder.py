@@ -118,8 +118,10 @@ def write_folder(
     )
     (partial / CARD_FILE).write_text(card)
     write_config(config, partial / CONFIG_FILE)
+    mode = (partial / CONFIG_FILE).stat().st_mode
     for file in partial.rglob("*"):
         if file.is_file():
+            file.chmod(mode)  # safetensors lets nobody but the owner read what it writes
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
     if folder.exists():
