@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import av
 import numpy as np
 from av.error import FFmpegError
 from av.packet import Packet
@@ -11,13 +12,15 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidreason.video.container import OpenVideo, describe, is_end
-from vidreason.video.mp4_tables import SampleTable, read_sample_table
+from vidreason.video.matroska_blocks import read_block_table
+from vidreason.video.mp4_tables import read_sample_table
+from vidreason.video.sample_table import SampleTable
 
 NO_PTS = np.iinfo(np.int64).min
 
 FEW_PACKETS = 600
-"""A stream of no more packets is demuxed whole, which is quick then; the tables would also have to be
-compared with packets. Where exactly the two cost the same was not measured."""
+"""A stream of no more packets is demuxed whole, which is quick then; the tables would also have to
+be compared with packets. Where exactly the two cost the same was not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +30,7 @@ class PacketSurvey:
     pts: NDArray[np.int64]
     """``(P,)`` presentation timestamps in ticks; ``NO_PTS`` where there is none."""
     dts: NDArray[np.int64]
-    """``(P,)`` decoding timestamps, in the same way."""
+    """``(P,)`` decoding timestamps, in the same way; none at all where they were not looked for."""
     is_key: NDArray[np.bool_]
     """``(P,)`` whether decoding can start here."""
     is_shown: NDArray[np.bool_]
@@ -44,8 +47,9 @@ class PacketSurvey:
 def survey_packets(video: OpenVideo, *, use_tables: bool) -> PacketSurvey | None:
     """Survey a freshly opened video.
 
-    An mp4's own table is believed where it agrees with the packets up to the first frame and with
-    those from the last key frame on. Whoever reads frames later checks each packet again.
+    What an mp4's own table, or the headers of a Matroska file's blocks, say of the packets is
+    believed where it agrees with those up to the first frame and with those from the last key frame
+    on. Whoever reads frames later checks each packet again.
 
     Args:
         video: To be opened again for anything else.
@@ -148,23 +152,32 @@ def _demux_rest(recorder: _Recorder, packets: Iterator["Packet[VideoStream]"]) -
 
 
 def _table(video: OpenVideo) -> SampleTable | None:
-    """The container's table, if libav counts the same packets and it is worth a look."""
-    num_packets = len(video.stream.index_entries)
-    is_mp4 = "mp4" in video.container.format.name.split(",")
-    if not is_mp4 or num_packets <= FEW_PACKETS or video.stream.codec_context.codec.name == "vp8":
+    """What the container says of its packets, if it is worth a look."""
+    formats = video.container.format.name.split(",")
+    stream = video.stream
+    if stream.codec_context.codec.name == "vp8":  # its content tells which packets are shown
         return None
-    table = read_sample_table(video.path, video.stream.id)
-    return table if table is not None and len(table.pts) == num_packets else None
+    if "mp4" in formats:
+        num_packets = len(stream.index_entries)
+        table = read_sample_table(video.path, stream.id) if num_packets > FEW_PACKETS else None
+        return table if table is not None and len(table.pts) == num_packets else None
+    if "matroska" in formats:
+        seconds = (video.container.duration or 0) / av.time_base
+        if seconds * (stream.average_rate or 0) > FEW_PACKETS:
+            return read_block_table(video.path)
+    return None
 
 
 def _agrees(table: SampleTable, found: PacketSurvey, place: slice, start: PacketSurvey) -> bool:
     """Whether ``found`` is what stands at ``place`` of the table, moved as ``start`` says."""
-    moved_pts, moved_dts = start.pts[0] - table.pts[0], start.dts[0] - table.dts[0]
+    if table.dts is not None:
+        moved = start.dts[0] - table.dts[0]
+        if start.dts[0] == NO_PTS or not np.array_equal(found.dts, table.dts[place] + moved):
+            return False
     return (
-        NO_PTS not in (start.pts[0], start.dts[0])
+        start.pts[0] != NO_PTS
         and found.num_complete == len(found.pts) == len(table.pts[place])
-        and np.array_equal(found.pts, table.pts[place] + moved_pts)
-        and np.array_equal(found.dts, table.dts[place] + moved_dts)
+        and np.array_equal(found.pts, table.pts[place] + (start.pts[0] - table.pts[0]))
         and np.array_equal(found.is_key, table.is_key[place])
         and np.array_equal(found.is_shown, table.sizes[place] > 0)
     )
@@ -173,17 +186,23 @@ def _agrees(table: SampleTable, found: PacketSurvey, place: slice, start: Packet
 def _survey_from_table(
     video: OpenVideo, table: SampleTable, start: PacketSurvey, last_key: int
 ) -> PacketSurvey | None:
-    dts = table.dts + (start.dts[0] - table.dts[0])
-    video.container.seek(int(dts[last_key]), stream=video.stream)
+    num_packets = len(table.pts)
+    pts = table.pts + (start.pts[0] - table.pts[0])
+    if table.dts is None:
+        dts, durations = np.full(num_packets, NO_PTS), np.zeros(num_packets, dtype=np.int64)
+    else:
+        dts = table.dts + (start.dts[0] - table.dts[0])
+        durations = np.append(np.diff(table.dts), 0)
+    last_ticks = pts[last_key] if table.dts is None else dts[last_key]
+    video.container.seek(int(last_ticks), stream=video.stream)
     recorder = _Recorder(video, decode=False)
     end = _demux_rest(recorder, video.container.demux(video.stream))
-    num_packets, num_end = len(table.pts), len(end.pts)
+    num_end = len(end.pts)
     if num_end == 0 or not _agrees(table, end, slice(num_packets - num_end, num_packets), start):
         return None
-    durations = np.append(np.diff(table.dts), 0)
     durations[num_packets - num_end :] = end.durations
     return PacketSurvey(
-        pts=table.pts + (start.pts[0] - table.pts[0]),
+        pts=pts,
         dts=dts,
         is_key=table.is_key,
         is_shown=table.sizes > 0,
