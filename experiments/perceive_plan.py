@@ -5,13 +5,13 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
 
 from experiments.experiment_config import PerceiveConfig
 from vidreason.example import Example
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True)
+class Share:
     """One of ``count`` parts of the videos, which together are all of them."""
 
     index: int

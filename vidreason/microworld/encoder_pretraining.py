@@ -28,7 +28,11 @@ from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame,
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
 from vidreason.perception.internvideo import ViCLIPEncoder
-from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
+from vidreason.perception.video_encoder import (
+    VideoEncoderConfig,
+    build_video_encoder,
+    video_encoder_sizes,
+)
 from vidreason.video.sampling import SamplingConfig, clip_frame_indices, clip_spans
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -57,7 +61,8 @@ class ClipStream(IterableDataset[_Clip]):
     """An endless stream of clips of the split ``pretraining``, which no corpus uses."""
 
     def __init__(self, config: VideoEncoderConfig, sampling: SamplingConfig, seed: int) -> None:
-        self.grid = config.image_size // config.patch_size
+        sizes = video_encoder_sizes(config)
+        self.grid = sizes.image_size // sizes.patch_size
         self.sampling = sampling
         self.seed = seed
         self.facts = clip_fact_names()
@@ -125,7 +130,8 @@ def pretrain_encoder(
     encoder = build_video_encoder(config).requires_grad_(True).train()
     assert isinstance(encoder, ViCLIPEncoder)
     _help_attention(encoder)
-    heads = _Heads(config.width, config.num_frames, len(clip_fact_names()))
+    sizes = video_encoder_sizes(config)
+    heads = _Heads(sizes.width, sizes.num_frames, len(clip_fact_names()))
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -138,7 +144,7 @@ def pretrain_encoder(
         num_workers=1,
     )
     for step, clips in enumerate(loader, start=1):
-        losses = heads.losses(encoder, clips, config.image_size)
+        losses = heads.losses(encoder, clips, sizes.image_size)
         loss = torch.stack([_LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
