@@ -38,8 +38,8 @@ class PacketTable:
     """``(P,)`` presentation timestamps in ticks; ``NO_PTS`` where a packet that shows nothing has
     none."""
     seek_ticks: NDArray[np.int64]
-    """``(P,)`` what to seek to for a packet: its decoding timestamp, else its presentation
-    timestamp."""
+    """``(P,)`` what to seek to for a packet: in Matroska, whose table of key frames has them, its
+    presentation timestamp; elsewhere its decoding timestamp. The other one where there is none."""
     is_key: NDArray[np.bool_]
     """``(P,)`` whether decoding can start here."""
     is_shown: NDArray[np.bool_]
@@ -98,8 +98,8 @@ def index_video(path: str) -> VideoIndex:
 def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | None]]:
     """Learn when each frame is shown, and decode one frame for its size and orientation.
 
-    An mp4 file of many frames tells it in a table: then the cost hardly grows with its length.
-    Other files are read once from end to end.
+    An mp4 file of many frames tells it in a table, a Matroska file in the headers of its blocks:
+    then the cost hardly grows with its length. Other files are read once from end to end.
 
     Returns:
         The index and, where every packet can be sought in the file, the open video.
@@ -171,9 +171,12 @@ def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | 
         )
     frame_packets = np.flatnonzero(shown & ~unseen)
     frame_packets = frame_packets[np.argsort(pts[frame_packets])]
+    ticks, others = survey.dts, pts
+    if "matroska" in video.container.format.name.split(","):
+        ticks, others = pts, survey.dts
     table = PacketTable(
         pts=pts,
-        seek_ticks=np.where(survey.dts == NO_PTS, pts, survey.dts),
+        seek_ticks=np.where(ticks == NO_PTS, others, ticks),
         is_key=is_key,
         is_shown=shown & ~unseen,
         frame_packets=frame_packets,

@@ -7,13 +7,13 @@ hide frames, several descriptions) is left to demuxing.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.video.media import media_size, open_media
+from vidreason.video.sample_table import SampleTable, UnusualError
 
 MAX_INDEX_BYTES = 256 * 2**20
 """A larger index than this, of some 20 million frames, is taken for nonsense."""
@@ -21,26 +21,6 @@ MAX_INDEX_BYTES = 256 * 2**20
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 Boxes = dict[bytes, list[memoryview]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SampleTable:
-    """The P samples (packets) of a track in the order of decoding; ticks count from 0."""
-
-    dts: NDArray[np.int64]
-    """``(P,)`` decoding timestamps."""
-    pts: NDArray[np.int64]
-    """``(P,)`` presentation timestamps, before the edit list moves them all alike."""
-    sizes: NDArray[np.int64]
-    """``(P,)`` in bytes."""
-    is_key: NDArray[np.bool_]
-    """``(P,)`` whether decoding can start here."""
-    last_duration: int
-    """Ticks that the last sample in the order of decoding lasts."""
-
-
-class _UnusualError(Exception):
-    """The tables hold something that is left to demuxing."""
 
 
 def lacks_index(media: str) -> bool:
@@ -70,7 +50,7 @@ def read_sample_table(media: str, track_id: int) -> SampleTable | None:
         moov = memoryview(file.read(end - begin))
     try:
         return _sample_table(_boxes(moov), track_id, size)
-    except (_UnusualError, KeyError, IndexError, ValueError):
+    except (UnusualError, KeyError, IndexError, ValueError):
         # A box is missing or shorter than its counts say: libav may still make sense of it.
         return None
 
@@ -102,7 +82,7 @@ def _boxes(data: memoryview) -> Boxes:
         if length == 1:
             length, start = _number(data, place + 8, 8), 16
         if length < start or place + length > len(data):
-            raise _UnusualError
+            raise UnusualError
         found.setdefault(kind, []).append(data[place + start : place + length])
         place += length
     return found
@@ -110,7 +90,7 @@ def _boxes(data: memoryview) -> Boxes:
 
 def _sample_table(moov: Boxes, track_id: int, file_size: int) -> SampleTable:
     if b"mvex" in moov:
-        raise _UnusualError  # the samples are in fragments
+        raise UnusualError  # the samples are in fragments
     movie_ticks = _timescale(moov[b"mvhd"][0])
     for data in moov[b"trak"]:
         track = _boxes(data)
@@ -124,7 +104,7 @@ def _sample_table(moov: Boxes, track_id: int, file_size: int) -> SampleTable:
             for edit in edits:
                 _check_edits(edit, table, media_ticks / movie_ticks)
             return table
-    raise _UnusualError
+    raise UnusualError
 
 
 def _timescale(header: memoryview) -> int:
@@ -134,21 +114,19 @@ def _timescale(header: memoryview) -> int:
 def _read_samples(boxes: Boxes, file_size: int) -> SampleTable:
     has_marked_groups = any(bytes(group[4:8]) == b"rap " for group in boxes.get(b"sbgp", []))
     if has_marked_groups or b"stps" in boxes or _number(boxes[b"stsd"][0], 4, 4) != 1:
-        raise _UnusualError
+        raise UnusualError
     sizes = _sizes(boxes[b"stsz"][0])
     _check_inside(boxes, sizes, file_size)
     steps = _run_lengths(boxes[b"stts"][0], len(sizes))
     if len(sizes) == 0 or steps.min() < 0:
-        raise _UnusualError
+        raise UnusualError
     dts = np.cumsum(steps) - steps
     offsets = _run_lengths(boxes[b"ctts"][0], len(sizes)) if b"ctts" in boxes else 0
     is_key = np.ones(len(sizes), dtype=np.bool_)
     if b"stss" in boxes:
         is_key[:] = False
         is_key[_numbers(boxes[b"stss"][0], 8, ">u4") - 1] = True
-    return SampleTable(
-        dts=dts, pts=dts + offsets, sizes=sizes, is_key=is_key, last_duration=int(steps[-1])
-    )
+    return SampleTable(dts=dts, pts=dts + offsets, sizes=sizes, is_key=is_key)
 
 
 def _sizes(box: memoryview) -> NDArray[np.int64]:
@@ -157,7 +135,7 @@ def _sizes(box: memoryview) -> NDArray[np.int64]:
         return np.full(count, size, dtype=np.int64)
     sizes = _numbers(box, 12, ">u4")
     if len(sizes) < count:
-        raise _UnusualError
+        raise UnusualError
     return sizes[:count]
 
 
@@ -165,7 +143,7 @@ def _run_lengths(box: memoryview, num_samples: int) -> NDArray[np.int64]:
     """The values of ``stts`` or ``ctts``, one a sample; large ones are negative numbers."""
     pairs = _numbers(box, 8, ">i4")[: 2 * _number(box, 4, 4)].reshape(-1, 2)
     if pairs[:, 0].min() < 0 or pairs[:, 0].sum() != num_samples:
-        raise _UnusualError
+        raise UnusualError
     return np.repeat(pairs[:, 1], pairs[:, 0])
 
 
@@ -179,11 +157,11 @@ def _check_inside(boxes: Boxes, sizes: NDArray[np.int64], file_size: int) -> Non
     last_chunks = np.append(runs[1:, 0], len(starts) + 1)
     samples_in_chunks = np.repeat(runs[:, 1], last_chunks - runs[:, 0])
     if len(samples_in_chunks) != len(starts) or samples_in_chunks.sum() != len(sizes):
-        raise _UnusualError
+        raise UnusualError
     sums = np.concatenate([[0], np.cumsum(sizes)])
     ends = np.cumsum(samples_in_chunks)
     if (starts + sums[ends] - sums[ends - samples_in_chunks] > file_size).any():
-        raise _UnusualError
+        raise UnusualError
 
 
 def _check_edits(box: memoryview, table: SampleTable, media_ticks_a_movie_tick: float) -> None:
@@ -193,11 +171,11 @@ def _check_edits(box: memoryview, table: SampleTable, media_ticks_a_movie_tick: 
     edits = [box[8 + n * length : 8 + (n + 1) * length] for n in range(_number(box, 4, 4))]
     shown = [edit for edit in edits if _number(edit, wide, wide) != 2 ** (8 * wide) - 1]
     if len(shown) != 1 or edits[-1] is not shown[0] or _number(shown[0], 2 * wide, 4) != 1 << 16:
-        raise _UnusualError
+        raise UnusualError
     start = _number(shown[0], wide, wide)
     duration = _number(shown[0], 0, wide) * media_ticks_a_movie_tick
     if table.pts.min() < start or (duration and table.pts.max() >= start + duration):
-        raise _UnusualError
+        raise UnusualError
 
 
 def _number(data: memoryview, place: int, length: int) -> int:
