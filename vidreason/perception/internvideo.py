@@ -20,7 +20,12 @@ from vidreason.perception.position_embeddings import (
     resize_frame_embeddings,
     resize_patch_embeddings,
 )
-from vidreason.perception.video_encoder import EncodedClips, VideoEncoderSizes, arrange_clips
+from vidreason.perception.video_encoder import (
+    EncodedClips,
+    VideoEncoderSizes,
+    arrange_clips,
+    check_clips,
+)
 from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import FrameTransform
 
@@ -84,13 +89,7 @@ class ViCLIPVisionTower(nn.Module):
         Raises:
             ValueError: The frames have another number or size than the tower was built for.
         """
-        expected = (self.num_frames, 3, self.image_size, self.image_size)
-        if frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"frames: expected clips of shape (B, {', '.join(map(str, expected))}) = (batch, "
-                f"num_frames, 3, image_size, image_size), found {tuple(frames.shape)}; sample "
-                "num_frames frames a clip and resize them to image_size"
-            )
+        check_clips(frames, self.num_frames, self.image_size)
         # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU.
         patches = functional.conv2d(
             frames.flatten(0, 1).to(self.proj.dtype),

@@ -187,6 +187,21 @@ def arrange_clips(frames: Tensor, clip_tokens: Tensor, patch_tokens: Tensor) -> 
     )
 
 
+def check_clips(frames: Tensor, num_frames: int, image_size: int) -> None:
+    """Make sure that ``frames`` are clips ``(B, F, 3, S, S)`` as an encoder was built for.
+
+    Raises:
+        ValueError: They have another number or size.
+    """
+    expected = (num_frames, 3, image_size, image_size)
+    if frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
+        raise ValueError(
+            f"frames: expected clips of shape (B, {', '.join(map(str, expected))}) = (batch, "
+            f"num_frames, 3, image_size, image_size), found {tuple(frames.shape)}; sample "
+            "num_frames frames a clip and resize them to image_size"
+        )
+
+
 def video_encoder_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
     """The sizes of the configured encoder: the one place that knows width, frames and patches.
 

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from transformers import VideoMAEConfig, VideoMAEModel
 
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
-from vidreason.perception.video_encoder import EncodedClips, VideoEncoderSizes, arrange_clips
+from vidreason.perception.video_encoder import (
+    EncodedClips,
+    VideoEncoderSizes,
+    arrange_clips,
+    check_clips,
+)
 from vidreason.perception.weights import Shape, local_folder, open_weights, read_weights
 from vidreason.video.transforms import FrameTransform
 
@@ -121,13 +126,7 @@ class VideoMAEEncoder(nn.Module):
         Raises:
             ValueError: The frames have another number or size than the model was built for.
         """
-        expected = (self.num_frames, 3, self.image_size, self.image_size)
-        if frames.dim() != 5 or tuple(frames.shape[1:]) != expected:
-            raise ValueError(
-                f"frames: expected clips of shape (B, {', '.join(map(str, expected))}) = (batch, "
-                f"num_frames, 3, image_size, image_size), found {tuple(frames.shape)}; sample "
-                "num_frames frames a clip and resize them to image_size"
-            )
+        check_clips(frames, self.num_frames, self.image_size)
         tokens: Tensor = self.model(frames.to(self.norm.weight.dtype)).last_hidden_state
         return tokens
 
