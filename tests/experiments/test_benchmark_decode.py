@@ -35,12 +35,15 @@ def cpu_seconds(path: Path) -> float:
     return time.process_time() - started
 
 
-def test_sixteen_frames_of_an_hour_cost_those_of_a_minute(once: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_sixteen_frames_of_an_hour_cost_those_of_a_minute(
+    suffix: str, once: Path, tmp_path: Path
+) -> None:
     """An hour of 90,000 frames, against its first minute; the frames are exact in both."""
     truth = program.decode_in_order(str(once), list(range(NUM_ONCE)))
     paths = []
     for minutes in (1, 60):
-        path = tmp_path / f"{minutes}.mp4"
+        path = tmp_path / f"{minutes}.{suffix}"
         write_repeated(once, path, minutes * 60 * PLAN.rate // NUM_ONCE)
         index = index_video(str(path))
         assert index.num_frames == minutes * 60 * PLAN.rate
