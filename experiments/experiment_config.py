@@ -60,7 +60,11 @@ class PerceiveConfig:
     """How ``experiments.perceive`` works through the videos."""
 
     num_workers: int = 0
-    """Processes, each with a perceiver of its own; 0 perceives in the program's own process."""
+    """Processes, each with a perceiver of its own; 0 perceives in the program's own process, which
+    a fault of a library would end."""
+    max_crashes: int = 20
+    """So many deaths of worker processes are survived, by want of memory or a fault of a library.
+    The video that a worker dies of counts as unreadable, and takes two."""
     shard_index: int | None = None
     """Which of ``num_shards`` parts of the videos this run perceives, from 0. None: the task number
     of a SLURM array."""
@@ -71,6 +75,8 @@ class PerceiveConfig:
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise ValueError(f"perceive.num_workers: expected 0 or more, found {self.num_workers}")
+        if self.max_crashes < 0:
+            raise ValueError(f"perceive.max_crashes: expected 0 or more, found {self.max_crashes}")
         if self.num_shards is not None and self.num_shards < 1:
             raise ValueError(f"perceive.num_shards: expected 1 or more, found {self.num_shards}")
 

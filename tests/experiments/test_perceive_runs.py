@@ -95,14 +95,24 @@ def num_stored(config: ExperimentConfig) -> int:
     )
 
 
-def perceive_in_child(config: ExperimentConfig) -> int:
-    """A process that perceives; a fork, because importing torch takes seconds."""
+def perceive_in_child(config: ExperimentConfig, pause_seconds: float = 0.0) -> int:
+    """A process that perceives; a fork, because importing torch takes seconds.
+
+    It pauses before each video, so that it can be killed before it has ended by itself.
+    """
     child = os.fork()
     if child == 0:
         status = 1
         try:
             with Path(os.devnull).open("w") as nowhere:
                 sys.stdout = sys.stderr = nowhere
+                real = VisualTokenSource.__call__
+
+                def slow(self, *place):
+                    time.sleep(pause_seconds)
+                    return real(self, *place)
+
+                VisualTokenSource.__call__ = slow
                 perceive(config)
             status = 0
         except UnreadableVideosError:
@@ -132,7 +142,10 @@ def kill_some(path: Path, num_processes: int, num_killed: int, seed: int, share:
         )
         for number in range(num_processes)
     ]
-    children = [perceive_in_child(config) for config in configs]
+    children = [
+        perceive_in_child(config, 0.1 if number < num_killed else 0.0)
+        for number, config in enumerate(configs)
+    ]
     store = path.parent / "store"
     for child in children[:num_killed]:
         wait_for_shards(store, child, 1)
@@ -280,7 +293,7 @@ def slurm(task: int, first: int, last: int, count: int | None = None) -> dict[st
     ],
 )
 def test_the_share_of_a_task(config, environment, expected):
-    assert share_of(PerceiveConfig(**config), environment) == expected
+    assert share_of(PerceiveConfig(**config), environment) == Share(*expected)
 
 
 @pytest.mark.parametrize(

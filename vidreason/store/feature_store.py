@@ -148,6 +148,11 @@ class FeatureStore:
         """
         self.index.include(self._writer.flush())
 
+    @property
+    def num_waiting(self) -> int:
+        """Entries of this process that are not on the disk yet: those put last."""
+        return self._writer.num_waiting
+
     def describe(self, fingerprint: str, perceiver: Mapping[str, Any]) -> None:
         """Write down, once, which configuration a perceiver's fingerprint stands for."""
         path = self.folder / PERCEIVERS_FOLDER / f"{fingerprint}.json"
@@ -197,6 +202,10 @@ class _Writer:
         self._waiting: dict[str, dict[bytes, bytes]] = {}
         self._num_bytes = 0
         self._oldest_seconds = 0.0
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def waiting_entry(self, digest: bytes) -> bytes | None:
         return next((group[digest] for group in self._waiting.values() if digest in group), None)

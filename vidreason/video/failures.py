@@ -21,7 +21,7 @@ FailureCause = Literal[
     "changed",  # it is not the file that was indexed
     "span-outside",  # it ends before the span that an annotation names
     "timed-out",  # it took longer than the limit, and was given up
-    "crashed",  # the process that decoded it died
+    "crashed",  # the process that decoded or perceived it died
 ]
 """Why a video cannot be read. The names are stable: reports count by them."""
 
