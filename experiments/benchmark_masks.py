@@ -58,15 +58,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for name in sorted(paths, reverse=bool(turn % 2)):
             masks[name], measured = paths[name](segmenter, frames)
             seconds[name].append({stage: measured[stage] / len(frames) for stage in STAGES})
+    differing = [
+        int((ours != theirs).sum())
+        for pair in zip(masks["ours"], masks["package"], strict=True)
+        for ours, theirs in zip(*pair, strict=False)  # "masks" says if one has more
+    ]
     return {
         "frames": list(frames.shape),
         "points": segmenter.config.points_per_side**2,
         "masks": {name: [len(found) for found in masks[name]] for name in paths},
-        "pixels_that_differ": [
-            int((ours != theirs).sum())
-            for pair in zip(masks["ours"], masks["package"], strict=True)
-            for ours, theirs in zip(*pair, strict=False)  # "masks" says if one has more
-        ],
+        "masks_that_differ": sum(pixels > 0 for pixels in differing),
+        "pixels_that_differ_in_one": max(differing, default=0),
         "cpu_seconds_a_frame": {
             name: {stage: statistics.median(turn[stage] for turn in turns) for stage in STAGES}
             for name, turns in seconds.items()
