@@ -1,6 +1,5 @@
 """Which corpora a run reads and how: the configuration of the data, and the table of readers."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +21,6 @@ from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
 from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
-
-logger = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
@@ -86,13 +83,17 @@ class CorpusConfig:
     data set's columns."""
     streaming: bool = False
     """``huggingface`` only: read a data set of the Hub without storing it."""
+    revision: str | None = None
+    """``huggingface`` only: commit, tag or branch of a data set of the Hub, or None for its main
+    branch. Give a commit: the rows are read once and kept, and asking the Hub at each start whether
+    a branch has moved on would make it a part of every run. Another revision is read anew."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if (self.columns or self.streaming) and self.reader != "huggingface":
+        if (self.columns or self.streaming or self.revision) and self.reader != "huggingface":
             raise ValueError(
-                f"columns and streaming are for the reader 'huggingface'; corpus {self.reader!r} "
-                "has its own file format: remove them"
+                "columns, streaming and revision are for the reader 'huggingface'; corpus "
+                f"{self.reader!r} has its own file format: remove them"
             )
         unknown = sorted(set(self.columns) - set(FIELDS))
         if unknown:
@@ -164,11 +165,9 @@ class DataConfig:
 def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Iterator[Example]:
     """Yield the examples of one corpus, up to its limit.
 
-    What its reader left out is summed up in the log at the end.
-
     Args:
         config: The corpus.
-        skipped: Counts what is left out; None to count for the log only.
+        skipped: Counts what its reader leaves out; None to count nothing.
 
     Raises:
         ValueError: The corpus has no example, or a file is missing or malformed.
@@ -177,15 +176,15 @@ def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Ite
     empty = True
     reader = READERS[config.reader]
     if config.reader == "huggingface":
-        reader = partial(read_huggingface, columns=config.columns, streaming=config.streaming)
+        reader = partial(
+            read_huggingface,
+            columns=config.columns,
+            streaming=config.streaming,
+            revision=config.revision,
+        )
     for example in islice(reader(config.root, config.split, skipped), config.limit):
         empty = False
         yield example
-    if skipped.num_skipped:
-        logger.warning(
-            "corpus %r, split %r in %r: left out %d rows\n%s",
-            *(config.reader, config.split, config.root, skipped.num_skipped, skipped.summary()),
-        )
     if empty:
         raise ValueError(
             f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"

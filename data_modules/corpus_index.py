@@ -37,6 +37,7 @@ from data_modules.index_cache import (
     recorded_inputs,
     unchanged,
 )
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
@@ -87,6 +88,8 @@ class Corpora(Sequence[Example]):
 def open_corpora(configs: Sequence[CorpusConfig]) -> Corpora:
     """Open the indices of the corpora, in the given order; make those missing or outdated.
 
+    What their readers left out is said in the log each time, in a line for each corpus.
+
     Raises:
         ValueError: A file is missing or malformed, a corpus has no example, or two examples have
             one id.
@@ -116,7 +119,14 @@ def _open_corpus(config: CorpusConfig) -> CorpusIndex:
                 _delete_outdated(folder, found)
     with suppress(OSError):  # the cache may be somebody else's
         os.utime(found)
-    return CorpusIndex(found)
+    corpus = CorpusIndex(found)
+    if corpus.skipped.num_skipped:
+        logger.warning(
+            "corpus %r, split %r in %r: %d rows were left out, besides %d examples: %s",
+            *(config.reader, config.split, config.root),
+            *(corpus.skipped.num_skipped, len(corpus), corpus.skipped.summary()),
+        )
+    return corpus
 
 
 def _valid(current: Path) -> Path | None:
@@ -137,7 +147,8 @@ def _make(config: CorpusConfig, folder: Path) -> Path:
         with recorded_inputs() as inputs:
             if not is_remote(config.root):
                 note_folder(Path(config.root))
-            write_index(index, read_corpus(config))
+            skipped = SkippedRows()
+            write_index(index, read_corpus(config, skipped), skipped)
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
         partial = index / "current.json"
         pointer = {"index": index.name, "code": code_version(), "inputs": inputs}

@@ -2,7 +2,7 @@
 
 An Arrow IPC file holds the rows; a file of bare numbers beside it how long each row's text is, by
 which steps are ordered; another the hashes of the ids, by which repeated ones are found; and a
-manifest the rest.
+manifest the rest, also which rows the reader has left out.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from data_modules.id_hashes import IdHashes, id_hash
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 
 ROWS_A_BATCH = 4096
@@ -56,6 +57,7 @@ class CorpusIndex(Sequence[Example]):
 
     Attributes:
         ids_digest: The same for the same ids in the same order.
+        skipped: Which rows were left out when the index was written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,6 +67,7 @@ class CorpusIndex(Sequence[Example]):
         self._usual: dict[str, str] = manifest["usual"]
         self._rows_a_batch: int = manifest["rows_a_batch"]
         self.ids_digest: str = manifest["ids_digest"]
+        self.skipped = SkippedRows.from_summary(manifest["skipped"])
         self._file = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES_FILE)))
         self._batch: tuple[int, Any] = (-1, None)
         self._lengths: NDArray[np.int32] = np.memmap(folder / LENGTHS_FILE, np.int32, "r")
@@ -116,12 +119,16 @@ class IndexWriter:
     Args:
         folder: The folder, which is made.
         usual: Values that stand for null in the columns of these names.
+        skipped: What is left out while it is written; None for nothing.
     """
 
-    def __init__(self, folder: Path, usual: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, usual: dict[str, str], skipped: SkippedRows | None = None
+    ) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self._usual = usual
+        self._skipped = skipped or SkippedRows()
         self._num_examples = 0
         self._ids = hashlib.sha256()
         self._hashes = IdHashes(folder / HASHES_FILE)
@@ -160,16 +167,25 @@ class IndexWriter:
             "rows_a_batch": ROWS_A_BATCH,
             "ids_digest": self._ids.hexdigest()[:16],
             "usual": self._usual,
+            "skipped": self._skipped.as_summary(),
         }
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
-def write_index(folder: Path, examples: Iterable[Example]) -> None:
-    """Write an index of ``examples`` into a new folder; memory does not grow with their number."""
+def write_index(
+    folder: Path, examples: Iterable[Example], skipped: SkippedRows | None = None
+) -> None:
+    """Write an index of ``examples`` into a new folder; memory does not grow with their number.
+
+    Args:
+        folder: The folder, which is made.
+        examples: What is to be in it.
+        skipped: What the reader leaves out meanwhile; None for nothing.
+    """
     batches = _batched(examples)
     first = next(batches, [])
     usual = {name: _columns(first[:1], {})[name][0] for name in _USUAL} if first else {}
-    with IndexWriter(folder, usual) as writer:
+    with IndexWriter(folder, usual, skipped) as writer:
         for rows in chain([first] if first else [], batches):
             writer.write(
                 pa.record_batch(_columns(rows, usual), schema=SCHEMA),

@@ -35,6 +35,7 @@ def read_huggingface(
     *,
     columns: Mapping[str, str] | None = None,
     streaming: bool = False,
+    revision: str | None = None,
 ) -> Iterator[Example]:
     """Yield one example a row.
 
@@ -54,13 +55,14 @@ def read_huggingface(
         columns: From fields of an example (``FIELDS``) to the data set's columns. A field that is
             not named is read from the column of its own name, where there is one.
         streaming: Read a data set of the Hub without storing it.
+        revision: Commit, tag or branch of a data set of the Hub; None for its main branch.
 
     Raises:
         ValueError: The data set cannot be loaded, a column is missing, or a value has the wrong
             type; the message has the form ``root[split]:row``.
     """
     skipped = SkippedRows() if skipped is None else skipped
-    dataset = _load(root, split, streaming)
+    dataset = _load(root, split, streaming, revision)
     names: list[str] = dataset.column_names or []
     mapping = {name: name for name in FIELDS if name in names} | dict(columns or {})
     missing = sorted(set(mapping.values()) - set(names)) if names else []
@@ -78,18 +80,26 @@ def read_huggingface(
             yield example
 
 
-def _load(root: str, split: str, streaming: bool) -> "Dataset | IterableDataset":
+def _load(
+    root: str, split: str, streaming: bool, revision: str | None
+) -> "Dataset | IterableDataset":
     import datasets  # slow to import
 
+    if revision is not None and Path(root).exists():
+        raise ValueError(
+            f"revision {revision!r} of corpus {root!r}: it is a folder of this machine, only data "
+            "sets of the Hub have revisions; remove it"
+        )
     note_folder(Path(root))
     saved = any(Path(root, name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
         if not saved:
-            return datasets.load_dataset(root, split=split, streaming=streaming)
+            return datasets.load_dataset(root, split=split, streaming=streaming, revision=revision)
         loaded = datasets.load_from_disk(root)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        at = "" if revision is None else f" at {revision!r}"
         raise ValueError(
-            f"the data set {root!r}, split {split!r}, cannot be loaded: {error}"
+            f"the data set {root!r}{at}, split {split!r}, cannot be loaded: {error}"
         ) from error
     if isinstance(loaded, datasets.Dataset):
         return loaded

@@ -12,8 +12,9 @@ and times, nothing as captions, and texts as answers and options, where they can
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,14 @@ class SkippedRow(NamedTuple):
     """``file:line``, or the member of a tar file."""
     cause: str
     """The same words for every row left out for the same reason."""
+
+
+class SkippedCause(NamedTuple):
+    """All rows that were left out for one reason."""
+
+    cause: str
+    num_rows: int
+    first_places: list[str]
 
 
 class SkippedRows:
@@ -67,8 +76,24 @@ class SkippedRows:
                 stream.write(row + "\n")
 
     def summary(self) -> str:
-        """A line a cause, the most frequent first, with its first places."""
-        return "\n".join(
+        """The causes, the most frequent first, with their first places."""
+        return "; ".join(
             f"{count} x {cause}, such as {', '.join(self.first_places[cause])}"
             for cause, count in self.causes.most_common()
         )
+
+    def as_summary(self) -> list[SkippedCause]:
+        """What :meth:`from_summary` makes the same counts of, for a JSON file."""
+        return [
+            SkippedCause(cause, count, self.first_places[cause])
+            for cause, count in self.causes.items()
+        ]
+
+    @classmethod
+    def from_summary(cls, causes: Iterable[Sequence[Any]]) -> Self:
+        """The counts that :meth:`as_summary` has told, read from a JSON file."""
+        skipped = cls()
+        for cause, count, places in causes:
+            skipped.causes[cause] = count
+            skipped.first_places[cause] = places
+        return skipped

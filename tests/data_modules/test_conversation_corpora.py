@@ -10,6 +10,7 @@ from tiny_corpora import TINY_CORPORA
 
 from data_modules.chat_messages import read_chat_messages
 from data_modules.corpora import CorpusConfig, read_corpus
+from data_modules.corpus_index import open_corpora
 from data_modules.huggingface import read_huggingface
 from data_modules.llava import read_llava
 from data_modules.skipped_rows import SkippedRows
@@ -212,6 +213,29 @@ def test_huggingface_columns_are_checked(saved: str, tmp_path: Path) -> None:
         CorpusConfig(reader="huggingface", root=saved, columns={"caption": "text"})
     with pytest.raises(ValueError, match="are for the reader 'huggingface'"):
         CorpusConfig(reader="webvid", root=saved, streaming=True)
+
+
+def test_huggingface_revisions_are_read_and_kept_apart(
+    saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = {None: ["newest"], "v1": ["first"], "0a1b2c": ["second"]}
+    asked = []
+
+    def load_dataset(root: str, *, split: str, streaming: bool, revision: str | None) -> Any:
+        asked.append(revision)
+        rows = [{"media": "a.mp4", "response": text} for text in hub[revision]]
+        return datasets.Dataset.from_list(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for _ in range(2):
+        for revision, texts in hub.items():
+            config = CorpusConfig(reader="huggingface", root="someone/clips", revision=revision)
+            assert [example.response for example in open_corpora([config])] == texts
+    assert asked == [None, "v1", "0a1b2c"]
+    with pytest.raises(ValueError, match=r"'v1' of corpus .* is a folder of this machine"):
+        list(read_huggingface(saved, "train", columns=COLUMNS, revision="v1"))
+    with pytest.raises(ValueError, match="revision are for the reader 'huggingface'"):
+        CorpusConfig(reader="webvid", root=saved, revision="v1")
 
 
 def test_huggingface_videos_by_path_not_by_bytes(tmp_path: Path) -> None:

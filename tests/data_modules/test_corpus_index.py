@@ -199,6 +199,43 @@ def test_an_empty_corpus_is_an_error(webvid: Callable[..., list[str]], tmp_path:
         webvid()
 
 
+def test_what_was_left_out_is_said_each_time_a_corpus_is_opened(
+    webvid: Callable[..., list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(tmp_path / "webvid", ["a", "b"])
+    webvid()
+    assert caplog.messages == []
+    path = tmp_path / "webvid/train.csv"
+    path.write_text(path.read_text() + "c,None,0\nd,,0\n")
+    for number in (1, 2, 3):
+        caplog.clear()
+        assert webvid() == ["a", "b"]
+        (line,) = [one for one in caplog.messages if "besides" in one]
+        assert line == (
+            f"corpus 'webvid', split 'train' in {str(tmp_path / 'webvid')!r}: 2 rows were left "
+            f"out, besides 2 examples: 2 x no caption (column 'name'), such as {path}:4, {path}:5"
+        )
+        assert len(caplog.messages) == (2 if number == 1 else 1)  # the first row, as it is met
+    assert num_reads(tmp_path) == 2
+
+
+def test_an_empty_corpus_of_a_mixture_is_named_with_what_was_left_out(
+    webvid: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "train.csv").write_text("videoid,name,page_dir\nx,None,0\ny,,0\n")
+    configs = [
+        CorpusConfig(reader="webvid", root=str(tmp_path / one)) for one in ("webvid", "other")
+    ]
+    message = r"split 'train' in '.*/other' has no example; all its rows were left out: 2 x no capt"
+    for _ in range(2):  # nothing is kept of it
+        with pytest.raises(ValueError, match=message):
+            open_corpora(configs)
+    write_rows(other, ["x"])
+    assert open_corpora(configs).sizes == [3, 1]
+
+
 def test_processes_that_start_together_read_a_corpus_once(
     webvid: Callable[..., list[str]], tmp_path: Path
 ) -> None:

@@ -1,10 +1,13 @@
 """``python -m experiments.data check`` on a microworld: the report, the files, the exit status."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora
 from experiments.data import main
 from vidreason.microworld.corpora import WorldConfig, write_world
 
@@ -61,6 +64,25 @@ def test_evaluating_on_the_training_videos_is_a_problem(
     assert kinds["num_evaluation_videos_found"]["id"] == 12
     assert kinds["num_evaluation_videos_found"]["file"] == 12
     assert kinds["num_evaluation_videos_found"]["video"] == 12
+
+
+def test_what_is_left_out_is_shown_when_the_corpus_was_indexed_before(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "webvid"
+    shutil.copytree(world / "webvid", root)
+    (table,) = root.rglob("*train.csv")
+    rows = table.read_text().splitlines(keepends=True)
+    header = rows[0].rstrip("\n").split(",")
+    silent = ["silent" if name == "videoid" else "" for name in header]
+    table.write_text("".join([*rows, ",".join(silent) + "\n"]))
+    path = tmp_path / "own.yaml"
+    path.write_text(f"run_dir: {tmp_path}\ndata:\n  train: [{{reader: webvid, root: {root}}}]\n")
+    for _ in range(2):
+        assert main(["check", "--config", str(path), "data_check.hash_videos=0"]) == 0
+        assert "left out: 1 x no caption (column 'name')" in capsys.readouterr().out
+        corpora = open_corpora([CorpusConfig(reader="webvid", root=str(root))])
+        assert corpora.corpora[0].skipped.causes == {"no caption (column 'name')": 1}
 
 
 @pytest.mark.parametrize("arguments", [[], ["decode"]])
