@@ -5,6 +5,7 @@ It is counted when the training loop takes a batch, not when a worker process lo
 restored before the loaders are built. So is what of the budget for unreadable videos is spent.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.text_batch import pad_token_id
 from vidreason.video.failures import FailureLog
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingDataModule(LightningDataModule):
@@ -89,11 +92,23 @@ class TrainingDataModule(LightningDataModule):
                 # Characters: tokens are counted when a sample is loaded.
                 lengths=self.train_examples.lengths,
             )
+            self._tell_repetition()
         self._failure_log = FailureLog(
             self.failures_path,
             self.config.max_unreadable_fraction,
             len(self.train_examples) + len(self.validation_examples),
         )
+
+    def _tell_repetition(self) -> None:
+        weights = [corpus.weight for corpus in self.config.train]
+        sizes = self.train_examples.sizes
+        wanted = sum(weight * size for weight, size in zip(weights, sizes, strict=True))
+        if wanted < self.config.global_batch_size:
+            logger.warning(
+                "data.global_batch_size is %d, but an epoch of data.train has %g samples: each "
+                "step shows examples more than once; lower it, or add data",
+                *(self.config.global_batch_size, wanted),
+            )
 
     def check_corpora(self, corpora: list[CorpusConfig]) -> None:
         """Raise ``ValueError`` if a corpus does not suit the stage; a stage may override this."""

@@ -290,6 +290,21 @@ def test_the_batch_of_a_failed_step_is_not_lost(
     assert fit(make_data(), checkpoint=path).trace == whole[fail_at // 2 * 2 :]
 
 
+def test_a_corpus_smaller_than_a_batch(
+    make_data: MakeData, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data(validate=True)
+    data.config.train[0].limit, data.config.validation[0].limit = 3, 1
+    model = fit(data, max_epochs=2)
+    steps = samples_by_step(model.trace)
+    assert [len(ids) for ids in steps.values()] == [4, 4]
+    assert {one for ids in steps.values() for one in ids} == {
+        f"webvid:train:{number:03d}" for number in range(3)
+    }
+    assert model.validated == ["webvid:val:000"] * 2
+    assert "global_batch_size is 4, but an epoch of data.train has 3 samples" in caplog.text
+
+
 def test_building_the_loaders_does_not_touch_the_global_random_state(make_data: MakeData) -> None:
     data = make_data()
     torch.manual_seed(0)

@@ -42,6 +42,27 @@ def test_an_epoch_is_rounded_up_to_whole_steps_and_no_example_falls_behind() -> 
     assert shown.total() == 84
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_corpus_smaller_than_a_step_is_repeated_evenly(size: int) -> None:
+    whole = order([size], batch=8)
+    assert (whole.samples_per_epoch, whole.steps_per_epoch) == (8, 1)
+    shown: Counter[int] = Counter()
+    for number in range(5):
+        shown.update(epoch(whole, number).tolist())
+        counts = [shown[index] for index in range(size)]
+        assert max(counts) - min(counts) <= 1
+    assert shown.total() == 40
+    assert global_batches(whole, 2, 2, (3, 0)) == [epoch(whole, 3).tolist()]
+
+
+def test_a_corpus_of_one_example_in_a_mixture() -> None:
+    mixed = order([30, 1], batch=4)
+    assert mixed.quotas == [31, 1]
+    for number in range(3):
+        assert Counter(epoch(mixed, number).tolist())[30] == 1
+    assert order([1, 30], batch=4).identity != mixed.identity
+
+
 def test_weights_are_passes_an_epoch_and_exact() -> None:
     # 20 x 0.5 + 8 x 2 + 6 x 1 = 32 samples.
     mixed = order([20, 8, 6], [0.5, 2.0, 1.0])
