@@ -68,7 +68,7 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
     """Examine all corpora of ``data``, once each.
 
     Args:
-        data: The corpora, and ``max_unreadable_fraction``.
+        data: The corpora, ``max_unreadable_fraction`` and ``decode_timeout_seconds``.
         config: How closely, and the thresholds.
         folder: For the rows left out (``skipped-<corpus>.jsonl``) and scratch files.
 
@@ -80,7 +80,7 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
     if not evaluation and not data.train:
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
     folder.mkdir(parents=True, exist_ok=True)
-    checker = _Checker(config, folder)
+    checker = _Checker(config, folder, data.decode_timeout_seconds)
     for corpus, role in evaluation:
         checker.examine_evaluation(corpus, role)
     for corpus in data.train:
@@ -97,8 +97,11 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
 
 
 class _Checker:
-    def __init__(self, config: DataCheckConfig, folder: Path) -> None:
+    def __init__(
+        self, config: DataCheckConfig, folder: Path, timeout_seconds: float | None
+    ) -> None:
         self.config = config
+        self.timeout_seconds = timeout_seconds
         self.folder = folder
         self.report = DataReport()
         self.contamination = ContaminationCheck(config.min_text_similarity)
@@ -128,7 +131,7 @@ class _Checker:
         self._finish(examination)
 
     def _finish(self, examination: CorpusExamination) -> None:
-        examination.probe(self.config.decode_videos)
+        examination.probe(self.config.decode_videos, self.timeout_seconds)
         self.report.corpora.append(examination.health)
 
     def _hashed(self, sample: VideoSample) -> Sequence[tuple[Example, VideoHash]]:
@@ -137,7 +140,7 @@ class _Checker:
             span = (example.start_seconds, example.end_seconds)
             key = (file_identity(example.media), *span)
             if key not in self._hashes:
-                self._hashes[key] = _try_hash(example)
+                self._hashes[key] = _try_hash(example, self.timeout_seconds)
             video = self._hashes[key]
             if video is None:
                 self.report.num_not_hashed += 1
@@ -146,9 +149,10 @@ class _Checker:
         return hashed
 
 
-def _try_hash(example: Example) -> VideoHash | None:
+def _try_hash(example: Example, timeout_seconds: float | None) -> VideoHash | None:
+    span = (example.start_seconds, example.end_seconds)
     try:
-        return hash_video(example.media, example.start_seconds, example.end_seconds)
+        return hash_video(example.media, *span, timeout_seconds=timeout_seconds)
     except VideoReadError:
         return None  # counted by the caller; the probe says why
 

@@ -12,11 +12,9 @@ from data_modules.corpora import CorpusConfig, read_corpus
 from data_modules.id_hashes import IdHashes, id_hash
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
-from vidreason.video.container import open_video
 from vidreason.video.failures import VideoReadError, read_error
-from vidreason.video.index import VideoIndex, decode_all
 from vidreason.video.media import is_remote, media_size, parse_member
-from vidreason.video.reader import check_span_start, index_video
+from vidreason.video.reader import check_frames, check_span_start, index_video
 
 LICENCE_NOTES = {
     "webvid": "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
@@ -196,10 +194,12 @@ class CorpusExamination:
         health.num_duplicate_ids = health.num_examples - ids.number()
         health.num_videos = media.number()
 
-    def probe(self, num_decoded: int) -> None:
+    def probe(self, num_decoded: int, timeout_seconds: float | None) -> None:
         """Open and index the sampled videos that are there, and decode the first ``num_decoded``.
 
-        Videos that are not there are counted under ``media`` already.
+        Videos that are not there are counted under ``media`` already. One is given up, and is
+        unreadable, when finding its frames takes longer than ``timeout_seconds``, or decoding does,
+        for which :func:`vidreason.video.reader.check_frames` says what the limit is of.
         """
         health = self.health
         durations, resolutions = [], Counter[str]()
@@ -209,11 +209,11 @@ class CorpusExamination:
                 continue
             health.num_probed += 1
             try:
-                index = index_video(example.media)
+                index = index_video(example.media, timeout_seconds=timeout_seconds)
                 check_span_start(index, example.start_seconds)
                 if health.num_decoded < num_decoded:
                     health.num_decoded += 1
-                    _decode(index)
+                    check_frames(example.media, timeout_seconds=timeout_seconds)
             except VideoReadError as error:
                 unreadable[error.cause] += 1
                 if len(health.unreadable_examples) < 10:
@@ -294,17 +294,6 @@ def percentiles(counts: Counter[int]) -> list[float]:
     cumulative = np.cumsum([counts[int(value)] for value in values])
     ranks = np.array(PERCENTILES) / 100 * cumulative[-1]
     return [float(values[place]) for place in np.searchsorted(cumulative, ranks)]
-
-
-def _decode(index: VideoIndex) -> None:
-    """Decode every frame.
-
-    Raises:
-        VideoReadError: A frame is damaged.
-    """
-    with open_video(index.path) as video:
-        for _ in decode_all(video):
-            pass
 
 
 def problems(

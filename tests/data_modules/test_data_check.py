@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from strange_decoder import strange_decoder
 from video_copies import write_copy
 
 from data_modules.contamination import ContaminationCheck
@@ -247,6 +248,25 @@ def test_decoding_finds_what_an_index_does_not(videos: list[Path], tmp_path: Pat
     (decoded,) = report(1).corpora
     assert (decoded.num_decoded, decoded.unreadable) == (1, {"decode-error": 1})
     assert report(1).contamination is None
+
+
+def test_a_video_that_hangs_is_given_up(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"hanging": videos[0], "good": videos[1]}
+    write_webvid(tmp_path / "t", "train", names, "some words")
+    write_webvid(tmp_path / "v", "validation", {"hanging too": videos[2]}, "other words")
+    corpora = {
+        name: [CorpusConfig(reader="webvid", root=str(tmp_path / name[0]), split=name)]
+        for name in ("train", "validation")
+    }
+    data = DataConfig(**corpora, decode_timeout_seconds=0.3)  # type: ignore[arg-type]
+    with strange_decoder(tmp_path, monkeypatch):
+        report = check_data(data, DataCheckConfig(decode_videos=1), tmp_path / "scratch")
+    held_out, trained = report.corpora
+    assert held_out.unreadable == trained.unreadable == {"timed-out": 1}
+    assert (trained.num_probed, len(trained.resolutions)) == (2, 1)
+    assert report.num_not_hashed == 2
 
 
 def test_the_configuration_is_checked(tmp_path: Path) -> None:

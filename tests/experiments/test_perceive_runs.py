@@ -364,7 +364,7 @@ def test_training_from_a_store_needs_no_video_and_no_encoder(
         raise AssertionError("a video was opened or an encoder built")
 
     monkeypatch.setattr("vidreason.store.visual_token_source.build_perceiver", refuse)
-    monkeypatch.setattr("vidreason.store.media_table.hash_media", refuse)
+    monkeypatch.setattr("vidreason.store.media_table.read_content", refuse)
     monkeypatch.setattr("vidreason.perception.perceiver.index_video", refuse)
     for video in (root / "NExTVideo").rglob("*.mp4"):
         video.unlink()

@@ -1,70 +1,41 @@
 """A video that hangs or crashes its decoder counts as unreadable, and the next one is read."""
 
 import gc
+import hashlib
 import os
+import signal
 import socket
-import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from coded_video import decode_in_order, write_video
+from strange_decoder import decoders, end_decoder, strange_decoder
 from torch.utils.data import DataLoader, Dataset
 
 from vidreason.video import watchdog
-from vidreason.video.reader import VideoReadError, index_video, read_frames
-
-PATCHED_DECODER = """
-import ctypes, os, signal
-import av
-
-open_as_usual = av.open
-
-def open_strangely(file, *arguments, **options):
-    if "hanging" in str(file):
-        ctypes.PyDLL(None).pause()  # C code that keeps the interpreter's lock
-    if "crashing" in str(file):
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return open_as_usual(file, *arguments, **options)
-
-av.open = open_strangely
-"""
+from vidreason.video.reader import (
+    VideoReadError,
+    check_frames,
+    identify,
+    index_video,
+    read_content,
+    read_frames,
+)
 
 
 @pytest.fixture
 def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Decoder processes that hang and crash at files called so; none is there before or after."""
-    _end_decoder()
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(PATCHED_DECODER)
-    monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
-    yield
-    _end_decoder()
-    assert _children() == []
-
-
-def _end_decoder() -> None:
-    if watchdog._decoder is not None:
-        watchdog._decoder.stop()
-        watchdog._decoder = None
-
-
-def _children(process: int | str = "self") -> list[str]:
-    """Command lines of the living, and the state of the dead, children that decode."""
-    own = os.getpid() if process == "self" else int(process)
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_text().replace("\0", " ")
-        except FileNotFoundError:
-            continue
-        if int(state[1]) == own and ("decoder_process" in command or state[0] == "Z"):
-            found.append(f"{state[0]} {command}")
-    return found
+    with strange_decoder(tmp_path, monkeypatch):
+        yield
 
 
 @pytest.fixture
@@ -89,9 +60,9 @@ def test_frames_are_those_that_are_read_directly(tmp_path: Path, decoder: None) 
         assert torch.equal(
             read_frames(other, wanted, timeout_seconds=30), read_frames(other, wanted)
         )
-    assert len(_children()) == 1
+    assert len(decoders()) == 1
     frames = read_frames(index, [5], timeout_seconds=30)
-    _end_decoder()
+    end_decoder()
     frames += 1  # the memory outlives its process, and is this one's own
     assert torch.equal(frames - 1, truth[[5]])
 
@@ -104,7 +75,7 @@ def test_a_hang_is_killed_and_the_next_video_is_read(videos: list[Path], decoder
         index_video(hanging, timeout_seconds=0.2)
     assert time.monotonic() - started < 2
     assert (caught.value.path, caught.value.cause) == (hanging, "timed-out")
-    assert _children() == []
+    assert decoders() == []
     with pytest.raises(VideoReadError, match="ended by SIGSEGV") as caught:
         index_video(crashing, timeout_seconds=30)
     assert (caught.value.path, caught.value.cause) == (crashing, "crashed")
@@ -126,16 +97,117 @@ def test_an_error_keeps_the_decoder_and_its_index(videos: list[Path], decoder: N
     assert torch.equal(read_frames(index, [7], timeout_seconds=30), read_frames(index, [7]))
     with pytest.raises(ValueError, match="40 is out of range"):
         read_frames(index, [40], timeout_seconds=30)
-    assert len(_children()) == 1
+    assert len(decoders()) == 1
 
 
 def test_a_server_that_never_answers(decoder: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v.mp4"
         # Connections are taken by the system, and nobody reads them.
-        with pytest.raises(VideoReadError, match="timed out after 1 s") as caught:
-            index_video(url, timeout_seconds=1)
-    assert caught.value.cause == "timed-out"
+        for read in (index_video, identify, read_content):
+            with pytest.raises(VideoReadError, match=r"timed out after 0\.4 s") as caught:
+                read(url, timeout_seconds=0.4)
+            assert caught.value.cause == "timed-out"
+
+
+def test_a_hash_is_given_up_like_a_frame(videos: list[Path], decoder: None) -> None:
+    good = videos[2]
+    silent = good.rename(good.with_name("silent.mp4"))
+    with pytest.raises(VideoReadError, match=r"timed out after 0\.2 s") as caught:
+        read_content(str(silent), timeout_seconds=0.2)
+    assert (caught.value.path, caught.value.cause) == (str(silent), "timed-out")
+    silent.rename(good)
+    found = read_content(str(good), timeout_seconds=30)
+    assert found == read_content(str(good))
+    assert found.is_settled
+    assert found.identity == identify(str(good), timeout_seconds=30)
+    assert found.sha256 == hashlib.sha256(good.read_bytes()).hexdigest()
+
+
+def test_what_is_no_file_has_no_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "empty.mp4").touch()
+    causes = {"pipe.mp4": "not-a-video", "empty.mp4": "empty", "none.mp4": "missing"}
+    for name, cause in causes.items():
+        with pytest.raises(VideoReadError) as caught:
+            read_content(str(tmp_path / name))
+        assert caught.value.cause == cause
+
+
+class _CountingHandler(SimpleHTTPRequestHandler):
+    fetched: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.fetched.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_remote_video_is_hashed_and_decoded_by_one_transfer(
+    videos: list[Path], decoder: None
+) -> None:
+    handler = partial(_CountingHandler, directory=str(videos[2].parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/good.mp4"
+        found = read_content(url, timeout_seconds=30)
+        frames = read_frames(index_video(url, timeout_seconds=30), [3], timeout_seconds=30)
+        server.shutdown()
+        thread.join()
+    assert _CountingHandler.fetched == ["/good.mp4"]
+    assert found.sha256 == hashlib.sha256(videos[2].read_bytes()).hexdigest()
+    assert torch.equal(frames, read_frames(index_video(str(videos[2])), [3]))
+
+
+def test_every_frame_is_decoded_within_limits(
+    videos: list[Path], decoder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, _, good = map(str, videos)
+    damaged = Path(good).with_name("damaged.mp4")
+    data = bytearray(Path(good).read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = bytes(300)
+    damaged.write_bytes(data)
+    for at_once in (7, 40, 250):
+        monkeypatch.setattr(watchdog, "CHECKED_AT_ONCE", at_once)
+        check_frames(good, timeout_seconds=30)
+        details = set()
+        for limit in (30, None):
+            with pytest.raises(VideoReadError, match="it is damaged after frame") as caught:
+                check_frames(str(damaged), timeout_seconds=limit)
+            details.add(caught.value.detail)
+        assert len(details) == 1
+    with pytest.raises(VideoReadError, match=r"timed out after 0\.2 s"):
+        check_frames(hanging, timeout_seconds=0.2)
+
+
+def test_signals_to_the_whole_group_leave_the_decoder_to_its_parent(
+    videos: list[Path], decoder: None
+) -> None:
+    """Its parent may still want the video in hand; one of them came before it had started."""
+    index = index_video(str(videos[2]), timeout_seconds=30)
+    process_id = watchdog.decoder_process_id()
+    assert process_id is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(process_id, number)
+        assert len(read_frames(index, [3], timeout_seconds=30)) == 1
+    assert watchdog.decoder_process_id() == process_id
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert not {signal.SIGTERM, signal.SIGINT} & blocked
+
+
+def test_urls_that_fsspec_cannot_open(decoder: None) -> None:
+    """A protocol that does not exist is a row's fault; a package that is not there is not."""
+    for limit in (30, None):
+        with pytest.raises(VideoReadError, match="Protocol not known: nosuch") as caught:
+            read_content("nosuch://a/b.mp4", timeout_seconds=limit)
+        assert caught.value.cause == "missing"
+        with pytest.raises(ImportError, match="ossfs"):
+            read_content("oss://a/b.mp4", timeout_seconds=limit)
+    assert len(decoders()) == 1
 
 
 def test_a_pipe_is_no_video_and_is_not_waited_for(tmp_path: Path, decoder: None) -> None:
@@ -156,8 +228,8 @@ class _Videos(Dataset[tuple[str, int, list[str]]]):
             index = index_video(str(self.paths[item]), timeout_seconds=0.5)
             num_frames = len(read_frames(index, range(40), timeout_seconds=0.5))
         except VideoReadError as error:
-            return error.cause, os.getpid(), _children()
-        return str(num_frames), os.getpid(), _children()
+            return error.cause, os.getpid(), decoders()
+        return str(num_frames), os.getpid(), decoders()
 
 
 def test_a_data_loaders_worker_survives(videos: list[Path], decoder: None) -> None:
@@ -169,7 +241,7 @@ def test_a_data_loaders_worker_survives(videos: list[Path], decoder: None) -> No
     assert [row[0] for row in rows] == ["40", "timed-out", "40", "crashed", "40"]
     assert len({worker for _, worker, _ in rows}) == 1
     assert [len(children) for _, _, children in rows] == [1, 0, 1, 0, 1]
-    assert len(_children()) == 1  # this process' own, untouched
+    assert len(decoders()) == 1  # this process' own, untouched
     assert len(read_frames(index_video(str(good), timeout_seconds=30), [0, 1])) == 2
     del loader
     gc.collect()

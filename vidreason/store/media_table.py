@@ -23,7 +23,8 @@ from vidreason.store.sorted_table import (
     open_table,
     table_of,
 )
-from vidreason.video.media import MediaIdentity, hash_media, media_identity
+from vidreason.video.media import MediaIdentity
+from vidreason.video.reader import VideoReadError, identify, read_content
 
 LOG_SUFFIX = ".jsonl"
 TABLE_SUFFIX = ".table"
@@ -68,32 +69,37 @@ class MediaTable:
         self._is_read = False
         self._log: Path | None = None
 
-    def content_hash(self, media: str) -> str:
+    def content_hash(self, media: str, timeout_seconds: float | None = None) -> str:
         """The sha256 of what ``media`` holds, as hex digits.
 
         A video whose size or time of change is not the recorded one is read again. A video that
         cannot be looked at has its recorded hash.
 
+        Args:
+            media: The video.
+            timeout_seconds: When looking at it, or reading it, is given up; see
+                :func:`vidreason.video.reader.read_content`.
+
         Raises:
-            OSError: The video is missing or unreadable, and was never hashed.
+            VideoReadError: The video cannot be read in that time, and was never hashed, or has
+                changed since.
         """
         record = self.recorded(media)
-        if record is not None and not self.check:
-            return record.content.hex()
-        try:
-            identity = media_identity(media)
-        except OSError:
-            if record is None:
-                raise
-            return record.content.hex()
-        state = (identity.size, _version(identity))
-        if record is None or (record.size, record.version) != state:
-            content = hash_media(media)
-            if media_identity(media) != identity:
-                return content  # still being written: right for now, but not to be remembered
-            record = Record(bytes.fromhex(content), *state, time.time_ns())
+        if record is not None:
+            if not self.check:
+                return record.content.hex()
+            try:
+                identity = identify(media, timeout_seconds=timeout_seconds)
+            except VideoReadError:
+                return record.content.hex()
+            if (record.size, record.version) == (identity.size, _version(identity)):
+                return record.content.hex()
+        content = read_content(media, timeout_seconds=timeout_seconds)
+        if content.is_settled:  # else right for now, but not to be remembered
+            identity, digest = content.identity, bytes.fromhex(content.sha256)
+            record = Record(digest, identity.size, _version(identity), time.time_ns())
             self._append(media, identity, record)
-        return record.content.hex()
+        return content.sha256
 
     def recorded(self, media: str) -> Record | None:
         """The latest record of ``media``, or None if it was never hashed."""

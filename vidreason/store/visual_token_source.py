@@ -13,8 +13,7 @@ from vidreason.perception.perceiver import (
 )
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
-from vidreason.video.failures import read_error
-from vidreason.video.media import media_identity
+from vidreason.video.reader import identify
 from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 
@@ -78,23 +77,18 @@ class VisualTokenSource:
         The video need not be there if its content was ever hashed for this store.
 
         Raises:
-            VideoReadError: The file is missing or unreadable, and was never hashed.
+            VideoReadError: The file cannot be read, and was never hashed.
         """
         assert self.store is not None
-        try:
-            video_hash = self.store.media.content_hash(media)
-        except OSError as error:
-            raise read_error(media, error) from error
+        video_hash = self.store.media.content_hash(media, self.decode_timeout_seconds)
         return FeatureKey(video_hash, start_seconds, end_seconds, self._fingerprint)
 
     def _perceive(
         self, media: str, start_seconds: float | None, end_seconds: float | None
     ) -> VisualTokens:
         if self._perceiver is None:
-            try:
-                media_identity(media)  # models that take minutes to load would only say the same
-            except OSError as error:
-                raise read_error(media, error) from error
+            # A model that takes minutes to load would only say the same.
+            identify(media, timeout_seconds=self.decode_timeout_seconds)
             self._perceiver = build_perceiver(self.config, self.device, self.decode_timeout_seconds)
         self.num_perceived += 1
         return self._perceiver.perceive(media, start_seconds, end_seconds)

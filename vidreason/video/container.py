@@ -1,7 +1,5 @@
 """Opening one video file with PyAV: checks, the stream to read, the way up, one kind of error."""
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidreason.video.failures import FailureCause, VideoReadError, read_error
-from vidreason.video.media import is_remote, libav_source, media_size, parse_member
+from vidreason.video.media import libav_source
+from vidreason.video.media_content import check_media
 from vidreason.video.mp4_tables import lacks_index
 
 NOT_VIDEO_FORMATS = {
@@ -66,7 +65,7 @@ def open_video(path: str) -> Iterator[OpenVideo]:
             ``with`` statement.
     """
     with reading_errors(path):
-        _check_media(path)
+        check_media(path)
         with _open_container(path) as container:
             stream = _choose_stream(path, container)
             # One thread a video: workers and processes read videos side by side, and one thread
@@ -136,22 +135,6 @@ def orientation_of_matrix(path: str, matrix: NDArray[np.int32]) -> Orientation:
     x_axis = -rounded[0] if mirrored else rounded[0]
     turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[(int(x_axis[0]), int(x_axis[1]))]
     return Orientation(mirrored=mirrored, quarter_turns=turns)
-
-
-def _check_media(path: str) -> None:
-    """Raise an error that says so unless ``path`` is there, a file, and not empty."""
-    member = parse_member(path)
-    file = path if member is None else member.archive
-    try:
-        if not is_remote(file) and not stat.S_ISREG(os.stat(file).st_mode):
-            raise VideoReadError(path, "not-a-video", "it is not a regular file")
-        size = media_size(path)
-    except OSError as error:
-        raise read_error(path, error) from error
-    except ValueError as error:  # a null byte in the name
-        raise VideoReadError(path, "missing", str(error)) from error
-    if size == 0:
-        raise VideoReadError(path, "empty", "the file is empty")
 
 
 def _open_container(path: str) -> InputContainer:

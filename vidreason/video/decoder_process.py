@@ -1,4 +1,4 @@
-"""The process that decodes for another one, so that it may be killed: started by the watchdog.
+"""The process that reads videos for another one, so that it may be killed: the watchdog starts it.
 
 Requests and answers are pickles behind their length, over one socket. Decoded pictures go into
 memory that both processes share, and that is used again for each video: fresh pages would cost more
@@ -14,20 +14,45 @@ import socket
 import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidreason.video.container import OpenVideo
+from vidreason.video.container import OpenVideo, open_video
 from vidreason.video.decoding import decode_frames
 from vidreason.video.failures import VideoReadError
-from vidreason.video.index import VideoIndex, index_and_keep_open
+from vidreason.video.index import VideoIndex, decode_all, index_and_keep_open
+from vidreason.video.media_content import identify, read_content
 
 GRACE_SECONDS = 10
 """A request that is so much over its limit has nobody left who would kill this process."""
+
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Whoever asks decides when to end. Ctrl-C and schedulers signal every process of a group, and the
+others still want the videos that they have in hand."""
+
+PASSED_ERRORS = (VideoReadError, ImportError)
+"""Raised by whoever asked. The second is no fault of a video: fsspec lacks a package for a URL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdentityRequest:
+    """Answered by the :class:`vidreason.video.media.MediaIdentity`, or by a ``VideoReadError``."""
+
+    media: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentRequest:
+    """Answered by the :class:`vidreason.video.media_content.MediaContent`, or by an error."""
+
+    media: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +71,18 @@ class FramesRequest:
     frame_indices: list[int]
     memory_size: int
     """Of the memory whose descriptor comes with this request, or 0 for that of the last one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest:
+    """To decode frames and keep none; answered by how many there were, or by an error."""
+
+    path: str | None
+    """None to go on where the last such request ended."""
+    num_frames: int
+
+
+Request = IdentityRequest | ContentRequest | IndexRequest | FramesRequest | CheckRequest
 
 
 class Message(NamedTuple):
@@ -104,11 +141,10 @@ def shared_memory(size: int) -> tuple[int, mmap.mmap]:
 
 def serve(connection: socket.socket) -> None:
     """Answer requests until the other side is gone; the whole life of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when to end
-    index: VideoIndex | None = None
-    opened: OpenVideo | None = None
-    last = ExitStack()
-    memory: mmap.mmap | None = None
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
+    videos = _Videos()
     send(connection, Message("ready"))
     while True:
         try:
@@ -118,24 +154,67 @@ def serve(connection: socket.socket) -> None:
         # Its default action ends the process whatever libav does at that moment.
         signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
         try:
-            if isinstance(request, IndexRequest):
-                last.close()
-                index, opened = last.enter_context(index_and_keep_open(request.path))
-                send(connection, Message(index))
-            else:
-                if request.index is not None:
-                    index, opened = request.index, None
-                if descriptor is not None:
-                    memory = mmap.mmap(descriptor, request.memory_size)
-                    os.close(descriptor)
-                assert index is not None
-                assert memory is not None
-                shape = pictures_shape(index, request.frame_indices)
-                decode_frames(index, request.frame_indices, pictures_in(memory, shape), opened)
-                send(connection, Message(None))
-        except VideoReadError as error:
-            send(connection, Message(error))
+            answer = videos.answer(request, descriptor)
+        except PASSED_ERRORS as error:
+            answer = error
+        send(connection, Message(answer))
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class _Videos:
+    """What is kept from one request to the next: the open video, the shared memory."""
+
+    def __init__(self) -> None:
+        self._index: VideoIndex | None = None
+        self._opened: OpenVideo | None = None
+        self._last = ExitStack()
+        self._memory: mmap.mmap | None = None
+        self._frames: Iterator[VideoFrame] = iter(())
+
+    def answer(self, request: Request, descriptor: int | None) -> object:
+        """Do what is asked for.
+
+        Raises:
+            VideoReadError: The video cannot be read.
+        """
+        match request:
+            case IdentityRequest():
+                return identify(request.media)
+            case ContentRequest():
+                return read_content(request.media)
+            case IndexRequest():
+                self._last.close()
+                self._index, self._opened = self._last.enter_context(
+                    index_and_keep_open(request.path)
+                )
+                return self._index
+            case FramesRequest():
+                self._decode(request, descriptor)
+                return None
+            case CheckRequest():
+                return self._check(request)
+
+    def _decode(self, request: FramesRequest, descriptor: int | None) -> None:
+        if request.index is not None:
+            self._index, self._opened = request.index, None
+        if descriptor is not None:
+            self._memory = mmap.mmap(descriptor, request.memory_size)
+            os.close(descriptor)
+        assert self._index is not None
+        assert self._memory is not None
+        shape = pictures_shape(self._index, request.frame_indices)
+        pictures = pictures_in(self._memory, shape)
+        decode_frames(self._index, request.frame_indices, pictures, self._opened)
+
+    def _check(self, request: CheckRequest) -> int:
+        if request.path is not None:
+            self._frames = _frames_of(request.path)
+        return sum(1 for _ in islice(self._frames, request.num_frames))
+
+
+def _frames_of(path: str) -> Iterator[VideoFrame]:
+    with open_video(path) as video:
+        yield from decode_all(video)
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:

@@ -104,15 +104,20 @@ def hash_frames(frames: Tensor) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
 
 
 def hash_video(
-    media: str, start_seconds: float | None = None, end_seconds: float | None = None
+    media: str,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    *,
+    timeout_seconds: float | None = None,
 ) -> VideoHash:
     """Hash a video, or a span of it.
 
     Raises:
-        VideoReadError: The video cannot be read, or ends before the span.
+        VideoReadError: The video cannot be read, ends before the span, or finding its frames or
+            decoding them takes longer than ``timeout_seconds``.
         ValueError: The span is empty.
     """
-    index = index_video(media)
+    index = index_video(media, timeout_seconds=timeout_seconds)
     check_span_start(index, start_seconds)
     start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
     steps = (end - start) / SMALLEST_STEP_SECONDS
@@ -121,7 +126,7 @@ def hash_video(
     times = np.arange(start + step / 2, end, step)
     if len(times) == 0:
         times = np.array([(start + end) / 2])
-    frames, is_flat = hash_frames(read_frames_at(index, times))
+    frames, is_flat = hash_frames(read_frames_at(index, times, timeout_seconds=timeout_seconds))
     return VideoHash(step_seconds=step, frames=frames, is_flat=is_flat)
 
 

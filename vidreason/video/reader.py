@@ -13,17 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidreason.video import index as indexing
-from vidreason.video import watchdog
+from vidreason.video import media_content, watchdog
+from vidreason.video.container import open_video
 from vidreason.video.decoding import decode_frames
 from vidreason.video.failures import VideoReadError
-from vidreason.video.index import VideoIndex
+from vidreason.video.index import VideoIndex, decode_all
+from vidreason.video.media import MediaIdentity, is_remote
+from vidreason.video.media_content import MediaContent
 from vidreason.video.sampling import frame_indices_at
 
 __all__ = [
     "VideoIndex",
     "VideoReadError",
+    "check_frames",
     "check_span_start",
+    "identify",
     "index_video",
+    "read_content",
     "read_frames",
     "read_frames_at",
 ]
@@ -95,6 +101,65 @@ def read_frames(
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
-def read_frames_at(index: VideoIndex, seconds: Sequence[float] | NDArray[np.float64]) -> Tensor:
+def read_frames_at(
+    index: VideoIndex,
+    seconds: Sequence[float] | NDArray[np.float64],
+    *,
+    timeout_seconds: float | None = None,
+) -> Tensor:
     """:func:`read_frames` of the frames shown at the times ``seconds`` after the first frame."""
-    return read_frames(index, frame_indices_at(index.timestamps, seconds))
+    wanted = frame_indices_at(index.timestamps, seconds)
+    return read_frames(index, wanted, timeout_seconds=timeout_seconds)
+
+
+def check_frames(path: str, *, timeout_seconds: float | None = None) -> None:
+    """Decode every frame of a video, and keep none.
+
+    Args:
+        path: As for :func:`index_video`.
+        timeout_seconds: As there, for each ``CHECKED_AT_ONCE`` frames of :mod:`.watchdog`.
+
+    Raises:
+        VideoReadError: A frame is damaged, or the time is up.
+    """
+    if timeout_seconds is not None:
+        watchdog.check_frames(path, timeout_seconds)
+        return
+    with open_video(path) as video:
+        for _ in decode_all(video):
+            pass
+
+
+def identify(media: str, *, timeout_seconds: float | None = None) -> MediaIdentity:
+    """What a file is known by, without reading it.
+
+    Args:
+        media: Of any form that :mod:`vidreason.video.media` names.
+        timeout_seconds: As for :func:`index_video`; but a file of this machine is looked at in this
+            process all the same: training from a store does it for each video, and needs no other
+            process.
+
+    Raises:
+        VideoReadError: It is missing or cannot be reached, or the time is up.
+    """
+    if timeout_seconds is None or not is_remote(media):
+        return media_content.identify(media)
+    return watchdog.identify(media, timeout_seconds)
+
+
+def read_content(media: str, *, timeout_seconds: float | None = None) -> MediaContent:
+    """Read a whole file for its hash.
+
+    A remote file that is hashed and then indexed and decoded, with or without a limit for all of
+    that, is fetched once (``READ_AT_ONCE_BYTES`` of :mod:`vidreason.video.media`).
+
+    Args:
+        media: Of any form that :mod:`vidreason.video.media` names.
+        timeout_seconds: As for :func:`index_video`.
+
+    Raises:
+        VideoReadError: It is missing, empty, no regular file, or cannot be read; or the time is up.
+    """
+    if timeout_seconds is None:
+        return media_content.read_content(media)
+    return watchdog.read_content(media, timeout_seconds)

@@ -23,9 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.video.decoder_process import (
+    IGNORED_SIGNALS,
+    PASSED_ERRORS,
+    CheckRequest,
+    ContentRequest,
     FramesRequest,
+    IdentityRequest,
     IndexRequest,
     Message,
+    Request,
     pictures_in,
     pictures_shape,
     receive,
@@ -34,6 +40,8 @@ from vidreason.video.decoder_process import (
 )
 from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex
+from vidreason.video.media import MediaIdentity
+from vidreason.video.media_content import MediaContent
 
 DECODE_TIMEOUT_SECONDS = 120.0
 """Default limit: fifty times what 32 frames of a 720p video take on one core."""
@@ -43,6 +51,9 @@ START_SECONDS = 120.0
 
 STOP_SECONDS = 5.0
 """How long a killed decoder is waited for."""
+
+CHECKED_AT_ONCE = 250
+"""Frames that are decoded within one limit where a whole video, of any length, is decoded."""
 
 _PROGRAM = """
 import socket, sys
@@ -54,6 +65,44 @@ Pictures = NDArray[np.uint8]
 
 _lock = threading.Lock()
 _decoder: "_Decoder | None" = None
+
+
+def identify(media: str, timeout_seconds: float) -> MediaIdentity:
+    """:func:`vidreason.video.media_content.identify`, given up after ``timeout_seconds``.
+
+    Raises:
+        VideoReadError: As there; or the time is up, or the decoder process died.
+    """
+    with _lock:
+        answer = _running_decoder().ask(media, IdentityRequest(media=media), timeout_seconds)
+    return cast(MediaIdentity, answer)
+
+
+def read_content(media: str, timeout_seconds: float) -> MediaContent:
+    """:func:`vidreason.video.media_content.read_content`, given up after ``timeout_seconds``.
+
+    Raises:
+        VideoReadError: As there; or the time is up, or the decoder process died.
+    """
+    with _lock:
+        answer = _running_decoder().ask(media, ContentRequest(media=media), timeout_seconds)
+    return cast(MediaContent, answer)
+
+
+def check_frames(path: str, timeout_seconds: float) -> None:
+    """Decode every frame, and give up when ``CHECKED_AT_ONCE`` take longer than the limit.
+
+    Raises:
+        VideoReadError: A frame is damaged; or the time is up, or the decoder process died.
+    """
+    with _lock:
+        decoder = _running_decoder()
+        start: str | None = path
+        num_frames = CHECKED_AT_ONCE
+        while num_frames == CHECKED_AT_ONCE:
+            request = CheckRequest(path=start, num_frames=CHECKED_AT_ONCE)
+            num_frames = cast(int, decoder.ask(path, request, timeout_seconds))
+            start = None
 
 
 def index_video(path: str, timeout_seconds: float) -> VideoIndex:
@@ -103,13 +152,12 @@ class _Decoder:
         self._owner = os.getpid()
         self._connection, other_end = socket.socketpair()
         with other_end:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(other_end.fileno())],
-                pass_fds=[other_end.fileno()],
-                stdin=subprocess.DEVNULL,
-                # It must find this package wherever this process found it.
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-            )
+            # The child inherits what is blocked here, and ends that once it ignores them.
+            former = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+            try:
+                self._process = _start_process(other_end)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, former)
         # Also at the end of a data loader's worker, where atexit does nothing.
         self.stop = util.Finalize(
             self, _stop, args=(self._connection, self._process), exitpriority=0
@@ -139,7 +187,7 @@ class _Decoder:
     def index(self, path: str, limit: float) -> VideoIndex:
         """The index of a video."""
         self._last_index = None
-        answer = self._ask(path, IndexRequest(path=path), limit)
+        answer = self.ask(path, IndexRequest(path=path), limit)
         self._last_index = cast(VideoIndex, answer)
         return self._last_index
 
@@ -156,16 +204,16 @@ class _Decoder:
             request = FramesRequest(
                 index=None if is_known else index, frame_indices=frame_indices, memory_size=size
             )
-            self._ask(index.path, request, limit, descriptor)
+            self.ask(index.path, request, limit, descriptor)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
         return pictures_in(self._memory, shape).copy()
 
-    def _ask(
+    def ask(
         self,
         path: str,
-        request: IndexRequest | FramesRequest,
+        request: Request,
         limit: float,
         descriptor: int | None = None,
     ) -> object:
@@ -185,9 +233,19 @@ class _Decoder:
         except BaseException:  # such as Ctrl-C: the answer to come belongs to no later question
             self.stop()
             raise
-        if isinstance(answer, VideoReadError):
+        if isinstance(answer, PASSED_ERRORS):
             raise answer
         return answer
+
+
+def _start_process(connection: socket.socket) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(connection.fileno())],
+        pass_fds=[connection.fileno()],
+        stdin=subprocess.DEVNULL,
+        # It must find this package wherever this process found it.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+    )
 
 
 def _stop(connection: socket.socket, process: "subprocess.Popen[bytes]") -> None:
