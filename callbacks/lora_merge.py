@@ -1,5 +1,6 @@
 """At the end of training: one folder that answers, with LoRA merged into plain weights."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +27,19 @@ class LoraMerge(Callback):
     Args:
         folder: Where to; a reasoner folder that is there is replaced.
         provenance: For the model card; the step is added.
+        known_hashes: Content hashes of the perceiver's weights by place, as the training used them;
+            the weights themselves need not be there.
     """
 
-    def __init__(self, folder: str | Path, provenance: Provenance | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        provenance: Provenance | None = None,
+        known_hashes: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.provenance = provenance or Provenance()
+        self.known_hashes = known_hashes
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,5 +52,6 @@ class LoraMerge(Callback):
                 self.folder,
                 "merged" if changed else "trained",
                 replace(self.provenance, checkpoint=f"step {trainer.global_step}"),
+                known_hashes=self.known_hashes,
             )
         trainer.strategy.barrier("reasoner saved")

@@ -182,7 +182,9 @@ def build_callbacks(
             settings.checkpoint_every_n_steps,
             settings.keep_checkpoints,
         ),
-        LoraMerge(Path(config.run_dir) / REASONER_FOLDER, provenance(config)),
+        LoraMerge(
+            Path(config.run_dir) / REASONER_FOLDER, provenance(config), source.weights_hashes
+        ),
     ]
     if config.freeze_schedule:
         callbacks.append(FreezeSchedule(config.freeze_schedule))

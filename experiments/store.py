@@ -61,7 +61,7 @@ def verify_store(config: StoreCommandConfig) -> int:
 def print_stats(config: StoreCommandConfig) -> None:
     """Print how much of what is in the store."""
     folder = _folder(config)
-    own = perceiver_fingerprint(config.perceiver)
+    own = _fingerprint(config)
     print("  fingerprint   type      shards    entries      bytes  tokens/entry  perceiver")
     for row in store_stats(folder):
         mark = "*" if row.fingerprint == own else " "
@@ -76,7 +76,7 @@ def print_stats(config: StoreCommandConfig) -> None:
 
 def collect_garbage(config: StoreCommandConfig) -> None:
     """List what can go; remove it if ``config`` says so, and index again what stays."""
-    own = perceiver_fingerprint(config.perceiver)
+    own = _fingerprint(config)
     garbage = find_garbage(
         _folder(config), {own, *config.keep}, older_than_seconds=3600 * config.unfinished_hours
     )
@@ -122,6 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[command](config)
 
     return exit_status("store", run)
+
+
+def _fingerprint(config: StoreCommandConfig) -> str:
+    """The configured perceiver's, whose weights need not be there."""
+    return perceiver_fingerprint(config.perceiver, FeatureStore(config.store).weights.content_hash)
 
 
 def _folder(config: StoreCommandConfig) -> Path:

@@ -198,7 +198,12 @@ class VideoReasoner(nn.Module):
         return [answer.strip() for answer in answers]
 
     def save_pretrained(
-        self, folder: str | Path, form: Form = "trained", provenance: Provenance | None = None
+        self,
+        folder: str | Path,
+        form: Form = "trained",
+        provenance: Provenance | None = None,
+        *,
+        known_hashes: Mapping[str, str] | None = None,
     ) -> None:
         """Write a folder that :meth:`from_pretrained` reads, replacing one that is there.
 
@@ -210,12 +215,14 @@ class VideoReasoner(nn.Module):
             form: ``trained`` holds the fusion core and the adapters, and refers to the language
                 model; ``merged`` has the language model in it, adapters added to its weights.
             provenance: Training data and scores, for the model card.
+            known_hashes: Content hashes of the perceiver's weights, by the place that its
+                configuration gives them; these weights need not be there.
 
         Raises:
             ValueError: The perceiver is not known, a frozen part is not where it was, the form
                 cannot hold what was trained, or ``folder`` is there and something else.
         """
-        write_folder(self._parts(), Path(folder), form, provenance)
+        write_folder(self._parts(), Path(folder), form, provenance, known_hashes)
 
     def push_to_hub(
         self,

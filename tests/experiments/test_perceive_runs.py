@@ -14,8 +14,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import PERCEIVER, SEGMENTER, write_clip
+from safetensors.torch import save_file
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
@@ -26,6 +28,9 @@ from experiments.perceive_plan import Plan, Share, share_of
 from experiments.store import main as store_program
 from vidreason.config import merge_config, save_config
 from vidreason.example import Example
+from vidreason.perception.sam import build_sam
+from vidreason.perception.video_encoder import build_video_encoder
+from vidreason.pretrained.folder_config import CONFIG_FILE
 from vidreason.store.maintenance import verify
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import UnreadableVideosError
@@ -372,6 +377,35 @@ def test_training_from_a_store_needs_no_video_and_no_encoder(
     first, second = losses(tmp_path / "first"), losses(tmp_path / "second")
     assert len(first) == 3
     assert first == second
+
+
+def test_training_from_a_store_needs_no_weights(perceived, tmp_path, capsys):
+    root, config = perceived
+    perceiver = config().perceiver
+    encoder, segmenter = tmp_path / "encoder.safetensors", tmp_path / "segmenter.pth"
+    save_file(build_video_encoder(perceiver.video_encoder).state_dict(), encoder)
+    torch.save(build_sam(perceiver.segmenter).state_dict(), segmenter)
+    overrides = (
+        *(f"perceiver.video_encoder.weights={encoder}", f"perceiver.segmenter.weights={segmenter}"),
+        *(f"store.path={tmp_path / 'own'}", "store.dtype=float32"),
+    )
+    fit(config(*overrides, f"run_dir={tmp_path / 'first'}"))
+    gc.collect()
+    for file in (encoder, segmenter, *(root / "NExTVideo").rglob("*.mp4")):
+        file.unlink()
+    fit(config(*overrides, f"run_dir={tmp_path / 'second'}"))
+    first, second = losses(tmp_path / "first"), losses(tmp_path / "second")
+    assert len(first) == 3
+    assert first == second
+    # What the reasoner refers to is the same, though nobody could look at it.
+    recorded = [
+        json.loads((tmp_path / run / "reasoner" / CONFIG_FILE).read_text())["frozen_parts"]
+        for run in ("first", "second")
+    ]
+    assert recorded[0] == recorded[1]
+    assert set(recorded[0]) >= {"video_encoder", "segmenter"}
+    assert run_store(config(*overrides), "stats") == 0
+    assert "\n* " in capsys.readouterr().out
 
 
 def run_store(perceived_config: ExperimentConfig, *arguments: str) -> int:

@@ -9,12 +9,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_feature_store import make_tokens
 from torch.utils.data import DataLoader, Dataset
 
 from vidreason.perception.perceiver import PerceiverConfig, build_perceiver
 from vidreason.perception.segmenter import SegmenterConfig
-from vidreason.perception.video_encoder import VideoEncoderConfig
+from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
+from vidreason.perception.weights import hash_weights
 from vidreason.store.feature_store import FeatureStore, StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.reader import VideoReadError
@@ -193,6 +195,36 @@ def test_the_content_of_the_weights_is_part_of_the_key(tmp_path, videos, model):
     assert open_source(tmp_path / "store", **{model: there}).key(videos[0]) == first
     moved.write_bytes(b"two, of another size")
     assert open_source(tmp_path / "store", **{model: there}).key(videos[0]) != first
+
+
+def test_weights_that_are_gone_are_needed_only_to_perceive(tmp_path, videos):
+    file = tmp_path / "weights.safetensors"
+    save_file(build_video_encoder(PERCEIVER.video_encoder).state_dict(), file)
+    encoder = dataclasses.replace(PERCEIVER.video_encoder, weights=str(file))
+    source = open_source(tmp_path / "store", video_encoder=encoder)
+    expected = source(videos[0])
+    assert source.weights_hashes == {str(file): hash_weights(str(file))}
+    source.store.flush()
+    content = file.read_bytes()
+    file.unlink()
+    later = open_source(tmp_path / "store", video_encoder=encoder)
+    assert later.weights_hashes == source.weights_hashes
+    assert torch.equal(later(videos[0]).features, expected.features)
+    message = r"no tokens of '.*noise1\.mp4', and it cannot be perceived: perceiver\.video_encoder"
+    with pytest.raises(ValueError, match=message + r"\.weights: .* '.*/weights\.safetensors'"):
+        later(videos[1])
+    with pytest.raises(VideoReadError, match="nothing"):  # one video, not the whole run
+        later(str(tmp_path / "nothing.mp4"))
+
+    save_file({"other": torch.ones(1)}, file)
+    with pytest.raises(ValueError, match="are not those that the run has begun with"):
+        later(videos[1])
+    assert open_source(tmp_path / "store", video_encoder=encoder).key(videos[0]) != later.key(
+        videos[0]
+    )
+    file.write_bytes(content)
+    later(videos[1])
+    assert later.num_perceived == 1
 
 
 def test_video_span_and_number_type_are_part_of_the_key(tmp_path, videos):

@@ -29,7 +29,7 @@ from vidreason.perception.video_encoder import (
     build_video_encoder,
 )
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
-from vidreason.perception.weights import hash_file, hash_weights
+from vidreason.perception.weights import hash_weights
 from vidreason.video.reader import check_span_start, index_video, read_frames
 from vidreason.video.sampling import (
     SamplingConfig,
@@ -233,7 +233,7 @@ def build_perceiver(
 
 
 def perceiver_fingerprint(
-    config: PerceiverConfig, hash_file: Callable[[str], str] = hash_file
+    config: PerceiverConfig, hash_weights: Callable[[str], str] = hash_weights
 ) -> str:
     """A name for what a perceiver sees: sha256 over configuration and weights, as hex digits.
 
@@ -241,8 +241,8 @@ def perceiver_fingerprint(
 
     Args:
         config: The perceiver's configuration; no model is built.
-        hash_file: From a path to a content hash; a cache of hashes may take the place of the
-            default.
+        hash_weights: From the place of weights to their content hash; a table of hashes may take
+            the place of the default.
 
     Raises:
         ValueError: A weights file or folder is missing.
@@ -263,7 +263,7 @@ def perceiver_fingerprint(
         weights = described[model]["weights"]
         if weights:
             try:
-                described[model]["weights"] = hash_weights(weights, hash_file)
+                described[model]["weights"] = hash_weights(weights)
             except ValueError as error:
                 raise ValueError(f"perceiver.{model}.{error}") from error
             del described[model]["seed"], described[model]["allow_random_weights"]

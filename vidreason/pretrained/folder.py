@@ -87,13 +87,25 @@ class ReasonerParts:
 
 
 def write_folder(
-    parts: ReasonerParts, folder: Path, form: Form, provenance: Provenance | None = None
+    parts: ReasonerParts,
+    folder: Path,
+    form: Form,
+    provenance: Provenance | None = None,
+    known_hashes: Mapping[str, str] | None = None,
 ) -> None:
     """Write a folder that :func:`read_folder` reads, replacing one that is there.
 
     A process killed in here leaves no half-written folder of this name, and never fewer than one
     good one where one was: what is replaced is kept as ``<name>.previous`` until the new one is in
     its place, and :func:`read_folder` finds it there.
+
+    Args:
+        parts: What to write.
+        folder: Where to.
+        form: See :class:`vidreason.model.VideoReasoner`.
+        provenance: For the model card.
+        known_hashes: Content hashes of the perceiver's weights by place, of weights that need not
+            be there.
 
     Raises:
         ValueError: ``folder`` is there and no reasoner folder; the form ``trained`` cannot hold
@@ -104,7 +116,7 @@ def write_folder(
     previous = folder.with_name(folder.name + PREVIOUS)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / LANGUAGE_MODEL_FOLDER).mkdir(parents=True)
-    config = _folder_config(parts, form)
+    config = _folder_config(parts, form, known_hashes or {})
     _write_language_model(parts, partial / LANGUAGE_MODEL_FOLDER, config)
     fusion = {name: value.contiguous() for name, value in parts.fusion.state_dict().items()}
     save_file(fusion, partial / FUSION_FILE, metadata={"format": "pt"})
@@ -216,9 +228,12 @@ def _check_target(parts: ReasonerParts, folder: Path, form: Form) -> None:
         )
 
 
-def _folder_config(parts: ReasonerParts, form: Form) -> FolderConfig:
+def _folder_config(
+    parts: ReasonerParts, form: Form, known_hashes: Mapping[str, str]
+) -> FolderConfig:
     references = {
-        name: reference(place) for name, place in perceiver_parts(parts.perceiver).items()
+        name: reference(place, sha256=known_hashes.get(place))
+        for name, place in perceiver_parts(parts.perceiver).items()
     }
     config = parts.config
     if form == "merged":

@@ -51,13 +51,18 @@ def portable(place: str) -> str:
     return f"{IN_PACKAGE}{path.relative_to(_PACKAGE).as_posix()}" if inside else str(path)
 
 
-def reference(place: str, revision: str | None = None) -> FrozenPart:
+def reference(place: str, revision: str | None = None, sha256: str | None = None) -> FrozenPart:
     """Refer to what lies at ``place``, a path or a repository on the Hub.
+
+    Args:
+        place: Where.
+        revision: Of the repository.
+        sha256: The content hash if it is known; nothing need be at ``place`` then.
 
     Raises:
         ValueError: There is no such file, folder or repository.
     """
-    return FrozenPart(source=portable(place), sha256=content_hash(place, revision))
+    return FrozenPart(source=portable(place), sha256=sha256 or content_hash(place, revision))
 
 
 def locate(part: FrozenPart) -> str:

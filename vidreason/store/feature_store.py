@@ -9,8 +9,8 @@ is locked and none is written by two processes, so a folder on NFS will do.
 
 A store's folder holds ``shards/`` (the entries), ``index/`` (where they are: made from the shards,
 see :mod:`vidreason.store.feature_index`), ``media/`` (content hashes of the videos by name),
-``weights/`` (those of the perceivers' weights) and ``perceivers/`` (which configuration each
-fingerprint stands for).
+``weights/`` (those of the perceivers' weights by place) and ``perceivers/`` (which configuration
+each fingerprint stands for).
 """
 
 import errno
@@ -30,7 +30,7 @@ from vidreason.store.entries import NUMBER_TYPES, StoredType, decode_entry, enco
 from vidreason.store.feature_index import SHARDS_FOLDER, FeatureIndex
 from vidreason.store.media_table import MediaTable
 from vidreason.store.shards import KEY_BYTES, SUFFIX, FeatureStoreError, read_entry, write_shard
-from vidreason.video.file_hashes import FileHashes
+from vidreason.store.weights_table import WeightsTable
 
 MEDIA_FOLDER = "media"
 WEIGHTS_FOLDER = "weights"
@@ -108,7 +108,7 @@ class FeatureStore:
         self.config = config
         self.folder = Path(config.path)
         self.media = MediaTable(self.folder / MEDIA_FOLDER, check=config.check_media)
-        self.weights = FileHashes(self.folder / WEIGHTS_FOLDER)
+        self.weights = WeightsTable(self.folder / WEIGHTS_FOLDER)
         self.index = FeatureIndex(self.folder)
         self._writer = self._new_writer()
 

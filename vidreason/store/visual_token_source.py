@@ -45,10 +45,12 @@ class VisualTokenSource:
         self.num_perceived = 0
         """Videos that this process has perceived, because the store did not have them."""
         self._perceiver: Perceiver | None = None
+        self.weights_hashes: dict[str, str] = {}
+        """Content hashes of the perceiver's weights by place; empty without a store."""
         # Not at the first call: weights may be gigabytes, and workers get it with the pickle.
-        self._fingerprint = (
-            "" if self.store is None else perceiver_fingerprint(perceiver, self.store.weights.of)
-        )
+        self._fingerprint = ""
+        if self.store is not None:
+            self._fingerprint = perceiver_fingerprint(perceiver, self._known_hash)
 
     def __call__(
         self, media: str, start_seconds: float | None = None, end_seconds: float | None = None
@@ -57,6 +59,8 @@ class VisualTokenSource:
 
         Raises:
             VideoReadError: The file cannot be read or decoded, and the store lacks it.
+            ValueError: The store lacks it, and the perceiver's weights are not there, or not those
+                that were there when this source was made.
             FeatureStoreError: A shard of the store is damaged, or cannot be written.
         """
         if self.store is None:
@@ -89,9 +93,34 @@ class VisualTokenSource:
         if self._perceiver is None:
             # A model that takes minutes to load would only say the same.
             identify(media, timeout_seconds=self.decode_timeout_seconds)
+            self._check_weights(media)
             self._perceiver = build_perceiver(self.config, self.device, self.decode_timeout_seconds)
         self.num_perceived += 1
         return self._perceiver.perceive(media, start_seconds, end_seconds)
+
+    def _known_hash(self, place: str) -> str:
+        assert self.store is not None
+        self.weights_hashes[place] = self.store.weights.content_hash(place)
+        return self.weights_hashes[place]
+
+    def _check_weights(self, media: str) -> None:
+        """Refuse weights that the key does not stand for: what they see would be stored under it.
+
+        Raises:
+            ValueError: They are not there, or are others.
+        """
+        if self.store is None:
+            return
+        lacking = f"the store in {str(self.store.folder)!r} has no tokens of {media!r}, and"
+        try:
+            found = perceiver_fingerprint(self.config, self.store.weights.present_hash)
+        except ValueError as error:
+            raise ValueError(f"{lacking} it cannot be perceived: {error}") from error
+        if found != self._fingerprint:
+            raise ValueError(
+                f"{lacking} the perceiver's weights ({', '.join(self.weights_hashes)}) are not "
+                "those that the run has begun with: put those back, or start it again"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_perceiver": None}

@@ -1,0 +1,92 @@
+"""The store's table of weights: what each place held that a perceiver's weights were read from.
+
+An entry's key names the content of the weights. A cluster that only trains from a store may have
+neither the videos nor the weights; so the content hash of all weights is written down with the
+place that the configuration gives them.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from vidreason.perception.weights import hash_weights
+from vidreason.store.atomic_file import atomic_file
+from vidreason.video.file_hashes import FileHashes
+
+RECORD_SUFFIX = ".json"
+
+
+class WeightsTable:
+    """Content hashes of weights by place; each file is read for it once, until it changes.
+
+    Args:
+        folder: Where the hashes are: a JSON file a place, and the logs of :class:`FileHashes`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files = FileHashes(folder)
+
+    def content_hash(self, place: str) -> str:
+        """The content hash of the weights at ``place``; the recorded one if they are not there.
+
+        Args:
+            place: As configured: a file, a folder, or a repository of the Hub, which is not
+                downloaded if its hash is known.
+
+        Raises:
+            ValueError: There are no weights at ``place``, and there never were any.
+        """
+        recorded = self.recorded(place)
+        if recorded is not None and not _is_here(place):
+            return recorded
+        try:
+            found = self.present_hash(place)
+        except ValueError as error:
+            if recorded is not None:
+                return recorded
+            raise ValueError(
+                f"{error}; nor does the store in {str(self.folder.parent)!r} know what was there: "
+                "put them there, or give the place that they had when the store was filled "
+                f"(it knows {', '.join(map(repr, self._places())) or 'none'})"
+            ) from error
+        if found != recorded:
+            with atomic_file(self._path(place)) as file:
+                file.write(json.dumps({"place": place, "sha256": found}).encode() + b"\n")
+        return found
+
+    def present_hash(self, place: str) -> str:
+        """The content hash of the weights that are at ``place`` now.
+
+        Raises:
+            ValueError: There are none.
+        """
+        return hash_weights(place, self._files.of)
+
+    def recorded(self, place: str) -> str | None:
+        """The content hash that was found at ``place`` last, or None."""
+        try:
+            return str(json.loads(self._path(place).read_bytes())["sha256"])
+        except FileNotFoundError:
+            return None
+
+    def _places(self) -> list[str]:
+        records = self.folder.glob(f"*{RECORD_SUFFIX}")
+        return sorted(json.loads(path.read_bytes())["place"] for path in records)
+
+    def _path(self, place: str) -> Path:
+        name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return self.folder / f"{name}{RECORD_SUFFIX}"
+
+
+def _is_here(place: str) -> bool:
+    """Whether ``place`` is a path, or a repository of which something was downloaded."""
+    if Path(place).exists():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(place, "config.json"), str)
+    except HFValidationError:
+        return False  # a path
