@@ -2,7 +2,8 @@
 
 An entry's key names the content of the weights. A cluster that only trains from a store may have
 neither the videos nor the weights; so the content hash of all weights is written down with the
-place that the configuration gives them.
+place that the configuration gives them. The encoders that take their sizes from a folder (``image``
+and ``vjepa2``) still need its configuration files.
 """
 
 import json
