@@ -136,8 +136,9 @@ class DataConfig:
     max_unreadable_fraction: float = 0.01
     """Share of samples whose video may be unreadable; beyond it the run stops with a summary."""
     decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS
-    """A video counts as unreadable when finding its frames, or decoding them, takes longer. Null
-    waits for ever, and decodes in the process that perceives, where a crash would end the run."""
+    """A video counts as unreadable when hashing it for the store, finding its frames, or decoding
+    them takes longer. Null waits for ever, and reads videos in the process that perceives, where a
+    crash would end the run."""
     seed: int = 0
     """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
     """

@@ -72,8 +72,8 @@ def perceive(config: ExperimentConfig) -> Counts:
     with _stop_at_sigterm() as stop, _progress_bar(len(plan), share) as progress:
         for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
             if isinstance(outcome, VideoFailure):
-                if stop.value:
-                    continue  # the signal may have ended what decoded it
+                if stop.value and outcome.cause == "crashed":
+                    continue  # the signal may have ended its process while it was starting
                 counts.unreadable += 1
                 failures.record(1, [outcome])
             else:

@@ -220,7 +220,9 @@ def test_sigterm_of_a_run_with_workers(tmp_path):
     path = write_world(tmp_path, 200)
     command = [sys.executable, "-m", "experiments.perceive", "--config", str(path)]
     run = subprocess.Popen(
-        [*command, "perceive.num_workers=2", "store.flush_seconds=1000"],
+        # With decoder processes, which get the signal too.
+        [*command, "perceive.num_workers=2", "store.flush_seconds=1000"]
+        + ["data.decode_timeout_seconds=60"],
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -239,6 +241,7 @@ def test_sigterm_of_a_run_with_workers(tmp_path):
     assert f"perceived {present} videos" in printed
     assert f"{200 - present} are missing" in printed
     assert 0 < present < 200
+    assert not (tmp_path / "run" / "failures.jsonl").exists()
     assert verify(tmp_path / "store").is_clean
 
 
