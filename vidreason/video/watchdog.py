@@ -4,7 +4,8 @@ A damaged file may send a decoder into an endless loop, or crash it; a network s
 answer. So each process that reads videos (a data loader's worker, ``perceive``) has one decoder
 process, started with the first video, which also hashes videos for the store. When a video takes
 longer than its limit, the decoder is killed, the video counts as unreadable, and the next one gets
-a new decoder. Frames come through shared memory; ``python -m experiments.benchmark decode`` measures what all this costs.
+a new decoder. Frames come through shared memory; ``python -m experiments.benchmark decode``
+measures what all this costs.
 """
 
 import contextlib
