@@ -219,10 +219,10 @@ def test_sigterm_ends_it_with_everything_perceived_in_the_store(tmp_path, capsys
 def test_sigterm_of_a_run_with_workers(tmp_path):
     path = write_world(tmp_path, 200)
     command = [sys.executable, "-m", "experiments.perceive", "--config", str(path)]
+    command += ["perceive.num_workers=2", "store.flush_seconds=1000"]
+    command += ["data.decode_timeout_seconds=60"]  # with decoders, which get the signal too
     run = subprocess.Popen(
-        # With decoder processes, which get the signal too.
-        [*command, "perceive.num_workers=2", "store.flush_seconds=1000"]
-        + ["data.decode_timeout_seconds=60"],
+        command,
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

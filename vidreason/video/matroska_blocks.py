@@ -83,8 +83,8 @@ def read_block_table(media: str) -> SampleTable | None:
     if size == 0:
         return None
     path, offset = (media, 0) if member is None else (member.archive, member.offset)
-    # Only the pages that hold headers are read. A file that shrinks meanwhile, or a disk that fails,
-    # ends the process: with a limit of time that is the decoder's, and the cause is "crashed".
+    # Only the pages that hold headers are read. If the file shrinks meanwhile, or the disk fails,
+    # the process ends: with a limit of time that is the decoder's, and the cause is "crashed".
     mapped = np.memmap(path, np.uint8, "r", offset=offset, shape=(size,))
     try:
         return _block_table(np.asarray(mapped))
