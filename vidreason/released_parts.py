@@ -69,12 +69,12 @@ RELEASED_PARTS: dict[str, ReleasedPart] = {
     "sam-vit-l": ReleasedPart(
         source="facebookresearch/segment-anything, sam_vit_l_0b3195.pth",
         licence="Apache-2.0",
-        verified="synthetic file",
+        verified="real classes, random weights",
     ),
     "sam-vit-h": ReleasedPart(
         source="facebookresearch/segment-anything, sam_vit_h_4b8939.pth",
         licence="Apache-2.0",
-        verified="synthetic file",
+        verified="real classes, random weights",
     ),
     "sam": ReleasedPart(
         source="facebook/sam-vit-base, -large or -huge",

@@ -93,6 +93,20 @@ def test_weights_load_strictly_from_both_formats(tmp_path, suffix):
         build_sam(SegmenterConfig(weights=str(path), **SMALL | {"prompt_dim": 32}))
 
 
+@pytest.mark.slow  # 375 MB to the disk and back
+def test_a_file_as_released_loads_at_its_size(tmp_path):
+    from segment_anything import sam_model_registry
+
+    official = sam_model_registry["vit_b"]().state_dict()
+    path = tmp_path / "sam_vit_b_01ec64.pth"
+    torch.save(official, path)
+    loaded = build_sam(SegmenterConfig(name="sam-vit-b", weights=str(path))).state_dict()
+    assert loaded.keys() == official.keys()
+    assert all(torch.equal(loaded[key], official[key]) for key in official)
+    with pytest.raises(ValueError, match=r"do not fit Sam|are not those of Sam"):
+        build_sam(SegmenterConfig(name="sam-vit-l", weights=str(path)))
+
+
 def test_weights_are_never_random_by_accident():
     with pytest.raises(ValueError, match=r"segmenter\.weights: empty"):
         build_sam(SegmenterConfig(**SMALL))
