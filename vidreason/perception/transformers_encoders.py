@@ -9,7 +9,7 @@ Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side 
 
 import inspect
 import logging
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
@@ -52,12 +52,8 @@ _PREFIX_TOKENS = ("cls_token", "class_embedding", "register_tokens", "distillati
 """Parameters that stand before the patches in a sequence of tokens, one row a token."""
 
 
-class VJEPA2Encoder(nn.Module):
-    """V-JEPA 2 as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
-
-    It has no [CLS], and the attentive pooler belongs to fine-tuned classifiers only: the clip token
-    is the mean of the tokens. Rotary positions take any number of tubes. The predictor is not kept.
-    """
+class _PretrainedEncoder(nn.Module):
+    """What the encoders around a model of transformers have in common."""
 
     def __init__(
         self, model: nn.Module, sizes: VideoEncoderSizes, transform: FrameTransform
@@ -71,6 +67,19 @@ class VJEPA2Encoder(nn.Module):
         self.transform = transform
         self.model = model
 
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: a stray ``.train()`` must not switch dropout on."""
+        del mode
+        return super().train(False)
+
+
+class VJEPA2Encoder(_PretrainedEncoder):
+    """V-JEPA 2 as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+
+    It has no [CLS], and the attentive pooler belongs to fine-tuned classifiers only: the clip token
+    is the mean of the tokens. Rotary positions take any number of tubes. The predictor is not kept.
+    """
+
     def forward(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames; every clip is encoded by itself."""
         clips = frames.flatten(0, 1).to(next(self.model.parameters()).dtype)
@@ -79,13 +88,8 @@ class VJEPA2Encoder(nn.Module):
         patches = tokens.view(len(tokens), -1, side, side, self.width)
         return arrange_clips(frames, tokens.mean(dim=1), patches)
 
-    def train(self, mode: bool = True) -> "VJEPA2Encoder":
-        """Stay in eval mode: a stray ``.train()`` must not switch dropout on."""
-        del mode
-        return super().train(False)
 
-
-class ImageEncoder(nn.Module):
+class ImageEncoder(_PretrainedEncoder):
     """An image encoder as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
 
     Every frame is encoded by itself. Its own token is the [CLS], or, where the model has none
@@ -93,18 +97,10 @@ class ImageEncoder(nn.Module):
     CLIP normalises only its [CLS]; here the same norm is applied to its patches.
     """
 
-    tubelet_size = 1
-
     def __init__(
         self, model: nn.Module, sizes: VideoEncoderSizes, transform: FrameTransform
     ) -> None:
-        super().__init__()
-        self.width = sizes.width
-        self.image_size = sizes.image_size
-        self.num_frames = sizes.num_frames
-        self.patch_size = sizes.patch_size
-        self.transform = transform
-        self.model = model
+        super().__init__(model, sizes, transform)
         prefix = {
             name.rsplit(".", 1)[-1]: parameter
             for name, parameter in model.named_parameters()
@@ -146,11 +142,6 @@ class ImageEncoder(nn.Module):
         clip_tokens = frame_tokens.view(-1, frames.shape[2], self.width).mean(dim=1)
         patches = patches.view(len(clip_tokens), -1, side, side, self.width)
         return arrange_clips(frames, clip_tokens, patches)
-
-    def train(self, mode: bool = True) -> "ImageEncoder":
-        """Stay in eval mode: a stray ``.train()`` must not switch dropout on."""
-        del mode
-        return super().train(False)
 
 
 def pretrained_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
