@@ -19,7 +19,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from typing_extensions import override
 
 import vidreason
 from data_modules.corpora import CorpusConfig, read_corpus
-from data_modules.example_files import CorpusIndex, write_index
+from data_modules.example_files import CorpusIndex, StoredExamples, write_index
 from data_modules.id_hashes import id_hash, shared_hashes
 from data_modules.index_cache import (
     cache_folder,
@@ -47,7 +46,7 @@ UNUSED_DAYS = 30
 """An outdated index is deleted so long after it was last opened: a run may still be reading it."""
 
 
-class Corpora(Sequence[Example]):
+class Corpora(StoredExamples):
     """Several corpora one after another."""
 
     def __init__(self, corpora: Sequence[CorpusIndex]) -> None:
@@ -58,19 +57,8 @@ class Corpora(Sequence[Example]):
     def __len__(self) -> int:
         return sum(self.sizes)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
     @override
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        row = index + len(self) if index < 0 else index
-        if not 0 <= row < len(self):
-            raise IndexError(f"example {index} of corpora of {len(self)} examples")
+    def example(self, row: int) -> Example:
         number = int(np.searchsorted(self._ends, row, side="right"))
         return self.corpora[number][row - int(self._ends[number]) + self.sizes[number]]
 

@@ -7,6 +7,7 @@ manifest the rest, also which rows the reader has left out.
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -47,7 +48,30 @@ EXAMPLES_FILE, LENGTHS_FILE, HASHES_FILE = "examples.arrow", "lengths.int32", "i
 MANIFEST_FILE = "manifest.json"
 
 
-class CorpusIndex(Sequence[Example]):
+class StoredExamples(Sequence[Example]):
+    """Examples that are made from what is on the disk when they are asked for."""
+
+    @abstractmethod
+    def example(self, row: int) -> Example:
+        """The example of a row from 0 on, which is there."""
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    @override
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        return self.example(row)
+
+
+class CorpusIndex(StoredExamples):
     """The examples of one corpus, in the order of its files.
 
     It holds no example in memory. A copy in another process opens the files itself.
@@ -75,19 +99,8 @@ class CorpusIndex(Sequence[Example]):
     def __len__(self) -> int:
         return self._num_examples
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-
     @override
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        row = index + len(self) if index < 0 else index
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {index} of a corpus of {len(self)} examples")
+    def example(self, row: int) -> Example:
         number, place = divmod(row, self._rows_a_batch)
         if self._batch[0] != number:
             self._batch = number, self._file.get_batch(number)

@@ -79,7 +79,7 @@ def test_what_is_read_back_is_what_was_written(
     assert index[-1] == MIXED[4]
     assert index[1:4] == MIXED[1:4]
     assert index.lengths(np.array([2, 0])).tolist() == [3, len("Describe it.Caption 0")]
-    with pytest.raises(IndexError, match="row 5 of a corpus of 5 examples"):
+    with pytest.raises(IndexError, match="example 5 of 5"):
         index[5]
     copy = pickle.loads(pickle.dumps(index))
     assert len(pickle.dumps(index)) < 1000
@@ -100,7 +100,7 @@ def test_corpora_one_after_another(tmp_path: Path) -> None:
     lengths = [len(expected[index].prompt) + len(expected[index].response) for index in order]
     assert corpora.lengths(order).tolist() == lengths
     assert pickle.loads(pickle.dumps(corpora))[4] == expected[4]
-    with pytest.raises(IndexError, match="example 8 of corpora of 8 examples"):
+    with pytest.raises(IndexError, match="example 8 of 8"):
         corpora[8]
     assert (len(Corpora([])), list(Corpora([]))) == (0, [])
 
