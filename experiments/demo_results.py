@@ -22,7 +22,6 @@ TABLE_FILE = "table.md"
 
 FULL = "full model (stage 2)"
 STAGE_1 = "stage 1 alone"
-BLIND = ROW_NAMES["blind"]
 CHANCE = "chance"
 
 CORPORA = {"nextqa": "NExT-QA form (5 options)", "activitynet_qa": "ActivityNet-QA form (open)"}

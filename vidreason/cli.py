@@ -187,6 +187,11 @@ def run_export(arguments: argparse.Namespace) -> int:
         reasoner, provenance = reasoner_of_checkpoint(arguments.checkpoint, frozen_parts)
         if arguments.metrics:
             metrics = json.loads(Path(arguments.metrics).read_text())
+            if not isinstance(metrics, dict) or "runs" not in metrics:
+                raise ValueError(
+                    f"--metrics {arguments.metrics!r} has no 'runs'; give the metrics.json that "
+                    "experiments.evaluate writes"
+                )
             provenance = dataclasses.replace(provenance, metrics=metrics)
         form: Literal["trained", "merged"] = "merged" if arguments.merged else "trained"
         reasoner.save_pretrained(arguments.folder, form, provenance)

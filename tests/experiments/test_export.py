@@ -121,6 +121,7 @@ def test_scores_and_a_place_for_the_language_model_can_be_given(
         (["--part", "segmenter"], "is not of the form NAME=PATH"),
         (["--part", "eye=x"], "there is no frozen part 'eye'; the parts are language_model"),
         (["--part", "language_model=/nowhere"], "language_model.name_or_path '/nowhere' is no"),
+        (["--metrics", str(out / "config.json")], "has no 'runs'; give the metrics.json"),
     ):
         assert cli.main(["export", str(runs / "instruction"), str(out), *wrong]) == 2
         error = capsys.readouterr().err
