@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import PERCEIVER, SEGMENTER, write_clip
 from safetensors.torch import save_file
+from tiny_experiment import PERCEIVER, SEGMENTER, write_clip
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
