@@ -1,0 +1,1 @@
+"""Scores of a text against reference texts; each module is one metric."""

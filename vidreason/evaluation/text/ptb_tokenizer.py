@@ -1,0 +1,92 @@
+"""Words of a caption as the official caption scores see them, without Java.
+
+The official scores (github salaniz/pycocoevalcap, 1.2) run Stanford's PTBTokenizer 3.4.1 with
+``-preserveLines -lowerCase`` and then drop punctuation. This module does the same to plain English.
+The facts of this project compared such rules with the official tool (data-and-metrics.md, 0.7):
+equal on 99.7% of 13,774 plain lines.
+"""
+
+import re
+
+# The official list also holds "-LRB-" and the like; because of -lowerCase, brackets come out as
+# "-lrb-" and stay. That is how all published numbers were made.
+_PUNCTUATION = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof sr jr st ave vs etc e.g i.e inc ltd co corp jan feb mar apr jun jul aug sep "
+    "sept oct nov dec u.s u.k a.m p.m approx dept est fig gen gov hon lt maj messrs mt rep rev sen "
+    "sgt capt col cmdr".split()
+)
+_TYPOGRAPHY = str.maketrans(
+    {
+        "\u2019": "'",
+        "\u2018": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2026": "...",
+        "\u2013": "--",
+        "\u2014": "--",
+    }
+)
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+_CLOSING = frozenset({"-rrb-", "-rsb-", "-rcb-"})
+_CLITIC = r"(?:s|m|d|ll|re|ve)"
+_REWRITES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\bcannot\b", "can not"),
+        (r"\b(gon|wan)na\b", r"\1 na"),
+        (r"\bgotta\b", "got ta"),
+        (r"(?<=[a-z])n't\b", " n't"),
+        (rf"(?<=[\w.])'({_CLITIC})\b", r" '\1"),
+        (r"\by'(?=[a-z])", "y' "),
+        (r"(?<!\S)([:;=]-?)\)(?!\S)", r"\1-rrb-"),  # a smiley is one word
+        (r"(?<!\S)([:;=]-?)\((?!\S)", r"\1-lrb-"),
+        (r"[()\[\]{}]", lambda match: f" {_BRACKETS[match[0]]} "),
+        (r'["`]', " "),
+        (r"\.{2,}", " ... "),
+        (r"[!?]", " "),
+        (r";(?!-)", " "),
+        (r",(?!\d)|(?<!\d),", " "),
+        (r":(?![\d-])|(?<![\d\s]):(?!-)", " "),
+        (r"(?<!\S)-(?!\S)", " "),
+        (r"--+", " "),
+        (r"(\*+|#+|=+|~+|\^+|[$%&+|])", r" \1 "),
+    )
+)
+_INITIALS = re.compile(r"(?:[a-z]\.)+[a-z]")
+
+
+def ptb_tokens(text: str) -> list[str]:
+    """Lower-case words of ``text``, in order, without punctuation.
+
+    ``Don't fall!`` gives ``do n't fall``; a newline is a space; brackets become ``-lrb-`` and
+    ``-rrb-``; abbreviations keep their full stop inside a sentence.
+    """
+    text = text.translate(_TYPOGRAPHY).lower()
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    words = text.split()
+    tokens = []
+    for index, word in enumerate(words):
+        is_last = all(following in _CLOSING for following in words[index + 1 :])
+        token = _strip_quotes(_strip_full_stop(word, is_last=is_last))
+        if token and token not in _PUNCTUATION:
+            tokens.append(token)
+    return tokens
+
+
+def _strip_full_stop(word: str, *, is_last: bool) -> str:
+    if not word.endswith(".") or len(word) == 1 or word == "...":
+        return word
+    stem = word[:-1]
+    if _INITIALS.fullmatch(stem) or ("." in stem and stem in _ABBREVIATIONS):
+        return word
+    is_letter = re.fullmatch(r"[a-z]", stem) is not None and stem != "i"
+    # The full stop of the last word ends the sentence.
+    return word if (stem in _ABBREVIATIONS or is_letter) and not is_last else stem
+
+
+def _strip_quotes(word: str) -> str:
+    if re.fullmatch(rf"'{_CLITIC}|y'", word):
+        return word
+    return word.strip("'")

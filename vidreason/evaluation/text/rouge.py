@@ -1,0 +1,53 @@
+"""ROUGE-L as the official caption scorer computes it.
+
+Source: github salaniz/pycocoevalcap 1.2, ``rouge/rouge.py``. Recall counts more than precision
+(beta 1.2), and each is the best over all references by itself; ``rouge-score`` and torchmetrics
+have F1 on one reference with other tokens, so their numbers are other numbers.
+"""
+
+from collections.abc import Sequence
+
+from vidreason.evaluation.text.ngrams import Tokens, check_corpus
+
+_BETA_SQUARED = 1.2**2
+
+
+def rouge_l(
+    hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> tuple[float, ...]:
+    """ROUGE-L of each text, from 0 to 1; the corpus' score is their mean.
+
+    Args:
+        hypotheses: Tokens of each text.
+        references: For each text, the tokens of one or several references.
+
+    Raises:
+        ValueError: See :func:`vidreason.evaluation.text.ngrams.check_corpus`.
+    """
+    check_corpus(hypotheses, references)
+    return tuple(_score(tokens, own) for tokens, own in zip(hypotheses, references, strict=True))
+
+
+def _score(tokens: Tokens, references: Sequence[Tokens]) -> float:
+    # The official split of an empty text is one empty word, which two empty texts share.
+    tokens = tokens or ("",)
+    references = [reference or ("",) for reference in references]
+    shared = [_longest_common_subsequence(tokens, reference) for reference in references]
+    precision = max(shared) / len(tokens)
+    recall = max(
+        length / len(reference) for length, reference in zip(shared, references, strict=True)
+    )
+    if not precision or not recall:
+        return 0.0
+    return (1 + _BETA_SQUARED) * precision * recall / (recall + _BETA_SQUARED * precision)
+
+
+def _longest_common_subsequence(first: Tokens, second: Tokens) -> int:
+    lengths = [0] * (len(second) + 1)
+    for token in first:
+        diagonal = 0
+        for column, other in enumerate(second, start=1):
+            above = lengths[column]
+            lengths[column] = diagonal + 1 if token == other else max(above, lengths[column - 1])
+            diagonal = above
+    return lengths[-1]
