@@ -3,9 +3,11 @@
 A run that was stopped or killed goes on from its newest checkpoint when it is started again.
 """
 
+import dataclasses
 import logging
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -17,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
+from callbacks.preemption import Preemption
 from callbacks.run_record import RunRecord
 from callbacks.sample_generations import SampleGenerations
 from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
@@ -37,8 +40,10 @@ from vidreason.fusion.fusion_core import FusionCore
 from vidreason.fusion.warm_start import warm_start
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.alignment import AlignmentModule
+from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.instruction import InstructionModule
 
 STAGES = {
@@ -77,6 +82,7 @@ def fit(config: ExperimentConfig) -> None:
         failures_path=Path(config.run_dir) / FAILURES_FILE,
     )
     module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
+    module.identity = run_identity(config, source)
     trainer = build_trainer(config, data, source, checkpoint)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
@@ -175,13 +181,15 @@ def build_callbacks(
 ) -> list[Callback]:
     """What acts during and after training: seeds, checkpoints, the result; more if asked for."""
     settings = config.trainer
+    checkpoint = StepCheckpoint(
+        str(checkpoint_folder(config.run_dir)),
+        settings.checkpoint_every_n_steps,
+        settings.keep_checkpoints,
+    )
     callbacks: list[Callback] = [
         StepSeed(config.seed),
-        StepCheckpoint(
-            str(checkpoint_folder(config.run_dir)),
-            settings.checkpoint_every_n_steps,
-            settings.keep_checkpoints,
-        ),
+        checkpoint,
+        Preemption(checkpoint),
         LoraMerge(
             Path(config.run_dir) / REASONER_FOLDER, provenance(config), source.weights_hashes
         ),
@@ -208,6 +216,14 @@ def build_callbacks(
             )
         )
     return callbacks
+
+
+def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIdentity:
+    """What checkpoints say about the run; the frozen parts are hashed when one is made or read."""
+    frozen = partial(
+        frozen_hashes, config.reasoner.language_model, config.perceiver, source.weights_hashes
+    )
+    return RunIdentity(dataclasses.asdict(config), frozen)
 
 
 def provenance(config: ExperimentConfig) -> Provenance:
