@@ -2,27 +2,41 @@
 
 Lightning's own save goes through a file in the system's temporary folder and ``shutil.move``, which
 is a plain copy when that folder is on another file system (as ``/tmp`` on a cluster is): killed in
-the copy, it leaves a torn file under the final name. Here the temporary file lies beside the final
-one, is flushed to the disk, and is renamed.
+the copy, it leaves a torn file under the final name. See
+:mod:`vidreason.training.checkpoint_files` for what is done here.
 """
 
+import json
+import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-from vidreason.training.checkpoint import LAST_CHECKPOINT, step_checkpoints
+from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints
+from vidreason.training.checkpoint_files import (
+    PARTIAL,
+    CheckpointWriteError,
+    is_complete,
+    read_checkpoint,
+    remove_checkpoint,
+    write_file,
+)
+from vidreason.training.sharded_values import from_rank_zero, of_each_rank
 
-_PARTIAL = ".partial"
+BEST_FILE = "best.json"
+"""Beside the checkpoints: the metric and its values of those that are kept for it."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its final name, then rename it; one of the Trainer's plugins."""
+    """Write a file beside its final name, then rename it; one of the Trainer's plugins.
+
+    It reads any checkpoint of any strategy but DeepSpeed's, whole, and never runs what it reads.
+    """
 
     @override
     def save_checkpoint(
@@ -33,31 +47,53 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         if storage_options is not None:
             raise ValueError("AtomicCheckpointIO writes local files and takes no storage_options")
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(
-            f"*{_PARTIAL}"
-        ):  # of a process that was killed in a save
-            leftover.unlink()
-        partial = target.with_name(target.name + _PARTIAL)
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        write_file(checkpoint, Path(path))
+
+    @override
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any | None = None,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
 
 
 class StepCheckpoint(Checkpoint):
     """Save ``<folder>/step-<step>.ckpt`` every ``every_n_steps`` optimizer steps and at the end.
 
     ``<folder>/last.ckpt`` is a link to the newest. Older checkpoints than the ``keep`` newest are
-    removed.
+    removed, unless they are among the ``keep_best``: those at which validation gave the best values
+    of a metric; ``<folder>/best.ckpt`` is a link to the first of them. A disk that is full ends the
+    run on all ranks; what was saved before stays.
+
+    Args:
+        folder: Where to.
+        every_n_steps: Optimizer steps between two checkpoints.
+        keep: How many of the newest stay.
+        keep_best: How many of the best stay; 0 saves none for being good.
+        monitor: The metric, as it is logged during validation.
+        mode: Whether the lowest values are the best, or the highest.
     """
 
-    def __init__(self, folder: str, every_n_steps: int, keep: int = 2) -> None:
+    def __init__(
+        self,
+        folder: str,
+        every_n_steps: int,
+        keep: int = 2,
+        *,
+        keep_best: int = 0,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+    ) -> None:
         self.folder = Path(folder)
         self.every_n_steps = every_n_steps
         self.keep = keep
+        self.keep_best = keep_best
+        self.monitor = monitor
+        self.mode = mode
+        self._scores: dict[str, float] = {}
+        """By the name of each of the best, the best first; the same on all ranks."""
         self._step_seen = 0
         self._step_saved = 0
 
@@ -67,6 +103,8 @@ class StepCheckpoint(Checkpoint):
         # Without this, the first micro-batch after a resume would be saved: half of an accumulated
         # step.
         self._step_seen = trainer.global_step
+        # From the folder, not from the checkpoint, which was written before it was scored.
+        self._scores = from_rank_zero(self._recorded_scores)
 
     @override
     def on_train_batch_end(
@@ -82,24 +120,95 @@ class StepCheckpoint(Checkpoint):
             return  # a micro-batch that did not end an optimizer step
         self._step_seen = step
         if step % self.every_n_steps == 0 or step == trainer.max_steps:
-            self._save(trainer)
+            self.save_step(trainer)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.keep_best or trainer.sanity_checking or trainer.global_step == 0:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ValueError(
+                f"trainer.monitor is {self.monitor!r}, which validation does not log; it logs "
+                f"{', '.join(sorted(trainer.callback_metrics))}"
+            )
+        score = float(trainer.callback_metrics[self.monitor])
+        name = self._path(trainer.global_step).name
+        ranked = self._scores if math.isnan(score) else self._ranked({**self._scores, name: score})
+        if name not in ranked:
+            return
+        self.save_once(trainer)
+        self._scores = ranked
+        if trainer.is_global_zero:
+            values = {"monitor": self.monitor, "mode": self.mode, "scores": ranked}
+            partial = self.folder / (BEST_FILE + PARTIAL)
+            partial.write_text(json.dumps(values, indent=1) + "\n")
+            os.replace(partial, self.folder / BEST_FILE)
+            self._link(BEST_CHECKPOINT, next(iter(ranked)))
+            self._remove_others(name)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save_once(trainer)
+
+    def save_step(self, trainer: Trainer) -> None:
+        """At the end of an optimizer step: :meth:`save_once`, behind what the step has logged.
+
+        Lightning writes the step's metrics to the loggers after the callbacks. A run that ends
+        between the two continues behind the step, and would never have logged its loss.
+        """
+        if trainer.global_step != self._step_saved:
+            trainer._logger_connector.update_train_step_metrics()
+            self.save_once(trainer)
+
+    def save_once(self, trainer: Trainer) -> None:
+        """Save now, unless this step is saved already; all ranks take part."""
         # Not "if the file exists": all ranks must decide alike, and not all may see rank 0's disk.
         if trainer.global_step != self._step_saved:
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         self._step_saved = trainer.global_step
-        path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)  # all ranks take part; rank 0 writes
-        if not trainer.is_global_zero:
-            return
-        link = self.folder / (LAST_CHECKPOINT + _PARTIAL)
+        path = self._path(trainer.global_step)
+        failure = ""
+        try:
+            trainer.save_checkpoint(path, weights_only=False)  # all ranks take part
+        except CheckpointWriteError as error:
+            failure = str(error)
+            trainer.strategy.barrier("Trainer.save_checkpoint")  # at which the others wait
+        failures = [text for text in of_each_rank(failure) if text]
+        if failures:
+            raise CheckpointWriteError(failures[0])
+        if trainer.is_global_zero:
+            self._link(LAST_CHECKPOINT, path.name)
+            self._remove_others(path.name)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}.ckpt"
+
+    def _link(self, name: str, target: str) -> None:
+        link = self.folder / (name + PARTIAL)
         link.unlink(missing_ok=True)
-        link.symlink_to(path.name)
-        os.replace(link, self.folder / LAST_CHECKPOINT)
-        older = [other for other in step_checkpoints(self.folder) if other.name < path.name]
+        link.symlink_to(target)
+        os.replace(link, self.folder / name)
+
+    def _remove_others(self, newest: str) -> None:
+        older = [other for other in step_checkpoints(self.folder) if other.name < newest]
         for checkpoint in older[: max(len(older) - (self.keep - 1), 0)]:
-            checkpoint.unlink()
+            if checkpoint.name not in self._scores:
+                remove_checkpoint(checkpoint)
+
+    def _ranked(self, scores: dict[str, float]) -> dict[str, float]:
+        """The best of ``scores``, the best first, of equal ones the earlier."""
+        sign = 1 if self.mode == "min" else -1
+        best = sorted(scores.items(), key=lambda item: (sign * item[1], item[0]))
+        return dict(best[: self.keep_best])
+
+    def _recorded_scores(self) -> dict[str, float]:
+        path = self.folder / BEST_FILE
+        if not self.keep_best or not path.is_file():
+            return {}
+        values = json.loads(path.read_text())
+        if (values["monitor"], values["mode"]) != (self.monitor, self.mode):
+            return {}  # values of another metric compare with nothing
+        there = {n: v for n, v in values["scores"].items() if is_complete(self.folder / n)}
+        return self._ranked(there)

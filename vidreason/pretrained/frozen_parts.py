@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import vidreason
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.weights import hash_file, hash_weights, local_folder
+from vidreason.reasoning.language_model import LanguageModelConfig
 from vidreason.video.file_hashes import FileHashes
 
 Part = Literal["language_model", "video_encoder", "segmenter"]
@@ -115,6 +116,28 @@ def place_parts(
                 f"trained with: expected the content hash {part.sha256}, found {found}; {remedy}"
             )
     return places
+
+
+def frozen_hashes(
+    language_model: LanguageModelConfig,
+    perceiver: PerceiverConfig,
+    known_hashes: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The content hashes of what a run does not train, by the part's name.
+
+    Args:
+        language_model: The frozen language model.
+        perceiver: What the visual tokens are made with.
+        known_hashes: Of the perceiver's weights by place; these need not be there.
+
+    Raises:
+        ValueError: A part is not where its configuration says.
+    """
+    known = known_hashes or {}
+    parts = perceiver_parts(perceiver)
+    hashes = {str(part): known.get(place) or content_hash(place) for part, place in parts.items()}
+    own = content_hash(language_model.name_or_path, language_model.revision)
+    return {"language_model": own, **hashes}
 
 
 def content_hash(place: str, revision: str | None = None) -> str:

@@ -1,44 +1,75 @@
 """Checkpoints that hold what trains and nothing else: the frozen 8B are not written 100 times.
 
-What the frozen language model was, a checkpoint does not say: continue with the same
-``language_model.name_or_path``, as the run's recorded configuration has it.
+Here are the trainable parameters: gathered from all processes, checked, loaded; and which of a
+folder's checkpoints counts. What else a checkpoint says is in
+:mod:`vidreason.training.checkpoint_format`, how it lies on the disk in
+:mod:`vidreason.training.checkpoint_files`.
 """
 
 import re
-import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidreason.model import VideoReasoner
+from vidreason.training.checkpoint_files import is_complete, read_weights_and_record
+from vidreason.training.checkpoint_format import read_record
+from vidreason.training.sharded_values import is_rank_zero, shard_like, whole
 
 PREFIX = "reasoner."
 """Of a reasoner's names in a LightningModule's state."""
 CHECKPOINT_FOLDER = "checkpoints"
 """In a run folder."""
 LAST_CHECKPOINT = "last.ckpt"
+BEST_CHECKPOINT = "best.ckpt"
 _STEP_NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
-def only_trainable(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """The entries of a module's ``state`` that belong to the trainable parameters ``names``."""
-    wanted = {PREFIX + name for name in names}
-    kept = {name: value for name, value in state.items() if name in wanted}
+def gather_parameters(module: nn.Module, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    """The whole values of the parameters ``names``, wherever their shards are, one at a time.
+
+    Collective: all ranks iterate to the end. Rank 0 gets names, in alphabetical order, and tensors
+    on the CPU, which may be the parameters' own memory; the others get nothing.
+    """
+    parameters = dict(module.named_parameters())
+    missing = sorted(set(names) - parameters.keys())
+    assert not missing, f"not among the parameters: {missing}"
+    for name in sorted(names):
+        value = whole(parameters[name].detach())
+        if is_rank_zero():
+            yield name, value.cpu()
+
+
+def gather_trainable(module: nn.Module) -> dict[str, Tensor]:
+    """The whole values of all parameters that require gradients; see :func:`gather_parameters`."""
+    names = [name for name, value in module.named_parameters() if value.requires_grad]
+    return dict(gather_parameters(module, names))
+
+
+def trainable_state(module: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
+    """The parameters ``names`` of a reasoner under their names in a checkpoint; shards as they are.
+
+    Args:
+        module: The reasoner.
+        names: What trains at any time of the run.
+    """
+    parameters = dict(module.named_parameters())
     # A strategy that renames or flattens parameters would lose them here without a word.
-    assert kept.keys() == wanted, f"not in the state to save: {sorted(wanted - kept.keys())}"
-    return kept
+    missing = sorted(set(names) - parameters.keys())
+    assert not missing, f"not in the state to save: {missing}"
+    return {PREFIX + name: parameters[name].detach() for name in sorted(names)}
 
 
-def check_trainable(state: Mapping[str, Tensor], names: Collection[str], source: str) -> None:
-    """Make sure that a checkpoint's ``state`` holds exactly the trainable parameters ``names``.
+def check_trainable(found: Collection[str], names: Collection[str], source: str) -> None:
+    """Make sure that a checkpoint's keys ``found`` are those of the trainable ``names``.
 
     Raises:
         ValueError: It does not; the message names the difference and ``source``.
     """
     wanted = {PREFIX + name for name in names}
-    missing, unexpected = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    missing, unexpected = sorted(wanted.difference(found)), sorted(set(found) - wanted)
     if missing or unexpected:
         raise ValueError(
             f"{source} does not hold what this run trains: missing {_some(missing)}, unexpected "
@@ -46,29 +77,52 @@ def check_trainable(state: Mapping[str, Tensor], names: Collection[str], source:
         )
 
 
-def load_trainable(reasoner: VideoReasoner, path: str | Path, names: Collection[str]) -> None:
-    """Give the parameters ``names`` of ``reasoner`` the values in a Lightning checkpoint.
+def load_trainable(
+    reasoner: VideoReasoner, path: str | Path, names: Collection[str]
+) -> dict[str, str]:
+    """Give the parameters ``names`` of ``reasoner`` the values in a checkpoint of any form.
+
+    Args:
+        reasoner: Its parameters may be sharded.
+        path: A checkpoint: a file, or a folder of a distributed one.
+        names: What it must hold.
+
+    Returns:
+        Content hashes of the frozen parts that the checkpoint was made with.
 
     Raises:
-        ValueError: There is no such file, or it does not hold exactly these parameters, or they
-            have other shapes there.
+        ValueError: There is no such checkpoint, or it does not hold exactly these parameters, or
+            they have other shapes there.
     """
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise ValueError(
             f"there is no checkpoint {str(path)!r}; give the path of one that stage 1 has written"
         )
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    check_trainable(state, names, str(path))
+    checkpoint = read_weights_and_record(Path(path))
+    record = read_record(checkpoint, str(path))
+    check_trainable(checkpoint["state_dict"], names, str(path))
+    copy_state(reasoner, checkpoint["state_dict"], names, str(path))
+    return dict(record["frozen"])
+
+
+def copy_state(
+    reasoner: nn.Module, state: Mapping[str, Tensor], names: Collection[str], source: str
+) -> None:
+    """Copy whole or sharded values into parameters that are whole or sharded.
+
+    Raises:
+        ValueError: A shape is another one.
+    """
     parameters = dict(reasoner.named_parameters())
     with torch.no_grad():
         for name in names:
-            value = state[PREFIX + name]
-            if value.shape != parameters[name].shape:
+            value, parameter = state[PREFIX + name], parameters[name]
+            if value.shape != parameter.shape:
                 raise ValueError(
-                    f"{path}: {name} has shape {tuple(value.shape)}, the configuration makes it "
-                    f"{tuple(parameters[name].shape)}"
+                    f"{source}: {name} has shape {tuple(value.shape)}, the configuration makes it "
+                    f"{tuple(parameter.shape)}"
                 )
-            parameters[name].copy_(value)
+            parameter.copy_(shard_like(value, parameter))
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
@@ -80,13 +134,13 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     folder = Path(folder)
     candidates = [folder / LAST_CHECKPOINT, *reversed(step_checkpoints(folder))]
     for candidate in candidates:
-        if candidate.is_file() and zipfile.is_zipfile(candidate):
+        if is_complete(candidate):
             return candidate.resolve()
     return None
 
 
 def step_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints named by step, lowest step first."""
+    """Checkpoints named by step, files or folders, lowest step first."""
     return sorted(path for path in folder.glob("step-*.ckpt") if _STEP_NAME.fullmatch(path.name))
 
 

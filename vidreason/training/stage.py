@@ -11,7 +11,16 @@ from typing_extensions import override
 
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
-from vidreason.training.checkpoint import check_trainable, only_trainable
+from vidreason.training.checkpoint import PREFIX, check_trainable, trainable_state
+from vidreason.training.checkpoint_format import (
+    RECORD,
+    RunIdentity,
+    check_frozen,
+    make_record,
+    name_optimizer_state,
+    read_record,
+    restore_random_state,
+)
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
 from vidreason.training.trainable import Stage, set_trainable, trainable_names
@@ -39,6 +48,7 @@ class StageModule(LightningModule):
     Attributes:
         trainable: Names of all parameters that train at any time of the run: what the optimizer and
             the checkpoints hold. The freeze schedule may add to it in its ``setup``.
+        identity: What checkpoints say about the run; the program sets it.
     """
 
     def __init__(
@@ -48,6 +58,9 @@ class StageModule(LightningModule):
         self.reasoner = reasoner
         self.optimizer_config = optimizer
         self.total_steps = total_steps
+        self.stage = stage
+        self.identity = RunIdentity()
+        self._random_state: dict[str, Any] | None = None
         self.trainable = trainable_names(reasoner, stage)
         set_trainable(reasoner, self.trainable)
         # Checkpoints hold no frozen parameters; on_load_checkpoint is strict about the others.
@@ -59,6 +72,7 @@ class StageModule(LightningModule):
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self.reasoner, self.trainable, self.optimizer_config)
+        name_optimizer_state(optimizer, self)
         schedule = build_schedule(optimizer, self.total_steps, self.optimizer_config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -69,6 +83,8 @@ class StageModule(LightningModule):
     @override
     def on_train_start(self) -> None:
         self._step_totals = torch.zeros(2, device=self.device)
+        if self._random_state is not None:
+            restore_random_state(self._random_state)
 
     @override
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
@@ -120,11 +136,20 @@ class StageModule(LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = only_trainable(checkpoint["state_dict"], self.trainable)
+        checkpoint["state_dict"] = trainable_state(self.reasoner, self.trainable)
+        checkpoint[RECORD] = make_record(self)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_trainable(checkpoint["state_dict"], self.trainable, "the checkpoint to continue from")
+        source = "the checkpoint to continue from"
+        record = read_record(checkpoint, source)
+        # DeepSpeed keeps the values to itself, and reads them itself.
+        found = checkpoint.get("state_dict", [PREFIX + name for name in record["trainable"]])
+        check_trainable(found, self.trainable, source)
+        check_frozen(record["frozen"], self.identity.frozen(), source)
+        # At another number of processes there is no state for each; StepSeed seeds all steps.
+        if record["world_size"] == self.trainer.world_size:
+            self._random_state = record["rng"][self.global_rank]
 
     def _loss(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
         logits, targets = self.reasoner(

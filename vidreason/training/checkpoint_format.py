@@ -1,0 +1,214 @@
+"""What a checkpoint says of the run it belongs to, and the optimizer's state by parameter names.
+
+A checkpoint is a dictionary of plain values and tensors: what Lightning puts into it (``loops``,
+``callbacks``, ``lr_schedulers``, the data module's position, ...), and
+
+* ``state_dict``: the parameters that train, and no others;
+* ``optimizer_states``: torch's form, but by names instead of numbers, which depend on how a
+  strategy orders and cuts parameters;
+* ``vidreason``: the record that is made here.
+
+It is the same whatever the strategy and the number of processes that wrote it.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from vidreason.training.sharded_values import from_rank_zero, num_ranks, of_each_rank, shard_like
+
+FORMAT_VERSION = 1
+RECORD = "vidreason"
+"""The record's key in a checkpoint."""
+_ENTRIES = ("stage", "config", "frozen", "trainable", "world_size", "rng")
+
+
+class RunIdentity:
+    """Which run a checkpoint is of: its configuration and its frozen parts.
+
+    Args:
+        config: The configuration as plain values.
+        hash_frozen: Gives the content hashes of the frozen parts by their names
+            (``language_model``, ``video_encoder``, ``segmenter``). Reading 8 billion weights takes
+            a while: it is called at most once, on rank 0.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | None = None,
+        hash_frozen: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self.config = dict(config or {})
+        self._hash_frozen = hash_frozen
+        self._frozen: dict[str, str] | None = None
+
+    def frozen(self) -> dict[str, str]:
+        """Content hashes of the frozen parts; collective.
+
+        Raises:
+            ValueError: One is not where the configuration says.
+        """
+        if self._frozen is None:
+            self._frozen = dict(from_rank_zero(self._hash_frozen))
+        return self._frozen
+
+
+class Recorded(Protocol):
+    """What of a LightningModule goes into the record."""
+
+    identity: RunIdentity
+    trainable: frozenset[str]
+
+    @property
+    def stage(self) -> str:
+        """``alignment`` or ``instruction``."""
+
+
+def make_record(module: Recorded) -> dict[str, Any]:
+    """The record of a checkpoint that is being made now; collective."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "stage": str(module.stage),
+        "config": module.identity.config,
+        "frozen": module.identity.frozen(),
+        "trainable": sorted(module.trainable),
+        "world_size": num_ranks(),
+        "rng": of_each_rank(random_state()),
+    }
+
+
+def read_record(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The record of a checkpoint.
+
+    Raises:
+        ValueError: It has none, or one of another version; the message says what to do.
+    """
+    record = checkpoint.get(RECORD)
+    if not isinstance(record, dict) or "format_version" not in record:
+        raise ValueError(
+            f"{source} is no checkpoint of experiments.fit, or one from before checkpoints had a "
+            f"format version (this program reads version {FORMAT_VERSION}); bring an old one to "
+            "the new form: python -m experiments.checkpoint convert PATH OUT"
+        )
+    version = record["format_version"]
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{source} has format version {version!r}; this program reads version "
+            f"{FORMAT_VERSION}: use the version of vidreason that has written it, or a newer one"
+        )
+    missing = [name for name in _ENTRIES if name not in record]
+    if missing:
+        raise ValueError(f"{source} is damaged: its record lacks {', '.join(missing)}")
+    return dict(record)
+
+
+def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str], source: str) -> None:
+    """Make sure that training goes on behind the frozen parts that it began with.
+
+    Parts that only one side has are left alone: a stage may use none, and one that is drawn from
+    the seed has no hash.
+
+    Raises:
+        ValueError: One has another content; the message names both hashes.
+    """
+    for part, expected in recorded.items():
+        found = present.get(part, expected)
+        if found != expected:
+            key = {
+                "language_model": "reasoner.language_model.name_or_path",
+                "video_encoder": "perceiver.video_encoder.weights",
+                "segmenter": "perceiver.segmenter.weights",
+            }[part]
+            raise ValueError(
+                f"{source} was trained with another {part}: it has the content hash {expected}, "
+                f"the configured one {found}; set {key} to the one that it was trained with"
+            )
+
+
+def random_state() -> dict[str, Any]:
+    """The state of this process' random number generators, as plain values and tensors."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": (str(name), list(map(int, keys)), int(position), int(has_gauss), float(gauss)),
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Put the generators into a state of :func:`random_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> None:
+    """Let ``optimizer.state_dict()`` and ``load_state_dict`` speak of parameters by their names.
+
+    So the state of one strategy's optimizer is that of another's. What is loaded is cut like its
+    parameter.
+
+    Args:
+        optimizer: Over parameters of ``module``.
+        module: A state's names are those of its ``named_parameters()``.
+    """
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+
+    def by_names(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
+        numbered = [
+            names.get(id(parameter))
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        ]
+        if None in numbered:
+            return None  # DeepSpeed has put flat tensors of its own there, and saves them itself
+        return {
+            **state,
+            "state": {numbered[number]: value for number, value in state["state"].items()},
+            "param_groups": [
+                {**group, "params": [numbered[number] for number in group["params"]]}
+                for group in state["param_groups"]
+            ],
+        }
+
+    def by_numbers(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        return _numbered(optimizer, state, names)
+
+    optimizer.register_state_dict_post_hook(by_names)
+    optimizer.register_load_state_dict_pre_hook(by_numbers)
+
+
+def _numbered(
+    optimizer: Optimizer, state: Mapping[str, Any], names: Mapping[int, str]
+) -> dict[str, Any]:
+    """A state by names in torch's own form, in the order of ``optimizer``."""
+    saved = {frozenset(group["params"]): group for group in state["param_groups"]}
+    numbered: dict[int, Any] = {}
+    groups, number = [], 0
+    for group in optimizer.param_groups:
+        own = [names[id(parameter)] for parameter in group["params"]]
+        if frozenset(own) not in saved:
+            raise ValueError(
+                "the checkpoint's optimizer has other groups of parameters than the configured "
+                f"one: none of its {len(saved)} groups holds exactly the {len(own)} of "
+                f"{own[0]!r}; use the optimizer and freeze_schedule that it was made with"
+            )
+        groups.append({**saved[frozenset(own)], "params": list(range(number, number + len(own)))})
+        for name, parameter in zip(own, group["params"], strict=True):
+            if name in state["state"]:
+                numbered[number] = {
+                    key: shard_like(value, parameter) if isinstance(value, torch.Tensor) else value
+                    for key, value in state["state"][name].items()
+                }
+            number += 1
+    return {**state, "state": numbered, "param_groups": groups}

@@ -1,0 +1,82 @@
+"""Lightning's strategies that shard parameters, with checkpoints of what trains and nothing else.
+
+Lightning's own gather the frozen 8B for each checkpoint, number the optimizer's state by an order
+that is not the optimizer's, and load a distributed checkpoint by a plan that asks for the frozen
+parameters too (``../shared/facts``: Lightning 2.6.6). Here the module says what is saved
+(:meth:`vidreason.training.stage.StageModule.on_save_checkpoint`), and the strategy only makes it
+whole, or writes it in shards.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from vidreason.training.checkpoint import PREFIX, copy_state
+from vidreason.training.checkpoint_files import gathered, read_checkpoint, write_folder
+from vidreason.training.sharded_values import is_rank_zero
+from vidreason.training.stage import StageModule
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """FSDP2, whose checkpoints are one file, or a folder with ``save_distributed_checkpoint``.
+
+    Either form is read here, whatever number of processes and whatever strategy has written it.
+    """
+
+    @property
+    @override
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    @override
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return {}  # the module puts what trains into the checkpoint
+
+    @override
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        return dict(getattr(optimizer, "_optimizer", optimizer).state_dict())
+
+    @override
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        path = Path(self.broadcast(filepath))
+        if self._save_distributed_checkpoint:
+            write_folder(checkpoint, path)
+            return
+        complete = gathered(checkpoint)
+        if is_rank_zero():
+            self.checkpoint_io.save_checkpoint(complete, path, storage_options)
+
+    @override
+    def load_checkpoint(
+        self, checkpoint_path: str | os.PathLike[str], weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        parameters = dict(self._stage_module().reasoner.named_parameters())
+        return read_checkpoint(
+            Path(self.broadcast(checkpoint_path)),
+            like=lambda name: parameters.get(name.removeprefix(PREFIX)),
+        )
+
+    @override
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        module = self._stage_module()
+        source = "the checkpoint to continue from"
+        copy_state(module.reasoner, checkpoint["state_dict"], module.trainable, source)
+
+    @override
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+
+    def _stage_module(self) -> StageModule:
+        assert isinstance(self.lightning_module, StageModule)
+        return self.lightning_module

@@ -1,0 +1,76 @@
+"""Values that are cut over the processes of a run (FSDP2), made whole and cut again.
+
+Under one process all of it is the identity.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+T = TypeVar("T")
+
+
+def is_distributed() -> bool:
+    """Whether this process is one of a group."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the one that writes."""
+    return not is_distributed() or distributed.get_rank() == 0
+
+
+def num_ranks() -> int:
+    """How many processes the group has; 1 without a group."""
+    return distributed.get_world_size() if is_distributed() else 1
+
+
+def whole(value: Tensor) -> Tensor:
+    """The value that ``value`` is a shard of, on its device; collective where it is one."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
+    """This rank's shard of a whole ``value``, cut as ``parameter`` is; a shard stays as it is.
+
+    Not collective: each rank has the whole value, as from a file that is mapped into memory.
+    """
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
+        return value
+    if value.shape != parameter.shape:
+        return value  # a number about the parameter, such as AdamW's step
+    on_device = value.to(parameter.device)
+    return distribute_tensor(
+        on_device, parameter.device_mesh, parameter.placements, src_data_rank=None
+    )
+
+
+def from_rank_zero(compute: Callable[[], T]) -> T:
+    """What ``compute`` returns on rank 0, on all ranks; collective.
+
+    Raises:
+        ValueError: It raised one on rank 0.
+    """
+    if not is_distributed():
+        return compute()
+    outcome: list[Any] = [None, None]
+    if is_rank_zero():
+        try:
+            outcome[0] = compute()
+        except ValueError as error:
+            outcome[1] = str(error)  # the others must not wait for an answer that never comes
+    distributed.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise ValueError(outcome[1])
+    return cast(T, outcome[0])
+
+
+def of_each_rank(value: T) -> list[T]:
+    """The ranks' values, by rank, on all of them; collective."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * num_ranks()
+    distributed.all_gather_object(values, value)
+    return values
