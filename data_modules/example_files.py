@@ -34,7 +34,8 @@ SCHEMA = pa.schema(
         *((name, pa.float64()) for name in ("start_seconds", "end_seconds")),
         *((name, pa.string()) for name in ("prompt", "response")),
         *(("options", _TEXTS), ("answer_index", pa.int32()), ("answers", _TEXTS)),
-        *((name, pa.string()) for name in ("question_type", "meta")),
+        *((name, pa.string()) for name in ("question_type", "group_id")),
+        *(("spans", pa.list_(pa.list_(pa.float64()))), ("meta", pa.string())),
     ]
 )
 """Columns of the Arrow file: the fields of an example; ``meta`` as JSON, or empty for none."""
@@ -42,7 +43,7 @@ SCHEMA = pa.schema(
 # Often the same in all rows of a corpus: then they are stored once, in the manifest, as those of
 # the first example, and as null in the rows. A caption of 80 letters would otherwise stand beside a
 # prompt of 60, 110 million times.
-_USUAL = ("corpus", "prompt", "question_type", "meta")
+_USUAL = ("corpus", "prompt", "question_type", "group_id", "meta")
 
 EXAMPLES_FILE, LENGTHS_FILE, HASHES_FILE = "examples.arrow", "lengths.int32", "id_hashes.uint64"
 MANIFEST_FILE = "manifest.json"
@@ -223,6 +224,7 @@ def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[A
         field.name: [getattr(row, field.name) for row in rows] for field in fields(Example)
     }
     columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
+    columns["spans"] = [row.spans or None for row in rows]
     columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
     for name, value in usual.items():
         columns[name] = [None if found == value else found for found in columns[name]]
@@ -237,4 +239,5 @@ def _example(values: dict[str, Any], usual: dict[str, str]) -> Example:
     answers = values["answers"]
     values["answers"] = (values["response"],) if answers is None else tuple(answers)
     values["options"] = tuple(values["options"])
+    values["spans"] = tuple((start, end) for start, end in values["spans"] or ())
     return Example(**values)

@@ -78,7 +78,8 @@ def build_from_examples(folder: Path, num_rows: int) -> tuple[Figures, object]:
 def build_from_batches(folder: Path, num_rows: int) -> tuple[Figures, object]:
     """Write an index of the same rows without making an :class:`Example` of each."""
     start, began = time.process_time(), time.perf_counter()
-    usual = {"corpus": "webvid", "prompt": CAPTION_PROMPT, "question_type": "", "meta": ""}
+    usual = {name: "" for name in ("question_type", "group_id", "meta")}
+    usual |= {"corpus": "webvid", "prompt": CAPTION_PROMPT}
     random = np.random.default_rng(0)
     with IndexWriter(folder, usual) as writer:
         for first in range(0, num_rows, ROWS_A_BATCH):

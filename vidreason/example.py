@@ -35,5 +35,11 @@ class Example:
     """Accepted open-ended answers."""
     question_type: str = ""
     """The corpus' own type code, such as ``CW`` (NExT-QA) or ``4`` (ActivityNet-QA)."""
+    group_id: str = ""
+    """Shared by examples that a benchmark also scores as one, such as the options of a CLEVRER
+    question; empty for an example that stands alone."""
+    spans: tuple[tuple[float, float], ...] = ()
+    """Where the answer to a grounding question can be seen: start and end in seconds of each
+    place."""
     meta: dict[str, str] = field(default_factory=dict)
     """Anything else a report may want to show."""

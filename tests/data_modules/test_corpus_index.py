@@ -6,6 +6,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -277,6 +278,13 @@ def test_an_id_that_is_there_twice_is_named(
         open_corpora(configs)
     write_rows(other, ["x", "y"])
     assert open_corpora(configs).sizes == [40, 2]
+
+
+def test_groups_and_spans_come_back(tmp_path: Path) -> None:
+    plain = Example(id="a", corpus="c", media="m", video_id="v", prompt="p", response="r")
+    rows = [plain, replace(plain, id="b", group_id="g", spans=((0.5, 2.0), (3.0, 4.25)))]
+    write_index(tmp_path / "index", rows)
+    assert [replace(row, answers=()) for row in CorpusIndex(tmp_path / "index")] == rows
 
 
 def test_ids_that_only_share_a_hash_are_two(

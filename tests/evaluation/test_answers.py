@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidreason.evaluation.answers import normalise_answer, parse_choice, short_answer
+from vidreason.evaluation.answers import normalise_answer, parse_choice, parse_span, short_answer
 
 OPTIONS = ("roll the handle", "tap their feet", "two", "twenty two dogs", "a person")
 
@@ -86,3 +86,19 @@ def test_short_answer_is_the_first_line_after_thoughts() -> None:
     assert short_answer("<think>hm</think>\n\nYes.\nBecause it is red.") == "yes"
     assert short_answer("<answer> Two dogs </answer>") == "two dogs"
     assert short_answer("") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("3.5 to 9.0", (3.5, 9.0)),
+        ("It is from 3.5s to 9 seconds.", (3.5, 9.0)),
+        ("[12, 8.25]", (8.25, 12.0)),
+        ("<think>0 to 1</think>between 0:03 and 1:02:09.5", (3.0, 3729.5)),
+        ("7 \u2013 7", (7.0, 7.0)),
+        ("after 3 seconds", None),
+        ("", None),
+    ],
+)
+def test_spans(text: str, span: tuple[float, float] | None) -> None:
+    assert parse_span(text) == span

@@ -64,6 +64,25 @@ def test_what_counts_as_right() -> None:
     assert judge(replace(OPEN, reference=None)).correct is None
 
 
+def test_a_span_is_right_when_half_of_it_is(tmp_path: Path) -> None:
+    asked = Example(
+        id="g", corpus="nextgqa", media="m", video_id="v", prompt="when", response="2.0 to 8.0",
+        group_id="q", spans=((2.0, 8.0), (20.0, 21.0)),
+    )  # fmt: skip
+    row = unanswered(asked)
+    assert (row.reference, row.group_id) == (((2.0, 8.0), (20.0, 21.0)), "q")
+    for output, parsed, correct in (
+        ("5 to 11", (5.0, 11.0), True),
+        ("from 21.5 to 19.5 s", (19.5, 21.5), True),
+        ("5 to 11.1", (5.0, 11.1), False),
+        ("3", None, False),
+    ):
+        judged = judge(replace(row, output=output))
+        assert (judged.parsed, judged.correct) == (parsed, correct)
+        write_predictions(tmp_path / "p.jsonl", [judged])
+        assert read_predictions(tmp_path / "p.jsonl") == [judged]
+
+
 def test_unanswered_takes_the_reference_from_the_example() -> None:
     asked = Example(
         id="i", corpus="c", media="m", video_id="v", prompt="p", response="y", options=("x", "y"),

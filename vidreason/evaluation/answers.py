@@ -1,4 +1,4 @@
-"""From generated text to an answer: which option is meant, and when two short answers are equal.
+"""From generated text to an answer: which option or span is meant, and when short answers agree.
 
 A text that names no option is invalid: it counts as wrong, stays in the denominator and is
 reported. Nothing is ever guessed at random.
@@ -11,6 +11,14 @@ from collections.abc import Sequence
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 _FINAL = re.compile(r"final answer\s*(?:is)?\s*:?\s*(.*)", re.DOTALL | re.IGNORECASE)
+
+_TIME = r"\d{1,6}(?::\d\d){0,2}(?:\.\d{1,9})?"
+_SPAN = re.compile(
+    rf"(?<![\d.:])(?P<start>{_TIME})\s{{0,3}}(?:s|sec|seconds)?\s{{0,3}}"
+    r"(?:to|till|until|and|through|[-\u2013\u2014,])"
+    rf"\s{{0,3}}(?P<end>{_TIME})(?![\d:])",
+    re.IGNORECASE,
+)
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int | None:
@@ -51,6 +59,27 @@ def short_answer(text: str) -> str:
     """The normalised first line of a generated answer, without thoughts and ``<answer>`` tags."""
     lines = [line for line in _conclusion(text).splitlines() if line.strip()]
     return normalise_answer(lines[0]) if lines else ""
+
+
+def parse_span(text: str) -> tuple[float, float] | None:
+    """The span of time that ``text`` names, in seconds, or None when it names none.
+
+    Read are "3.5 to 9", "from 3.5s to 9s", "3.5 - 9 seconds", "[3.5, 9]" and clock times ("0:03 -
+    0:09"); the first such pair counts, the earlier of its two times is the start.
+    """
+    match = _SPAN.search(_conclusion(text))
+    if match is None:
+        return None
+    start, end = sorted(_seconds(match[name]) for name in ("start", "end"))
+    return start, end
+
+
+def _seconds(time: str) -> float:
+    """Seconds of ``12.5`` or ``1:02:03``."""
+    seconds = 0.0
+    for part in time.split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds
 
 
 def _conclusion(text: str) -> str:

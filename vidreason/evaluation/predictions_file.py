@@ -11,8 +11,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.answers import normalise_answer, parse_choice, short_answer
+from vidreason.evaluation.answers import (
+    normalise_answer,
+    parse_choice,
+    parse_span,
+    short_answer,
+)
+from vidreason.evaluation.grounding import max_iop
 from vidreason.example import Example
+
+RIGHT_SPAN_IOP = 0.5
+"""Share of a predicted span that has to lie in a true one (NExT-GQA's Acc@GQA)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,8 @@ class BenchmarkPrediction:
     corpus: str
     video_id: str
     question_type: str = ""
+    group_id: str = ""
+    """Shared by the rows that a benchmark also scores as one; empty for a row that stands alone."""
     prompt: str = ""
     options: tuple[str, ...] = ()
     """Empty for open-ended questions."""
@@ -33,27 +44,29 @@ class BenchmarkPrediction:
     """Tokens of each option, so that the undivided sums can be had back."""
     output: str = ""
     """The generated text; empty when options were scored."""
-    parsed: int | str | None = None
-    """Index of the chosen option, or the normalised short answer; None when the output names no
-    option."""
-    reference: int | tuple[str, ...] | None = None
-    """Index of the right option, or the accepted answers; None when hidden, or when there is no
-    short answer."""
+    parsed: int | str | tuple[float, float] | None = None
+    """Index of the chosen option, the named span in seconds, or the normalised short answer; None
+    when the output names no option or span."""
+    reference: int | tuple[str, ...] | tuple[tuple[float, float], ...] | None = None
+    """Index of the right option, the accepted answers, or the true spans in seconds; None when
+    hidden, or when there is no short answer."""
     correct: bool | None = None
-    """None without a reference."""
+    """None without a reference. A span is right when at least half of it lies in a true one."""
     error: str = ""
     """Why the video could not be read. Such a question counts as answered wrongly."""
 
 
 def unanswered(example: Example) -> BenchmarkPrediction:
     """The row of ``example`` before the model has said anything."""
-    reference: int | tuple[str, ...] | None
+    reference: int | tuple[str, ...] | tuple[tuple[float, float], ...] | None
     reference = example.answer_index if example.options else (example.answers or None)
+    reference = example.spans or reference
     return BenchmarkPrediction(
         id=example.id,
         corpus=example.corpus,
         video_id=example.video_id,
         question_type=example.question_type,
+        group_id=example.group_id,
         prompt=example.prompt,
         options=example.options,
         reference=reference,
@@ -64,10 +77,11 @@ def judge(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
     """Fill ``parsed`` and ``correct`` from what the model gave, whatever they were before.
 
     Scored options: the highest length-normalised likelihood, the first among equals. Generated
-    text: the option it names (:func:`parse_choice`), or, for an open-ended question, its normalised
-    first line, which must equal an accepted answer.
+    text: the option it names (:func:`parse_choice`); for a question with true spans, the span it
+    names, at least half of which must lie in a true one; or, for another open-ended question, its
+    normalised first line, which must equal an accepted answer.
     """
-    parsed: int | str | None
+    parsed: int | str | tuple[float, float] | None
     if prediction.error:
         parsed = None
     elif prediction.option_log_likelihoods:
@@ -75,9 +89,19 @@ def judge(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
         parsed = max(range(len(scores)), key=lambda index: scores[index])
     elif prediction.options:
         parsed = parse_choice(prediction.output, prediction.options)
+    elif true_spans(prediction):
+        parsed = parse_span(prediction.output)
     else:
         parsed = short_answer(prediction.output)
-    return replace(prediction, parsed=parsed, correct=_is_correct(parsed, prediction.reference))
+    return replace(prediction, parsed=parsed, correct=_is_correct(parsed, prediction))
+
+
+def true_spans(prediction: BenchmarkPrediction) -> tuple[tuple[float, float], ...]:
+    """The spans that a grounding question asks for; none for any other question."""
+    reference = prediction.reference
+    if not isinstance(reference, tuple):
+        return ()
+    return tuple(one for one in reference if isinstance(one, tuple))
 
 
 def write_predictions(path: str | Path, predictions: Iterable[BenchmarkPrediction]) -> None:
@@ -114,8 +138,8 @@ def read_predictions(path: str | Path) -> list[BenchmarkPrediction]:
             if row["id"] in seen:
                 raise ValueError(f"{path}:{number}: the id {row['id']!r} is there twice")
             seen.add(row["id"])
-            lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
-            predictions.append(BenchmarkPrediction(**(row | lists)))
+            values = {name: _as_tuples(value) for name, value in row.items()}
+            predictions.append(BenchmarkPrediction(**values))
     return predictions
 
 
@@ -146,9 +170,18 @@ def align_predictions(
     return [by_id[name] for name in expected]
 
 
-def _is_correct(parsed: int | str | None, reference: int | tuple[str, ...] | None) -> bool | None:
+def _is_correct(
+    parsed: int | str | tuple[float, float] | None, prediction: BenchmarkPrediction
+) -> bool | None:
+    reference, spans = prediction.reference, true_spans(prediction)
     if reference is None:
         return None
+    if spans:
+        return isinstance(parsed, tuple) and max_iop(parsed, spans) >= RIGHT_SPAN_IOP
     if isinstance(reference, tuple):
-        return parsed in {normalise_answer(answer) for answer in reference}
+        return parsed in {normalise_answer(str(answer)) for answer in reference}
     return parsed == reference
+
+
+def _as_tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -65,6 +65,24 @@ def multiple_choice_prompt(question: str, options: Sequence[str]) -> str:
     )
 
 
+def yes_no_prompt(question: str, choice: str) -> str:
+    """Ask whether ``choice``, of several that may all be right, answers the question."""
+    return f"{question.strip()}\nIs this right: {choice.strip()}? Answer yes or no."
+
+
+def grounding_prompt(question: str) -> str:
+    """Ask when in the video the answer can be seen; the answer is read back as two times."""
+    return (
+        f"When in the video can the answer to this question be seen: {question.strip()}\n"
+        "Answer with the start and the end in seconds, as in: 3.5 to 9.0"
+    )
+
+
+def grounding_response(start_seconds: float, end_seconds: float) -> str:
+    """The answer to :func:`grounding_prompt`."""
+    return f"{start_seconds:.1f} to {end_seconds:.1f}"
+
+
 def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     """The prompt in chat markup, up to where the assistant's answer begins."""
     return _render(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
