@@ -41,10 +41,8 @@ from vidreason.fusion.warm_start import warm_start
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
 from vidreason.pretrained.frozen_parts import frozen_hashes
-from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.alignment import AlignmentModule
-from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.instruction import InstructionModule
 
@@ -84,7 +82,6 @@ def fit(config: ExperimentConfig) -> None:
         failures_path=Path(config.run_dir) / FAILURES_FILE,
     )
     module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
-    module.identity = run_identity(config, source)
     module.identity = run_identity(config, source)
     trainer = build_trainer(config, data, source, checkpoint)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -219,14 +216,6 @@ def build_callbacks(
             )
         )
     return callbacks
-
-
-def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIdentity:
-    """What checkpoints say about the run; the frozen parts are hashed when one is made or read."""
-    frozen = partial(
-        frozen_hashes, config.reasoner.language_model, config.perceiver, source.weights_hashes
-    )
-    return RunIdentity(dataclasses.asdict(config), frozen)
 
 
 def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIdentity:
