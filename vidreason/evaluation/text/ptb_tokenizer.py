@@ -11,10 +11,10 @@ import re
 # The official list also holds "-LRB-" and the like; because of -lowerCase, brackets come out as
 # "-lrb-" and stay. That is how all published numbers were made.
 _PUNCTUATION = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof sr jr st ave vs etc e.g i.e inc ltd co corp jan feb mar apr jun jul aug sep "
-    "sept oct nov dec u.s u.k a.m p.m approx dept est fig gen gov hon lt maj messrs mt rep rev sen "
-    "sgt capt col cmdr".split()
+_ABBREVIATION = re.compile(
+    r"mr|mrs|ms|dr|prof|sr|jr|st|ave|vs|etc|inc|ltd|co|corp|jan|feb|mar|apr|jun|jul|aug|"
+    r"sep|sept|oct|nov|dec|approx|dept|est|fig|gen|gov|hon|lt|maj|messrs|mt|"
+    r"rep|rev|sen|sgt|capt|col|cmdr"
 )
 _TYPOGRAPHY = str.maketrans(
     {
@@ -79,11 +79,11 @@ def _strip_full_stop(word: str, *, is_last: bool) -> str:
     if not word.endswith(".") or len(word) == 1 or word == "...":
         return word
     stem = word[:-1]
-    if _INITIALS.fullmatch(stem) or ("." in stem and stem in _ABBREVIATIONS):
+    if _INITIALS.fullmatch(stem):
         return word
-    is_letter = re.fullmatch(r"[a-z]", stem) is not None and stem != "i"
+    keeps = _ABBREVIATION.fullmatch(stem) or (re.fullmatch(r"[a-z]", stem) and stem != "i")
     # The full stop of the last word ends the sentence.
-    return word if (stem in _ABBREVIATIONS or is_letter) and not is_last else stem
+    return word if keeps and not is_last else stem
 
 
 def _strip_quotes(word: str) -> str:
