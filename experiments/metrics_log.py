@@ -1,6 +1,11 @@
-"""A run's logged metrics as text, ``metrics.jsonl``: exact, and complete after a kill."""
+"""A run's logged metrics as a table, ``metrics.csv``: exact, and complete after a kill.
 
-import json
+Lightning's own CSV logger begins an empty file when a run is resumed.
+"""
+
+import csv
+import io
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -9,19 +14,24 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE = "metrics.csv"
+_STEP = "step"
 
 
 class MetricsLog(Logger):
-    """Append ``{"step": ..., "<metric>": ...}`` to ``<run_dir>/metrics.jsonl``, a line at a time.
+    """Append a row to ``<run_dir>/metrics.csv`` each time that something is logged.
 
-    A run that was killed and resumed repeats the steps since its checkpoint: read with
-    :func:`read_metrics`.
+    The columns are ``step`` and the metrics; what was not logged with the others is left empty, so
+    a step may have several rows. Values are written so that they are read back bit for bit.
+
+    A run that was killed and resumed does the steps since its checkpoint again: their old rows go
+    when the first of them is logged anew, so that nothing is in the table twice.
     """
 
     def __init__(self, run_dir: str) -> None:
         super().__init__()
         self.path = Path(run_dir) / METRICS_FILE
+        self._columns: list[str] | None = None
 
     @property
     @override
@@ -43,19 +53,63 @@ class MetricsLog(Logger):
     @override
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        line = json.dumps({"step": step, **metrics}) + "\n"
+        row = {_STEP: repr(step), **{name: repr(value) for name, value in metrics.items()}}
+        if self._columns is None:
+            self._start(row)
+        assert self._columns is not None
+        if new := [name for name in row if name not in self._columns]:
+            self._write([*self._columns, *new], _rows(self.path))
+        with self.path.open("a", newline="") as file:
+            file.write(_line([row.get(name, "") for name in self._columns]))
+
+    def _start(self, row: dict[str, str]) -> None:
+        """Take over the rows of an earlier start, up to where this one does steps again."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(line)
+        rows = _rows(self.path)
+        step = int(row[_STEP])
+        # A row of the same step with other metrics, as of a validation, may be the step's other
+        # half; one with the same metrics is its former doing.
+        again = any(int(old[_STEP]) == step and _filled(old) & _filled(row) for old in rows)
+        kept = [old for old in rows if int(old[_STEP]) < step + (not again)]
+        columns = dict.fromkeys(name for old in [{_STEP: ""}, *rows] for name in old)
+        self._write(list(columns), kept)
+
+    def _write(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        """The whole table, through a rename."""
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            file.write(_line(columns))
+            file.writelines(_line([row.get(name, "") for name in columns]) for row in rows)
+        os.replace(partial, self.path)
+        self._columns = columns
 
 
 def read_metrics(run_dir: str) -> dict[int, dict[str, float]]:
-    """Metrics by step, in order; where a step was logged again after a resume, the later values."""
+    """Metrics by step, in order."""
     by_step: dict[int, dict[str, float]] = {}
-    for line in (Path(run_dir) / METRICS_FILE).read_text().splitlines():
-        try:
-            metrics = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a line torn by a power cut; its step was run again
-        by_step.setdefault(int(metrics.pop("step")), {}).update(metrics)
+    for row in _rows(Path(run_dir) / METRICS_FILE):
+        values = {name: float(row[name]) for name in _filled(row)}
+        by_step.setdefault(int(row[_STEP]), {}).update(values)
     return dict(sorted(by_step.items()))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The complete rows of a table; none if there is no file.
+
+    A row torn by a kill is left out: its step is done again.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        complete, _, _ = file.read().rpartition("\n")
+    return list(csv.DictReader(io.StringIO(complete)))
+
+
+def _filled(row: dict[str, str]) -> set[str]:
+    return {name for name, value in row.items() if value and name != _STEP}
+
+
+def _line(cells: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()

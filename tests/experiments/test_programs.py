@@ -11,7 +11,7 @@ from experiments.evaluate import MAJORITY, ROW_NAMES, evaluate
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
 from experiments.generate import main as generate
-from experiments.metrics_log import read_metrics
+from experiments.metrics_log import METRICS_FILE, read_metrics
 from experiments.perceive import perceive
 from vidreason import cli
 from vidreason.config import merge_config
@@ -136,9 +136,9 @@ def test_fit_leaves_a_record_and_the_merged_model(experiment):
 
 
 def test_a_finished_run_started_again_trains_no_further(experiment):
-    before = (experiment.run_dir / "metrics.jsonl").read_text()
+    before = (experiment.run_dir / METRICS_FILE).read_text()
     fit(experiment.config())
-    assert (experiment.run_dir / "metrics.jsonl").read_text() == before
+    assert (experiment.run_dir / METRICS_FILE).read_text() == before
 
 
 def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
