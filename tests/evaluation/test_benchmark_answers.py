@@ -217,6 +217,8 @@ def test_a_limit_spreads_over_each_benchmark() -> None:
     chosen = spread_examples(asked, 4)
     assert [e.video_id for e in chosen] == ["0", "2", "5", "7", "0", "1", "2"]
     assert spread_examples(asked, None) == asked
+    parted = [replace(choice(video, 0), group_id=str(video // 3)) for video in range(9)]
+    assert [e.video_id for e in spread_examples(parted, 2)] == ["0", "1", "2", "3", "4", "5"]
 
 
 def test_errors(tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens) -> None:

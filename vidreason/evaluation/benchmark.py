@@ -205,14 +205,23 @@ def evaluation_mode(reasoner: torch.nn.Module) -> Iterator[None]:
 
 
 def spread_examples(examples: Sequence[Example], limit: int | None) -> list[Example]:
-    """At most ``limit`` examples of each corpus, evenly spread over it, in order."""
-    by_corpus: dict[str, list[Example]] = {}
+    """Some examples of each corpus, evenly spread over it, in order.
+
+    Args:
+        examples: Of any corpora.
+        limit: How many of each corpus at most, where examples of one group count once and are taken
+            together; None for all.
+    """
+    by_corpus: dict[str, dict[tuple[str, str], list[Example]]] = {}
     for example in examples:
-        by_corpus.setdefault(example.corpus, []).append(example)
+        group = (example.group_id, "" if example.group_id else example.id)
+        by_corpus.setdefault(example.corpus, {}).setdefault(group, []).append(example)
     chosen: list[Example] = []
-    for corpus in by_corpus.values():
-        number = len(corpus) if limit is None else min(limit, len(corpus))
-        chosen += [corpus[index * len(corpus) // number] for index in range(number)]
+    for groups in by_corpus.values():
+        own = list(groups.values())
+        number = len(own) if limit is None else min(limit, len(own))
+        for index in range(number):
+            chosen += own[index * len(own) // number]
     return chosen
 
 

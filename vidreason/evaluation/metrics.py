@@ -1,71 +1,62 @@
-"""Scores of predictions: accuracy overall, by a benchmark's own groups, and by question type.
+"""Scores of predictions by each benchmark's protocol, with intervals, and differences of runs.
 
-Groups follow the official scripts: NExT-QA's ``eval_mc.py`` (github doc-doc/NExT-QA, 6b92588) and
-ActivityNet-QA's ``eval.py`` (github MILVLG/activitynet-qa, 2cf80ae).
+What a benchmark counts is in :mod:`vidreason.evaluation.protocols`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vidreason.evaluation.predictions_file import (
     BenchmarkPrediction,
     align_predictions,
     judge,
 )
+from vidreason.evaluation.protocols import (
+    ACCURACY,
+    ACTIVITYNET_QA_GROUPS,
+    ALL,
+    Measure,
+    Protocol,
+    accuracy,
+    protocol_of,
+)
 from vidreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 
-ALL = "all"
-
-# TP, "what happened before", is counted with TN, "after": the official script has one column for
-# both.
-NEXTQA_GROUPS: dict[str, tuple[str, ...]] = {
-    "CW": ("C", "CW"),
-    "CH": ("C", "CH"),
-    "TN": ("T", "TN"),
-    "TP": ("T", "TN"),
-    "TC": ("T", "TC"),
-    "DC": ("D", "DC"),
-    "DL": ("D", "DL"),
-    "DO": ("D", "DO"),
-}
-ACTIVITYNET_QA_GROUPS: dict[str, tuple[str, ...]] = {
-    "0": ("motion",),
-    "1": ("spatial",),
-    "2": ("temporal",),
-    "3": ("free", "yesno"),
-    "4": ("free", "color"),
-    "5": ("free", "object"),
-    "6": ("free", "location"),
-    "7": ("free", "number"),
-    "8": ("free", "other"),
-}
-_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
-    "nextqa": NEXTQA_GROUPS,
-    "activitynet_qa": ACTIVITYNET_QA_GROUPS,
-}
+__all__ = [
+    "ALL",
+    "Score",
+    "accuracy_difference",
+    "official_free_accuracy",
+    "question_groups",
+    "score_predictions",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Accuracy of one group of questions."""
+    """The mean of one measure over one group of questions."""
 
     corpus: str
     group: str
     """``all``, a group of the official protocol (such as ``C`` or ``free``), or a question type."""
+    measure: str = ACCURACY
+    """What ``accuracy`` is the mean of; most often whether the answer is right."""
     num_questions: int
+    """Rows, or groups of rows where those count as one."""
     num_videos: int
     num_correct: int
+    """Of value 1."""
     num_invalid: int
-    """Questions whose output named no option, or whose video could not be read. They count as
-    wrong."""
+    """Questions whose output named no option or span, or whose video could not be read. They count
+    as wrong."""
     accuracy: Interval
     """Fractions, with the 95% interval of a bootstrap over videos."""
 
 
 def question_groups(corpus: str, question_type: str) -> tuple[str, ...]:
     """The groups that a question counts in: ``all``, the official ones, its type."""
-    own = (question_type,) if question_type else ()
-    return (ALL, *_GROUPS.get(corpus, {}).get(question_type, own))
+    return (ALL, *protocol_of(corpus).groups_of(question_type))
 
 
 def score_predictions(
@@ -85,14 +76,12 @@ def score_predictions(
         ValueError: A prediction is missing, there twice, or of an unknown question.
     """
     ids = [prediction.id for prediction in predictions] if expected_ids is None else expected_ids
-    grouped: dict[tuple[str, str], list[BenchmarkPrediction]] = {}
+    by_corpus: dict[str, list[BenchmarkPrediction]] = {}
     for prediction in map(judge, align_predictions(predictions, ids)):
         if prediction.correct is not None:
-            for group in question_groups(prediction.corpus, prediction.question_type):
-                grouped.setdefault((prediction.corpus, group), []).append(prediction)
+            by_corpus.setdefault(prediction.corpus, []).append(prediction)
     return [
-        _score(corpus, group, grouped[corpus, group])
-        for corpus, group in sorted(grouped, key=_position)
+        score for corpus in sorted(by_corpus) for score in _corpus_scores(corpus, by_corpus[corpus])
     ]
 
 
@@ -140,29 +129,94 @@ def official_free_accuracy(question_types: Sequence[str], correct: Sequence[bool
     return num_correct / denominator if denominator else float("nan")
 
 
-def _score(corpus: str, group: str, predictions: Sequence[BenchmarkPrediction]) -> Score:
-    clusters = _clusters(predictions)
-    flags = [float(bool(prediction.correct)) for prediction in predictions]
+class _Item(NamedTuple):
+    """What counts once in a group."""
+
+    group: str
+    measure: str
+    value: float | None
+    """None for an answer that says nothing."""
+    cluster: str
+
+
+def _corpus_scores(corpus: str, rows: Sequence[BenchmarkPrediction]) -> list[Score]:
+    protocol = protocol_of(corpus)
+    items: dict[str, list[_Item]] = {}
+    for item in _items(protocol, rows):
+        items.setdefault(item.group, []).append(item)
+    order = protocol.order()
+    known = {name: number for number, name in enumerate(order)}
+    names = sorted(items, key=lambda name: (known.get(name, len(known)), name))
+    return [_score(corpus, items[name]) for name in names]
+
+
+def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[_Item]:
+    for row, cluster in zip(rows, _clusters(rows), strict=True):
+        value = protocol.measure(row)
+        if not protocol.all_is_joint:
+            yield _Item(ALL, protocol.measure_name, value, cluster)
+        for group in protocol.groups_of(row.question_type):
+            yield _Item(group, protocol.measure_name, value, cluster)
+        for name, (question_type, measure) in protocol.further.items():
+            if row.question_type == question_type:
+                yield _Item(name, name, measure(row), cluster)
+    if protocol.all_is_joint:
+        yield from _joint_items(ALL, rows, (), with_single=True)
+    for name, question_types in protocol.joint.items():
+        yield from _joint_items(name, rows, question_types, with_single=False)
+    if protocol.macro:
+        yield from _macro_items(protocol.macro, protocol.measure, rows)
+
+
+def _joint_items(
+    name: str,
+    rows: Sequence[BenchmarkPrediction],
+    question_types: tuple[str, ...],
+    *,
+    with_single: bool,
+) -> Iterator[_Item]:
+    """One item for the rows of each ``group_id``: right if all are, invalid if one is."""
+    members: dict[tuple[str, str], list[BenchmarkPrediction]] = {}
+    for row in rows:
+        if question_types and row.question_type not in question_types:
+            continue
+        if row.group_id or with_single:
+            members.setdefault((row.group_id, "" if row.group_id else row.id), []).append(row)
+    for own in members.values():
+        if set(question_types) <= {row.question_type for row in own}:
+            values = [accuracy(row) for row in own]
+            right = None if None in values else float(all(values))
+            yield _Item(name, ACCURACY, right, _clusters(own)[0])
+
+
+def _macro_items(
+    name: str, measure: Measure, rows: Sequence[BenchmarkPrediction]
+) -> Iterator[_Item]:
+    """Weighted values, whose mean is the mean over question types of the types' means."""
+    sizes: dict[str, int] = {}
+    for row in rows:
+        sizes[row.question_type] = sizes.get(row.question_type, 0) + 1
+    for row, cluster in zip(rows, _clusters(rows), strict=True):
+        weight = len(rows) / (len(sizes) * sizes[row.question_type])
+        value = measure(row)
+        yield _Item(name, ACCURACY, None if value is None else weight * value, cluster)
+
+
+def _score(corpus: str, items: Sequence[_Item]) -> Score:
+    clusters = [item.cluster for item in items]
+    values = [item.value or 0.0 for item in items]
     return Score(
         corpus=corpus,
-        group=group,
-        num_questions=len(predictions),
+        group=items[0].group,
+        measure=items[0].measure,
+        num_questions=len(items),
         num_videos=len(set(clusters)),
-        num_correct=int(sum(flags)),
-        num_invalid=sum(prediction.parsed is None for prediction in predictions),
-        accuracy=bootstrap_interval(flags, clusters),
+        num_correct=sum(value == 1.0 for value in values),
+        num_invalid=sum(item.value is None for item in items),
+        accuracy=bootstrap_interval(values, clusters),
     )
 
 
 def _clusters(predictions: Sequence[BenchmarkPrediction]) -> list[str]:
     # Two corpora may use one id for different videos.
     return [f"{prediction.corpus}:{prediction.video_id}" for prediction in predictions]
-
-
-def _position(key: tuple[str, str]) -> tuple[str, int, str]:
-    corpus, group = key
-    official = list(
-        dict.fromkeys(name for names in _GROUPS.get(corpus, {}).values() for name in names)
-    )
-    order = [ALL, *official]
-    return corpus, order.index(group) if group in order else len(order), group

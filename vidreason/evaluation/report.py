@@ -102,6 +102,7 @@ def score_rows(scores: Sequence[Score]) -> list[dict[str, str | int | float | No
         {
             "corpus": score.corpus,
             "group": score.group,
+            "measure": score.measure,
             "num_questions": score.num_questions,
             "num_videos": score.num_videos,
             "num_correct": score.num_correct,

@@ -1,0 +1,200 @@
+"""Benchmarks' own ways of counting, against the official scripts' golden values."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vidreason.evaluation.grounding import max_iop, max_iou
+from vidreason.evaluation.metrics import Score, score_predictions
+from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.reasoning.predictions import Prediction, format_predictions
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+
+GOLDEN: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "assets/golden/golden_metrics.json").read_text()
+)
+WRONG_OR_RIGHT = ("yes", "no")
+
+
+def choice(
+    corpus: str,
+    name: str,
+    kind: str,
+    chosen: int,
+    right: int,
+    group: str = "",
+    options: int = 2,
+) -> BenchmarkPrediction:
+    return BenchmarkPrediction(
+        id=name,
+        corpus=corpus,
+        video_id=name[:2],
+        question_type=kind,
+        group_id=group,
+        options=tuple("abcde"[:options]),
+        option_log_likelihoods=tuple(-1.0 + (index == chosen) for index in range(options)),
+        reference=right,
+    )
+
+
+def scores(rows: list[BenchmarkPrediction]) -> dict[str, Score]:
+    return {score.group: score for score in score_predictions(rows)}
+
+
+def percent(rows: list[BenchmarkPrediction]) -> dict[str, float]:
+    return {group: 100 * score.accuracy.mean for group, score in scores(rows).items()}
+
+
+def clevrer_rows() -> list[BenchmarkPrediction]:
+    rows = []
+    for number, question in enumerate(GOLDEN["clevrer"]["questions"]):
+        if question["type"] == "descriptive":
+            row = choice("clevrer", f"q{number}", "descriptive", 0, 0)
+            rows.append(
+                replace(
+                    row,
+                    options=(),
+                    option_log_likelihoods=(),
+                    output=question["pred"],
+                    reference=(question["gold"],),
+                )
+            )
+            continue
+        for place, (given, gold) in enumerate(zip(question["pred"], question["gold"], strict=True)):
+            answers = [int(word == "wrong") for word in (given, gold)]
+            name = f"q{number}-{place}"
+            rows.append(choice("clevrer", name, question["type"], *answers, group=f"q{number}"))
+    return rows
+
+
+def test_clevrer_per_option_and_per_question() -> None:
+    found = percent(clevrer_rows())
+    for kind, expected in GOLDEN["clevrer"]["expected_percent"].items():
+        if kind == "descriptive":
+            assert found["descriptive"] == pytest.approx(expected["per_question"])
+            continue
+        assert found[f"{kind} per option"] == pytest.approx(expected["per_option"])
+        assert found[f"{kind} per question"] == pytest.approx(expected["per_question"])
+    assert found["all"] == pytest.approx(100 * 3 / 6)  # questions, not options
+    assert next(iter(found)) == "all"
+
+
+def test_an_option_without_answer_spoils_its_question() -> None:
+    rows = clevrer_rows()
+    right = next(row for row in rows if row.question_type == "predictive")
+    lost = replace(right, option_log_likelihoods=(), output="maybe")
+    found = scores([lost if row is right else row for row in rows])
+    per_question = found["predictive per question"]
+    assert (per_question.accuracy.mean, per_question.num_invalid) == (0.0, 1)
+    assert found["predictive per option"].num_invalid == 1
+
+
+def test_vcr() -> None:
+    golden = GOLDEN["vcr"]
+    rows = [
+        choice("vcr", f"v{number}-{kind}", kind, chosen, right, f"v{number}", 4)
+        for kind in ("answer", "rationale")
+        for number, (chosen, right) in enumerate(
+            zip(golden[f"{kind}_argmax"], golden[f"{kind}_label"], strict=True)
+        )
+    ]
+    found = scores(rows)
+    means = {group: score.accuracy.mean for group, score in found.items()}
+    assert means == {**golden["expected"], "all": golden["expected"]["Q->AR"]}
+    assert (found["Q->AR"].num_questions, found["Q->A"].num_questions) == (4, 4)
+    # A question whose rationale was not asked for (a limit cut the corpus) is in Q->A alone.
+    found = scores(rows[:-1])
+    assert (found["Q->AR"].num_questions, found["Q->A"].num_questions) == (3, 4)
+
+
+def grounding_rows() -> list[BenchmarkPrediction]:
+    golden = GOLDEN["temporal_grounding"]
+    rows = []
+    for name, (start, end) in golden["pred_ground"].items():
+        answered = golden["pred_qa"][name]
+        video, _, question = name.partition("_")
+        spans = tuple(map(tuple, golden["gt"][video]["location"][question]))
+        rows.append(
+            choice("nextgqa", name, "CW", answered["prediction"], answered["answer"], name, 5)
+        )
+        rows.append(
+            BenchmarkPrediction(
+                id=f"{name}:when",
+                corpus="nextgqa",
+                video_id=video,
+                question_type="grounding",
+                group_id=name,
+                output=f"{start} to {end}",
+                reference=spans,
+            )
+        )
+    return rows
+
+
+def test_nextgqa() -> None:
+    golden = GOLDEN["temporal_grounding"]
+    for name, expected in golden["per_question"].items():
+        video, _, question = name.partition("_")
+        spans = [tuple(span) for span in golden["gt"][video]["location"][question]]
+        predicted = tuple(golden["pred_ground"][name])
+        assert max_iou(predicted, spans) == pytest.approx(expected["IoU"])
+        assert max_iop(predicted, spans) == pytest.approx(expected["IoP"])
+    found = percent(grounding_rows())
+    for name, value in golden["summary"].items():
+        assert found[name] == pytest.approx(value), name
+    assert found["all"] == found["Acc@GQA"]
+
+
+def test_a_span_that_is_not_named_counts_as_none() -> None:
+    rows = grounding_rows()
+    lost = [replace(row, output="soon") if row.reference == rows[1].reference else row
+            for row in rows]  # fmt: skip
+    whole, found = scores(rows), scores(lost)
+    assert found["mIoU"].num_questions == whole["mIoU"].num_questions == 6
+    assert found["mIoU"].accuracy.mean < whole["mIoU"].accuracy.mean
+    assert (found["mIoU"].num_invalid, found["Acc@GQA"].num_invalid) == (1, 1)
+
+
+def test_pairs_and_the_mean_of_categories() -> None:
+    rows = [
+        choice("test_of_time", "a1", "order", 0, 0, "a"),
+        choice("test_of_time", "a2", "order", 0, 1, "a"),
+        choice("test_of_time", "b1", "order", 1, 1, "b"),
+        choice("test_of_time", "b2", "order", 0, 0, "b"),
+        choice("test_of_time", "c1", "duration", 1, 0),
+    ]
+    found = scores(rows)
+    assert list(found) == ["all", "pairs", "mean of categories", "duration", "order"]
+    assert (found["pairs"].accuracy.mean, found["pairs"].num_questions) == (0.5, 2)
+    assert found["all"].accuracy.mean == pytest.approx(3 / 5)
+    assert found["mean of categories"].accuracy.mean == pytest.approx((3 / 4 + 0) / 2)
+
+
+def test_a_type_of_two_parts_counts_in_each() -> None:
+    rows = [
+        choice("tempcompass", "a1", "order/multi-choice", 0, 0),
+        choice("tempcompass", "a2", "order/yes_no", 0, 1),
+    ]
+    found = percent(rows)
+    assert found == {"all": 50.0, "order": 50.0, "multi-choice": 100.0, "yes_no": 0.0}
+
+
+def test_hits_of_predicted_events() -> None:
+    told = [("the ball stops", "", 0.6), ("The red circle leaves on the left.", "", 0.3)]
+    row = BenchmarkPrediction(
+        id="p",
+        corpus="causal_vid_instruct",
+        video_id="v",
+        question_type="prediction",
+        prompt=FUTURE_PREDICTION_PROMPT,
+        output=format_predictions([Prediction(*item) for item in told]),
+        reference=("the red circle leaves on the left",),
+    )
+    found = scores([row, replace(row, id="q", output="who knows")])
+    assert found["top-1 hit"].accuracy.mean == 0.0
+    assert found["any-of-3 hit"].accuracy.mean == 0.5
+    assert found["any-of-3 hit"].num_invalid == 1
+    assert found["all"].measure == "top-1 hit"

@@ -1,0 +1,166 @@
+"""What each benchmark counts: its groups of questions, what it scores as one, and its measures.
+
+Groups follow the official scripts: NExT-QA's ``eval_mc.py`` (github doc-doc/NExT-QA, 6b92588),
+NExT-GQA's ``eval_ground.py`` (github doc-doc/NExT-GQA), ActivityNet-QA's ``eval.py`` (github
+MILVLG/activitynet-qa, 2cf80ae), CLEVRER's ``run_mc.py`` (github chuangg/CLEVRER) and VCR's
+``eval_q2ar.py`` (github rowanz/r2c). A corpus that is not in ``PROTOCOLS`` is scored by accuracy,
+over all and by question type.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from vidreason.evaluation.answers import normalise_answer, short_answer
+from vidreason.evaluation.grounding import max_iop, max_iou
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, true_spans
+from vidreason.reasoning.predictions import parse_predictions
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+
+ALL = "all"
+ACCURACY = "accuracy"
+
+Measure = Callable[[BenchmarkPrediction], float | None]
+"""The value of a judged prediction, from 0 to 1; None for one that says nothing: it counts 0."""
+
+
+def accuracy(prediction: BenchmarkPrediction) -> float | None:
+    """1 for a right answer."""
+    return None if prediction.parsed is None else float(bool(prediction.correct))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a benchmark is scored."""
+
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """From a question type to the groups that it counts in, besides ``all``. A type that is not
+    listed is a group of its own."""
+    joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """From a score's name to question types: the rows of these types that share a ``group_id``
+    count as one, right if all are right. A group without one of the types is left out; no types are
+    any types."""
+    all_is_joint: bool = False
+    """Whether ``all`` counts groups of rows, too, and not rows. A row without group is its own."""
+    measure: Measure = accuracy
+    """What is averaged over ``all`` and ``groups``."""
+    measure_name: str = ACCURACY
+    further: Mapping[str, tuple[str, Measure]] = field(default_factory=dict)
+    """From a score's name to a question type and what is averaged over its rows."""
+    macro: str = ""
+    """Name of the mean over question types of their means; empty for none."""
+    splits_types: bool = False
+    """Whether a type of the form ``order/multi-choice`` counts in a group of each part."""
+
+    def groups_of(self, question_type: str) -> tuple[str, ...]:
+        """The groups of a question type, without ``all``."""
+        if self.splits_types:
+            return tuple(question_type.split("/"))
+        return self.groups.get(question_type, (question_type,) if question_type else ())
+
+    def order(self) -> list[str]:
+        """The names of all scores that are known beforehand, as a table shows them."""
+        named = (name for names in self.groups.values() for name in names)
+        return list(dict.fromkeys([ALL, *self.joint, self.macro, *named, *self.further]))
+
+
+# TP, "what happened before", is counted with TN, "after": the official script has one column for
+# both.
+NEXTQA_GROUPS: dict[str, tuple[str, ...]] = {
+    "CW": ("C", "CW"),
+    "CH": ("C", "CH"),
+    "TN": ("T", "TN"),
+    "TP": ("T", "TN"),
+    "TC": ("T", "TC"),
+    "DC": ("D", "DC"),
+    "DL": ("D", "DL"),
+    "DO": ("D", "DO"),
+}
+ACTIVITYNET_QA_GROUPS: dict[str, tuple[str, ...]] = {
+    "0": ("motion",),
+    "1": ("spatial",),
+    "2": ("temporal",),
+    "3": ("free", "yesno"),
+    "4": ("free", "color"),
+    "5": ("free", "object"),
+    "6": ("free", "location"),
+    "7": ("free", "number"),
+    "8": ("free", "other"),
+}
+_CLEVRER_CHOICES = ("explanatory", "predictive", "counterfactual")
+
+
+def _overlap(
+    prediction: BenchmarkPrediction,
+    *,
+    overlap: Callable[[tuple[float, float], tuple[tuple[float, float], ...]], float],
+    threshold: float | None = None,
+) -> float | None:
+    """An overlap of the predicted span with the true ones, or whether it reaches ``threshold``."""
+    if not isinstance(prediction.parsed, tuple):
+        return None
+    value = overlap(prediction.parsed, true_spans(prediction))
+    return value if threshold is None else float(value >= threshold)
+
+
+def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
+    """Whether one of the ``first`` predicted events is, word for word, one of the reference's.
+
+    Meant for corpora with a closed vocabulary, such as the microworld's; where events are told
+    freely, a judge has to say what is the same.
+    """
+    if prediction.prompt == FUTURE_PREDICTION_PROMPT:
+        events = [item.event for item in parse_predictions(prediction.output).items]
+    else:
+        events = [event] if (event := short_answer(prediction.output)) else []
+    if prediction.error or not events or not isinstance(prediction.reference, tuple):
+        return None
+    true = {normalise_answer(str(event)) for event in prediction.reference}
+    return float(any(normalise_answer(event) in true for event in events[:first]))
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "nextqa": Protocol(groups=NEXTQA_GROUPS),
+    "nextgqa": Protocol(
+        groups={kind: ("Acc@QA", *names) for kind, names in NEXTQA_GROUPS.items()}
+        | {"grounding": ("IoP@0.5",)},
+        joint={"Acc@GQA": ()},
+        all_is_joint=True,
+        further={
+            "mIoP": ("grounding", partial(_overlap, overlap=max_iop)),
+            "IoP@0.3": ("grounding", partial(_overlap, overlap=max_iop, threshold=0.3)),
+            "mIoU": ("grounding", partial(_overlap, overlap=max_iou)),
+            "IoU@0.3": ("grounding", partial(_overlap, overlap=max_iou, threshold=0.3)),
+            "IoU@0.5": ("grounding", partial(_overlap, overlap=max_iou, threshold=0.5)),
+        },
+    ),
+    "activitynet_qa": Protocol(groups=ACTIVITYNET_QA_GROUPS),
+    "clevrer": Protocol(
+        groups={"descriptive": ("descriptive",)}
+        | {kind: (f"{kind} per option",) for kind in _CLEVRER_CHOICES},
+        joint={f"{kind} per question": (kind,) for kind in _CLEVRER_CHOICES},
+        all_is_joint=True,
+    ),
+    "vcr": Protocol(
+        groups={"answer": ("Q->A",), "rationale": ("QA->R",)},
+        joint={"Q->AR": ("answer", "rationale")},
+        all_is_joint=True,
+    ),
+    "test_of_time": Protocol(joint={"pairs": ()}, macro="mean of categories"),
+    "causal_vid_instruct": Protocol(
+        measure=partial(future_hit, first=1),
+        measure_name="top-1 hit",
+        groups={"prediction": ("top-1 hit",)},
+        further={"any-of-3 hit": ("prediction", partial(future_hit, first=3))},
+    ),
+    "tempcompass": Protocol(splits_types=True),
+    "video_mme": Protocol(splits_types=True),
+    "star": Protocol(macro="mean of types"),
+    "intentqa": Protocol(groups={"CW": ("CW",), "CH": ("CH",), "TP": ("TP&TN",), "TN": ("TP&TN",)}),
+}
+"""Corpus -> protocol."""
+
+
+def protocol_of(corpus: str) -> Protocol:
+    """The corpus' protocol; accuracy over all and by type where none is listed."""
+    return PROTOCOLS.get(corpus, Protocol())
