@@ -1,6 +1,7 @@
 """``ExperimentConfig``: the one schema of all programs, composed of what the parts declare."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from callbacks.freeze_schedule import Thaw
@@ -34,6 +35,18 @@ class TrainerConfig:
     """How many of the newest checkpoints stay on the disk."""
     record_samples: bool = False
     """Append the ids of each consumed batch to ``samples-rank<r>.jsonl`` in the run folder."""
+    loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(
+        default_factory=lambda: ["tensorboard"]
+    )
+    """Where metrics go besides ``metrics.csv``. W&B and MLflow are set up by their own environment
+    variables, such as ``WANDB_MODE=offline`` or ``MLFLOW_TRACKING_URI``."""
+    save_reasoner: bool = True
+    """Write the trained reasoner, with LoRA merged, to ``<run_dir>/reasoner`` at the end."""
+    deterministic: bool = False
+    """Use only kernels that give the same bits each time, and fail where there is none. Slower."""
+    rehearse_largest_batch: bool | None = None
+    """Before step 1, run a batch of the largest shape forward and backward, so that too little
+    memory shows at once. None: on GPUs."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -89,6 +102,9 @@ class ExperimentConfig:
     """Stage 1 trains the fusion core on captions; stage 2 trains it and LoRA on instructions."""
     run_dir: str = "runs/experiment"
     """Folder of checkpoints, logs, the run record and results."""
+    debug: str = ""
+    """Name of a run for debugging: ``<run_dir>/debug/<name>`` is then its ``run_dir``, emptied at
+    each start of ``fit``. Empty for a run that counts."""
     seed: int = 0
     """Seed of new weights, sample order and dropout."""
     resume: str = "auto"
@@ -140,3 +156,10 @@ class ExperimentConfig:
                 f"initial_checkpoint is {self.initial_checkpoint!r}, but stage 1 starts from a new "
                 "fusion core; to continue a stage-1 run from a checkpoint, set resume to its path"
             )
+        if self.debug and not self.debug.replace("_", "").isalnum():
+            raise ValueError(
+                f"debug is {self.debug!r}; it names a folder: use letters, digits and _"
+            )
+        own = ("debug", self.debug)
+        if self.debug and Path(self.run_dir).parts[-2:] != own:  # a recorded configuration has it
+            self.run_dir = str(Path(self.run_dir, *own))

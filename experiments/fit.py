@@ -13,12 +13,12 @@ from pathlib import Path
 import lightning
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
+from callbacks.pending_validation import PendingValidation
 from callbacks.preemption import Preemption
 from callbacks.run_record import RunRecord
 from callbacks.sample_generations import SampleGenerations
@@ -30,8 +30,9 @@ from data_modules.corpus_index import open_corpora
 from data_modules.global_order import accumulation
 from data_modules.instruction import InstructionDataModule
 from data_modules.training_data import TrainingDataModule
+from experiments.debug_run import clear_debug_run
 from experiments.experiment_config import ExperimentConfig
-from experiments.metrics_log import MetricsLog
+from experiments.loggers import build_loggers
 from experiments.program import FAILURES_FILE, run_program, torch_device
 from experiments.resume import checkpoint_folder, resume_checkpoint
 from experiments.trained_model import REASONER_FOLDER
@@ -66,6 +67,7 @@ EXPECTED_WARNINGS = (
 def fit(config: ExperimentConfig) -> None:
     """Train the stage of ``config`` to its end, from the newest checkpoint if there is one."""
     lightning.seed_everything(config.seed)
+    clear_debug_run(config)
     module_class, data_class = STAGES[config.stage]
     checkpoint = resume_checkpoint(config)
     initial = initial_checkpoint(config) if checkpoint is None else {}
@@ -137,10 +139,8 @@ def build_trainer(
         max_epochs=config.data.num_epochs,
         max_steps=min(settings.stop_after_steps or data.total_steps, data.total_steps),
         log_every_n_steps=settings.log_every_n_steps,
-        logger=[
-            TensorBoardLogger(config.run_dir, "tensorboard", "", default_hp_metric=False),
-            MetricsLog(config.run_dir),
-        ],
+        logger=build_loggers(config),
+        deterministic=settings.deterministic or None,
         callbacks=[
             RunRecord(
                 config,
@@ -189,11 +189,12 @@ def build_callbacks(
     callbacks: list[Callback] = [
         StepSeed(config.seed),
         checkpoint,
+        PendingValidation(),
         Preemption(checkpoint),
-        LoraMerge(
-            Path(config.run_dir) / REASONER_FOLDER, provenance(config), source.weights_hashes
-        ),
     ]
+    if settings.save_reasoner:
+        folder = Path(config.run_dir) / REASONER_FOLDER
+        callbacks.append(LoraMerge(folder, provenance(config), source.weights_hashes))
     if config.freeze_schedule:
         callbacks.append(FreezeSchedule(config.freeze_schedule))
     if config.sample_generations.every_n_steps:

@@ -14,7 +14,17 @@ from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint
 # watched a run is, not what the model learns. The global order of samples does not depend on the
 # batch size per device or on workers.
 _MAY_CHANGE = (
-    *("run_dir", "resume", "device", "model", "frozen_parts", "video", "prompt", "predict"),
+    *(
+        "run_dir",
+        "debug",
+        "resume",
+        "device",
+        "model",
+        "frozen_parts",
+        "video",
+        "prompt",
+        "predict",
+    ),
     "controls",
     *("store.path", "store.shard_megabytes", "store.flush_seconds", "store.check_media"),
     *("perceive", "evaluation", "decoding", "sample_generations"),
@@ -23,6 +33,7 @@ _MAY_CHANGE = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.stop_after_steps", "trainer.log_every_n_steps", "trainer.validate_every_n_steps"),
     *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.record_samples"),
+    *("trainer.loggers", "trainer.save_reasoner", "trainer.rehearse_largest_batch"),
 )
 
 _ABSENT = object()
@@ -40,7 +51,8 @@ def resume_checkpoint(config: ExperimentConfig) -> str | None:
         ValueError: The run folder was made with a configuration that learns something else;
             ``resume: never`` finds checkpoints in it; or the given checkpoint does not exist.
     """
-    newest = newest_checkpoint(checkpoint_folder(config.run_dir))
+    # A debugging run begins anew: its folder is emptied, by another rank maybe just now.
+    newest = None if config.debug else newest_checkpoint(checkpoint_folder(config.run_dir))
     if config.resume == "never":
         if newest is not None:
             raise ValueError(
@@ -55,7 +67,7 @@ def resume_checkpoint(config: ExperimentConfig) -> str | None:
                 f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')"
             )
         newest = Path(config.resume)
-    if newest is not None:
+    if newest is not None and not config.debug:
         _check_same_experiment(config, newest)
     return None if newest is None else str(newest)
 
