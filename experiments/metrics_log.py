@@ -16,6 +16,7 @@ from typing_extensions import override
 
 METRICS_FILE = "metrics.csv"
 _STEP = "step"
+_EPOCH = "epoch"  # Lightning adds it to all that is logged
 
 
 class MetricsLog(Logger):
@@ -32,6 +33,7 @@ class MetricsLog(Logger):
         super().__init__()
         self.path = Path(run_dir) / METRICS_FILE
         self._columns: list[str] | None = None
+        self._last_row: dict[str, str] = {}
 
     @property
     @override
@@ -54,6 +56,9 @@ class MetricsLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {_STEP: repr(step), **{name: repr(value) for name, value in metrics.items()}}
+        if row == self._last_row:
+            return  # logged before a checkpoint of the step, and again by Lightning behind it
+        self._last_row = row
         if self._columns is None:
             self._start(row)
         assert self._columns is not None
@@ -69,7 +74,8 @@ class MetricsLog(Logger):
         step = int(row[_STEP])
         # A row of the same step with other metrics, as of a validation, may be the step's other
         # half; one with the same metrics is its former doing.
-        again = any(int(old[_STEP]) == step and _filled(old) & _filled(row) for old in rows)
+        names = _filled(row) - {_EPOCH}
+        again = any(int(old[_STEP]) == step and _filled(old) & names for old in rows)
         kept = [old for old in rows if int(old[_STEP]) < step + (not again)]
         columns = dict.fromkeys(name for old in [{_STEP: ""}, *rows] for name in old)
         self._write(list(columns), kept)
