@@ -1,7 +1,7 @@
 """Which corpora a run reads and how: the configuration of the data, and the table of readers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Literal, Protocol
@@ -142,9 +142,24 @@ class DataConfig:
     seed: int = 0
     """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
     """
+    limit: int | None = None
+    """For debugging: at most so many examples of every corpus, also where its own ``limit`` is
+    higher. None for all."""
+    overfit_batches: int | None = None
+    """For debugging: an epoch is the first so many global batches of the order, the same in each.
+    None for all."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and hand ``limit`` to each corpus."""
+        for name in ("limit", "overfit_batches"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} is {value}; it must be at least 1, or null")
+        if self.limit is not None:
+            self.train, self.validation, self.benchmark = (
+                [replace(c, limit=min(c.limit or self.limit, self.limit)) for c in corpora]
+                for corpora in (self.train, self.validation, self.benchmark)
+            )
         for name in ("batch_size", "global_batch_size", "num_epochs", "max_text_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name} is {getattr(self, name)}; it must be at least 1")

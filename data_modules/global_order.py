@@ -44,6 +44,8 @@ class GlobalOrder:
         seed: Not negative.
         lengths: From indices into the concatenated corpora to lengths of these examples, in any
             unit; None to leave the samples of a step in random order.
+        repeated_steps: Let every epoch be the first so many steps of epoch 0, for a look at whether
+            a model can learn them by heart. None for all samples.
 
     Raises:
         ValueError: A corpus would get no sample an epoch, or a value is out of range.
@@ -57,6 +59,7 @@ class GlobalOrder:
         global_batch_size: int,
         seed: int,
         lengths: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None,
+        repeated_steps: int | None = None,
     ) -> None:
         if not corpus_sizes or min(corpus_sizes) < 1 or min(weights) <= 0:
             raise ValueError(
@@ -78,16 +81,19 @@ class GlobalOrder:
         # sample.
         num_samples = round(sum(wanted), 6)
         self.steps_per_epoch = int(np.ceil(num_samples / global_batch_size))
-        self.samples_per_epoch = self.steps_per_epoch * global_batch_size
-        self.quotas = _largest_remainder(wanted, self.samples_per_epoch)
+        self.quotas = _largest_remainder(wanted, self.steps_per_epoch * global_batch_size)
         if 0 in self.quotas:
             corpus = self.quotas.index(0)
             raise ValueError(
                 f"corpus number {corpus} ({self.corpus_sizes[corpus]} examples, weight "
                 f"{weights[corpus]}) would get no "
-                f"sample of the {self.samples_per_epoch} an epoch holds: raise its weight or take "
-                "it off the list"
+                f"sample of the {sum(self.quotas)} an epoch holds: raise its weight or take it off "
+                "the list"
             )
+        self.repeated_steps = repeated_steps
+        if repeated_steps is not None:
+            self.steps_per_epoch = min(self.steps_per_epoch, repeated_steps)
+        self.samples_per_epoch = self.steps_per_epoch * global_batch_size
         self._passes: list[dict[int, BlockShuffle]] = [{} for _ in self.corpus_sizes]
 
     @property
@@ -99,6 +105,7 @@ class GlobalOrder:
             "samples_of_each_an_epoch": list(self.quotas),
             "global_batch_size": self.global_batch_size,
             "seed": self.seed,
+            **({} if self.repeated_steps is None else {"repeated_steps": self.repeated_steps}),
         }
 
     def step(self, epoch: int, step: int) -> NDArray[np.int64]:
@@ -106,6 +113,8 @@ class GlobalOrder:
 
         The work does not depend on the position; what steps side by side have in common is kept.
         """
+        if self.repeated_steps is not None:
+            epoch = 0
         starts = spread(self.quotas, step * self.global_batch_size)
         stops = spread(self.quotas, (step + 1) * self.global_batch_size)
         offsets = np.cumsum([0, *self.corpus_sizes[:-1]])

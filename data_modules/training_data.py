@@ -91,6 +91,7 @@ class TrainingDataModule(LightningDataModule):
                 seed=self.config.seed,
                 # Characters: tokens are counted when a sample is loaded.
                 lengths=self.train_examples.lengths,
+                repeated_steps=self.config.overfit_batches,
             )
             self._tell_repetition()
         self._failure_log = FailureLog(
