@@ -254,21 +254,24 @@ class _MetadataUnpickler(pickle.Unpickler):
 
     @override
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("torch.distributed.checkpoint.") or (module, name) in _PLAIN_NAMES:
+        if (module, name) in _METADATA_NAMES:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{METADATA_FILE} names {module}.{name}")
 
 
-_PLAIN_NAMES = {
-    ("torch", "Size"),
-    ("torch.serialization", "_get_layout"),
-    ("torch._utils", "_rebuild_dtype"),
-    ("collections", "OrderedDict"),
+_METADATA_NAMES = {
     *(
-        ("torch", str(dtype).removeprefix("torch."))
-        for dtype in vars(torch).values()
-        if isinstance(dtype, torch.dtype)
+        ("torch.distributed.checkpoint.metadata", name)
+        for name in (
+            *("Metadata", "MetadataIndex", "StorageMeta", "ChunkStorageMetadata"),
+            *("TensorStorageMetadata", "TensorProperties", "_MEM_FORMAT_ENCODING"),
+        )
     ),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    ("torch.serialization", "_get_layout"),
+    ("torch", "Size"),
+    *(("torch", name) for name in ("float64", "float32", "bfloat16", "float16", "int64", "bool")),
+    ("pathlib", "PosixPath"),
 }
 
 
