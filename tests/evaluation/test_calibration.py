@@ -1,0 +1,205 @@
+"""Calibration against golden values, torchmetrics, and confidences whose truth is known."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidreason.evaluation.calibration import (
+    adaptive_calibration_error,
+    brier_score,
+    calibration_error,
+    negative_log_likelihood,
+    option_brier_score,
+    option_negative_log_likelihood,
+)
+from vidreason.evaluation.selective import confidence_auroc, risk_coverage
+from vidreason.evaluation.temperature import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    fit_confidence_temperature,
+    fit_temperature,
+    option_probabilities,
+    scale_confidence,
+)
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "assets/golden/golden_metrics.json").read_text())[
+    "calibration"
+]
+CONFIDENCES, CORRECT = GOLDEN["confidence"], GOLDEN["correct"]
+
+
+@pytest.mark.parametrize("num_bins", [5, 10, 15])
+def test_errors_over_bins_of_equal_width(num_bins: int) -> None:
+    right = calibration_error(CONFIDENCES, CORRECT, num_bins=num_bins)
+    name = str(num_bins)
+    assert right.expected == pytest.approx(GOLDEN["ece_right_closed"][name], abs=1e-9)
+    assert right.maximum == pytest.approx(GOLDEN["mce_right_closed"][name], abs=1e-9)
+    assert right.root_mean_square == pytest.approx(GOLDEN["rmsce_right_closed"][name], abs=1e-9)
+    left = calibration_error(CONFIDENCES, CORRECT, num_bins=num_bins, closed="left")
+    assert left.expected == pytest.approx(GOLDEN["ece_left_closed"][name], abs=1e-9)
+    theirs = GOLDEN["torchmetrics_1.9.0"]
+    found = (left.expected, left.root_mean_square, left.maximum)
+    expected = [theirs[f"BinaryCalibrationError_{norm}_{num_bins}"] for norm in ("l1", "l2", "max")]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_errors_over_bins_of_equal_size() -> None:
+    for num_bins in (5, 10):
+        found = adaptive_calibration_error(CONFIDENCES, CORRECT, num_bins=num_bins)
+        golden = GOLDEN["adaptive_ece_equal_mass"][str(num_bins)]
+        assert found.expected == pytest.approx(golden, abs=1e-9)
+        assert {own.num_answers for own in found.bins} == {20 // num_bins}
+
+
+def test_proper_scores_and_selection() -> None:
+    assert brier_score(CONFIDENCES, CORRECT) == pytest.approx(GOLDEN["brier"], abs=1e-9)
+    nll = negative_log_likelihood(CONFIDENCES, CORRECT)
+    assert nll == pytest.approx(GOLDEN["nll_clipped_1e-7"], abs=1e-9)
+    auroc = confidence_auroc(CONFIDENCES, CORRECT)
+    assert auroc == pytest.approx(GOLDEN["auroc_confidence_separates_correct"], abs=1e-9)
+    assert risk_coverage(CONFIDENCES, CORRECT).area == pytest.approx(GOLDEN["aurc"], abs=1e-9)
+
+
+def test_a_bin_is_a_bar_of_the_diagram() -> None:
+    found = calibration_error([0.1, 0.2, 0.2, 0.9, 1.0], [0, 0, 1, 1, 1], num_bins=2)
+    assert [(own.low, own.high, own.num_answers) for own in found.bins] == [
+        (0, 0.5, 3),
+        (0.5, 1, 2),
+    ]
+    assert found.bins[0].confidence == pytest.approx(0.5 / 3)
+    assert found.bins[0].accuracy == pytest.approx(1 / 3)
+
+
+def test_true_probabilities_are_calibrated_and_overconfident_ones_are_not() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.5, 1.0, size=20_000)
+    correct = (rng.random(20_000) < truth).astype(float)
+    overconfident = 1 - (1 - truth) ** 2
+    assert calibration_error(truth, correct).expected < 0.015
+    assert adaptive_calibration_error(truth, correct).expected < 0.02
+    assert calibration_error(overconfident, correct).expected > 0.1
+    assert brier_score(truth, correct) < brier_score(overconfident, correct)
+    assert negative_log_likelihood(truth, correct) < negative_log_likelihood(overconfident, correct)
+    # The order is the same, so what only looks at the order does not change.
+    assert confidence_auroc(truth, correct) == confidence_auroc(overconfident, correct)
+
+
+def test_risk_does_not_depend_on_the_order_of_equal_confidences() -> None:
+    confidences, correct = [0.9, 0.9, 0.9, 0.5], [1, 0, 1, 0]
+    found = risk_coverage(confidences, correct)
+    assert found.coverage == (0.25, 0.5, 0.75, 1.0)
+    assert found.risk == pytest.approx((1 / 3, 1 / 3, 1 / 3, 0.5))
+    assert risk_coverage(confidences, [0, 1, 1, 0]) == found
+    assert risk_coverage([0.7] * 4, correct).area == pytest.approx(0.5)
+    assert confidence_auroc([0.7] * 4, correct) == 0.5
+    assert math.isnan(confidence_auroc([0.1, 0.2], [1, 1]))
+
+
+def test_scores_over_options() -> None:
+    probabilities = [(0.7, 0.2, 0.1), (0.5, 0.5)]
+    assert option_brier_score(probabilities, [0, 1]) == pytest.approx(
+        ((0.09 + 0.04 + 0.01) + 0.5) / 2
+    )
+    expected = -(math.log(0.7) + math.log(0.5)) / 2
+    assert option_negative_log_likelihood(probabilities, [0, 1]) == pytest.approx(expected)
+    assert option_negative_log_likelihood([(1.0, 0.0)], [1]) == pytest.approx(-math.log(1e-7))
+    with pytest.raises(ValueError, match="question 1 has 2 options, but answer 2"):
+        option_brier_score(probabilities, [0, 2])
+
+
+def scored_questions(temperature: float, num_questions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores whose softmax at ``temperature`` is the truth."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(num_questions, 5))
+    truth = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answers = (truth.cumsum(axis=1) < rng.random((num_questions, 1))).sum(axis=1)
+    return logits * temperature, answers
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
+def test_the_temperature_of_the_scores_is_found(temperature: float) -> None:
+    scores, answers = scored_questions(temperature, 20_000)
+    fit = fit_temperature(scores.tolist(), answers.tolist())
+    assert fit.temperature == pytest.approx(temperature, rel=0.04)
+    assert fit.num_questions == 20_000
+    assert fit.nll_after <= fit.nll_before
+    # No other temperature nearby is better.
+    for factor in (0.98, 1.02):
+        probabilities = [option_probabilities(own, fit.temperature * factor) for own in scores]
+        assert option_negative_log_likelihood(probabilities, answers.tolist()) > fit.nll_after
+
+
+def test_scaling_makes_held_out_confidences_calibrated_and_keeps_the_choice() -> None:
+    scores, answers = scored_questions(3.0, 8_000)
+    fit = fit_temperature(scores[:4000].tolist(), answers[:4000].tolist())
+    errors = []
+    for temperature in (1.0, fit.temperature):
+        probabilities = np.array([option_probabilities(own, temperature) for own in scores[4000:]])
+        chosen = probabilities.argmax(axis=1)
+        assert (chosen == scores[4000:].argmax(axis=1)).all()
+        hits = (chosen == answers[4000:]).astype(float)
+        errors.append(calibration_error(probabilities.max(axis=1), hits).expected)
+    assert errors[0] > 0.2
+    assert errors[1] < 0.03
+
+
+def test_questions_may_have_different_numbers_of_options() -> None:
+    scores = [(-1.0, -2.0), (-1.0, -2.0, -3.0), (-2.0, -1.0)]
+    fit = fit_temperature(scores, [0, 1, 1])
+    padded = [(*own, -1e6) for own in scores]
+    assert fit.temperature == pytest.approx(fit_temperature(padded, [0, 1, 1]).temperature)
+    probabilities = [option_probabilities(own, fit.temperature) for own in scores]
+    nll = option_negative_log_likelihood(probabilities, [0, 1, 1])
+    assert nll == pytest.approx(fit.nll_after)
+
+
+def test_extreme_fits_stop_at_the_bounds() -> None:
+    assert fit_temperature([(0.0, -1.0)] * 3, [0] * 3).temperature == pytest.approx(MIN_TEMPERATURE)
+    assert fit_temperature([(0.0, -1.0)] * 3, [1] * 3).temperature == pytest.approx(MAX_TEMPERATURE)
+
+
+def test_printed_confidences_are_scaled_in_log_odds() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.uniform(0.05, 0.95, size=20_000)
+    correct = rng.random(20_000) < truth
+    odds = truth / (1 - truth)
+    printed = odds**2 / (1 + odds**2)  # twice the log-odds: too sure of itself
+    fit = fit_confidence_temperature(printed.tolist(), correct.tolist())
+    assert fit.temperature == pytest.approx(2.0, rel=0.05)
+    assert scale_confidence(float(printed[0]), 2.0) == pytest.approx(truth[0])
+    assert scale_confidence(0.5, 7.0) == 0.5
+    assert scale_confidence(0.3, 1.0) == pytest.approx(0.3)
+    with pytest.raises(ValueError, match=r"from 0 to 1, found 1\.5"):
+        fit_confidence_temperature([1.5], [True])
+
+
+@pytest.mark.parametrize(
+    ("confidences", "correct", "message"),
+    [
+        ([], [], "at least one confidence"),
+        ([0.5], [1, 0], r"shapes \(1,\) and \(2,\)"),
+        ([0.5, 1.5], [1, 0], "1 confidences are not from 0 to 1, such as 1.5"),
+        ([float("nan")], [1], "not from 0 to 1, such as nan"),
+        ([0.5], [0.5], "outcomes must be 0 or 1"),
+    ],
+)
+def test_arguments_that_would_give_a_wrong_number_are_refused(confidences, correct, message):
+    for metric in (calibration_error, adaptive_calibration_error, brier_score):
+        with pytest.raises(ValueError, match=message):
+            metric(confidences, correct)
+
+
+def test_other_errors() -> None:
+    with pytest.raises(ValueError, match="num_bins is 0"):
+        calibration_error([0.5], [1], num_bins=0)
+    with pytest.raises(ValueError, match="a confidence is NaN"):
+        risk_coverage([float("nan")], [1])
+    with pytest.raises(ValueError, match="question 0 has scores"):
+        fit_temperature([(0.0, float("-inf"))], [0])
+    with pytest.raises(ValueError, match="2 questions and 1 answers"):
+        fit_temperature([(0.0,), (1.0,)], [0])
+    with pytest.raises(ValueError, match="temperature above 0"):
+        option_probabilities((0.0, 1.0), 0.0)

@@ -1,0 +1,213 @@
+"""Whether confidences are right as often as they say: calibration errors and proper scores.
+
+A confidence is the probability that a model gives to its answer (a share of the options'
+likelihoods) or prints beside a predicted event. Shapes: n answers, K options.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+CLIP = 1e-7
+"""The least probability that a negative log-likelihood is taken of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """Answers with confidences in one range: one bar of a reliability diagram."""
+
+    low: float
+    high: float
+    num_answers: int
+    confidence: float
+    """Mean confidence."""
+    accuracy: float
+    """Share of right answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationError:
+    """How far confidence and accuracy are apart, over bins that hold an answer."""
+
+    expected: float
+    """ECE: mean absolute gap, each bin by its share of the answers."""
+    maximum: float
+    """MCE: the largest absolute gap."""
+    root_mean_square: float
+    """RMSCE: root of the mean squared gap, each bin by its share of the answers."""
+    bins: tuple[ReliabilityBin, ...]
+
+
+def calibration_error(
+    confidences: Sequence[float] | Floats,
+    correct: Sequence[bool] | Floats,
+    *,
+    num_bins: int = 15,
+    closed: Literal["right", "left"] = "right",
+) -> CalibrationError:
+    """Calibration error over bins of equal width.
+
+    The sides matter where a model prints round confidences: in ``right``, bins hold their upper
+    bound (Guo et al. 2017), and 0 is in the first; in ``left``, as in torchmetrics 1.9, they hold
+    their lower bound, and exactly 1 is in a bin of its own.
+
+    Args:
+        confidences: Shape ``(n,)``, from 0 to 1.
+        correct: Shape ``(n,)``, 1 for a right and 0 for a wrong answer.
+        num_bins: Number of bins.
+        closed: Which bound a bin holds.
+
+    Raises:
+        ValueError: No answers, different lengths, values out of range, or no bins.
+    """
+    values, hits = _checked(confidences, correct)
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
+    # k / num_bins is the number nearest to the fraction, as is a confidence written in digits, so
+    # that 0.6 is on a bound; steps of linspace are not.
+    edges = np.arange(num_bins + 1) / num_bins
+    places = np.searchsorted(edges, values, side="left" if closed == "right" else "right") - 1
+    places = places.clip(0)
+    edges = np.append(edges, 1.0)  # the bin of exactly 1, empty in `right`
+    members = [np.flatnonzero(places == place) for place in range(num_bins + 1)]
+    bounds = [(float(low), float(high)) for low, high in itertools.pairwise(edges)]
+    return _error(values, hits, members, bounds)
+
+
+def adaptive_calibration_error(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats, *, num_bins: int = 15
+) -> CalibrationError:
+    """Calibration error over bins with equally many answers (one more in the first bins).
+
+    Answers with the same confidence are taken in the order in which they come.
+
+    Raises:
+        ValueError: As :func:`calibration_error`.
+    """
+    values, hits = _checked(confidences, correct)
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
+    order = np.argsort(values, kind="stable")
+    members = [own for own in np.array_split(order, num_bins) if len(own)]
+    bounds = [(float(values[own[0]]), float(values[own[-1]])) for own in members]
+    return _error(values, hits, members, bounds)
+
+
+def brier_score(confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats) -> float:
+    """Mean squared difference of confidence and outcome; 0 is best, 0.25 is a coin.
+
+    Raises:
+        ValueError: As :func:`calibration_error`.
+    """
+    values, hits = _checked(confidences, correct)
+    return float(np.mean((values - hits) ** 2))
+
+
+def negative_log_likelihood(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> float:
+    """Mean negative natural logarithm of what was given to the outcome, at least 1e-7.
+
+    Raises:
+        ValueError: As :func:`calibration_error`.
+    """
+    values, hits = _checked(confidences, correct)
+    given = np.where(hits == 1, values, 1 - values).clip(CLIP)
+    return float(-np.log(given).mean())
+
+
+def option_brier_score(probabilities: Sequence[Sequence[float]], answers: Sequence[int]) -> float:
+    """Brier score of multiple choice: squared differences summed over options, from 0 to 2.
+
+    Args:
+        probabilities: For each question, of each of its options; questions may have different
+            numbers of options.
+        answers: Index of the right option of each question.
+
+    Raises:
+        ValueError: No questions, different lengths, or an answer that is no option.
+    """
+    _check_answers(probabilities, answers)
+    scores = [
+        sum((value - (index == answer)) ** 2 for index, value in enumerate(own))
+        for own, answer in zip(probabilities, answers, strict=True)
+    ]
+    return float(np.mean(scores))
+
+
+def option_negative_log_likelihood(
+    probabilities: Sequence[Sequence[float]], answers: Sequence[int]
+) -> float:
+    """Mean negative natural logarithm of the right option's probability, at least 1e-7.
+
+    Raises:
+        ValueError: As :func:`option_brier_score`.
+    """
+    _check_answers(probabilities, answers)
+    given = [own[answer] for own, answer in zip(probabilities, answers, strict=True)]
+    return float(-np.log(np.maximum(given, CLIP)).mean())
+
+
+def _check_answers(probabilities: Sequence[Sequence[float]], answers: Sequence[int]) -> None:
+    if not probabilities or len(probabilities) != len(answers):
+        raise ValueError(
+            f"expected at least one question and one answer for each; found {len(probabilities)} "
+            f"questions and {len(answers)} answers"
+        )
+    for number, (own, answer) in enumerate(zip(probabilities, answers, strict=True)):
+        if not 0 <= answer < len(own):
+            raise ValueError(f"question {number} has {len(own)} options, but answer {answer}")
+
+
+def _error(
+    values: Floats,
+    hits: Floats,
+    members: Sequence[NDArray[np.intp]],
+    bounds: Sequence[tuple[float, float]],
+) -> CalibrationError:
+    bins = tuple(
+        ReliabilityBin(
+            low=low,
+            high=high,
+            num_answers=len(own),
+            confidence=float(values[own].mean()),
+            accuracy=float(hits[own].mean()),
+        )
+        for own, (low, high) in zip(members, bounds, strict=True)
+        if len(own)
+    )
+    shares = np.array([own.num_answers for own in bins]) / len(values)
+    gaps = np.array([abs(own.confidence - own.accuracy) for own in bins])
+    return CalibrationError(
+        expected=float(shares @ gaps),
+        maximum=float(gaps.max()),
+        root_mean_square=float(np.sqrt(shares @ gaps**2)),
+        bins=bins,
+    )
+
+
+def _checked(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> tuple[Floats, Floats]:
+    values = np.asarray(confidences, dtype=np.float64)
+    hits = np.asarray(correct, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or values.shape != hits.shape:
+        raise ValueError(
+            "expected at least one confidence and one outcome for each; found shapes "
+            f"{values.shape} and {hits.shape}"
+        )
+    outside = values[~((values >= 0) & (values <= 1))]
+    if len(outside):
+        raise ValueError(
+            f"{len(outside)} confidences are not from 0 to 1, such as {outside[0]}; leave out "
+            "answers without a confidence and report how many there were"
+        )
+    if not np.isin(hits, (0.0, 1.0)).all():
+        raise ValueError("outcomes must be 0 or 1")
+    return values, hits

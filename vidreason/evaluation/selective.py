@@ -1,0 +1,82 @@
+"""Whether confidence tells right answers from wrong ones: answering only where it is high."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidreason.evaluation.calibration import Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskCoverage:
+    """Share of wrong answers among the ``k`` most confident ones, for ``k`` from 1 to n."""
+
+    coverage: tuple[float, ...]
+    """k / n."""
+    risk: tuple[float, ...]
+    area: float
+    """AURC, the mean of ``risk``; lower is better. A confidence that says nothing gives the share
+    of wrong answers."""
+
+
+def risk_coverage(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> RiskCoverage:
+    """Risk at every coverage.
+
+    Among answers of the same confidence, the wrong ones are spread evenly, so that the result does
+    not depend on the order of the answers.
+
+    Args:
+        confidences: Shape ``(n,)``; only their order matters.
+        correct: Shape ``(n,)``, 1 for a right and 0 for a wrong answer.
+
+    Raises:
+        ValueError: No answers, or not one outcome for each.
+    """
+    values, errors = _checked(confidences, correct)
+    order = np.argsort(-values, kind="stable")
+    _, group, sizes = np.unique(-values[order], return_inverse=True, return_counts=True)
+    wrong = np.bincount(group, weights=errors[order]) / sizes
+    kept = np.arange(1, len(values) + 1)
+    risk = wrong[group].cumsum() / kept
+    return RiskCoverage(
+        coverage=tuple((kept / len(values)).tolist()),
+        risk=tuple(risk.tolist()),
+        area=float(risk.mean()),
+    )
+
+
+def confidence_auroc(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> float:
+    """Probability that a right answer has a higher confidence than a wrong one; ties count half.
+
+    NaN where all answers are right or all are wrong.
+
+    Raises:
+        ValueError: As :func:`risk_coverage`.
+    """
+    values, errors = _checked(confidences, correct)
+    right, wrong = values[errors == 0], np.sort(values[errors == 1])
+    if not len(right) or not len(wrong):
+        return float("nan")
+    below = np.searchsorted(wrong, right, side="left")
+    not_above = np.searchsorted(wrong, right, side="right")
+    return float((below + not_above).mean() / 2 / len(wrong))
+
+
+def _checked(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> tuple[Floats, Floats]:
+    values = np.asarray(confidences, dtype=np.float64)
+    errors = 1.0 - np.asarray(correct, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or values.shape != errors.shape:
+        raise ValueError(
+            "expected at least one confidence and one outcome for each; found shapes "
+            f"{values.shape} and {errors.shape}"
+        )
+    if np.isnan(values).any():
+        raise ValueError("a confidence is NaN; leave out answers without a confidence")
+    return values, errors

@@ -1,0 +1,137 @@
+"""Temperature scaling (Guo et al. 2017): one number, fitted on a validation split.
+
+Scores are divided by it before they become probabilities. The order of the options, and with it
+accuracy, stays as it is; only the confidence changes. Fit on validation questions, apply to test
+questions: a temperature fitted on what it is judged by says nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidreason.evaluation.calibration import CLIP, Floats
+
+MIN_TEMPERATURE = 1e-3
+MAX_TEMPERATURE = 1e3
+_NUM_HALVINGS = 100  # far below the spacing of doubles
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperatureFit:
+    """The temperature under which the right answers of a split are the most likely."""
+
+    temperature: float
+    """At most 1e3 and at least 1e-3: those values say that the scores rank no better than chance,
+    or that no answer was wrong."""
+    nll_before: float
+    """Mean negative log-likelihood of the right answers at temperature 1."""
+    nll_after: float
+    num_questions: int
+
+
+def option_probabilities(
+    log_likelihoods: Sequence[float], temperature: float = 1.0
+) -> tuple[float, ...]:
+    """Softmax of one question's scores divided by ``temperature``.
+
+    Raises:
+        ValueError: No scores, a score that is not finite, or a temperature of 0 or less.
+    """
+    scores = np.asarray(log_likelihoods, dtype=np.float64)
+    if not scores.size or not np.isfinite(scores).all() or not temperature > 0:
+        raise ValueError(
+            "expected finite scores and a temperature above 0; found "
+            f"{list(log_likelihoods)} and {temperature}"
+        )
+    weights = np.exp((scores - scores.max()) / temperature)
+    return tuple((weights / weights.sum()).tolist())
+
+
+def scale_confidence(confidence: float, temperature: float) -> float:
+    """A printed confidence at another temperature: its log-odds divided by ``temperature``."""
+    log_odds = _log_odds(confidence)
+    return option_probabilities((log_odds, 0.0), temperature)[0]
+
+
+def fit_temperature(
+    log_likelihoods: Sequence[Sequence[float]], answers: Sequence[int]
+) -> TemperatureFit:
+    """Fit the temperature of multiple-choice scores.
+
+    The negative log-likelihood is convex in ``1 / temperature``, so halving the interval finds the
+    one optimum: there is no seed, no start and no step size.
+
+    Args:
+        log_likelihoods: For each question, its options' scores; questions may have different
+            numbers of options.
+        answers: Index of the right option of each question.
+
+    Raises:
+        ValueError: No questions, different lengths, a score that is not finite, or an answer that
+            is no option.
+    """
+    if not log_likelihoods or len(log_likelihoods) != len(answers):
+        raise ValueError(
+            f"expected at least one question and one answer for each; found {len(log_likelihoods)} "
+            f"questions and {len(answers)} answers"
+        )
+    scores = np.full((len(answers), max(map(len, log_likelihoods))), -np.inf)
+    for number, (own, answer) in enumerate(zip(log_likelihoods, answers, strict=True)):
+        if not 0 <= answer < len(own) or not all(map(math.isfinite, own)):
+            raise ValueError(
+                f"question {number} has scores {list(own)} and answer {answer}; scores must be "
+                "finite and the answer one of them"
+            )
+        scores[number, : len(own)] = own
+    right = scores[np.arange(len(answers)), np.asarray(answers)]
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    for _ in range(_NUM_HALVINGS):
+        # In between on a scale of factors, where the interval is symmetric about 1.
+        middle = math.sqrt(low * high)
+        if _slope(scores, right, middle) > 0:
+            high = middle
+        else:
+            low = middle
+    inverse = math.sqrt(low * high)
+    return TemperatureFit(
+        temperature=1 / inverse,
+        nll_before=_nll(scores, right, 1.0),
+        nll_after=_nll(scores, right, inverse),
+        num_questions=len(answers),
+    )
+
+
+def fit_confidence_temperature(
+    confidences: Sequence[float], correct: Sequence[bool]
+) -> TemperatureFit:
+    """Fit the temperature of printed confidences; apply it with :func:`scale_confidence`.
+
+    Raises:
+        ValueError: No confidences, different lengths, or a confidence that is not from 0 to 1.
+    """
+    return fit_temperature(
+        [(_log_odds(value), 0.0) for value in confidences], [int(not hit) for hit in correct]
+    )
+
+
+def _log_odds(confidence: float) -> float:
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"a confidence must be from 0 to 1, found {confidence}")
+    clipped = min(max(confidence, CLIP), 1 - CLIP)
+    return math.log(clipped) - math.log1p(-clipped)
+
+
+def _slope(scores: Floats, right: Floats, inverse: float) -> float:
+    """Derivative of the negative log-likelihood by ``1 / temperature``."""
+    shifted = (scores - scores.max(axis=1, keepdims=True)) * inverse
+    weights = np.exp(shifted)
+    finite = np.where(np.isneginf(scores), 0.0, scores)
+    return float(np.mean((weights * finite).sum(axis=1) / weights.sum(axis=1) - right))
+
+
+def _nll(scores: Floats, right: Floats, inverse: float) -> float:
+    top = scores.max(axis=1)
+    normaliser = np.log(np.exp((scores - top[:, None]) * inverse).sum(axis=1))
+    return float(np.mean(normaliser - (right - top) * inverse))
