@@ -1,4 +1,7 @@
-"""What was run: configuration, versions, git revision and command, in the run's own folder."""
+"""What was run, and how it ended: configuration, versions, command, devices, in the run's folder.
+
+A folder that is found later, without its user, says by itself what is in it.
+"""
 
 import datetime
 import importlib.metadata
@@ -6,6 +9,7 @@ import json
 import os
 import platform
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +21,39 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from vidreason.config import save_config
+from vidreason.training.checkpoint import gather_parameters
+from vidreason.training.parameter_hash import hash_parameters
+from vidreason.training.stage import StageModule
 
 CONFIG_FILE = "config.yaml"
 RECORD_FILE = "run.json"
+WEIGHTS_FILE = "weights.jsonl"
+GUIDE_FILE = "RUN.md"
+GUIDE = """\
+# What is in this folder
+
+A run of vidreason's `experiments.fit`. Not all of these are in every run.
+
+| File | What it is |
+|---|---|
+| `config.yaml` | The configuration with all its defaults; `--config` of every program reads it |
+| `run.json` | Each start: time, command, versions, git revision, devices, and how it ended |
+| `metrics.csv` | All logged metrics; `step` counts optimizer steps from 0 |
+| `weights.jsonl` | A hash of all trained parameters at each checkpoint, for `experiments.repro` |
+| `checkpoints/` | What trains, by step, to continue from; `last.ckpt` links to the newest |
+| `reasoner/` | The trained model: `vidreason ask --model`, `experiments.evaluate` read it |
+| `evaluation/` | Answers, scores and tables of `experiments.evaluate` |
+| `benchmark/` | Answers to the benchmark during training |
+| `failures.jsonl` | Videos that could not be read, with reasons |
+| `samples-rank<r>.jsonl` | The ids of the samples of each micro-batch |
+| `warm_start.json` | Which tensors of a Q-Former the fusion core started from |
+| `tensorboard/`, `wandb/`, `mlflow.db` | The same metrics for these tools |
+| `loggers.json` | The names under which W&B and MLflow know the run |
+| `debug/` | Runs for debugging, each a folder like this one |
+
+The same command continues a run that was stopped; `python -m experiments.repro` on this folder does
+its first steps again and compares them bit by bit.
+"""
 _PACKAGES = (
     *("vidreason", "torch", "torchvision", "lightning", "transformers", "peft"),
     *("segment-anything", "av", "numpy", "omegaconf", "safetensors", "tokenizers"),
@@ -27,7 +61,10 @@ _PACKAGES = (
 
 
 class RunRecord(Callback):
-    """Write ``config.yaml`` and ``run.json`` before step 1; each start adds an entry to the latter.
+    """Write ``config.yaml``, ``run.json`` and ``RUN.md`` before step 1.
+
+    Each start adds an entry to ``run.json``, and says there how it ended, if it lived to. Each
+    checkpoint adds the hash of what it holds to ``weights.jsonl``.
 
     Args:
         config: The resolved configuration dataclass.
@@ -49,6 +86,7 @@ class RunRecord(Callback):
         self.run_dir = Path(run_dir)
         self.resumed_from = resumed_from
         self.record_samples = record_samples
+        self._started = False
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -58,7 +96,11 @@ class RunRecord(Callback):
                 self.run_dir,
                 resumed_from=self.resumed_from,
                 world_size=trainer.world_size,
+                num_nodes=trainer.num_nodes,
+                strategy=type(trainer.strategy).__name__,
+                precision=str(trainer.precision),
             )
+            self._started = True
 
     @override
     def on_train_batch_start(
@@ -74,6 +116,38 @@ class RunRecord(Callback):
             with path.open("a") as file:
                 file.write(json.dumps({**line, "ids": list(batch["ids"])}) + "\n")
 
+    @override
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        assert isinstance(pl_module, StageModule)
+        if any(hasattr(parameter, "ds_id") for parameter in pl_module.parameters()):
+            return  # ZeRO-3 keeps the values to itself
+        # All ranks take part; rank 0 gets the values.
+        values = gather_parameters(pl_module.reasoner, pl_module.trainable)
+        line = {"step": trainer.global_step, "hash": hash_parameters(values)}
+        if trainer.is_global_zero:
+            with (self.run_dir / WEIGHTS_FILE).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_end(trainer, "finished")
+
+    @override
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._write_end(trainer, f"{type(exception).__name__}: {exception}")
+
+    def _write_end(self, trainer: Trainer, cause: str) -> None:
+        """Add how this start ended to the entry that it made."""
+        if not self._started:
+            return
+        starts = read_starts(self.run_dir)
+        starts[-1]["end"] = {"time": _now(), "step": trainer.global_step, "cause": cause}
+        _write_starts(self.run_dir / RECORD_FILE, starts)
+
 
 def write_run_record(
     config: Any,  # noqa: ANN401 - any configuration dataclass
@@ -81,18 +155,30 @@ def write_run_record(
     *,
     resumed_from: str | None = None,
     world_size: int = 1,
+    **circumstances: str | int,
 ) -> None:
-    """Write ``config.yaml`` and add one entry to the ``starts`` of ``run.json`` in ``run_dir``."""
+    """Write ``config.yaml`` and add one entry to the ``starts`` of ``run.json`` in ``run_dir``.
+
+    Args:
+        config: The resolved configuration.
+        run_dir: The run's folder.
+        resumed_from: The checkpoint that this start continues from.
+        world_size: Number of processes.
+        circumstances: What else the entry is to hold.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     record_path = run_dir / RECORD_FILE
-    starts = json.loads(record_path.read_text())["starts"] if record_path.exists() else []
+    starts = read_starts(run_dir) if record_path.exists() else []
     starts.append(
         {
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "time": _now(),
             "command": shlex.join(sys.orig_argv),
             "working_directory": os.getcwd(),
             "resumed_from": resumed_from,
             "world_size": world_size,
+            **circumstances,
+            "host": socket.gethostname(),
+            "threads": torch.get_num_threads(),
             "git": git_revision(Path(__file__).parents[1]),
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -103,10 +189,40 @@ def write_run_record(
         }
     )
     save_config(config, run_dir / CONFIG_FILE)
-    # Through a rename, so that a run killed here can still be resumed.
-    partial = record_path.with_suffix(".partial")
+    (run_dir / GUIDE_FILE).write_text(GUIDE)
+    _write_starts(record_path, starts)
+
+
+def read_starts(run_dir: Path) -> list[dict[str, Any]]:
+    """The starts of a run, oldest first.
+
+    Raises:
+        ValueError: The folder holds no run.
+    """
+    path = run_dir / RECORD_FILE
+    if not path.is_file():
+        raise ValueError(f"{str(run_dir)!r} holds no {RECORD_FILE}: it is no folder of a run")
+    starts: list[dict[str, Any]] = json.loads(path.read_text())["starts"]
+    return starts
+
+
+def read_weight_hashes(run_dir: Path) -> dict[int, str]:
+    """Hashes of the trained parameters by step, of the steps at which a run saved."""
+    path = run_dir / WEIGHTS_FILE
+    complete = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    lines = [json.loads(line) for line in complete.splitlines()]
+    return {line["step"]: line["hash"] for line in lines}
+
+
+def _write_starts(path: Path, starts: list[dict[str, Any]]) -> None:
+    """Through a rename, so that a run killed here can still be resumed."""
+    partial = path.with_suffix(".partial")
     partial.write_text(json.dumps({"starts": starts}, indent=1) + "\n")
-    os.replace(partial, record_path)
+    os.replace(partial, path)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def git_revision(checkout: Path) -> str | None:

@@ -1,12 +1,21 @@
 import json
 import subprocess
 from dataclasses import dataclass, field
+from socket import gethostname
 from types import SimpleNamespace
 
 import pytest
+from tiny_training import tiny_optimizer, tiny_training_reasoner
 
-from callbacks.run_record import RunRecord, git_revision
+from callbacks.run_record import (
+    GUIDE_FILE,
+    RunRecord,
+    git_revision,
+    read_starts,
+    read_weight_hashes,
+)
 from vidreason.config import merge_config
+from vidreason.training.instruction import InstructionModule
 
 
 @dataclass(kw_only=True)
@@ -24,6 +33,9 @@ def trainer():
     return SimpleNamespace(
         is_global_zero=True,
         world_size=1,
+        num_nodes=1,
+        strategy="a strategy",
+        precision="32-true",
         global_rank=0,
         global_step=4,
         current_epoch=1,
@@ -38,6 +50,54 @@ def test_the_record_holds_what_is_needed_to_run_again(tmp_path):
     assert start["versions"]["torch"]
     assert start["command"]
     assert start["resumed_from"] is None
+    assert (start["host"], start["world_size"], start["precision"]) == (gethostname(), 1, "32-true")
+    assert start["threads"] >= 1
+    assert "end" not in start  # as of a run that was killed
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_record_says_how_a_start_ended(tmp_path, finished):
+    callback = RunRecord(Config(), str(tmp_path))
+    callback.on_exception(trainer(), None, ValueError("before the start"))
+    assert not list(tmp_path.iterdir())
+    callback.setup(trainer(), None, "fit")
+    if finished:
+        callback.on_fit_end(trainer(), None)
+    else:
+        callback.on_exception(trainer(), None, RuntimeError("no memory"))
+    (start,) = read_starts(tmp_path)
+    assert start["end"]["step"] == 4
+    assert start["end"]["cause"] == ("finished" if finished else "RuntimeError: no memory")
+
+
+def test_the_folder_of_another_thing_has_no_starts(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no run\.json: it is no folder of a run"):
+        read_starts(tmp_path)
+
+
+def test_the_guide_names_the_files_that_the_record_writes(tmp_path):
+    RunRecord(Config(), str(tmp_path)).setup(trainer(), None, "fit")
+    guide = (tmp_path / GUIDE_FILE).read_text()
+    named = {path.name for path in tmp_path.iterdir() if f"`{path.name}`" in guide}
+    assert named == {"config.yaml", "run.json"}
+
+
+def test_checkpoints_leave_the_hash_of_what_trains(tiny_language_model_folder, tmp_path):
+    module = InstructionModule(
+        tiny_training_reasoner(tiny_language_model_folder, lora=True), tiny_optimizer(), 8
+    )
+    callback = RunRecord(Config(), str(tmp_path))
+    hashes = []
+    for change in ("nothing", "a trained parameter", "a frozen one"):
+        for name, value in module.reasoner.named_parameters():
+            if (name in module.trainable) == (change == "a trained parameter"):
+                value.data.add_(change != "nothing")
+        callback.on_save_checkpoint(trainer(), module, {})
+        hashes.append(read_weight_hashes(tmp_path)[4])
+    assert hashes[0] != hashes[1] == hashes[2]
+    with (tmp_path / "weights.jsonl").open("a") as file:
+        file.write('{"step": 5, "ha')  # killed in the midst
+    assert read_weight_hashes(tmp_path) == {4: hashes[2]}
 
 
 def test_each_start_is_added(tmp_path):
