@@ -1,20 +1,23 @@
 """From a training checkpoint to a reasoner that can be saved: what ``vidreason export`` does."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from torch import Tensor
 
 from vidreason.config import config_from_values
 from vidreason.model import Provenance, ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.video_encoder import video_encoder_sizes
-from vidreason.perception.weights import open_weights, read_weights
-from vidreason.pretrained.frozen_parts import PARTS
+from vidreason.perception.weights import check_keys
+from vidreason.pretrained.frozen_parts import PARTS, content_hash
 from vidreason.reasoning.language_model import load_tokenizer
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
+from vidreason.training.checkpoint_files import is_complete, read_weights_and_record
+from vidreason.training.checkpoint_format import check_frozen, read_record
 from vidreason.training.trainable import part_names, set_trainable
 
 CONFIG_FILE = "config.yaml"
@@ -46,52 +49,82 @@ def reasoner_of_checkpoint(
     config = config_from_values(ReasonerConfig, values["reasoner"], str(recorded))
     perceiver = config_from_values(PerceiverConfig, values["perceiver"], str(recorded))
     _put_elsewhere(config, perceiver, frozen_parts or {})
-    with open_weights(str(checkpoint)) as file:
-        names = {key.removeprefix(PREFIX) for key in file.shapes if key.startswith(PREFIX)}
-    if not any(name.startswith("fusion.") for name in names):
-        raise ValueError(
-            f"{str(checkpoint)!r} is no checkpoint of experiments.fit: no key in it begins with "
-            f"{PREFIX + 'fusion.'!r}"
+    content = read_weights_and_record(checkpoint)
+    record = read_record(content, repr(str(checkpoint)))
+    state = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items()}
+    reasoner = reasoner_of_values(
+        state,
+        config,
+        video_encoder_sizes(perceiver.video_encoder).width,
+        perceiver,
+        source=str(checkpoint),
+        description=f"the reasoner that {recorded} describes",
+    )
+    recorded_hash = record["frozen"].get("language_model")
+    if recorded_hash is not None:
+        model = config.language_model
+        present = content_hash(model.name_or_path, model.revision)
+        check_frozen(
+            {"language_model": recorded_hash}, {"language_model": present}, str(checkpoint)
         )
-    if not any(".lora_" in name for name in names):
-        config.lora = None  # adapters that were not trained add nothing
-    visual_dim = video_encoder_sizes(perceiver.video_encoder).width
+    return reasoner, _provenance(values, checkpoint)
+
+
+def reasoner_of_values(
+    values: Mapping[str, Tensor],
+    config: ReasonerConfig,
+    visual_dim: int,
+    perceiver: PerceiverConfig | None,
+    *,
+    source: str,
+    description: str,
+) -> VideoReasoner:
+    """A reasoner in which only what was trained has values: all that its folder is made from.
+
+    Args:
+        values: What was trained, by the reasoner's names.
+        config: What it was built from. Adapters that are not among ``values`` are left out: they
+            add nothing.
+        visual_dim: Width of the visual tokens.
+        perceiver: What these are made with.
+        source: Where the values are from, for messages.
+        description: What they should fit, for messages.
+
+    Raises:
+        ValueError: ``values`` are not those of such a reasoner.
+    """
+    if not any(".lora_" in name for name in values):
+        config = replace(config, lora=None)
     built = build_reasoner(config, visual_dim, "meta", perceiver)
-    trained = part_names(built, "fusion") | names
+    trained = part_names(built, "fusion") | values.keys()
     if config.lora is not None:
         trained |= part_names(built, "lora")
     shapes = {name: tuple(value.shape) for name, value in built.named_parameters()}
-    tensors = read_weights(
-        str(checkpoint),
+    check_keys(
+        source,
+        description,
         {PREFIX + name: shapes[name] for name in sorted(trained & shapes.keys())},
-        model=f"the reasoner that {recorded} describes",
+        {PREFIX + name: tuple(value.shape) for name, value in values.items()},
+        {},
     )
-    state: dict[str, torch.Tensor] = {
-        key.removeprefix(PREFIX): value for key, value in tensors.items()
-    }
-    built.load_state_dict(state, strict=False, assign=True)
+    built.load_state_dict(values, strict=False, assign=True)
     set_trainable(built, trained)
-    reasoner = VideoReasoner(
-        config,
-        visual_dim,
-        built.fusion,
-        built.language_model,
-        load_tokenizer(config.language_model),
-        perceiver,
+    tokenizer = load_tokenizer(config.language_model)
+    return VideoReasoner(
+        config, visual_dim, built.fusion, built.language_model, tokenizer, perceiver
     )
-    return reasoner, _provenance(values, checkpoint)
 
 
 def _find(place: Path) -> tuple[Path, Path]:
     """The checkpoint that is meant, and its run's configuration."""
-    if place.is_dir():
+    if place.is_dir() and not is_complete(place):
         newest = newest_checkpoint(place / CHECKPOINT_FOLDER) or newest_checkpoint(place)
         if newest is None:
             raise ValueError(
                 f"{str(place)!r} holds no complete checkpoint; give a run folder, such as "
                 f"runs/stage2, with {CHECKPOINT_FOLDER}/, or a checkpoint in one"
             )
-    elif place.is_file():
+    elif place.exists():
         newest = place.resolve()
     else:
         raise ValueError(f"there is no run folder and no checkpoint {str(place)!r}")

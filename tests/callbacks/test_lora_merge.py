@@ -4,10 +4,12 @@ from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_traini
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
-from callbacks.lora_merge import LoraMerge
+from callbacks.lora_merge import TOLERANCE, LoraMerge, probe_logits
 from vidreason.model import DecodingConfig, Provenance, VideoReasoner
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.reasoning import language_model
+from vidreason.reasoning.language_model import causal_lm
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.instruction import InstructionModule
 
@@ -99,3 +101,37 @@ def test_a_thawed_language_model_is_written_whole(tiny_language_model_folder, tm
     for name, value in reasoner.language_model.state_dict().items():
         assert torch.equal(loaded[name], value), name
     assert any(not torch.equal(loaded[name], value) for name, value in untrained.items())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_merging_adds_to_the_logits_is_rounding(
+    tiny_language_model_folder, tmp_path, monkeypatch, dtype
+):
+    reasoner, folder = train_and_merge(tiny_language_model_folder, tmp_path, dtype)
+    merge = LoraMerge(folder)
+    expected = probe_logits(reasoner)
+    found = probe_logits(merge._read_back(reasoner))
+    difference = float((found - expected).norm() / expected.norm())
+    assert 0 < difference < TOLERANCE[dtype]
+    # The check tells a merged model from an unmerged one: what was learnt is far above rounding.
+    monkeypatch.setattr(language_model, "set_peft_model_state_dict", lambda *arguments: None)
+    with pytest.raises(
+        ValueError, match=r"gives other logits .* set aside as .*reasoner\.rejected"
+    ):
+        train_and_merge(tiny_language_model_folder, tmp_path, dtype)
+    assert not folder.exists()
+    assert (tmp_path / "reasoner.rejected" / "config.json").is_file()
+
+
+def train_and_merge(language_model_folder, tmp_path, dtype):
+    reasoner = tiny_training_reasoner(language_model_folder, lora=True)
+    reasoner.perceiver = PerceiverConfig()
+    reasoner.config.language_model.dtype = dtype
+    causal_lm(reasoner.language_model).to(getattr(torch, dtype))
+    for name, parameter in reasoner.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+    module = InstructionModule(reasoner, tiny_optimizer(learning_rate=0.05), total_steps=9)
+    merge = LoraMerge(tmp_path / "reasoner")
+    tiny_trainer(max_steps=6, callbacks=[merge]).fit(module, tiny_loader(reasoner, 4))
+    return reasoner, tmp_path / "reasoner"

@@ -104,7 +104,7 @@ def read_weights(
             for key, shape in file.shapes.items()
             if not key.startswith(tuple(dropped_prefixes))
         }
-        _check_keys(path, model, expected, found, resizers)
+        check_keys(path, model, expected, found, resizers)
         tensors = {}
         for key, shape in expected.items():
             tensor = file.read(key)
@@ -114,13 +114,18 @@ def read_weights(
     return tensors
 
 
-def _check_keys(
+def check_keys(
     path: str,
     model: str,
     expected: Mapping[str, Shape],
     found: Mapping[str, Shape],
     resizers: Mapping[str, Resizer],
 ) -> None:
+    """Make sure that what is found are exactly the expected tensors; see :func:`read_weights`.
+
+    Raises:
+        ValueError: They are not; the message names the first that differ.
+    """
     if not expected.keys() & found.keys():
         raise ValueError(
             f"weights {path!r} are not those of {model}: none of its {len(expected)} keys is there;"
