@@ -72,11 +72,14 @@ class MetricsLog(Logger):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = _rows(self.path)
         step = int(row[_STEP])
-        # A row of the same step with other metrics, as of a validation, may be the step's other
-        # half; one with the same metrics is its former doing.
         names = _filled(row) - {_EPOCH}
-        again = any(int(old[_STEP]) == step and _filled(old) & names for old in rows)
-        kept = [old for old in rows if int(old[_STEP]) < step + (not again)]
+        kept: list[dict[str, str]] = []
+        for old in rows:
+            # A row of the same step with other metrics, as of a validation, is the step's other
+            # half; one with the same metrics is its former doing.
+            if int(old[_STEP]) > step or (int(old[_STEP]) == step and _filled(old) & names):
+                break
+            kept.append(old)
         columns = dict.fromkeys(name for old in [{_STEP: ""}, *rows] for name in old)
         self._write(list(columns), kept)
 
