@@ -33,6 +33,13 @@ class TrainerConfig:
     checkpoint_every_n_steps: int = 500
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay on the disk."""
+    keep_best: int = 0
+    """How many checkpoints stay besides, of the validations that gave ``monitor`` its best values;
+    they are saved at the validation if need be. ``best.ckpt`` is a link to the best."""
+    monitor: str = "val/loss"
+    """The metric of ``keep_best``, as validation logs it."""
+    monitor_mode: Literal["min", "max"] = "min"
+    """Whether its lowest values are the best, or its highest."""
     record_samples: bool = False
     """Append the ids of each consumed batch to ``samples-rank<r>.jsonl`` in the run folder."""
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(
@@ -49,6 +56,8 @@ class TrainerConfig:
     memory shows at once. None: on GPUs."""
 
     def __post_init__(self) -> None:
+        if self.keep_best < 0:
+            raise ValueError(f"trainer.keep_best is {self.keep_best}; it must be 0 or more")
         for name in (
             *("num_nodes", "log_every_n_steps", "checkpoint_every_n_steps", "keep_checkpoints"),
             *("stop_after_steps", "validate_every_n_steps"),

@@ -185,6 +185,9 @@ def build_callbacks(
         str(checkpoint_folder(config.run_dir)),
         settings.checkpoint_every_n_steps,
         settings.keep_checkpoints,
+        keep_best=settings.keep_best,
+        monitor=settings.monitor,
+        mode=settings.monitor_mode,
     )
     callbacks: list[Callback] = [
         StepSeed(config.seed),

@@ -33,6 +33,7 @@ _MAY_CHANGE = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.stop_after_steps", "trainer.log_every_n_steps", "trainer.validate_every_n_steps"),
     *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.record_samples"),
+    *("trainer.keep_best", "trainer.monitor", "trainer.monitor_mode"),
     *("trainer.loggers", "trainer.save_reasoner", "trainer.rehearse_largest_batch"),
 )
 
@@ -62,7 +63,7 @@ def resume_checkpoint(config: ExperimentConfig) -> str | None:
             )
         return None
     if config.resume != "auto":
-        if not Path(config.resume).is_file():
+        if not Path(config.resume).exists():
             raise ValueError(
                 f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')"
             )
