@@ -1,0 +1,104 @@
+"""Runs that are killed or told to stop, anywhere, end as if nothing had happened.
+
+Real processes, killed by the kernel; see ``forked_fit.py``.
+"""
+
+import signal
+
+import pytest
+from chaos_runs import Blow, assert_same_training, blows, global_samples, logged
+
+NUM_STEPS = 16
+STOPPED = 75
+
+
+def test_a_process_is_killed_stopped_and_killed_again(whole, harmed):
+    run = harmed()
+    attempt = run.start()
+    attempt.strike(Blow(number=signal.SIGKILL, ranks=(0,), after_batches=7))
+    assert attempt.end() == [-signal.SIGKILL]
+    attempt = run.start()
+    attempt.strike(Blow(number=signal.SIGTERM, ranks=(0,), after_batches=3))
+    assert attempt.end() == [STOPPED]
+    assert run.start(die_at_operation=3, within="checkpoints").end() == [-signal.SIGKILL]
+    run.finish()
+    assert run.num_starts == len(run.resumed_from())
+    assert_same_training(run, whole(1), 1)
+
+
+def test_all_ranks_stop_at_one_step_though_one_is_told(whole, harmed):
+    run = harmed("trainer.validate_every_n_steps=2")
+    attempt = run.start(2)
+    attempt.strike(Blow(number=signal.SIGUSR1, ranks=(1,), after_batches=8))
+    assert attempt.end() == [STOPPED, STOPPED]
+    attempt = run.start(2)
+    attempt.strike(Blow(number=signal.SIGTERM, ranks=(0, 1), after_batches=3))
+    assert attempt.end() == [STOPPED, STOPPED]
+    attempt = run.start(2)
+    attempt.strike(Blow(number=signal.SIGKILL, ranks=(1,), after_batches=3))
+    survivor, killed = attempt.end()
+    assert survivor > 0
+    assert killed == -signal.SIGKILL
+    # They went on behind the very step at which they stopped: no batch was begun twice.
+    batches = run.batches()
+    assert [(b["epoch"], b["batch"]) for b in batches] == [
+        divmod(place, NUM_STEPS) for place in range(len(batches))
+    ]
+    run.finish(2)
+    assert_same_training(run, whole(2, "trainer.validate_every_n_steps=2"), 2)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(whole, harmed):
+    run = harmed()
+    attempt = run.start(1)
+    attempt.strike(Blow(number=signal.SIGKILL, ranks=(0,), after_batches=9))
+    attempt.end()
+    run.finish(2)
+    samples = global_samples(whole(1))
+    assert len(samples) == NUM_STEPS
+    assert global_samples(run) == samples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_the_losses_are_those_of_another_number_of_processes(whole, harmed, first, then):
+    # Dropout draws other numbers for other shapes.
+    overrides = ("reasoner.lora.dropout=0.0",)
+    run = harmed(*overrides)
+    attempt = run.start(first)
+    attempt.strike(Blow(number=signal.SIGKILL, ranks=tuple(range(first)), after_batches=9))
+    attempt.end()
+    run.finish(then)
+    expected = whole(1, *overrides)
+    assert global_samples(run) == global_samples(expected)
+    losses = logged(expected, "train/loss")
+    assert logged(run, "train/loss") == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", range(1, 13))
+def test_killed_in_a_save(whole, harmed, operation):
+    """Before each operation on files of the first two saves, and of the first behind a resume."""
+    run = harmed()
+    for _ in range(2):
+        attempt = run.start(die_at_operation=operation, within="checkpoints")
+        assert attempt.end() == [-signal.SIGKILL]
+    run.finish()
+    assert_same_training(run, whole(1), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_blows_at_random_points(whole, harmed, world_size, seed):
+    run = harmed()
+    for _, blow in zip(range(5), blows(100 * world_size + seed, world_size), strict=False):
+        attempt = run.start(world_size)
+        attempt.strike(blow)
+        statuses = attempt.end()
+        if not any(statuses):
+            break  # it ended before the blow
+        if blow.number != signal.SIGKILL:
+            assert statuses == [STOPPED] * world_size, run.log()
+    run.finish(world_size)
+    assert_same_training(run, whole(world_size), world_size)
