@@ -1,0 +1,226 @@
+"""Do steps of a recorded run again and compare: ``python -m experiments.repro RUN``.
+
+RUN is a run's folder. Its first steps are done again in a temporary folder, or those after
+``--checkpoint FILE``, by a process of ``experiments.fit`` with the recorded configuration and
+number of processes on this machine. Compared bit by bit are the ids of the samples, where the run
+recorded them (``trainer.record_samples``), the losses that it logged, and the trained weights at
+its checkpoints. The exit status is 0 if all are equal, 1 at a difference, 2 if there is nothing to
+compare. Start it where the run was started, for the relative paths of its configuration.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callbacks.run_record import CONFIG_FILE, read_starts, read_weight_hashes
+from experiments.experiment_config import ExperimentConfig
+from experiments.metrics_log import read_metrics
+from experiments.program import exit_status
+from vidreason.config import merge_config
+from vidreason.training.checkpoint_files import read_weights_and_record
+
+NUM_STEPS = 10
+"""Optimizer steps that are done again, unless ``--steps`` says how many."""
+
+_LOSS = "train/loss"
+_CIRCUMSTANCES = (
+    *("git", "host", "platform", "python", "devices", "threads", "world_size", "num_nodes"),
+    *("strategy", "precision"),
+)
+"""Entries of a start that may make a difference to what it computes; besides its versions."""
+
+Values = Mapping[Any, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a run recorded of some steps, and what came of them when they were done again."""
+
+    name: str
+    recorded: Values
+    again: Values
+
+    @property
+    def common(self) -> list[Any]:
+        """Where there is something to compare."""
+        return sorted(self.recorded.keys() & self.again.keys())
+
+    def first_difference(self) -> str | None:
+        """Where the two differ first, in words; None if they do not."""
+        for place in self.common:
+            if self.recorded[place] != self.again[place]:
+                return (
+                    f"{self.name} differ first at {_words(place)}: recorded "
+                    f"{self.recorded[place]}, now {self.again[place]}"
+                )
+        return None
+
+
+def repro(run_dir: Path, num_steps: int = NUM_STEPS, checkpoint: str = "") -> int:
+    """Do ``num_steps`` steps of a run again; say what is equal, and the first difference.
+
+    Args:
+        run_dir: The run's folder.
+        num_steps: Optimizer steps.
+        checkpoint: Of the run, after which to begin; empty for its first step.
+
+    Returns:
+        0 if all that was compared is equal, 1 otherwise.
+
+    Raises:
+        ValueError: The folder holds no run, or nothing that can be compared, or it was one of
+            several nodes; or the steps cannot be done again.
+    """
+    starts = read_starts(run_dir)
+    first = _step_of(checkpoint) if checkpoint else 0
+    with tempfile.TemporaryDirectory(prefix="repro-") as folder:
+        again = Path(folder)
+        _run_again(run_dir, again, starts[-1], checkpoint, first + num_steps)
+        comparisons = compare(run_dir, again, range(first, first + num_steps))
+        if not any(comparison.common for comparison in comparisons):
+            raise ValueError(
+                f"{str(run_dir)!r} recorded nothing of the steps {first} to "
+                f"{first + num_steps - 1} (trainer.log_every_n_steps, "
+                "checkpoint_every_n_steps): give more --steps"
+            )
+        for comparison in comparisons:
+            print(f"{comparison.name}: {len(comparison.common)} compared")
+        differences = [found for c in comparisons if (found := c.first_difference())]
+        if not differences:
+            print("all bits are equal")
+            return 0
+        print(*differences, sep="\n")
+        print(*_hints(starts, read_starts(again)[0], again / CONFIG_FILE), sep="\n")
+    return 1
+
+
+def compare(run_dir: Path, again: Path, steps: range) -> list[Comparison]:
+    """Samples by rank and micro-batch, losses by step, and weights by step, of ``steps``."""
+    saved = range(steps.start + 1, steps.stop + 1)
+    reads: dict[str, Callable[[Path], Values]] = {
+        "samples": lambda folder: _samples(folder, steps),
+        "losses": lambda folder: _losses(folder, steps),
+        "weights": lambda folder: {
+            step: value for step, value in read_weight_hashes(folder).items() if step in saved
+        },
+    }
+    return [
+        Comparison(name=name, recorded=read(run_dir), again=read(again))
+        for name, read in reads.items()
+    ]
+
+
+def _samples(run_dir: Path, steps: range) -> dict[tuple[int, str, int, int], object]:
+    """Ids by step, rank, epoch and micro-batch; of a step that was done again, the last ones."""
+    found: dict[tuple[int, str, int, int], object] = {}
+    for path in sorted(run_dir.glob("samples-rank*.jsonl")):
+        complete = path.read_text().rpartition("\n")[0]
+        for line in map(json.loads, complete.splitlines()):
+            if line["step"] in steps:
+                place = line["step"], path.stem.removeprefix("samples-"), line["epoch"]
+                found[*place, line["batch"]] = line["ids"]
+    return found
+
+
+def _losses(run_dir: Path, steps: range) -> dict[int, float]:
+    rows = read_metrics(str(run_dir))
+    return {step: rows[step][_LOSS] for step in rows if step in steps and _LOSS in rows[step]}
+
+
+def _run_again(
+    run_dir: Path, again: Path, start: Mapping[str, Any], checkpoint: str, stop: int
+) -> None:
+    """``experiments.fit`` in a process of its own, which may start others."""
+    if start.get("num_nodes", 1) != 1:
+        raise ValueError(
+            f"{str(run_dir)!r} ran on {start['num_nodes']} nodes: repro starts the processes of "
+            "one; do its steps again with experiments.fit, and stop_after_steps"
+        )
+    overrides = [
+        f"run_dir={again}",
+        "debug=''",
+        f"resume={Path(checkpoint).resolve() if checkpoint else 'never'}",
+        f"trainer.devices={start['world_size']}",
+        f"trainer.stop_after_steps={stop}",
+        "trainer.log_every_n_steps=1",
+        "trainer.record_samples=true",
+        "trainer.keep_checkpoints=1",
+        # What only looks at the run, and changes nothing of it.
+        *("trainer.loggers=[]", "trainer.save_reasoner=false", "data.validation=[]"),
+        *("evaluate_during_training=false", "sample_generations.every_n_steps=0"),
+    ]
+    recorded = str(run_dir / CONFIG_FILE)
+    merge_config(ExperimentConfig, [recorded], overrides)  # says here what is wrong with it
+    command = [sys.executable, "-m", "experiments.fit", "--config", recorded, *overrides]
+    finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if finished.returncode != 0:
+        print(finished.stdout, file=sys.stderr)
+        raise ValueError(
+            f"the steps of {str(run_dir)!r} could not be done again: experiments.fit ended with "
+            f"status {finished.returncode}; see above"
+        )
+
+
+def _step_of(checkpoint: str) -> int:
+    if not Path(checkpoint).exists():
+        raise ValueError(f"--checkpoint: there is no checkpoint {checkpoint!r}")
+    return int(read_weights_and_record(Path(checkpoint))["global_step"])
+
+
+def _hints(starts: Sequence[Mapping[str, Any]], now: Mapping[str, Any], config: Path) -> list[str]:
+    """What was otherwise when the run was made, and may be why."""
+    hints = []
+    for number, then in enumerate(starts):
+        changes = {name: (then.get(name), now.get(name)) for name in _CIRCUMSTANCES}
+        for name, version in now["versions"].items():
+            changes[f"version of {name}"] = then["versions"].get(name), version
+        hints += [
+            f"may be why: {name} was {old} in start {number + 1}, and is {new}"
+            for name, (old, new) in changes.items()
+            if old != new
+        ]
+    dirty = [start["git"] for start in (*starts, now) if str(start["git"]).endswith("-dirty")]
+    if dirty:
+        hints.append("may be why: the code had changes that were not committed")
+    if not merge_config(ExperimentConfig, [str(config)]).trainer.deterministic:
+        hints.append(
+            "may be why: trainer.deterministic is false; kernels of a GPU may then round otherwise "
+            "each time"
+        )
+    return hints
+
+
+def _words(place: object) -> str:
+    if isinstance(place, tuple):
+        step, rank, epoch, batch = place
+        return f"step {step} ({rank}, micro-batch {batch} of epoch {epoch})"
+    return f"step {place}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and compare."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.repro",
+        description="Do steps of a recorded run again and compare them bit by bit.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument("--steps", type=int, default=NUM_STEPS, help="how many optimizer steps")
+    parser.add_argument(
+        "--checkpoint", default="", help="begin after this checkpoint, not at the first step"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.steps < 1:
+        parser.error(f"--steps is {arguments.steps}; it must be at least 1")
+    return exit_status(
+        "repro", lambda: repro(Path(arguments.run), arguments.steps, arguments.checkpoint)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
