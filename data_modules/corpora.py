@@ -7,16 +7,28 @@ from itertools import islice
 from typing import Literal, Protocol
 
 from data_modules.activitynet_qa import read_activitynet_qa
+from data_modules.benchmark_manifests import (
+    read_egoschema,
+    read_intentqa,
+    read_mvbench,
+    read_star,
+    read_tempcompass,
+    read_video_mme,
+)
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
 from data_modules.chat_messages import read_chat_messages
+from data_modules.clevrer import read_clevrer
 from data_modules.ego4d import read_ego4d
 from data_modules.hd_vila import read_hd_vila
 from data_modules.huggingface import FIELDS, read_huggingface
 from data_modules.llava import read_llava
+from data_modules.nextgqa import read_nextgqa
 from data_modules.nextqa import read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
 from data_modules.skipped_rows import SkippedRows
 from data_modules.something_something import read_something_something
+from data_modules.test_of_time import read_test_of_time
+from data_modules.vcr import read_vcr
 from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
@@ -40,6 +52,16 @@ READERS: dict[str, Reader] = {
     "nextqa": read_nextqa,
     "nextqa_open_ended": read_nextqa_open_ended,
     "activitynet_qa": read_activitynet_qa,
+    "nextgqa": read_nextgqa,
+    "clevrer": read_clevrer,
+    "vcr": read_vcr,
+    "test_of_time": read_test_of_time,
+    "mvbench": read_mvbench,
+    "tempcompass": read_tempcompass,
+    "video_mme": read_video_mme,
+    "egoschema": read_egoschema,
+    "star": read_star,
+    "intentqa": read_intentqa,
     "causal_vid_instruct": read_causal_vid_instruct,
     "ego4d": read_ego4d,
     "something_something": read_something_something,
@@ -60,6 +82,16 @@ class CorpusConfig:
         "nextqa",
         "nextqa_open_ended",
         "activitynet_qa",
+        "nextgqa",
+        "clevrer",
+        "vcr",
+        "test_of_time",
+        "mvbench",
+        "tempcompass",
+        "video_mme",
+        "egoschema",
+        "star",
+        "intentqa",
         "causal_vid_instruct",
         "ego4d",
         "something_something",

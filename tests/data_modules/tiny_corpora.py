@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_modules.benchmark_manifests import MVBENCH_FOLDERS
+
 Row = dict[str, Any]
 
 
@@ -236,5 +238,208 @@ TINY_CORPORA = [
             }
             for k in range(2)
         ],
+    ),
+    TinyCorpus(
+        reader="nextgqa",
+        split="val",
+        file="val.csv",
+        form="csv",
+        rows=[
+            {"video_id": video, **_QUESTION, "question": f"why {k}", "answer": f"option {k}"}
+            | {"qid": str(k), "type": "CW", **_OPTIONS}
+            for video in _MAP
+            for k in (1, 2)
+        ],
+        others={
+            "map_vid_vidorID.json": _MAP,
+            "gsub_val.json": {
+                video: {"duration": 9, "fps": 30, "location": {"1": [[0.5, 3]], "2": [[1, 2]]}}
+                for video in _MAP
+            },
+        },
+    ),
+    TinyCorpus(
+        reader="clevrer",
+        split="val",
+        file="questions/validation.json",
+        form="array",
+        rows=[
+            {
+                "scene_index": number,
+                "video_filename": f"video_{number}.mp4",
+                "questions": [
+                    {
+                        "question_id": 0,
+                        "question": "How many metal objects are moving?",
+                        "question_type": "descriptive",
+                        "program": ["objects"],
+                        "answer": "2",
+                    },
+                    {
+                        "question_id": 11,
+                        "question": "What is responsible for the collision?",
+                        "question_type": "explanatory",
+                        "choices": [
+                            {"choice_id": 0, "choice": "the gray sphere", "answer": "correct"},
+                            {"choice_id": 1, "choice": "the cube entering", "answer": "wrong"},
+                        ],
+                    },
+                ],
+            }
+            for number in (10000, 10001)
+        ],
+    ),
+    TinyCorpus(
+        reader="vcr",
+        split="val",
+        file="val.jsonl",
+        form="lines",
+        rows=[
+            {
+                "movie": "3015_CHARLIE_ST_CLOUD",
+                "objects": ["person", "person", "car"],
+                "img_fn": "lsmdc_3015/a@0.jpg",
+                "metadata_fn": "lsmdc_3015/a@0.json",
+                "question": ["Does", [1], "feel", "comfortable", "?"],
+                "answer_choices": [["Yes", "."], ["No", ",", [0, 1], "do"], ["Maybe"], ["Never"]],
+                "answer_label": 1,
+                "rationale_choices": [["A"], ["B"], ["C"], [[2], "is", "here", "."]],
+                "rationale_label": 3,
+                "img_id": "val-0",
+                "annot_id": f"val-{number}",
+            }
+            for number in range(2)
+        ],
+        others={
+            "vcr1images/lsmdc_3015/a@0.json": {
+                "boxes": [[1, 2, 30, 40, 0.9], [5, 6, 7, 8.5, 0.8], [0, 0, 9, 9, 0.7]]
+            }
+        },
+    ),
+    TinyCorpus(
+        reader="test_of_time",
+        split="test",
+        file="test.jsonl",
+        form="lines",
+        rows=[
+            {
+                "id": f"t{number}",
+                "video": "clip7",
+                "category": "order",
+                "question": f"What happened first, take {number}?",
+                "options": ["the ball fell", "the cup broke"],
+                "answer_index": number,
+                "start": 0.5,
+                "end": 4,
+                "source": "invented",
+                "minimal_pair_id": "p0",
+            }
+            for number in range(2)
+        ],
+    ),
+    TinyCorpus(
+        reader="mvbench",
+        split="test",
+        file="json/action_sequence.json",
+        form="array",
+        rows=[
+            {
+                "video": "ZS9XR.mp4",
+                "question": "What happened after the person took the food?",
+                "candidates": ["Ate the medicine.", "Tidied up the blanket."],
+                "answer": "Ate the medicine.",
+                "start": 11.1,
+                "end": 16,
+            }
+            for _ in range(2)
+        ],
+        others={
+            f"json/{task}.json": [
+                {"video": "v.mp4", "question": "Which?", "candidates": ["a", "b"], "answer": "b"}
+            ]
+            for task in MVBENCH_FOLDERS
+            if task not in ("action_sequence", "episodic_reasoning")
+        }
+        | {"json/episodic_reasoning.json": []},
+    ),
+    TinyCorpus(
+        reader="tempcompass",
+        split="test",
+        file="questions/multi-choice.json",
+        form="members",
+        rows=[
+            {
+                video: {
+                    "action": [
+                        {
+                            "question": "What is the man doing?\nA. dunking\nB. passing a ball",
+                            "answer": "A. dunking",
+                        }
+                    ]
+                }
+                for video in ("1034419625", "1034419625_reverse")
+            }
+        ],
+        others={
+            "questions/yes_no.json": {
+                "1034419625": {"speed": [{"question": "Is it slow?", "answer": "yes"}]}
+            },
+            "questions/caption_matching.json": {
+                "1034419625": {
+                    "order": [
+                        {
+                            "question": "Which caption fits?\nCaption A: One.\nCaption B: Two.",
+                            "answer": "Caption B: Two.",
+                        }
+                    ]
+                }
+            },
+        },
+    ),
+    TinyCorpus(
+        reader="egoschema",
+        split="subset",
+        file="questions.json",
+        form="array",
+        rows=[
+            {"q_uid": uid, "google_drive_id": "g", "question": "What does C do?"}
+            | {f"option {k}": f"thing {k}" for k in range(5)}
+            for uid in ("0074f737", "unanswered", "00aa7247")
+        ],
+        others={"subset_answers.json": {"0074f737": 3, "00aa7247": 0}},
+    ),
+    TinyCorpus(
+        reader="star",
+        split="val",
+        file="STAR_val.json",
+        form="array",
+        rows=[
+            {
+                "question_id": f"Interaction_T2_{number}",
+                "question": "Which object was opened?",
+                "answer": "The door.",
+                "video_id": "0TXYV",
+                "start": 14.4,
+                "end": 17,
+                "choices": [
+                    {"choice_id": k, "choice": text}
+                    for k, text in enumerate(["The door.", "The bag.", "The box.", "The book."])
+                ],
+            }
+            for number in range(2)
+        ],
+    ),
+    TinyCorpus(
+        reader="intentqa",
+        split="val",
+        file="val.csv",
+        form="csv",
+        rows=[
+            {"video_id": video, **_QUESTION, "question": f"why {k}", "answer": str(k)}
+            | {"qid": str(k), "type": "CW", **_OPTIONS, "action": "run", "lemma": "run"}
+            for video in _MAP
+            for k in (1, 2)
+        ],
+        others={"map_vid_vidorID.json": _MAP},
     ),
 ]
