@@ -43,7 +43,7 @@ def read_causal_vid_instruct(
     paper's future-prediction prompt and the response is written by ``format_predictions``, the form
     that :func:`vidreason.reasoning.predictions.parse_predictions` reads back. With ``prediction``
     alone the prompt asks for one prediction and the response is its text: no confidence is
-    invented.
+    invented. ``answers`` are the predicted events.
 
     Raises:
         ValueError: A line is not an object, a field is missing or has the wrong form, or a row
@@ -54,7 +54,7 @@ def read_causal_vid_instruct(
         start, end = seconds_field(row, "start", place), seconds_field(row, "end", place)
         check_span(start, end, place)
         explanation = _explanation(row, place)
-        prediction_prompt, prediction = _prediction(row, place)
+        prediction_prompt, prediction, events = _prediction(row, place)
         if not explanation and not prediction:
             raise ValueError(
                 f"{place}: row {row_id!r} has none of 'causal_explanation', 'prediction', "
@@ -63,9 +63,9 @@ def read_causal_vid_instruct(
         instruction = text_field(row, "instruction", place) or EVENT_REASONING_PROMPT
         if is_nan_like(instruction):
             raise ValueError(f"{place}: field 'instruction' is {instruction!r}, which is none")
-        for kind, prompt, response in (
-            ("explanation", instruction, explanation),
-            ("prediction", prediction_prompt, prediction),
+        for kind, prompt, response, answers in (
+            ("explanation", instruction, explanation, ()),
+            ("prediction", prediction_prompt, prediction, events),
         ):
             if response:
                 yield Example(
@@ -77,6 +77,7 @@ def read_causal_vid_instruct(
                     end_seconds=end,
                     prompt=prompt,
                     response=response,
+                    answers=answers,
                     question_type=kind,
                     meta={
                         name: text_field(row, name, place)
@@ -96,8 +97,8 @@ def _explanation(row: dict[str, Any], place: str) -> str:
     return "\n".join(f"{number}. {step.strip()}" for number, step in enumerate(steps, start=1))
 
 
-def _prediction(row: dict[str, Any], place: str) -> tuple[str, str]:
-    """The prediction example's prompt and response; no response where the row predicts nothing."""
+def _prediction(row: dict[str, Any], place: str) -> tuple[str, str, tuple[str, ...]]:
+    """The prediction example's prompt, response and events; none where the row predicts nothing."""
     predictions = row.get("predictions") or []
     if not isinstance(predictions, list) or len(predictions) > MAX_PREDICTIONS:
         raise ValueError(
@@ -108,9 +109,10 @@ def _prediction(row: dict[str, Any], place: str) -> tuple[str, str]:
         prediction = text_field(row, "prediction", place)
         if prediction and is_nan_like(prediction):
             raise ValueError(f"{place}: field 'prediction' is {prediction!r}, which is none")
-        return SINGLE_PREDICTION_PROMPT, prediction
+        return SINGLE_PREDICTION_PROMPT, prediction, (prediction,)
     items = [_prediction_item(item, place) for item in predictions]
-    return FUTURE_PREDICTION_PROMPT, format_predictions(items)
+    events = tuple(item.event for item in items)
+    return FUTURE_PREDICTION_PROMPT, format_predictions(items), events
 
 
 def _prediction_item(item: Any, place: str) -> Prediction:  # noqa: ANN401 - any JSON value

@@ -10,13 +10,14 @@ import pytest
 from vidreason.evaluation.grounding import max_iop, max_iou
 from vidreason.evaluation.metrics import Score, score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.protocols import PROTOCOLS, wups_protocol
+from vidreason.evaluation.text.wordnet import WordNet
+from vidreason.evaluation.text.wups import Wups
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
-GOLDEN: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "assets/golden/golden_metrics.json").read_text()
-)
-WRONG_OR_RIGHT = ("yes", "no")
+ASSETS = Path(__file__).parents[1] / "assets"
+GOLDEN: dict[str, Any] = json.loads((ASSETS / "golden/golden_metrics.json").read_text())
 
 
 def choice(
@@ -180,6 +181,40 @@ def test_a_type_of_two_parts_counts_in_each() -> None:
     ]
     found = percent(rows)
     assert found == {"all": 50.0, "order": 50.0, "multi-choice": 100.0, "yes_no": 0.0}
+
+
+def test_open_ended_nextqa_by_wups() -> None:
+    wups = Wups(WordNet(ASSETS / "wordnet_subset"))
+    stop_words = frozenset({"the", "a"})
+    answers = [
+        ("CW", "The dog.", ("dog", "cat")),
+        ("TN", "cat", ("the dog", "zebra crossing")),
+        ("DB", "yes", ("yes",)),
+        ("DC", "dog", ("cat",)),
+    ]
+    rows = [
+        BenchmarkPrediction(
+            id=f"o{number}",
+            corpus="nextqa_open_ended",
+            video_id="v",
+            question_type=kind,
+            output=output,
+            reference=reference,
+        )
+        for number, (kind, output, reference) in enumerate(answers)
+    ]
+    rows.append(replace(rows[0], id="lost", error="cannot read video"))
+    protocols = PROTOCOLS | {"nextqa_open_ended": wups_protocol(wups, stop_words)}
+    found = {score.group: score for score in score_predictions(rows, protocols=protocols)}
+    related = wups.score(["cat"], ["dog"])
+    assert 0 < related < 1
+    values = {group: score.accuracy.mean for group, score in found.items()}
+    assert values["T"] == related
+    assert (values["C"], values["DB"], values["DC"], values["D"]) == (0.5, 1.0, 0.0, 0.5)
+    assert values["all"] == pytest.approx((1 + related + 1 + 0 + 0) / 5)
+    assert (found["all"].measure, found["all"].num_invalid) == ("WUPS", 1)
+    exact = scores(rows)
+    assert (exact["all"].measure, exact["T"].accuracy.mean) == ("accuracy", 0.0)
 
 
 def test_hits_of_predicted_events() -> None:

@@ -3,7 +3,7 @@
 What a benchmark counts is in :mod:`vidreason.evaluation.protocols`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ from vidreason.evaluation.protocols import (
     ACCURACY,
     ACTIVITYNET_QA_GROUPS,
     ALL,
+    PROTOCOLS,
     Measure,
     Protocol,
     accuracy,
-    protocol_of,
 )
 from vidreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 
@@ -56,11 +56,13 @@ class Score:
 
 def question_groups(corpus: str, question_type: str) -> tuple[str, ...]:
     """The groups that a question counts in: ``all``, the official ones, its type."""
-    return (ALL, *protocol_of(corpus).groups_of(question_type))
+    return (ALL, *PROTOCOLS.get(corpus, Protocol()).groups_of(question_type))
 
 
 def score_predictions(
-    predictions: Sequence[BenchmarkPrediction], expected_ids: Iterable[str] | None = None
+    predictions: Sequence[BenchmarkPrediction],
+    expected_ids: Iterable[str] | None = None,
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
 ) -> list[Score]:
     """Judge predictions again from what the model gave, and score each corpus and group.
 
@@ -71,6 +73,7 @@ def score_predictions(
         predictions: Of one run, of one or several corpora.
         expected_ids: The questions of the benchmark; None to trust that the predictions are
             complete.
+        protocols: How each corpus is scored; one that is not listed by accuracy.
 
     Raises:
         ValueError: A prediction is missing, there twice, or of an unknown question.
@@ -81,7 +84,9 @@ def score_predictions(
         if prediction.correct is not None:
             by_corpus.setdefault(prediction.corpus, []).append(prediction)
     return [
-        score for corpus in sorted(by_corpus) for score in _corpus_scores(corpus, by_corpus[corpus])
+        score
+        for corpus in sorted(by_corpus)
+        for score in _corpus_scores(corpus, by_corpus[corpus], protocols.get(corpus, Protocol()))
     ]
 
 
@@ -139,8 +144,9 @@ class _Item(NamedTuple):
     cluster: str
 
 
-def _corpus_scores(corpus: str, rows: Sequence[BenchmarkPrediction]) -> list[Score]:
-    protocol = protocol_of(corpus)
+def _corpus_scores(
+    corpus: str, rows: Sequence[BenchmarkPrediction], protocol: Protocol
+) -> list[Score]:
     items: dict[str, list[_Item]] = {}
     for item in _items(protocol, rows):
         items.setdefault(item.group, []).append(item)

@@ -14,6 +14,7 @@ from functools import partial
 from vidreason.evaluation.answers import normalise_answer, short_answer
 from vidreason.evaluation.grounding import max_iop, max_iou
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, true_spans
+from vidreason.evaluation.text.wups import Wups
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
@@ -76,6 +77,9 @@ NEXTQA_GROUPS: dict[str, tuple[str, ...]] = {
     "DL": ("D", "DL"),
     "DO": ("D", "DO"),
 }
+# Open-ended NExT-QA has yes/no questions, too.
+NEXTQA_OPEN_ENDED_GROUPS = NEXTQA_GROUPS | {"DB": ("D", "DB")}
+_EXACT_TYPES = ("DC", "DB")
 ACTIVITYNET_QA_GROUPS: dict[str, tuple[str, ...]] = {
     "0": ("motion",),
     "1": ("spatial",),
@@ -119,8 +123,35 @@ def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
     return float(any(normalise_answer(event) in true for event in events[:first]))
 
 
+def wups_protocol(wups: Wups, stop_words: frozenset[str]) -> Protocol:
+    """NExT-QA open-ended as it is published: WUPS of the best reference, counts and yes/no exact.
+
+    ``PROTOCOLS`` counts exact matches for this corpus, because WordNet is not at hand everywhere:
+    pass ``PROTOCOLS | {"nextqa_open_ended": wups_protocol(...)}`` to
+    :func:`vidreason.evaluation.metrics.score_predictions`.
+
+    Args:
+        wups: Of WordNet 3.0, by the legacy rule.
+        stop_words: The benchmark's ``stopwords.txt``.
+    """
+
+    def measure(prediction: BenchmarkPrediction) -> float | None:
+        answer, reference = prediction.parsed, prediction.reference
+        if not isinstance(answer, str) or not isinstance(reference, tuple):
+            return None
+        if prediction.question_type in _EXACT_TYPES:
+            return accuracy(prediction)
+        tokens = wups.answer_tokens(answer, stop_words)
+        return max(
+            wups.score(tokens, wups.answer_tokens(str(true), stop_words)) for true in reference
+        )
+
+    return Protocol(groups=NEXTQA_OPEN_ENDED_GROUPS, measure=measure, measure_name="WUPS")
+
+
 PROTOCOLS: dict[str, Protocol] = {
     "nextqa": Protocol(groups=NEXTQA_GROUPS),
+    "nextqa_open_ended": Protocol(groups=NEXTQA_OPEN_ENDED_GROUPS),
     "nextgqa": Protocol(
         groups={kind: ("Acc@QA", *names) for kind, names in NEXTQA_GROUPS.items()}
         | {"grounding": ("IoP@0.5",)},
@@ -159,8 +190,3 @@ PROTOCOLS: dict[str, Protocol] = {
     "intentqa": Protocol(groups={"CW": ("CW",), "CH": ("CH",), "TP": ("TP&TN",), "TN": ("TP&TN",)}),
 }
 """Corpus -> protocol."""
-
-
-def protocol_of(corpus: str) -> Protocol:
-    """The corpus' protocol; accuracy over all and by type where none is listed."""
-    return PROTOCOLS.get(corpus, Protocol())
