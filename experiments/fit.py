@@ -33,6 +33,7 @@ from data_modules.training_data import TrainingDataModule
 from experiments.debug_run import clear_debug_run
 from experiments.experiment_config import ExperimentConfig
 from experiments.loggers import build_loggers
+from experiments.memory_check import check_memory, largest_batch, rehearses
 from experiments.program import FAILURES_FILE, run_program, torch_device
 from experiments.resume import checkpoint_folder, resume_checkpoint
 from experiments.trained_model import REASONER_FOLDER
@@ -68,6 +69,8 @@ def fit(config: ExperimentConfig) -> None:
     """Train the stage of ``config`` to its end, from the newest checkpoint if there is one."""
     lightning.seed_everything(config.seed)
     clear_debug_run(config)
+    if rehearses(config):
+        check_memory(config)
     module_class, data_class = STAGES[config.stage]
     checkpoint = resume_checkpoint(config)
     initial = initial_checkpoint(config) if checkpoint is None else {}
@@ -195,6 +198,8 @@ def build_callbacks(
         PendingValidation(),
         Preemption(checkpoint),
     ]
+    if rehearses(config):
+        callbacks.append(largest_batch(config))
     if settings.save_reasoner:
         folder = Path(config.run_dir) / REASONER_FOLDER
         callbacks.append(LoraMerge(folder, provenance(config), source.weights_hashes))

@@ -220,20 +220,20 @@ def longest_batch(
 ) -> tuple[VisualBatch, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Visual tokens, token ids, attention mask and labels, as ``VideoReasoner.forward`` takes.
 
-    All are as long as the configuration allows, and without contents.
+    All are as long as the configuration allows; each text token is a target.
     """
     shape = batch_size, max_visual_tokens(config.perceiver)
     visual = VisualBatch(
-        features=torch.empty(*shape, reasoner.visual_dim),
-        mask=torch.empty(shape, dtype=torch.bool),
-        kinds=torch.empty(shape, dtype=torch.int64),
-        spans=torch.empty(*shape, 2),
-        boxes=torch.empty(*shape, 4),
-        areas=torch.empty(shape),
-        durations=torch.empty(batch_size),
+        features=torch.ones(*shape, reasoner.visual_dim),
+        mask=torch.ones(shape, dtype=torch.bool),
+        kinds=torch.zeros(shape, dtype=torch.int64),
+        spans=torch.ones(*shape, 2),
+        boxes=torch.ones(*shape, 4),
+        areas=torch.ones(shape),
+        durations=torch.ones(batch_size),
     )
     ids, mask, labels = (
-        torch.empty(batch_size, config.data.max_text_tokens, dtype=torch.int64) for _ in range(3)
+        torch.ones(batch_size, config.data.max_text_tokens, dtype=torch.int64) for _ in range(3)
     )
     return visual, ids, mask, labels
 

@@ -1,0 +1,108 @@
+"""Before step 1, a batch of the largest shape that the configuration allows: does it fit?
+
+Lengths differ from batch to batch. The one that does not fit may come after hours; so its shape
+comes first.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.utilities.apply_func import move_data_to_device
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities import rank_zero_info
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
+
+from vidreason.model import VideoReasoner
+from vidreason.training.sharded_values import of_each_rank
+from vidreason.training.stage import StageModule, TrainingBatch
+from vidreason.training.trainable import set_trainable
+
+_GIB = 2**30
+
+
+class LargestBatch(Callback):
+    """Run the largest batch forward and backward on every rank; leave nothing of it behind.
+
+    All that trains at any time of the run trains; what the optimizer will hold is held; and where
+    micro-batches accumulate, a second one follows with the gradients of the first. Afterwards there
+    are no gradients, and weights, optimizer, sums and random numbers are as they were.
+
+    Under DDP the ranks do this each for itself, and fail together if one does. Under FSDP they take
+    part in each other's steps: a rank that fails ends, and the launcher ends the others.
+
+    Args:
+        make_batch: Makes the batch for a reasoner, with valid contents, on the CPU.
+        remedy: Called for the message if it does not fit: what it was to take, and what helps.
+    """
+
+    def __init__(
+        self, make_batch: Callable[[VideoReasoner], TrainingBatch], remedy: Callable[[], str]
+    ) -> None:
+        self.make_batch = make_batch
+        self.remedy = remedy
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, StageModule)
+        failure = ""
+        try:
+            self._rehearse(trainer, pl_module)
+        except torch.OutOfMemoryError as error:
+            failure = f"{pl_module.device} of rank {trainer.global_rank}: {error}"
+            alone = isinstance(trainer.strategy.model, DistributedDataParallel | StageModule)
+            if trainer.world_size > 1 and not alone:
+                raise self._explained(failure) from error
+        failures = [text for text in of_each_rank(failure) if text]
+        if failures:
+            raise self._explained(failures[0])
+        if pl_module.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(pl_module.device) / _GIB
+            size = torch.cuda.get_device_properties(pl_module.device).total_memory / _GIB
+            rank_zero_info(f"the largest batch took {peak:.1f} of {size:.1f} GiB")
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def _rehearse(self, trainer: Trainer, module: StageModule) -> None:
+        strategy = trainer.strategy
+        training = {n for n, p in module.reasoner.named_parameters() if p.requires_grad}
+        devices = [module.device] if module.device.type == "cuda" else []
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices))
+            if isinstance(strategy, ParallelStrategy):
+                stack.enter_context(strategy.block_backward_sync())
+            stack.callback(set_trainable, module.reasoner, training)
+            stack.callback(module.zero_grad)
+            set_trainable(module.reasoner, module.trainable)
+            module.on_train_start()  # its sums; Lightning calls it again, behind the callbacks
+            held = _future_states(trainer)
+            for _ in range(min(trainer.accumulate_grad_batches, 2)):
+                batch = trainer.precision_plugin.convert_input(self.make_batch(module.reasoner))
+                # Not the strategy's own way, on which the data module counts what was consumed.
+                batch = move_data_to_device(batch, module.device)
+                loss = strategy.training_step(batch, 0)
+                assert isinstance(loss, torch.Tensor)
+                loss.backward()  # type: ignore[no-untyped-call]
+                del batch, loss
+            del held
+
+    def _explained(self, failure: str) -> ValueError:
+        return ValueError(
+            f"a batch of the largest shape does not fit into the memory of {failure}: "
+            f"{self.remedy()}; trainer.rehearse_largest_batch=false begins without this look"
+        )
+
+
+def _future_states(trainer: Trainer) -> list[torch.Tensor]:
+    """As much as AdamW's two means will take, unless they are there already."""
+    return [
+        torch.empty_like(parameter.to_local() if isinstance(parameter, DTensor) else parameter)
+        for optimizer in trainer.optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter not in optimizer.state
+        for _ in range(2)
+    ]
