@@ -9,8 +9,10 @@ without running anything: ``weights_only``, and the metadata by a list of torch'
 import os
 import pickle
 import shutil
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +38,7 @@ METADATA_FILE = ".metadata"
 _WEIGHTS, _OPTIMIZERS = "state_dict", "optimizer_states"
 _DAMAGE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError),
-    *(ValueError, KeyError, AttributeError),
+    *(ValueError, KeyError, AttributeError, CheckpointException),
 )
 
 Like = Callable[[str], Tensor | None]
@@ -93,7 +95,8 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
 
     def write() -> None:
         writer = FileSystemWriter(_partial(path))
-        state_dict_saver.save(tensors, storage_writer=writer, no_dist=not is_distributed())
+        with _alone_on_purpose():
+            state_dict_saver.save(tensors, storage_writer=writer, no_dist=not is_distributed())
         if first:
             torch.save(rest, _partial(path) / META_FILE)
 
@@ -201,10 +204,20 @@ def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[
             places[key] = torch.empty_like(pattern, dtype=dtype)
         else:
             places[key] = torch.empty(stored.size, dtype=dtype)
-    state_dict_loader.load(
-        places, storage_reader=reader, no_dist=like is None or not is_distributed()
-    )
+    with _alone_on_purpose():
+        alone = like is None or not is_distributed()
+        state_dict_loader.load(places, storage_reader=reader, no_dist=alone)
     return _join(places, rest)
+
+
+@contextmanager
+def _alone_on_purpose() -> Iterator[None]:
+    """Without torch's warning that there are no other processes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "torch.distributed is (disabled|unavailable)", UserWarning
+        )
+        yield
 
 
 def _split(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -342,6 +355,9 @@ def _write_error(target: Path, cause: str) -> CheckpointWriteError:
 
 
 def _cause(error: BaseException) -> str:
+    """What went wrong at first, in a line."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]  # of the first rank on which it failed
     while error.__context__ is not None and not isinstance(error, OSError):
         error = error.__context__
     lines = str(error).strip().splitlines()
