@@ -1,0 +1,113 @@
+"""A language model of transformers, in this process, as judge; greedy, so it says one thing."""
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from vidreason.evaluation.judge.judges import JudgeConfig, pinned_id
+from vidreason.evaluation.judge.request import JudgeRequest
+from vidreason.pretrained.frozen_parts import content_hash
+from vidreason.reasoning.decoding import DecodingConfig, generate_ids
+from vidreason.reasoning.language_model import (
+    LanguageModelConfig,
+    load_language_model,
+    load_tokenizer,
+)
+from vidreason.reasoning.tokenization import encode_prompt, stop_ids
+
+
+class CausalLMJudge:
+    """Puts each request into the model's chat markup and continues it.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: With a chat template.
+        name: Names the weights, such as a path with their hash.
+        max_new_tokens: Longest output.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        max_new_tokens: int,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._name = name
+        self._max_new_tokens = max_new_tokens
+
+    @property
+    def judge_id(self) -> str:
+        """The weights' name with a hash of what else decides the output."""
+        parameters = {
+            "max_new_tokens": self._max_new_tokens,
+            "dtype": str(self._model.dtype),
+            "chat_template": str(self._tokenizer.chat_template),
+        }
+        return pinned_id(self._name, parameters)
+
+    def prompt_ids(self, request: JudgeRequest) -> list[int]:
+        """Token ids of a request, up to where the model's answer begins.
+
+        Rules and data are one user's message, as not every chat template has a system's. The
+        markup's own tokens, written out in the data, are broken up: else an answer could end the
+        user's turn and speak as the assistant.
+        """
+        rules, data = (message["content"] for message in request.messages())
+        for token in self._markup():
+            data = data.replace(token, f"{token[0]} {token[1:]}")
+        return encode_prompt(self._tokenizer, f"{rules}\n\n{data}")
+
+    @torch.inference_mode()
+    def ask(self, request: JudgeRequest) -> str:
+        """The model's continuation.
+
+        Raises:
+            ValueError: The request does not fit into the model's positions.
+        """
+        ids = self.prompt_ids(request)
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        if limit is not None and len(ids) + self._max_new_tokens > limit:
+            raise ValueError(
+                f"a request has {len(ids)} tokens and judge.max_new_tokens is "
+                f"{self._max_new_tokens}, but {self._name} has {limit} positions; take a model "
+                "with more, or shorten the evidence"
+            )
+        prompt = torch.tensor([ids], device=self._model.device)
+        decoding = DecodingConfig(strategy="greedy", max_new_tokens=self._max_new_tokens)
+        output = generate_ids(
+            self._model,
+            self._model.get_input_embeddings()(prompt),
+            torch.ones_like(prompt),
+            decoding,
+            stop_ids(self._tokenizer),
+        )
+        return str(self._tokenizer.decode(output[0], skip_special_tokens=True))
+
+    def _markup(self) -> list[str]:
+        """Texts that the tokenizer reads as tokens of markup, the longest first."""
+        added = self._tokenizer.added_tokens_decoder.values()
+        known = {str(token) for token in added if token.special}
+        known.update(self._tokenizer.all_special_tokens)
+        return sorted((token for token in known if len(token) > 1), key=lambda t: (-len(t), t))
+
+
+def load_causal_lm_judge(config: JudgeConfig) -> CausalLMJudge:
+    """Load the model that a configuration of kind ``causal_lm`` names.
+
+    Raises:
+        ValueError: There is no such model, or its weights are incomplete.
+    """
+    place = LanguageModelConfig(
+        name_or_path=config.model, revision=config.revision, dtype=config.dtype
+    )
+    model = load_language_model(place, config.device)
+    digest = content_hash(config.model, config.revision)
+    return CausalLMJudge(
+        model,
+        load_tokenizer(place),
+        name=f"{config.model}#{digest[:12]}",
+        max_new_tokens=config.max_new_tokens,
+    )
