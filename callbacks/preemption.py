@@ -193,6 +193,8 @@ class Preemption(Checkpoint):
         if not status:
             return
         save(trainer)
+        # The first process to end may make the launcher end the others.
+        trainer.strategy.barrier("stopped")
         rank_zero_info(
             f"stopped after step {trainer.global_step}, which is saved; the same command goes on"
         )

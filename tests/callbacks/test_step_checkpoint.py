@@ -22,7 +22,14 @@ class FakeTrainer(SimpleNamespace):
 
 
 def fake_trainer(max_steps=7):
-    return FakeTrainer(global_step=0, max_steps=max_steps, is_global_zero=True, saved=[])
+    connector = SimpleNamespace(update_train_step_metrics=lambda: None)
+    return FakeTrainer(
+        global_step=0,
+        max_steps=max_steps,
+        is_global_zero=True,
+        saved=[],
+        _logger_connector=connector,
+    )
 
 
 def run_batches(callback, trainer, steps):
