@@ -109,7 +109,7 @@ class Run:
         ranks = []
         for rank in range(world_size):
             orders = Orders(
-                arguments=self._arguments(world_size),
+                arguments=self.arguments(world_size),
                 environment=srun_environment(rank, world_size, port),
                 log=str(self._log_path(rank)),
                 folder=str(self.run_dir / within),
@@ -150,7 +150,8 @@ class Run:
     def _log_path(self, rank: int) -> Path:
         return self.run_dir.parent / f"{self.run_dir.name}-{self.num_starts}-{rank}.log"
 
-    def _arguments(self, world_size: int) -> list[str]:
+    def arguments(self, world_size: int) -> list[str]:
+        """Of ``experiments.fit``, whoever starts it."""
         several = [] if world_size == 1 else [f"trainer.devices={world_size}", "data.batch_size=1"]
         arguments = ["--config", str(self.config), f"run_dir={self.run_dir}"]
         return [*arguments, *several, *self.overrides]
@@ -176,7 +177,12 @@ def srun_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
 
 
 def blows(seed: int, world_size: int) -> Iterator[Blow]:
-    """Signals at random points, each after some progress, so that a run comes to its end."""
+    """Signals at random points, each after some progress, so that a run comes to its end.
+
+    Before the second step a rank may wait for one that is gone for as long as torch lets it, half
+    an hour: not in a collective, which fails when the connection does, but for the other to come
+    and connect. Launchers end that; see ``test_launchers.py``.
+    """
     numbers = random.Random(seed)
     kinds = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1]
     while True:
@@ -184,7 +190,7 @@ def blows(seed: int, world_size: int) -> Iterator[Blow]:
         yield Blow(
             number=numbers.choice(kinds),
             ranks=tuple(range(world_size)) if numbers.random() < 0.5 else (some,),
-            after_batches=numbers.randint(1, 5),
+            after_batches=numbers.randint(3, 7),
             delay_seconds=numbers.uniform(0.0, 0.05),
         )
 
