@@ -1,8 +1,8 @@
 """The rubric: the paper's axes with anchors, as requests to a judge and as verdicts read back.
 
 Axes: factual grounding, logical coherence, insightfulness (section 5.1.2). The paper gives no
-scale; scores are 1 to 5 with an anchor for each. The schema asks for claims and reason before scores, so
-that a model which writes from left to right argues first.
+scale; scores are 1 to 5 with an anchor for each. The schema asks for claims and reason before
+scores, so that a model which writes from left to right argues first.
 """
 
 from collections.abc import Mapping
