@@ -190,7 +190,7 @@ def test_wrong_configurations(monkeypatch):
     with pytest.raises(ValueError, match="environment variable JUDGE_KEY is not set"):
         build_judge(JudgeConfig(model="m", api_key_variable="JUDGE_KEY"))
     with pytest.raises(ValueError, match=r"judge\.model is empty"):
-        JudgeConfig()
+        build_judge(JudgeConfig())
     with pytest.raises(ValueError, match="begins with http:// or https://"):
         JudgeConfig(model="m", base_url="localhost:8000")
     with pytest.raises(ValueError, match=r"judge\.max_attempts is 0"):

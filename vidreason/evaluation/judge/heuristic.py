@@ -23,6 +23,8 @@ class HeuristicJudge:
 
     def ask(self, request: JudgeRequest) -> str:
         """A verdict of the request's own form, as JSON."""
+        if "score" in request.schema["properties"]:
+            return json.dumps(self._likeness(request))
         if "ANSWER" in request.blocks:
             return json.dumps(self._pointwise(request))
         first, second = (self._scores(request, name) for name in ("FIRST", "SECOND"))
@@ -36,6 +38,17 @@ class HeuristicJudge:
 
     def _pointwise(self, request: JudgeRequest) -> dict[str, Any]:
         return {"claims": [], "reason": "counts of words", **self._scores(request, "ANSWER")}
+
+    @staticmethod
+    def _likeness(request: JudgeRequest) -> dict[str, Any]:
+        """Video-ChatGPT's form: the share of the reference's words that the answer has."""
+        answer, reference = (
+            set(re.findall(r"[a-z]+", text.lower()))
+            for text in texts_of(request, ("ANSWER", "REFERENCE"))
+        )
+        share = len(answer & reference) / max(1, len(reference))
+        verdict = {"pred": "yes" if share >= 0.5 else "no", "score": round(5 * share)}
+        return {name: verdict[name] for name in request.schema["required"]}
 
     @staticmethod
     def _scores(request: JudgeRequest, name: str) -> dict[str, int]:

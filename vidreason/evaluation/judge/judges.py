@@ -60,11 +60,7 @@ class JudgeConfig:
     """``causal_lm``: where the model runs."""
 
     def __post_init__(self) -> None:
-        """Check what the kinds need."""
-        if self.kind != "heuristic" and not self.model:
-            raise ValueError(
-                f"judge.model is empty; name the model that judges, as judge.kind is {self.kind!r}"
-            )
+        """Check the endpoint and ranges."""
         if self.kind == "openai" and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(
                 f"judge.base_url is {self.base_url!r}; it begins with http:// or https://"
@@ -84,12 +80,16 @@ def build_judge(config: JudgeConfig) -> Judge:
     """The judge that a configuration names.
 
     Raises:
-        ValueError: The key or the model is not there.
+        ValueError: No model is named, or the key or the model is not there.
     """
     if config.kind == "heuristic":
         from vidreason.evaluation.judge.heuristic import HeuristicJudge
 
         return HeuristicJudge()
+    if not config.model:
+        raise ValueError(
+            f"judge.model is empty; name the model that judges, as judge.kind is {config.kind!r}"
+        )
     if config.kind == "openai":
         from vidreason.evaluation.judge.openai_compatible import OpenAICompatibleJudge
 

@@ -76,7 +76,7 @@ class JudgeRequest:
 
     def prompt_hash(self) -> str:
         """SHA-256 of all that is ours: instructions, data rule and schema, without the data."""
-        own = [self.instructions, _DATA_RULE, self.schema, list(self.blocks)]
+        own = [self.instructions, _DATA_RULE, self.schema]
         return hashlib.sha256(json.dumps(own).encode()).hexdigest()
 
 

@@ -1,0 +1,290 @@
+"""Have free answers judged: ``python -m experiments.judge predictions=FILE.jsonl judge.model=...``.
+
+It reads predictions that ``evaluate`` wrote and asks a judge about the open-ended ones: alone, or
+with ``against=OTHER.jsonl`` each against another run's answer in both orders. In ``output_dir`` are
+then ``judgements.jsonl`` and ``summary.json``. Outputs are kept in a cache: started again after a
+stop, no judge is asked twice.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from experiments.program import exit_status
+from vidreason.config import load_config
+from vidreason.evaluation.judge.agreement import agreement
+from vidreason.evaluation.judge.cache import JudgeCache
+from vidreason.evaluation.judge.judges import (
+    Judge,
+    JudgeConfig,
+    JudgeUnavailableError,
+    build_judge,
+)
+from vidreason.evaluation.judge.judging import judge_answer, judge_pair
+from vidreason.evaluation.judge.request import JudgeItem
+from vidreason.evaluation.judge.rubric import AXES
+from vidreason.evaluation.judge.summary import summarise_pairwise, summarise_pointwise
+from vidreason.evaluation.judge.video_chatgpt import (
+    GENERATION,
+    QUESTION_ANSWERING,
+    judge_aspect,
+    summarise_aspects,
+)
+from vidreason.evaluation.predictions_file import (
+    BenchmarkPrediction,
+    align_predictions,
+    read_predictions,
+    true_spans,
+)
+from vidreason.store.atomic_file import atomic_file
+
+JUDGEMENTS_FILE = "judgements.jsonl"
+SUMMARY_FILE = "summary.json"
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class JudgeProgramConfig:
+    """Which answers are judged, by whom, and how."""
+
+    predictions: str = ""
+    """Predictions that ``evaluate`` wrote, such as ``RUN/evaluation/predictions-none.jsonl``."""
+    against: str = ""
+    """Predictions of another run on the same questions: compare instead of scoring."""
+    evidence: str = ""
+    """JSONL of what is in the videos: objects with ``evidence`` and either ``id`` (of a question)
+    or ``video_id``. Without it, factual grounding is not judged."""
+    protocol: Literal["axes", "video_chatgpt_qa", "video_chatgpt_generation"] = "axes"
+    """``axes``: the paper's three, from 1 to 5. The others follow Video-ChatGPT: yes or no with a
+    score, or four aspects, from 0 to 5 against the reference."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    agreement_with: list[str] = field(default_factory=list)
+    """``judgements.jsonl`` of other judges on the same predictions: how far they agree."""
+    output_dir: str = ""
+    """Empty for a folder ``judged`` beside the predictions."""
+    limit: int | None = None
+    """Judge only so many answers, the first ones; None for all."""
+    num_parallel: int = 4
+    """Requests at a time to an endpoint."""
+
+    def __post_init__(self) -> None:
+        """Check what goes together."""
+        if not self.predictions:
+            raise ValueError("predictions is empty; name a file that evaluate wrote")
+        if self.against and self.protocol != "axes":
+            raise ValueError(f"against compares on the axes; protocol is {self.protocol!r}")
+        if self.agreement_with and (self.against or self.protocol != "axes"):
+            raise ValueError("agreement_with compares scores on the axes; unset against, protocol")
+        for name in ("limit", "num_parallel"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def judge(config: JudgeProgramConfig) -> int:
+    """Judge, print the summary and write both files; 1 where the judge could not be reached.
+
+    Raises:
+        ValueError: A file is missing or of another form, or it has nothing to judge.
+    """
+    predictions = open_ended(_read_predictions(config.predictions), config.limit)
+    if not predictions:
+        raise ValueError(f"{config.predictions} has no open-ended answers; options need no judge")
+    evidence = read_evidence(config.evidence) if config.evidence else {}
+    items = [judge_item(prediction, evidence) for prediction in predictions]
+    folder = Path(config.output_dir or Path(config.predictions).parent / "judged")
+    cache = JudgeCache(folder / "outputs.sqlite")
+    asked = build_judge(config.judge)
+    try:
+        judgements, summaries, counts = _judge_all(config, asked, cache, items)
+    except JudgeUnavailableError as error:
+        print(f"judge: {error}; start again to go on from here", file=sys.stderr)
+        return 1
+    summary: dict[str, Any] = {
+        "judge": asked.judge_id,
+        "prompt_hashes": sorted({row["prompt_hash"] for row in judgements}),
+        "predictions": _described(config.predictions),
+        "against": _described(config.against) if config.against else None,
+        "protocol": config.protocol,
+        **counts,
+        "num_videos": len({item.video_id for item in items}),
+        "num_empty_answers": sum(not item.answer.strip() for item in items),
+        "results": [dataclasses.asdict(own) for own in summaries],
+        "agreement": {path: _agreement(path, judgements) for path in config.agreement_with},
+    }
+    with atomic_file(folder / JUDGEMENTS_FILE) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in judgements).encode())
+    text = json.dumps(_without_nan(summary), indent=1)
+    with atomic_file(folder / SUMMARY_FILE) as file:
+        file.write(f"{text}\n".encode())
+    print(text)
+    return 0
+
+
+def open_ended(
+    predictions: Sequence[BenchmarkPrediction], limit: int | None = None
+) -> list[BenchmarkPrediction]:
+    """The rows whose answer is a free text."""
+    rows = [own for own in predictions if not own.options and not true_spans(own)]
+    return rows[:limit]
+
+
+def judge_item(prediction: BenchmarkPrediction, evidence: Mapping[str, str]) -> JudgeItem:
+    """A row as a judge sees it; of an unreadable video, the answer is empty."""
+    references = prediction.reference if isinstance(prediction.reference, tuple) else ()
+    known = evidence.get(f"id:{prediction.id}", evidence.get(f"video:{prediction.video_id}", ""))
+    return JudgeItem(
+        id=prediction.id,
+        # Two corpora may use one id for different videos.
+        video_id=f"{prediction.corpus}:{prediction.video_id}",
+        question=prediction.prompt,
+        answer="" if prediction.error else prediction.output,
+        references=tuple(map(str, references)),
+        evidence=known,
+    )
+
+
+def read_evidence(path: str) -> dict[str, str]:
+    """Evidence by ``id:QUESTION`` or ``video:VIDEO``.
+
+    Raises:
+        ValueError: A line is of another form; the message names file and line.
+    """
+    evidence: dict[str, str] = {}
+    for place, row in _json_lines(path):
+        keys = [f"{kind}:{row[name]}" for kind, name in _EVIDENCE_KEYS.items() if name in row]
+        if len(keys) != 1 or not isinstance(row.get("evidence"), str):
+            raise ValueError(f"{place}: expected a text 'evidence' and one of 'id' and 'video_id'")
+        if keys[0] in evidence:
+            raise ValueError(f"{place}: there is evidence for {keys[0]} already")
+        evidence[keys[0]] = row["evidence"]
+    return evidence
+
+
+_EVIDENCE_KEYS = {"id": "id", "video": "video_id"}
+
+
+def _judge_all(
+    config: JudgeProgramConfig, asked: Judge, cache: JudgeCache, items: Sequence[JudgeItem]
+) -> tuple[list[dict[str, Any]], Sequence[Any], dict[str, int]]:
+    """Rows of ``judgements.jsonl``, summaries, and how many answers were judged and left out."""
+    if config.against:
+        ids = [item.id for item in items]
+        matching = [row for row in _read_predictions(config.against) if row.id in set(ids)]
+        rows = align_predictions(matching, ids)
+        others = [judge_item(row, {}).answer for row in rows]
+        compared = _in_parallel(
+            config,
+            lambda pair: judge_pair(asked, cache, pair[0], pair[0].answer, pair[1]),
+            list(zip(items, others, strict=True)),
+        )
+        return _rows(compared), summarise_pairwise(compared), {"num_items": len(items)}
+    if config.protocol == "axes":
+        scored = _in_parallel(config, lambda item: judge_answer(asked, cache, item), items)
+        return _rows(scored), summarise_pointwise(scored), {"num_items": len(items)}
+    aspects = QUESTION_ANSWERING if config.protocol == "video_chatgpt_qa" else GENERATION
+    known = [item for item in items if any(text.strip() for text in item.references)]
+    if not known:
+        raise ValueError(f"{config.predictions} has no references, which {config.protocol} needs")
+    judged = _in_parallel(
+        config,
+        lambda pair: judge_aspect(asked, cache, *pair),
+        [(item, aspect) for item in known for aspect in aspects],
+    )
+    counts = {"num_items": len(known), "num_without_reference": len(items) - len(known)}
+    return _rows(judged), summarise_aspects(judged), counts
+
+
+def _in_parallel(
+    config: JudgeProgramConfig, judge_one: Callable[[T], Any], work: Sequence[T]
+) -> list[Any]:
+    """Results in the order of ``work``; at the first error no further request is begun."""
+    num_threads = config.num_parallel if config.judge.kind == "openai" else 1
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        return list(pool.map(judge_one, work))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _rows(judgements: Sequence[Any]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(own) for own in judgements]
+
+
+def _agreement(path: str, judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By axis, how far the judgements of another file agree with these."""
+    others = [row for _, row in _json_lines(path)]
+    found: dict[str, Any] = {}
+    for axis in AXES:
+        first, second = (
+            {row["id"]: row["scores"][axis] for row in rows if axis in row.get("scores", {})}
+            for rows in (judgements, others)
+        )
+        found[axis] = (
+            dataclasses.asdict(agreement(first, second)) if first.keys() & second.keys() else None
+        )
+    return found
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """What is not defined, such as an interval of one video, as null: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(own) for own in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _described(path: str) -> dict[str, str]:
+    return {"file": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+
+
+def _read_predictions(path: str) -> list[BenchmarkPrediction]:
+    _check_file(path)
+    return read_predictions(path)
+
+
+def _json_lines(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """``FILE:LINE`` and the object of each line."""
+    _check_file(path)
+    with Path(path).open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}:{number}: not valid JSON: {error.msg}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}:{number}: not an object")
+            yield f"{path}:{number}", row
+
+
+def _check_file(path: str) -> None:
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path!r} (looked in {Path.cwd()})")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load the configuration and judge."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return exit_status(
+        "judge",
+        lambda: judge(
+            load_config(
+                JudgeProgramConfig,
+                arguments,
+                program="python -m experiments.judge",
+                description="Have free answers judged on the paper's axes.",
+            )
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""``python -m experiments.judge``: predictions in, judgements and a summary out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import judge as program
+from vidreason.evaluation.judge.cache import JudgeCache
+from vidreason.evaluation.judge.heuristic import HeuristicJudge
+from vidreason.evaluation.judge.judges import JudgeUnavailableError
+from vidreason.evaluation.judge.judging import judge_answer
+from vidreason.evaluation.judge.request import JudgeItem
+from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect, summarise_aspects
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
+
+GROUNDED = "The ball turns because it hits the wall."
+
+
+def answers(outputs: list[str]) -> list[BenchmarkPrediction]:
+    return [
+        BenchmarkPrediction(
+            id=f"c:{n}",
+            corpus="c",
+            video_id=f"v{n // 2}",
+            prompt="Why does the ball turn?",
+            output=output,
+            reference=("it hits the wall",) if n != 1 else None,
+        )
+        for n, output in enumerate(outputs)
+    ]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    choice = BenchmarkPrediction(
+        id="mc", corpus="c", video_id="v", options=("a", "b"), option_log_likelihoods=(-1.0, -2.0)
+    )
+    unread = BenchmarkPrediction(id="u", corpus="c", video_id="u", output="x", error="no such file")
+    good = [*answers([GROUNDED] * 6), choice, unread]
+    write_predictions(tmp_path / "good.jsonl", good)
+    write_predictions(tmp_path / "bad.jsonl", [*answers(["Aliens."] * 6), choice, unread][::-1])
+    evidence = [
+        {"video_id": "v0", "evidence": "A ball hits the wall."},
+        {"id": "c:2", "evidence": "The ball turns."},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in evidence)
+    (tmp_path / "evidence.jsonl").write_text(lines)
+    return {name: str(tmp_path / f"{name}.jsonl") for name in ("good", "bad", "evidence")}
+
+
+def run(*arguments: str) -> int:
+    return program.main(["judge.kind=heuristic", *arguments])
+
+
+def read(folder: Path) -> tuple[list[dict], dict]:
+    rows = [json.loads(line) for line in (folder / "judgements.jsonl").read_text().splitlines()]
+    return rows, json.loads((folder / "summary.json").read_text())
+
+
+def test_answers_are_scored_on_three_axes(files, tmp_path, capsys):
+    assert run(f"predictions={files['good']}", f"evidence={files['evidence']}") == 0
+    rows, summary = read(tmp_path / "judged")
+    assert [row["id"] for row in rows] == [*(f"c:{n}" for n in range(6)), "u"]
+    assert json.loads(capsys.readouterr().out) == summary
+    assert (summary["num_items"], summary["num_videos"], summary["num_empty_answers"]) == (7, 4, 1)
+    grounding, coherence, _ = summary["results"]
+    # Evidence is known for two questions of v0 and one of v1.
+    assert (grounding["num_judged"], grounding["num_not_judged"]) == (3, 4)
+    assert coherence["num_judged"] == 7
+    mean, low, high = coherence["score"]
+    assert low <= mean <= high
+    assert rows[-1]["scores"] == {"logical_coherence": 1, "insightfulness": 1}
+    assert len(summary["prompt_hashes"]) == 2, "with and without evidence"
+    assert summary["judge"] == "heuristic-1"
+
+
+def test_two_runs_are_compared_in_both_orders(files, tmp_path):
+    both = (f"predictions={files['good']}", f"against={files['bad']}")
+    assert run(*both, f"output_dir={tmp_path / 'pairs'}") == 0
+    rows, summary = read(tmp_path / "pairs")
+    coherence = summary["results"][1]
+    assert coherence["num_wins"] == 6
+    assert coherence["num_ties"] == 1, "neither answered about the unreadable video"
+    assert coherence["consistency"] == 1.0
+    assert coherence["win_rate"][0] == pytest.approx(6.5 / 7)
+    assert all(len(row["outputs"]) == 2 for row in rows[:6])
+    # The other way round, the same judgements say that the other system loses.
+    other = (f"predictions={files['bad']}", f"against={files['good']}")
+    assert run(*other, f"output_dir={tmp_path / 'turned'}") == 0
+    assert read(tmp_path / "turned")[1]["results"][1]["num_losses"] == 6
+    # A limit takes the same questions of both, whatever their order.
+    assert run(*both, "limit=2", f"output_dir={tmp_path / 'few'}") == 0
+    assert read(tmp_path / "few")[1]["num_items"] == 2
+
+
+def test_judges_are_compared(files, tmp_path):
+    assert run(f"predictions={files['good']}", f"evidence={files['evidence']}") == 0
+    first = tmp_path / "judged/judgements.jsonl"
+    again = f"agreement_with=[{first}]"
+    assert run(f"predictions={files['good']}", again, f"output_dir={tmp_path / 'again'}") == 0
+    found = read(tmp_path / "again")[1]["agreement"][str(first)]
+    assert found["factual_grounding"] is None, "the second judge had no evidence"
+    assert (found["logical_coherence"]["num_items"], found["logical_coherence"]["exact"]) == (7, 1)
+
+
+def test_video_chatgpt_protocol(files, tmp_path):
+    out = f"output_dir={tmp_path / 'qa'}"
+    assert run(f"predictions={files['good']}", "protocol=video_chatgpt_qa", out) == 0
+    _, summary = read(tmp_path / "qa")
+    assert (summary["num_items"], summary["num_without_reference"]) == (5, 2)
+    (result,) = summary["results"]
+    assert (result["aspect"], result["accuracy"][0], result["score"][0]) == ("answer", 1.0, 5.0)
+    out = f"output_dir={tmp_path / 'generation'}"
+    assert run(f"predictions={files['bad']}", "protocol=video_chatgpt_generation", out) == 0
+    results = read(tmp_path / "generation")[1]["results"]
+    names = [own["aspect"] for own in results]
+    assert names == ["correctness", "detail", "context", "temporal"]
+    assert {own["score"][0] for own in results} == {0.0}
+    assert {own["accuracy"] for own in results} == {None}
+
+
+def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    class Failing(HeuristicJudge):
+        def ask(self, request):
+            asked.append(request)
+            if len(asked) == 4:
+                raise JudgeUnavailableError("the service is down")
+            return super().ask(request)
+
+    monkeypatch.setattr(program, "build_judge", lambda config: Failing())
+    # Answers differ, so that each is a request of its own.
+    write_predictions(files["good"], answers([f"{GROUNDED} {n}" for n in range(6)]))
+    assert run(f"predictions={files['good']}") == 1
+    assert "the service is down; start again" in capsys.readouterr().err
+    assert not (tmp_path / "judged/summary.json").exists()
+    assert run(f"predictions={files['good']}") == 0
+    assert len(asked) == 4 + 3, "three were in the cache"
+    assert len(read(tmp_path / "judged")[0]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "predictions is empty"),
+        (["predictions=absent.jsonl"], "there is no file 'absent.jsonl'"),
+        (["predictions={good}", "against={bad}", "protocol=video_chatgpt_qa"], "against compares"),
+        (["predictions={good}", "limit=0"], "limit is 0"),
+        (["predictions={good}", "evidence={good}"], "good.jsonl:1: expected a text 'evidence'"),
+        (["predictions={good}", "judge.kind=openai"], "judge.model is empty"),
+        (["predictions={good}", "judge.knd=openai"], "judge.knd"),
+    ],
+)
+def test_mistakes_are_a_line_and_status_2(files, capsys, arguments, message):
+    assert run(*(argument.format(**files) for argument in arguments)) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{'pred': 'yes', 'score': 4}", {"pred": "yes", "score": 4}),
+        ('{"pred": "No", "score": 4.8}', {"pred": "no", "score": 4}),
+        ("{'pred': 'yes'}", None),
+        ("{'pred': 'maybe', 'score': 4}", None),
+        ("{'pred': 'yes', 'score': 6}", None),
+        ("{'pred': 'yes', 'score': True}", None),
+        ("Sure! {'pred': 'yes', 'score': 4}", None),
+        ("__import__('os').getcwd()", None),
+    ],
+)
+def test_outputs_are_read_as_the_official_script_reads_them(text, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match=r"dictionary|score|pred"):
+            read_aspect(text, "answer")
+    else:
+        assert read_aspect(text, "answer") == expected
+
+
+def test_unreadable_outputs_leave_the_accuracy_and_are_counted(tmp_path):
+    class Scripted:
+        judge_id = "scripted"
+
+        def ask(self, request):
+            return request.blocks["ANSWER"]
+
+    cache = JudgeCache(tmp_path / "cache")
+    outputs = ["{'pred': 'yes', 'score': 5}", "{'pred': 'no', 'score': 1}", "nonsense", " "]
+    judged = [
+        judge_aspect(
+            Scripted(),
+            cache,
+            JudgeItem(id=str(n), video_id=str(n), question="q", answer=text, references=("r",)),
+            "answer",
+        )
+        for n, text in enumerate(outputs)
+    ]
+    (summary,) = summarise_aspects(judged)
+    assert (summary.num_judged, summary.num_invalid) == (3, 1)
+    assert summary.accuracy.mean == pytest.approx(1 / 3)
+    assert summary.score.mean == pytest.approx(2.0)
+    assert judged[3].pred == "no", "no answer is a wrong one"
+    with pytest.raises(ValueError, match="needs a correct answer"):
+        judge_aspect(
+            Scripted(), cache, JudgeItem(id="x", video_id="x", question="q", answer="a"), "answer"
+        )
+    scored = judge_answer(
+        Scripted(), cache, JudgeItem(id="x", video_id="x", question="q", answer="a")
+    )
+    assert scored.invalid
