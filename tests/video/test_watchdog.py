@@ -191,12 +191,12 @@ def test_signals_to_the_whole_group_leave_the_decoder_to_its_parent(
     index = index_video(str(videos[2]), timeout_seconds=30)
     process_id = watchdog.decoder_process_id()
     assert process_id is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         os.kill(process_id, number)
         assert len(read_frames(index, [3], timeout_seconds=30)) == 1
     assert watchdog.decoder_process_id() == process_id
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert not {signal.SIGTERM, signal.SIGINT} & blocked
+    assert not {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1} & blocked
 
 
 def test_urls_that_fsspec_cannot_open(decoder: None) -> None:

@@ -33,9 +33,9 @@ from vidreason.video.media_content import identify, read_content
 GRACE_SECONDS = 10
 """A request that is so much over its limit has nobody left who would kill this process."""
 
-IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Whoever asks decides when to end. Ctrl-C and schedulers signal every process of a group, and the
-others still want the videos that they have in hand."""
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Whoever asks decides when to end. Ctrl-C and schedulers, SLURM by SIGUSR1, signal every process
+of a group, and the others still want the videos that they have in hand."""
 
 PASSED_ERRORS = (VideoReadError, ImportError)
 """Raised by whoever asked. The second is no fault of a video: fsspec lacks a package for a URL."""
