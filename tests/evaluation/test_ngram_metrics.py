@@ -10,6 +10,7 @@ from vidreason.evaluation.text.bleu import bleu
 from vidreason.evaluation.text.cider import cider_d, document_frequencies
 from vidreason.evaluation.text.ptb_tokenizer import ptb_tokens
 from vidreason.evaluation.text.rouge import rouge_l
+from vidreason.evaluation.text.scores import text_scores
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "assets/golden/golden_metrics.json").read_text())
 SETS: dict[str, Any] = GOLDEN["sets"]
@@ -126,3 +127,13 @@ def test_arguments_that_would_give_a_wrong_number(metric: Any) -> None:
         metric(["a b"], [[["a", "b"]]])
     with pytest.raises(ValueError, match="are strings; pass lists of tokens"):
         metric([["a", "b"]], [["a b"]])
+
+
+def test_all_scores_of_raw_texts_at_once() -> None:
+    items = SETS["edge_cases_6"]["items"]
+    found = text_scores([item["hyp"] for item in items], [item["refs"] for item in items])
+    expected = SETS["edge_cases_6"]["official_ptb"]["corpus"]
+    assert found.bleu == pytest.approx([expected[f"BLEU_{order}"] for order in range(1, 5)])
+    assert (found.rouge_l, found.cider_d) == pytest.approx((expected["ROUGE_L"], expected["CIDEr"]))
+    assert (found.num_texts, found.num_empty) == (6, 2)
+    assert sum(found.text_cider_d) / 6 == pytest.approx(found.cider_d)
