@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
+from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
 from experiments.memory_estimate import (
     MemoryEstimate,
@@ -16,6 +17,7 @@ from experiments.memory_estimate import (
     estimate_generate,
     estimate_perception,
     max_visual_tokens,
+    num_processes,
     trains_on_gpu,
 )
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
@@ -36,8 +38,9 @@ _NOT_AT_HAND = "not at hand"
 
 _NOTES = """\
 The longest batch: each sample has the most visual tokens and data.max_text_tokens, all of them
-targets. Not counted: the CUDA context, fragmentation, memory within kernels; a tenth of the device
-is kept for them. generate and evaluate answer with adapters merged."""
+targets. What a strategy shards is divided by the processes, and the weights of two blocks, as they
+are gathered, count as working. Not counted: the CUDA context, fragmentation, memory within kernels;
+a tenth of the device is kept for them. generate and evaluate answer with adapters merged."""
 
 
 def explain(config: ExperimentConfig) -> str:
@@ -57,6 +60,7 @@ def explain(config: ExperimentConfig) -> str:
         _table([tables[0], *(row[:6] for row in parts)]),
         _table([tables[1], *([row[0], *row[6:]] for row in parts)]),
         _table(_token_rows(config)),
+        _batch_table(config, problems),
         _table(_memory_rows(config, reasoner, problems)),
         _NOTES,
         *dict.fromkeys(problems),
@@ -119,6 +123,25 @@ def _token_rows(config: ExperimentConfig) -> list[list[str]]:
         ["positions of a sample", f"{positions:,}"],
         [f"positions of a micro-batch of {data.batch_size}", f"{positions * data.batch_size:,}"],
     ]
+
+
+def _batch_table(config: ExperimentConfig, problems: list[str]) -> str:
+    """On how many processes the run is spread, and what they make of the global batch."""
+    data, trainer = config.data, config.trainer
+    processes = num_processes(config)
+    times = _attempt(
+        lambda: accumulation(data.global_batch_size, data.batch_size, processes), problems
+    )
+    rows = [
+        ["training", ""],
+        ["strategy", trainer.strategy],
+        ["processes", f"{processes:,} on {trainer.num_nodes} node(s)"],
+        ["precision", trainer.precision],
+    ]
+    if times is not None:
+        product = f"{data.batch_size} a micro-batch x {times} accumulated x {processes} processes"
+        rows.append(["global batch", f"{data.global_batch_size:,} = {product}"])
+    return _table(rows)
 
 
 def _memory_rows(

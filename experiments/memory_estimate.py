@@ -38,6 +38,10 @@ _MASKS_PER_POINT, _MASK_STRIDE = 3, 4
 
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
+_SHARD_WEIGHTS = ("fsdp2", "fsdp", "deepspeed_zero3")
+_SHARD_STATES = (*_SHARD_WEIGHTS, "deepspeed_zero2")
+"""Strategies whose processes hold a part each of the weights, or of gradients and optimizer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
@@ -87,6 +91,10 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     Two optimizer steps are rehearsed, because the first has no optimizer state yet; in the second
     the gradients of an earlier micro-batch are there if micro-batches accumulate.
 
+    What a strategy shards is divided by the number of processes. Where it shards weights, those of
+    two blocks count as working memory besides: the one that is computed with, and the next, which
+    is gathered meanwhile.
+
     Args:
         config: Of the run; all parts that train at some time of it are taken to train together.
         reasoner: Built of it on the meta device. It is of no use afterwards.
@@ -123,13 +131,17 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
         states = rehearsal.live_bytes - weights
     trained = {n: p for n, p in reasoner.named_parameters() if n in names}
     gradients = sum(p.numel() * p.element_size() for p in trained.values())
-    buckets = gradients if processes > 1 else 0
-    return MemoryEstimate(
-        weights=weights - saving,
-        optimizer=states,
-        gradients=gradients + buckets,
-        working=max(peak - weights - states - gradients, 0) + unpacked,
-    )
+    working = max(peak - weights - states - gradients, 0) + unpacked
+    strategy = config.trainer.strategy
+    if strategy in _SHARD_STATES:
+        states, gradients = states // processes, gradients // processes
+    elif processes > 1:
+        gradients *= 2  # DDP's buckets
+    weights -= saving
+    if strategy in _SHARD_WEIGHTS and processes > 1:
+        weights //= processes
+        working += 2 * _largest_block(reasoner)
+    return MemoryEstimate(weights=weights, optimizer=states, gradients=gradients, working=working)
 
 
 def estimate_generate(
@@ -236,6 +248,17 @@ def longest_batch(
         torch.ones(batch_size, config.data.max_text_tokens, dtype=torch.int64) for _ in range(3)
     )
     return visual, ids, mask, labels
+
+
+def _largest_block(reasoner: VideoReasoner) -> int:
+    """Bytes of the largest block of a stack of them; in the language model, a decoder layer."""
+    blocks = [
+        block
+        for module in reasoner.modules()
+        if isinstance(module, nn.ModuleList)
+        for block in module
+    ]
+    return max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in blocks)
 
 
 def _quantization_saving(reasoner: VideoReasoner) -> tuple[int, int]:

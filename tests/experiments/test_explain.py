@@ -29,7 +29,10 @@ def test_a_tiny_configuration_is_explained(capsys, monkeypatch):
         capsys,
         *("--config", CONFIGS / "stage2_instruction.yaml", "--config", CONFIGS / "tiny.yaml"),
         "freeze_schedule=[{part: fusion, from_step: 5}]",
+        *("trainer.devices=2", "trainer.strategy=ddp", "data.global_batch_size=12"),
     )
+    assert row(text, "strategy")[1] == "ddp"
+    assert row(text, "global batch")[1] == "12 = 2 a micro-batch x 3 accumulated x 2 processes"
     assert row(text, "video encoder")[1:4] == ["viclip", row(text, "video encoder")[2], "frozen"]
     fusion = row(text, "fusion")
     assert fusion[3:] == ["trains from step 5", "float32", "2e-05"]

@@ -26,6 +26,27 @@ def test_a_run_that_does_not_fit_is_refused_with_a_batch_size_that_does(tiny_exp
     check_memory(config, 2 * smaller)
 
 
+def test_what_a_strategy_shards_is_divided_by_the_processes(tiny_experiment):
+    two = ["trainer.devices=2", "data.batch_size=1", "data.max_text_tokens=32"]
+    one, ddp, zero2, fsdp2 = (
+        estimate_of(tiny_config(tiny_experiment, *two, *strategy))
+        for strategy in (
+            ["trainer.devices=1"],
+            *([f"trainer.strategy={name}"] for name in ("ddp", "deepspeed_zero2", "fsdp2")),
+        )
+    )
+    assert (ddp.weights, ddp.optimizer, ddp.gradients) == (
+        *(one.weights, one.optimizer),
+        2 * one.gradients,  # and DDP's copies
+    )
+    for sharded in (zero2, fsdp2):
+        assert sharded.optimizer == one.optimizer // 2
+        assert sharded.gradients == one.gradients // 2
+    assert (zero2.weights, zero2.working) == (one.weights, one.working)
+    assert fsdp2.weights == one.weights // 2
+    assert fsdp2.working > one.working
+
+
 def test_models_that_are_not_at_hand_are_not_estimated(tiny_experiment):
     absent = "reasoner.language_model.name_or_path=meta-llama/Llama-3.2-1B-Instruct"
     check_memory(tiny_config(tiny_experiment, absent), 1000)
