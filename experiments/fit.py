@@ -46,6 +46,7 @@ from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_format import RunIdentity
+from vidreason.training.checkpoint_strategies import check_checkpoints
 from vidreason.training.instruction import InstructionModule
 
 STAGES = {
@@ -159,6 +160,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the data modules cut the global order themselves
         default_root_dir=config.run_dir,
     )
+    check_checkpoints(trainer.strategy)
     # Only the Trainer knows how many processes there are, and what follows depends on it.
     micro_batches = accumulation(
         config.data.global_batch_size, config.data.batch_size, trainer.world_size

@@ -110,6 +110,18 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
             raise _write_error(path, failures[0])
 
 
+def place_to_write(path: Path) -> Path:
+    """Where all ranks write a folder for :func:`publish_folder`; collective.
+
+    Raises:
+        CheckpointWriteError: What a killed process left there cannot be removed.
+    """
+    failure = of_each_rank(_failure_of(lambda: _prepare(path)) if is_rank_zero() else None)[0]
+    if failure:
+        raise _write_error(path, failure)
+    return _partial(path)
+
+
 def publish_folder(path: Path) -> None:
     """Give its name to a folder that all ranks have written under the one before; collective.
 

@@ -12,12 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import (
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    Strategy,
+)
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from vidreason.training.checkpoint import PREFIX, copy_state
-from vidreason.training.checkpoint_files import gathered, read_checkpoint, write_folder
+from vidreason.training.checkpoint_files import (
+    gathered,
+    place_to_write,
+    publish_folder,
+    read_checkpoint,
+    write_folder,
+)
 from vidreason.training.sharded_values import is_rank_zero
 from vidreason.training.stage import StageModule
 
@@ -80,3 +91,46 @@ class ShardedStrategy(ModelParallelStrategy):
     def _stage_module(self) -> StageModule:
         assert isinstance(self.lightning_module, StageModule)
         return self.lightning_module
+
+
+class EngineStrategy(DeepSpeedStrategy):
+    """DeepSpeed, whose folders hold no frozen parameters, and get their name when they are whole.
+
+    DeepSpeed's engine writes and reads them itself: in its own form, which it reads at the number
+    of processes that wrote it, and by ``torch.load`` without ``weights_only``: resume from folders
+    that you have written. ``python -m experiments.checkpoint consolidate`` makes a file of them.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - Lightning's options
+        super().__init__(**{"exclude_frozen_parameters": True, **options})
+
+    @override
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        path = Path(self.broadcast(filepath))
+        super().save_checkpoint(checkpoint, place_to_write(path), storage_options)
+        publish_folder(path)
+
+
+def check_checkpoints(strategy: Strategy) -> None:
+    """Make sure that a strategy's checkpoints hold what trains, before it trains for days.
+
+    Raises:
+        ValueError: It is FSDP1, which cuts parameters into flat pieces under other names, or one of
+            Lightning's own that :class:`ShardedStrategy` and :class:`EngineStrategy` replace.
+    """
+    replaced = {ModelParallelStrategy: "ShardedStrategy", DeepSpeedStrategy: "EngineStrategy"}
+    if isinstance(strategy, FSDPStrategy):
+        raise ValueError(
+            "trainer.strategy is fsdp, under which a checkpoint of what trains would silently hold "
+            "a part of it: set trainer.strategy=fsdp2, which shards the same parameters"
+        )
+    if type(strategy) in replaced:
+        raise ValueError(
+            f"{type(strategy).__name__} saves the frozen parameters, or cannot load without them: "
+            f"use {replaced[type(strategy)]} of {__name__}"
+        )
