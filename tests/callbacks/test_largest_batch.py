@@ -1,6 +1,11 @@
 """The largest batch before step 1: it runs for real, and leaves nothing behind."""
 
 import copy
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,3 +104,51 @@ def test_too_little_memory_ends_the_run_before_step_1(tiny_language_model_folder
         r"20\.00 GiB: data\.batch_size=1 fits; trainer\.rehearse_largest_batch=false",
     ):
         train(tiny_language_model_folder, rehearse=True, fail_at=NUM_TOKENS)
+
+
+def train_on_two(folder: str, failing: str) -> None:
+    """One rank of two; rank 1 alone has too little memory if ``failing`` is "1"."""
+    module = Observed(tiny_training_reasoner(folder, lora=True))
+    rehearsal = LargestBatch(largest, lambda: "data.batch_size=1 fits")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by Lightning for the ranks it starts
+    if failing == str(rank):
+        module.fail_at = NUM_TOKENS
+    trainer = tiny_trainer(
+        devices=2, strategy="ddp", callbacks=[rehearsal], max_steps=2, use_distributed_sampler=False
+    )
+    try:
+        trainer.fit(module, tiny_loader(module.reasoner, 2, rank=rank, world_size=2))
+    except ValueError as error:
+        print(f"rank {rank}: {error}", flush=True)
+    values = torch.cat([value.flatten() for value in module.reasoner.parameters()])
+    print(f"rank {rank}: {module.lengths[0]}, {values.double().sum().item()}", flush=True)
+
+
+@pytest.mark.slow  # two processes that import torch
+@pytest.mark.parametrize("failing", ["none", "1"])
+def test_two_ranks_try_it_and_fail_together(tiny_language_model_folder, failing):
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        [sys.executable, __file__, tiny_language_model_folder, failing],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+    )
+    lines = [line for line in finished.stdout.splitlines() if line.startswith("rank ")]
+    complaints = [line for line in lines if "does not fit" in line]
+    ends = sorted(set(lines) - set(complaints))
+    assert len(ends) == 2, finished.stdout
+    # The same weights on both ranks, after the steps or without any.
+    assert ends[0].removeprefix("rank 0") == ends[1].removeprefix("rank 1")
+    assert f": {NUM_TOKENS}, " in ends[0]
+    expected = ["rank 0", "rank 1"] if failing == "1" else []
+    assert sorted(line[:6] for line in complaints) == expected
+    assert all("the memory of cpu of rank 1: tried to allocate" in line for line in complaints)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    train_on_two(*sys.argv[1:])

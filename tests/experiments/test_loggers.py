@@ -1,0 +1,71 @@
+"""Where metrics go; W&B and MLflow are replaced by recordings, for they are extras."""
+
+import json
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from experiments import loggers
+from experiments.experiment_config import ExperimentConfig, TrainerConfig
+from experiments.loggers import build_loggers
+from experiments.metrics_log import MetricsLog
+from vidreason.config import merge_config
+
+
+def config(folder: Path, *names: str) -> ExperimentConfig:
+    return ExperimentConfig(run_dir=str(folder / "run"), trainer=TrainerConfig(loggers=list(names)))
+
+
+class Recording:
+    """Stands for either logger: keeps its arguments; like MLflow's, it has an id once asked."""
+
+    def __init__(self, **options: object) -> None:
+        self.options = options
+
+    @property
+    def run_id(self) -> object:
+        return self.options["run_id"] or "given-by-the-server"
+
+
+def test_a_table_always_and_tensorboard_by_default(tmp_path):
+    built = build_loggers(ExperimentConfig(run_dir=str(tmp_path)))
+    assert [type(logger) for logger in built] == [MetricsLog, TensorBoardLogger]
+    assert [type(logger) for logger in build_loggers(config(tmp_path))] == [MetricsLog]
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"), [("wandb", "wandb._WANDB_AVAILABLE"), ("mlflow", "mlflow._MLFLOW_AVAILABLE")]
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(
+    tmp_path, name, flag, monkeypatch
+):
+    monkeypatch.setattr(f"lightning.pytorch.loggers.{flag}", False)
+    with pytest.raises(ValueError, match=rf"{name!r}.*pip install 'vidreason\[{name}\]'"):
+        build_loggers(config(tmp_path, name))
+
+
+def test_an_unknown_logger_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="neptune"):
+        merge_config(ExperimentConfig, [], ["trainer.loggers=[neptune]"])
+
+
+def test_a_resumed_run_goes_on_in_the_same_logs(tmp_path, monkeypatch):
+    monkeypatch.setattr(loggers, "WandbLogger", Recording)
+    monkeypatch.setattr(loggers, "MLFlowLogger", Recording)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    starts = [build_loggers(config(tmp_path, "wandb", "mlflow"))[1:] for _ in range(2)]
+    (first_wandb, first_mlflow), (wandb, mlflow) = starts
+    assert wandb.options == first_wandb.options
+    assert len(wandb.options["id"]) == 8
+    assert (wandb.options["project"], wandb.options["name"]) == ("mine", "run")
+    assert (first_mlflow.options["run_id"], mlflow.options["run_id"]) == (
+        None,
+        "given-by-the-server",
+    )
+    assert mlflow.options["tracking_uri"] == f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}"
+    assert json.loads((tmp_path / "run" / "loggers.json").read_text()) == {
+        "wandb": wandb.options["id"],
+        "mlflow": "given-by-the-server",
+    }
