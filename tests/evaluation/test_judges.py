@@ -102,6 +102,18 @@ def test_what_is_sent_and_what_comes_back(monkeypatch, tmp_path):
     assert "secret-key" not in judge.judge_id
 
 
+def test_fields_of_the_request_can_be_set_and_left_out(monkeypatch):
+    with endpoint(reply("fine")) as (url, asked):
+        fields = {"max_tokens": None, "max_completion_tokens": 5, "temperature": None}
+        judge = judge_at(url, monkeypatch, request_fields=fields, output_format="json_object")
+        judge.ask(REQUEST)
+        assert judge.judge_id != judge_at(url, monkeypatch, output_format="json_object").judge_id
+    body = asked[0][2]
+    assert body["max_completion_tokens"] == 5
+    assert not {"max_tokens", "temperature"} & body.keys()
+    assert body["response_format"] == {"type": "json_object"}
+
+
 def test_it_tries_again_after_errors_that_pass_and_waits_longer_each_time(monkeypatch):
     waits = []
     answers = [

@@ -49,6 +49,20 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / f"{name}.jsonl") for name in ("good", "bad", "evidence")}
 
 
+def test_a_configuration_file_names_the_judge(tmp_path):
+    file = tmp_path / "judge.yaml"
+    file.write_text(
+        "judge: {model: m, request_fields: {max_tokens: null, max_completion_tokens: 800}}\n"
+    )
+    config = program.load_config(
+        program.JudgeProgramConfig,
+        ["--config", str(file), "predictions=p.jsonl"],
+        program="judge",
+        description="",
+    )
+    assert config.judge.request_fields == {"max_tokens": None, "max_completion_tokens": 800}
+
+
 def run(*arguments: str) -> int:
     return program.main(["judge.kind=heuristic", *arguments])
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from vidreason.evaluation.judge.request import JudgeRequest
@@ -54,6 +54,10 @@ class JudgeConfig:
     max_new_tokens: int = 800
     seed: int = 0
     """``openai``: sent along; services promise little about it. ``causal_lm`` is greedy."""
+    request_fields: dict[str, Any] = field(default_factory=dict)
+    """``openai``: fields of the request's body to set, or to leave out where null, such as
+    ``{max_tokens: null, max_completion_tokens: 800, temperature: null}`` for models that refuse the
+    usual ones. Part of the judge's id."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     """``causal_lm``: of the weights."""
     device: str = "cpu"

@@ -51,6 +51,7 @@ class OpenAICompatibleJudge:
                 "max_new_tokens": config.max_new_tokens,
                 "seed": config.seed,
                 "temperature": 0,
+                "request_fields": config.request_fields,
             },
         )
 
@@ -97,7 +98,8 @@ class OpenAICompatibleJudge:
         elif config.output_format == "json_schema":
             schema = {"name": "verdict", "strict": True, "schema": dict(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
+        body |= config.request_fields
+        return {name: value for name, value in body.items() if value is not None}
 
     def _post(self, body: bytes) -> Any:  # noqa: ANN401 - JSON
         headers = {"Content-Type": "application/json"}
