@@ -52,8 +52,8 @@ class Stopped(SystemExit):
 class StopRequest:
     """Whether this process was told to stop.
 
-    Worker processes of data loaders inherit the handler, and ignore a first signal by it: a
-    scheduler signals all processes of a job, and the last step still needs its batches.
+    A process that is forked meanwhile inherits the handler, and ignores a first signal by it: a
+    scheduler signals all processes of a job, and what this one has begun is this one's to end.
 
     Attributes:
         status: The exit status that was asked for, or 0 while nobody asked.

@@ -1,6 +1,8 @@
 """One rank's batches as Lightning should take them: as they are."""
 
+import signal
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any, Generic, TypeVar, cast
 
 from torch.utils.data import DataLoader
@@ -44,3 +46,19 @@ class RankLoader(Generic[BatchType]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore; see :meth:`state_dict`."""
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """A ``worker_init_fn``: the run decides when its workers end, not whoever signals all of them.
+
+    A scheduler signals all processes of a job, and the step in hand still needs its batches. torch
+    would have a worker end by a SIGTERM that does not come from its parent. A second one ends it
+    still: that is how a worker which hangs is ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _survive_one)
+
+
+def _survive_one(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

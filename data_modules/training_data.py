@@ -18,7 +18,7 @@ from typing_extensions import override
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import Corpora, open_corpora
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
-from data_modules.rank_loader import RankLoader
+from data_modules.rank_loader import RankLoader, leave_signals_to_the_run
 from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.text_batch import pad_token_id
@@ -185,6 +185,7 @@ class TrainingDataModule(LightningDataModule):
             collate_fn=self.collator,
             num_workers=config.num_workers,
             persistent_workers=config.num_workers > 0,
+            worker_init_fn=leave_signals_to_the_run,
             pin_memory=torch.cuda.is_available(),
             # Its own generator: by default each new iterator draws from the global one, so that
             # building the loaders once more after a resume would change the dropout of the steps

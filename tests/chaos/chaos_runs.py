@@ -34,6 +34,8 @@ class Blow:
     after_batches: int
     """Micro-batches that rank 0 has begun since this start."""
     delay_seconds: float = 0.0
+    also_their_children: bool = False
+    """As SLURM signals a job: worker processes too."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Attempt:
             time.sleep(0.001)
         time.sleep(blow.delay_seconds)
         for rank in blow.ranks:
-            self.ranks[rank].signal(blow.number)
+            self.ranks[rank].signal(blow.number, group=blow.also_their_children)
 
     def end(self) -> list[int]:
         """Statuses of the ranks; once one of them has failed, the others have to end as well."""

@@ -60,9 +60,10 @@ class Child:
             time.sleep(0.005)
         return status
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal; to its children as well if ``group``."""
         if self.poll() is None:  # not waited for yet, so the number is still its own
-            os.kill(self.pid, number)
+            (os.killpg if group else os.kill)(self.pid, number)
 
 
 class Nursery:

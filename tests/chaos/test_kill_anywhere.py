@@ -3,13 +3,34 @@
 Real processes, killed by the kernel; see ``forked_fit.py``.
 """
 
+import os
 import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from chaos_runs import Blow, assert_same_training, blows, global_samples, logged
 
 NUM_STEPS = 16
 STOPPED = 75
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
+    """A file system of its own at ``folder``; gives what enlarges it."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+
+    def enlarge(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+    try:
+        yield enlarge
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_process_is_killed_stopped_and_killed_again(whole, harmed):
@@ -57,6 +78,46 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, harmed):
     samples = global_samples(whole(1))
     assert len(samples) == NUM_STEPS
     assert global_samples(run) == samples
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_processes_leaves_the_workers_to_the_run(whole, harmed, number):
+    run = harmed("data.num_workers=2")
+    attempt = run.start()
+    blow = Blow(number=number, ranks=(0,), after_batches=5, also_their_children=True)
+    attempt.strike(blow)
+    assert attempt.end() == [STOPPED], run.log()
+    num_batches = len(run.batches())
+    run.finish()
+    assert 2 * run.resumed_from()[1] == num_batches
+    assert_same_training(run, whole(1), 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_full_disk(whole, harmed, world_size):
+    run = harmed()
+    run.run_dir.mkdir()
+    # For two checkpoints of 240 kB, not for a third.
+    with small_disk(run.run_dir, "700k") as enlarge:
+        statuses = run.start(world_size).end()
+        assert all(status > 0 for status in statuses)
+        assert "No space left" in run.log()
+        enlarge("50m")
+        run.finish(world_size)
+        assert run.resumed_from() == [0, 4]
+        assert_same_training(run, whole(world_size), world_size)
+
+
+@pytest.mark.slow
+def test_a_file_that_may_not_grow(whole, harmed):
+    run = harmed()
+    assert run.start(max_file_bytes=100_000).end()[0] > 0
+    assert "File too large" in run.log()
+    run.finish()
+    assert run.resumed_from() == [0, 0]
+    assert_same_training(run, whole(1), 1)
 
 
 @pytest.mark.slow
