@@ -48,6 +48,7 @@ A run of vidreason's `experiments.fit`. Not all of these are in every run.
 | `samples-rank<r>.jsonl` | The ids of the samples of each micro-batch |
 | `warm_start.json` | Which tensors of a Q-Former the fusion core started from |
 | `tensorboard/`, `wandb/`, `mlflow.db` | The same metrics for these tools |
+| `profile/` | Time and memory of single operations in a few steps |
 | `loggers.json` | The names under which W&B and MLflow know the run |
 | `debug/` | Runs for debugging, each a folder like this one |
 

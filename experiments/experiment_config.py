@@ -51,6 +51,8 @@ class TrainerConfig:
     """Write the trained reasoner, with LoRA merged, to ``<run_dir>/reasoner`` at the end."""
     deterministic: bool = False
     """Use only kernels that give the same bits each time, and fail where there is none. Slower."""
+    profile_steps: int = 0
+    """Profile so many steps, after the first two, into ``<run_dir>/profile``; 0 for none."""
     rehearse_largest_batch: bool | None = None
     """Before step 1, run a batch of the largest shape forward and backward, so that too little
     memory shows at once. None: on GPUs."""

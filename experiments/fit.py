@@ -23,6 +23,7 @@ from callbacks.preemption import Preemption
 from callbacks.run_record import RunRecord
 from callbacks.sample_generations import SampleGenerations
 from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
+from callbacks.step_profile import StepProfile
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import DataWaitTimer, Throughput
 from data_modules.alignment import AlignmentDataModule
@@ -202,6 +203,8 @@ def build_callbacks(
     ]
     if rehearses(config):
         callbacks.append(largest_batch(config))
+    if settings.profile_steps:
+        callbacks.append(StepProfile(Path(config.run_dir) / "profile", settings.profile_steps))
     if settings.save_reasoner:
         folder = Path(config.run_dir) / REASONER_FOLDER
         callbacks.append(LoraMerge(folder, provenance(config), source.weights_hashes))

@@ -35,6 +35,7 @@ _MAY_CHANGE = (
     *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.record_samples"),
     *("trainer.keep_best", "trainer.monitor", "trainer.monitor_mode"),
     *("trainer.loggers", "trainer.save_reasoner", "trainer.rehearse_largest_batch"),
+    "trainer.profile_steps",
 )
 
 _ABSENT = object()

@@ -1,0 +1,80 @@
+"""What a few steps spend their time and memory on: each operation, by torch's own profiler."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch.profiler import ProfilerActivity, profile
+from typing_extensions import override
+
+TRACE_FILE = "trace.json"
+"""For chrome://tracing, or ui.perfetto.dev."""
+OPERATIONS_FILE = "operations.txt"
+_NUM_ROWS = 40
+
+
+class StepProfile(Callback):
+    """Profile ``num_steps`` optimizer steps of rank 0, once the first steps are over.
+
+    Written to ``folder``: the trace, and a table of the operations that took the most time. The
+    profiler slows these steps down; it changes nothing of what they learn.
+
+    Args:
+        folder: Where to.
+        num_steps: How many steps are profiled.
+        after_steps: How many steps of this start go before: in these, memory is first allocated and
+            kernels are chosen.
+    """
+
+    def __init__(self, folder: str | Path, num_steps: int, after_steps: int = 2) -> None:
+        self.folder = Path(folder)
+        self.num_steps = num_steps
+        self.after_steps = after_steps
+        self._first_step = 0
+        self._profile: profile | None = None
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._first_step = trainer.global_step + self.after_steps
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        due = trainer.is_global_zero and trainer.global_step == self._first_step
+        if not due or self._profile is not None:
+            return
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        self._profile = profile(activities=activities, profile_memory=True, record_shapes=True)
+        self._profile.start()
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step >= self._first_step + self.num_steps:
+            self._write()
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write()  # a run of fewer steps
+
+    def _write(self) -> None:
+        if self._profile is None:
+            return
+        self._profile.stop()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._profile.export_chrome_trace(str(self.folder / TRACE_FILE))
+        sort_by = f"self_{'cuda' if torch.cuda.is_available() else 'cpu'}_time_total"
+        table = self._profile.key_averages().table(sort_by=sort_by, row_limit=_NUM_ROWS)
+        (self.folder / OPERATIONS_FILE).write_text(table + "\n")
+        self._profile = None
