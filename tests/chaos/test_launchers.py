@@ -12,6 +12,7 @@ from chaos_runs import PROGRESS_SECONDS, Run, assert_same_training
 from forked_fit import CHECKOUT
 
 ENDS_WITHIN_SECONDS = 60
+WHOLE_RUN_SECONDS = 240
 MARK = "VIDREASON_TEST_RUN"
 LIGHTNING = [sys.executable, "-m", "experiments.fit"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -45,9 +46,16 @@ class Launched:
             time.sleep(0.005)
         return process
 
-    def end(self, process: "subprocess.Popen[bytes]") -> int:
+    def end(
+        self, process: "subprocess.Popen[bytes]", within_seconds: float = ENDS_WITHIN_SECONDS
+    ) -> int:
         """The status of the launcher, behind which no process of the run may be left."""
-        status = process.wait(ENDS_WITHIN_SECONDS)
+        try:
+            status = process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            for pid in self.processes():
+                os.kill(pid, signal.SIGKILL)
+            raise
         deadline = time.monotonic() + ENDS_WITHIN_SECONDS
         while alive := self.processes():
             assert time.monotonic() < deadline, alive
@@ -85,7 +93,7 @@ def test_the_launcher_of_lightning(whole, harmed):
     process = launched.start(until_batches=5)
     process.kill()  # rank 0, which has started the other
     assert launched.end(process) == -signal.SIGKILL
-    assert launched.end(launched.start()) == 0, run.log()
+    assert launched.end(launched.start(), WHOLE_RUN_SECONDS) == 0, run.log()
     assert_same_training(run, whole(2), 2)
 
 
@@ -101,5 +109,5 @@ def test_torchrun(whole, harmed):
     assert 2 * run.resumed_from()[1] == num_batches  # saved at the very step
     os.kill(launched.rank_one(), signal.SIGKILL)
     assert launched.end(process) != 0
-    assert launched.end(launched.start()) == 0, run.log()
+    assert launched.end(launched.start(), WHOLE_RUN_SECONDS) == 0, run.log()
     assert_same_training(run, whole(2), 2)
