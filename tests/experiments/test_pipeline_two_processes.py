@@ -30,7 +30,6 @@ LAUNCHERS = {
         ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"],
         ["trainer.devices=2", "trainer.strategy=ddp"],
     ),
-    "FSDP2": ([], ["trainer.devices=2", "trainer.strategy=fsdp2"]),
 }
 
 
@@ -134,7 +133,7 @@ def trained(run_dir):
 
 
 @pytest.mark.slow  # three commands on two processes each, which import torch
-@pytest.mark.parametrize("launcher", ["Lightning's launcher", "torchrun", "FSDP2"])
+@pytest.mark.parametrize("launcher", ["Lightning's launcher", "torchrun"])
 def test_the_pipeline_gives_on_two_processes_what_it_gives_on_one(
     build_pipeline, one_process, launcher, tmp_path, capsys
 ):
