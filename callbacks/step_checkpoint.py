@@ -10,7 +10,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -64,8 +64,9 @@ class StepCheckpoint(Checkpoint):
 
     ``<folder>/last.ckpt`` is a link to the newest. Older checkpoints than the ``keep`` newest are
     removed, unless they are among the ``keep_best``: those at which validation gave the best values
-    of a metric; ``<folder>/best.ckpt`` is a link to the first of them. A disk that is full ends the
-    run on all ranks; what was saved before stays.
+    of a metric; ``<folder>/best.ckpt`` is a link to the first of them, and every
+    validated step is saved then. A disk that is full ends the run on all ranks; what was saved
+    before stays.
 
     Args:
         folder: Where to.
@@ -119,7 +120,10 @@ class StepCheckpoint(Checkpoint):
         if step == self._step_seen:
             return  # a micro-batch that did not end an optimizer step
         self._step_seen = step
-        if step % self.every_n_steps == 0 or step == trainer.max_steps:
+        due = step % self.every_n_steps == 0 or step == trainer.max_steps
+        # Not behind the validation: at the end of an epoch Lightning 2.6 takes a checkpoint from
+        # there for that of a finished training, and resumes it for no step (measured).
+        if due or (self.keep_best and _validation_follows(trainer)):
             self.save_step(trainer)
 
     @override
@@ -136,7 +140,9 @@ class StepCheckpoint(Checkpoint):
         ranked = self._scores if math.isnan(score) else self._ranked({**self._scores, name: score})
         if name not in ranked:
             return
-        self.save_once(trainer)
+        path = self._path(trainer.global_step)
+        if not from_rank_zero(lambda: is_complete(path)):
+            return  # one that goes on from another run's may validate before its first step
         self._scores = ranked
         if trainer.is_global_zero:
             values = {"monitor": self.monitor, "mode": self.mode, "scores": ranked}
@@ -212,3 +218,8 @@ class StepCheckpoint(Checkpoint):
             return {}  # values of another metric compare with nothing
         there = {n: v for n, v in values["scores"].items() if is_complete(self.folder / n)}
         return self._ranked(there)
+
+
+def _validation_follows(trainer: Trainer) -> bool:
+    loop = trainer.fit_loop
+    return bool(loop.epoch_loop._should_check_val_fx(cast(Any, loop._data_fetcher)))

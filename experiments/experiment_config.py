@@ -34,8 +34,8 @@ class TrainerConfig:
     keep_checkpoints: int = 2
     """How many of the newest checkpoints stay on the disk."""
     keep_best: int = 0
-    """How many checkpoints stay besides, of the validations that gave ``monitor`` its best values;
-    they are saved at the validation if need be. ``best.ckpt`` is a link to the best."""
+    """How many checkpoints stay besides, of the validations that gave ``monitor`` its best values.
+    If any, every validated step is saved. ``best.ckpt`` is a link to the best."""
     monitor: str = "val/loss"
     """The metric of ``keep_best``, as validation logs it."""
     monitor_mode: Literal["min", "max"] = "min"

@@ -27,14 +27,19 @@ def fake_trainer():
         callback_metrics={},
         full=False,
         strategy=SimpleNamespace(barrier=lambda name: None),
+        fit_loop=SimpleNamespace(
+            _data_fetcher=None,
+            epoch_loop=SimpleNamespace(_should_check_val_fx=lambda fetcher: True),
+        ),
         _logger_connector=SimpleNamespace(update_train_step_metrics=lambda: None),
     )
 
 
 def validate(callback, trainer, scores, monitor="val/loss"):
-    """Validate at each step of ``scores``."""
+    """Train to each step of ``scores``, and validate there."""
     for step, score in scores.items():
         trainer.global_step = step
+        callback.on_train_batch_end(trainer, None, None, None, 0)
         trainer.callback_metrics = {monitor: score}
         callback.on_validation_end(trainer, None)
 
@@ -90,6 +95,7 @@ def test_the_validation_before_training_does_not_count(tmp_path):
     callback = StepCheckpoint(str(tmp_path), 100, keep_best=1)
     trainer = fake_trainer()
     trainer.sanity_checking = True
+    callback.on_train_start(trainer, None)
     validate(callback, trainer, {0: 2.0})
     assert list(tmp_path.iterdir()) == []
 
@@ -97,6 +103,7 @@ def test_the_validation_before_training_does_not_count(tmp_path):
 def test_a_metric_that_is_not_logged_is_named(tmp_path):
     callback = StepCheckpoint(str(tmp_path), 100, keep_best=1, monitor="val/los")
     trainer = fake_trainer()
+    callback.on_train_start(trainer, None)
     with pytest.raises(ValueError, match=r"'val/los', which validation does not log; .*val/loss"):
         validate(callback, trainer, {1: 2.0})
 
@@ -111,3 +118,12 @@ def test_a_failed_save_ends_the_run_and_leaves_the_former(tmp_path):
     with pytest.raises(CheckpointWriteError, match="the disk is full"):
         callback.save_once(trainer)
     assert newest_checkpoint(tmp_path) == tmp_path / step(1)
+
+
+def test_a_validation_before_the_first_step_of_another_runs_folder_keeps_nothing(tmp_path):
+    callback = StepCheckpoint(str(tmp_path), 100, keep_best=1)
+    trainer = fake_trainer()
+    trainer.global_step = 3
+    callback.on_train_start(trainer, None)
+    validate(callback, trainer, {3: 2.0})
+    assert list(tmp_path.iterdir()) == []
