@@ -150,7 +150,7 @@ def _run_again(
         f"trainer.stop_after_steps={stop}",
         "trainer.log_every_n_steps=1",
         "trainer.record_samples=true",
-        "trainer.keep_checkpoints=1",
+        *("trainer.keep_checkpoints=1", "trainer.keep_best=0", "trainer.profile_steps=0"),
         # What only looks at the run, and changes nothing of it.
         *("trainer.loggers=[]", "trainer.save_reasoner=false", "data.validation=[]"),
         *("evaluate_during_training=false", "sample_generations.every_n_steps=0"),
