@@ -1,10 +1,9 @@
 # shellcheck shell=bash
 # What the jobs of this folder have in common; they source it.
 
-# Exit statuses of a program that was told to stop and goes on when it is started again: 75 says so
-# (callbacks/preemption.py), 138 and 143 are SIGUSR1 and SIGTERM where nothing was to be saved yet,
-# or, from perceive, nothing was left to save.
-readonly GOES_ON=(75 138 143)
+# The exit status of a program that was told to stop, has saved, and goes on when it is started again
+# (callbacks/preemption.py).
+readonly STOPPED=75
 
 # Nothing is downloaded by a hundred processes at once: put weights into the cache beforehand, with
 # `hf download` on a node that has a network.
@@ -49,14 +48,14 @@ stage_to_nodes() {
 # run_or_requeue SIGNAL COMMAND...: run the command to its end. SIGUSR1, which `#SBATCH
 # --signal=B:USR1@SECONDS` sends to this shell before the time is up, is passed on as SIGNAL. A
 # command that was stopped puts the job back into the queue; any other failure ends the job, because
-# it would only come again.
+# it would only come again. Where nothing was to be saved, as before the first step, it has died by
+# the signal; but so have ranks that srun ended because another one had failed.
 run_or_requeue() {
   local signal="$1"
   shift
   "$@" &
-  local command=$! status=0
-  # shellcheck disable=SC2064 # the number of this command
-  trap "kill -$signal $command" USR1
+  local command=$! status=0 told=0
+  trap 'told=1; kill "-$signal" "$command"' USR1
   # A trap interrupts `wait`, which then says nothing about the command.
   while kill -0 "$command" 2>/dev/null; do
     status=0
@@ -65,8 +64,11 @@ run_or_requeue() {
   trap '' USR1
   local state
   state=$(squeue --noheader --format=%T --jobs="$SLURM_JOB_ID")
+  if ((told && (status == 128 + $(kill -l USR1) || status == 128 + $(kill -l TERM)))); then
+    status=$STOPPED
+  fi
   # One that scancel ended comes here too, and is not to come back.
-  if [[ " ${GOES_ON[*]} " == *" $status "* && $state == RUNNING ]]; then
+  if [[ $status == "$STOPPED" && $state == RUNNING ]]; then
     echo "status $status: back into the queue, after ${SLURM_RESTART_COUNT:-0} restarts"
     scontrol requeue "$SLURM_JOB_ID"
     sleep infinity # until SLURM ends this script: its own end would be the job's
