@@ -81,20 +81,25 @@ class Launched:
 
 
 @pytest.mark.slow
-def test_the_launcher_of_lightning(whole, harmed):
+def test_the_launcher_of_lightning_stops_all_ranks(whole, harmed):
     run = harmed()
     launched = Launched(run, LIGHTNING)
     process = launched.start(until_batches=5)
     process.send_signal(signal.SIGUSR1)  # to rank 0 alone
     assert launched.end(process) == 75, run.log()
+    assert launched.end(launched.start(), WHOLE_RUN_SECONDS) == 0, run.log()
+    assert_same_training(run, whole(2), 2)
+
+
+@pytest.mark.slow
+def test_the_launcher_of_lightning_leaves_no_process(harmed):
+    launched = Launched(harmed(), LIGHTNING)
     process = launched.start(until_batches=5)
     os.kill(launched.rank_one(), signal.SIGKILL)
     assert launched.end(process) != 0
     process = launched.start(until_batches=5)
     process.kill()  # rank 0, which has started the other
     assert launched.end(process) == -signal.SIGKILL
-    assert launched.end(launched.start(), WHOLE_RUN_SECONDS) == 0, run.log()
-    assert_same_training(run, whole(2), 2)
 
 
 @pytest.mark.slow
