@@ -53,9 +53,6 @@ def test_all_ranks_stop_at_one_step_though_one_is_told(whole, harmed):
     attempt.strike(Blow(number=signal.SIGUSR1, ranks=(1,), after_batches=8))
     assert attempt.end() == [STOPPED, STOPPED]
     attempt = run.start(2)
-    attempt.strike(Blow(number=signal.SIGTERM, ranks=(0, 1), after_batches=3))
-    assert attempt.end() == [STOPPED, STOPPED]
-    attempt = run.start(2)
     attempt.strike(Blow(number=signal.SIGKILL, ranks=(1,), after_batches=3))
     survivor, killed = attempt.end()
     assert survivor > 0
