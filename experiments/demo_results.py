@@ -196,7 +196,7 @@ def _chances(predictions: Sequence[BenchmarkPrediction], train: Sequence[Example
             continue
         assert isinstance(row.reference, tuple)
         answers = known.get((row.corpus, row.question_type), set())
-        right = answers & set(map(normalise_answer, row.reference))
+        right = answers & {normalise_answer(str(answer)) for answer in row.reference}
         chances.append(len(right) / len(answers) if answers else 0.0)
     return chances
 

@@ -229,9 +229,7 @@ def test_video_mme(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"test-00000-of-00001.parquet:1: field '{name}'"):
             list(read_video_mme(str(tmp_path), "test"))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(
-        ValueError, match=r"00001\.parquet: not a sound parquet file: .*; fetch"
-    ):
+    with pytest.raises(ValueError, match=r"00001\.parquet: not a sound parquet file: .*; fetch"):
         list(read_video_mme(str(tmp_path), "test"))
 
 

@@ -17,5 +17,5 @@ def hash_parameters(parameters: Iterable[tuple[str, Tensor]]) -> str:
     for name, value in parameters:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         bits = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(bits.numpy())
+        digest.update(bits.numpy().data)  # no copy
     return digest.hexdigest()
