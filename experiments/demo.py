@@ -25,6 +25,7 @@ from experiments.demo_answers import (
 from experiments.demo_parts import Part, run_parts
 from experiments.demo_report import REPORT_FILE, write_demo_report
 from experiments.demo_results import (
+    CONTROLS,
     RESULTS_FILE,
     TABLE_FILE,
     ordered_runs,
@@ -213,7 +214,7 @@ def stage_experiment(
 
 def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
     runs = ordered_runs(
-        answer_benchmark(stage2),
+        answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS))),
         answer_benchmark(dataclasses.replace(stage1, controls=["none"])),
     )
     train = list(open_corpora(stage2.data.train))

@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.evaluate import MAJORITY, ROW_NAMES
 from vidreason.evaluation.answers import normalise_answer
+from vidreason.evaluation.controls import Control
 from vidreason.evaluation.metrics import question_groups
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, align_predictions
 from vidreason.evaluation.report import Table
@@ -23,6 +24,8 @@ TABLE_FILE = "table.md"
 FULL = "full model (stage 2)"
 STAGE_1 = "stage 1 alone"
 CHANCE = "chance"
+CONTROLS: tuple[Control, ...] = ("none", "blind", "random", "shuffled")
+"""What the model of stage 2 is shown."""
 
 CORPORA = {"nextqa": "NExT-QA form (5 options)", "activitynet_qa": "ActivityNet-QA form (open)"}
 TYPES = {
@@ -167,8 +170,7 @@ def ordered_runs(
     """The rows of the table in their order, from what ``evaluate`` gives for the two models."""
     rows = {FULL: stage2[ROW_NAMES["none"]], STAGE_1: stage1[ROW_NAMES["none"]]}
     return rows | {
-        name: stage2[name]
-        for name in (*(ROW_NAMES[c] for c in ("blind", "random", "shuffled")), MAJORITY)
+        name: stage2[name] for name in (*(ROW_NAMES[control] for control in CONTROLS[1:]), MAJORITY)
     }
 
 

@@ -26,8 +26,10 @@ from vidreason.example import Example
 ROW_NAMES: dict[Control, str] = {
     "none": "full model",
     "blind": "blind (no visual tokens)",
-    "random": "random visual tokens",
+    "single_frame": "single frame",
+    "shuffled_frames": "shuffled frames",
     "shuffled": "another video's tokens",
+    "random": "random visual tokens",
 }
 MAJORITY = "majority answer"
 

@@ -7,6 +7,7 @@ from typing import Literal
 from callbacks.freeze_schedule import Thaw
 from data_modules.corpora import DataConfig
 from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.controls import Control
 from vidreason.model import DecodingConfig, ReasonerConfig
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.store.feature_store import StoreConfig
@@ -144,10 +145,11 @@ class ExperimentConfig:
     evaluate_during_training: bool = False
     """Also answer ``data.benchmark`` during ``fit``, at each validation and every
     ``evaluation.every_n_steps`` steps."""
-    controls: list[Literal["none", "blind", "random", "shuffled"]] = field(
-        default_factory=lambda: ["none", "blind", "random", "shuffled"]
+    controls: list[Control] = field(
+        default_factory=lambda: ["none", "blind", "single_frame", "shuffled_frames", "shuffled"]
     )
-    """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself."""
+    """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself, and
+    ``random`` can be had besides. See :func:`vidreason.evaluation.controls.controlled_source`."""
     sample_generations: SampleGenerationsConfig = field(default_factory=SampleGenerationsConfig)
     perceive: PerceiveConfig = field(default_factory=PerceiveConfig)
     video: list[str] = field(default_factory=list)

@@ -3,16 +3,22 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 
-from vidreason.evaluation.controls import controlled_source
+from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
+from vidreason.evaluation.controls import Control, controlled_source
 from vidreason.example import Example
-from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
+from vidreason.fusion.fusion_core import FusionConfig
+from vidreason.model import DecodingConfig, ReasonerConfig, build_reasoner
+from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualTokens
+from vidreason.reasoning.language_model import LanguageModelConfig
 
 MakeTokens = Callable[..., VisualTokens]
 NUM_VIDEOS = 7
+IN_ORDER_AND_NOT: tuple[Control, ...] = ("none", "shuffled_frames")
 
 
 class Source:
@@ -115,6 +121,148 @@ def test_shuffled_takes_a_span_that_the_other_video_has(make_visual_tokens: Make
     assert spans == [("/v/1.mp4", 1.0, 9.0)]
 
 
+def timed(num_clips: int, key_frames: list[tuple[float, int]]) -> VisualTokens:
+    """Equal clips of 2 seconds, then so many objects at each time; feature 0 numbers the tokens."""
+    times = [time for time, number in key_frames for _ in range(number)]
+    total = num_clips + len(times)
+    starts = 2.0 * torch.arange(num_clips)
+    moments = torch.tensor(times)
+    return VisualTokens(
+        features=torch.arange(total)[:, None] * torch.ones(1, 3),
+        kinds=torch.tensor([CLIP_TOKEN] * num_clips + [OBJECT_TOKEN] * len(times)),
+        spans=torch.cat([torch.stack([starts, starts + 2], 1), torch.stack([moments, moments], 1)]),
+        boxes=torch.arange(total)[:, None] * torch.full((1, 4), 0.01),
+        areas=torch.arange(total) * 0.01,
+        track_ids=torch.tensor([-1] * num_clips + list(range(len(times)))),
+        masks=(None,) * num_clips + ({"size": [1, 1], "counts": [0, 1]},) * len(times),
+        duration_seconds=2.0 * num_clips,
+    )
+
+
+def under(control: Control, tokens: VisualTokens, seed: int = 0, media: str = "v") -> VisualTokens:
+    return controlled_source(lambda *_: tokens, [], control, seed)(media, None, None)
+
+
+def numbers(tokens: VisualTokens) -> list[int]:
+    """Which of the video's tokens these are; all that belongs to a token has come with it."""
+    assert torch.equal(tokens.boxes[:, 0], tokens.features[:, 0] * 0.01)
+    assert torch.equal(tokens.areas, tokens.features[:, 0] * 0.01)
+    assert [mask is None for mask in tokens.masks] == (tokens.kinds == CLIP_TOKEN).tolist()
+    return [int(value) for value in tokens.features[:, 0].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "key_frames", "expected"),
+    [
+        (3, [(1.0, 2), (3.25, 2), (5.0, 1)], [1, 5, 6]),
+        (4, [(1.0, 1), (3.0, 1), (5.0, 1), (7.0, 1)], [1, 5]),  # of two middles, the earlier
+        (4, [(1.0, 1), (3.5, 2), (2.0, 1)], [1, 5, 6]),  # 0.5 before the clip's middle, 1 after
+        (4, [], [1]),
+        (1, [(0.25, 1), (1.25, 2)], [0, 2, 3]),
+    ],
+)
+def test_single_frame_keeps_the_middle_clip_and_one_key_frame(
+    num_clips: int, key_frames: list[tuple[float, int]], expected: list[int]
+) -> None:
+    tokens = timed(num_clips, key_frames)
+    found = under("single_frame", tokens)
+    assert numbers(found) == expected
+    assert torch.equal(found.spans, tokens.spans[expected])
+    assert found.duration_seconds == tokens.duration_seconds
+    assert len(under("single_frame", tokens.without_tokens())) == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("num_clips", [2, 3, 5])
+def test_shuffled_frames_exchange_times_and_nothing_else(num_clips: int, seed: int) -> None:
+    # Each key frame a quarter into its clip; the last clip has none.
+    tokens = timed(num_clips, [(2.0 * clip + 0.5, 1 + clip % 2) for clip in range(num_clips - 1)])
+    found = under("shuffled_frames", tokens, seed)
+    order = numbers(found)
+    assert sorted(order) == list(range(len(tokens)))
+    assert order[:num_clips] != list(range(num_clips))
+    # Slots stay, and with them the order of tokens by time.
+    assert torch.equal(found.spans[:num_clips], tokens.spans[:num_clips])
+    assert torch.equal(found.kinds, tokens.kinds)
+    assert (found.spans[num_clips:].diff(dim=0) >= 0).all()
+    # A key frame is still a quarter into its own clip.
+    new_start = {number: float(found.spans[place, 0]) for place, number in enumerate(order)}
+    for number in range(num_clips, len(tokens)):
+        home = int(tokens.spans[number, 0] // 2)
+        assert new_start[number] == new_start[home] + 0.5
+
+
+def test_key_frames_of_one_clip_exchange_their_places_in_it() -> None:
+    tokens = timed(2, [(0.25, 2), (0.5, 1), (1.5, 1), (2.5, 1)])
+    orders = set()
+    for seed in range(40):
+        found = under("shuffled_frames", tokens, seed)
+        order = numbers(found)
+        assert order[:3] == [1, 0, 6]  # two clips change sides, the lone key frame of one with it
+        # 2.5 has become 0.5; the others are in the second half, one of the moments twice.
+        times = found.spans[2:, 0].tolist()
+        assert times == sorted(times)
+        assert set(times) == {0.5, 2.25, 2.5, 3.5}
+        orders.add(tuple(order[3:]))
+    assert len(orders) == 6  # all orders of three moments; two objects of a moment stay together
+    assert all(abs(order.index(2) - order.index(3)) == 1 for order in orders)
+
+
+def test_one_clip_still_has_key_frames_to_exchange() -> None:
+    for seed in range(20):
+        found = under("shuffled_frames", timed(1, [(0.5, 1), (1.0, 1)]), seed)
+        assert numbers(found) == [0, 2, 1]
+    still = timed(1, [(0.5, 2)])
+    assert numbers(under("shuffled_frames", still)) == [0, 1, 2]  # there is nothing to exchange
+    assert len(under("shuffled_frames", timed(2, []).without_tokens())) == 0
+
+
+def test_shuffled_frames_are_a_function_of_seed_and_video() -> None:
+    tokens = timed(8, [])
+    state = torch.random.get_rng_state()
+    first = numbers(under("shuffled_frames", tokens))
+    assert numbers(under("shuffled_frames", tokens)) == first
+    assert numbers(under("shuffled_frames", tokens, seed=1)) != first
+    assert numbers(under("shuffled_frames", tokens, media="w")) != first
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("positions", ["none", "full"])
+def test_order_reaches_the_model_by_token_positions_alone(
+    make_visual_tokens: MakeTokens,
+    tiny_language_model_folder: str,
+    positions: Literal["none", "full"],
+) -> None:
+    torch.manual_seed(0)
+    fusion = FusionConfig(
+        num_queries=4, width=32, num_layers=2, num_heads=4, token_positions=positions
+    )
+    reasoner = build_reasoner(
+        ReasonerConfig(
+            fusion=fusion,
+            language_model=LanguageModelConfig(
+                name_or_path=tiny_language_model_folder, dtype="float32"
+            ),
+        ),
+        visual_dim=make_visual_tokens(1, 0).features.shape[1],
+        device="cpu",
+    )
+    question = replace(questions(1)[0], options=("one", "two", "three"), answer_index=0)
+    tokens = make_visual_tokens(4, 5)
+    scores = [
+        evaluate_examples(
+            reasoner,
+            lambda *_: tokens,
+            [question],
+            EvaluationConfig(control=control),
+            DecodingConfig(),
+        )[0].option_log_likelihoods
+        for control in IN_ORDER_AND_NOT
+    ]
+    same = scores[1] == pytest.approx(scores[0], abs=1e-5)
+    assert same == (positions == "none")
+
+
 def test_controls_reach_worker_processes() -> None:
-    for control in ("blind", "random", "shuffled"):
+    for control in ("blind", "single_frame", "shuffled_frames", "shuffled", "random"):
         assert callable(pickle.loads(pickle.dumps(controlled_source(print, questions(), control))))

@@ -9,6 +9,7 @@ import pytest
 from experiments.demo_pictures import MASK_COLORS, bar_chart, draw_masks, line_chart
 from experiments.demo_results import (
     CHANCE,
+    CONTROLS,
     FULL,
     ordered_runs,
     read_results,
@@ -62,7 +63,7 @@ def train_example(answer: str) -> Example:
 
 @pytest.fixture
 def results():
-    names = (*(ROW_NAMES[c] for c in ("blind", "random", "shuffled")), MAJORITY)
+    names = (*(ROW_NAMES[control] for control in CONTROLS[1:]), MAJORITY)
     stage2 = {ROW_NAMES["none"]: run(6)} | {name: run(3, reverse=True) for name in names}
     runs = ordered_runs(stage2, {ROW_NAMES["none"]: run(4)})
     return score_runs(runs, [train_example("yes"), train_example("No"), train_example("no.")])

@@ -142,10 +142,13 @@ def test_a_finished_run_started_again_trains_no_further(experiment):
 
 
 def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
-    runs = evaluate(experiment.config())
-    assert list(runs) == [*ROW_NAMES.values(), MAJORITY]
+    config = experiment.config()
+    assert config.controls == ["none", "blind", "single_frame", "shuffled_frames", "shuffled"]
+    runs = evaluate(config)
+    assert list(runs) == [*(ROW_NAMES[control] for control in config.controls), MAJORITY]
     folder = experiment.run_dir / "evaluation"
-    for control, name in ROW_NAMES.items():
+    for control in config.controls:
+        name = ROW_NAMES[control]
         predictions = read_predictions(folder / f"predictions-{control}.jsonl")
         assert predictions == runs[name]
         assert len(predictions) == NUM_QUESTIONS

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from vidreason.evaluation.controls import controlled_source
+from vidreason.evaluation.controls import Control, controlled_source
 from vidreason.evaluation.predictions_file import (
     BenchmarkPrediction,
     align_predictions,
@@ -40,7 +40,7 @@ class EvaluationConfig:
     """``likelihood``: the option whose text has the highest log-likelihood per token, end-of-turn
     token included; every question has an answer. ``generate``: the option that the generated text
     names, or none."""
-    control: Literal["none", "blind", "random", "shuffled"] = "none"
+    control: Control = "none"
     """What the visual tokens are replaced by; see
     :func:`vidreason.evaluation.controls.controlled_source`."""
     batch_size: int = 8

@@ -11,11 +11,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from vidreason.example import Example
-from vidreason.perception.visual_tokens import OBJECT_TOKEN, TokenSource, VisualTokens
+from vidreason.perception.visual_tokens import (
+    CLIP_TOKEN,
+    OBJECT_TOKEN,
+    TokenSource,
+    VisualTokens,
+)
 
-Control = Literal["none", "blind", "random", "shuffled"]
+Control = Literal["none", "blind", "single_frame", "shuffled_frames", "shuffled", "random"]
 
 Span = tuple[str, float | None, float | None]
 
@@ -27,16 +34,18 @@ def controlled_source(
 
     * ``none``: the video's own tokens.
     * ``blind``: no visual token at all.
+    * ``single_frame``: one moment, :class:`SingleFrameSource`.
+    * ``shuffled_frames``: all moments in another order, :class:`ShuffledFramesSource`.
+    * ``shuffled``: the tokens of another video of ``examples``, never its own.
     * ``random``: as many tokens with Gaussian features of the same mean and standard deviation, and
       random boxes and areas for objects, because places tell what happened too. The number of
       objects and the times of clips and key frames stay.
-    * ``shuffled``: the tokens of another video of ``examples``, never its own.
 
     Args:
         source: The true source.
         examples: What will be asked for; ``shuffled`` draws from their videos.
         control: Which control.
-        seed: Seed of ``random`` and ``shuffled``; the same span always gives the same tokens.
+        seed: Seed of what is drawn; the same span always gives the same tokens.
 
     Raises:
         ValueError: ``shuffled`` with fewer than two videos.
@@ -46,10 +55,14 @@ def controlled_source(
             return source
         case "blind":
             return BlindSource(source)
-        case "random":
-            return RandomSource(source, seed)
+        case "single_frame":
+            return SingleFrameSource(source)
+        case "shuffled_frames":
+            return ShuffledFramesSource(source, seed)
         case "shuffled":
             return ShuffledSource(source, _derangement(examples, seed))
+        case "random":
+            return RandomSource(source, seed)
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,92 @@ class BlindSource:
 
 
 @dataclass(frozen=True)
+class SingleFrameSource:
+    """One moment of the video: what can be answered without seeing anything happen.
+
+    Left are the token of the middle clip and the object tokens of one key frame, the one nearest to
+    that clip's middle. A clip token comes from several frames (``frames_per_clip``) and so may
+    still know of motion within its clip: with 4 clips, a quarter of the video. Truly one frame has
+    only a video that is perceived anew with one frame, which a store cannot give.
+    """
+
+    source: TokenSource
+
+    def __call__(
+        self, media: str, start_seconds: float | None, end_seconds: float | None
+    ) -> VisualTokens:
+        """The tokens of the moment; of two in the middle, the earlier."""
+        tokens = self.source(media, start_seconds, end_seconds)
+        middles = tokens.spans.mean(dim=1)
+        kept = torch.zeros(len(tokens), dtype=torch.bool)
+        moment = tokens.duration_seconds / 2
+        for kind in (CLIP_TOKEN, OBJECT_TOKEN):
+            own = tokens.kinds == kind
+            if own.any():
+                moment = _nearest(middles[own].tolist(), moment)
+                kept |= own & (middles == moment)
+        return _select(tokens, kept.nonzero()[:, 0])
+
+
+@dataclass(frozen=True)
+class ShuffledFramesSource:
+    """The same content in another order: what can be answered without knowing what came first.
+
+    Clips exchange their times, never all of them keeping their own where there are two. Key frames
+    move with the clip in which they lie, and those of one clip exchange their places in it. A
+    token's feature, box and area stay with it. Order inside a clip, which its token may know of,
+    is not destroyed.
+    """
+
+    source: TokenSource
+    seed: int
+
+    def __call__(
+        self, media: str, start_seconds: float | None, end_seconds: float | None
+    ) -> VisualTokens:
+        """The tokens at their new times, in the order of those."""
+        tokens = self.source(media, start_seconds, end_seconds)
+        generator = _generator(self.seed, (media, start_seconds, end_seconds))
+        is_clip = tokens.kinds == CLIP_TOKEN
+        clips = tokens.spans[is_clip]
+        if not len(clips):
+            return tokens
+        places = _other_order(len(clips), generator)
+        spans = tokens.spans.clone()
+        spans[is_clip] = clips[places]
+        spans[~is_clip] = torch.from_numpy(
+            self._moved(tokens.spans[~is_clip, 0].numpy(), clips.numpy(), places, generator)
+        )[:, None].clamp(0.0, tokens.duration_seconds)
+        in_order = sorted(
+            range(len(tokens)), key=lambda token: (int(tokens.kinds[token]), float(spans[token, 0]))
+        )
+        return _select(replace(tokens, spans=spans), torch.tensor(in_order))
+
+    @staticmethod
+    def _moved(
+        times: NDArray[np.float32],
+        clips: NDArray[np.float32],
+        places: list[int],
+        generator: torch.Generator,
+    ) -> NDArray[np.float32]:
+        """New times of key frames, when each clip gets the span of the clip ``places`` names."""
+        moved = times.copy()
+        homes = np.searchsorted(clips[:-1, 1], times, side="right")
+        for home in np.unique(homes):
+            own = homes == home
+            moments, which = np.unique(times[own], return_inverse=True)
+            order = (
+                torch.randperm(len(moments), generator=generator).tolist()
+                if len(clips) > 1
+                else _other_order(len(moments), generator)
+            )
+            (start, end), (new_start, new_end) = clips[home], clips[places[home]]
+            moments = new_start + (moments - start) * ((new_end - new_start) / (end - start))
+            moved[own] = moments[order][which]
+        return moved
+
+
+@dataclass(frozen=True)
 class RandomSource:
     """Noise of the same size and scale."""
 
@@ -79,10 +178,7 @@ class RandomSource:
         tokens = self.source(media, start_seconds, end_seconds)
         if len(tokens) == 0:
             return tokens
-        name = f"{self.seed}|{media}|{start_seconds}|{end_seconds}".encode()
-        generator = torch.Generator().manual_seed(
-            int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
-        )
+        generator = _generator(self.seed, (media, start_seconds, end_seconds))
         features = tokens.features.float()
         noise = torch.randn(features.shape, generator=generator)
         noise = noise * features.std(correction=0) + features.mean()
@@ -113,6 +209,41 @@ class ShuffledSource:
     ) -> VisualTokens:
         """The tokens of the video that stands in for ``media``."""
         return self.source(*self.other[media])
+
+
+def _generator(seed: int, span: Span) -> torch.Generator:
+    """The generator of a span: what is drawn for it does not depend on what was asked before."""
+    name = f"{seed}|{span[0]}|{span[1]}|{span[2]}".encode()
+    return torch.Generator().manual_seed(
+        int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
+    )
+
+
+def _other_order(number: int, generator: torch.Generator) -> list[int]:
+    """A random order of ``number`` things that is not their own, if there is another."""
+    order = same = list(range(number))
+    while order == same and number > 1:
+        order = torch.randperm(number, generator=generator).tolist()
+    return order
+
+
+def _nearest(times: list[float], moment: float) -> float:
+    """The time nearest to ``moment``, the earlier of two."""
+    return min(times, key=lambda time: (abs(time - moment), time))
+
+
+def _select(tokens: VisualTokens, places: Tensor) -> VisualTokens:
+    """Some tokens in the order of ``places``; track ids stay those of the whole video."""
+    return replace(
+        tokens,
+        features=tokens.features[places],
+        kinds=tokens.kinds[places],
+        spans=tokens.spans[places],
+        boxes=tokens.boxes[places],
+        areas=tokens.areas[places],
+        track_ids=tokens.track_ids[places],
+        masks=tuple(tokens.masks[place] for place in places.tolist()),
+    )
 
 
 def _derangement(examples: Sequence[Example], seed: int) -> dict[str, Span]:
