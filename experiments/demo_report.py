@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -11,11 +11,16 @@ from typing import Any
 from callbacks.run_record import git_revision
 from experiments.demo_answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
 from experiments.demo_parts import PartRecord, read_records
-from experiments.demo_pictures import bar_chart, key_frames, line_chart
 from experiments.demo_results import FULL, read_results, result_tables
 from experiments.experiment_config import ExperimentConfig
 from experiments.metrics_log import read_metrics
-from vidreason.evaluation.report import Table
+from vidreason.evaluation.page.charts import bar_chart, line_chart
+from vidreason.evaluation.page.elements import (
+    table_element,
+    table_row,
+    write_page,
+)
+from vidreason.evaluation.page.pictures import key_frames
 from vidreason.store.visual_token_source import VisualTokenSource
 
 REPORT_FILE = "report.html"
@@ -32,7 +37,7 @@ def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: Experimen
         _head(results, read_records(run_dir)),
         "<h2>Accuracy</h2>",
         _bars(results),
-        *(_table(table) for table in result_tables(results)),
+        *(table_element(table, strong=FULL) for table in result_tables(results)),
         "<h2>Training</h2>",
         '<div class="charts">',
         _loss_figure("Stage 1: alignment", stage1.run_dir),
@@ -43,15 +48,7 @@ def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: Experimen
         "Frames are the key frames; coloured outlines are the masks that became object tokens.</p>",
         *(_video(video, source) for video in videos),
     ]
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>vidreason: demo report</title>\n<style>\n{_STYLE.read_text()}</style>\n</head>\n"
-        "<body>\n" + "\n".join(sections) + "\n</body>\n</html>\n"
-    )
-    partial = run_dir / f"{REPORT_FILE}.partial"
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, run_dir / REPORT_FILE)
+    write_page(run_dir / REPORT_FILE, "vidreason: demo report", sections, style=_STYLE.read_text())
 
 
 def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
@@ -60,12 +57,12 @@ def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
     interval = "" if low is None else f" (95% interval {low:.1%} to {high:.1%})"
     done = [(title, record) for title, record in records.items() if record.complete]
     rows = [
-        _row([title, f"{record.seconds:.0f}", f"{record.cpu_seconds:.0f}"])
+        table_row([title, f"{record.seconds:.0f}", f"{record.cpu_seconds:.0f}"])
         for title, record in done
     ]
     total = sum(record.seconds for _, record in done)
     rows.append(
-        _row(["all", f"{total:.0f}", f"{sum(r.cpu_seconds for _, r in done):.0f}"], "first")
+        table_row(["all", f"{total:.0f}", f"{sum(r.cpu_seconds for _, r in done):.0f}"], "first")
     )
     return "\n".join(
         [
@@ -104,24 +101,6 @@ def _bars(results: Mapping[str, Any]) -> str:
     )
 
 
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
-    rows = [_row(row, "first" if row[0] == FULL else "") for row in table.rows]
-    return (
-        f'<div class="scroll"><table><caption>{escape(table.title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
-    )
-
-
-def _row(cells: Sequence[str], kind: str = "") -> str:
-    first, *others = (escape(cell) for cell in cells)
-    mark = f' class="{kind}"' if kind else ""
-    return (
-        f'<tr{mark}><th scope="row">{first}</th>'
-        f"{''.join(f'<td>{cell}</td>' for cell in others)}</tr>"
-    )
-
-
 def _loss_figure(title: str, run_dir: str) -> str:
     metrics = read_metrics(run_dir)
     series = [
@@ -139,7 +118,7 @@ def _video(video: ShownVideo, source: VisualTokenSource) -> str:
     frames = "".join(
         f'<figure><img src="{frame.data_uri}" alt="Frame at {frame.seconds:.1f} seconds with '
         f'{frame.num_objects} object masks"><figcaption>{frame.seconds:.1f} s</figcaption></figure>'
-        for frame in key_frames(video.media, tokens, source.config.sampling)
+        for frame in key_frames((video.media, None, None), tokens, source.config.sampling)
     )
     futures = "".join(map(_future, video.futures))
     if video.unparsed_futures:

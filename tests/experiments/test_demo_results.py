@@ -1,12 +1,9 @@
-"""The demo's table, on predictions made by hand; and its pictures."""
+"""The demo's table, on predictions made by hand."""
 
 import json
-from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
-from experiments.demo_pictures import MASK_COLORS, bar_chart, draw_masks, line_chart
 from experiments.demo_results import (
     CHANCE,
     CONTROLS,
@@ -111,38 +108,3 @@ def test_the_tables_are_written_and_the_results_read_back(results, tmp_path):
     assert opened.header == ("", "yes or no, n=6")
     assert opened.rows[-1] == ("chance", "50")
     assert "| stage 1 alone | 66.7 [" in (tmp_path / "table.md").read_text()
-
-
-def test_masks_are_drawn_in_their_tracks_colours():
-    frame = np.full((64, 64, 3), 100, dtype=np.uint8)
-    masks = [np.zeros((64, 64), dtype=bool) for _ in range(2)]
-    masks[0][8:24, 8:24] = True
-    masks[1][40:56, 40:56] = True
-    picture = draw_masks(frame, [(4, masks[0]), (len(MASK_COLORS) + 1, masks[1])])
-    assert picture.size == (256, 256)
-    assert picture.getpixel((128, 20)) == (100, 100, 100)
-    for mask_color, (first, last) in ((MASK_COLORS[4], (8, 24)), (MASK_COLORS[1], (40, 56))):
-        middle = 2 * (first + last)
-        color = tuple(int(mask_color[i : i + 2], 16) for i in (1, 3, 5))
-        inside = picture.getpixel((middle, middle))
-        assert inside == pytest.approx([75 + 0.25 * c for c in color], abs=2)
-        assert picture.getpixel((4 * first + 1, middle)) == color  # the outline
-
-
-def test_charts_are_svg_and_say_what_they_show():
-    chart = line_chart(
-        "loss", [("training", [(1, 4.0), (10, 0.5)]), ("validation", [])], "step <x>"
-    )
-    root = ElementTree.fromstring(chart)
-    assert root.attrib["aria-label"] == "loss: training from 4.00 to 0.50"
-    assert "step <x>" in [element.text for element in root]
-    path = next(e for e in root if e.attrib.get("class") == "line line0")
-    numbers = [float(n) for n in path.attrib["d"][1:].replace("L", " ").split()]
-    assert numbers[0] < numbers[2]  # to the right
-    assert numbers[1] < numbers[3]  # and down
-    bars = ElementTree.fromstring(
-        bar_chart("accuracy", [("a", 0.5, 0.4, 0.7), ("b", 1, None, None)])
-    )
-    widths = [float(e.attrib["width"]) for e in bars if e.tag == "rect"]
-    assert widths[1] == pytest.approx(2 * widths[0], abs=0.1)
-    assert bars.attrib["aria-label"] == "accuracy: a 50.0%, b 100.0%"

@@ -58,6 +58,9 @@ class EvaluationConfig:
     for all."""
     seed: int = 0
     """Seed of the controls."""
+    report_items: int = 100
+    """How many questions the HTML page shows the frames of, chosen evenly from right and wrong ones
+    of each corpus; 0 for none. All other questions about the same videos have them, too."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -72,6 +75,8 @@ class EvaluationConfig:
             raise ValueError(
                 f"evaluation.limit is {self.limit}; it must be at least 1, or null for all"
             )
+        if self.report_items < 0:
+            raise ValueError(f"evaluation.report_items is {self.report_items}; use 0 for no frames")
         if not 0.0 <= self.max_unreadable_fraction <= 1.0:
             raise ValueError(
                 f"evaluation.max_unreadable_fraction is {self.max_unreadable_fraction}; it is a "

@@ -1,0 +1,182 @@
+"""The page of an evaluation in a real browser: filters in its address, keys, and text as text."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from test_report_page import EVIL, FULL, RUNS, Pictures, report
+
+from vidreason.evaluation.page.report_page import write_report_page
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.slow,  # each look starts a browser
+    pytest.mark.skipif(BROWSER is None, reason="there is no chromium"),
+]
+
+
+class Shown(HTMLParser):
+    """Texts by the id, class or tag that they are in."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: dict[str, list[str]] = {}
+        self.tags: list[str] = []
+        self._open: list[tuple[str, list[str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        names = [tag, *(dict(attrs).get("class") or "").split(), dict(attrs).get("id") or ""]
+        for name in names:
+            self.texts.setdefault(name, []).append("")
+        if tag not in ("meta", "img", "input"):
+            self._open.append((tag, names))
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        for _, names in self._open:
+            for name in names:
+                self.texts[name][-1] += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    write_report_page(path, report(RUNS), pictures=Pictures("/videos/a1.mp4"), num_pictured=100)
+    return path
+
+
+def look(page: Path, address: str = "", width: int = 1280) -> Shown:
+    """What the browser has made of the page, a second later."""
+    assert BROWSER is not None
+    done = subprocess.run(
+        [
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"),
+            *(f"--window-size={width},900", "--virtual-time-budget=2000"),
+            f"--user-data-dir={page.parent / 'profile'}",
+            f"file://{page}{address}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    return Shown(done.stdout)
+
+
+def with_script(page: Path, script: str) -> Path:
+    """A copy that runs one more script, which the page's own policy would forbid."""
+    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
+    path = page.with_name("scripted.html")
+    path.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return path
+
+
+def test_the_first_question_is_shown_with_frames_options_and_all_runs(page):
+    shown = look(page)
+    assert shown.texts["found"] == ["1 of 11 questions"]
+    assert shown.texts["asked"] == [EVIL]
+    assert len(shown.texts["list"][0].split(EVIL)) == 9  # the questions of one corpus
+    assert not {"b", "i"} & set(shown.tags[: shown.tags.index("ol")])
+    assert shown.texts["choices"] == [
+        "(A) it was <i>pushed</i> referenceanswer82% -0.50"
+        "(B) it fell 11% -2.50(C) nothing 6.7% -3.00"
+    ]
+    assert "i" not in shown.tags
+    assert len(shown.texts["img"]) == 4
+    assert "0.0 s, 0 objects" in shown.texts["figcaption"]
+    assert shown.texts["runs"][0].count("right") == 2
+
+
+ADDRESSES = {
+    "#verdict=wrong": "1 of 4 questions: wrong",
+    "#verdict=invalid": "1 of 1 question: invalid: names no answer",
+    "#verdict=not-right&corpus=activitynet_qa": "1 of 2 questions: wrong",
+    "#verdict=unreadable": "1 of 1 question: video unreadable",
+    "#type=CW&verdict=right": "1 of 2 questions: right",
+    "#compared=better-1": "1 of 3 questions: right",
+    "#run=1&compared=better-0": "1 of 1 question: right",
+    "#text=A2+RED": "1 of 1 question: video unreadable",
+    "#id=nextqa%3Atest%3A5": "6 of 11 questions: wrong",
+}
+
+
+def test_the_address_filters(page):
+    script = (
+        "const wait = () => new Promise((resolve) => setTimeout(resolve, 50));"
+        "(async () => {"
+        "const log = document.createElement('pre'); log.id = 'log'; document.body.append(log);"
+        f"for (const address of {json.dumps(list(ADDRESSES))}) {{"
+        "location.hash = address; await wait();"
+        "log.append(document.getElementById('found').textContent + ': ' + "
+        "document.querySelector('#question .verdict').textContent.slice(2) + '\\n'); }"
+        "})();"
+    )
+    shown = look(with_script(page, script))
+    assert shown.texts["log"][0].splitlines() == list(ADDRESSES.values())
+    assert look(page, "#verdict=wrong&type=TN").texts["found"] == ["1 of 2 questions"]
+
+
+def test_a_filter_that_nothing_passes_says_so(page):
+    shown = look(page, "#text=nowhere")
+    assert shown.texts["found"] == ["No question passes the filter."]
+    assert shown.texts["question"] == [""]
+
+
+def test_a_video_that_cannot_be_read_has_a_placeholder(page):
+    (told,) = look(page, "#id=activitynet_qa%3Atest%3A1").texts["no-frames"]
+    assert told.startswith("No frames: ")
+    assert "no such file" in told
+
+
+def test_arrow_keys_move_but_not_while_typing(page):
+    press = "const press = (key, target) => target.dispatchEvent(" + (
+        "new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));"
+    )
+    keys = "for (const k of ['Right', 'Right', 'Left', 'Right']) press('Arrow' + k, document.body);"
+    typed = "press('ArrowRight', document.querySelector('input'));"
+    shown = look(with_script(page, press + keys + typed))
+    assert shown.texts["found"] == ["3 of 11 questions"]
+    before = look(with_script(page, press + "press('ArrowLeft', document.body);"))
+    assert before.texts["found"] == ["1 of 11 questions"]
+
+
+def test_fields_filter_and_the_address_says_so(page):
+    change = (
+        "const form = document.getElementById('filters');"
+        "form.elements.corpus.value = 'activitynet_qa';"
+        "form.elements.corpus.dispatchEvent(new Event('input', {bubbles: true}));"
+        "form.elements.verdict.value = 'right';"
+        "form.elements.verdict.dispatchEvent(new Event('input', {bubbles: true}));"
+        "setTimeout(() => { document.title = location.hash; }, 300);"
+    )
+    shown = look(with_script(page, change))
+    assert shown.texts["found"] == ["1 of 1 question"]
+    assert shown.texts["title"][0] == (
+        "#verdict=right&corpus=activitynet_qa&id=activitynet_qa%3Atest%3A0"
+    )
+    assert [text for text in shown.texts["select"] if "CW" in text] == [], "types of this corpus"
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+def test_nothing_is_wider_than_the_window(page, width):
+    """Of long options, too. 500 is the least width that a headless Chromium has."""
+    long = "x" * 300
+    rows = [row for row in FULL if row.corpus == "nextqa"]
+    text = page.read_text(encoding="utf-8").replace("it fell", long).replace("nextqa:test", long)
+    assert text.count(long) >= len(rows)
+    wide = page.with_name("wide.html")
+    wide.write_text(text, encoding="utf-8")
+    measure = "document.title = document.documentElement.scrollWidth + '/' + innerWidth;"
+    shown = look(with_script(wide, measure), width=width)
+    needed, given = map(int, shown.texts["title"][0].split("/"))
+    assert needed <= given

@@ -1,0 +1,213 @@
+"""The questions of a page's browser: which are shown, and what is said of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from vidreason.evaluation.controls import Span
+from vidreason.evaluation.page.pictures import PictureSource
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge
+from vidreason.evaluation.protocols import PROTOCOLS, Protocol
+from vidreason.evaluation.temperature import option_probabilities
+from vidreason.reasoning.prompts import multiple_choice_prompt
+from vidreason.video.failures import VideoReadError
+
+MAX_ITEMS = 20_000
+"""So many questions are in a browser at most: of texts alone, some 20 MB."""
+
+Verdict = Literal["right", "wrong", "invalid", "unreadable", "unscored"]
+
+T = TypeVar("T")
+
+
+def verdict(
+    prediction: BenchmarkPrediction, protocols: Mapping[str, Protocol] = PROTOCOLS
+) -> Verdict:
+    """What the tables count a judged prediction as.
+
+    ``invalid`` (names no option, span or event) and ``unreadable`` (the video) count as wrong;
+    ``unscored`` (the reference is hidden) is not counted. Where a measure gives parts of a point,
+    only the whole is right.
+    """
+    if prediction.correct is None:
+        return "unscored"
+    if prediction.error:
+        return "unreadable"
+    value = protocols.get(prediction.corpus, Protocol()).measure(prediction)
+    if value is None:
+        return "invalid"
+    return "right" if value == 1 else "wrong"
+
+
+def choose_items(
+    predictions: Sequence[BenchmarkPrediction],
+    limit: int,
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
+) -> list[BenchmarkPrediction]:
+    """Some predictions, the same ones each time, in their order.
+
+    As many of each corpus, and in it of right, not right and unscored ones, as there are or as an
+    equal share is; what one cannot fill goes to the others. Each kind is taken at equal distances
+    over its file.
+
+    Args:
+        predictions: Of one run, judged.
+        limit: How many at most.
+        protocols: What is right.
+    """
+    kinds: dict[str, dict[str, list[int]]] = {}
+    for place, own in enumerate(predictions):
+        found = verdict(own, protocols)
+        kind = found if found in ("right", "unscored") else "wrong"
+        kinds.setdefault(own.corpus, {}).setdefault(kind, []).append(place)
+    sizes = [sum(map(len, own.values())) for own in kinds.values()]
+    chosen: list[int] = []
+    for share, of_corpus in zip(fair_shares(sizes, limit), kinds.values(), strict=True):
+        places = list(of_corpus.values())
+        for number, kind_places in zip(
+            fair_shares([*map(len, places)], share), places, strict=True
+        ):
+            chosen += _evenly(kind_places, number)
+    return [predictions[place] for place in sorted(chosen)]
+
+
+def fair_shares(sizes: Sequence[int], total: int) -> list[int]:
+    """How many each gets of ``total``: all it wants of ``sizes``, or as many as the others.
+
+    What cannot be divided evenly goes to the first.
+    """
+    shares = [0] * len(sizes)
+    left = min(total, sum(sizes))
+    while left > 0:
+        wanting = [place for place, size in enumerate(sizes) if shares[place] < size]
+        step, rest = divmod(left, len(wanting))
+        for number, place in enumerate(wanting):
+            more = min(step + (number < rest), sizes[place] - shares[place])
+            shares[place] += more
+            left -= more
+    return shares
+
+
+def browser_data(
+    runs: Mapping[str, Sequence[BenchmarkPrediction]],
+    *,
+    pictures: PictureSource | None,
+    num_pictured: int,
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
+    max_items: int = MAX_ITEMS,
+) -> dict[str, Any]:
+    """What ``browser.js`` shows, for JSON.
+
+    Args:
+        runs: Predictions by name; the questions are those of the first run, of which the other runs
+            may lack some.
+        pictures: Where frames come from; None for none.
+        num_pictured: The frames of so many questions, chosen by :func:`choose_items`, are shown;
+            other questions about the same spans have them, too.
+        protocols: What is right.
+        max_items: How many questions there are at most.
+    """
+    judged = {name: {row.id: judge(row) for row in rows} for name, rows in runs.items()}
+    first = list(next(iter(judged.values())).values())
+    shown = choose_items(first, max_items, protocols)
+    videos, places = [], {}
+    if pictures is not None:
+        pictured = choose_items(shown, num_pictured, protocols)
+        spans = dict.fromkeys(span for own in pictured if (span := pictures.span(own.id)))
+        numbers = {span: number for number, span in enumerate(spans)}
+        videos = [_video(pictures, span) for span in numbers]
+        for own in shown:
+            if (span := pictures.span(own.id)) in numbers:
+                places[own.id] = numbers[span]
+    return {
+        "runs": list(runs),
+        "num_questions": len(first),
+        "num_pictured": num_pictured if pictures is not None else None,
+        "videos": videos,
+        "items": [
+            _item(
+                own, places.get(own.id), [rows.get(own.id) for rows in judged.values()], protocols
+            )
+            for own in shown
+        ],
+    }
+
+
+def _video(pictures: PictureSource, span: Span) -> dict[str, Any]:
+    try:
+        frames = pictures.frames(span)
+    except VideoReadError as error:
+        return {"frames": [], "missing": str(error)}
+    return {
+        "frames": [
+            {"seconds": own.seconds, "num_objects": own.num_objects, "picture": own.data_uri}
+            for own in frames
+        ],
+        "missing": "",
+    }
+
+
+def _item(
+    own: BenchmarkPrediction,
+    video: int | None,
+    answers: Sequence[BenchmarkPrediction | None],
+    protocols: Mapping[str, Protocol],
+) -> dict[str, Any]:
+    return {
+        "id": own.id,
+        "corpus": own.corpus,
+        "type": own.question_type,
+        "video_id": own.video_id,
+        "question": _question(own),
+        "options": own.options,
+        "right": own.reference if isinstance(own.reference, int) else None,
+        "reference": _told(own.reference, own.options),
+        "video": video,
+        "answers": [None if answer is None else _answer(answer, protocols) for answer in answers],
+    }
+
+
+def _answer(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
+    shares = option_probabilities(row.option_log_likelihoods) if row.option_log_likelihoods else ()
+    chosen = row.parsed if row.options and isinstance(row.parsed, int) else None
+    return {
+        "verdict": verdict(row, protocols),
+        "chosen": chosen,
+        "text": _told(row.parsed, row.options) if chosen is not None else row.output,
+        "output": row.output,
+        "shares": [round(share, 4) for share in shares],
+        "scores": [round(score, 3) for score in row.option_log_likelihoods],
+        "error": row.error,
+    }
+
+
+def _question(row: BenchmarkPrediction) -> str:
+    """The prompt without the options, which are listed below it."""
+    if len(row.options) < 2:
+        return row.prompt
+    return row.prompt.removesuffix(multiple_choice_prompt("", row.options)).rstrip()
+
+
+def _told(
+    value: int
+    | str
+    | tuple[float, float]
+    | tuple[str, ...]
+    | tuple[tuple[float, float], ...]
+    | None,
+    options: Sequence[str],
+) -> str:
+    """An answer or a reference in words; empty for None."""
+    match value:
+        case None:
+            return ""
+        case int():
+            return options[value] if 0 <= value < len(options) else str(value)
+        case str():
+            return value
+        case (float() | int() as start, float() | int() as end):
+            return f"{start:g} to {end:g} s"
+    return "; ".join(own if isinstance(own, str) else _told(own, ()) for own in value)
+
+
+def _evenly(values: Sequence[T], number: int) -> list[T]:
+    return [values[index * len(values) // number] for index in range(number)]

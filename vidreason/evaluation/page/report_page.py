@@ -1,0 +1,172 @@
+"""The page of an evaluation: tables, bars, calibration, and a browser of its questions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from math import isnan
+from pathlib import Path
+
+from vidreason.evaluation.answers import normalise_answer
+from vidreason.evaluation.calibration import calibration_error
+from vidreason.evaluation.confidences import (
+    Confidences,
+    choice_confidences,
+    event_confidences,
+)
+from vidreason.evaluation.metrics import Score
+from vidreason.evaluation.page.charts import (
+    NUM_SERIES,
+    Bar,
+    grouped_bars,
+    line_chart,
+    reliability_chart,
+)
+from vidreason.evaluation.page.elements import data_element, table_element, write_page
+from vidreason.evaluation.page.items import browser_data
+from vidreason.evaluation.page.pictures import PictureSource
+from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.protocols import ACCURACY, PROTOCOLS, Protocol
+from vidreason.evaluation.report import Table
+from vidreason.evaluation.selective import risk_coverage
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+
+_HERE = Path(__file__)
+NUM_BINS = 15
+"""Of a reliability diagram."""
+_MAX_POINTS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """What the page of an evaluation shows."""
+
+    title: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Shown below the title: what the numbers are of."""
+    runs: Mapping[str, Sequence[BenchmarkPrediction]]
+    """By name. The first is the one that diagrams and the browser begin with."""
+    tables: Sequence[Table]
+    scores: Mapping[str, Sequence[Score]]
+    """Of each run: what the bars show."""
+    protocols: Mapping[str, Protocol] = field(default_factory=lambda: PROTOCOLS)
+    """How ``scores`` were counted."""
+
+
+def write_report_page(
+    path: Path,
+    report: EvaluationReport,
+    *,
+    pictures: PictureSource | None = None,
+    num_pictured: int = 0,
+) -> None:
+    """Write one HTML file that needs no other file and no network.
+
+    Args:
+        path: Where to.
+        report: What is shown.
+        pictures: Where frames come from; None for none.
+        num_pictured: The frames of so many questions at most are in the page.
+
+    Raises:
+        ValueError: There is no run, or a score is not finite.
+    """
+    if not report.runs:
+        raise ValueError("there is no run to report on")
+    data = browser_data(
+        report.runs, pictures=pictures, num_pictured=num_pictured, protocols=report.protocols
+    )
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in report.facts.items()
+    )
+    first = next(iter(report.runs))
+    sections = [
+        f"<header><h1>{escape(report.title)}</h1><dl>{facts}</dl></header>",
+        '<nav aria-label="Contents"><a href="#results">Results</a> '
+        '<a href="#calibration">Calibration</a> <a href="#questions">Questions</a></nav>',
+        '<main><h2 id="results">Results</h2>',
+        *(table_element(table, strong=first) for table in report.tables),
+        *_bars(report.scores),
+        '<h2 id="calibration">Calibration</h2>',
+        *_calibration(first, report.runs[first]),
+        '<h2 id="questions">Questions</h2>',
+        _HERE.with_name("browser.html").read_text(),
+        "</main>",
+        data_element("report-data", data),
+    ]
+    write_page(
+        path,
+        report.title,
+        sections,
+        style=_HERE.with_name("browser.css").read_text(),
+        script=_HERE.with_name("browser.js").read_text(),
+    )
+
+
+def _bars(scores: Mapping[str, Sequence[Score]]) -> list[str]:
+    """For each corpus, its groups of questions with a bar a run."""
+    by_corpus: dict[str, dict[str, dict[str, Bar]]] = {}
+    for name, own in scores.items():
+        for score in own:
+            bars = by_corpus.setdefault(score.corpus, {}).setdefault(_label(score), {})
+            mean, low, high = score.accuracy
+            bars[name] = (mean, None, None) if isnan(low) else (mean, low, high)
+    legend = "".join(
+        f'<li><span class="swatch series{number % NUM_SERIES}"></span>{escape(name)}</li>'
+        for number, name in enumerate(scores)
+    )
+    return [
+        f'<h3>{escape(corpus)}</h3><ul class="legend">{legend}</ul><figure class="wide">'
+        f"{grouped_bars(corpus, groups, names=list(scores))}<figcaption>With 95% intervals of a "
+        "bootstrap over videos.</figcaption></figure>"
+        for corpus, groups in by_corpus.items()
+    ]
+
+
+def _label(score: Score) -> str:
+    named = score.measure in (ACCURACY, score.group)
+    return f"{score.group} (n={score.num_questions}{'' if named else f', {score.measure}'})"
+
+
+def _calibration(name: str, predictions: Sequence[BenchmarkPrediction]) -> list[str]:
+    """Diagrams of one run: choices by corpus, and printed confidences of events."""
+    corpora = dict.fromkeys(own.corpus for own in predictions)
+    futures = [own for own in predictions if own.prompt == FUTURE_PREDICTION_PROMPT]
+    kinds = {
+        f"{corpus}, choices": choice_confidences(
+            [own for own in predictions if own.corpus == corpus]
+        )
+        for corpus in corpora
+    }
+    kinds["predicted events"] = event_confidences(futures, _is_told)
+    figures = [_diagrams(f"{name}: {kind}", own) for kind, own in kinds.items() if own.values]
+    if not figures:
+        return ["<p>No answer has a confidence: no options were scored, no events predicted.</p>"]
+    return [
+        '<p class="muted">The confidence of a choice is its share of the options\' likelihoods per '
+        "token (softmax); that of an event is the number that the model prints beside it, and it "
+        "counts as right if it is one of the reference's, word for word.</p>",
+        *figures,
+    ]
+
+
+def _diagrams(title: str, own: Confidences) -> str:
+    error = calibration_error(own.values, own.correct, num_bins=NUM_BINS)
+    curve = risk_coverage(own.values, own.correct)
+    step = max(len(curve.risk) // _MAX_POINTS, 1)
+    points = list(zip(curve.coverage, curve.risk, strict=True))
+    points = [*points[:-1:step], points[-1]]
+    without = f", {own.num_without} more without confidence" if own.num_without else ""
+    risk = line_chart(f"{title}, share of wrong answers", [("risk", points)], "share answered")
+    return (
+        f'<h3>{escape(title)}</h3><div class="charts"><figure>{reliability_chart(title, error)}'
+        f"<figcaption>ECE {error.expected:.3f} ({NUM_BINS} bins, n={len(own.values)}{without}). "
+        "Bars: share of right answers; dots: at their mean confidence; below: how many."
+        "</figcaption></figure>"
+        f"<figure>{risk}<figcaption>Share of wrong answers if only the most confident are given; "
+        f"area {curve.area:.3f}.</figcaption></figure></div>"
+    )
+
+
+def _is_told(prediction: BenchmarkPrediction, event: str) -> bool:
+    references = prediction.reference if isinstance(prediction.reference, tuple) else ()
+    return normalise_answer(event) in {normalise_answer(str(own)) for own in references}
