@@ -116,7 +116,8 @@ class VideoReasoner(nn.Module):
         if not attention_mask[:, 0].all():
             raise ValueError("input_ids must be padded on the right, where targets do not see it")
         model = causal_lm(self.language_model)
-        text = model.get_input_embeddings()(input_ids)
+        # The last column foresees nothing.
+        text = model.get_input_embeddings()(input_ids[:, :-1])
         video = self.fusion(visual).to(text.dtype)
         rows, columns = (labels != IGNORE_INDEX).nonzero(as_tuple=True)
         # The token at text position t stands at Q + t and is foreseen one position earlier.
@@ -132,13 +133,9 @@ class VideoReasoner(nn.Module):
         hook = output_layer.register_forward_pre_hook(keep_target_positions)
         try:
             # Any: the output record is named after the model's class.
-            output: Any = model(
-                inputs_embeds=torch.cat([video, text], dim=1),
-                attention_mask=torch.cat(
-                    [attention_mask.new_ones(video.shape[:2]), attention_mask], dim=1
-                ),
-                use_cache=False,
-            )
+            # No mask but the causal one: padding on the right is behind all that foresees a target,
+            # and without a mask of its own the attention may use its fastest kernel.
+            output: Any = model(inputs_embeds=torch.cat([video, text], dim=1), use_cache=False)
         finally:
             hook.remove()
         return output.logits, labels[rows, columns]

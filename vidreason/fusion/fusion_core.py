@@ -139,7 +139,8 @@ class FusionCore(nn.Module):
         has_tokens = mask.any(dim=1)[:, None, None]
         attended = (mask[:, None, :] | ~has_tokens)[:, None]  # (B, heads = 1, queries = 1, V)
         keep = has_tokens.to(tokens.dtype)  # (B, 1, 1)
-        queries = self.queries.expand(mask.shape[0], -1, -1)  # (B, Q, D)
+        # The same for all videos until they have seen a token: the first block makes B of them.
+        queries = self.queries[None]  # (1, Q, D)
         for block in self.blocks:
             queries = block(queries, tokens, attended, keep)
         output: Tensor = self.output_projection(self.output_norm(queries))
@@ -164,7 +165,7 @@ class FusionBlock(nn.Module):
         """Return the queries after this block.
 
         Args:
-            queries: Shape ``(B, Q, D)``.
+            queries: Shape ``(B, Q, D)``, or ``(1, Q, D)`` if they are the same for all videos.
             tokens: Visual tokens, shape ``(B, V, D)``.
             attended: Shape ``(B, 1, 1, V)``, bool: the tokens to see.
             keep: Shape ``(B, 1, 1)``: 0 where the video has no token, else 1.
@@ -201,12 +202,12 @@ class Attention(nn.Module):
         """Return what the queries gather, shape ``(B, Q, D)``.
 
         Args:
-            queries: Shape ``(B, Q, D)``.
+            queries: Shape ``(B, Q, D)``, or ``(1, Q, D)``, the same for all B.
             tokens: Shape ``(B, T, D)``.
             attended: Shape ``(B, 1, 1, T)``, bool: the tokens to see; None for all.
         """
         gathered = scaled_dot_product_attention(
-            self._split(self.query(queries)),
+            self._split(self.query(queries)).expand(len(tokens), -1, -1, -1),
             self._split(self.key(tokens)),
             self._split(self.value(tokens)),
             attn_mask=attended,
