@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from callbacks.occasions import StepEnds
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
     evaluate_examples,
@@ -53,11 +54,11 @@ class BenchmarkEvaluation(Callback):
         self.predictions_dir = None if predictions_dir is None else Path(predictions_dir)
         self._accuracies: dict[str, float] = {}
         self._step_evaluated = -1
-        self._step_seen = 0
+        self._step_ends = StepEnds(config.every_n_steps)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_seen = trainer.global_step
+        self._step_ends.start(trainer)
         if self.examples and not self.config.every_n_steps and not trainer.enable_validation:
             raise ValueError(
                 "the benchmarks would never be evaluated: evaluation.every_n_steps is 0 and there "
@@ -73,11 +74,7 @@ class BenchmarkEvaluation(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        step, every = trainer.global_step, self.config.every_n_steps
-        if step == self._step_seen:
-            return  # a micro-batch that did not end an optimizer step
-        self._step_seen = step
-        if every and step % every == 0:
+        if self._step_ends.reached(trainer):
             self._evaluate_and_log(trainer, pl_module)
 
     @override

@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from callbacks.occasions import StepEnds
 from callbacks.step_checkpoint import StepCheckpoint
 
 PREEMPTED_STATUS = os.EX_TEMPFAIL
@@ -116,7 +117,7 @@ class Preemption(Checkpoint):
 
     def __init__(self, checkpoint: StepCheckpoint) -> None:
         self.checkpoint = checkpoint
-        self._step_seen = 0
+        self._step_ends = StepEnds()
         self.request = StopRequest()
         self._group: Any = None
         self._common_batches = 0
@@ -132,7 +133,7 @@ class Preemption(Checkpoint):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_seen = trainer.global_step
+        self._step_ends.start(trainer)
         self.request.has_work = True
 
     @override
@@ -144,10 +145,8 @@ class Preemption(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step == self._step_seen:
-            return  # a micro-batch that did not end an optimizer step
-        self._step_seen = trainer.global_step
-        self._stop_if_asked(trainer, self.checkpoint.save_step)
+        if self._step_ends.reached(trainer):
+            self._stop_if_asked(trainer, self.checkpoint.save_step)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

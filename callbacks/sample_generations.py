@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
+from callbacks.occasions import StepEnds
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
@@ -39,13 +40,12 @@ class SampleGenerations(Callback):
         self.examples = tuple(examples)
         self.source = source
         self.decoding = decoding
-        self.every_n_steps = every_n_steps
         self._tokens: list[VisualTokens] | None = None
-        self._step_seen = 0
+        self._step_ends = StepEnds(every_n_steps)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_seen = trainer.global_step
+        self._step_ends.start(trainer)
 
     @override
     def on_train_batch_end(
@@ -57,10 +57,7 @@ class SampleGenerations(Callback):
         batch_idx: int,
     ) -> None:
         step = trainer.global_step
-        if step == self._step_seen or step % self.every_n_steps != 0:
-            return
-        self._step_seen = step
-        if not trainer.is_global_zero or not self.examples:
+        if not self._step_ends.reached(trainer) or not trainer.is_global_zero or not self.examples:
             return
         answers = self._answer(pl_module)
         for logger in trainer.loggers:

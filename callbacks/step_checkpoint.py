@@ -17,6 +17,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
+from callbacks.occasions import StepEnds, validated
 from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints
 from vidreason.training.checkpoint_files import (
     PARTIAL,
@@ -95,15 +96,13 @@ class StepCheckpoint(Checkpoint):
         self.mode = mode
         self._scores: dict[str, float] = {}
         """By the name of each of the best, the best first; the same on all ranks."""
-        self._step_seen = 0
+        self._step_ends = StepEnds()
         self._step_saved = 0
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step_saved = trainer.global_step
-        # Without this, the first micro-batch after a resume would be saved: half of an accumulated
-        # step.
-        self._step_seen = trainer.global_step
+        self._step_ends.start(trainer)
         # From the folder, not from the checkpoint, which was written before it was scored.
         self._scores = from_rank_zero(self._recorded_scores)
 
@@ -116,10 +115,9 @@ class StepCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        if not self._step_ends.reached(trainer):
+            return
         step = trainer.global_step
-        if step == self._step_seen:
-            return  # a micro-batch that did not end an optimizer step
-        self._step_seen = step
         due = step % self.every_n_steps == 0 or step == trainer.max_steps
         # Not behind the validation: at the end of an epoch Lightning 2.6 takes a checkpoint from
         # there for that of a finished training, and resumes it for no step (measured).
@@ -130,12 +128,7 @@ class StepCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.keep_best or trainer.sanity_checking or trainer.global_step == 0:
             return
-        if self.monitor not in trainer.callback_metrics:
-            raise ValueError(
-                f"trainer.monitor is {self.monitor!r}, which validation does not log; it logs "
-                f"{', '.join(sorted(trainer.callback_metrics))}"
-            )
-        score = float(trainer.callback_metrics[self.monitor])
+        score = validated(trainer.callback_metrics, self.monitor, "trainer.monitor")
         name = self._path(trainer.global_step).name
         ranked = self._scores if math.isnan(score) else self._ranked({**self._scores, name: score})
         if name not in ranked:

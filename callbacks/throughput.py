@@ -9,6 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 from typing_extensions import override
 
+from callbacks.occasions import StepEnds
+
 
 class DataWaitTimer(Profiler):
     """Add up the seconds in which the training loop fetches its next batch.
@@ -50,9 +52,8 @@ class Throughput(Callback):
 
     def __init__(self, timer: DataWaitTimer, every_n_steps: int) -> None:
         self.timer = timer
-        self.every_n_steps = every_n_steps
         self.totals = {"samples": 0.0, "target_tokens": 0.0, "seconds": 0.0, "waited_seconds": 0.0}
-        self._step_seen = 0
+        self._step_ends = StepEnds(every_n_steps)
         self._restart_window()
 
     def _restart_window(self) -> None:
@@ -71,7 +72,7 @@ class Throughput(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_seen = trainer.global_step
+        self._step_ends.start(trainer)
         self._restart_window()
 
     @override
@@ -95,10 +96,8 @@ class Throughput(Callback):
         # Added up on the device: reading it at every micro-batch would make the host wait for the
         # device.
         self._target_tokens = self._target_tokens + (batch["labels"] >= 0).sum()
-        step = trainer.global_step
-        if step == self._step_seen or step % self.every_n_steps != 0:
+        if not self._step_ends.reached(trainer):
             return
-        self._step_seen = step
         counts = torch.tensor(
             [float(self._samples), float(self._target_tokens)], device=pl_module.device
         )
