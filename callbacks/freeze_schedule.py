@@ -1,35 +1,81 @@
-"""What trains from when: parts of the model that are thawed at an optimizer step or an epoch."""
+"""What trains from when: parts of the model that are thawed at a step, an epoch or by a metric."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_info
+from torch.optim import Optimizer
 from typing_extensions import override
 
+from callbacks.occasions import validated
+from vidreason.training.checkpoint_strategies import ShardedStrategy
+from vidreason.training.sharded_values import from_rank_zero
 from vidreason.training.stage import StageModule
 from vidreason.training.trainable import part_names, set_trainable
 
 
 @dataclass(kw_only=True)
 class Thaw:
-    """When one part begins to train."""
+    """When one part begins to train; of several conditions, all have to be met.
+
+    How fast it learns is said by ``optimizer.learning_rate_factors``.
+    """
 
     part: Literal["fusion", "lora", "language_model"]
     """The fusion core, the LoRA adapters, or the language model's own weights."""
     from_step: int = 0
-    """Optimizer step from which it trains. With ``from_epoch`` too, both must be reached."""
+    """Optimizer step from which it trains."""
     from_epoch: int = 0
     """Epoch from which it trains; the first is 0."""
+    when_metric: str = ""
+    """A metric of the validations, such as ``val/loss``: the part trains from the first one on at
+    which it ``reaches`` a value, or does not improve any more. It may rise again afterwards."""
+    mode: Literal["min", "max"] = "min"
+    """Whether lower values of the metric are better, or higher."""
+    reaches: float | None = None
+    """Value of the metric, or a better one."""
+    stalls_for: int | None = None
+    """So many validations in a row without a new best value, counted from the start of the run."""
+    warmup_steps: int = 0
+    """Optimizer steps over which the part's learning rate rises to the schedule's, linearly, from
+    the step of its thaw."""
 
     def __post_init__(self) -> None:
-        if self.from_step < 0 or self.from_epoch < 0:
+        for name in ("from_step", "from_epoch", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"freeze_schedule: {self.part} has {name} {getattr(self, name)}; it cannot be "
+                    "below 0"
+                )
+        conditions = [self.reaches, self.stalls_for]
+        if conditions.count(None) != (1 if self.when_metric else 2):
             raise ValueError(
-                f"freeze_schedule: {self.part} from_step {self.from_step}, from_epoch "
-                f"{self.from_epoch}; neither can be below 0"
+                f"freeze_schedule: {self.part} has when_metric {self.when_metric!r}, reaches "
+                f"{self.reaches}, stalls_for {self.stalls_for}; a metric takes one of the two, and "
+                "they take a metric"
             )
+        if self.stalls_for is not None and self.stalls_for < 1:
+            raise ValueError(
+                f"freeze_schedule: {self.part} has stalls_for {self.stalls_for}; it must be at "
+                "least 1"
+            )
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """What of a part's thaw does not follow from step and epoch."""
+
+    metric_met: bool
+    best: float
+    """Of the metric, lower being better whatever the mode."""
+    stalled: int = 0
+    thawed_at: int | None = None
 
 
 class FreezeSchedule(Callback):
@@ -37,11 +83,11 @@ class FreezeSchedule(Callback):
 
     A part that the stage does not train (``language_model``) is added to what the optimizer and
     the checkpoints hold. The optimizer holds all parts from the start; a frozen part has no
-    gradient, and AdamW passes over it, weight decay included. What trains follows from step and
-    epoch alone, so a resumed run needs no further state.
+    gradient, and AdamW passes over it, weight decay included. A part thaws at the beginning of an
+    optimizer step. The values of metrics, and the steps of the thaws, are in the checkpoints.
 
-    Under DDP, the Trainer needs ``strategy="ddp_find_unused_parameters_true"``: a frozen part is an
-    unused one.
+    It works on one device, under DDP, which is told to look for the parameters without a gradient,
+    and under FSDP2.
     """
 
     def __init__(self, thaws: Sequence[Thaw]) -> None:
@@ -49,10 +95,22 @@ class FreezeSchedule(Callback):
         if len(set(parts)) != len(parts):
             raise ValueError(f"freeze_schedule: a part may be listed once, found {parts}")
         self.thaws = tuple(thaws)
+        self._progress: dict[str, _Progress] = {
+            thaw.part: _Progress(metric_met=not thaw.when_metric, best=math.inf) for thaw in thaws
+        }
         self._names: dict[str, frozenset[str]] = {}
         """Parameters of each listed part."""
         self._frozen: tuple[Thaw, ...] | None = None
         """What is frozen at the moment; None before training."""
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {part: vars(progress).copy() for part, progress in self._progress.items()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part in self._progress.keys() & state_dict.keys():
+            self._progress[part] = _Progress(**state_dict[part])
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -61,21 +119,39 @@ class FreezeSchedule(Callback):
         assert isinstance(pl_module, StageModule)
         strategy = trainer.strategy
         if isinstance(strategy, DDPStrategy):
-            if not strategy._ddp_kwargs.get("find_unused_parameters"):
-                raise ValueError(
-                    "the freeze schedule needs trainer.strategy=ddp_find_unused_parameters_true: "
-                    "DDP otherwise waits for the gradients of the frozen part"
-                )
-        elif not isinstance(strategy, SingleDeviceStrategy):
+            # DDP would otherwise wait for the gradients of the frozen part. It is made later.
+            strategy._ddp_kwargs["find_unused_parameters"] = True
+        elif not isinstance(strategy, SingleDeviceStrategy | ShardedStrategy):
             raise ValueError(
-                "the freeze schedule works on one device or under DDP, found "
-                f"{type(strategy).__name__}"
+                "the freeze schedule works on one device, under DDP and under FSDP2, found "
+                f"{type(strategy).__name__}; take freeze_schedule out, or set trainer.strategy"
             )
-        # Before the strategy wraps the module, so that DDP knows all parameters.
+        # Before the strategy wraps the module, so that it knows all parameters.
         for thaw in self.thaws:
             self._names[thaw.part] = part_names(pl_module.reasoner, thaw.part)
             pl_module.trainable |= self._names[thaw.part]
         set_trainable(pl_module.reasoner, pl_module.trainable)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        for thaw in self.thaws:
+            progress = self._progress[thaw.part]
+            if progress.metric_met:
+                continue
+            metrics, field = trainer.callback_metrics, f"freeze_schedule: {thaw.part}.when_metric"
+            # Rank 0's for all, since no rank may thaw before the others.
+            value = from_rank_zero(partial(validated, metrics, thaw.when_metric, field))
+            sign = 1 if thaw.mode == "min" else -1
+            better = sign * value < progress.best
+            progress.best = sign * value if better else progress.best
+            progress.stalled = 0 if better else progress.stalled + 1
+            progress.metric_met = (
+                sign * value <= sign * thaw.reaches
+                if thaw.reaches is not None
+                else progress.stalled == thaw.stalls_for
+            )
 
     @override
     def on_train_batch_start(
@@ -85,11 +161,9 @@ class FreezeSchedule(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        frozen = tuple(
-            thaw
-            for thaw in self.thaws
-            if trainer.global_step < thaw.from_step or trainer.current_epoch < thaw.from_epoch
-        )
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # a validation may lie in the midst of a step
+        frozen = tuple(thaw for thaw in self.thaws if not self._has_thawed(thaw, trainer))
         if frozen == self._frozen:
             return
         self._frozen = frozen
@@ -101,3 +175,31 @@ class FreezeSchedule(Callback):
                 f"{trainer.current_epoch}; let one part begin at step 0"
             )
         set_trainable(pl_module.reasoner, trains)
+
+    @override
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Warm up what has thawed: each step anew, from what the schedule has set."""
+        scheduled = trainer.lr_scheduler_configs[0].scheduler.get_last_lr()
+        for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = rate * self._warmth(group["part"], trainer.global_step)
+
+    def _has_thawed(self, thaw: Thaw, trainer: Trainer) -> bool:
+        """Whether a part trains from this step on; the first time, that is noted."""
+        progress = self._progress[thaw.part]
+        step, epoch = trainer.global_step, trainer.current_epoch
+        if progress.thawed_at is None:
+            if step < thaw.from_step or epoch < thaw.from_epoch or not progress.metric_met:
+                return False
+            progress.thawed_at = step
+            if step > 0:
+                rank_zero_info(f"{thaw.part} trains from step {step} of epoch {epoch} on")
+        return True
+
+    def _warmth(self, part: str, step: int) -> float:
+        for thaw in self.thaws:
+            thawed_at = self._progress[part].thawed_at if thaw.part == part else None
+            if thawed_at is not None and step - thawed_at < thaw.warmup_steps:
+                return (step - thawed_at + 1) / thaw.warmup_steps
+        return 1.0

@@ -169,6 +169,12 @@ class ExperimentConfig:
                 f"initial_checkpoint is {self.initial_checkpoint!r}, but stage 1 starts from a new "
                 "fusion core; to continue a stage-1 run from a checkpoint, set resume to its path"
             )
+        metrics = [thaw.when_metric for thaw in self.freeze_schedule if thaw.when_metric]
+        if metrics and not self.data.validation:
+            raise ValueError(
+                f"freeze_schedule waits for {metrics[0]}, and there is no validation: list corpora "
+                "in data.validation"
+            )
         if self.debug and not self.debug.replace("_", "").isalnum():
             raise ValueError(
                 f"debug is {self.debug!r}; it names a folder: use letters, digits and _"

@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
 from vidreason.training.instruction import InstructionModule
+from vidreason.training.optimizer import learning_rate_ratio
 from vidreason.training.trainable import part_names
 
 pytestmark = pytest.mark.filterwarnings(
@@ -41,18 +45,50 @@ class WatchParts(Callback):
         self.before = after
 
 
-def new_module(folder):
+class Losses(Callback):
+    """Lets each validation log the next of the given values as its loss."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = list(values)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("val/given", self.values.pop(0))
+
+
+class Rates(Callback):
+    """The learning rates that each optimizer step was made with."""
+
+    def __init__(self) -> None:
+        self.rates: list[dict[str, float]] = []
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        if trainer.global_step:
+            metrics = trainer.callback_metrics
+            parts = ("fusion", "lora")
+            self.rates.append({p: metrics[f"train/learning_rate_{p}"].item() for p in parts})
+
+
+def new_module(folder, **optimizer):
     reasoner = tiny_training_reasoner(folder, lora=True)
-    return InstructionModule(reasoner, tiny_optimizer(), total_steps=20)
+    return InstructionModule(reasoner, tiny_optimizer(**optimizer), total_steps=20)
 
 
 def fit(module, thaws, **options):
     watch = WatchParts()
     schedule = FreezeSchedule(thaws)
-    ckpt_path = options.pop("ckpt_path", None)
-    trainer = tiny_trainer(callbacks=[schedule, watch], **options)
-    trainer.fit(module, tiny_loader(module.reasoner, 4), ckpt_path=ckpt_path, weights_only=True)
+    ckpt_path, validation = options.pop("ckpt_path", None), options.pop("validation", None)
+    others = options.pop("callbacks", [])
+    trainer = tiny_trainer(callbacks=[*others, schedule, watch], **options)
+    loader = tiny_loader(module.reasoner, 4)
+    validating = tiny_loader(module.reasoner, 4, num_samples=4) if validation else None
+    trainer.fit(module, loader, validating, ckpt_path=ckpt_path, weights_only=True)
     return watch.changed, trainer
+
+
+def validated(*losses):
+    """Options for :func:`fit`: a validation behind every second step, and what each logs."""
+    every = {"val_check_interval": 2, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+    return {"callbacks": [Losses(*losses)], "validation": True, **every}
 
 
 def test_a_part_trains_from_its_step(tiny_language_model_folder):
@@ -122,6 +158,91 @@ def test_a_resumed_run_goes_on_with_the_schedule(tiny_language_model_folder, tmp
         assert torch.equal(parameter, expected[name]), name
 
 
+@pytest.mark.parametrize(
+    ("thaw", "first_step"),
+    [
+        (Thaw(part="lora", when_metric="val/given", reaches=2.0), 6),
+        (Thaw(part="lora", when_metric="val/given", stalls_for=1), 4),
+        (Thaw(part="lora", when_metric="val/given", mode="max", stalls_for=2), 8),
+        (Thaw(part="lora", when_metric="val/given", mode="max", reaches=3.5), 4),
+        (Thaw(part="lora", when_metric="val/given", reaches=2.0, from_step=7), 7),
+    ],
+    ids=["reached", "stalled", "highest stalled", "highest reached", "and a step"],
+)
+def test_a_part_trains_from_the_validation_that_a_metric_asks_for(
+    tiny_language_model_folder, thaw, first_step
+):
+    module = new_module(tiny_language_model_folder)
+    options = validated(3.0, 3.5, 2.0, 2.5, 9.0)
+    changed, _ = fit(module, [thaw], max_steps=9, **options)
+    assert changed == [{"fusion"}] * first_step + [{"fusion", "lora"}] * (9 - first_step)
+
+
+def test_a_validation_in_the_midst_of_a_step_thaws_the_next(tiny_language_model_folder):
+    module = new_module(tiny_language_model_folder)
+    thaws = [Thaw(part="lora", when_metric="val/given", reaches=2.0)]
+    options = {**validated(3.0, 1.0, 3.0, 3.0, 3.0), "val_check_interval": 1}
+    changed, _ = fit(module, thaws, max_steps=2, accumulate_grad_batches=2, **options)
+    assert changed == [{"fusion"}, {"fusion", "lora"}]
+    module = new_module(tiny_language_model_folder)
+    options = {**validated(1.0, 3.0, 3.0, 3.0, 3.0), "val_check_interval": 1}
+    changed, _ = fit(module, thaws, max_steps=2, accumulate_grad_batches=2, **options)
+    assert changed == [{"fusion"}, {"fusion", "lora"}]
+
+
+def test_a_thawed_part_warms_up_to_its_own_learning_rate(tiny_language_model_folder):
+    factors = {"lora": 0.5}
+    module = new_module(tiny_language_model_folder, learning_rate_factors=factors)
+    rates = Rates()
+    thaws = [Thaw(part="lora", from_step=2, warmup_steps=4)]
+    fit(module, thaws, max_epochs=2, callbacks=[rates])
+    config = module.optimizer_config
+    scheduled = [1e-3 * learning_rate_ratio(step, 20, config) for step in range(7)]
+    assert [rate["fusion"] for rate in rates.rates] == pytest.approx(scheduled, rel=1e-6)
+    warmth = [1, 1, 0.25, 0.5, 0.75, 1, 1]
+    expected = [0.5 * rate * warm for rate, warm in zip(scheduled, warmth, strict=True)]
+    assert [rate["lora"] for rate in rates.rates] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_that_is_resumed_in_a_warm_up_equals_an_uninterrupted_one(
+    tiny_language_model_folder, tmp_path
+):
+    """The metric has thawed the part before, and would not again."""
+    thaws = [Thaw(part="lora", when_metric="val/given", reaches=2.0, warmup_steps=6)]
+    whole = new_module(tiny_language_model_folder)
+    fit(whole, thaws, max_epochs=2, **validated(1.0, 3.0, 3.0, 3.0))
+    half = new_module(tiny_language_model_folder)
+    _, trainer = fit(half, thaws, max_epochs=1, **validated(1.0, 3.0))
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    [state] = torch.load(tmp_path / "half.ckpt", weights_only=True)["callbacks"].values()
+    assert (state["lora"]["thawed_at"], state["lora"]["metric_met"]) == (2, True)
+    resumed = new_module(tiny_language_model_folder)
+    resuming = {"ckpt_path": tmp_path / "half.ckpt", **validated(3.0, 3.0)}
+    changed, _ = fit(resumed, thaws, max_epochs=2, **resuming)
+    assert changed == [{"fusion", "lora"}] * 4
+    expected = dict(whole.named_parameters())
+    for name, parameter in resumed.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
+
+
+def test_a_resumed_run_goes_on_counting_validations(tiny_language_model_folder, tmp_path):
+    thaws = [Thaw(part="lora", when_metric="val/given", stalls_for=3)]
+    half = new_module(tiny_language_model_folder)
+    _, trainer = fit(half, thaws, max_epochs=1, **validated(1.0, 2.0))
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed = new_module(tiny_language_model_folder)
+    resuming = {"ckpt_path": tmp_path / "half.ckpt", **validated(2.0, 2.0, 2.0, 2.0)}
+    changed, _ = fit(resumed, thaws, max_epochs=3, **resuming)
+    assert changed == [{"fusion"}] * 4 + [{"fusion", "lora"}] * 4
+
+
+def test_ddp_is_told_of_unused_parameters(tiny_language_model_folder):
+    trainer = tiny_trainer(strategy="ddp", max_steps=1)
+    schedule = FreezeSchedule([Thaw(part="lora", from_step=1)])
+    schedule.setup(trainer, new_module(tiny_language_model_folder), "fit")
+    assert trainer.strategy._ddp_kwargs["find_unused_parameters"] is True
+
+
 def test_mistakes_are_refused(tiny_language_model_folder):
     with pytest.raises(ValueError, match="a part may be listed once"):
         FreezeSchedule([Thaw(part="lora"), Thaw(part="lora", from_step=2)])
@@ -130,8 +251,16 @@ def test_mistakes_are_refused(tiny_language_model_folder):
     thaws = [Thaw(part="lora", from_step=1), Thaw(part="fusion", from_step=2)]
     with pytest.raises(ValueError, match="nothing trains at step 0"):
         fit(new_module(tiny_language_model_folder), thaws, max_steps=1)
-    # Refused in setup, before any process is started: DDP must be told of unused parameters.
+    with pytest.raises(ValueError, match="a metric takes one of the two"):
+        Thaw(part="lora", when_metric="val/loss")
+    with pytest.raises(ValueError, match=r"when_metric '', reaches 2.0"):
+        Thaw(part="lora", reaches=2.0)
+    with pytest.raises(ValueError, match="stalls_for 0; it must be at least 1"):
+        Thaw(part="lora", when_metric="val/loss", stalls_for=0)
+    thaws = [Thaw(part="lora", when_metric="val/los", stalls_for=1)]
+    with pytest.raises(ValueError, match=r"lora.when_metric is 'val/los', which validation does"):
+        fit(new_module(tiny_language_model_folder), thaws, max_steps=2, **validated(1.0))
     schedule = FreezeSchedule([Thaw(part="lora", from_step=1)])
-    trainer = tiny_trainer(strategy="ddp", max_steps=1)
-    with pytest.raises(ValueError, match="ddp_find_unused_parameters_true"):
+    trainer = SimpleNamespace(strategy=ModelParallelStrategy())  # without our checkpoints
+    with pytest.raises(ValueError, match=r"under FSDP2, found ModelParallelStrategy"):
         schedule.setup(trainer, new_module(tiny_language_model_folder), "fit")

@@ -25,7 +25,7 @@ def train(folder: str, result: Path, devices: int, *, frozen: bool) -> None:
     module = InstructionModule(reasoner, optimizer, total_steps=8)
     trainer = tiny_trainer(
         devices=devices,
-        strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",
+        strategy="auto" if devices == 1 else "ddp",
         callbacks=[FreezeSchedule([Thaw(part="lora", from_step=2)])] if frozen else [],
         max_epochs=2,
         accumulate_grad_batches=2,

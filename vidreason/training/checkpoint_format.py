@@ -201,9 +201,11 @@ def _numbered(
             raise ValueError(
                 "the checkpoint's optimizer has other groups of parameters than the configured "
                 f"one: none of its {len(saved)} groups holds exactly the {len(own)} of "
-                f"{own[0]!r}; use the optimizer and freeze_schedule that it was made with"
+                f"{own[0]!r}; use the optimizer and freeze_schedule that it was made with, and the "
+                "version of vidreason if it is a checkpoint of stage 2 from before parts had groups"
             )
-        groups.append({**saved[frozenset(own)], "params": list(range(number, number + len(own)))})
+        numbers = list(range(number, number + len(own)))
+        groups.append({**group, **saved[frozenset(own)], "params": numbers})
         for name, parameter in zip(own, group["params"], strict=True):
             if name in state["state"]:
                 numbered[number] = {

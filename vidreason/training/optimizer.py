@@ -3,10 +3,16 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from vidreason.training.sharded_values import whole
+from vidreason.training.trainable import PARTS, Part, part_of
 
 
 @dataclass(kw_only=True)
@@ -24,6 +30,9 @@ class OptimizerConfig:
     """Optimizer steps over which the learning rate rises from almost 0."""
     final_learning_rate_ratio: float = 0.0
     """The learning rate of the last step is this share of ``learning_rate``."""
+    learning_rate_factors: dict[str, float] = field(default_factory=dict)
+    """What a part's learning rate is multiplied with, by ``fusion``, ``lora`` or
+    ``language_model``; 1 for a part that is not named."""
     gradient_clip_norm: float | None = 1.0
     """Longest gradient, over all parameters together; None for any. The paper names none."""
 
@@ -44,6 +53,12 @@ class OptimizerConfig:
                 f"optimizer.final_learning_rate_ratio is {self.final_learning_rate_ratio}; "
                 "it must be in [0, 1]"
             )
+        for part, factor in self.learning_rate_factors.items():
+            if part not in PARTS or not factor > 0:
+                raise ValueError(
+                    f"optimizer.learning_rate_factors gives {part!r} {factor}; it names "
+                    f"{', '.join(PARTS)}, with numbers above 0"
+                )
         if self.gradient_clip_norm is not None and not self.gradient_clip_norm > 0:
             raise ValueError(
                 f"optimizer.gradient_clip_norm is {self.gradient_clip_norm}; it must be above 0, "
@@ -61,25 +76,34 @@ def undecayed_names(module: nn.Module) -> frozenset[str]:
 
 
 def build_optimizer(
-    module: nn.Module, names: Collection[str], config: OptimizerConfig
+    reasoner: nn.Module, names: Collection[str], config: OptimizerConfig
 ) -> Optimizer:
-    """AdamW over the parameters ``names`` of ``module``, in the module's order.
+    """AdamW over the parameters ``names`` of a reasoner, in its order.
 
-    A parameter that gets no gradient in a step, because it is frozen for now, is left as it is:
-    AdamW passes over it, weight decay included.
+    The groups are those with weight decay and those without, each by part; their entry ``part``
+    names it. A parameter that gets no gradient in a step, because it is frozen for now, is left as
+    it is: AdamW passes over it, weight decay included.
+
+    Raises:
+        ValueError: A part that has a factor of the learning rate does not train.
     """
-    undecayed = undecayed_names(module)
-    groups = [
+    undecayed = undecayed_names(reasoner)
+    parameters = [(n, p) for n, p in reasoner.named_parameters() if n in names]
+    present = {part_of(name) for name, _ in parameters}
+    if absent := sorted(config.learning_rate_factors.keys() - present):
+        raise ValueError(
+            f"optimizer.learning_rate_factors names {', '.join(absent)}, but this stage trains "
+            f"{', '.join(sorted(present))}; take it out, or thaw it by the freeze_schedule"
+        )
+    groups: list[dict[str, Any]] = [
         {
-            "params": [
-                p for n, p in module.named_parameters() if n in names and n not in undecayed
-            ],
-            "weight_decay": config.weight_decay,
-        },
-        {
-            "params": [p for n, p in module.named_parameters() if n in names and n in undecayed],
-            "weight_decay": 0.0,
-        },
+            "params": [p for n, p in parameters if part_of(n) == part and (n in undecayed) == bare],
+            "part": part,
+            "weight_decay": 0.0 if bare else config.weight_decay,
+            "lr": config.learning_rate * config.learning_rate_factors.get(part, 1.0),
+        }
+        for bare in (False, True)
+        for part in PARTS
     ]
     first, second = config.betas
     return AdamW(
@@ -90,8 +114,27 @@ def build_optimizer(
     )
 
 
+def learning_rates(optimizer: Optimizer) -> dict[Part, float]:
+    """The present learning rate of each part."""
+    return {group["part"]: group["lr"] for group in optimizer.param_groups}
+
+
+@torch.no_grad()
+def gradient_norms(optimizer: Optimizer) -> dict[Part, Tensor]:
+    """Length of each part's gradient, without a dimension; collective where it is sharded.
+
+    Parts without a gradient are left out. Nothing waits for the device.
+    """
+    gradients: dict[Part, list[Tensor]] = {}
+    for group in optimizer.param_groups:
+        found = [p.grad for p in group["params"] if p.grad is not None]
+        if found:
+            gradients.setdefault(group["part"], []).extend(found)
+    return {part: whole(get_total_norm(found)) for part, found in gradients.items()}
+
+
 def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """Learning rate of the optimizer step after ``step`` others, relative to the highest.
+    """Learning rate of the optimizer step after ``step`` others, relative to a part's highest.
 
     It rises linearly over the warm-up, reaches 1 at its last step, and falls along half a cosine to
     ``final_learning_rate_ratio`` at ``total_steps``, where it stays.

@@ -22,7 +22,13 @@ from vidreason.training.checkpoint_format import (
     restore_random_state,
 )
 from vidreason.training.loss import next_token_loss
-from vidreason.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from vidreason.training.optimizer import (
+    OptimizerConfig,
+    build_optimizer,
+    build_schedule,
+    gradient_norms,
+    learning_rates,
+)
 from vidreason.training.trainable import Stage, set_trainable, trainable_names
 
 
@@ -67,6 +73,7 @@ class StageModule(LightningModule):
         self.strict_loading = False
         # Sum of the loss and number of target tokens; validation may run in the midst of a step.
         self._step_totals = torch.zeros(2)
+        self._step_loss: tuple[Tensor, Tensor, Tensor] | None = None
         self._validation_totals = torch.zeros(2)
 
     @override
@@ -99,16 +106,39 @@ class StageModule(LightningModule):
         Each micro-batch gave the gradient of its *sum*. Lightning divided it by the number of
         micro-batches that it accumulates, and DDP by the number of ranks: both are undone.
         """
-        loss_sum, count = self._reduce(self._step_totals)
+        loss, count, scale = self.step_loss()
+        self._step_loss = None
         self._step_totals = torch.zeros(2, device=self.device)
-        divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.grad.mul_(divided_by / count)
-        self.log("train/loss", loss_sum / count, prog_bar=True)
+                    parameter.grad.mul_(scale)
+        self.log("train/loss", loss, prog_bar=True)
         self.log("train/target_tokens", count)
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        rates = learning_rates(optimizer)
+        self.log("train/learning_rate", next(iter(rates.values())))
+        if len(rates) > 1:
+            self.log_dict({f"train/learning_rate_{part}": rate for part, rate in rates.items()})
+        # Other steps' norms would be shown to nobody.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # it has it
+        if (self.trainer.global_step + 1) % every == 0:
+            norms = gradient_norms(optimizer)
+            self.log_dict({f"train/gradient_norm_{part}": norm for part, norm in norms.items()})
+
+    def step_loss(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the optimizer step that ends now is made of, over micro-batches and ranks.
+
+        Collective when it is first called for a step.
+
+        Returns:
+            The loss per target token, the number of target tokens, and what the gradients have to
+            be multiplied with to be those of this loss; each without a dimension.
+        """
+        if self._step_loss is None:
+            loss_sum, count = self._reduce(self._step_totals)
+            divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
+            self._step_loss = loss_sum / count, count, divided_by / count
+        return self._step_loss
 
     @override
     def configure_gradient_clipping(

@@ -11,11 +11,20 @@ from vidreason.model import VideoReasoner
 
 Stage = Literal["alignment", "instruction"]
 Part = Literal["fusion", "lora", "language_model"]
+PARTS: tuple[Part, ...] = ("fusion", "lora", "language_model")
 
 STAGE_PARTS: dict[Stage, tuple[Part, ...]] = {
     "alignment": ("fusion",),
     "instruction": ("fusion", "lora"),
 }
+
+
+def part_of(name: str) -> Part:
+    """The part that a parameter of a reasoner belongs to."""
+    if name.startswith("fusion."):
+        return "fusion"
+    assert name.startswith("language_model."), name
+    return "lora" if ".lora_" in name else "language_model"
 
 
 def part_names(reasoner: VideoReasoner, part: Part) -> frozenset[str]:
@@ -24,19 +33,13 @@ def part_names(reasoner: VideoReasoner, part: Part) -> frozenset[str]:
     Raises:
         ValueError: The part is ``lora`` and the reasoner has no adapters.
     """
-    names = [name for name, _ in reasoner.named_parameters()]
-    if part == "fusion":
-        return frozenset(name for name in names if name.startswith("fusion."))
-    of_language_model = [name for name in names if name.startswith("language_model.")]
-    if part == "language_model":
-        return frozenset(name for name in of_language_model if ".lora_" not in name)
-    adapters = frozenset(name for name in of_language_model if ".lora_" in name)
-    if not adapters:
+    found = frozenset(n for n, _ in reasoner.named_parameters() if part_of(n) == part)
+    if part == "lora" and not found:
         raise ValueError(
             "the reasoner has no LoRA adapters to train: set reasoner.lora (rank and alpha), as "
             "experiments/configs/stage2_instruction.yaml does"
         )
-    return adapters
+    return found
 
 
 def trainable_names(reasoner: VideoReasoner, stage: Stage) -> frozenset[str]:
