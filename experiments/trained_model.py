@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import torch
+
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import torch_device
 from vidreason.model import VideoReasoner
+from vidreason.pretrained.folder import existing_folder
+from vidreason.pretrained.hub import local_reasoner_folder
+from vidreason.pretrained.identity import ReasonerIdentity, reasoner_identity
 from vidreason.store.visual_token_source import VisualTokenSource
 
 REASONER_FOLDER = "reasoner"
@@ -15,23 +20,43 @@ def reasoner_folder(config: ExperimentConfig) -> str:
     return config.model or str(Path(config.run_dir) / REASONER_FOLDER)
 
 
-def load_trained_model(config: ExperimentConfig) -> tuple[VideoReasoner, VisualTokenSource]:
-    """The reasoner, in evaluation mode, with its source of visual tokens.
-
-    The perceiver's configuration comes with the reasoner; only the store is the experiment's.
+def trained_model_identity(config: ExperimentConfig) -> ReasonerIdentity:
+    """What the reasoner is, told without loading it.
 
     Raises:
         ValueError: The folder is missing or does not hold a reasoner.
     """
-    name = reasoner_folder(config)
-    if not config.model and not Path(name).is_dir():
-        raise ValueError(
-            f"there is no reasoner folder {name!r}: train one with experiments.fit, or set "
-            "model=FOLDER"
-        )
-    device = torch_device(config.device)
+    return reasoner_identity(local_reasoner_folder(_checked_folder(config)))
+
+
+def load_trained_model(
+    config: ExperimentConfig, device: torch.device | None = None
+) -> tuple[VideoReasoner, VisualTokenSource]:
+    """The reasoner, in evaluation mode, with its source of visual tokens.
+
+    The perceiver's configuration comes with the reasoner; only the store is the experiment's.
+
+    Args:
+        config: The experiment's.
+        device: Where to; None for the configured one.
+
+    Raises:
+        ValueError: The folder is missing or does not hold a reasoner.
+    """
+    name = _checked_folder(config)
+    device = torch_device(config.device) if device is None else device
     reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=config.frozen_parts)
     assert reasoner.perceiver is not None  # it comes with every folder
     return reasoner, VisualTokenSource(
         reasoner.perceiver, config.store, device, config.data.decode_timeout_seconds
     )
+
+
+def _checked_folder(config: ExperimentConfig) -> str:
+    name = reasoner_folder(config)
+    if not config.model and not existing_folder(Path(name)).is_dir():
+        raise ValueError(
+            f"there is no reasoner folder {name!r}: train one with experiments.fit, or set "
+            "model=FOLDER"
+        )
+    return name

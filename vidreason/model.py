@@ -156,11 +156,26 @@ class VideoReasoner(nn.Module):
         rows = is_target.nonzero(as_tuple=True)[0]
         return sums.index_add(0, rows, log_likelihoods), is_target.sum(dim=1)
 
-    @torch.no_grad()
     def generate(
         self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None
     ) -> list[str]:
-        """Answer one prompt about each video.
+        """Answer one prompt about each video; arguments as for :meth:`generate_ids`.
+
+        Returns:
+            B answers, without special tokens and surrounding white space.
+        """
+        return self.decode(self.generate_ids(visual, prompts, decoding))
+
+    def decode(self, ids: list[list[int]]) -> list[str]:
+        """The texts of generated tokens, without special tokens and surrounding white space."""
+        answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [answer.strip() for answer in answers]
+
+    @torch.no_grad()
+    def generate_ids(
+        self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None
+    ) -> list[list[int]]:
+        """Answer one prompt about each video, in tokens.
 
         Greedy and beam search give a batch the answers that its rows get alone. The nucleus is
         drawn with ``decoding.seed`` and leaves the global random state as it was.
@@ -171,7 +186,7 @@ class VideoReasoner(nn.Module):
             decoding: How to choose tokens; None for the reasoner's own way.
 
         Returns:
-            B answers, without special tokens and surrounding white space.
+            B answers' tokens, without the one that ends an answer.
         """
         if len(prompts) != len(visual["mask"]):
             raise ValueError(f"{len(prompts)} prompts for {len(visual['mask'])} videos")
@@ -187,12 +202,10 @@ class VideoReasoner(nn.Module):
         try:
             video = self.fusion(cast(VisualBatch, on_device)).to(text.dtype)
             inputs_embeds, attention_mask = left_pad(video, text, lengths)
-            ids = generate_ids(model, inputs_embeds, attention_mask, decoding, self.stop_ids)
+            return generate_ids(model, inputs_embeds, attention_mask, decoding, self.stop_ids)
         finally:
             for module in in_training:
                 module.training = True
-        answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [answer.strip() for answer in answers]
 
     def save_pretrained(
         self,

@@ -18,7 +18,7 @@ from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
-from vidreason.reasoning.tokenization import encode_example
+from vidreason.reasoning.tokenization import encode_example, encode_prompt
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
 
@@ -82,6 +82,10 @@ def test_rows_come_in_the_order_of_the_questions(
         assert (row.prompt, row.options) == (example.prompt, example.options)
         assert len(row.option_log_likelihoods) == len(example.options)
         assert row.correct is not None
+        prompt = encode_prompt(tiny_reasoner.tokenizer, example.prompt)
+        assert row.num_prompt_tokens == len(prompt)
+        assert (row.num_generated_tokens == 0) == bool(example.options)
+        assert row.batch_seconds_share > 0
         if example.options:
             assert row.parsed == row.option_log_likelihoods.index(max(row.option_log_likelihoods))
         else:
@@ -153,13 +157,18 @@ def test_generated_letters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers = iter([["(B)", "no idea"], ["it"]])
-    monkeypatch.setattr(VideoReasoner, "generate", lambda *_: next(answers))
+
+    def generate_ids(reasoner: VideoReasoner, *_: object) -> list[list[int]]:
+        return [reasoner.tokenizer.encode(a, add_special_tokens=False) for a in next(answers)]
+
+    monkeypatch.setattr(VideoReasoner, "generate_ids", generate_ids)
     asked = [choice(0, 0, right=1), choice(1, 0), choice(2, 0, right=2)]
     config = EvaluationConfig(multiple_choice="generate", batch_size=2)
     rows = evaluate_examples(tiny_reasoner, Source(make_visual_tokens), asked, config, GREEDY)
     assert [row.output for row in rows] == ["(B)", "no idea", "it"]
     assert [row.parsed for row in rows] == [1, None, 2]
     assert [row.correct for row in rows] == [True, False, True]
+    assert [row.num_generated_tokens for row in rows] == [3, 7, 2]  # one a byte
 
 
 def test_unreadable_videos_count_as_wrong_within_a_budget(

@@ -19,6 +19,7 @@ import yaml
 from callbacks.run_record import read_starts
 from experiments.metrics_log import read_metrics
 from vidreason import cli
+from vidreason.evaluation.predictions_file import read_predictions
 from vidreason.training.checkpoint import newest_checkpoint
 
 CHECKOUT = Path(__file__).parents[2]
@@ -165,7 +166,7 @@ def test_the_pipeline_gives_on_two_processes_what_it_gives_on_one(
     pipeline.succeed("evaluate", f"run_dir={stage2}", f"model={reasoner}")
     for name in ("predictions-none.jsonl", "predictions-blind.jsonl"):
         own, other = (
-            sorted((folder / "evaluation" / name).read_text().splitlines())
+            read_predictions(folder / "evaluation" / name)
             for folder in (stage2, one_process / "stage2")
         )
         assert own == other

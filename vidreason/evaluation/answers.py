@@ -8,6 +8,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+PARSER_VERSION = 1
+"""To be raised with any change after which some text has another answer: numbers of before and
+after are then not comparable."""
+
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 _FINAL = re.compile(r"final answer\s*(?:is)?\s*:?\s*(.*)", re.DOTALL | re.IGNORECASE)

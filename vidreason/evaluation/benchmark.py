@@ -3,7 +3,8 @@
 Shapes: B rows of a batch, T text tokens.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
@@ -28,7 +29,7 @@ from vidreason.perception.visual_tokens import (
     collate_visual_tokens,
 )
 from vidreason.reasoning.text_batch import collate_texts, pad_token_id
-from vidreason.reasoning.tokenization import encode_example
+from vidreason.reasoning.tokenization import encode_example, encode_prompt
 from vidreason.video.failures import FailureLog, VideoReadError
 
 
@@ -119,44 +120,56 @@ def evaluate_examples(
         ValueError: Two examples have one id, or a control cannot be made.
     """
     source = controlled_source(source, examples, config.control, config.seed)
-    batches = tqdm(
-        question_batches(examples, config.batch_size), disable=not progress, unit="batch"
+    batches = question_batches(examples, config.batch_size)
+    failures = FailureLog(None, config.max_unreadable_fraction, len(examples))
+    answered = answer_batches(
+        reasoner, source, batches, config, decoding, failures, progress=progress
     )
-    loaded = (load_examples(source, batch) for batch in batches)
-    predictions = evaluate_batches(reasoner, loaded, config, decoding, num_examples=len(examples))
+    predictions = [prediction for rows in answered for prediction in rows]
     return align_predictions(predictions, [example.id for example in examples])
 
 
-def evaluate_batches(
+def answer_batches(
     reasoner: VideoReasoner,
-    batches: Iterable[Sequence[LoadedExample]],
+    source: TokenSource,
+    batches: Sequence[Sequence[Example]],
     config: EvaluationConfig,
     decoding: DecodingConfig,
+    failures: FailureLog,
     *,
-    num_examples: int,
-) -> list[BenchmarkPrediction]:
-    """Answer questions whose visual tokens have been loaded elsewhere, such as by worker processes.
+    progress: bool = False,
+) -> Iterator[list[BenchmarkPrediction]]:
+    """Answer one batch after the other, each when it is asked for.
+
+    A row is a function of its batch: batches of other questions around it change nothing, and other
+    questions in it no more than the rounding of numbers.
 
     Args:
         reasoner: Put into evaluation mode, and back at the end.
+        source: Visual tokens under the control, see :func:`controlled_source`.
         batches: Batches of one kind each, as :func:`question_batches` cuts them.
-        config: How to answer; its control is the business of whoever loads.
-        decoding: How to generate.
-        num_examples: How many questions there will be, for the budget of unreadable videos.
+        config: How to answer; its control is the source's business.
+        decoding: How to generate open-ended answers.
+        failures: Counts unreadable videos.
+        progress: Show a progress bar.
 
-    Returns:
-        One judged prediction a question, in the order in which they came.
+    Yields:
+        The judged predictions of a batch, in its order.
+
+    Raises:
+        UnreadableVideosError: More videos were unreadable than ``failures`` allows.
     """
-    failures = FailureLog(None, config.max_unreadable_fraction, num_examples)
-    predictions: list[BenchmarkPrediction] = []
-    with evaluation_mode(reasoner):
-        for batch in batches:
-            failures.record(
-                len(batch),
-                [item.error.failure(item.example.id) for item in batch if item.error is not None],
-            )
-            predictions += [judge(row) for row in _answer(reasoner, batch, config, decoding)]
-    return predictions
+    for batch in tqdm(batches, disable=not progress, unit="batch"):
+        start = time.perf_counter()
+        loaded = load_examples(source, batch)
+        failures.record(
+            len(batch),
+            [item.error.failure(item.example.id) for item in loaded if item.error is not None],
+        )
+        with evaluation_mode(reasoner):  # not around a yield: the caller's own is the caller's
+            rows = _answer(reasoner, loaded, config, decoding)
+        share = (time.perf_counter() - start) / len(batch)
+        yield [judge(replace(row, batch_seconds_share=share)) for row in rows]
 
 
 def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[Example]]:
@@ -245,6 +258,9 @@ def _answer(
         return rows
     examples = [batch[index].example for index in readable]
     tokens = [item.tokens for item in batch if item.tokens is not None]
+    for index, example in zip(readable, examples, strict=True):
+        length = len(encode_prompt(reasoner.tokenizer, example.prompt))
+        rows[index] = replace(rows[index], num_prompt_tokens=length)
     if examples[0].options and config.multiple_choice == "likelihood":
         scores = _score_options(reasoner, examples, tokens, config.max_text_tokens)
         for index, (means, counts) in zip(readable, scores, strict=True):
@@ -253,9 +269,11 @@ def _answer(
             )
     else:
         visual = _to(collate_visual_tokens(tokens), _device(reasoner))
-        outputs = reasoner.generate(visual, [example.prompt for example in examples], decoding)
-        for index, output in zip(readable, outputs, strict=True):
-            rows[index] = replace(rows[index], output=output)
+        prompts = [example.prompt for example in examples]
+        ids = reasoner.generate_ids(visual, prompts, decoding)
+        outputs = reasoner.decode(ids)
+        for index, own, output in zip(readable, ids, outputs, strict=True):
+            rows[index] = replace(rows[index], output=output, num_generated_tokens=len(own))
     return rows
 
 

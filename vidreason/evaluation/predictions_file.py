@@ -1,15 +1,14 @@
 """Predictions as JSONL: what was asked, what the model said, and whether it is right.
 
 A row holds all that a score needs, so that every number of a table can be computed again without
-the model.
+the model. A first line ``{"manifest": {...}}`` may say what the answers were made with.
 """
 
 import json
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vidreason.evaluation.answers import (
     normalise_answer,
@@ -19,6 +18,10 @@ from vidreason.evaluation.answers import (
 )
 from vidreason.evaluation.grounding import max_iop
 from vidreason.example import Example
+from vidreason.store.atomic_file import atomic_file
+
+MANIFEST = "manifest"
+"""The key of a first line that is no prediction but says what the predictions were made with."""
 
 RIGHT_SPAN_IOP = 0.5
 """Share of a predicted span that has to lie in a true one (NExT-GQA's Acc@GQA)."""
@@ -54,6 +57,13 @@ class BenchmarkPrediction:
     """None without a reference. A span is right when at least half of it lies in a true one."""
     error: str = ""
     """Why the video could not be read. Such a question counts as answered wrongly."""
+    num_prompt_tokens: int = 0
+    """Text tokens of the prompt in chat markup, without what stands for the video."""
+    num_generated_tokens: int = 0
+    """Tokens of the generated text, without the one that ends it; 0 when options were scored."""
+    batch_seconds_share: float = field(default=0.0, compare=False)
+    """Seconds that the question's batch took, loading its visual tokens included, divided by the
+    batch's size. It differs from run to run, so rows that differ in it alone are equal."""
 
 
 def unanswered(example: Example) -> BenchmarkPrediction:
@@ -104,15 +114,37 @@ def true_spans(prediction: BenchmarkPrediction) -> tuple[tuple[float, float], ..
     return tuple(one for one in reference if isinstance(one, tuple))
 
 
-def write_predictions(path: str | Path, predictions: Iterable[BenchmarkPrediction]) -> None:
-    """Write one JSON object a line; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as stream:
+def write_predictions(
+    path: str | Path,
+    predictions: Iterable[BenchmarkPrediction],
+    manifest: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one JSON object a line, the manifest first; the file appears whole or not at all."""
+    with atomic_file(Path(path)) as file:
+        if manifest is not None:
+            file.write(manifest_line(manifest))
         for prediction in predictions:
-            stream.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
-    os.replace(unfinished, path)
+            file.write(prediction_line(prediction))
+
+
+def prediction_line(prediction: BenchmarkPrediction) -> bytes:
+    """The line of a prediction, with its end."""
+    return f"{json.dumps(asdict(prediction), ensure_ascii=False)}\n".encode()
+
+
+def manifest_line(manifest: Mapping[str, Any]) -> bytes:
+    """The line that a file with a manifest begins with."""
+    return f"{json.dumps({MANIFEST: manifest}, ensure_ascii=False)}\n".encode()
+
+
+class PredictionsFile(NamedTuple):
+    """What a file of predictions holds."""
+
+    predictions: list[BenchmarkPrediction]
+    manifest: dict[str, Any] | None
+    """None where the file does not say what it was made with."""
+    torn: bool
+    """Whether the last line was unfinished, and left out."""
 
 
 def read_predictions(path: str | Path) -> list[BenchmarkPrediction]:
@@ -122,25 +154,38 @@ def read_predictions(path: str | Path) -> list[BenchmarkPrediction]:
         ValueError: A line is no prediction, or an id is there twice; the message names file and
             line.
     """
-    names = {field.name for field in fields(BenchmarkPrediction)}
-    predictions: list[BenchmarkPrediction] = []
+    return read_predictions_file(path).predictions
+
+
+def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> PredictionsFile:
+    """Read a file of predictions with its manifest.
+
+    Args:
+        path: The file.
+        may_be_torn: Leave out a last line without an end, as a killed process leaves it.
+
+    Raises:
+        ValueError: As :func:`read_predictions`.
+    """
+    rows, manifest, torn = [], None, False
     seen: set[str] = set()
-    with Path(path).open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                row: dict[str, Any] = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: not valid JSON: {error.msg}") from error
-            if not isinstance(row, dict) or not {"id", "corpus", "video_id"} <= row.keys() <= names:
-                raise ValueError(
-                    f"{path}:{number}: not a row of predictions; expected {sorted(names)}"
-                )
-            if row["id"] in seen:
-                raise ValueError(f"{path}:{number}: the id {row['id']!r} is there twice")
-            seen.add(row["id"])
-            values = {name: _as_tuples(value) for name, value in row.items()}
-            predictions.append(BenchmarkPrediction(**values))
-    return predictions
+    for number, line in _lines(path):
+        if may_be_torn and not line.endswith(b"\n"):
+            torn = True
+            break
+        row = _json_object(line, f"{path}:{number}")
+        if number == 1 and row.keys() == {MANIFEST}:
+            manifest = row[MANIFEST]
+            continue
+        if not {"id", "corpus", "video_id"} <= row.keys() <= _NAMES:
+            raise ValueError(
+                f"{path}:{number}: not a row of predictions; expected {sorted(_NAMES)}"
+            )
+        if row["id"] in seen:
+            raise ValueError(f"{path}:{number}: the id {row['id']!r} is there twice")
+        seen.add(row["id"])
+        rows.append(BenchmarkPrediction(**{name: _as_tuples(value) for name, value in row.items()}))
+    return PredictionsFile(rows, manifest, torn)
 
 
 def align_predictions(
@@ -181,6 +226,26 @@ def _is_correct(
     if isinstance(reference, tuple):
         return parsed in {normalise_answer(str(answer)) for answer in reference}
     return parsed == reference
+
+
+_NAMES = {field.name for field in fields(BenchmarkPrediction)}
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    with Path(path).open("rb") as stream:
+        yield from enumerate(stream, start=1)
+
+
+def _json_object(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: not valid JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: not UTF-8") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: not a row of predictions; expected an object")
+    return row
 
 
 def _as_tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -158,7 +158,7 @@ def read_folder(
         ValueError: Something in the folder is missing, damaged, unexpected or of another version of
             the format, or a frozen part is missing or has another content.
     """
-    folder = _existing(folder)
+    folder = existing_folder(folder)
     config = read_config(folder)
     places = place_parts(
         config.frozen_parts,
@@ -273,7 +273,8 @@ def _put_places(config: FolderConfig, places: Mapping[str, str]) -> None:
             getattr(config.perceiver, name).weights = place
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
+    """``folder``, or what it replaces while a killed process has left it without its name."""
     previous = folder.with_name(folder.name + PREVIOUS)
     if not folder.exists() and previous.is_dir():
         return previous  # the process that was replacing it was killed between two renames

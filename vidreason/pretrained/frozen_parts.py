@@ -151,6 +151,11 @@ def content_hash(place: str, revision: str | None = None) -> str:
     return hash_weights(folder, _cached_hashes(_cache_folder()))
 
 
+def content_hash_of_file(path: Path) -> str:
+    """The sha256 of a file's content; it is read once and remembered until it changes."""
+    return _cached_hashes(_cache_folder())(str(path))
+
+
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidreason"
 

@@ -1,0 +1,127 @@
+"""Which changes make two numbers incomparable, and which are what is compared."""
+
+from dataclasses import replace
+
+import pytest
+
+from vidreason.evaluation.answers import PARSER_VERSION, parse_choice, parse_span, short_answer
+from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.manifest import (
+    MUST_AGREE,
+    Manifest,
+    make_manifest,
+    manifest_differences,
+    manifest_from_json,
+)
+from vidreason.evaluation.protocols import PROTOCOLS, Protocol
+from vidreason.example import Example
+from vidreason.model import DecodingConfig
+from vidreason.pretrained.identity import ReasonerIdentity
+
+IDENTITY = ReasonerIdentity(model="m", perceiver="p", frames={"num_clips": 8})
+CHOICE = Example(
+    id="nextqa:val:1_2",
+    corpus="nextqa",
+    media="/here/1.mp4",
+    video_id="1",
+    prompt="why",
+    response="y",
+    options=("x", "y"),
+    answer_index=1,
+    question_type="CW",
+)
+OPEN = Example(
+    id="activitynet_qa:val:a",
+    corpus="activitynet_qa",
+    media="/here/2.mp4",
+    video_id="2",
+    prompt="is it",
+    response="yes",
+    answers=("yes",),
+)
+
+
+def manifest(examples=(CHOICE, OPEN), identity=IDENTITY, decoding=None, **evaluation) -> Manifest:
+    return make_manifest(
+        examples, identity, EvaluationConfig(**evaluation), decoding or DecodingConfig()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "fields"),
+    [
+        (manifest([OPEN, CHOICE]), []),  # the order says nothing
+        (manifest([replace(CHOICE, media="/there/1.mp4"), OPEN]), []),  # nor does the place
+        (manifest([replace(CHOICE, answer_index=0), OPEN]), ["questions"]),
+        (manifest([replace(CHOICE, end_seconds=9.0), OPEN]), ["questions"]),
+        (manifest([replace(CHOICE, prompt="why not"), OPEN]), ["prompts"]),
+        (manifest([CHOICE]), ["questions", "prompts", "answering", "scoring"]),
+        (manifest(identity=replace(IDENTITY, frames={"num_clips": 4})), ["frames"]),
+        (manifest(decoding=DecodingConfig(max_new_tokens=8)), ["answering"]),
+        (manifest(decoding=DecodingConfig(num_beams=9)), []),  # greedy has no beams
+        (manifest(multiple_choice="generate"), ["answering"]),
+        (manifest(max_text_tokens=99), ["answering"]),
+        (manifest(identity=replace(IDENTITY, model="n")), ["model"]),
+        (manifest(identity=replace(IDENTITY, perceiver="q")), ["perceiver"]),
+        (manifest(control="blind"), ["control"]),
+        (manifest(control="random", seed=3), ["control", "seed"]),
+        (manifest(seed=3), []),  # nothing is drawn
+        (manifest(batch_size=3), ["batch_size"]),
+        (replace(manifest(), parser=PARSER_VERSION + 1), ["parser"]),
+        (replace(manifest(), judge="a judge"), ["judge"]),
+    ],
+)
+def test_what_differs(changed, fields):
+    expected = manifest()
+    assert list(manifest_differences(expected, changed)) == fields
+    assert (changed.hash == expected.hash) == (not fields)
+    assert (changed.protocol_hash == expected.protocol_hash) == (not set(fields) & set(MUST_AGREE))
+
+
+def test_another_measure_is_another_protocol():
+    protocols = PROTOCOLS | {"nextqa": Protocol(measure_name="WUPS")}
+    other = make_manifest([CHOICE, OPEN], IDENTITY, EvaluationConfig(), DecodingConfig(), protocols)
+    assert manifest_differences(manifest(), other) == {
+        "scoring": ["scoring.nextqa: 'accuracy' and 'WUPS'"]
+    }
+
+
+def test_what_no_question_needs_does_not_matter():
+    """Texts are not generated where all questions have options, nor options scored elsewhere."""
+    assert manifest([CHOICE]) == manifest([CHOICE], decoding=DecodingConfig(max_new_tokens=8))
+    assert manifest([OPEN]) == manifest([OPEN], multiple_choice="generate", max_text_tokens=9)
+
+
+def test_round_trip():
+    values = manifest().as_json()
+    assert manifest_from_json(values, "a file") == manifest()
+    for broken in (values | {"model": "n"}, {"hash": values["hash"]}, values | {"new": 1}):
+        with pytest.raises(ValueError, match="the manifest of a file was changed"):
+            manifest_from_json(broken, "a file")
+
+
+def test_a_parser_that_answers_otherwise_has_another_version():
+    """Whoever changes one of these raises ``PARSER_VERSION``, and adds what has changed here."""
+    options = ("a red ball", "two dogs", "two")
+    texts = (
+        "B",
+        "(b)",
+        "A dog",
+        "answer: C",
+        "Answer B. Answer C.",
+        "two dogs",
+        "Two.",
+        "I see",
+        "",
+    )
+    assert PARSER_VERSION == 1
+    assert [parse_choice(text, options) for text in texts] == [
+        *(1, None, None, 2, None, 1, 2, None, None)
+    ]
+    assert parse_choice("<think>A</think><answer>B</answer>", options) == 1
+    assert [short_answer(text) for text in (" Yes, it is.\nNo", "\u00bd 'cup'", "")] == [
+        *("yes, it is", "1\u20442 'cup", "")
+    ]
+    assert [parse_span(text) for text in ("9 to 3.5", "0:03 - 1:00", "3")] == [
+        *((3.5, 9.0), (3.0, 60.0), None)
+    ]

@@ -1,0 +1,290 @@
+"""``evaluate`` killed and started again, and on several ranks: the same answers, none twice."""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from experiments import evaluate as program
+from experiments.evaluate import evaluate
+from experiments.experiment_config import ExperimentConfig
+from vidreason.config import merge_config
+from vidreason.evaluation.kept_predictions import KeptPredictions
+from vidreason.evaluation.manifest import manifest_from_json
+from vidreason.evaluation.predictions_file import (
+    BenchmarkPrediction,
+    prediction_line,
+    read_predictions,
+    read_predictions_file,
+)
+from vidreason.model import build_reasoner
+from vidreason.perception.video_encoder import video_encoder_sizes
+
+CHECKOUT = Path(__file__).parents[2]
+NUM_CHOICES = 30
+NUM_OPEN = 6
+TIMEOUT_SECONDS = 280
+CONTROLS = ("none", "blind")
+SECONDS = re.compile(rb'"batch_seconds_share": [0-9.e-]+')
+
+
+class Evaluation:
+    """One configuration, in run folders of its own that share the reasoner."""
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        self.config_file = config
+        self.folder = folder
+
+    def overrides(self, name: str, *more: str) -> list[str]:
+        values = (f"run_dir={self.folder / name}", f"model={self.folder / 'reasoner'}")
+        return [*values, f"controls=[{','.join(CONTROLS)}]", *more]
+
+    def config(self, name: str, *more: str) -> ExperimentConfig:
+        return merge_config(ExperimentConfig, [str(self.config_file)], self.overrides(name, *more))
+
+    def command(self, name: str, *more: str, launcher: tuple[str, ...] = ()) -> list[str]:
+        start = [sys.executable, "-m", *launcher, "experiments.evaluate"]
+        return [*start, "--config", str(self.config_file), *self.overrides(name, *more)]
+
+    def results(self, name: str) -> dict[str, bytes]:
+        """The files that are left, without the seconds that answers took."""
+        folder = self.folder / name / "evaluation"
+        return {path.name: SECONDS.sub(b"", path.read_bytes()) for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def evaluation(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """Questions with options and without; new weights; and a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    choices = tiny_experiment.parent / "nextqa"
+    opened = folder / "open"
+    opened.mkdir()
+    for name in ("NExTVideo", "map_vid_vidorID.json"):
+        (opened / name).symlink_to(choices / name)
+    rows = [f"{100 + n},30,8,8,what is {n},ball,{n},CW\n" for n in range(NUM_OPEN)]
+    (opened / "val.csv").write_text(
+        "video,frame_count,width,height,question,answer,qid,type\n" + "".join(rows)
+    )
+    config = yaml.safe_load(tiny_experiment.read_text())
+    config["data"]["benchmark"] = [
+        {"reader": "nextqa", "root": str(choices), "split": "val"},
+        {"reader": "nextqa_open_ended", "root": str(opened), "split": "val"},
+    ]
+    config["evaluation"] = {"batch_size": 3}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    built = Evaluation(file, folder)
+    loaded = built.config("whole")
+    torch.manual_seed(0)
+    width = video_encoder_sizes(loaded.perceiver.video_encoder).width
+    reasoner = build_reasoner(loaded.reasoner, width, perceiver=loaded.perceiver)
+    reasoner.save_pretrained(folder / "reasoner")
+    evaluate(loaded)
+    return built
+
+
+def test_what_a_run_leaves(evaluation: Evaluation) -> None:
+    folder = evaluation.folder / "whole" / "evaluation"
+    names = [f"predictions-{name}.jsonl" for name in (*CONTROLS, "majority")]
+    assert sorted(evaluation.results("whole")) == sorted([*names, "metrics.json", "tables.md"])
+    manifests = {}
+    for name in CONTROLS:
+        read = read_predictions_file(folder / f"predictions-{name}.jsonl")
+        assert len(read.predictions) == NUM_CHOICES + NUM_OPEN
+        assert all(row.batch_seconds_share > 0 for row in read.predictions)
+        assert all(row.num_prompt_tokens > 0 for row in read.predictions)
+        manifests[name] = manifest_from_json(read.manifest, name)
+    assert manifests["blind"].protocol_hash == manifests["none"].protocol_hash
+    assert manifests["blind"].hash != manifests["none"].hash
+    assert set(manifests["none"].questions) == {"nextqa", "nextqa_open_ended"}
+
+
+def test_a_finished_run_started_again_asks_nothing(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = evaluation.results("whole")
+
+    def load(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(program, "load_trained_model", load)
+    runs = evaluate(evaluation.config("whole"))
+    assert len(runs[program.ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
+    assert evaluation.results("whole") == before
+
+
+@pytest.mark.parametrize("after_batches", [5, 12])
+def test_a_run_that_was_cut_off_answers_only_what_is_missing(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, after_batches: int
+) -> None:
+    """Cut off in the middle of a batch: half its rows are there, and a piece of the next one."""
+    name = f"cut-{after_batches}"
+    append, batches = KeptPredictions.append, iter(range(100))
+
+    def cut_off(kept: KeptPredictions, rows: list[BenchmarkPrediction]) -> None:
+        if next(batches) == after_batches:
+            append(kept, rows[:1])
+            with next(kept.path.parent.glob("*.part")).open("ab") as file:
+                file.write(prediction_line(rows[1])[:-20])
+            raise KeyboardInterrupt
+        append(kept, rows)
+
+    monkeypatch.setattr(KeptPredictions, "append", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(evaluation.config(name))
+    asked: list[str] = []
+
+    def count(kept: KeptPredictions, rows: list[BenchmarkPrediction]) -> None:
+        asked.extend(f"{kept.path.name} {row.id}" for row in rows)
+        append(kept, rows)
+
+    monkeypatch.setattr(KeptPredictions, "append", count)
+    evaluate(evaluation.config(name))
+    assert evaluation.results(name) == evaluation.results("whole")
+    assert len(set(asked)) == len(asked)
+    total = len(CONTROLS) * (NUM_CHOICES + NUM_OPEN)
+    assert total - len(asked) == 3 * after_batches + 1
+
+
+def test_another_model_or_decoding_is_not_mixed_in(evaluation: Evaluation) -> None:
+    before = evaluation.results("whole")
+    for override, message in (
+        ("decoding.max_new_tokens=5", "max_new_tokens: 4 and 5"),
+        ("evaluation.batch_size=4", "batch_size: 3 and 4"),
+        ("data.limit=9", r"questions\.nextqa: "),
+    ):
+        with pytest.raises(ValueError, match=rf"{message}.*remove the folder .* another run_dir"):
+            evaluate(evaluation.config("whole", override))
+    assert evaluation.results("whole") == before
+
+
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 8])
+def test_the_batch_size_changes_no_answer(evaluation: Evaluation, batch_size: int) -> None:
+    name = f"batch-{batch_size}"
+    evaluate(evaluation.config(name, f"evaluation.batch_size={batch_size}", "controls=[none]"))
+    expected, found = (
+        read_predictions(evaluation.folder / run / "evaluation" / "predictions-none.jsonl")
+        for run in ("whole", name)
+    )
+    for row, other in zip(expected, found, strict=True):
+        assert (other.id, other.parsed, other.output) == (row.id, row.parsed, row.output)
+        assert other.option_log_likelihoods == pytest.approx(row.option_log_likelihoods, abs=1e-5)
+
+
+def run(command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def succeed(processes: "list[subprocess.Popen[str]]") -> None:
+    for process in processes:
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        assert process.returncode == 0, output
+
+
+def num_answered(folder: Path) -> int:
+    parts = [path.read_bytes() for path in folder.glob("predictions-*") if path.suffix != ".tmp"]
+    return sum(max(0, text.count(b"\n") - 1) for text in parts)
+
+
+@pytest.mark.slow  # starts the program four times
+@pytest.mark.parametrize("seed", range(2))
+def test_a_program_killed_at_random_points_gives_the_same_numbers(
+    evaluation: Evaluation, seed: int
+) -> None:
+    generator = random.Random(seed)
+    name = f"killed-{seed}"
+    folder = evaluation.folder / name / "evaluation"
+    for _ in range(3):
+        former = num_answered(folder) if folder.exists() else 0
+        process = run(evaluation.command(name), {})
+        wanted = former + generator.randint(1, 25)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while process.poll() is None and (not folder.exists() or num_answered(folder) < wanted):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        process.kill()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+    succeed([run(evaluation.command(name), {})])
+    assert evaluation.results(name) == evaluation.results("whole")
+
+
+LAUNCHERS = ("trainer.devices", "torchrun", "srun")
+
+
+def start(
+    evaluation: Evaluation, name: str, launcher: str, *overrides: str
+) -> "list[subprocess.Popen[str]]":
+    if launcher == "trainer.devices":
+        return [run(evaluation.command(name, "trainer.devices=2", *overrides), {})]
+    if launcher == "torchrun":
+        torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+        return [run(evaluation.command(name, *overrides, launcher=torchrun), {})]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        **{"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "evaluate", "SLURM_JOB_NODELIST": "localhost"},
+        **{"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"},
+        **{"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "GLOO_SOCKET_IFNAME": "lo"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+    }
+    command = evaluation.command(name, *overrides)
+    return [
+        run(command, {**shared, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in ("0", "1")
+    ]
+
+
+@pytest.mark.slow  # starts the program on two ranks
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_ranks_give_what_one_gives(evaluation: Evaluation, launcher: str) -> None:
+    name = f"two-{launcher}"
+    succeed(start(evaluation, name, launcher))
+    assert evaluation.results(name) == evaluation.results("whole")
+
+
+@pytest.mark.slow  # starts the program on two ranks, and then on one
+def test_ranks_that_were_killed_are_gone_on_with_by_one(evaluation: Evaluation) -> None:
+    processes = start(evaluation, "two-killed", "srun")
+    folder = evaluation.folder / "two-killed" / "evaluation"
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not folder.exists() or num_answered(folder) < 12:
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.001)
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=TIMEOUT_SECONDS)
+    assert len(list(folder.glob("*.part"))) == 2  # both have answered
+    succeed([run(evaluation.command("two-killed"), {})])
+    assert evaluation.results("two-killed") == evaluation.results("whole")
+
+
+@pytest.mark.slow  # starts the program on two ranks
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_what_the_first_rank_alone_finds_wrong_ends_all(
+    evaluation: Evaluation, launcher: str
+) -> None:
+    """Within the time limit, and said once."""
+    before = evaluation.results("whole")
+    processes = start(evaluation, "whole", launcher, "evaluation.batch_size=4")
+    outputs = [process.communicate(timeout=TIMEOUT_SECONDS)[0] for process in processes]
+    assert processes[0].returncode != 0
+    assert "".join(outputs).count("evaluate: ") == 1, outputs
+    assert "batch_size: 3 and 4" in "".join(outputs)
+    assert evaluation.results("whole") == before
