@@ -42,7 +42,7 @@ def read_clevrer(root: str, split: str, skipped: SkippedRows | None = None) -> I
             )
         name = required_text(scene, "video_filename", place)
         media = str(folder / _part_folder(scene_index) / name)
-        for question in _objects(scene, "questions", place):
+        for question in _objects(scene, "questions", place, may_be_empty=True):
             for example, answer in _examples(question, split, scene_index, media, place):
                 if has_answers is None:
                     has_answers = bool(answer)
@@ -113,9 +113,15 @@ def _examples(
         )
 
 
-def _objects(holder: dict[str, Any], name: str, place: str) -> list[dict[str, Any]]:
+def _objects(
+    holder: dict[str, Any], name: str, place: str, *, may_be_empty: bool = False
+) -> list[dict[str, Any]]:
     items = holder.get(name)
-    if not isinstance(items, list) or not items or not all(isinstance(i, dict) for i in items):
+    if (
+        not isinstance(items, list)
+        or not (items or may_be_empty)
+        or not all(isinstance(item, dict) for item in items)
+    ):
         raise ValueError(f"{place}: field {name!r} must be a list of objects, found {items!r:.200}")
     return items
 

@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_modules.annotation_files import id_field, required_text
 from data_modules.index_cache import note_folder
 from data_modules.json_files import read_json, read_json_lines
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
-from vidreason.reasoning.prompts import multiple_choice_prompt
+from vidreason.reasoning.prompts import boxes_text, multiple_choice_prompt
 
 NUM_CHOICES = 4
 _IMAGES = "vcr1images"
@@ -31,9 +31,10 @@ def read_vcr(root: str, split: str, skipped: SkippedRows | None = None) -> Itera
     and lists of places in ``objects``; a place becomes ``[person1]``, the object's class and its
     number, counted from 1 over all objects of the image; one that is out of range (there are some)
     ``[object9]``. The boxes of the objects that a row speaks of are kept in ``meta["boxes"]``, as
-    JSON: name -> ``[left, top, right, bottom]`` in pixels. The rationale is asked for with the
-    right answer; where labels are hidden (test), once with each of the four, which are told apart
-    by the end of their ids. Nothing is ever left out.
+    JSON: name -> ``[left, top, right, bottom]`` in pixels; a prompt begins with the boxes of its
+    own objects, in percent of the image, because a name alone does not say which person is meant.
+    The rationale is asked for with the right answer; where labels are hidden (test), once with each
+    of the four, which are told apart by the end of their ids. Nothing is ever left out.
 
     Raises:
         ValueError: The file is missing or malformed, or a row lacks one of its two labels.
@@ -59,18 +60,19 @@ def read_vcr(root: str, split: str, skipped: SkippedRows | None = None) -> Itera
             "group_id": annotation_id,
         }
         meta = {"question": question, "movie": required_text(row, "movie", place)}
-        boxes = _boxes(images / required_text(row, "metadata_fn", place), objects, row)
+        image = _image_boxes(images / required_text(row, "metadata_fn", place))
+        boxes = _spoken_boxes(image.boxes, objects, row)
         if boxes:
             meta["boxes"] = json.dumps(boxes)
+        located = {one: image.percent(box) for one, box in boxes.items() if image.size}
         name = f"vcr:{split}:{annotation_id}"
-        yield _example(f"{name}:answer", question, answers, answer_label, shared, meta)
+        yield _example(f"{name}:answer", question, answers, answer_label, located, shared, meta)
         known = range(NUM_CHOICES) if answer_label is None else (answer_label,)
         for given in known:
             asked = f"{question}\nThe answer is: {answers[given]}\nWhy?"
             suffix = f"_given_{given}" if answer_label is None else ""
-            yield _example(
-                f"{name}:rationale{suffix}", asked, rationales, rationale_label, shared, meta
-            )
+            own = f"{name}:rationale{suffix}"
+            yield _example(own, asked, rationales, rationale_label, located, shared, meta)
 
 
 def _example(
@@ -78,13 +80,16 @@ def _example(
     question: str,
     options: tuple[str, ...],
     label: int | None,
+    located: dict[str, tuple[int, ...]],
     shared: dict[str, Any],
     meta: dict[str, str],
 ) -> Example:
     response = "" if label is None else options[label]
+    prompt = multiple_choice_prompt(question, options)
+    own_boxes = {one: box for one, box in located.items() if one in prompt}
     return Example(
         id=name,
-        prompt=multiple_choice_prompt(question, options),
+        prompt=f"{boxes_text(own_boxes)}\n{prompt}" if own_boxes else prompt,
         response=response,
         options=options,
         answer_index=label,
@@ -142,9 +147,25 @@ def _labels(row: dict[str, Any], place: str) -> tuple[int | None, int | None]:
     return labels
 
 
-def _boxes(path: Path, objects: Sequence[str], row: dict[str, Any]) -> dict[str, list[float]]:
-    """Boxes of the objects that the row's question and answers speak of; none without the file."""
-    boxes = _image_boxes(path)
+class _ImageBoxes(NamedTuple):
+    """The boxes of an image's objects in pixels; none without the metadata file."""
+
+    boxes: list[list[float]]
+    size: tuple[float, float] | None
+    """Width and height in pixels; None where the file does not say."""
+
+    def percent(self, box: Sequence[float]) -> tuple[int, ...]:
+        """A box in percent of the image."""
+        assert self.size is not None
+        return tuple(
+            round(100 * edge / whole) for edge, whole in zip(box, self.size * 2, strict=True)
+        )
+
+
+def _spoken_boxes(
+    boxes: list[list[float]], objects: Sequence[str], row: dict[str, Any]
+) -> dict[str, list[float]]:
+    """Boxes of the objects that the row's question, answers and rationales speak of."""
     texts = [row["question"], *row["answer_choices"], *row["rationale_choices"]]
     spoken = {one for text in texts for token in text if isinstance(token, list) for one in token}
     return {
@@ -155,9 +176,9 @@ def _boxes(path: Path, objects: Sequence[str], row: dict[str, Any]) -> dict[str,
 
 
 @lru_cache(maxsize=1)  # the questions about one image follow each other
-def _image_boxes(path: Path) -> list[list[float]]:
+def _image_boxes(path: Path) -> _ImageBoxes:
     if not path.exists():
-        return []
+        return _ImageBoxes([], None)
     metadata = read_json(path)
     boxes = metadata.get("boxes") if isinstance(metadata, dict) else None
     if not isinstance(boxes, list) or not all(
@@ -165,4 +186,7 @@ def _image_boxes(path: Path) -> list[list[float]]:
         for box in boxes
     ):
         raise ValueError(f"{path}: expected 'boxes', a list of [left, top, right, bottom, ...]")
-    return [[float(edge) for edge in box[:4]] for box in boxes]
+    width, height = (metadata.get(name) for name in ("width", "height"))
+    is_size = all(type(edge) in (int, float) and edge > 0 for edge in (width, height))
+    pixels = [[float(edge) for edge in box[:4]] for box in boxes]
+    return _ImageBoxes(pixels, (width, height) if is_size else None)

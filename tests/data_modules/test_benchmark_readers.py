@@ -19,6 +19,7 @@ from data_modules.corpora import READERS
 from data_modules.nextgqa import read_nextgqa
 from data_modules.skipped_rows import SkippedRows
 from data_modules.test_of_time import read_test_of_time
+from data_modules.vcr import _image_boxes
 from vidreason.example import Example
 from vidreason.video.reader import index_video, read_frames
 
@@ -84,6 +85,12 @@ def test_clevrer_asks_about_each_option(tmp_path: Path) -> None:
     assert seen.media == str(tmp_path / "video_validation" / folder)
 
 
+def test_a_clevrer_scene_about_which_nothing_is_asked_has_no_example(tmp_path: Path) -> None:
+    rows = json.loads(json.dumps(TINY["clevrer"].rows))
+    rows[0]["questions"] = []
+    assert {e.video_id for e in read("clevrer", tmp_path, rows)} == {"10001"}
+
+
 def test_clevrers_test_split_hides_its_answers(tmp_path: Path) -> None:
     rows = json.loads(json.dumps(TINY["clevrer"].rows))
     for row in rows:
@@ -97,7 +104,12 @@ def test_clevrers_test_split_hides_its_answers(tmp_path: Path) -> None:
 def test_vcr_names_objects_and_keeps_their_boxes(tmp_path: Path) -> None:
     answer, rationale, *_ = examples = read("vcr", tmp_path)
     assert [e.id for e in examples[:2]] == ["vcr:val:val-0:answer", "vcr:val:val-0:rationale"]
-    assert answer.prompt.startswith("Does [person2] feel comfortable?\n(A) Yes.\n(B) No, [person1]")
+    told = "Boxes (left, top, right, bottom in percent of the picture): "
+    assert answer.prompt.startswith(
+        f"{told}[person1] 2 5 60 100; [person2] 10 15 14 21\n"
+        "Does [person2] feel comfortable?\n(A) Yes.\n(B) No, [person1]"
+    )
+    assert rationale.prompt.startswith(f"{told}[person1] 2 5 60 100; [person2] 10 15 14 21; [car3]")
     assert answer.response == "No, [person1] and [person2] do"
     assert answer.response in rationale.prompt  # the right answer is given
     assert rationale.response == "[car3] is here."
@@ -106,6 +118,16 @@ def test_vcr_names_objects_and_keeps_their_boxes(tmp_path: Path) -> None:
     rows = json.loads(json.dumps(TINY["vcr"].rows))
     rows[0]["question"][1] = [7]
     assert read("vcr", tmp_path, rows)[0].meta["question"] == "Does [object8] feel comfortable?"
+    metadata = tmp_path / "vcr1images/lsmdc_3015/a@0.json"
+    for content, has_boxes in (('{"boxes": [[1, 2, 30, 40]]}', True), (None, False)):
+        if content is None:
+            metadata.unlink()
+        else:
+            metadata.write_text(content)
+        _image_boxes.cache_clear()
+        (answer, *_) = READERS["vcr"](str(tmp_path), "val")
+        assert answer.prompt.startswith("Does [object8] feel")  # of what size the picture is?
+        assert ("boxes" in answer.meta) == has_boxes
 
 
 def test_vcr_without_labels_asks_for_the_rationale_of_each_answer(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 One folder a corpus, laid out as the real one is (WebVid csv, NExT-QA csv with its id map,
 ActivityNet-QA json, Causal-Vid-Instruct jsonl, CLEVRER json), each with the splits train, val and
-test. A video that several corpora speak about is one file with several names (hard links).
+test; what is only evaluated (NExT-GQA, VCR, Test of Time) with val and test. A video that several
+corpora speak about is one file with several names (hard links).
 """
 
 import csv
@@ -16,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidreason.microworld import clevrer
+from vidreason.microworld import clevrer, grounding, still_images, time_questions
 from vidreason.microworld.language import caption, explanation, predictions
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
-from vidreason.microworld.questions import Question, balance
+from vidreason.microworld.questions import NUM_OPTIONS, Choice, Question, arrange, ask
 from vidreason.microworld.renderer import FRAME_SIZE, frame_times, write_video
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.simulation import VIDEO_SECONDS, Rollout
+from vidreason.microworld.still_images import looks
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import (
     CAPTION_PROMPT,
@@ -33,7 +35,8 @@ from vidreason.reasoning.prompts import (
     open_ended_prompt,
 )
 
-NUM_OPTIONS = 5
+BENCHMARK_SPLITS = ("val", "test")
+"""Splits for which the forms are written that are only evaluated: NExT-GQA, VCR, Test of Time."""
 _PAGE_SIZE = 100
 _SPLIT_DIGITS = {"train": 1, "val": 2, "test": 3}
 _LICENCE = "CC0-1.0"
@@ -58,36 +61,52 @@ class WorldConfig:
             )
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """A multiple-choice question with its options in their final order."""
-
-    question: Question
-    options: tuple[str, ...]
-    answer_index: int
-
-
 def write_world(root: Path, config: WorldConfig) -> None:
     """Write videos and annotations of all splits below ``root``.
 
     The same configuration gives the same bytes. Annotations are written after the videos, so an
     interrupted call leaves no annotation of a missing video.
     """
-    for split, number in config.num_videos.items():
-        generator = random.Random(f"questions/{split}/{config.seed}")
-        rollouts = {
-            f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
-            for index, rollout in draw_rollouts(split, number, config.seed)
-        }
+    for split in config.num_videos:
+        rollouts = split_rollouts(split, config)
         for scene_index, (video_id, rollout) in enumerate(rollouts.items()):
-            _write_media(root, video_id, rollout, clevrer.video_path(split, scene_index))
-        _write_webvid(root / "webvid", split, rollouts)
-        closed = _ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
-        _write_nextqa(root / "nextqa", split, _arrange(closed, generator), sorted(rollouts))
-        asked = _ask(rollouts, open_questions, config.questions_per_video, generator)
-        _write_activitynet_qa(root / "activitynet_qa", split, asked)
-        _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
-        clevrer.write_questions(root / "clevrer", split, list(rollouts.values()), generator)
+            _write_media(root, split, video_id, rollout, clevrer.video_path(split, scene_index))
+        write_annotations(root, split, rollouts, config)
+
+
+def split_rollouts(split: str, config: WorldConfig) -> dict[str, Rollout]:
+    """What happens in each video of a split, by the video's id."""
+    return {
+        f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
+        for index, rollout in draw_rollouts(split, config.num_videos[split], config.seed)
+    }
+
+
+def write_annotations(
+    root: Path, split: str, rollouts: dict[str, Rollout], config: WorldConfig
+) -> None:
+    """Write what all corpora say about the videos of a split."""
+    generator = random.Random(f"questions/{split}/{config.seed}")
+    for corpus in ("nextqa", "activitynet_qa", "causal_vid_instruct"):
+        (root / corpus).mkdir(parents=True, exist_ok=True)
+    _write_webvid(root / "webvid", split, rollouts)
+    closed = ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
+    rows = _nextqa_rows(arrange(closed, generator))
+    _write_nextqa(root / "nextqa", split, [row for row, _ in rows], sorted(rollouts))
+    asked = ask(rollouts, open_questions, config.questions_per_video, generator)
+    _write_activitynet_qa(root / "activitynet_qa", split, asked)
+    _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
+    clevrer.write_questions(root / "clevrer", split, list(rollouts.values()), generator)
+    if split in BENCHMARK_SPLITS:
+        grounding.write_questions(root / "nextgqa", split, rows)
+        _write_map(root / "nextgqa", sorted(rollouts))
+        # A generator each, so that no form changes another one's questions.
+        generator = random.Random(f"vcr/{split}/{config.seed}")
+        seen = ask(rollouts, looks, still_images.QUESTIONS_PER_IMAGE, generator)
+        still_images.write_questions(root / "vcr", split, rollouts, seen, generator)
+        generator = random.Random(f"test_of_time/{split}/{config.seed}")
+        timed = ask(rollouts, time_questions.time_questions, config.questions_per_video, generator)
+        time_questions.write_questions(root / "test_of_time", split, arrange(timed, generator))
 
 
 def instructions(
@@ -99,11 +118,11 @@ def instructions(
     """
     named = {str(index): rollout for index, rollout in enumerate(rollouts)}
     drawn: list[tuple[int, str, str]] = []
-    closed = _ask(named, multiple_choice_questions, 100, generator)
-    for video_id, choice in _arrange(closed, generator):
+    closed = ask(named, multiple_choice_questions, 100, generator)
+    for video_id, choice in arrange(closed, generator):
         prompt = multiple_choice_prompt(choice.question.text, choice.options)
         drawn.append((int(video_id), prompt, choice.question.answer))
-    for video_id, question in _ask(named, open_questions, 100, generator):
+    for video_id, question in ask(named, open_questions, 100, generator):
         drawn.append((int(video_id), open_ended_prompt(question.text), question.answer))
     for index, rollout in enumerate(rollouts):
         drawn += [(index, CAPTION_PROMPT, caption(rollout))] * 3
@@ -111,52 +130,6 @@ def instructions(
         told = [Prediction(*row) for row in predictions(rollout, generator)]
         drawn.append((index, FUTURE_PREDICTION_PROMPT, format_predictions(told)))
     return drawn
-
-
-def _ask(
-    rollouts: dict[str, Rollout],
-    ask: Any,  # noqa: ANN401 - one of the two question functions
-    per_video: int,
-    generator: random.Random,
-) -> list[tuple[str, Question]]:
-    """Balanced questions, at most ``per_video`` about a video, in random order."""
-    every = [
-        (video_id, question)
-        for video_id, rollout in rollouts.items()
-        for question in ask(rollout, generator)
-    ]
-    generator.shuffle(every)
-    asked: dict[str, int] = defaultdict(int)
-    kept = []
-    # Rare templates first: balancing leaves few of them, and they should not fall to the limit.
-    balanced = balance(every, generator)
-    frequency: dict[str, int] = defaultdict(int)
-    for _, question in balanced:
-        frequency[question.template] += 1
-    balanced.sort(key=lambda pair: frequency[pair[1].template])
-    for video_id, question in balanced:
-        if asked[video_id] < per_video:
-            asked[video_id] += 1
-            kept.append((video_id, question))
-    # The limit cut unevenly; balance what is left once more.
-    kept = balance(kept, generator)
-    generator.shuffle(kept)
-    return kept
-
-
-def _arrange(
-    questions: list[tuple[str, Question]], generator: random.Random
-) -> list[tuple[str, _Choice]]:
-    """Put the options in order so that the right one stands at each position equally often."""
-    positions: dict[str, int] = defaultdict(lambda: generator.randrange(NUM_OPTIONS))
-    arranged = []
-    for video_id, question in questions:
-        position = positions[question.template] % NUM_OPTIONS
-        positions[question.template] += 1
-        options = generator.sample(question.distractors, NUM_OPTIONS - 1)
-        options.insert(position, question.answer)
-        arranged.append((video_id, _Choice(question, tuple(options), position)))
-    return arranged
 
 
 def numbered(steps: Sequence[str]) -> str:
@@ -170,16 +143,22 @@ def _page(video_id: str) -> str:
     return f"{first:06d}_{first + _PAGE_SIZE - 1:06d}"
 
 
-def _write_media(root: Path, video_id: str, rollout: Rollout, clevrer_path: str) -> None:
+def _write_media(
+    root: Path, split: str, video_id: str, rollout: Rollout, clevrer_path: str
+) -> None:
     original = root / "webvid" / "videos" / _page(video_id) / f"{video_id}.mp4"
     original.parent.mkdir(parents=True, exist_ok=True)
     write_video(rollout, original)
-    for link in (
+    links = [
         root / "nextqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4",
         root / "activitynet_qa" / "videos" / f"v_{video_id}.mp4",
         root / "causal_vid_instruct" / "videos" / f"{video_id}.mp4",
         root / "clevrer" / clevrer_path,
-    ):
+    ]
+    if split in BENCHMARK_SPLITS:
+        links.append(root / "nextgqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4")
+        links.append(root / "test_of_time" / "videos" / f"{video_id}.mp4")
+    for link in links:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         try:
@@ -205,13 +184,11 @@ def _write_webvid(folder: Path, split: str, rollouts: dict[str, Rollout]) -> Non
     _write_csv(folder / "metadata" / f"results_microworld_{split}.csv", columns, rows)
 
 
-def _write_nextqa(
-    folder: Path, split: str, choices: list[tuple[str, _Choice]], video_ids: list[str]
-) -> None:
+def _nextqa_rows(choices: list[tuple[str, Choice]]) -> list[tuple[dict[str, Any], Question]]:
     numbers: dict[str, int] = defaultdict(int)
     rows = []
     for video_id, choice in choices:
-        row: dict[str, object] = {
+        row: dict[str, Any] = {
             "video": video_id,
             "frame_count": len(frame_times()),
             "width": FRAME_SIZE,
@@ -223,10 +200,20 @@ def _write_nextqa(
         }
         row |= {f"a{index}": option for index, option in enumerate(choice.options)}
         numbers[video_id] += 1
-        rows.append(row)
+        rows.append((row, choice.question))
+    return rows
+
+
+def _write_nextqa(
+    folder: Path, split: str, rows: list[dict[str, Any]], video_ids: list[str]
+) -> None:
     columns = ["video", "frame_count", "width", "height", "question", "answer", "qid", "type"]
     columns += [f"a{index}" for index in range(NUM_OPTIONS)]
     _write_csv(folder / f"{split}.csv", columns, rows)
+    _write_map(folder, video_ids)
+
+
+def _write_map(folder: Path, video_ids: list[str]) -> None:
     path = folder / "map_vid_vidorID.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known |= {video_id: f"{video_id[:4]}/{video_id}" for video_id in video_ids}

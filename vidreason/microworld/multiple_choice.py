@@ -60,6 +60,7 @@ def _causes_of_motion(
             text=f"why did {the(rollout, body.color)} start moving",
             answer=f"the {cause} {touching(cause)} it",
             distractors=tuple(f"the {other} {touching(other)} it" for other in others),
+            seen_at=_at(contact.time),
         )
 
 
@@ -86,6 +87,7 @@ def _causes_of_stopping(
             text=f"why did {the(rollout, body.color)} stop",
             answer=wall if blocked else f"it {touching(body.shape)} {the(rollout, reached)}",
             distractors=tuple(touches[:4]) if blocked else (*touches[:3], wall),
+            seen_at=_at(stop.time),
             # Each of the five options is right equally often; four of them are objects.
             answer_class="wall" if blocked else "object",
             balance_over=("wall", *["object"] * 4),
@@ -110,6 +112,7 @@ def _manners(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             f"how did {the(rollout, body.color)} enter",
             f"from the {enters[0].side}" if enters else entering[-1],
             entering,
+            seen_at=_at(enters[0].time if enters else 0.0),
         )
         yield _closed(
             "manner_of_leaving",
@@ -117,6 +120,7 @@ def _manners(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             f"how did {the(rollout, body.color)} leave",
             f"on the {leaves[0].side}" if leaves else leaving[-1],
             leaving,
+            seen_at=_at(leaves[0].time if leaves else VIDEO_SECONDS),
         )
 
 
@@ -138,19 +142,22 @@ def _consequences(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             f"{touching(striker)} it",
             answer,
             answers,
+            seen_at=(contact.time, ends[0].time),
         )
 
 
 def _order_of_entering(
     rollout: Rollout, events: list[Event], generator: random.Random
 ) -> Iterator[Question]:
-    enters = [event.subject for event in events if event.kind == "enter"]
-    if len(enters) != 2:
+    entering = [event for event in events if event.kind == "enter"]
+    if len(entering) != 2:
         return
-    for word, type_code, asked, answer in (
-        ("after", "TN", enters[0], enters[1]),
-        ("before", "TP", enters[1], enters[0]),
+    first, second = entering
+    for word, type_code, asked, event in (
+        ("after", "TN", first.subject, second),
+        ("before", "TP", second.subject, first),
     ):
+        answer = event.subject
         others = _other_objects(rollout, answer, asked, generator)
         yield Question(
             template=f"entered_{word}",
@@ -158,6 +165,7 @@ def _order_of_entering(
             text=f"what entered {word} {the(rollout, asked)}",
             answer=the(rollout, answer),
             distractors=tuple(f"the {other}" for other in others),
+            seen_at=_at(event.time),
         )
 
 
@@ -182,6 +190,7 @@ def _meanwhile(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
                 f"{touching(striker)} {the(rollout, event.target)}",
                 f"it was moving {way}" if way else answers[-1],
                 answers,
+                seen_at=_at(event.time),
             )
 
 
@@ -235,7 +244,12 @@ def _struck_objects(
 
 
 def _closed(
-    template: str, type_code: str, text: str, answer: str, answers: tuple[str, ...]
+    template: str,
+    type_code: str,
+    text: str,
+    answer: str,
+    answers: tuple[str, ...],
+    seen_at: tuple[float, float] | None = None,
 ) -> Question:
     """A multiple-choice question whose five options are always the same."""
     return Question(
@@ -244,8 +258,13 @@ def _closed(
         text=text,
         answer=answer,
         distractors=tuple(other for other in answers if other != answer),
+        seen_at=seen_at,
         balance_over=answers,
     )
+
+
+def _at(time: float) -> tuple[float, float]:
+    return time, time
 
 
 def _stopping_event(rollout: Rollout, events: list[Event], color: Color) -> Event | None:

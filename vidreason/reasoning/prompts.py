@@ -1,7 +1,7 @@
 """What the user says (section 3.3.1), and how it is put into the language model's chat markup."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
@@ -68,6 +68,16 @@ def multiple_choice_prompt(question: str, options: Sequence[str]) -> str:
 def yes_no_prompt(question: str, choice: str) -> str:
     """Ask whether ``choice``, of several that may all be right, answers the question."""
     return f"{question.strip()}\nIs this right: {choice.strip()}? Answer yes or no."
+
+
+def boxes_text(boxes: Mapping[str, Sequence[int]]) -> str:
+    """Say where the objects are that a prompt names, one line that stands before it.
+
+    Args:
+        boxes: Name -> left, top, right, bottom, in percent of the picture's width and height.
+    """
+    told = "; ".join(f"{name} {' '.join(map(str, box))}" for name, box in boxes.items())
+    return f"Boxes (left, top, right, bottom in percent of the picture): {told}"
 
 
 def grounding_prompt(question: str) -> str:

@@ -1,0 +1,115 @@
+"""Every benchmark form of the microworld from its files to its scores, with a reasoner that has
+learnt next to nothing: videos and still images are perceived, stored, asked about and scored."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_experiment import SEGMENTER
+
+from experiments.evaluate import evaluate
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit import fit
+from experiments.perceive import perceive
+from vidreason.config import merge_config
+from vidreason.evaluation.metrics import score_predictions
+from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.submissions import write_submissions
+from vidreason.microworld.corpora import WorldConfig, write_world
+from vidreason.perception.visual_tokens import CLIP_TOKEN
+from vidreason.store.visual_token_source import VisualTokenSource
+
+LIMITS = {"nextgqa": 6, "vcr": 6, "test_of_time": 8, "clevrer": 8, "causal_vid_instruct": 4}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> ExperimentConfig:
+    """After perceive and fit."""
+    folder = tmp_path_factory.mktemp("forms")
+    world = folder / "world"
+    write_world(world, WorldConfig(num_videos={"test": 8}, questions_per_video=4))
+    overlay = {
+        "run_dir": str(folder / "run"),
+        "store": {"path": str(folder / "store")},
+        "perceiver": {"use_objects": True, "objects_per_key_frame": 2, "segmenter": SEGMENTER},
+        "data": {
+            "train": [{"reader": "webvid", "root": str(world / "webvid"), "split": "test"}],
+            "validation": [],
+            "benchmark": [
+                {"reader": name, "root": str(world / name), "split": "test", "limit": limit}
+                for name, limit in LIMITS.items()
+            ],
+            "num_epochs": 1,
+            "max_text_tokens": 900,
+        },
+        "optimizer": {"warmup_steps": 1},
+        "trainer": {"stop_after_steps": 1},
+        "evaluation": {"max_text_tokens": 2000},
+        "controls": ["none"],
+    }
+    path = folder / "forms.yaml"
+    path.write_text(yaml.safe_dump(overlay))
+    config = merge_config(ExperimentConfig, [str(tiny_experiment), str(path)])
+    counts = perceive(config)
+    assert counts.unreadable == 0
+    assert counts.perceived > 8  # pictures, too
+    fit(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def predictions(config: ExperimentConfig) -> list[BenchmarkPrediction]:
+    (rows,) = (rows for name, rows in evaluate(config).items() if name == "full model")
+    return rows
+
+
+def test_an_image_is_a_clip_of_one_frame(config: ExperimentConfig) -> None:
+    images = sorted(Path(config.data.benchmark[1].root).glob("vcr1images/*/*.jpg"))
+    source = VisualTokenSource(config.perceiver, config.store)
+    assert source.store is not None
+    assert len(images) >= 2
+    one, two = (source(str(image)) for image in images[:2])
+    assert source.store.get(source.key(str(images[0]))) is not None
+    assert one.duration_seconds > 0
+    clips = one.features[one.kinds == CLIP_TOKEN]
+    assert len(clips) == config.perceiver.sampling.num_clips
+    assert (clips - clips[0]).abs().max() < 1e-5  # the same picture, repeated
+    assert (clips[0] - two.features[two.kinds == CLIP_TOKEN][0]).abs().max() > 1e-3
+    assert (one.kinds != CLIP_TOKEN).any()  # objects, too
+
+
+def test_each_form_is_scored_by_its_own_protocol(predictions: list[BenchmarkPrediction]) -> None:
+    assert {row.error for row in predictions} == {""}
+    groups: dict[str, dict[str, int]] = {}
+    for score in score_predictions(predictions):
+        groups.setdefault(score.corpus, {})[score.group] = score.num_questions
+    assert groups["nextgqa"]["Acc@GQA"] == groups["nextgqa"]["mIoU"] == 3
+    assert groups["vcr"] == {"all": 3, "Q->AR": 3, "Q->A": 3, "QA->R": 3}
+    of_time = groups["test_of_time"]
+    assert of_time["all"] == 8
+    assert {"pairs", "mean of categories", "order"} <= set(of_time)
+    assert of_time["pairs"] == of_time["order"] / 2
+    assert groups["clevrer"]["counterfactual per option"] > 1
+    assert (
+        groups["clevrer"]["counterfactual per question"]
+        < groups["clevrer"]["counterfactual per option"]
+    )
+    # Two of its four rows are explanations, which have no reference to be compared with.
+    assert groups["causal_vid_instruct"]["any-of-3 hit"] == 2
+
+
+def test_the_servers_files_hold_the_answers(
+    predictions: list[BenchmarkPrediction], tmp_path: Path
+) -> None:
+    names = {path.name for path in write_submissions(predictions, tmp_path)}
+    assert {"clevrer_submission.json", "nextgqa_answers.json"} <= names
+    scenes = json.loads((tmp_path / "clevrer_submission.json").read_text())
+    choices = [
+        choice
+        for scene in scenes
+        for question in scene["questions"]
+        for choice in question["choices"]
+    ]
+    assert len(choices) == LIMITS["clevrer"]
+    assert {choice["answer"] for choice in choices} <= {"correct", "wrong"}

@@ -1,0 +1,255 @@
+"""The world as NExT-GQA, VCR and Test of Time: what the readers read is what the simulator did."""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from text_only import text_only_accuracy
+
+from data_modules.clevrer import read_clevrer
+from data_modules.nextgqa import read_nextgqa
+from data_modules.nextqa import read_nextqa
+from data_modules.test_of_time import read_test_of_time
+from data_modules.vcr import read_vcr
+from vidreason.example import Example
+from vidreason.microworld.corpora import (
+    WorldConfig,
+    split_rollouts,
+    write_annotations,
+    write_world,
+)
+from vidreason.microworld.language import heading, place, sentence
+from vidreason.microworld.renderer import FRAME_SIZE
+from vidreason.microworld.simulation import COLORS, VIDEO_SECONDS, Rollout
+from vidreason.video.reader import index_video, read_frames
+
+CONFIG = WorldConfig(num_videos={"val": 240, "test": 160}, seed=5)
+RGB = {
+    **{"red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 214)},
+    **{"yellow": (240, 208, 30), "purple": (138, 48, 190), "orange": (244, 132, 24)},
+}
+
+
+class World:
+    """Annotations alone, of many videos: writing those would take minutes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rollouts: dict[str, Rollout] = {}
+        for split in CONFIG.num_videos:
+            rollouts = split_rollouts(split, CONFIG)
+            write_annotations(root, split, rollouts, CONFIG)
+            self.rollouts |= rollouts
+
+    def rollout(self, example: Example) -> Rollout:
+        return self.rollouts[Path(example.media).stem]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("forms"))
+
+
+def test_the_corpora_that_are_trained_on_are_as_they_were(tmp_path: Path) -> None:
+    """Demo and study were measured on these bytes; who changes them has to measure again."""
+    config = WorldConfig(num_videos={"train": 12, "val": 6, "test": 6})
+    for split in config.num_videos:
+        write_annotations(tmp_path, split, split_rollouts(split, config), config)
+    own = {"webvid", "nextqa", "activitynet_qa", "causal_vid_instruct", "clevrer"}
+    digest = hashlib.sha256()
+    for path in sorted(tmp_path.rglob("*")):
+        name = path.relative_to(tmp_path)
+        if path.is_file() and name.parts[0] in own:
+            digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
+    expected = "067f332ae0b2074048b7649582652498ebfe80b67fed65096c23a28c527ada23"
+    assert digest.hexdigest() == expected
+
+
+def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
+    config = WorldConfig(num_videos={"train": 1, "test": 8})
+    write_world(tmp_path, config)
+    assert not any((tmp_path / name).exists() for name in ("nextgqa/train.csv", "vcr/train.jsonl"))
+    of = {
+        "nextgqa": list(read_nextgqa(str(tmp_path / "nextgqa"), "test")),
+        "vcr": list(read_vcr(str(tmp_path / "vcr"), "test")),
+        "test_of_time": list(read_test_of_time(str(tmp_path / "test_of_time"), "test")),
+        "clevrer": list(read_clevrer(str(tmp_path / "clevrer"), "test")),
+    }
+    for examples in of.values():
+        assert examples
+        assert all(Path(example.media).is_file() for example in examples)
+        assert len({example.id for example in examples}) == len(examples)
+    picture = index_video(of["vcr"][0].media)
+    assert tuple(read_frames(picture, [0]).shape) == (1, 3, FRAME_SIZE, FRAME_SIZE)
+    inodes = {Path(example.media).stat().st_ino for example in of["nextgqa"] + of["test_of_time"]}
+    assert len(inodes) <= 8
+
+
+def test_nextgqa_has_nextqas_causal_and_temporal_questions(world: World) -> None:
+    asked = list(read_nextgqa(str(world.root / "nextgqa"), "test"))
+    answers = [example for example in asked if example.options]
+    nextqa = [
+        example
+        for example in read_nextqa(str(world.root / "nextqa"), "test")
+        if not example.question_type.startswith("D")
+    ]
+    assert len(answers) == len(asked) - len(answers) == len(nextqa) > 500
+    for own, original in zip(answers, nextqa, strict=True):
+        assert (own.prompt, own.answer_index) == (original.prompt, original.answer_index)
+
+
+def test_what_is_asked_for_happens_in_the_spans(world: World) -> None:
+    checked: Counter[str] = Counter()
+    asked = list(read_nextgqa(str(world.root / "nextgqa"), "test"))
+    for answer, grounding in zip(asked[::2], asked[1::2], strict=True):
+        ((start, end),) = grounding.spans
+        assert 0 <= start < end <= VIDEO_SECONDS
+        assert end - start >= 0.5
+        rollout, question = world.rollout(grounding), grounding.meta["question"]
+        match = re.fullmatch(
+            r"(?:how|why) did the (\w+) \w+ (enter|leave|start moving|stop)", question
+        )
+        if match is None:
+            assert re.match("what (happened|entered|did)", question)
+            told = [e for e in rollout.happened() if start <= e.time <= end]
+            assert told, question
+            continue
+        color, verb = match.groups()
+        seen = [rollout.visible(color, time) for time in (start, end)]
+        moves = [
+            heading(*rollout.state(color, time)[2:]) is not None
+            for time in np.linspace(start, end, 100)
+        ]
+        if answer.response in ("it was there from the start", "it did not leave"):
+            assert seen == [True, True]
+        elif verb in ("enter", "leave"):
+            assert seen == ([False, True] if verb == "enter" else [True, False]) or start == 0.0
+        else:
+            assert any(moves)
+            assert moves[0 if verb == "start moving" else -1] is False
+        checked[verb] += 1
+    assert min(checked[verb] for verb in ("enter", "leave", "start moving", "stop")) >= 10
+
+
+def test_vcr_asks_what_its_boxes_and_pictures_show(world: World) -> None:
+    examples = list(read_vcr(str(world.root / "vcr"), "test"))
+    assert len(examples) > 200
+    pictures: dict[str, np.ndarray] = {}
+    for answer, reason in zip(examples[::2], examples[1::2], strict=True):
+        boxes = json.loads(answer.meta["boxes"])
+        names = re.findall(r"\[\w+ \w+\]", answer.meta["question"])
+        assert set(boxes) == set(names)
+        if answer.media not in pictures:
+            pictures[answer.media] = np.asarray(Image.open(answer.media)).astype(int)
+        centres = []
+        for name in names:
+            left, top, right, bottom = boxes[name]
+            assert 0 <= left < right <= FRAME_SIZE
+            assert 0 <= top < bottom <= FRAME_SIZE
+            centres.append(((left + right) / 2, (top + bottom) / 2))
+            pixel = pictures[answer.media][int(centres[-1][1]), int(centres[-1][0])]
+            nearest = min(RGB, key=lambda c, p=pixel: abs(p - np.array(RGB[c])).sum())
+            assert name.startswith(f"[{nearest} ")
+        (x, y), (other_x, other_y) = centres
+        sides = {"to the left": other_x - x, "to the right": x - other_x}
+        sides |= {"above": other_y - y, "below": y - other_y}
+        assert answer.response == f"{max(sides, key=lambda side: sides[side])}."
+        here, there = (place(x / 2, y / 2) for x, y in centres)  # two pixels a unit
+        assert reason.response == f"{names[0]} is {here} and {names[1]} is {there}."
+        told = [f"{name} {' '.join(str(round(100 * e / FRAME_SIZE)) for e in boxes[name])}"
+                for name in names]  # fmt: skip
+        assert all(one in answer.prompt and one in reason.prompt for one in told)
+
+
+def test_vcrs_answers_are_even_and_its_labels_independent(world: World) -> None:
+    examples = list(read_vcr(str(world.root / "vcr"), "test"))
+    answers = Counter(example.response for example in examples[::2])
+    assert len(answers) == 4
+    assert len(set(answers.values())) == 1
+    labels = Counter((a.answer_index, r.answer_index)
+                     for a, r in zip(examples[::2], examples[1::2], strict=True))  # fmt: skip
+    assert len(labels) == 16
+    assert max(labels.values()) - min(labels.values()) <= 1
+
+
+def test_time_questions_are_answered_by_the_event_log(world: World) -> None:
+    examples = list(read_test_of_time(str(world.root / "test_of_time"), "test"))
+    pairs: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        rollout = world.rollout(example)
+        times = {sentence(rollout, event): event.time for event in rollout.happened()}
+        question = example.meta["question"]
+        if example.question_type == "order":
+            pairs[example.group_id].append(example)
+            earliest = min(example.options, key=lambda told: times[told])
+            assert (example.response == earliest) == question.endswith("first")
+        elif example.question_type == "duration":
+            first, second = re.fullmatch(r".*from this: (.*) to this: (.*)", question).groups()
+            number = ("one", "two", "three").index(example.response.split()[1]) + 1
+            assert abs(times[second] - times[first] - number) <= 0.2
+        else:
+            time = times[question.partition(": ")[2]]
+            part = ("first", "second", "last").index(example.response.split()[2])
+            assert 2 * part < time < 2 * (part + 1)
+    for first, last in pairs.values():
+        assert first.options == last.options
+        assert {first.answer_index, last.answer_index} == {0, 1}
+    kinds = Counter(example.question_type for example in examples)
+    assert min(kinds[kind] for kind in ("order", "duration", "localization")) >= 60
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "most"),
+    [
+        # Chance, and three standard errors of it.
+        ("test_of_time", "order", 0.5 + 0.08),
+        ("test_of_time", "duration", 1 / 3 + 0.13),
+        ("test_of_time", "localization", 0.5 + 0.1),
+        ("vcr", "answer", 0.25 + 0.09),
+        ("vcr", "rationale", 0.25 + 0.09),
+    ],
+)
+def test_text_alone_does_not_tell(world: World, form: str, kind: str, most: float) -> None:
+    reader = {"vcr": read_vcr, "test_of_time": read_test_of_time}[form]
+    train, test = (
+        [e for e in reader(str(world.root / form), split) if e.question_type == kind]
+        for split in ("val", "test")
+    )
+    assert text_only_accuracy(train, test) < most
+
+
+def test_the_words_would_tell_if_answers_were_not_balanced(world: World) -> None:
+    """The test above sees it when what happens first is asked of any two events."""
+
+    def told(split: str) -> list[Example]:
+        examples = []
+        for video_id in split_rollouts(split, CONFIG):
+            rollout = world.rollouts[video_id]
+            events = [sentence(rollout, event) for event in rollout.happened()]
+            for number in range(1, len(events)):
+                options = tuple(sorted((events[number - 1], events[number])))
+                examples.append(
+                    Example(
+                        id=f"{video_id}/{number}",
+                        corpus="test_of_time",
+                        media="",
+                        video_id=video_id,
+                        prompt="",
+                        response="",
+                        options=options,
+                        answer_index=options.index(events[number - 1]),
+                        meta={"question": "which of the two happens first"},
+                    )
+                )
+        return examples
+
+    assert text_only_accuracy(told("val"), told("test")) > 0.7
+
+
+def test_every_colour_has_its_words() -> None:
+    assert set(RGB) == set(COLORS)
