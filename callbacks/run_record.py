@@ -44,6 +44,8 @@ A run of vidreason's `experiments.fit`. Not all of these are in every run.
 | `reasoner/` | The trained model: `vidreason ask --model`, `experiments.evaluate` read it |
 | `evaluation/` | Answers, scores and tables of `experiments.evaluate` |
 | `benchmark/` | Answers to the benchmark during training |
+| `speed.json` | Step times, samples and tokens a second, peak memory, when a run has ended |
+| `skipped.jsonl` | Optimizer steps that were left out, why, and their samples |
 | `failures.jsonl` | Videos that could not be read, with reasons |
 | `samples-rank<r>.jsonl` | The ids of the samples of each micro-batch |
 | `warm_start.json` | Which tensors of a Q-Former the fusion core started from |
@@ -133,7 +135,9 @@ class RunRecord(Callback):
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write_end(trainer, "finished")
+        stop = trainer.early_stopping_callback
+        reason = None if stop is None else stop.stopping_reason_message
+        self._write_end(trainer, f"stopped early: {reason}" if reason else "finished")
 
     @override
     def on_exception(

@@ -1,15 +1,31 @@
-"""Samples and target tokens per second, unreadable videos, and the share of time spent waiting."""
+"""Samples and target tokens per second, step times, unreadable videos, waiting and memory."""
 
+import json
+import math
+import os
+import resource
+import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from callbacks.occasions import StepEnds
+from vidreason.training.sharded_values import of_each_rank
+
+SPEED_FILE = "speed.json"
+"""In the run folder: what :meth:`Throughput.summary` says of a run that has ended."""
+
+_GIB = 2**30
+_BIN_RATIO = 1.02
+"""Of the longest to the shortest step time that count as one: they are known to 1%."""
 
 
 class DataWaitTimer(Profiler):
@@ -48,12 +64,24 @@ class Throughput(Callback):
     stands still during validation and runs during everything else, checkpoints included. Of the
     whole run, also in the progress bar: ``data/unreadable``, the samples whose video could not be
     read, as the data module counts them (its ``num_unreadable``).
+
+    At the end of training, a table of the whole run is shown, and written to ``SPEED_FILE``.
+
+    Args:
+        timer: The Trainer's profiler.
+        every_n_steps: Optimizer steps between two looks.
+        run_dir: The run's folder.
     """
 
-    def __init__(self, timer: DataWaitTimer, every_n_steps: int) -> None:
+    def __init__(self, timer: DataWaitTimer, every_n_steps: int, run_dir: str | Path) -> None:
         self.timer = timer
+        self.path = Path(run_dir) / SPEED_FILE
         self.totals = {"samples": 0.0, "target_tokens": 0.0, "seconds": 0.0, "waited_seconds": 0.0}
+        self.step_times: Counter[int] = Counter()
+        """How many optimizer steps of rank 0 took so long: the logarithm of their seconds."""
         self._step_ends = StepEnds(every_n_steps)
+        self._every_step = StepEnds()
+        self._step_start = 0.0
         self._restart_window()
 
     def _restart_window(self) -> None:
@@ -64,16 +92,19 @@ class Throughput(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return dict(self.totals)
+        return {**self.totals, "step_times": dict(self.step_times)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.totals = {key: float(state_dict[key]) for key in self.totals}
+        self.step_times = Counter(state_dict.get("step_times", {}))  # not in the first checkpoints
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step_ends.start(trainer)
+        self._every_step.start(trainer)
         self._restart_window()
+        self._step_start = self._window_start
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,7 +112,9 @@ class Throughput(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._window_start += time.perf_counter() - self._validation_start
+        seconds = time.perf_counter() - self._validation_start
+        self._window_start += seconds
+        self._step_start += seconds
 
     @override
     def on_train_batch_end(
@@ -96,8 +129,52 @@ class Throughput(Callback):
         # Added up on the device: reading it at every micro-batch would make the host wait for the
         # device.
         self._target_tokens = self._target_tokens + (batch["labels"] >= 0).sum()
+        if self._every_step.reached(trainer):
+            now = time.perf_counter()
+            self.step_times[_bin_of(now - self._step_start)] += 1
+            self._step_start = now
         if not self._step_ends.reached(trainer):
             return
+        samples, target_tokens, seconds, waited = self._end_window(trainer, pl_module)
+        pl_module.log("train/samples_per_second", samples / seconds)
+        pl_module.log("train/target_tokens_per_second", target_tokens / seconds)
+        pl_module.log("train/data_wait_share", waited / seconds)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning declares it nowhere
+        pl_module.log("data/unreadable", float(data.num_unreadable), prog_bar=True)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.step_times:
+            return
+        self._end_window(trainer, pl_module)
+        peak = max(of_each_rank(_peak_bytes(pl_module.device)))
+        if trainer.is_global_zero:
+            summary = {**self.summary(), "peak_memory_gib": peak / _GIB}
+            lines = [f"{name:>26}  {value:.4g}" for name, value in summary.items()]
+            rank_zero_info("\n".join(["the run's steps, validation left out:", *lines]))
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(summary, indent=1) + "\n")
+            os.replace(partial, self.path)
+
+    def summary(self) -> dict[str, float]:
+        """Of all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""
+        seconds = self.totals["seconds"]
+        return {
+            "steps": self.step_times.total(),
+            "median_step_seconds": _quantile(self.step_times, 0.5),
+            "p95_step_seconds": _quantile(self.step_times, 0.95),
+            "data_wait_share": self.totals["waited_seconds"] / seconds,
+            "samples_per_second": self.totals["samples"] / seconds,
+            "target_tokens_per_second": self.totals["target_tokens"] / seconds,
+        }
+
+    def _end_window(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> tuple[float, float, float, float]:
+        """Samples, target tokens, seconds and seconds of waiting since the last time; collective.
+
+        They go into the totals.
+        """
         counts = torch.tensor(
             [float(self._samples), float(self._target_tokens)], device=pl_module.device
         )
@@ -108,9 +185,23 @@ class Throughput(Callback):
         waited = self.timer.seconds - self._wait_start
         for key, value in zip(self.totals, (samples, target_tokens, seconds, waited), strict=True):
             self.totals[key] += value
-        pl_module.log("train/samples_per_second", samples / seconds)
-        pl_module.log("train/target_tokens_per_second", target_tokens / seconds)
-        pl_module.log("train/data_wait_share", waited / seconds)
-        data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning declares it nowhere
-        pl_module.log("data/unreadable", float(data.num_unreadable), prog_bar=True)
         self._restart_window()
+        return samples, target_tokens, seconds, waited
+
+
+def _bin_of(seconds: float) -> int:
+    return round(math.log(max(seconds, 1e-9), _BIN_RATIO))
+
+
+def _quantile(step_times: Counter[int], share: float) -> float:
+    """The seconds that this share of the steps did not exceed."""
+    ordered = sorted(step_times.elements())
+    return float(_BIN_RATIO ** ordered[math.ceil(share * len(ordered)) - 1])
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """The most memory that tensors took on a GPU, or this process on the host."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -3,9 +3,10 @@
 ``inspect`` prints what a checkpoint is of and what is in it; with ``--config FILE`` and overrides,
 as for ``experiments.fit``, also where its configuration differs from that one. ``convert PATH OUT
 --to FORM`` writes the same checkpoint as a ``file``, as a ``distributed`` folder of torch, or as
-``safetensors`` of the trained parameters alone; a file from before checkpoints had a format version
-becomes one of today's (its run folder says what it was made with). ``consolidate PATH OUT`` makes a
-folder one file: torch's distributed one, or DeepSpeed's, of which the optimizer stays behind.
+``safetensors`` of the trained parameters alone (of their average, where there is one); a file from
+before checkpoints had a format version becomes one of today's (its run folder says what it was made
+with). ``consolidate PATH OUT`` makes a folder one file: torch's distributed one, or DeepSpeed's, of
+which the optimizer stays behind.
 
 PATH is a checkpoint, or a run folder, of which the newest is taken. Nothing is run that a
 checkpoint holds, except that ``consolidate`` reads a folder of DeepSpeed by DeepSpeed's own means.
@@ -28,6 +29,8 @@ from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
 from vidreason.training.checkpoint_files import (
+    AVERAGE,
+    answering_weights,
     is_complete,
     is_deepspeed,
     is_folder,
@@ -92,7 +95,7 @@ def convert(arguments: argparse.Namespace) -> None:
     elif arguments.to == "distributed":
         write_folder(checkpoint, out)
     else:
-        state: dict[str, Tensor] = checkpoint["state_dict"]
+        state = answering_weights(checkpoint)
         values = {n.removeprefix(PREFIX): v.contiguous() for n, v in state.items()}
         frozen = {f"frozen_{part}": text for part, text in checkpoint[RECORD]["frozen"].items()}
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -173,6 +176,8 @@ def _print_parts(checkpoint: Mapping[str, Any]) -> None:
     optimizer = [state["state"] for state in checkpoint.get("optimizer_states", [])]
     for name, value in checkpoint["state_dict"].items():
         _count(rows[_part(name)], value)
+    for name, value in checkpoint.get(AVERAGE, {}).items():
+        _count(rows[f"{_part(name)}, average"], value)
     for state in optimizer:
         for name, fields in state.items():
             for value in fields.values():

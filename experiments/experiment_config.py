@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from callbacks.freeze_schedule import Thaw
+from callbacks.step_guard import StepGuardConfig
+from callbacks.weight_average import WeightAverageConfig
 from data_modules.corpora import DataConfig
 from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.controls import Control
@@ -38,9 +40,14 @@ class TrainerConfig:
     """How many checkpoints stay besides, of the validations that gave ``monitor`` its best values.
     If any, every validated step is saved. ``best.ckpt`` is a link to the best."""
     monitor: str = "val/loss"
-    """The metric of ``keep_best``, as validation logs it."""
+    """The metric of ``keep_best`` and ``stop_after_stalls``, as validation logs it."""
     monitor_mode: Literal["min", "max"] = "min"
     """Whether its lowest values are the best, or its highest."""
+    stop_after_stalls: int | None = None
+    """End the run behind so many validations in a row that give ``monitor`` no new best value; None
+    for never."""
+    stop_min_delta: float = 0.0
+    """A value that is better by no more than this is no new best for ``stop_after_stalls``."""
     record_samples: bool = False
     """Append the ids of each consumed batch to ``samples-rank<r>.jsonl`` in the run folder."""
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(
@@ -50,6 +57,8 @@ class TrainerConfig:
     variables, such as ``WANDB_MODE=offline`` or ``MLFLOW_TRACKING_URI``."""
     save_reasoner: bool = True
     """Write the trained reasoner, with LoRA merged, to ``<run_dir>/reasoner`` at the end."""
+    log_devices: bool = False
+    """Also log what Lightning reads of the devices: memory of GPUs, load and memory of the host."""
     deterministic: bool = False
     """Use only kernels that give the same bits each time, and fail where there is none. Slower."""
     profile_steps: int = 0
@@ -61,9 +70,13 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.keep_best < 0:
             raise ValueError(f"trainer.keep_best is {self.keep_best}; it must be 0 or more")
+        if self.stop_min_delta < 0:
+            raise ValueError(
+                f"trainer.stop_min_delta is {self.stop_min_delta}; it must be 0 or more"
+            )
         for name in (
             *("num_nodes", "log_every_n_steps", "checkpoint_every_n_steps", "keep_checkpoints"),
-            *("stop_after_steps", "validate_every_n_steps"),
+            *("stop_after_steps", "validate_every_n_steps", "stop_after_stalls"),
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -139,6 +152,8 @@ class ExperimentConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     freeze_schedule: list[Thaw] = field(default_factory=list)
     """Parts that begin to train later than step 0, or that the stage would not train."""
+    weight_average: WeightAverageConfig = field(default_factory=WeightAverageConfig)
+    guard: StepGuardConfig = field(default_factory=StepGuardConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -169,11 +184,14 @@ class ExperimentConfig:
                 f"initial_checkpoint is {self.initial_checkpoint!r}, but stage 1 starts from a new "
                 "fusion core; to continue a stage-1 run from a checkpoint, set resume to its path"
             )
-        metrics = [thaw.when_metric for thaw in self.freeze_schedule if thaw.when_metric]
-        if metrics and not self.data.validation:
+        waiting = [
+            *("freeze_schedule" for thaw in self.freeze_schedule if thaw.when_metric),
+            *["trainer.stop_after_stalls"] * (self.trainer.stop_after_stalls is not None),
+        ]
+        if waiting and not self.data.validation:
             raise ValueError(
-                f"freeze_schedule waits for {metrics[0]}, and there is no validation: list corpora "
-                "in data.validation"
+                f"{waiting[0]} waits for validations, and there are none: list corpora in "
+                "data.validation"
             )
         if self.debug and not self.debug.replace("_", "").isalnum():
             raise ValueError(

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import lightning
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
+from callbacks.early_stop import EarlyStop
 from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
 from callbacks.pending_validation import PendingValidation
@@ -23,9 +24,11 @@ from callbacks.preemption import Preemption
 from callbacks.run_record import RunRecord
 from callbacks.sample_generations import SampleGenerations
 from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
+from callbacks.step_guard import StepGuard
 from callbacks.step_profile import StepProfile
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import DataWaitTimer, Throughput
+from callbacks.weight_average import WeightAverage
 from data_modules.alignment import AlignmentDataModule
 from data_modules.corpus_index import open_corpora
 from data_modules.global_order import accumulation
@@ -147,13 +150,14 @@ def build_trainer(
         logger=build_loggers(config),
         deterministic=settings.deterministic or None,
         callbacks=[
+            *weight_average(config),
             RunRecord(
                 config,
                 config.run_dir,
                 resumed_from=checkpoint,
                 record_samples=settings.record_samples,
             ),
-            Throughput(timer, settings.log_every_n_steps),
+            Throughput(timer, settings.log_every_n_steps, config.run_dir),
             *build_callbacks(config, data, source),
         ],
         plugins=[AtomicCheckpointIO()],
@@ -171,6 +175,12 @@ def build_trainer(
         trainer.val_check_interval = settings.validate_every_n_steps * micro_batches
         trainer.check_val_every_n_epoch = None
     return trainer
+
+
+def weight_average(config: ExperimentConfig) -> list[Callback]:
+    """What has to be the first of the callbacks, since the others look at the weights it sets."""
+    asked = config.weight_average
+    return [] if asked.kind == "none" else [WeightAverage(asked)]
 
 
 def silence_libraries() -> None:
@@ -201,6 +211,13 @@ def build_callbacks(
         PendingValidation(),
         Preemption(checkpoint),
     ]
+    if config.guard.skip_nonfinite is not False or config.guard.spike_deviations is not None:
+        callbacks.append(StepGuard(config.guard, config.run_dir))
+    if settings.stop_after_stalls is not None:
+        patience, min_delta = settings.stop_after_stalls, settings.stop_min_delta
+        callbacks.append(EarlyStop(settings.monitor, settings.monitor_mode, patience, min_delta))
+    if settings.log_devices:
+        callbacks.append(DeviceStatsMonitor())
     if rehearses(config):
         callbacks.append(largest_batch(config))
     if settings.profile_steps:

@@ -131,6 +131,8 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
         states = rehearsal.live_bytes - weights
     trained = {n: p for n, p in reasoner.named_parameters() if n in names}
     gradients = sum(p.numel() * p.element_size() for p in trained.values())
+    if config.weight_average.kind != "none":
+        states += 4 * sum(p.numel() for p in trained.values())
     working = max(peak - weights - states - gradients, 0) + unpacked
     strategy = config.trainer.strategy
     if strategy in _SHARD_STATES:

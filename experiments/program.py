@@ -7,6 +7,7 @@ from types import TracebackType
 
 import torch
 
+from callbacks.step_guard import DivergedError
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import load_config
 from vidreason.store.shards import FeatureStoreError
@@ -55,15 +56,16 @@ def run_program(
 def exit_status(program: str, run: Callable[[], object]) -> int:
     """Call ``run``; say in a line what the user has to put right.
 
-    Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read
-        and checkpoints that cannot be written; 2 for a wrong configuration or wrong data.
+    Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read,
+        checkpoints that cannot be written and a training that diverges; 2 for a wrong
+        configuration or wrong data.
     """
     try:
         status = run()
     except UnreadableVideosError as error:
         print(f"{program}: {error}", file=sys.stderr)  # a summary of several lines
         return 1
-    except (VideoReadError, FeatureStoreError, CheckpointWriteError) as error:
+    except (VideoReadError, FeatureStoreError, CheckpointWriteError, DivergedError) as error:
         return _complain(program, error, status=1)
     except ValueError as error:
         if not _raised_by_this_project(error.__traceback__):

@@ -54,7 +54,7 @@ class Comparison:
     def first_difference(self) -> str | None:
         """Where the two differ first, in words; None if they do not."""
         for place in self.common:
-            if self.recorded[place] != self.again[place]:
+            if repr(self.recorded[place]) != repr(self.again[place]):  # also of what is no number
                 return (
                     f"{self.name} differ first at {_words(place)}: recorded "
                     f"{self.recorded[place]}, now {self.again[place]}"
@@ -142,6 +142,8 @@ def _run_again(
             f"{str(run_dir)!r} ran on {start['num_nodes']} nodes: repro starts the processes of "
             "one; do its steps again with experiments.fit, and stop_after_steps"
         )
+    recorded = str(run_dir / CONFIG_FILE)
+    thaws = merge_config(ExperimentConfig, [recorded]).freeze_schedule
     overrides = [
         f"run_dir={again}",
         "debug=''",
@@ -152,10 +154,10 @@ def _run_again(
         "trainer.record_samples=true",
         *("trainer.keep_checkpoints=1", "trainer.keep_best=0", "trainer.profile_steps=0"),
         # What only looks at the run, and changes nothing of it.
-        *("trainer.loggers=[]", "trainer.save_reasoner=false", "data.validation=[]"),
+        *("trainer.loggers=[]", "trainer.save_reasoner=false", "trainer.stop_after_stalls=null"),
         *("evaluate_during_training=false", "sample_generations.every_n_steps=0"),
+        *([] if any(thaw.when_metric for thaw in thaws) else ["data.validation=[]"]),
     ]
-    recorded = str(run_dir / CONFIG_FILE)
     merge_config(ExperimentConfig, [recorded], overrides)  # says here what is wrong with it
     command = [sys.executable, "-m", "experiments.fit", "--config", recorded, *overrides]
     finished = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

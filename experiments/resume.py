@@ -34,6 +34,8 @@ _MAY_CHANGE = (
     *("trainer.stop_after_steps", "trainer.log_every_n_steps", "trainer.validate_every_n_steps"),
     *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.record_samples"),
     *("trainer.keep_best", "trainer.monitor", "trainer.monitor_mode"),
+    *("trainer.stop_after_stalls", "trainer.stop_min_delta", "trainer.log_devices"),
+    "guard.max_skipped",
     *("trainer.loggers", "trainer.save_reasoner", "trainer.rehearse_largest_batch"),
     "trainer.profile_steps",
 )

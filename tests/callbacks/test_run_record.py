@@ -39,6 +39,7 @@ def trainer():
         global_rank=0,
         global_step=4,
         current_epoch=1,
+        early_stopping_callback=None,
     )
 
 

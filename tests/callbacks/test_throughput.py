@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +28,10 @@ def clock(monkeypatch):
 def trainer_and_module(logged, world_size=1):
     strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor * world_size)
     trainer = SimpleNamespace(
-        global_step=0, strategy=strategy, datamodule=SimpleNamespace(num_unreadable=3)
+        global_step=0,
+        is_global_zero=True,
+        strategy=strategy,
+        datamodule=SimpleNamespace(num_unreadable=3),
     )
     module = SimpleNamespace(
         device=torch.device("cpu"),
@@ -51,11 +55,11 @@ def run_step(callback, timer, clock, trainer, module, *, wait, work):
     callback.on_train_batch_end(trainer, module, None, batch(4, 12), 0)
 
 
-def test_rates_over_the_window_and_over_ranks(clock):
+def test_rates_over_the_window_and_over_ranks(clock, tmp_path):
     logged = {}
     trainer, module = trainer_and_module(logged, world_size=2)
     timer = DataWaitTimer()
-    callback = Throughput(timer, every_n_steps=2)
+    callback = Throughput(timer, 2, tmp_path)
     callback.on_train_start(trainer, module)
     run_step(callback, timer, clock, trainer, module, wait=1.0, work=3.0)
     assert logged == {}
@@ -71,13 +75,13 @@ def test_rates_over_the_window_and_over_ranks(clock):
     }
 
 
-def test_totals_survive_a_resume(clock):
+def test_totals_survive_a_resume(clock, tmp_path):
     trainer, module = trainer_and_module({})
     timer = DataWaitTimer()
-    callback = Throughput(timer, every_n_steps=1)
+    callback = Throughput(timer, 1, tmp_path)
     callback.on_train_start(trainer, module)
     run_step(callback, timer, clock, trainer, module, wait=1.0, work=3.0)
-    resumed = Throughput(timer, every_n_steps=1)
+    resumed = Throughput(timer, 1, tmp_path)
     resumed.load_state_dict(callback.state_dict())
     resumed.on_train_start(trainer, module)
     run_step(resumed, timer, clock, trainer, module, wait=0.0, work=2.0)
@@ -87,6 +91,38 @@ def test_totals_survive_a_resume(clock):
         "seconds": 6.0,
         "waited_seconds": 1.0,
     }
+
+
+def test_the_table_of_a_run_that_was_resumed(clock, tmp_path):
+    """20 steps: 10 of 1 s, validated amidst, and then 9 of 2 s and one of 21."""
+    trainer, module = trainer_and_module({}, world_size=2)
+    timer = DataWaitTimer()
+    first = Throughput(timer, 5, tmp_path)
+    first.on_train_start(trainer, module)
+    for _ in range(10):
+        run_step(first, timer, clock, trainer, module, wait=0.25, work=0.75)
+        first.on_validation_start(trainer, module)
+        clock.now += 50.0
+        first.on_validation_end(trainer, module)
+    resumed = Throughput(timer, 7, tmp_path)
+    resumed.load_state_dict(first.state_dict())
+    resumed.on_train_start(trainer, module)
+    for work in [2.0] * 9 + [21.0]:
+        run_step(resumed, timer, clock, trainer, module, wait=0.0, work=work)
+    resumed.on_train_end(trainer, module)  # also what came behind the last look
+    table = json.loads((tmp_path / "speed.json").read_text())
+    assert table.pop("peak_memory_gib") > 0.01
+    assert table == pytest.approx(
+        {
+            "steps": 20,
+            "median_step_seconds": 1.0,
+            "p95_step_seconds": 2.0,
+            "data_wait_share": 2.5 / 49,
+            "samples_per_second": 2 * 20 * 4 / 49,
+            "target_tokens_per_second": 2 * 20 * 12 / 49,
+        },
+        rel=0.01,
+    )
 
 
 def test_only_training_fetches_count_as_waiting(clock):

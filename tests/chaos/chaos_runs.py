@@ -243,7 +243,8 @@ def _checkpoint(run: Run) -> dict[str, Any]:
     path = newest_checkpoint(run.run_dir / "checkpoints")
     assert path is not None
     content = torch.load(path, weights_only=True)
-    return {key: content[key] for key in ("state_dict", "optimizer_states", "global_step")}
+    keys = ("state_dict", "optimizer_states", "global_step", "average")
+    return {key: content[key] for key in keys if key in content}
 
 
 def _assert_equal(found: Any, expected: Any, where: str = "") -> None:

@@ -3,15 +3,17 @@
 Real processes, killed by the kernel; see ``forked_fit.py``.
 """
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from chaos_runs import Blow, assert_same_training, blows, global_samples, logged
+from chaos_runs import Blow, Run, assert_same_training, blows, global_samples, logged
 
 NUM_STEPS = 16
 STOPPED = 75
@@ -31,6 +33,12 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
         yield enlarge
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def left_out(run: Run) -> dict[int, Any]:
+    """The steps that the guard has left out, as they were written down last."""
+    lines = (run.run_dir / "skipped.jsonl").read_text().splitlines()
+    return {line["step"]: line for line in map(json.loads, lines)}
 
 
 def test_a_process_is_killed_stopped_and_killed_again(whole, harmed):
@@ -75,6 +83,25 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, harmed):
     samples = global_samples(whole(1))
     assert len(samples) == NUM_STEPS
     assert global_samples(run) == samples
+
+
+def test_what_watches_a_run_goes_on_as_if_it_had_not_been_killed(whole, harmed):
+    """An average, a part that warms up, and steps that are left out for their loss."""
+    overrides = (
+        *("weight_average.kind=ema", "weight_average.decay=0.8"),
+        "freeze_schedule=[{part: lora, when_metric: val/loss, stalls_for: 1, warmup_steps: 6}]",
+        "trainer.validate_every_n_steps=2",
+        *("guard.spike_deviations=0.5", "guard.window=2", "guard.max_skipped=16"),
+    )
+    run, expected = harmed(*overrides), whole(1, *overrides)
+    attempt = run.start()
+    attempt.strike(Blow(number=signal.SIGKILL, ranks=(0,), after_batches=19))
+    assert attempt.end() == [-signal.SIGKILL]
+    run.finish()
+    assert_same_training(run, expected, 1)
+    assert logged(run, "train/learning_rate_lora") == logged(expected, "train/learning_rate_lora")
+    skipped = [left_out(r) for r in (run, expected)]
+    assert skipped[0] == skipped[1] != {}
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ def test_adding_or_dropping_a_part_is_another_experiment(tmp_path):
         "data.batch_size=2",
         "trainer.devices=2",
         "trainer.log_every_n_steps=1",
+        "guard.max_skipped=3",
         "store.path=elsewhere",
         "decoding.max_new_tokens=3",
     ],

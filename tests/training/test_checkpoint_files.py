@@ -84,6 +84,17 @@ def test_what_is_written_is_read(tmp_path, form):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("form", WRITERS)
+def test_an_average_is_kept_beside_what_trains_and_answers_for_it(tmp_path, form):
+    average = {name: v.float() + 0.5 for name, v in checkpoint_of(3)["state_dict"].items()}
+    averaged = {**checkpoint_of(3), "average": average}
+    WRITERS[form](averaged, tmp_path / "a.ckpt")
+    assert_same(read_checkpoint(tmp_path / "a.ckpt"), averaged)
+    answering = read_weights_and_record(tmp_path / "a.ckpt")["state_dict"]
+    expected = {**average, "reasoner.b": average["reasoner.b"].bfloat16()}
+    assert_same(answering, expected)
+
+
 @pytest.mark.parametrize("first", WRITERS)
 @pytest.mark.parametrize("second", WRITERS)
 def test_a_checkpoint_is_replaced_by_one_of_any_form(tmp_path, first, second):

@@ -35,6 +35,8 @@ PARTIAL = ".partial"
 """How the names of checkpoints end that are being written, or that a killed process left so."""
 META_FILE = "meta.pt"
 METADATA_FILE = ".metadata"
+AVERAGE = "average"
+"""Key of the averaged weights in a checkpoint, under the names of those in training."""
 _WEIGHTS, _OPTIMIZERS = "state_dict", "optimizer_states"
 _DAMAGE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError),
@@ -169,8 +171,19 @@ def read_checkpoint(path: Path, like: Like | None = None) -> dict[str, Any]:
 
 
 def read_weights_and_record(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without the optimizer's tensors; see :func:`read_checkpoint`."""
-    return _read(path, None, weights_alone=True)
+    """Read a checkpoint without the optimizer's tensors; see :func:`read_checkpoint`.
+
+    Its ``state_dict`` is what is to answer; see :func:`answering_weights`.
+    """
+    content = _read(path, None, weights_alone=True)
+    return {**content, _WEIGHTS: answering_weights(content)}
+
+
+def answering_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The average of what was trained if the checkpoint has one, else what was trained; by name."""
+    weights: dict[str, Tensor] = checkpoint[_WEIGHTS]
+    average: Mapping[str, Tensor] = checkpoint.get(AVERAGE, weights)
+    return {name: average[name].to(value.dtype) for name, value in weights.items()}
 
 
 def _read(path: Path, like: Like | None, *, weights_alone: bool) -> dict[str, Any]:
@@ -208,10 +221,10 @@ def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[
         if not isinstance(stored, TensorStorageMetadata):
             raise ValueError(f"{key} is no tensor")
         kind, _, name = key.partition("/")
-        if weights_alone and kind != _WEIGHTS:
+        if weights_alone and kind == _OPTIMIZERS:
             continue
         dtype = stored.properties.dtype
-        pattern = like(name.split("/")[0 if kind == _WEIGHTS else 1]) if like else None
+        pattern = like(name.split("/")[kind == _OPTIMIZERS]) if like else None
         if pattern is not None and pattern.shape == stored.size:
             places[key] = torch.empty_like(pattern, dtype=dtype)
         else:
@@ -234,7 +247,8 @@ def _alone_on_purpose() -> Iterator[None]:
 
 def _split(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors of parameters and optimizers by one flat key each, and everything else."""
-    tensors = {f"{_WEIGHTS}/{name}": value for name, value in checkpoint[_WEIGHTS].items()}
+    named = {kind: checkpoint[kind] for kind in (_WEIGHTS, AVERAGE) if kind in checkpoint}
+    tensors = {f"{kind}/{n}": value for kind in named for n, value in named[kind].items()}
     optimizers = []
     for number, state in enumerate(checkpoint.get(_OPTIMIZERS, [])):
         others: dict[str, dict[str, Any]] = {}
@@ -246,7 +260,7 @@ def _split(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, 
                 else:
                     others[name][field] = value
         optimizers.append({**state, "state": others})
-    rest = {key: value for key, value in checkpoint.items() if key != _WEIGHTS}
+    rest = {key: value for key, value in checkpoint.items() if key not in named}
     return tensors, rest | ({_OPTIMIZERS: optimizers} if _OPTIMIZERS in checkpoint else {})
 
 
@@ -254,8 +268,8 @@ def _join(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, A
     checkpoint = {_WEIGHTS: {}, **rest}
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
-        if kind == _WEIGHTS:
-            checkpoint[_WEIGHTS][name] = value
+        if kind != _OPTIMIZERS:
+            checkpoint.setdefault(kind, {})[name] = value
         else:
             number, name, field = name.split("/")
             checkpoint[_OPTIMIZERS][int(number)]["state"][name][field] = value

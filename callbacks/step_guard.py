@@ -1,0 +1,184 @@
+"""Steps that would do harm are left out: a loss or gradient that is no number, or a loss far off.
+
+Such a step is one of a broken sample, of an overflow, or of a run that diverges. The first two
+pass; the third does not, and is to end the run while its last checkpoints are still good.
+"""
+
+import json
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from vidreason.training.optimizer import gradient_norms
+from vidreason.training.sharded_values import of_each_rank
+from vidreason.training.stage import StageModule
+
+SKIPPED_FILE = "skipped.jsonl"
+"""In the run folder: the steps that were left out, with their samples."""
+
+
+class DivergedError(RuntimeError):
+    """Too many steps were left out."""
+
+
+@dataclass(kw_only=True)
+class StepGuardConfig:
+    """Which optimizer steps are left out, and how many may be."""
+
+    skip_nonfinite: bool | None = None
+    """Those whose loss or gradient is infinite or not a number. It takes one wait of the host for
+    the device a step. None: everywhere but under DeepSpeed, which makes its steps itself."""
+    spike_deviations: float | None = None
+    """Those whose loss lies so many standard deviations above the mean of the ``window`` before;
+    None for none."""
+    window: int = 100
+    """How many of the last steps that were made give mean and deviation. No step counts as a spike
+    before there are so many."""
+    max_skipped: int = 10
+    """The run ends at one more than so many, counted over all of it."""
+
+    def __post_init__(self) -> None:
+        if self.spike_deviations is not None and not self.spike_deviations > 0:
+            raise ValueError(
+                f"guard.spike_deviations is {self.spike_deviations}; it must be above 0, or null"
+            )
+        if self.window < 2:
+            raise ValueError(f"guard.window is {self.window}; it must be at least 2")
+        if self.max_skipped < 0:
+            raise ValueError(f"guard.max_skipped is {self.max_skipped}; it must be 0 or more")
+
+
+class StepGuard(Callback):
+    """Leave an optimizer step out, on all ranks alike, and write down what it was to learn from.
+
+    Weights and optimizer are then bit for bit as before. Everything else goes on: the samples are
+    consumed, the step counts, and the learning rate takes its next value, so that any step of a run
+    is always made of the same samples at the same learning rate, whatever was left out before it.
+
+    Ranks agree because they decide by the same two numbers, which are reduced over them: the loss
+    of the whole step, over micro-batches and ranks, and the length of its gradient. With a loss
+    scaler (``16-mixed``) the gradient is the scaler's affair: to overflow is part of its search.
+
+    Args:
+        config: What is left out.
+        run_dir: Gets ``SKIPPED_FILE``. Steps that are done again after a kill are in it twice.
+    """
+
+    def __init__(self, config: StepGuardConfig, run_dir: str) -> None:
+        self.config = config
+        self.path = Path(run_dir) / SKIPPED_FILE
+        self.num_skipped = 0
+        self._losses: deque[float] = deque(maxlen=config.window)
+        self._ids: list[str] = []
+        """Samples of the step so far, of this rank."""
+        self._is_on = True
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_skipped": self.num_skipped, "losses": list(self._losses)}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.num_skipped = state_dict["num_skipped"]
+        self._losses.extend(state_dict["losses"])
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not isinstance(trainer.strategy, DeepSpeedStrategy):
+            return
+        if self.config.skip_nonfinite or self.config.spike_deviations is not None:
+            raise ValueError(
+                "guard cannot leave steps out under DeepSpeed, which makes them itself: take "
+                "guard.skip_nonfinite and guard.spike_deviations out, or set trainer.strategy"
+            )
+        rank_zero_info("steps without a finite loss are not left out: DeepSpeed makes its own")
+        self._is_on = False
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._is_on:
+            self._ids += batch["ids"]
+
+    @override
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Lightning calls this before the module's own, which scales and clips what is left."""
+        if not self._is_on:
+            return
+        ids, self._ids = self._ids, []
+        loss, norm = self._measure(trainer, pl_module, optimizer)
+        cause = self._cause(loss, norm)
+        if not cause:
+            self._losses.append(loss)
+            return
+        optimizer.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
+        self.num_skipped += 1
+        self._record(trainer, cause, loss, norm, ids)
+        if self.num_skipped > self.config.max_skipped:
+            raise DivergedError(
+                f"{self.num_skipped} optimizer steps had to be left out, more than "
+                f"guard.max_skipped={self.config.max_skipped}; the last is step "
+                f"{trainer.global_step} ({cause}); {self.path} names their samples: look at these, "
+                "or lower optimizer.learning_rate"
+            )
+
+    def _measure(
+        self, trainer: Trainer, module: LightningModule, optimizer: Optimizer
+    ) -> tuple[float, float]:
+        """Loss and length of the gradient of the step that ends, the same on all ranks."""
+        assert isinstance(module, StageModule)
+        loss, _, scale = module.step_loss()
+        norms = list(gradient_norms(optimizer).values())
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            norms = []
+        norm = scale * torch.stack(norms).norm() if norms else torch.zeros_like(loss)
+        # Equal on all ranks already, but for the last bit maybe, which must not part them.
+        measured = trainer.strategy.reduce(torch.stack([loss, norm]), reduce_op="mean")
+        assert isinstance(measured, torch.Tensor)
+        loss_value, norm_value = measured.tolist()
+        return loss_value, norm_value
+
+    def _cause(self, loss: float, norm: float) -> str:
+        """Why the step is to be left out; empty if it is not."""
+        if self.config.skip_nonfinite is not False:
+            if not math.isfinite(loss):
+                return f"loss {loss}"
+            if not math.isfinite(norm):
+                return f"gradient {norm}"
+        if self.config.spike_deviations is None or len(self._losses) < self.config.window:
+            return ""
+        mean, deviation = statistics.fmean(self._losses), statistics.pstdev(self._losses)
+        if loss > mean + self.config.spike_deviations * deviation:
+            return f"loss {loss:.4g} above {mean:.4g}, deviation {deviation:.2g}"
+        return ""
+
+    def _record(
+        self, trainer: Trainer, cause: str, loss: float, norm: float, ids: list[str]
+    ) -> None:
+        ids_by_rank = of_each_rank(ids)
+        rank_zero_warn(f"step {trainer.global_step} is left out: {cause}")
+        if trainer.is_global_zero:
+            line: dict[str, Any] = {
+                "step": trainer.global_step,
+                "epoch": trainer.current_epoch,
+                "cause": cause,
+            }
+            measures = {"loss": loss, "gradient_norm": norm}
+            line |= {name: value for name, value in measures.items() if math.isfinite(value)}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps({**line, "ids_by_rank": ids_by_rank}) + "\n")
