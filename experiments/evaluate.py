@@ -19,17 +19,27 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
 from experiments.ranks import Ranks, started_ranks
 from experiments.trained_model import load_trained_model, reasoner_folder, trained_model_identity
-from vidreason.evaluation.benchmark import EvaluationConfig, answer_batches, question_batches
+from vidreason.evaluation.benchmark import (
+    EvaluationConfig,
+    answer_batches,
+    question_batches,
+    spread_examples,
+)
 from vidreason.evaluation.controls import Control, controlled_source
 from vidreason.evaluation.kept_predictions import KeptPredictions
 from vidreason.evaluation.manifest import Manifest, make_manifest
-from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
-from vidreason.evaluation.priors import fit_majority, majority_predictions
-from vidreason.evaluation.report import Table, accuracy_table, difference_table, score_rows
+from vidreason.evaluation.priors import (
+    fit_majority,
+    majority_predictions,
+    text_prior_predictions,
+)
+from vidreason.evaluation.scoreboard import check_scoring_files, score_runs, scoring_protocols
+from vidreason.evaluation.submissions import write_submissions
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.failures import FailureLog
 
 ROW_NAMES: dict[Control, str] = {
@@ -41,6 +51,11 @@ ROW_NAMES: dict[Control, str] = {
     "random": "random visual tokens",
 }
 MAJORITY = "majority answer"
+TEXT_PRIOR = "most frequent option"
+Prior = Literal["majority", "text-prior"]
+PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
+VALIDATION: Literal["validation"] = "validation"
+"""The answers that temperatures are fitted on."""
 
 
 def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
@@ -53,14 +68,27 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
         ValueError: No benchmark is configured, there is no trained model, or the folder holds
             answers that were made otherwise.
     """
-    runs = answer_benchmark(config)
+    runs, validation = _answers(config, with_validation=True)
     if runs:
-        write_report(evaluation_folder(config), runs, model=str(reasoner_folder(config)))
+        write_report(
+            evaluation_folder(config),
+            runs,
+            config.evaluation,
+            model=str(reasoner_folder(config)),
+            validation=validation,
+        )
     return runs
 
 
 def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
     """The part of :func:`evaluate` before the tables: answers, written down and returned."""
+    return _answers(config, with_validation=False)[0]
+
+
+def _answers(
+    config: ExperimentConfig, *, with_validation: bool
+) -> tuple[dict[str, list[BenchmarkPrediction]], list[BenchmarkPrediction]]:
+    """Answers by row of the table and, for temperatures, to validation questions."""
     if not config.data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora to score")
     if config.evaluation.control != "none":
@@ -68,7 +96,10 @@ def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPredic
             f"evaluation.control is {config.evaluation.control!r}, but evaluate shows one row for "
             f"each of `controls`: set controls=[{config.evaluation.control}]"
         )
+    check_scoring_files(config.evaluation)
+    protocols = scoring_protocols(config.evaluation)
     runs: dict[str, list[BenchmarkPrediction]] = {}
+    validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
         examples = ranks.on_first(lambda: list(open_corpora(config.data.benchmark)))
         identity = trained_model_identity(config)
@@ -76,20 +107,26 @@ def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPredic
         load = functools.cache(lambda: load_trained_model(config, ranks.device))
         manifests = {
             control: make_manifest(
-                examples, identity, _evaluation(config, control), config.decoding
+                examples, identity, _evaluation(config, control), config.decoding, protocols
             )
             for control in config.controls
         }
         for control, manifest in manifests.items():
             runs[ROW_NAMES[control]] = _answer(config, ranks, load, examples, control, manifest)
+        if with_validation and "none" in config.controls:
+            others = ranks.on_first(lambda: _validation_examples(config, examples))
+            if others:
+                manifest = make_manifest(
+                    others, identity, _evaluation(config, "none"), config.decoding, protocols
+                )
+                validation = _answer(config, ranks, load, others, VALIDATION, manifest)
         if not ranks.is_first:
-            return {}
-        majority = _majority(config, examples)
-        if majority:
-            runs[MAJORITY] = majority
-            manifest = _majority_manifest(next(iter(manifests.values())), majority)
-            write_predictions(predictions_file(config, "majority"), majority, manifest.as_json())
-    return runs
+            return {}, []
+        for prior, rows in _priors(config, examples).items():
+            runs[PRIORS[prior]] = rows
+            manifest = _prior_manifest(next(iter(manifests.values())), prior, rows)
+            write_predictions(predictions_file(config, prior), rows, manifest.as_json())
+    return runs, validation
 
 
 def evaluation_folder(config: ExperimentConfig) -> Path:
@@ -97,9 +134,11 @@ def evaluation_folder(config: ExperimentConfig) -> Path:
     return Path(config.run_dir) / "evaluation"
 
 
-def predictions_file(config: ExperimentConfig, control: Control | Literal["majority"]) -> Path:
-    """Where the predictions under one control are kept."""
-    return evaluation_folder(config) / f"predictions-{control}.jsonl"
+def predictions_file(
+    config: ExperimentConfig, kind: Control | Prior | Literal["validation"]
+) -> Path:
+    """Where the predictions under one control, of one prior, or for temperatures are kept."""
+    return evaluation_folder(config) / f"predictions-{kind}.jsonl"
 
 
 def _evaluation(config: ExperimentConfig, control: Control) -> EvaluationConfig:
@@ -111,11 +150,12 @@ def _answer(
     ranks: Ranks,
     load: Callable[[], tuple[VideoReasoner, TokenSource]],
     examples: Sequence[Example],
-    control: Control,
+    kind: Control | Literal["validation"],
     manifest: Manifest,
 ) -> list[BenchmarkPrediction]:
     """Answer what is missing under one control; the rows of all ranks, to the first only."""
-    kept = KeptPredictions(predictions_file(config, control), manifest)
+    kept = KeptPredictions(predictions_file(config, kind), manifest)
+    control: Control = "none" if kind == VALIDATION else kind
     answered = ranks.on_first(kept.recover)
     # Batches are cut from all questions, whatever is missing and whoever answers: a question always
     # has the same others beside it, and so the same bits.
@@ -126,7 +166,8 @@ def _answer(
     ]
     if ranks.is_first:
         done = f", {len(answered)} of them answered before" if answered else ""
-        print(f"evaluate: {len(examples)} questions, {ROW_NAMES[control]}{done}", file=sys.stderr)
+        name = "validation, for temperatures" if kind == VALIDATION else ROW_NAMES[control]
+        print(f"evaluate: {len(examples)} questions, {name}{done}", file=sys.stderr)
     own = missing[ranks.rank :: ranks.world_size]
     if own:
         reasoner, source = load()
@@ -152,44 +193,82 @@ def _answer(
 
 
 def write_report(
-    folder: Path, runs: Mapping[str, Sequence[BenchmarkPrediction]], model: str
+    folder: Path,
+    runs: Mapping[str, Sequence[BenchmarkPrediction]],
+    config: EvaluationConfig,
+    *,
+    model: str,
+    validation: Sequence[BenchmarkPrediction] = (),
 ) -> None:
-    """Print the tables of ``runs`` and write ``metrics.json`` and ``tables.md``."""
-    tables = result_tables(runs)
+    """Print the tables of ``runs`` and write ``metrics.json``, ``tables.md`` and ``submissions``.
+
+    Args:
+        folder: Where the files go.
+        runs: Predictions by row of the tables.
+        config: How they are scored.
+        model: Name of the model, for ``metrics.json``.
+        validation: The full model's predictions that temperatures are fitted on.
+    """
+    full = ROW_NAMES["none"]
+    board = score_runs(runs, config, full=full, validation=validation)
+    folder.mkdir(parents=True, exist_ok=True)
+    submissions: list[Path] = []
+    try:
+        submissions = write_submissions(runs.get(full, ()), folder / "submissions")
+    except ValueError as error:  # of a part of a benchmark, which is nothing to submit
+        board.metrics["notes"].append(f"no submission file: {error}")
     metrics = {
         "model": model,
-        "runs": {name: score_rows(score_predictions(rows)) for name, rows in runs.items()},
+        **board.metrics,
+        "submissions": [str(path.relative_to(folder)) for path in submissions],
     }
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (folder / "tables.md").write_text("\n\n".join(table.to_markdown() for table in tables) + "\n")
-    print("\n\n".join(table.to_text() for table in tables))
+    (folder / "tables.md").write_text(board.to_markdown() + "\n")
+    print(board.to_text())
 
 
-def result_tables(runs: Mapping[str, Sequence[BenchmarkPrediction]]) -> list[Table]:
-    """For each corpus, accuracies, and differences of the full model to every other row."""
-    tables = []
-    first = next(iter(runs.values()))
-    for corpus in dict.fromkeys(row.corpus for row in first if row.reference is not None):
-        own = {
-            name: rows for name, rows in runs.items() if any(row.corpus == corpus for row in rows)
-        }
-        tables.append(accuracy_table(own, corpus))
-        if ROW_NAMES["none"] in own and len(own) > 1:
-            tables.append(difference_table(own, corpus, against=ROW_NAMES["none"]))
-    return tables
+def _validation_examples(config: ExperimentConfig, asked: Sequence[Example]) -> list[Example]:
+    """Validation questions that are answered with a confidence.
+
+    Only of corpora that the benchmark has, too, and never its own questions.
+    """
+    limit = config.evaluation.num_calibration_questions
+    readers = {corpus.reader for corpus in config.data.benchmark}
+    corpora = [corpus for corpus in config.data.validation if corpus.reader in readers]
+    if not limit or not corpora:
+        return []
+    ids = {example.id for example in asked}
+    by_likelihood = config.evaluation.multiple_choice == "likelihood"
+    confident = [
+        example
+        for example in open_corpora(corpora)
+        if example.id not in ids
+        and (example.prompt == FUTURE_PREDICTION_PROMPT or (by_likelihood and example.options))
+    ]
+    return spread_examples(confident, limit)
 
 
-def _majority(config: ExperimentConfig, examples: Sequence[Example]) -> list[BenchmarkPrediction]:
-    """The most frequent training answers, for the benchmark corpora that were trained on."""
+def _priors(
+    config: ExperimentConfig, examples: Sequence[Example]
+) -> dict[Prior, list[BenchmarkPrediction]]:
+    """What training answers alone give, for the benchmark corpora that were trained on."""
     train = list(open_corpora(config.data.train))
     known = {example.corpus for example in train if example.answers or example.options}
-    return majority_predictions(
-        fit_majority(train), [example for example in examples if example.corpus in known]
-    )
+    own = [example for example in examples if example.corpus in known]
+    with_options = {example.corpus for example in own if example.options}
+    baseline = fit_majority(train)
+    rows: dict[Prior, list[BenchmarkPrediction]] = {
+        "majority": majority_predictions(baseline, own),
+        "text-prior": text_prior_predictions(
+            baseline, [example for example in own if example.corpus in with_options]
+        ),
+    }
+    return {prior: predictions for prior, predictions in rows.items() if predictions}
 
 
-def _majority_manifest(manifest: Manifest, rows: Sequence[BenchmarkPrediction]) -> Manifest:
+def _prior_manifest(
+    manifest: Manifest, prior: Prior, rows: Sequence[BenchmarkPrediction]
+) -> Manifest:
     """That of a run over the same questions, as far as the training answers say anything there."""
     known = {row.corpus for row in rows}
 
@@ -201,9 +280,9 @@ def _majority_manifest(manifest: Manifest, rows: Sequence[BenchmarkPrediction]) 
         questions=own(manifest.questions),
         prompts=own(manifest.prompts),
         scoring=own(manifest.scoring),
-        model=MAJORITY,
+        model=PRIORS[prior],
         perceiver="",
-        control="majority",
+        control=prior,
         seed=0,
     )
 

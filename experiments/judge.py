@@ -2,8 +2,8 @@
 
 It reads predictions that ``evaluate`` wrote and asks a judge about the open-ended ones: alone, or
 with ``against=OTHER.jsonl`` each against another run's answer in both orders. In ``output_dir`` are
-then ``judgements.jsonl`` and ``summary.json``. Outputs are kept in a cache: started again after a
-stop, no judge is asked twice.
+then ``judgements.jsonl``, ``summary.json`` and ``tables.md``. Outputs are kept in a cache: started
+again after a stop, no judge is asked twice.
 """
 
 import dataclasses
@@ -31,6 +31,7 @@ from vidreason.evaluation.judge.judging import judge_answer, judge_pair
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import AXES
 from vidreason.evaluation.judge.summary import summarise_pairwise, summarise_pointwise
+from vidreason.evaluation.judge.tables import agreement_table, judged_table
 from vidreason.evaluation.judge.video_chatgpt import (
     GENERATION,
     QUESTION_ANSWERING,
@@ -47,6 +48,7 @@ from vidreason.store.atomic_file import atomic_file
 
 JUDGEMENTS_FILE = "judgements.jsonl"
 SUMMARY_FILE = "summary.json"
+TABLES_FILE = "tables.md"
 
 T = TypeVar("T")
 
@@ -89,7 +91,7 @@ class JudgeProgramConfig:
 
 
 def judge(config: JudgeProgramConfig) -> int:
-    """Judge, print the summary and write both files; 1 where the judge could not be reached.
+    """Judge, print the tables and write all files; 1 where the judge could not be reached.
 
     Raises:
         ValueError: A file is missing or of another form, or it has nothing to judge.
@@ -124,7 +126,20 @@ def judge(config: JudgeProgramConfig) -> int:
     text = json.dumps(_without_nan(summary), indent=1)
     with atomic_file(folder / SUMMARY_FILE) as file:
         file.write(f"{text}\n".encode())
-    print(text)
+    named = f"{config.predictions} against {config.against}"
+    tables = [
+        judged_table(
+            summaries,
+            title=named if config.against else config.predictions,
+            judge_id=asked.judge_id,
+            prompt_hashes=summary["prompt_hashes"],
+        )
+    ]
+    if config.agreement_with:
+        tables.append(agreement_table(asked.judge_id, summary["agreement"]))
+    with atomic_file(folder / TABLES_FILE) as file:
+        file.write("\n\n".join(table.to_markdown() for table in tables).encode() + b"\n")
+    print("\n\n".join(table.to_text() for table in tables))
     return 0
 
 
@@ -146,7 +161,7 @@ def judge_item(prediction: BenchmarkPrediction, evidence: Mapping[str, str]) -> 
         video_id=f"{prediction.corpus}:{prediction.video_id}",
         question=prediction.prompt,
         answer="" if prediction.error else prediction.output,
-        references=tuple(map(str, references)),
+        references=tuple(map(str, references)) or prediction.reference_texts,
         evidence=known,
     )
 

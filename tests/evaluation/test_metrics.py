@@ -13,6 +13,7 @@ from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.nextqa import read_nextqa
 from vidreason.evaluation.metrics import (
     accuracy_difference,
+    chance_scores,
     official_free_accuracy,
     question_groups,
     score_predictions,
@@ -111,6 +112,30 @@ def test_difference_of_two_runs_matches_by_id() -> None:
     assert difference.low > 0.5
     with pytest.raises(ValueError, match="1 missing"):
         accuracy_difference(full, blind[:-1])
+
+
+def test_chance_is_the_expected_value_of_a_random_option() -> None:
+    rows = [
+        choice("1", "0", "CW", 1, 1),
+        replace(choice("1", "1", "TN", 1, 1), options=("a", "b")),
+        replace(choice("1", "2", "TN", 1, 1), reference=None),  # hidden: not scored
+    ]
+    expected = {"all": (0.2 + 0.5) / 2, "C": 0.2, "CW": 0.2, "T": 0.5, "TN": 0.5}
+    assert chance_scores(rows)["nextqa"] == pytest.approx(expected)
+    # Open-ended questions have no chance; a CLEVRER question of three options is right in 1 of 8.
+    questions = [
+        BenchmarkPrediction(
+            id=f"clevrer:validation:1_{number}", corpus="clevrer", video_id="1",
+            group_id="1" if options else "", question_type=kind, options=options,
+            reference=0 if options else ("yes",), output="yes",
+        )
+        for number, (kind, options) in enumerate(
+            [("descriptive", ()), *[("predictive", ("yes", "no"))] * 3]
+        )
+    ]  # fmt: skip
+    assert chance_scores(questions)["clevrer"] == {
+        "predictive per option": 0.5, "predictive per question": 0.125
+    }  # fmt: skip
 
 
 def test_the_official_free_accuracy_divides_by_other_types() -> None:

@@ -1,11 +1,8 @@
 """Baselines that never look: fitted on training answers only."""
 
-import math
-
 import pytest
 
 from vidreason.evaluation.priors import (
-    chance_accuracy,
     fit_majority,
     majority_predictions,
     text_prior_predictions,
@@ -70,9 +67,3 @@ def test_the_benchmarks_own_answers_are_not_used() -> None:
 def test_an_untrained_corpus_is_an_error() -> None:
     with pytest.raises(ValueError, match="no training answer of corpus 'nextqa'"):
         majority_predictions(fit_majority(TRAIN[-2:]), [choice(0, "CW", 1)])
-
-
-def test_chance() -> None:
-    asked = [choice(0, "CW", 1), choice(1, "CW", 1, options="ab"), choice(2, "CW", None, "ab")]
-    assert chance_accuracy([*asked, open_ended(3, "3", "no")]) == pytest.approx((0.2 + 0.5) / 2)
-    assert math.isnan(chance_accuracy([open_ended(3, "3", "no")]))

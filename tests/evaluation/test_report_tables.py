@@ -4,9 +4,15 @@ import json
 
 import pytest
 
-from vidreason.evaluation.metrics import score_predictions
+from vidreason.evaluation.metrics import compare_runs, score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
-from vidreason.evaluation.report import accuracy_table, difference_table, score_rows
+from vidreason.evaluation.report import (
+    accuracy_table,
+    difference_rows,
+    difference_table,
+    run_differences,
+    score_rows,
+)
 
 
 def run(num_right: int, num_videos: int = 10) -> list[BenchmarkPrediction]:
@@ -27,6 +33,7 @@ def test_rows_columns_and_intervals() -> None:
     assert table.header == header
     assert table.rows[0][:2] == ("full", "100.0 [100.0, 100.0]")
     assert table.rows[1][1].startswith("50.0 [")
+    assert table.rows[2] == ("chance", *["50.0"] * 5, "-")
     lines = table.to_text().splitlines()
     assert len({len(line) for line in lines[1:]}) == 1
     markdown = table.to_markdown().splitlines()
@@ -42,12 +49,50 @@ def test_one_video_has_no_interval() -> None:
     assert json.loads(json.dumps(rows, allow_nan=False))[0]["accuracy"] == 0.25
 
 
-def test_differences_are_paired() -> None:
-    table = difference_table({"full": run(20), "blind": run(10)}, "nextqa", against="full")
+def test_differences_are_paired_and_tested() -> None:
+    runs = {"full": run(20), "blind": run(10), "other": run(18), "same": run(20)}
+    found = run_differences(runs, "nextqa", "full")
+    table = difference_table("nextqa", "full", found)
+    assert table.header == ("runs", "difference", "p", "p (Holm, 3 tests)")
     assert table.rows[0][0] == "full - blind"
     assert table.rows[0][1].startswith("+50.0 [+")
+    # 10 videos of 2 questions: one of both is wrong in each, so two of 2 ** 10 assignments count.
+    assert [row.score.test.p_value for row in found] == pytest.approx([2 / 2**10, 0.5, 1])
+    assert [row.adjusted_p_value for row in found] == pytest.approx([6 / 2**10, 1, 1])
+    assert table.rows[0][2:] == ("0.002", "0.006")
+    rows = difference_rows("full", found)
+    assert (rows[0]["run"], rows[0]["minus"], rows[0]["difference"]) == ("full", "blind", 0.5)
+    assert rows[0]["num_differing_videos"] == 10
     with pytest.raises(ValueError, match="no run 'other'; found full"):
-        difference_table({"full": run(1)}, "nextqa", against="other")
+        run_differences({"full": run(1)}, "nextqa", against="other")
+
+
+def test_what_is_compared_is_what_the_protocol_scores() -> None:
+    # VCR's "all" is answer and rationale together: right in the full run only where both are.
+    def pair(number: int, *, answer: bool, rationale: bool) -> list[BenchmarkPrediction]:
+        return [
+            BenchmarkPrediction(
+                id=f"vcr:val:{number}:{kind}", corpus="vcr", video_id=str(number),
+                group_id=str(number), question_type=kind, options=("a", "b", "c", "d"),
+                reference=0, output="A" if right else "B",
+            )
+            for kind, right in (("answer", answer), ("rationale", rationale))
+        ]  # fmt: skip
+
+    full = [row for n in range(4) for row in pair(n, answer=True, rationale=n < 2)]
+    blind = [row for n in range(4) for row in pair(n, answer=True, rationale=False)]
+    (found,) = compare_runs(full, blind[::-1])
+    assert (found.group, found.num_questions, found.difference.mean) == ("all", 4, 0.5)
+    every = compare_runs(full, blind, groups=None)
+    assert {row.group: row.difference.mean for row in every} == {
+        "all": 0.5, "Q->AR": 0.5, "Q->A": 0, "QA->R": 0.5
+    }  # fmt: skip
+    table = accuracy_table({"full": full}, "vcr")
+    assert dict(zip(table.header[1:-1], table.rows[1][1:-1], strict=True)) == {
+        "all (n=4)": "6.2", "Q->AR (n=4)": "6.2", "Q->A (n=4)": "25.0", "QA->R (n=4)": "25.0"
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="1 missing"):
+        compare_runs(full, blind[:-1])
 
 
 def test_runs_must_answer_the_same_questions() -> None:

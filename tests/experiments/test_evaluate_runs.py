@@ -58,7 +58,11 @@ class Evaluation:
     def results(self, name: str) -> dict[str, bytes]:
         """The files that are left, without the seconds that answers took."""
         folder = self.folder / name / "evaluation"
-        return {path.name: SECONDS.sub(b"", path.read_bytes()) for path in folder.iterdir()}
+        return {
+            path.relative_to(folder).as_posix(): SECONDS.sub(b"", path.read_bytes())
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +98,9 @@ def evaluation(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_what_a_run_leaves(evaluation: Evaluation) -> None:
     folder = evaluation.folder / "whole" / "evaluation"
-    names = [f"predictions-{name}.jsonl" for name in (*CONTROLS, "majority")]
-    assert sorted(evaluation.results("whole")) == sorted([*names, "metrics.json", "tables.md"])
+    names = [f"predictions-{name}.jsonl" for name in (*CONTROLS, "majority", "text-prior")]
+    names += ["metrics.json", "tables.md", "submissions/nextqa_answers.json"]
+    assert sorted(evaluation.results("whole")) == sorted(names)
     manifests = {}
     for name in CONTROLS:
         read = read_predictions_file(folder / f"predictions-{name}.jsonl")

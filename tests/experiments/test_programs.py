@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evaluate import MAJORITY, ROW_NAMES, evaluate
+from data_modules.corpora import CorpusConfig
+from experiments.evaluate import MAJORITY, ROW_NAMES, TEXT_PRIOR, evaluate, predictions_file
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
 from experiments.generate import main as generate
@@ -143,20 +144,34 @@ def test_a_finished_run_started_again_trains_no_further(experiment):
 
 def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     config = experiment.config()
+    root = config.data.benchmark[0].root
+    config.data.validation = [CorpusConfig(reader="nextqa", root=root, split="val", limit=6)]
     assert config.controls == ["none", "blind", "single_frame", "shuffled_frames", "shuffled"]
     runs = evaluate(config)
-    assert list(runs) == [*(ROW_NAMES[control] for control in config.controls), MAJORITY]
+    controls = [ROW_NAMES[control] for control in config.controls]
+    assert list(runs) == [*controls, MAJORITY, TEXT_PRIOR]
     folder = experiment.run_dir / "evaluation"
     for control in config.controls:
         name = ROW_NAMES[control]
         predictions = read_predictions(folder / f"predictions-{control}.jsonl")
         assert predictions == runs[name]
         assert len(predictions) == NUM_QUESTIONS
-    rows = json.loads((folder / "metrics.json").read_text())["runs"][ROW_NAMES["none"]]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = metrics["runs"][ROW_NAMES["none"]]
     overall = next(row for row in rows if row["group"] == "all")
     assert overall["num_questions"] == NUM_QUESTIONS
     assert overall["num_videos"] == NUM_VIDEOS - 1
     assert 0 <= overall["low"] <= overall["accuracy"] <= overall["high"] <= 1
+    assert {row["minus"] for row in metrics["differences"]} == {*controls[1:], MAJORITY, TEXT_PRIOR}
+    calibration = metrics["calibration"]["nextqa: confidence of choices"]
+    assert calibration["temperature"]["num_questions"] == 6
+    assert len(read_predictions(predictions_file(config, "validation"))) == 6
+    assert calibration["scores"]["as it is"]["num_answers"] == NUM_QUESTIONS
+    assert metrics["submissions"] == ["submissions/nextqa_answers.json"]
+    chosen = json.loads((folder / metrics["submissions"][0]).read_text())
+    assert [own["prediction"] for own in chosen.values()] == [
+        row.parsed for row in runs[ROW_NAMES["none"]]
+    ]
     printed = capsys.readouterr().out
     assert "blind (no visual tokens)" in printed
     assert "paired difference" in printed

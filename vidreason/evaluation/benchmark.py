@@ -62,6 +62,19 @@ class EvaluationConfig:
     report_items: int = 100
     """How many questions the HTML page shows the frames of, chosen evenly from right and wrong ones
     of each corpus; 0 for none. All other questions about the same videos have them, too."""
+    num_calibration_questions: int = 500
+    """``evaluate`` also answers at most so many questions of each of ``data.validation`` that is
+    asked in the benchmark, too, and fits a temperature of the confidences on them. 0 for none."""
+    wordnet: str = ""
+    """Folder of WordNet 3.0's database files, such as ``/usr/share/wordnet``, by which NExT-QA's
+    open-ended questions are scored; empty for exact match."""
+    stop_words: str = ""
+    """The ``stopwords.txt`` of that benchmark's repository."""
+    bertscore_model: str = ""
+    """Folder of an encoder, such as ``roberta-large``, by which free answers are compared with
+    their references, too; empty for none."""
+    bertscore_layer: int | None = None
+    """Whose hidden states are compared. None: the usual one of a known model."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -70,6 +83,10 @@ class EvaluationConfig:
                 raise ValueError(
                     f"evaluation.{name} is {getattr(self, name)}; it must be at least 1"
                 )
+        for name in ("num_calibration_questions", "bertscore_layer"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ValueError(f"evaluation.{name} is {value}; it must be 0 or more")
         if self.every_n_steps < 0:
             raise ValueError(f"evaluation.every_n_steps is {self.every_n_steps}; use 0 for never")
         if self.limit is not None and self.limit < 1:

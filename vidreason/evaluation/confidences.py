@@ -61,6 +61,17 @@ def choice_confidences(
     )
 
 
+def choice_probabilities(
+    predictions: Sequence[BenchmarkPrediction], temperature: float = 1.0
+) -> list[tuple[tuple[float, ...], int]]:
+    """Of the rows of :func:`choice_confidences`, all options' probabilities and the right one."""
+    return [
+        (option_probabilities(own.option_log_likelihoods, temperature), own.reference)
+        for own in _scored(predictions)
+        if isinstance(own.reference, int)
+    ]
+
+
 def fit_choice_temperature(validation: Sequence[BenchmarkPrediction]) -> TemperatureFit:
     """Fit a temperature on a validation split's predictions.
 

@@ -16,6 +16,7 @@ import vidreason
 from vidreason.evaluation.answers import PARSER_VERSION
 from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.controls import Control
+from vidreason.evaluation.predictions_file import unanswered
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.example import Example
 from vidreason.pretrained.identity import ReasonerIdentity
@@ -170,6 +171,7 @@ def _content(example: Example) -> list[Any]:
         *(example.id, example.video_id, example.start_seconds, example.end_seconds),
         *(example.question_type, example.group_id, example.options),
         *(example.answer_index, example.answers, example.spans),
+        unanswered(example).reference_texts,
     ]
 
 

@@ -3,8 +3,9 @@
 What a benchmark counts is in :mod:`vidreason.evaluation.protocols`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from vidreason.evaluation.predictions_file import (
@@ -19,16 +20,27 @@ from vidreason.evaluation.protocols import (
     PROTOCOLS,
     Measure,
     Protocol,
-    accuracy,
+    chance,
 )
-from vidreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from vidreason.evaluation.statistics import (
+    Interval,
+    PairedTest,
+    bootstrap_interval,
+    paired_difference,
+    paired_test,
+)
 
 __all__ = [
     "ALL",
+    "Difference",
     "Score",
+    "ScoredItem",
     "accuracy_difference",
+    "chance_scores",
+    "compare_runs",
     "official_free_accuracy",
     "question_groups",
+    "score_items",
     "score_predictions",
 ]
 
@@ -52,6 +64,18 @@ class Score:
     as wrong."""
     accuracy: Interval
     """Fractions, with the 95% interval of a bootstrap over videos."""
+
+
+class ScoredItem(NamedTuple):
+    """What counts once in a group."""
+
+    id: str
+    """Of the prediction, or of the group of predictions that count as one."""
+    group: str
+    measure: str
+    value: float | None
+    """None for an answer that says nothing."""
+    cluster: str
 
 
 def question_groups(corpus: str, question_type: str) -> tuple[str, ...]:
@@ -79,15 +103,50 @@ def score_predictions(
         ValueError: A prediction is missing, there twice, or of an unknown question.
     """
     ids = [prediction.id for prediction in predictions] if expected_ids is None else expected_ids
+    return [
+        _score(corpus, items)
+        for corpus, groups in score_items(align_predictions(predictions, ids), protocols).items()
+        for items in groups.values()
+    ]
+
+
+def score_items(
+    predictions: Sequence[BenchmarkPrediction], protocols: Mapping[str, Protocol] = PROTOCOLS
+) -> dict[str, dict[str, list[ScoredItem]]]:
+    """What :func:`score_predictions` takes the means of: items by corpus and group, in its order.
+
+    Two runs that answer the same questions have the same items in the same order.
+    """
     by_corpus: dict[str, list[BenchmarkPrediction]] = {}
-    for prediction in map(judge, align_predictions(predictions, ids)):
+    for prediction in map(judge, predictions):
         if prediction.correct is not None:
             by_corpus.setdefault(prediction.corpus, []).append(prediction)
-    return [
-        score
+    return {
+        corpus: _grouped_items(by_corpus[corpus], protocols.get(corpus, Protocol()))
         for corpus in sorted(by_corpus)
-        for score in _corpus_scores(corpus, by_corpus[corpus], protocols.get(corpus, Protocol()))
-    ]
+    }
+
+
+def chance_scores(
+    predictions: Sequence[BenchmarkPrediction], protocols: Mapping[str, Protocol] = PROTOCOLS
+) -> dict[str, dict[str, float]]:
+    """What random options score: expected values by corpus and group, as fractions.
+
+    Groups with an open-ended question are left out: nothing can be guessed there.
+    """
+    guessing = {
+        row.corpus: replace(
+            protocols.get(row.corpus, Protocol()), measure=chance, joint_measure=chance, further={}
+        )
+        for row in predictions
+    }
+    expected: dict[str, dict[str, float]] = {}
+    for corpus, groups in score_items(predictions, guessing).items():
+        for group, items in groups.items():
+            values = [item.value for item in items if item.value is not None]
+            if len(values) == len(items):
+                expected.setdefault(corpus, {})[group] = sum(values) / len(values)
+    return expected
 
 
 def accuracy_difference(
@@ -109,6 +168,48 @@ def accuracy_difference(
         [float(bool(b.correct)) for _, b in pairs],
         _clusters([a for a, _ in pairs]),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One measure over one group of questions, of one run minus another."""
+
+    corpus: str
+    group: str
+    measure: str
+    num_questions: int
+    num_videos: int
+    difference: Interval
+    """Fractions, with the paired 95% interval over videos."""
+    test: PairedTest
+    """Whether the runs differ; its p-value is not corrected for other tests."""
+
+
+def compare_runs(
+    run_a: Sequence[BenchmarkPrediction],
+    run_b: Sequence[BenchmarkPrediction],
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
+    groups: Container[str] | None = (ALL,),
+) -> list[Difference]:
+    """``run_a`` minus ``run_b`` in what :func:`score_predictions` scores, question by question.
+
+    Args:
+        run_a: Predictions of one run.
+        run_b: Of another one, of the same questions in any order.
+        protocols: How each corpus is scored.
+        groups: Which groups of each corpus to compare; None for each.
+
+    Raises:
+        ValueError: The runs do not answer the same questions.
+    """
+    matched = align_predictions(run_b, [prediction.id for prediction in run_a])
+    items_a, items_b = score_items(run_a, protocols), score_items(matched, protocols)
+    return [
+        _difference(corpus, items, items_b[corpus][group])
+        for corpus, of_corpus in items_a.items()
+        for group, items in of_corpus.items()
+        if groups is None or group in groups
+    ]
 
 
 def official_free_accuracy(question_types: Sequence[str], correct: Sequence[bool]) -> float:
@@ -134,42 +235,32 @@ def official_free_accuracy(question_types: Sequence[str], correct: Sequence[bool
     return num_correct / denominator if denominator else float("nan")
 
 
-class _Item(NamedTuple):
-    """What counts once in a group."""
-
-    group: str
-    measure: str
-    value: float | None
-    """None for an answer that says nothing."""
-    cluster: str
-
-
-def _corpus_scores(
-    corpus: str, rows: Sequence[BenchmarkPrediction], protocol: Protocol
-) -> list[Score]:
-    items: dict[str, list[_Item]] = {}
+def _grouped_items(
+    rows: Sequence[BenchmarkPrediction], protocol: Protocol
+) -> dict[str, list[ScoredItem]]:
+    items: dict[str, list[ScoredItem]] = {}
     for item in _items(protocol, rows):
         items.setdefault(item.group, []).append(item)
     order = protocol.order()
     known = {name: number for number, name in enumerate(order)}
     names = sorted(items, key=lambda name: (known.get(name, len(known)), name))
-    return [_score(corpus, items[name]) for name in names]
+    return {name: items[name] for name in names}
 
 
-def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[_Item]:
+def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[ScoredItem]:
     for row, cluster in zip(rows, _clusters(rows), strict=True):
         value = protocol.measure(row)
         if not protocol.all_is_joint:
-            yield _Item(ALL, protocol.measure_name, value, cluster)
+            yield ScoredItem(row.id, ALL, protocol.measure_name, value, cluster)
         for group in protocol.groups_of(row.question_type):
-            yield _Item(group, protocol.measure_name, value, cluster)
+            yield ScoredItem(row.id, group, protocol.measure_name, value, cluster)
         for name, (question_type, measure) in protocol.further.items():
             if row.question_type == question_type:
-                yield _Item(name, name, measure(row), cluster)
+                yield ScoredItem(row.id, name, name, measure(row), cluster)
     if protocol.all_is_joint:
-        yield from _joint_items(ALL, rows, (), with_single=True)
-    for name, question_types in protocol.joint.items():
-        yield from _joint_items(name, rows, question_types, with_single=False)
+        yield from _joint_items(ALL, rows, (), protocol.joint_measure, with_single=True)
+    for name, types in protocol.joint.items():
+        yield from _joint_items(name, rows, types, protocol.joint_measure, with_single=False)
     if protocol.macro:
         yield from _macro_items(protocol.macro, protocol.measure, rows)
 
@@ -178,9 +269,10 @@ def _joint_items(
     name: str,
     rows: Sequence[BenchmarkPrediction],
     question_types: tuple[str, ...],
+    measure: Measure,
     *,
     with_single: bool,
-) -> Iterator[_Item]:
+) -> Iterator[ScoredItem]:
     """One item for the rows of each ``group_id``: right if all are, invalid if one is."""
     members: dict[tuple[str, str], list[BenchmarkPrediction]] = {}
     for row in rows:
@@ -190,14 +282,16 @@ def _joint_items(
             members.setdefault((row.group_id, "" if row.group_id else row.id), []).append(row)
     for own in members.values():
         if set(question_types) <= {row.question_type for row in own}:
-            values = [accuracy(row) for row in own]
-            right = None if None in values else float(all(values))
-            yield _Item(name, ACCURACY, right, _clusters(own)[0])
+            values = [measure(row) for row in own]
+            known = [value for value in values if value is not None]
+            right = math.prod(known) if len(known) == len(values) else None
+            item_id = own[0].group_id or own[0].id
+            yield ScoredItem(item_id, name, ACCURACY, right, _clusters(own)[0])
 
 
 def _macro_items(
     name: str, measure: Measure, rows: Sequence[BenchmarkPrediction]
-) -> Iterator[_Item]:
+) -> Iterator[ScoredItem]:
     """Weighted values, whose mean is the mean over question types of the types' means."""
     sizes: dict[str, int] = {}
     for row in rows:
@@ -205,10 +299,11 @@ def _macro_items(
     for row, cluster in zip(rows, _clusters(rows), strict=True):
         weight = len(rows) / (len(sizes) * sizes[row.question_type])
         value = measure(row)
-        yield _Item(name, ACCURACY, None if value is None else weight * value, cluster)
+        weighted = None if value is None else weight * value
+        yield ScoredItem(row.id, name, ACCURACY, weighted, cluster)
 
 
-def _score(corpus: str, items: Sequence[_Item]) -> Score:
+def _score(corpus: str, items: Sequence[ScoredItem]) -> Score:
     clusters = [item.cluster for item in items]
     values = [item.value or 0.0 for item in items]
     return Score(
@@ -220,6 +315,22 @@ def _score(corpus: str, items: Sequence[_Item]) -> Score:
         num_correct=sum(value == 1.0 for value in values),
         num_invalid=sum(item.value is None for item in items),
         accuracy=bootstrap_interval(values, clusters),
+    )
+
+
+def _difference(
+    corpus: str, items_a: Sequence[ScoredItem], items_b: Sequence[ScoredItem]
+) -> Difference:
+    clusters = [item.cluster for item in items_a]
+    values_a, values_b = ([item.value or 0.0 for item in items] for items in (items_a, items_b))
+    return Difference(
+        corpus=corpus,
+        group=items_a[0].group,
+        measure=items_a[0].measure,
+        num_questions=len(items_a),
+        num_videos=len(set(clusters)),
+        difference=paired_difference(values_a, values_b, clusters),
+        test=paired_test(values_a, values_b, clusters),
     )
 
 

@@ -53,6 +53,9 @@ class BenchmarkPrediction:
     reference: int | tuple[str, ...] | tuple[tuple[float, float], ...] | None = None
     """Index of the right option, the accepted answers, or the true spans in seconds; None when
     hidden, or when there is no short answer."""
+    reference_texts: tuple[str, ...] = ()
+    """What a free answer, such as an explanation, is compared with word by word; empty where the
+    answer is short, chosen or hidden."""
     correct: bool | None = None
     """None without a reference. A span is right when at least half of it lies in a true one."""
     error: str = ""
@@ -71,6 +74,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
     reference: int | tuple[str, ...] | tuple[tuple[float, float], ...] | None
     reference = example.answer_index if example.options else (example.answers or None)
     reference = example.spans or reference
+    is_free = reference is None and not example.options and bool(example.response)
     return BenchmarkPrediction(
         id=example.id,
         corpus=example.corpus,
@@ -80,6 +84,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
         prompt=example.prompt,
         options=example.options,
         reference=reference,
+        reference_texts=(example.response,) if is_free else (),
     )
 
 

@@ -1,4 +1,4 @@
-"""Baselines that never see the video or read the question: majority answer, text prior, chance.
+"""Baselines that never see the video or read the question: majority answer and text prior.
 
 A model that does not beat them has learnt the benchmark's answers, not its videos.
 """
@@ -85,16 +85,6 @@ def text_prior_predictions(
             row = replace(row, output=_most_frequent(counts))
         predictions.append(judge(row))
     return predictions
-
-
-def chance_accuracy(examples: Sequence[Example]) -> float:
-    """Expected accuracy of a random option; NaN without scored multiple-choice questions."""
-    shares = [
-        1.0 / len(example.options)
-        for example in examples
-        if example.options and example.answer_index is not None
-    ]
-    return sum(shares) / len(shares) if shares else float("nan")
 
 
 def _choose(row: BenchmarkPrediction, index: int) -> BenchmarkPrediction:

@@ -30,6 +30,11 @@ def accuracy(prediction: BenchmarkPrediction) -> float | None:
     return None if prediction.parsed is None else float(bool(prediction.correct))
 
 
+def chance(prediction: BenchmarkPrediction) -> float | None:
+    """How probably a random option is the right one; None for an open-ended question."""
+    return 1 / len(prediction.options) if prediction.options else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """How a benchmark is scored."""
@@ -43,6 +48,8 @@ class Protocol:
     any types."""
     all_is_joint: bool = False
     """Whether ``all`` counts groups of rows, too, and not rows. A row without group is its own."""
+    joint_measure: Measure = accuracy
+    """What is multiplied over the rows of a group: 1 for right and 0 for wrong ones."""
     measure: Measure = accuracy
     """What is averaged over ``all`` and ``groups``."""
     measure_name: str = ACCURACY
@@ -119,8 +126,13 @@ def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
         events = [event] if (event := short_answer(prediction.output)) else []
     if prediction.error or not events or not isinstance(prediction.reference, tuple):
         return None
-    true = {normalise_answer(str(event)) for event in prediction.reference}
-    return float(any(normalise_answer(event) in true for event in events[:first]))
+    return float(any(is_event(prediction, event) for event in events[:first]))
+
+
+def is_event(prediction: BenchmarkPrediction, event: str) -> bool:
+    """Whether ``event`` is, word for word, one of the reference's."""
+    reference = prediction.reference if isinstance(prediction.reference, tuple) else ()
+    return normalise_answer(event) in {normalise_answer(str(true)) for true in reference}
 
 
 def wups_protocol(wups: Wups, stop_words: frozenset[str]) -> Protocol:

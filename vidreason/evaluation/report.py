@@ -4,9 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from vidreason.evaluation.metrics import Score, accuracy_difference, score_predictions
+from vidreason.evaluation.metrics import (
+    Difference,
+    Score,
+    chance_scores,
+    compare_runs,
+    score_predictions,
+)
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
-from vidreason.evaluation.statistics import Interval
+from vidreason.evaluation.protocols import PROTOCOLS, Protocol
+from vidreason.evaluation.statistics import Interval, holm
+
+CHANCE = "chance"
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,20 @@ class Table:
 
 
 def accuracy_table(
-    runs: Mapping[str, Sequence[BenchmarkPrediction]], corpus: str, title: str = ""
+    runs: Mapping[str, Sequence[BenchmarkPrediction]],
+    corpus: str,
+    title: str = "",
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
 ) -> Table:
-    """Accuracy in percent of several runs on one corpus.
+    """Accuracy in percent of several runs on one corpus, or what its protocol has in place of it.
+
+    Below the runs is what random options would score, for groups that have options.
 
     Args:
         runs: Name -> predictions; all runs answer the same questions.
         corpus: The corpus to show.
         title: Title of the table, by default the corpus' name.
+        protocols: How each corpus is scored.
 
     Raises:
         ValueError: A run has no scored prediction of the corpus, or the runs do not answer the same
@@ -50,7 +65,7 @@ def accuracy_table(
     own = {name: _of(predictions, corpus, name) for name, predictions in runs.items()}
     ids = [prediction.id for prediction in next(iter(own.values()))]
     scores = {
-        name: {score.group: score for score in score_predictions(predictions, ids)}
+        name: {score.group: score for score in score_predictions(predictions, ids, protocols)}
         for name, predictions in own.items()
     }
     groups = list(next(iter(scores.values())))
@@ -60,23 +75,41 @@ def accuracy_table(
     rows = [
         (
             name,
-            *(_percent(of_run[group].accuracy) for group in groups),
+            *(interval_text(of_run[group].accuracy) for group in groups),
             str(of_run[groups[0]].num_invalid),
         )
         for name, of_run in scores.items()
     ]
-    title = title or corpus
+    chances = chance_scores(next(iter(own.values())), protocols).get(corpus, {})
+    if chances:
+        cells = (f"{100 * chances[group]:.1f}" if group in chances else "-" for group in groups)
+        rows.append((CHANCE, *cells, "-"))
     return Table(
-        f"{title}: accuracy in %, 95% interval over {all_scores.num_videos} videos",
+        f"{title or corpus}: {all_scores.measure} in %, "
+        f"95% interval over {all_scores.num_videos} videos",
         header,
         tuple(rows),
     )
 
 
-def difference_table(
-    runs: Mapping[str, Sequence[BenchmarkPrediction]], corpus: str, against: str
-) -> Table:
-    """Paired differences in accuracy, in points, of the run ``against`` minus each other run.
+@dataclass(frozen=True, kw_only=True)
+class RunDifference:
+    """What :func:`difference_table` shows in one row."""
+
+    name: str
+    """Of the run that is subtracted."""
+    score: Difference
+    adjusted_p_value: float
+    """By Holm's correction over the runs that are compared with the same one."""
+
+
+def run_differences(
+    runs: Mapping[str, Sequence[BenchmarkPrediction]],
+    corpus: str,
+    against: str,
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
+) -> list[RunDifference]:
+    """The run ``against`` minus each other run, over all questions of a corpus.
 
     Raises:
         ValueError: ``against`` is no run, or the runs do not answer the same questions.
@@ -84,16 +117,60 @@ def difference_table(
     if against not in runs:
         raise ValueError(f"there is no run {against!r}; found {', '.join(runs)}")
     full = _of(runs[against], corpus, against)
-    rows = [
-        (f"{against} - {name}", _percent(accuracy_difference(full, _of(other, corpus, name)), "+"))
+    found = {
+        name: compare_runs(full, _of(other, corpus, name), protocols)[0]
         for name, other in runs.items()
         if name != against
+    }
+    adjusted = holm([difference.test.p_value for difference in found.values()])
+    return [
+        RunDifference(name=name, score=score, adjusted_p_value=p_value)
+        for (name, score), p_value in zip(found.items(), adjusted, strict=True)
     ]
+
+
+def difference_table(corpus: str, against: str, differences: Sequence[RunDifference]) -> Table:
+    """Paired differences in points with their p-values, of what :func:`run_differences` gave."""
+    first = differences[0].score
     return Table(
-        f"{corpus}: paired difference in points, 95% interval over videos",
-        ("runs", "difference"),
-        tuple(rows),
+        f"{corpus}: paired difference in {first.measure} in points, n={first.num_questions}, 95% "
+        f"interval over {first.num_videos} videos, p by exchange of runs within videos",
+        ("runs", "difference", "p", f"p (Holm, {len(differences)} tests)"),
+        tuple(
+            (
+                f"{against} - {row.name}",
+                interval_text(row.score.difference, sign="+"),
+                p_value_text(row.score.test.p_value),
+                p_value_text(row.adjusted_p_value),
+            )
+            for row in differences
+        ),
     )
+
+
+def difference_rows(
+    against: str, differences: Sequence[RunDifference]
+) -> list[dict[str, str | int | float | bool | None]]:
+    """Differences as plain rows for JSON, as fractions."""
+    return [
+        {
+            "corpus": row.score.corpus,
+            "group": row.score.group,
+            "measure": row.score.measure,
+            "run": against,
+            "minus": row.name,
+            "num_questions": row.score.num_questions,
+            "num_videos": row.score.num_videos,
+            "num_differing_videos": row.score.test.num_differing,
+            "difference": row.score.difference.mean,
+            "low": none_for_nan(row.score.difference.low),
+            "high": none_for_nan(row.score.difference.high),
+            "p_value": row.score.test.p_value,
+            "p_is_exact": row.score.test.exact,
+            "p_value_holm": row.adjusted_p_value,
+        }
+        for row in differences
+    ]
 
 
 def score_rows(scores: Sequence[Score]) -> list[dict[str, str | int | float | None]]:
@@ -108,11 +185,16 @@ def score_rows(scores: Sequence[Score]) -> list[dict[str, str | int | float | No
             "num_correct": score.num_correct,
             "num_invalid": score.num_invalid,
             "accuracy": score.accuracy.mean,
-            "low": None if isnan(score.accuracy.low) else score.accuracy.low,
-            "high": None if isnan(score.accuracy.high) else score.accuracy.high,
+            "low": none_for_nan(score.accuracy.low),
+            "high": none_for_nan(score.accuracy.high),
         }
         for score in scores
     ]
+
+
+def none_for_nan(value: float) -> float | None:
+    """What is not defined, such as an interval over one video: JSON has no NaN."""
+    return None if isnan(value) else value
 
 
 def _of(
@@ -128,11 +210,26 @@ def _of(
     return own
 
 
-def _percent(interval: Interval, sign: str = "") -> str:
-    mean = f"{100 * interval.mean:{sign}.1f}"
-    if isnan(interval.low):
-        return f"{mean} [-]"
-    return f"{mean} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"
+def interval_text(
+    interval: Interval, *, factor: float = 100.0, decimals: int = 1, sign: str = ""
+) -> str:
+    """``61.2 [55.0, 67.3]``: mean and bounds times ``factor``, ``[-]`` where there are none."""
+    mean, low, high = (f"{factor * value:{sign}.{decimals}f}" for value in interval)
+    return f"{mean} [-]" if isnan(interval.low) else f"{mean} [{low}, {high}]"
+
+
+def interval_row(name: str, interval: Interval) -> dict[str, float | None]:
+    """A number with its bounds for JSON; None where it is not defined."""
+    return {
+        name: none_for_nan(interval.mean),
+        f"{name}_low": none_for_nan(interval.low),
+        f"{name}_high": none_for_nan(interval.high),
+    }
+
+
+def p_value_text(value: float) -> str:
+    """Three decimals."""
+    return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], gap: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vidreason.evaluation.judge.judging import PairwiseJudgement, PointwiseJudgement
 from vidreason.evaluation.judge.rubric import AXES, MIN_SCORE, Axis
-from vidreason.evaluation.statistics import Interval, bootstrap_interval
+from vidreason.evaluation.statistics import Interval, bootstrap_interval, paired_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,9 @@ class PairwiseSummary:
     num_losses: int
     win_rate: Interval | None
     """Wins and half of the ties, as a share; 0.5 says that the systems are equal."""
+    p_value: float | None
+    """Of the test that wins and losses are equally likely, by exchange of the systems within
+    videos; not corrected for the other axes."""
     consistency: float | None
     """Share of items on which both orders gave the same result. What is inconsistent counts as a
     tie; a low share says that the judge looks at the order."""
@@ -75,6 +78,7 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Pairwise
         asked = [own for own in judgements if axis in own.axes]
         valid = [own for own in asked if not own.invalid]
         winners = [own.winners[axis] for own in valid]
+        shares = [points[winner] for winner in winners]
         second_chars = sum(own.answer_chars[1] for own in valid)
         summaries.append(
             PairwiseSummary(
@@ -85,7 +89,8 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Pairwise
                 num_wins=winners.count("first"),
                 num_ties=winners.count("tie"),
                 num_losses=winners.count("second"),
-                win_rate=_interval([points[winner] for winner in winners], valid),
+                win_rate=_interval(shares, valid),
+                p_value=_p_value(shares, valid),
                 consistency=sum(own.consistent[axis] for own in valid) / len(valid)
                 if valid
                 else None,
@@ -103,3 +108,10 @@ def _interval(
     if not values:
         return None
     return bootstrap_interval(values, [own.video_id for own in judgements])
+
+
+def _p_value(shares: Sequence[float], judgements: Sequence[PairwiseJudgement]) -> float | None:
+    if not shares:
+        return None
+    lost = [1 - share for share in shares]
+    return paired_test(shares, lost, [own.video_id for own in judgements]).p_value

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vidreason.evaluation.text.bleu import bleu
+from vidreason.evaluation.text.bleu import BleuCounts, bleu
 from vidreason.evaluation.text.cider import cider_d
 from vidreason.evaluation.text.ptb_tokenizer import ptb_tokens
 from vidreason.evaluation.text.rouge import rouge_l
@@ -22,6 +22,8 @@ class TextScores:
     """From 0 to 1."""
     cider_d: float
     """From 0 to 10; 0 for a single text, whatever it says."""
+    text_bleu_counts: tuple[BleuCounts, ...]
+    """Of each text, for intervals; see :func:`vidreason.evaluation.text.bleu.bleu_of_counts`."""
     text_rouge_l: tuple[float, ...]
     """Of each text, for intervals and paired differences."""
     text_cider_d: tuple[float, ...]
@@ -42,13 +44,15 @@ def text_scores(texts: Sequence[str], references: Sequence[Sequence[str]]) -> Te
     """
     hypotheses = [ptb_tokens(text) for text in texts]
     expected = [[ptb_tokens(text) for text in own] for own in references]
+    found = bleu(hypotheses, expected)
     rouge, cider = rouge_l(hypotheses, expected), cider_d(hypotheses, expected)
     return TextScores(
         num_texts=len(texts),
         num_empty=sum(not tokens for tokens in hypotheses),
-        bleu=bleu(hypotheses, expected).corpus,
+        bleu=found.corpus,
         rouge_l=sum(rouge) / len(rouge),
         cider_d=cider.corpus,
+        text_bleu_counts=found.counts,
         text_rouge_l=rouge,
         text_cider_d=cider.texts,
     )

@@ -1,0 +1,242 @@
+"""All scores of a run from its predictions: every section is there, and says what its part says."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.calibration import adaptive_calibration_error, calibration_error
+from vidreason.evaluation.confidence_scores import choice_scores
+from vidreason.evaluation.confidences import choice_confidences, fit_choice_temperature
+from vidreason.evaluation.free_texts import free_text_scores
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, unanswered
+from vidreason.evaluation.protocols import PROTOCOLS
+from vidreason.evaluation.scoreboard import Scoreboard, score_runs, scoring_protocols
+from vidreason.evaluation.statistics import bootstrap_interval, bootstrap_statistic
+from vidreason.evaluation.text.scores import text_scores
+from vidreason.example import Example
+from vidreason.reasoning.predictions import Prediction, format_predictions
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+
+NUM_VIDEOS = 12
+FULL, BLIND = "full model", "blind"
+TEXTS = ("the red ball pushes the cube", "a cube leaves and the ball stops", "nothing moves here")
+
+
+def choices(seed: int, certainty: float, split: str = "test") -> list[BenchmarkPrediction]:
+    """Right more often than not, and ``certainty`` times as sure as that is worth."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for video in range(NUM_VIDEOS):
+        for question in range(3):
+            scores = rng.normal(size=4)
+            odds = np.exp(scores) / np.exp(scores).sum()
+            rows.append(
+                BenchmarkPrediction(
+                    id=f"nextqa:{split}:{video}_{question}",
+                    corpus="nextqa",
+                    video_id=f"{split}{video}",
+                    question_type="CW",
+                    options=tuple("abcd"),
+                    option_log_likelihoods=tuple((scores * certainty).tolist()),
+                    option_token_counts=(1,) * 4,
+                    reference=int(rng.choice(4, p=odds)),
+                )
+            )
+    return rows
+
+
+def futures(confidence: float, split: str = "test") -> list[BenchmarkPrediction]:
+    """Two events an answer, of which every second first one comes true; one answer is no list."""
+    rows = []
+    for video in range(NUM_VIDEOS):
+        events = [Prediction("the ball leaves", "", confidence), Prediction("it rains", "", 0.1)]
+        rows.append(
+            BenchmarkPrediction(
+                id=f"causal_vid_instruct:{split}:{video}:prediction",
+                corpus="causal_vid_instruct",
+                video_id=f"{split}{video}",
+                question_type="prediction",
+                prompt=FUTURE_PREDICTION_PROMPT,
+                output=format_predictions(events) if video else "who knows",
+                reference=("The ball leaves." if video % 2 else "the ball stays",),
+            )
+        )
+    return rows
+
+
+def explanations(offset: int = 0) -> list[BenchmarkPrediction]:
+    return [
+        BenchmarkPrediction(
+            id=f"causal_vid_instruct:test:{video}:explanation",
+            corpus="causal_vid_instruct",
+            video_id=f"test{video}",
+            question_type="explanation",
+            output=TEXTS[(video + offset * (video % 2)) % 3],
+            reference_texts=(TEXTS[video % 3],),
+        )
+        for video in range(NUM_VIDEOS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def board() -> Scoreboard:
+    runs = {
+        FULL: [*choices(0, 3.0), *futures(0.9), *explanations()],
+        BLIND: [*choices(1, 1.0), *futures(0.5), *explanations(offset=1)],
+    }
+    # One video's questions have the references of the full run.
+    reference = {row.id: row.reference for row in runs[FULL]}
+    runs[BLIND] = [replace(row, reference=reference[row.id]) for row in runs[BLIND]]
+    validation = [*choices(2, 3.0, "val"), *futures(0.8, "val")]
+    return score_runs(runs, EvaluationConfig(), full=FULL, validation=validation)
+
+
+def test_tables_come_in_order_and_name_what_they_show(board: Scoreboard) -> None:
+    titles = [table.title for table in board.tables]
+    assert [title.split(",")[0] for title in titles] == [
+        "nextqa: accuracy in %",
+        "nextqa: paired difference in accuracy in points",
+        "causal_vid_instruct: top-1 hit in %",
+        "causal_vid_instruct: paired difference in top-1 hit in points",
+        "nextqa: confidence of choices",
+        "causal_vid_instruct: printed confidence of predicted events",
+        "causal_vid_instruct explanation: free answers beside their references",
+    ]
+    num_videos = [12, 12, 12, 12, 12, 11, 12]  # of one video, no event could be read
+    assert all(
+        f"95% interval over {number} videos" in title
+        for title, number in zip(titles, num_videos, strict=True)
+    )
+    assert all(table.title in board.to_text() for table in board.tables)
+    assert all(f"**{table.title}**" in board.to_markdown() for table in board.tables)
+    assert [row[0] for row in board.tables[0].rows] == [FULL, BLIND, "chance"]
+    assert board.tables[0].rows[2][1] == "25.0"
+
+
+def test_metrics_are_json_and_hold_each_section(board: Scoreboard) -> None:
+    metrics: dict[str, Any] = json.loads(json.dumps(board.metrics, allow_nan=False))
+    assert list(metrics) == ["runs", "differences", "calibration", "texts", "notes"]
+    assert list(metrics["runs"]) == [FULL, BLIND]
+    (choice, event) = metrics["differences"]
+    assert (choice["run"], choice["minus"], choice["num_questions"]) == (FULL, BLIND, 36)
+    assert choice["low"] <= choice["difference"] <= choice["high"]
+    assert 0 < choice["p_value"] <= choice["p_value_holm"] <= 1
+    assert choice["p_is_exact"]
+    assert event["difference"] == 0
+    assert event["p_value"] == 1
+
+
+def test_calibration_of_choices_is_that_of_its_parts(board: Scoreboard) -> None:
+    rows, validation = choices(0, 3.0), choices(2, 3.0, "val")
+    section = board.metrics["calibration"]["nextqa: confidence of choices"]
+    fit = fit_choice_temperature(validation)
+    assert section["temperature"]["temperature"] == fit.temperature
+    assert section["temperature"]["num_questions"] == 36
+    assert 1.5 < fit.temperature < 6  # the scores are three times too sure
+    before, after = section["scores"]["as it is"], section["scores"]["at the fitted temperature"]
+    confidences = choice_confidences(rows)
+    pair = (confidences.values, confidences.correct)
+    assert before["ece"] == calibration_error(*pair).expected
+    assert before["ece_left"] == calibration_error(*pair, closed="left").expected
+    assert before["ece_adaptive"] == adaptive_calibration_error(*pair).expected
+    assert before["ece_low"] <= before["ece"]
+    assert after["accuracy"] == before["accuracy"]
+    assert after["ece"] < before["ece"]
+    assert after["nll"] < before["nll"]
+    assert sum(own["num_answers"] for own in before["bins"]) == before["num_answers"] == 36
+    assert before["risk_at_coverage"]["1.0"] == pytest.approx(1 - before["accuracy"])
+
+
+def test_calibration_of_printed_confidences_counts_what_has_none(board: Scoreboard) -> None:
+    name = "causal_vid_instruct: printed confidence of predicted events"
+    section = board.metrics["calibration"][name]
+    before = section["scores"]["as it is"]
+    assert (before["num_answers"], before["num_without"]) == (22, 1)  # 11 answers of 2 events
+    assert before["accuracy"] == pytest.approx(6 / 22)
+    assert before["brier"] == pytest.approx((6 * 0.1**2 + 5 * 0.9**2 + 11 * 0.1**2) / 22)
+    assert section["temperature"]["num_questions"] == 22
+
+
+def test_a_temperature_is_never_fitted_on_what_it_is_judged_by() -> None:
+    rows = choices(0, 3.0)
+    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL, validation=rows)
+    section = found.metrics["calibration"]["nextqa: confidence of choices"]
+    assert section["temperature"] is None
+    assert list(section["scores"]) == ["as it is"]
+
+
+def test_free_texts_are_scored_as_one_corpus_with_intervals(board: Scoreboard) -> None:
+    (row,) = board.metrics["texts"][BLIND]
+    blind = explanations(offset=1)
+    expected = text_scores([own.output for own in blind], [own.reference_texts for own in blind])
+    assert [row[f"bleu_{n}"] for n in (1, 2, 3, 4)] == pytest.approx(list(expected.bleu))
+    assert row["rouge_l"] == pytest.approx(expected.rouge_l)
+    assert row["cider_d"] == pytest.approx(expected.cider_d)
+    for name in ("bleu_4", "rouge_l", "cider_d"):
+        assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
+    (perfect,) = board.metrics["texts"][FULL]
+    assert perfect["rouge_l"] == 1
+    assert (perfect["num_texts"], perfect["num_empty"]) == (12, 0)
+
+
+def test_an_unreadable_video_has_an_empty_text() -> None:
+    rows = explanations()
+    rows[0] = replace(rows[0], error="cannot read")
+    (scores,) = free_text_scores(rows)
+    assert scores.num_empty == 1
+    assert scores.rouge_l.mean == pytest.approx(11 / 12)
+
+
+def test_only_free_answers_have_reference_texts() -> None:
+    def row(**values: Any) -> BenchmarkPrediction:
+        fields: dict[str, Any] = dict(id="i", corpus="c", media="m", video_id="v", prompt="p")
+        return unanswered(Example(**(fields | values)))
+
+    assert row(response="It fell.").reference_texts == ("It fell.",)
+    assert row(response="").reference_texts == ()
+    assert row(response="yes", answers=("yes",)).reference_texts == ()
+    assert row(response="a", options=("a", "b")).reference_texts == ()
+    assert row(response="1 to 2", spans=((1.0, 2.0),)).reference_texts == ()
+
+
+def test_scores_without_wordnet_say_so(tmp_path: Path) -> None:
+    row = BenchmarkPrediction(
+        id="nextqa_open_ended:val:1", corpus="nextqa_open_ended", video_id="1", output="a dog",
+        reference=("dog",),
+    )  # fmt: skip
+    found = score_runs({FULL: [row]}, EvaluationConfig(), full=FULL)
+    (note,) = found.metrics["notes"]
+    assert note in found.to_text()
+    assert "scored by exact match, because evaluation.wordnet is not set" in note
+    assert scoring_protocols(EvaluationConfig()) is PROTOCOLS
+    with pytest.raises(ValueError, match="no WordNet in"):
+        scoring_protocols(EvaluationConfig(wordnet=str(tmp_path)))
+    with pytest.raises(ValueError, match="stop_words: no file"):
+        scoring_protocols(EvaluationConfig(wordnet=str(tmp_path), stop_words="nowhere.txt"))
+    with pytest.raises(ValueError, match="there is no folder"):
+        score_runs({FULL: [row]}, EvaluationConfig(bertscore_model="nowhere"), full=FULL)
+
+
+def test_one_video_has_numbers_without_bounds() -> None:
+    rows = [replace(row, video_id="1") for row in choices(0, 1.0)]
+    scores = choice_scores(rows)
+    assert scores is not None
+    assert math.isnan(scores.ece.low)
+    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
+    json.dumps(found.metrics, allow_nan=False)
+
+
+def test_the_bootstrap_of_a_statistic_is_that_of_a_mean() -> None:
+    values = np.random.default_rng(0).random(90)
+    videos = [str(n // 3) for n in range(90)]
+    mean = bootstrap_interval(values, videos, num_resamples=500)
+    found = bootstrap_statistic(lambda places: float(values[places].mean()), videos)
+    assert found == pytest.approx(mean)
+    with pytest.raises(ValueError, match="at least one item"):
+        bootstrap_statistic(lambda places: 0.0, [])

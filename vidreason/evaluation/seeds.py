@@ -1,0 +1,124 @@
+"""Whether two ways of training differ, and not only these runs: several seeds of each.
+
+A test between two runs on the same questions (:func:`vidreason.evaluation.statistics.paired_test`)
+says whether *these* models differ. Models of two seeds do: one is better by chance, on all videos,
+and the mean over three seeds still has much of that chance. In a simulation of ways that do not
+differ, three seeds each that move accuracy by 2.5 points (one standard deviation), that test finds
+a difference at 5% in 48 of 300 pairs, and the one here in 9 (``tests/evaluation/test_seeds.py``).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidreason.evaluation.statistics import Interval
+
+Floats = NDArray[np.float64]
+_NUM_STEPS = 4_000  # even; of Simpson's rule
+
+
+class SeedsDifference(NamedTuple):
+    """Result of :func:`seeds_difference`."""
+
+    difference: Interval
+    """Mean over seeds and items of the first way minus the second, with its interval."""
+    p_value: float
+    """Two-sided."""
+    degrees_of_freedom: float
+
+
+def seeds_difference(
+    runs_a: Sequence[Sequence[float]] | Floats,
+    runs_b: Sequence[Sequence[float]] | Floats,
+    clusters: Sequence[str],
+    *,
+    confidence: float = 0.95,
+) -> SeedsDifference:
+    """Compare two ways of training by several runs of each on the same items.
+
+    Seeds and videos are both drawn at random: the variance is that between videos plus that between
+    seeds less what both contain (Cameron, Gelbach and Miller 2011), at least the larger of the two,
+    and the mean divided by its root is compared with Student's t, with degrees of freedom by
+    Satterthwaite. With three seeds it is careful: it finds less than tests of single runs, and says
+    a null is a finding more rarely than the level.
+
+    Args:
+        runs_a: Shape ``(seeds, n)``, such as 1 for a right and 0 for a wrong answer.
+        runs_b: Of the other way, of the same items; it may have another number of seeds.
+        clusters: Length n, the video of each item.
+        confidence: The interval's coverage.
+
+    Raises:
+        ValueError: Fewer than two seeds of a way, fewer than two videos, or different items.
+    """
+    first, second = (np.asarray(runs, dtype=np.float64) for runs in (runs_a, runs_b))
+    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    for runs in (first, second):
+        if runs.ndim != 2 or len(runs) < 2 or runs.shape[1] != len(clusters) or len(names) < 2:
+            raise ValueError(
+                "expected values of at least two seeds on the same items of at least two videos; "
+                f"found shapes {first.shape} and {second.shape} and {len(clusters)} items of "
+                f"{len(names)} videos"
+            )
+    videos = np.fromiter((names[name] for name in clusters), dtype=np.int64)
+    differences = first.mean(axis=0) - second.mean(axis=0)
+    mean = float(differences.mean())
+    of_videos = _cluster_variance(differences - mean, videos)
+    of_seeds = [float(runs.mean(axis=1).var(ddof=1)) / len(runs) for runs in (first, second)]
+    of_both = sum(_shared_variance(runs, videos) for runs in (first, second))
+    variance = max(of_videos, sum(of_seeds), of_videos + sum(of_seeds) - of_both)
+    if variance == 0:
+        return SeedsDifference(Interval(mean, mean, mean), 1.0 if mean == 0 else 0.0, math.inf)
+    spread = of_videos**2 / (len(names) - 1) + sum(
+        own**2 / (len(runs) - 1) for own, runs in zip(of_seeds, (first, second), strict=True)
+    )
+    degrees = variance**2 / spread
+    half = student_quantile(confidence, degrees) * math.sqrt(variance)
+    return SeedsDifference(
+        Interval(mean, mean - half, mean + half),
+        student_p_value(mean / math.sqrt(variance), degrees),
+        degrees,
+    )
+
+
+def student_p_value(statistic: float, degrees_of_freedom: float) -> float:
+    """Probability of a value as far from 0 under Student's t, to about 1e-9."""
+    # With x = sqrt(df) tan(angle), the density becomes cos(angle) ** (df - 1).
+    angle = math.atan(abs(statistic) / math.sqrt(degrees_of_freedom))
+    angles = np.linspace(0.0, angle, _NUM_STEPS + 1)
+    density = np.cos(angles) ** (degrees_of_freedom - 1)
+    weights = np.ones(_NUM_STEPS + 1)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    area = angle / _NUM_STEPS / 3 * float(weights @ density)
+    whole = math.lgamma(degrees_of_freedom / 2) - math.lgamma((degrees_of_freedom + 1) / 2)
+    return min(1.0, max(0.0, 1 - 2 * area / (math.sqrt(math.pi) * math.exp(whole))))
+
+
+def student_quantile(confidence: float, degrees_of_freedom: float) -> float:
+    """How far from 0 Student's t is with a probability of 1 - ``confidence``."""
+    low, high = 0.0, 1.0
+    while student_p_value(high, degrees_of_freedom) > 1 - confidence:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if student_p_value(middle, degrees_of_freedom) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _cluster_variance(residuals: Floats, videos: NDArray[np.int64]) -> float:
+    """Variance of the mean of values whose mean was subtracted, if videos are drawn."""
+    sums = np.bincount(videos, weights=residuals)
+    return float((sums**2).sum()) / len(residuals) ** 2 * len(sums) / (len(sums) - 1)
+
+
+def _shared_variance(runs: Floats, videos: NDArray[np.int64]) -> float:
+    """What of the mean's variance comes from seeds being better on some videos than on others."""
+    residuals = runs - runs.mean(axis=1, keepdims=True) - runs.mean(axis=0) + runs.mean()
+    of_seeds = (_cluster_variance(own, videos) for own in residuals)
+    return sum(of_seeds) / (len(runs) * (len(runs) - 1))
