@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vidreason.evaluation.statistics import Interval
 
 Floats = NDArray[np.float64]
-_NUM_STEPS = 4_000  # even; of Simpson's rule
+_NUM_STEPS = 1_000  # even; of Simpson's rule
 
 
 class SeedsDifference(NamedTuple):
@@ -102,7 +102,7 @@ def student_quantile(confidence: float, degrees_of_freedom: float) -> float:
     low, high = 0.0, 1.0
     while student_p_value(high, degrees_of_freedom) > 1 - confidence:
         high *= 2
-    for _ in range(60):
+    for _ in range(50):
         middle = (low + high) / 2
         if student_p_value(middle, degrees_of_freedom) > 1 - confidence:
             low = middle
