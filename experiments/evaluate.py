@@ -4,6 +4,9 @@ Every answer is written down when it is given: started again after a kill, the p
 is missing. Under ``torchrun`` or ``srun``, or with ``trainer.devices=N``, several processes share
 the questions. In ``<run_dir>/evaluation`` are then ``predictions-<control>.jsonl``,
 ``metrics.json`` and ``tables.md``; the first line of the predictions says what they were made with.
+
+``--from RUN_DIR`` or ``--from predictions.jsonl`` computes all scores again, without a model;
+``compare A B`` says how far two runs differ, and whether they may be compared.
 """
 
 import functools
@@ -12,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
@@ -68,27 +71,37 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
         ValueError: No benchmark is configured, there is no trained model, or the folder holds
             answers that were made otherwise.
     """
-    runs, validation = _answers(config, with_validation=True)
-    if runs:
+    answers = _answers(config, with_validation=True)
+    if answers.runs:
         write_report(
             evaluation_folder(config),
-            runs,
+            answers.runs,
             config.evaluation,
             model=str(reasoner_folder(config)),
-            validation=validation,
+            validation=answers.validation,
+            manifests=answers.manifests,
         )
-    return runs
+    return answers.runs
 
 
 def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
     """The part of :func:`evaluate` before the tables: answers, written down and returned."""
-    return _answers(config, with_validation=False)[0]
+    return _answers(config, with_validation=False).runs
 
 
-def _answers(
-    config: ExperimentConfig, *, with_validation: bool
-) -> tuple[dict[str, list[BenchmarkPrediction]], list[BenchmarkPrediction]]:
-    """Answers by row of the table and, for temperatures, to validation questions."""
+class _Answers(NamedTuple):
+    """What there is to score; nothing on all ranks but the first."""
+
+    runs: dict[str, list[BenchmarkPrediction]]
+    """By row of the table."""
+    validation: list[BenchmarkPrediction]
+    """To validation questions, for temperatures."""
+    manifests: dict[str, Manifest]
+    """By row of the table."""
+
+
+def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
+    """Answer, write down, and put together."""
     if not config.data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora to score")
     if config.evaluation.control != "none":
@@ -97,7 +110,6 @@ def _answers(
             f"each of `controls`: set controls=[{config.evaluation.control}]"
         )
     check_scoring_files(config.evaluation)
-    protocols = scoring_protocols(config.evaluation)
     runs: dict[str, list[BenchmarkPrediction]] = {}
     validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
@@ -107,7 +119,7 @@ def _answers(
         load = functools.cache(lambda: load_trained_model(config, ranks.device))
         manifests = {
             control: make_manifest(
-                examples, identity, _evaluation(config, control), config.decoding, protocols
+                examples, identity, _evaluation(config, control), config.decoding
             )
             for control in config.controls
         }
@@ -117,16 +129,18 @@ def _answers(
             others = ranks.on_first(lambda: _validation_examples(config, examples))
             if others:
                 manifest = make_manifest(
-                    others, identity, _evaluation(config, "none"), config.decoding, protocols
+                    others, identity, _evaluation(config, "none"), config.decoding
                 )
                 validation = _answer(config, ranks, load, others, VALIDATION, manifest)
         if not ranks.is_first:
-            return {}, []
+            return _Answers({}, [], {})
+        by_row = {ROW_NAMES[control]: manifest for control, manifest in manifests.items()}
         for prior, rows in _priors(config, examples).items():
             runs[PRIORS[prior]] = rows
             manifest = _prior_manifest(next(iter(manifests.values())), prior, rows)
+            by_row[PRIORS[prior]] = manifest
             write_predictions(predictions_file(config, prior), rows, manifest.as_json())
-    return runs, validation
+    return _Answers(runs, validation, by_row)
 
 
 def evaluation_folder(config: ExperimentConfig) -> Path:
@@ -193,24 +207,36 @@ def _answer(
 
 
 def write_report(
-    folder: Path,
+    folder: Path | None,
     runs: Mapping[str, Sequence[BenchmarkPrediction]],
     config: EvaluationConfig,
     *,
     model: str,
     validation: Sequence[BenchmarkPrediction] = (),
+    manifests: Mapping[str, Manifest] | None = None,
 ) -> None:
     """Print the tables of ``runs`` and write ``metrics.json``, ``tables.md`` and ``submissions``.
 
     Args:
-        folder: Where the files go.
+        folder: Where the files go; None to print only.
         runs: Predictions by row of the tables.
         config: How they are scored.
         model: Name of the model, for ``metrics.json``.
         validation: The full model's predictions that temperatures are fitted on.
+        manifests: What the rows were made with, as far as it is known.
     """
     full = ROW_NAMES["none"]
     board = score_runs(runs, config, full=full, validation=validation)
+    protocols = scoring_protocols(config)
+    scored = {name: own.scored_by(protocols) for name, own in (manifests or {}).items()}
+    if full in scored:
+        board.metrics["notes"].append(
+            f"protocol {scored[full].protocol_hash}: numbers of another one are not comparable "
+            "with these"
+        )
+    if folder is None:
+        print(board.to_text())
+        return
     folder.mkdir(parents=True, exist_ok=True)
     submissions: list[Path] = []
     try:
@@ -221,6 +247,7 @@ def write_report(
         "model": model,
         **board.metrics,
         "submissions": [str(path.relative_to(folder)) for path in submissions],
+        "manifests": {name: own.as_json() for name, own in scored.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     (folder / "tables.md").write_text(board.to_markdown() + "\n")
@@ -279,7 +306,6 @@ def _prior_manifest(
         manifest,
         questions=own(manifest.questions),
         prompts=own(manifest.prompts),
-        scoring=own(manifest.scoring),
         model=PRIORS[prior],
         perceiver="",
         control=prior,
@@ -287,9 +313,24 @@ def _prior_manifest(
     )
 
 
-if __name__ == "__main__":
-    sys.exit(
-        run_program(
-            evaluate, program="evaluate", description="Score a reasoner on the benchmark corpora."
-        )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate, score kept predictions again, or compare two runs."""
+    from experiments.compare_runs import compare  # they import this module
+    from experiments.rescore import FROM, rescore
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["compare"]:
+        return compare(arguments[1:])
+    if any(argument.partition("=")[0] == FROM for argument in arguments):
+        return rescore(arguments)
+    return run_program(
+        evaluate,
+        program="evaluate",
+        description="Score a reasoner on the benchmark corpora. Besides: `--from PATH` scores kept "
+        "predictions again, `compare A B` compares two runs; each has a --help of its own.",
+        argv=arguments,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

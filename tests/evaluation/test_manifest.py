@@ -55,7 +55,7 @@ def manifest(examples=(CHOICE, OPEN), identity=IDENTITY, decoding=None, **evalua
         (manifest([replace(CHOICE, answer_index=0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, end_seconds=9.0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, prompt="why not"), OPEN]), ["prompts"]),
-        (manifest([CHOICE]), ["questions", "prompts", "answering", "scoring"]),
+        (manifest([CHOICE]), ["questions", "prompts", "answering"]),
         (manifest(identity=replace(IDENTITY, frames={"num_clips": 4})), ["frames"]),
         (manifest(decoding=DecodingConfig(max_new_tokens=8)), ["answering"]),
         (manifest(decoding=DecodingConfig(num_beams=9)), []),  # greedy has no beams
@@ -79,11 +79,11 @@ def test_what_differs(changed, fields):
 
 
 def test_another_measure_is_another_protocol():
-    protocols = PROTOCOLS | {"nextqa": Protocol(measure_name="WUPS")}
-    other = make_manifest([CHOICE, OPEN], IDENTITY, EvaluationConfig(), DecodingConfig(), protocols)
-    assert manifest_differences(manifest(), other) == {
+    other = manifest().scored_by(PROTOCOLS | {"nextqa": Protocol(measure_name="WUPS")})
+    assert manifest_differences(manifest().scored_by(PROTOCOLS), other) == {
         "scoring": ["scoring.nextqa: 'accuracy' and 'WUPS'"]
     }
+    assert other.protocol_hash != manifest().scored_by(PROTOCOLS).protocol_hash
 
 
 def test_what_no_question_needs_does_not_matter():

@@ -3,11 +3,13 @@
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from vidreason.evaluation.predictions_file import (
     prediction_line,
     read_predictions,
     read_predictions_file,
+    write_predictions,
 )
 from vidreason.model import build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
@@ -125,6 +128,68 @@ def test_a_finished_run_started_again_asks_nothing(
     runs = evaluate(evaluation.config("whole"))
     assert len(runs[program.ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
     assert evaluation.results("whole") == before
+
+
+def test_all_scores_come_again_from_the_predictions_alone(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = evaluation.results("whole")
+    folder = evaluation.folder / "whole" / "evaluation"
+    moved = evaluation.folder / "moved"
+    shutil.copytree(folder, moved)
+    for name in ("tables.md", "submissions/nextqa_answers.json"):
+        (moved / name).unlink()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a model, a corpus or a store was opened")
+
+    for name in ("load_trained_model", "open_corpora", "trained_model_identity"):
+        monkeypatch.setattr(program, name, refuse)
+    assert program.main(["--from", str(moved)]) == 0
+    after = {
+        path.relative_to(moved).as_posix(): SECONDS.sub(b"", path.read_bytes())
+        for path in moved.rglob("*")
+        if path.is_file()
+    }
+    assert after == before
+    shutil.rmtree(moved)
+    capsys.readouterr()
+    assert program.main(["--from", str(folder / "predictions-blind.jsonl")]) == 0
+    assert "blind (no visual tokens)" in capsys.readouterr().out
+    assert evaluation.results("whole") == before  # a file by itself is printed only
+    assert program.main(["--from", str(folder), "--from", str(folder)]) == 2
+    assert "is there twice; one call scores one run" in capsys.readouterr().err
+
+
+def test_compare(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = evaluation.folder / "whole" / "evaluation"
+    none, blind = (str(folder / f"predictions-{control}.jsonl") for control in CONTROLS)
+    assert program.main(["compare", none, blind]) == 0
+    printed = capsys.readouterr().out
+    assert "what is compared: control: 'none' and 'blind'" in printed
+    assert "NOT COMPARABLE" not in printed
+    assert "nextqa: A - B in points" in printed
+    longer = evaluation.folder / "longer.jsonl"
+    manifest = read_predictions_file(none).manifest
+    assert manifest is not None
+    kept = manifest_from_json(manifest, none)
+    other = replace(kept, answering=kept.answering | {"decoding": {"max_new_tokens": 99}})
+    rows = read_predictions(none)
+    write_predictions(longer, rows, other.as_json())
+    assert program.main(["compare", str(evaluation.folder / "whole"), str(longer)]) == 1
+    printed = capsys.readouterr().out
+    assert "answering.decoding.max_new_tokens: 4 and 99" in printed
+    assert "NOT COMPARABLE, nextqa: A - B" in printed
+    write_predictions(longer, rows)
+    assert program.main(["compare", none, str(longer)]) == 1
+    assert "B does not say what its answers were made with" in capsys.readouterr().out
+    for changed in (
+        rows[1:],
+        [replace(rows[0], reference=4 - int(str(rows[0].reference))), *rows[1:]],
+    ):
+        write_predictions(longer, changed)
+        assert program.main(["compare", none, str(longer)]) == 2
+        assert "were not asked the same" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("after_batches", [5, 12])

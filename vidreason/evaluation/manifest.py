@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import vidreason
@@ -17,7 +17,7 @@ from vidreason.evaluation.answers import PARSER_VERSION
 from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.controls import Control
 from vidreason.evaluation.predictions_file import unanswered
-from vidreason.evaluation.protocols import PROTOCOLS, Protocol
+from vidreason.evaluation.protocols import Protocol
 from vidreason.example import Example
 from vidreason.pretrained.identity import ReasonerIdentity
 from vidreason.reasoning.decoding import DecodingConfig
@@ -46,7 +46,8 @@ class Manifest:
     parser: int = PARSER_VERSION
     """Version of :mod:`vidreason.evaluation.answers`."""
     scoring: dict[str, str] = field(default_factory=dict)
-    """Of each corpus, the measure that its protocol takes the mean of."""
+    """Of each corpus, the measure that its protocol takes the mean of; empty where answers are
+    kept, which any protocol may score."""
     judge: str = ""
     """The judge of free answers; empty for none."""
     model: str = ""
@@ -72,6 +73,13 @@ class Manifest:
         """Over the fields of ``MUST_AGREE``: numbers with different ones are not comparable."""
         return _digest([{name: getattr(self, name) for name in MUST_AGREE}])
 
+    def scored_by(self, protocols: Mapping[str, Protocol]) -> "Manifest":
+        """That of the scores by ``protocols``."""
+        measures = {
+            corpus: protocols.get(corpus, Protocol()).measure_name for corpus in self.questions
+        }
+        return replace(self, scoring=measures)
+
     def as_json(self) -> dict[str, Any]:
         """The fields, with both hashes."""
         return {"hash": self.hash, "protocol_hash": self.protocol_hash, **asdict(self)}
@@ -82,7 +90,6 @@ def make_manifest(
     identity: ReasonerIdentity,
     evaluation: EvaluationConfig,
     decoding: DecodingConfig,
-    protocols: Mapping[str, Protocol] = PROTOCOLS,
 ) -> Manifest:
     """The manifest of a run under ``evaluation.control``.
 
@@ -91,7 +98,6 @@ def make_manifest(
         identity: Of the model.
         evaluation: How the questions are answered.
         decoding: How texts are generated, where any are.
-        protocols: How each corpus is scored.
     """
     by_corpus: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
@@ -112,9 +118,6 @@ def make_manifest(
         prompts=_digests(by_corpus, lambda example: [example.id, example.prompt]),
         frames=identity.frames,
         answering=answering,
-        scoring={
-            corpus: protocols.get(corpus, Protocol()).measure_name for corpus in sorted(by_corpus)
-        },
         model=identity.model,
         perceiver=identity.perceiver,
         control=evaluation.control,

@@ -1,0 +1,65 @@
+"""The runs that ``evaluate`` has left on the disk, or that others have predicted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora
+from vidreason.evaluation.comparison import Run
+from vidreason.evaluation.manifest import manifest_from_json
+from vidreason.evaluation.official_predictions import read_official_predictions
+from vidreason.evaluation.predictions_file import read_predictions_file
+
+EVALUATION_FOLDER = "evaluation"
+_PREFIX = "predictions-"
+OWN_FORM = ".jsonl"
+
+
+def evaluation_folder_of(place: str) -> Path | None:
+    """The folder of predictions that ``place`` is, as itself or as a run's; None for a file.
+
+    Raises:
+        ValueError: There is nothing, or no predictions.
+    """
+    path = Path(place)
+    if path.is_file():
+        return None
+    for folder in (path / EVALUATION_FOLDER, path):
+        if any(folder.glob(f"{_PREFIX}*{OWN_FORM}")):
+            return folder
+    raise ValueError(
+        f"{place!r} is no file, and there are no {_PREFIX}*{OWN_FORM} in it (looked in "
+        f"{Path.cwd()}); evaluate writes them"
+    )
+
+
+def prediction_files(place: str) -> dict[str, Path]:
+    """Files of predictions by what stands behind ``predictions-`` in their names."""
+    folder = evaluation_folder_of(place)
+    paths = [Path(place)] if folder is None else sorted(folder.glob(f"{_PREFIX}*{OWN_FORM}"))
+    return {path.stem.removeprefix(_PREFIX): path for path in paths}
+
+
+def read_run(path: Path, name: str, corpora: Sequence[CorpusConfig] = ()) -> Run:
+    """One file of predictions: ours, or in the form of a benchmark's own script.
+
+    Args:
+        path: The file.
+        name: The run's.
+        corpora: Where the questions of a file in another form are: exactly one.
+
+    Raises:
+        ValueError: The file is damaged, or its questions are not known.
+    """
+    if path.suffix == OWN_FORM:
+        read = read_predictions_file(path)
+        manifest = None if read.manifest is None else manifest_from_json(read.manifest, str(path))
+        return Run(name=name, predictions=read.predictions, manifest=manifest)
+    if len(corpora) != 1:
+        raise ValueError(
+            f"{path} is not of the form of evaluate ({OWN_FORM}), and says nothing of its "
+            f"questions: name their corpus, data.benchmark=[{{reader: nextqa, root: FOLDER, split: "
+            f"val}}] (found {len(corpora)} corpora)"
+        )
+    rows = read_official_predictions(path, list(open_corpora(corpora)))
+    return Run(name=name, predictions=rows, manifest=None)

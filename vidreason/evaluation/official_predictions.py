@@ -1,0 +1,126 @@
+"""Predictions of other systems, in the forms of the benchmarks' own scripts, as rows of ours.
+
+* NExT-QA: ``{"<video>_<qid>": {"prediction": 2, "answer": 4}}`` (github doc-doc/NExT-QA, 6b92588,
+  ``eval_mc.py``); the answer may be left out.
+* NExT-QA open-ended: ``{"<video>": {"<qid>": "text"}}`` (github doc-doc/NExT-OE, a83f8f5,
+  ``eval_oe.py``).
+* ActivityNet-QA: ``[{"question_id": "v_..._2", "answer": "yes"}]`` (github MILVLG/activitynet-qa,
+  2cf80ae, ``eval.py``).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge, unanswered
+from vidreason.example import Example
+
+
+def read_official_predictions(
+    path: str | Path, examples: Sequence[Example]
+) -> list[BenchmarkPrediction]:
+    """Judged rows of the answers in ``path`` to ``examples``, in the order of these.
+
+    Args:
+        path: A file in the form of the examples' corpus.
+        examples: All questions of one split of one corpus.
+
+    Raises:
+        ValueError: The corpus has no form here, the file has another one, or it does not answer
+            each question exactly once.
+    """
+    corpus = examples[0].corpus
+    if corpus not in _READERS:
+        raise ValueError(
+            f"there is no official form of predictions for {corpus!r} here; there are those of "
+            f"{', '.join(_READERS)}"
+        )
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    answers = _READERS[corpus](content, str(path))
+    by_id = {_own_id(example): example for example in examples}
+    missing = [name for name in by_id if name not in answers]
+    unknown = [name for name in answers if name not in by_id]
+    if missing or unknown:
+        raise ValueError(
+            f"{path} does not answer the questions of the split: {len(missing)} are not answered "
+            f"{missing[:3]}, {len(unknown)} answers are to no question {unknown[:3]}"
+        )
+    return [judge(_row(by_id[name], answers[name], f"{path}: {name}")) for name in by_id]
+
+
+def _row(example: Example, answer: Any, place: str) -> BenchmarkPrediction:  # noqa: ANN401 - JSON
+    """A chosen index becomes the option's letter, none (-1) a text that names none."""
+    row = unanswered(example)
+    if not example.options:
+        return replace(row, output=_text(answer, place))
+    if not isinstance(answer, dict) or not _is_index(answer.get("prediction"), -1, example):
+        raise ValueError(
+            f"{place}: expected {{'prediction': index of an option, or -1}}, found {answer!r}"
+        )
+    reference, chosen = answer.get("answer", example.answer_index), answer["prediction"]
+    if example.answer_index is not None and reference != example.answer_index:
+        raise ValueError(
+            f"{place}: the file takes option {reference} for the right one, the corpus "
+            f"{example.answer_index}: they are of different splits or versions"
+        )
+    return replace(row, output="" if chosen < 0 else f"({chr(ord('A') + chosen)})")
+
+
+def _is_index(value: Any, lowest: int, example: Example) -> bool:  # noqa: ANN401 - JSON
+    return isinstance(value, int) and lowest <= value < len(example.options)
+
+
+def _text(value: Any, place: str) -> str:  # noqa: ANN401 - JSON
+    if not isinstance(value, str):
+        raise ValueError(f"{place}: expected a text, found {value!r}")
+    return value
+
+
+def _own_id(example: Example) -> str:
+    """The id without corpus and split."""
+    return example.id.split(":", 2)[2]
+
+
+def _nextqa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return dict(_object(content, path))
+
+
+def _nextqa_open_ended(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return {
+        f"{video}_{question}": answer
+        for video, answers in _object(content, path).items()
+        for question, answer in _object(answers, f"{path}: {video}").items()
+    }
+
+
+def _activitynet_qa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: expected an array of answers, found {type(content).__name__}")
+    answers: dict[str, Any] = {}
+    for number, entry in enumerate(content):
+        row = _object(entry, f"{path}: entry {number}")
+        if not {"question_id", "answer"} <= row.keys():
+            raise ValueError(f"{path}: entry {number} has no question_id and answer")
+        if row["question_id"] in answers:
+            raise ValueError(f"{path}: {row['question_id']!r} is answered twice")
+        answers[row["question_id"]] = row["answer"]
+    return answers
+
+
+def _object(value: Any, place: str) -> Mapping[str, Any]:  # noqa: ANN401 - JSON
+    if not isinstance(value, dict):
+        raise ValueError(f"{place}: expected an object, found {type(value).__name__}")
+    return value
+
+
+_READERS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
+    "nextqa": _nextqa,
+    "nextqa_open_ended": _nextqa_open_ended,
+    "activitynet_qa": _activitynet_qa,
+}
+"""Corpus -> from the content of a file to answers by question; the path is for messages."""
