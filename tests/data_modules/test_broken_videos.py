@@ -157,7 +157,7 @@ def train(
         accumulate_grad_batches=8,
         profiler=timer,
         log_every_n_steps=1,
-        callbacks=[Throughput(timer, every_n_steps=1), losses],
+        callbacks=[Throughput(timer, 1, failures.parent), losses],
     )
     trainer.fit(module, datamodule=data)
     return losses, trainer
