@@ -61,11 +61,17 @@ def test_a_model_that_is_not_at_hand_is_named_with_the_remedy(capsys, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["stage1_alignment.yaml", "stage2_instruction.yaml"])
-def test_the_papers_configurations_fit_an_80_gb_device(capsys, stage):
+@pytest.mark.parametrize(
+    ("stage", "preset"),
+    [
+        ("stage1_alignment.yaml", "stage1_32xh100.yaml"),
+        ("stage2_instruction.yaml", "stage2_8xh100.yaml"),
+    ],
+)
+def test_the_papers_configurations_fit_an_80_gb_device(capsys, stage, preset):
     text = explained(
         capsys,
-        *("--config", CONFIGS / stage),
+        *("--config", CONFIGS / stage, "--config", CONFIGS / preset),
         f"reasoner.language_model.name_or_path={LLAMA_3_8B}",
     )
     assert row(text, "language model")[2:5] == ["8,030,261,248", "frozen", "bfloat16"]
