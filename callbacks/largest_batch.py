@@ -13,6 +13,7 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
@@ -55,6 +56,7 @@ class LargestBatch(Callback):
         except torch.OutOfMemoryError as error:
             failure = f"{pl_module.device} of rank {trainer.global_rank}: {error}"
             alone = isinstance(trainer.strategy.model, DistributedDataParallel | StageModule)
+            alone = alone and not isinstance(pl_module.reasoner, FSDPModule)
             if trainer.world_size > 1 and not alone:
                 raise self._explained(failure) from error
         failures = [text for text in of_each_rank(failure) if text]

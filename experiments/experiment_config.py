@@ -1,5 +1,6 @@
 """``ExperimentConfig``: the one schema of all programs, composed of what the parts declare."""
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,11 @@ from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.store.feature_store import StoreConfig
 from vidreason.training.optimizer import OptimizerConfig
 
+STRATEGIES = (
+    *("auto", "ddp", "ddp_find_unused_parameters_true"),
+    *("fsdp2", "deepspeed_zero2", "deepspeed_zero3"),
+)
+
 
 @dataclass(kw_only=True)
 class TrainerConfig:
@@ -26,8 +32,17 @@ class TrainerConfig:
     """Devices a node, or ``auto`` for all of them."""
     num_nodes: int = 1
     strategy: str = "auto"
-    """Lightning's strategy, such as ``ddp``."""
+    """How the processes share the work. ``auto``: one process, or ``ddp``, in which each holds
+    everything; ``ddp_find_unused_parameters_true``: the same, if some get no gradient. ``fsdp2``
+    and ``deepspeed_zero3`` cut weights, gradients and optimizer over the processes;
+    ``deepspeed_zero2`` gradients and optimizer. ``experiments/slurm/README.md`` says what was
+    tried of each."""
+    sharded_checkpoints: bool = False
+    """Under ``fsdp2``, each process writes its part, into a folder; else rank 0 writes one file."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
+    """``bf16-true`` also holds what trains, and the optimizer, in bfloat16."""
+    compile: bool = False
+    """Compile the blocks of the fusion core and of the language model by ``torch.compile``."""
     stop_after_steps: int | None = None
     """Stop early, for a trial; the schedule stays that of the whole run."""
     log_every_n_steps: int = 10
@@ -68,6 +83,22 @@ class TrainerConfig:
     memory shows at once. None: on GPUs."""
 
     def __post_init__(self) -> None:
+        if self.strategy == "fsdp":
+            raise ValueError(
+                "trainer.strategy is fsdp, under which a checkpoint of what trains would silently "
+                "hold a part of it: set trainer.strategy=fsdp2, which shards the same parameters"
+            )
+        if self.strategy not in STRATEGIES:
+            nearest = difflib.get_close_matches(self.strategy, STRATEGIES, 1, cutoff=0.0)[0]
+            raise ValueError(
+                f"trainer.strategy is {self.strategy!r}; did you mean {nearest}? It is one of "
+                f"{', '.join(STRATEGIES)}"
+            )
+        if self.sharded_checkpoints and self.strategy != "fsdp2":
+            raise ValueError(
+                f"trainer.sharded_checkpoints is for trainer.strategy=fsdp2, found {self.strategy}"
+                ": leave it out"
+            )
         if self.keep_best < 0:
             raise ValueError(f"trainer.keep_best is {self.keep_best}; it must be 0 or more")
         if self.stop_min_delta < 0:

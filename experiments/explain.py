@@ -38,9 +38,9 @@ _NOT_AT_HAND = "not at hand"
 
 _NOTES = """\
 The longest batch: each sample has the most visual tokens and data.max_text_tokens, all of them
-targets. What a strategy shards is divided by the processes, and the weights of two blocks, as they
-are gathered, count as working. Not counted: the CUDA context, fragmentation, memory within kernels;
-a tenth of the device is kept for them. generate and evaluate answer with adapters merged."""
+targets. What a strategy shards is divided by the processes; the weights of the two largest layers,
+as they are gathered, count as working. Not counted: the CUDA context, fragmentation, memory within
+kernels; a tenth of the device is kept for it. generate and evaluate answer with adapters merged."""
 
 
 def explain(config: ExperimentConfig) -> str:

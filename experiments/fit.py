@@ -40,6 +40,7 @@ from experiments.loggers import build_loggers
 from experiments.memory_check import check_memory, largest_batch, rehearses
 from experiments.program import FAILURES_FILE, run_program, torch_device
 from experiments.resume import checkpoint_folder, resume_checkpoint
+from experiments.strategies import build_strategy
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.evaluation.benchmark import spread_examples
 from vidreason.fusion.fusion_core import FusionCore
@@ -52,6 +53,7 @@ from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import check_checkpoints
 from vidreason.training.instruction import InstructionModule
+from vidreason.training.sharding import compile_blocks
 
 STAGES = {
     "alignment": (AlignmentModule, AlignmentDataModule),
@@ -84,6 +86,8 @@ def fit(config: ExperimentConfig) -> None:
     reasoner = build_reasoner(config.reasoner, visual_dim, perceiver=config.perceiver)
     if checkpoint is None:
         start_warm(config, reasoner)
+    if config.trainer.compile:
+        compile_blocks(reasoner)
     data = data_class(
         config.data,
         source,
@@ -142,7 +146,7 @@ def build_trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
+        strategy=build_strategy(config),
         precision=settings.precision,
         max_epochs=config.data.num_epochs,
         max_steps=min(settings.stop_after_steps or data.total_steps, data.total_steps),

@@ -15,6 +15,7 @@ from torch import nn
 
 from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
+from experiments.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.segmenter import build_segmenter
@@ -25,6 +26,7 @@ from vidreason.reasoning.language_model import causal_lm
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import build_optimizer
 from vidreason.training.rehearsal import Rehearsal
+from vidreason.training.sharding import shard_units
 from vidreason.training.trainable import STAGE_PARTS, part_names, set_trainable
 
 FRAME_SIZE = (720, 1280)
@@ -37,10 +39,6 @@ _MASKS_PER_POINT, _MASK_STRIDE = 3, 4
 """Promptable segmenters answer a point with three masks, of a quarter of the input's side."""
 
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-_SHARD_WEIGHTS = ("fsdp2", "fsdp", "deepspeed_zero3")
-_SHARD_STATES = (*_SHARD_WEIGHTS, "deepspeed_zero2")
-"""Strategies whose processes hold a part each of the weights, or of gradients and optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +89,9 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     Two optimizer steps are rehearsed, because the first has no optimizer state yet; in the second
     the gradients of an earlier micro-batch are there if micro-batches accumulate.
 
-    What a strategy shards is divided by the number of processes. Where it shards weights, those of
-    two blocks count as working memory besides: the one that is computed with, and the next, which
-    is gathered meanwhile.
+    What a strategy shards is divided by the number of processes. Where it shards weights, the two
+    largest units that are gathered at once (:mod:`vidreason.training.sharding`) count as working
+    memory besides: the one that is computed with, and the next, which is gathered meanwhile.
 
     Args:
         config: Of the run; all parts that train at some time of it are taken to train together.
@@ -135,14 +133,14 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
         states += 4 * sum(p.numel() for p in trained.values())
     working = max(peak - weights - states - gradients, 0) + unpacked
     strategy = config.trainer.strategy
-    if strategy in _SHARD_STATES:
+    if strategy in SHARD_STATES:
         states, gradients = states // processes, gradients // processes
     elif processes > 1:
         gradients *= 2  # DDP's buckets
     weights -= saving
-    if strategy in _SHARD_WEIGHTS and processes > 1:
+    if strategy in SHARD_WEIGHTS and processes > 1:
         weights //= processes
-        working += 2 * _largest_block(reasoner)
+        working += _largest_units(reasoner)
     return MemoryEstimate(weights=weights, optimizer=states, gradients=gradients, working=working)
 
 
@@ -252,15 +250,11 @@ def longest_batch(
     return visual, ids, mask, labels
 
 
-def _largest_block(reasoner: VideoReasoner) -> int:
-    """Bytes of the largest block of a stack of them; in the language model, a decoder layer."""
-    blocks = [
-        block
-        for module in reasoner.modules()
-        if isinstance(module, nn.ModuleList)
-        for block in module
-    ]
-    return max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in blocks)
+def _largest_units(reasoner: VideoReasoner) -> int:
+    """Bytes of the two largest units that are gathered at once."""
+    units = shard_units(reasoner)
+    sizes = [sum(p.numel() * p.element_size() for p in unit.parameters()) for unit in units]
+    return sum(sorted(sizes)[-2:])
 
 
 def _quantization_saving(reasoner: VideoReasoner) -> tuple[int, int]:

@@ -31,6 +31,7 @@ _MAY_CHANGE = (
     "evaluate_during_training",
     *("data.batch_size", "data.num_workers", "data.validation", "data.benchmark"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.sharded_checkpoints", "trainer.compile"),
     *("trainer.stop_after_steps", "trainer.log_every_n_steps", "trainer.validate_every_n_steps"),
     *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.record_samples"),
     *("trainer.keep_best", "trainer.monitor", "trainer.monitor_mode"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -122,15 +123,20 @@ def tiny_experiment(
     return path
 
 
-def fill_store(videos: list[str], store: str) -> None:
-    """Made-up tokens of each video, three clips long, under the key that perceiving would give."""
+def fill_store(
+    videos: list[str], store: str, make: Callable[[int], VisualTokens] | None = None
+) -> None:
+    """Made-up tokens of each video under the key that perceiving would give.
+
+    They are three clips long, or what ``make`` gives for the video's number.
+    """
     path = Path(store).with_name("perceiver.yaml")
     path.write_text(yaml.safe_dump(PERCEIVER))
     perceiver = merge_config(PerceiverConfig, [str(path)])
     source = VisualTokenSource(perceiver, StoreConfig(path=store, dtype="float32"))
     assert source.store is not None
     for number, video in enumerate(videos):
-        source.store.put(source.key(video), made_up_tokens(number))
+        source.store.put(source.key(video), (make or made_up_tokens)(number))
     source.store.flush()
 
 

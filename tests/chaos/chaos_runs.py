@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from forked_fit import Child, Nursery, Orders
+from forked_fit import Child, Nursery, Orders, free_port, srun_environment
 
 from experiments.metrics_log import read_metrics
 from vidreason.training.checkpoint import newest_checkpoint
@@ -107,7 +106,7 @@ class Run:
         self.num_starts += 1
         former = len(self.batches())
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
+        port = free_port()
         ranks = []
         for rank in range(world_size):
             orders = Orders(
@@ -157,25 +156,6 @@ class Run:
         several = [] if world_size == 1 else [f"trainer.devices={world_size}", "data.batch_size=1"]
         arguments = ["--config", str(self.config), f"run_dir={self.run_dir}"]
         return [*arguments, *several, *self.overrides]
-
-
-def srun_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
-    """What ``srun --ntasks-per-node`` on one node tells a task, as far as Lightning reads it."""
-    return {
-        "SLURM_JOB_ID": "1",
-        "SLURM_JOB_NAME": "fit",
-        "SLURM_JOB_NODELIST": "localhost",
-        "SLURM_LOCALID": str(rank),
-        "SLURM_NNODES": "1",
-        "SLURM_NODEID": "0",
-        "SLURM_NODELIST": "localhost",
-        "SLURM_NTASKS": str(world_size),
-        "SLURM_NTASKS_PER_NODE": str(world_size),
-        "SLURM_PROCID": str(rank),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
 
 
 def blows(seed: int, world_size: int) -> Iterator[Blow]:
@@ -275,9 +255,3 @@ def _sessions(leaders: list[int]) -> Iterator[int]:
             continue
         if fields[0] != "Z" and int(fields[3]) in wanted:
             yield int(entry.name)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,16 +5,10 @@ from pathlib import Path
 
 import pytest
 from chaos_runs import Run
-from forked_fit import Nursery
+from forked_fit import Nursery, nursery
 from tiny_experiment import tiny_experiment
 
-__all__ = ["tiny_experiment"]
-
-
-@pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("nursery") / "nursery.log", hash_seed=1) as nursery:
-        yield nursery
+__all__ = ["nursery", "tiny_experiment"]
 
 
 @pytest.fixture(scope="session")

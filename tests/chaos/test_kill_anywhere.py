@@ -1,6 +1,6 @@
 """Runs that are killed or told to stop, anywhere, end as if nothing had happened.
 
-Real processes, killed by the kernel; see ``forked_fit.py``.
+Real processes, killed by the kernel; see ``tests/forked_fit.py``.
 """
 
 import json

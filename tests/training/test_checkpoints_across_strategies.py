@@ -14,7 +14,6 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
-from torch.distributed.fsdp import fully_shard
 
 from callbacks.lora_merge import LoraMerge
 from callbacks.step_checkpoint import AtomicCheckpointIO
@@ -37,33 +36,17 @@ class Losses(Callback):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
-class ShardedModule(InstructionModule):
-    def configure_model(self):
-        if isinstance(self.trainer.strategy, ShardedStrategy):
-            mesh = self.device_mesh["data_parallel"]
-            for layer in self.reasoner.language_model.get_base_model().model.layers:
-                fully_shard(layer, mesh=mesh)
-            fully_shard(self.reasoner, mesh=mesh)
-
-
 def train(folder, how, num_processes, num_epochs, out, resume):
     """Train on global batches of 6 samples; save, and merge, at the end."""
-    sharded = how in ("fsdp2", "folder")
-    strategy = (
-        ShardedStrategy(
-            data_parallel_size=num_processes,
-            tensor_parallel_size=1,
-            save_distributed_checkpoint=how == "folder",
-        )
-        if sharded
-        else {"single": "auto", "ddp": "ddp"}[how]
+    strategy = {"single": "auto", "ddp": "ddp"}.get(how) or ShardedStrategy(
+        save_distributed_checkpoint=how == "folder"
     )
     reasoner = tiny_training_reasoner(folder, lora=True)
     reasoner.perceiver = PerceiverConfig()
     # With so large an epsilon a step is in proportion to the gradient: AdamW itself would make
     # whole steps of gradients that are nothing but rounding.
     optimizer = tiny_optimizer(learning_rate=1.0, epsilon=1.0, weight_decay=0.0)
-    module = ShardedModule(reasoner, optimizer, total_steps=8)
+    module = InstructionModule(reasoner, optimizer, total_steps=8)
     module.identity = RunIdentity({"seed": 0}, lambda: {"language_model": "aa"})
     losses = Losses()
     trainer = tiny_trainer(

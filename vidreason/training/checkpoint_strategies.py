@@ -8,16 +8,18 @@ whole, or writes it in shards.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from lightning.pytorch.strategies import (
     DeepSpeedStrategy,
     FSDPStrategy,
     ModelParallelStrategy,
     Strategy,
 )
+from torch.nn import Module
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -29,6 +31,7 @@ from vidreason.training.checkpoint_files import (
     read_checkpoint,
     write_folder,
 )
+from vidreason.training.engine_step import divide_gradients
 from vidreason.training.sharded_values import is_rank_zero
 from vidreason.training.stage import StageModule
 
@@ -37,7 +40,16 @@ class ShardedStrategy(ModelParallelStrategy):
     """FSDP2, whose checkpoints are one file, or a folder with ``save_distributed_checkpoint``.
 
     Either form is read here, whatever number of processes and whatever strategy has written it.
+
+    The parameters are cut over all processes of all nodes.
     """
+
+    @override
+    def setup_environment(self) -> None:
+        if self._data_parallel_size == "auto":  # Lightning's would be a part a node
+            self._data_parallel_size = self.num_processes * self.num_nodes
+            self._tensor_parallel_size = 1
+        super().setup_environment()
 
     @property
     @override
@@ -103,6 +115,25 @@ class EngineStrategy(DeepSpeedStrategy):
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - Lightning's options
         super().__init__(**{"exclude_frozen_parameters": True, **options})
+
+    @override
+    def setup(self, trainer: pl.Trainer) -> None:
+        module = self.lightning_module
+        assert isinstance(module, StageModule)
+        assert isinstance(self.config, dict)
+        self.config["gradient_clipping"] = module.optimizer_config.gradient_clip_norm or 0.0
+        super().setup(trainer)
+
+    @override
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: pl.LightningModule | Module | None = None,
+        **options: Any,
+    ) -> Any:
+        divide_gradients(self, 1.0)  # in the backward pass; the module says by what in the step
+        return super().optimizer_step(optimizer, closure, model, **options)
 
     @override
     def save_checkpoint(

@@ -1,8 +1,9 @@
-"""Values that are cut over the processes of a run (FSDP2), made whole and cut again.
+"""Values that are cut over the processes of a run (FSDP2, ZeRO-3), made whole and cut again.
 
 Under one process all of it is the identity.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -29,6 +30,10 @@ def num_ranks() -> int:
 
 def whole(value: Tensor) -> Tensor:
     """The value that ``value`` is a shard of, on its device; collective where it is one."""
+    if hasattr(value, "ds_id"):  # DeepSpeed's mark on a parameter that ZeRO-3 has cut
+        deepspeed = importlib.import_module("deepspeed")  # an extra
+        with deepspeed.zero.GatheredParameters([value]):
+            return value.detach().clone()
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 

@@ -4,8 +4,10 @@ from typing import Any, TypedDict, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -21,6 +23,7 @@ from vidreason.training.checkpoint_format import (
     read_record,
     restore_random_state,
 )
+from vidreason.training.engine_step import divide_gradients, is_step
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import (
     OptimizerConfig,
@@ -29,6 +32,7 @@ from vidreason.training.optimizer import (
     gradient_norms,
     learning_rates,
 )
+from vidreason.training.sharding import shard
 from vidreason.training.trainable import Stage, set_trainable, trainable_names
 
 
@@ -77,6 +81,12 @@ class StageModule(LightningModule):
         self._validation_totals = torch.zeros(2)
 
     @override
+    def configure_model(self) -> None:
+        # Lightning calls it more than once; a mesh there is under FSDP2 alone.
+        if self.device_mesh is not None and not isinstance(self.reasoner, FSDPModule):
+            shard(self.reasoner, self.device_mesh["data_parallel"])
+
+    @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = build_optimizer(self.reasoner, self.trainable, self.optimizer_config)
         name_optimizer_state(optimizer, self)
@@ -106,9 +116,14 @@ class StageModule(LightningModule):
         Each micro-batch gave the gradient of its *sum*. Lightning divided it by the number of
         micro-batches that it accumulates, and DDP by the number of ranks: both are undone.
         """
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DeepSpeedStrategy) and not is_step(strategy):
+            return
         loss, count, scale = self.step_loss()
         self._step_loss = None
         self._step_totals = torch.zeros(2, device=self.device)
+        if isinstance(strategy, DeepSpeedStrategy):
+            divide_gradients(strategy, 1 / float(scale))
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -9,16 +9,19 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).parents[2]
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
 STARTS_WITHIN_SECONDS = 120
 
 
@@ -103,6 +106,37 @@ class Nursery:
         self._process.stdin.write(json.dumps([question, arguments]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with Nursery(tmp_path_factory.mktemp("nursery") / "nursery.log", hash_seed=1) as nursery:
+        yield nursery
+
+
+def srun_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """What ``srun --ntasks-per-node`` on one node tells a task, as far as Lightning reads it."""
+    return {
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NAME": "fit",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_LOCALID": str(rank),
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_NTASKS": str(world_size),
+        "SLURM_NTASKS_PER_NODE": str(world_size),
+        "SLURM_PROCID": str(rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def serve() -> None:

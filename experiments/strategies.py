@@ -1,0 +1,61 @@
+"""How ``fit`` spreads a run over processes, by ``trainer.strategy``."""
+
+import importlib.util
+
+from lightning.pytorch.strategies import Strategy
+
+from experiments.experiment_config import ExperimentConfig
+from vidreason.training.checkpoint_strategies import EngineStrategy, ShardedStrategy
+
+SHARD_WEIGHTS = ("fsdp2", "deepspeed_zero3")
+"""Strategies whose processes hold a part each of the weights."""
+SHARD_STATES = (*SHARD_WEIGHTS, "deepspeed_zero2")
+"""Strategies whose processes hold a part each of gradients and optimizer."""
+
+
+def build_strategy(config: ExperimentConfig) -> str | Strategy:
+    """What Lightning's Trainer takes as its strategy.
+
+    Raises:
+        ValueError: The strategy does not go with something else that is configured, or needs a
+            package that is not installed.
+    """
+    name = config.trainer.strategy
+    if name in SHARD_STATES:
+        _check(config)
+    if name == "fsdp2":
+        return ShardedStrategy(save_distributed_checkpoint=config.trainer.sharded_checkpoints)
+    if name.startswith("deepspeed"):
+        return EngineStrategy(stage=int(name[-1]))
+    return name
+
+
+def _check(config: ExperimentConfig) -> None:
+    name = config.trainer.strategy
+    precision, quantization = config.trainer.precision, config.reasoner.language_model.quantization
+    whole_model_needed = name in SHARD_WEIGHTS
+    conflicts = [
+        (precision == "16-mixed", "trainer.precision=16-mixed: use bf16-mixed"),
+        (
+            quantization != "none",
+            f"reasoner.language_model.quantization={quantization}: weights of 4 bits cannot be "
+            "cut; set it to none",
+        ),
+        (
+            whole_model_needed and config.sample_generations.every_n_steps > 0,
+            "sample_generations: rank 0, which answers, has no whole model; set every_n_steps=0",
+        ),
+        (
+            whole_model_needed and config.evaluate_during_training,
+            "evaluate_during_training: the ranks' answers differ in length, and a rank that is "
+            "done would leave the others waiting; run experiments.evaluate afterwards",
+        ),
+    ]
+    found = [text for applies, text in conflicts if applies]
+    if found:
+        raise ValueError(f"trainer.strategy={name} does not go with {'; nor with '.join(found)}")
+    if name.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise ValueError(
+            f"trainer.strategy={name} needs the package deepspeed: pip install "
+            "'vidreason[deepspeed]'"
+        )
