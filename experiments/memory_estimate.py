@@ -63,6 +63,8 @@ class MemoryEstimate:
 def max_visual_tokens(perceiver: PerceiverConfig) -> int:
     """V: the clip tokens of a video, and the most object tokens that it may have."""
     objects = perceiver.objects_per_key_frame if perceiver.use_objects else 0
+    if perceiver.kept_objects is not None:
+        objects = min(objects, perceiver.kept_objects)
     return perceiver.sampling.num_clips + perceiver.sampling.num_key_frames * objects
 
 

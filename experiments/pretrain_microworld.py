@@ -16,7 +16,12 @@ from torch import nn
 
 from vidreason.microworld import parts
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
-from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
+from vidreason.microworld.language_pretraining import (
+    NUM_LAYERS,
+    WIDTH,
+    pretrain_language_model,
+    train_tokenizer,
+)
 from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -25,8 +30,18 @@ STEPS = {"encoder": 2000, "segmenter": 2500, "language_model": 3000}
 """What the shipped parts were trained for."""
 
 
-def pretrain(part: str, steps: int, out: Path) -> None:
-    """Train one part from random weights and write it below ``out``."""
+def pretrain(
+    part: str, steps: int, out: Path, *, width: int = WIDTH, num_layers: int = NUM_LAYERS
+) -> None:
+    """Train one part from random weights and write it below ``out``.
+
+    Args:
+        part: Its name in ``STEPS``.
+        steps: Optimizer steps.
+        out: Folder of the parts.
+        width: Of the language model.
+        num_layers: Of the language model.
+    """
     out.mkdir(parents=True, exist_ok=True)
     config = parts.perceiver_config()
     if part == "encoder":
@@ -39,7 +54,9 @@ def pretrain(part: str, steps: int, out: Path) -> None:
         )
     else:
         tokenizer = train_tokenizer(parts.VOCAB_SIZE)
-        model = _report(pretrain_language_model(tokenizer, steps=steps))
+        model = _report(
+            pretrain_language_model(tokenizer, steps=steps, width=width, num_layers=num_layers)
+        )
         folder = out / parts.LANGUAGE_MODEL_FOLDER.name
         nn.Module.half(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -65,14 +82,23 @@ def _save(module: nn.Module, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and train the parts it names."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.pretrain_microworld", description=pretrain.__doc__
+        prog="python -m experiments.pretrain_microworld",
+        description="Train one part from random weights.",
     )
     parser.add_argument("part", choices=sorted(STEPS))
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the shipped part's)")
     parser.add_argument("--out", type=Path, default=parts.PARTS_FOLDER, metavar="DIR")
+    parser.add_argument("--width", type=int, default=WIDTH, help="of the language model")
+    parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="of the language model")
     arguments = parser.parse_args(argv)
     torch.manual_seed(0)
-    pretrain(arguments.part, arguments.steps or STEPS[arguments.part], arguments.out)
+    pretrain(
+        arguments.part,
+        arguments.steps or STEPS[arguments.part],
+        arguments.out,
+        width=arguments.width,
+        num_layers=arguments.layers,
+    )
     return 0
 
 

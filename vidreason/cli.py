@@ -145,7 +145,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     import transformers
 
     from vidreason.model import VideoReasoner
-    from vidreason.perception.perceiver import build_perceiver
+    from vidreason.perception.perceiver import build_perceiver, shown_tokens
     from vidreason.perception.visual_tokens import collate_visual_tokens
     from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, open_ended_prompt
     from vidreason.video.reader import VideoReadError
@@ -164,7 +164,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     prompt = (
         FUTURE_PREDICTION_PROMPT if arguments.predict else open_ended_prompt(arguments.question)
     )
-    visual = collate_visual_tokens([tokens])
+    visual = collate_visual_tokens([shown_tokens(tokens, reasoner.perceiver)])
     answer = reasoner.generate(visual, [prompt])[0]
     print(answer_text(answer, predictions=arguments.predict))
     return 0

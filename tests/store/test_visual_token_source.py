@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from vidreason.perception.perceiver import PerceiverConfig, build_perceiver
 from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
+from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN
 from vidreason.perception.weights import hash_weights
 from vidreason.store.feature_store import FeatureStore, StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource
@@ -165,7 +166,12 @@ def changed_value(value):
     return value + ("x" if isinstance(value, str) else 1)
 
 
-@pytest.mark.parametrize("name", [name for name in leaves(PERCEIVER) if "weights" not in name])
+NOT_IN_THE_KEY = "kept_objects"  # applied behind the store
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in leaves(PERCEIVER) if "weights" not in n and n != NOT_IN_THE_KEY]
+)
 def test_each_field_of_the_perceiver_is_part_of_the_key(tmp_path, videos, name):
     source = open_source(tmp_path)
     tokens = make_tokens(0)
@@ -273,7 +279,9 @@ def test_the_store_says_which_perceiver_a_fingerprint_is(tmp_path, videos):
     source(videos[0])
     (file,) = (tmp_path / "perceivers").iterdir()
     assert file.stem == source.key(videos[0]).fingerprint
-    assert json.loads(file.read_text()) == dataclasses.asdict(PERCEIVER)
+    described = dataclasses.asdict(PERCEIVER)
+    del described["kept_objects"]  # applied behind the store
+    assert json.loads(file.read_text()) == described
 
 
 def test_a_source_that_has_perceived_may_be_pickled(tmp_path, videos):
@@ -318,3 +326,25 @@ def test_workers_perceive_on_one_thread_and_leave_all_they_saw(tmp_path, videos,
         stored = store.get(source.key(path))
         assert stored is not None
         assert torch.equal(stored.features, wanted)
+
+
+def test_other_numbers_of_kept_objects_share_the_stored_tokens(tmp_path, videos):
+    every = open_source(tmp_path)(videos[0])
+    kinds = every.kinds.tolist()
+    num_objects = kinds.count(OBJECT_TOKEN)
+    assert num_objects > 1
+    for kept in (0, 1, num_objects):
+        source = open_source(tmp_path, kept_objects=kept)
+        shown = source(videos[0])
+        assert source.num_perceived == 0
+        # One key frame: the first of its objects, which the perceiver ranks.
+        assert torch.equal(shown.features, every.features[: kinds.count(CLIP_TOKEN) + kept])
+        assert len(shown.masks) == len(shown)
+    fresh = open_source(None, kept_objects=1)(videos[0])
+    assert torch.equal(fresh.features, open_source(tmp_path, kept_objects=1)(videos[0]).features)
+    stored = open_source(tmp_path / "other", kept_objects=0)
+    stored(videos[0])  # perceives, and stores all that it sees
+    stored.store.flush()
+    again = open_source(tmp_path / "other")
+    assert torch.equal(again(videos[0]).features, every.features)
+    assert again.num_perceived == 0

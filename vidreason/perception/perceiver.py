@@ -55,11 +55,14 @@ class PerceiverConfig:
     """The backbone that clip tokens and patch tokens come from."""
     use_objects: bool = True
     """Whether key frames are segmented. Without it there are clip tokens only, and no segmenter is
-    built."""
+    built. To leave out objects that a store holds, set ``kept_objects`` to 0 instead."""
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     """The model that finds objects on key frames."""
     objects_per_key_frame: int = 16
     """At most this many objects of a key frame become tokens, the largest and most stable first."""
+    kept_objects: int | None = None
+    """At most this many of those are shown to the reasoner; 0 for clip tokens only, None for all.
+    Applied behind the store, so another number needs no perceiving."""
     min_object_share: float = 0.0
     """Masks that cover a smaller share of the frame are left out as specks."""
     max_object_share: float = 0.9
@@ -78,6 +81,11 @@ class PerceiverConfig:
             raise ValueError(
                 "perceiver.objects_per_key_frame: expected at least 1, found "
                 f"{self.objects_per_key_frame}; set use_objects=false for clip tokens only"
+            )
+        if self.kept_objects is not None and self.kept_objects < 0:
+            raise ValueError(
+                f"perceiver.kept_objects: expected 0 or more, found {self.kept_objects}; leave it "
+                "null for all objects"
             )
         if not 0 <= self.min_object_share < self.max_object_share <= 1:
             raise ValueError(
@@ -248,6 +256,7 @@ def perceiver_fingerprint(
         ValueError: A weights file or folder is missing.
     """
     described: dict[str, Any] = asdict(config) | {"algorithm": _ALGORITHM}
+    del described["kept_objects"]  # what is seen does not depend on it
     models = ["video_encoder", "segmenter"]
     if not config.use_objects:
         for unused in (
@@ -269,6 +278,11 @@ def perceiver_fingerprint(
             del described[model]["seed"], described[model]["allow_random_weights"]
     canonical = json.dumps(described, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def shown_tokens(tokens: VisualTokens, config: PerceiverConfig) -> VisualTokens:
+    """What of a video's tokens the reasoner is shown, by ``config.kept_objects``."""
+    return tokens if config.kept_objects is None else tokens.with_objects(config.kept_objects)
 
 
 def mask_runs(masks: Tensor) -> list[MaskRuns]:

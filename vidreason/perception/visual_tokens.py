@@ -59,14 +59,33 @@ class VisualTokens:
 
     def without_tokens(self) -> "VisualTokens":
         """The same video with no visual token left: the input of the blind control."""
+        return self._tokens([])
+
+    def with_objects(self, limit: int) -> "VisualTokens":
+        """The same video with at most ``limit`` objects of each key frame, the first in rank.
+
+        Key frames are told apart by their time: a short video's frame that is looked at twice
+        counts as one. Track ids stay, so some may be missing.
+        """
+        kept, num_seen = [], dict[float, int]()
+        for place, (kind, time) in enumerate(
+            zip(self.kinds.tolist(), self.spans[:, 0].tolist(), strict=True)
+        ):
+            if kind == OBJECT_TOKEN:
+                num_seen[time] = num_seen.get(time, 0) + 1
+            if kind != OBJECT_TOKEN or num_seen[time] <= limit:
+                kept.append(place)
+        return self._tokens(kept)
+
+    def _tokens(self, places: list[int]) -> "VisualTokens":
         return VisualTokens(
-            features=self.features[:0],
-            kinds=self.kinds[:0],
-            spans=self.spans[:0],
-            boxes=self.boxes[:0],
-            areas=self.areas[:0],
-            track_ids=self.track_ids[:0],
-            masks=(),
+            features=self.features[places],
+            kinds=self.kinds[places],
+            spans=self.spans[places],
+            boxes=self.boxes[places],
+            areas=self.areas[places],
+            track_ids=self.track_ids[places],
+            masks=tuple(self.masks[place] for place in places),
             duration_seconds=self.duration_seconds,
         )
 

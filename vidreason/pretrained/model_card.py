@@ -80,7 +80,7 @@ def model_card(
             frames=perceiver.sampling.frames_per_clip,
             objects=(
                 f", and objects on {perceiver.sampling.num_key_frames} key frames"
-                if perceiver.use_objects
+                if perceiver.use_objects and perceiver.kept_objects != 0
                 else ""
             ),
         ),

@@ -10,6 +10,7 @@ from vidreason.perception.perceiver import (
     PerceiverConfig,
     build_perceiver,
     perceiver_fingerprint,
+    shown_tokens,
 )
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
@@ -55,7 +56,7 @@ class VisualTokenSource:
     def __call__(
         self, media: str, start_seconds: float | None = None, end_seconds: float | None = None
     ) -> VisualTokens:
-        """The visual tokens of a video file or a span of it.
+        """The visual tokens of a video file or a span of it, as the reasoner is shown them.
 
         Raises:
             VideoReadError: The file cannot be read or decoded, and the store lacks it.
@@ -63,6 +64,12 @@ class VisualTokenSource:
                 that were there when this source was made.
             FeatureStoreError: A shard of the store is damaged, or cannot be written.
         """
+        return shown_tokens(self._all_tokens(media, start_seconds, end_seconds), self.config)
+
+    def _all_tokens(
+        self, media: str, start_seconds: float | None, end_seconds: float | None
+    ) -> VisualTokens:
+        """Without regard to ``kept_objects``: what the store holds, or will."""
         if self.store is None:
             return self._perceive(media, start_seconds, end_seconds)
         key = self.key(media, start_seconds, end_seconds)
@@ -70,7 +77,9 @@ class VisualTokenSource:
         if stored is not None:
             return stored
         tokens = self._perceive(media, start_seconds, end_seconds)
-        self.store.describe(self._fingerprint, asdict(self.config))
+        described = asdict(self.config)
+        del described["kept_objects"]  # the fingerprint does not stand for it
+        self.store.describe(self._fingerprint, described)
         return self.store.put(key, tokens)
 
     def key(

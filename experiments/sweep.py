@@ -1,0 +1,306 @@
+"""Sweeps in one command: ``python -m experiments.sweep --config FILE.yaml [key=value ...]``.
+
+Trials are one configuration with other values for some keys: all combinations (``grid``), random
+draws, or draws that Optuna proposes from what it has seen. Each is trained and evaluated once;
+equal trials are one. Started again, the program does what is not done yet. ``<run_dir>/results``
+has the table, best first.
+"""
+
+import csv
+import itertools
+import json
+import math
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from experiments.ablation_results import RESULTS_FOLDER
+from experiments.evaluate import predictions_file
+from experiments.experiment_config import ExperimentConfig
+from experiments.jobs import Job, is_finished, job_key, run_jobs
+from experiments.program import exit_status
+from experiments.resume import learnt_settings
+from experiments.trained_model import REASONER_FOLDER
+from vidreason.config import load_config, merge_config
+from vidreason.evaluation.metrics import ALL, score_predictions
+from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.evaluation.report import Table
+
+Value = int | float | str | bool
+
+
+@dataclass(kw_only=True)
+class Range:
+    """Values of a random or Optuna sweep between two bounds, both included."""
+
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    """Whether values are evenly spread by their logarithm, as for learning rates."""
+    whole: bool = False
+    """Whether they are whole numbers."""
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high or (self.log and self.low <= 0):
+            raise ValueError(
+                f"a range from {self.low} to {self.high}: expected low <= high, and low > 0 for "
+                "log=true"
+            )
+
+
+@dataclass(kw_only=True)
+class SweepConfig:
+    """What a sweep tries."""
+
+    run_dir: str = "runs/sweep"
+    """Folder of everything that the sweep writes."""
+    configs: list[str] = field(default_factory=list)
+    """YAML files of the stage that is trained; a later one wins."""
+    overrides: list[str] = field(default_factory=list)
+    """Of all trials, such as ``data.num_epochs=1``."""
+    choices: dict[str, list[Any]] = field(default_factory=dict)
+    """Values to choose from by dotted key: ``{optimizer.learning_rate: [1e-4, 3e-4]}``."""
+    ranges: dict[str, Range] = field(default_factory=dict)
+    """Ranges to draw from by dotted key, not for ``grid``."""
+    method: Literal["grid", "random", "optuna"] = "grid"
+    num_trials: int = 16
+    """Of ``random`` and ``optuna``; ``grid`` has as many as there are combinations."""
+    seed: int = 0
+    """Of the draws; the trials' own seed is the configuration's."""
+    corpus: str = ""
+    """The benchmark whose accuracy is compared; empty for the mean over the benchmarks."""
+    max_parallel: int = 1
+    """Programs at a time; ``optuna`` sees as many trials at once without knowing their results."""
+    threads: int = 1
+    """Of each program."""
+
+    def __post_init__(self) -> None:
+        if not self.configs:
+            raise ValueError("configs is empty: name the YAML files of the stage to train")
+        if not self.choices and not self.ranges:
+            raise ValueError("choices and ranges are empty: name the keys to try values of")
+        if self.method == "grid" and self.ranges:
+            raise ValueError(
+                f"ranges has {list(self.ranges)}, but method 'grid' needs choices; list values, or "
+                "set method=random"
+            )
+        both = sorted(self.choices.keys() & self.ranges.keys())
+        if both:
+            raise ValueError(f"{both} are in choices and in ranges; leave them in one")
+        for key, values in self.choices.items():
+            if not values:
+                raise ValueError(f"choices: {key} has no value")
+        for name in ("num_trials", "max_parallel", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+Parameters = dict[str, Value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One point of a sweep."""
+
+    parameters: Parameters
+    training: Job
+    evaluation: Job
+
+
+def sweep(config: SweepConfig) -> int:
+    """Run what is not done yet, and write the table.
+
+    Returns: 1 if a job failed, else 0.
+    """
+    if config.method == "optuna":
+        trials, failed = _run_optuna(config)
+    else:
+        trials = [make_trial(config, parameters) for parameters in draw_parameters(config)]
+        failed = run_jobs(
+            [trial.evaluation for trial in trials],
+            max_parallel=config.max_parallel,
+            threads=config.threads,
+        )
+    write_table(config, trials)
+    return int(bool(failed))
+
+
+def draw_parameters(config: SweepConfig) -> list[Parameters]:
+    """The different points of a grid or random sweep, in order; a function of ``config`` alone."""
+    if config.method == "grid":
+        keys = list(config.choices)
+        return [
+            dict(zip(keys, values, strict=True))
+            for values in itertools.product(*config.choices.values())
+        ]
+    generator = random.Random(config.seed)
+    drawn: dict[str, Parameters] = {}
+    for _ in range(config.num_trials):
+        point: Parameters = {key: generator.choice(v) for key, v in config.choices.items()}
+        point |= {key: _draw(own, generator) for key, own in config.ranges.items()}
+        drawn.setdefault(json.dumps(point), point)
+    return list(drawn.values())
+
+
+def make_trial(config: SweepConfig, parameters: Parameters) -> Trial:
+    """The jobs of a point.
+
+    Raises:
+        ValueError: A key is unknown, or a value does not fit it.
+    """
+    overrides = [*config.overrides, *(f"{k}={json.dumps(v)}" for k, v in parameters.items())]
+    experiment = merge_config(ExperimentConfig, config.configs, overrides)
+    label = " ".join(f"{key}={_text(value)}" for key, value in parameters.items())
+    training = _job(config, "fit", learnt_settings(experiment), experiment, label)
+    evaluated = merge_config(ExperimentConfig, config.configs, overrides)
+    evaluated.model = str(training.folder / REASONER_FOLDER)
+    evaluated.controls = ["none"]
+    settings = [evaluated.data.benchmark, evaluated.evaluation, evaluated.decoding]
+    evaluation = _job(config, "evaluate", settings, evaluated, label, (training,))
+    return Trial(parameters=parameters, training=training, evaluation=evaluation)
+
+
+def trial_accuracy(config: SweepConfig, trial: Trial) -> float:
+    """What trials are compared by, a fraction; NaN for a trial that has not finished.
+
+    Raises:
+        ValueError: ``config.corpus`` is no benchmark of the configuration.
+    """
+    if not is_finished(trial.evaluation):
+        return math.nan
+    rows = read_predictions(predictions_file(trial.evaluation.config, "none"))
+    means = {s.corpus: s.accuracy.mean for s in score_predictions(rows) if s.group == ALL}
+    if config.corpus and config.corpus not in means:
+        raise ValueError(f"corpus {config.corpus!r} is not among the benchmarks {list(means)}")
+    return means[config.corpus] if config.corpus else float(np.mean(list(means.values())))
+
+
+def write_table(config: SweepConfig, trials: Sequence[Trial]) -> None:
+    """Print the trials, best first, and write them as ``sweep.md`` and ``sweep.csv``."""
+    scored = sorted(
+        ((trial_accuracy(config, trial), trial) for trial in trials),
+        key=lambda pair: -math.inf if math.isnan(pair[0]) else pair[0],
+        reverse=True,
+    )
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.parameters))
+    rows = [
+        (
+            *(_text(trial.parameters[key]) for key in keys),
+            "not finished" if math.isnan(accuracy) else f"{100 * accuracy:.2f}",
+            str(trial.training.folder),
+        )
+        for accuracy, trial in scored
+    ]
+    name = config.corpus or "mean of the benchmarks"
+    header = (*keys, "accuracy in %", "run")
+    table = Table(f"{len(trials)} trials by accuracy, {name}", header, tuple(rows))
+    folder = Path(config.run_dir) / RESULTS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.md").write_text(table.to_markdown() + "\n")
+    with (folder / "sweep.csv").open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    print(table.to_text(), flush=True)
+
+
+def _run_optuna(config: SweepConfig) -> tuple[list[Trial], list[Job]]:
+    """Ask for as many points as run at a time, tell their accuracies, and so on."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError(
+            "method 'optuna' needs the package optuna: pip install 'vidreason[sweep]', or set "
+            "method=random"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=config.seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    trials: list[Trial] = []
+    failed: list[Job] = []
+    while len(trials) < config.num_trials:
+        asked = [
+            study.ask() for _ in range(min(config.max_parallel, config.num_trials - len(trials)))
+        ]
+        batch = [make_trial(config, _suggest(config, one)) for one in asked]
+        failed += run_jobs(
+            [trial.evaluation for trial in batch],
+            max_parallel=config.max_parallel,
+            threads=config.threads,
+        )
+        for one, trial in zip(asked, batch, strict=True):
+            accuracy = trial_accuracy(config, trial)
+            if math.isnan(accuracy):
+                study.tell(one, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(one, accuracy)
+        trials += batch
+    unique = {trial.evaluation.key: trial for trial in trials}
+    return list(unique.values()), failed
+
+
+def _suggest(config: SweepConfig, trial: Any) -> Parameters:  # noqa: ANN401 - of optuna
+    point: Parameters = {
+        key: trial.suggest_categorical(key, values) for key, values in config.choices.items()
+    }
+    for key, own in config.ranges.items():
+        if own.whole:
+            point[key] = trial.suggest_int(key, int(own.low), int(own.high), log=own.log)
+        else:
+            point[key] = trial.suggest_float(key, own.low, own.high, log=own.log)
+    return point
+
+
+def _draw(own: Range, generator: random.Random) -> Value:
+    low, high = (math.log(own.low), math.log(own.high)) if own.log else (own.low, own.high)
+    value = generator.uniform(low, high)
+    value = min(max(math.exp(value) if own.log else value, own.low), own.high)
+    return round(value) if own.whole else float(f"{value:.6g}")
+
+
+def _job(
+    config: SweepConfig,
+    program: str,
+    settings: Mapping[str, Any] | list[Any],
+    experiment: ExperimentConfig,
+    label: str,
+    needs: tuple[Job, ...] = (),
+) -> Job:
+    key = job_key(f"experiments.{program}", settings, needs)
+    folder = Path(config.run_dir) / "jobs" / f"{program}-{key}"
+    experiment.run_dir = str(folder)
+    return Job(
+        title=f"{program}: {label}",
+        key=key,
+        folder=folder,
+        program=f"experiments.{program}",
+        config=experiment,
+        needs=needs,
+    )
+
+
+def _text(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sweep; the exit status is that of :func:`experiments.program.exit_status`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return exit_status(
+        "sweep",
+        lambda: sweep(
+            load_config(
+                SweepConfig,
+                arguments,
+                program="python -m experiments.sweep",
+                description="Try values of configuration keys: grid, random, or Optuna.",
+            )
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
