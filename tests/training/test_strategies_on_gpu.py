@@ -56,6 +56,7 @@ def train(folder, how, num_epochs, out, resume):
         strategy=STRATEGIES[how]() if how in STRATEGIES else "auto",
         max_epochs=num_epochs,
         accumulate_grad_batches=2,
+        use_distributed_sampler=False,  # it would shuffle
         callbacks=[losses],
     )
     weights_only = None if how.startswith("deepspeed") else True
