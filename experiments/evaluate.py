@@ -3,7 +3,8 @@
 Every answer is written down when it is given: started again after a kill, the program answers what
 is missing. Under ``torchrun`` or ``srun``, or with ``trainer.devices=N``, several processes share
 the questions. In ``<run_dir>/evaluation`` are then ``predictions-<control>.jsonl``,
-``metrics.json`` and ``tables.md``; the first line of the predictions says what they were made with.
+``metrics.json``, ``tables.md`` and ``report.html``, a page that shows single questions as well; the
+first line of the predictions says what they were made with.
 
 ``--from RUN_DIR`` or ``--from predictions.jsonl`` computes all scores again, without a model;
 ``compare A B`` says how far two runs differ, and whether they may be compared.
@@ -21,7 +22,12 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
 from experiments.ranks import Ranks, started_ranks
-from experiments.trained_model import load_trained_model, reasoner_folder, trained_model_identity
+from experiments.trained_model import (
+    load_trained_model,
+    reasoner_folder,
+    trained_model_identity,
+    trained_token_source,
+)
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
     answer_batches,
@@ -31,6 +37,8 @@ from vidreason.evaluation.benchmark import (
 from vidreason.evaluation.controls import Control, controlled_source
 from vidreason.evaluation.kept_predictions import KeptPredictions
 from vidreason.evaluation.manifest import Manifest, make_manifest
+from vidreason.evaluation.page.pictures import PictureSource, StoredPictures
+from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.priors import (
     fit_majority,
@@ -59,6 +67,7 @@ Prior = Literal["majority", "text-prior"]
 PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
 VALIDATION: Literal["validation"] = "validation"
 """The answers that temperatures are fitted on."""
+PAGE_FILE = "report.html"
 
 
 def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
@@ -80,6 +89,7 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
             model=str(reasoner_folder(config)),
             validation=answers.validation,
             manifests=answers.manifests,
+            pictures=question_pictures(config),
         )
     return answers.runs
 
@@ -206,6 +216,15 @@ def _answer(
     return ranks.on_first(finish)
 
 
+def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
+    """Where the page gets the frames of questions from; None if it is to show none."""
+    if not config.evaluation.report_items:
+        return None
+    return StoredPictures.of_examples(
+        open_corpora(config.data.benchmark), trained_token_source(config)
+    )
+
+
 def write_report(
     folder: Path | None,
     runs: Mapping[str, Sequence[BenchmarkPrediction]],
@@ -214,8 +233,9 @@ def write_report(
     model: str,
     validation: Sequence[BenchmarkPrediction] = (),
     manifests: Mapping[str, Manifest] | None = None,
+    pictures: PictureSource | None = None,
 ) -> None:
-    """Print the tables of ``runs`` and write ``metrics.json``, ``tables.md`` and ``submissions``.
+    """Print the tables of ``runs``; write them, ``metrics.json``, ``submissions`` and the page.
 
     Args:
         folder: Where the files go; None to print only.
@@ -224,6 +244,7 @@ def write_report(
         model: Name of the model, for ``metrics.json``.
         validation: The full model's predictions that temperatures are fitted on.
         manifests: What the rows were made with, as far as it is known.
+        pictures: Of the page's questions; None for a page without frames.
     """
     full = ROW_NAMES["none"]
     board = score_runs(runs, config, full=full, validation=validation)
@@ -251,6 +272,18 @@ def write_report(
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     (folder / "tables.md").write_text(board.to_markdown() + "\n")
+    report = EvaluationReport(
+        title="Evaluation",
+        facts={"model": model},
+        runs=runs,
+        tables=board.tables,
+        notes=board.metrics["notes"],
+        scores=board.scores,
+        protocols=protocols,
+    )
+    write_report_page(
+        folder / PAGE_FILE, report, pictures=pictures, num_pictured=config.report_items
+    )
     print(board.to_text())
 
 

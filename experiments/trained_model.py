@@ -7,7 +7,7 @@ import torch
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import torch_device
 from vidreason.model import VideoReasoner
-from vidreason.pretrained.folder import existing_folder
+from vidreason.pretrained.folder import existing_folder, read_perceiver
 from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.pretrained.identity import ReasonerIdentity, reasoner_identity
 from vidreason.store.visual_token_source import VisualTokenSource
@@ -49,6 +49,22 @@ def load_trained_model(
     assert reasoner.perceiver is not None  # it comes with every folder
     return reasoner, VisualTokenSource(
         reasoner.perceiver, config.store, device, config.data.decode_timeout_seconds
+    )
+
+
+def trained_token_source(config: ExperimentConfig) -> VisualTokenSource:
+    """The source of the reasoner's visual tokens, without the reasoner.
+
+    Raises:
+        ValueError: The folder is missing or does not hold a reasoner, or its frozen parts are not
+            at hand.
+    """
+    folder = local_reasoner_folder(_checked_folder(config))
+    return VisualTokenSource(
+        read_perceiver(folder, config.frozen_parts),
+        config.store,
+        torch_device(config.device),
+        config.data.decode_timeout_seconds,
     )
 
 

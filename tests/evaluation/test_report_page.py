@@ -147,6 +147,7 @@ def report(runs, tables=()) -> EvaluationReport:
         facts={"model": "runs/a & b"},
         runs=runs,
         tables=tables,
+        notes=["1 < 2"],
         scores={name: score_predictions(rows) for name, rows in runs.items()},
     )
 
@@ -246,6 +247,7 @@ def test_text_stays_text(page):
     assert page.data["items"][0]["options"][0] == OPTIONS[0]
     assert page.texts["title"][0] == "Evaluation <1>"
     assert "runs/a & b" in page.texts["dd"]
+    assert "1 < 2" in page.texts["p"]
     assert any("blind <none>" in text for text in page.texts["li"])
     # textContent and setAttribute are all that the script writes with.
     assert not re.search(

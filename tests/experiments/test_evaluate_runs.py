@@ -86,7 +86,7 @@ def evaluation(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) 
         {"reader": "nextqa", "root": str(choices), "split": "val"},
         {"reader": "nextqa_open_ended", "root": str(opened), "split": "val"},
     ]
-    config["evaluation"] = {"batch_size": 3}
+    config["evaluation"] = {"batch_size": 3, "report_items": 0}  # no videos to look at
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(config))
     built = Evaluation(file, folder)
@@ -102,7 +102,7 @@ def evaluation(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_what_a_run_leaves(evaluation: Evaluation) -> None:
     folder = evaluation.folder / "whole" / "evaluation"
     names = [f"predictions-{name}.jsonl" for name in (*CONTROLS, "majority", "text-prior")]
-    names += ["metrics.json", "tables.md", "submissions/nextqa_answers.json"]
+    names += ["metrics.json", "report.html", "tables.md", "submissions/nextqa_answers.json"]
     assert sorted(evaluation.results("whole")) == sorted(names)
     manifests = {}
     for name in CONTROLS:

@@ -14,6 +14,7 @@ from experiments.fit import fit
 from experiments.generate import main as generate
 from experiments.metrics_log import METRICS_FILE, read_metrics
 from experiments.perceive import perceive
+from experiments.trained_model import load_trained_model, trained_token_source
 from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.evaluation.predictions_file import read_predictions
@@ -176,6 +177,18 @@ def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     assert "blind (no visual tokens)" in printed
     assert "paired difference" in printed
     assert "full model" in (folder / "tables.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert all(f'"id":{json.dumps(row.id)}' in page for row in runs[ROW_NAMES["none"]])
+    assert f"{overall['accuracy']:.1%} [{overall['low']:.1%}, {overall['high']:.1%}]" in page
+    assert page.count("data:image/jpeg;base64,") >= NUM_VIDEOS - 1
+
+
+def test_visual_tokens_come_without_the_reasoner(experiment):
+    config = experiment.config()
+    _, source = load_trained_model(config)
+    assert trained_token_source(config).key(experiment.videos[0]) == source.key(
+        experiment.videos[0]
+    )
 
 
 def test_evaluate_refuses_what_it_cannot_do(experiment, tmp_path):

@@ -29,7 +29,7 @@ from vidreason.evaluation.free_texts import (
     free_text_scores,
     free_text_table,
 )
-from vidreason.evaluation.metrics import score_predictions
+from vidreason.evaluation.metrics import Score, score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.evaluation.protocols import (
     PROTOCOLS,
@@ -60,6 +60,8 @@ class Scoreboard:
     """All scores of some runs on the same questions."""
 
     tables: tuple[Table, ...]
+    scores: dict[str, list[Score]]
+    """Of each run, what the section ``runs`` of the metrics says."""
     metrics: dict[str, Any]
     """Sections ``runs``, ``differences``, ``calibration``, ``texts`` and ``notes``; values are such
     as JSON holds, None where a number is not defined."""
@@ -138,13 +140,12 @@ def score_runs(
         tables.append(confidence_table(title, by_name, fit))
     texts = {name: free_text_scores(rows, bert_scorer) for name, rows in runs.items()}
     tables += _free_text_tables(texts)
+    scores = {name: score_predictions(rows, protocols=protocols) for name, rows in runs.items()}
     return Scoreboard(
         tables=tuple(tables),
+        scores=scores,
         metrics={
-            "runs": {
-                name: score_rows(score_predictions(rows, protocols=protocols))
-                for name, rows in runs.items()
-            },
+            "runs": {name: score_rows(own) for name, own in scores.items()},
             "differences": differences,
             "calibration": {
                 title: confidence_rows(by_name, fit) for title, by_name, fit in calibration

@@ -159,16 +159,7 @@ def read_folder(
             the format, or a frozen part is missing or has another content.
     """
     folder = existing_folder(folder)
-    config = read_config(folder)
-    places = place_parts(
-        config.frozen_parts,
-        frozen_parts or {},
-        config.reasoner.language_model.revision,
-        str(folder),
-    )
-    if config.form == "merged":
-        places["language_model"] = str(folder / LANGUAGE_MODEL_FOLDER)
-    _put_places(config, places)
+    config = _placed_config(folder, frozen_parts or {})
     language_model = _read_language_model(folder, config, device)
     output_dim, output_scale = word_embedding_size(language_model)
     with torch.device("meta"):
@@ -187,6 +178,36 @@ def read_folder(
             read_json(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
         ),
     )
+
+
+def read_perceiver(folder: Path, frozen_parts: Mapping[str, str] | None = None) -> PerceiverConfig:
+    """The configuration of the perceiver that a folder's reasoner was trained behind.
+
+    Nothing is loaded, but the frozen parts must be there.
+
+    Args:
+        folder: The folder.
+        frozen_parts: As for :func:`read_folder`.
+
+    Raises:
+        ValueError: As :func:`read_folder`.
+    """
+    return _placed_config(existing_folder(folder), frozen_parts or {}).perceiver
+
+
+def _placed_config(folder: Path, frozen_parts: Mapping[str, str]) -> FolderConfig:
+    """The folder's configuration, with the places of its parts on this machine."""
+    config = read_config(folder)
+    places = place_parts(
+        config.frozen_parts,
+        frozen_parts,
+        config.reasoner.language_model.revision,
+        str(folder),
+    )
+    if config.form == "merged":
+        places["language_model"] = str(folder / LANGUAGE_MODEL_FOLDER)
+    _put_places(config, places)
+    return config
 
 
 def _read_language_model(

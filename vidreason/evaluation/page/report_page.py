@@ -46,6 +46,8 @@ class EvaluationReport:
     runs: Mapping[str, Sequence[BenchmarkPrediction]]
     """By name. The first is the one that diagrams and the browser begin with."""
     tables: Sequence[Table]
+    notes: Sequence[str] = ()
+    """Shown below the tables: what has to be known about them."""
     scores: Mapping[str, Sequence[Score]]
     """Of each run: what the bars show."""
     protocols: Mapping[str, Protocol] = field(default_factory=lambda: PROTOCOLS)
@@ -85,6 +87,7 @@ def write_report_page(
         '<a href="#calibration">Calibration</a> <a href="#questions">Questions</a></nav>',
         '<main><h2 id="results">Results</h2>',
         *(table_element(table, strong=first) for table in report.tables),
+        *(f"<p>{escape(note)}</p>" for note in report.notes),
         *_bars(report.scores),
         '<h2 id="calibration">Calibration</h2>',
         *_calibration(first, report.runs[first]),
