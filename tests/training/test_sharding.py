@@ -6,7 +6,13 @@ import pytest
 import torch
 from process_memory import linux_only, memory
 from safetensors.torch import save_file
-from tiny_training import VISUAL_DIM, tiny_loader
+from tiny_training import (
+    VISUAL_DIM,
+    tiny_loader,
+    tiny_optimizer,
+    tiny_trainer,
+    tiny_training_reasoner,
+)
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
@@ -16,6 +22,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
+from vidreason.training.checkpoint import gather_trainable
+from vidreason.training.checkpoint_strategies import ShardedStrategy
+from vidreason.training.instruction import InstructionModule
 from vidreason.training.loss import next_token_loss
 from vidreason.training.sharding import blocks, compile_blocks, shard, shard_units
 from vidreason.training.trainable import set_trainable, trainable_names
@@ -106,6 +115,35 @@ def test_shards_compute_what_the_whole_computes(
     assert sharded_gradients.keys() == gradients.keys() == trainable_names(reasoner, "instruction")
     for name, gradient in gradients.items():
         torch.testing.assert_close(sharded_gradients[name], gradient, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
+)
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_training_with_shards_is_training_at_each_precision(tiny_language_model_folder, precision):
+    results = []
+    for strategy in ("auto", ShardedStrategy()):
+        reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
+        optimizer = tiny_optimizer(learning_rate=1.0, epsilon=1.0, weight_decay=0.0)
+        module = InstructionModule(reasoner, optimizer, total_steps=8)
+        trainer = tiny_trainer(
+            strategy=strategy,
+            precision=precision,
+            max_epochs=1,
+            accumulate_grad_batches=2,
+            use_distributed_sampler=False,  # it would shuffle
+        )
+        trainer.fit(module, tiny_loader(reasoner, 4))
+        results.append(gather_trainable(reasoner))
+    plain, sharded = results
+    dtype = torch.bfloat16 if precision == "bf16-true" else torch.float32
+    assert {value.dtype for value in sharded.values()} == {dtype}
+    assert sharded.keys() == plain.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(sharded[name], value, atol=5e-3, rtol=2e-2, msg=name)
 
 
 @linux_only
