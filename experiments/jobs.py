@@ -229,7 +229,10 @@ class _Runner:
             record.state, record.starts, record.exit_status = "running", record.starts + 1, None
             write_record(job, record)
             sys.stdout.flush()
-            process = os.fork()
+            with warnings.catch_warnings():
+                # Python 3.12 warns of threads; those of the libraries' pools are idle here.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process = os.fork()
             if process == 0:
                 _become(job, self.threads)
         self.running[job.key] = (job, process, time.monotonic())

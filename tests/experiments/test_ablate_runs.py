@@ -23,7 +23,8 @@ def study(run_dir: Path, *further: str) -> list[str]:
     return [
         *("--config", str(SHIPPED), f"run_dir={run_dir}", "only=[no_stage2,objects_2]"),
         *(f"microworld.demo.{override}" for override in SMALL),
-        "both_stages=['data.validation=[]',optimizer.warmup_steps=1,decoding.max_new_tokens=8]",
+        "both_stages=['data.validation=[]',data.batch_size=4,data.global_batch_size=4,"
+        "optimizer.warmup_steps=1,decoding.max_new_tokens=8]",
         "seeds=[0,1]",
         *further,
     ]
