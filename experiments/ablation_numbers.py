@@ -1,9 +1,10 @@
 """The numbers of a study: accuracies of its variants, and paired differences to the full system.
 
 Whether a question is answered rightly is averaged over the seeds, question by question. Differences
-are of such averages over the same questions; intervals and tests draw or flip whole videos. They
-tell what other videos might have given. What other seeds might have given, the spread over the
-seeds tells.
+are of such averages over the same questions; their intervals draw whole videos: they tell what
+other videos might have given. The p-value of a variant counts what other seeds might have given,
+too (:mod:`vidreason.evaluation.seeds`); that of a control, which is the same models seeing less,
+flips videos alone, and so does that of a study with one seed.
 """
 
 import statistics
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from vidreason.evaluation.metrics import ALL, score_items
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, align_predictions
+from vidreason.evaluation.seeds import seeds_difference
 from vidreason.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -53,7 +55,7 @@ class Cell:
     seed_differences: tuple[float, ...] = ()
     """Of runs of one seed."""
     p_value: float | None = None
-    """Of the paired test."""
+    """Over seeds and videos; of a control, or with one seed, over videos alone."""
     adjusted_p_value: float | None = None
     """Corrected by Holm over the variants."""
 
@@ -89,7 +91,10 @@ def compare(rows: Sequence[Row]) -> StudyResult:
     columns = tuple(next(iter(items[0].values())))
     cells: dict[tuple[int, Column], Cell] = {}
     for column in columns:
-        own = [_cell(items[0], of_row, column) for of_row in items]
+        own = [
+            _cell(items[0], of_row, column, over_seeds=not row.is_control)
+            for row, of_row in zip(rows, items, strict=True)
+        ]
         variants = [number for number, row in enumerate(rows) if number and not row.is_control]
         adjusted = holm([_p_value(own[number]) for number in variants])
         for number, cell in enumerate(own):
@@ -128,7 +133,7 @@ def _column(values: Sequence[tuple[str, float, str]]) -> _Column:
     return _Column(ids=ids, values=numbers, videos=videos)
 
 
-def _cell(full: _Seeds, own: _Seeds, name: Column) -> Cell:
+def _cell(full: _Seeds, own: _Seeds, name: Column, *, over_seeds: bool) -> Cell:
     first = next(iter(full.values()))[name]
     if any(seed[name].ids != first.ids for seed in [*full.values(), *own.values()]):
         raise ValueError(f"the runs do not answer the same questions of {name}")
@@ -143,13 +148,18 @@ def _cell(full: _Seeds, own: _Seeds, name: Column) -> Cell:
     pairs = [(own[seed], full[seed]) for seed in own if seed in full]
     a = _mean_over_seeds([pair[0] for pair in pairs], name)
     b = _mean_over_seeds([pair[1] for pair in pairs], name)
+    if over_seeds and len(pairs) > 1 and cell.num_videos > 1:
+        runs_a, runs_b = ([pair[side][name].values for pair in pairs] for side in (0, 1))
+        p_value = seeds_difference(runs_a, runs_b, first.videos).p_value
+    else:
+        p_value = paired_test(a, b, first.videos).p_value
     return replace(
         cell,
         difference=paired_difference(a, b, first.videos),
         seed_differences=tuple(
             statistics.fmean(x[name].values) - statistics.fmean(y[name].values) for x, y in pairs
         ),
-        p_value=paired_test(a, b, first.videos).p_value,
+        p_value=p_value,
     )
 
 

@@ -15,8 +15,8 @@ from vidreason.evaluation.statistics import Interval
 
 CAPTION = (
     "Accuracy and differences in %, mean over {seeds} seeds; differences to the full system on the "
-    "same questions with 95% intervals over {videos} videos; p by a paired test that flips videos, "
-    "corrected by Holm over the variants of a column"
+    "same questions with 95% intervals over {videos} videos; p over seeds and videos (a control's "
+    "over videos), corrected by Holm over the variants of a column"
 )
 
 

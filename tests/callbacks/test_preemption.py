@@ -52,6 +52,8 @@ def test_slurm_asks_by_one_signal_and_then_by_another(request_at_work, monkeypat
 
 
 def test_before_training_signals_do_what_they_did():
+    # A shell has its background jobs ignore Ctrl-C, and these tests may be one.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     request = StopRequest()
     request.listen()
     try:
@@ -60,6 +62,7 @@ def test_before_training_signals_do_what_they_did():
         assert request.status == 0
     finally:
         request.ignore()
+        signal.signal(signal.SIGINT, former)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

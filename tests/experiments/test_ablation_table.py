@@ -74,8 +74,9 @@ def test_numbers_are_means_over_seeds_and_differences_of_the_same_questions(rows
     assert nextqa.difference.mean == pytest.approx(-3 / 8)
     assert result.cells[1, ("nextqa", "CW")].difference.mean == pytest.approx(-1 / 4)
     assert result.cells[1, ("nextqa", "DC")].difference.mean == pytest.approx(-1 / 2)
-    # Videos 0 and 1 lose 0.5 each, 2 and 3 lose 1 each, and all lose: the sign of all or of none.
-    assert nextqa.p_value == pytest.approx(2 / 2**4)
+    # All videos lose, which flips of videos would find in 2 / 2**4; but the seeds of the full
+    # system alone differ by half of all questions, and two of them tell little.
+    assert nextqa.p_value > 2 / 2**4
 
 
 def test_a_missing_seed_is_compared_with_the_same_seeds_of_the_full_system(rows):

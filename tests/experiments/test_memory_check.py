@@ -26,6 +26,7 @@ def test_a_run_that_does_not_fit_is_refused_with_a_batch_size_that_does(tiny_exp
     check_memory(config, 2 * smaller)
 
 
+@pytest.mark.slow
 def test_what_a_strategy_shards_is_divided_by_the_processes(tiny_experiment):
     two = ["trainer.devices=2", "data.batch_size=1", "data.max_text_tokens=32"]
     one, ddp, zero2, fsdp2 = (

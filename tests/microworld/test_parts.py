@@ -84,6 +84,7 @@ def test_the_tokenizer_spells_any_text():
     assert len(tokenizer("the red circle hits", add_special_tokens=False)["input_ids"]) == 4
 
 
+@pytest.mark.slow
 def test_pretraining_lowers_its_losses():
     config = parts.perceiver_config()
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+from lightning import LightningModule
 from lightning.pytorch.strategies import (
     DeepSpeedStrategy,
     FSDPStrategy,
@@ -117,7 +117,7 @@ class EngineStrategy(DeepSpeedStrategy):
         super().__init__(**{"exclude_frozen_parameters": True, **options})
 
     @override
-    def setup(self, trainer: pl.Trainer) -> None:
+    def setup(self, trainer: Any) -> None:  # noqa: ANN401 - Lightning's own
         module = self.lightning_module
         assert isinstance(module, StageModule)
         assert isinstance(self.config, dict)
@@ -129,7 +129,7 @@ class EngineStrategy(DeepSpeedStrategy):
         self,
         optimizer: Optimizer,
         closure: Callable[[], Any],
-        model: pl.LightningModule | Module | None = None,
+        model: LightningModule | Module | None = None,
         **options: Any,
     ) -> Any:
         divide_gradients(self, 1.0)  # in the backward pass; the module says by what in the step
