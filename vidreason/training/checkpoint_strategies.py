@@ -117,7 +117,7 @@ class EngineStrategy(DeepSpeedStrategy):
         super().__init__(**{"exclude_frozen_parameters": True, **options})
 
     @override
-    def setup(self, trainer: Any) -> None:  # noqa: ANN401 - Lightning's own
+    def setup(self, trainer: Any) -> None:
         module = self.lightning_module
         assert isinstance(module, StageModule)
         assert isinstance(self.config, dict)
