@@ -1,18 +1,26 @@
 """Every benchmark form of the microworld from its files to its scores, with a reasoner that has
 learnt next to nothing: videos and still images are perceived, stored, asked about and scored."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
 from tiny_experiment import SEGMENTER
 
+from data_modules.corpus_index import open_corpora
 from experiments.evaluate import evaluate
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
 from experiments.perceive import perceive
 from vidreason.config import merge_config
+from vidreason.evaluation import lmms_eval_tasks as tasks
+from vidreason.evaluation.lmms_eval_plugin import manifest
+from vidreason.evaluation.lmms_eval_tasks import write_tasks
 from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.evaluation.submissions import write_submissions
@@ -113,3 +121,77 @@ def test_the_servers_files_hold_the_answers(
     ]
     assert len(choices) == LIMITS["clevrer"]
     assert {choice["answer"] for choice in choices} <= {"correct", "wrong"}
+
+
+@pytest.fixture
+def lmms_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for lmms-eval's base class and manifest, where it is not installed."""
+    if importlib.util.find_spec("lmms_eval") is not None:
+        return
+    names = ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model", "lmms_eval.models")
+    names = (*names, "lmms_eval.models.registry_v2")
+    modules = {name: ModuleType(name) for name in names}
+    modules["lmms_eval.api.model"].lmms = type("lmms", (), {"task_dict": {}})  # type: ignore[attr-defined]
+    modules["lmms_eval.models.registry_v2"].ModelManifest = SimpleNamespace  # type: ignore[attr-defined]
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "vidreason.evaluation.lmms_eval_model", raising=False)
+
+
+def test_lmms_eval_scores_what_evaluate_scores(
+    config: ExperimentConfig,
+    predictions: list[BenchmarkPrediction],
+    lmms_eval: None,
+    tmp_path: Path,
+) -> None:
+    model_path = manifest().simple_class_path
+    module_name, _, class_name = model_path.rpartition(".")
+    model = getattr(importlib.import_module(module_name), class_name)(
+        pretrained=f"{config.run_dir}/reasoner", store=config.store.path, device="cpu", batch_size=4
+    )
+    examples = list(open_corpora(config.data.benchmark))
+    names = write_tasks(examples, tmp_path)
+    assert {"vidreason_vcr", "vidreason_clevrer", "vidreason_test_of_time"} <= set(names)
+    by_id = {row.id: row for row in predictions}
+    for name in ("vidreason_vcr", "vidreason_test_of_time"):
+        task = tmp_path / f"{name}.yaml"
+        assert f"{name}.jsonl" in task.read_text()
+        documents = list(map(json.loads, (tmp_path / f"{name}.jsonl").read_text().splitlines()))
+        model.task_dict = {name: {"test": documents}}
+        results = []
+        for number, document in enumerate(documents):
+            where = (tasks.doc_to_visual, number, name, "test")
+            requests = [
+                SimpleNamespace(args=(tasks.doc_to_text(document), option, *where))
+                for option in tasks.doc_to_choice(document)
+            ]
+            answers = model.loglikelihood(requests)
+            own = by_id[document["id"]]
+            losses = [-loss for loss, _ in answers]
+            assert losses == pytest.approx(own.option_log_likelihoods, abs=1e-4)
+            assert own.options[tasks.doc_to_target(document)] == document["response"]
+            results.append(tasks.process_choices(document, answers))
+        own_scores = {
+            score.group: score.accuracy.mean
+            for score in score_predictions(predictions)
+            if f"vidreason_{score.corpus}" == name
+        }
+        found = {group: tasks.aggregate([r[group] for r in results]) for group in results[0]}
+        assert found == pytest.approx(own_scores)
+    settings = {"max_new_tokens": 4, "until": ["\n\n"]}
+    args = ("why", settings, tasks.doc_to_visual, 0, name, "test")
+    (answer,) = model.generate_until([SimpleNamespace(args=args)])
+    assert isinstance(answer, str)
+    assert "\n\n" not in answer
+    with pytest.raises(NotImplementedError, match="one question about one video"):
+        model.generate_until_multi_round([])
+    with pytest.raises(ValueError, match="--model_args has max_frames; vidreason takes pretrained"):
+        type(model)(pretrained="x", max_frames=8)
+
+
+def test_importing_the_plugin_does_not_import_lmms_eval() -> None:
+    code = (
+        "import sys, vidreason.evaluation.lmms_eval_plugin, vidreason.evaluation.lmms_eval_tasks\n"
+        "assert not any(name.startswith('lmms_eval') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)

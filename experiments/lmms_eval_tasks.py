@@ -1,0 +1,38 @@
+r"""Write the benchmark corpora as task files for lmms-eval, into ``<run_dir>/lmms_eval``.
+
+They hold what the corpora's readers make of the local annotation files; then, with lmms-eval::
+
+    lmms-eval --model vidreason --model_args pretrained=<reasoner folder>,store=<store> \
+      --include_path <run_dir>/lmms_eval --tasks vidreason_vcr,vidreason_clevrer
+"""
+
+import sys
+from pathlib import Path
+
+from data_modules.corpus_index import open_corpora
+from experiments.experiment_config import ExperimentConfig
+from experiments.program import run_program
+from vidreason.evaluation.lmms_eval_tasks import write_tasks
+
+
+def lmms_eval_tasks(config: ExperimentConfig) -> None:
+    """Write the tasks of ``data.benchmark`` and print their names.
+
+    Raises:
+        ValueError: No benchmark is configured.
+    """
+    if not config.data.benchmark:
+        raise ValueError("data.benchmark is empty; name the corpora to write")
+    folder = Path(config.run_dir) / "lmms_eval"
+    names = write_tasks(list(open_corpora(config.data.benchmark)), folder)
+    print(f"{folder}: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run_program(
+            lmms_eval_tasks,
+            program="lmms_eval_tasks",
+            description="Write the benchmark corpora as task files for lmms-eval.",
+        )
+    )

@@ -1,0 +1,161 @@
+"""The reasoner as a model of lmms-eval; imported by it alone, see ``lmms_eval_plugin``.
+
+Questions go through :func:`vidreason.evaluation.benchmark.evaluate_examples`, so a score there is
+of the same prompts, tokens and likelihoods as one of ``experiments.evaluate``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from lmms_eval.api.model import lmms
+
+from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
+from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.example import Example
+from vidreason.model import VideoReasoner
+from vidreason.reasoning.decoding import DecodingConfig
+from vidreason.store.feature_store import StoreConfig
+from vidreason.store.visual_token_source import VisualTokenSource
+
+
+class LmmsEvalReasoner(lmms):  # type: ignore[misc]
+    """A trained reasoner, as ``--model vidreason --model_args pretrained=FOLDER`` makes it.
+
+    Args:
+        pretrained: Reasoner folder, or repository on the Hugging Face Hub.
+        store: Folder of a feature store; empty to perceive each video anew.
+        device: ``cuda``, ``cpu`` or the like; None is CUDA where there is one.
+        batch_size: Questions at a time.
+        max_new_tokens: Longest answer, where a task does not say.
+        max_text_tokens: Longest prompt and option together, in tokens.
+        **others: What lmms-eval hands to every model; must be None.
+    """
+
+    is_simple = True
+
+    def __init__(
+        self,
+        pretrained: str,
+        store: str = "",
+        device: str | None = None,
+        batch_size: int | str = 1,
+        max_new_tokens: int = 256,
+        max_text_tokens: int = 2048,
+        **others: Any,  # noqa: ANN401 - another package's
+    ) -> None:
+        super().__init__()
+        unknown = sorted(
+            name for name, value in others.items() if value and name != "max_batch_size"
+        )
+        if unknown:
+            raise ValueError(
+                f"--model_args has {', '.join(unknown)}; vidreason takes pretrained, store, device,"
+                " batch_size, max_new_tokens and max_text_tokens"
+            )
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.reasoner = VideoReasoner.from_pretrained(pretrained, chosen)
+        assert self.reasoner.perceiver is not None  # it comes with every folder
+        self.source = VisualTokenSource(self.reasoner.perceiver, StoreConfig(path=store), chosen)
+        self.config = EvaluationConfig(
+            batch_size=int(batch_size), max_text_tokens=int(max_text_tokens)
+        )
+        self.decoding = DecodingConfig(max_new_tokens=int(max_new_tokens))
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """For each request the loss of its continuation, and whether it is the greedy answer.
+
+        The loss is the mean negative log-likelihood of the continuation's tokens, end of turn
+        included: lmms-eval's multiple choice takes the option of the *lowest* value, as its own
+        models return losses.
+        """
+        asked = []
+        for number, request in enumerate(requests):
+            context, target, to_visual, document_id, task, split = request.args
+            document = self.task_dict[task][split][document_id]
+            told = target if isinstance(target, str) else target(document)
+            example = self._example(number, context, to_visual, document, task)
+            asked.append(replace(example, options=(str(told).strip(),)))
+        scored = self._answer(asked, self.decoding)
+        longest = max((row.option_token_counts[0] for row in scored), default=1)
+        # One answer is generated for all options of a question, no longer than they are.
+        first: dict[tuple[str, str], Example] = {}
+        for example in asked:
+            first.setdefault((example.media, example.prompt), replace(example, options=()))
+        rows = self._answer(list(first.values()), DecodingConfig(max_new_tokens=longest))
+        greedy = {key: row.output.strip() for key, row in zip(first, rows, strict=True)}
+        return [
+            (
+                -row.option_log_likelihoods[0],
+                greedy[example.media, example.prompt] == example.options[0],
+            )
+            for row, example in zip(scored, asked, strict=True)
+        ]
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """For each request an answer, up to the first of its stopping texts."""
+        answers = []
+        for number, request in enumerate(requests):
+            context, settings, to_visual, document_id, task, split = request.args
+            document = self.task_dict[task][split][document_id]
+            example = self._example(number, context, to_visual, document, task)
+            (row,) = self._answer([example], self._decoding(settings))
+            answer = row.output
+            for stop in settings.get("until") or ():
+                answer = answer.partition(stop)[0]
+            answers.append(answer)
+        return answers
+
+    def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
+        """Not offered.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "vidreason answers one question about one video: choose tasks of one round"
+        )
+
+    def _decoding(self, settings: dict[str, Any]) -> DecodingConfig:
+        tokens = int(settings.get("max_new_tokens") or self.decoding.max_new_tokens)
+        if not settings.get("do_sample"):
+            return DecodingConfig(max_new_tokens=tokens)
+        return DecodingConfig(
+            strategy="nucleus",
+            max_new_tokens=tokens,
+            temperature=float(settings.get("temperature") or 1.0),
+            top_p=float(settings.get("top_p") or 1.0),
+        )
+
+    def _answer(
+        self, examples: Sequence[Example], decoding: DecodingConfig
+    ) -> list[BenchmarkPrediction]:
+        return evaluate_examples(self.reasoner, self.source, examples, self.config, decoding)
+
+    def _example(
+        self,
+        number: int,
+        context: str,
+        to_visual: Any,  # noqa: ANN401 - a task's function
+        document: dict[str, Any],
+        task: str,
+    ) -> Example:
+        """A request as an example; the span of our own tasks' documents is kept."""
+        visuals = to_visual(document)
+        names = [one if isinstance(one, str) else getattr(one, "filename", "") for one in visuals]
+        if len(names) != 1 or not names[0]:
+            raise ValueError(
+                f"task {task!r} shows {len(names)} visuals to a question; vidreason takes one video"
+                " or image, as a file"
+            )
+        return Example(
+            id=str(number),
+            corpus=task,
+            media=str(names[0]),
+            video_id=str(number),
+            start_seconds=document.get("start_seconds"),
+            end_seconds=document.get("end_seconds"),
+            prompt=context,
+            response="",
+        )
