@@ -138,6 +138,7 @@ def lmms_eval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "vidreason.evaluation.lmms_eval_model", raising=False)
 
 
+@pytest.mark.slow
 def test_lmms_eval_scores_what_evaluate_scores(
     config: ExperimentConfig,
     predictions: list[BenchmarkPrediction],
