@@ -24,7 +24,7 @@ def study(run_dir: Path, *further: str) -> list[str]:
         *("--config", str(SHIPPED), f"run_dir={run_dir}", "only=[no_stage2,objects_2]"),
         *(f"microworld.demo.{override}" for override in SMALL),
         "both_stages=['data.validation=[]',data.batch_size=4,data.global_batch_size=4,"
-        "optimizer.warmup_steps=1,decoding.max_new_tokens=8]",
+        "optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=8]",
         "seeds=[0,1]",
         *further,
     ]
