@@ -23,7 +23,7 @@ from experiments.demo_answers import (
     write_answers,
 )
 from experiments.demo_parts import Part, run_parts
-from experiments.demo_report import REPORT_FILE, write_demo_report
+from experiments.demo_report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
 from experiments.demo_results import (
     CONTROLS,
     RESULTS_FILE,
@@ -164,7 +164,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
         Part(
             title="report",
             settings=None,
-            outputs=(run_dir / REPORT_FILE,),
+            outputs=(run_dir / REPORT_FILE, run_dir / QUESTIONS_FILE),
             work=lambda: write_demo_report(run_dir, stage1, stage2),
             repeat=True,
         ),

@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that needs no other file and no network."""
+"""The demo's report: one HTML file that needs no network, and beside it one of all questions."""
 
 import os
 import platform
@@ -9,35 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from callbacks.run_record import git_revision
+from data_modules.corpus_index import open_corpora
 from experiments.demo_answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
 from experiments.demo_parts import PartRecord, read_records
-from experiments.demo_results import FULL, read_results, result_tables
+from experiments.demo_results import CONTROLS, FULL, STAGE_1, read_results, result_tables
+from experiments.evaluate import ROW_NAMES, predictions_file
 from experiments.experiment_config import ExperimentConfig
 from experiments.metrics_log import read_metrics
+from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.page.charts import bar_chart, line_chart
 from vidreason.evaluation.page.elements import (
     table_element,
     table_row,
     write_page,
 )
-from vidreason.evaluation.page.pictures import key_frames
+from vidreason.evaluation.page.pictures import StoredPictures, key_frames
+from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
+from vidreason.evaluation.predictions_file import read_predictions
 from vidreason.store.visual_token_source import VisualTokenSource
 
 REPORT_FILE = "report.html"
+QUESTIONS_FILE = "questions.html"
+"""The page of all questions, which the report links to."""
 _STYLE = Path(__file__).with_name("demo_report.css")
 _PACKAGES = ("vidreason", "torch", "lightning", "transformers", "peft", "segment-anything", "av")
 
 
 def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
-    """Write ``report.html`` from what the demo's other parts have left in ``run_dir``."""
+    """Write both pages from what the demo's other parts have left in ``run_dir``."""
     results = read_results(run_dir)
     videos = read_answers(run_dir)
     source = VisualTokenSource(stage2.perceiver, stage2.store)
+    _write_questions(run_dir, stage1, stage2, source)
     sections = [
         _head(results, read_records(run_dir)),
         "<h2>Accuracy</h2>",
         _bars(results),
         *(table_element(table, strong=FULL) for table in result_tables(results)),
+        f'<p><a href="{QUESTIONS_FILE}">Every question, with its frames and what the model and the '
+        "controls answered</a></p>",
         "<h2>Training</h2>",
         '<div class="charts">',
         _loss_figure("Stage 1: alignment", stage1.run_dir),
@@ -49,6 +59,30 @@ def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: Experimen
         *(_video(video, source) for video in videos),
     ]
     write_page(run_dir / REPORT_FILE, "vidreason: demo report", sections, style=_STYLE.read_text())
+
+
+def _write_questions(
+    run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig, source: VisualTokenSource
+) -> None:
+    """The page of an evaluation, with the demo's tables."""
+    kept = {FULL: predictions_file(stage2, "none"), STAGE_1: predictions_file(stage1, "none")}
+    kept |= {
+        ROW_NAMES[control]: predictions_file(stage2, control)
+        for control in CONTROLS
+        if control != "none"
+    }
+    runs = {name: read_predictions(path) for name, path in kept.items()}
+    write_report_page(
+        run_dir / QUESTIONS_FILE,
+        EvaluationReport(
+            title="vidreason: the demo's questions",
+            runs=runs,
+            tables=result_tables(read_results(run_dir)),
+            scores={name: score_predictions(rows) for name, rows in runs.items()},
+        ),
+        pictures=StoredPictures.of_examples(open_corpora(stage2.data.benchmark), source),
+        num_pictured=stage2.evaluation.report_items,
+    )
 
 
 def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:

@@ -296,6 +296,17 @@ def test_no_more_videos_are_read_than_questions_are_chosen():
     assert {item["video"] for item in without["items"]} == {None}
 
 
+def test_copies_of_a_video_are_there_once():
+    class Copies(Pictures):
+        def frames(self, span) -> list[KeyFrame]:
+            return super().frames((span[0].replace("/a", "/v"), None, None))
+
+    data = browser_data(RUNS, pictures=Copies(), num_pictured=100)
+    assert len(data["videos"]) == 4
+    by_id = {item["id"]: item["video"] for item in data["items"]}
+    assert by_id["activitynet_qa:test:1"] == by_id["nextqa:test:3"]
+
+
 def test_shares_are_equal_as_far_as_there_is_enough():
     assert fair_shares([10, 10], 7) == [4, 3]
     assert fair_shares([1, 10, 3], 9) == [1, 5, 3]

@@ -168,7 +168,11 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
     ]
     assert all("training from" in label and "validation from" in label for label in charts[1:])
     outside = [a for _, a in parser.found if {"href", "srcset"} & a.keys()]
-    assert not outside
+    assert outside == [{"href": "questions.html"}]
+    questions = (quick_demo / "questions.html").read_text()
+    for row in read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-none.jsonl"):
+        assert f'"id":{json.dumps(row.id)}' in questions
+    assert questions.count("data:image/jpeg;base64,") == 4 * 8
     assert "url(" not in page
     assert not parser.unclosed
 

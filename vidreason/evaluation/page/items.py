@@ -109,12 +109,17 @@ def browser_data(
     judged = {name: {row.id: judge(row) for row in rows} for name, rows in runs.items()}
     first = list(next(iter(judged.values())).values())
     shown = choose_items(first, max_items, protocols)
-    videos, places = [], {}
+    videos: list[dict[str, Any]] = []
+    places: dict[str, int] = {}
     if pictures is not None:
         pictured = choose_items(shown, num_pictured, protocols)
         spans = dict.fromkeys(span for own in pictured if (span := pictures.span(own.id)))
-        numbers = {span: number for number, span in enumerate(spans)}
-        videos = [_video(pictures, span) for span in numbers]
+        numbers = {}
+        for span in spans:
+            video = _video(pictures, span)
+            if video not in videos:  # corpora may have copies of one video
+                videos.append(video)
+            numbers[span] = videos.index(video)
         for own in shown:
             if (span := pictures.span(own.id)) in numbers:
                 places[own.id] = numbers[span]
