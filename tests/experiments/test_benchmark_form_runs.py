@@ -153,6 +153,11 @@ def test_lmms_eval_scores_what_evaluate_scores(
     examples = list(open_corpora(config.data.benchmark))
     names = write_tasks(examples, tmp_path)
     assert {"vidreason_vcr", "vidreason_clevrer", "vidreason_test_of_time"} <= set(names)
+    # Of Acc@GQA each of the two tasks has one half.
+    halves = [(tmp_path / f"vidreason_nextgqa{end}.yaml").read_text() for end in ("", "_open")]
+    assert not any("Acc@GQA" in half or '"all"' in half for half in halves)
+    assert "Acc@QA" in halves[0]
+    assert "mIoP" in halves[1]
     by_id = {row.id: row for row in predictions}
     for name in ("vidreason_vcr", "vidreason_test_of_time"):
         task = tmp_path / f"{name}.yaml"
@@ -163,7 +168,7 @@ def test_lmms_eval_scores_what_evaluate_scores(
         for number, document in enumerate(documents):
             where = (tasks.doc_to_visual, number, name, "test")
             requests = [
-                SimpleNamespace(args=(tasks.doc_to_text(document), option, *where))
+                SimpleNamespace(args=(tasks.doc_to_text(document), f" {option}", *where))
                 for option in tasks.doc_to_choice(document)
             ]
             answers = model.loglikelihood(requests)
@@ -172,6 +177,8 @@ def test_lmms_eval_scores_what_evaluate_scores(
             assert losses == pytest.approx(own.option_log_likelihoods, abs=1e-4)
             assert own.options[tasks.doc_to_target(document)] == document["response"]
             results.append(tasks.process_choices(document, answers))
+            # lmms-eval 0.7.3 hands on texts.
+            assert tasks.process_choices(document, [*map(str, answers)]) == results[-1]
         own_scores = {
             score.group: score.accuracy.mean
             for score in score_predictions(predictions)

@@ -1,8 +1,10 @@
 """Entry point of the group ``lmms_eval.models``: the reasoner as the model ``vidreason`` there.
 
-lmms-eval (github EvolvingLMMs-Lab/lmms-eval, 0.7) calls it when it lists models; it is imported
-only then, so that nothing here needs it. It pins a PyAV older than this project reads videos with:
-install it with ``--no-deps`` beside the packages that its programs import.
+lmms-eval (github EvolvingLMMs-Lab/lmms-eval) calls it when it lists models, and is imported only
+then: nothing here needs it. It asks for a PyAV older than this project reads videos with, so
+install it with ``--no-deps`` beside the packages that its programs import. Run with 0.7.3 on the
+microworld's VCR, CLEVRER and Test of Time, it prints the figures that ``experiments.evaluate``
+prints.
 """
 
 from typing import Any

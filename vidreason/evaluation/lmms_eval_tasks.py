@@ -5,6 +5,7 @@ scored by :mod:`vidreason.evaluation.protocols`. The other functions here are th
 files name.
 """
 
+import ast
 import json
 import math
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from PIL import Image
 
 from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol
 from vidreason.example import Example
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
@@ -45,7 +47,8 @@ def write_tasks(examples: Sequence[Example], folder: str | Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, own in tasks.items():
         data = folder / f"{name}.jsonl"
-        groups = [score.group for score in score_predictions([unanswered(one) for one in own])]
+        both = f"{name}_open" in tasks or name.removesuffix("_open") in tasks.keys() - {name}
+        groups = _groups(own, is_half=both)
         data.write_text("".join(json.dumps(_document(one, groups)) + "\n" for one in own))
         is_choice = bool(own[0].options)
         (folder / f"{name}.yaml").write_text(_task(name, data.resolve(), groups, is_choice))
@@ -78,10 +81,12 @@ def doc_to_target(doc: dict[str, Any]) -> Any:  # noqa: ANN401 - an index or a t
     return reference if isinstance(reference, int) else str(doc["response"])
 
 
-def process_choices(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+def process_choices(
+    doc: dict[str, Any], results: Sequence[tuple[float, bool] | str]
+) -> dict[str, Any]:
     """Judge the losses of a question's options: the lowest is the model's choice."""
-    losses = tuple(-float(loss) for loss, _ in results)
-    row = replace(_prediction(doc), option_log_likelihoods=losses)
+    scores = tuple(-_loss(result) for result in results)
+    row = replace(_prediction(doc), option_log_likelihoods=scores)
     return _scored(doc, row)
 
 
@@ -100,6 +105,15 @@ def aggregate(items: Sequence[dict[str, Any]]) -> float:
 def _means(rows: tuple[str, ...]) -> dict[str, float]:
     scores = score_predictions([_from_json(row) for row in rows])
     return {score.group: score.accuracy.mean for score in scores}
+
+
+def _groups(examples: Sequence[Example], *, is_half: bool) -> list[str]:
+    """What is scored: not what counts rows as one of which a half is in another task."""
+    protocol = PROTOCOLS.get(examples[0].corpus, Protocol())
+    split = {name for name, types in protocol.joint.items() if not types}
+    split |= {ALL} if protocol.all_is_joint else set()
+    scores = score_predictions([unanswered(one) for one in examples])
+    return [score.group for score in scores if not (is_half and score.group in split)]
 
 
 def _document(example: Example, groups: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +143,7 @@ def _task(name: str, data: Path, groups: Sequence[str], is_choice: bool) -> str:
         f"process_results: !function {_HERE}.{'process_choices' if is_choice else 'process_text'}",
     ]
     if is_choice:
-        lines += [f"doc_to_choice: !function {_HERE}.doc_to_choice", 'target_delimiter: ""']
+        lines.append(f"doc_to_choice: !function {_HERE}.doc_to_choice")
     lines.append("metric_list:")
     for group in groups:
         lines += [
@@ -147,6 +161,12 @@ def _scored(doc: dict[str, Any], row: BenchmarkPrediction) -> dict[str, Any]:
     """
     told = json.dumps(asdict(judge(row)))
     return {group: {"group": group, "row": told} for group in doc["groups"]}
+
+
+def _loss(result: tuple[float, bool] | str) -> float:
+    """The loss of ``(loss, is greedy)``, of which lmms-eval 0.7.3 makes a text on its way here."""
+    loss, _ = ast.literal_eval(result) if isinstance(result, str) else result
+    return float(loss)
 
 
 def _prediction(doc: dict[str, Any]) -> BenchmarkPrediction:
