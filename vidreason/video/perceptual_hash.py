@@ -26,8 +26,9 @@ Of the same copies of 5 real videos all are found but those with half of it cut 
 are: the other 3 then last half a second, too short to compare. No one of 60 training videos and 5
 real ones is taken for one of the 30, and none of 20 for a real one. Of 19,200 pairs of different
 ones (240 x 80, mirrored too) the nearest differ in 0.21 of the bits, and of 80 among themselves one
-pair of nearly equal scenes counts as one video. Of the real ones, the nearest differ in 0.33; a copy
-of one that lasts a second was missed (0.21). Cropping, letter boxes, changed speed and lost colour are not recognised.
+pair of nearly equal scenes counts as one video. Of the real ones, the nearest differ in 0.33; a
+copy of one that lasts a second was missed (0.21). Cropping, letter boxes, changed speed and lost
+colour are not recognised.
 """
 
 import math
