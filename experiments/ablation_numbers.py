@@ -121,7 +121,7 @@ def _columns(predictions: Sequence[BenchmarkPrediction]) -> dict[Column, _Column
     every: list[tuple[str, float, str]] = []
     for corpus, groups in score_items(predictions).items():
         for group, items in groups.items():
-            values = [(item.id, item.value or 0.0, videos[item.id]) for item in items]
+            values = [(item.id, item.share, videos[item.id]) for item in items]
             found[corpus, group] = _column(values)
             if group == ALL:
                 every += values

@@ -13,9 +13,9 @@ from typing import Literal
 
 from data_modules.corpora import CorpusConfig
 from experiments.demo import DemoConfig, stage_experiment
-from experiments.evaluate import predictions_file
 from experiments.experiment_config import ExperimentConfig
 from experiments.jobs import Job, job_key
+from experiments.kept_runs import predictions_file
 from experiments.pretrain_microworld import STEPS
 from experiments.resume import checkpoint_folder, learnt_settings
 from experiments.trained_model import REASONER_FOLDER

@@ -34,9 +34,10 @@ from experiments.demo_results import (
     score_runs,
     write_results,
 )
-from experiments.evaluate import answer_benchmark, evaluation_folder
+from experiments.evaluate import answer_benchmark
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
+from experiments.kept_runs import evaluation_folder
 from experiments.perceive import perceive
 from experiments.program import exit_status
 from experiments.resume import checkpoint_folder, learnt_settings

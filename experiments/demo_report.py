@@ -13,8 +13,8 @@ from data_modules.corpus_index import open_corpora
 from experiments.demo_answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
 from experiments.demo_parts import PartRecord, read_records
 from experiments.demo_results import CONTROLS, FULL, STAGE_1, read_results, result_tables
-from experiments.evaluate import ROW_NAMES, predictions_file
 from experiments.experiment_config import ExperimentConfig
+from experiments.kept_runs import ROW_NAMES, predictions_file
 from experiments.metrics_log import read_metrics
 from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.page.charts import bar_chart, line_chart

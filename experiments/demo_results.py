@@ -9,7 +9,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluate import MAJORITY, ROW_NAMES
+from experiments.kept_runs import MAJORITY, ROW_NAMES
 from vidreason.evaluation.answers import normalise_answer
 from vidreason.evaluation.controls import Control
 from vidreason.evaluation.metrics import question_groups

@@ -11,17 +11,26 @@ first line of the predictions says what they were made with.
 """
 
 import functools
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data_modules.corpus_index import open_corpora
+from experiments.compare_runs import compare
+from experiments.evaluation_report import write_report
 from experiments.experiment_config import ExperimentConfig
+from experiments.kept_runs import (
+    PRIORS,
+    ROW_NAMES,
+    VALIDATION,
+    Prior,
+    evaluation_folder,
+    predictions_file,
+)
 from experiments.program import run_program
 from experiments.ranks import Ranks, started_ranks
+from experiments.rescore import FROM, rescore
 from experiments.trained_model import (
     load_trained_model,
     reasoner_folder,
@@ -37,37 +46,19 @@ from vidreason.evaluation.benchmark import (
 from vidreason.evaluation.controls import Control, controlled_source
 from vidreason.evaluation.kept_predictions import KeptPredictions
 from vidreason.evaluation.manifest import Manifest, make_manifest
-from vidreason.evaluation.page.pictures import PictureSource, StoredPictures
-from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
+from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.priors import (
     fit_majority,
     majority_predictions,
     text_prior_predictions,
 )
-from vidreason.evaluation.scoreboard import check_scoring_files, score_runs, scoring_protocols
-from vidreason.evaluation.submissions import write_submissions
+from vidreason.evaluation.scoreboard import check_scoring_files
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.failures import FailureLog
-
-ROW_NAMES: dict[Control, str] = {
-    "none": "full model",
-    "blind": "blind (no visual tokens)",
-    "single_frame": "single frame",
-    "shuffled_frames": "shuffled frames",
-    "shuffled": "another video's tokens",
-    "random": "random visual tokens",
-}
-MAJORITY = "majority answer"
-TEXT_PRIOR = "most frequent option"
-Prior = Literal["majority", "text-prior"]
-PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
-VALIDATION: Literal["validation"] = "validation"
-"""The answers that temperatures are fitted on."""
-PAGE_FILE = "report.html"
 
 
 def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
@@ -153,18 +144,6 @@ def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
     return _Answers(runs, validation, by_row)
 
 
-def evaluation_folder(config: ExperimentConfig) -> Path:
-    """Where the evaluation of a run is kept."""
-    return Path(config.run_dir) / "evaluation"
-
-
-def predictions_file(
-    config: ExperimentConfig, kind: Control | Prior | Literal["validation"]
-) -> Path:
-    """Where the predictions under one control, of one prior, or for temperatures are kept."""
-    return evaluation_folder(config) / f"predictions-{kind}.jsonl"
-
-
 def _evaluation(config: ExperimentConfig, control: Control) -> EvaluationConfig:
     return replace(config.evaluation, control=control)
 
@@ -223,68 +202,6 @@ def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
     return StoredPictures.of_examples(
         open_corpora(config.data.benchmark), trained_token_source(config)
     )
-
-
-def write_report(
-    folder: Path | None,
-    runs: Mapping[str, Sequence[BenchmarkPrediction]],
-    config: EvaluationConfig,
-    *,
-    model: str,
-    validation: Sequence[BenchmarkPrediction] = (),
-    manifests: Mapping[str, Manifest] | None = None,
-    pictures: PictureSource | None = None,
-) -> None:
-    """Print the tables of ``runs``; write them, ``metrics.json``, ``submissions`` and the page.
-
-    Args:
-        folder: Where the files go; None to print only.
-        runs: Predictions by row of the tables.
-        config: How they are scored.
-        model: Name of the model, for ``metrics.json``.
-        validation: The full model's predictions that temperatures are fitted on.
-        manifests: What the rows were made with, as far as it is known.
-        pictures: Of the page's questions; None for a page without frames.
-    """
-    full = ROW_NAMES["none"]
-    board = score_runs(runs, config, full=full, validation=validation)
-    protocols = scoring_protocols(config)
-    scored = {name: own.scored_by(protocols) for name, own in (manifests or {}).items()}
-    if full in scored:
-        board.metrics["notes"].append(
-            f"protocol {scored[full].protocol_hash}: numbers of another one are not comparable "
-            "with these"
-        )
-    if folder is None:
-        print(board.to_text())
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    submissions: list[Path] = []
-    try:
-        submissions = write_submissions(runs.get(full, ()), folder / "submissions")
-    except ValueError as error:  # of a part of a benchmark, which is nothing to submit
-        board.metrics["notes"].append(f"no submission file: {error}")
-    metrics = {
-        "model": model,
-        **board.metrics,
-        "submissions": [str(path.relative_to(folder)) for path in submissions],
-        "manifests": {name: own.as_json() for name, own in scored.items()},
-    }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (folder / "tables.md").write_text(board.to_markdown() + "\n")
-    report = EvaluationReport(
-        title="Evaluation",
-        facts={"model": model},
-        runs=runs,
-        tables=board.tables,
-        notes=board.metrics["notes"],
-        scores=board.scores,
-        protocols=protocols,
-    )
-    write_report_page(
-        folder / PAGE_FILE, report, pictures=pictures, num_pictured=config.report_items
-    )
-    print(board.to_text())
 
 
 def _validation_examples(config: ExperimentConfig, asked: Sequence[Example]) -> list[Example]:
@@ -348,9 +265,6 @@ def _prior_manifest(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate, score kept predictions again, or compare two runs."""
-    from experiments.compare_runs import compare  # they import this module
-    from experiments.rescore import FROM, rescore
-
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["compare"]:
         return compare(arguments[1:])

@@ -38,10 +38,12 @@ from vidreason.evaluation.judge.video_chatgpt import (
     judge_aspect,
     summarise_aspects,
 )
+from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.predictions_file import (
     BenchmarkPrediction,
     align_predictions,
     read_predictions,
+    read_predictions_file,
     true_spans,
 )
 from vidreason.store.atomic_file import atomic_file
@@ -109,10 +111,12 @@ def judge(config: JudgeProgramConfig) -> int:
     except JudgeUnavailableError as error:
         print(f"judge: {error}; start again to go on from here", file=sys.stderr)
         return 1
+    prompt_hashes = sorted({row["prompt_hash"] for row in judgements})
     summary: dict[str, Any] = {
         "judge": asked.judge_id,
-        "prompt_hashes": sorted({row["prompt_hash"] for row in judgements}),
+        "prompt_hashes": prompt_hashes,
         "predictions": _described(config.predictions),
+        "manifest": _manifest(config, asked.judge_id, prompt_hashes),
         "against": _described(config.against) if config.against else None,
         "protocol": config.protocol,
         **counts,
@@ -132,7 +136,7 @@ def judge(config: JudgeProgramConfig) -> int:
             summaries,
             title=named if config.against else config.predictions,
             judge_id=asked.judge_id,
-            prompt_hashes=summary["prompt_hashes"],
+            prompt_hashes=prompt_hashes,
         )
     ]
     if config.agreement_with:
@@ -255,6 +259,18 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list | tuple):
         return [_without_nan(own) for own in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _manifest(
+    config: JudgeProgramConfig, judge_id: str, prompt_hashes: Sequence[str]
+) -> dict[str, Any] | None:
+    """That of the predictions, as judged; None where they do not say what they were made with."""
+    found = read_predictions_file(config.predictions).manifest
+    if found is None:
+        return None
+    manifest = manifest_from_json(found, config.predictions)
+    judged_by = f"{judge_id}, {config.protocol}, prompts {' '.join(prompt_hashes)}"
+    return dataclasses.replace(manifest, judge=judged_by).as_json()
 
 
 def _described(path: str) -> dict[str, str]:

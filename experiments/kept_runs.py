@@ -1,11 +1,14 @@
-"""The runs that ``evaluate`` has left on the disk, or that others have predicted."""
+"""The rows and files of an evaluation, and how to read them, or what others have predicted."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
+from experiments.experiment_config import ExperimentConfig
 from vidreason.evaluation.comparison import Run
+from vidreason.evaluation.controls import Control
 from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.official_predictions import read_official_predictions
 from vidreason.evaluation.predictions_file import read_predictions_file
@@ -13,6 +16,33 @@ from vidreason.evaluation.predictions_file import read_predictions_file
 EVALUATION_FOLDER = "evaluation"
 _PREFIX = "predictions-"
 OWN_FORM = ".jsonl"
+
+ROW_NAMES: dict[Control, str] = {
+    "none": "full model",
+    "blind": "blind (no visual tokens)",
+    "single_frame": "single frame",
+    "shuffled_frames": "shuffled frames",
+    "shuffled": "another video's tokens",
+    "random": "random visual tokens",
+}
+MAJORITY = "majority answer"
+TEXT_PRIOR = "most frequent option"
+Prior = Literal["majority", "text-prior"]
+PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
+VALIDATION: Literal["validation"] = "validation"
+"""The answers that temperatures are fitted on."""
+
+
+def evaluation_folder(config: ExperimentConfig) -> Path:
+    """Where the evaluation of a run is kept."""
+    return Path(config.run_dir) / EVALUATION_FOLDER
+
+
+def predictions_file(
+    config: ExperimentConfig, kind: Control | Prior | Literal["validation"]
+) -> Path:
+    """Where the predictions under one control, of one prior, or for temperatures are kept."""
+    return evaluation_folder(config) / f"{_PREFIX}{kind}{OWN_FORM}"
 
 
 def evaluation_folder_of(place: str) -> Path | None:

@@ -5,9 +5,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.evaluate import PRIORS, ROW_NAMES, VALIDATION, write_report
+from experiments.evaluation_report import write_report
 from experiments.experiment_config import ExperimentConfig
-from experiments.kept_runs import evaluation_folder_of, prediction_files, read_run
+from experiments.kept_runs import (
+    PRIORS,
+    ROW_NAMES,
+    VALIDATION,
+    evaluation_folder_of,
+    prediction_files,
+    read_run,
+)
 from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.evaluation.comparison import Run

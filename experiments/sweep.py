@@ -20,9 +20,9 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.ablation_results import RESULTS_FOLDER
-from experiments.evaluate import predictions_file
 from experiments.experiment_config import ExperimentConfig
 from experiments.jobs import Job, is_finished, job_key, run_jobs
+from experiments.kept_runs import predictions_file
 from experiments.program import exit_status
 from experiments.resume import learnt_settings
 from experiments.trained_model import REASONER_FOLDER

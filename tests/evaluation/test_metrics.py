@@ -12,8 +12,8 @@ import pytest
 from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.nextqa import read_nextqa
 from vidreason.evaluation.metrics import (
-    accuracy_difference,
     chance_scores,
+    compare_runs,
     official_free_accuracy,
     question_groups,
     score_predictions,
@@ -107,11 +107,12 @@ def test_missing_unknown_and_double_predictions_are_errors() -> None:
 def test_difference_of_two_runs_matches_by_id() -> None:
     full = [choice(str(n), "0", "CW", 2, 2) for n in range(20)]
     blind = [choice(str(n), "0", "CW", 2 if n < 5 else 1, 2) for n in range(20)]
-    difference = accuracy_difference(full, blind[::-1])
-    assert difference.mean == pytest.approx(0.75)
-    assert difference.low > 0.5
+    (found,) = compare_runs(full, blind[::-1])
+    assert found.means == (1.0, 0.25)
+    assert found.difference.mean == pytest.approx(0.75)
+    assert found.difference.low > 0.5
     with pytest.raises(ValueError, match="1 missing"):
-        accuracy_difference(full, blind[:-1])
+        compare_runs(full, blind[:-1])
 
 
 def test_chance_is_the_expected_value_of_a_random_option() -> None:

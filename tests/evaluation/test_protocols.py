@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vidreason.evaluation.grounding import max_iop, max_iou
-from vidreason.evaluation.metrics import Score, score_predictions
+from vidreason.evaluation.metrics import Score, compare_runs, score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, wups_protocol
 from vidreason.evaluation.text.wordnet import WordNet
@@ -172,6 +172,24 @@ def test_pairs_and_the_mean_of_categories() -> None:
     assert (found["pairs"].accuracy.mean, found["pairs"].num_questions) == (0.5, 2)
     assert found["all"].accuracy.mean == pytest.approx(3 / 5)
     assert found["mean of categories"].accuracy.mean == pytest.approx((3 / 4 + 0) / 2)
+
+
+def test_a_mean_of_categories_stays_in_its_interval_and_counts_right_answers() -> None:
+    # The rare category has 2 of 14 questions and half of the weight.
+    rows = [
+        choice("test_of_time", f"{n}v", "order" if n < 12 else "duration", 0, n % 2)
+        for n in range(14)
+    ]
+    found = scores(rows)["mean of categories"]
+    assert found.accuracy.mean == pytest.approx(0.5)
+    assert 0 <= found.accuracy.low < 0.5 < found.accuracy.high <= 1
+    assert found.num_correct == 7
+    other = [replace(row, option_log_likelihoods=(-1.0, 0.0)) for row in rows]
+    (difference,) = (
+        own for own in compare_runs(rows, other, groups=None) if own.group == "mean of categories"
+    )
+    assert difference.means == pytest.approx((0.5, 0.5))
+    assert -1 <= difference.difference.low <= 0 <= difference.difference.high <= 1
 
 
 def test_a_type_of_two_parts_counts_in_each() -> None:

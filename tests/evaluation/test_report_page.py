@@ -20,7 +20,7 @@ from vidreason.evaluation.page.pictures import KeyFrame
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
 from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge
 from vidreason.evaluation.protocols import accuracy
-from vidreason.evaluation.report import accuracy_table, score_rows
+from vidreason.evaluation.report import accuracy_table, corpus_scores, score_rows
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import (
     FUTURE_PREDICTION_PROMPT,
@@ -155,7 +155,9 @@ def report(runs, tables=()) -> EvaluationReport:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Page:
     path = tmp_path_factory.mktemp("page") / "new" / "report.html"
-    tables = [accuracy_table(RUNS, corpus) for corpus in ("nextqa", "activitynet_qa")]
+    tables = [
+        accuracy_table(corpus_scores(RUNS, corpus)) for corpus in ("nextqa", "activitynet_qa")
+    ]
     write_report_page(
         path, report(RUNS, tables), pictures=Pictures("/videos/a1.mp4"), num_pictured=6
     )
@@ -211,7 +213,7 @@ def test_the_numbers_are_those_of_the_metrics(page):
             assert f"{label}: {score['accuracy']:.1%} {bounds}" in chart
     cells = page.texts["td"] + page.texts["th"]
     for corpus in ("nextqa", "activitynet_qa"):
-        table = accuracy_table(RUNS, corpus)
+        table = accuracy_table(corpus_scores(RUNS, corpus))
         assert table.title in page.texts["caption"]
         assert {*table.header, *(cell for row in table.rows for cell in row)} <= set(cells)
     confidences = choice_confidences([row for row in FULL if row.corpus == "nextqa"])

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from vidreason.evaluation.metrics import compare_runs, score_predictions
+from vidreason.evaluation.metrics import chance_scores, compare_runs, score_predictions
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.evaluation.report import (
+    Table,
     accuracy_table,
+    corpus_scores,
     difference_rows,
     difference_table,
     run_differences,
@@ -26,8 +28,13 @@ def run(num_right: int, num_videos: int = 10) -> list[BenchmarkPrediction]:
     ]  # fmt: skip
 
 
+def table_of(runs: dict[str, list[BenchmarkPrediction]], corpus: str) -> Table:
+    chances = chance_scores(next(iter(runs.values())))
+    return accuracy_table(corpus_scores(runs, corpus), chances.get(corpus))
+
+
 def test_rows_columns_and_intervals() -> None:
-    table = accuracy_table({"full": run(20), "blind": run(10)}, "nextqa")
+    table = table_of({"full": run(20), "blind": run(10)}, "nextqa")
     assert table.title == "nextqa: accuracy in %, 95% interval over 10 videos"
     header = ("run", "all (n=20)", "C (n=10)", "CW (n=10)", "T (n=10)", "TN (n=10)", "invalid")
     assert table.header == header
@@ -42,7 +49,7 @@ def test_rows_columns_and_intervals() -> None:
 
 
 def test_one_video_has_no_interval() -> None:
-    table = accuracy_table({"full": run(5, num_videos=1)}, "nextqa")
+    table = table_of({"full": run(5, num_videos=1)}, "nextqa")
     assert table.rows[0][1] == "25.0 [-]"
     rows = score_rows(score_predictions(run(5, num_videos=1)))
     assert rows[0]["low"] is None
@@ -87,7 +94,7 @@ def test_what_is_compared_is_what_the_protocol_scores() -> None:
     assert {row.group: row.difference.mean for row in every} == {
         "all": 0.5, "Q->AR": 0.5, "Q->A": 0, "QA->R": 0.5
     }  # fmt: skip
-    table = accuracy_table({"full": full}, "vcr")
+    table = table_of({"full": full}, "vcr")
     assert dict(zip(table.header[1:-1], table.rows[1][1:-1], strict=True)) == {
         "all (n=4)": "6.2", "Q->AR (n=4)": "6.2", "Q->A (n=4)": "25.0", "QA->R (n=4)": "25.0"
     }  # fmt: skip
@@ -97,6 +104,6 @@ def test_what_is_compared_is_what_the_protocol_scores() -> None:
 
 def test_runs_must_answer_the_same_questions() -> None:
     with pytest.raises(ValueError, match="1 missing"):
-        accuracy_table({"full": run(20), "blind": run(10)[:-1]}, "nextqa")
+        corpus_scores({"full": run(20), "blind": run(10)[:-1]}, "nextqa")
     with pytest.raises(ValueError, match="'full' has no prediction with a reference of corpus 'x'"):
-        accuracy_table({"full": run(20)}, "x")
+        corpus_scores({"full": run(20)}, "x")

@@ -14,7 +14,7 @@ from experiments.demo_results import (
     score_runs,
     write_results,
 )
-from experiments.evaluate import MAJORITY, ROW_NAMES
+from experiments.kept_runs import MAJORITY, ROW_NAMES
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.example import Example
 

@@ -12,7 +12,12 @@ from vidreason.evaluation.judge.judges import JudgeUnavailableError
 from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect, summarise_aspects
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.manifest import Manifest
+from vidreason.evaluation.predictions_file import (
+    BenchmarkPrediction,
+    read_predictions,
+    write_predictions,
+)
 
 GROUNDED = "The ball turns because it hits the wall."
 
@@ -72,6 +77,18 @@ def read(folder: Path) -> tuple[list[dict], dict]:
     return rows, json.loads((folder / "summary.json").read_text())
 
 
+def test_numbers_of_other_judges_are_not_comparable(files, tmp_path):
+    manifest = Manifest(model="m")
+    path = tmp_path / "made" / "good.jsonl"
+    write_predictions(path, read_predictions(files["good"]), manifest.as_json())
+    assert run(f"predictions={path}") == 0
+    _, summary = read(path.parent / "judged")
+    judged = summary["manifest"]
+    assert judged["judge"].startswith("heuristic-1, axes, prompts ")
+    assert judged["model"] == "m"
+    assert judged["protocol_hash"] != manifest.protocol_hash
+
+
 def test_answers_are_scored_on_three_axes(files, tmp_path, capsys):
     assert run(f"predictions={files['good']}", f"evidence={files['evidence']}") == 0
     rows, summary = read(tmp_path / "judged")
@@ -86,6 +103,7 @@ def test_answers_are_scored_on_three_axes(files, tmp_path, capsys):
     assert rows[-1]["scores"] == {"logical_coherence": 1, "insightfulness": 1}
     assert len(summary["prompt_hashes"]) == 2, "with and without evidence"
     assert summary["judge"] == "heuristic-1"
+    assert summary["manifest"] is None, "these predictions do not say what they were made with"
     printed = capsys.readouterr().out
     for text in (printed, (tmp_path / "judged/tables.md").read_text()):
         assert "judge heuristic-1" in text

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from data_modules.corpora import CorpusConfig
-from experiments.evaluate import MAJORITY, ROW_NAMES, TEXT_PRIOR, evaluate, predictions_file
+from experiments.evaluate import evaluate
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
 from experiments.generate import main as generate
+from experiments.kept_runs import MAJORITY, ROW_NAMES, TEXT_PRIOR, predictions_file
 from experiments.metrics_log import METRICS_FILE, read_metrics
 from experiments.perceive import perceive
 from experiments.trained_model import load_trained_model, trained_token_source

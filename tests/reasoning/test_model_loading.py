@@ -56,7 +56,8 @@ def test_loading_holds_the_weights_once(tmp_path, in_file, private):
     assert abs(own[0] - private * weights) < 0.1 * weights
     # The pages of the file count too, although the system may drop them at any time.
     file_bytes = weights * in_file.itemsize / 2
-    assert file_bytes < peak < 1.1 * (private * weights + file_bytes)
+    # Memory freed meanwhile is taken off the peak, hence the lower bound's tenth.
+    assert 0.9 * file_bytes < peak < 1.1 * (private * weights + file_bytes)
 
 
 def test_code_in_a_folder_does_not_run(tiny_language_model_folder, tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from vidreason.evaluation.manifest import MUST_AGREE, Manifest, manifest_differences
-from vidreason.evaluation.metrics import Difference, compare_runs, score_predictions
+from vidreason.evaluation.metrics import Difference, compare_runs
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.evaluation.report import Table, interval_text, p_value_text
@@ -87,13 +87,6 @@ def comparison_tables(
     """
     differences = compare_runs(first.predictions, second.predictions, protocols, groups=None)
     adjusted = holm([row.test.p_value for row in differences])
-    means = [
-        {
-            (score.corpus, score.group): 100 * score.accuracy.mean
-            for score in score_predictions(run.predictions, protocols=protocols)
-        }
-        for run in (first, second)
-    ]
     mark = "" if comparable else "NOT COMPARABLE, "
     tables = []
     numbered = list(zip(differences, adjusted, strict=True))
@@ -101,7 +94,7 @@ def comparison_tables(
         rows = [
             (
                 _group_text(row),
-                *(f"{mean[corpus, row.group]:.1f}" for mean in means),
+                *(f"{100 * mean:.1f}" for mean in row.means),
                 interval_text(row.difference, sign="+"),
                 p_value_text(row.test.p_value),
                 p_value_text(p_value),

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import (
@@ -103,7 +102,7 @@ class SingleFrameSource:
             if own.any():
                 moment = _nearest(middles[own].tolist(), moment)
                 kept |= own & (middles == moment)
-        return _select(tokens, kept.nonzero()[:, 0])
+        return tokens.select(kept.nonzero()[:, 0].tolist())
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class ShuffledFramesSource:
         in_order = sorted(
             range(len(tokens)), key=lambda token: (int(tokens.kinds[token]), float(spans[token, 0]))
         )
-        return _select(replace(tokens, spans=spans), torch.tensor(in_order))
+        return replace(tokens, spans=spans).select(in_order)
 
     @staticmethod
     def _moved(
@@ -230,20 +229,6 @@ def _other_order(number: int, generator: torch.Generator) -> list[int]:
 def _nearest(times: list[float], moment: float) -> float:
     """The time nearest to ``moment``, the earlier of two."""
     return min(times, key=lambda time: (abs(time - moment), time))
-
-
-def _select(tokens: VisualTokens, places: Tensor) -> VisualTokens:
-    """Some tokens in the order of ``places``; track ids stay those of the whole video."""
-    return replace(
-        tokens,
-        features=tokens.features[places],
-        kinds=tokens.kinds[places],
-        spans=tokens.spans[places],
-        boxes=tokens.boxes[places],
-        areas=tokens.areas[places],
-        track_ids=tokens.track_ids[places],
-        masks=tuple(tokens.masks[place] for place in places.tolist()),
-    )
 
 
 def _derangement(examples: Sequence[Example], seed: int) -> dict[str, Span]:

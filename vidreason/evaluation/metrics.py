@@ -35,7 +35,6 @@ __all__ = [
     "Difference",
     "Score",
     "ScoredItem",
-    "accuracy_difference",
     "chance_scores",
     "compare_runs",
     "official_free_accuracy",
@@ -76,6 +75,13 @@ class ScoredItem(NamedTuple):
     value: float | None
     """None for an answer that says nothing."""
     cluster: str
+    weight: float = 1.0
+    """Of the value in the group's mean; over a group, the weights are 1 on average."""
+
+    @property
+    def share(self) -> float:
+        """What the item adds to the mean, times the number of items."""
+        return self.weight * (self.value or 0.0)
 
 
 def question_groups(corpus: str, question_type: str) -> tuple[str, ...]:
@@ -143,31 +149,10 @@ def chance_scores(
     expected: dict[str, dict[str, float]] = {}
     for corpus, groups in score_items(predictions, guessing).items():
         for group, items in groups.items():
-            values = [item.value for item in items if item.value is not None]
-            if len(values) == len(items):
-                expected.setdefault(corpus, {})[group] = sum(values) / len(values)
+            if all(item.value is not None for item in items):
+                mean = math.fsum(item.share for item in items) / len(items)
+                expected.setdefault(corpus, {})[group] = mean
     return expected
-
-
-def accuracy_difference(
-    run_a: Sequence[BenchmarkPrediction], run_b: Sequence[BenchmarkPrediction]
-) -> Interval:
-    """Accuracy of ``run_a`` minus that of ``run_b``, with its paired 95% interval over videos.
-
-    Raises:
-        ValueError: The runs do not answer the same questions, or no question has a reference.
-    """
-    matched = align_predictions(run_b, [prediction.id for prediction in run_a])
-    pairs = [
-        (judged_a, judge(b))
-        for judged_a, b in zip(map(judge, run_a), matched, strict=True)
-        if judged_a.correct is not None
-    ]
-    return paired_difference(
-        [float(bool(a.correct)) for a, _ in pairs],
-        [float(bool(b.correct)) for _, b in pairs],
-        _clusters([a for a, _ in pairs]),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +164,8 @@ class Difference:
     measure: str
     num_questions: int
     num_videos: int
+    means: tuple[float, float]
+    """Of both runs, as fractions."""
     difference: Interval
     """Fractions, with the paired 95% interval over videos."""
     test: PairedTest
@@ -292,15 +279,13 @@ def _joint_items(
 def _macro_items(
     name: str, measure: Measure, rows: Sequence[BenchmarkPrediction]
 ) -> Iterator[ScoredItem]:
-    """Weighted values, whose mean is the mean over question types of the types' means."""
+    """Items whose weighted mean is the mean over question types of the types' means."""
     sizes: dict[str, int] = {}
     for row in rows:
         sizes[row.question_type] = sizes.get(row.question_type, 0) + 1
     for row, cluster in zip(rows, _clusters(rows), strict=True):
         weight = len(rows) / (len(sizes) * sizes[row.question_type])
-        value = measure(row)
-        weighted = None if value is None else weight * value
-        yield ScoredItem(row.id, name, ACCURACY, weighted, cluster)
+        yield ScoredItem(row.id, name, ACCURACY, measure(row), cluster, weight)
 
 
 def _score(corpus: str, items: Sequence[ScoredItem]) -> Score:
@@ -314,23 +299,27 @@ def _score(corpus: str, items: Sequence[ScoredItem]) -> Score:
         num_videos=len(set(clusters)),
         num_correct=sum(value == 1.0 for value in values),
         num_invalid=sum(item.value is None for item in items),
-        accuracy=bootstrap_interval(values, clusters),
+        accuracy=bootstrap_interval(values, clusters, [item.weight for item in items]),
     )
 
 
 def _difference(
     corpus: str, items_a: Sequence[ScoredItem], items_b: Sequence[ScoredItem]
 ) -> Difference:
-    clusters = [item.cluster for item in items_a]
+    clusters, weights = (
+        [getattr(item, name) for item in items_a] for name in ("cluster", "weight")
+    )
     values_a, values_b = ([item.value or 0.0 for item in items] for items in (items_a, items_b))
+    shares_a, shares_b = ([item.share for item in items] for items in (items_a, items_b))
     return Difference(
         corpus=corpus,
         group=items_a[0].group,
         measure=items_a[0].measure,
         num_questions=len(items_a),
         num_videos=len(set(clusters)),
-        difference=paired_difference(values_a, values_b, clusters),
-        test=paired_test(values_a, values_b, clusters),
+        means=(math.fsum(shares_a) / len(items_a), math.fsum(shares_b) / len(items_b)),
+        difference=paired_difference(values_a, values_b, clusters, weights),
+        test=paired_test(shares_a, shares_b, clusters),
     )
 
 

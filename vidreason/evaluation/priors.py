@@ -88,11 +88,9 @@ def text_prior_predictions(
 
 
 def _choose(row: BenchmarkPrediction, index: int) -> BenchmarkPrediction:
-    """Choose an option as a model would whose likelihood of it is 1."""
+    """Choose an option by made-up scores, which are no likelihoods."""
     scores = [0.0 if option == index else -1.0 for option in range(len(row.options))]
-    return replace(
-        row, option_log_likelihoods=tuple(scores), option_token_counts=(1,) * len(scores)
-    )
+    return replace(row, option_log_likelihoods=tuple(scores))  # an order, of no tokens
 
 
 def _counts(table: dict[tuple[str, str], Counter[K]], example: Example) -> Counter[K]:

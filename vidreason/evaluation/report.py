@@ -7,7 +7,6 @@ from math import isnan
 from vidreason.evaluation.metrics import (
     Difference,
     Score,
-    chance_scores,
     compare_runs,
     score_predictions,
 )
@@ -42,20 +41,16 @@ class Table:
         return f"**{self.title}**\n\n{body}"
 
 
-def accuracy_table(
+def corpus_scores(
     runs: Mapping[str, Sequence[BenchmarkPrediction]],
     corpus: str,
-    title: str = "",
     protocols: Mapping[str, Protocol] = PROTOCOLS,
-) -> Table:
-    """Accuracy in percent of several runs on one corpus, or what its protocol has in place of it.
-
-    Below the runs is what random options would score, for groups that have options.
+) -> dict[str, list[Score]]:
+    """The scores of several runs on one corpus.
 
     Args:
         runs: Name -> predictions; all runs answer the same questions.
-        corpus: The corpus to show.
-        title: Title of the table, by default the corpus' name.
+        corpus: The corpus.
         protocols: How each corpus is scored.
 
     Raises:
@@ -64,13 +59,24 @@ def accuracy_table(
     """
     own = {name: _of(predictions, corpus, name) for name, predictions in runs.items()}
     ids = [prediction.id for prediction in next(iter(own.values()))]
-    scores = {
-        name: {score.group: score for score in score_predictions(predictions, ids, protocols)}
-        for name, predictions in own.items()
-    }
-    groups = list(next(iter(scores.values())))
-    first = next(iter(scores.values()))
-    all_scores = first[groups[0]]
+    return {name: score_predictions(rows, ids, protocols) for name, rows in own.items()}
+
+
+def accuracy_table(
+    scores: Mapping[str, Sequence[Score]], chances: Mapping[str, float] | None = None
+) -> Table:
+    """Accuracy in percent of several runs on one corpus, or what its protocol has in place of it.
+
+    Below the runs is what random options would score, for groups that have options.
+
+    Args:
+        scores: Of each run, what :func:`corpus_scores` gave.
+        chances: By group, as fractions; see :func:`vidreason.evaluation.metrics.chance_scores`.
+    """
+    by_group = {name: {own.group: own for own in of_run} for name, of_run in scores.items()}
+    first = next(iter(by_group.values()))
+    groups = list(first)
+    everything = first[groups[0]]
     header = ("run", *(f"{group} (n={first[group].num_questions})" for group in groups), "invalid")
     rows = [
         (
@@ -78,15 +84,14 @@ def accuracy_table(
             *(interval_text(of_run[group].accuracy) for group in groups),
             str(of_run[groups[0]].num_invalid),
         )
-        for name, of_run in scores.items()
+        for name, of_run in by_group.items()
     ]
-    chances = chance_scores(next(iter(own.values())), protocols).get(corpus, {})
     if chances:
         cells = (f"{100 * chances[group]:.1f}" if group in chances else "-" for group in groups)
         rows.append((CHANCE, *cells, "-"))
     return Table(
-        f"{title or corpus}: {all_scores.measure} in %, "
-        f"95% interval over {all_scores.num_videos} videos",
+        f"{everything.corpus}: {everything.measure} in %, "
+        f"95% interval over {everything.num_videos} videos",
         header,
         tuple(rows),
     )

@@ -29,7 +29,7 @@ from vidreason.evaluation.free_texts import (
     free_text_scores,
     free_text_table,
 )
-from vidreason.evaluation.metrics import Score, score_predictions
+from vidreason.evaluation.metrics import Score, chance_scores
 from vidreason.evaluation.predictions_file import BenchmarkPrediction
 from vidreason.evaluation.protocols import (
     PROTOCOLS,
@@ -40,6 +40,7 @@ from vidreason.evaluation.protocols import (
 from vidreason.evaluation.report import (
     Table,
     accuracy_table,
+    corpus_scores,
     difference_rows,
     difference_table,
     run_differences,
@@ -127,10 +128,15 @@ def score_runs(
     protocols = scoring_protocols(config)
     bert_scorer = _bert_scorer(config)
     tables: list[Table] = []
+    scores: dict[str, list[Score]] = {name: [] for name in runs}
     differences: list[dict[str, Any]] = []
     for corpus in _scored_corpora(runs):
         own = {name: rows for name, rows in runs.items() if _has(rows, corpus)}
-        tables.append(accuracy_table(own, corpus, protocols=protocols))
+        found_scores = corpus_scores(own, corpus, protocols)
+        for name, of_run in found_scores.items():
+            scores[name] += of_run
+        chances = chance_scores(_of_corpus(next(iter(own.values())), corpus), protocols)
+        tables.append(accuracy_table(found_scores, chances.get(corpus)))
         if full in own and len(own) > 1:
             found = run_differences(own, corpus, full, protocols)
             tables.append(difference_table(corpus, full, found))
@@ -140,7 +146,6 @@ def score_runs(
         tables.append(confidence_table(title, by_name, fit))
     texts = {name: free_text_scores(rows, bert_scorer) for name, rows in runs.items()}
     tables += _free_text_tables(texts)
-    scores = {name: score_predictions(rows, protocols=protocols) for name, rows in runs.items()}
     return Scoreboard(
         tables=tuple(tables),
         scores=scores,
@@ -157,12 +162,16 @@ def score_runs(
 
 
 def _scored_corpora(runs: Runs) -> list[str]:
-    first = next(iter(runs.values()))
-    return list(dict.fromkeys(row.corpus for row in first if row.reference is not None))
+    rows = (row for rows in runs.values() for row in rows)
+    return list(dict.fromkeys(row.corpus for row in rows if row.reference is not None))
 
 
 def _has(rows: Sequence[BenchmarkPrediction], corpus: str) -> bool:
     return any(row.corpus == corpus for row in rows)
+
+
+def _of_corpus(rows: Sequence[BenchmarkPrediction], corpus: str) -> list[BenchmarkPrediction]:
+    return [row for row in rows if row.corpus == corpus]
 
 
 def _calibration(
@@ -172,8 +181,7 @@ def _calibration(
     tested = {row.id for row in rows}
     others = [row for row in validation if row.id not in tested]
     for corpus in dict.fromkeys(row.corpus for row in rows):
-        own = [row for row in rows if row.corpus == corpus]
-        fitted_on = [row for row in others if row.corpus == corpus]
+        own, fitted_on = _of_corpus(rows, corpus), _of_corpus(others, corpus)
         yield from _choices(corpus, own, fitted_on)
         yield from _events(corpus, own, fitted_on)
 

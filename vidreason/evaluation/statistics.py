@@ -32,20 +32,23 @@ class Interval(NamedTuple):
 def bootstrap_interval(
     values: Sequence[float] | NDArray[np.float64],
     clusters: Sequence[str],
+    weights: Sequence[float] | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Mean of ``values`` with a percentile interval from a bootstrap over clusters.
+    """Weighted mean of ``values`` with a percentile interval from a bootstrap over clusters.
 
     Each resample draws as many clusters as there are, with replacement, and takes the mean over all
-    their values, so a video with more questions weighs more, as in the mean itself. The result is a
+    their values, so a video with more questions weighs more, as in the mean itself. The weights of
+    what was drawn are made to sum to 1, so no mean lies outside of the values. The result is a
     function of the arguments alone.
 
     Args:
         values: Shape ``(n,)``, such as 1 for a right and 0 for a wrong answer.
         clusters: Length n, the video of each value.
+        weights: Length n, above 0; None for equal ones.
         num_resamples: Number of resamples.
         confidence: The interval's coverage.
         seed: Seed of the resampling.
@@ -54,11 +57,13 @@ def bootstrap_interval(
         ValueError: No values, or not one cluster a value.
     """
     array = np.asarray(values, dtype=np.float64)
-    sums, counts = _cluster_sums(array, clusters)
-    mean = float(array.mean())
+    weighing = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
+    sums = _cluster_sums(array * weighing, clusters)
+    totals = _cluster_sums(weighing, clusters)
+    mean = float(np.average(array, weights=weighing))
     if len(sums) < 2:
         return Interval(mean, float("nan"), float("nan"))
-    means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
+    means = _resampled_means(sums, totals, num_resamples, np.random.default_rng(seed))
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return Interval(mean, float(low), float(high))
@@ -111,6 +116,7 @@ def paired_difference(
     values_a: Sequence[float] | NDArray[np.float64],
     values_b: Sequence[float] | NDArray[np.float64],
     clusters: Sequence[str],
+    weights: Sequence[float] | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = 0.95,
@@ -127,6 +133,7 @@ def paired_difference(
     return bootstrap_interval(
         _paired(values_a, values_b),
         clusters,
+        weights,
         num_resamples=num_resamples,
         confidence=confidence,
         seed=seed,
@@ -177,7 +184,7 @@ def paired_test(
         ValueError: The two runs have different numbers of items, or there are none.
     """
     array = _paired(values_a, values_b)
-    sums, _ = _cluster_sums(array, clusters)
+    sums = _cluster_sums(array, clusters)
     differing = np.abs(sums[np.abs(sums) > _ROUNDING])
     observed = float(abs(sums.sum()))
     p_value = _exact_p_value(differing, observed)
@@ -228,10 +235,8 @@ def _paired(
     return array_a - array_b
 
 
-def _cluster_sums(
-    array: NDArray[np.float64], clusters: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum and number of the values of each cluster."""
+def _cluster_sums(array: NDArray[np.float64], clusters: Sequence[str]) -> NDArray[np.float64]:
+    """Sum of the values of each cluster."""
     if array.ndim != 1 or not len(array) or len(array) != len(clusters):
         raise ValueError(
             "expected at least one value and one cluster for each; found values of shape "
@@ -240,8 +245,7 @@ def _cluster_sums(
     # In order of first appearance: sorting by name would make results depend on the names.
     numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
     membership = np.fromiter((numbers[name] for name in clusters), dtype=np.int64)
-    sums = np.bincount(membership, weights=array).astype(np.float64)
-    return sums, np.bincount(membership)
+    return np.bincount(membership, weights=array).astype(np.float64)
 
 
 def _exact_p_value(sums: NDArray[np.float64], observed: float) -> float | None:
@@ -284,11 +288,11 @@ def _drawn_p_value(
 
 def _resampled_means(
     sums: NDArray[np.float64],
-    counts: NDArray[np.int64],
+    totals: NDArray[np.float64],
     num_resamples: int,
     generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Means of the resamples, shape ``(num_resamples,)``.
+    """Means of the resamples, shape ``(num_resamples,)``, of each cluster's sums and total weight.
 
     Once it is known how often each cluster was drawn, a chunk of resamples is two matrix products.
     """
@@ -300,5 +304,5 @@ def _resampled_means(
         drawn += np.arange(size)[:, None] * num_clusters
         times = np.bincount(drawn.ravel(), minlength=size * num_clusters)
         times = times.reshape(size, num_clusters)
-        chunks.append((times @ sums) / (times @ counts))
+        chunks.append((times @ sums) / (times @ totals))
     return np.concatenate(chunks)

@@ -59,7 +59,7 @@ class VisualTokens:
 
     def without_tokens(self) -> "VisualTokens":
         """The same video with no visual token left: the input of the blind control."""
-        return self._tokens([])
+        return self.select([])
 
     def with_objects(self, limit: int) -> "VisualTokens":
         """The same video with at most ``limit`` objects of each key frame, the first in rank.
@@ -75,9 +75,10 @@ class VisualTokens:
                 num_seen[time] = num_seen.get(time, 0) + 1
             if kind != OBJECT_TOKEN or num_seen[time] <= limit:
                 kept.append(place)
-        return self._tokens(kept)
+        return self.select(kept)
 
-    def _tokens(self, places: list[int]) -> "VisualTokens":
+    def select(self, places: list[int]) -> "VisualTokens":
+        """Some tokens in the order of ``places``; track ids stay those of the whole video."""
         return VisualTokens(
             features=self.features[places],
             kinds=self.kinds[places],

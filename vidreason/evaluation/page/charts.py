@@ -92,7 +92,7 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
         groups: Label of a group -> name of a series -> its bar. A group may lack a series.
         names: Of all series, in the order of their colours.
     """
-    row, gap, left, width, right = 16, 14, 190, 960, 70
+    row, gap, left, width, right = 16, 14, 240, 960, 70
     height = sum(row * len(bars) + gap for bars in groups.values()) + 26
     parts = _share_grid(left, width - right, height)
     described = []

@@ -172,7 +172,9 @@ def _item(
 
 
 def _answer(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
-    shares = option_probabilities(row.option_log_likelihoods) if row.option_log_likelihoods else ()
+    # A prior's are an order and no likelihoods: no tokens were scored.
+    scores = row.option_log_likelihoods if row.option_token_counts else ()
+    shares = option_probabilities(scores) if scores else ()
     chosen = row.parsed if row.options and isinstance(row.parsed, int) else None
     return {
         "verdict": verdict(row, protocols),
@@ -180,7 +182,7 @@ def _answer(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict
         "text": _told(row.parsed, row.options) if chosen is not None else row.output,
         "output": row.output,
         "shares": [round(share, 4) for share in shares],
-        "scores": [round(score, 3) for score in row.option_log_likelihoods],
+        "scores": [round(score, 3) for score in scores],
         "error": row.error,
     }
 

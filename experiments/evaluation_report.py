@@ -1,0 +1,78 @@
+"""What an evaluation leaves for people to read: tables, ``metrics.json``, submissions, the page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.kept_runs import ROW_NAMES
+from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.manifest import Manifest
+from vidreason.evaluation.page.pictures import PictureSource
+from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
+from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.scoreboard import score_runs, scoring_protocols
+from vidreason.evaluation.submissions import write_submissions
+
+PAGE_FILE = "report.html"
+
+
+def write_report(
+    folder: Path | None,
+    runs: Mapping[str, Sequence[BenchmarkPrediction]],
+    config: EvaluationConfig,
+    *,
+    model: str,
+    validation: Sequence[BenchmarkPrediction] = (),
+    manifests: Mapping[str, Manifest] | None = None,
+    pictures: PictureSource | None = None,
+) -> None:
+    """Print the tables of ``runs``; write them, ``metrics.json``, ``submissions`` and the page.
+
+    Args:
+        folder: Where the files go; None to print only.
+        runs: Predictions by row of the tables.
+        config: How they are scored.
+        model: Name of the model, for ``metrics.json``.
+        validation: The full model's predictions that temperatures are fitted on.
+        manifests: What the rows were made with, as far as it is known.
+        pictures: Of the page's questions; None for a page without frames.
+    """
+    full = ROW_NAMES["none"]
+    board = score_runs(runs, config, full=full, validation=validation)
+    protocols = scoring_protocols(config)
+    scored = {name: own.scored_by(protocols) for name, own in (manifests or {}).items()}
+    if full in scored:
+        board.metrics["notes"].append(
+            f"protocol {scored[full].protocol_hash}: numbers of another one are not comparable "
+            "with these"
+        )
+    if folder is None:
+        print(board.to_text())
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    submissions: list[Path] = []
+    try:
+        submissions = write_submissions(runs.get(full, ()), folder / "submissions")
+    except ValueError as error:  # of a part of a benchmark, which is nothing to submit
+        board.metrics["notes"].append(f"no submission file: {error}")
+    metrics = {
+        "model": model,
+        **board.metrics,
+        "submissions": [str(path.relative_to(folder)) for path in submissions],
+        "manifests": {name: own.as_json() for name, own in scored.items()},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    (folder / "tables.md").write_text(board.to_markdown() + "\n")
+    report = EvaluationReport(
+        title="Evaluation",
+        facts={"model": model},
+        runs=runs,
+        tables=board.tables,
+        notes=board.metrics["notes"],
+        scores=board.scores,
+        protocols=protocols,
+    )
+    write_report_page(
+        folder / PAGE_FILE, report, pictures=pictures, num_pictured=config.report_items
+    )
+    print(board.to_text())
