@@ -208,6 +208,24 @@ def test_a_parameter_that_has_not_trained_yet_has_no_state():
     assert {id(p) for p in second.state} == {id(p) for p in module[0].parameters()}
 
 
+def test_flat_tensors_in_the_parameters_place_keep_torchs_own_form():
+    """As DeepSpeed's ZeRO puts there, one a group."""
+    states = []
+    for _ in range(2):
+        module = two_layers()
+        optimizer = optimizer_of(module, [(list(dict(module.named_parameters())), 0.1)])
+        flat = torch.cat([p.detach().flatten() for p in module.parameters()]).requires_grad_()
+        optimizer.param_groups[0]["params"] = [flat]
+        if states:
+            optimizer.load_state_dict(states[0])
+        else:
+            flat.sum().backward()
+            optimizer.step()
+        states.append(optimizer.state_dict())
+    assert states[0]["param_groups"][0]["params"] == [0]
+    assert torch.equal(*(state["state"][0]["exp_avg"] for state in states))
+
+
 def test_a_checkpoint_of_the_papers_stage_2_is_below_3_gigabytes():
     """Fusion core 79,488,256 and LoRA 167,772,160 values, float32, three times with AdamW's two."""
     llama = f"reasoner.language_model.name_or_path={CHECKOUT}/tests/assets/llama-3-8b-instruct"

@@ -26,6 +26,7 @@ from vidreason.training.instruction import InstructionModule
 
 TESTS = Path(__file__).parents[1]
 STEPS_PER_EPOCH = 2
+FIND_UNUSED = "ddp_find_unused_parameters_true"
 
 
 class Losses(Callback):
@@ -38,9 +39,8 @@ class Losses(Callback):
 
 def train(folder, how, num_processes, num_epochs, out, resume):
     """Train on global batches of 6 samples; save, and merge, at the end."""
-    strategy = {"single": "auto", "ddp": "ddp"}.get(how) or ShardedStrategy(
-        save_distributed_checkpoint=how == "folder"
-    )
+    plain = {"single": "auto", "ddp": "ddp", FIND_UNUSED: FIND_UNUSED}
+    strategy = plain.get(how) or ShardedStrategy(save_distributed_checkpoint=how == "folder")
     reasoner = tiny_training_reasoner(folder, lora=True)
     reasoner.perceiver = PerceiverConfig()
     # With so large an epsilon a step is in proportion to the gradient: AdamW itself would make
@@ -110,6 +110,7 @@ def assert_states_are_close(found, expected):
     [
         ("single", 1, [("fsdp2", 3)]),
         ("ddp", 2, [("single", 1), ("fsdp2", 3)]),
+        (FIND_UNUSED, 2, [(FIND_UNUSED, 3)]),
         ("fsdp2", 2, [("single", 1), ("ddp", 2), ("folder", 3)]),
         ("folder", 2, [("single", 1), ("ddp", 2), ("fsdp2", 3)]),
     ],

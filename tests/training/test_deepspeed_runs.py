@@ -40,6 +40,10 @@ class Losses(Callback):
 
 
 class EngineOnCpu(EngineStrategy):
+    @property
+    def root_device(self):
+        return torch.device("cpu", self.local_rank)  # DeepSpeed asks for its number
+
     def setup_environment(self):
         ParallelStrategy.setup_environment(self)
         self.set_world_ranks()

@@ -164,14 +164,19 @@ def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> None:
     """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
 
+    def is_of_module(optimizer: Optimizer) -> bool:
+        # DeepSpeed puts flat tensors of its own there, and saves and loads them itself.
+        groups = optimizer.param_groups
+        return all(id(parameter) in names for group in groups for parameter in group["params"])
+
     def by_names(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
+        if not is_of_module(optimizer):
+            return None
         numbered = [
-            names.get(id(parameter))
+            names[id(parameter)]
             for group in optimizer.param_groups
             for parameter in group["params"]
         ]
-        if None in numbered:
-            return None  # DeepSpeed has put flat tensors of its own there, and saves them itself
         return {
             **state,
             "state": {numbered[number]: value for number, value in state["state"].items()},
@@ -181,8 +186,8 @@ def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> None:
             ],
         }
 
-    def by_numbers(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        return _numbered(optimizer, state, names)
+    def by_numbers(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any] | None:
+        return _numbered(optimizer, state, names) if is_of_module(optimizer) else None
 
     optimizer.register_state_dict_post_hook(by_names)
     optimizer.register_load_state_dict_pre_hook(by_numbers)
