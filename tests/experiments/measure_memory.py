@@ -64,7 +64,7 @@ def padded_batch(config, reasoner):
     visual, *texts = batch
     for tensor in (*visual.values(), *texts):
         tensor.fill_(1)
-    texts[1][-1, -1] = 0  # a batch without any padding would need no attention mask
+    texts[1][-1, -1] = 0  # prompts without any padding would need no attention mask
     return visual, *texts
 
 

@@ -52,7 +52,7 @@ def test_a_study_runs_shares_goes_on_and_leaves_its_tables(tmp_path):
     fingerprints = list((run_dir / "store" / "perceivers").iterdir())
     assert len(fingerprints) == 1  # fewer objects are not perceived again
     results = run_dir / "results"
-    rows = list(csv.DictReader((results / "ablation.csv").open()))
+    rows = list(csv.DictReader((results / "ablation.csv").read_text().splitlines()))
     titles = list(dict.fromkeys(row["variant"] for row in rows))
     assert titles == ["full", "w/o stage 2", "2 objects a key frame", "full, blind"]
     assert {row["num_seeds"] for row in rows} == {"2"}

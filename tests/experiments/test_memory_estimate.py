@@ -96,7 +96,7 @@ def test_training_takes_what_was_estimated(tmp_path, tiny_tokenizer):
         share = estimate.working / estimate.total
         assert share < 0.2 if name == "weights" else share > 0.7
         assert peak > 100e6
-        # Measured: 2 % more than it took, and 0.1 % less.
+        # Measured: up to 6 % more than it took.
         assert estimate.total == pytest.approx(peak, rel=0.15)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers import masking_utils
 from typing_extensions import override
 
 
@@ -25,7 +26,9 @@ class Rehearsal(TorchDispatchMode):
     tensor holds, and every entry of a tensor counts as non-zero.
 
     All tensors are on a pretended CPU, whose attention and mixed precision keep what a GPU's do:
-    fused attention keeps its inputs, its output and one number a row.
+    fused attention keeps its inputs, its output and one number a row. Transformers looks whether
+    several texts are packed into a row, and takes the answer for unknown where there are no
+    contents: it would keep masks that no real step has. Here no row is packed.
 
     Attributes:
         live_bytes: Held by the tensors that are alive now.
@@ -44,6 +47,8 @@ class Rehearsal(TorchDispatchMode):
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __enter__(self) -> "Rehearsal":
+        self._find_packed = masking_utils.find_packed_sequence_indices
+        masking_utils.find_packed_sequence_indices = lambda position_ids: None
         self._fake.__enter__()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -56,6 +61,7 @@ class Rehearsal(TorchDispatchMode):
     ) -> None:
         super().__exit__(kind, error, traceback)  # type: ignore[no-untyped-call]
         self._fake.__exit__(kind, error, traceback)
+        masking_utils.find_packed_sequence_indices = self._find_packed
 
     def reset_peak(self) -> None:
         """Let the peak start from what is alive now."""
