@@ -2,13 +2,14 @@
 
 import json
 import math
+import statistics
 import sys
 from pathlib import Path
 
 import pytest
 
 from experiments import sweep as sweep_module
-from experiments.jobs import read_record, write_record
+from experiments.jobs import Job, is_finished, read_record, write_record
 from experiments.sweep import (
     Range,
     SweepConfig,
@@ -100,8 +101,8 @@ def config(tiny_experiment, tmp_path) -> SweepConfig:
     )
 
 
-def finish(trial: sweep_module.Trial, num_right: int) -> None:
-    """As if the trial had answered 4 questions."""
+def finish(evaluation: Job, num_right: int) -> None:
+    """As if a trial had answered 4 questions."""
     rows = [
         BenchmarkPrediction(
             id=str(number),
@@ -114,9 +115,8 @@ def finish(trial: sweep_module.Trial, num_right: int) -> None:
         )
         for number in range(4)
     ]
-    evaluated = trial.evaluation.config
-    write_predictions(sweep_module.predictions_file(evaluated, "none"), rows)
-    for job in (trial.training, trial.evaluation):
+    write_predictions(sweep_module.predictions_file(evaluation.config, "none"), rows)
+    for job in (*evaluation.needs, evaluation):
         record = read_record(job)
         record.state = "finished"
         write_record(job, record)
@@ -137,7 +137,7 @@ def test_a_trial_trains_with_its_values_and_evaluates_what_it_trained(config):
 def test_the_table_has_the_best_trial_first_and_names_what_is_missing(config, monkeypatch, capsys):
     trials = [make_trial(config, parameters) for parameters in draw_parameters(config)]
     for trial, num_right in zip(trials[:3], (1, 4, 2), strict=True):
-        finish(trial, num_right)
+        finish(trial.evaluation, num_right)
     assert trial_accuracy(config, trials[1]) == 1.0
     assert math.isnan(trial_accuracy(config, trials[3]))
     monkeypatch.setattr(sweep_module, "run_jobs", lambda jobs, **_: [])
@@ -156,9 +156,44 @@ def test_the_table_has_the_best_trial_first_and_names_what_is_missing(config, mo
 def test_a_benchmark_that_is_not_there_is_named(config):
     config.corpus = "vcr"
     trial = make_trial(config, {RATE: 0.01})
-    finish(trial, 1)
+    finish(trial.evaluation, 1)
     with pytest.raises(ValueError, match="'vcr' is not among"):
         trial_accuracy(config, trial)
+
+
+def test_optuna_learns_from_the_accuracies_and_goes_on_where_it_was_stopped(config, monkeypatch):
+    pytest.importorskip("optuna", reason="needs the extra 'sweep'")
+    config.method, config.num_trials, config.max_parallel = "optuna", 40, 2
+    config.choices, config.ranges = {}, {RATE: Range(low=1e-5, high=1e-1, log=True)}
+    asked: list[float] = []
+    done: list[float] = []
+    stops = {12}
+
+    def run(jobs: list[Job], **_: object) -> list[Job]:
+        if len(done) in stops:
+            stops.clear()
+            raise KeyboardInterrupt
+        for job in jobs:
+            rate = job.config.optimizer.learning_rate
+            asked.append(rate)
+            if not is_finished(job):
+                done.append(rate)
+                finish(job, round(4 - 2 * abs(math.log10(rate) + 3)))  # best at 1e-3
+        return []
+
+    monkeypatch.setattr(sweep_module, "run_jobs", run)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(config)
+    first = asked.copy()
+    asked.clear()
+    assert sweep(config) == 0
+    assert asked[:12] == first == done[:12]
+    assert done == asked  # nothing twice
+    assert len(set(asked)) == 40
+    misses = [abs(math.log10(rate) + 3) for rate in asked]
+    assert statistics.mean(misses[-20:]) < 0.6  # evenly drawn ones miss by 1 on average
+    best = Path(config.run_dir, "results", "sweep.csv").read_text().splitlines()[1]
+    assert best.split(",")[1] == "100.00"
 
 
 def test_without_optuna_its_method_says_how_to_get_it(config, monkeypatch, capsys):
