@@ -16,8 +16,7 @@ from experiments.demo import demo_parts
 from experiments.demo_parts import run_parts
 from experiments.job_submission import print_commands, submit_jobs
 from experiments.jobs import Job, pending_jobs, run_jobs, unique_jobs
-from experiments.program import exit_status
-from vidreason.config import load_config
+from experiments.program import run_program
 
 
 def ablate(config: StudyConfig) -> int:
@@ -51,17 +50,12 @@ def ordered_jobs(runs: Sequence[Run]) -> list[Job]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a study; the exit status is that of :func:`experiments.program.exit_status`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return exit_status(
-        "ablate",
-        lambda: ablate(
-            load_config(
-                StudyConfig,
-                arguments,
-                program="python -m experiments.ablate",
-                description="Train and evaluate variants times seeds, and compare them.",
-            )
-        ),
+    return run_program(
+        ablate,
+        program="ablate",
+        description="Train and evaluate variants times seeds, and compare them.",
+        argv=argv,
+        schema=StudyConfig,
     )
 
 

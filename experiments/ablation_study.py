@@ -14,7 +14,7 @@ from typing import Literal
 from data_modules.corpora import CorpusConfig
 from experiments.demo import DemoConfig, stage_experiment
 from experiments.experiment_config import ExperimentConfig
-from experiments.jobs import Job, job_key
+from experiments.jobs import Job, experiment_job, job_folder, job_key
 from experiments.kept_runs import predictions_file
 from experiments.pretrain_microworld import STEPS
 from experiments.resume import checkpoint_folder, learnt_settings
@@ -299,7 +299,7 @@ def _pretraining_job(config: StudyConfig) -> Job:
     }
     program = "experiments.pretrain_microworld"
     key = job_key(program, sizes)
-    folder = _folder(config, "language_model", key)
+    folder = job_folder(config.run_dir, "language_model", key)
     options = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
     return Job(
         title="pre-train the smaller language model",
@@ -324,14 +324,13 @@ def _perceive_job(
         dataclasses.asdict(experiment.store),
         [[dataclasses.asdict(corpus) for corpus in section] for section in corpora],
     ]
-    key = job_key("experiments.perceive", settings, needs)
-    experiment.run_dir = str(_folder(config, "perceive", key))
-    return Job(
+    return experiment_job(
+        config.run_dir,
+        "perceive",
+        "experiments.perceive",
+        experiment,
+        settings,
         title=f"perceive the videos of {_STAGE_TITLES[stage]}",
-        key=key,
-        folder=Path(experiment.run_dir),
-        program="experiments.perceive",
-        config=experiment,
         needs=needs,
     )
 
@@ -343,17 +342,16 @@ def _training_job(
     needs: tuple[Job, ...],
     label: str,
 ) -> Job:
-    key = job_key("experiments.fit", [stage, learnt_settings(experiment)], needs)
-    experiment.run_dir = str(_folder(config, stage, key))
-    return Job(
+    job = experiment_job(
+        config.run_dir,
+        stage,
+        "experiments.fit",
+        experiment,
+        [stage, learnt_settings(experiment)],
         title=f"{_STAGE_TITLES[stage]}: {label}",
-        key=key,
-        folder=Path(experiment.run_dir),
-        program="experiments.fit",
-        config=experiment,
         needs=needs,
-        outputs=(Path(experiment.run_dir) / REASONER_FOLDER,),
     )
+    return dataclasses.replace(job, outputs=(job.folder / REASONER_FOLDER,))
 
 
 def _evaluation_job(
@@ -373,18 +371,14 @@ def _evaluation_job(
         dataclasses.asdict(experiment.decoding),
         controls,
     ]
-    key = job_key("experiments.evaluate", settings, (trained,))
-    experiment.run_dir = str(_folder(config, "evaluate", key))
-    return Job(
+    job = experiment_job(
+        config.run_dir,
+        "evaluate",
+        "experiments.evaluate",
+        experiment,
+        settings,
         title=f"evaluate: {label}",
-        key=key,
-        folder=Path(experiment.run_dir),
-        program="experiments.evaluate",
-        config=experiment,
         needs=(trained,),
-        outputs=tuple(predictions_file(experiment, control) for control in controls),
     )
-
-
-def _folder(config: StudyConfig, kind: str, key: str) -> Path:
-    return Path(config.run_dir) / "jobs" / f"{kind}-{key}"
+    outputs = tuple(predictions_file(experiment, control) for control in controls)
+    return dataclasses.replace(job, outputs=outputs)

@@ -104,6 +104,38 @@ def job_key(program: str, settings: Any, needs: Sequence[Job] = ()) -> str:  # n
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
+def experiment_job(
+    run_dir: str,
+    kind: str,
+    program: str,
+    config: Any,  # noqa: ANN401 - any configuration dataclass with a run_dir
+    settings: Any,  # noqa: ANN401
+    *,
+    title: str,
+    needs: tuple[Job, ...] = (),
+) -> Job:
+    """The job of a program that takes a configuration with a ``run_dir``, which is set here.
+
+    Args:
+        run_dir: Of the study or sweep; the job's own folder is ``jobs/<kind>-<key>`` in it.
+        kind: What the folder's name begins with.
+        program: Module that is run.
+        config: Its configuration; it becomes the job's own.
+        settings: What the result depends on; see :func:`job_key`.
+        title: See :class:`Job`.
+        needs: The jobs before it.
+    """
+    key = job_key(program, settings, needs)
+    folder = job_folder(run_dir, kind, key)
+    config.run_dir = str(folder)
+    return Job(title=title, key=key, folder=folder, program=program, config=config, needs=needs)
+
+
+def job_folder(run_dir: str, kind: str, key: str) -> Path:
+    """Where a job of a study or sweep is kept."""
+    return Path(run_dir) / "jobs" / f"{kind}-{key}"
+
+
 def unique_jobs(jobs: Sequence[Job]) -> list[Job]:
     """All jobs that ``jobs`` need, and they, in an order in which each comes after its needs."""
     ordered: dict[str, Job] = {}
@@ -327,7 +359,7 @@ def _become(job: Job, threads: int) -> NoReturn:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except BaseException:  # whatever it is, this child must not run on in its parent's code
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from experiments.program import exit_status
-from vidreason.config import load_config
+from experiments.program import run_program
 from vidreason.evaluation.judge.agreement import agreement
 from vidreason.evaluation.judge.cache import JudgeCache
 from vidreason.evaluation.judge.judges import (
@@ -303,17 +302,12 @@ def _check_file(path: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load the configuration and judge."""
-    arguments = sys.argv[1:] if argv is None else argv
-    return exit_status(
-        "judge",
-        lambda: judge(
-            load_config(
-                JudgeProgramConfig,
-                arguments,
-                program="python -m experiments.judge",
-                description="Have free answers judged on the paper's axes.",
-            )
-        ),
+    return run_program(
+        judge,
+        program="judge",
+        description="Have free answers judged on the paper's axes.",
+        argv=argv,
+        schema=JudgeProgramConfig,
     )
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -23,11 +24,12 @@ _PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
 
 
 def run_program(
-    run: Callable[[ExperimentConfig], object],
+    run: Callable[[Any], object],
     *,
     program: str,
     description: str,
     argv: Sequence[str] | None = None,
+    schema: type[Any] = ExperimentConfig,
 ) -> int:
     """Load the configuration, call ``run``, and turn the errors that users can cause into a line.
 
@@ -36,6 +38,7 @@ def run_program(
         program: Its name below ``experiments``.
         description: One line for ``--help``.
         argv: The command line without the program's name; None takes this process'.
+        schema: The configuration dataclass that ``run`` takes.
 
     Returns: The exit status; see :func:`exit_status`.
     """
@@ -44,7 +47,7 @@ def run_program(
         program,
         lambda: run(
             load_config(
-                ExperimentConfig,
+                schema,
                 arguments,
                 program=f"python -m experiments.{program}",
                 description=description,

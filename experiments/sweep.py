@@ -12,7 +12,7 @@ import json
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +21,12 @@ import numpy as np
 
 from experiments.ablation_results import RESULTS_FOLDER
 from experiments.experiment_config import ExperimentConfig
-from experiments.jobs import Job, is_finished, job_key, run_jobs
+from experiments.jobs import Job, experiment_job, is_finished, run_jobs
 from experiments.kept_runs import predictions_file
-from experiments.program import exit_status
+from experiments.program import run_program
 from experiments.resume import learnt_settings
 from experiments.trained_model import REASONER_FOLDER
-from vidreason.config import load_config, merge_config
+from vidreason.config import merge_config
 from vidreason.evaluation.metrics import ALL, score_predictions
 from vidreason.evaluation.predictions_file import read_predictions
 from vidreason.evaluation.report import Table
@@ -156,12 +156,27 @@ def make_trial(config: SweepConfig, parameters: Parameters) -> Trial:
     overrides = [*config.overrides, *(f"{k}={json.dumps(v)}" for k, v in parameters.items())]
     experiment = merge_config(ExperimentConfig, config.configs, overrides)
     label = " ".join(f"{key}={_text(value)}" for key, value in parameters.items())
-    training = _job(config, "fit", learnt_settings(experiment), experiment, label)
+    training = experiment_job(
+        config.run_dir,
+        "fit",
+        "experiments.fit",
+        experiment,
+        learnt_settings(experiment),
+        title=f"fit: {label}",
+    )
     evaluated = merge_config(ExperimentConfig, config.configs, overrides)
     evaluated.model = str(training.folder / REASONER_FOLDER)
     evaluated.controls = ["none"]
     settings = [evaluated.data.benchmark, evaluated.evaluation, evaluated.decoding]
-    evaluation = _job(config, "evaluate", settings, evaluated, label, (training,))
+    evaluation = experiment_job(
+        config.run_dir,
+        "evaluate",
+        "experiments.evaluate",
+        evaluated,
+        settings,
+        title=f"evaluate: {label}",
+        needs=(training,),
+    )
     return Trial(parameters=parameters, training=training, evaluation=evaluation)
 
 
@@ -261,44 +276,18 @@ def _draw(own: Range, generator: random.Random) -> Value:
     return round(value) if own.whole else float(f"{value:.6g}")
 
 
-def _job(
-    config: SweepConfig,
-    program: str,
-    settings: Mapping[str, Any] | list[Any],
-    experiment: ExperimentConfig,
-    label: str,
-    needs: tuple[Job, ...] = (),
-) -> Job:
-    key = job_key(f"experiments.{program}", settings, needs)
-    folder = Path(config.run_dir) / "jobs" / f"{program}-{key}"
-    experiment.run_dir = str(folder)
-    return Job(
-        title=f"{program}: {label}",
-        key=key,
-        folder=folder,
-        program=f"experiments.{program}",
-        config=experiment,
-        needs=needs,
-    )
-
-
 def _text(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sweep; the exit status is that of :func:`experiments.program.exit_status`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return exit_status(
-        "sweep",
-        lambda: sweep(
-            load_config(
-                SweepConfig,
-                arguments,
-                program="python -m experiments.sweep",
-                description="Try values of configuration keys: grid, random, or Optuna.",
-            )
-        ),
+    return run_program(
+        sweep,
+        program="sweep",
+        description="Try values of configuration keys: grid, random, or Optuna.",
+        argv=argv,
+        schema=SweepConfig,
     )
 
 
