@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments import judge as program
+from vidreason.config import load_config
 from vidreason.evaluation.judge.cache import JudgeCache
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
 from vidreason.evaluation.judge.judges import JudgeUnavailableError
@@ -59,7 +60,7 @@ def test_a_configuration_file_names_the_judge(tmp_path):
     file.write_text(
         "judge: {model: m, request_fields: {max_tokens: null, max_completion_tokens: 800}}\n"
     )
-    config = program.load_config(
+    config = load_config(
         program.JudgeProgramConfig,
         ["--config", str(file), "predictions=p.jsonl"],
         program="judge",
