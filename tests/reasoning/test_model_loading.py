@@ -53,11 +53,12 @@ def test_loading_holds_the_weights_once(tmp_path, in_file, private):
     peak = peak_of(load)
     weights = sum(p.numel() * p.element_size() for p in models[0].parameters())
     assert weights > 190e6
-    assert abs(own[0] - private * weights) < 0.1 * weights
+    # What else a process takes or gives back meanwhile; a second copy would be all of the weights.
+    others = 0.3 * weights
+    assert abs(own[0] - private * weights) < others
     # The pages of the file count too, although the system may drop them at any time.
     file_bytes = weights * in_file.itemsize / 2
-    # Memory freed meanwhile is taken off the peak, hence the lower bound's tenth.
-    assert 0.9 * file_bytes < peak < 1.1 * (private * weights + file_bytes)
+    assert file_bytes - others < peak < private * weights + file_bytes + others
 
 
 def test_code_in_a_folder_does_not_run(tiny_language_model_folder, tmp_path):
