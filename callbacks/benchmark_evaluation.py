@@ -16,7 +16,7 @@ from vidreason.evaluation.benchmark import (
     spread_examples,
 )
 from vidreason.evaluation.metrics import ALL, score_predictions
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource

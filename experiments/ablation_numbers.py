@@ -3,8 +3,8 @@
 Whether a question is answered rightly is averaged over the seeds, question by question. Differences
 are of such averages over the same questions; their intervals draw whole videos: they tell what
 other videos might have given. The p-value of a variant counts what other seeds might have given,
-too (:mod:`vidreason.evaluation.seeds`); that of a control, which is the same models seeing less,
-flips videos alone, and so does that of a study with one seed.
+too (:mod:`vidreason.evaluation.statistics.seeds`); that of a control, which is the same models
+seeing less, flips videos alone, and so does that of a study with one seed.
 """
 
 import statistics
@@ -12,15 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vidreason.evaluation.metrics import ALL, score_items
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, align_predictions
-from vidreason.evaluation.seeds import seeds_difference
-from vidreason.evaluation.statistics import (
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions
+from vidreason.evaluation.statistics.intervals import (
     Interval,
     bootstrap_interval,
-    holm,
     paired_difference,
-    paired_test,
 )
+from vidreason.evaluation.statistics.paired_tests import holm, paired_test
+from vidreason.evaluation.statistics.seeds import seeds_difference
 
 Column = tuple[str, str]
 """A corpus and a group of its questions; both ``all`` for everything that was asked."""

@@ -12,7 +12,7 @@ from experiments.ablation_study import FULL, Run, StudyConfig, study_variants
 from experiments.ablation_table import group_tables, main_table, to_csv, to_latex, to_svg
 from experiments.jobs import Job, is_finished, read_record
 from experiments.kept_runs import predictions_file
-from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.evaluation.predictions.rows import read_predictions
 
 RESULTS_FOLDER = "results"
 

@@ -11,7 +11,7 @@ from experiments.ablation_numbers import EVERYTHING, Cell, Column, StudyResult
 from experiments.demo_results import CORPORA, TYPES
 from vidreason.evaluation.metrics import ALL
 from vidreason.evaluation.report import Table
-from vidreason.evaluation.statistics import Interval
+from vidreason.evaluation.statistics.intervals import Interval
 
 CAPTION = (
     "Accuracy and differences in %, mean over {seeds} seeds; differences to the full system on the "

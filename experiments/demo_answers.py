@@ -12,7 +12,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.generate import answer_prompts
 from experiments.kept_runs import predictions_file
 from experiments.trained_model import load_trained_model
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, read_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, read_predictions
 from vidreason.example import Example
 from vidreason.microworld.language import sentence
 from vidreason.microworld.scenes import draw_rollouts

@@ -25,7 +25,7 @@ from vidreason.evaluation.page.elements import (
 )
 from vidreason.evaluation.page.pictures import StoredPictures, key_frames
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
-from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.store.visual_token_source import VisualTokenSource
 
 REPORT_FILE = "report.html"

@@ -13,9 +13,13 @@ from experiments.kept_runs import MAJORITY, ROW_NAMES
 from vidreason.evaluation.answers import normalise_answer
 from vidreason.evaluation.controls import Control
 from vidreason.evaluation.metrics import question_groups
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, align_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions
 from vidreason.evaluation.report import Table
-from vidreason.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from vidreason.evaluation.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+)
 from vidreason.example import Example
 
 RESULTS_FILE = "results.json"

@@ -44,10 +44,10 @@ from vidreason.evaluation.benchmark import (
     spread_examples,
 )
 from vidreason.evaluation.controls import Control, controlled_source
-from vidreason.evaluation.kept_predictions import KeptPredictions
 from vidreason.evaluation.manifest import Manifest, make_manifest
 from vidreason.evaluation.page.pictures import StoredPictures
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.kept import KeptPredictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.priors import (
     fit_majority,
     majority_predictions,

@@ -9,9 +9,9 @@ from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.predictions.submissions import write_submissions
 from vidreason.evaluation.scoreboard import score_runs, scoring_protocols
-from vidreason.evaluation.submissions import write_submissions
 
 PAGE_FILE = "report.html"
 

@@ -38,7 +38,7 @@ from vidreason.evaluation.judge.video_chatgpt import (
     summarise_aspects,
 )
 from vidreason.evaluation.manifest import manifest_from_json
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
     read_predictions,

@@ -10,8 +10,8 @@ from experiments.experiment_config import ExperimentConfig
 from vidreason.evaluation.comparison import Run
 from vidreason.evaluation.controls import Control
 from vidreason.evaluation.manifest import manifest_from_json
-from vidreason.evaluation.official_predictions import read_official_predictions
-from vidreason.evaluation.predictions_file import read_predictions_file
+from vidreason.evaluation.predictions.official import read_official_predictions
+from vidreason.evaluation.predictions.rows import read_predictions_file
 
 EVALUATION_FOLDER = "evaluation"
 _PREFIX = "predictions-"

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
-from vidreason.evaluation.lmms_eval_tasks import write_tasks
+from vidreason.evaluation.lmms_eval.tasks import write_tasks
 
 
 def lmms_eval_tasks(config: ExperimentConfig) -> None:

@@ -28,7 +28,7 @@ from experiments.resume import learnt_settings
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
 from vidreason.evaluation.metrics import ALL, score_predictions
-from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.evaluation.report import Table
 
 Value = int | float | str | bool

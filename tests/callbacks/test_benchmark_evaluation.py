@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
-from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidreason.evaluation.calibration import (
+from vidreason.evaluation.confidence.calibration import (
     adaptive_calibration_error,
     brier_score,
     calibration_error,
@@ -15,8 +15,8 @@ from vidreason.evaluation.calibration import (
     option_brier_score,
     option_negative_log_likelihood,
 )
-from vidreason.evaluation.selective import confidence_auroc, risk_coverage
-from vidreason.evaluation.temperature import (
+from vidreason.evaluation.confidence.selective import confidence_auroc, risk_coverage
+from vidreason.evaluation.confidence.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     fit_confidence_temperature,

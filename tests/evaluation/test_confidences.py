@@ -2,14 +2,14 @@
 
 import pytest
 
-from vidreason.evaluation.calibration import calibration_error
-from vidreason.evaluation.confidences import (
+from vidreason.evaluation.confidence.calibration import calibration_error
+from vidreason.evaluation.confidence.confidences import (
     choice_confidences,
     event_confidences,
     fit_choice_temperature,
     fit_event_temperature,
 )
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.reasoning.predictions import Prediction, format_predictions
 
 

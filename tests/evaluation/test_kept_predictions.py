@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vidreason.evaluation import kept_predictions
-from vidreason.evaluation.kept_predictions import KeptPredictions, merge_predictions
 from vidreason.evaluation.manifest import Manifest
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.kept import KeptPredictions, merge_predictions
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     read_predictions,
     read_predictions_file,
@@ -30,7 +29,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kept
     starts = iter(range(100))
 
     def make(manifest: Manifest = MANIFEST) -> KeptPredictions:
-        monkeypatch.setattr(kept_predictions, "process_name", lambda: f"p{next(starts)}")
+        monkeypatch.setattr(
+            f"{KeptPredictions.__module__}.process_name", lambda: f"p{next(starts)}"
+        )
         return KeptPredictions(tmp_path / "predictions-none.jsonl", manifest)
 
     return make

@@ -18,7 +18,7 @@ from vidreason.evaluation.metrics import (
     question_groups,
     score_predictions,
 )
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "assets/golden/benchmark_metrics.json").read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments.evaluate import main
-from vidreason.evaluation.official_predictions import read_official_predictions
-from vidreason.evaluation.submissions import write_submissions
+from vidreason.evaluation.predictions.official import read_official_predictions
+from vidreason.evaluation.predictions.submissions import write_submissions
 from vidreason.example import Example
 
 REAL = Path(

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from vidreason.evaluation.calibration import calibration_error
+from vidreason.evaluation.confidence.calibration import calibration_error
 from vidreason.evaluation.page.charts import (
     bar_chart,
     grouped_bars,

@@ -11,7 +11,8 @@ import math
 import numpy as np
 import pytest
 
-from vidreason.evaluation.statistics import holm, paired_difference, paired_test
+from vidreason.evaluation.statistics.intervals import paired_difference
+from vidreason.evaluation.statistics.paired_tests import holm, paired_test
 
 LEVEL = 0.05
 

@@ -9,7 +9,7 @@ import pytest
 
 from vidreason.evaluation.grounding import max_iop, max_iou
 from vidreason.evaluation.metrics import Score, compare_runs, score_predictions
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, wups_protocol
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups

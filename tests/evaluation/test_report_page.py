@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from vidreason.evaluation.calibration import calibration_error
-from vidreason.evaluation.confidences import choice_confidences
+from vidreason.evaluation.confidence.calibration import calibration_error
+from vidreason.evaluation.confidence.confidences import choice_confidences
 from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.page.items import browser_data, choose_items, fair_shares
 from vidreason.evaluation.page.pictures import KeyFrame
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
 from vidreason.evaluation.protocols import accuracy
 from vidreason.evaluation.report import accuracy_table, corpus_scores, score_rows
 from vidreason.reasoning.predictions import Prediction, format_predictions

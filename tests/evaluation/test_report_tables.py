@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vidreason.evaluation.metrics import chance_scores, compare_runs, score_predictions
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.report import (
     Table,
     accuracy_table,

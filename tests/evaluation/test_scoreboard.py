@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 from vidreason.evaluation.benchmark import EvaluationConfig
-from vidreason.evaluation.calibration import adaptive_calibration_error, calibration_error
-from vidreason.evaluation.confidence_scores import choice_scores
-from vidreason.evaluation.confidences import choice_confidences, fit_choice_temperature
+from vidreason.evaluation.confidence.calibration import (
+    adaptive_calibration_error,
+    calibration_error,
+)
+from vidreason.evaluation.confidence.confidences import choice_confidences, fit_choice_temperature
+from vidreason.evaluation.confidence.scores import choice_scores
 from vidreason.evaluation.free_texts import free_text_scores
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, unanswered
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
 from vidreason.evaluation.protocols import PROTOCOLS
 from vidreason.evaluation.scoreboard import Scoreboard, score_runs, scoring_protocols
-from vidreason.evaluation.statistics import bootstrap_interval, bootstrap_statistic
+from vidreason.evaluation.statistics.intervals import bootstrap_interval, bootstrap_statistic
 from vidreason.evaluation.text.scores import text_scores
 from vidreason.example import Example
 from vidreason.reasoning.predictions import Prediction, format_predictions

@@ -10,8 +10,8 @@ import pytest
 from tiny_corpora import TINY_CORPORA
 
 from data_modules.corpora import READERS
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, unanswered
-from vidreason.evaluation.submissions import VCR_COLUMNS, write_submissions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
+from vidreason.evaluation.predictions.submissions import VCR_COLUMNS, write_submissions
 
 TINY = {corpus.reader: corpus for corpus in TINY_CORPORA}
 

@@ -8,8 +8,8 @@ import pytest
 
 from experiments.ablation_numbers import EVERYTHING, Row, compare
 from experiments.ablation_table import group_tables, main_table, to_csv, to_latex, to_svg
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
-from vidreason.evaluation.statistics import paired_test
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.statistics.paired_tests import paired_test
 
 
 def answers(right: str, corpus: str = "nextqa", videos: int = 4) -> list[BenchmarkPrediction]:

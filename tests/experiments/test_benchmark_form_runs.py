@@ -18,12 +18,12 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
 from experiments.perceive import perceive
 from vidreason.config import merge_config
-from vidreason.evaluation import lmms_eval_tasks as tasks
-from vidreason.evaluation.lmms_eval_plugin import manifest
-from vidreason.evaluation.lmms_eval_tasks import write_tasks
+from vidreason.evaluation.lmms_eval import tasks
+from vidreason.evaluation.lmms_eval.plugin import manifest
+from vidreason.evaluation.lmms_eval.tasks import write_tasks
 from vidreason.evaluation.metrics import score_predictions
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
-from vidreason.evaluation.submissions import write_submissions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.predictions.submissions import write_submissions
 from vidreason.microworld.corpora import WorldConfig, write_world
 from vidreason.perception.visual_tokens import CLIP_TOKEN
 from vidreason.store.visual_token_source import VisualTokenSource
@@ -135,7 +135,7 @@ def lmms_eval(monkeypatch: pytest.MonkeyPatch) -> None:
     modules["lmms_eval.models.registry_v2"].ModelManifest = SimpleNamespace  # type: ignore[attr-defined]
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "vidreason.evaluation.lmms_eval_model", raising=False)
+    monkeypatch.delitem(sys.modules, "vidreason.evaluation.lmms_eval.model", raising=False)
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_lmms_eval_scores_what_evaluate_scores(
 
 def test_importing_the_plugin_does_not_import_lmms_eval() -> None:
     code = (
-        "import sys, vidreason.evaluation.lmms_eval_plugin, vidreason.evaluation.lmms_eval_tasks\n"
+        "import sys, vidreason.evaluation.lmms_eval.plugin, vidreason.evaluation.lmms_eval.tasks\n"
         "assert not any(name.startswith('lmms_eval') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=200)

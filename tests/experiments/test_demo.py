@@ -17,7 +17,7 @@ from experiments.demo_results import read_results
 from experiments.experiment_config import ExperimentConfig
 from vidreason import cli
 from vidreason.config import merge_config
-from vidreason.evaluation.predictions_file import read_predictions
+from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.microworld import parts
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens

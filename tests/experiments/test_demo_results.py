@@ -15,7 +15,7 @@ from experiments.demo_results import (
     write_results,
 )
 from experiments.kept_runs import MAJORITY, ROW_NAMES
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
 
 NUM_VIDEOS = 6

@@ -20,9 +20,9 @@ from experiments import evaluate as program
 from experiments.evaluate import evaluate
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
-from vidreason.evaluation.kept_predictions import KeptPredictions
 from vidreason.evaluation.manifest import manifest_from_json
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.kept import KeptPredictions
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     prediction_line,
     read_predictions,

@@ -14,7 +14,7 @@ from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect, summarise_aspects
 from vidreason.evaluation.manifest import Manifest
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     read_predictions,
     write_predictions,

@@ -19,7 +19,7 @@ from experiments.sweep import (
     sweep,
     trial_accuracy,
 )
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 
 RATE = "optimizer.learning_rate"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vidreason.evaluation.controls import Control, controlled_source
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
     judge,

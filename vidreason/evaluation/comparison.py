@@ -10,10 +10,10 @@ from itertools import groupby
 
 from vidreason.evaluation.manifest import MUST_AGREE, Manifest, manifest_differences
 from vidreason.evaluation.metrics import Difference, compare_runs
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.evaluation.report import Table, interval_text, p_value_text
-from vidreason.evaluation.statistics import holm
+from vidreason.evaluation.statistics.paired_tests import holm
 
 
 @dataclass(frozen=True, kw_only=True)

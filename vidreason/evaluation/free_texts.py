@@ -13,9 +13,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.report import Table, interval_row, interval_text
-from vidreason.evaluation.statistics import Interval, bootstrap_interval, bootstrap_statistic
+from vidreason.evaluation.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_statistic,
+)
 from vidreason.evaluation.text.bertscore import BertScorer
 from vidreason.evaluation.text.bleu import BleuCounts, bleu_of_counts
 from vidreason.evaluation.text.ngrams import MAX_ORDER

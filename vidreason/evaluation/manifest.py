@@ -16,7 +16,7 @@ import vidreason
 from vidreason.evaluation.answers import PARSER_VERSION
 from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.controls import Control
-from vidreason.evaluation.predictions_file import unanswered
+from vidreason.evaluation.predictions.rows import unanswered
 from vidreason.evaluation.protocols import Protocol
 from vidreason.example import Example
 from vidreason.pretrained.identity import ReasonerIdentity

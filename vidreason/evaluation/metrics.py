@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
     judge,
@@ -22,13 +22,12 @@ from vidreason.evaluation.protocols import (
     Protocol,
     chance,
 )
-from vidreason.evaluation.statistics import (
+from vidreason.evaluation.statistics.intervals import (
     Interval,
-    PairedTest,
     bootstrap_interval,
     paired_difference,
-    paired_test,
 )
+from vidreason.evaluation.statistics.paired_tests import PairedTest, paired_test
 
 __all__ = [
     "ALL",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from vidreason.evaluation.answers import normalise_answer
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
 from vidreason.example import Example
 
 K = TypeVar("K", int, str)

@@ -13,7 +13,7 @@ from functools import partial
 
 from vidreason.evaluation.answers import normalise_answer, short_answer
 from vidreason.evaluation.grounding import max_iop, max_iou
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, true_spans
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, true_spans
 from vidreason.evaluation.text.wups import Wups
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT

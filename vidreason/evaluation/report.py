@@ -10,9 +10,10 @@ from vidreason.evaluation.metrics import (
     compare_runs,
     score_predictions,
 )
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
-from vidreason.evaluation.statistics import Interval, holm
+from vidreason.evaluation.statistics.intervals import Interval
+from vidreason.evaluation.statistics.paired_tests import holm
 
 CHANCE = "chance"
 

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from vidreason.evaluation.benchmark import EvaluationConfig
-from vidreason.evaluation.confidence_scores import (
+from vidreason.evaluation.confidence.confidences import (
+    Confidences,
+    event_confidences,
+    fit_choice_temperature,
+    fit_event_temperature,
+)
+from vidreason.evaluation.confidence.scores import (
     ConfidenceScores,
     choice_scores,
     confidence_rows,
     confidence_table,
     event_scores,
 )
-from vidreason.evaluation.confidences import (
-    Confidences,
-    event_confidences,
-    fit_choice_temperature,
-    fit_event_temperature,
-)
+from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.free_texts import (
     FreeTextScores,
     free_text_rows,
@@ -30,7 +31,7 @@ from vidreason.evaluation.free_texts import (
     free_text_table,
 )
 from vidreason.evaluation.metrics import Score, chance_scores
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import (
     PROTOCOLS,
     Protocol,
@@ -46,7 +47,6 @@ from vidreason.evaluation.report import (
     run_differences,
     score_rows,
 )
-from vidreason.evaluation.temperature import TemperatureFit
 from vidreason.evaluation.text.bertscore import BertScorer, load_bert_scorer
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups

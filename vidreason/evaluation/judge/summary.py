@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from vidreason.evaluation.judge.judging import PairwiseJudgement, PointwiseJudgement
 from vidreason.evaluation.judge.rubric import AXES, MIN_SCORE, Axis
-from vidreason.evaluation.statistics import Interval, bootstrap_interval, paired_test
+from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
+from vidreason.evaluation.statistics.paired_tests import paired_test
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import Any
 from vidreason.evaluation.judge.summary import AxisSummary, PairwiseSummary
 from vidreason.evaluation.judge.video_chatgpt import AspectSummary
 from vidreason.evaluation.report import Table, interval_text, p_value_text
-from vidreason.evaluation.statistics import Interval, holm
+from vidreason.evaluation.statistics.intervals import Interval
+from vidreason.evaluation.statistics.paired_tests import holm
 
 Summaries = Sequence[AxisSummary] | Sequence[PairwiseSummary] | Sequence[AspectSummary]
 

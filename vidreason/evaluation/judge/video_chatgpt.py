@@ -18,7 +18,7 @@ from vidreason.evaluation.judge.cache import JudgeCache
 from vidreason.evaluation.judge.judges import Judge
 from vidreason.evaluation.judge.request import JudgeItem, JudgeRequest, data_blocks
 from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema
-from vidreason.evaluation.statistics import Interval, bootstrap_interval
+from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
 
 Aspect = Literal["answer", "correctness", "detail", "context", "temporal"]
 

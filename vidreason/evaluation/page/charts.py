@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from vidreason.evaluation.calibration import CalibrationError
+from vidreason.evaluation.confidence.calibration import CalibrationError
 
 NUM_SERIES = 8
 """So many colours has ``style.css``; then they repeat."""

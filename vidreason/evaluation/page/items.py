@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from vidreason.evaluation.confidence.temperature import option_probabilities
 from vidreason.evaluation.controls import Span
 from vidreason.evaluation.page.pictures import PictureSource
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
-from vidreason.evaluation.temperature import option_probabilities
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.video.failures import VideoReadError
 

@@ -7,12 +7,13 @@ from math import isnan
 from pathlib import Path
 
 from vidreason.evaluation.answers import normalise_answer
-from vidreason.evaluation.calibration import calibration_error
-from vidreason.evaluation.confidences import (
+from vidreason.evaluation.confidence.calibration import calibration_error
+from vidreason.evaluation.confidence.confidences import (
     Confidences,
     choice_confidences,
     event_confidences,
 )
+from vidreason.evaluation.confidence.selective import risk_coverage
 from vidreason.evaluation.metrics import Score
 from vidreason.evaluation.page.charts import (
     NUM_SERIES,
@@ -24,10 +25,9 @@ from vidreason.evaluation.page.charts import (
 from vidreason.evaluation.page.elements import data_element, table_element, write_page
 from vidreason.evaluation.page.items import browser_data
 from vidreason.evaluation.page.pictures import PictureSource
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import ACCURACY, PROTOCOLS, Protocol
 from vidreason.evaluation.report import Table
-from vidreason.evaluation.selective import risk_coverage
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 _HERE = Path(__file__)

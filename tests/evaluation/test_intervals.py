@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vidreason.evaluation.statistics import bootstrap_interval, paired_difference
+from vidreason.evaluation.statistics.intervals import bootstrap_interval, paired_difference
 
 
 def data(num_videos: int, questions: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidreason.evaluation.calibration import Floats
+from vidreason.evaluation.confidence.calibration import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

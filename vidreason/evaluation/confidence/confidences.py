@@ -7,14 +7,14 @@ made probabilities; of a predicted event, the number that the model prints besid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge
-from vidreason.evaluation.temperature import (
+from vidreason.evaluation.confidence.temperature import (
     TemperatureFit,
     fit_confidence_temperature,
     fit_temperature,
     option_probabilities,
     scale_confidence,
 )
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
 from vidreason.reasoning.predictions import parse_predictions
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
 from vidreason.example import Example
 
 

@@ -1,10 +1,10 @@
 """Whether two ways of training differ, and not only these runs: several seeds of each.
 
-A test between two runs on the same questions (:func:`vidreason.evaluation.statistics.paired_test`)
-says whether *these* models differ. Models of two seeds do: one is better by chance, on all videos,
-and the mean over three seeds still has much of that chance. In a simulation of ways that do not
-differ, three seeds each that move accuracy by 2.5 points (one standard deviation), that test finds
-a difference at 5% in 48 of 300 pairs, and the one here in 9 (``tests/evaluation/test_seeds.py``).
+A test between two runs on the same questions (``statistics/paired_tests.py``) says whether *these*
+models differ. Models of two seeds do: one is better by chance, on all videos, and the mean over
+three seeds still has much of that chance. In a simulation of ways that do not differ, three seeds
+each that move accuracy by 2.5 points (one standard deviation), that test finds a difference at 5%
+in 48 of 300 pairs, and the one here in 9 (``tests/evaluation/test_seeds.py``).
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.evaluation.statistics import Interval
+from vidreason.evaluation.statistics.intervals import Interval
 
 Floats = NDArray[np.float64]
 _NUM_STEPS = 1_000  # even; of Simpson's rule

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
 
 VCR_COLUMNS = (
     "annot_id",

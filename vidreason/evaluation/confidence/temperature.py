@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidreason.evaluation.calibration import CLIP, Floats
+from vidreason.evaluation.confidence.calibration import CLIP, Floats
 
 MIN_TEMPERATURE = 1e-3
 MAX_TEMPERATURE = 1e3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vidreason.evaluation.metrics import score_predictions
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     judge,
     read_predictions,

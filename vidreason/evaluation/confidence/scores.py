@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.evaluation.calibration import (
+from vidreason.evaluation.confidence.calibration import (
     Floats,
     ReliabilityBin,
     adaptive_calibration_error,
@@ -21,16 +21,20 @@ from vidreason.evaluation.calibration import (
     option_brier_score,
     option_negative_log_likelihood,
 )
-from vidreason.evaluation.confidences import (
+from vidreason.evaluation.confidence.confidences import (
     Confidences,
     choice_confidences,
     choice_probabilities,
 )
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.confidence.selective import confidence_auroc, risk_coverage
+from vidreason.evaluation.confidence.temperature import TemperatureFit
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.report import Table, interval_row, interval_text
-from vidreason.evaluation.selective import confidence_auroc, risk_coverage
-from vidreason.evaluation.statistics import Interval, bootstrap_interval, bootstrap_statistic
-from vidreason.evaluation.temperature import TemperatureFit
+from vidreason.evaluation.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_statistic,
+)
 
 COVERAGES = (0.25, 0.5, 0.75, 1.0)
 """At which shares of the answers, the most confident ones, the share of wrong ones is given."""
@@ -94,7 +98,7 @@ def event_scores(confidences: Confidences) -> ConfidenceScores | None:
     """Scores of the printed confidences of predicted events; None where there are none.
 
     Args:
-        confidences: Of :func:`vidreason.evaluation.confidences.event_confidences`.
+        confidences: Of :func:`vidreason.evaluation.confidence.confidences.event_confidences`.
     """
     if not confidences.values:
         return None

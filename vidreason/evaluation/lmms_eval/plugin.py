@@ -10,7 +10,7 @@ prints.
 from typing import Any
 
 MODEL_NAME = "vidreason"
-_MODEL_CLASS = "vidreason.evaluation.lmms_eval_model.LmmsEvalReasoner"
+_MODEL_CLASS = "vidreason.evaluation.lmms_eval.model.LmmsEvalReasoner"
 
 
 def manifest() -> Any:  # noqa: ANN401 - a class of a package that may be missing

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vidreason.evaluation.manifest import Manifest, manifest_differences, manifest_from_json
-from vidreason.evaluation.predictions_file import (
+from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     PredictionsFile,
     align_predictions,

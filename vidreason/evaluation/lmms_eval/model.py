@@ -12,7 +12,7 @@ import torch
 from lmms_eval.api.model import lmms
 
 from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
-from vidreason.evaluation.predictions_file import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.reasoning.decoding import DecodingConfig

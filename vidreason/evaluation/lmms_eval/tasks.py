@@ -17,12 +17,12 @@ from typing import Any
 from PIL import Image
 
 from vidreason.evaluation.metrics import score_predictions
-from vidreason.evaluation.predictions_file import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
 from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol
 from vidreason.example import Example
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
-_HERE = "vidreason.evaluation.lmms_eval_tasks"
+_HERE = "vidreason.evaluation.lmms_eval.tasks"
 
 
 def write_tasks(examples: Sequence[Example], folder: str | Path) -> list[str]:

@@ -1,0 +1,1 @@
+"""What confidences are worth: calibration, temperatures, proper scores, answering selectively."""
