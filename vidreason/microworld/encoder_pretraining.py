@@ -84,7 +84,7 @@ class ClipStream(IterableDataset[_Clip]):
         self, rollout: Rollout, times: NDArray[np.float64], span: NDArray[np.float64]
     ) -> _Clip:
         labels = [_patch_labels(rollout, float(time), self.grid) for time in times]
-        true = _clip_facts(rollout, times, float(span[0]), float(span[1]))
+        true = clip_facts(rollout, times, float(span[0]), float(span[1]))
         return _Clip(
             frames=np.stack([render_frame(rollout, float(time)) for time in times]),
             colors=np.concatenate([color for color, _, _ in labels]),
@@ -114,6 +114,37 @@ def clip_fact_names() -> list[str]:
         names += [f"{color} touches {other}" for other in COLORS if other != color]
         names += [f"{color} starts {spot}" for spot in _places()]
     return names
+
+
+def clip_facts(rollout: Rollout, times: NDArray[np.float64], start: float, end: float) -> set[str]:
+    """Those of :func:`clip_fact_names` that hold in a clip.
+
+    Args:
+        rollout: What happens.
+        times: Seconds of the clip's frames: only who is seen at one of them has looks and places.
+        start: The clip's start in seconds.
+        end: Its end; of the events between them it is told.
+    """
+    facts = {"wall"} if rollout.scene.wall is not None else set()
+    for body in rollout.scene.bodies:
+        seen = [float(time) for time in times if rollout.visible(body.color, float(time))]
+        if not seen:
+            continue
+        facts.add(f"{body.color} {body.shape}")
+        x, y, _, _ = rollout.state(body.color, seen[0])
+        facts.add(f"{body.color} starts {place(min(max(x, 0), 63.9), min(max(y, 0), 63.9))}")
+        way = heading(*rollout.state(body.color, seen[-1])[2:])
+        facts.add(f"{body.color} moves {way}" if way else f"{body.color} rests")
+    for event in rollout.happened(before=end, after=start):
+        if event.kind == "enter":
+            facts.add(f"{event.subject} enters {event.side}")
+        elif event.kind == "leave":
+            facts.add(f"{event.subject} leaves {event.side}")
+        elif event.kind == "block":
+            facts.add(f"{event.subject} blocked")
+        else:
+            facts.add(f"{event.subject} touches {event.target}")
+    return facts
 
 
 def pretrain_encoder(
@@ -291,29 +322,6 @@ def _patch_labels(
         _, _, velocity_x, velocity_y = rollout.state(body.color, time)
         velocities[patches] = (velocity_x / _SPEED_UNIT, velocity_y / _SPEED_UNIT)
     return colors, shapes, velocities
-
-
-def _clip_facts(rollout: Rollout, times: NDArray[np.float64], start: float, end: float) -> set[str]:
-    facts = {"wall"} if rollout.scene.wall is not None else set()
-    for body in rollout.scene.bodies:
-        seen = [float(time) for time in times if rollout.visible(body.color, float(time))]
-        if not seen:
-            continue
-        facts.add(f"{body.color} {body.shape}")
-        x, y, _, _ = rollout.state(body.color, seen[0])
-        facts.add(f"{body.color} starts {place(min(max(x, 0), 63.9), min(max(y, 0), 63.9))}")
-        way = heading(*rollout.state(body.color, seen[-1])[2:])
-        facts.add(f"{body.color} moves {way}" if way else f"{body.color} rests")
-    for event in rollout.happened(before=end, after=start):
-        if event.kind == "enter":
-            facts.add(f"{event.subject} enters {event.side}")
-        elif event.kind == "leave":
-            facts.add(f"{event.subject} leaves {event.side}")
-        elif event.kind == "block":
-            facts.add(f"{event.subject} blocked")
-        else:
-            facts.add(f"{event.subject} touches {event.target}")
-    return facts
 
 
 def _places() -> list[str]:
