@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.ablation_results import write_results
-from experiments.ablation_study import Run, StudyConfig, expand
+from experiments.ablation.results import write_results
+from experiments.ablation.study import Run, StudyConfig, expand
 from experiments.demo import demo_parts
-from experiments.demo_parts import run_parts
+from experiments.demonstration.parts import run_parts
 from experiments.job_submission import print_commands, submit_jobs
 from experiments.jobs import Job, pending_jobs, run_jobs, unique_jobs
 from experiments.program import run_program

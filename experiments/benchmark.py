@@ -9,9 +9,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from experiments import benchmark_decode, benchmark_masks
+from experiments.benchmarks import decode, masks
 
-BENCHMARKS = {"decode": benchmark_decode, "masks": benchmark_masks}
+BENCHMARKS = {"decode": decode, "masks": masks}
 """By the name of the sub-command: modules with ``add_arguments(parser)`` and ``run(arguments)``."""
 
 

@@ -15,16 +15,16 @@ from typing import Literal
 import transformers
 
 from data_modules.corpus_index import open_corpora
-from experiments.demo_answers import (
+from experiments.demonstration.answers import (
     ANSWERS_FILE,
     answer_questions,
     answers_text,
     read_answers,
     write_answers,
 )
-from experiments.demo_parts import Part, run_parts
-from experiments.demo_report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
-from experiments.demo_results import (
+from experiments.demonstration.parts import Part, run_parts
+from experiments.demonstration.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
+from experiments.demonstration.results import (
     CONTROLS,
     RESULTS_FILE,
     TABLE_FILE,

@@ -19,8 +19,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
-from experiments.perceive_plan import Plan, Share, Span, share_of
-from experiments.perceive_pool import Outcome, StopFlag, perceive_in_workers, perceive_span
+from experiments.perceiving.plan import Plan, Share, Span, share_of
+from experiments.perceiving.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
 from experiments.program import FAILURES_FILE, run_program, torch_device
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.ablation_results import RESULTS_FOLDER
+from experiments.ablation.results import RESULTS_FOLDER
 from experiments.experiment_config import ExperimentConfig
 from experiments.jobs import Job, experiment_job, is_finished, run_jobs
 from experiments.kept_runs import predictions_file

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ablation_study import (
+from experiments.ablation.study import (
     FULL,
     MicroworldStudy,
     Run,

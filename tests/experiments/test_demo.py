@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from experiments.demo import DemoConfig, main, stage_experiment
-from experiments.demo_answers import read_answers
-from experiments.demo_parts import read_records
-from experiments.demo_results import read_results
+from experiments.demonstration.answers import read_answers
+from experiments.demonstration.parts import read_records
+from experiments.demonstration.results import read_results
 from experiments.experiment_config import ExperimentConfig
 from vidreason import cli
 from vidreason.config import merge_config

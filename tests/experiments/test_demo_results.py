@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.demo_results import (
+from experiments.demonstration.results import (
     CHANCE,
     CONTROLS,
     FULL,

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import experiments.perceive as program
-import experiments.perceive_pool as perceive_pool
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
 from experiments.perceive import perceive
-from experiments.perceive_plan import Span
-from experiments.perceive_pool import Report, perceive_in_workers
+from experiments.perceiving import pool
+from experiments.perceiving.plan import Span
+from experiments.perceiving.pool import Report, perceive_in_workers
 from vidreason.config import merge_config
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
@@ -126,7 +126,7 @@ def test_whatever_kills_a_worker_all_else_is_perceived_and_counted_once(seed, mo
     once = set(generator.sample(names, number // 10)) - always
     deaths = {name: 10**9 for name in always} | dict.fromkeys(once, 1)
     world = World(seed, deaths)
-    monkeypatch.setattr(perceive_pool, "ProcessPoolExecutor", fake_executor(world))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     limit = 2 * len(always) + len(once)
     outcomes = list(
         perceive_in_workers(None, spans(number), Stop(), generator.choice([1, 2, 7]), limit)
@@ -146,7 +146,7 @@ def test_whatever_kills_a_worker_all_else_is_perceived_and_counted_once(seed, mo
 
 def test_a_video_that_a_worker_once_died_of_is_perceived_by_the_next(monkeypatch):
     world = World(0, {"20": 1})
-    monkeypatch.setattr(perceive_pool, "ProcessPoolExecutor", fake_executor(world))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     outcomes = list(perceive_in_workers(None, spans(60), Stop(), 3, 1))
     assert set(outcomes) <= {"perceived", "stored", "lost"}
     assert len(outcomes) - 2 * outcomes.count("lost") == len(world.disk) == 60
@@ -155,7 +155,7 @@ def test_a_video_that_a_worker_once_died_of_is_perceived_by_the_next(monkeypatch
 
 def test_too_many_deaths_end_the_run_with_what_to_do(monkeypatch):
     world = World(0, {"30": 10**9, "31": 10**9, "50": 10**9})
-    monkeypatch.setattr(perceive_pool, "ProcessPoolExecutor", fake_executor(world))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     stop = Stop()
     outcomes = []
     message = r"(?s)4 worker processes died; perceive.max_crashes is 3.*in hand: 48, 49, "
@@ -169,7 +169,7 @@ def test_too_many_deaths_end_the_run_with_what_to_do(monkeypatch):
 
 def test_a_death_after_the_signal_to_stop_is_nobodys_fault(monkeypatch):
     world = World(0, {"20": 10**9})
-    monkeypatch.setattr(perceive_pool, "ProcessPoolExecutor", fake_executor(world))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     stop, outcomes = Stop(), []
     for outcome in perceive_in_workers(None, spans(60), stop, 1, 0):
         outcomes.append(outcome)

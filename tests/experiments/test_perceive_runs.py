@@ -24,7 +24,7 @@ from experiments.experiment_config import ExperimentConfig, PerceiveConfig
 from experiments.fit import fit
 from experiments.metrics_log import read_metrics
 from experiments.perceive import STOPPED_STATUS, perceive
-from experiments.perceive_plan import Plan, Share, share_of
+from experiments.perceiving.plan import Plan, Share, share_of
 from experiments.store import main as store_program
 from vidreason.config import merge_config, save_config
 from vidreason.example import Example

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from math import isnan
 
-from experiments.ablation_numbers import EVERYTHING, Cell, Column, StudyResult
-from experiments.demo_results import CORPORA, TYPES
+from experiments.ablation.numbers import EVERYTHING, Cell, Column, StudyResult
+from experiments.demonstration.results import CORPORA, TYPES
 from vidreason.evaluation.metrics import ALL
 from vidreason.evaluation.report import Table
 from vidreason.evaluation.statistics.intervals import Interval

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callbacks.run_record import RECORD_FILE, read_starts
-from experiments.ablation_numbers import Row, compare
-from experiments.ablation_study import FULL, Run, StudyConfig, study_variants
-from experiments.ablation_table import group_tables, main_table, to_csv, to_latex, to_svg
+from experiments.ablation.numbers import Row, compare
+from experiments.ablation.study import FULL, Run, StudyConfig, study_variants
+from experiments.ablation.table import group_tables, main_table, to_csv, to_latex, to_svg
 from experiments.jobs import Job, is_finished, read_record
 from experiments.kept_runs import predictions_file
 from vidreason.evaluation.predictions.rows import read_predictions

@@ -22,7 +22,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.benchmark_videos import VideoPlan, write_benchmark_video, write_repeated
+from experiments.benchmarks.videos import VideoPlan, write_benchmark_video, write_repeated
 from vidreason.video import watchdog
 from vidreason.video.reader import index_video, read_frames
 

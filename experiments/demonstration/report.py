@@ -10,9 +10,9 @@ from typing import Any
 
 from callbacks.run_record import git_revision
 from data_modules.corpus_index import open_corpora
-from experiments.demo_answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
-from experiments.demo_parts import PartRecord, read_records
-from experiments.demo_results import CONTROLS, FULL, STAGE_1, read_results, result_tables
+from experiments.demonstration.answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
+from experiments.demonstration.parts import PartRecord, read_records
+from experiments.demonstration.results import CONTROLS, FULL, STAGE_1, read_results, result_tables
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import ROW_NAMES, predictions_file
 from experiments.metrics_log import read_metrics
@@ -31,7 +31,7 @@ from vidreason.store.visual_token_source import VisualTokenSource
 REPORT_FILE = "report.html"
 QUESTIONS_FILE = "questions.html"
 """The page of all questions, which the report links to."""
-_STYLE = Path(__file__).with_name("demo_report.css")
+_STYLE = Path(__file__).with_name("report.css")
 _PACKAGES = ("vidreason", "torch", "lightning", "transformers", "peft", "segment-anything", "av")
 
 
@@ -118,7 +118,7 @@ def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
 def _machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    revision = git_revision(Path(__file__).parents[1])
+    revision = git_revision(Path(__file__).parents[2])
     commit = f", commit {revision}" if revision else ""
     return (
         f"{cores} CPU cores, {platform.system()} {platform.machine()}, Python "

@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol, Self
 
 import torch
 
-from experiments.perceive_plan import Span
+from experiments.perceiving.plan import Span
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import UnreadableVideosError, VideoFailure
 from vidreason.video.reader import VideoReadError

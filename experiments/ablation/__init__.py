@@ -1,0 +1,1 @@
+"""Parts of ``experiments.ablate``: the study's jobs, its numbers and its tables."""

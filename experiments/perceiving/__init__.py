@@ -1,0 +1,1 @@
+"""Parts of ``experiments.perceive``: what there is to do, and the processes that do it."""
