@@ -1,4 +1,4 @@
-"""The reasoner as a model of lmms-eval; imported by it alone, see ``lmms_eval_plugin``.
+"""The reasoner as a model of lmms-eval; imported by it alone, see ``plugin.py``.
 
 Questions go through :func:`vidreason.evaluation.benchmark.evaluate_examples`, so a score there is
 of the same prompts, tokens and likelihoods as one of ``experiments.evaluate``.

@@ -60,9 +60,7 @@ def bootstrap_interval(
     if len(sums) < 2:
         return Interval(mean, float("nan"), float("nan"))
     means = _resampled_means(sums, totals, num_resamples, np.random.default_rng(seed))
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail])
-    return Interval(mean, float(low), float(high))
+    return _percentile_interval(mean, means, confidence)
 
 
 def bootstrap_statistic(
@@ -103,9 +101,7 @@ def bootstrap_statistic(
     values = values[~np.isnan(values)]
     if not len(values):
         return Interval(value, float("nan"), float("nan"))
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(values, [tail, 1.0 - tail])
-    return Interval(value, float(low), float(high))
+    return _percentile_interval(value, values, confidence)
 
 
 def paired_difference(
@@ -115,8 +111,6 @@ def paired_difference(
     weights: Sequence[float] | None = None,
     *,
     num_resamples: int = NUM_RESAMPLES,
-    confidence: float = 0.95,
-    seed: int = 0,
 ) -> Interval:
     """Mean of ``values_a - values_b`` over the same items in the same order, with its interval.
 
@@ -127,13 +121,16 @@ def paired_difference(
         ValueError: The two runs have different numbers of items.
     """
     return bootstrap_interval(
-        paired_values(values_a, values_b),
-        clusters,
-        weights,
-        num_resamples=num_resamples,
-        confidence=confidence,
-        seed=seed,
+        paired_values(values_a, values_b), clusters, weights, num_resamples=num_resamples
     )
+
+
+def _percentile_interval(
+    value: float, resampled: NDArray[np.float64], confidence: float
+) -> Interval:
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    return Interval(value, float(low), float(high))
 
 
 def _resampled_means(
