@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
 from vidreason.config import save_config
+from vidreason.cores import available_cores
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.parameter_hash import hash_parameters
 from vidreason.training.stage import StageModule
@@ -209,6 +210,14 @@ def read_starts(run_dir: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{str(run_dir)!r} holds no {RECORD_FILE}: it is no folder of a run")
     starts: list[dict[str, Any]] = json.loads(path.read_text())["starts"]
     return starts
+
+
+def recorded_threads(run_dir: Path) -> int | None:
+    """Return the threads of the run's last start; None without one, or if cores are fewer now."""
+    if not (run_dir / RECORD_FILE).is_file():
+        return None
+    threads = int(read_starts(run_dir)[-1]["threads"])
+    return threads if threads <= available_cores() else None
 
 
 def read_weight_hashes(run_dir: Path) -> dict[int, str]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_modules.index_cache import cache_folder, digest, exclusive, list_shards, note_shards
+from vidreason.cores import free_cores
 from vidreason.video.media import TarMember, is_remote, open_media
 
 TEXT_EXTENSIONS = ("json", "txt", "cls", "vtt", "srt")
@@ -137,7 +138,7 @@ def open_shard_index(folder: str, num_processes: int | None = None) -> ShardInde
             if shard not in known or known[shard][0] != state
         ]
         if missing:
-            _index(missing, listed, files, num_processes or os.cpu_count() or 1)
+            _index(missing, listed, files, num_processes or free_cores())
             known = _read_footers(files)
     return ShardIndex([known[shard][1] for shard in listed])
 

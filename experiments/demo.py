@@ -77,8 +77,8 @@ class DemoConfig:
     """Another seed is another world of the same kind."""
     parts: str = str(parts.PARTS_FOLDER)
     """Folder of the three pre-trained parts, as ``experiments.pretrain_microworld`` writes it."""
-    num_workers: int = 2
-    """Processes that perceive; 0 perceives in the demo's own process."""
+    num_workers: int | None = None
+    """Processes that perceive; None for one per free core, 0 for the demo's own process."""
     num_shown_videos: int = 6
     """Test videos that are answered and shown in full."""
     both_stages: list[str] = field(default_factory=list)

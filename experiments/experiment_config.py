@@ -128,9 +128,9 @@ class SampleGenerationsConfig:
 class PerceiveConfig:
     """How ``experiments.perceive`` works through the videos."""
 
-    num_workers: int = 0
-    """Processes, each with a perceiver of its own; 0 perceives in the program's own process, which
-    a fault of a library would end."""
+    num_workers: int | None = 0
+    """Processes, each with a perceiver of its own; None for one per free core. 0 perceives in the
+    program's own process, which a crash of a library would end."""
     max_crashes: int = 20
     """So many deaths of worker processes are survived, by want of memory or a fault of a library.
     The video that a worker dies of counts as unreadable, and takes two."""
@@ -142,7 +142,7 @@ class PerceiveConfig:
     outside of one."""
 
     def __post_init__(self) -> None:
-        if self.num_workers < 0:
+        if self.num_workers is not None and self.num_workers < 0:
             raise ValueError(f"perceive.num_workers: expected 0 or more, found {self.num_workers}")
         if self.max_crashes < 0:
             raise ValueError(f"perceive.max_crashes: expected 0 or more, found {self.max_crashes}")

@@ -21,7 +21,7 @@ from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
 from callbacks.pending_validation import PendingValidation
 from callbacks.preemption import Preemption
-from callbacks.run_record import RunRecord
+from callbacks.run_record import RunRecord, recorded_threads
 from callbacks.sample_generations import SampleGenerations
 from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
 from callbacks.step_guard import StepGuard
@@ -42,6 +42,7 @@ from experiments.program import FAILURES_FILE, run_program, torch_device
 from experiments.resume import checkpoint_folder, resume_checkpoint
 from experiments.strategies import build_strategy
 from experiments.trained_model import REASONER_FOLDER
+from vidreason.cores import use_threads
 from vidreason.evaluation.benchmark import spread_examples
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.fusion.warm_start import warm_start
@@ -80,6 +81,9 @@ def fit(config: ExperimentConfig) -> None:
         check_memory(config)
     module_class, data_class = STAGES[config.stage]
     checkpoint = resume_checkpoint(config)
+    if checkpoint is not None:
+        # Another number of threads rounds otherwise: a resumed run keeps the one it began with.
+        use_threads(recorded_threads(Path(config.run_dir)))
     initial = initial_checkpoint(config) if checkpoint is None else {}
     source = token_source(config)
     visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width

@@ -22,6 +22,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.perceiving.plan import Plan, Share, Span, share_of
 from experiments.perceiving.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
 from experiments.program import FAILURES_FILE, run_program, torch_device
+from vidreason.cores import free_cores
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
 
@@ -136,10 +137,9 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """The outcome of each span, in any order."""
     settings = config.perceive
-    if settings.num_workers:
-        yield from perceive_in_workers(
-            source, spans, stop, settings.num_workers, settings.max_crashes
-        )
+    num_workers = free_cores() if settings.num_workers is None else settings.num_workers
+    if num_workers:
+        yield from perceive_in_workers(source, spans, stop, num_workers, settings.max_crashes)
         return
     for span in itertools.takewhile(lambda _: not stop.value, spans):
         yield perceive_span(source, span)

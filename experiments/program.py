@@ -11,6 +11,7 @@ import torch
 from callbacks.step_guard import DivergedError
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import load_config
+from vidreason.cores import use_threads
 from vidreason.store.shards import FeatureStoreError
 from vidreason.training.checkpoint_files import CheckpointWriteError
 from vidreason.video.failures import UnreadableVideosError
@@ -57,12 +58,13 @@ def run_program(
 
 
 def exit_status(program: str, run: Callable[[], object]) -> int:
-    """Call ``run``; say in a line what the user has to put right.
+    """Call ``run`` on the cores that are free; say in a line what the user has to put right.
 
     Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read,
         checkpoints that cannot be written and a training that diverges; 2 for a wrong
         configuration or wrong data.
     """
+    use_threads()
     try:
         status = run()
     except UnreadableVideosError as error:

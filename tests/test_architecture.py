@@ -18,6 +18,7 @@ ALLOWED = {
 # A part of the library imports only itself and parts of lower rank (ARCHITECTURE section 2).
 RANKS = {
     "config": 0,
+    "cores": 0,
     "example": 0,
     "released_parts": 0,
     "video": 1,

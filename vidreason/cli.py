@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vidreason import __version__
+from vidreason.cores import use_threads, wait_passively
 
 REASONER_FILE = "config.json"
 DEMO_REASONER = "runs/demo/stage2/reasoner"
@@ -15,6 +16,7 @@ DEMO_REASONER = "runs/demo/stage2/reasoner"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0, 2 after a mistake in the call, 1 for a bad video."""
+    wait_passively()
     parser = argparse.ArgumentParser(
         prog="vidreason",
         description="Why something happened in a video, and what happens next.",
@@ -151,6 +153,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     from vidreason.video.reader import VideoReadError
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    use_threads()
     device = torch.device(arguments.device)
     try:
         reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=frozen_parts)

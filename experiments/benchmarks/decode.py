@@ -8,7 +8,6 @@ torchcodec is measured where it can be imported (it needs the shared libraries o
 """
 
 import argparse
-import os
 import resource
 import statistics
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.benchmarks.videos import VideoPlan, write_benchmark_video, write_repeated
+from vidreason.cores import available_cores
 from vidreason.video import watchdog
 from vidreason.video.reader import index_video, read_frames
 
@@ -222,5 +222,5 @@ def _versions() -> dict[str, str]:
     return {
         "pyav": av.__version__,
         "libavcodec": ".".join(map(str, av.library_versions["libavcodec"])),
-        "processors": str(os.cpu_count()),
+        "processors": str(available_cores()),
     }

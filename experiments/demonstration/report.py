@@ -1,6 +1,5 @@
 """The demo's report: one HTML file that needs no network, and beside it one of all questions."""
 
-import os
 import platform
 from collections.abc import Mapping
 from html import escape
@@ -16,6 +15,7 @@ from experiments.demonstration.results import CONTROLS, FULL, STAGE_1, read_resu
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import ROW_NAMES, predictions_file
 from experiments.metrics_log import read_metrics
+from vidreason.cores import available_cores
 from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.page.charts import bar_chart, line_chart
 from vidreason.evaluation.page.elements import (
@@ -116,12 +116,11 @@ def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
 
 
 def _machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     revision = git_revision(Path(__file__).parents[2])
     commit = f", commit {revision}" if revision else ""
     return (
-        f"{cores} CPU cores, {platform.system()} {platform.machine()}, Python "
+        f"{available_cores()} CPU cores, {platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}, {versions}{commit}."
     )
 

@@ -8,7 +8,6 @@ failure, and counted as such.
 
 import ctypes
 import itertools
-import os
 import platform
 import signal
 from collections import deque
@@ -24,6 +23,7 @@ from typing import NamedTuple, Protocol, Self
 import torch
 
 from experiments.perceiving.plan import Span
+from vidreason.cores import available_cores, use_threads
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import UnreadableVideosError, VideoFailure
 from vidreason.video.reader import VideoReadError
@@ -277,7 +277,7 @@ _worker_stop: StopFlag | None = None
 def _start_worker(source: VisualTokenSource, stop: StopFlag, index: int, num_workers: int) -> None:
     """Give this process its share of the cores, and its device where there are several."""
     global _worker_source, _worker_stop
-    torch.set_num_threads(max((os.cpu_count() or 1) // num_workers, 1))
+    use_threads(max(available_cores() // num_workers, 1))
     _keep_freed_memory()
     if source.device.type == "cuda" and source.device.index is None:
         source.device = torch.device("cuda", index % torch.cuda.device_count())

@@ -1,7 +1,9 @@
 """Every shipped configuration loads, type-checks and builds; the paper's numbers are in them."""
 
 import dataclasses
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,10 +50,20 @@ def load(*names: str) -> ExperimentConfig:
     return merge_config(ExperimentConfig, [str(CONFIGS / name) for name in names])
 
 
+@pytest.fixture(scope="module")
+def shallow_llama(tmp_path_factory):
+    """Llama-3-8B's folder with 2 of its 32 equal layers: building each takes time."""
+    folder = tmp_path_factory.mktemp("llama") / "shallow"
+    shutil.copytree(LLAMA_3_8B, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    return str(folder)
+
+
 @pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)
-def test_loads_and_builds_on_the_meta_device(names):
+def test_loads_and_builds_on_the_meta_device(names, shallow_llama):
     config = load(*names)
-    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
+    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=shallow_llama)
     reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
     visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(reasoner_config, visual_dim, device="meta")
