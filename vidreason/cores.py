@@ -117,9 +117,9 @@ def _cgroup_folders() -> set[Path]:
 def _quota_v2(folder: Path) -> float:
     try:
         limit, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+        return int(limit) / int(period)
+    except (OSError, ValueError):  # "max" is no number: there is no limit
         return math.inf
-    return math.inf if limit == "max" else int(limit) / int(period)
 
 
 def _quota_v1(folder: Path) -> float:
