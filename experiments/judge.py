@@ -11,24 +11,21 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from experiments.program import run_program
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.endpoints.errors import EndpointUnavailableError
 from vidreason.evaluation.judge.agreement import agreement
-from vidreason.evaluation.judge.cache import JudgeCache
-from vidreason.evaluation.judge.judges import (
-    Judge,
-    JudgeConfig,
-    JudgeUnavailableError,
-    build_judge,
-)
+from vidreason.evaluation.judge.files import read_evidence, read_scores
+from vidreason.evaluation.judge.judges import Judge, JudgeConfig, build_judge
 from vidreason.evaluation.judge.judging import judge_answer, judge_pair
 from vidreason.evaluation.judge.request import JudgeItem
-from vidreason.evaluation.judge.rubric import AXES
+from vidreason.evaluation.judge.rubric import AXES, Axis
 from vidreason.evaluation.judge.summary import summarise_pairwise, summarise_pointwise
 from vidreason.evaluation.judge.tables import agreement_table, judged_table
 from vidreason.evaluation.judge.video_chatgpt import (
@@ -101,15 +98,18 @@ def judge(config: JudgeProgramConfig) -> int:
     if not predictions:
         raise ValueError(f"{config.predictions} has no open-ended answers; options need no judge")
     evidence = read_evidence(config.evidence) if config.evidence else {}
+    others = {path: read_scores(path) for path in config.agreement_with}
     items = [judge_item(prediction, evidence) for prediction in predictions]
     folder = Path(config.output_dir or Path(config.predictions).parent / "judged")
-    cache = JudgeCache(folder / "outputs.sqlite")
+    cache = ReplyCache(folder / "outputs.sqlite")
     asked = build_judge(config.judge)
     try:
         judgements, summaries, counts = _judge_all(config, asked, cache, items)
-    except JudgeUnavailableError as error:
+    except EndpointUnavailableError as error:
         print(f"judge: {error}; start again to go on from here", file=sys.stderr)
         return 1
+    finally:
+        asked.close()
     prompt_hashes = sorted({row["prompt_hash"] for row in judgements})
     summary: dict[str, Any] = {
         "judge": asked.judge_id,
@@ -122,7 +122,7 @@ def judge(config: JudgeProgramConfig) -> int:
         "num_videos": len({item.video_id for item in items}),
         "num_empty_answers": sum(not item.answer.strip() for item in items),
         "results": [dataclasses.asdict(own) for own in summaries],
-        "agreement": {path: _agreement(path, judgements) for path in config.agreement_with},
+        "agreement": {path: _agreement(scores, judgements) for path, scores in others.items()},
     }
     with atomic_file(folder / JUDGEMENTS_FILE) as file:
         file.write("".join(json.dumps(row) + "\n" for row in judgements).encode())
@@ -169,28 +169,8 @@ def judge_item(prediction: BenchmarkPrediction, evidence: Mapping[str, str]) -> 
     )
 
 
-def read_evidence(path: str) -> dict[str, str]:
-    """Evidence by ``id:QUESTION`` or ``video:VIDEO``.
-
-    Raises:
-        ValueError: A line is of another form; the message names file and line.
-    """
-    evidence: dict[str, str] = {}
-    for place, row in _json_lines(path):
-        keys = [f"{kind}:{row[name]}" for kind, name in _EVIDENCE_KEYS.items() if name in row]
-        if len(keys) != 1 or not isinstance(row.get("evidence"), str):
-            raise ValueError(f"{place}: expected a text 'evidence' and one of 'id' and 'video_id'")
-        if keys[0] in evidence:
-            raise ValueError(f"{place}: there is evidence for {keys[0]} already")
-        evidence[keys[0]] = row["evidence"]
-    return evidence
-
-
-_EVIDENCE_KEYS = {"id": "id", "video": "video_id"}
-
-
 def _judge_all(
-    config: JudgeProgramConfig, asked: Judge, cache: JudgeCache, items: Sequence[JudgeItem]
+    config: JudgeProgramConfig, asked: Judge, cache: ReplyCache, items: Sequence[JudgeItem]
 ) -> tuple[list[dict[str, Any]], Sequence[Any], dict[str, int]]:
     """Rows of ``judgements.jsonl``, summaries, and how many answers were judged and left out."""
     if config.against:
@@ -200,12 +180,13 @@ def _judge_all(
         others = [judge_item(row, {}).answer for row in rows]
         compared = _in_parallel(
             config,
+            asked,
             lambda pair: judge_pair(asked, cache, pair[0], pair[0].answer, pair[1]),
             list(zip(items, others, strict=True)),
         )
         return _rows(compared), summarise_pairwise(compared), {"num_items": len(items)}
     if config.protocol == "axes":
-        scored = _in_parallel(config, lambda item: judge_answer(asked, cache, item), items)
+        scored = _in_parallel(config, asked, lambda item: judge_answer(asked, cache, item), items)
         return _rows(scored), summarise_pointwise(scored), {"num_items": len(items)}
     aspects = QUESTION_ANSWERING if config.protocol == "video_chatgpt_qa" else GENERATION
     known = [item for item in items if any(text.strip() for text in item.references)]
@@ -213,6 +194,7 @@ def _judge_all(
         raise ValueError(f"{config.predictions} has no references, which {config.protocol} needs")
     judged = _in_parallel(
         config,
+        asked,
         lambda pair: judge_aspect(asked, cache, *pair),
         [(item, aspect) for item in known for aspect in aspects],
     )
@@ -221,13 +203,16 @@ def _judge_all(
 
 
 def _in_parallel(
-    config: JudgeProgramConfig, judge_one: Callable[[T], Any], work: Sequence[T]
+    config: JudgeProgramConfig, asked: Judge, judge_one: Callable[[T], Any], work: Sequence[T]
 ) -> list[Any]:
     """Results in the order of ``work``; at the first error no further request is begun."""
     num_threads = config.num_parallel if config.judge.kind == "openai" else 1
     pool = ThreadPoolExecutor(num_threads)
     try:
         return list(pool.map(judge_one, work))
+    except KeyboardInterrupt:
+        asked.close()  # else the requests under way would be waited for
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -236,15 +221,14 @@ def _rows(judgements: Sequence[Any]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(own) for own in judgements]
 
 
-def _agreement(path: str, judgements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By axis, how far the judgements of another file agree with these."""
-    others = [row for _, row in _json_lines(path)]
+def _agreement(
+    others: Mapping[Axis, Mapping[str, int]], judgements: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """By axis, how far the scores of another judge agree with these."""
     found: dict[str, Any] = {}
     for axis in AXES:
-        first, second = (
-            {row["id"]: row["scores"][axis] for row in rows if axis in row.get("scores", {})}
-            for rows in (judgements, others)
-        )
+        first = {row["id"]: row["scores"][axis] for row in judgements if axis in row["scores"]}
+        second = others[axis]
         found[axis] = (
             dataclasses.asdict(agreement(first, second)) if first.keys() & second.keys() else None
         )
@@ -277,27 +261,9 @@ def _described(path: str) -> dict[str, str]:
 
 
 def _read_predictions(path: str) -> list[BenchmarkPrediction]:
-    _check_file(path)
-    return read_predictions(path)
-
-
-def _json_lines(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """``FILE:LINE`` and the object of each line."""
-    _check_file(path)
-    with Path(path).open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: not valid JSON: {error.msg}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{number}: not an object")
-            yield f"{path}:{number}", row
-
-
-def _check_file(path: str) -> None:
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path!r} (looked in {Path.cwd()})")
+    return read_predictions(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ RANKS = {
     "cores": 0,
     "example": 0,
     "released_parts": 0,
+    "secrets": 0,
+    "endpoints": 1,
     "video": 1,
     "perception": 2,
     "fusion": 3,

@@ -6,15 +6,16 @@ import re
 
 import pytest
 
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.endpoints.errors import EndpointUnavailableError
+from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.agreement import (
     agreement,
     cohen_kappa,
     krippendorff_alpha,
     spearman_correlation,
 )
-from vidreason.evaluation.judge.cache import JudgeCache
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
-from vidreason.evaluation.judge.judges import JudgeUnavailableError
 from vidreason.evaluation.judge.judging import judge_answer, judge_pair
 from vidreason.evaluation.judge.request import MAX_ANSWER_CHARS, JudgeItem, JudgeRequest
 from vidreason.evaluation.judge.rubric import AXES, pairwise_request, pointwise_request
@@ -38,10 +39,10 @@ class ScriptedJudge:
         self.outputs = list(outputs)
         self.requests = []
 
-    def ask(self, request: JudgeRequest) -> str:
+    def ask(self, request: JudgeRequest) -> ChatReply:
         self.requests.append(request)
         output = self.outputs[(len(self.requests) - 1) % len(self.outputs)]
-        return output(request) if callable(output) else output
+        return ChatReply(text=output(request) if callable(output) else output)
 
 
 def item(**fields) -> JudgeItem:
@@ -58,7 +59,7 @@ def item(**fields) -> JudgeItem:
 
 @pytest.fixture
 def cache(tmp_path):
-    return JudgeCache(tmp_path / "cache/judge.sqlite")
+    return ReplyCache(tmp_path / "cache/judge.sqlite")
 
 
 def test_a_good_output_is_read(cache):
@@ -87,6 +88,24 @@ def test_a_good_output_is_read(cache):
         (json.dumps(GOOD)[:-1] + ', "insightfulness": 5}', "a key is there twice"),
         ('{"a": NaN}', "NaN is not JSON"),
         ("[" * 100_000, "nested too deeply"),
+        (json.dumps(GOOD)[:-1] + ', "a": ' + "[" * 900 + "]" * 900 + "}", "has the keys"),
+        (json.dumps(GOOD | {"reason": 0}).replace("0", "[" * 900 + "]" * 900), "not of type"),
+        ('{"a": ' + "9" * 5_000 + "}", "a number has thousands of digits"),
+        (json.dumps(GOOD | {"insightfulness": 10**400}), "is a number of 1329 bits, not from 1"),
+        (json.dumps(GOOD | {"insightfulness": 0}).replace(": 0", ": 1e999"), "is inf, not of"),
+        (json.dumps(GOOD | {"insightfulness": 0}).replace(": 0", ": -Infinity"), "is not JSON"),
+        (json.dumps(GOOD | {"insightfulness": None}), "is None, not of type integer"),
+        (json.dumps(GOOD | {"insightfulness": [5]}), "is of type list, not of type integer"),
+        (json.dumps(GOOD | {"insightfulness": {"value": 5}}), "is of type dict, not of type"),
+        (json.dumps(GOOD | {"reason": "r" * 9}).replace('"r', '"\x1b[31mr'), "not one JSON"),
+        (json.dumps(GOOD | {"\x1b[31m" + "k" * 900: 1}), "has the keys"),
+        (json.dumps(GOOD) * 2, "not one JSON object: Extra data"),
+        (f"Here you are:\n```json\n{json.dumps(GOOD)}\n```", "not one JSON object"),
+        (f"```python\n{json.dumps(GOOD)}\n```", "not one JSON object"),
+        ("```\n" * 2, "not one JSON object"),
+        ("```", "not one JSON object"),
+        ("```json\n" + "\n" * 200_000, "not one JSON object"),
+        (" " * 200_000 + "```", "not one JSON object"),
         ("", "not one JSON object"),
     ],
 )
@@ -94,6 +113,8 @@ def test_anything_else_is_invalid_and_counted(cache, output, reason):
     judge = ScriptedJudge(output)
     found = judge_answer(judge, cache, item())
     assert reason in found.invalid
+    assert len(found.invalid) <= 200
+    assert found.invalid.isprintable()
     assert found.scores == {}
     assert found.output == output
     summaries = summarise_pointwise(
@@ -226,7 +247,7 @@ def test_the_heuristic_judge_prefers_what_the_evidence_says(cache):
 def test_the_same_request_is_asked_once(cache, tmp_path):
     judge = ScriptedJudge(json.dumps(GOOD), json.dumps(GOOD | {"insightfulness": 5}))
     first = judge_answer(judge, cache, item())
-    again = judge_answer(judge, JudgeCache(tmp_path / "cache/judge.sqlite"), item(id="other"))
+    again = judge_answer(judge, ReplyCache(tmp_path / "cache/judge.sqlite"), item(id="other"))
     assert again.scores == first.scores
     assert len(judge.requests) == 1
     assert judge_answer(judge, cache, item(answer="another")).scores["insightfulness"] == 5
@@ -237,10 +258,10 @@ def test_the_same_request_is_asked_once(cache, tmp_path):
 
 def test_what_could_not_be_asked_is_not_kept(cache):
     def fail(request):
-        raise JudgeUnavailableError("down")
+        raise EndpointUnavailableError("down")
 
     judge = ScriptedJudge(fail, json.dumps(GOOD))
-    with pytest.raises(JudgeUnavailableError):
+    with pytest.raises(EndpointUnavailableError):
         judge_answer(judge, cache, item())
     assert judge_answer(judge, cache, item()).invalid == ""
 

@@ -1,23 +1,17 @@
 """Judges that are models: an endpoint on this machine, and a language model in this process."""
 
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from loopback import Loopback, http, reply
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from vidreason.evaluation.judge.cache import JudgeCache
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.endpoints.errors import EndpointUnavailableError
 from vidreason.evaluation.judge.causal_lm import load_causal_lm_judge
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
-from vidreason.evaluation.judge.judges import (
-    JudgeConfig,
-    JudgeUnavailableError,
-    build_judge,
-    pinned_id,
-)
+from vidreason.evaluation.judge.judges import JudgeConfig, build_judge, pinned_id
 from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.openai_compatible import OpenAICompatibleJudge
 from vidreason.evaluation.judge.request import JudgeItem
@@ -33,54 +27,31 @@ ITEM = JudgeItem(
 REQUEST = pointwise_request(ITEM)
 
 
-@contextmanager
-def endpoint(*answers):
-    """An endpoint that gives ``answers``, ``(status, body, headers)``, and keeps what it was asked.
-
-    A status of 0 closes the connection without an answer.
-    """
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, dict(self.headers), body))
-            status, content, headers = answers[min(len(asked), len(answers)) - 1]
-            if status == 0:
-                self.close_connection = True
-                return
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(data))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+@pytest.fixture(scope="module")
+def server():
+    found = Loopback()
+    yield found
+    found.close()
 
 
-def reply(content):
-    return (200, {"choices": [{"message": {"role": "assistant", "content": content}}]}, {})
-
-
-def judge_at(url, monkeypatch, waits=None, **fields):
+@pytest.fixture
+def judge_at(monkeypatch):
+    """``judge_at(url, **fields)``: a judge at an endpoint, which is closed after the test."""
     monkeypatch.setenv("JUDGE_KEY", "secret-key")
-    config = JudgeConfig(model="m-2024-11-20", base_url=url, api_key_variable="JUDGE_KEY", **fields)
-    return OpenAICompatibleJudge(config, sleep=[].append if waits is None else waits.append)
+    opened = []
+
+    def make(url, **fields):
+        values = {"model": "m-2024-11-20", "base_url": url, "api_key_variable": "JUDGE_KEY"}
+        config = JudgeConfig(**(values | {"max_attempts": 1} | fields))
+        opened.append(OpenAICompatibleJudge(config))
+        return opened[-1]
+
+    yield make
+    for judge in opened:
+        judge.close()
 
 
-def test_what_is_sent_and_what_comes_back(monkeypatch, tmp_path):
+def test_what_is_sent_and_what_comes_back(server, judge_at, tmp_path):
     verdict = {
         "claims": [],
         "reason": "r",
@@ -88,13 +59,12 @@ def test_what_is_sent_and_what_comes_back(monkeypatch, tmp_path):
         "logical_coherence": 3,
         "insightfulness": 2,
     }
-    with endpoint(reply(json.dumps(verdict))) as (url, asked):
-        judge = judge_at(url + "/", monkeypatch, seed=7)
-        found = judge_answer(judge, JudgeCache(tmp_path / "cache.sqlite"), ITEM)
+    judge = judge_at(server.script(reply(json.dumps(verdict))), seed=7)
+    found = judge_answer(judge, ReplyCache(tmp_path / "cache.sqlite"), ITEM)
     assert found.scores["factual_grounding"] == 4
-    ((path, headers, body),) = asked
-    assert path == "/v1/chat/completions"
-    assert headers["Authorization"] == "Bearer secret-key"
+    (asked,) = server.asked
+    assert asked.headers["authorization"] == "Bearer secret-key"
+    body = asked.body
     assert body["messages"] == REQUEST.messages()
     assert (body["model"], body["temperature"], body["seed"]) == ("m-2024-11-20", 0, 7)
     assert body["response_format"]["json_schema"]["schema"] == REQUEST.schema
@@ -102,98 +72,60 @@ def test_what_is_sent_and_what_comes_back(monkeypatch, tmp_path):
     assert "secret-key" not in judge.judge_id
 
 
-def test_fields_of_the_request_can_be_set_and_left_out(monkeypatch):
-    with endpoint(reply("fine")) as (url, asked):
-        fields = {"max_tokens": None, "max_completion_tokens": 5, "temperature": None}
-        judge = judge_at(url, monkeypatch, request_fields=fields, output_format="json_object")
-        judge.ask(REQUEST)
-        assert judge.judge_id != judge_at(url, monkeypatch, output_format="json_object").judge_id
-    body = asked[0][2]
+def test_fields_of_the_request_can_be_set_and_left_out(server, judge_at):
+    url = server.script(reply("fine"))
+    fields = {"max_tokens": None, "max_completion_tokens": 5, "temperature": None}
+    judge = judge_at(url, request_fields=fields, output_format="json_object")
+    judge.ask(REQUEST)
+    assert judge.judge_id != judge_at(url, output_format="json_object").judge_id
+    body = server.asked[0].body
     assert body["max_completion_tokens"] == 5
     assert not {"max_tokens", "temperature"} & body.keys()
     assert body["response_format"] == {"type": "json_object"}
 
 
-def test_it_tries_again_after_errors_that_pass_and_waits_longer_each_time(monkeypatch):
-    waits = []
-    answers = [
-        (429, {"error": "slow down"}, {"Retry-After": "9"}),
-        (503, b"busy", {}),
-        (0, b"", {}),
-        (200, b"<html>", {}),
-        reply("fine"),
-    ]
-    with endpoint(*answers) as (url, asked):
-        assert judge_at(url, monkeypatch, waits).ask(REQUEST) == "fine"
-    assert len(asked) == 5
-    assert waits == [9.0, 18.0, 36.0, 60.0]
+def test_a_reply_of_another_form_is_not_kept(server, judge_at, tmp_path):
+    cache = ReplyCache(tmp_path / "c")
+    judge = judge_at(server.script(http(200, {"choices": [None]}), reply("no verdict")))
+    with pytest.raises(EndpointUnavailableError, match=r"choices\[0\] is null"):
+        judge_answer(judge, cache, ITEM)
+    for _ in range(2):
+        found = judge_answer(judge, cache, ITEM)
+        assert found.invalid == "not one JSON object: Expecting value"
+    assert len(server.asked) == 2, "an output is kept, valid or not"
 
 
-def test_it_gives_up_and_says_why(monkeypatch):
-    waits = []
-    with (
-        endpoint((500, b"broken", {})) as (url, asked),
-        pytest.raises(JudgeUnavailableError, match=r"no output in 3 tries.*status 500: broken"),
-    ):
-        judge_at(url, monkeypatch, waits, max_attempts=3).ask(REQUEST)
-    assert (len(asked), waits) == (3, [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (reply(None), "not one JSON object"),
+        (reply('{"claims": [', finish_reason="length"), "the output was cut at the limit of"),
+        (reply(None, message={"refusal": "No."}), "the model refused: No.: not one JSON object"),
+        (reply(None, message={"tool_calls": [{}]}), "the model called a tool instead"),
+        (reply(None, finish_reason="content_filter"), "the output was held back by"),
+    ],
+)
+def test_an_output_without_a_verdict_says_why_also_from_the_cache(
+    server, judge_at, tmp_path, answer, reason
+):
+    judge = judge_at(server.script(answer))
+    for _ in range(2):
+        found = judge_answer(judge, ReplyCache(tmp_path / "c"), ITEM)
+        assert found.invalid.startswith(reason)
+    assert len(server.asked) == 1
 
 
-def test_a_refusal_is_not_tried_again(monkeypatch):
-    with (
-        endpoint((401, {"error": "wrong key"}, {})) as (url, asked),
-        pytest.raises(ValueError, match=r"refuses: status 401.*wrong key"),
-    ):
-        judge_at(url, monkeypatch).ask(REQUEST)
-    assert len(asked) == 1
-
-
-def test_an_endpoint_that_hangs_is_left(monkeypatch):
-    held = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            held.wait(5)
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        judge = judge_at(
-            f"http://127.0.0.1:{server.server_port}",
-            monkeypatch,
-            timeout_seconds=0.1,
-            max_attempts=1,
-        )
-        with pytest.raises(JudgeUnavailableError, match="timed out"):
-            judge.ask(REQUEST)
-    finally:
-        held.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_an_answer_without_text_is_an_invalid_verdict(monkeypatch, tmp_path):
-    with endpoint(reply(None)) as (url, _):
-        found = judge_answer(judge_at(url, monkeypatch), JudgeCache(tmp_path / "c"), ITEM)
-    assert "not one JSON object" in found.invalid
-
-
-def test_the_id_pins_what_can_change_a_verdict(monkeypatch):
+def test_the_id_pins_what_can_change_a_verdict(judge_at):
     judges = [
-        judge_at("http://a", monkeypatch),
-        judge_at("http://b", monkeypatch),
-        judge_at("http://a", monkeypatch, seed=1),
-        judge_at("http://a", monkeypatch, output_format="text"),
+        judge_at("http://a"),
+        judge_at("http://b"),
+        judge_at("http://a", seed=1),
+        judge_at("http://a", output_format="text"),
     ]
     ids = [judge.judge_id for judge in judges]
     assert len(set(ids)) == 4
     assert all(own.startswith("m-2024-11-20@") for own in ids)
-    assert judge_at("http://a", monkeypatch, max_attempts=9, timeout_seconds=1).judge_id == ids[0]
+    assert judge_at("http://a", max_attempts=9, timeout_seconds=1).judge_id == ids[0]
     assert pinned_id("m", {"a": 1, "b": 2}) == pinned_id("m", {"b": 2, "a": 1})
 
 
@@ -207,6 +139,8 @@ def test_wrong_configurations(monkeypatch):
         JudgeConfig(model="m", base_url="localhost:8000")
     with pytest.raises(ValueError, match=r"judge\.max_attempts is 0"):
         JudgeConfig(model="m", max_attempts=0)
+    with pytest.raises(ValueError, match=r"judge\.request_fields sets \['model', 'stream'\]"):
+        JudgeConfig(model="m", request_fields={"stream": True, "model": "other", "top_p": 1})
     assert isinstance(build_judge(JudgeConfig(kind="heuristic")), HeuristicJudge)
 
 
@@ -239,14 +173,14 @@ def local_config(folder: str, **fields) -> JudgeConfig:
 
 def test_a_language_model_judges_the_same_each_time(judge_folder, tmp_path):
     judge = load_causal_lm_judge(local_config(judge_folder))
-    output = judge.ask(REQUEST)
+    output = judge.ask(REQUEST).text
     again = build_judge(local_config(judge_folder))
-    assert again.ask(REQUEST) == output
+    assert again.ask(REQUEST).text == output
     assert again.judge_id == judge.judge_id
     longer = load_causal_lm_judge(local_config(judge_folder, max_new_tokens=13))
     assert longer.judge_id != judge.judge_id
     # A random model writes no verdict, and none is made up.
-    found = judge_answer(judge, JudgeCache(tmp_path / "cache"), ITEM)
+    found = judge_answer(judge, ReplyCache(tmp_path / "cache"), ITEM)
     assert found.invalid
     assert found.scores == {}
     assert found.output == output

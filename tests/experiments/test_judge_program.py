@@ -1,15 +1,18 @@
 """``python -m experiments.judge``: predictions in, judgements and a summary out."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from experiments import judge as program
 from vidreason.config import load_config
-from vidreason.evaluation.judge.cache import JudgeCache
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.endpoints.errors import EndpointUnavailableError
+from vidreason.endpoints.replies import ChatReply
+from vidreason.evaluation.judge.files import read_evidence, read_scores
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
-from vidreason.evaluation.judge.judges import JudgeUnavailableError
 from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect, summarise_aspects
@@ -177,7 +180,7 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
         def ask(self, request):
             asked.append(request)
             if len(asked) == 4:
-                raise JudgeUnavailableError("the service is down")
+                raise EndpointUnavailableError("the service is down")
             return super().ask(request)
 
     monkeypatch.setattr(program, "build_judge", lambda config: Failing())
@@ -199,6 +202,9 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
         (["predictions={good}", "against={bad}", "protocol=video_chatgpt_qa"], "against compares"),
         (["predictions={good}", "limit=0"], "limit is 0"),
         (["predictions={good}", "evidence={good}"], "good.jsonl:1: expected a text 'evidence'"),
+        (["predictions={good}", "agreement_with=[{evidence}]"], "evidence.jsonl:1: id is None"),
+        (["predictions={good}", "agreement_with=[{good}]"], "good.jsonl:1: scores is None"),
+        (["predictions={good}", "judge.base_url=https://u:hunter2@h"], "judge.base_url has a user"),
         (["predictions={good}", "judge.kind=openai"], "judge.model is empty"),
         (["predictions={good}", "judge.knd=openai"], "judge.knd"),
     ],
@@ -206,6 +212,56 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
 def test_mistakes_are_a_line_and_status_2(files, capsys, arguments, message):
     assert run(*(argument.format(**files) for argument in arguments)) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "not valid JSON: Expecting"),
+        (b"[" * 90_000, "not valid JSON: nested too deeply"),
+        (b'{"id": ' + b"9" * 5_000 + b"}", "not valid JSON: a number has thousands of digits"),
+        (b'{"id": "\xff"}', "not valid JSON: its bytes are no UTF-8"),
+        (b"[]", "[], not an object"),
+        (b'{"id": ["a"], "evidence": "e"}', "id is ['a'], expected a text"),
+        (b'{"id": true, "evidence": "e"}', "id is True, expected a text"),
+        (b'{"video_id": 1.5, "evidence": "e"}', "video_id is 1.5, expected a text"),
+        (b'{"id": "a", "evidence": null}', "expected a text 'evidence'"),
+        (b'{"id": "a", "evidence": ["e"]}', "expected a text 'evidence'"),
+        (b'{"id": "a", "video_id": "v", "evidence": "e"}', "one of 'id' and 'video_id'"),
+        (b'{"id": 5, "evidence": "e"}', "there is evidence for 'id:5' already"),
+    ],
+)
+def test_wrong_lines_of_evidence_are_named(tmp_path, line, message):
+    path = tmp_path / "evidence.jsonl"
+    path.write_bytes(b'{"id": "5", "evidence": "e"}\n\n' + line + b"\n")
+    with pytest.raises(ValueError, match=re.escape(f"{path}:3: ")) as caught:
+        read_evidence(str(path))
+    assert message in str(caught.value)
+    path.write_bytes(b'\xef\xbb\xbf{"video_id": 7, "evidence": "e"}\r\n')
+    assert read_evidence(str(path)) == {"video:7": "e"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": None, "scores": {}}, "id is None"),
+        ({"id": "a", "scores": [1]}, "scores is of type list"),
+        (
+            {"id": "a", "scores": {"insightfulness": True}},
+            "insightfulness is True, expected a whole",
+        ),
+        ({"id": "a", "scores": {"insightfulness": 4.0}}, "insightfulness is 4.0"),
+        ({"id": "a", "scores": {"insightfulness": 6}}, "insightfulness is 6"),
+        ({"id": "b", "scores": {"insightfulness": 5}}, "there is a score of 'b' already"),
+    ],
+)
+def test_wrong_judgements_of_others_are_named(tmp_path, row, message):
+    path = tmp_path / "judgements.jsonl"
+    good = {"id": "b", "scores": {"insightfulness": 5}}
+    path.write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=re.escape(f"{path}:2: ")) as caught:
+        read_scores(str(path))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -219,11 +275,27 @@ def test_mistakes_are_a_line_and_status_2(files, capsys, arguments, message):
         ("{'pred': 'yes', 'score': True}", None),
         ("Sure! {'pred': 'yes', 'score': 4}", None),
         ("__import__('os').getcwd()", None),
+        ("{'pred': 'yes', 'score': 1e999}", None),
+        ("{'pred': 'yes', 'score': 0x" + "f" * 5_000 + "}", None),
+        ("{'pred': 'yes', 'score': " + "9" * 5_000 + "}", None),
+        ("{'pred': 0x" + "f" * 5_000 + ", 'score': 4}", None),
+        ("{'pred': 'yes', 'score': 4j}", None),
+        ("{'pred': " + "[" * 90 + "]" * 90 + ", 'score': 4}", None),
+        ("{[]: 1}", None),
+        ("{{}}", None),
+        ("{'pred': 'yes', 'score': [4]}", None),
+        ("{'pred': '\\d', 'score': 4}", None),
+        ("{'pred': 'yes', 'score': 4}\x00", None),
+        ("-" * 9_000 + "1", None),
+        ("(" * 9_000, None),
+        ("1+" * 4_000 + "1", None),
+        ("[1, " * 9_000, None),
+        ("[1]," * 9_000, None),
     ],
 )
 def test_outputs_are_read_as_the_official_script_reads_them(text, expected):
     if expected is None:
-        with pytest.raises(ValueError, match=r"dictionary|score|pred"):
+        with pytest.raises(ValueError, match=r"dictionary|score|pred|longer than any"):
             read_aspect(text, "answer")
     else:
         assert read_aspect(text, "answer") == expected
@@ -234,9 +306,9 @@ def test_unreadable_outputs_leave_the_accuracy_and_are_counted(tmp_path):
         judge_id = "scripted"
 
         def ask(self, request):
-            return request.blocks["ANSWER"]
+            return ChatReply(text=request.blocks["ANSWER"])
 
-    cache = JudgeCache(tmp_path / "cache")
+    cache = ReplyCache(tmp_path / "cache")
     outputs = ["{'pred': 'yes', 'score': 5}", "{'pred': 'no', 'score': 1}", "nonsense", " "]
     judged = [
         judge_aspect(

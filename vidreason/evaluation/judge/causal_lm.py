@@ -3,6 +3,7 @@
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.judges import JudgeConfig, pinned_id
 from vidreason.evaluation.judge.request import JudgeRequest
 from vidreason.pretrained.frozen_parts import content_hash
@@ -61,7 +62,7 @@ class CausalLMJudge:
         return encode_prompt(self._tokenizer, f"{rules}\n\n{data}")
 
     @torch.inference_mode()
-    def ask(self, request: JudgeRequest) -> str:
+    def ask(self, request: JudgeRequest) -> ChatReply:
         """The model's continuation.
 
         Raises:
@@ -84,7 +85,10 @@ class CausalLMJudge:
             decoding,
             stop_ids(self._tokenizer),
         )
-        return str(self._tokenizer.decode(output[0], skip_special_tokens=True))
+        return ChatReply(text=str(self._tokenizer.decode(output[0], skip_special_tokens=True)))
+
+    def close(self) -> None:
+        """Do nothing: the model goes with this object."""
 
     def _markup(self) -> list[str]:
         """Texts that the tokenizer reads as tokens of markup, the longest first."""

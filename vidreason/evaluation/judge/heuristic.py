@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.request import JudgeRequest, texts_of
 
 _CONNECTIVES = re.compile(r"\b(because|therefore|so|since|then|thus|hence|causes?|leads? to)\b")
@@ -21,12 +22,18 @@ class HeuristicJudge:
         """A name with a version: to be raised when any rule changes."""
         return "heuristic-1"
 
-    def ask(self, request: JudgeRequest) -> str:
+    def ask(self, request: JudgeRequest) -> ChatReply:
         """A verdict of the request's own form, as JSON."""
+        return ChatReply(text=json.dumps(self._verdict(request)))
+
+    def close(self) -> None:
+        """Do nothing: no request is ever under way."""
+
+    def _verdict(self, request: JudgeRequest) -> dict[str, Any]:
         if "score" in request.schema["properties"]:
-            return json.dumps(self._likeness(request))
+            return self._likeness(request)
         if "ANSWER" in request.blocks:
-            return json.dumps(self._pointwise(request))
+            return self._pointwise(request)
         first, second = (self._scores(request, name) for name in ("FIRST", "SECOND"))
         winners = {
             axis: "tie"
@@ -34,7 +41,7 @@ class HeuristicJudge:
             else ("first" if first[axis] > second[axis] else "second")
             for axis in first
         }
-        return json.dumps({"reason": "counts of words", **winners})
+        return {"reason": "counts of words", **winners}
 
     def _pointwise(self, request: JudgeRequest) -> dict[str, Any]:
         return {"claims": [], "reason": "counts of words", **self._scores(request, "ANSWER")}

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from vidreason.evaluation.judge.request import JudgeRequest
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.endpoints.config import EndpointConfig
+from vidreason.endpoints.replies import ChatReply
+from vidreason.evaluation.judge.request import JudgeRequest, as_json
+
+_OWN_FIELDS = {"model", "messages", "stream", "n"}
+"""Fields of a request's body that decide what is judged, and how a reply is to be read."""
 
 
 class Judge(Protocol):
@@ -16,21 +22,29 @@ class Judge(Protocol):
     def judge_id(self) -> str:
         """Names the judge so that two numbers of one id may be compared; see :func:`pinned_id`."""
 
-    def ask(self, request: JudgeRequest) -> str:
+    def ask(self, request: JudgeRequest) -> ChatReply:
         """The judge's output, as it is.
 
         Raises:
-            JudgeUnavailableError: The judge gives no output; another try may.
+            EndpointUnavailableError: The judge gives no output; another try may.
         """
 
+    def close(self) -> None:
+        """End the requests of other threads that are under way; the judge is not asked again."""
 
-class JudgeUnavailableError(RuntimeError):
-    """A judge could not be reached, or refused to answer for reasons of its service."""
+
+def ask_once(judge: Judge, cache: ReplyCache, request: JudgeRequest) -> ChatReply:
+    """The output that ``judge`` gave, or gives now, to ``request``.
+
+    Raises:
+        EndpointUnavailableError: As :meth:`Judge.ask`; nothing is kept then.
+    """
+    return cache.reply(judge.judge_id, as_json(request), lambda: judge.ask(request))
 
 
 @dataclass(kw_only=True)
-class JudgeConfig:
-    """Who judges."""
+class JudgeConfig(EndpointConfig):
+    """Who judges. The fields of the endpoint are for ``kind="openai"``."""
 
     kind: Literal["openai", "causal_lm", "heuristic"] = "openai"
     """``openai``: any endpoint of the chat-completions form. ``causal_lm``: a language model of
@@ -42,15 +56,8 @@ class JudgeConfig:
     its model."""
     revision: str | None = None
     """``causal_lm``: commit of the repository on the Hub."""
-    base_url: str = "https://api.openai.com/v1"
-    """``openai``: where ``/chat/completions`` is, such as ``http://localhost:8000/v1`` of vLLM."""
-    api_key_variable: str = "OPENAI_API_KEY"
-    """``openai``: the environment variable that holds the key; empty for none."""
     output_format: Literal["json_schema", "json_object", "text"] = "json_schema"
     """``openai``: how much the endpoint holds the model to the schema."""
-    timeout_seconds: float = 60.0
-    max_attempts: int = 5
-    """``openai``: tries of one request; waits double from a second on."""
     max_new_tokens: int = 800
     seed: int = 0
     """``openai``: sent along; services promise little about it. ``causal_lm`` is greedy."""
@@ -65,13 +72,18 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         """Check the endpoint and ranges."""
-        if self.kind == "openai" and not self.base_url.startswith(("http://", "https://")):
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise ValueError(f"judge.{error}") from error
+        if self.max_new_tokens <= 0:
+            raise ValueError(f"judge.max_new_tokens is {self.max_new_tokens}; it must be above 0")
+        taken = sorted(_OWN_FIELDS & self.request_fields.keys())
+        if taken:
             raise ValueError(
-                f"judge.base_url is {self.base_url!r}; it begins with http:// or https://"
+                f"judge.request_fields sets {taken}, which are set by the judge itself; leave "
+                "them out"
             )
-        for name in ("timeout_seconds", "max_attempts", "max_new_tokens"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"judge.{name} is {getattr(self, name)}; it must be above 0")
 
 
 def pinned_id(name: str, parameters: Mapping[str, Any]) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from vidreason.evaluation.judge.cache import JudgeCache
-from vidreason.evaluation.judge.judges import Judge
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.evaluation.judge.judges import Judge, ask_once
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import (
     MIN_SCORE,
@@ -17,7 +17,7 @@ from vidreason.evaluation.judge.rubric import (
     read_pairwise,
     read_pointwise,
 )
-from vidreason.evaluation.judge.schema import InvalidVerdictError
+from vidreason.evaluation.judge.schema import InvalidVerdictError, why_invalid
 
 _OTHER: dict[Winner, Winner] = {"first": "second", "second": "first", "tie": "tie"}
 
@@ -64,11 +64,11 @@ class PairwiseJudgement:
     invalid: str = ""
 
 
-def judge_answer(judge: Judge, cache: JudgeCache, item: JudgeItem) -> PointwiseJudgement:
+def judge_answer(judge: Judge, cache: ReplyCache, item: JudgeItem) -> PointwiseJudgement:
     """Have one answer scored.
 
     Raises:
-        JudgeUnavailableError: The judge gives no output.
+        EndpointUnavailableError: The judge gives no output.
     """
     request, axes = pointwise_request(item), judged_axes(item)
     found = PointwiseJudgement(
@@ -80,14 +80,14 @@ def judge_answer(judge: Judge, cache: JudgeCache, item: JudgeItem) -> PointwiseJ
     )
     if not item.answer.strip():
         return replace(found, scores=dict.fromkeys(axes, MIN_SCORE), reason="there is no answer")
-    output = cache.ask(judge, request)
+    reply = ask_once(judge, cache, request)
     try:
-        verdict = read_pointwise(output, request)
+        verdict = read_pointwise(reply.text, request)
     except InvalidVerdictError as error:
-        return replace(found, output=output, invalid=str(error))
+        return replace(found, output=reply.text, invalid=why_invalid(error, reply))
     return replace(
         found,
-        output=output,
+        output=reply.text,
         scores=verdict.scores,
         claims=verdict.claims,
         reason=verdict.reason,
@@ -95,7 +95,7 @@ def judge_answer(judge: Judge, cache: JudgeCache, item: JudgeItem) -> PointwiseJ
 
 
 def judge_pair(
-    judge: Judge, cache: JudgeCache, item: JudgeItem, first: str, second: str
+    judge: Judge, cache: ReplyCache, item: JudgeItem, first: str, second: str
 ) -> PairwiseJudgement:
     """Have two systems' answers compared, each shown first once.
 
@@ -109,7 +109,7 @@ def judge_pair(
         second: The second system's.
 
     Raises:
-        JudgeUnavailableError: The judge gives no output.
+        EndpointUnavailableError: The judge gives no output.
     """
     requests = (pairwise_request(item, first, second), pairwise_request(item, second, first))
     axes = judged_axes(item)
@@ -125,14 +125,15 @@ def judge_pair(
         return replace(
             found, winners=dict.fromkeys(axes, "tie"), consistent=dict.fromkeys(axes, True)
         )
-    outputs = tuple(cache.ask(judge, request) for request in requests)
-    try:
-        forth, back = (
-            read_pairwise(output, request)
-            for output, request in zip(outputs, requests, strict=True)
-        )
-    except InvalidVerdictError as error:
-        return replace(found, outputs=outputs, invalid=str(error))
+    replies = [ask_once(judge, cache, request) for request in requests]
+    outputs = tuple(reply.text for reply in replies)
+    verdicts = []
+    for reply, request in zip(replies, requests, strict=True):
+        try:
+            verdicts.append(read_pairwise(reply.text, request))
+        except InvalidVerdictError as error:
+            return replace(found, outputs=outputs, invalid=why_invalid(error, reply))
+    forth, back = verdicts
     pairs = {axis: (forth.winners[axis], _OTHER[back.winners[axis]]) for axis in axes}
     return replace(
         found,

@@ -1,13 +1,16 @@
 """Strict reading of a judge's JSON: what is checked is the schema that the judge is shown."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from vidreason.endpoints.replies import ChatReply
+from vidreason.secrets import printable
+
 Schema = Mapping[str, Any]
 
-_FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE = "```"
+_MAX_REASON_CHARS = 200
 
 
 class InvalidVerdictError(ValueError):
@@ -24,15 +27,18 @@ def read_object(text: str, schema: Schema) -> dict[str, Any]:
     Raises:
         InvalidVerdictError: Anything else is written, or a key is there twice.
     """
-    fenced = _FENCE.match(text)
     try:
         value = json.loads(
-            fenced[1] if fenced else text,
+            _without_fence(text),
             object_pairs_hook=_without_duplicates,
             parse_constant=_refuse_constant,
         )
     except json.JSONDecodeError as error:
         raise InvalidVerdictError(f"not one JSON object: {error.msg}") from error
+    except InvalidVerdictError:
+        raise
+    except ValueError as error:
+        raise InvalidVerdictError("a number has thousands of digits") from error
     except RecursionError as error:
         raise InvalidVerdictError("nested too deeply") from error
     check(value, schema, "output")
@@ -51,14 +57,14 @@ def check(value: object, schema: Schema, where: str) -> None:
     kind = schema.get("type")
     types: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int}
     if kind is not None and (not isinstance(value, types[kind]) or isinstance(value, bool)):
-        raise InvalidVerdictError(f"{where} is {_short(value)}, not of type {kind}")
+        raise InvalidVerdictError(f"{where} is {shown(value)}, not of type {kind}")
     if "enum" in schema and value not in schema["enum"]:
-        raise InvalidVerdictError(f"{where} is {_short(value)}, not one of {schema['enum']}")
+        raise InvalidVerdictError(f"{where} is {shown(value)}, not one of {schema['enum']}")
     if isinstance(value, int) and not schema.get("minimum", value) <= value <= schema.get(
         "maximum", value
     ):
         raise InvalidVerdictError(
-            f"{where} is {value}, not from {schema['minimum']} to {schema['maximum']}"
+            f"{where} is {shown(value)}, not from {schema['minimum']} to {schema['maximum']}"
         )
     if isinstance(value, list):
         if len(value) > schema.get("maxItems", len(value)):
@@ -71,10 +77,31 @@ def check(value: object, schema: Schema, where: str) -> None:
         expected = schema["properties"]
         if value.keys() != expected.keys():
             raise InvalidVerdictError(
-                f"{where} has the keys {sorted(value)}, not exactly {sorted(expected)}"
+                f"{where} has the keys {shown(sorted(value))}, not exactly {sorted(expected)}"
             )
         for name, own in expected.items():
             check(value[name], own, f"{where}.{name}")
+
+
+def why_invalid(error: InvalidVerdictError, reply: ChatReply) -> str:
+    """The reason why an output is no verdict, of bounded length."""
+    reason = printable(str(error), _MAX_REASON_CHARS)
+    return f"{reply.problem}: {reason}" if reply.problem else reason
+
+
+def shown(value: object) -> str:
+    """A value in a message; the contents of one that is long or nested are left out."""
+    match value:
+        case str():
+            return repr(value) if len(value) <= 60 else f"{value[:57]!r}..."
+        case int() if value.bit_length() > 64:
+            return f"a number of {value.bit_length()} bits"
+        case list() if all(isinstance(own, str) for own in value):
+            text = ", ".join(repr(own[:60]) for own in value[:8])
+            return f"[{text}]" if len(value) <= 8 else f"[{text}, ... {len(value) - 8} more]"
+        case None | bool() | int() | float():
+            return repr(value)
+    return f"of type {type(value).__name__}"
 
 
 def object_schema(**properties: Schema) -> dict[str, Any]:
@@ -90,7 +117,7 @@ def object_schema(**properties: Schema) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
-        raise InvalidVerdictError(f"a key is there twice among {names}")
+        raise InvalidVerdictError(f"a key is there twice among {shown(names)}")
     return dict(pairs)
 
 
@@ -98,6 +125,11 @@ def _refuse_constant(name: str) -> float:
     raise InvalidVerdictError(f"{name} is not JSON")
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _without_fence(text: str) -> str:
+    """The inside of a Markdown fence of JSON, or ``text`` where there is none around it."""
+    stripped = text.strip()
+    fenced = stripped.startswith(_FENCE) and stripped.endswith(_FENCE)
+    if not fenced or len(stripped) < 2 * len(_FENCE):
+        return text
+    language, line_end, inside = stripped[len(_FENCE) : -len(_FENCE)].partition("\n")
+    return inside if line_end and language.strip() in ("", "json") else text

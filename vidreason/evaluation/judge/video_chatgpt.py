@@ -10,14 +10,16 @@ weeks. The original asks again until an output can be read; here an unreadable o
 """
 
 import ast
+import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vidreason.evaluation.judge.cache import JudgeCache
-from vidreason.evaluation.judge.judges import Judge
+from vidreason.endpoints.cache import ReplyCache
+from vidreason.evaluation.judge.judges import Judge, ask_once
 from vidreason.evaluation.judge.request import JudgeItem, JudgeRequest, data_blocks
-from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema
+from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema, shown, why_invalid
 from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
 
 Aspect = Literal["answer", "correctness", "detail", "context", "temporal"]
@@ -27,6 +29,10 @@ GENERATION: tuple[Aspect, ...] = ("correctness", "detail", "context", "temporal"
 """The benchmark's fifth axis, consistency, needs the same question asked in two ways."""
 
 _MAX_SCORE = 5
+_MAX_OUTPUT_CHARS = 10_000
+"""The parser takes hundreds of bytes of memory for each character of an output."""
+_WARNINGS_LOCK = threading.Lock()
+"""Filters of warnings belong to the process, and outputs are read in several threads."""
 _ASKED: dict[Aspect, str] = {
     "answer": (
         "Decide whether ANSWER means the same as REFERENCE (pred: yes or no; synonyms and other "
@@ -101,9 +107,15 @@ def read_aspect(text: str, aspect: Aspect) -> dict[str, Any]:
     Raises:
         InvalidVerdictError: It is no such dictionary, or a value is out of range.
     """
+    if len(text) > _MAX_OUTPUT_CHARS:
+        raise InvalidVerdictError(f"{len(text)} characters, longer than any verdict")
     try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            # An escape that Python does not know, such as \d, is a warning about our source.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            value = ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise InvalidVerdictError(f"not one Python dictionary: {error}") from error
     names = {"pred", "score"} if aspect == "answer" else {"score"}
     if not isinstance(value, dict) or value.keys() != names:
@@ -114,20 +126,20 @@ def read_aspect(text: str, aspect: Aspect) -> dict[str, Any]:
         or not isinstance(score, int | float)
         or not 0 <= score <= _MAX_SCORE
     ):
-        raise InvalidVerdictError(f"score is {score!r}, not a number from 0 to {_MAX_SCORE}")
+        raise InvalidVerdictError(f"score is {shown(score)}, not a number from 0 to {_MAX_SCORE}")
     if not isinstance(pred, str) or pred.lower() not in ("yes", "no"):
-        raise InvalidVerdictError(f"pred is {pred!r}, neither yes nor no")
+        raise InvalidVerdictError(f"pred is {shown(pred)}, neither yes nor no")
     # Asked for whole numbers, the original's own example has 4.8, and its script cuts it to 4.
     return {"score": int(score)} | ({"pred": pred.lower()} if aspect == "answer" else {})
 
 
 def judge_aspect(
-    judge: Judge, cache: JudgeCache, item: JudgeItem, aspect: Aspect
+    judge: Judge, cache: ReplyCache, item: JudgeItem, aspect: Aspect
 ) -> AspectJudgement:
     """Have one answer judged in one aspect.
 
     Raises:
-        JudgeUnavailableError: The judge gives no output.
+        EndpointUnavailableError: The judge gives no output.
         ValueError: The item has no reference.
     """
     if not any(reference.strip() for reference in item.references):
@@ -142,11 +154,11 @@ def judge_aspect(
     )
     if not item.answer.strip():
         return replace(found, score=0, pred="no" if aspect == "answer" else None)
-    output = cache.ask(judge, request)
+    reply = ask_once(judge, cache, request)
     try:
-        return replace(found, output=output, **read_aspect(output, aspect))
+        return replace(found, output=reply.text, **read_aspect(reply.text, aspect))
     except InvalidVerdictError as error:
-        return replace(found, output=output, invalid=str(error))
+        return replace(found, output=reply.text, invalid=why_invalid(error, reply))
 
 
 def summarise_aspects(judgements: Sequence[AspectJudgement]) -> list[AspectSummary]:

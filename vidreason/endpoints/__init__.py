@@ -1,0 +1,1 @@
+"""Endpoints of OpenAI's chat-completions form: one client, and a cache of its replies."""

@@ -1,0 +1,243 @@
+"""Client of an endpoint of the chat-completions form, for many threads at a time.
+
+Built on the ``openai`` package, whose own limits are not enough for a service that may be slow,
+broken or hostile: its timeout is per read, its bodies have no limit, and it follows redirects with
+the key. Here requests run on an event loop in a thread, where a deadline ends a try whatever it
+waits for; the transport bounds what is read; and what comes back is cleaned of the key.
+"""
+
+import asyncio
+import datetime
+import logging
+import random
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from vidreason.endpoints.config import EndpointConfig
+from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
+from vidreason.endpoints.replies import BadReplyError, ChatReply, read_reply
+from vidreason.secrets import SecretFilter, SecretLogFilter, printable
+
+try:
+    import httpx2
+    import openai
+
+    from vidreason.endpoints.failures import Failure, failure_of
+    from vidreason.endpoints.transport import BoundedTransport
+except ModuleNotFoundError as error:
+    raise ValueError(
+        f"an endpoint needs the package openai, of which {error.name} is not installed: "
+        "pip install 'openai>=3.22,<4'"
+    ) from error
+
+_FIRST_WAIT_SECONDS = 1.0
+_LONGEST_WAIT_SECONDS = 60.0
+_MAX_MESSAGE_CHARS = 300
+_LOGGERS = (
+    *("openai._base_client", "httpx2", "httpcore2.connection", "httpcore2.http11"),
+    *("httpcore2.proxy", "asyncio"),
+)
+"""Loggers below this module; their debug messages show headers of replies."""
+
+T = TypeVar("T")
+
+
+class ChatEndpoint:
+    """Asks one endpoint; close it, or use it in a ``with``.
+
+    Args:
+        config: Where it is.
+        sleep: Waits between tries; a test passes another.
+        jitter: Draws from [0, 1): waits are between half and the whole of the doubling ones, so
+            that parallel requests do not come again all at once.
+
+    Raises:
+        ValueError: The environment variable of the key is not set, or ``openai`` not installed.
+    """
+
+    def __init__(
+        self,
+        config: EndpointConfig,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._sleep = sleep
+        self._jitter = jitter
+        key, proxy = config.key(), config.proxy()
+        self._secrets = SecretFilter(_secret_parts(key, proxy))
+        self._log_filter = SecretLogFilter(self._secrets)
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._log_filter)
+        # Connections are as many as there are threads that ask, and the deadline is not httpx2's.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
+        network = httpx2.AsyncHTTPTransport(
+            verify=_certificates(config.base_url), trust_env=False, limits=limits, proxy=proxy
+        )
+        self._client = openai.AsyncOpenAI(
+            api_key="held by the transport",
+            base_url=config.base_url,
+            max_retries=0,
+            timeout=None,
+            http_client=httpx2.AsyncClient(
+                transport=BoundedTransport(network, key),
+                follow_redirects=False,
+                trust_env=False,
+                timeout=None,
+            ),
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="chat-endpoint", daemon=True
+        )
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"ChatEndpoint({self._config.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def complete(
+        self,
+        model: str,
+        messages: list[dict[str, str]],
+        fields: Mapping[str, Any] | None = None,
+    ) -> ChatReply:
+        """Output of a model, to be called from any thread.
+
+        A reply of the right form without a text, and without a reason for that, is asked for again
+        too; the last one of ``max_attempts`` is taken.
+
+        Args:
+            model: Its id at the endpoint.
+            messages: The conversation, each with ``role`` and ``content``.
+            fields: Further fields of the request's body, such as ``temperature``.
+
+        Raises:
+            EndpointUnavailableError: No try gave a reply of the right form.
+            EndpointRefusedError: The endpoint refuses the request for what it is.
+        """
+        reply = self._run(self._complete(model, messages, dict(fields or {})))
+        return ChatReply(
+            text=self._secrets.clean(reply.text), problem=self._secrets.clean(reply.problem)
+        )
+
+    def close(self) -> None:
+        """End the requests that are under way, which raise, and close all connections."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._log_filter)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as error:
+            work.close()
+            raise EndpointUnavailableError(f"{self._config.base_url}: closed already") from error
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise EndpointUnavailableError(f"{self._config.base_url}: closed meanwhile") from error
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    async def _complete(
+        self, model: str, messages: list[dict[str, str]], fields: dict[str, Any]
+    ) -> ChatReply:
+        last = self._config.max_attempts
+        for attempt in range(1, last + 1):
+            try:
+                reply = await self._try(model, messages, fields)
+                if reply.text.strip() or reply.problem or attempt == last:
+                    return reply
+                raise BadReplyError("the reply has no text")
+            except Exception as error:
+                now = datetime.datetime.now(datetime.UTC)
+                failure = failure_of(error, self._config, now)
+                if attempt == last or not failure.passing:
+                    self._secrets.clean_exception(error, _MAX_MESSAGE_CHARS)
+                    raise self._final(failure, attempt) from error
+            await self._sleep(self._wait(attempt, failure.retry_after))
+        raise AssertionError("max_attempts is at least 1")
+
+    async def _try(
+        self, model: str, messages: list[dict[str, str]], fields: dict[str, Any]
+    ) -> ChatReply:
+        async with asyncio.timeout(self._config.timeout_seconds):
+            raw = await self._client.chat.completions.with_raw_response.create(
+                model=model,
+                messages=_encodable(messages),
+                extra_body=_encodable(fields),
+            )
+        return read_reply(raw.content)
+
+    def _wait(self, attempt: int, retry_after: float) -> float:
+        """Seconds until the next try."""
+        doubling = min(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
+        return max(doubling * (0.5 + 0.5 * self._jitter()), min(retry_after, _LONGEST_WAIT_SECONDS))
+
+    def _final(self, failure: Failure, num_tries: int) -> Exception:
+        """The exception that tells of the last failure."""
+        said = self._secrets.clean(failure.message[: 8 * _MAX_MESSAGE_CHARS])
+        said = printable(said, _MAX_MESSAGE_CHARS)
+        if failure.refused:
+            return EndpointRefusedError(f"{self._config.base_url} {said}")
+        tries = "1 try" if num_tries == 1 else f"{num_tries} tries"
+        return EndpointUnavailableError(
+            f"{self._config.base_url} gave no output in {tries}; the last one failed: {said}"
+        )
+
+    async def _end(self) -> None:
+        mine = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
+        await asyncio.sleep(0)  # lets the transports of the loop say goodbye
+
+
+def _certificates(base_url: str) -> ssl.SSLContext | bool:
+    """Certificates of authorities; none where nothing is encrypted, as reading them takes time."""
+    encrypted = base_url.startswith("https://")
+    return True if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _secret_parts(key: str, proxy: str | None) -> list[str]:
+    """The key, and the user and password of a proxy."""
+    if proxy is None:
+        return [key]
+    url = httpx2.URL(proxy)
+    return [key, proxy, url.username, url.password]
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """``value`` with a mark for each half of a surrogate pair, which no request can carry."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [_encodable(own) for own in value]
+        case dict():
+            return {name: _encodable(own) for name, own in value.items()}
+    return value

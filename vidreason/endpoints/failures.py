@@ -1,0 +1,116 @@
+"""Failures of an endpoint: every exception below the client is turned into one of ours here."""
+
+import datetime
+import email.utils
+import math
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx2
+import openai
+
+from vidreason.endpoints.config import EndpointConfig
+from vidreason.endpoints.replies import BadReplyError, read_error
+
+_PASSING_STATUS = frozenset({408, 409, 425, 429})
+_NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One try that failed."""
+
+    message: str
+    """Cause, in the words of the endpoint where it gave any; not cleaned."""
+    passing: bool = True
+    """Whether another try may succeed."""
+    refused: bool = False
+    """Whether the request, the key or the configuration has to be changed first."""
+    retry_after: float = 0.0
+    """Seconds that the endpoint asked to wait."""
+
+
+def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime) -> Failure:
+    """Say what an exception of a try means."""
+    match error:
+        case BadReplyError():
+            return Failure(message=str(error))
+        case TimeoutError():
+            return Failure(
+                message=f"no whole reply within timeout_seconds={config.timeout_seconds:g}"
+            )
+        case openai.APIStatusError():
+            return _status_failure(error, config, now)
+        case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
+            causes = _causes(error)
+            certificate = any(isinstance(own, ssl.SSLCertVerificationError) for own in causes)
+            hint = ""
+            if certificate:
+                hint = "; set SSL_CERT_FILE to the certificates of an authority of your own"
+            # The package says "Connection error"; what it came from is two or three steps below.
+            return Failure(message=f"{_named(causes[-1])}{hint}", passing=not certificate)
+    return Failure(message=f"the openai package failed with {_named(error)}", passing=False)
+
+
+def _status_failure(
+    error: openai.APIStatusError, config: EndpointConfig, now: datetime.datetime
+) -> Failure:
+    status, body, headers = error.status_code, error.response.text, error.response.headers
+    said = read_error(body)
+    if error.code in _NO_CREDIT:
+        return Failure(
+            message=f"the account has no credit (status {status}): {said}", passing=False
+        )
+    if status in _PASSING_STATUS or status >= 500:
+        return Failure(
+            message=f"status {status}: {said}", retry_after=retry_after_seconds(headers, now)
+        )
+    if 300 <= status < 400:
+        target = headers.get("Location", "another URL")
+        return Failure(
+            message=f"answers with a redirect (status {status}), which is not followed; set "
+            f"base_url to {target} if you trust it with the key",
+            passing=False,
+            refused=True,
+        )
+    remedies = {
+        401: f"put a valid key into {config.api_key_variable or 'a variable for api_key_variable'}",
+        403: "the key may not use this model or endpoint",
+        404: "check the name of the model, and base_url, which usually ends in /v1",
+    }
+    remedy = remedies.get(status, "fields of the request can be set or left out by request_fields")
+    return Failure(
+        message=f"refuses the request (status {status}; {remedy}): {said}",
+        passing=False,
+        refused=True,
+    )
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> float:
+    """Seconds that ``Retry-After`` asks for, as a number or a date; 0 where it says nothing."""
+    text = headers.get("Retry-After", "").strip()[:64]
+    try:
+        seconds = float(headers.get("Retry-After-Ms", "x").strip()[:64]) / 1000
+    except ValueError:
+        try:
+            seconds = float(text)
+        except ValueError:
+            try:
+                date = email.utils.parsedate_to_datetime(text)
+                seconds = (date.replace(tzinfo=date.tzinfo or datetime.UTC) - now).total_seconds()
+            except (ValueError, TypeError, IndexError, OverflowError):
+                return 0.0
+    return max(0.0, seconds) if not math.isnan(seconds) else 0.0
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An exception and what it came from, outermost first."""
+    causes = [error]
+    while len(causes) < 10 and (deeper := causes[-1].__cause__ or causes[-1].__context__):
+        causes.append(deeper)
+    return causes
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

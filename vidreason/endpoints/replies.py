@@ -1,0 +1,152 @@
+"""Replies of the chat-completions form, read strictly.
+
+A reply that is not of the form says nothing about the model and is never kept; one that is of the
+form is the model's output, whatever its text is worth.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from vidreason.secrets import printable
+
+
+class BadReplyError(RuntimeError):
+    """A reply is not of the chat-completions form: a fault of the service, which may pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatReply:
+    """Output of a model."""
+
+    text: str
+    """As the model wrote it; empty where it wrote none."""
+    problem: str = ""
+    """Reason why ``text`` may not be a whole answer (cut, refused, filtered, a tool called); empty
+    where the model ended by itself."""
+
+
+def read_reply(body: bytes) -> ChatReply:
+    """Read the body of an answer with status 200.
+
+    Args:
+        body: Decompressed, and of bounded size.
+
+    Raises:
+        BadReplyError: It is no JSON of the form.
+    """
+    answer = _object(_json(body), "the reply")
+    if answer.get("error"):
+        raise BadReplyError(f"the reply is an error: {_message_of(answer['error'])}")
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise BadReplyError(f"choices is {_kind(choices)}, not a list of at least one")
+    choice = _object(choices[0], "choices[0]")
+    if choice.get("error"):
+        raise BadReplyError(f"choices[0] is an error: {_message_of(choice['error'])}")
+    message = _object(choice.get("message"), "choices[0].message")
+    finish = choice.get("finish_reason")
+    if finish is not None and not isinstance(finish, str):
+        raise BadReplyError(f"choices[0].finish_reason is {_kind(finish)}, not a text")
+    return ChatReply(text=_text(message.get("content")), problem=_problem(message, finish or ""))
+
+
+def read_error(body: str) -> str:
+    """The message in the body of an error, or the body itself; not cleaned."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if isinstance(answer, dict):
+        return _message_of(answer.get("error") or answer)
+    return body
+
+
+def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
+    if not body.strip():
+        raise BadReplyError("the reply is empty")
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadReplyError("the reply is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        begins = body[:80].decode("utf-8", "replace")
+        raise BadReplyError(
+            f"the reply is not JSON ({error.msg} at character {error.pos} of {len(error.doc)}); it "
+            f"begins with {begins!r}"
+        ) from error
+    except ValueError as error:
+        raise BadReplyError("the reply has a number of thousands of digits") from error
+    except RecursionError as error:
+        raise BadReplyError("the reply is JSON nested too deeply") from error
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadReplyError(f"{where} is {_kind(value)}, not an object")
+    return value
+
+
+def _text(content: object) -> str:
+    """The text of a message: a string, or a list of parts of which those of type text count."""
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        parts = [_object(part, "a part of the content") for part in content]
+        texts = [part.get("text") for part in parts if part.get("type") in ("text", "output_text")]
+        if not all(isinstance(text, str) for text in texts):
+            raise BadReplyError("a part of the content has no text")
+        content = "".join(str(text) for text in texts)
+    if not isinstance(content, str):
+        raise BadReplyError(f"choices[0].message.content is {_kind(content)}, not a text")
+    # Half of a surrogate pair can be written in JSON, but in no file.
+    return content.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _problem(message: dict[str, Any], finish: str) -> str:
+    refusal = message.get("refusal")
+    if refusal:
+        return (
+            f"the model refused: {printable(str(refusal), 200)}"
+            if isinstance(refusal, str)
+            else "the model refused"
+        )
+    if (
+        message.get("tool_calls")
+        or message.get("function_call")
+        or finish
+        in (
+            "tool_calls",
+            "function_call",
+        )
+    ):
+        return "the model called a tool instead of answering"
+    if finish == "length":
+        return "the output was cut at the limit of tokens"
+    if finish == "content_filter":
+        return "the output was held back by the service's content filter"
+    return ""
+
+
+def _message_of(error: object) -> str:
+    """The message of an error object, of any of the forms that services use."""
+    if isinstance(error, dict):
+        for name in ("message", "detail", "msg", "error"):
+            if isinstance(error.get(name), str):
+                return str(error[name])
+        return ", ".join(str(name) for name in list(error)[:8])
+    return error if isinstance(error, str) else _kind(error)
+
+
+def _kind(value: object) -> str:
+    """A value as named in a message; its contents may be huge."""
+    match value:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list():
+            return f"a list of {len(value)}"
+    return "an object"
