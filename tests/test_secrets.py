@@ -126,7 +126,7 @@ def test_commands_without_secrets(monkeypatch, text, expected):
         ("two\r\n\tlines", "two lines"),
         ("\x1b]0;title\x07\x1b[2J", r"\x1b]0;title\x07\x1b[2J"),
         ("\x9b31m \u202eright \ud800", r"\x9b31m \u202eright \ud800"),
-        ("caf\u00e9 \U0001f600", "caf\u00e9 \U0001f600"),
+        ("\u00e4\u00f6 \U0001f600", "\u00e4\u00f6 \U0001f600"),
         ("a" * 400, "a" * 297 + "..."),
         ("\x00" * 400, ("\\x00" * 100)[:297] + "..."),
     ],
