@@ -1,18 +1,19 @@
 """ActivityNet-QA: open-ended questions with answers of one to five words (section 4.1.2)."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
-from data_modules.index_cache import note_file, note_folder
+from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_array
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
+from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 from vidreason.reasoning.prompts import open_ended_prompt
 
-VIDEO_EXTENSIONS = ("mp4", "mkv", "webm")
+_TYPES = frozenset("012345678")
+_YOUTUBE_ID_LENGTH = 11
 
 
 def read_activitynet_qa(
@@ -21,34 +22,35 @@ def read_activitynet_qa(
     """Yield one open-ended example a question.
 
     Layout: ``<root>/<split>_q.json`` and ``<root>/<split>_a.json`` (arrays, joined here by
-    ``question_id``, which holds both in memory: 32,000 rows at most), videos in
-    ``<root>/videos/v_<video_name>.mp4`` (or ``.mkv``, ``.webm``). Without the answer file the
-    references are hidden. An answer ``none`` is an answer; nothing is ever left out.
+    ``question_id``; the answers are held in memory: 32,000 rows at most), videos in
+    ``<root>/videos`` or ``<root>/all_test``: ``v_<video_name>.mp4`` (or another container, or
+    without the ``v_``). Without the answer file the references are hidden. An answer ``none`` is an
+    answer. Copies have ids with ``v_``, types as texts, and answers as numbers.
+
+    A question without its answer is malformed, and so is an answer without its question.
 
     Raises:
-        ValueError: A file or field is missing, an id is there twice, or questions and answers do
-            not match.
+        ValueError: A file is missing or wrong as a whole.
     """
-    question_path, answer_path = Path(root, f"{split}_q.json"), Path(root, f"{split}_a.json")
-    questions = _by_id(question_path, _read_question)
+    skipped = SkippedRows() if skipped is None else skipped
+    answer_path = Path(root, f"{split}_a.json")
     note_file(answer_path)
-    answers = _by_id(answer_path, _read_answer) if answer_path.exists() else None
-    if answers is not None and answers.keys() != questions.keys():
-        unanswered = sorted(questions.keys() - answers.keys())
-        unasked = sorted(answers.keys() - questions.keys())
-        raise ValueError(
-            f"{question_path} and {answer_path} do not hold the same questions: {len(unanswered)} "
-            "without an answer "
-            f"{unanswered[:3]}, {len(unasked)} without a question {unasked[:3]}"
-        )
-    video_files = _video_files(Path(root, "videos"))
-    for question_id, (video_name, question) in questions.items():
-        answer, question_type = ("", "") if answers is None else answers[question_id]
-        stem = f"v_{video_name}"
+    answers = _read_answers(answer_path, skipped) if answer_path.exists() else None
+    unasked = set(answers or ())
+    videos = VideoFolder(Path(root, "videos"), Path(root, "all_test"))
+
+    def make(place: str, row: dict[str, Any]) -> Iterator[Example]:
+        question_id = id_field(row, "question_id", place)
+        unasked.discard(question_id)
+        video_name = _video_name(id_field(row, "video_name", place))
+        question = required_text(row, "question", place)
+        if is_nan_like(question):
+            raise MalformedRowError(place, f"field 'question' is {question!r}")
+        answer, question_type = _answer(answers, question_id, place)
         yield Example(
             id=f"activitynet_qa:{split}:{question_id}",
             corpus="activitynet_qa",
-            media=str(Path(root, "videos", video_files.get(stem, f"{stem}.mp4"))),
+            media=videos.find(f"v_{video_name}", video_name),
             video_id=video_name,
             prompt=open_ended_prompt(question),
             response=answer,
@@ -57,46 +59,54 @@ def read_activitynet_qa(
             meta={"question": question},
         )
 
-
-def _read_question(item: dict[str, Any], place: str) -> tuple[str, str]:
-    """Video and question."""
-    question = required_text(item, "question", place)
-    if is_nan_like(question):
-        raise ValueError(f"{place}: field 'question' is {question!r}, which is no question")
-    return id_field(item, "video_name", place), question
-
-
-def _read_answer(item: dict[str, Any], place: str) -> tuple[str, str]:
-    """Answer and type. The type is a number from 0 to 8; a copy may have it as a text."""
-    kind = item.get("type")
-    if str(kind) not in set("012345678"):
-        raise ValueError(f"{place}: field 'type' must be a number from 0 to 8, found {kind!r}")
-    if not text_field(item, "answer", place):
-        raise ValueError(f"{place}: field 'answer' is missing or empty; found {sorted(item)}")
-    return item["answer"], str(kind)
+    before = skipped.num_malformed
+    rows = read_json_array(Path(root, f"{split}_q.json"), skipped)
+    yield from examples_of(rows, make, skipped, named_by=("question_id",), unique=True)
+    # A malformed question has not taken its answer: that is not one more.
+    for question_id in sorted(unasked)[skipped.num_malformed - before :]:
+        error = MalformedRowError(
+            str(answer_path), f"question_id {question_id!r} is not in {split}_q.json"
+        )
+        skipped.record_malformed(error)
 
 
-def _by_id(path: Path, read: Any) -> dict[str, tuple[str, str]]:  # noqa: ANN401 - one of the two
-    by_id: dict[str, tuple[str, str]] = {}
-    for place, item in read_json_array(path):
-        question_id = id_field(item, "question_id", place)
-        if question_id in by_id:
-            raise ValueError(
-                f"{place}: question_id {question_id!r} is there twice; keep one of the two rows"
-            )
-        by_id[question_id] = read(item, place)
-    return by_id
+def _read_answers(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, dict[str, Any]]]:
+    """By question, where its answer is, and the row."""
+    answers: dict[str, tuple[str, dict[str, Any]]] = {}
+    for place, row in read_json_array(path, skipped):
+        try:
+            question_id = id_field(row, "question_id", place)
+        except MalformedRowError:
+            continue  # its question is the malformed row
+        if question_id in answers and answers[question_id][1] != row:
+            row = row | {"answer": None}  # which of the two is meant?
+        answers[question_id] = place, row
+    return answers
 
 
-def _video_files(folder: Path) -> dict[str, str]:
-    """Stem -> file name; of two containers of one video, the first of ``VIDEO_EXTENSIONS``."""
-    note_folder(folder)
-    if not folder.is_dir():
-        return {}
-    names = {entry.name for entry in os.scandir(folder)}
-    return {
-        name.rpartition(".")[0]: name
-        for extension in reversed(VIDEO_EXTENSIONS)
-        for name in sorted(names)
-        if name.endswith(f".{extension}")
-    }
+def _answer(
+    answers: dict[str, tuple[str, dict[str, Any]]] | None, question_id: str, place: str
+) -> tuple[str, str]:
+    """Answer and type of a question; empty where answers are hidden."""
+    if answers is None:
+        return "", ""
+    if question_id not in answers:
+        raise MalformedRowError(place, f"question_id {question_id!r} has no answer in the file")
+    place, row = answers[question_id]
+    kind = str(row.get("type")).strip()
+    if kind not in _TYPES:
+        raise MalformedRowError(
+            place, f"field 'type' must be a number from 0 to 8, found {row.get('type')!r:.200}"
+        )
+    value = row.get("answer")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    answer = str(value) if is_number else text_field(row, "answer", place)
+    if not answer:
+        raise MalformedRowError(place, "field 'answer' is missing, empty, or there twice")
+    return answer, kind
+
+
+def _video_name(name: str) -> str:
+    """The YouTube id; some copies have it with the ``v_`` of the file's name."""
+    has_prefix = name.startswith("v_") and len(name) == _YOUTUBE_ID_LENGTH + len("v_")
+    return name.removeprefix("v_") if has_prefix else name

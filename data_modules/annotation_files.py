@@ -1,96 +1,136 @@
-"""Annotation files, read strictly: every error names file, line and field, and the remedy.
+"""Annotation files: every error names file, line and field, and the remedy.
 
 Files are read as streams, so memory does not grow with them: of a CSV or JSON-lines file one row is
 held at a time (a line has at most ``MAX_LINE_BYTES``), of a JSON array or object one member. They
-are UTF-8, with or without a byte-order mark, with any line ends. For what is an error and what is
-only left out see :mod:`data_modules.skipped_rows`.
+are UTF-8, with or without a byte-order mark, with any line ends. A damaged line is one malformed
+row, and the rows after it are read; see :mod:`data_modules.skipped_rows` for what is malformed,
+what is only left out, and what ends the reading at once.
 """
 
 import codecs
 import csv
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_modules.index_cache import note_file
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
 
 MAX_LINE_BYTES = 8 * 2**20
 """A longer line is not a row: line ends are lost, or the file is not a text."""
 
+MAX_LOST_LINE_BYTES = 8 * MAX_LINE_BYTES
+"""A line that is longer than this is not one malformed row, but a file without line ends."""
+
 MAX_TEXT_CHARACTERS = 2**20
 """A longer text is no question, answer or caption: something was not closed."""
+
+MAX_SECONDS = 1e9
+"""A time beyond this is no time in a video: a date, or a number of frames."""
 
 _NAN_LIKE = {"", "none", "nan", "null", "n/a", "<na>", "#n/a", "undefined"}
 # What a table program makes of an id that is all digits: 1053841541.0, 1.05384E+09.
 _NUMBER_LIKE_ID = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# After these errors of the csv module the rest of the file is inside of the row.
+_NEVER_CLOSED = ("unexpected end of data", "field larger than field limit")
 
 
-def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def read_csv_rows(
+    path: Path, required: Sequence[str], skipped: SkippedRows | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield ``(place, row)`` for each row of a CSV file with a header; values stay strings.
 
     The header drives: columns may come in any order and there may be more than the required ones.
-    Nothing is ever read as missing: answers such as ``None`` and ``NA`` are texts.
+    Nothing is ever read as missing: answers such as ``None`` and ``NA`` are texts. Blank rows, and
+    blank cells at the end of a row that has more than the header, are what table programs leave.
 
     Args:
         path: The file.
         required: Columns that the header must name.
+        skipped: Counts malformed rows: lines that are not UTF-8, double quotes in a wrong location,
+            rows that are longer or shorter than the header. None to raise the first of them.
 
     Raises:
         ValueError: The file is missing or empty, a required column is missing or a column is there
-            twice, a row is longer or shorter than the header, or the last row has no line end, so
-            that its last text may be cut. ``place`` and the messages have the form ``file:line``,
-            with the line on which the row begins.
+            twice, a text is never closed, or the last row has no line end, so that its last text
+            may be cut. ``place`` and the messages have the form ``file:line``, with the line on
+            which the row begins.
     """
-    last_line = ""
+    skipped = SkippedRows() if skipped is None else skipped
+    number, last_line = 0, ""
 
-    def lines() -> Iterator[str]:
-        nonlocal last_line
-        for _, last_line in read_lines(path):
-            yield last_line
+    def decoded(numbered: tuple[int, bytes]) -> str:
+        nonlocal number, last_line
+        number, line = numbered
+        last_line = decode_line(path, number, line)
+        return last_line
 
-    reader = csv.reader(lines(), strict=True)
-    place = f"{path}:1"
-    try:
-        header = next(reader, [])
-        _check_header(header, required, place)
-        while True:
-            place = f"{path}:{reader.line_num + 1}"
+    # Not a generator, which could not go on after a line that is not UTF-8.
+    reader = csv.reader(map(decoded, read_raw_lines(path)), strict=True)
+    header = _read_header(reader, path, required)
+    while True:
+        first = number + 1
+        place = f"{path}:{first}"
+        try:
             values = next(reader, None)
             if values is None:
                 return
-            if not values:
-                continue  # a blank line
+            if not any(value.strip() for value in values):
+                continue
             if not last_line.endswith(("\n", "\r")):
                 raise ValueError(
                     f"{place}: the last row has no line end: the file may be cut off within "
                     f"{values[-1]!r:.200}; fetch it again, or add a line end if the "
                     "row is whole"
                 )
-            if len(values) != len(header):
-                raise ValueError(
-                    f"{place}: expected {len(header)} columns ({', '.join(header)}), found "
-                    f"{len(values)}; a text with a comma must stand in double quotes"
-                )
-            yield place, dict(zip(header, values, strict=True))
+            row = _csv_row(header, values, place)
+        except csv.Error as error:
+            malformed = _not_csv(error, place)
+            if str(error).startswith(_NEVER_CLOSED):
+                raise ValueError(str(malformed)) from error
+            skipped.record_malformed(malformed, num_rows=number - first + 1)
+        except MalformedRowError as error:
+            skipped.record_malformed(error, num_rows=number - first + 1)
+        else:
+            yield place, row
+
+
+def _read_header(reader: Iterator[list[str]], path: Path, required: Sequence[str]) -> list[str]:
+    place = f"{path}:1"
+    try:
+        header = [column.strip() for column in next(reader, [])]
     except csv.Error as error:
-        raise ValueError(
-            f"{place}: not a valid CSV row: {error}; check the double quotes of this row and its "
-            "line ends"
-        ) from error
-
-
-def _check_header(header: list[str], required: Sequence[str], place: str) -> None:
+        raise ValueError(str(_not_csv(error, place))) from error
     missing = [column for column in required if column not in header]
     if missing:
         raise ValueError(
             f"{place}: the header has no column {', '.join(map(repr, missing))}; expected "
             f"{', '.join(required)}; found {', '.join(header) or 'an empty file'}"
         )
-    twice = sorted({column for column in header if header.count(column) > 1})
+    twice = sorted({column for column in header if column and header.count(column) > 1})
     if twice:
         raise ValueError(f"{place}: the header names {', '.join(map(repr, twice))} twice")
+    return header
+
+
+def _csv_row(header: list[str], values: list[str], place: str) -> dict[str, str]:
+    if any(value.strip() for value in values[len(header) :]) or len(values) < len(header):
+        raise MalformedRowError(
+            place,
+            f"expected {len(header)} columns ({', '.join(header)}), found {len(values)}; a text "
+            "with a comma must stand in double quotes",
+        )
+    return dict(zip(header, values, strict=False))
+
+
+def _not_csv(error: csv.Error, place: str) -> MalformedRowError:
+    return MalformedRowError(
+        place,
+        f"not a valid CSV row: {error}; check the double quotes of this row and its line ends",
+    )
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -100,65 +140,103 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         ValueError: The file is missing, or a line is longer than ``MAX_LINE_BYTES``, not UTF-8, or
             holds a null byte.
     """
+    for number, line in read_raw_lines(path):
+        yield number, decode_line(path, number, line)
+
+
+def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(number, line)``, numbered from 1, undecoded; for :func:`decode_line`.
+
+    Of a line that is longer than ``MAX_LINE_BYTES`` only the beginning is kept.
+
+    Raises:
+        ValueError: The file is missing, or a line is longer than ``MAX_LOST_LINE_BYTES``.
+    """
     require_file(path)
     with path.open("rb") as stream:
         number = 0
         while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise ValueError(
-                    f"{path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes; a file of "
-                    "rows needs a line end after each"
-                )
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if b"\0" in line:
-                raise ValueError(
-                    f"{path}:{number}: the line holds a null byte: the file is damaged, or not "
-                    "UTF-8; fetch it again"
-                )
-            try:
-                yield number, line.decode()
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}:{number}: byte {error.start + 1} of the line is 0x"
-                    f"{line[error.start]:02x}, which is not UTF-8; convert the file (iconv -t "
-                    "UTF-8) or fetch it again"
-                ) from error
+            length, rest = len(line), line
+            while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                rest = stream.readline(MAX_LINE_BYTES + 1)
+                length += len(rest)
+                if length > MAX_LOST_LINE_BYTES:
+                    raise ValueError(
+                        f"{path}:{number}: the line is longer than {MAX_LOST_LINE_BYTES} bytes; a "
+                        "file of rows needs a line end after each"
+                    )
+            yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+
+def decode_line(path: Path, number: int, line: bytes) -> str:
+    """The text of one of :func:`read_raw_lines`.
+
+    Raises:
+        MalformedRowError: The line is longer than ``MAX_LINE_BYTES``, not UTF-8, or holds a null
+            byte.
+    """
+    place = f"{path}:{number}"
+    if len(line) > MAX_LINE_BYTES:
+        raise MalformedRowError(
+            place,
+            f"the line is longer than {MAX_LINE_BYTES} bytes; a file of rows needs a line end "
+            "after each",
+        )
+    if b"\0" in line:
+        raise MalformedRowError(
+            place,
+            "the line holds a null byte: the file is damaged, or not UTF-8; fetch it again",
+        )
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedRowError(
+            place,
+            f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}, which is not "
+            "UTF-8; convert the file (iconv -t UTF-8) or fetch it again",
+        ) from error
 
 
 def text_field(row: dict[str, Any], name: str, place: str) -> str:
     """The text under ``name``, stripped; the empty string where the field is null or absent.
 
     Raises:
-        ValueError: The field holds something that is not a text, or not a whole one.
+        MalformedRowError: The field holds something that is not a text, or not a whole one.
     """
     value = row.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{place}: field {name!r} must be a text, found {value!r:.200}")
-    if len(value) > MAX_TEXT_CHARACTERS:
-        raise ValueError(
-            f"{place}: field {name!r} has {len(value)} characters, more than {MAX_TEXT_CHARACTERS}"
-        )
-    if _SURROGATE.search(value):
-        raise ValueError(
-            f"{place}: field {name!r} holds half a surrogate pair, which is no character: the text "
-            "was cut"
-        )
+        raise MalformedRowError(place, f"field {name!r} must be a text, found {value!r:.200}")
+    check_text(value, name, place)
     return value.strip()
+
+
+def check_text(text: str, name: str, place: str) -> None:
+    """Raise a :class:`MalformedRowError` for a text that is too long or not whole."""
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise MalformedRowError(
+            place, f"field {name!r} has {len(text)} characters, more than {MAX_TEXT_CHARACTERS}"
+        )
+    if _SURROGATE.search(text):
+        raise MalformedRowError(
+            place,
+            f"field {name!r} holds half a surrogate pair, which is no character: the text was cut",
+        )
 
 
 def required_text(row: dict[str, Any], name: str, place: str) -> str:
     """The text under ``name``, stripped.
 
     Raises:
-        ValueError: The field is missing, empty or not a text.
+        MalformedRowError: The field is missing, empty or not a text.
     """
     text = text_field(row, name, place)
     if not text:
-        raise ValueError(f"{place}: field {name!r} is missing or empty; found {sorted(row)}")
+        raise MalformedRowError(
+            place, f"field {name!r} is missing or empty; found {sorted(row)!r:.200}"
+        )
     return text
 
 
@@ -166,45 +244,64 @@ def id_field(row: dict[str, Any], name: str, place: str) -> str:
     """The id under ``name``; a whole number is an id too.
 
     Raises:
-        ValueError: The field is missing, empty, or what a table program leaves of an id: ``nan``,
-            ``None``, ``1053841541.0``.
+        MalformedRowError: The field is missing, empty, or what a table program leaves of an id:
+            ``nan``, ``None``, ``1053841541.0``.
     """
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     text = required_text(row, name, place)
     if is_nan_like(text) or _NUMBER_LIKE_ID.fullmatch(text):
-        raise ValueError(
-            f"{place}: field {name!r} is {text!r}, which is no id but what a table program makes "
-            "of one; write the file again with ids as texts (pandas: dtype=str, "
-            "keep_default_na=False)"
+        raise MalformedRowError(
+            place,
+            f"field {name!r} is {text!r}, which is no id but what a table program makes of one; "
+            "write the file again with ids as texts (pandas: dtype=str, keep_default_na=False)",
         )
     return text
 
 
 def seconds_field(row: dict[str, Any], name: str, place: str) -> float | None:
-    """The time under ``name`` in seconds from the video's start, or None where it is null.
+    """The time under ``name`` in seconds from the video's start; None where there is none.
+
+    A time before the start, as rounding leaves some, is the start. A text that is a number is read
+    as one; an empty one, ``nan`` and the like are none.
 
     Raises:
-        ValueError: The field holds something else than a number of at least 0.
+        MalformedRowError: The field holds something else than a finite number.
     """
     value = row.get(name)
-    if value is None:
+    if value is None or (isinstance(value, str) and is_nan_like(value)):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise ValueError(
-            f"{place}: field {name!r} must be seconds from the video's start, found {value!r:.200}"
+    seconds = parse_seconds(value)
+    if seconds is None:
+        raise MalformedRowError(
+            place, f"field {name!r} must be seconds from the video's start, found {value!r:.200}"
         )
-    return float(value)
+    return seconds
+
+
+def parse_seconds(value: object) -> float | None:
+    """A time in seconds, not before 0; None where ``value`` is no finite number, nor its text."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return float(max(value, 0)) if abs(value) < MAX_SECONDS else None
 
 
 def check_span(start_seconds: float | None, end_seconds: float | None, place: str) -> None:
-    """Raise a ``ValueError`` unless the span ends after it starts."""
-    if end_seconds is not None and end_seconds <= (start_seconds or 0.0):
-        raise ValueError(
-            f"{place}: the span ends at {end_seconds} s, which is not after its start at "
-            f"{start_seconds or 0.0} s"
-        )
+    """Raise an :class:`UnusableRowError` unless the span ends after it starts."""
+    if end_seconds is None or end_seconds > (start_seconds or 0.0):
+        return
+    is_empty = end_seconds == (start_seconds or 0.0)
+    raise UnusableRowError(
+        place, "its span is empty" if is_empty else "its span ends before it starts"
+    )
 
 
 def is_nan_like(text: str) -> bool:

@@ -6,12 +6,12 @@ put them. Names of files and fields are those of github OpenGVLab/Ask-Anything
 egoschema/EgoSchema and csbobby/STAR_Benchmark; IntentQA is written as NExT-QA is.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -25,8 +25,15 @@ from data_modules.annotation_files import (
     seconds_field,
 )
 from data_modules.json_files import read_json_array, read_json_members
-from data_modules.nextqa import read_nextqa
-from data_modules.skipped_rows import SkippedRows
+from data_modules.multiple_choice import AnswerForm, option_texts, right_option
+from data_modules.nextqa import read_nextqa_rows
+from data_modules.skipped_rows import (
+    MalformedRowError,
+    SkippedRows,
+    UnusableRowError,
+    examples_of,
+)
+from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 from vidreason.reasoning.prompts import multiple_choice_prompt
 
@@ -60,29 +67,40 @@ _FOLDERS_OF_FRAMES = {"episodic_reasoning"}
 TEMPCOMPASS_TASKS = ("multi-choice", "yes_no", "caption_matching")
 """``captioning``, which only a judge can score, is not read."""
 
-_OPTION_LINE = re.compile(r"(?:(?:Option|Sentence|Caption) [A-D1-4]:|[A-D]\.) *(?P<text>.+)")
+_NUM_LOOKED_AT = 100
+"""Rows by which it is decided whether a file hides its answers."""
+
+
+Rows = Iterator[tuple[str, Row]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Where a benchmark keeps what an example needs; empty for what it has not."""
 
-    rows: Callable[[Path, str], Iterator[tuple[str, Row]]]
+    rows: Callable[[Path, str, SkippedRows], Rows]
     """Yields ``(place, row)`` of a split, in the order of the file."""
+    prepare: Callable[[Row, str], Row] = lambda row, place: row
+    """Makes a row of the file one that has the fields below; may find it malformed."""
     id: str
-    media: str
-    """The video's path, with fields of the row in braces."""
+    folders: tuple[str, ...]
+    """Where the videos are: of several, in the first that is there."""
+    media: tuple[str, ...]
+    """A video's path below the folder, with fields of the row in braces: the first that is there.
+    """
     video: str
     question: str = "question"
     options: str = "options"
     option_text: str = ""
     """The text's field, where an option is an object."""
     answer: str = "answer"
-    answer_form: Literal["index", "text", "letter"]
+    answer_form: AnswerForm
     question_type: str = ""
     """The type, with fields of the row in braces."""
     start: str = ""
     end: str = ""
+    named_by: tuple[str, ...]
+    """Fields of the row by which messages name it."""
 
 
 def read_manifest(
@@ -90,41 +108,47 @@ def read_manifest(
 ) -> Iterator[Example]:
     """Yield one multiple-choice example a row of the benchmark ``name``.
 
-    A row that shows a folder of frames instead of a video is left out (MVBench's episodic
-    reasoning).
+    Options lose the blanks around them, and their labels (``A.``) where all have one. If the first
+    rows have answers, a row without is malformed; if not, one with. A row that shows a folder of
+    frames instead of a video is left out (MVBench's episodic reasoning).
 
     Raises:
-        ValueError: A file is missing or malformed, a field is missing or empty, or an answer is
-            none of the options.
+        ValueError: A file is missing or wrong as a whole.
     """
     skipped = SkippedRows() if skipped is None else skipped
     manifest = MANIFESTS[name]
-    has_answers: bool | None = None
-    for place, row in manifest.rows(Path(root), split):
-        if row.get("task") in _FOLDERS_OF_FRAMES:
-            skipped.record(place, "a folder of frames is no video")
-            continue
+    # Counted when the rows are read for good.
+    uncounted = SkippedRows(max_malformed_fraction=1.0, quiet=True)
+    first_rows = islice(manifest.rows(Path(root), split, uncounted), _NUM_LOOKED_AT)
+    has_answers = any(row.get(manifest.answer) is not None for _, row in first_rows)
+    videos = VideoFolder(*(Path(root, folder) for folder in manifest.folders))
+
+    def make(place: str, row: Row) -> Iterator[Example]:
+        row = manifest.prepare(row, place)
         question = required_text(row, manifest.question, place)
         if is_nan_like(question):
-            raise ValueError(f"{place}: field {manifest.question!r} is {question!r}")
-        options = _options(row, manifest, place)
-        index = _answer_index(row.get(manifest.answer), options, manifest, place)
-        has_answers = index is not None if has_answers is None else has_answers
+            raise MalformedRowError(place, f"field {manifest.question!r} is {question!r}")
+        options = option_texts(_option_list(row, manifest), manifest.options, place)
+        index = right_option(
+            row.get(manifest.answer), options, manifest.answer_form, manifest.answer, place
+        )
         if has_answers != (index is not None):
-            raise ValueError(
-                f"{place}: field {manifest.answer!r} is there in some rows and not in others; "
-                "answers are there or hidden for a whole split"
+            raise MalformedRowError(
+                place,
+                f"field {manifest.answer!r} is "
+                + ("missing or empty" if has_answers else "there")
+                + ", in other rows it is not",
             )
         start = seconds_field(row, manifest.start, place) if manifest.start else None
         end = seconds_field(row, manifest.end, place) if manifest.end else None
         check_span(start, end, place)
-        video_id = id_field(row, manifest.video, place)
+        row = row | {manifest.video: id_field(row, manifest.video, place)}
         response = "" if index is None else options[index]
         yield Example(
             id=f"{name}:{split}:{id_field(row, manifest.id, place)}",
             corpus=name,
-            media=str(Path(root, manifest.media.format(**row))),
-            video_id=video_id,
+            media=videos.find(*(path.format(**row) for path in manifest.media)),
+            video_id=row[manifest.video],
             start_seconds=start,
             end_seconds=end,
             prompt=multiple_choice_prompt(question, options),
@@ -136,115 +160,90 @@ def read_manifest(
             meta={"question": question},
         )
 
+    rows = manifest.rows(Path(root), split, skipped)
+    yield from examples_of(rows, make, skipped, named_by=manifest.named_by, unique=True)
+
 
 def read_intentqa(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
-    """Yield what :func:`data_modules.nextqa.read_nextqa` reads of IntentQA's files."""
-    for example in read_nextqa(root, split, skipped):
+    """Yield what :func:`data_modules.nextqa.read_nextqa` reads of IntentQA's files.
+
+    They have further columns, and the videos are in ``<root>/Videos/<video_id>.mp4``, unless there
+    is NExT-QA's map.
+    """
+
+    def renamed(example: Example, _: str) -> tuple[Example]:
         name = example.id.partition(":")[2]
-        yield replace(example, id=f"intentqa:{name}", corpus="intentqa")
+        return (replace(example, id=f"intentqa:{name}", corpus="intentqa"),)
+
+    yield from read_nextqa_rows(root, split, skipped, renamed)
 
 
-def _options(row: Row, manifest: Manifest, place: str) -> tuple[str, ...]:
+def _option_list(row: Row, manifest: Manifest) -> object:
     options = row.get(manifest.options)
-    if manifest.option_text and isinstance(options, list):
-        options = [
-            option.get(manifest.option_text) if isinstance(option, dict) else option
-            for option in options
-        ]
-    if (
-        not isinstance(options, list)
-        or not 2 <= len(options) <= 26
-        or not all(isinstance(option, str) and option.strip() for option in options)
-    ):
-        raise ValueError(
-            f"{place}: field {manifest.options!r} must hold 2 to 26 texts, found {options!r:.200}"
-        )
-    return tuple(option.strip() for option in options)
+    if not (manifest.option_text and isinstance(options, list)):
+        return options
+    return [
+        option.get(manifest.option_text) if isinstance(option, dict) else option
+        for option in options
+    ]
 
 
-def _answer_index(
-    answer: object, options: tuple[str, ...], manifest: Manifest, place: str
-) -> int | None:
-    """The place of the right option; None where the row has no answer."""
-    if answer is None:
-        return None
-    index = -1
-    if manifest.answer_form == "index" and type(answer) is int:
-        index = answer
-    elif manifest.answer_form == "letter" and isinstance(answer, str) and len(answer) == 1:
-        index = ord(answer) - ord("A")
-    elif manifest.answer_form == "text" and isinstance(answer, str) and answer.strip() in options:
-        index = options.index(answer.strip())
-    if not 0 <= index < len(options):
-        raise ValueError(
-            f"{place}: field {manifest.answer!r} is {answer!r:.200}, which names none of the "
-            f"options {options!r:.200} by its {manifest.answer_form}"
-        )
-    return index
-
-
-def _mvbench_rows(root: Path, split: str) -> Iterator[tuple[str, Row]]:
+def _mvbench_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
     """``json/<task>.json`` of each task, all of one split; a row's id is its task and number."""
     for task, folder in MVBENCH_FOLDERS.items():
-        rows = read_json_array(root / "json" / f"{task}.json")
+        rows = read_json_array(root / "json" / f"{task}.json", skipped)
         for number, (place, row) in enumerate(rows):
-            name = f"{folder}/{row.get('video')}"
-            yield place, row | {"id": f"{task}_{number}", "task": task, "path": name}
+            yield place, row | {"id": f"{task}_{number}", "task": task, "folder": folder}
 
 
-def _tempcompass_rows(root: Path, split: str) -> Iterator[tuple[str, Row]]:
+def _without_frames(row: Row, place: str) -> Row:
+    if row["task"] in _FOLDERS_OF_FRAMES:
+        raise UnusableRowError(place, "a folder of frames is no video")
+    return row
+
+
+def _tempcompass_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
     """``questions/<task>.json``: video -> aspect -> questions, with their options in lines."""
     for task in TEMPCOMPASS_TASKS:
         for place, video, aspects in read_json_members(root / "questions" / f"{task}.json"):
             if not isinstance(aspects, dict) or not all(map(_is_rows, aspects.values())):
-                raise ValueError(
-                    f"{place}: video {video!r} must hold lists of objects by aspect, found "
-                    f"{aspects!r:.200}"
+                error = MalformedRowError(
+                    place,
+                    f"video {video!r} must hold lists of objects by aspect, found {aspects!r:.200}",
                 )
+                skipped.record_malformed(error)
+                continue
             for aspect, rows in aspects.items():
                 for number, row in enumerate(rows):
-                    yield (
-                        place,
-                        {
-                            **_with_options(row, task, place),
-                            "id": f"{task}_{video}_{aspect}_{number}",
-                            "video": video,
-                            "type": f"{aspect}/{task}",
-                        },
-                    )
+                    name = f"{task}_{video}_{aspect}_{number}"
+                    shared = {"id": name, "video": video, "task": task, "aspect": aspect}
+                    yield place, row | shared
 
 
 def _is_rows(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
-def _with_options(row: Row, task: str, place: str) -> Row:
-    """The row with its question, options and answer apart from each other."""
-    question, answer = (required_text(row, name, place) for name in ("question", "answer"))
-    if task == "yes_no":
-        return {"question": question, "options": ["yes", "no"], "answer": answer.casefold()}
-    asked, *lines = question.split("\n")
-    options = [match["text"] if (match := _OPTION_LINE.fullmatch(line)) else "" for line in lines]
-    right = _OPTION_LINE.fullmatch(answer)
-    return {
-        "question": asked,
-        "options": options,
-        "answer": right["text"].strip() if right else answer,
-    }
+def _with_options(row: Row, place: str) -> Row:
+    """A row of TempCompass with its question and options apart from each other."""
+    question = required_text(row, "question", place)
+    if row["task"] == "yes_no":
+        return row | {"question": question, "options": ["yes", "no"]}
+    asked, *lines = question.splitlines()
+    return row | {"question": asked.strip(), "options": [line for line in lines if line.strip()]}
 
 
-def _video_mme_rows(root: Path, split: str) -> Iterator[tuple[str, Row]]:
-    """``videomme/<split>-00000-of-00001.parquet``; the options begin with their letters."""
-    for place, row in _parquet_rows(root / "videomme" / f"{split}-00000-of-00001.parquet"):
-        options = row.get("options")
-        if isinstance(options, list):
-            matches = [_OPTION_LINE.fullmatch(str(option)) for option in options]
-            row["options"] = ["" if match is None else match["text"] for match in matches]
-        kinds = (required_text(row, name, place) for name in ("duration", "task_type"))
-        yield place, row | {"type": "/".join(kinds)}
+def _video_mme_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
+    """``videomme/<split>-00000-of-00001.parquet``."""
+    yield from _parquet_rows(root / "videomme" / f"{split}-00000-of-00001.parquet")
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _with_type(row: Row, place: str) -> Row:
+    kinds = (required_text(row, name, place) for name in ("duration", "task_type"))
+    return row | {"type": "/".join(kinds)}
+
+
+def _parquet_rows(path: Path) -> Rows:
     """Yield ``(place, row)``, numbered from 1."""
     require_file(path)
     number = 0
@@ -258,7 +257,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
         raise ValueError(f"{path}: not a sound parquet file: {error}; fetch it again") from error
 
 
-def _egoschema_rows(root: Path, split: str) -> Iterator[tuple[str, Row]]:
+def _egoschema_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
     """``questions.json``: all for ``test``; for ``subset`` those of ``subset_answers.json``."""
     if split not in ("subset", "test"):
         raise ValueError(f"{root}: EgoSchema's splits are subset and test, found {split!r}")
@@ -266,65 +265,75 @@ def _egoschema_rows(root: Path, split: str) -> Iterator[tuple[str, Row]]:
     answers = {}
     if split == "subset":
         answers = {name: answer for _, name, answer in read_json_members(answer_path)}
-    unasked = set(answers)
-    for place, row in read_json_array(path):
-        name = id_field(row, "q_uid", place)
-        unasked.discard(name)
+    unasked = dict.fromkeys(answers)
+    for place, row in read_json_array(path, skipped):
+        name = str(row.get("q_uid")).strip()
         if split == "test" or name in answers:
+            unasked.pop(name, None)
             options = [row.get(f"option {number}") for number in range(5)]
             yield place, row | {"options": options, "answer": answers.get(name)}
-    if unasked:
-        raise ValueError(
-            f"{path} and {answer_path} do not hold the same questions: {len(unasked)} without a "
-            f"question {sorted(unasked)[:3]}"
-        )
+    for name in unasked:
+        error = MalformedRowError(str(answer_path), f"question {name!r} is not in {path.name}")
+        skipped.record_malformed(error)
 
 
-def _star_rows(root: Path, split: str) -> Iterator[tuple[str, Row]]:
+def _star_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
     """``STAR_<split>.json``; the type is what a question's id begins with."""
-    for place, row in read_json_array(root / f"STAR_{split}.json"):
-        yield place, row | {"type": id_field(row, "question_id", place).partition("_")[0]}
+    for place, row in read_json_array(root / f"STAR_{split}.json", skipped):
+        yield place, row | {"type": str(row.get("question_id")).partition("_")[0]}
 
 
 MANIFESTS: dict[str, Manifest] = {
     "mvbench": Manifest(
         rows=_mvbench_rows,
+        prepare=_without_frames,
         id="id",
-        media="video/{path}",
+        folders=(".",),
+        media=("video/{folder}/{video}", "{folder}/{video}"),
         video="video",
         options="candidates",
         answer_form="text",
         question_type="{task}",
         start="start",
         end="end",
+        named_by=("task", "video"),
     ),
     "tempcompass": Manifest(
         rows=_tempcompass_rows,
+        prepare=_with_options,
         id="id",
-        media="videos/{video}.mp4",
+        folders=("videos",),
+        media=("{video}",),
         video="video",
         answer_form="text",
-        question_type="{type}",
+        question_type="{aspect}/{task}",
+        named_by=("id",),
     ),
     "video_mme": Manifest(
         rows=_video_mme_rows,
+        prepare=_with_type,
         id="question_id",
-        media="data/{videoID}.mp4",
+        folders=("data", "videos"),
+        media=("{videoID}",),
         video="videoID",
         answer_form="letter",
         question_type="{type}",
+        named_by=("question_id",),
     ),
     "egoschema": Manifest(
         rows=_egoschema_rows,
         id="q_uid",
-        media="videos/{q_uid}.mp4",
+        folders=("videos",),
+        media=("{q_uid}",),
         video="q_uid",
         answer_form="index",
+        named_by=("q_uid",),
     ),
     "star": Manifest(
         rows=_star_rows,
         id="question_id",
-        media="Charades_v1_480/{video_id}.mp4",
+        folders=("Charades_v1_480", "Charades_v1", "videos"),
+        media=("{video_id}",),
         video="video_id",
         options="choices",
         option_text="choice",
@@ -332,6 +341,7 @@ MANIFESTS: dict[str, Manifest] = {
         question_type="{type}",
         start="start",
         end="end",
+        named_by=("question_id",),
     ),
 }
 """Benchmark -> its files and fields."""

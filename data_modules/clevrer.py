@@ -1,13 +1,14 @@
 """CLEVRER: what is seen, why it happened, what follows, and what would have been otherwise."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
-from data_modules.index_cache import note_folder
 from data_modules.json_files import read_json_array
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
+from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 from vidreason.reasoning.prompts import open_ended_prompt, yes_no_prompt
 
@@ -15,6 +16,8 @@ QUESTION_TYPES = ("descriptive", "explanatory", "predictive", "counterfactual")
 YES_NO = ("yes", "no")
 _FILE_NAMES = {"train": "train", "val": "validation", "test": "test"}
 _FOLDER_SIZE = 1000
+_NUM_LOOKED_AT = 100
+"""Questions by which it is decided whether a file hides its answers."""
 
 
 def read_clevrer(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
@@ -22,95 +25,126 @@ def read_clevrer(root: str, split: str, skipped: SkippedRows | None = None) -> I
 
     Layout: ``<root>/questions/<split>.json`` (``val`` is ``validation.json``) and the videos below
     ``<root>/videos/<split>``, ``<root>/videos/val`` or ``<root>/video_<split>`` (as the official
-    archives unpack) in folders of a thousand: ``video_10000-11000/video_10000.mp4``. The options of
-    one question are each right or wrong, any number of them; they share their ``group_id``. An id
-    ends with scene, question and choice: ``10000_11_0``. Without answers in the file (test) the
-    references are hidden. Nothing is ever left out.
+    archives unpack) in folders of a thousand: ``video_10000-11000/video_10000.mp4``, or without
+    them. The options of one question are each right or wrong, any number of them; they share their
+    ``group_id``. An id ends with scene, question and choice: ``10000_11_0``. Without answers in the
+    file (test) the references are hidden. Copies have numbers as texts and the reverse, answers in
+    capitals, and scenes without questions. A question is malformed with each of its options, but
+    not the other questions of its scene.
 
     Raises:
-        ValueError: The file is missing or malformed, a question has an unknown type or no choices,
-            or only some questions have answers.
+        ValueError: The file is missing or wrong as a whole.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     path = Path(root, "questions", f"{_FILE_NAMES.get(split, split)}.json")
-    folder = _video_folder(Path(root), split)
-    has_answers: bool | None = None
-    for place, scene in read_json_array(path):
-        scene_index = scene.get("scene_index")
-        if type(scene_index) is not int or scene_index < 0:
-            raise ValueError(
-                f"{place}: field 'scene_index' must be a whole number, found {scene_index!r:.200}"
+    videos = _videos(Path(root), split)
+    has_answers = any(map(_is_answered, islice(_questions(path, None), _NUM_LOOKED_AT)))
+
+    def make(place: str, question: dict[str, Any]) -> list[Example]:
+        scene = _scene_index(question, place)
+        name = required_text(question, "video_filename", place)
+        media = videos.find(f"{_part_folder(scene)}/{name}", name)
+        examples = list(_examples(question, split, scene, media, place))
+        if any(bool(example.response) != has_answers for example in examples):
+            raise MalformedRowError(
+                place,
+                "field 'answer' is missing or empty, in other questions it is not"
+                if has_answers
+                else "field 'answer' is there, in other questions it is hidden",
             )
-        name = required_text(scene, "video_filename", place)
-        media = str(folder / _part_folder(scene_index) / name)
-        for question in _objects(scene, "questions", place, may_be_empty=True):
-            for example, answer in _examples(question, split, scene_index, media, place):
-                if has_answers is None:
-                    has_answers = bool(answer)
-                if has_answers != bool(answer):
-                    raise ValueError(
-                        f"{place}: some questions have an 'answer' and others none; answers are "
-                        "there or hidden for a whole split"
-                    )
-                yield example
+        return examples
+
+    rows = _questions(path, skipped)
+    yield from examples_of(
+        rows, make, skipped, named_by=("scene_index", "question_id"), unique=True
+    )
+
+
+def _questions(path: Path, skipped: SkippedRows | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each question, with the fields of its scene. None counts nothing: all is read once more."""
+    if skipped is None:
+        skipped = SkippedRows(max_malformed_fraction=1.0, quiet=True)
+    for place, scene in read_json_array(path, skipped):
+        try:
+            questions = _objects(scene, "questions", place, may_be_empty=True)
+        except MalformedRowError as error:
+            skipped.record_malformed(error)
+            continue
+        shared = {name: scene.get(name) for name in ("scene_index", "video_filename")}
+        yield from ((place, question | shared) for question in questions)
+
+
+def _is_answered(row: tuple[str, dict[str, Any]]) -> bool:
+    _, question = row
+    choices = question.get("choices")
+    holders = choices if isinstance(choices, list) else [question]
+    return any(isinstance(one, dict) and one.get("answer") not in (None, "") for one in holders)
+
+
+def _scene_index(question: dict[str, Any], place: str) -> int:
+    value = question["scene_index"]
+    text = value.strip() if isinstance(value, str) else str(value)
+    if not text.isdecimal():
+        raise MalformedRowError(
+            place, f"field 'scene_index' must be a whole number, found {value!r:.200}"
+        )
+    return int(text)
 
 
 def _examples(
     question: dict[str, Any], split: str, scene_index: int, media: str, place: str
-) -> Iterator[tuple[Example, str]]:
-    """The examples of a question, each with its answer in the file."""
-    kind = question.get("question_type")
+) -> Iterator[Example]:
+    kind = text_field(question, "question_type", place).casefold()
     if kind not in QUESTION_TYPES:
-        raise ValueError(
-            f"{place}: field 'question_type' must be one of {', '.join(QUESTION_TYPES)}, found "
-            f"{kind!r:.200}"
+        raise MalformedRowError(
+            place,
+            f"field 'question_type' must be one of {', '.join(QUESTION_TYPES)}, found "
+            f"{question.get('question_type')!r:.200}",
         )
     text = required_text(question, "question", place)
     if is_nan_like(text):
-        raise ValueError(f"{place}: field 'question' is {text!r}, which is no question")
+        raise MalformedRowError(place, f"field 'question' is {text!r}, which is no question")
     group_id = f"{scene_index}_{id_field(question, 'question_id', place)}"
+    shared: dict[str, Any] = {
+        **{"corpus": "clevrer", "media": media, "video_id": str(scene_index)},
+        **{"question_type": kind, "group_id": group_id},
+    }
     if kind == "descriptive":
-        answer = text_field(question, "answer", place)
-        yield (
-            Example(
-                id=f"clevrer:{split}:{group_id}",
-                corpus="clevrer",
-                media=media,
-                video_id=str(scene_index),
-                prompt=open_ended_prompt(text),
-                response=answer,
-                answers=(answer,) if answer else (),
-                question_type=kind,
-                group_id=group_id,
-                meta={"question": text},
-            ),
-            answer,
+        answer = _told(question, place)
+        yield Example(
+            id=f"clevrer:{split}:{group_id}",
+            prompt=open_ended_prompt(text),
+            response=answer,
+            answers=(answer,) if answer else (),
+            meta={"question": text},
+            **shared,
         )
         return
     for choice in _objects(question, "choices", place):
-        answer, told = text_field(choice, "answer", place), required_text(choice, "choice", place)
+        answer, told = _told(choice, place).casefold(), required_text(choice, "choice", place)
         if answer not in ("correct", "wrong", ""):
-            raise ValueError(
-                f"{place}: field 'answer' of a choice must be 'correct' or 'wrong', found "
-                f"{answer!r:.200}"
+            raise MalformedRowError(
+                place,
+                f"field 'answer' of a choice must be 'correct' or 'wrong', found {answer!r:.200}",
             )
         index = None if not answer else int(answer == "wrong")
-        yield (
-            Example(
-                id=f"clevrer:{split}:{group_id}_{id_field(choice, 'choice_id', place)}",
-                corpus="clevrer",
-                media=media,
-                video_id=str(scene_index),
-                prompt=yes_no_prompt(text, told),
-                response="" if index is None else YES_NO[index],
-                options=YES_NO,
-                answer_index=index,
-                answers=() if index is None else (YES_NO[index],),
-                question_type=kind,
-                group_id=group_id,
-                meta={"question": text, "choice": told},
-            ),
-            answer,
+        yield Example(
+            id=f"clevrer:{split}:{group_id}_{id_field(choice, 'choice_id', place)}",
+            prompt=yes_no_prompt(text, told),
+            response="" if index is None else YES_NO[index],
+            options=YES_NO,
+            answer_index=index,
+            answers=() if index is None else (YES_NO[index],),
+            meta={"question": text, "choice": told},
+            **shared,
         )
+
+
+def _told(holder: dict[str, Any], place: str) -> str:
+    """The answer; a count may be a number. Empty where it is hidden."""
+    value = holder.get("answer")
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_count else text_field(holder, "answer", place)
 
 
 def _objects(
@@ -122,17 +156,16 @@ def _objects(
         or not (items or may_be_empty)
         or not all(isinstance(item, dict) for item in items)
     ):
-        raise ValueError(f"{place}: field {name!r} must be a list of objects, found {items!r:.200}")
+        raise MalformedRowError(
+            place, f"field {name!r} must be a list of objects, found {items!r:.200}"
+        )
     return items
 
 
-def _video_folder(root: Path, split: str) -> Path:
+def _videos(root: Path, split: str) -> VideoFolder:
     """The folder of a split's videos: of the names that are in use, the first that is there."""
     name = _FILE_NAMES.get(split, split)
-    folders = [root / "videos" / name, root / "videos" / split, root / f"video_{name}"]
-    for folder in (root, root / "videos"):
-        note_folder(folder)
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+    return VideoFolder(root / "videos" / name, root / "videos" / split, root / f"video_{name}")
 
 
 def _part_folder(scene_index: int) -> str:

@@ -25,7 +25,7 @@ from data_modules.llava import read_llava
 from data_modules.nextgqa import read_nextgqa
 from data_modules.nextqa import read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from data_modules.something_something import read_something_something
 from data_modules.test_of_time import read_test_of_time
 from data_modules.vcr import read_vcr
@@ -165,6 +165,9 @@ class DataConfig:
     """Processes that load data, for each device; 0 loads in the training process."""
     max_text_tokens: int = 512
     """Longest prompt and response together, in tokens."""
+    max_malformed_fraction: float = MAX_MALFORMED_FRACTION
+    """Share of a corpus' rows that may be malformed, and are left out and counted; beyond it the
+    run stops and shows the first of them. One row may always be, unless this is 0."""
     max_unreadable_fraction: float = 0.01
     """Share of samples whose video may be unreadable; beyond it the run stops with a summary."""
     decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS
@@ -203,11 +206,11 @@ class DataConfig:
                 f"data.decode_timeout_seconds is {self.decode_timeout_seconds}; it must be above "
                 "0, or null for no limit"
             )
-        if not 0.0 <= self.max_unreadable_fraction <= 1.0:
-            raise ValueError(
-                f"data.max_unreadable_fraction is {self.max_unreadable_fraction}; it is a share, "
-                "from 0 to 1"
-            )
+        for name in ("max_malformed_fraction", "max_unreadable_fraction"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(
+                    f"data.{name} is {getattr(self, name)}; it is a share, from 0 to 1"
+                )
 
 
 def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Iterator[Example]:
@@ -215,10 +218,12 @@ def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Ite
 
     Args:
         config: The corpus.
-        skipped: Counts what its reader leaves out; None to count nothing.
+        skipped: Counts what its reader leaves out. None to count nothing, and to raise the first
+            malformed row.
 
     Raises:
-        ValueError: The corpus has no example, or a file is missing or malformed.
+        ValueError: The corpus has no example, a file is missing or wrong as a whole, or it is
+            hopeless to read on.
     """
     skipped = SkippedRows() if skipped is None else skipped
     empty = True
@@ -237,4 +242,5 @@ def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Ite
         raise ValueError(
             f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"
             + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
+            + "".join(f"\n  {line}" for line in skipped.malformed)
         )

@@ -36,7 +36,7 @@ from data_modules.index_cache import (
     recorded_inputs,
     unchanged,
 )
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
@@ -73,16 +73,23 @@ class Corpora(StoredExamples):
         return lengths
 
 
-def open_corpora(configs: Sequence[CorpusConfig]) -> Corpora:
+def open_corpora(
+    configs: Sequence[CorpusConfig], max_malformed_fraction: float = MAX_MALFORMED_FRACTION
+) -> Corpora:
     """Open the indices of the corpora, in the given order; make those missing or outdated.
 
     What their readers left out is said in the log each time, in a line for each corpus.
 
+    Args:
+        configs: The corpora.
+        max_malformed_fraction: Share of a corpus' rows that may be malformed. The index keeps the
+            counts: with another share it is not made again.
+
     Raises:
-        ValueError: A file is missing or malformed, a corpus has no example, or two examples have
-            one id.
+        ValueError: A file is missing or wrong as a whole, too many rows of a corpus are malformed,
+            a corpus has no example, or two examples have one id.
     """
-    corpora = [_open_corpus(config) for config in configs]
+    corpora = [_open_corpus(config, max_malformed_fraction) for config in configs]
     for number, (config, corpus) in enumerate(zip(configs, corpora, strict=True)):
         for other_config, other in zip(configs[:number], corpora, strict=False):
             # Ids begin with the corpus' name and the split.
@@ -92,7 +99,7 @@ def open_corpora(configs: Sequence[CorpusConfig]) -> Corpora:
     return Corpora(corpora)
 
 
-def _open_corpus(config: CorpusConfig) -> CorpusIndex:
+def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusIndex:
     root = config.root if is_remote(config.root) else os.path.abspath(config.root)
     asked = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
     folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{digest(asked)}"
@@ -103,7 +110,7 @@ def _open_corpus(config: CorpusConfig) -> CorpusIndex:
             found = _valid(current)  # another process may have made it
             if found is None:
                 logger.info("indexing corpus %r, split %r", config.reader, config.split)
-                found = _make(config, folder)
+                found = _make(config, folder, max_malformed_fraction)
                 _delete_outdated(folder, found)
     with suppress(OSError):  # the cache may be somebody else's
         os.utime(found)
@@ -114,6 +121,12 @@ def _open_corpus(config: CorpusConfig) -> CorpusIndex:
             *(config.reader, config.split, config.root),
             *(corpus.skipped.num_skipped, len(corpus), corpus.skipped.summary()),
         )
+    try:
+        corpus.skipped.check_malformed(max_malformed_fraction)
+    except ValueError as error:
+        raise ValueError(
+            f"corpus {config.reader!r}, split {config.split!r} in {config.root!r}: {error}"
+        ) from error
     return corpus
 
 
@@ -128,14 +141,14 @@ def _valid(current: Path) -> Path | None:
     return index if is_valid else None
 
 
-def _make(config: CorpusConfig, folder: Path) -> Path:
+def _make(config: CorpusConfig, folder: Path, max_malformed_fraction: float) -> Path:
     index = folder / uuid.uuid4().hex
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, index, ignore_errors=True)
         with recorded_inputs() as inputs:
             if not is_remote(config.root):
                 note_folder(Path(config.root))
-            skipped = SkippedRows()
+            skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction)
             write_index(index, read_corpus(config, skipped), skipped)
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
         partial = index / "current.json"

@@ -68,7 +68,8 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
     """Examine all corpora of ``data``, once each.
 
     Args:
-        data: The corpora, ``max_unreadable_fraction`` and ``decode_timeout_seconds``.
+        data: The corpora, ``max_malformed_fraction``, ``max_unreadable_fraction`` and
+            ``decode_timeout_seconds``.
         config: How closely, and the thresholds.
         folder: For the rows left out (``skipped-<corpus>.jsonl``) and scratch files.
 
@@ -80,7 +81,7 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
     if not evaluation and not data.train:
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
     folder.mkdir(parents=True, exist_ok=True)
-    checker = _Checker(config, folder, data.decode_timeout_seconds)
+    checker = _Checker(config, folder, data)
     for corpus, role in evaluation:
         checker.examine_evaluation(corpus, role)
     for corpus in data.train:
@@ -97,11 +98,10 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
 
 
 class _Checker:
-    def __init__(
-        self, config: DataCheckConfig, folder: Path, timeout_seconds: float | None
-    ) -> None:
+    def __init__(self, config: DataCheckConfig, folder: Path, data: DataConfig) -> None:
         self.config = config
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds = data.decode_timeout_seconds
+        self.max_malformed_fraction = data.max_malformed_fraction
         self.folder = folder
         self.report = DataReport()
         self.contamination = ContaminationCheck(config.min_text_similarity)
@@ -111,7 +111,7 @@ class _Checker:
     def examine_evaluation(self, corpus: CorpusConfig, role: str) -> None:
         """Examine a corpus that is evaluated on."""
         sample = VideoSample(self.config.hash_videos)
-        examination = CorpusExamination(corpus, role, self.folder, self.config.probe_videos)
+        examination = self._examination(corpus, role)
         for example in examination.examples():
             self.contamination.add_evaluation(example)
             sample.add(example)
@@ -122,13 +122,22 @@ class _Checker:
     def examine_training(self, corpus: CorpusConfig) -> None:
         """Examine a corpus that is trained on; all that is evaluated on has been examined."""
         sample = VideoSample(self.config.hash_videos)
-        examination = CorpusExamination(corpus, "train", self.folder, self.config.probe_videos)
+        examination = self._examination(corpus, "train")
         for example in examination.examples():
             self.contamination.check(example)
             sample.add(example)
         for example, video in self._hashed(sample):
             self.contamination.check_hash(example, video)
         self._finish(examination)
+
+    def _examination(self, corpus: CorpusConfig, role: str) -> CorpusExamination:
+        return CorpusExamination(
+            corpus,
+            role,
+            self.folder,
+            num_probed=self.config.probe_videos,
+            max_malformed_fraction=self.max_malformed_fraction,
+        )
 
     def _finish(self, examination: CorpusExamination) -> None:
         examination.probe(self.config.decode_videos, self.timeout_seconds)

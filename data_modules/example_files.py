@@ -92,7 +92,7 @@ class CorpusIndex(StoredExamples):
         self._usual: dict[str, str] = manifest["usual"]
         self._rows_a_batch: int = manifest["rows_a_batch"]
         self.ids_digest: str = manifest["ids_digest"]
-        self.skipped = SkippedRows.from_summary(manifest["skipped"])
+        self.skipped = SkippedRows.from_json(manifest["skipped"])
         self._file = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES_FILE)))
         self._batch: tuple[int, Any] = (-1, None)
         self._lengths: NDArray[np.int32] = np.memmap(folder / LENGTHS_FILE, np.int32, "r")
@@ -181,7 +181,7 @@ class IndexWriter:
             "rows_a_batch": ROWS_A_BATCH,
             "ids_digest": self._ids.hexdigest()[:16],
             "usual": self._usual,
-            "skipped": self._skipped.as_summary(),
+            "skipped": self._skipped.as_json(),
         }
         (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 

@@ -59,7 +59,7 @@ class CorpusHealth:
     """``train``, ``validation`` or ``benchmark``: the list it stands in."""
     licence: str
     error: str = ""
-    """Why reading stopped; the numbers are then those of what came before."""
+    """Why the corpus cannot be used; the numbers are then those of what was read before."""
     num_examples: int = 0
     num_videos: int = 0
     """Different ones, by path, URL or member."""
@@ -69,6 +69,8 @@ class CorpusHealth:
     """Examples whose id came before."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Rows that the reader left out, by cause."""
+    malformed: list[str] = field(default_factory=list)
+    """What is wrong with the first of the malformed rows."""
     media: dict[str, int] = field(default_factory=dict)
     """Examples whose video is ``there``, ``missing``, ``empty`` or ``unreachable``, or ``remote``
     and not looked for; its content is not looked at."""
@@ -151,10 +153,20 @@ class CorpusExamination:
         role: The list of the data that it stands in.
         folder: For scratch files and the rows left out, ``skipped-<role>-<reader>-<split>.jsonl``.
         num_probed: Size of the sample of videos that :meth:`probe` opens.
+        max_malformed_fraction: Share of the corpus' rows that may be malformed.
     """
 
-    def __init__(self, config: CorpusConfig, role: str, folder: Path, num_probed: int) -> None:
+    def __init__(
+        self,
+        config: CorpusConfig,
+        role: str,
+        folder: Path,
+        *,
+        num_probed: int,
+        max_malformed_fraction: float,
+    ) -> None:
         self.config = config
+        self.max_malformed_fraction = max_malformed_fraction
         self.health = CorpusHealth(
             reader=config.reader,
             root=config.root,
@@ -173,7 +185,10 @@ class CorpusExamination:
         The error is kept in the report, and not raised.
         """
         health = self.health
-        skipped = SkippedRows(self._folder / f"skipped-{self._stem}.jsonl")
+        skipped = SkippedRows(
+            self._folder / f"skipped-{self._stem}.jsonl",
+            max_malformed_fraction=self.max_malformed_fraction,
+        )
         ids = DistinctCount(self._folder / f"ids-{self._stem}.uint64")
         media = DistinctCount(self._folder / f"media-{self._stem}.uint64")
         states: Counter[str] = Counter()
@@ -195,9 +210,11 @@ class CorpusExamination:
                     tags[example.meta["license_tag"]] += 1
                 self.sample.add(example)
                 yield example
+            skipped.check_malformed(self.max_malformed_fraction)
         except ValueError as error:
             health.error = str(error)
         health.skipped, health.media = dict(skipped.causes), dict(states)
+        health.malformed = skipped.malformed
         health.license_tags = dict(tags)
         health.question_words = percentiles(question_words)
         health.answer_words = percentiles(answer_words)

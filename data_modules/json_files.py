@@ -1,12 +1,16 @@
-"""JSON annotation files, read strictly and as streams; see :mod:`data_modules.annotation_files`."""
+"""JSON annotation files, read as streams; see :mod:`data_modules.annotation_files`.
+
+``NaN``, which Python writes for a missing number though JSON has no such value, is read as null.
+"""
 
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-from data_modules.annotation_files import read_lines, require_file
+from data_modules.annotation_files import decode_line, read_lines, read_raw_lines, require_file
+from data_modules.skipped_rows import MalformedRowError, SkippedRows
 
 MAX_MEMBER_CHARACTERS = 64 * 2**20
 """The largest member of an array or object: all narrations of a day-long video stay far below."""
@@ -33,37 +37,77 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - what the file holds is check
         raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_json_lines(
+    path: Path, skipped: SkippedRows | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ``(place, object)`` for each non-empty line of a file with one JSON object a line.
 
+    Args:
+        path: The file.
+        skipped: Counts malformed rows: lines that are not UTF-8, or not a JSON object. None to
+            raise the first of them.
+
     Raises:
-        ValueError: The file is missing, or a line is not a JSON object.
+        ValueError: The file is missing, cut off in its last line, or one JSON document over several
+            lines.
     """
-    for number, line in read_lines(path):
-        if not line.strip():
-            continue
+    skipped = SkippedRows() if skipped is None else skipped
+    is_first = True
+    for number, line in read_raw_lines(path):
         place = f"{path}:{number}"
         try:
-            row = _DECODER.decode(line)
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise ValueError(f"{place}: not valid JSON: {reason}; {_REMEDY}") from error
-        yield place, _json_object(row, place)
+            text = decode_line(path, number, line)
+            if text.isspace():
+                continue
+            if is_first and text.strip() in ("[", "{"):
+                raise ValueError(
+                    f"{place}: expected one JSON object a line, found one document over several "
+                    "lines"
+                )
+            is_first = False
+            row = _json_object(_decoded_line(text, place), place)
+        except MalformedRowError as error:
+            skipped.record_malformed(error)
+        else:
+            yield place, row
 
 
-def read_json_array(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _decoded_line(text: str, place: str) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        problem = f"not valid JSON: {reason}; {_REMEDY}"
+        if not text.endswith("\n"):
+            raise ValueError(f"{place}: {problem}") from error
+        raise MalformedRowError(place, problem) from error
+
+
+def read_json_array(
+    path: Path, skipped: SkippedRows | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ``(place, object)`` for each item of a file that is one JSON array of objects.
+
+    Args:
+        path: The file.
+        skipped: Counts malformed rows: items that are no objects. None to raise the first of them.
 
     Raises:
         ValueError: The file is missing, not such an array, or cut off.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     require_file(path)
     with path.open(encoding="utf-8-sig", newline="") as stream:
         document = _JsonStream(path, stream)
         document.take("[", "expected a JSON array of objects")
         while not document.ends("]"):
             place = document.place
-            yield place, _json_object(document.value(), place)
+            try:
+                row = _json_object(document.value(), place)
+            except MalformedRowError as error:
+                skipped.record_malformed(error)
+            else:
+                yield place, row
 
 
 def read_json_members(path: Path) -> Iterator[tuple[str, str, Any]]:
@@ -86,15 +130,15 @@ def read_json_members(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 def _json_object(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
     if not isinstance(value, dict):
-        raise ValueError(f"{place}: expected a JSON object, found {type(value).__name__}")
+        raise MalformedRowError(place, f"expected a JSON object, found {type(value).__name__}")
     return value
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_constant)
 
 
 class _JsonStream:

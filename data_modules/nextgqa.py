@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_modules.annotation_files import parse_seconds
 from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_members
-from data_modules.nextqa import read_nextqa
-from data_modules.skipped_rows import SkippedRows
+from data_modules.nextqa import read_nextqa_rows
+from data_modules.skipped_rows import MalformedRowError, SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.prompts import grounding_prompt, grounding_response
 
@@ -20,26 +21,32 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
 
     Layout: that of :func:`data_modules.nextqa.read_nextqa`, and ``<root>/gsub_<split>.json``:
     ``{"<video>": {"duration": 35, "location": {"<qid>": [[0.5, 12.6]]}, "fps": 29.97}}``, times in
-    seconds. The two share their ``group_id``, because Acc@GQA wants both right; a span may end
-    after the video, as three of val do, and is left so. Without that file (train has none) only the
-    first is there. Nothing is ever left out.
+    seconds. The two share their ``group_id``, because Acc@GQA wants both right. Without that file
+    (train has none) only the first is there.
+
+    Known of the released files: 36 segments of test begin 0.1 or 0.2 s before the video, and begin
+    with it here; 3 of val end after the video, and are left so; videos without questions are
+    in ``gsub``, too. Ends that are exchanged are exchanged back. A row without a segment that is
+    longer than nothing gives neither example.
 
     Raises:
-        ValueError: A file or column is missing or malformed, or a question has no span.
+        ValueError: A file or column is missing or wrong as a whole.
     """
     path = Path(root, f"gsub_{split}.json")
     note_file(path)
-    located = _read_spans(path) if path.exists() else None
-    for example in read_nextqa(root, split, skipped):
+    located: dict[str, Any] | None = None
+    if path.exists():
+        located = {video_id: video for _, video_id, video in read_json_members(path)}
+
+    def with_grounding(example: Example, place: str) -> Iterator[Example]:
         question_id = example.id.rpartition("_")[2]
         group_id = f"{example.video_id}_{question_id}"
         name = f"nextgqa:{split}:{group_id}"
         yield replace(example, id=f"{name}:answer", corpus="nextgqa", group_id=group_id)
         if located is None:
-            continue
-        spans = located.get((example.video_id, question_id))
-        if not spans:
-            raise ValueError(f"{path}: there is no span for question {group_id!r} of {split}.csv")
+            return
+        video = located.get(example.video_id)
+        spans = _spans(video, question_id, f"{place}: question {group_id!r} in {path.name}")
         response = grounding_response(*spans[0])
         yield replace(
             example,
@@ -55,25 +62,30 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
             spans=spans,
         )
 
-
-def _read_spans(path: Path) -> dict[tuple[str, str], Spans]:
-    spans: dict[tuple[str, str], Spans] = {}
-    for place, video_id, video in read_json_members(path):
-        location = video.get("location") if isinstance(video, dict) else None
-        if not isinstance(location, dict):
-            raise ValueError(f"{place}: video {video_id!r} has no object 'location'")
-        for question_id, found in location.items():
-            spans[video_id, question_id] = _checked(found, f"{place}: question {question_id!r}")
-    return spans
+    yield from read_nextqa_rows(root, split, skipped, with_grounding)
 
 
-def _checked(found: Any, place: str) -> Spans:  # noqa: ANN401 - any JSON value
-    """The spans of one question, if they are a list of ``[start, end]`` in seconds."""
-    if not isinstance(found, list) or not all(
-        isinstance(span, list)
-        and len(span) == 2
-        and all(type(time) in (int, float) and 0 <= time < 1e9 for time in span)
-        for span in found
-    ):
-        raise ValueError(f"{place}: expected [[start, end], ...] in seconds, found {found!r:.200}")
-    return tuple((float(min(span)), float(max(span))) for span in found)
+def _spans(video: Any, question_id: str, place: str) -> Spans:  # noqa: ANN401 - any JSON value
+    """The segments of one question, those that are empty left out.
+
+    Raises:
+        MalformedRowError: There is none, or one is not ``[start, end]`` in seconds.
+    """
+    location = video.get("location") if isinstance(video, dict) else None
+    found = location.get(question_id) if isinstance(location, dict) else None
+    listed = found if isinstance(found, list) else []
+    if len(listed) == 2 and not any(isinstance(item, list) for item in listed):
+        listed = [listed]  # one segment, not in a list of its own
+    spans = []
+    for span in listed:
+        times = [parse_seconds(time) for time in span] if isinstance(span, list) else []
+        ends = sorted(time for time in times if time is not None)
+        if len(times) != 2 or len(ends) != 2:
+            raise MalformedRowError(
+                place, f"expected [[start, end], ...] in seconds, found {found!r:.200}"
+            )
+        if ends[0] < ends[1]:
+            spans.append((ends[0], ends[1]))
+    if not spans:
+        raise MalformedRowError(place, f"there is no segment, found {found!r:.200}")
+    return tuple(spans)

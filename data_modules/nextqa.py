@@ -5,16 +5,26 @@ The prompt lists the options as ``(A) ...`` lines. The response, in training and
 carries more gradient than one letter, and no model can win by a liking for a letter.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from data_modules.annotation_files import id_field, is_nan_like, read_csv_rows, required_text
+from data_modules.annotation_files import (
+    id_field,
+    is_nan_like,
+    read_csv_rows,
+    required_text,
+    text_field,
+)
+from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_members
-from data_modules.skipped_rows import SkippedRows
+from data_modules.multiple_choice import AnswerForm, option_texts, right_option
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import multiple_choice_prompt
 
 OPTION_COLUMNS = ("a0", "a1", "a2", "a3", "a4")
+NAMED_BY = ("video", "video_id", "qid")
+"""Columns by which messages name a question."""
 
 
 def read_nextqa(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
@@ -24,26 +34,53 @@ def read_nextqa(root: str, split: str, skipped: SkippedRows | None = None) -> It
     ``<root>/NExTVideo/<map[video]>.mp4``. NExT-QA names the video column ``video`` and stores the
     answer as an option's index; NExT-GQA's copies name it ``video_id`` and store the answer's text.
     Either is read; the answer's form is decided once for the whole file, because an option's text
-    may be a number. With an empty answer in every row the references are hidden. An option ``none``
-    is an option; nothing is ever left out.
+    may be a number. With an empty answer in every row the references are hidden; in single rows it
+    is malformed. An option ``none`` is an option. Known of the released files: 11 rows of val and
+    test have two options of the same text, one of them twice the right one (test
+    ``3842638015_4``): the index is kept.
 
     Raises:
-        ValueError: A file or column is missing, a question or option is empty, a video is not in
-            the map, or an answer is not among the options or missing in some rows only.
+        ValueError: A file or column is missing or wrong as a whole.
     """
+    yield from read_nextqa_rows(root, split, skipped, lambda example, _: (example,))
+
+
+def read_nextqa_rows(
+    root: str,
+    split: str,
+    skipped: SkippedRows | None,
+    expand: Callable[[Example, str], Iterable[Example]],
+) -> Iterator[Example]:
+    """:func:`read_nextqa` for benchmarks that make more, or other, examples of its rows.
+
+    Args:
+        root: The corpus' folder.
+        split: Of the file's name.
+        skipped: Counts what is left out.
+        expand: Called with a row's example and its location.
+
+    Raises:
+        ValueError: A file or column is missing or wrong as a whole.
+    """
+    skipped = SkippedRows() if skipped is None else skipped
     path = Path(root, f"{split}.csv")
     answer_form = _answer_form(path)
-    video_paths = read_video_map(root)
-    for place, row in read_csv_rows(path, _REQUIRED):
+    videos = NextVideos(root)
+
+    def make(place: str, row: dict[str, str]) -> Iterable[Example]:
         video_id = id_field(row, video_column(row, path), place)
-        options = tuple(required_text(row, column, place) for column in OPTION_COLUMNS)
-        answer_index = _answer_index(row["answer"], options, answer_form, place)
+        options = option_texts([row[column] for column in OPTION_COLUMNS], "a0 ... a4", place)
+        answer_index = None
+        if answer_form is not None:
+            answer_index = right_option(row["answer"], options, answer_form, "answer", place)
+            if answer_index is None:
+                raise MalformedRowError(place, "column 'answer' is empty, in other rows it is not")
         response = "" if answer_index is None else options[answer_index]
         question = question_field(row, place)
-        yield Example(
+        example = Example(
             id=f"nextqa:{split}:{video_id}_{id_field(row, 'qid', place)}",
             corpus="nextqa",
-            media=str(Path(root, "NExTVideo", f"{find_video(video_paths, video_id, place)}.mp4")),
+            media=videos.path(video_id, place),
             video_id=video_id,
             prompt=multiple_choice_prompt(question, options),
             response=response,
@@ -53,10 +90,15 @@ def read_nextqa(root: str, split: str, skipped: SkippedRows | None = None) -> It
             question_type=required_text(row, "type", place),
             meta={"question": question},
         )
+        return expand(example, place)
+
+    rows = read_csv_rows(path, _REQUIRED, skipped)
+    yield from examples_of(rows, make, skipped, named_by=NAMED_BY, unique=True)
 
 
 _REQUIRED = ("question", "answer", "qid", "type", *OPTION_COLUMNS)
 _MAP_FILE = "map_vid_vidorID.json"
+_VIDEO_FOLDERS = ("NExTVideo", "Videos", "videos")
 
 
 def video_column(row: dict[str, str], path: Path) -> str:
@@ -73,83 +115,71 @@ def video_column(row: dict[str, str], path: Path) -> str:
     )
 
 
-def read_video_map(root: str) -> dict[str, str]:
-    """The corpus' map from a video's id to its path below ``NExTVideo`` (10,000 entries).
+class NextVideos:
+    """Where the videos of NExT-QA and its relatives are.
+
+    With ``<root>/map_vid_vidorID.json`` (10,000 entries) in ``<root>/NExTVideo/<map[video]>.mp4``;
+    an entry that is no path is as one that is missing. Without it ``<root>/NExTVideo``,
+    ``<root>/Videos`` (IntentQA's) or ``<root>/videos`` holds ``<video>.mp4``.
 
     Raises:
-        ValueError: The file is missing, or holds something else than texts.
+        ValueError: There is neither the map nor such a folder, or the map is wrong as a whole.
     """
-    video_paths = {}
-    for place, video_id, video_path in read_json_members(Path(root, _MAP_FILE)):
-        if not isinstance(video_path, str) or is_nan_like(video_path):
-            raise ValueError(f"{place}: the path of video {video_id!r} is {video_path!r:.200}")
-        video_paths[video_id] = video_path
-    return video_paths
 
+    def __init__(self, root: str) -> None:
+        map_path = Path(root, _MAP_FILE)
+        note_file(map_path)
+        folders = [Path(root, name) for name in _VIDEO_FOLDERS]
+        self._folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+        self._paths: dict[str, str] | None = None
+        if not map_path.is_file() and self._folder.is_dir():
+            return
+        self._folder = folders[0]
+        self._paths = {
+            video_id: video_path.strip().removesuffix(".mp4")
+            for _, video_id, video_path in read_json_members(map_path)
+            if isinstance(video_path, str) and not is_nan_like(video_path)
+        }
 
-def find_video(video_paths: dict[str, str], video_id: str, place: str) -> str:
-    """The path of a video below ``NExTVideo``, without its extension.
+    def path(self, video_id: str, place: str) -> str:
+        """The path of a video, there or not.
 
-    Raises:
-        ValueError: The map does not have it.
-    """
-    if video_id not in video_paths:
-        raise ValueError(f"{place}: video {video_id!r} is not in {_MAP_FILE}")
-    return video_paths[video_id]
+        Raises:
+            MalformedRowError: The map does not have it.
+        """
+        if self._paths is None:
+            return str(self._folder / f"{video_id}.mp4")
+        if video_id not in self._paths:
+            raise MalformedRowError(place, f"video {video_id!r} is not in {_MAP_FILE}")
+        return str(self._folder / f"{self._paths[video_id]}.mp4")
 
 
 def question_field(row: dict[str, str], place: str) -> str:
     """The question.
 
     Raises:
-        ValueError: It is empty, or ``nan`` and the like.
+        MalformedRowError: It is empty, or ``nan`` and the like.
     """
-    question = row["question"]
+    question = text_field(row, "question", place)
     if is_nan_like(question):
-        raise ValueError(f"{place}: column 'question' is {question!r}, which is no question")
+        raise MalformedRowError(place, f"column 'question' is {question!r}, which is no question")
     return question
 
 
-def _answer_form(path: Path) -> str:
-    """How the file writes answers: ``index``, ``text`` or ``hidden``, by what most rows allow."""
-    num_rows = num_answers = num_indices = num_texts = 0
-    for place, row in read_csv_rows(path, _REQUIRED):
+def _answer_form(path: Path) -> AnswerForm | None:
+    """How the file writes answers, by what most rows allow; None where all of them are hidden."""
+    num_rows = num_indices = num_texts = num_answers = 0
+    # Counted when the rows are read for good.
+    uncounted = SkippedRows(max_malformed_fraction=1.0, quiet=True)
+    for _, row in read_csv_rows(path, _REQUIRED, uncounted):
         video_column(row, path)
+        answer = row["answer"].strip()
         num_rows += 1
-        answer = row["answer"]
         num_answers += answer != ""
         num_indices += answer.isdecimal() and int(answer) < len(OPTION_COLUMNS)
-        num_texts += answer in [row[column] for column in OPTION_COLUMNS]
-        if num_answers not in (0, num_rows):
-            raise ValueError(
-                f"{place}: column 'answer' is empty in some rows and not in others; answers are "
-                "there or hidden for a whole split"
-            )
+        num_texts += answer in [row[column].strip() for column in OPTION_COLUMNS]
     if num_rows == 0:
-        raise ValueError(f"{path}: a header and no rows")
+        raise ValueError(f"{path}: a header and no rows that can be read")
     if num_answers == 0:
-        return "hidden"
-    return "text" if num_texts > num_indices else "index"
-
-
-def _answer_index(
-    answer: str, options: tuple[str, ...], answer_form: str, place: str
-) -> int | None:
-    if answer_form == "hidden":
         return None
-    if answer_form == "text":
-        # Where two options have one text (11 rows in val and test), the first is meant as much as
-        # the second.
-        if answer.strip() not in options:
-            raise ValueError(
-                f"{place}: column 'answer' holds the text {answer!r}, which is none of the options "
-                f"{options}; "
-                "expected an option's text, as in most rows of this file (NExT-GQA)"
-            )
-        return options.index(answer.strip())
-    if not answer.isdecimal() or int(answer) >= len(options):
-        raise ValueError(
-            f"{place}: column 'answer' is {answer!r}, expected an index from 0 to "
-            f"{len(options) - 1}, as in most rows of this file (NExT-QA)"
-        )
-    return int(answer)
+    return "text" if num_texts > num_indices else "index"

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from data_modules.annotation_files import id_field, read_csv_rows, required_text
+from data_modules.annotation_files import id_field, read_csv_rows, required_text, text_field
 from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_members
-from data_modules.nextqa import find_video, question_field, read_video_map, video_column
-from data_modules.skipped_rows import SkippedRows
+from data_modules.nextqa import NAMED_BY, NextVideos, question_field, video_column
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import open_ended_prompt
 
@@ -21,30 +22,26 @@ def read_nextqa_open_ended(
     ``<root>/map_vid_vidorID.json``, ``<root>/NExTVideo/<map[video]>.mp4``, and where the split has
     second references (test) ``<root>/add_reference_answer_<split>.json``:
     ``{"<video>": {"<qid>": "<answer>"}}``. The response is the csv's answer; ``answers`` has both.
-    A question that the file repeats (three of train: doc-doc/NExT-OE) is left out from the second
-    time on, because predictions are filed under ``<video>`` and ``<qid>``.
+    Known of the released files: three questions of train are there twice. They are malformed from
+    the second time on, because predictions are filed under ``<video>`` and ``<qid>``.
 
     Raises:
-        ValueError: A file or column is missing, a field is empty, or a video is not in the map.
+        ValueError: A file or column is missing or wrong as a whole.
     """
     skipped = SkippedRows() if skipped is None else skipped
-    video_paths = read_video_map(root)
+    videos = NextVideos(root)
     second = _second_references(Path(root, f"add_reference_answer_{split}.json"))
     path = Path(root, f"{split}.csv")
-    seen: set[tuple[str, str]] = set()
-    for place, row in read_csv_rows(path, ("question", "answer", "qid", "type")):
+
+    def make(place: str, row: dict[str, str]) -> Iterator[Example]:
         video_id = id_field(row, video_column(row, path), place)
         question_id = id_field(row, "qid", place)
         question, answer = question_field(row, place), required_text(row, "answer", place)
-        if (video_id, question_id) in seen:
-            skipped.record(place, "a question of this video and qid came before")
-            continue
-        seen.add((video_id, question_id))
-        answers = (answer, second.get((video_id, question_id), answer))
+        answers = (answer, _reference(second, video_id, question_id, place) or answer)
         yield Example(
             id=f"nextqa_open_ended:{split}:{video_id}_{question_id}",
             corpus="nextqa_open_ended",
-            media=str(Path(root, "NExTVideo", f"{find_video(video_paths, video_id, place)}.mp4")),
+            media=videos.path(video_id, place),
             video_id=video_id,
             prompt=open_ended_prompt(question),
             response=answer,
@@ -53,15 +50,23 @@ def read_nextqa_open_ended(
             meta={"question": question},
         )
 
+    rows = read_csv_rows(path, ("question", "answer", "qid", "type"), skipped)
+    yield from examples_of(rows, make, skipped, named_by=NAMED_BY, unique=True)
 
-def _second_references(path: Path) -> dict[tuple[str, str], str]:
+
+def _second_references(path: Path) -> dict[str, Any]:
+    """By video, what the file of second references holds of it."""
     note_file(path)
     if not path.exists():
         return {}
-    references = {}
-    for place, video_id, answers in read_json_members(path):
-        if not isinstance(answers, dict):
-            raise ValueError(f"{place}: expected an object of answers by qid, found {answers!r}")
-        for question_id in answers:
-            references[video_id, question_id] = required_text(answers, question_id, place)
-    return references
+    return {video_id: answers for _, video_id, answers in read_json_members(path)}
+
+
+def _reference(second: dict[str, Any], video_id: str, question_id: str, place: str) -> str:
+    """The second reference of a question; empty where it has none."""
+    answers = second.get(video_id, {})
+    if not isinstance(answers, dict):
+        raise MalformedRowError(
+            place, f"its second reference must be in an object by qid, found {answers!r:.200}"
+        )
+    return text_field(answers, question_id, place)

@@ -6,6 +6,7 @@ and MVBench, which ask it too, have readers of their own (:mod:`data_modules.ben
 """
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ from data_modules.annotation_files import (
 )
 from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_lines
-from data_modules.skipped_rows import SkippedRows
+from data_modules.multiple_choice import option_texts, right_option
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
+from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 from vidreason.reasoning.prompts import multiple_choice_prompt
 
 CATEGORIES = ("order", "duration", "localization", "relation")
 _SYNTHETIC = "ToT-syn-v2.0/splits/{split}_v2.0.csv"
 _AGQA = "AGQA/splits/{split}_unbalanced_subset-temporal-v1.0.csv"
+_BEFORE_AFTER = ("before", "after")
 _WHICH = "Which of the two happens in the video?"
 
 
@@ -47,11 +51,10 @@ def read_test_of_time(
       ``video_id``, ``question``, ``answer``) with videos in ``<root>/AGQA/videos``: before or
       after.
 
-    Nothing is ever left out.
-
     Raises:
-        ValueError: None of the files is there, or one is malformed.
+        ValueError: None of the files is there, or one is wrong as a whole.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     readers = {
         f"{split}.jsonl": _read_own,
         _SYNTHETIC.format(split=split): _read_synthetic,
@@ -65,31 +68,28 @@ def read_test_of_time(
             f"{root} has none of {', '.join(readers)}: check the corpus' root and split"
         )
     for name in present:
-        yield from readers[name](Path(root), Path(root, name), split)
+        yield from readers[name](Path(root), Path(root, name), split, skipped)
 
 
-def _read_own(root: Path, path: Path, split: str) -> Iterator[Example]:
-    for place, row in read_json_lines(path):
+def _read_own(root: Path, path: Path, split: str, skipped: SkippedRows) -> Iterator[Example]:
+    videos = VideoFolder(root / "videos")
+
+    def make(place: str, row: dict[str, Any]) -> Iterator[Example]:
         row_id, video = id_field(row, "id", place), id_field(row, "video", place)
         category = required_text(row, "category", place)
         if category not in CATEGORIES:
-            raise ValueError(
-                f"{place}: field 'category' must be one of {', '.join(CATEGORIES)}, found "
-                f"{category!r:.200}"
+            raise MalformedRowError(
+                place,
+                f"field 'category' must be one of {', '.join(CATEGORIES)}, found {category!r:.200}",
             )
         start, end = seconds_field(row, "start", place), seconds_field(row, "end", place)
         check_span(start, end, place)
-        options = _options(row, place)
-        index = row.get("answer_index")
-        if index is not None and (type(index) is not int or not 0 <= index < len(options)):
-            raise ValueError(
-                f"{place}: field 'answer_index' must be from 0 to {len(options) - 1} or null, "
-                f"found {index!r:.200}"
-            )
+        options = option_texts(row.get("options"), "options", place)
+        index = right_option(row.get("answer_index"), options, "index", "answer_index", place)
         pair = "" if row.get("minimal_pair_id") is None else id_field(row, "minimal_pair_id", place)
         yield _example(
             f"{split}:{row_id}",
-            media=root / "videos" / (video if Path(video).suffix else f"{video}.mp4"),
+            media=videos.find(video),
             video_id=Path(video).stem,
             question=_question(row, place),
             options=options,
@@ -100,23 +100,28 @@ def _read_own(root: Path, path: Path, split: str) -> Iterator[Example]:
             span=(start, end),
         )
 
+    rows = read_json_lines(path, skipped)
+    yield from examples_of(rows, make, skipped, named_by=("id",), unique=True)
 
-def _read_synthetic(root: Path, path: Path, split: str) -> Iterator[Example]:
-    for number, (place, row) in enumerate(read_csv_rows(path, ("video_id", "sentence"))):
+
+def _read_synthetic(root: Path, path: Path, split: str, skipped: SkippedRows) -> Iterator[Example]:
+    videos = VideoFolder(root / "ToT-syn-v2.0" / "videos")
+    numbers = count()
+
+    def make(place: str, row: dict[str, str]) -> Iterator[Example]:
+        number = next(numbers)
         video, sentence = id_field(row, "video_id", place), required_text(row, "sentence", place)
-        for word in ("before", "after"):
-            first, found, second = sentence.partition(f" {word} ")
-            if found:
-                options = (sentence, f"{second} {word} {first}")
-                break
-        else:
-            raise ValueError(
-                f"{place}: column 'sentence' is {sentence!r:.200}, without 'before' or 'after'"
+        word = next((word for word in _BEFORE_AFTER if f" {word} " in sentence), None)
+        if word is None:
+            raise MalformedRowError(
+                place, f"column 'sentence' is {sentence!r:.200}, without 'before' or 'after'"
             )
+        first, _, second = sentence.partition(f" {word} ")
+        options = (sentence, f"{second} {word} {first}")
         index = number % 2  # the right one stands at each place equally often
         yield _example(
             f"{split}:tot_syn:{number}",
-            media=root / "ToT-syn-v2.0" / "videos" / f"{video}.mp4",
+            media=videos.find(video),
             video_id=video,
             question=_WHICH,
             options=options[::-1] if index else options,
@@ -126,29 +131,40 @@ def _read_synthetic(root: Path, path: Path, split: str) -> Iterator[Example]:
             source="tot_syn",
         )
 
+    rows = read_csv_rows(path, ("video_id", "sentence"), skipped)
+    yield from examples_of(rows, make, skipped, named_by=("video_id",))
 
-def _read_agqa(root: Path, path: Path, split: str) -> Iterator[Example]:
-    options = ("before", "after")
-    for number, (place, row) in enumerate(read_csv_rows(path, ("video_id", "question", "answer"))):
-        video, answer = id_field(row, "video_id", place), row["answer"].strip()
-        if answer not in options:
-            raise ValueError(f"{place}: column 'answer' is {answer!r:.200}, not before or after")
+
+def _read_agqa(root: Path, path: Path, split: str, skipped: SkippedRows) -> Iterator[Example]:
+    videos = VideoFolder(root / "AGQA" / "videos")
+    options = _BEFORE_AFTER
+    numbers = count()
+
+    def make(place: str, row: dict[str, str]) -> Iterator[Example]:
+        number = next(numbers)
+        video = id_field(row, "video_id", place)
+        index = right_option(row["answer"], options, "text", "answer", place)
+        if index is None:
+            raise MalformedRowError(place, "column 'answer' is empty")
         yield _example(
             f"{split}:agqa_temporal:{number}",
-            media=root / "AGQA" / "videos" / f"{video}.mp4",
+            media=videos.find(video),
             video_id=video,
             question=_question(row, place),
             options=options,
-            index=options.index(answer),
+            index=index,
             category="order",
             source="agqa_temporal",
         )
+
+    rows = read_csv_rows(path, ("video_id", "question", "answer"), skipped)
+    yield from examples_of(rows, make, skipped, named_by=("video_id",))
 
 
 def _example(
     name: str,
     *,
-    media: Path,
+    media: str,
     video_id: str,
     question: str,
     options: tuple[str, ...],
@@ -162,7 +178,7 @@ def _example(
     return Example(
         id=f"test_of_time:{name}",
         corpus="test_of_time",
-        media=str(media),
+        media=media,
         video_id=video_id,
         start_seconds=span[0],
         end_seconds=span[1],
@@ -180,18 +196,5 @@ def _example(
 def _question(row: dict[str, Any], place: str) -> str:
     question = required_text(row, "question", place)
     if is_nan_like(question):
-        raise ValueError(f"{place}: field 'question' is {question!r}, which is no question")
+        raise MalformedRowError(place, f"field 'question' is {question!r}, which is no question")
     return question
-
-
-def _options(row: dict[str, Any], place: str) -> tuple[str, ...]:
-    options = row.get("options")
-    if (
-        not isinstance(options, list)
-        or not 2 <= len(options) <= 26
-        or not all(isinstance(option, str) and option.strip() for option in options)
-    ):
-        raise ValueError(
-            f"{place}: field 'options' must be a list of 2 to 26 texts, found {options!r:.200}"
-        )
-    return tuple(option.strip() for option in options)

@@ -81,8 +81,9 @@ class TrainingDataModule(LightningDataModule):
         if self._failure_log is not None:
             return
         self.check_corpora(self.config.train)
-        self.train_examples = open_corpora(self.config.train)
-        self.validation_examples = open_corpora(self.config.validation)
+        allowed = self.config.max_malformed_fraction
+        self.train_examples = open_corpora(self.config.train, allowed)
+        self.validation_examples = open_corpora(self.config.validation, allowed)
         if self.config.train:
             self._order = GlobalOrder(
                 self.train_examples.sizes,

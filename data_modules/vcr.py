@@ -7,19 +7,22 @@ centre frame of a video; the release has images only.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_modules.annotation_files import id_field, required_text
+from data_modules.annotation_files import check_text, id_field, required_text
 from data_modules.index_cache import note_folder
 from data_modules.json_files import read_json, read_json_lines
-from data_modules.skipped_rows import SkippedRows
+from data_modules.multiple_choice import right_option
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import boxes_text, multiple_choice_prompt
 
 NUM_CHOICES = 4
+_CHOICE_NUMBERS = tuple(map(str, range(NUM_CHOICES)))
 _IMAGES = "vcr1images"
+_MAX_PIXELS = 1e6
 _BEFORE_SPACE = re.compile(r" ([,.?!;:%)\]]|n't\b|'(?:s|re|ve|ll|d|m)\b)")
 
 
@@ -34,45 +37,52 @@ def read_vcr(root: str, split: str, skipped: SkippedRows | None = None) -> Itera
     JSON: name -> ``[left, top, right, bottom]`` in pixels; a prompt begins with the boxes of its
     own objects, in percent of the image, because a name alone does not say which person is meant.
     The rationale is asked for with the right answer; where labels are hidden (test), once with each
-    of the four, which are told apart by the end of their ids. Nothing is ever left out.
+    of the four, which are told apart by the end of their ids. Blank tokens are passed over. A row
+    with one of its two labels, or with a damaged metadata file, is malformed.
 
     Raises:
-        ValueError: The file is missing or malformed, or a row lacks one of its two labels.
+        ValueError: The file is missing or wrong as a whole.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     images = Path(root, _IMAGES)
     note_folder(images)
-    for place, row in read_json_lines(Path(root, f"{split}.jsonl")):
-        objects = row.get("objects")
-        if not isinstance(objects, list) or not all(isinstance(one, str) for one in objects):
-            raise ValueError(
-                f"{place}: field 'objects' must be a list of texts, found {objects!r:.200}"
-            )
-        question = _spoken(row.get("question"), objects, f"{place}: field 'question'")
-        answers, rationales = (
-            _choices(row, f"{kind}_choices", objects, place) for kind in ("answer", "rationale")
+    rows = read_json_lines(Path(root, f"{split}.jsonl"), skipped)
+    make = partial(_row_examples, split, images)
+    yield from examples_of(rows, make, skipped, named_by=("annot_id",), unique=True)
+
+
+def _row_examples(split: str, images: Path, place: str, row: dict[str, Any]) -> Iterator[Example]:
+    objects = row.get("objects")
+    if not isinstance(objects, list) or not all(isinstance(one, str) for one in objects):
+        raise MalformedRowError(
+            place, f"field 'objects' must be a list of texts, found {objects!r:.200}"
         )
-        answer_label, rationale_label = _labels(row, place)
-        annotation_id = id_field(row, "annot_id", place)
-        shared: dict[str, Any] = {
-            "corpus": "vcr",
-            "media": str(images / required_text(row, "img_fn", place)),
-            "video_id": id_field(row, "img_id", place),
-            "group_id": annotation_id,
-        }
-        meta = {"question": question, "movie": required_text(row, "movie", place)}
-        image = _image_boxes(images / required_text(row, "metadata_fn", place))
-        boxes = _spoken_boxes(image.boxes, objects, row)
-        if boxes:
-            meta["boxes"] = json.dumps(boxes)
-        located = {one: image.percent(box) for one, box in boxes.items() if image.size}
-        name = f"vcr:{split}:{annotation_id}"
-        yield _example(f"{name}:answer", question, answers, answer_label, located, shared, meta)
-        known = range(NUM_CHOICES) if answer_label is None else (answer_label,)
-        for given in known:
-            asked = f"{question}\nThe answer is: {answers[given]}\nWhy?"
-            suffix = f"_given_{given}" if answer_label is None else ""
-            own = f"{name}:rationale{suffix}"
-            yield _example(own, asked, rationales, rationale_label, located, shared, meta)
+    question = _spoken(row.get("question"), objects, "question", place)
+    answers, rationales = (
+        _choices(row, f"{kind}_choices", objects, place) for kind in ("answer", "rationale")
+    )
+    answer_label, rationale_label = _labels(row, place)
+    annotation_id = id_field(row, "annot_id", place)
+    shared: dict[str, Any] = {
+        "corpus": "vcr",
+        "media": str(images / required_text(row, "img_fn", place)),
+        "video_id": id_field(row, "img_id", place),
+        "group_id": annotation_id,
+    }
+    meta = {"question": question, "movie": required_text(row, "movie", place)}
+    image = _boxes_of(images / required_text(row, "metadata_fn", place), place)
+    boxes = _spoken_boxes(image.boxes, objects, row)
+    if boxes:
+        meta["boxes"] = json.dumps(boxes)
+    located = {one: image.percent(box) for one, box in boxes.items() if image.size}
+    name = f"vcr:{split}:{annotation_id}"
+    yield _example(f"{name}:answer", question, answers, answer_label, located, shared, meta)
+    known = range(NUM_CHOICES) if answer_label is None else (answer_label,)
+    for given in known:
+        asked = f"{question}\nThe answer is: {answers[given]}\nWhy?"
+        suffix = f"_given_{given}" if answer_label is None else ""
+        own = f"{name}:rationale{suffix}"
+        yield _example(own, asked, rationales, rationale_label, located, shared, meta)
 
 
 def _example(
@@ -106,45 +116,48 @@ def object_name(objects: Sequence[str], number: int) -> str:
     return f"[{kind}{number + 1}]"
 
 
-def _spoken(tokens: object, objects: Sequence[str], place: str) -> str:
+def _spoken(tokens: object, objects: Sequence[str], field: str, place: str) -> str:
     """Tokens as a text: objects by their names, no space before punctuation."""
     words = []
     for token in tokens if isinstance(tokens, list) else [None]:
-        if isinstance(token, str) and token.strip():
+        if isinstance(token, str):
+            check_text(token, field, place)
             words.append(token.strip())
-        elif isinstance(token, list) and token and all(type(one) is int for one in token):
+        elif isinstance(token, list) and all(type(one) is int for one in token):
             names = [object_name(objects, number) for number in token]
-            words.append(", ".join(names[:-1]) + " and " * (len(names) > 1) + names[-1])
+            words.append(" and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])))
         else:
-            raise ValueError(
-                f"{place} must be a list of words and of lists of places in 'objects', found "
-                f"{tokens!r:.200}"
+            raise MalformedRowError(
+                place,
+                f"field {field!r} must be a list of words and of lists of places in 'objects', "
+                f"found {tokens!r:.200}",
             )
-    if not words:
-        raise ValueError(f"{place} is empty")
-    return _BEFORE_SPACE.sub(r"\1", " ".join(words))
+    text = _BEFORE_SPACE.sub(r"\1", " ".join(filter(None, words)))
+    if not text:
+        raise MalformedRowError(place, f"field {field!r} is empty, found {tokens!r:.200}")
+    return text
 
 
 def _choices(row: dict[str, Any], name: str, objects: Sequence[str], place: str) -> tuple[str, ...]:
     choices = row.get(name)
     if not isinstance(choices, list) or len(choices) != NUM_CHOICES:
-        raise ValueError(
-            f"{place}: field {name!r} must be a list of {NUM_CHOICES} texts, found {choices!r:.200}"
+        raise MalformedRowError(
+            place, f"field {name!r} must be a list of {NUM_CHOICES} texts, found {choices!r:.200}"
         )
-    return tuple(_spoken(choice, objects, f"{place}: field {name!r}") for choice in choices)
+    return tuple(_spoken(choice, objects, name, place) for choice in choices)
 
 
 def _labels(row: dict[str, Any], place: str) -> tuple[int | None, int | None]:
     """The places of the right answer and rationale, both or neither."""
-    labels = row.get("answer_label"), row.get("rationale_label")
-    if labels == (None, None):
-        return None, None
-    for name, label in zip(("answer_label", "rationale_label"), labels, strict=True):
-        if type(label) is not int or not 0 <= label < NUM_CHOICES:
-            raise ValueError(
-                f"{place}: field {name!r} must be from 0 to {NUM_CHOICES - 1}, found {label!r:.200}"
-            )
-    return labels
+    answer, rationale = (
+        right_option(row.get(name), _CHOICE_NUMBERS, "index", name, place)
+        for name in ("answer_label", "rationale_label")
+    )
+    if (answer is None) != (rationale is None):
+        raise MalformedRowError(
+            place, "one of the fields 'answer_label' and 'rationale_label' is missing"
+        )
+    return answer, rationale
 
 
 class _ImageBoxes(NamedTuple):
@@ -175,6 +188,13 @@ def _spoken_boxes(
     }
 
 
+def _boxes_of(path: Path, place: str) -> _ImageBoxes:
+    try:
+        return _image_boxes(path)
+    except ValueError as error:
+        raise MalformedRowError(place, f"its metadata file is damaged: {error}") from error
+
+
 @lru_cache(maxsize=1)  # the questions about one image follow each other
 def _image_boxes(path: Path) -> _ImageBoxes:
     if not path.exists():
@@ -182,11 +202,14 @@ def _image_boxes(path: Path) -> _ImageBoxes:
     metadata = read_json(path)
     boxes = metadata.get("boxes") if isinstance(metadata, dict) else None
     if not isinstance(boxes, list) or not all(
-        isinstance(box, list) and len(box) >= 4 and all(type(x) in (int, float) for x in box)
-        for box in boxes
+        isinstance(box, list) and len(box) >= 4 and all(map(_is_pixels, box[:4])) for box in boxes
     ):
         raise ValueError(f"{path}: expected 'boxes', a list of [left, top, right, bottom, ...]")
     width, height = (metadata.get(name) for name in ("width", "height"))
-    is_size = all(type(edge) in (int, float) and edge > 0 for edge in (width, height))
+    is_size = all(_is_pixels(edge) and edge > 0 for edge in (width, height))
     pixels = [[float(edge) for edge in box[:4]] for box in boxes]
     return _ImageBoxes(pixels, (width, height) if is_size else None)
+
+
+def _is_pixels(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return type(value) in (int, float) and abs(value) < _MAX_PIXELS

@@ -71,4 +71,4 @@ def _read(place: str, name: str, control: str, config: ExperimentConfig) -> Run:
             f"{', '.join(files)}: set --control"
         )
     path = files[control] if control in files else next(iter(files.values()))
-    return read_run(path, name, config.data.benchmark)
+    return read_run(path, name, config.data)

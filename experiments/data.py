@@ -112,7 +112,8 @@ def _notes(health: CorpusHealth) -> str:
     ):
         lines += [f"  {title}: {_counts(counts)}"] if counts else []
     lines += [f"    {example}" for example in health.unreadable_examples[:3]]
-    lines += [f"  reading stopped: {health.error}"] if health.error else []
+    lines += [f"    malformed: {line}" for line in health.malformed]
+    lines += [f"  cannot be used: {health.error}"] if health.error else []
     return "\n".join(lines)
 
 

@@ -218,7 +218,7 @@ def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig)
         answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS))),
         answer_benchmark(dataclasses.replace(stage1, controls=["none"])),
     )
-    train = list(open_corpora(stage2.data.train))
+    train = list(open_corpora(stage2.data.train, stage2.data.max_malformed_fraction))
     write_results(run_dir, score_runs(runs, train))
 
 

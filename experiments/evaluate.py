@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from data_modules.corpus_index import open_corpora
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import Corpora, open_corpora
 from experiments.compare_runs import compare
 from experiments.evaluation_report import write_report
 from experiments.experiment_config import ExperimentConfig
@@ -114,7 +115,7 @@ def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
     runs: dict[str, list[BenchmarkPrediction]] = {}
     validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
-        examples = ranks.on_first(lambda: list(open_corpora(config.data.benchmark)))
+        examples = ranks.on_first(lambda: list(_corpora(config, config.data.benchmark)))
         identity = trained_model_identity(config)
         # Loaded when the first question is asked: there may be none left.
         load = functools.cache(lambda: load_trained_model(config, ranks.device))
@@ -142,6 +143,10 @@ def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
             by_row[PRIORS[prior]] = manifest
             write_predictions(predictions_file(config, prior), rows, manifest.as_json())
     return _Answers(runs, validation, by_row)
+
+
+def _corpora(config: ExperimentConfig, corpora: Sequence[CorpusConfig]) -> Corpora:
+    return open_corpora(corpora, config.data.max_malformed_fraction)
 
 
 def _evaluation(config: ExperimentConfig, control: Control) -> EvaluationConfig:
@@ -200,7 +205,7 @@ def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
     if not config.evaluation.report_items:
         return None
     return StoredPictures.of_examples(
-        open_corpora(config.data.benchmark), trained_token_source(config)
+        _corpora(config, config.data.benchmark), trained_token_source(config)
     )
 
 
@@ -218,7 +223,7 @@ def _validation_examples(config: ExperimentConfig, asked: Sequence[Example]) -> 
     by_likelihood = config.evaluation.multiple_choice == "likelihood"
     confident = [
         example
-        for example in open_corpora(corpora)
+        for example in _corpora(config, corpora)
         if example.id not in ids
         and (example.prompt == FUTURE_PREDICTION_PROMPT or (by_likelihood and example.options))
     ]
@@ -229,7 +234,7 @@ def _priors(
     config: ExperimentConfig, examples: Sequence[Example]
 ) -> dict[Prior, list[BenchmarkPrediction]]:
     """What training answers alone give, for the benchmark corpora that were trained on."""
-    train = list(open_corpora(config.data.train))
+    train = list(_corpora(config, config.data.train))
     known = {example.corpus for example in train if example.answers or example.options}
     own = [example for example in examples if example.corpus in known]
     with_options = {example.corpus for example in own if example.options}

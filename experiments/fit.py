@@ -247,7 +247,7 @@ def build_callbacks(
     if config.data.benchmark and config.evaluate_during_training:
         callbacks.append(
             BenchmarkEvaluation(
-                list(open_corpora(config.data.benchmark)),
+                list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction)),
                 source,
                 config.evaluation,
                 config.decoding,

@@ -1,10 +1,9 @@
 """The rows and files of an evaluation, and how to read them, or what others have predicted."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from data_modules.corpora import CorpusConfig
+from data_modules.corpora import DataConfig
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from vidreason.evaluation.comparison import Run
@@ -70,13 +69,13 @@ def prediction_files(place: str) -> dict[str, Path]:
     return {path.stem.removeprefix(_PREFIX): path for path in paths}
 
 
-def read_run(path: Path, name: str, corpora: Sequence[CorpusConfig] = ()) -> Run:
+def read_run(path: Path, name: str, data: DataConfig | None = None) -> Run:
     """One file of predictions: ours, or in the form of a benchmark's own script.
 
     Args:
         path: The file.
         name: The run's.
-        corpora: Where the questions of a file in another form are: exactly one.
+        data: Where the questions of a file in another form are: ``benchmark`` has exactly one.
 
     Raises:
         ValueError: The file is damaged, or its questions are not known.
@@ -85,11 +84,12 @@ def read_run(path: Path, name: str, corpora: Sequence[CorpusConfig] = ()) -> Run
         read = read_predictions_file(path)
         manifest = None if read.manifest is None else manifest_from_json(read.manifest, str(path))
         return Run(name=name, predictions=read.predictions, manifest=manifest)
-    if len(corpora) != 1:
+    corpora = [] if data is None else data.benchmark
+    if data is None or len(corpora) != 1:
         raise ValueError(
             f"{path} is not of the form of evaluate ({OWN_FORM}), and says nothing of its "
             f"questions: name their corpus, data.benchmark=[{{reader: nextqa, root: FOLDER, split: "
             f"val}}] (found {len(corpora)} corpora)"
         )
-    rows = read_official_predictions(path, list(open_corpora(corpora)))
+    rows = read_official_predictions(path, list(open_corpora(corpora, data.max_malformed_fraction)))
     return Run(name=name, predictions=rows, manifest=None)

@@ -24,7 +24,8 @@ def lmms_eval_tasks(config: ExperimentConfig) -> None:
     if not config.data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora to write")
     folder = Path(config.run_dir) / "lmms_eval"
-    names = write_tasks(list(open_corpora(config.data.benchmark)), folder)
+    examples = open_corpora(config.data.benchmark, config.data.max_malformed_fraction)
+    names = write_tasks(list(examples), folder)
     print(f"{folder}: {', '.join(names)}")
 
 

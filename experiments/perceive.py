@@ -61,7 +61,7 @@ def perceive(config: ExperimentConfig) -> Counts:
     corpora = [*config.data.train, *config.data.validation, *config.data.benchmark]
     if not corpora:
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
-    plan = Plan(open_corpora(corpora), share)
+    plan = Plan(open_corpora(corpora, config.data.max_malformed_fraction), share)
     counts = Counts()
     failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
     source = VisualTokenSource(

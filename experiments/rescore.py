@@ -59,7 +59,7 @@ def _rescore(arguments: argparse.Namespace) -> None:
     validation: Run | None = None
     for place in arguments.places:
         for stem, path in prediction_files(place).items():
-            run = read_run(path, _NAMES.get(stem, stem), config.data.benchmark)
+            run = read_run(path, _NAMES.get(stem, stem), config.data)
             if stem == VALIDATION:
                 validation = run
             elif run.name in runs:

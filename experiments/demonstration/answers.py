@@ -79,7 +79,7 @@ def answer_questions(
         world_seed: The seed that the test videos were drawn with.
     """
     generator = random.Random(0)
-    examples = list(open_corpora(config.data.benchmark))
+    examples = list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction))
     by_video: dict[str, list[Example]] = {}
     for example in examples:
         by_video.setdefault(example.video_id, []).append(example)
@@ -192,7 +192,7 @@ def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
     ]
     return {
         example.video_id: example.response
-        for example in open_corpora(corpora)
+        for example in open_corpora(corpora, config.data.max_malformed_fraction)
         if example.question_type == "explanation"
     }
 

@@ -80,7 +80,9 @@ def _write_questions(
             tables=result_tables(read_results(run_dir)),
             scores={name: score_predictions(rows) for name, rows in runs.items()},
         ),
-        pictures=StoredPictures.of_examples(open_corpora(stage2.data.benchmark), source),
+        pictures=StoredPictures.of_examples(
+            open_corpora(stage2.data.benchmark, stage2.data.max_malformed_fraction), source
+        ),
         num_pictured=stage2.evaluation.report_items,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data_modules import json_files
-from data_modules.annotation_files import read_csv_rows
+from data_modules.annotation_files import read_csv_rows, seconds_field
 from data_modules.json_files import read_json_array, read_json_lines, read_json_members
 from data_modules.webvid import read_webvid
 
@@ -56,6 +56,15 @@ def test_places_are_lines(tmp_path: Path) -> None:
     assert [place for place, *_ in read_json_members(path)] == [f"{path}:{n}" for n in (1, 3)]
 
 
+def test_nan_is_null_and_infinity_no_number_of_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": NaN, "b": -Infinity}]')
+    [(place, row)] = read_json_array(path)
+    assert row["a"] is None
+    with pytest.raises(ValueError, match=r"rows.json:1: field 'b' must be seconds .* found -inf"):
+        seconds_field(row, "b", place)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -65,7 +74,6 @@ def test_places_are_lines(tmp_path: Path) -> None:
         ('[{"a": 1}\n {"b": 2}]', r"rows.json:2: not valid JSON: expected ',' or ']', found"),
         ('[{"a": 1},\n]', r"rows.json:2: not valid JSON: Expecting value"),
         ('[{"a": 1}]\n[]', r"rows.json:2: not valid JSON: '\[\]' follows the closing bracket"),
-        ('[{"a": NaN}]', r"rows.json:1: not valid JSON: NaN is not a JSON value"),
         ('[\n{"a": "never closed}]', r"rows.json:2: not valid JSON: Unterminated string"),
         ('[{"a": ' + "[" * 100_000, r"rows.json:1: not valid JSON: .*recursion"),
         ('[{"a": ' + "9" * 5000 + "}]", r"rows.json:1: not valid JSON: .*digits"),

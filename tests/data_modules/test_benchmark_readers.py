@@ -47,12 +47,8 @@ def test_nextgqa_asks_for_the_answer_and_for_its_time(tmp_path: Path) -> None:
     assert (grounding.options, grounding.spans) == ((), ((0.5, 3.0),))
     assert (grounding.question_type, grounding.response) == ("grounding", "0.5 to 3.0")
     (tmp_path / "gsub_val.json").write_text('{"0101": {"location": {"1": [[0, 1]]}}}')
-    with pytest.raises(ValueError, match=r"gsub_val.json: there is no span for question '0101_2'"):
+    with pytest.raises(ValueError, match=r"'0101_2' in gsub_val.json .*: there is no segment"):
         list(read_nextgqa(str(tmp_path), "val"))
-    for damaged in ([[1]], [["0", 1]], [[-1, 1]], {"0": 1}):
-        (tmp_path / "gsub_val.json").write_text(json.dumps({"0101": {"location": {"1": damaged}}}))
-        with pytest.raises(ValueError, match=r"gsub_val.json:1: question '1': expected \[\[start"):
-            list(read_nextgqa(str(tmp_path), "val"))
     (tmp_path / "gsub_val.json").unlink()
     assert len(list(read_nextgqa(str(tmp_path), "val"))) == 4
 
@@ -248,7 +244,7 @@ def test_video_mme(tmp_path: Path) -> None:
         ("videoID", None),
     ):
         parquet.write_table(pa.Table.from_pylist([rows[0] | {name: value}, rows[1]]), path)
-        with pytest.raises(ValueError, match=rf"test-00000-of-00001.parquet:1: field '{name}'"):
+        with pytest.raises(ValueError, match=rf"test-00000-.*:1 \(.*'001-1'\): field '{name}'"):
             list(read_video_mme(str(tmp_path), "test"))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"00001\.parquet: not a sound parquet file: .*; fetch"):
@@ -258,5 +254,5 @@ def test_video_mme(tmp_path: Path) -> None:
 def test_answers_in_some_rows_only_are_refused(tmp_path: Path) -> None:
     first, second = TINY["star"].rows
     rows = [first, second | {"answer": None}]
-    with pytest.raises(ValueError, match=r"STAR_val.json:\d+: field 'answer' is there in some"):
+    with pytest.raises(ValueError, match=r"STAR_val.json:\d+ \(.*\): field 'answer' is missing"):
         read("star", tmp_path, rows)

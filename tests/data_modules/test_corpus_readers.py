@@ -135,7 +135,7 @@ def test_nextgqa_copy_gives_the_same_examples(tmp_path: Path) -> None:
 
 def test_nextqa_hidden_answers(tmp_path: Path) -> None:
     text = NEXTQA.replace("roll,2,", "roll,,")
-    with pytest.raises(ValueError, match=r"val.csv:3: column 'answer' is empty in some rows"):
+    with pytest.raises(ValueError, match=r"val.csv:2 .*: column 'answer' is empty"):
         list(read_nextqa(write_nextqa(tmp_path, text), "val"))
     text = text.replace("there,0,", "there,,").replace("jumping,4,", "jumping,,")
     for example in read_nextqa(write_nextqa(tmp_path, text), "val"):
@@ -145,9 +145,13 @@ def test_nextqa_hidden_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("roll,2,", "roll,5,", r"val.csv:2: column 'answer' is '5', expected an index from 0 to 4"),
-        ("roll,2,", "roll,snow,", r"val.csv:2: column 'answer' is 'snow', expected"),
-        ("\n0202", "\n0303", r"val.csv:4: video '0303' is not in .*map_vid_vidorID.json"),
+        (
+            "roll,2,",
+            "roll,5,",
+            r"val.csv:2 \(video '0101', qid '6'\): field 'answer' is '5', which",
+        ),
+        ("roll,2,", "roll,snow,", r"val.csv:2 .*: field 'answer' is 'snow', which names none"),
+        ("\n0202", "\n0303", r"val.csv:4 .*: video '0303' is not in .*map_vid_vidorID.json"),
         ("video,", "clip,", r"val.csv:1: the header has neither 'video'"),
         ("qid,", "id,", r"val.csv:1: the header has no column 'qid'"),
     ],
@@ -164,14 +168,15 @@ def test_nextqa_open_ended_has_two_references_in_the_test_split(tmp_path: Path) 
     write(tmp_path / "map_vid_vidorID.json", json.dumps(VIDEO_MAP))
     second = {"0101": {"0": "skydiving", "4": "no"}, "0202": {"1": "unused"}}
     write(tmp_path / "add_reference_answer_test.json", json.dumps(second))
-    skipped = SkippedRows()
+    skipped = SkippedRows(max_malformed_fraction=1.0)
     indoor, why = read_nextqa_open_ended(str(tmp_path), "test", skipped)
     assert indoor.id == "nextqa_open_ended:test:0101_4"
     assert (indoor.response, indoor.answers, indoor.question_type) == ("no", ("no",), "DB")
     assert (why.response, why.answers) == ("parachuting", ("parachuting", "skydiving"))
     assert why.media == str(tmp_path / "NExTVideo/0001/0101.mp4")
     assert why.prompt == open_ended_prompt("why")
-    assert skipped.causes == {"a question of this video and qid came before": 1}
+    assert skipped.causes == {"malformed": 1}
+    assert "test.csv:4 (video '0101', qid '0'): the id" in skipped.malformed[0]
 
 
 def write_activitynet_qa(root: Path) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
@@ -206,14 +211,16 @@ def test_activitynet_qa_joins_by_id_and_finds_the_container(tmp_path: Path) -> N
 def test_activitynet_qa_errors(tmp_path: Path) -> None:
     questions, answers = write_activitynet_qa(tmp_path)
     write(tmp_path / "val_a.json", json.dumps(answers[:1]))
-    with pytest.raises(ValueError, match=r"1 without an answer \['v_a-1_2'\]"):
+    with pytest.raises(ValueError, match=r"val_q.json:1 .*question_id 'v_a-1_2' has no answer"):
         list(read_activitynet_qa(str(tmp_path), "val"))
-    write(tmp_path / "val_a.json", json.dumps([*answers, answers[0]]))
-    with pytest.raises(ValueError, match=r"val_a.json:1: question_id 'v_b_2_1' is there twice"):
+    write(tmp_path / "val_a.json", json.dumps([*answers, answers[0] | {"answer": "3"}]))
+    with pytest.raises(ValueError, match=r"val_a.json:1 .*'v_b_2_1'\): field 'answer' .*twice"):
         list(read_activitynet_qa(str(tmp_path), "val"))
     del questions[1]["video_name"]
     write(tmp_path / "val_q.json", json.dumps(questions))
-    with pytest.raises(ValueError, match=r"val_q.json:1: field 'video_name' is missing or empty"):
+    with pytest.raises(
+        ValueError, match=r"val_q.json:1 .*: field 'video_name' is missing or empty"
+    ):
         list(read_activitynet_qa(str(tmp_path), "val"))
     write(tmp_path / "val_q.json", "[\n{]")
     with pytest.raises(ValueError, match=r"val_q.json:2: not valid JSON"):
@@ -280,7 +287,7 @@ def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"id": ""}, r"train.jsonl:1: field 'id' is missing or empty"),
-        ({"start": "1"}, r"train.jsonl:1: field 'start' must be seconds"),
+        ({"start": "x"}, r"train.jsonl:1: field 'start' must be seconds"),
         ({"causal_explanation": "text"}, r"'causal_explanation' must be a list of texts"),
         ({"predictions": [{"text": "a", "confidence": 1.2}]}, r"'confidence' from 0 to 1"),
         ({"predictions": [{"text": "a", "confidence": 0.1}] * 4}, r"at most 3 objects"),

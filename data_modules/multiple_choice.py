@@ -1,0 +1,150 @@
+"""Options of multiple-choice questions, and which is right, in the forms that files have."""
+
+import re
+from typing import Literal
+
+from data_modules.annotation_files import check_text, is_nan_like
+from data_modules.skipped_rows import MalformedRowError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+AnswerForm = Literal["index", "letter", "text"]
+"""An option's number from 0, its letter, or its text."""
+
+NO_ANSWER = -1
+"""Written by some as the index of an answer that is hidden."""
+
+# (A) text, [A] text, A. text, A) text, A: text; Option 1: text, Sentence A: text. A number, or a
+# colon, needs a blank after it: 1.5 and 1:30 have no label.
+_LABEL = re.compile(
+    r"(?:(?:option|sentence|caption|choice|answer)\s+)?"
+    r"(?:\((?P<round>[a-z]|\d{1,2})\)|\[(?P<square>[a-z]|\d{1,2})\]"
+    r"|(?P<bare>[a-z](?:[.)]|:(?=\s))|\d{1,2}[.):](?=\s)))\s*(?P<text>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_LETTER = re.compile(r"\W*(?P<letter>[A-Za-z])\W*")
+
+
+def option_texts(value: object, name: str, place: str) -> tuple[str, ...]:
+    """The options of a list, without blanks around them and without their labels.
+
+    Labels (``A.``, ``(B)``, ``Option 3:``) are taken off where each option has its own, in order: a
+    single option that begins like one is left as it is. Numbers are texts.
+
+    Args:
+        value: What the field ``name`` holds.
+        name: For messages.
+        place: For messages.
+
+    Raises:
+        MalformedRowError: It is no list of 2 to 26 texts, or one of them is empty.
+    """
+    options = [_text(item) for item in value] if isinstance(value, list | tuple) else []
+    if not 2 <= len(options) <= len(LETTERS):
+        raise MalformedRowError(
+            place, f"field {name!r} must hold 2 to {len(LETTERS)} texts, found {value!r:.200}"
+        )
+    unlabelled = _without_labels(options)
+    if not all(unlabelled):
+        raise MalformedRowError(place, f"field {name!r}: an option is empty in {value!r:.200}")
+    for option in unlabelled:
+        check_text(option, name, place)
+    return tuple(unlabelled)
+
+
+def right_option(
+    answer: object, options: tuple[str, ...], form: AnswerForm, name: str, place: str
+) -> int | None:
+    """The index of the right option; None where the row hides it.
+
+    Of two options with the same text the first is meant as much as the second.
+
+    Args:
+        answer: What the field ``name`` holds.
+        options: From :func:`option_texts`.
+        form: How the benchmark writes answers. A text that differs from an option's in case, blanks
+            or a full stop, a number written as a text, a letter, and a letter with its option's
+            text are read in any case, where they can mean one option only.
+        name: For messages.
+        place: For messages.
+
+    Raises:
+        MalformedRowError: The answer names none of the options.
+    """
+    text = _text(answer)
+    readers = {"index": _by_index, "letter": _by_letter, "text": _by_text}
+    others = () if text.isdigit() else (_by_letter, _by_text, _by_label)
+    for read in (readers[form], *others):
+        index = read(text, options)
+        if index is not None:
+            return index
+    is_hidden = isinstance(answer, str) and is_nan_like(answer)
+    if answer is None or is_hidden or (form == "index" and text == str(NO_ANSWER)):
+        return None
+    raise MalformedRowError(
+        place,
+        f"field {name!r} is {answer!r:.200}, which names none of the options {options!r:.200} by "
+        f"its {form}",
+    )
+
+
+def _text(value: object) -> str:
+    """A text without blanks around it; that of a number; empty for anything else."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _without_labels(options: list[str]) -> list[str]:
+    matches = [_LABEL.fullmatch(option) for option in options]
+    labels = "".join(_label(match) for match in matches if match is not None)
+    numbers = "".join(map(str, range(1, len(options) + 1)))
+    is_labelled = None not in matches and labels in (LETTERS[: len(options)], numbers)
+    if not is_labelled:
+        return options
+    return [match["text"].strip() for match in matches if match is not None]
+
+
+def _label(match: re.Match[str]) -> str:
+    return (match["round"] or match["square"] or match["bare"][:-1]).upper()
+
+
+def _by_index(text: str, options: tuple[str, ...]) -> int | None:
+    if not re.fullmatch(r"\d{1,2}(\.0)?", text):
+        return None
+    index = int(text.partition(".")[0])
+    return index if index < len(options) else None
+
+
+def _by_letter(text: str, options: tuple[str, ...]) -> int | None:
+    match = _LETTER.fullmatch(text)
+    index = LETTERS.index(match["letter"].upper()) if match else len(options)
+    return index if index < len(options) else None
+
+
+def _by_text(text: str, options: tuple[str, ...]) -> int | None:
+    if text in options:
+        return options.index(text)
+    plain = [_plain(option) for option in options]
+    wanted = _plain(text)
+    same = {options[index] for index, option in enumerate(plain) if option == wanted}
+    return options.index(*same) if wanted and len(same) == 1 else None
+
+
+def _by_label(text: str, options: tuple[str, ...]) -> int | None:
+    """``B. what option B says``."""
+    match = _LABEL.fullmatch(text)
+    if match is None:
+        return None
+    label = _label(match)
+    index = LETTERS.index(label) if label.isalpha() else int(label) - 1
+    by_text = _by_text(match["text"].strip(), options)
+    if by_text is None or not 0 <= index < len(options):
+        return None
+    return index if options[index] == options[by_text] else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold().rstrip(". ")
