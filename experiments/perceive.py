@@ -70,6 +70,8 @@ def perceive(config: ExperimentConfig) -> Counts:
         torch_device(config.device),
         config.data.decode_timeout_seconds,
     )
+    assert source.store is not None
+    source.store.require_writable()
     with _stop_at_sigterm() as stop, _progress_bar(len(plan), share) as progress:
         for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
             if isinstance(outcome, VideoFailure):
@@ -85,7 +87,6 @@ def perceive(config: ExperimentConfig) -> Counts:
             counts.missing = len(plan) - done
             progress.set_postfix(vars(counts), refresh=False)
             progress.update(done - progress.n)
-    assert source.store is not None
     source.store.index.cover()
     source.store.media.cover()
     print(

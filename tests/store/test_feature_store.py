@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
+from vidreason.store import feature_index, feature_store
 from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
 from vidreason.store.shards import FeatureStoreError, read_header
 
@@ -159,6 +160,50 @@ def test_shards_are_written_by_size_and_by_waiting_time(tmp_path):
     impatient = open_store(tmp_path / "impatient", flush_seconds=0)
     impatient.put(key_of("key"), make_tokens(0))
     assert len(shards_of(tmp_path / "impatient")) == 1
+
+
+@pytest.mark.parametrize("shards_before", [3, 40])
+def test_a_put_that_writes_nothing_costs_the_same_however_many_shards_there_are(
+    tmp_path, monkeypatch, shards_before
+):
+    for number in range(shards_before):
+        filled = open_store(tmp_path)
+        filled.put(key_of(f"before {number}"), make_tokens(number))
+        filled.flush()
+    store, work = open_store(tmp_path), []
+    monkeypatch.setattr(feature_index, "_segment_of", lambda *_: work.append("sorted"))
+    monkeypatch.setattr(feature_index, "read_header", lambda *_: work.append("read"))
+    monkeypatch.setattr(feature_index.os, "scandir", lambda *_: work.append("listed"))
+    for number in range(50):
+        store.put(key_of(f"{number}"), make_tokens(0))
+    assert store.num_waiting == 50
+    assert work == []
+
+
+def test_the_work_for_new_shards_does_not_grow_with_those_before(tmp_path, monkeypatch):
+    sorted_rows, read = [], []
+    make, header = feature_index.table_of, feature_index.read_header
+    monkeypatch.setattr(
+        feature_index,
+        "table_of",
+        lambda keys, rows: sorted_rows.append(len(rows)) or make(keys, rows),
+    )
+    monkeypatch.setattr(
+        feature_index, "read_header", lambda path: read.append(path) or header(path)
+    )
+    store = open_store(tmp_path, flush_seconds=0)  # a shard an entry
+    for number in range(64):
+        store.put(key_of(f"{number}"), make_tokens(number % 4))
+    assert len(read) == 64
+    assert sum(sorted_rows) <= 64 * 7  # each entry once for each doubling, not once for each shard
+    assert store.index.num_entries == 64
+    for number in range(64):
+        assert_equal(store.get(key_of(f"{number}")), make_tokens(number % 4))
+    removed = shards_of(tmp_path)[0]
+    removed.unlink()
+    store.index.refresh()
+    assert store.index.num_entries == 63
+    assert len(read) == 64  # what is known of the others is kept
 
 
 def test_waiting_entries_are_written_when_the_store_is_dropped(tmp_path):
@@ -395,3 +440,26 @@ def test_keys_tell_contents_spans_perceivers_and_number_types_apart():
 
 def replace_start(key: FeatureKey, start_seconds: float) -> FeatureKey:
     return key._replace(start_seconds=start_seconds)
+
+
+def test_in_a_store_that_may_not_be_written_what_is_perceived_is_not_kept(
+    tmp_path, monkeypatch, caplog
+):
+    filled_store(tmp_path, "a")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(feature_store.os, "access", lambda *_: False)
+    store = open_store(tmp_path, dtype="bfloat16")
+    for _ in range(2):
+        rounded = store.put(key_of("new"), make_tokens(1))
+        assert torch.equal(rounded.features, make_tokens(1).features.bfloat16().float())
+    store.describe("perceiver", {"a": 1})
+    store.flush()
+    assert store.num_waiting == 0
+    assert sorted(tmp_path.rglob("*")) == before
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/shards: this user may not write there: what the store lacks is perceived each "
+        "time, and not kept"
+    ]
+    with pytest.raises(FeatureStoreError, match=r"store\.path: this user may not write into"):
+        store.require_writable()
+    assert_equal(open_store(tmp_path).get(key_of("a")), make_tokens(0))

@@ -1,5 +1,7 @@
 """Content hashes of media: right when a file changes, there when it is gone, flat in memory."""
 
+import errno
+import io
 import json
 import os
 import tarfile
@@ -9,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from vidreason.store import media_table
-from vidreason.store.media_table import MediaTable
+from vidreason.store.media_table import MediaTable, Record
 from vidreason.video import media_content
 from vidreason.video.failures import VideoReadError
-from vidreason.video.media import TarMember
+from vidreason.video.media import TarMember, media_identity
 
 
 def digest(content: bytes) -> str:
@@ -87,6 +89,65 @@ def test_a_file_that_cannot_be_opened_has_its_recorded_hash(tmp_path, video, mon
     video.write_bytes(b"changed")
     with pytest.raises(VideoReadError, match="Permission denied"):
         MediaTable(tmp_path / "media").content_hash(str(video))
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+def test_in_a_folder_that_cannot_be_written_hashes_are_right_and_not_recorded(
+    tmp_path, video, monkeypatch, caplog, count_hashes, error
+):
+    folder = tmp_path / "media"
+    MediaTable(folder).content_hash(str(video))
+    other, third = tmp_path / "other.mp4", tmp_path / "third.mp4"
+    other.write_bytes(b"other")
+    third.write_bytes(b"third")
+    logs = sorted(folder.iterdir())
+
+    def refuse(path, *_, **__):
+        raise OSError(error, os.strerror(error), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    table = MediaTable(folder)
+    for _ in range(2):
+        assert table.content_hash(str(other)) == digest(b"other")
+        assert table.content_hash(str(third)) == digest(b"third")
+        assert table.content_hash(str(video)) == digest(b"abc")
+    assert count_hashes == [str(path) for path in (video, other, third)]
+    assert sorted(folder.iterdir()) == logs
+    (warning,) = caplog.records
+    assert f"{folder}: {os.strerror(error)}: content hashes of videos are not recorded there" in (
+        warning.getMessage()
+    )
+
+
+def test_a_line_that_was_not_written_whole_is_the_last_of_its_log(tmp_path, video, monkeypatch):
+    table = MediaTable(tmp_path / "media")
+    table.content_hash(str(video))
+    write, other = io.FileIO.write, tmp_path / "other.mp4"
+    other.write_bytes(b"other")
+
+    class Full(io.FileIO):
+        def write(self, data):
+            return write(self, data[: len(data) // 2])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda path, *_, **__: Full(path, "ab"))
+        table._append(str(other), media_identity(str(other)), Record(bytes(32), 5, 0, 1))
+    video.write_bytes(b"changed")
+    table.content_hash(str(video))
+    assert MediaTable(tmp_path / "media").content_hash(str(video)) == digest(b"changed")
+    assert MediaTable(tmp_path / "media").recorded(str(other)) is None
+
+
+def test_a_log_that_may_not_be_read_is_passed_over(tmp_path, video, monkeypatch, caplog):
+    MediaTable(tmp_path / "media").content_hash(str(video))
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        assert MediaTable(tmp_path / "media").num_records == 0
+    assert "the content hashes in this log are not used" in caplog.text
 
 
 def test_unchecked_media_are_not_looked_at(tmp_path, video, monkeypatch):

@@ -78,7 +78,7 @@ def test_two_processes_that_cover_at_once_do_no_harm(tmp_path):
     first, second = FeatureIndex(tmp_path), FeatureIndex(tmp_path)
     assert first.cover(1)
     # As if it had begun before the first one was done.
-    feature_index.write_segment(tmp_path / "index" / "second", [second._fresh])
+    feature_index.write_segment(tmp_path / "index" / "second", second._fresh)
     assert len(segments_of(tmp_path)) == 2
     assert_holds(tmp_path, 3)
     assert verify(tmp_path).is_clean
@@ -129,9 +129,9 @@ def test_a_damaged_segment_is_found_and_repaired(tmp_path, damage):
 def test_a_segment_that_disagrees_with_its_shards_is_found(tmp_path):
     write_shards(tmp_path, 3)
     index = FeatureIndex(tmp_path)
-    rows = index._fresh.table.rows
+    rows = index._fresh[0].table.rows
     rows["offset"][1] += 8
-    feature_index.write_segment(tmp_path / "index" / "wrong", [index._fresh])
+    feature_index.write_segment(tmp_path / "index" / "wrong", index._fresh)
     verdict = verify(tmp_path)
     assert verdict.num_entries == 3
     assert "disagrees with shard" in verdict.damage[0]

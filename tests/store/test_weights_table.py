@@ -1,6 +1,7 @@
 """Weights are known by what was recorded of them, and read again once they have changed."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,21 @@ def test_absent_weights_have_the_hash_that_was_recorded(tmp_path, monkeypatch):
     assert table.content_hash(str(file)) == hash_weights(str(file)) != expected
     file.unlink()
     assert table.content_hash(str(file)) != expected  # what was there last
+
+
+def test_weights_are_hashed_where_nothing_can_be_recorded(tmp_path, monkeypatch, caplog):
+    file = tmp_path / "encoder.safetensors"
+    file.write_bytes(b"one")
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for _ in range(2):
+        table = WeightsTable(tmp_path / "weights")
+        assert table.content_hash(str(file)) == hash_weights(str(file))
+    assert not (tmp_path / "weights").exists()
+    assert len(caplog.records) == 1
 
 
 def test_a_file_is_read_once_for_its_hash(tmp_path, monkeypatch):

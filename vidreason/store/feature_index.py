@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.store.atomic_file import process_name
-from vidreason.store.shards import SUFFIX, Shard, read_header
+from vidreason.store.shards import SUFFIX, Shard, read_header, unreadable
 from vidreason.store.sorted_table import (
     DamagedTableError,
     Rows,
@@ -76,7 +76,8 @@ class FeatureIndex:
         self.shard_folder = folder / SHARDS_FOLDER
         self.segment_folder = folder / INDEX_FOLDER
         self._segments: list[Segment] = []
-        self._fresh = _segment_of({})
+        # The uncovered shards' entries, in tables of which each has more entries than the next.
+        self._fresh: list[Segment] = []
         self._headers: dict[str, Shard] = {}
         self._listed_mtime_ns: int | None = None
         self._listed_at_seconds = -float("inf")
@@ -88,7 +89,7 @@ class FeatureIndex:
         """Entries in the shards that are there; one that two processes wrote counts twice."""
         return sum(
             count
-            for segment in (*self._segments, self._fresh)
+            for segment in (*self._segments, *self._fresh)
             for count, alive in zip(segment.counts, segment.alive, strict=True)
             if alive
         )
@@ -100,7 +101,7 @@ class FeatureIndex:
 
     def find(self, key: bytes) -> Place | None:
         """Where the entry of ``key`` is, as of the last refresh; None if the store lacks it."""
-        for segment in (self._fresh, *self._segments):
+        for segment in (*self._fresh, *self._segments):
             place = segment.find(key)
             if place is not None:
                 return place
@@ -142,10 +143,10 @@ class FeatureIndex:
         for segment in self._segments:
             segment.alive = np.array([name in names for name in segment.shards], dtype=np.bool_)
         names.difference_update(*(segment.shards for segment in self._segments))
-        if names != self._headers.keys():
-            headers = {name: self._headers.get(name) or self._read(name) for name in sorted(names)}
-            self._headers = {name: header for name, header in headers.items() if header is not None}
-            self._fresh = _segment_of(self._headers)
+        if not names.issuperset(self._headers):  # a shard was removed
+            self._headers, self._fresh, kept = {}, [], self._headers
+            self._add({name: header for name, header in kept.items() if name in names})
+        self.include(sorted(names))
         # The clock of modification times is coarse: a folder that was changed just now may change
         # again without showing it.
         recent = time.time_ns() - mtime_ns < 2_000_000_000
@@ -154,10 +155,9 @@ class FeatureIndex:
         self._listing_took_seconds = self._listed_at_seconds - started
 
     def include(self, names: Iterable[str]) -> None:
-        """Take notice of shards that this process has just written."""
-        headers = {name: self._headers.get(name) or self._read(name) for name in names}
-        self._headers |= {name: header for name, header in headers.items() if header is not None}
-        self._fresh = _segment_of(self._headers)
+        """Take notice of shards that are there, such as those this process has just written."""
+        headers = {name: self._read(name) for name in names if name not in self._headers}
+        self._add({name: header for name, header in headers.items() if header is not None})
 
     def cover(self, at_least: int = COVER_AFTER_SHARDS) -> bool:
         """Write a segment of the uncovered shards, together with the smaller segments.
@@ -176,22 +176,39 @@ class FeatureIndex:
         is_whole = not self._headers and len(self._segments) <= 1
         if len(self._headers) < at_least or (is_whole and all(map(_is_alive, self._segments))):
             return False
-        merged, size = [self._fresh], len(self._fresh.table)
+        merged, size = [*self._fresh], sum(len(fresh.table) for fresh in self._fresh)
         # Each entry is rewritten only when the segment that it is in at least doubles.
         for segment in sorted(self._segments, key=lambda segment: len(segment.table)):
             if not at_least or len(segment.table) <= size:
                 merged.append(segment)
                 size += len(segment.table)
         write_segment(self.segment_folder / f"{process_name()}-{time.time_ns()}", merged)
-        self._segments, self._headers, self._fresh = [], {}, _segment_of({})
+        self._segments, self._headers, self._fresh = [], {}, []
         self.refresh()
         return True
+
+    def _add(self, headers: dict[str, Shard]) -> None:
+        """Make the entries of new shards known; without any, nothing is touched.
+
+        A table is sorted again only together with at least as many new entries, so that each entry
+        is sorted as often as the number of entries doubles, not once for each new shard.
+        """
+        self._headers |= headers
+        while headers and self._fresh:
+            size = sum(map(len, headers.values()))
+            if len(self._fresh[-1].table) > size:
+                break
+            headers = {name: self._headers[name] for name in self._fresh.pop().shards} | headers
+        if headers:
+            self._fresh.append(_segment_of(headers))
 
     def _read(self, name: str) -> Shard | None:
         try:
             return read_header(self.shard_folder / name)
         except FileNotFoundError:  # removed since the folder was listed
             return None
+        except PermissionError as error:
+            raise unreadable(self.shard_folder / name, error) from error
 
 
 def open_segment(path: Path) -> Segment:

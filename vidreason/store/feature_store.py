@@ -29,12 +29,24 @@ from vidreason.store.atomic_file import atomic_file, process_name
 from vidreason.store.entries import NUMBER_TYPES, StoredType, decode_entry, encode_entry
 from vidreason.store.feature_index import SHARDS_FOLDER, FeatureIndex
 from vidreason.store.media_table import MediaTable
-from vidreason.store.shards import KEY_BYTES, SUFFIX, FeatureStoreError, read_entry, write_shard
+from vidreason.store.shards import (
+    KEY_BYTES,
+    SUFFIX,
+    FeatureStoreError,
+    read_entry,
+    unreadable,
+    write_shard,
+)
 from vidreason.store.weights_table import WeightsTable
+from vidreason.video.unrecorded import tell_once
 
 MEDIA_FOLDER = "media"
 WEIGHTS_FOLDER = "weights"
 PERCEIVERS_FOLDER = "perceivers"
+
+_NOT_KEPT = (
+    "this user may not write there: what the store lacks is perceived each time, and not kept"
+)
 
 _REMOVED = (errno.ENOENT, errno.ESTALE)
 """What opening a removed file gives; the second one on NFS."""
@@ -111,6 +123,7 @@ class FeatureStore:
         self.weights = WeightsTable(self.folder / WEIGHTS_FOLDER)
         self.index = FeatureIndex(self.folder)
         self._writer = self._new_writer()
+        self._is_writable: bool | None = None
 
     def get(self, key: FeatureKey) -> VisualTokens | None:
         """The tokens under ``key``, or None; features are float32, rounded to the store's dtype.
@@ -127,16 +140,22 @@ class FeatureStore:
     def put(self, key: FeatureKey, tokens: VisualTokens) -> VisualTokens:
         """Keep ``tokens`` under ``key`` and return them as :meth:`get` will give them.
 
-        They reach the disk with the next shard; see :meth:`flush`.
+        They reach the disk with the next shard; see :meth:`flush`. Where this process may not
+        write, as in another user's store, they are not kept; that is said once.
 
         Raises:
             FeatureStoreError: A shard had to be written and could not be, as on a full disk.
         """
         digest = key.digest(self.config.dtype)
         content = encode_entry(digest, tokens, self.config.dtype)
+        if not self._may_write():
+            tell_once(self.folder / SHARDS_FOLDER, _NOT_KEPT)
+            return decode_entry(digest, content)
         if self._writer.process_id != os.getpid():  # a forked child must not write its parent's
             self._writer = self._new_writer()
-        if key not in self:
+        # The folder is not listed again for it: what that could spare is a second copy, which does
+        # no harm, and it would be work for each entry.
+        if self._writer.waiting_entry(digest) is None and self.index.find(digest) is None:
             self.index.include(self._writer.add(key.fingerprint, digest, content))
         return decode_entry(digest, content)
 
@@ -156,9 +175,26 @@ class FeatureStore:
     def describe(self, fingerprint: str, perceiver: Mapping[str, Any]) -> None:
         """Write down, once, which configuration a perceiver's fingerprint stands for."""
         path = self.folder / PERCEIVERS_FOLDER / f"{fingerprint}.json"
-        if not path.exists():
+        if not path.exists() and self._may_write():
             with atomic_file(path) as file:
                 file.write(json.dumps(perceiver, indent=2, sort_keys=True).encode() + b"\n")
+
+    def require_writable(self) -> None:
+        """Raise a ``FeatureStoreError`` where :meth:`put` would not keep anything."""
+        if not self._may_write():
+            raise FeatureStoreError(
+                f"store.path: this user may not write into {str(self.folder)!r}; give another "
+                "folder (what is in this one can be read by fit and evaluate all the same)"
+            )
+
+    def _may_write(self) -> bool:
+        """Whether shards can be added, by the permissions of the folder or of one above it."""
+        if self._is_writable is None:
+            folder = self.folder / SHARDS_FOLDER
+            while not folder.exists():
+                folder = folder.parent
+            self._is_writable = os.access(folder, os.W_OK | os.X_OK)
+        return self._is_writable
 
     def __contains__(self, key: FeatureKey) -> bool:
         digest = key.digest(self.config.dtype)
@@ -170,12 +206,12 @@ class FeatureStore:
         place = self.index.find(digest)
         if place is None:
             return None
+        path = self.index.shard_folder / place.shard
         try:
-            path = self.index.shard_folder / place.shard
             return read_entry(path, digest, place.offset, place.length)
         except OSError as error:
             if error.errno not in _REMOVED:
-                raise
+                raise unreadable(path, error) from error
             self.index.refresh()  # the shard was removed since it was listed
             return None
 

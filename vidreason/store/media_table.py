@@ -25,11 +25,16 @@ from vidreason.store.sorted_table import (
 )
 from vidreason.video.media import MediaIdentity
 from vidreason.video.reader import VideoReadError, identify, read_content
+from vidreason.video.unrecorded import recorded_if_possible, tell_once
 
 LOG_SUFFIX = ".jsonl"
 TABLE_SUFFIX = ".table"
 COVER_AFTER_ROWS = 50_000
 """So many rows outside the tables make a new one worth its while."""
+
+_NOT_RECORDED = (
+    "content hashes of videos are not recorded there; each process reads such a video for its hash"
+)
 
 _NUMBERS = ("size", "version", "time")
 _ROW = np.dtype([("content", "V32"), *((name, "<u8") for name in _NUMBERS)])
@@ -73,7 +78,8 @@ class MediaTable:
         """The sha256 of what ``media`` holds, as hex digits.
 
         A video whose size or time of change is not the recorded one is read again. A video that
-        cannot be looked at has its recorded hash.
+        cannot be looked at has its recorded hash. In a folder that cannot be written, which is said
+        once, a new hash is known to this process only.
 
         Args:
             media: The video.
@@ -168,6 +174,9 @@ class MediaTable:
                 lines = file.readlines()
         except FileNotFoundError:  # collected as garbage since it was listed
             return
+        except PermissionError as error:
+            tell_once(path, f"{error.strerror}: the content hashes in this log are not used")
+            return
         for line in lines:
             if not line.endswith(b"\n"):
                 break  # being written, or left so by a kill
@@ -185,17 +194,25 @@ class MediaTable:
 
     def _append(self, media: str, identity: MediaIdentity, record: Record) -> None:
         self._remember(media, record)
+        log, self._log = self._log, None  # a line that is not written whole must be its log's last
+        with recorded_if_possible(self.folder, _NOT_RECORDED):
+            self._log = self._write(log, media, identity, record)
+
+    def _write(
+        self, log: Path | None, media: str, identity: MediaIdentity, record: Record
+    ) -> Path | None:
+        """Append to ``log`` or to a new one; return the log if it may be appended to again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # A log that was collected as garbage must not begin again under its name: how far it was
         # read is known by the name. A forked child needs one of its own.
         name = process_name()
-        log = self._log
         if log is None or not log.name.startswith(name) or not log.exists():
-            log = self._log = self.folder / f"{name}-{time.time_ns()}{LOG_SUFFIX}"
+            log = self.folder / f"{name}-{time.time_ns()}{LOG_SUFFIX}"
         row = [media, identity.size, identity.version, record.content.hex(), record.time]
         # ASCII, so that a line cut at any byte is still text; unbuffered, so that it is one write.
+        line = json.dumps(row).encode("ascii") + b"\n"
         with log.open("ab", buffering=0) as file:
-            file.write(json.dumps(row).encode("ascii") + b"\n")
+            return log if file.write(line) == len(line) else None
 
 
 def list_tables(folder: Path) -> tuple[dict[Path, SortedTable], dict[Path, Path]]:

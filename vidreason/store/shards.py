@@ -164,6 +164,14 @@ def read_entry(path: Path, key: bytes, offset: int, length: int) -> bytearray:
     return content
 
 
+def unreadable(path: Path, error: OSError) -> FeatureStoreError:
+    """The error that says why a shard cannot be read, though it is there."""
+    return FeatureStoreError(
+        f"shard {str(path)!r} of the feature store cannot be read ({error.strerror}): its owner "
+        "has to let you, or give another store.path"
+    )
+
+
 def damaged(path: Path, found: str) -> FeatureStoreError:
     """The error that says what is wrong with a shard."""
     return FeatureStoreError(

@@ -13,8 +13,12 @@ from pathlib import Path
 from vidreason.perception.weights import hash_weights
 from vidreason.store.atomic_file import atomic_file
 from vidreason.video.file_hashes import FileHashes
+from vidreason.video.unrecorded import recorded_if_possible
 
 RECORD_SUFFIX = ".json"
+_NOT_RECORDED = (
+    "content hashes of weights are not recorded there; the weights have to stay where they are"
+)
 
 
 class WeightsTable:
@@ -52,7 +56,10 @@ class WeightsTable:
                 f"(it knows {', '.join(map(repr, self._places())) or 'none'})"
             ) from error
         if found != recorded:
-            with atomic_file(self._path(place)) as file:
+            with (
+                recorded_if_possible(self.folder, _NOT_RECORDED),
+                atomic_file(self._path(place)) as file,
+            ):
                 file.write(json.dumps({"place": place, "sha256": found}).encode() + b"\n")
         return found
 

@@ -6,6 +6,9 @@ import uuid
 from pathlib import Path
 
 from vidreason.video.media import MediaIdentity, hash_media, media_identity
+from vidreason.video.unrecorded import recorded_if_possible
+
+_NOT_RECORDED = "content hashes are not recorded there; each process reads the files for them"
 
 _process = (0, "")
 
@@ -14,7 +17,8 @@ class FileHashes:
     """A cache of sha256 hashes by path or other media, size and version.
 
     Every process appends to a file of its own in the cache's folder, one JSON line a file, and
-    reads all files when it starts. A line that a killed process left unfinished is ignored.
+    reads all files when it starts. A line that a killed process left unfinished is ignored. In a
+    folder that cannot be written, which is said once, hashes are known to this process only.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,11 +52,12 @@ class FileHashes:
         return hashes
 
     def _append(self, identity: MediaIdentity, content_hash: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         # ASCII, so that a line cut at any byte is still text; unbuffered, so that it is one write.
         line = json.dumps([*identity, content_hash]).encode("ascii") + b"\n"
-        with (self.folder / f"{_process_name()}.jsonl").open("ab", buffering=0) as file:
-            file.write(line)
+        with recorded_if_possible(self.folder, _NOT_RECORDED):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / f"{_process_name()}.jsonl").open("ab", buffering=0) as file:
+                file.write(line)
 
 
 def _process_name() -> str:
