@@ -15,9 +15,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
+from vidreason.video.media import (
+    file_system,
+    file_version,
+    is_remote,
+    transport_errors_as_os_errors,
+)
 
-from vidreason.video.media import file_version, is_remote, transport_errors_as_os_errors
+_SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 Inputs = dict[str, str]
 """From what was looked at (``file:<path>``, ``folder:<path>``, ``shards:<folder>``) to its state
@@ -69,6 +74,8 @@ def unchanged(inputs: Mapping[str, str]) -> bool:
 def list_shards(folder: str) -> dict[str, tuple[int, str]]:
     """The tar shards below ``folder``, in order of their names, by one listing.
 
+    Compressed ones are among them, so that they are missed.
+
     Args:
         folder: A path or an fsspec URL; folders in it are listed too.
 
@@ -80,16 +87,22 @@ def list_shards(folder: str) -> dict[str, tuple[int, str]]:
         OSError: The folder cannot be listed.
     """
     with transport_errors_as_os_errors():
-        file_system, path = url_to_fs(folder if is_remote(folder) else os.path.abspath(folder))
-        found = file_system.find(path, detail=True)
+        url = folder if is_remote(folder) else f"file://{os.path.abspath(folder)}"
+        store, path = file_system(url)
+        found = store.find(path, detail=True)
     return {
-        str(file_system.unstrip_protocol(name)) if is_remote(folder) else str(name): (
-            int(info["size"]),
-            file_version(info),
-        )
+        _with_protocol(str(name), folder): (int(info["size"]), file_version(info))
         for name, info in sorted(found.items())
-        if name.endswith(".tar")
+        if name.lower().endswith(_SHARD_SUFFIXES)
     }
+
+
+def _with_protocol(name: str, folder: str) -> str:
+    """The path or URL of what a store calls ``name``, with the protocol that ``folder`` has."""
+    protocol, separator, _ = folder.partition("://") if is_remote(folder) else ("", "", "")
+    if not separator or "://" in name:  # http names files by their URLs
+        return name
+    return f"{protocol}://{name if protocol == 'file' else name.lstrip('/')}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import vidreason.video.media as media_module
 from vidreason.video.file_hashes import FileHashes
 from vidreason.video.media import (
     TarMember,
+    UnsupportedMediaError,
     hash_media,
     is_remote,
     libav_source,
@@ -142,6 +143,81 @@ def test_what_is_a_url() -> None:
         assert is_remote(text)
     for text in ("/a.mp4", "10:30.mp4", "a::b.mp4", "1s3://x", "a b://c"):
         assert not is_remote(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smb://host/a.mp4",
+        "git://a/b.mp4",
+        "sftp://host/a.mp4",
+        "data://a.mp4",
+        "reference://a/b.mp4",
+        "simplecache::https://127.0.0.1:9/a.mp4",
+        "zip://a.mp4::https://127.0.0.1:9/a.zip",
+        "reference::file:///tmp/a.json",
+        "filecache::reference://a.mp4::file:///tmp/a.json",
+        "FILE::reference://x",
+        "local::file://a.mp4",
+    ],
+)
+def test_only_a_short_list_of_protocols_is_opened(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_module, "get_filesystem_class", None)  # nothing may be looked up
+    for media in (url, TarMember(f"{url}.tar", 0, 5, "a.mp4").media):
+        with pytest.raises(VideoReadError, match=r"the protocol '.*' is not read") as caught:
+            index_video(media)
+        assert caught.value.cause == "unsupported"
+        assert ("chains with '::' are not read" in str(caught.value)) == (
+            "::" in url.split(":/")[0]
+        )
+        for read in (media_identity, hash_media, open_media):
+            with pytest.raises(UnsupportedMediaError):
+                read(media)
+
+
+def test_a_chain_after_a_protocol_of_the_list_is_a_plain_name(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr("fsspec.core._un_chain", lambda *_, **__: opened.append(_) or [])
+    for url in (f"file://{tmp_path}/x::reference://y.mp4", "memory://x::file:///etc/passwd"):
+        with pytest.raises(FileNotFoundError):
+            media_identity(url)
+    named = tmp_path / "a::b.mp4"
+    named.write_bytes(video.read_bytes())
+    assert hash_media(f"file://{named}") == hash_media(str(video))
+    assert opened == []
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(protocol: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(media_module, "get_filesystem_class", missing)
+    with pytest.raises(VideoReadError, match="'s3' is not installed: Install s3fs") as caught:
+        index_video("s3://bucket/a.mp4")
+    assert caught.value.cause == "unsupported"
+
+
+def test_whatever_a_store_raises_is_a_read_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception):
+        pass
+
+    store = fsspec.filesystem("memory")
+    for error in (NoCredentialsError("no key"), KeyError("size"), ValueError("port")):
+
+        def refuse(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(store, "info", refuse)
+        with pytest.raises(VideoReadError, match="the store answers: ") as caught:
+            index_video(f"memory://media-test/{type(error).__name__}.mp4")
+        assert caught.value.cause == "unreachable"
+        cause = caught.value.__cause__
+        assert cause is not None
+        assert cause.__cause__ is error
 
 
 def test_what_is_not_there_is_named(tmp_path: Path, video: Path) -> None:

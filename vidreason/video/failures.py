@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from vidreason.video.media import UnsupportedMediaError
+
 FailureCause = Literal[
     "missing",  # there is no such file
     "empty",  # of no bytes
@@ -16,7 +18,7 @@ FailureCause = Literal[
     "not-a-video",  # text, a playlist, a folder, or of a format that libav does not know
     "truncated",  # it ends before its own header says
     "no-video-stream",  # sound or a cover picture only
-    "unsupported",  # a codec without a decoder here, or a display matrix of no quarter turn
+    "unsupported",  # a codec without a decoder here, no quarter turn, a URL that is not read
     "decode-error",  # a picture is damaged or does not come out
     "changed",  # it is not the file that was indexed
     "span-outside",  # it ends before the span that an annotation names
@@ -63,6 +65,8 @@ def read_error(path: str, error: OSError) -> VideoReadError:
     """The same error, told in the words of this module."""
     if isinstance(error, FileNotFoundError):
         return VideoReadError(path, "missing", "there is no such file")
+    if isinstance(error, UnsupportedMediaError):
+        return VideoReadError(path, "unsupported", str(error))
     return VideoReadError(path, "unreachable", error.strerror or str(error))
 
 

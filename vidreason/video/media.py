@@ -4,8 +4,11 @@ One text names each of the three:
 
 * ``/data/a.mp4``: a path of this machine. A plain path may hold any character; it is a URL only if
   it begins with a scheme and ``://``.
-* ``s3://bucket/a.mp4``, ``gs://...``, ``https://...``, ``file://...``, ``memory://...``: a file of
-  any store that fsspec knows. For ``s3`` and ``gs`` fsspec needs s3fs and gcsfs.
+* ``s3://bucket/a.mp4``, ``https://...`` and the other ``PROTOCOLS``: a file of a store that fsspec
+  opens. For ``s3``, ``gs`` and ``az`` it needs s3fs, gcsfs and adlfs. Protocols that open others
+  (``zip``, ``simplecache``, ``reference``, ...) are none of these, and fsspec's chains of them with
+  ``::`` are not read: such a text may come out of somebody's data set, and what it opens, or runs,
+  would be theirs to say.
 * ``<path or URL>.tar#offset=1536&size=9331&name=000000001.mp4``: so many bytes from so far into a
   tar shard, and the member's name, which is the rest of the text. Nothing but these bytes is read.
 
@@ -17,15 +20,14 @@ import io
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
-import fsspec
-from fsspec.core import url_to_fs
+from fsspec.registry import get_filesystem_class
+from fsspec.spec import AbstractFileSystem
 from typing_extensions import override
 
 READ_AT_ONCE_BYTES = 64 * 2**20
@@ -36,11 +38,15 @@ REMEMBERED_SECONDS = 5.0
 """So long at most a store's word on a file's size and version is taken to hold: what is done with a
 video at a time then costs one question, not five."""
 
+PROTOCOLS = ("file", "http", "https", "s3", "gs", "az", "hf", "memory")
+"""What a URL of media may begin with."""
+
 _MEMBER = re.compile(
-    r"(?P<archive>.+\.tar)#offset=(?P<offset>\d+)&size=(?P<size>\d+)&name=(?P<name>.+)", re.DOTALL
+    r"(?P<archive>.+\.[tT][aA][rR])#offset=(?P<offset>\d+)&size=(?P<size>\d+)&name=(?P<name>.+)",
+    re.DOTALL,
 )
-# fsspec chains its protocols with "::", as in simplecache::s3://bucket/a.mp4.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://")
+# Also chains as fsspec writes them, simplecache::s3://bucket/a.mp4: URLs, but none that are opened.
+_SCHEME = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*)://")
 # What stores tell about a file's state, over all implementations of fsspec that tell something.
 _VERSION_FIELDS = (
     *("etag", "e_tag", "ETag", "md5Hash"),
@@ -60,6 +66,10 @@ class TarMember(NamedTuple):
     def media(self) -> str:
         """The text that names it."""
         return f"{self.archive}#offset={self.offset}&size={self.size}&name={self.name}"
+
+
+class UnsupportedMediaError(OSError):
+    """A URL of a protocol that is not among ``PROTOCOLS``, or for which a package is missing."""
 
 
 class MediaIdentity(NamedTuple):
@@ -83,8 +93,34 @@ def parse_member(media: str) -> TarMember | None:
 
 
 def is_remote(media: str) -> bool:
-    """Whether fsspec has to open ``media``: it is a URL, or a member of an archive at one."""
+    """Whether ``media`` is a URL, of any protocol, or a member of an archive at one."""
     return _SCHEME.match(media) is not None
+
+
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """The store that a URL names, and the name that the file has in it.
+
+    Unlike fsspec's ``url_to_fs`` this reads no chain, and no other protocol than ``PROTOCOLS``.
+
+    Raises:
+        UnsupportedMediaError: The protocol is another one, or fsspec needs a package for it that is
+            not installed.
+    """
+    scheme = _SCHEME.match(url)
+    protocol = scheme[1].lower() if scheme is not None else ""
+    if protocol not in PROTOCOLS:
+        chain = " (chains with '::' are not read)" if "::" in protocol else ""
+        raise UnsupportedMediaError(
+            f"the protocol {protocol!r} is not read{chain}; those that are: {', '.join(PROTOCOLS)}"
+        )
+    try:
+        kind = get_filesystem_class(protocol)
+    except ImportError as error:
+        raise UnsupportedMediaError(
+            f"a package for the protocol {protocol!r} is not installed: {error}"
+        ) from error
+    options = kind._get_kwargs_from_urls(url)
+    return kind(**options), cast(str, kind._strip_protocol(url))
 
 
 def media_size(media: str) -> int:
@@ -142,9 +178,11 @@ def open_media(media: str) -> io.BufferedIOBase:
     if identity.size <= READ_AT_ONCE_BYTES:
         return _NamedBytes(_fetch(identity), member.name if member else media)
     with transport_errors_as_os_errors():
+        store, path = file_system(media if member is None else member.archive)
+        file = store.open(path, "rb")
         if member is None:
-            return cast(io.BufferedIOBase, fsspec.open(media, "rb").open())
-        return _buffered(FileRange(fsspec.open(member.archive, "rb").open(), member))
+            return cast(io.BufferedIOBase, file)
+        return _buffered(FileRange(file, member))
 
 
 def libav_source(media: str) -> str | io.BufferedIOBase:
@@ -178,11 +216,15 @@ def hash_media(media: str) -> str:
 
 @contextmanager
 def transport_errors_as_os_errors() -> Iterator[None]:
-    """Turn what a transport raises beside ``OSError`` into one."""
+    """Turn whatever a store's client raises into an ``OSError``; the body holds nothing else."""
     try:
         yield
-    except _transport_errors() as error:
-        raise OSError(f"the store answers: {error or type(error).__name__}") from error
+    except OSError:
+        raise
+    except Exception as error:
+        # Of aiohttp, httpx, botocore, google.auth, azure and whatever else fsspec loads: they have
+        # no base class in common, and ValueError for an address that is none.
+        raise OSError(f"the store answers: {str(error) or type(error).__name__}") from error
 
 
 class FileRange(io.RawIOBase):
@@ -250,8 +292,8 @@ class _NamedBytes(io.BytesIO):
 def _remote_identity(url: str, moment: int) -> MediaIdentity:
     del moment  # makes the answer expire
     with transport_errors_as_os_errors():
-        file_system, path = url_to_fs(url)
-        info = file_system.info(path)
+        store, path = file_system(url)
+        info = store.info(path)
     if info["size"] is None:
         raise OSError("the store does not tell its size")
     return MediaIdentity(url, int(info["size"]), file_version(info))
@@ -261,13 +303,7 @@ def _remote_identity(url: str, moment: int) -> MediaIdentity:
 def _fetch(identity: MediaIdentity) -> bytes:
     member = parse_member(identity.media)
     with transport_errors_as_os_errors():
-        file_system, path = url_to_fs(identity.media if member is None else member.archive)
+        store, path = file_system(identity.media if member is None else member.archive)
         if member is None:
-            return cast(bytes, file_system.cat_file(path))
-        return cast(bytes, file_system.cat_file(path, member.offset, member.offset + member.size))
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    # Not imported: only who has opened a web address has it, and it is slow to import.
-    aiohttp = sys.modules.get("aiohttp")
-    return () if aiohttp is None else (aiohttp.ClientError,)
+            return cast(bytes, store.cat_file(path))
+        return cast(bytes, store.cat_file(path, member.offset, member.offset + member.size))

@@ -46,8 +46,6 @@ def identify(media: str) -> MediaIdentity:
         return media_identity(media)
     except OSError as error:
         raise read_error(media, error) from error
-    except ValueError as error:  # no store has such a protocol
-        raise VideoReadError(media, "missing", str(error)) from error
 
 
 def read_content(media: str) -> MediaContent:
