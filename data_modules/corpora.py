@@ -1,5 +1,6 @@
 """Which corpora a run reads and how: the configuration of the data, and the table of readers."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +23,7 @@ from data_modules.ego4d import read_ego4d
 from data_modules.hd_vila import read_hd_vila
 from data_modules.huggingface import FIELDS, read_huggingface
 from data_modules.llava import read_llava
+from data_modules.media_access import MediaAccess
 from data_modules.nextgqa import read_nextgqa
 from data_modules.nextqa import read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
@@ -32,6 +34,7 @@ from data_modules.vcr import read_vcr
 from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
+from vidreason.video.media import is_remote
 from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 
@@ -110,6 +113,12 @@ class CorpusConfig:
     a different half in each of two epochs, 2 every example twice."""
     limit: int | None = None
     """Read only the first so many examples, or None for all."""
+    media_dir: str = ""
+    """A further folder or URL that the rows' media may lie in. Without it rows are left out, and
+    counted, whose media are outside of ``root``, by an absolute path, ``..`` or a link."""
+    allow_remote_media: bool = False
+    """Whether rows may name media at any URL. Without it such rows are left out, and counted,
+    unless ``root`` or ``media_dir`` is a URL and the media are below it."""
     columns: dict[str, str] = field(default_factory=dict)
     """``huggingface`` only: from an example's fields, such as ``media`` and ``response``, to the
     data set's columns."""
@@ -213,6 +222,26 @@ class DataConfig:
                 )
 
 
+def _allowed(
+    examples: Iterator[Example], config: CorpusConfig, skipped: SkippedRows
+) -> Iterator[Example]:
+    """Leave out the examples whose media the configuration does not allow."""
+    is_on_hub = config.reader == "huggingface" and not os.path.exists(config.root)
+    access = MediaAccess(
+        config.root,
+        config.media_dir,
+        allow_remote=config.allow_remote_media,
+        is_on_hub=is_on_hub and not is_remote(config.root),
+    )
+    for example in examples:
+        cause = access.refusal(example.media)
+        if cause:
+            place = f"{example.id} ({example.media})"
+            skipped.record(place.encode("utf-8", "backslashreplace").decode(), cause)
+        else:
+            yield example
+
+
 def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Iterator[Example]:
     """Yield the examples of one corpus, up to its limit.
 
@@ -235,9 +264,15 @@ def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Ite
             streaming=config.streaming,
             revision=config.revision,
         )
-    for example in islice(reader(config.root, config.split, skipped), config.limit):
-        empty = False
-        yield example
+    examples = _allowed(reader(config.root, config.split, skipped), config, skipped)
+    try:
+        for example in islice(examples, config.limit):
+            empty = False
+            yield example
+    except OSError as error:
+        raise ValueError(
+            f"corpus {config.reader!r} in {config.root!r} cannot be read: {error}"
+        ) from error
     if empty:
         raise ValueError(
             f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"

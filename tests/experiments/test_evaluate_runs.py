@@ -84,7 +84,10 @@ def evaluation(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) 
     config = yaml.safe_load(tiny_experiment.read_text())
     config["data"]["benchmark"] = [
         {"reader": "nextqa", "root": str(choices), "split": "val"},
-        {"reader": "nextqa_open_ended", "root": str(opened), "split": "val"},
+        {
+            **{"reader": "nextqa_open_ended", "root": str(opened), "split": "val"},
+            "media_dir": str(choices),
+        },
     ]
     config["evaluation"] = {"batch_size": 3, "report_items": 0}  # no videos to look at
     file = folder / "config.yaml"

@@ -74,7 +74,12 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, language_model: str) -
         "store": {"path": str(folder / "store"), "dtype": "float32"},
         "reasoner": {"language_model": {"name_or_path": language_model}},
         "data": {
-            "train": [{"reader": "webvid", "root": str(folder / "webvid"), "split": "train"}],
+            "train": [
+                {
+                    **{"reader": "webvid", "root": str(folder / "webvid"), "split": "train"},
+                    "media_dir": str(Path(VIDEO).resolve().parent),
+                }
+            ],
             "batch_size": 2,
             "global_batch_size": 2,
             "num_epochs": 2,

@@ -95,7 +95,7 @@ def build_pipeline(tiny_experiment, filmed_experiment, tmp_path_factory):
         writer = csv.writer(file)
         writer.writerow(["videoid", "name", "page_dir"])
         for number, video in enumerate(videos):
-            (webvid / "videos" / video.name).symlink_to(video)
+            (webvid / "videos" / video.name).hardlink_to(video)
             writer.writerow([video.stem, f"square number {number} moves" * (number + 1), ""])
     own = webvid / "pipeline.yaml"
     # Dropout depends on the rank; the store's half precision on when a video was perceived.

@@ -77,7 +77,7 @@ def varied_experiment(tiny_experiment, tmp_path_factory):
             writer.writerow([Path(video).stem, "it falls " * (1 + number * 3 % 8), ""])
     config = yaml.safe_load(tiny_experiment.read_text())
     config["store"]["path"] = str(folder / "store")
-    webvid = {"reader": "webvid", "root": str(folder / "webvid"), "split": "train"}
+    webvid = {"reader": "webvid", "root": str(folder / "webvid"), "media_dir": str(nextqa)}
     config["data"] |= {"train": [*config["data"]["train"], webvid], "validation": []}
     config["data"]["global_batch_size"] = GLOBAL_BATCH
     # Dropout depends on the rank. With so large an epsilon a step is in proportion to the gradient:

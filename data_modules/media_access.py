@@ -1,0 +1,138 @@
+"""Which media a corpus' rows may name: files below its root, and what its configuration allows.
+
+A data set is written by somebody else. A row of it that names ``/etc/passwd``, or an address of the
+network that this machine is in, must not be opened because it stands there.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
+
+from vidreason.video.media import PROTOCOLS, is_remote, parse_member
+
+REMOTE = "its media is at a URL; allow_remote_media: true in this corpus' configuration allows it"
+OUTSIDE = (
+    "its media lies outside of the corpus' root (an absolute path, '..' or a link); media_dir in "
+    "this corpus' configuration allows a further folder"
+)
+UNSUPPORTED = f"its media has a protocol that is not read (those that are: {', '.join(PROTOCOLS)})"
+NOT_UTF8 = "its media's name is not UTF-8"
+
+_REMEMBERED_FOLDERS = 4096
+
+
+class MediaAccess:
+    """The media that the rows of one corpus may name.
+
+    Local media have to lie below ``root`` or ``media_dir`` after links and ``..`` are followed,
+    whether or not they exist; a path inside, relative or absolute or as ``file://``, is fine. Media
+    at a URL have to lie below a root or ``media_dir`` that is itself one, unless ``allow_remote``.
+
+    Folders are looked at once each, so that a corpus of many files costs no request a file.
+
+    Args:
+        root: The corpus' folder or URL; also the name of a data set on the Hub, whose media are in
+            the caches of ``datasets`` and of the Hub.
+        media_dir: A further folder or URL, or empty.
+        allow_remote: Whether rows may name any URL of ``PROTOCOLS``.
+        is_on_hub: Whether ``root`` is such a name.
+    """
+
+    def __init__(
+        self, root: str, media_dir: str = "", *, allow_remote: bool = False, is_on_hub: bool = False
+    ) -> None:
+        self._allow_remote = allow_remote
+        places = [place for place in (root, media_dir) if place]
+        self._urls = [_with_slash(place) for place in places if is_remote(place)]
+        folders = [place for place in map(_local_path, places) if place is not None]
+        if is_on_hub:
+            self._urls += [f"hf://datasets/{root}/", f"hf://datasets/{root}@"]
+            folders += _hub_caches()
+        self._folders = [os.path.realpath(folder) for folder in folders]
+        self._folders += [blobs for folder in self._folders for blobs in _hub_blobs(folder)]
+        # Of the folder with the file's name; bounded, as a corpus may have a million folders.
+        self._real_folder = lru_cache(_REMEMBERED_FOLDERS)(os.path.realpath)
+        self._links = lru_cache(_REMEMBERED_FOLDERS)(_links)
+
+    def refusal(self, media: str) -> str:
+        """Why ``media`` may not be opened, in the same words for all such rows; empty if it may."""
+        member = parse_member(media)
+        file = media if member is None else member.archive
+        if not media.isascii() and not _is_encodable(media):
+            return NOT_UTF8
+        path = _local_path(file)
+        if path is None:
+            return self._remote_refusal(file)
+        return "" if "\0" not in path and self._is_inside(path) else OUTSIDE
+
+    def _remote_refusal(self, url: str) -> str:
+        protocol = url.partition("://")[0].lower()
+        if protocol not in PROTOCOLS:
+            return UNSUPPORTED
+        is_below = any(url.startswith(place) for place in self._urls) and not _climbs(url)
+        return "" if self._allow_remote or is_below else REMOTE
+
+    def _is_inside(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        real_folder = str(self._real_folder(folder))
+        if name in ("", ".", "..") or name in self._links(real_folder):
+            real = os.path.realpath(path)
+        else:
+            real = os.path.join(real_folder, name)
+        return any(real.startswith(_with_slash(place)) for place in self._folders)
+
+
+def _local_path(media: str) -> str | None:
+    """The path that ``media`` names, or None if it is at a URL."""
+    if not is_remote(media):
+        return media
+    if media.partition("://")[0].lower() == "file":
+        return str(LocalFileSystem._strip_protocol(media))
+    return None
+
+
+def _with_slash(place: str) -> str:
+    return place if place.endswith("/") else f"{place}/"
+
+
+def _climbs(url: str) -> bool:
+    """Whether a part of a URL's path leads upwards, as a server may read it."""
+    plain = url.lower().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/")
+    return ".." in plain.replace("\\", "/").split("/")
+
+
+def _links(folder: str) -> frozenset[str]:
+    """The names in ``folder`` that are symbolic links, by one listing."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_symlink())
+    except OSError:  # the folder is not there, or may not be listed: nor can its links be followed
+        return frozenset()
+
+
+def _hub_caches() -> Sequence[str]:
+    """Where ``datasets`` and the Hub's client put what they fetch."""
+    import datasets  # slow to import
+    from huggingface_hub import constants
+
+    return [str(datasets.config.HF_DATASETS_CACHE), str(constants.HF_HUB_CACHE)]
+
+
+def _hub_blobs(folder: str) -> Sequence[str]:
+    """Where the links of a repository point to that was downloaded into the Hub's cache."""
+    parts = Path(folder).parts
+    if "snapshots" not in parts:
+        return []
+    repository = Path(*parts[: parts.index("snapshots")])
+    return [str(repository / "blobs")] if "--" in repository.name else []
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
