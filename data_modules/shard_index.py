@@ -11,7 +11,6 @@ local one its headers and small texts, of a remote one as little as its store al
 
 import json
 import os
-import tarfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,19 +23,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_modules.index_cache import cache_folder, digest, exclusive, list_shards, note_shards
+from data_modules.shard_scan import ScannedMember, scan_shard
 from vidreason.cores import free_cores
 from vidreason.video.media import TarMember, is_remote, open_media
 
-TEXT_EXTENSIONS = ("json", "txt", "cls", "vtt", "srt")
-"""Members of these kinds are kept in the index, so that reading captions opens no shard,"""
-MAX_TEXT_BYTES = 2**16
-"""up to this size; larger ones are read from their shard."""
 SHARDS_A_FILE = 256
 """How many shards one Parquet file holds: what a killed indexing has to do again."""
 MIN_SHARDS_A_PROCESS = 8
 """With fewer a process costs more than it saves."""
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = pa.schema(
     [("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("text", pa.binary())]
 )
@@ -72,6 +68,8 @@ class ShardSample:
     """The members' name up to the first dot of its last part."""
     members: Mapping[str, ShardMember]
     """By extension: the rest of the name, in lower case, without the dot."""
+    repeated: tuple[str, ...] = ()
+    """Extensions of members that came later in the shard under the same names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +80,9 @@ class IndexedShard:
     """Path or URL."""
     num_members: int
     """Members that are there in full."""
-    failure: str
-    """Why the rest is not, as ``cause: detail``; empty for a sound shard."""
+    failures: tuple[str, ...]
+    """What else is in it, and what of it is lost, each as ``cause: detail``; none for a sound
+    shard."""
     file: str
     """The Parquet file with its members,"""
     row_group: int
@@ -98,8 +97,8 @@ class ShardIndex:
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """The shards that are not sound, each with the cause."""
-        return [(shard.media, shard.failure) for shard in self.shards if shard.failure]
+        """What cannot be read, each with its shard."""
+        return [(shard.media, failure) for shard in self.shards for failure in shard.failures]
 
     def samples(self) -> Iterator[ShardSample]:
         """All samples, in the order in which they lie; memory does not grow with their number."""
@@ -123,7 +122,7 @@ def open_shard_index(folder: str, num_processes: int | None = None) -> ShardInde
     """
     note_shards(folder)
     listed = list_shards(folder)
-    if not listed:
+    if not any(shard.lower().endswith(".tar") for shard in listed):
         raise ValueError(
             f"there is no .tar file below {folder!r}: check the corpus' root (compressed shards, "
             "such as .tar.gz, cannot be read by byte range; unpack them to .tar)"
@@ -141,61 +140,6 @@ def open_shard_index(folder: str, num_processes: int | None = None) -> ShardInde
             _index(missing, listed, files, num_processes or free_cores())
             known = _read_footers(files)
     return ShardIndex([known[shard][1] for shard in listed])
-
-
-def scan_shard(shard: str, size: int) -> tuple[pa.Table, str]:
-    """Find the members of one shard.
-
-    Args:
-        shard: Path or URL.
-        size: Its size in bytes.
-
-    Returns:
-        A row for each member that is there in full, and what is wrong with the rest, or "".
-
-    Raises:
-        OSError: The shard cannot be read.
-    """
-    rows: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-    failure, last = "", ""
-    with open_media(shard) as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for info in tar:
-                    last = info.name
-                    if info.offset_data + info.size > size:
-                        failure = (
-                            f"the shard is cut off: its member {last!r} ends at byte "
-                            f"{info.offset_data + info.size} of {size}"
-                        )
-                        break
-                    tar.members = []  # type: ignore[attr-defined] # else it keeps them all
-                    if info.isreg():
-                        _add(rows, info, file)
-                failure = failure or _check_end(file, tar.offset, size, last)
-        except tarfile.ReadError as error:
-            failure = f"the shard is damaged: {error}, after its member {last!r}"
-    return pa.table(rows, schema=_SCHEMA), failure
-
-
-def _add(rows: dict[str, list[Any]], info: tarfile.TarInfo, file: Any) -> None:  # noqa: ANN401
-    text = None
-    if info.name.lower().endswith(TEXT_EXTENSIONS) and info.size <= MAX_TEXT_BYTES:
-        file.seek(info.offset_data)
-        text = file.read(info.size)
-    for name, value in zip(rows, (info.name, info.offset_data, info.size, text), strict=True):
-        rows[name].append(value)
-
-
-def _check_end(file: Any, offset: int, size: int, last: str) -> str:  # noqa: ANN401
-    """What is wrong where no further member was found; tarfile takes anything for the end."""
-    file.seek(offset)
-    block = file.read(tarfile.BLOCKSIZE)
-    if block == bytes(tarfile.BLOCKSIZE):
-        return ""
-    if len(block) < tarfile.BLOCKSIZE:
-        return f"the shard is cut off: it ends at byte {size}, after its member {last!r}"
-    return f"the shard is damaged: no header at byte {offset}, after its member {last!r}"
 
 
 def _index(
@@ -217,7 +161,7 @@ def _index(
 def _write(
     shards: Sequence[str],
     listed: Mapping[str, tuple[int, str]],
-    scanned: Iterator[tuple[pa.Table, str]],
+    scanned: Iterator[tuple[list[ScannedMember], list[str]]],
     files: Path,
 ) -> None:
     number = max((_number(path) for path in files.glob("*.parquet")), default=-1)
@@ -228,10 +172,12 @@ def _write(
         try:
             with pq.ParquetWriter(partial, _SCHEMA) as writer:
                 for shard in shards[start : start + SHARDS_A_FILE]:
-                    table, failure = next(scanned)
+                    members, failures = next(scanned)
+                    columns = zip(*members, strict=True) if members else [[]] * len(_SCHEMA)
+                    table = pa.table(list(map(list, columns)), schema=_SCHEMA)
                     # A row group even for a shard without members: their numbers must agree.
                     writer.write_table(table, row_group_size=max(len(table), 1))
-                    footer.append([shard, *listed[shard], len(table), failure])
+                    footer.append([shard, *listed[shard], len(table), failures])
                 writer.add_key_value_metadata({"shards": json.dumps(footer)})
             os.replace(partial, files / f"{number:06d}.parquet")
         finally:
@@ -244,11 +190,11 @@ def _read_footers(files: Path) -> dict[str, tuple[tuple[int, str], IndexedShard]
     for path in sorted(files.glob("*.parquet"), key=_number):
         metadata = pq.read_metadata(path).metadata
         for row_group, row in enumerate(json.loads(metadata[b"shards"])):
-            shard, size, version, num_members, failure = row
+            shard, size, version, num_members, failures = row
             indexed = IndexedShard(
                 media=shard,
                 num_members=num_members,
-                failure=failure,
+                failures=tuple(failures),
                 file=str(path),
                 row_group=row_group,
             )
@@ -261,16 +207,29 @@ def _number(path: Path) -> int:
 
 
 def _group(shard: str, columns: dict[str, list[Any]]) -> Iterator[ShardSample]:
-    key: str | None = None
-    members: dict[str, ShardMember] = {}
+    """The samples of one shard, in the order of their first members.
+
+    Members that follow one another are a run. A later run of the same key belongs to the sample
+    too, as in a shard with all videos before all texts, unless it brings something that the sample
+    has: then nobody can tell what belongs together, and the first run holds.
+    """
+    runs: list[tuple[str, dict[str, ShardMember]]] = []
     for name, offset, size, text in zip(*columns.values(), strict=True):
         folder, slash, base = name.rpartition("/")
         stem, _, extension = base.partition(".")
-        if folder + slash + stem != key:
-            if key is not None:
-                yield ShardSample(shard=shard, key=key, members=members)
-            key, members = folder + slash + stem, {}
+        key, extension = folder + slash + stem, extension.lower()
+        if not runs or runs[-1][0] != key or extension in runs[-1][1]:
+            runs.append((key, {}))
         media = TarMember(shard, offset, size, name).media
-        members[extension.lower()] = ShardMember(media, text)
-    if key is not None:
-        yield ShardSample(shard=shard, key=key, members=members)
+        runs[-1][1][extension] = ShardMember(media, text)
+    samples: dict[str, dict[str, ShardMember]] = {}
+    repeated: dict[str, list[str]] = {}
+    for key, members in runs:
+        known = samples.setdefault(key, {})
+        if known.keys() & members.keys():
+            repeated.setdefault(key, []).extend(members)
+        else:
+            known.update(members)
+    for key, members in samples.items():
+        again = tuple(repeated.get(key, ()))
+        yield ShardSample(shard=shard, key=key, members=members, repeated=again)

@@ -48,17 +48,19 @@ def read_shards(root: str, split: str, corpus: str, skipped: SkippedRows) -> Ite
     try:
         index = open_shard_index(folder)
     except OSError as error:
-        raise ValueError(f"the shards in {folder!r} cannot be listed: {error}") from error
+        raise ValueError(f"the shards in {folder!r} cannot be read: {error}") from error
     base = folder if is_remote(folder) else os.path.abspath(folder)
     for shard, failure in index.failures:
         cause, _, detail = failure.partition(": ")
         skipped.record(f"{shard} ({detail})", cause)
     for shard, samples in _by_shard(index):
-        stem = shard[len(base) + 1 :].removesuffix(".tar")
+        stem, _ = os.path.splitext(shard[len(base) + 1 :])
         listed = _SideFile(shard)
         for sample in samples:
             place = f"{shard}:{sample.key}"
             row = listed.take(sample.key)
+            for extension in sample.repeated:
+                skipped.record(f"{place}.{extension}", "a name that is there before in its shard")
             found = _read_sample(sample, row, place, skipped)
             if found is None:
                 continue
@@ -78,7 +80,7 @@ def read_shards(root: str, split: str, corpus: str, skipped: SkippedRows) -> Ite
 def has_shards(folder: Path) -> bool:
     """Whether there is a tar shard in ``folder`` or below."""
     note_folder(folder)
-    return next(folder.rglob("*.tar"), None) is not None
+    return any(name.suffix.lower() == ".tar" for name in folder.rglob("*.[tT][aA][rR]"))
 
 
 def _by_shard(index: ShardIndex) -> Iterator[tuple[str, Iterator[ShardSample]]]:
