@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from vidreason.config import save_config
 from vidreason.cores import available_cores
+from vidreason.secrets import without_secrets
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.parameter_hash import hash_parameters
 from vidreason.training.stage import StageModule
@@ -144,7 +145,7 @@ class RunRecord(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        self._write_end(trainer, f"{type(exception).__name__}: {exception}")
+        self._write_end(trainer, without_secrets(f"{type(exception).__name__}: {exception}"))
 
     def _write_end(self, trainer: Trainer, cause: str) -> None:
         """Add how this start ended to the entry that it made."""
@@ -178,7 +179,7 @@ def write_run_record(
     starts.append(
         {
             "time": _now(),
-            "command": shlex.join(sys.orig_argv),
+            "command": without_secrets(shlex.join(sys.orig_argv)),
             "working_directory": os.getcwd(),
             "resumed_from": resumed_from,
             "world_size": world_size,

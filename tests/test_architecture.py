@@ -17,11 +17,11 @@ ALLOWED = {
 }
 # A part of the library imports only itself and parts of lower rank (ARCHITECTURE section 2).
 RANKS = {
-    "config": 0,
+    "secrets": 0,
     "cores": 0,
     "example": 0,
     "released_parts": 0,
-    "secrets": 0,
+    "config": 1,
     "endpoints": 1,
     "video": 1,
     "perception": 2,

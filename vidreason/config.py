@@ -4,11 +4,13 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from vidreason.secrets import refuse_secrets
 
 T = TypeVar("T")
 
@@ -30,8 +32,8 @@ def load_config(schema: type[T], argv: Sequence[str], *, program: str, descripti
         An instance of ``schema``; its ``__post_init__`` checks have run.
 
     Raises:
-        ValueError: A file is missing, a key is unknown, or a value has the wrong type or range. The
-            message names the file or override and the field.
+        ValueError: A file is missing, a key is unknown, a value has the wrong type or range, or is
+            a secret. The message names the file or override and the field.
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument(
@@ -57,7 +59,9 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
         merged = _merge(
             merged, lambda override=override: OmegaConf.from_dotlist([override]), override
         )
-    return _to_object(schema, merged)
+    config = _to_object(schema, merged)
+    refuse_secrets(dataclasses.asdict(cast(Any, config)))
+    return config
 
 
 def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) -> T:

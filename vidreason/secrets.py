@@ -128,6 +128,12 @@ def without_url_credentials(text: str) -> str:
     return _QUERY_SECRET.sub(rf"\1{REPLACEMENT}", cleaned)
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an exception's message, which a server may have had a hand in, to be shown."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(without_secrets(lines[0]))
+
+
 def refuse_secrets(values: object, where: str = "") -> None:
     """Refuse a secret among nested values that will be written down, such as a configuration's.
 

@@ -1,5 +1,6 @@
 import json
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from socket import gethostname
 from types import SimpleNamespace
@@ -69,6 +70,21 @@ def test_the_record_says_how_a_start_ended(tmp_path, finished):
     (start,) = read_starts(tmp_path)
     assert start["end"]["step"] == 4
     assert start["end"]["cause"] == ("finished" if finished else "RuntimeError: no memory")
+
+
+def test_no_secret_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+    command = ["python", "-m", "fit", "x=hf_0123456789abcdef", "data=s3://key:hunter22@bucket"]
+    monkeypatch.setattr(sys, "orig_argv", command)
+    callback = RunRecord(Config(), str(tmp_path))
+    callback.setup(trainer(), None, "fit")
+    callback.on_exception(trainer(), None, OSError("401 for hf_0123456789abcdef at https://u:p@h"))
+    (start,) = read_starts(tmp_path)
+    assert start["command"] == "python -m fit x=[secret] data=s3://[secret]@bucket"
+    assert start["end"]["cause"] == "OSError: 401 for [secret] at https://[secret]@h"
+    for path in tmp_path.iterdir():
+        assert "0123456" not in path.read_text()
+        assert "hunter22" not in path.read_text()
 
 
 def test_the_folder_of_another_thing_has_no_starts(tmp_path):

@@ -2,9 +2,12 @@
 
 import json
 import re
+import signal
+import threading
 from pathlib import Path
 
 import pytest
+from loopback import Loopback, http, reply
 
 from experiments import judge as program
 from vidreason.config import load_config
@@ -13,6 +16,7 @@ from vidreason.endpoints.errors import EndpointUnavailableError
 from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.files import read_evidence, read_scores
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
+from vidreason.evaluation.judge.judges import JudgeConfig
 from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect, summarise_aspects
@@ -23,6 +27,7 @@ from vidreason.evaluation.predictions.rows import (
     write_predictions,
 )
 
+KEY = "sk-Zq7/w3+Tr9_vK2xB8mN4"
 GROUNDED = "The ball turns because it hits the wall."
 
 
@@ -192,6 +197,100 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
     assert run(f"predictions={files['good']}") == 0
     assert len(asked) == 4 + 3, "three were in the cache"
     assert len(read(tmp_path / "judged")[0]) == 6
+
+
+@pytest.fixture(scope="module")
+def server():
+    found = Loopback()
+    yield found
+    found.close()
+
+
+def ask_endpoint(monkeypatch, predictions: str, url: str, *arguments: str) -> int:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    endpoint = ("judge.kind=openai", "judge.model=m", f"judge.base_url={url}")
+    once = "judge.max_attempts=1"
+    return program.main([f"predictions={predictions}", *endpoint, once, *arguments])
+
+
+NO_REPLIES = [
+    http(200, {"choices": [None]}),
+    http(200, b"[" * 90_000),
+    http(200, b'{"usage": ' + b"9" * 5_000 + b"}"),
+    http(200, b"\xff\xfe"),
+    http(200, b"{}", "Content-Encoding: gzip"),
+    http(503, {"error": f"\x1b[2Jbusy, {KEY}"}),
+]
+
+
+@pytest.mark.parametrize("answer", NO_REPLIES)
+def test_a_bad_reply_ends_in_a_line_and_the_next_start_goes_on(
+    files, server, monkeypatch, capsys, answer
+):
+    url = server.script(reply("no verdict"), answer)
+    arguments = ("num_parallel=1", "limit=3")
+    write_predictions(files["good"], answers([f"{GROUNDED} {n}" for n in range(3)]))
+    assert ask_endpoint(monkeypatch, files["good"], url, *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"judge: {url} gave no output in 1 try; the last one failed: ")
+    assert line.endswith("; start again to go on from here")
+    assert KEY not in line
+    assert line.isprintable()
+    server.script(reply("no verdict"))
+    assert ask_endpoint(monkeypatch, files["good"], url, *arguments) == 0
+    assert len(server.asked) == 2, "what came before was kept, and the bad reply was not"
+
+
+WRONG_OUTPUTS = [
+    "9" * 5_000,
+    "[" * 90_000,
+    '{"insightfulness": ' * 900 + "1" + "}" * 900,
+    "half \ud800 a pair",
+    "\x00",
+    None,
+    KEY,
+]
+
+
+def test_outputs_that_are_no_verdicts_are_counted_once_and_for_all(
+    files, server, tmp_path, monkeypatch
+):
+    texts = [f"{GROUNDED} {n}" for n in range(len(WRONG_OUTPUTS))]
+    write_predictions(files["good"], answers(texts))
+    url = server.script(*(reply(text, finish_reason="length") for text in WRONG_OUTPUTS))
+    for num_asked in (len(WRONG_OUTPUTS), 0):
+        server.asked.clear()
+        assert ask_endpoint(monkeypatch, files["good"], url, "num_parallel=1") == 0
+        assert len(server.asked) == num_asked, "all of them are kept"
+        rows, summary = read(tmp_path / "judged")
+        assert summary["results"][1]["num_invalid"] == len(WRONG_OUTPUTS)
+        assert all(row["invalid"].startswith("the output was cut at") for row in rows)
+    for path in (tmp_path / "judged").iterdir():
+        assert KEY.encode() not in path.read_bytes()
+
+
+def test_a_refusal_of_the_endpoint_is_status_2(files, server, monkeypatch, capsys):
+    url = server.script(http(401, {"error": {"message": f"no such key: {KEY}"}}))
+    assert ask_endpoint(monkeypatch, files["good"], url) == 2
+    assert "put a valid key into OPENAI_API_KEY): no such key: [secret]" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_it_at_once(files, server, monkeypatch):
+    main_thread = threading.get_ident()
+
+    def interrupt(connection, done):
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        done.wait(60)
+
+    url = server.script(interrupt)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    config = program.JudgeProgramConfig(
+        predictions=files["good"],
+        judge=JudgeConfig(kind="openai", model="m", base_url=url),
+        num_parallel=1,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        program.judge(config)
 
 
 @pytest.mark.parametrize(

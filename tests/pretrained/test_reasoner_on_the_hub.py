@@ -110,6 +110,17 @@ def test_what_is_uploaded_is_the_folder(make_reasoner, tmp_path, monkeypatch, fo
     VideoReasoner.from_pretrained(uploaded)
 
 
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_a_folder_with_a_secret_is_not_uploaded(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(hub, "HfApi", NotingApi)
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
+    NotingApi.created = None
+    (tmp_path / name).write_text('{"name": "a/0123456789abcdef"}')
+    with pytest.raises(ValueError, match=f"{name} holds a key, token or password"):
+        hub.upload(tmp_path, "a/b")
+    assert NotingApi.created is None
+
+
 def test_a_refusal_of_the_hub_is_told_in_a_line(make_reasoner, monkeypatch):
     class RefusingApi:
         def create_repo(self, repository, **_):

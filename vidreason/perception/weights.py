@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vidreason.perception.pickled_tensors import StoredTensor, TorchFile
+from vidreason.secrets import first_line
 
 WRAPPERS = ("state_dict", "model", "module")
 """Entries of a saved dictionary that may hold the state dict: Lightning's, the official ViCLIP's
@@ -330,5 +331,5 @@ def local_folder(name: str, revision: str | None = None) -> Path:
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"weights: there is no folder {name!r}, and no repository of that name can be had from "
-            f"the Hugging Face Hub: {error}"
+            f"the Hugging Face Hub: {first_line(error)}"
         ) from error

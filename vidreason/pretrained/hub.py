@@ -7,6 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from vidreason.pretrained.folder import PREVIOUS
 from vidreason.pretrained.folder_config import LANGUAGE_MODEL_FOLDER
+from vidreason.secrets import first_line, refuse_secrets
 
 
 def local_reasoner_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
@@ -33,10 +34,9 @@ def local_reasoner_folder(name_or_path: str | Path, revision: str | None = None)
     try:
         return Path(snapshot_download(str(name_or_path), revision=revision))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        cause = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f"there is no reasoner folder {str(name_or_path)!r} here, and no repository of that "
-            f"name can be had from the Hugging Face Hub ({cause[0]})"
+            f"name can be had from the Hugging Face Hub ({first_line(error)})"
         ) from error
 
 
@@ -53,8 +53,13 @@ def upload(folder: str | Path, repository: str, *, private: bool = True) -> str:
         Address of the commit.
 
     Raises:
-        ValueError: The Hub refuses, or cannot be reached.
+        ValueError: The Hub refuses, or cannot be reached; or the folder's configuration or card
+            holds a secret.
     """
+    for name in ("config.json", "README.md"):
+        path = Path(folder) / name
+        if path.is_file():
+            refuse_secrets(path.read_text(encoding="utf-8", errors="replace"), str(path))
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
@@ -66,9 +71,8 @@ def upload(folder: str | Path, repository: str, *, private: bool = True) -> str:
             delete_patterns=["*.json", "*.safetensors", f"{LANGUAGE_MODEL_FOLDER}/*"],
         )
     except (HFValidationError, HfHubHTTPError, OSError) as error:
-        cause = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"could not upload to {repository!r} on the Hugging Face Hub ({cause[0]}); "
+            f"could not upload to {repository!r} on the Hugging Face Hub ({first_line(error)}); "
             "`hf auth login` with a token that may write there"
         ) from error
     return commit.commit_url

@@ -26,6 +26,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vidreason.secrets import first_line
+
 _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -312,16 +314,16 @@ def _check_loading(config: LanguageModelConfig, report: dict[str, Any], *, stric
 
 
 def _not_found(config: LanguageModelConfig, error: Exception) -> str:
-    cause = str(error).strip().splitlines()
+    cause = first_line(error)
     where = "a folder" if Path(config.name_or_path).is_dir() else "no folder here"
-    if cause and "custom code" in cause[0]:
+    if "custom code" in cause:
         return (
             f"language_model.name_or_path {config.name_or_path!r} is a model with code of its own, "
             "which is not run; choose one that transformers itself can build"
         )
     return (
         f"language_model.name_or_path {config.name_or_path!r} is {where} and could not be loaded "
-        f"({cause[0] if cause else type(error).__name__}). Give the path of a Hugging Face folder "
+        f"({cause}). Give the path of a Hugging Face folder "
         "with config.json, weights and tokenizer; or the name of a repository on the Hub, after "
         "`hf auth login` if its licence must be accepted first"
     )
