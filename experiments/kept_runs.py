@@ -1,11 +1,13 @@
 """The rows and files of an evaluation, and how to read them, or what others have predicted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from data_modules.corpora import DataConfig
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
+from vidreason.evaluation.answers import PARSER_VERSION
 from vidreason.evaluation.comparison import Run
 from vidreason.evaluation.controls import Control
 from vidreason.evaluation.manifest import manifest_from_json
@@ -83,6 +85,8 @@ def read_run(path: Path, name: str, data: DataConfig | None = None) -> Run:
     if path.suffix == OWN_FORM:
         read = read_predictions_file(path)
         manifest = None if read.manifest is None else manifest_from_json(read.manifest, str(path))
+        if manifest is not None:  # whatever its rows were scored by before, they are scored anew
+            manifest = replace(manifest, parser=PARSER_VERSION)
         return Run(name=name, predictions=read.predictions, manifest=manifest)
     corpora = [] if data is None else data.benchmark
     if data is None or len(corpora) != 1:

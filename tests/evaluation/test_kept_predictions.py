@@ -11,12 +11,13 @@ from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.predictions.kept import KeptPredictions, merge_predictions
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
+    judge,
     read_predictions,
     read_predictions_file,
 )
 
 ROWS = [
-    BenchmarkPrediction(id=f"q{number}", corpus="c", video_id="v", output=f"\u00e9 {number}")
+    judge(BenchmarkPrediction(id=f"q{number}", corpus="c", video_id="v", output=f"\u00e9 {number}"))
     for number in range(6)
 ]
 IDS = [row.id for row in ROWS]
@@ -141,6 +142,16 @@ def test_rows_of_one_question_are_one_or_contradict():
 def json_copy(row: BenchmarkPrediction) -> BenchmarkPrediction:
     """The same numbers in other objects: not a number is not equal to another such."""
     return replace(row, option_log_likelihoods=tuple(json.loads("[NaN]")))
+
+
+def test_answers_outlive_the_rules_by_which_they_were_scored(start):
+    """Another parser needs no other answers: they are kept, and read by the new rules."""
+    older = start(replace(MANIFEST, parser=1))
+    older.append([replace(row, parsed="else", correct=True) for row in ROWS])
+    later = start()
+    assert later.recover() == set(IDS)
+    assert later.finish(IDS) == ROWS
+    assert read_predictions_file(later.path).manifest == MANIFEST.as_json()
 
 
 def test_a_missing_answer_is_an_error(start):

@@ -22,6 +22,9 @@ from vidreason.example import Example
 from vidreason.pretrained.identity import ReasonerIdentity
 from vidreason.reasoning.decoding import DecodingConfig
 
+SCORED = ("parser", "scoring", "judge")
+"""Fields that say how answers are scored, and nothing of how they were made: kept answers are
+scored anew, by the current rules, whenever they are read."""
 MUST_AGREE = ("questions", "prompts", "frames", "answering", "parser", "scoring", "judge")
 """Fields that comparable runs have in common; the others say what is compared, or how it ran."""
 
@@ -44,7 +47,7 @@ class Manifest:
     answering: dict[str, Any] = field(default_factory=dict)
     """How options were chosen, texts decoded, and long prompts cut."""
     parser: int = PARSER_VERSION
-    """Version of :mod:`vidreason.evaluation.answers`."""
+    """Version of the rules by which outputs become answers and scores."""
     scoring: dict[str, str] = field(default_factory=dict)
     """Of each corpus, the measure that its protocol takes the mean of; empty where answers are
     kept, which any protocol may score."""
@@ -74,11 +77,11 @@ class Manifest:
         return _digest([{name: getattr(self, name) for name in MUST_AGREE}])
 
     def scored_by(self, protocols: Mapping[str, Protocol]) -> "Manifest":
-        """That of the scores by ``protocols``."""
+        """This manifest with the measure, and the rules, that each corpus is now scored by."""
         measures = {
             corpus: protocols.get(corpus, Protocol()).measure_name for corpus in self.questions
         }
-        return replace(self, scoring=measures)
+        return replace(self, scoring=measures, parser=PARSER_VERSION)
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with both hashes."""

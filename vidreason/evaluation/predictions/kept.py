@@ -11,7 +11,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.manifest import Manifest, manifest_differences, manifest_from_json
+from vidreason.evaluation.manifest import (
+    SCORED,
+    Manifest,
+    manifest_differences,
+    manifest_from_json,
+)
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     PredictionsFile,
@@ -108,7 +113,7 @@ class KeptPredictions:
         else:
             other = manifest_from_json(read.manifest, str(path))
             changes = manifest_differences(other, self.manifest)
-            found = [line for lines in changes.values() for line in lines]
+            found = [line for name in changes if name not in SCORED for line in changes[name]]
         if found:
             raise ValueError(
                 f"{path} holds answers that were made otherwise ({'; '.join(found)}): remove the "

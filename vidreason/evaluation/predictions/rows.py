@@ -165,6 +165,8 @@ def read_predictions(path: str | Path) -> list[BenchmarkPrediction]:
 def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> PredictionsFile:
     """Read a file of predictions with its manifest.
 
+    Rows are judged anew: what they say of themselves may be of older rules.
+
     Args:
         path: The file.
         may_be_torn: Leave out a last line without an end, as a killed process leaves it.
@@ -189,7 +191,8 @@ def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> Pre
         if row["id"] in seen:
             raise ValueError(f"{path}:{number}: the id {row['id']!r} is there twice")
         seen.add(row["id"])
-        rows.append(BenchmarkPrediction(**{name: _as_tuples(value) for name, value in row.items()}))
+        values = {name: _as_tuples(value) for name, value in row.items()}
+        rows.append(judge(BenchmarkPrediction(**values)))
     return PredictionsFile(rows, manifest, torn)
 
 

@@ -67,14 +67,15 @@ def ptb_tokens(text: str) -> list[str]:
     text = text.translate(_TYPOGRAPHY).lower()
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    words = text.split()
     tokens = []
-    for index, word in enumerate(words):
-        following = next((own for own in words[index + 1 :] if own not in _CLOSING), "")
+    following = ""  # the next word that is no closing bracket: hence from the end
+    for word in reversed(text.split()):
         token = _strip_quotes(_strip_full_stop(word, following))
         if token and token not in _PUNCTUATION:
             tokens.append(token)
-    return tokens
+        if word not in _CLOSING:
+            following = word
+    return tokens[::-1]
 
 
 def _strip_full_stop(word: str, following: str) -> str:

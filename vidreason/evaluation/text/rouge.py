@@ -43,11 +43,17 @@ def _score(tokens: Tokens, references: Sequence[Tokens]) -> float:
 
 
 def _longest_common_subsequence(first: Tokens, second: Tokens) -> int:
-    lengths = [0] * (len(second) + 1)
+    """The length by Hyyro's bit-parallel rows (2004): one step a token of ``first``.
+
+    A step works on an integer with one bit a token of ``second``: an endless answer costs time by
+    its length beside a reference of ordinary length.
+    """
+    positions: dict[str, int] = {}
+    for position, token in enumerate(second):
+        positions[token] = positions.get(token, 0) | 1 << position
+    whole = (1 << len(second)) - 1
+    row = whole  # a bit is 0 where the length grows
     for token in first:
-        diagonal = 0
-        for column, other in enumerate(second, start=1):
-            above = lengths[column]
-            lengths[column] = diagonal + 1 if token == other else max(above, lengths[column - 1])
-            diagonal = above
-    return lengths[-1]
+        matches = row & positions.get(token, 0)
+        row = ((row + matches) | (row - matches)) & whole
+    return len(second) - row.bit_count()

@@ -1,0 +1,187 @@
+"""Where an answer names an option, by letter or by text, and how surely it is meant."""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from vidreason.evaluation.answers.reading import NOWHERE, Reading
+from vidreason.evaluation.answers.tokens import (
+    ANNOUNCEMENTS,
+    HEADS,
+    LIST_WORDS,
+    OPENERS,
+    SENTENCE_ENDS,
+    SINGULAR,
+    TEXT_ANNOUNCEMENTS,
+    Kind,
+)
+
+
+class Strength(IntEnum):
+    """How surely a mention is meant as the answer."""
+
+    LISTED = 0
+    """In the form of a list of options: "A. a dog B. a cat"."""
+    CASUAL = 1
+    """In brackets or after "option", somewhere in the text."""
+    ALONE = 2
+    """At the start of a line, or alone in a clause."""
+    SAID = 3
+    """Said to be the answer: "the answer is B", "B is correct", "No wait, B"."""
+
+
+class Mention(NamedTuple):
+    """Options that are named together."""
+
+    start: int
+    """First token."""
+    end: int
+    """After the last token."""
+    choices: frozenset[int]
+    strength: Strength
+    style: str
+    """The signs around a single letter; empty for texts and several letters."""
+
+
+def letter_mentions(reading: Reading) -> Iterator[Mention]:
+    """Options that are named by letter, in order, without those that are taken back."""
+    place = 0
+    while place < len(reading.tokens):
+        if not reading.letters[place]:
+            place += 1
+            continue
+        start, end, choices = place, place + 1, {reading.index(reading.tokens[place])}
+        end = reading.after_own_text(end, choices)
+        while (following := _listed_letter(reading, end, is_bare=end == place + 1)) is not None:
+            if reading.ends_clause(end) and reading.is_taken_back(start, end):
+                break  # "not A. B"
+            own = {reading.index(reading.tokens[following])}
+            choices |= own
+            place = following
+            end = reading.after_own_text(following + 1, own)
+        place = end
+        if not reading.is_taken_back(start, end):
+            strength = _strength(reading, start, end, choices)
+            if strength is not None:
+                style = _style(reading, start) if len(choices) == 1 else ""
+                yield Mention(start, end, frozenset(choices), strength, style)
+
+
+def text_mentions(reading: Reading) -> list[Mention]:
+    """Options that are named by their texts, in order, without those that are taken back.
+
+    Of options with one text, the first is named. An option that is part of another named one is
+    not named itself: "two dogs" does not name "two".
+    """
+    by_first: dict[str, list[int]] = {}
+    first_of: dict[tuple[str, ...], int] = {}
+    for number, own in enumerate(reading.option_words):
+        if own and own not in first_of:
+            first_of[own] = number
+            by_first.setdefault(own[0], []).append(number)
+    places = [n for n, token in enumerate(reading.tokens) if token.kind in (Kind.WORD, Kind.CJK)]
+    found: list[tuple[int, int, int]] = []
+    for number, place in enumerate(places):
+        for option in by_first.get(reading.tokens[place].text, ()):
+            own = reading.option_words[option]
+            there = places[number : number + len(own)]
+            if tuple(reading.tokens[one].text for one in there) == own:
+                found.append((there[0], there[-1] + 1, option))
+    named = {reading.option_words[option] for _, _, option in found}
+    inner = {own for own in named if any(_is_part(own, other) for other in named)}
+    mentions: list[Mention] = []
+    reached = 0
+    for start, end, option in sorted(found, key=lambda one: (one[0], -one[1])):
+        if end <= reached or reading.is_taken_back(start, end):
+            continue
+        reached = end
+        said = reading.is_announced(start, TEXT_ANNOUNCEMENTS) and not reading.is_asked(end)
+        if reading.option_words[option] in inner and not said:
+            continue
+        alone = reading.starts_line(start) and (reading.is_mark(end) or reading.ends_line(end))
+        alone = alone or reading.is_clause(start, end)
+        strength = Strength.SAID if said else Strength.ALONE if alone else Strength.CASUAL
+        own_choice = frozenset({option})
+        if mentions and reading.is_joined(mentions[-1].end, start):
+            last = mentions.pop()
+            own_choice, start = own_choice | last.choices, last.start
+            strength = max(strength, last.strength)
+        mentions.append(Mention(start, end, own_choice, strength, ""))
+    return mentions
+
+
+def _listed_letter(reading: Reading, end: int, *, is_bare: bool) -> int | None:
+    """The next letter, if only signs and words such as "or" stand between.
+
+    In the next sentence or line, it belongs to the ones before only if all are bare letters.
+    """
+    place, new_sentence, has_words = end, False, False
+    while (token := reading.at(place)) is not None:
+        if reading.letters[place]:
+            following = reading.at(place + 1)
+            bare = is_bare and not has_words and _stands_alone(reading, place)
+            if new_sentence and not bare:
+                return None
+            if has_words and following is not None and following.text in SINGULAR:
+                return None  # "A, and B is wrong"
+            return place
+        if token.kind is Kind.LINE or token.raw in SENTENCE_ENDS:
+            new_sentence = True
+        elif token.text in LIST_WORDS:
+            has_words = True
+        elif token.kind is not Kind.MARK:
+            return None
+        place += 1
+    return None
+
+
+def _stands_alone(reading: Reading, place: int) -> bool:
+    """Whether nothing but signs comes between a letter and the next one, or the line's end."""
+    place += 1
+    while reading.is_mark(place):
+        place += 1
+    return reading.ends_line(place) or reading.letters[place]
+
+
+def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Strength | None:
+    token = reading.tokens[start]
+    inside = reading.bracketed(start, start + 1)
+    said = (
+        reading.is_announced(start, ANNOUNCEMENTS)
+        or reading.is_committed(start)
+        or reading.is_affirmed(end)
+    )
+    if said and not reading.is_asked(end):
+        return Strength.SAID
+    clear = token.raw.isupper() or inside or _closes(reading, start)
+    is_ours = choices != {NOWHERE}
+    named = clear and (is_ours or (token.raw.isupper() and token.raw != "I"))
+    if named and (reading.starts_line(start) or reading.is_clause(start, end)):
+        return Strength.ALONE
+    if not is_ours:
+        return None
+    before = reading.at(reading.skip(start - 1, -1, OPENERS))
+    if (inside and clear) or (before is not None and before.text in HEADS):
+        return Strength.CASUAL
+    if reading.is_mark(start + 1, frozenset(")")):
+        return Strength.CASUAL
+    return Strength.LISTED if reading.is_mark(start + 1, frozenset(".:")) else None
+
+
+def _closes(reading: Reading, place: int) -> bool:
+    """Whether a small letter ends as those of lists do: "b)", "b.", or with its line."""
+    return reading.is_mark(place + 1, frozenset(").:")) or reading.ends_line(place + 1)
+
+
+def _style(reading: Reading, start: int) -> str:
+    signs = [reading.at(start - 1), reading.at(start + 1)]
+    return " ".join(
+        "" if sign is None or sign.kind is not Kind.MARK else sign.raw for sign in signs
+    )
+
+
+def _is_part(own: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether some words are a part of others."""
+    return len(own) < len(other) and any(
+        other[start : start + len(own)] == own for start in range(len(other) - len(own) + 1)
+    )

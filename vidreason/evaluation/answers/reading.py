@@ -1,0 +1,281 @@
+"""An answer beside its options: which letters are of options, and what is said around them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from vidreason.evaluation.answers.tokens import (
+    AFTER_A_LETTER,
+    AUXILIARIES,
+    CJK_ANNOUNCEMENTS,
+    CLAUSE_STARTS,
+    CLOSERS,
+    COMMITMENTS,
+    COPULAS,
+    FILLERS,
+    HEADS,
+    LIST_WORDS,
+    NO_PUNCTUATION,
+    OPENERS,
+    POINTERS,
+    REFUTED,
+    SENTENCE_ENDS,
+    TAKEN_BACK,
+    VERDICTS,
+    Kind,
+    Token,
+    tokenise,
+    words,
+)
+
+_REACH = 14  # tokens looked at on either side: no clause with an answer is longer
+NOWHERE = -1
+"""The index of a letter beyond the options."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An answer beside the options of its question."""
+
+    text: str
+    options: Sequence[str]
+    tokens: list[Token] = field(init=False)
+    option_words: tuple[tuple[str, ...], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Cut into tokens."""
+        object.__setattr__(self, "tokens", tokenise(self.text))
+        option_words = tuple(words(tokenise(option)) for option in self.options)
+        object.__setattr__(self, "option_words", option_words)
+
+    # Tokens
+
+    def at(self, place: int) -> Token | None:
+        """A token; None beyond the ends."""
+        return self.tokens[place] if 0 <= place < len(self.tokens) else None
+
+    def ends_line(self, place: int) -> bool:
+        """Whether a line or the text ends here."""
+        token = self.at(place)
+        return token is None or token.kind is Kind.LINE
+
+    def is_mark(self, place: int, marks: frozenset[str] | None = None) -> bool:
+        """Whether a sign, or one of ``marks``, is here."""
+        token = self.at(place)
+        return (
+            token is not None and token.kind is Kind.MARK and (marks is None or token.raw in marks)
+        )
+
+    def skip(self, place: int, step: int, marks: frozenset[str]) -> int:
+        """The first place from here on, forwards or backwards, that is none of some signs."""
+        while self.is_mark(place, marks):
+            place += step
+        return place
+
+    # Letters
+
+    @cached_property
+    def letters(self) -> list[bool]:
+        """Of each token, whether it is the letter of an option, and not the article or "I"."""
+        found = [False] * len(self.tokens)
+        for place in reversed(range(len(self.tokens))):
+            token = self.tokens[place]
+            found[place] = token.is_letter and self._is_option_letter(place, token, found)
+        return found
+
+    def index(self, letter: Token) -> int:
+        """The option of a letter; ``NOWHERE`` beyond the options."""
+        number = ord(letter.raw.upper()) - ord("A")
+        return number if number < len(self.options) else NOWHERE
+
+    def _is_option_letter(self, place: int, token: Token, later: Sequence[bool]) -> bool:
+        before, following = self.at(place - 1), self.at(place + 1)
+        # "#B", "x_a": inside of something longer.
+        inside = before is not None and token.glued and before.kind is Kind.MARK
+        if inside and before is not None and before.raw in NO_PUNCTUATION - {"=", "&", "/", "<"}:
+            return False
+        if following is None or following.kind is Kind.LINE:
+            return True
+        if following.kind is Kind.MARK:
+            glued_sign = following.glued and following.raw in NO_PUNCTUATION - {"&", "/"}
+            return not glued_sign
+        if not token.raw.isupper():
+            return False
+        if following.kind is Kind.CJK or following.text in AFTER_A_LETTER:
+            return True
+        if following.is_letter:
+            return later[place + 1]
+        own = self.option_words[number] if (number := self.index(token)) >= 0 else ()
+        return bool(own) and self._words_from(place + 1, len(own)) == own
+
+    def _words_from(self, place: int, number: int) -> tuple[str, ...]:
+        """The next words, over signs but not over the end of a line."""
+        found: list[str] = []
+        while len(found) < number and not self.ends_line(place):
+            token = self.tokens[place]
+            if token.kind is not Kind.MARK:
+                found.append(token.text)
+            place += 1
+        return tuple(found)
+
+    def after_own_text(self, end: int, choices: set[int]) -> int:
+        """After the option's text, where that follows its letter on the line."""
+        (number,) = choices
+        own = self.option_words[number] if number != NOWHERE else ()
+        place, left = end, list(own)
+        while left and not self.ends_line(place):
+            token = self.tokens[place]
+            if token.kind is not Kind.MARK:
+                if token.text != left.pop(0):
+                    return end
+                end_of_text = place + 1
+            place += 1
+        return end if left or not own else end_of_text
+
+    def rest_of_line(self, start: int) -> tuple[str, ...]:
+        """The words from here to the line's end."""
+        place = start
+        while not self.ends_line(place):
+            place += 1
+        return words(self.tokens[start:place])
+
+    def is_joined(self, end: int, start: int) -> bool:
+        """Whether only "or", "and" and signs within a sentence stand between."""
+        between = self.tokens[end:start]
+        return len(between) <= _REACH and all(
+            token.text in LIST_WORDS or (token.kind is Kind.MARK and token.raw not in SENTENCE_ENDS)
+            for token in between
+        )
+
+    def bracketed(self, start: int, end: int) -> bool:
+        """Whether signs that belong together stand around tokens."""
+        return self.is_mark(start - 1, OPENERS) and self.is_mark(end, CLOSERS)
+
+    # What is around
+
+    def is_taken_back(self, start: int, end: int) -> bool:
+        """Whether the clause says that this is not the answer, or asks whether it is."""
+        return self._refused_before(start) or self._refuted_after(end)
+
+    def _refused_before(self, start: int) -> bool:
+        for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
+            token = self.tokens[place]
+            if token.kind is Kind.LINE or token.raw in SENTENCE_ENDS or token.raw == ",":
+                return False
+            if token.text in TAKEN_BACK:
+                return True
+            if token.text == "of":
+                previous = self.at(place - 1)
+                if previous is not None and previous.text == "instead":
+                    return True
+            if token.text in CLAUSE_STARTS:
+                return False
+        return False
+
+    def _refuted_after(self, end: int) -> bool:
+        place = self.skip(end, 1, CLOSERS)
+        first = self.skip(place, 1, frozenset(":-\u2013\u2014,("))
+        direct, following = self.at(first), self.at(first + 1)
+        if direct is not None and direct.text in REFUTED:
+            # "B, not C" says B.
+            return direct.text != "not" or following is None or not following.is_letter
+        for further in range(place, place + _REACH):
+            token = self.at(further)
+            if token is None or token.text in REFUTED:
+                return token is not None
+            if token.text not in AUXILIARIES | {"the", "a", "be", "out"}:
+                return False
+        return False
+
+    def is_asked(self, end: int) -> bool:
+        """Whether a question mark follows."""
+        return self.is_mark(self.skip(end, 1, CLOSERS), frozenset("?"))
+
+    def is_announced(self, start: int, announcements: frozenset[str]) -> bool:
+        """Whether what stands before says that the answer comes here.
+
+        Args:
+            start: The first token of what may be the answer.
+            announcements: Words that announce it if "is", a colon or the like follows them.
+        """
+        copula = False
+        for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
+            token = self.tokens[place]
+            if token.kind is Kind.CJK:
+                return token.text.endswith(CJK_ANNOUNCEMENTS)
+            if token.kind is Kind.LINE:
+                if not copula and not self._is_heading(place, announcements):
+                    return False
+                copula = True
+            elif token.text in COPULAS:
+                copula = True
+            elif copula and token.text in announcements:
+                return True
+            elif token.text not in FILLERS:
+                return False
+        return False
+
+    def _is_heading(self, line: int, announcements: frozenset[str]) -> bool:
+        """Whether the line before ends with a word such as "Answer"."""
+        before = self.at(line - 1)
+        return before is not None and before.text in announcements - POINTERS
+
+    def is_committed(self, start: int) -> bool:
+        """Whether a word such as "choose", "so" or "wait" stands before."""
+        for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
+            token = self.tokens[place]
+            if token.text in COMMITMENTS:
+                return True
+            if token.kind is Kind.LINE or token.text not in FILLERS:
+                return False
+        return False
+
+    def is_affirmed(self, end: int) -> bool:
+        """Whether what stands after says that this is the answer: "is correct"."""
+        place = self.skip(end, 1, CLOSERS)
+        first = self.skip(place, 1, frozenset(":-\u2013\u2014."))
+        token = self.at(first)
+        if token is None:
+            return False
+        if first > place and token.text in VERDICTS:
+            return self.is_mark(first + 1) or self.ends_line(first + 1)
+        if token.text not in AUXILIARIES:
+            return False
+        if token.text == "is" and (self.is_mark(first + 1) or self.ends_line(first + 1)):
+            return True  # "A is not right. B is."
+        for place in range(first, first + _REACH):
+            token = self.at(place)
+            if token is None:
+                return False
+            if token.text in VERDICTS | {"answer"}:
+                following = self.at(place + 1)
+                return (
+                    following is None
+                    or following.kind is not Kind.WORD
+                    or (following.text in HEADS | {"one", "because", "since", "as", "here"})
+                )
+            if token.text not in AUXILIARIES | {"the", "my", "most", "likely", "indeed"}:
+                return False
+        return False
+
+    def ends_clause(self, end: int) -> bool:
+        """Whether a sentence or line ends here."""
+        place = self.skip(end, 1, CLOSERS)
+        return self.ends_line(place) or self.is_mark(place, SENTENCE_ENDS)
+
+    def starts_line(self, start: int) -> bool:
+        """Whether no word but "option" or the number of a list stands before on the line."""
+        place = start - 1
+        while not self.ends_line(place):
+            token = self.tokens[place]
+            is_number = token.text.isdigit() and self.is_mark(place + 1, frozenset(".)"))
+            if token.kind is not Kind.MARK and token.text not in HEADS and not is_number:
+                return False
+            place -= 1
+        return True
+
+    def is_clause(self, start: int, end: int) -> bool:
+        """Whether this is all that stands between a sign of punctuation and the end of a line."""
+        place = self.skip(start - 1, -1, OPENERS)
+        begins = self.ends_line(place) or self.is_mark(place, frozenset(".!?:;,-\u2013\u2014"))
+        return begins and self.ends_line(self.skip(end, 1, CLOSERS | SENTENCE_ENDS))
