@@ -110,7 +110,7 @@ OPTIONS = ("roll the handle", "tap their feet", "two", "twenty two dogs", "a per
         ("They do not roll the handle.", None),
         ("Neither A nor B", None),
         ("The best answer would be (C).", 2),
-        ("Ans: C", 2),
+        ("Ans: C", 2),  # codespell:ignore
         ("Correct option: (D)", 3),
         ("ANSWER: E", 4),
         ("The answer is option B", 1),

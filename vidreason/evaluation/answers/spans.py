@@ -23,13 +23,13 @@ _TIME = (
     r"(?:[ \t]{{0,3}}"
     + _UNIT
     + r"(?:[ \t]{{0,2}}(?P<more{0}>\d{{1,2}}(?:\.\d{{1,9}})?)[ \t]{{0,2}}"
-    r"s(?:ec(?:ond)?s?)?\b)?)?"
+    r"s(?:ec(?:ond)?s?)?\b)?)?"  # codespell:ignore
 )
 _LABEL = (
     r"[ \t\"'*_]{0,4}(?:time|timestamp|second|seconds|s|t)?[ \t\"'*_]{0,4}(?:\([^()\n]{0,12}\))?"
 )
 _START = r"(?:start(?:s|ing|ed)?|begin(?:s|ning)?|from|onset|anfang|inicio)"
-_END = r"(?:end(?:s|ing|ed)?|finish(?:es|ed)?|stop(?:s|ped)?|until|till|to|offset|ende|fin)"
+_END = r"(?:end(?:s|ing|ed)?|finish(?:es|ed)?|stop(?:s|ped)?|until|till|to|offset|fin)"
 _JOIN = r"[ \t]{0,3}(?:is|at|are|:|=|about|around|approximately|the)?"
 _LABELLED = re.compile(
     rf"\b{_START}{_LABEL}(?:{_JOIN}){{1,3}}[ \t\"'(]{{0,4}}"

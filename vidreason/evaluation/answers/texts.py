@@ -7,7 +7,7 @@ from vidreason.evaluation.answers.conclusion import conclusion
 
 _LABEL = re.compile(
     r"^\W{0,8}(?:(?:so|thus|hence|therefore),?\s{1,4})?(?:(?:the|my)\s{1,4})?"
-    r"(?:(?:final|correct|right|short|best)\s{1,4})?(?:answer|ans)"
+    r"(?:(?:final|correct|right|short|best)\s{1,4})?(?:answer|ans)"  # codespell:ignore
     r"(?:\s{0,4}[:=]|\s{1,4}is\b\s{0,4}:?|\s{0,4}-(?=\s))",
     re.IGNORECASE,
 )

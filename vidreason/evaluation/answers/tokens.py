@@ -85,7 +85,7 @@ SENTENCE_ENDS = frozenset(".!?;\u3002\uff61")
 NO_PUNCTUATION = frozenset("+#%@$^~\\*_=&/<")
 """Signs after which a single letter is a grade, a language, a variable, and no option."""
 
-HEADS = _split("answer ans option choice letter")
+HEADS = _split("answer ans option choice letter")  # codespell:ignore
 """Words that stand directly before a letter: "option B"."""
 VERDICTS = _split("correct right best true accurate")
 COMMITMENTS = _split(
@@ -101,7 +101,7 @@ ANNOUNCEMENTS = (
     | _split(
         "it that this one solution response output prediction result verdict decision "
         "conclusion key "
-        "final antwort loesung l\u00f6sung respuesta r\u00e9ponse reponse risposta resposta "
+        "final antwort loesung l\u00f6sung respuesta r\u00e9ponse risposta resposta "
         "\u043e\u0442\u0432\u0435\u0442 odpowied\u017a cevap jawaban svar antwoord"
     )
 )
@@ -110,7 +110,8 @@ POINTERS = _split("it that this one option choice")
 """Announcements that say something else at the end of a line, or before a text."""
 TEXT_ANNOUNCEMENTS = ANNOUNCEMENTS - POINTERS | {"option", "choice"}
 COPULAS = _split(
-    "is are was be being would should must will = : \u2192 - \u2013 \u2014 > est es ist "
+    "is are was be being would should must will = : \u2192 - \u2013 \u2014 > est es "
+    "ist "  # codespell:ignore
     "\u00e8 \u00e9"
 )
 CJK_ANNOUNCEMENTS = (
@@ -181,7 +182,7 @@ AFTER_A_LETTER = AUXILIARIES - _split("was were could would did do been be can m
 """Words that may follow a bare letter of an option, and never the article "a" or the word "I"."""
 LIST_WORDS = _split(
     "or and and/or either both maybe perhaps possibly also option options choice choices "
-    "ou und oder y o e"
+    "ou und oder y o e"  # codespell:ignore
 )
 """Words between letters of which several are named together; signs stand there, too."""
 YES = _split("yes yeah yep yup yea")
