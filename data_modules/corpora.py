@@ -237,7 +237,7 @@ def _allowed(
         cause = access.refusal(example.media)
         if cause:
             place = f"{example.id} ({example.media})"
-            skipped.record(place.encode("utf-8", "backslashreplace").decode(), cause)
+            skipped.record_refused(place.encode("utf-8", "backslashreplace").decode(), cause)
         else:
             yield example
 

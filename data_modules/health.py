@@ -10,6 +10,7 @@ import numpy as np
 
 from data_modules.corpora import CorpusConfig, read_corpus
 from data_modules.id_hashes import IdHashes, id_hash
+from data_modules.official_counts import coverage
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError, read_error
@@ -67,6 +68,10 @@ class CorpusHealth:
     """Examples whose answer is hidden."""
     num_duplicate_ids: int = 0
     """Examples whose id came before."""
+    num_rows: int = 0
+    """Rows of its files, with those that were left out."""
+    official_rows: int | None = None
+    """Rows of the released files, where they are known and these are meant to be all of them."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Rows that the reader left out, by cause."""
     malformed: list[str] = field(default_factory=list)
@@ -215,6 +220,10 @@ class CorpusExamination:
             health.error = str(error)
         health.skipped, health.media = dict(skipped.causes), dict(states)
         health.malformed = skipped.malformed
+        health.num_rows = skipped.num_rows
+        config = self.config
+        covered = coverage(config.reader, config.split, skipped, config.limit)
+        health.official_rows = covered.num_questions if covered.is_official else None
         health.license_tags = dict(tags)
         health.question_words = percentiles(question_words)
         health.answer_words = percentiles(answer_words)
@@ -345,6 +354,11 @@ def problems(
                 f"{health.name}: {num_unreadable} of {health.num_probed} probed videos cannot be "
                 f"read ({health.unreadable}); data.max_unreadable_fraction is "
                 f"{max_unreadable_fraction}"
+            )
+        if health.official_rows not in (None, health.num_rows) and not health.error:
+            found.append(
+                f"{health.name}: {health.num_rows:,} rows, but the released split has "
+                f"{health.official_rows:,}: fetch its files again, or call them by another split"
             )
         num_rows = health.num_examples + health.num_skipped
         if health.num_skipped > max_skipped_fraction * num_rows:

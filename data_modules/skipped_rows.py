@@ -149,6 +149,11 @@ class SkippedRows:
         self._count(place, cause, 1)
         self._write(place, cause)
 
+    def record_refused(self, place: str, cause: str) -> None:
+        """Count an example that a reader gave, and whose row counts as left out all the same."""
+        self.record(place, cause)
+        self.num_read = max(self.num_read - 1, 0)
+
     def record_malformed(self, error: MalformedRowError, num_rows: int = 1) -> None:
         """Count the row that ``error`` is about as malformed.
 

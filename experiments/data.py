@@ -61,6 +61,7 @@ def _rows_table(corpora: Sequence[CorpusHealth]) -> Table:
     header = (
         "corpus",
         "examples",
+        "rows read",
         "hidden",
         "left out",
         "repeated ids",
@@ -71,6 +72,7 @@ def _rows_table(corpora: Sequence[CorpusHealth]) -> Table:
         (
             health.name,
             f"{health.num_examples:,}",
+            _rows_read(health),
             f"{health.num_without_reference:,}",
             f"{health.num_skipped:,}",
             f"{health.num_duplicate_ids:,}",
@@ -142,6 +144,16 @@ def _contamination(report: ContaminationReport, num_not_hashed: int) -> str:
         shown = [match for match in report.matches if match.kind == kind][:3]
         lines += [f"  {kind}: {m.training_id} ~ {m.evaluation_id} ({m.detail})" for m in shown]
     return "\n".join(lines)
+
+
+def _rows_read(health: CorpusHealth) -> str:
+    """``8,563 of 8,564 official``, or of the rows of these files."""
+    read = health.num_rows - health.num_skipped
+    if not read and health.num_examples:
+        return "-"  # of a format without rows, such as tar shards
+    if health.official_rows is None:
+        return f"{read:,} of {health.num_rows:,}"
+    return f"{read:,} of {health.official_rows:,} official"
 
 
 def _percentiles(values: Sequence[float]) -> str:

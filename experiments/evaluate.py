@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import Corpora, open_corpora
+from data_modules.official_counts import incomplete_corpora
 from experiments.compare_runs import compare
 from experiments.evaluation_report import write_report
 from experiments.experiment_config import ExperimentConfig
@@ -115,13 +116,13 @@ def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
     runs: dict[str, list[BenchmarkPrediction]] = {}
     validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
-        examples = ranks.on_first(lambda: list(_corpora(config, config.data.benchmark)))
+        examples, incomplete = ranks.on_first(lambda: _questions(config))
         identity = trained_model_identity(config)
         # Loaded when the first question is asked: there may be none left.
         load = functools.cache(lambda: load_trained_model(config, ranks.device))
         manifests = {
             control: make_manifest(
-                examples, identity, _evaluation(config, control), config.decoding
+                examples, identity, _evaluation(config, control), config.decoding, incomplete
             )
             for control in config.controls
         }
@@ -143,6 +144,13 @@ def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
             by_row[PRIORS[prior]] = manifest
             write_predictions(predictions_file(config, prior), rows, manifest.as_json())
     return _Answers(runs, validation, by_row)
+
+
+def _questions(config: ExperimentConfig) -> tuple[list[Example], dict[str, str]]:
+    """The benchmark's questions; and of which corpora some could not be read, how many were."""
+    corpora = _corpora(config, config.data.benchmark)
+    counts = [corpus.skipped for corpus in corpora.corpora]
+    return list(corpora), incomplete_corpora(config.data.benchmark, counts)
 
 
 def _corpora(config: ExperimentConfig, corpora: Sequence[CorpusConfig]) -> Corpora:
@@ -260,6 +268,7 @@ def _prior_manifest(
     return replace(
         manifest,
         questions=own(manifest.questions),
+        incomplete=own(manifest.incomplete),
         prompts=own(manifest.prompts),
         model=PRIORS[prior],
         perceiver="",

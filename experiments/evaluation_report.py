@@ -38,7 +38,10 @@ def write_report(
         pictures: Of the page's questions; None for a page without frames.
     """
     full = ROW_NAMES["none"]
-    board = score_runs(runs, config, full=full, validation=validation)
+    incomplete: dict[str, str] = {}
+    for own in (manifests or {}).values():
+        incomplete |= own.incomplete
+    board = score_runs(runs, config, full=full, validation=validation, incomplete=incomplete)
     protocols = scoring_protocols(config)
     scored = {name: own.scored_by(protocols) for name, own in (manifests or {}).items()}
     if full in scored:

@@ -37,7 +37,11 @@ class Comparability:
 
 
 def comparability(first: Run, second: Run) -> Comparability:
-    """Whether two runs, of the same items, were asked, answered and parsed alike."""
+    """Whether two runs, of the same items, were asked, answered and parsed alike.
+
+    A run over a part of a benchmark, because some of its questions could not be read, is comparable
+    with none.
+    """
     unknown = tuple(
         f"{run.name} does not say what its answers were made with"
         for run in (first, second)
@@ -46,8 +50,15 @@ def comparability(first: Run, second: Run) -> Comparability:
     if first.manifest is None or second.manifest is None:
         return Comparability(against=unknown, compared=())
     found = manifest_differences(first.manifest, second.manifest)
+    incomplete = tuple(
+        f"incomplete.{corpus}: {run.name} has {read}; the others could not be read, so its number "
+        "is not the benchmark's: repair the file, and evaluate again"
+        for run in (first, second)
+        for corpus, read in (run.manifest.incomplete if run.manifest else {}).items()
+    )
+    differing = tuple(line for name in found if name in MUST_AGREE for line in found[name])
     return Comparability(
-        against=tuple(line for name in found if name in MUST_AGREE for line in found[name]),
+        against=incomplete + differing,
         compared=tuple(line for name in found if name not in MUST_AGREE for line in found[name]),
     )
 

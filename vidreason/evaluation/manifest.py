@@ -42,6 +42,9 @@ class Manifest:
     """Of each corpus, a hash of ids, videos, spans, types, options and references."""
     prompts: dict[str, str] = field(default_factory=dict)
     """Of each corpus, a hash of the prompts."""
+    incomplete: dict[str, str] = field(default_factory=dict)
+    """Of each corpus of which questions could not be read, how many were: ``8,563 of 8,564 official
+    questions``. Its numbers are not those of the benchmark."""
     frames: dict[str, Any] = field(default_factory=dict)
     """Which frames of a video were looked at."""
     answering: dict[str, Any] = field(default_factory=dict)
@@ -93,6 +96,7 @@ def make_manifest(
     identity: ReasonerIdentity,
     evaluation: EvaluationConfig,
     decoding: DecodingConfig,
+    incomplete: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The manifest of a run under ``evaluation.control``.
 
@@ -101,6 +105,7 @@ def make_manifest(
         identity: Of the model.
         evaluation: How the questions are answered.
         decoding: How texts are generated, where any are.
+        incomplete: Corpora of which questions could not be read, and how many were.
     """
     by_corpus: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
@@ -119,6 +124,7 @@ def make_manifest(
     return Manifest(
         questions=_digests(by_corpus, _content),
         prompts=_digests(by_corpus, lambda example: [example.id, example.prompt]),
+        incomplete=dict(incomplete or {}),
         frames=identity.frames,
         answering=answering,
         model=identity.model,

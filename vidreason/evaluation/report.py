@@ -64,7 +64,9 @@ def corpus_scores(
 
 
 def accuracy_table(
-    scores: Mapping[str, Sequence[Score]], chances: Mapping[str, float] | None = None
+    scores: Mapping[str, Sequence[Score]],
+    chances: Mapping[str, float] | None = None,
+    incomplete: str = "",
 ) -> Table:
     """Accuracy in percent of several runs on one corpus, or what its protocol has in place of it.
 
@@ -73,6 +75,7 @@ def accuracy_table(
     Args:
         scores: Of each run, what :func:`corpus_scores` gave.
         chances: By group, as fractions; see :func:`vidreason.evaluation.metrics.chance_scores`.
+        incomplete: How many of the corpus' questions could be read, if not all.
     """
     by_group = {name: {own.group: own for own in of_run} for name, of_run in scores.items()}
     first = next(iter(by_group.values()))
@@ -92,7 +95,7 @@ def accuracy_table(
         rows.append((CHANCE, *cells, "-"))
     return Table(
         f"{everything.corpus}: {everything.measure} in %, "
-        f"95% interval over {everything.num_videos} videos",
+        f"95% interval over {everything.num_videos} videos" + (incomplete and f"; {incomplete}"),
         header,
         tuple(rows),
     )

@@ -64,8 +64,8 @@ class Scoreboard:
     scores: dict[str, list[Score]]
     """Of each run, what the section ``runs`` of the metrics says."""
     metrics: dict[str, Any]
-    """Sections ``runs``, ``differences``, ``calibration``, ``texts`` and ``notes``; values are such
-    as JSON holds, None where a number is not defined."""
+    """Sections ``runs``, ``differences``, ``calibration``, ``texts``, ``incomplete`` and ``notes``;
+    values are such as JSON holds, None where a number is not defined."""
 
     def to_text(self) -> str:
         """All tables and notes for a terminal."""
@@ -113,6 +113,7 @@ def score_runs(
     *,
     full: str,
     validation: Sequence[BenchmarkPrediction] = (),
+    incomplete: Mapping[str, str] | None = None,
 ) -> Scoreboard:
     """Score runs, compare them with one of them, and look at that one's confidences.
 
@@ -121,11 +122,13 @@ def score_runs(
         config: What needs files that not everybody has.
         full: The run that the others are compared with; where there is no such run, none is.
         validation: Its predictions on other questions, which temperatures are fitted on.
+        incomplete: Corpora of which questions could not be read, and how many were.
 
     Raises:
         ValueError: Runs answer different questions, or a file of ``config`` is missing.
     """
     protocols = scoring_protocols(config)
+    incomplete = incomplete or {}
     bert_scorer = _bert_scorer(config)
     tables: list[Table] = []
     scores: dict[str, list[Score]] = {name: [] for name in runs}
@@ -136,7 +139,7 @@ def score_runs(
         for name, of_run in found_scores.items():
             scores[name] += of_run
         chances = chance_scores(_of_corpus(next(iter(own.values())), corpus), protocols)
-        tables.append(accuracy_table(found_scores, chances.get(corpus)))
+        tables.append(accuracy_table(found_scores, chances.get(corpus), incomplete.get(corpus, "")))
         if full in own and len(own) > 1:
             found = run_differences(own, corpus, full, protocols)
             tables.append(difference_table(corpus, full, found))
@@ -156,7 +159,8 @@ def score_runs(
                 title: confidence_rows(by_name, fit) for title, by_name, fit in calibration
             },
             "texts": {name: free_text_rows(scores) for name, scores in texts.items() if scores},
-            "notes": _notes(runs, config),
+            "incomplete": dict(incomplete),
+            "notes": _notes(runs, config) + list(map(_incomplete_note, incomplete.items())),
         },
     )
 
@@ -237,6 +241,14 @@ def _bert_scorer(config: EvaluationConfig) -> BertScorer | None:
     if not config.bertscore_model:
         return None
     return load_bert_scorer(config.bertscore_model, layer=config.bertscore_layer)
+
+
+def _incomplete_note(item: tuple[str, str]) -> str:
+    corpus, read = item
+    return (
+        f"{corpus}: {read} are scored; the others could not be read (data check names them), so "
+        "these numbers are not comparable with those of whole benchmarks"
+    )
 
 
 def _notes(runs: Runs, config: EvaluationConfig) -> list[str]:

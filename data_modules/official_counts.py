@@ -1,0 +1,86 @@
+"""How many questions the released benchmarks have, and how many of them a reader could read.
+
+Counted in the released files, where it does not say otherwise: NExT-QA, NExT-OE, NExT-GQA,
+ActivityNet-QA, IntentQA, TempCompass and EgoSchema; the others are from their papers and pages.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data_modules.corpora import CorpusConfig
+from data_modules.skipped_rows import SkippedRows
+
+_QUESTIONS: dict[str, dict[str, int]] = {
+    "nextqa": {"train": 34_132, "val": 4_996, "test": 8_564},  # train: from the paper
+    "nextqa_open_ended": {"train": 37_523, "val": 5_343, "test": 9_178},
+    "nextgqa": {"val": 3_358, "test": 5_553},
+    "activitynet_qa": {"train": 32_000, "val": 18_000, "test": 8_000},
+    "intentqa": {"val": 2_044, "test": 2_134},
+    "tempcompass": {"test": 5_536},
+    "egoschema": {"subset": 500, "test": 5_031},
+    "clevrer": {"train": 152_572, "val": 76_364, "test": 76_344},
+    "vcr": {"train": 212_923, "val": 26_534, "test": 25_263},
+    "mvbench": {"test": 4_000},
+    "video_mme": {"test": 2_700},
+    "star": {"train": 45_731, "val": 7_098, "test": 7_377},
+}
+
+
+class Coverage(NamedTuple):
+    """How much of a benchmark's split was read."""
+
+    num_read: int
+    """Questions that are asked."""
+    num_questions: int
+    """Questions that there are: officially, or in the files."""
+    is_official: bool
+    """Whether ``num_questions`` is the benchmark's, and not only that of these files."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of them are asked."""
+        return self.num_read == self.num_questions
+
+    def __str__(self) -> str:
+        whose = "official questions" if self.is_official else "questions of its files"
+        return f"{self.num_read:,} of {self.num_questions:,} {whose}"
+
+
+def official_questions(reader: str, split: str) -> int | None:
+    """Questions of the released split, as its files count them; None where it is not known."""
+    return _QUESTIONS.get(reader, {}).get(split)
+
+
+def coverage(reader: str, split: str, skipped: SkippedRows, limit: int | None) -> Coverage:
+    """How much of a split a reader has read.
+
+    Files with less than half of the official questions are not taken for the benchmark's own: the
+    format is often used for other data. Neither is what a ``limit`` has cut on purpose.
+
+    Args:
+        reader: Its name.
+        split: The split.
+        skipped: The counts of all its rows.
+        limit: Of the examples that were to be read.
+    """
+    official = official_questions(reader, split)
+    is_official = official is not None and limit is None and 2 * skipped.num_rows >= official
+    total = official if is_official and official is not None else skipped.num_rows
+    return Coverage(skipped.num_read, total, is_official)
+
+
+def incomplete_corpora(
+    configs: Sequence[CorpusConfig], counts: Sequence[SkippedRows]
+) -> dict[str, str]:
+    """By reader, how much was read of the corpora of which some questions could not be.
+
+    Args:
+        configs: The corpora.
+        counts: Of the rows of each.
+    """
+    found: dict[str, list[str]] = {}
+    for config, skipped in zip(configs, counts, strict=True):
+        covered = coverage(config.reader, config.split, skipped, config.limit)
+        if not covered.is_complete:
+            found.setdefault(config.reader, []).append(str(covered))
+    return {reader: " and ".join(texts) for reader, texts in found.items()}
