@@ -37,6 +37,7 @@ class TrainingDataModule(LightningDataModule):
         visual_dim: Width of the visual tokens.
         failures_path: Where unreadable videos are written down (``failures.jsonl`` of the run), or
             None.
+        system_prompt: The reasoner's.
 
     The Trainer must accumulate ``accumulation(...)`` micro-batches a step; this is checked.
     """
@@ -49,6 +50,7 @@ class TrainingDataModule(LightningDataModule):
         *,
         visual_dim: int,
         failures_path: str | Path | None = None,
+        system_prompt: str | None = None,
     ) -> None:
         super().__init__()
         # A rank whose share of a small validation set is empty is no error.
@@ -57,6 +59,7 @@ class TrainingDataModule(LightningDataModule):
         self.source = source
         self.tokenizer = tokenizer
         self.failures_path = failures_path
+        self.system_prompt = system_prompt
         self.collator = Collator(visual_dim=visual_dim, pad_token_id=pad_token_id(tokenizer))
         self.train_examples = Corpora([])
         self.validation_examples = Corpora([])
@@ -180,7 +183,9 @@ class TrainingDataModule(LightningDataModule):
 
     def _loader(self, examples: Corpora, **batching: Any) -> RankLoader[Batch]:  # noqa: ANN401
         config = self.config
-        dataset = VideoTextDataset(examples, self.source, self.tokenizer, config.max_text_tokens)
+        dataset = VideoTextDataset(
+            examples, self.source, self.tokenizer, config.max_text_tokens, self.system_prompt
+        )
         loader = DataLoader(
             dataset,
             collate_fn=self.collator,

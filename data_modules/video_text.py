@@ -56,6 +56,7 @@ class VideoTextDataset(Dataset[Sample]):
         source: Visual tokens, from the store or by perceiving.
         tokenizer: The language model's.
         max_text_tokens: Longest prompt and response together.
+        system_prompt: The reasoner's.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class VideoTextDataset(Dataset[Sample]):
         source: TokenSource,
         tokenizer: PreTrainedTokenizerBase,
         max_text_tokens: int,
+        system_prompt: str | None = None,
     ) -> None:
         self.examples = examples
         self.source = source
         self.tokenizer = tokenizer
         self.max_text_tokens = max_text_tokens
+        self.system_prompt = system_prompt
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -88,7 +91,11 @@ class VideoTextDataset(Dataset[Sample]):
                 "on a split with answers"
             )
         text = encode_example(
-            self.tokenizer, example.prompt, example.response, self.max_text_tokens
+            self.tokenizer,
+            example.prompt,
+            example.response,
+            self.max_text_tokens,
+            self.system_prompt,
         )
         try:
             tokens = self.source(example.media, example.start_seconds, example.end_seconds)

@@ -98,6 +98,7 @@ def fit(config: ExperimentConfig) -> None:
         reasoner.tokenizer,
         visual_dim=reasoner.visual_dim,
         failures_path=Path(config.run_dir) / FAILURES_FILE,
+        system_prompt=config.reasoner.system_prompt,
     )
     module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
     module.identity = run_identity(config, source)

@@ -195,9 +195,9 @@ def test_padding_on_the_left_is_refused(tiny_reasoner, visual_tokens):
 @pytest.mark.parametrize("strategy", ["greedy", "beam"])
 def test_a_batch_generates_what_single_calls_generate(any_reasoner, visual_tokens, strategy):
     decoding = STRATEGIES[strategy]
-    together = any_reasoner.generate(collate_visual_tokens(visual_tokens), PROMPTS, decoding)
+    together = any_reasoner.generate_ids(collate_visual_tokens(visual_tokens), PROMPTS, decoding)
     alone = [
-        any_reasoner.generate(collate_visual_tokens([tokens]), [prompt], decoding)[0]
+        any_reasoner.generate_ids(collate_visual_tokens([tokens]), [prompt], decoding)[0]
         for tokens, prompt in zip(visual_tokens, PROMPTS, strict=True)
     ]
     assert together == alone
@@ -220,14 +220,13 @@ def test_greedy_generation_equals_running_the_model_again_for_each_token(
         if token in tiny_reasoner.stop_ids:
             break
         ids.append(token)
-    expected = tokenizer.decode(ids[num_prompt:], skip_special_tokens=True).strip()
-    assert tiny_reasoner.generate(visual, PROMPTS[:1], decoding) == [expected]
+    assert tiny_reasoner.generate_ids(visual, PROMPTS[:1], decoding) == [ids[num_prompt:]]
 
 
 def test_the_video_changes_the_answer(tiny_reasoner, visual_tokens):
     prompts = [PROMPTS[1]] * 2
     seen = collate_visual_tokens([visual_tokens[0], visual_tokens[0].without_tokens()])
-    first, blind = tiny_reasoner.generate(seen, prompts, STRATEGIES["greedy"])
+    first, blind = tiny_reasoner.generate_ids(seen, prompts, STRATEGIES["greedy"])
     assert first != blind
 
 
@@ -235,16 +234,16 @@ def test_nucleus_sampling_follows_its_seed_and_leaves_the_global_one(tiny_reason
     visual = collate_visual_tokens(visual_tokens)
     decoding = STRATEGIES["nucleus"]
     state = torch.get_rng_state()
-    first = tiny_reasoner.generate(visual, PROMPTS, decoding)
+    first = tiny_reasoner.generate_ids(visual, PROMPTS, decoding)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(5)
-    assert tiny_reasoner.generate(visual, PROMPTS, decoding) == first
+    assert tiny_reasoner.generate_ids(visual, PROMPTS, decoding) == first
     other = DecodingConfig(strategy="nucleus", max_new_tokens=12, top_p=0.95, seed=1)
-    assert tiny_reasoner.generate(visual, PROMPTS, other) != first
+    assert tiny_reasoner.generate_ids(visual, PROMPTS, other) != first
     # A nucleus of the likeliest token alone is greedy search.
     narrow = DecodingConfig(strategy="nucleus", max_new_tokens=12, top_p=1e-6)
-    greedy = tiny_reasoner.generate(visual, PROMPTS, STRATEGIES["greedy"])
-    assert tiny_reasoner.generate(visual, PROMPTS, narrow) == greedy
+    greedy = tiny_reasoner.generate_ids(visual, PROMPTS, STRATEGIES["greedy"])
+    assert tiny_reasoner.generate_ids(visual, PROMPTS, narrow) == greedy
 
 
 def test_a_model_folders_generation_config_has_no_say(
@@ -273,8 +272,8 @@ def test_a_model_folders_generation_config_has_no_say(
     other.fusion.load_state_dict(tiny_reasoner.fusion.state_dict())
     visual = collate_visual_tokens(visual_tokens)
     for decoding in STRATEGIES.values():
-        expected = tiny_reasoner.generate(visual, PROMPTS, decoding)
-        assert other.generate(visual, PROMPTS, decoding) == expected
+        expected = tiny_reasoner.generate_ids(visual, PROMPTS, decoding)
+        assert other.generate_ids(visual, PROMPTS, decoding) == expected
 
 
 def test_an_answer_ends_at_the_end_of_turn(tiny_reasoner, visual_tokens, monkeypatch):
@@ -341,13 +340,13 @@ def test_gradient_checkpointing_gives_the_same_gradients(
 @pytest.mark.parametrize("strategy", ["greedy", "nucleus"])
 def test_a_saved_reasoner_answers_alike(any_reasoner, visual_tokens, tmp_path, strategy, form):
     visual = collate_visual_tokens(visual_tokens)
-    expected = any_reasoner.generate(visual, PROMPTS, STRATEGIES[strategy])
+    expected = any_reasoner.generate_ids(visual, PROMPTS, STRATEGIES[strategy])
     any_reasoner.save_pretrained(tmp_path / "reasoner", form)
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     assert loaded.visual_dim == 24
     assert not any(module.training for module in loaded.modules())
-    assert loaded.generate(visual, PROMPTS, STRATEGIES[strategy]) == expected
-    assert any_reasoner.generate(visual, PROMPTS, STRATEGIES[strategy]) == expected
+    assert loaded.generate_ids(visual, PROMPTS, STRATEGIES[strategy]) == expected
+    assert any_reasoner.generate_ids(visual, PROMPTS, STRATEGIES[strategy]) == expected
 
 
 def test_the_papers_configuration_builds_on_the_meta_device():
@@ -376,9 +375,9 @@ def test_a_bfloat16_language_model_trains_float32_parts(
     cross_entropy(logits.float(), targets).backward()
     gradients = {p.grad.dtype for p in reasoner.parameters() if p.grad is not None}
     assert gradients == {torch.float32}
-    expected = reasoner.generate(visual, PROMPTS, STRATEGIES["greedy"])
+    expected = reasoner.generate_ids(visual, PROMPTS, STRATEGIES["greedy"])
     reasoner.save_pretrained(tmp_path / "reasoner")
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     assert loaded.language_model.dtype == torch.bfloat16
     assert loaded.fusion.queries.dtype == torch.float32
-    assert loaded.generate(visual, PROMPTS, STRATEGIES["greedy"]) == expected
+    assert loaded.generate_ids(visual, PROMPTS, STRATEGIES["greedy"]) == expected

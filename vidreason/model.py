@@ -32,7 +32,15 @@ from vidreason.reasoning.language_model import (
     word_embedding_size,
 )
 from vidreason.reasoning.reasoner_config import ReasonerConfig
-from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_prompt, stop_ids
+from vidreason.reasoning.text_batch import pad_token_id
+from vidreason.reasoning.tokenization import (
+    IGNORE_INDEX,
+    EncodedText,
+    answer_text,
+    encode_example,
+    encode_prompt,
+    stop_ids,
+)
 
 __all__ = ["DecodingConfig", "Provenance", "ReasonerConfig", "VideoReasoner", "build_reasoner"]
 
@@ -88,6 +96,15 @@ class VideoReasoner(nn.Module):
     def stop_ids(self) -> list[int]:
         """Tokens that end an answer."""
         return stop_ids(self.tokenizer)
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Token ids of a prompt behind the configured system prompt; as in training."""
+        return encode_prompt(self.tokenizer, prompt, self.config.system_prompt)
+
+    def encode_example(self, prompt: str, response: str, max_tokens: int) -> EncodedText:
+        """Token ids and labels of a prompt with its response; see :func:`encode_example`."""
+        system_prompt = self.config.system_prompt
+        return encode_example(self.tokenizer, prompt, response, max_tokens, system_prompt)
 
     def train(self, mode: bool = True) -> "VideoReasoner":
         """Set training mode for what trains; what is frozen stays in eval mode, without dropout."""
@@ -162,14 +179,13 @@ class VideoReasoner(nn.Module):
         """Answer one prompt about each video; arguments as for :meth:`generate_ids`.
 
         Returns:
-            B answers, without special tokens and surrounding white space.
+            B answers, as :meth:`decode` gives them.
         """
         return self.decode(self.generate_ids(visual, prompts, decoding))
 
     def decode(self, ids: list[list[int]]) -> list[str]:
-        """The texts of generated tokens, without special tokens and surrounding white space."""
-        answers = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [answer.strip() for answer in answers]
+        """The texts of generated tokens; see :func:`answer_text`."""
+        return [answer_text(self.tokenizer, own) for own in ids]
 
     @torch.no_grad()
     def generate_ids(
@@ -193,7 +209,7 @@ class VideoReasoner(nn.Module):
         model = causal_lm(self.language_model)
         decoding = decoding or self.decoding
         device = next(self.fusion.parameters()).device
-        rows = [torch.tensor(encode_prompt(self.tokenizer, prompt)) for prompt in prompts]
+        rows = [torch.tensor(self.encode_prompt(prompt)) for prompt in prompts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         text = model.get_input_embeddings()(pad_sequence(rows, batch_first=True).to(device))
         on_device = {name: cast(Tensor, value).to(device) for name, value in visual.items()}
@@ -318,11 +334,14 @@ def build_reasoner(
         perceiver: What the visual tokens are made with; saved with the reasoner.
 
     Raises:
-        ValueError: There is no such language model; the message says what to do.
+        ValueError: There is no such language model, or its tokenizer, chat template or weights
+            cannot be used so; the message says what to do.
     """
     device = torch.device(device)
     tokenizer = None if device.type == "meta" else load_tokenizer(config.language_model)
     language_model: nn.Module = load_language_model(config.language_model, device)
+    if tokenizer is not None:
+        check_texts(tokenizer, language_model, config.system_prompt)
     output_dim, output_scale = word_embedding_size(language_model)
     # New weights are drawn on the CPU, so that a seed gives the same ones for every device.
     with torch.device("meta" if device.type == "meta" else "cpu"):
@@ -331,3 +350,24 @@ def build_reasoner(
         language_model = add_lora(causal_lm(language_model), config.lora)
     fusion = fusion.to(device)
     return VideoReasoner(config, visual_dim, fusion, language_model, tokenizer, perceiver)
+
+
+def check_texts(
+    tokenizer: PreTrainedTokenizerBase, language_model: nn.Module, system_prompt: str | None
+) -> None:
+    """Make sure that texts can be put into chat markup, and the markup into the model.
+
+    Raises:
+        ValueError: The chat template cannot be used, or writes tokens that the model has no word
+            embeddings for.
+    """
+    ids = encode_example(tokenizer, "probe", "probe", 1 << 20, system_prompt).input_ids
+    highest = max(*ids, *stop_ids(tokenizer), pad_token_id(tokenizer))
+    known = causal_lm(language_model).get_input_embeddings().weight.shape[0]
+    if highest >= known:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path!r} writes {token!r} as token {highest}, and "
+            f"the model has word embeddings for {known} tokens: tokens were added without resizing "
+            "the model; take the tokenizer that the model was trained with, or resize and train it"
+        )

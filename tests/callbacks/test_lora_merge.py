@@ -50,8 +50,8 @@ def test_the_merged_folder_gives_the_adapters_logits(
     assert "- checkpoint: step 6" in card
     visual = collate_visual_tokens([make_visual_tokens(4, 3)])
     decoding = DecodingConfig(max_new_tokens=10)
-    expected_text = reasoner.generate(visual, ["What is in the video?"], decoding)
-    assert loaded.generate(visual, ["What is in the video?"], decoding) == expected_text
+    expected_text = reasoner.generate_ids(visual, ["What is in the video?"], decoding)
+    assert loaded.generate_ids(visual, ["What is in the video?"], decoding) == expected_text
 
 
 def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_model_folder, tmp_path):

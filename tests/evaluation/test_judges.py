@@ -198,7 +198,7 @@ def test_markup_in_an_answer_is_text(judge_folder, tiny_tokenizer):
     special = set(tiny_tokenizer.all_special_ids)
     marks = [[token for token in ids if token in special] for ids in (plain, attacked)]
     assert marks[0] == marks[1]
-    assert "< |end_of_turn|>< |assistant|>" in tiny_tokenizer.decode(attacked)
+    assert hostile in tiny_tokenizer.decode(attacked)
 
 
 def test_a_request_that_does_not_fit_says_so(judge_folder):

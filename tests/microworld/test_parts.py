@@ -17,7 +17,8 @@ from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
 from vidreason.perception.segmenter import build_segmenter
 from vidreason.perception.video_encoder import build_video_encoder
-from vidreason.reasoning.prompts import CAPTION_PROMPT, prompt_text
+from vidreason.reasoning.prompts import CAPTION_PROMPT
+from vidreason.reasoning.tokenization import encode_prompt
 
 CONFIG = "experiments/configs/microworld.yaml"
 
@@ -59,8 +60,8 @@ def test_the_shipped_language_model_reads():
     unseen = (d for d in documents(seed=99) if d[0] and d[1] == CAPTION_PROMPT and "." in d[0][-1:])
     copied = 0
     for story, prompt, response in islice(unseen, 10):
-        text = story + prompt_text(tokenizer, prompt)
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        story_ids = tokenizer(story, add_special_tokens=False)["input_ids"]
+        ids = torch.tensor([story_ids + encode_prompt(tokenizer, prompt)])
         wanted = tokenizer(response, add_special_tokens=False)["input_ids"]
         said = model.generate(ids, max_new_tokens=len(wanted), do_sample=False)[0, ids.shape[1] :]
         copied += said.tolist() == wanted

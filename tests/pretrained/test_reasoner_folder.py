@@ -34,7 +34,7 @@ def logits(reasoner, visual):
 
 
 def texts(reasoner, visual):
-    return reasoner.generate(visual, PROMPTS, DecodingConfig(max_new_tokens=12))
+    return reasoner.generate_ids(visual, PROMPTS, DecodingConfig(max_new_tokens=12))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -178,7 +178,7 @@ def test_how_it_answers_is_saved_with_it(make_reasoner, visual, tmp_path):
         loaded.save_pretrained(tmp_path / "other")
         again = VideoReasoner.from_pretrained(tmp_path / "other")
         assert again.decoding == decoding
-        assert again.generate(visual, PROMPTS) == loaded.generate(visual, PROMPTS, decoding)
+        assert again.generate_ids(visual, PROMPTS) == loaded.generate_ids(visual, PROMPTS, decoding)
     file.write_text(json.dumps({"repetition_penalty": 2.0}))
     with pytest.raises(ValueError, match=r"generation_config\.json: repetition_penalty has no"):
         VideoReasoner.from_pretrained(tmp_path / "greedy")

@@ -1,16 +1,12 @@
-"""Chat templates in the style of released models: what is learnt, and where an answer ends.
-
-The templates are written anew after the models' published formats, with the tokenizers' own special
-tokens; the tokenizers are tiny, one token a byte.
-"""
+"""Chat templates in the style of released models: what is learnt, and where an answer ends."""
 
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from tests.reasoning.chat_families import family_tokenizer
 from vidreason.reasoning.decoding import DecodingConfig, generate_ids
-from vidreason.reasoning.prompts import prompt_text
 from vidreason.reasoning.text_batch import pad_token_id
 from vidreason.reasoning.tokenization import (
     IGNORE_INDEX,
@@ -19,62 +15,18 @@ from vidreason.reasoning.tokenization import (
     end_of_turn_id,
 )
 
-LLAMA_3 = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
-    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-CHATML = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nSYSTEM<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-CHATML_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-FAMILIES = {
-    # name: special tokens, template, bos, eos, pad, end of turn
-    "llama-3": (
-        ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
-        *(LLAMA_3, "<|begin_of_text|>", "<|eot_id|>", None, "<|eot_id|>"),
-    ),
-    # No bos; the pad token is the end of a text.
-    "qwen2.5": (
-        CHATML_TOKENS,
-        *(CHATML.replace("SYSTEM", "You are Qwen."), None, "<|im_end|>", "<|endoftext|>"),
-        "<|im_end|>",
-    ),
-    # bos, eos, pad: the tokens of the turns themselves.
-    "smollm2": (
-        CHATML_TOKENS,
-        *(CHATML.replace("SYSTEM", "You are SmolLM."), "<|im_start|>", "<|im_end|>", "<|im_end|>"),
-        "<|im_end|>",
-    ),
-    # No template of its own; one token for bos, eos and pad.
-    "plain": (["<|endoftext|>"], None, *["<|endoftext|>"] * 4),
-    # No template and no bos.
-    "plain-without-bos": (["</s>"], None, None, "</s>", "</s>", "</s>"),
+ENDS = {
+    "llama-3": "<|eot_id|>",
+    "qwen2.5": "<|im_end|>",
+    "smollm2": "<|im_end|>",
+    "plain": "<|endoftext|>",
+    "plain-without-bos": "</s>",
 }
 
 
-def byte_tokenizer(specials, template, bos, eos, pad):
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in specials])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=bos,
-        eos_token=eos,
-        pad_token=pad,
-        chat_template=template,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-@pytest.fixture(params=FAMILIES, ids=str)
+@pytest.fixture(scope="module", params=ENDS)
 def family(request):
-    *made_of, end = FAMILIES[request.param]
-    return request.param, byte_tokenizer(*made_of), end
+    return request.param, family_tokenizer(request.param), ENDS[request.param]
 
 
 def test_targets_are_the_response_and_the_end_of_turn(family):
@@ -103,8 +55,8 @@ def test_prompts_have_the_families_form(family):
         "plain": "<|endoftext|>User: Why?\nAssistant:",
         "plain-without-bos": "User: Why?\nAssistant:",
     }
-    assert prompt_text(tokenizer, "Why?") == expected[name]
     ids = encode_prompt(tokenizer, "Why?")
+    assert tokenizer.decode(ids) == expected[name]
     if name in ("llama-3", "plain"):
         assert ids.count(tokenizer.bos_token_id) == 1
 

@@ -7,7 +7,6 @@ from vidreason.reasoning.prompts import (
     FUTURE_PREDICTION_PROMPT,
     multiple_choice_prompt,
     open_ended_prompt,
-    prompt_text,
 )
 from vidreason.reasoning.tokenization import (
     IGNORE_INDEX,
@@ -66,7 +65,8 @@ def test_there_is_one_bos(tiny_tokenizer, template):
 
 def test_the_plain_template_is_as_documented(tiny_tokenizer):
     tokenizer = with_template(tiny_tokenizer, None)
-    assert prompt_text(tokenizer, "Why?") == "<|begin|>User: Why?\nAssistant:"
+    prompt = tokenizer.decode(encode_prompt(tokenizer, "Why?"))
+    assert prompt == "<|begin|>User: Why?\nAssistant:"
     encoded = encode_example(tokenizer, "Why?", "So.", max_tokens=100)
     assert tokenizer.decode(encoded.input_ids) == (
         "<|begin|>User: Why?\nAssistant: So.<|end_of_turn|>"
@@ -111,7 +111,7 @@ def test_a_date_in_the_template_does_not_change_the_prompt(tiny_tokenizer):
         "{% if not date_string is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}"
         "{{ date_string }}{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}",
     )
-    assert prompt_text(tokenizer, "Why?").startswith("26 Jul 2024Why?")
+    assert tokenizer.decode(encode_prompt(tokenizer, "Why?")).startswith("26 Jul 2024Why?")
 
 
 def test_the_papers_prompts_are_word_for_word():

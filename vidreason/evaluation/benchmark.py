@@ -29,7 +29,6 @@ from vidreason.perception.visual_tokens import (
     collate_visual_tokens,
 )
 from vidreason.reasoning.text_batch import collate_texts, pad_token_id
-from vidreason.reasoning.tokenization import encode_example, encode_prompt
 from vidreason.video.failures import FailureLog, VideoReadError
 
 
@@ -276,7 +275,7 @@ def _answer(
     examples = [batch[index].example for index in readable]
     tokens = [item.tokens for item in batch if item.tokens is not None]
     for index, example in zip(readable, examples, strict=True):
-        length = len(encode_prompt(reasoner.tokenizer, example.prompt))
+        length = len(reasoner.encode_prompt(example.prompt))
         rows[index] = replace(rows[index], num_prompt_tokens=length)
     if examples[0].options and config.multiple_choice == "likelihood":
         scores = _score_options(reasoner, examples, tokens, config.max_text_tokens)
@@ -302,7 +301,7 @@ def _score_options(
 ) -> list[tuple[tuple[float, ...], tuple[int, ...]]]:
     """For each question, its options' log-likelihoods per token and numbers of tokens."""
     texts = [
-        encode_example(reasoner.tokenizer, example.prompt, option, max_text_tokens)
+        reasoner.encode_example(example.prompt, option, max_text_tokens)
         for example in examples
         for option in example.options
     ]

@@ -1,10 +1,7 @@
-"""What the user says (section 3.3.1), and how it is put into the language model's chat markup."""
+"""What the user says (section 3.3.1), without markup."""
 
 import string
 from collections.abc import Mapping, Sequence
-from typing import cast
-
-from transformers import PreTrainedTokenizerBase
 
 EVENT_REASONING_PROMPT = (
     "The provided visual information depicts a sequence of events. Analyze the causal "
@@ -21,18 +18,6 @@ FUTURE_PREDICTION_PROMPT = (
 
 CAPTION_PROMPT = "Describe the video."
 """Stage 1's prompt; the paper gives none."""
-
-PLAIN_CHAT_TEMPLATE = (
-    "{{ bos_token or '' }}{% for message in messages %}"
-    "{% if message['role'] == 'user' %}User: {{ message['content'] }}\n"
-    "{% else %}Assistant: {{ message['content'] }}{{ eos_token }}\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-)
-"""For tokenizers that bring no template of their own: ``User: ...``, a new line, ``Assistant:``."""
-
-_DATE = "26 Jul 2024"
-"""Some templates write today's date into the system message; a fixed one keeps prompts the same
-from day to day."""
 
 
 def open_ended_prompt(question: str) -> str:
@@ -91,33 +76,3 @@ def grounding_prompt(question: str) -> str:
 def grounding_response(start_seconds: float, end_seconds: float) -> str:
     """The answer to :func:`grounding_prompt`."""
     return f"{start_seconds:.1f} to {end_seconds:.1f}"
-
-
-def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """The prompt in chat markup, up to where the assistant's answer begins."""
-    return _render(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
-
-
-def example_text(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> str:
-    """Prompt and response in chat markup, with the marks that end the assistant's turn."""
-    messages = [
-        {"role": "user", "content": prompt},
-        {"role": "assistant", "content": response},
-    ]
-    return _render(tokenizer, messages, add_generation_prompt=False)
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: list[dict[str, str]],
-    *,
-    add_generation_prompt: bool,
-) -> str:
-    rendered = tokenizer.apply_chat_template(
-        messages,
-        chat_template=tokenizer.chat_template or PLAIN_CHAT_TEMPLATE,
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        date_string=_DATE,
-    )
-    return cast(str, rendered)

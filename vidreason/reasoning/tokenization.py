@@ -1,14 +1,32 @@
-"""Prompts and responses to token ids and labels, the same for training and generation."""
+"""Prompts and responses to token ids and labels, the same for training and generation; and back."""
 
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from vidreason.reasoning.prompts import example_text, prompt_text
+from vidreason.reasoning.chat_markup import chat_turn
+from vidreason.reasoning.control_tokens import control_ids, encode_markup, template_control_ids
 
 IGNORE_INDEX = -100
 """Label of a token that nothing is to be learnt from."""
+
+
+THOUGHT_MARKS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+"""With which models begin and end a block of thoughts before an answer."""
+_OPENING, _CLOSING = (
+    frozenset(map(str.lower, marks)) for marks in zip(*THOUGHT_MARKS, strict=True)
+)
+_THOUGHT_MARK = re.compile(f"({'|'.join(map(re.escape, _OPENING | _CLOSING))})", re.IGNORECASE)
 
 
 class EncodedText(NamedTuple):
@@ -22,13 +40,26 @@ class EncodedText(NamedTuple):
     ``IGNORE_INDEX``. Not shifted."""
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Token ids of a prompt in chat markup, up to where the assistant's answer begins."""
-    return _encode(tokenizer, prompt_text(tokenizer, prompt))
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None = None
+) -> list[int]:
+    """Token ids of a prompt in chat markup, up to where the assistant's answer begins.
+
+    What the template writes before every answer, such as an empty block of thoughts, is in them.
+    Control tokens come from the template only: the texts are spelled out as they are.
+
+    Raises:
+        ValueError: The chat template cannot be used; the message says why.
+    """
+    return encode_markup(tokenizer, chat_turn(tokenizer, prompt, None, system_prompt).prompt)
 
 
 def encode_example(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    response: str,
+    max_tokens: int,
+    system_prompt: str | None = None,
 ) -> EncodedText:
     """Token ids and labels of a prompt with its response.
 
@@ -40,20 +71,13 @@ def encode_example(
         prompt: What the user says, without markup.
         response: What the assistant says, without markup.
         max_tokens: Longest prompt and response together.
+        system_prompt: What the system says, without markup; None for the template's own default.
 
     Raises:
-        ValueError: The prompt leaves no room for a response, or the chat template does not put the
-            response right behind the prompt.
+        ValueError: The prompt leaves no room for a response, or the chat template cannot be used.
     """
-    before = prompt_text(tokenizer, prompt)
-    whole = example_text(tokenizer, prompt, response)
-    if not whole.startswith(before):
-        raise ValueError(
-            "the tokenizer's chat template renders a finished turn differently from the prompt "
-            f"for one: {whole!r} does not begin with {before!r}; give the tokenizer a "
-            "chat_template in which it does"
-        )
-    prompt_ids = _encode(tokenizer, before)
+    turn = chat_turn(tokenizer, prompt, response, system_prompt)
+    prompt_ids = encode_markup(tokenizer, turn.prompt)
     if len(prompt_ids) >= max_tokens:
         raise ValueError(
             f"max_tokens is {max_tokens}, but the prompt alone has {len(prompt_ids)} tokens: "
@@ -61,13 +85,13 @@ def encode_example(
         )
     # Tokens of the whole text are what the language model is used to. Where they would merge over
     # the border, the prompt's ids win, because they are what generation starts from.
-    input_ids = _encode(tokenizer, whole)
+    input_ids = encode_markup(tokenizer, turn.prompt + turn.response)
     if input_ids[: len(prompt_ids)] != prompt_ids:
-        input_ids = prompt_ids + _encode(tokenizer, whole[len(before) :])
+        input_ids = prompt_ids + encode_markup(tokenizer, turn.response)
     # Templates may write more after the end of the turn, such as a new line; it is not the
     # assistant's.
     stop = end_of_turn_id(tokenizer)
-    last = len(input_ids) - input_ids[::-1].index(stop) if stop in input_ids else len(input_ids)
+    last = input_ids.index(stop, len(prompt_ids)) + 1
     input_ids = input_ids[: min(last, max_tokens)]
     labels = [IGNORE_INDEX] * len(prompt_ids) + input_ids[len(prompt_ids) :]
     return EncodedText(input_ids=input_ids, labels=labels)
@@ -79,7 +103,53 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         ValueError: The chat template ends a turn without a special token.
     """
-    return _end_of_turn_id(tokenizer, tokenizer.chat_template)
+    return _end_of_turn_id(tokenizer, str(tokenizer.chat_template))
+
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of a generated answer: without thoughts, and no further than a control token.
+
+    Thoughts that do not end are all of the answer; the text is empty then.
+
+    Args:
+        tokenizer: The language model's.
+        ids: Generated tokens.
+
+    Returns:
+        The text, without surrounding white space.
+    """
+    opening, closing = _thought_ids(tokenizer, len(tokenizer))
+    ends = control_ids(tokenizer) - opening - closing
+    said: list[int] = []
+    thinking = False
+    for token_id in ids:
+        if token_id in ends:
+            break
+        if token_id in closing:
+            said, thinking = [], False  # what came before may have no opening: the prompt has it
+        elif token_id in opening:
+            thinking = True
+        elif not thinking:
+            said.append(token_id)
+    text = cast(str, tokenizer.decode(said, skip_special_tokens=True))
+    return without_thoughts(text).strip()
+
+
+def without_thoughts(text: str) -> str:
+    """What is outside of blocks of thoughts; nothing after one that does not end.
+
+    For models to which the marks of a thought are text like any other.
+    """
+    said: list[str] = []
+    thinking = False
+    for piece in _THOUGHT_MARK.split(text):
+        if piece.lower() in _CLOSING:
+            said, thinking = said if thinking else [], False  # some prompts open the thoughts
+        elif piece.lower() in _OPENING:
+            thinking = True
+        elif not thinking:
+            said.append(piece)
+    return "".join(said)
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -89,23 +159,28 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 @lru_cache(maxsize=8)
-def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> int:
-    """Find the first special token after a probe response; cached, as it is asked each example."""
-    probe = "probe"
-    tail = example_text(tokenizer, probe, probe).rpartition(probe)[2]
-    special_ids = set(tokenizer.all_special_ids) | {
-        token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
-    }
-    for token_id in _encode(tokenizer, tail):
-        if token_id in special_ids:
+def _thought_ids(
+    tokenizer: PreTrainedTokenizerBase, size: int
+) -> tuple[frozenset[int], frozenset[int]]:
+    added = {token.content: i for i, token in tokenizer.added_tokens_decoder.items()}
+    opening, closing = (
+        frozenset(added[mark] for mark in marks if mark in added)
+        for marks in zip(*THOUGHT_MARKS, strict=True)
+    )
+    return opening, closing
+
+
+@lru_cache(maxsize=8)
+def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> int:
+    """Find the first special token after a response; cached, as it is asked each example."""
+    tail = chat_turn(tokenizer, "probe", "probe").response.template[-1]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special.update(tokenizer.all_special_ids)
+    for token_id in template_control_ids(tokenizer, ("", tail)):
+        if token_id in special:
             return token_id
     raise ValueError(
         f"the chat template of {tokenizer.name_or_path!r} ends the assistant's turn with {tail!r}, "
         "which holds no special token: the model could not learn when to stop; give the tokenizer "
         "an eos_token, and a chat_template that writes it"
     )
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    # The template has written all special tokens: the tokenizer must not add a second BOS.
-    return cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])

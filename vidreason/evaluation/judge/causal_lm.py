@@ -13,7 +13,7 @@ from vidreason.reasoning.language_model import (
     load_language_model,
     load_tokenizer,
 )
-from vidreason.reasoning.tokenization import encode_prompt, stop_ids
+from vidreason.reasoning.tokenization import answer_text, encode_prompt, stop_ids
 
 
 class CausalLMJudge:
@@ -52,13 +52,9 @@ class CausalLMJudge:
     def prompt_ids(self, request: JudgeRequest) -> list[int]:
         """Token ids of a request, up to where the model's answer begins.
 
-        Rules and data are one user's message, as not every chat template has a system's. The
-        markup's own tokens, written out in the data, are broken up: else an answer could end the
-        user's turn and speak as the assistant.
+        Rules and data are one user's message, as not every chat template has a system's.
         """
         rules, data = (message["content"] for message in request.messages())
-        for token in self._markup():
-            data = data.replace(token, f"{token[0]} {token[1:]}")
         return encode_prompt(self._tokenizer, f"{rules}\n\n{data}")
 
     @torch.inference_mode()
@@ -85,17 +81,10 @@ class CausalLMJudge:
             decoding,
             stop_ids(self._tokenizer),
         )
-        return ChatReply(text=str(self._tokenizer.decode(output[0], skip_special_tokens=True)))
+        return ChatReply(text=answer_text(self._tokenizer, output[0]))
 
     def close(self) -> None:
         """Do nothing: the model goes with this object."""
-
-    def _markup(self) -> list[str]:
-        """Texts that the tokenizer reads as tokens of markup, the longest first."""
-        added = self._tokenizer.added_tokens_decoder.values()
-        known = {str(token) for token in added if token.special}
-        known.update(self._tokenizer.all_special_tokens)
-        return sorted((token for token in known if len(token) > 1), key=lambda t: (-len(t), t))
 
 
 def load_causal_lm_judge(config: JudgeConfig) -> CausalLMJudge:
