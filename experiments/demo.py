@@ -51,8 +51,8 @@ from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 CONFIGS = Path(__file__).parent / "configs"
 QUICK = (
-    *("num_train_videos=12", "num_validation_videos=8", "num_test_videos=8"),
-    *("questions_per_video=4", "num_shown_videos=2", "num_workers=0"),
+    *("num_train_videos=8", "num_validation_videos=4", "num_test_videos=6"),
+    *("questions_per_video=3", "num_shown_videos=2", "num_workers=0"),
     "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4]",
     "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8]",
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=64]",

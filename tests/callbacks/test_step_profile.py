@@ -25,7 +25,9 @@ def profiled(language_model_folder, folder, num_steps, max_steps):
     return sum(event.get("name") == "Optimizer.step#AdamW.step" for event in events)
 
 
-@pytest.mark.parametrize(("num_steps", "max_steps"), [(1, 3), (9, 2)])
+@pytest.mark.parametrize(
+    ("num_steps", "max_steps"), [(1, 3), pytest.param(9, 2, marks=pytest.mark.slow)]
+)
 def test_the_steps_that_were_asked_for_are_profiled(
     tiny_language_model_folder, tmp_path, num_steps, max_steps
 ):

@@ -52,7 +52,7 @@ class Attempt:
             if all(rank.poll() is not None for rank in self.ranks):
                 break  # too late: it has ended
             assert time.monotonic() < deadline, self.run.log()
-            time.sleep(0.001)
+            time.sleep(0.005)
         time.sleep(blow.delay_seconds)
         for rank in blow.ranks:
             self.ranks[rank].signal(blow.number, group=blow.also_their_children)

@@ -55,6 +55,7 @@ def test_a_process_is_killed_stopped_and_killed_again(whole, harmed):
     assert_same_training(run, whole(1), 1)
 
 
+@pytest.mark.slow
 def test_all_ranks_stop_at_one_step_though_one_is_told(whole, harmed):
     run = harmed("trainer.validate_every_n_steps=2")
     attempt = run.start(2)
@@ -85,6 +86,7 @@ def test_a_run_goes_on_with_another_number_of_processes(whole, harmed):
     assert global_samples(run) == samples
 
 
+@pytest.mark.slow
 def test_what_watches_a_run_goes_on_as_if_it_had_not_been_killed(whole, harmed):
     """An average, a part that warms up, and steps that are left out for their loss."""
     overrides = (

@@ -35,6 +35,7 @@ def cpu_seconds(path: Path) -> float:
     return time.process_time() - started
 
 
+@pytest.mark.slow  # measures
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_sixteen_frames_of_an_hour_cost_those_of_a_minute(
     suffix: str, once: Path, tmp_path: Path

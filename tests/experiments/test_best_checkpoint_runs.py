@@ -9,7 +9,13 @@ from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import read_checkpoint
 
 
-@pytest.mark.parametrize("every", [3, None], ids=["amid an epoch", "at its end"])
+@pytest.mark.parametrize(
+    "every",
+    [
+        pytest.param(3, id="amid an epoch"),
+        pytest.param(None, id="at its end", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_goes_on_from_its_best_checkpoint(tiny_experiment, tmp_path, every):
     validation = [] if every is None else [f"trainer.validate_every_n_steps={every}"]
     common = [

@@ -125,7 +125,7 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     assert all(record.complete and record.starts == 1 for record in records.values())
     results = read_results(quick_demo)
     assert set(results["rows"]) == set(ROWS)
-    assert results["groups"]["all"]["num_videos"] == 8
+    assert results["groups"]["all"]["num_videos"] == 6
     assert all(set(row) == set(results["groups"]) for row in results["rows"].values())
     assert set(results["differences"]) == set(ROWS) - {"full model (stage 2)", "chance"}
     table = (quick_demo / "table.md").read_text()
@@ -172,7 +172,7 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
     questions = (quick_demo / "questions.html").read_text()
     for row in read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-none.jsonl"):
         assert f'"id":{json.dumps(row.id)}' in questions
-    assert questions.count("data:image/jpeg;base64,") == 4 * 8
+    assert questions.count("data:image/jpeg;base64,") == 4 * 6
     assert "url(" not in page
     assert not parser.unclosed
 

@@ -195,7 +195,7 @@ def test_compare(evaluation: Evaluation, capsys: pytest.CaptureFixture[str]) -> 
         assert "were not asked the same" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("after_batches", [5, 12])
+@pytest.mark.parametrize("after_batches", [5, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_answers_only_what_is_missing(
     evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, after_batches: int
 ) -> None:

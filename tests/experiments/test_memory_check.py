@@ -2,10 +2,11 @@
 
 import pytest
 
+from experiments import memory_check
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import fit
 from experiments.memory_check import check_memory, estimate_of, rehearses
-from experiments.memory_estimate import longest_batch, max_visual_tokens
+from experiments.memory_estimate import MemoryEstimate, longest_batch, max_visual_tokens
 from experiments.metrics_log import read_metrics
 from vidreason.config import merge_config
 
@@ -14,10 +15,22 @@ def tiny_config(tiny_experiment, *overrides):
     return merge_config(ExperimentConfig, [str(tiny_experiment)], list(overrides))
 
 
-def test_a_run_that_does_not_fit_is_refused_with_a_batch_size_that_does(tiny_experiment):
+@pytest.fixture(params=["a rule", pytest.param("the rehearsal", marks=pytest.mark.slow)])
+def estimated(request, monkeypatch):
+    """Estimates of the memory: of the program, which takes its time, or by a rule."""
+    if request.param == "a rule":
+
+        def by_batch(config):
+            return MemoryEstimate(weights=1000, working=100 * config.data.batch_size)
+
+        monkeypatch.setattr(memory_check, "estimate_of", by_batch)
+    return memory_check.estimate_of
+
+
+def test_a_run_that_does_not_fit_is_refused_with_a_batch_size_that_does(tiny_experiment, estimated):
     short = "data.max_text_tokens=32"
     config = tiny_config(tiny_experiment, "data.batch_size=2", short)
-    smaller = estimate_of(tiny_config(tiny_experiment, "data.batch_size=1", short)).total
+    smaller = estimated(tiny_config(tiny_experiment, "data.batch_size=1", short)).total
     with pytest.raises(
         ValueError,
         match=r"fit is estimated to take .*data\.batch_size=1 \(now 2\).*gradient_checkpointing",

@@ -358,7 +358,7 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     "dtype",
-    ["float32", "int8", pytest.param("bfloat16", marks=pytest.mark.slow)],
+    ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in ("int8", "bfloat16"))],
 )
 def test_training_from_a_store_needs_no_video_and_no_encoder(
     perceived, tmp_path, monkeypatch, dtype

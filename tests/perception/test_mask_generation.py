@@ -74,7 +74,7 @@ def test_masks_are_the_packages_on_frames_that_the_model_knows(segmenter):
     assert_the_same(found, package_masks(segmenter, frames), max_pixels=0)
 
 
-@pytest.mark.parametrize("nms", [0.7, 1.0])
+@pytest.mark.parametrize("nms", [0.7, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_masks_are_the_packages_on_a_real_frame(segmenter, nms):
     config = parts.perceiver_config().segmenter
     config.pred_iou_threshold, config.stability_threshold = 0.2, 0.0

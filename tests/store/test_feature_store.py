@@ -1,9 +1,11 @@
 import errno
+import itertools
 import os
 import pickle
-import subprocess
-import sys
+import signal
+import time
 from dataclasses import fields, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -371,39 +373,30 @@ def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path, monkeypatch, call)
     assert_equal(open_store(tmp_path).get(key_of("a")), make_tokens(0))
 
 
-KILLED_WRITERS = """
-import os, signal, sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_feature_store import key_of, make_tokens, open_store
-
 def write_forever(folder, name):
-    store, seed = open_store(folder), 0
+    """Put entry after entry, and say how many were surely flushed; in a process to be killed."""
+    store = open_store(folder)
     with (folder / f"{name}.flushed").open("w") as flushed:
-        while True:
+        for seed in itertools.count():
             store.put(key_of(f"{name}-{seed}"), make_tokens(seed, width=20_000))
-            seed += 1
-            if seed % 3 == 0:
+            if seed % 3 == 2:
                 store.flush()
-                print(seed, file=flushed, flush=True)
-
-folder = Path(sys.argv[2])
-for round_number in range(int(sys.argv[3])):
-    child = os.fork()  # a fork and not a program, because importing torch takes seconds
-    if child == 0:
-        write_forever(folder, str(round_number))
-    while not (folder / f"{round_number}.flushed").exists():
-        time.sleep(0.001)
-    time.sleep(0.0137 * round_number)
-    os.kill(child, signal.SIGKILL)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-"""
+                print(seed + 1, file=flushed, flush=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child only writes
 def test_killing_writers_leaves_no_torn_entry(tmp_path):
     num_rounds = 8
-    arguments = [str(Path(__file__).parent), str(tmp_path), str(num_rounds)]
-    subprocess.run([sys.executable, "-c", KILLED_WRITERS, *arguments], check=True)
+    for name in range(num_rounds):
+        child = get_context("fork").Process(target=write_forever, args=(tmp_path, name))
+        child.start()
+        flushed = tmp_path / f"{name}.flushed"
+        while not flushed.exists() or flushed.stat().st_size == 0:
+            time.sleep(0.001)
+        time.sleep(0.0137 * name)
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
     store = open_store(tmp_path)
     for name in range(num_rounds):
         num_flushed = int(((tmp_path / f"{name}.flushed").read_text().split() or [0])[-1])

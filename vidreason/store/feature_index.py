@@ -30,6 +30,8 @@ from vidreason.store.sorted_table import (
 SEGMENT_SUFFIX = ".index"
 SHARDS_FOLDER = "shards"
 INDEX_FOLDER = "index"
+WAIT_PER_LISTING = 20.0
+"""Seconds between two listings of the folder of shards, per second that the last one took."""
 COVER_AFTER_SHARDS = 256
 """So many uncovered shards make a new segment worth its while."""
 
@@ -111,7 +113,7 @@ class FeatureIndex:
         """Refresh if the folder of shards has changed; for use whenever a key is not found.
 
         In a folder of very many shards listing takes long, and ten thousand processes change it all
-        the time; so listing again takes at most a twentieth of this process' time.
+        the time; so this process waits :data:`WAIT_PER_LISTING` times as long as it took.
 
         Returns: Whether it was refreshed.
         """
@@ -120,7 +122,7 @@ class FeatureIndex:
         except FileNotFoundError:
             return False
         waited = time.monotonic() - self._listed_at_seconds
-        if mtime_ns == self._listed_mtime_ns or waited < 20 * self._listing_took_seconds - 0.2:
+        if mtime_ns == self._listed_mtime_ns or waited < WAIT_PER_LISTING * self._listing_took_seconds - 0.2:
             return False
         self.refresh()
         return True
