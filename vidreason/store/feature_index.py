@@ -122,7 +122,8 @@ class FeatureIndex:
         except FileNotFoundError:
             return False
         waited = time.monotonic() - self._listed_at_seconds
-        if mtime_ns == self._listed_mtime_ns or waited < WAIT_PER_LISTING * self._listing_took_seconds - 0.2:
+        wait = WAIT_PER_LISTING * self._listing_took_seconds - 0.2
+        if mtime_ns == self._listed_mtime_ns or waited < wait:
             return False
         self.refresh()
         return True
