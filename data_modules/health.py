@@ -15,7 +15,7 @@ from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError, read_error
 from vidreason.video.media import is_remote, media_size, parse_member
-from vidreason.video.reader import check_frames, check_span_start, index_video
+from vidreason.video.reader import check_frames, check_span, index_video
 
 LICENCE_NOTES = {
     "webvid": "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
@@ -91,6 +91,9 @@ class CorpusHealth:
     unreadable: dict[str, int] = field(default_factory=dict)
     """Probed videos that cannot be read, by cause."""
     unreadable_examples: list[str] = field(default_factory=list)
+    remarks: dict[str, int] = field(default_factory=dict)
+    """Probed videos whose times are not all the file's own, by
+    :data:`vidreason.video.clock.RemarkKind`."""
     duration_seconds: list[float] = field(default_factory=list)
     """Percentiles over the probed videos."""
     resolutions: dict[str, int] = field(default_factory=dict)
@@ -240,13 +243,14 @@ class CorpusExamination:
         health = self.health
         durations, resolutions = [], Counter[str]()
         unreadable: Counter[str] = Counter()
+        remarks: Counter[str] = Counter()
         for example in self.sample:
             if self._state(example.media) not in PRESENT:
                 continue
             health.num_probed += 1
             try:
                 index = index_video(example.media, timeout_seconds=timeout_seconds)
-                check_span_start(index, example.start_seconds)
+                check_span(index, example.start_seconds)
                 if health.num_decoded < num_decoded:
                     health.num_decoded += 1
                     check_frames(example.media, timeout_seconds=timeout_seconds)
@@ -255,9 +259,10 @@ class CorpusExamination:
                 if len(health.unreadable_examples) < 10:
                     health.unreadable_examples.append(f"{example.id}: {error}")
                 continue
+            remarks.update(remark.kind for remark in index.remarks)
             durations.append(index.duration_seconds)
             resolutions[f"{index.width}x{index.height}"] += 1
-        health.unreadable = dict(unreadable)
+        health.unreadable, health.remarks = dict(unreadable), dict(remarks)
         health.resolutions = dict(resolutions.most_common(10))
         if durations:
             health.duration_seconds = [float(v) for v in np.percentile(durations, PERCENTILES)]

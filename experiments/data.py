@@ -111,6 +111,7 @@ def _notes(health: CorpusHealth) -> str:
         ("left out", health.skipped),
         ("videos not there, by examples", absent),
         ("probed videos that cannot be read", health.unreadable),
+        ("probed videos whose times are not all their own", health.remarks),
     ):
         lines += [f"  {title}: {_counts(counts)}"] if counts else []
     lines += [f"    {example}" for example in health.unreadable_examples[:3]]

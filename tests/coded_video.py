@@ -88,18 +88,24 @@ def write_video(
     container_options: dict[str, str] | None = None,
     with_audio: bool = False,
     first_number: int = 0,
+    pixel_aspect: Fraction | None = None,
+    scale: int = 1,
 ) -> Path:
     """Encode frames numbered from ``first_number``, 25 a second or shown at ``ticks`` (ms)."""
     tick = Fraction(1, 25) if ticks is None else Fraction(1, 1000)
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        stream.width, stream.height = WIDTH * scale, HEIGHT * scale
+        stream.pix_fmt = pixel_format
         stream.codec_context.time_base = tick
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation is not None:
             stream.set_display_rotation(rotation, hflip=mirrored)
         sound = container.add_stream("aac", rate=16000, layout="mono") if with_audio else None
         for place in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(draw(first_number + place), format="rgb24")
+            picture = draw(first_number + place, WIDTH * scale, HEIGHT * scale)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = frame.reformat(format=pixel_format)
             frame.pts = place if ticks is None else ticks[place]
             frame.time_base = tick

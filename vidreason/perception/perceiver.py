@@ -30,7 +30,8 @@ from vidreason.perception.video_encoder import (
 )
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.perception.weights import hash_weights
-from vidreason.video.reader import check_span_start, index_video, read_frames
+from vidreason.video.display import LARGE_SIDE
+from vidreason.video.reader import check_span, index_video, read_frames
 from vidreason.video.sampling import (
     SamplingConfig,
     clip_frame_indices,
@@ -40,9 +41,12 @@ from vidreason.video.sampling import (
 )
 from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
-_ALGORITHM = "perception-2"
+_ALGORITHM = "perception-3"
 """Part of every fingerprint: to be changed with any change of the numbers that the same
-configuration gives."""
+configuration gives. 3: pixels that are not square, times on the file's clock, scaled decoding."""
+
+_DECODED_A_PIXEL = 4
+"""Pixels of a frame, along its longer side, for each that the encoder sees of it."""
 
 
 @dataclass(kw_only=True)
@@ -116,6 +120,12 @@ class Perceiver:
         """See :func:`perceiver_fingerprint`."""
         return perceiver_fingerprint(self.config)
 
+    @property
+    def decoded_side(self) -> int:
+        """The longer side, in pixels, that larger frames are scaled to as they are decoded."""
+        segmented = self.config.segmenter.max_frame_side if self.segmenter is not None else 0
+        return max(LARGE_SIDE, segmented, _DECODED_A_PIXEL * self.encoder.transform.size)
+
     def perceive(
         self, path: str, start_seconds: float | None = None, end_seconds: float | None = None
     ) -> VisualTokens:
@@ -137,29 +147,39 @@ class Perceiver:
         """
         limit = self.decode_timeout_seconds
         index = index_video(path, timeout_seconds=limit)
-        check_span_start(index, start_seconds)
-        start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
+        check_span(index, start_seconds, end_seconds)
+        start, end = resolve_span(
+            index.duration_seconds,
+            start_seconds,
+            end_seconds,
+            first_seconds=float(index.timestamps[0]),
+        )
+        # What tokens tell of times is counted from where the caller's span begins, also where
+        # the picture begins later.
+        zero = start_seconds or 0.0
         frame_indices = clip_frame_indices(
             index.timestamps, index.duration_seconds, self.config.sampling, start, end
         )
         # Frames of a short video repeat; each is decoded once.
         unique_indices, places = np.unique(frame_indices, return_inverse=True)
         places = places.reshape(frame_indices.shape)
-        frames = read_frames(index, unique_indices, timeout_seconds=limit)
+        frames = read_frames(
+            index, unique_indices, max_side=self.decoded_side, timeout_seconds=limit
+        )
 
         with torch.inference_mode():
             clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
-            parts = [_clip_part(clip_tokens, end - start)]
+            parts = [_clip_part(clip_tokens, start - zero, end - zero)]
             if self.segmenter is not None:
                 clips, positions = np.array(key_frame_positions(self.config.sampling)).T
-                shown_at = index.timestamps[frame_indices[clips, positions]] - start
+                shown_at = index.timestamps[frame_indices[clips, positions]] - zero
                 parts += self._object_parts(
                     self.segmenter,
                     frames,
                     places[clips, positions],
                     patch_tokens[clips, positions // self.encoder.tubelet_size],
-                    times=np.clip(shown_at, 0.0, end - start).tolist(),
-                    duration_seconds=end - start,
+                    times=np.clip(shown_at, start - zero, end - zero).tolist(),
+                    duration_seconds=end - zero,
                 )
         return _concatenate(parts)
 
@@ -294,9 +314,9 @@ def mask_runs(masks: Tensor) -> list[MaskRuns]:
     ]
 
 
-def _clip_part(clip_tokens: Tensor, duration_seconds: float) -> VisualTokens:
+def _clip_part(clip_tokens: Tensor, start_seconds: float, duration_seconds: float) -> VisualTokens:
     num_clips = len(clip_tokens)
-    spans = clip_spans(duration_seconds, num_clips)
+    spans = start_seconds + clip_spans(duration_seconds - start_seconds, num_clips)
     return VisualTokens(
         features=clip_tokens.cpu(),
         kinds=torch.full((num_clips,), CLIP_TOKEN),

@@ -1,4 +1,4 @@
-"""Opening one video file with PyAV: checks, the stream to read, the way up, one kind of error."""
+"""Opening one video file with PyAV: checks, the stream to read, the file's clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import av
-import numpy as np
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard, Disposition
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from vidreason.video.failures import FailureCause, VideoReadError, read_error
+from vidreason.video.display import MAX_PIXELS, check_num_pixels
+from vidreason.video.failures import VideoReadError
 from vidreason.video.media import libav_source
 from vidreason.video.media_content import check_media
 from vidreason.video.mp4_tables import lacks_index
+from vidreason.video.reading_errors import describe, reading_errors
 
 NOT_VIDEO_FORMATS = {
     "tty": "it is a text file",  # libav would draw the text as a picture
@@ -27,6 +26,13 @@ NOT_VIDEO_FORMATS = {
     "dash": "it is a playlist, not a video",
     "hls": "it is a playlist, not a video",
 }
+
+ZEROLESS_FORMATS = {"mpegts", "mpeg"}
+"""Their clock runs on from broadcast to broadcast; it may be at any time when a file begins."""
+
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+
+_COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +44,6 @@ class OpenVideo:
     stream: VideoStream
 
 
-@dataclass(frozen=True, kw_only=True)
-class Orientation:
-    """How the coded picture is turned into the displayed one: flipped first, turned then."""
-
-    mirrored: bool = False
-    """Whether left and right are exchanged."""
-    quarter_turns: int = 0
-    """Turns by 90 degrees counterclockwise, 0 to 3."""
-
-    def display(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The displayed form of a coded ``picture`` of shape ``(H, W, 3)``, as a view."""
-        return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.quarter_turns)
-
-
 @contextmanager
 def open_video(path: str) -> Iterator[OpenVideo]:
     """Open ``path`` for demuxing and decoding its video stream.
@@ -60,9 +52,8 @@ def open_video(path: str) -> Iterator[OpenVideo]:
         path: Of any form that :mod:`vidreason.video.media` names.
 
     Raises:
-        VideoReadError: The file is missing, empty, not a video or has no video stream; also for any
-            error of libav, or of the store that holds the file, that escapes the body of the
-            ``with`` statement.
+        VideoReadError: The file is missing, empty, not a video, has no video stream or too large
+            pictures; also for any other error that escapes the body of the ``with`` statement.
     """
     with reading_errors(path):
         check_media(path)
@@ -72,69 +63,16 @@ def open_video(path: str) -> Iterator[OpenVideo]:
             # costs least CPU time.
             stream.codec_context.thread_type = ThreadType.NONE
             stream.codec_context.thread_count = 1
+            stream.codec_context.options = _LIMITS
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = Discard.all
             yield OpenVideo(path=path, container=container, stream=stream)
 
 
-@contextmanager
-def reading_errors(path: str) -> Iterator[None]:
-    """Turn errors of libav and of the store that holds ``path`` into a :class:`VideoReadError`."""
-    try:
-        yield
-    except FFmpegError as error:
-        cause: FailureCause = "unreachable" if isinstance(error, OSError) else "decode-error"
-        raise VideoReadError(path, cause, describe(error)) from error
-    except OSError as error:
-        raise read_error(path, error) from error
-
-
-def describe(error: FFmpegError) -> str:
-    """What libav says about ``error``, without codes and file names."""
-    return f"libav says {error.strerror or type(error).__name__!r}"
-
-
 def is_end(packet: "Packet[Any]") -> bool:
     """Whether ``packet`` is the empty one with which PyAV ends a demuxing."""
     return packet.size == 0 and packet.pts is None and packet.dts is None
-
-
-def display_orientation(path: str, frame: VideoFrame) -> Orientation:
-    """Read the display matrix that libav attaches to ``frame``; without one the frame is upright.
-
-    Raises:
-        VideoReadError: The matrix is not made of quarter turns and flips.
-    """
-    side_data: Any = frame.side_data  # the type stubs know motion vectors only
-    matrix = side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return Orientation()
-    return orientation_of_matrix(path, np.frombuffer(bytes(matrix), dtype="<i4").reshape(3, 3))
-
-
-def orientation_of_matrix(path: str, matrix: NDArray[np.int32]) -> Orientation:
-    """Turn a display matrix (3, 3), rows (a, b, u), (c, d, v), (x, y, w), into an orientation.
-
-    It maps the coded point (p, q) to (a p + c q, b p + d q); y points down in both pictures.
-
-    Raises:
-        VideoReadError: The matrix is not made of quarter turns and flips.
-    """
-    axes = matrix[:2, :2].astype(np.float64)  # row 0 is where the x axis goes, row 1 the y axis
-    lengths = np.linalg.norm(axes, axis=1)
-    if not lengths.any():
-        return Orientation()  # some cameras write zeros and mean "as it is"
-    axes = axes / np.maximum(lengths, 1e-9)[:, None]
-    rounded = np.rint(axes)
-    if np.abs(axes - rounded).max() > 0.02 or abs(np.linalg.det(rounded)) != 1:
-        raise VideoReadError(
-            path, "unsupported", f"its display matrix is no quarter turn: {matrix.tolist()}"
-        )
-    mirrored = bool(np.linalg.det(rounded) < 0)
-    x_axis = -rounded[0] if mirrored else rounded[0]
-    turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[(int(x_axis[0]), int(x_axis[1]))]
-    return Orientation(mirrored=mirrored, quarter_turns=turns)
 
 
 def _open_container(path: str) -> InputContainer:
@@ -145,6 +83,7 @@ def _open_container(path: str) -> InputContainer:
             mode="r",
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file,subfile"},
+            options=_LIMITS,  # already while libav looks for what the streams are
         )
     except FFmpegError as error:
         if isinstance(error, OSError):
@@ -161,8 +100,7 @@ def _choose_stream(path: str, container: InputContainer) -> VideoStream:
     cause = NOT_VIDEO_FORMATS.get(container.format.name)
     if cause is not None:
         raise VideoReadError(path, "not-a-video", cause)
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if not s.disposition & covers]
+    streams = [s for s in container.streams.video if not s.disposition & _COVERS]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
         raise VideoReadError(
@@ -178,4 +116,27 @@ def _choose_stream(path: str, container: InputContainer) -> VideoStream:
         is_default = bool(stream.disposition & Disposition.default)
         return is_default, stream.width * stream.height, -stream.index
 
-    return max(decodable, key=preference)
+    chosen = max(decodable, key=preference)
+    check_num_pixels(path, chosen.width, chosen.height)
+    return chosen
+
+
+def clock_start(video: OpenVideo, first_frame_seconds: float) -> float:
+    """When the file begins, in seconds of its container's timestamps: its time 0 for a player.
+
+    That is when its first sound or picture begins. Sound that precedes time 0 of a container that
+    has one is what a decoder of sound needs to get going; nobody hears it.
+
+    Args:
+        video: The open file.
+        first_frame_seconds: When the first frame is shown, in container's timestamps.
+    """
+    has_zero = not ZEROLESS_FORMATS.intersection(video.container.format.name.split(","))
+    start = first_frame_seconds
+    for other in video.container.streams:
+        is_played = other.type in ("audio", "video") and not other.disposition & _COVERS
+        if not is_played or other.index == video.stream.index or other.start_time is None:
+            continue
+        seconds = float(other.start_time * (other.time_base or 0))
+        start = min(start, max(seconds, 0.0) if has_zero else seconds)
+    return start

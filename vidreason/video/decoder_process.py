@@ -9,11 +9,13 @@ import math
 import mmap
 import os
 import pickle
+import resource
 import signal
 import socket
 import struct
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,11 +29,17 @@ from numpy.typing import NDArray
 from vidreason.video.container import OpenVideo, open_video
 from vidreason.video.decoding import decode_frames
 from vidreason.video.failures import VideoReadError
-from vidreason.video.index import VideoIndex, decode_all, index_and_keep_open
+from vidreason.video.index import VideoIndex, index_and_keep_open
 from vidreason.video.media_content import identify, read_content
+from vidreason.video.reading_errors import reading_errors
+from vidreason.video.sequential import decode_all
 
 GRACE_SECONDS = 10
-"""A request that is so much over its limit has nobody left who would kill this process."""
+"""A request this far over its limit means that the parent is gone: exit."""
+
+MAX_MEMORY_BYTES = 8 * 2**30
+"""Memory that the process may allocate. A decoder of the largest pictures that are decoded holds 17
+of them, of 2 to 8 bytes a pixel; a file that makes libav allocate more is refused."""
 
 IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Whoever asks decides when to end. Ctrl-C and schedulers, SLURM by SIGUSR1, signal every process
@@ -42,17 +50,27 @@ PASSED_ERRORS = (VideoReadError, ImportError)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An answer that is an error."""
+
+    error: BaseException
+    """Of ``PASSED_ERRORS``."""
+    cause: str
+    """What it was raised from, with its traceback; empty if from nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class IdentityRequest:
     """Answered by the :class:`vidreason.video.media.MediaIdentity`, or by a ``VideoReadError``."""
 
-    media: str
+    path: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContentRequest:
     """Answered by the :class:`vidreason.video.media_content.MediaContent`, or by an error."""
 
-    media: str
+    path: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +84,12 @@ class IndexRequest:
 class FramesRequest:
     """Answered by None with the pictures in the shared memory, or by a ``VideoReadError``."""
 
+    path: str
     index: VideoIndex | None
     """None for the last index that was asked for."""
     frame_indices: list[int]
+    size: tuple[int, int]
+    """Width and height of the pictures."""
     memory_size: int
     """Of the memory whose descriptor comes with this request, or 0 for that of the last one."""
 
@@ -77,8 +98,9 @@ class FramesRequest:
 class CheckRequest:
     """To decode frames and keep none; answered by how many there were, or by an error."""
 
-    path: str | None
-    """None to go on where the last such request ended."""
+    path: str
+    is_continued: bool
+    """Whether to go on where the last such request ended."""
     num_frames: int
 
 
@@ -117,9 +139,10 @@ def receive(connection: socket.socket) -> Message:
     return Message(pickle.loads(_receive(connection, length)), descriptor)
 
 
-def pictures_shape(index: VideoIndex, frame_indices: list[int]) -> tuple[int, int, int, int]:
-    """The shape of the frames' RGB."""
-    return len(frame_indices), index.height, index.width, 3
+def pictures_shape(size: tuple[int, int], frame_indices: list[int]) -> tuple[int, int, int, int]:
+    """The shape of the frames' RGB of a width and height."""
+    width, height = size
+    return len(frame_indices), height, width, 3
 
 
 def pictures_in(memory: mmap.mmap, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -144,6 +167,7 @@ def serve(connection: socket.socket) -> None:
     for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
+    _limit_memory()
     videos = _Videos()
     send(connection, Message("ready"))
     while True:
@@ -154,11 +178,27 @@ def serve(connection: socket.socket) -> None:
         # Its default action ends the process whatever libav does at that moment.
         signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
         try:
-            answer = videos.answer(request, descriptor)
+            with reading_errors(request.path):
+                answer = videos.answer(request, descriptor)
         except PASSED_ERRORS as error:
-            answer = error
+            answer = _failure(error)
         send(connection, Message(answer))
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _failure(error: BaseException) -> Failure:
+    cause = error.__cause__
+    return Failure(
+        error=error,
+        cause="" if cause is None else "".join(traceback.format_exception(cause)).rstrip(),
+    )
+
+
+def _limit_memory() -> None:
+    if sys.platform == "linux":  # elsewhere the limit does not cover what is mapped
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = MAX_MEMORY_BYTES if most < 0 else min(MAX_MEMORY_BYTES, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 class _Videos:
@@ -179,9 +219,9 @@ class _Videos:
         """
         match request:
             case IdentityRequest():
-                return identify(request.media)
+                return identify(request.path)
             case ContentRequest():
-                return read_content(request.media)
+                return read_content(request.path)
             case IndexRequest():
                 self._last.close()
                 self._index, self._opened = self._last.enter_context(
@@ -202,12 +242,12 @@ class _Videos:
             os.close(descriptor)
         assert self._index is not None
         assert self._memory is not None
-        shape = pictures_shape(self._index, request.frame_indices)
+        shape = pictures_shape(request.size, request.frame_indices)
         pictures = pictures_in(self._memory, shape)
         decode_frames(self._index, request.frame_indices, pictures, self._opened)
 
     def _check(self, request: CheckRequest) -> int:
-        if request.path is not None:
+        if not request.is_continued:
             self._frames = _frames_of(request.path)
         return sum(1 for _ in islice(self._frames, request.num_frames))
 

@@ -8,7 +8,6 @@ whole file in order gives, byte for byte, or a :class:`VideoReadError`; never a 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain
-from typing import cast
 
 import numpy as np
 from av.packet import Packet
@@ -16,10 +15,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.container import OpenVideo, is_end, open_video, reading_errors
+from vidreason.video.clock import FORGIVEN_PACKETS, may_change_clock
+from vidreason.video.container import OpenVideo, is_end, open_video
+from vidreason.video.display import PictureConverter
 from vidreason.video.failures import VideoReadError
 from vidreason.video.h264 import is_unreferenced
-from vidreason.video.index import PacketTable, VideoIndex, decode_all
+from vidreason.video.index import PacketTable, VideoIndex
+from vidreason.video.reading_errors import reading_errors
+from vidreason.video.sequential import decode_all
 from vidreason.video.survey import NO_PTS, decode_packet
 
 
@@ -34,7 +37,8 @@ def decode_frames(
     Args:
         index: From :func:`vidreason.video.index.index_video`.
         frame_indices: n numbers from 0 to ``index.num_frames - 1``, in any order.
-        pictures: ``(n, H, W, 3)``, filled with RGB in displayed orientation.
+        pictures: ``(n, H, W, 3)``, filled with RGB in displayed orientation. ``H`` and ``W`` need
+            not be the index's: each frame is scaled as it is decoded, and only one is held in full.
         opened: The video, from :func:`vidreason.video.index.index_and_keep_open`; opening it again
             costs as much as decoding some ten frames.
 
@@ -46,8 +50,10 @@ def decode_frames(
     for row, frame_index in enumerate(frame_indices):
         rows.setdefault(frame_index, []).append(row)
     if rows:
-        for frame_index, picture in _decode(index, rows, opened):
-            pictures[rows[frame_index]] = picture
+        height, width = pictures.shape[1:3]
+        converter = PictureConverter(width, height, index.orientation)
+        for frame_index, frame in _decode(index, rows, opened):
+            pictures[rows[frame_index]] = converter.convert(frame)
 
 
 def plan_runs(table: PacketTable, frame_indices: Collection[int]) -> list[tuple[int, int]]:
@@ -79,7 +85,7 @@ def plan_runs(table: PacketTable, frame_indices: Collection[int]) -> list[tuple[
 
 def _decode(
     index: VideoIndex, wanted: Collection[int], opened: OpenVideo | None
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, VideoFrame]]:
     """Yield each wanted frame with its index, in any order; a second try may repeat some."""
     table = index.packets
     if table is None:
@@ -108,7 +114,7 @@ def _decode_run(
     wanted: Collection[int],
     *,
     from_file_start: bool,
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, VideoFrame]]:
     """Decode the packets of one run and yield the wanted frames that they show.
 
     Every frame sent to the decoder has to come out sound, the last ones too: a frame that is shown
@@ -138,7 +144,7 @@ def _decode_run(
             if frame.pts is not None and frame.pts in pending:
                 pending.remove(frame.pts)
                 if frame.pts in wanted_pts:
-                    yield wanted_pts[frame.pts], _displayed_picture(index, frame)
+                    yield wanted_pts[frame.pts], frame
     # Leading pictures of the run's first key frame refer to what was not decoded. Whether they come
     # out, and how, is no matter unless somebody asked for them.
     lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
@@ -173,6 +179,9 @@ def _packets(
         if number >= len(table.pts) or pts != table.pts[number]:
             raise _changed(video.path, "its packets are not those that were indexed")
         if number >= start:
+            if packet.is_corrupt and may_change_clock(video):
+                near = table.is_key[number : number + 1 + FORGIVEN_PACKETS]
+                packet.is_corrupt = not near.any()
             yield packet
         if number == stop:
             return
@@ -186,24 +195,16 @@ def _changed(path: str, detail: str) -> VideoReadError:
 
 def _decode_counting(
     index: VideoIndex, wanted: Collection[int]
-) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+) -> Iterator[tuple[int, VideoFrame]]:
     """Decode from the start and count: for files whose packets do not tell what is shown when."""
     last = max(wanted)
     with open_video(index.path) as video:
         for frame_index, frame in enumerate(decode_all(video)):
             if frame_index in wanted:
-                yield frame_index, _displayed_picture(index, frame)
+                yield frame_index, frame
             if frame_index == last:
                 return
     raise VideoReadError(index.path, "decode-error", f"no picture comes out for frame {last}")
-
-
-def _displayed_picture(index: VideoIndex, frame: VideoFrame) -> NDArray[np.uint8]:
-    """RGB ``(H, W, 3)`` as displayed, scaled (as players do) if the stream changes its size."""
-    size = (index.width, index.height)
-    width, height = size[::-1] if index.orientation.quarter_turns % 2 else size
-    picture = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    return index.orientation.display(cast("NDArray[np.uint8]", picture))
 
 
 def _place(index: VideoIndex, table: PacketTable, pts: int | None) -> str:

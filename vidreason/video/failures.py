@@ -18,7 +18,7 @@ FailureCause = Literal[
     "not-a-video",  # text, a playlist, a folder, or of a format that libav does not know
     "truncated",  # it ends before its own header says
     "no-video-stream",  # sound or a cover picture only
-    "unsupported",  # a codec without a decoder here, no quarter turn, a URL that is not read
+    "unsupported",  # no decoder for its codec, too large, no quarter turn, a URL that is not read
     "decode-error",  # a picture is damaged or does not come out
     "changed",  # it is not the file that was indexed
     "span-outside",  # it ends before the span that an annotation names
@@ -183,7 +183,8 @@ class FailureLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as stream:
             torn = stream.tell() > 0 and not _ends_with_newline(path)
-            stream.write((("\n" if torn else "") + text).encode())
+            # Of a name that is not UTF-8 the odd bytes are written as JSON escapes.
+            stream.write((("\n" if torn else "") + text).encode(errors="backslashreplace"))
         self._written.update(rows)
 
 

@@ -21,20 +21,29 @@ def is_unreferenced(packet: bytes, extradata: bytes | None) -> bool:
     Returns:
         False also for a packet that cannot be understood, for the decoder to complain about.
     """
-    headers = list(_nal_headers(packet, extradata or b""))
+    headers = [packet[start] if start < stop else 0 for start, stop in _spans(packet, extradata)]
     slices = [header for header in headers if header & 0x1F in PICTURE_TYPES]
     # The first bit of a header is 0 by the standard, the next two say how much others refer to it.
     is_sound = bool(headers) and all(header < 0x80 and header & 0x1F for header in headers)
     return is_sound and bool(slices) and all(header >> 5 == 0 for header in slices)
 
 
-def _nal_headers(packet: bytes, extradata: bytes) -> Iterator[int]:
-    """The first byte of each NAL unit, or 0, which no sound unit has, for what makes no sense."""
-    if extradata[:1] != b"\x01" or len(extradata) < 5:  # start codes (Annex B)
+def nal_units(packet: bytes, extradata: bytes | None) -> Iterator[bytes]:
+    """The NAL units of a packet, header first, up to what makes no sense; see there."""
+    for start, stop in _spans(packet, extradata):
+        if start >= stop:
+            return
+        yield packet[start:stop]
+
+
+def _spans(packet: bytes, extradata: bytes | None) -> Iterator[tuple[int, int]]:
+    """Start and end of each NAL unit; an empty one stands for what makes no sense."""
+    if not extradata or extradata[:1] != b"\x01" or len(extradata) < 5:  # start codes (Annex B)
         place = packet.find(b"\0\0\1")
         while 0 <= place < len(packet) - 3:
-            yield packet[place + 3]
-            place = packet.find(b"\0\0\1", place + 3)
+            following = packet.find(b"\0\0\1", place + 3)
+            yield place + 3, following if following >= 0 else len(packet)
+            place = following
         return
     length_size = (extradata[4] & 3) + 1  # avcC: each unit's length stands before it
     place = 0
@@ -42,7 +51,7 @@ def _nal_headers(packet: bytes, extradata: bytes) -> Iterator[int]:
         length = int.from_bytes(packet[place : place + length_size], "big")
         place += length_size
         if length == 0 or place + length > len(packet):
-            yield 0
+            yield place, place
             return
-        yield packet[place]
+        yield place, place + length
         place += length

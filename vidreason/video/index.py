@@ -12,14 +12,23 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.container import (
-    OpenVideo,
+from vidreason.video.clock import (
+    PacketClock,
+    TimeRemark,
+    clock_steps,
+    fill_in,
+)
+from vidreason.video.container import OpenVideo, clock_start, open_video
+from vidreason.video.display import (
+    MAX_PIXELS,
     Orientation,
+    check_num_pixels,
     display_orientation,
-    open_video,
+    displayed_size,
 )
 from vidreason.video.failures import VideoReadError
-from vidreason.video.survey import NO_PTS, PacketSurvey, decode_packet, survey_packets
+from vidreason.video.sequential import decode_numbered
+from vidreason.video.survey import NO_PTS, PacketSurvey, survey_packets
 
 SEEKABLE_FORMATS = {"mp4", "matroska"}
 """They know the place of each key frame; in others it is searched by timestamps."""
@@ -59,23 +68,26 @@ class VideoIndex:
 
     path: str
     width: int
-    """Of the displayed picture, in pixels, after rotation. Pixels are taken as square."""
+    """Of the displayed picture, after rotation, in square pixels: one whose coded pixels are not
+    square is scaled along its lines."""
     height: int
     rotation_degrees: int
     """Counterclockwise turn that brings the coded picture upright: 0, 90, 180 or 270."""
     is_mirrored: bool
     """Whether the coded picture is flipped left to right before that turn."""
     timestamps: NDArray[np.float64]
-    """``(n,)`` seconds since the first frame at which each frame appears; strictly increasing,
-    ``timestamps[0] == 0``."""
+    """``(n,)`` seconds since the file's start at which each frame appears; strictly increasing. The
+    first is 0 unless the file's sound begins before its picture."""
     duration_seconds: float
-    """Time from the first frame's appearance to the last frame's end."""
+    """Time from the file's start to the last frame's end."""
     start_time_seconds: float
-    """The first frame's time on the file's own clock, which need not begin at 0."""
+    """The file's start in its container's timestamps, which need not begin at 0."""
+    remarks: tuple[TimeRemark, ...]
+    """What of the timestamps is not the file's own; empty for a sound file."""
     codec: str
     packets: PacketTable | None
-    """None when packets do not tell which frame is shown when (AVI, raw streams): then frames are
-    found by counting decoded pictures from the start of the file."""
+    """None when packets do not tell which frame is shown when (AVI, raw streams, fields, joined
+    files): then frames are found by counting decoded pictures from the start of the file."""
 
     @property
     def num_frames(self) -> int:
@@ -127,34 +139,20 @@ def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | Non
     yield _index_by_decoding(path), None
 
 
-def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:
-    """Decode a freshly opened video from its start, in presentation order.
-
-    Raises:
-        VideoReadError: A frame after the first sound one is damaged. Before it, pictures that refer
-            to something in front of the file's start are normal, and dropped.
-    """
-    num_frames = 0
-    for packet in video.container.demux(video.stream):
-        frames, damage = decode_packet(video.stream, packet)
-        if damage and num_frames:
-            cause = next(iter(damage.values()))
-            place = f"after frame {num_frames - 1}"
-            raise VideoReadError(video.path, "decode-error", f"it is damaged {place}: {cause}")
-        yield from frames
-        num_frames += len(frames)
-
-
 def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | None:
     """The index, or None when the packets' timestamps do not tell which frame is shown when."""
     first_frame = survey.first_frame
     if first_frame is None:
-        cause = survey.damage or "it has no packets"
-        raise VideoReadError(video.path, "decode-error", f"no frame can be decoded: {cause}")
+        raise _undecodable(video, survey.damage or "it has no packets")
     pts, shown, is_key = survey.pts, survey.is_shown.copy(), survey.is_key.copy()
     shown_pts = np.sort(pts[shown])
     repeats = (shown_pts[1:] == shown_pts[:-1]).any()
-    if first_frame.pts is None or NO_PTS in shown_pts[:1] or repeats:
+    if first_frame.pts is None or NO_PTS in shown_pts[:1] or repeats or not survey.is_exact:
+        return None
+    tick = video.stream.time_base or Fraction(1)
+    steps = np.diff(survey.dts[survey.dts != NO_PTS]) * float(tick)
+    least, most = clock_steps(video)
+    if len(steps) and not least <= steps.min() <= steps.max() <= most:
         return None
     # A broadcast may be recorded from any packet on; other files begin with a key frame, marked or
     # not (a damaged one is not).
@@ -182,47 +180,59 @@ def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | 
         frame_packets=frame_packets,
     )
     last_duration = int(survey.durations[frame_packets[-1]])
-    tick = video.stream.time_base or Fraction(1)
-    return _build_index(video, first_frame, pts[frame_packets], tick, last_duration, table)
+    return _build_index(video, first_frame, pts[frame_packets], last_duration, table)
 
 
 def _index_by_decoding(path: str) -> VideoIndex:
     with open_video(path) as video:
-        frames = decode_all(video)
-        first_frame = next(frames, None)
+        clock = PacketClock(video)
+        frames = decode_numbered(video, clock)
+        first_frame, first_packet = next(frames, (None, None))
         if first_frame is None:
-            raise VideoReadError(path, "decode-error", "no frame can be decoded")
-        stamps = [first_frame.pts, *(frame.pts for frame in frames)]
-        known = sorted({pts for pts in stamps if pts is not None})
-        if len(known) == len(
-            stamps
-        ):  # sorted, because AVI stamps pictures in the order of decoding
-            ticks, tick = np.array(known, dtype=np.int64), video.stream.time_base or Fraction(1)
-            last_duration = first_frame.duration
-        else:
-            ticks, tick = np.arange(len(stamps), dtype=np.int64), 1 / _frame_rate(video.stream)
-            last_duration = 1
-        return _build_index(video, first_frame, ticks, tick, last_duration, None)
+            raise _undecodable(video, "nothing comes out of its packets")
+        numbers = [first_packet, *(number for _, number in frames)]
+        ticks = [None if number is None else clock.pts[number] for number in numbers]
+        if video.container.format.name == "avi":  # it stamps pictures in the order of decoding
+            known = sorted(one for one in ticks if one is not None)
+            ticks = [*known] if len(known) == len(ticks) else ticks
+        tick = video.stream.time_base or Fraction(1)
+        times, filled_in = fill_in(ticks, 1 / _frame_rate(video.stream) / tick)
+        remarks = [] if filled_in is None else [filled_in]
+        if clock.num_joints:
+            detail = (
+                f"its timestamps begin anew {clock.num_joints} times: each part is taken to follow "
+                "the one before it"
+            )
+            remarks.append(TimeRemark("clock-restarts", detail))
+        last_duration = 0 if numbers[-1] is None else clock.durations[numbers[-1]]
+        if len(times) > 1:  # a packet of one field is too short
+            last_duration = max(last_duration, int(np.diff(times).min()))
+        return _build_index(video, first_frame, times, last_duration, None, tuple(remarks))
 
 
 def _build_index(
     video: OpenVideo,
     first_frame: VideoFrame,
-    ticks: NDArray[np.int64],
-    tick: Fraction,
+    ticks: NDArray[np.int64] | NDArray[np.float64],
     last_duration: int,
     packets: PacketTable | None,
+    remarks: tuple[TimeRemark, ...] = (),
 ) -> VideoIndex:
-    """Turn the presentation ``ticks`` of all frames, each ``tick`` seconds, into the index."""
+    """Turn the presentation times of all frames, in the stream's ticks, into the index."""
+    tick = video.stream.time_base or Fraction(1)
+    first_seconds = float(ticks[0]) * tick.numerator / tick.denominator
+    start_seconds = clock_start(video, first_seconds)
     timestamps = (ticks - ticks[0]) * tick.numerator / tick.denominator
+    timestamps = timestamps + (first_seconds - start_seconds)
     last_seconds = float(last_duration * tick)
     if last_seconds <= 0 and len(timestamps) > 1:
         last_seconds = float(np.median(np.diff(timestamps)))
     if last_seconds <= 0:
         last_seconds = float(1 / _frame_rate(video.stream))
     orientation = display_orientation(video.path, first_frame)
-    size = (first_frame.width, first_frame.height)
-    width, height = size[::-1] if orientation.quarter_turns % 2 else size
+    pixel_aspect = video.stream.sample_aspect_ratio
+    width, height = displayed_size(first_frame.width, first_frame.height, pixel_aspect, orientation)
+    check_num_pixels(video.path, width, height)
     return VideoIndex(
         path=video.path,
         width=width,
@@ -231,10 +241,18 @@ def _build_index(
         is_mirrored=orientation.mirrored,
         timestamps=timestamps,
         duration_seconds=float(timestamps[-1]) + last_seconds,
-        start_time_seconds=float(int(ticks[0]) * tick),
+        start_time_seconds=start_seconds,
+        remarks=remarks,
         codec=video.stream.codec_context.codec.name,
         packets=packets,
     )
+
+
+def _undecodable(video: OpenVideo, cause: str) -> VideoReadError:
+    if not video.stream.width:  # libav does not say which of the two
+        detail = f"its pictures have no size, or one of more than {MAX_PIXELS:,} pixels: {cause}"
+        return VideoReadError(video.path, "unsupported", detail)
+    return VideoReadError(video.path, "decode-error", f"no frame can be decoded: {cause}")
 
 
 def _check_complete(video: OpenVideo, survey: PacketSurvey) -> None:

@@ -115,7 +115,7 @@ def _read_samples(boxes: Boxes, file_size: int) -> SampleTable:
     has_marked_groups = any(bytes(group[4:8]) == b"rap " for group in boxes.get(b"sbgp", []))
     if has_marked_groups or b"stps" in boxes or _number(boxes[b"stsd"][0], 4, 4) != 1:
         raise UnusualError
-    sizes = _sizes(boxes[b"stsz"][0])
+    sizes = _sizes(boxes[b"stsz"][0], file_size)
     _check_inside(boxes, sizes, file_size)
     steps = _run_lengths(boxes[b"stts"][0], len(sizes))
     if len(sizes) == 0 or steps.min() < 0:
@@ -129,8 +129,10 @@ def _read_samples(boxes: Boxes, file_size: int) -> SampleTable:
     return SampleTable(dts=dts, pts=dts + offsets, sizes=sizes, is_key=is_key)
 
 
-def _sizes(box: memoryview) -> NDArray[np.int64]:
+def _sizes(box: memoryview, file_size: int) -> NDArray[np.int64]:
     size, count = _number(box, 4, 4), _number(box, 8, 4)
+    if size * count > file_size:
+        raise UnusualError  # before memory is taken for what is not there
     if size:
         return np.full(count, size, dtype=np.int64)
     sizes = _numbers(box, 12, ">u4")

@@ -40,7 +40,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.video.reader import check_span_start, index_video, read_frames_at
+from vidreason.video.display import LARGE_SIDE
+from vidreason.video.reader import check_span, index_video, read_frames_at
 from vidreason.video.sampling import resolve_span
 
 SAME_VIDEO_DISTANCE = 0.2
@@ -134,15 +135,22 @@ def hash_video(
         ValueError: The span is empty.
     """
     index = index_video(media, timeout_seconds=timeout_seconds)
-    check_span_start(index, start_seconds)
-    start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
+    check_span(index, start_seconds, end_seconds)
+    start, end = resolve_span(
+        index.duration_seconds,
+        start_seconds,
+        end_seconds,
+        first_seconds=float(index.timestamps[0]),
+    )
     steps = (end - start) / SMALLEST_STEP_SECONDS
     doublings = max(math.ceil(math.log2(max(steps / MAX_FRAMES, 1.0))), 0)
     step = SMALLEST_STEP_SECONDS * 2**doublings
     times = np.arange(start + step / 2, end, step)
     if len(times) == 0:
         times = np.array([(start + end) / 2])
-    frames, is_flat = hash_frames(read_frames_at(index, times, timeout_seconds=timeout_seconds))
+    frames, is_flat = hash_frames(
+        read_frames_at(index, times, max_side=LARGE_SIDE, timeout_seconds=timeout_seconds)
+    )
     return VideoHash(step_seconds=step, frames=frames, is_flat=is_flat)
 
 

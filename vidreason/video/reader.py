@@ -1,10 +1,14 @@
 """Exact frames of a video file: an index tells when each frame is shown, then any are read.
 
-A frame is named by its place in presentation order, and its time is its presentation timestamp, so
-variable frame rates, B-frames, edit lists and late starts need no further care. What is read is
-what decoding the whole file in order gives, byte for byte (:mod:`vidreason.video.decoding`).
+A frame is named by its index in presentation order. Its time is its presentation timestamp on the
+file's clock, whose 0 is where a player begins: with the first sound or picture. So variable frame
+rates, B-frames, edit lists and late starts need no further care. What is read is what decoding the
+whole file in order gives, byte for byte (:mod:`vidreason.video.decoding`), upright, and scaled only
+where pixels are not square or the caller wants smaller pictures. Whatever is wrong with a file is a
+:class:`VideoReadError` (:mod:`vidreason.video.reading_errors`).
 """
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,23 +20,31 @@ from vidreason.video import index as indexing
 from vidreason.video import media_content, watchdog
 from vidreason.video.container import open_video
 from vidreason.video.decoding import decode_frames
+from vidreason.video.display import limited_size
 from vidreason.video.failures import VideoReadError
-from vidreason.video.index import VideoIndex, decode_all
+from vidreason.video.index import VideoIndex
 from vidreason.video.media import MediaIdentity, is_remote
 from vidreason.video.media_content import MediaContent
+from vidreason.video.reading_errors import reading_errors
 from vidreason.video.sampling import frame_indices_at
+from vidreason.video.sequential import decode_all
 
 __all__ = [
     "VideoIndex",
     "VideoReadError",
     "check_frames",
-    "check_span_start",
+    "check_span",
     "identify",
     "index_video",
     "read_content",
     "read_frames",
     "read_frames_at",
 ]
+
+logger = logging.getLogger(__name__)
+
+_remarked: set[str] = set()
+"""The kinds of remarks that this process has said."""
 
 
 def index_video(path: str, *, timeout_seconds: float | None = None) -> VideoIndex:
@@ -43,17 +55,43 @@ def index_video(path: str, *, timeout_seconds: float | None = None) -> VideoInde
         timeout_seconds: Read in another process, which is killed after so long; None reads in this
             one, for as long as it takes.
 
+    Where times are not the file's own, the index has ``remarks``. The first of each kind is also
+    logged as a warning.
+
     Raises:
-        VideoReadError: The file is missing, empty, cut off, not a video, without a video stream, or
-            without a single frame that can be decoded; or the time is up.
+        VideoReadError: The file is missing, empty, cut off, not a video, without a video stream,
+            with too large pictures, or without a single frame that can be decoded; or the time is
+            up.
     """
     if timeout_seconds is None:
-        return indexing.index_video(path)
-    return watchdog.index_video(path, timeout_seconds)
+        with reading_errors(path):
+            index = indexing.index_video(path)
+    else:
+        index = watchdog.index_video(path, timeout_seconds)
+    for remark in index.remarks:
+        if remark.kind not in _remarked:
+            _remarked.add(remark.kind)
+            logger.warning(
+                "video %r: %s (further videos of which this is so are not named; `data check` "
+                "counts them)",
+                path,
+                remark.detail,
+            )
+    return index
 
 
-def check_span_start(index: VideoIndex, start_seconds: float | None) -> None:
-    """Raise a ``VideoReadError`` if the video ends before a span that starts then."""
+def check_span(
+    index: VideoIndex, start_seconds: float | None, end_seconds: float | None = None
+) -> None:
+    """Raise a ``VideoReadError`` if no frame is shown in a span."""
+    first_seconds = float(index.timestamps[0])
+    if end_seconds is not None and end_seconds <= first_seconds and first_seconds > 0:
+        raise VideoReadError(
+            index.path,
+            "span-outside",
+            f"its picture begins at {first_seconds:.2f} s, after the span that ends at "
+            f"{end_seconds:.2f} s",
+        )
     if start_seconds is not None and start_seconds >= index.duration_seconds:
         raise VideoReadError(
             index.path,
@@ -67,19 +105,23 @@ def read_frames(
     index: VideoIndex,
     frame_indices: Sequence[int] | NDArray[np.int64],
     *,
+    max_side: int | None = None,
     timeout_seconds: float | None = None,
 ) -> Tensor:
-    """Decode frames by their place in presentation order.
+    """Decode frames by their index in presentation order.
 
     Args:
         index: From :func:`index_video`, in this process or another.
         frame_indices: n numbers from 0 to ``index.num_frames - 1``, in any order; repeats cost
             nothing.
+        max_side: Scale frames whose longer side has more pixels to this while they are decoded, so
+            that only one is held in full; None leaves them as they are.
         timeout_seconds: As for :func:`index_video`.
 
     Returns:
-        ``(n, 3, H, W)`` uint8 RGB in displayed orientation, in the order asked for. Pixels lie
-        channels-last in memory, as decoding leaves them; call ``.contiguous()`` where that matters.
+        ``(n, 3, H, W)`` uint8 RGB in displayed orientation, in the order asked for; ``H`` and ``W``
+        are the index's, or less by ``max_side``. Pixels lie channels-last in memory, as decoding
+        leaves them; call ``.contiguous()`` where that matters.
 
     Raises:
         ValueError: A frame index is out of range.
@@ -93,11 +135,13 @@ def read_frames(
                 f"frame_indices: {frame_index} is out of range, the last frame of "
                 f"{index.path!r} is {index.num_frames - 1}"
             )
+    width, height = limited_size(index.width, index.height, max_side)
     if timeout_seconds is None or not wanted:
-        pictures = np.empty((len(wanted), index.height, index.width, 3), dtype=np.uint8)
-        decode_frames(index, wanted, pictures)
+        with reading_errors(index.path):
+            pictures = np.empty((len(wanted), height, width, 3), dtype=np.uint8)
+            decode_frames(index, wanted, pictures)
     else:
-        pictures = watchdog.decode_frames(index, wanted, timeout_seconds)
+        pictures = watchdog.decode_frames(index, wanted, (width, height), timeout_seconds)
     return torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
@@ -105,11 +149,12 @@ def read_frames_at(
     index: VideoIndex,
     seconds: Sequence[float] | NDArray[np.float64],
     *,
+    max_side: int | None = None,
     timeout_seconds: float | None = None,
 ) -> Tensor:
-    """:func:`read_frames` of the frames shown at the times ``seconds`` after the first frame."""
+    """:func:`read_frames` of the frames shown at the times ``seconds`` after the file's start."""
     wanted = frame_indices_at(index.timestamps, seconds)
-    return read_frames(index, wanted, timeout_seconds=timeout_seconds)
+    return read_frames(index, wanted, max_side=max_side, timeout_seconds=timeout_seconds)
 
 
 def check_frames(path: str, *, timeout_seconds: float | None = None) -> None:
@@ -131,7 +176,7 @@ def check_frames(path: str, *, timeout_seconds: float | None = None) -> None:
 
 
 def identify(media: str, *, timeout_seconds: float | None = None) -> MediaIdentity:
-    """What a file is known by, without reading it.
+    """Return what a file is known by, without reading it.
 
     Args:
         media: Of any form that :mod:`vidreason.video.media` names.
@@ -143,7 +188,8 @@ def identify(media: str, *, timeout_seconds: float | None = None) -> MediaIdenti
         VideoReadError: It is missing or cannot be reached, or the time is up.
     """
     if timeout_seconds is None or not is_remote(media):
-        return media_content.identify(media)
+        with reading_errors(media):
+            return media_content.identify(media)
     return watchdog.identify(media, timeout_seconds)
 
 
@@ -161,5 +207,6 @@ def read_content(media: str, *, timeout_seconds: float | None = None) -> MediaCo
         VideoReadError: It is missing, empty, no regular file, or cannot be read; or the time is up.
     """
     if timeout_seconds is None:
-        return media_content.read_content(media)
+        with reading_errors(media):
+            return media_content.read_content(media)
     return watchdog.read_content(media, timeout_seconds)

@@ -49,20 +49,20 @@ def frame_indices_at(
     """The frame shown at each time: the last one whose timestamp is not later.
 
     Args:
-        timestamps: ``(n,)`` increasing times at which frames appear, the first at 0.
-        seconds: Times of any shape, from 0 on. After the last frame's appearance that frame is
-            shown.
+        timestamps: ``(n,)`` increasing times at which frames appear, the first at 0 or later.
+        seconds: Times of any shape, from 0 on. Before the first frame's appearance, and after the
+            last one's, that frame is taken.
 
     Returns:
         Frame numbers, int64, of the shape of ``seconds``.
 
     Raises:
-        ValueError: There are no timestamps, or a time lies before the first.
+        ValueError: There are no timestamps, or a time lies before 0.
     """
     times = np.asarray(seconds, dtype=np.float64)
     if len(timestamps) == 0:
         raise ValueError("timestamps is empty: a video has at least one frame")
-    if times.size and not times.min() >= timestamps[0] - TIME_TOLERANCE_SECONDS:
+    if times.size and not times.min() >= min(timestamps[0], 0.0) - TIME_TOLERANCE_SECONDS:
         raise ValueError(
             f"seconds: no frame is shown at {times.min()}, the first appears at {timestamps[0]}"
         )
@@ -80,10 +80,10 @@ def clip_frame_indices(
     """The frames of each clip of a video or of a span of it.
 
     Args:
-        timestamps: ``(n,)`` increasing times at which frames appear, the first at 0.
+        timestamps: ``(n,)`` increasing times at which frames appear, the first at 0 or later.
         duration_seconds: When the last frame's showing ends.
         config: Numbers of clips and frames.
-        start_seconds: Start of the span; None for the video's.
+        start_seconds: Start of the span; None, or a time before the first frame's, for that.
         end_seconds: End of the span; None, or a time after the video's end, for the video's.
 
     Returns:
@@ -92,14 +92,26 @@ def clip_frame_indices(
     Raises:
         ValueError: The span is empty, or has no part in the video.
     """
-    start, end = resolve_span(duration_seconds, start_seconds, end_seconds)
+    start, end = resolve_span(
+        duration_seconds, start_seconds, end_seconds, first_seconds=float(timestamps[0])
+    )
     return frame_indices_at(timestamps, start + frame_times(end - start, config))
 
 
 def resolve_span(
-    duration_seconds: float, start_seconds: float | None, end_seconds: float | None
+    duration_seconds: float,
+    start_seconds: float | None,
+    end_seconds: float | None,
+    *,
+    first_seconds: float = 0.0,
 ) -> tuple[float, float]:
-    """Start and end of a span in seconds, with None and a late end replaced by the video's own.
+    """Start and end of the part of a span in which the video shows something.
+
+    Args:
+        duration_seconds: When the last frame's showing ends.
+        start_seconds: Start of the span; None for the video's.
+        end_seconds: End of the span; None for the video's.
+        first_seconds: When the first frame appears: later than 0 where sound precedes the picture.
 
     Raises:
         ValueError: The span is empty, or has no part in the video.
@@ -113,7 +125,11 @@ def resolve_span(
         )
     if not start < end:
         raise ValueError(f"end_seconds must be after start_seconds = {start}, found {end}")
-    return start, min(end, float(duration_seconds))
+    if not first_seconds < end:
+        raise ValueError(
+            f"end_seconds must be after the first frame appears, at {first_seconds}, found {end}"
+        )
+    return max(start, first_seconds), min(end, float(duration_seconds))
 
 
 def frame_times(duration_seconds: float, config: SamplingConfig) -> NDArray[np.float64]:

@@ -11,10 +11,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.container import OpenVideo, describe, is_end
+from vidreason.video.container import OpenVideo, is_end
 from vidreason.video.matroska_blocks import read_block_table
 from vidreason.video.mp4_tables import read_sample_table
+from vidreason.video.packet_pictures import PictureCounter
+from vidreason.video.reading_errors import describe
 from vidreason.video.sample_table import SampleTable
+
+Damage = dict[int | None, str]
+"""What is damaged, by presentation timestamp."""
 
 NO_PTS = np.iinfo(np.int64).min
 
@@ -39,6 +44,8 @@ class PacketSurvey:
     """``(P,)`` in ticks; 0 where unknown."""
     num_complete: int
     """How many packets are not cut off."""
+    is_exact: bool
+    """Whether each packet was seen to show one picture or none."""
     first_frame: VideoFrame | None
     damage: str
     """The first thing that went wrong, if any, before the first sound frame."""
@@ -78,7 +85,7 @@ def survey_packets(video: OpenVideo, *, use_tables: bool) -> PacketSurvey | None
 
 def decode_packet(
     stream: VideoStream, packet: "Packet[VideoStream] | None"
-) -> tuple[list[VideoFrame], dict[int | None, str]]:
+) -> tuple[list[VideoFrame], Damage]:
     """Decode one packet, or with None take what the decoder still holds.
 
     Returns:
@@ -86,7 +93,9 @@ def decode_packet(
         timestamp what is damaged. Libav hides damage where it can, by painting old pixels over it;
         a frame that it marks so is not sound.
     """
-    damage: dict[int | None, str] = {}
+    damage: Damage = {}
+    if packet is not None and packet.size == 0 and not is_end(packet):
+        return [], damage  # a repeated picture of AVI; libav would take it for the end
     if packet is not None and packet.is_corrupt:
         damage[packet.pts] = "a packet is incomplete"
     try:
@@ -106,22 +115,22 @@ class _Recorder:
         self.first_frame: VideoFrame | None = None
         self._stream = video.stream
         self._decode = decode
-        self._is_vp8 = video.stream.codec_context.codec.name == "vp8"
+        self._pictures = PictureCounter(video.stream)
+        self._is_exact = True
         self._rows: list[tuple[int, int, bool, bool, int]] = []
         self._num_complete = 0
         self._damage = ""
 
     def add(self, packet: "Packet[VideoStream]") -> None:
         if not is_end(packet):
-            # VP8 has packets that only prepare a reference picture; the fifth bit says whether one
-            # is shown.
-            is_hidden = packet.size == 0 or (self._is_vp8 and not bytes(packet)[0] & 0x10)
+            num_shown = self._pictures.count(packet)
+            self._is_exact = self._is_exact and num_shown is not None
             self._rows.append(
                 (
                     NO_PTS if packet.pts is None else packet.pts,
                     NO_PTS if packet.dts is None else packet.dts,
                     packet.is_keyframe,
-                    not is_hidden and not packet.is_discard,
+                    num_shown != 0 and not packet.is_discard,
                     packet.duration or 0,
                 )
             )
@@ -140,6 +149,7 @@ class _Recorder:
             is_shown=columns[3].astype(np.bool_),
             durations=columns[4],
             num_complete=self._num_complete,
+            is_exact=self._is_exact,
             first_frame=self.first_frame,
             damage=self._damage,
         )
@@ -155,8 +165,8 @@ def _table(video: OpenVideo) -> SampleTable | None:
     """What the container says of its packets, if it is worth a look."""
     formats = video.container.format.name.split(",")
     stream = video.stream
-    if stream.codec_context.codec.name == "vp8":  # its content tells which packets are shown
-        return None
+    if stream.codec_context.codec.name == "vp8" or PictureCounter(stream).reads_contents:
+        return None  # the packets' content tells which of them are shown
     if "mp4" in formats:
         num_packets = len(stream.index_entries)
         table = read_sample_table(video.path, stream.id) if num_packets > FEW_PACKETS else None
@@ -180,6 +190,7 @@ def _agrees(table: SampleTable, found: PacketSurvey, place: slice, start: Packet
         and np.array_equal(found.pts, table.pts[place] + (start.pts[0] - table.pts[0]))
         and np.array_equal(found.is_key, table.is_key[place])
         and np.array_equal(found.is_shown, table.sizes[place] > 0)
+        and found.is_exact
     )
 
 
@@ -208,6 +219,7 @@ def _survey_from_table(
         is_shown=table.sizes > 0,
         durations=durations,
         num_complete=num_packets,
+        is_exact=True,
         first_frame=start.first_frame,
         damage=start.damage,
     )

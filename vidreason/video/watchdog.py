@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from vidreason.video.decoder_process import (
     IGNORED_SIGNALS,
-    PASSED_ERRORS,
     CheckRequest,
     ContentRequest,
+    Failure,
     FramesRequest,
     IdentityRequest,
     IndexRequest,
@@ -43,6 +43,7 @@ from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex
 from vidreason.video.media import MediaIdentity
 from vidreason.video.media_content import MediaContent
+from vidreason.video.reading_errors import reading_errors
 
 DECODE_TIMEOUT_SECONDS = 120.0
 """Default limit: fifty times what 32 frames of a 720p video take on one core."""
@@ -75,7 +76,7 @@ def identify(media: str, timeout_seconds: float) -> MediaIdentity:
         VideoReadError: As there; or the time is up, or the decoder process died.
     """
     with _lock:
-        answer = _running_decoder().ask(media, IdentityRequest(media=media), timeout_seconds)
+        answer = _running_decoder().ask(media, IdentityRequest(path=media), timeout_seconds)
     return cast(MediaIdentity, answer)
 
 
@@ -86,7 +87,7 @@ def read_content(media: str, timeout_seconds: float) -> MediaContent:
         VideoReadError: As there; or the time is up, or the decoder process died.
     """
     with _lock:
-        answer = _running_decoder().ask(media, ContentRequest(media=media), timeout_seconds)
+        answer = _running_decoder().ask(media, ContentRequest(path=media), timeout_seconds)
     return cast(MediaContent, answer)
 
 
@@ -98,12 +99,12 @@ def check_frames(path: str, timeout_seconds: float) -> None:
     """
     with _lock:
         decoder = _running_decoder()
-        start: str | None = path
+        is_continued = False
         num_frames = CHECKED_AT_ONCE
         while num_frames == CHECKED_AT_ONCE:
-            request = CheckRequest(path=start, num_frames=CHECKED_AT_ONCE)
+            request = CheckRequest(path=path, is_continued=is_continued, num_frames=CHECKED_AT_ONCE)
             num_frames = cast(int, decoder.ask(path, request, timeout_seconds))
-            start = None
+            is_continued = True
 
 
 def index_video(path: str, timeout_seconds: float) -> VideoIndex:
@@ -116,17 +117,19 @@ def index_video(path: str, timeout_seconds: float) -> VideoIndex:
         return _running_decoder().index(path, timeout_seconds)
 
 
-def decode_frames(index: VideoIndex, frame_indices: list[int], timeout_seconds: float) -> Pictures:
+def decode_frames(
+    index: VideoIndex, frame_indices: list[int], size: tuple[int, int], timeout_seconds: float
+) -> Pictures:
     """:func:`vidreason.video.decoding.decode_frames`, given up after ``timeout_seconds``.
 
     Returns:
-        ``(n, H, W, 3)`` RGB.
+        ``(n, H, W, 3)`` RGB, of the width and height ``size``.
 
     Raises:
         VideoReadError: As there; or the time is up, or the decoder process died.
     """
     with _lock:
-        return _running_decoder().decode(index, frame_indices, timeout_seconds)
+        return _running_decoder().decode(index, frame_indices, size, timeout_seconds)
 
 
 def decoder_process_id() -> int | None:
@@ -142,6 +145,10 @@ def _running_decoder() -> "_Decoder":
     if _decoder is None or not _decoder.is_running():
         _decoder = _Decoder()
     return _decoder
+
+
+class DecoderProcessError(Exception):
+    """The traceback, as text, of what went wrong in the decoder process: the cause of an error."""
 
 
 class _Decoder:
@@ -192,24 +199,32 @@ class _Decoder:
         self._last_index = cast(VideoIndex, answer)
         return self._last_index
 
-    def decode(self, index: VideoIndex, frame_indices: list[int], limit: float) -> Pictures:
+    def decode(
+        self, index: VideoIndex, frame_indices: list[int], size: tuple[int, int], limit: float
+    ) -> Pictures:
         """The frames' RGB."""
         is_known = index is self._last_index
         self._last_index = index
-        shape = pictures_shape(index, frame_indices)
-        size, descriptor = 0, None
+        shape = pictures_shape(size, frame_indices)
+        num_bytes, descriptor = 0, None
         if self._memory is None or len(self._memory) < math.prod(shape):
-            size = math.prod(shape)
-            descriptor, self._memory = shared_memory(size)
+            num_bytes = math.prod(shape)
+            with reading_errors(index.path):
+                descriptor, self._memory = shared_memory(num_bytes)
         try:
             request = FramesRequest(
-                index=None if is_known else index, frame_indices=frame_indices, memory_size=size
+                path=index.path,
+                index=None if is_known else index,
+                frame_indices=frame_indices,
+                size=size,
+                memory_size=num_bytes,
             )
             self.ask(index.path, request, limit, descriptor)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
-        return pictures_in(self._memory, shape).copy()
+        with reading_errors(index.path):
+            return pictures_in(self._memory, shape).copy()
 
     def ask(
         self,
@@ -234,8 +249,10 @@ class _Decoder:
         except BaseException:  # such as Ctrl-C: the answer to come belongs to no later question
             self.stop()
             raise
-        if isinstance(answer, PASSED_ERRORS):
-            raise answer
+        if isinstance(answer, Failure):
+            if answer.cause:
+                raise answer.error from DecoderProcessError(answer.cause)
+            raise answer.error
         return answer
 
 

@@ -15,7 +15,8 @@ from vidreason.evaluation.controls import Span
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.store.visual_token_source import VisualTokenSource
-from vidreason.video.reader import check_span_start, index_video, read_frames
+from vidreason.video.display import LARGE_SIDE
+from vidreason.video.reader import check_span, index_video, read_frames
 from vidreason.video.sampling import (
     SamplingConfig,
     clip_frame_indices,
@@ -108,19 +109,24 @@ def key_frames(
     """
     media, start_seconds, end_seconds = span
     index = index_video(media, timeout_seconds=timeout_seconds)
-    check_span_start(index, start_seconds)
-    start, end = resolve_span(index.duration_seconds, start_seconds, end_seconds)
+    check_span(index, start_seconds, end_seconds)
+    start, end = resolve_span(
+        index.duration_seconds,
+        start_seconds,
+        end_seconds,
+        first_seconds=float(index.timestamps[0]),
+    )
+    zero = start_seconds or 0.0
     indices = clip_frame_indices(index.timestamps, index.duration_seconds, sampling, start, end)
     middles = [(clip, sampling.frames_per_clip // 2) for clip in range(sampling.num_clips)]
     places = key_frame_positions(sampling) or middles
     chosen = list(dict.fromkeys(int(indices[place]) for place in places))
     pictures = []
-    for frame, number in zip(
-        read_frames(index, chosen, timeout_seconds=timeout_seconds), chosen, strict=True
-    ):
+    frames = read_frames(index, chosen, max_side=LARGE_SIDE, timeout_seconds=timeout_seconds)
+    for frame, number in zip(frames, chosen, strict=True):
         seconds = float(index.timestamps[number])
         # As the perceiver has it: a span may begin while its first frame is shown already.
-        masks = _masks_at(tokens, min(max(seconds - start, 0.0), end - start))
+        masks = _masks_at(tokens, min(max(seconds, start), end) - zero)
         picture = draw_masks(frame.permute(1, 2, 0).numpy(), masks)
         pictures.append(
             KeyFrame(
