@@ -1,6 +1,6 @@
 """A run ends before its last step when validation no longer gets better."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -27,6 +27,16 @@ class EarlyStop(EarlyStopping):
         self, monitor: str, mode: Literal["min", "max"], patience: int, min_delta: float = 0.0
     ) -> None:
         super().__init__(monitor, min_delta, patience, mode=mode, check_on_train_epoch_end=False)
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # The configured patience counts: Lightning would take the former one over. With more of it
+        # a run that had stopped goes on.
+        super().load_state_dict({**state_dict, "patience": self.patience})
+        exhausted = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
+        if exhausted and self.wait_count < self.patience:
+            self.stopping_reason = EarlyStoppingReason.NOT_STOPPED
+            self.stopping_reason_message = None
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

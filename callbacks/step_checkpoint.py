@@ -18,15 +18,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
 from callbacks.occasions import StepEnds, validated
+from vidreason.training.atomic_checkpoint import PARTIAL, CheckpointWriteError
 from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints
-from vidreason.training.checkpoint_files import (
-    PARTIAL,
-    CheckpointWriteError,
-    is_complete,
-    read_checkpoint,
-    remove_checkpoint,
-    write_file,
-)
+from vidreason.training.checkpoint_damage import damage
+from vidreason.training.checkpoint_files import read_checkpoint, remove_checkpoint, write_file
 from vidreason.training.sharded_values import from_rank_zero, of_each_rank
 
 BEST_FILE = "best.json"
@@ -134,7 +129,7 @@ class StepCheckpoint(Checkpoint):
         if name not in ranked:
             return
         path = self._path(trainer.global_step)
-        if not from_rank_zero(lambda: is_complete(path)):
+        if from_rank_zero(lambda: damage(path)):
             return  # one that goes on from another run's may validate before its first step
         self._scores = ranked
         if trainer.is_global_zero:
@@ -155,9 +150,17 @@ class StepCheckpoint(Checkpoint):
         Lightning writes the step's metrics to the loggers after the callbacks. A run that ends
         between the two continues behind the step, and would never have logged its loss.
         """
-        if trainer.global_step != self._step_saved:
-            trainer._logger_connector.update_train_step_metrics()
-            self.save_once(trainer)
+        if trainer.global_step == self._step_saved:
+            return
+        connector: Any = trainer._logger_connector
+        log = connector.update_train_step_metrics
+        log()
+
+        def is_logged() -> None:
+            connector.update_train_step_metrics = log
+
+        connector.update_train_step_metrics = is_logged  # once: Lightning's own call for this step
+        self.save_once(trainer)
 
     def save_once(self, trainer: Trainer) -> None:
         """Save now, unless this step is saved already; all ranks take part."""
@@ -191,7 +194,12 @@ class StepCheckpoint(Checkpoint):
         os.replace(link, self.folder / name)
 
     def _remove_others(self, newest: str) -> None:
-        older = [other for other in step_checkpoints(self.folder) if other.name < newest]
+        # A damaged one stays for its owner to look at, and does not count as one that is kept.
+        older = [
+            other
+            for other in step_checkpoints(self.folder)
+            if other.name < newest and not damage(other)
+        ]
         for checkpoint in older[: max(len(older) - (self.keep - 1), 0)]:
             if checkpoint.name not in self._scores:
                 remove_checkpoint(checkpoint)
@@ -209,7 +217,7 @@ class StepCheckpoint(Checkpoint):
         values = json.loads(path.read_text())
         if (values["monitor"], values["mode"]) != (self.monitor, self.mode):
             return {}  # values of another metric compare with nothing
-        there = {n: v for n, v in values["scores"].items() if is_complete(self.folder / n)}
+        there = {n: v for n, v in values["scores"].items() if not damage(self.folder / n)}
         return self._ranked(there)
 
 

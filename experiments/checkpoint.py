@@ -28,17 +28,21 @@ from experiments.old_checkpoints import consolidate_deepspeed, upgrade_old
 from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
+from vidreason.training.checkpoint_damage import check_undamaged
 from vidreason.training.checkpoint_files import (
     AVERAGE,
     answering_weights,
-    is_complete,
-    is_deepspeed,
-    is_folder,
     read_checkpoint,
     write_file,
     write_folder,
 )
-from vidreason.training.checkpoint_format import RECORD, read_record
+from vidreason.training.checkpoint_format import FORMAT_VERSION, read_record
+from vidreason.training.checkpoint_forms import (
+    RECORD,
+    is_complete,
+    is_deepspeed,
+    is_folder,
+)
 
 FORMS = ("file", "distributed", "safetensors")
 
@@ -77,6 +81,7 @@ def consolidate(arguments: argparse.Namespace) -> None:
     """Make one file of a folder."""
     path, out = find_checkpoint(arguments.path), _free_place(arguments.out)
     if is_deepspeed(path):
+        check_undamaged(path)
         write_file(consolidate_deepspeed(path), out)
         print(f"{out}: what was trained; the optimizer's state stays in {path}")
         return
@@ -166,8 +171,8 @@ def _current(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if RECORD not in checkpoint:
         return upgrade_old(checkpoint, path)
-    read_record(checkpoint, str(path))
-    return checkpoint
+    record = read_record(checkpoint, str(path))
+    return {**checkpoint, RECORD: {**record, "format_version": FORMAT_VERSION}}
 
 
 def _print_parts(checkpoint: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.run_record import RECORD_FILE
 from experiments.experiment_config import ExperimentConfig
+from experiments.writer_lock import LOCK_SUFFIX
 
 
 @rank_zero_only
@@ -26,9 +27,14 @@ def clear_debug_run(config: ExperimentConfig) -> None:
     folder = Path(config.run_dir)
     if not config.debug or not folder.is_dir():
         return
-    if any(folder.iterdir()) and not (folder / RECORD_FILE).is_file():
+    found = [entry for entry in folder.iterdir() if entry.suffix != LOCK_SUFFIX]
+    if found and not (folder / RECORD_FILE).is_file():
         raise ValueError(
             f"{str(folder)!r} would be emptied for the debugging run {config.debug!r}, but was not "
             f"made by one (it holds no {RECORD_FILE}): remove it, or choose another run_dir"
         )
-    shutil.rmtree(folder)
+    for entry in found:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -40,7 +40,8 @@ from experiments.fit import fit
 from experiments.kept_runs import evaluation_folder
 from experiments.perceive import perceive
 from experiments.program import exit_status
-from experiments.resume import checkpoint_folder, learnt_settings
+from experiments.resume import checkpoint_folder
+from experiments.resume_rules import learnt_settings
 from experiments.trained_model import reasoner_folder
 from vidreason.config import load_config, merge_config
 from vidreason.microworld import parts

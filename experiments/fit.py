@@ -36,12 +36,19 @@ from data_modules.instruction import InstructionDataModule
 from data_modules.training_data import TrainingDataModule
 from experiments.debug_run import clear_debug_run
 from experiments.experiment_config import ExperimentConfig
-from experiments.loggers import build_loggers
+from experiments.loggers import build_loggers, log_settings
 from experiments.memory_check import check_memory, largest_batch, rehearses
+from experiments.monitored_metrics import check_monitored
 from experiments.program import FAILURES_FILE, run_program, torch_device
-from experiments.resume import checkpoint_folder, resume_checkpoint
+from experiments.resume import (
+    check_initial_checkpoint,
+    checkpoint_folder,
+    resume_checkpoint,
+)
+from experiments.resume_rules import learnt_settings
 from experiments.strategies import build_strategy
 from experiments.trained_model import REASONER_FOLDER
+from experiments.writer_lock import sole_writer
 from vidreason.cores import use_threads
 from vidreason.evaluation.benchmark import spread_examples
 from vidreason.fusion.fusion_core import FusionCore
@@ -74,14 +81,26 @@ EXPECTED_WARNINGS = (
 
 
 def fit(config: ExperimentConfig) -> None:
-    """Train the stage of ``config`` to its end, from the newest checkpoint if there is one."""
+    """Train the stage of ``config`` to its end, from the newest checkpoint if there is one.
+
+    Raises:
+        ValueError: Another process trains in ``run_dir``; or what the parts raise.
+    """
+    with sole_writer(config.run_dir, "fit"):
+        _fit(config)
+
+
+def _fit(config: ExperimentConfig) -> None:
     lightning.seed_everything(config.seed)
     clear_debug_run(config)
+    check_monitored(config)
     if rehearses(config):
         check_memory(config)
     module_class, data_class = STAGES[config.stage]
     checkpoint = resume_checkpoint(config)
-    if checkpoint is not None:
+    if checkpoint is None:
+        check_initial_checkpoint(config)
+    else:
         # Another number of threads rounds otherwise: a resumed run keeps the one it began with.
         use_threads(recorded_threads(Path(config.run_dir)))
     initial = initial_checkpoint(config) if checkpoint is None else {}
@@ -100,9 +119,11 @@ def fit(config: ExperimentConfig) -> None:
         failures_path=Path(config.run_dir) / FAILURES_FILE,
         system_prompt=config.reasoner.system_prompt,
     )
+    check_monitored(config, data.total_steps)
     module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
     module.identity = run_identity(config, source)
     trainer = build_trainer(config, data, source, checkpoint)
+    log_settings(trainer.loggers, learnt_settings(config))
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 

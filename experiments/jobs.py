@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, NoReturn
 
 from vidreason.config import save_config
@@ -28,7 +29,6 @@ CONFIG_FILE = "job.yaml"
 RECORD_FILE = "job.json"
 LOG_FILE = "job.log"
 LOCK_FILE = "job.lock"
-STOPPED_STATUS = 128 + signal.SIGTERM
 _POLL_SECONDS = 0.2
 
 State = Literal["waiting", "running", "submitted", "finished", "failed", "stopped"]
@@ -197,7 +197,7 @@ def run_jobs(jobs: Sequence[Job], *, max_parallel: int = 1, threads: int = 1) ->
     Returns: The jobs that failed, or could not be run because another one had.
 
     Raises:
-        SystemExit: A signal came; its status is ``STOPPED_STATUS``.
+        SystemExit: A signal came; its status is 128 and the signal's number.
     """
     every = unique_jobs(jobs)
     pending = pending_jobs(jobs)
@@ -212,7 +212,8 @@ class _Runner:
     threads: int
     running: dict[str, tuple[Job, int, float]] = field(default_factory=dict)
     failed: dict[str, Job] = field(default_factory=dict)
-    stopping: bool = False
+    stopping: int = 0
+    """The signal that came, or 0."""
 
     def run(self) -> list[Job]:
         waiting = self.jobs
@@ -225,7 +226,7 @@ class _Runner:
                 time.sleep(_POLL_SECONDS)
                 self._collect()
         if self.stopping:
-            raise SystemExit(STOPPED_STATUS)
+            raise SystemExit(128 + self.stopping)
         return list(self.failed.values())
 
     def _start_ready(self, waiting: list[Job]) -> list[Job]:
@@ -302,8 +303,8 @@ class _Runner:
             yield  # only the main thread may handle signals
             return
 
-        def stop(*_: object) -> None:
-            self.stopping = True
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopping = number
             for _job, process, _started in self.running.values():
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(process, signal.SIGTERM)

@@ -2,11 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.tensorboard.summary import hparams
+from typing_extensions import override
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.metrics_log import MetricsLog
@@ -24,7 +28,7 @@ def build_loggers(config: ExperimentConfig) -> list[Logger]:
         ValueError: A logger's package is not installed.
     """
     build: dict[str, Callable[[Path], Logger]] = {
-        "tensorboard": lambda folder: TensorBoardLogger(
+        "tensorboard": lambda folder: _TensorBoard(
             folder, "tensorboard", "", default_hp_metric=False
         ),
         "wandb": _wandb,
@@ -42,6 +46,56 @@ def build_loggers(config: ExperimentConfig) -> list[Logger]:
     return loggers
 
 
+def log_settings(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:
+    """Tell loggers how a run is configured, on rank 0; ``metrics.csv`` has ``config.yaml`` beside.
+
+    Args:
+        loggers: Of :func:`build_loggers`.
+        settings: Values by dotted key.
+    """
+    values = {
+        key: value if isinstance(value, int | float | str) else str(value)
+        for key, value in settings.items()
+    }
+    for logger in loggers:
+        logger.log_hyperparams(values)
+
+
+class _TensorBoard(TensorBoardLogger):
+    """Lightning's, which shows hyperparameters only beside a value of a metric at step 0."""
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(
+        self,
+        params: dict[str, Any] | Namespace,
+        metrics: dict[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        super().log_hyperparams(params)
+        writer = self.experiment._get_file_writer()
+        names = dict.fromkeys(("val/loss", "train/loss"), 0.0)  # only their names are written
+        for summary in hparams(
+            dict(vars(params) if isinstance(params, Namespace) else params), names
+        ):
+            writer.add_summary(summary)
+
+
+class _MLFlow(MLFlowLogger):
+    """Lightning's, but a run that is continued keeps the parameters that it began with.
+
+    MLflow refuses to change one, and what may differ from start to start would end the run.
+    """
+
+    is_continued = False
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        if not self.is_continued:
+            super().log_hyperparams(params)
+
+
 def _wandb(folder: Path) -> Logger:
     # Made up here and not by W&B, which offline would begin another run at each start.
     known = _known_id(folder, "wandb") or os.urandom(4).hex()
@@ -56,7 +110,7 @@ def _wandb(folder: Path) -> Logger:
 
 
 def _mlflow(folder: Path) -> Logger:
-    logger = MLFlowLogger(
+    logger = _MLFlow(
         experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT),
         run_name=folder.name,
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI")
@@ -64,6 +118,7 @@ def _mlflow(folder: Path) -> Logger:
         artifact_location=(folder / "mlflow").absolute().as_uri(),
         run_id=_known_id(folder, "mlflow"),
     )
+    logger.is_continued = _known_id(folder, "mlflow") is not None
     # The server makes the name up when it is first asked for, which only rank 0 does.
     rank_zero_only(lambda: _remember_id(folder, "mlflow", str(logger.run_id)))()
     return logger

@@ -16,16 +16,16 @@ from torch import Tensor
 from callbacks.run_record import CONFIG_FILE
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
-from vidreason.perception.pickled_tensors import TorchFile
 from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.training.checkpoint import PREFIX, check_trainable
+from vidreason.training.checkpoint_files import deepspeed_content
 from vidreason.training.checkpoint_format import (
-    RECORD,
     Recorded,
     RunIdentity,
     make_record,
     read_record,
 )
+from vidreason.training.checkpoint_forms import RECORD
 
 _WITHOUT_STATES = {"world_size": 0, "rng": []}
 """What a record says where no random states were kept."""
@@ -79,14 +79,9 @@ def consolidate_deepspeed(folder: Path) -> dict[str, Any]:
     values = zero_to_fp32.get_fp32_state_dict_from_zero_checkpoint(
         str(folder), exclude_frozen_parameters=True
     )
-    tag = (folder / "latest").read_text().strip()
-    states = TorchFile(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
-    try:
-        content = cast(dict[str, Any], states.content)
-        record = read_record(content, str(folder)) | _WITHOUT_STATES
-        place = {key: content[key] for key in ("epoch", "global_step", "pytorch-lightning_version")}
-    finally:
-        states.close()
+    content = deepspeed_content(folder)
+    record = read_record(content, str(folder)) | _WITHOUT_STATES
+    place = {key: content[key] for key in ("epoch", "global_step", "pytorch-lightning_version")}
     check_trainable(values, record["trainable"], str(folder))
     return {**place, "state_dict": dict(values), RECORD: record}
 

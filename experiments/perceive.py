@@ -6,6 +6,7 @@ Any number of runs may fill one store at once; as a SLURM array they share the v
 """
 
 import itertools
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from types import FrameType
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -25,9 +27,6 @@ from experiments.program import FAILURES_FILE, run_program, torch_device
 from vidreason.cores import free_cores
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
-
-STOPPED_STATUS = 128 + signal.SIGTERM
-"""The exit status after a SIGTERM, as of a program that ends by it."""
 
 
 @dataclass(kw_only=True)
@@ -45,7 +44,8 @@ class Counts:
 def perceive(config: ExperimentConfig) -> Counts:
     """Perceive what the store of ``config`` lacks; print and return the counts.
 
-    A SIGTERM ends it after the videos in hand, with everything perceived in the store.
+    A SIGTERM or Ctrl-C ends it after the videos in hand, with everything perceived in the store; a
+    second Ctrl-C ends it at once.
 
     Raises:
         ValueError: No store or no corpus is configured.
@@ -53,7 +53,8 @@ def perceive(config: ExperimentConfig) -> Counts:
             others are in the store by then. Or more worker processes died than
             ``perceive.max_crashes``.
         FeatureStoreError: The store is damaged or cannot be written to.
-        SystemExit: A SIGTERM came; see ``STOPPED_STATUS``.
+        SystemExit: A signal came; the status is 128 and its number, as of a program that ends by
+            it.
     """
     if not config.store.path:
         raise ValueError("store.path is empty; name the folder that perceive should fill")
@@ -72,7 +73,7 @@ def perceive(config: ExperimentConfig) -> Counts:
     )
     assert source.store is not None
     source.store.require_writable()
-    with _stop_at_sigterm() as stop, _progress_bar(len(plan), share) as progress:
+    with _stop_at_signals() as stop, _progress_bar(len(plan), share) as progress:
         for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
             if isinstance(outcome, VideoFailure):
                 if stop.value and outcome.cause == "crashed":
@@ -94,8 +95,9 @@ def perceive(config: ExperimentConfig) -> Counts:
         f"could not read {counts.unreadable}"
     )
     if stop.value:
-        print(f"stopped by SIGTERM: {counts.missing} are missing; the same command goes on")
-        raise SystemExit(STOPPED_STATUS)
+        name = signal.Signals(stop.value).name
+        print(f"stopped by {name}: {counts.missing} are missing; the same command goes on")
+        raise SystemExit(128 + stop.value)
     if counts.unreadable > config.data.max_unreadable_fraction * len(plan):
         raise UnreadableVideosError(failures.summary())
     return counts
@@ -110,20 +112,27 @@ def failures_file(share: Share) -> str:
 
 
 @contextmanager
-def _stop_at_sigterm() -> Iterator[StopFlag]:
+def _stop_at_signals() -> Iterator[StopFlag]:
     stop: StopFlag = get_context("spawn").RawValue("b", 0)
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals
         return
 
-    def set_flag(*_: object) -> None:
-        stop.value = 1
+    def set_flag(number: int, frame: FrameType | None) -> None:
+        if stop.value and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not stop.value:
+            # Not print(): the signal may have come in the midst of one.
+            text = "finishing the videos in hand; Ctrl-C again ends at once"
+            os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())
+        stop.value = number
 
-    former = signal.signal(signal.SIGTERM, set_flag)
+    former = {n: signal.signal(n, set_flag) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _progress_bar(total: int, share: Share) -> "tqdm[None]":

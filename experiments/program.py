@@ -10,10 +10,21 @@ import torch
 
 from callbacks.step_guard import DivergedError
 from experiments.experiment_config import ExperimentConfig
+from experiments.signals import (
+    CLOSED_PIPE_STATUS,
+    INTERRUPTED_STATUS,
+    TERMINATED_STATUS,
+    Terminated,
+    discard_stdout,
+    say_stopped,
+    sigterm_raises,
+    stdout_is_closed,
+    was_interrupted,
+)
 from vidreason.config import load_config
 from vidreason.cores import use_threads
 from vidreason.store.shards import FeatureStoreError
-from vidreason.training.checkpoint_files import CheckpointWriteError
+from vidreason.training.atomic_checkpoint import CheckpointWriteError
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
 
@@ -60,11 +71,37 @@ def run_program(
 def exit_status(program: str, run: Callable[[], object]) -> int:
     """Call ``run`` on the cores that are free; say in a line what the user has to put right.
 
+    It also says in a line that the program was told to stop.
+
     Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read,
         checkpoints that cannot be written and a training that diverges; 2 for a wrong
-        configuration or wrong data.
+        configuration or wrong data; 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the
+        output any more.
     """
     use_threads()
+    try:
+        with sigterm_raises():
+            try:
+                status = _status(program, run)
+            finally:
+                sys.stdout.flush()
+    except Terminated:
+        say_stopped(program, "ended by SIGTERM")
+        return TERMINATED_STATUS
+    except BrokenPipeError:
+        if not stdout_is_closed():
+            raise
+        discard_stdout()
+        return CLOSED_PIPE_STATUS
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not was_interrupted(error) or getattr(error, "code", None) == INTERRUPTED_STATUS:
+            raise
+        say_stopped(program, "ended by Ctrl-C")
+        return INTERRUPTED_STATUS
+    return status
+
+
+def _status(program: str, run: Callable[[], object]) -> int:
     try:
         status = run()
     except UnreadableVideosError as error:

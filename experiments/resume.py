@@ -1,47 +1,24 @@
 """Where a run starts from: nothing, the newest checkpoint of its folder, or a given one."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from callbacks.run_record import CONFIG_FILE
+from lightning.pytorch.utilities import rank_zero_info
+
 from experiments.experiment_config import ExperimentConfig
-from vidreason.config import merge_config
+from experiments.resume_rules import changes, refused_changes, rule_of
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint
+from vidreason.training.checkpoint_files import read_record_alone
 
-# What may differ between the two halves of one run: it decides where, how fast and how closely
-# watched a run is, not what the model learns. The global order of samples does not depend on the
-# batch size per device or on workers.
-_MAY_CHANGE = (
-    *(
-        "run_dir",
-        "debug",
-        "resume",
-        "device",
-        "model",
-        "frozen_parts",
-        "video",
-        "prompt",
-        "predict",
-    ),
-    "controls",
-    *("store.path", "store.shard_megabytes", "store.flush_seconds", "store.check_media"),
-    *("perceive", "evaluation", "decoding", "sample_generations"),
-    "evaluate_during_training",
-    *("data.batch_size", "data.num_workers", "data.validation", "data.benchmark"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
-    *("trainer.sharded_checkpoints", "trainer.compile"),
-    *("trainer.stop_after_steps", "trainer.log_every_n_steps", "trainer.validate_every_n_steps"),
-    *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.record_samples"),
-    *("trainer.keep_best", "trainer.monitor", "trainer.monitor_mode"),
-    *("trainer.stop_after_stalls", "trainer.stop_min_delta", "trainer.log_devices"),
-    "guard.max_skipped",
-    *("trainer.loggers", "trainer.save_reasoner", "trainer.rehearse_largest_batch"),
-    "trainer.profile_steps",
+_INITIAL = ("reasoner.fusion.", "perceiver.video_encoder.")
+"""Sections that give stage 1's weights their meaning."""
+_NOT_INITIAL = (
+    *("perceiver.video_encoder.weights", "perceiver.video_encoder.allow_random_weights"),
+    *("perceiver.video_encoder.ignored_keys", "perceiver.video_encoder.dtype"),
 )
-
-_ABSENT = object()
+"""What of these may differ: the encoder's weights are compared by their hash."""
 
 
 def checkpoint_folder(run_dir: str) -> Path:
@@ -53,64 +30,87 @@ def resume_checkpoint(config: ExperimentConfig) -> str | None:
     """The checkpoint to continue from, by ``config.resume``; None to start at step 0.
 
     Raises:
-        ValueError: The run folder was made with a configuration that learns something else;
-            ``resume: never`` finds checkpoints in it; or the given checkpoint does not exist.
+        ValueError: The checkpoint was made with a configuration that learns something else, it is
+            damaged or missing, or ``resume: never`` finds checkpoints.
     """
     # A debugging run begins anew: its folder is emptied, by another rank maybe just now.
-    newest = None if config.debug else newest_checkpoint(checkpoint_folder(config.run_dir))
+    folder = checkpoint_folder(config.run_dir)
     if config.resume == "never":
-        if newest is not None:
+        if not config.debug and any(folder.glob("*.ckpt")):
             raise ValueError(
-                f"resume is 'never', but run_dir {config.run_dir!r} holds checkpoints "
-                f"({newest.name}): choose another run_dir, remove the folder, or continue with "
-                "resume=auto"
+                f"resume is 'never', but run_dir {config.run_dir!r} holds checkpoints: choose "
+                "another run_dir, remove the folder, or continue with resume=auto"
             )
         return None
     if config.resume != "auto":
-        if not Path(config.resume).exists():
-            raise ValueError(
-                f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')"
-            )
-        newest = Path(config.resume)
-    if newest is not None and not config.debug:
+        newest: Path | None = _given_checkpoint(config.resume)
+    else:
+        newest = None if config.debug else newest_checkpoint(folder)
+    if newest is not None:
         _check_same_experiment(config, newest)
     return None if newest is None else str(newest)
 
 
-def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
-    recorded = Path(config.run_dir) / CONFIG_FILE
-    if not recorded.is_file():
-        return  # a checkpoint of another run, given by path
-    former = learnt_settings(merge_config(ExperimentConfig, [str(recorded)]))
-    present = learnt_settings(config)
-    changes = [
-        f"{key}: {former.get(key, 'absent')!r} -> {present.get(key, 'absent')!r}"
-        for key in dict.fromkeys([*former, *present])
-        if former.get(key, _ABSENT) != present.get(key, _ABSENT)
+def check_initial_checkpoint(config: ExperimentConfig) -> None:
+    """Make sure that stage 1's weights mean under ``config`` what they meant when they were made.
+
+    Raises:
+        ValueError: ``initial_checkpoint`` is damaged, or its fusion core was another network, or
+            looked at another encoder's tokens; the message lists all differences.
+    """
+    if not config.initial_checkpoint:
+        return
+    path = Path(config.initial_checkpoint)
+    former = read_record_alone(path)["config"]
+    found = [
+        str(change)
+        for change in changes(former, dataclasses.asdict(config))
+        if change.key.startswith(_INITIAL)
+        and change.key not in _NOT_INITIAL
+        and not _is_without_effect(change.key, config)
     ]
-    if changes:
+    if found:
         raise ValueError(
-            f"run_dir {config.run_dir!r} was made with another configuration and cannot continue "
-            f"from {checkpoint.name} ({'; '.join(changes)}): choose another run_dir, or restore "
-            "these values"
+            f"initial_checkpoint {str(path)!r} is of another fusion core than is configured, or of "
+            f"one for another encoder ({'; '.join(found)}): restore the values it was made with"
         )
 
 
-def learnt_settings(config: ExperimentConfig) -> dict[str, Any]:
-    """The part of a configuration that decides what a run learns: values by dotted key."""
-    return {key: value for key, value in _leaves(config) if not _may_change(key)}
+def _given_checkpoint(place: str) -> Path:
+    path = Path(place)
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"resume: {place!r} links to {str(path.readlink())!r}, which is missing")
+    if not path.exists():
+        raise ValueError(f"resume: there is no checkpoint {place!r} (nor is it 'auto' or 'never')")
+    return path
 
 
-def _may_change(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in _MAY_CHANGE)
+def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
+    record = read_record_alone(checkpoint)
+    former, present = record["config"], dataclasses.asdict(config)
+    if record["stage"] != config.stage:
+        raise ValueError(
+            f"{str(checkpoint)!r} is of the stage {record['stage']!r}, and this run of "
+            f"{config.stage!r}: to start stage 2 from it, set initial_checkpoint to its path"
+        )
+    refused = refused_changes(former, present, record["frozen"])
+    if refused:
+        raise ValueError(
+            f"{str(checkpoint)!r} cannot be continued with another configuration than it was made "
+            f"with ({'; '.join(map(str, refused))}): restore these values, or begin a new run in "
+            "another run_dir"
+        )
+    _say_changes(former, present)
 
 
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any dataclass
-    """Dotted keys and values of a configuration; lists count as one value."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        key = f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{key}.")
-        else:
-            yield key, value
+def _say_changes(former: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Say which of the differences are left to the content hashes, or make the run longer."""
+    moved = [c for c in changes(former, present) if rule_of(c.key) in ("content", "longer")]
+    if moved:
+        rank_zero_info(f"since the checkpoint was made: {'; '.join(map(str, moved))}")
+
+
+def _is_without_effect(key: str, config: ExperimentConfig) -> bool:
+    if key == "reasoner.fusion.warm_start":
+        return not config.reasoner.fusion.warm_start  # stage 1 may have had such a start
+    return key == "perceiver.video_encoder.seed" and bool(config.perceiver.video_encoder.weights)

@@ -24,7 +24,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.jobs import Job, experiment_job, is_finished, run_jobs
 from experiments.kept_runs import predictions_file
 from experiments.program import run_program
-from experiments.resume import learnt_settings
+from experiments.resume_rules import learnt_settings
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
 from vidreason.evaluation.metrics import ALL, score_predictions

@@ -4,6 +4,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
+from callbacks.step_checkpoint import AtomicCheckpointIO
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
@@ -94,5 +95,6 @@ def tiny_trainer(**options: object) -> Trainer:
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "plugins": [AtomicCheckpointIO()],
     }
     return Trainer(**{**quiet, **options})

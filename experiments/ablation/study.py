@@ -17,7 +17,8 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.jobs import Job, experiment_job, job_folder, job_key
 from experiments.kept_runs import predictions_file
 from experiments.pretrain_microworld import STEPS
-from experiments.resume import checkpoint_folder, learnt_settings
+from experiments.resume import checkpoint_folder
+from experiments.resume_rules import learnt_settings
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
 from vidreason.evaluation.controls import Control

@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from multiprocessing import active_children, get_context
+from contextlib import ExitStack, contextmanager
+from multiprocessing import active_children, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NamedTuple, Protocol, Self
 
 import torch
@@ -41,7 +41,7 @@ outcome comes once more."""
 
 
 class StopFlag(Protocol):
-    """A number that this process and its workers share; not 0 once they have to stop.
+    """A number that this process and its workers share; once they have to stop, the signal's.
 
     Without a lock, because signal handlers set it.
     """
@@ -105,7 +105,7 @@ def perceive_in_workers(
             for worker in workers:
                 yield from worker.outcomes(is_stopped=bool(stop.value))
             if crashes.are_too_many:
-                stop.value = 1  # the other workers end after the videos in hand
+                stop.value = signal.SIGTERM  # the other workers end after the videos in hand
                 raise UnreadableVideosError(crashes.summary())
 
 
@@ -234,7 +234,10 @@ class _Worker:
         is_first = self._process is None
         others = active_children() if is_first else []
         try:
-            task = self._executor.submit(_perceive_chunk, spans, is_written=is_written)
+            # A new process inherits what is blocked here: Ctrl-C is for this one alone to answer.
+            resource_tracker.ensure_running()  # else it is started in there, and unblocks SIGINT
+            with _sigint_blocked():
+                task = self._executor.submit(_perceive_chunk, spans, is_written=is_written)
         except BrokenProcessPool as error:  # it died before this could be handed out
             task = Future()
             task.set_exception(error)
@@ -260,7 +263,18 @@ class _Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if isinstance(error, KeyboardInterrupt) and self._process is not None:
+            self._process.kill()  # whoever pressed Ctrl-C twice does not wait for a video
         self._executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _cause_of_death(process: BaseProcess | None) -> str:
@@ -283,8 +297,8 @@ def _start_worker(source: VisualTokenSource, stop: StopFlag, index: int, num_wor
         source.device = torch.device("cuda", index % torch.cuda.device_count())
     _worker_source, _worker_stop = source, stop
 
-    def set_flag(*_: object) -> None:  # a scheduler signals every process
-        stop.value = 1
+    def set_flag(number: int, frame: FrameType | None) -> None:  # schedulers signal all processes
+        stop.value = number
 
     signal.signal(signal.SIGTERM, set_flag)
 

@@ -16,7 +16,7 @@ from experiments.ablation.study import (
 )
 from experiments.demo import DemoConfig
 from experiments.jobs import unique_jobs
-from experiments.resume import learnt_settings
+from experiments.resume_rules import learnt_settings
 from experiments.trained_model import reasoner_folder
 from vidreason.config import merge_config
 

@@ -12,7 +12,7 @@ from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import STAGES
 from experiments.memory_estimate import num_processes
-from experiments.resume import learnt_settings
+from experiments.resume_rules import learnt_settings
 from experiments.strategies import build_strategy
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner

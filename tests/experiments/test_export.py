@@ -14,6 +14,7 @@ from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner
 from vidreason.pretrained import hub
+from vidreason.training.checkpoint_files import write_file
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +189,10 @@ def test_what_is_wrong_is_said_in_a_line(runs, tmp_path, capsys, damage, message
         (run / "config.yaml").write_text(yaml.safe_dump(values))
     elif damage == "a key more":
         content["state_dict"]["reasoner.fusion.extra"] = torch.zeros(1)
-        torch.save(content, newest)
+        write_file(content, newest)
     elif damage == "a key less":
         del content["state_dict"]["reasoner.fusion.queries"]
-        torch.save(content, newest)
+        write_file(content, newest)
     elif damage == "cut configuration":
         (run / "config.yaml").write_text("stage: instruction\n")
     else:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from experiments import loggers
 from experiments.experiment_config import ExperimentConfig, TrainerConfig
-from experiments.loggers import build_loggers
+from experiments.loggers import build_loggers, log_settings
 from experiments.metrics_log import MetricsLog
 from vidreason.config import merge_config
 
@@ -30,7 +32,9 @@ class Recording:
 
 def test_a_table_always_and_tensorboard_by_default(tmp_path):
     built = build_loggers(ExperimentConfig(run_dir=str(tmp_path)))
-    assert [type(logger) for logger in built] == [MetricsLog, TensorBoardLogger]
+    assert isinstance(built[0], MetricsLog)
+    assert isinstance(built[1], TensorBoardLogger)
+    assert len(built) == 2
     assert [type(logger) for logger in build_loggers(config(tmp_path))] == [MetricsLog]
 
 
@@ -52,7 +56,7 @@ def test_an_unknown_logger_is_refused(tmp_path):
 
 def test_a_resumed_run_goes_on_in_the_same_logs(tmp_path, monkeypatch):
     monkeypatch.setattr(loggers, "WandbLogger", Recording)
-    monkeypatch.setattr(loggers, "MLFlowLogger", Recording)
+    monkeypatch.setattr(loggers, "_MLFlow", Recording)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     starts = [build_loggers(config(tmp_path, "wandb", "mlflow"))[1:] for _ in range(2)]
@@ -69,3 +73,20 @@ def test_a_resumed_run_goes_on_in_the_same_logs(tmp_path, monkeypatch):
         "wandb": wandb.options["id"],
         "mlflow": "given-by-the-server",
     }
+
+
+def test_tensorboard_shows_the_configuration(tmp_path):
+    built = build_loggers(ExperimentConfig(run_dir=str(tmp_path)))
+    settings = {"optimizer.learning_rate": 0.5, "optimizer.betas": [0.9, 0.98], "lora": None}
+    log_settings(built, settings)
+    for logger in built:
+        logger.finalize("success")
+    [path] = (tmp_path / "tensorboard").glob("events*")
+    values = {v.tag: v for event in EventFileLoader(str(path)).Load() for v in event.summary.value}
+    info = values.pop("_hparams_/session_start_info").metadata.plugin_data.content
+    shown = HParamsPluginData.FromString(info).session_start_info.hparams
+    assert shown["optimizer.learning_rate"].number_value == 0.5
+    assert shown["optimizer.betas"].string_value == "[0.9, 0.98]"
+    assert shown["lora"].string_value == "None"
+    assert "optimizer.learning_rate" in (tmp_path / "tensorboard" / "hparams.yaml").read_text()
+    assert all(tag.startswith("_hparams_/") for tag in values)  # no made-up value of a metric

@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import sys
 
 import pytest
 import torch
@@ -68,3 +71,103 @@ def test_print_config_prints_what_can_be_read_again(tmp_path, capsys):
 def test_torch_device():
     assert torch_device("cpu") == torch.device("cpu")
     assert torch_device("auto").type in ("cpu", "cuda")
+
+
+def test_ctrl_c_is_one_line_and_130(capsys):
+    def program(config):
+        raise KeyboardInterrupt
+
+    assert run(program) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "trial: ended by Ctrl-C; the same command goes on with what is missing"
+    ]
+
+
+def test_a_library_that_makes_an_exit_of_ctrl_c_changes_nothing(capsys):
+    def program(config):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # as Lightning does
+
+    assert run(program) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("status", [75, 130])
+def test_a_program_that_stops_by_itself_has_said_so(capsys, status):
+    def program(config):
+        raise SystemExit(status)
+
+    with pytest.raises(SystemExit) as stopped:
+        run(program)
+    assert stopped.value.code == status
+    assert capsys.readouterr().err == ""
+
+
+def test_sigterm_puts_things_in_order_and_is_143(capsys):
+    ended = []
+
+    def program(config):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            ended.append("in order")
+
+    assert run(program) == 143
+    assert ended == ["in order"]
+    assert capsys.readouterr().err.startswith("trial: ended by SIGTERM")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_forked_worker_ends_by_sigterm_as_ever():
+    def program(config):
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(3)
+        return -os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert run(program) == signal.SIGTERM
+
+
+def test_ranks_of_a_launcher_end_by_sigterm_as_ever(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(lambda config: int(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)) == 1
+
+
+def test_who_handles_sigterm_keeps_it():
+    def handler(*_):
+        raise AssertionError
+
+    former = signal.signal(signal.SIGTERM, handler)
+    try:
+        assert run(lambda config: int(signal.getsignal(signal.SIGTERM) == handler)) == 1
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def test_a_reader_that_has_gone_away_is_no_error():
+    """As ``| head``: in a child, whose stdout is a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 9
+        try:
+            os.close(reading)
+            sys.stdout = os.fdopen(writing, "w")
+            status = run(lambda config: print("a line\n" * 100_000))
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+    os.close(reading)
+    os.close(writing)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 141
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_a_defect(monkeypatch):
+    def program(config):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run(program)

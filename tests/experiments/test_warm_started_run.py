@@ -9,6 +9,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit import WARM_START_FILE, fit
 from vidreason.config import merge_config
+from vidreason.training.checkpoint_files import write_file
 
 WIDTH = 16  # the tiny experiment's
 
@@ -62,7 +63,7 @@ def test_a_run_starts_warm_once(tiny_experiment, qformer, tmp_path, caplog):
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     changed = torch.load(checkpoint, weights_only=True)
     only_fusion = {n: v + 1 for n, v in changed["state_dict"].items() if ".fusion." in n}
-    torch.save(changed | {"state_dict": only_fusion}, tmp_path / "stage1.ckpt")
+    write_file(changed | {"state_dict": only_fusion}, tmp_path / "stage1.ckpt")
     run(
         *(f"run_dir={tmp_path / 'stage2'}", f"initial_checkpoint={tmp_path / 'stage1.ckpt'}"),
         "trainer.stop_after_steps=2",

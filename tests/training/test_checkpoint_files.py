@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch.distributed.checkpoint import state_dict_saver
 
-from vidreason.training import checkpoint_files
+from vidreason.training import atomic_checkpoint, checkpoint_files
+from vidreason.training.atomic_checkpoint import CheckpointWriteError
 from vidreason.training.checkpoint import newest_checkpoint
 from vidreason.training.checkpoint_files import (
-    CheckpointWriteError,
-    is_complete,
     read_checkpoint,
     read_weights_and_record,
     remove_checkpoint,
     write_file,
     write_folder,
 )
+from vidreason.training.checkpoint_forms import is_complete
 
 WRITERS = {"file": write_file, "folder": write_folder}
 
@@ -135,7 +135,7 @@ def test_a_removal_that_is_cut_off_leaves_no_checkpoint(tmp_path, monkeypatch, f
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_files, "_remove", crash)
+        patch.setattr(checkpoint_files, "remove", crash)
         with pytest.raises(KeyboardInterrupt):
             remove_checkpoint(path)
     assert newest_checkpoint(tmp_path) is None
@@ -187,9 +187,9 @@ def test_a_full_disk_leaves_the_former_checkpoint(tmp_path, monkeypatch, form, w
 
     with monkeypatch.context() as patch:
         if where == "flush":
-            patch.setattr(checkpoint_files.os, "fsync", no_space)
+            patch.setattr(atomic_checkpoint.os, "fsync", no_space)
         elif where == "name":
-            patch.setattr(checkpoint_files.os, "replace", no_space)
+            patch.setattr(atomic_checkpoint.os, "replace", no_space)
         elif form == "file":
             patch.setattr(torch, "save", no_space)
         else:

@@ -16,14 +16,15 @@ from vidreason.config import merge_config
 from vidreason.model import build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
 from vidreason.training.alignment import AlignmentModule
+from vidreason.training.checkpoint_files import write_file
 from vidreason.training.checkpoint_format import (
     FORMAT_VERSION,
-    RECORD,
     RunIdentity,
     name_optimizer_state,
     random_state,
     restore_random_state,
 )
+from vidreason.training.checkpoint_forms import RECORD
 from vidreason.training.instruction import InstructionModule
 from vidreason.training.trainable import trainable_names
 
@@ -88,14 +89,14 @@ def test_the_record_says_what_the_checkpoint_is_of(tiny_language_model_folder, t
     ("change", "message"),
     [
         (lambda content: content.pop(RECORD), r"from before checkpoints had a format version"),
-        (lambda content: content[RECORD].update(format_version=2), r"has format version 2; this"),
+        (lambda content: content[RECORD].update(format_version=3), r"has format version 3; this"),
         (lambda content: content[RECORD].pop("frozen"), r"is damaged: its record lacks frozen"),
     ],
 )
 def test_other_formats_are_refused(tiny_language_model_folder, tmp_path, change, message):
     content = saved(tiny_language_model_folder, tmp_path / "a.ckpt")
     change(content)
-    torch.save(content, tmp_path / "a.ckpt")
+    write_file(content, tmp_path / "a.ckpt")
     for attempt in (
         lambda: train(module_of(tiny_language_model_folder), 2, ckpt_path=tmp_path / "a.ckpt"),
         lambda: module_of(tiny_language_model_folder, lora=True, initial=str(tmp_path / "a.ckpt")),

@@ -1,14 +1,18 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
+from torch.optim import AdamW
 
 from vidreason.training.optimizer import (
     OptimizerConfig,
+    Schedule,
     build_optimizer,
     build_schedule,
     gradient_norms,
+    join_schedule,
     learning_rate_ratio,
     learning_rates,
 )
@@ -128,3 +132,77 @@ def test_a_warm_up_longer_than_the_run_is_refused():
 def test_impossible_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         OptimizerConfig(**fields)
+
+
+def rates_of(schedule, steps):
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        schedule.optimizer.step()
+        schedule.step()
+    return rates
+
+
+def schedule_of(total_steps, loaded=None, **fields):
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
+    config = OptimizerConfig(warmup_steps=3, **fields)
+    schedule = build_schedule(optimizer, total_steps, config)
+    if loaded is not None:
+        schedule.load_state_dict(torch.load(loaded, weights_only=True))
+    return schedule
+
+
+@pytest.fixture
+def stopped_at(tmp_path):
+    def stop(step, total_steps, **fields):
+        schedule = schedule_of(total_steps, **fields)
+        rates = rates_of(schedule, step)
+        torch.save(schedule.state_dict(), tmp_path / "schedule.pt")
+        return rates, tmp_path / "schedule.pt"
+
+    return stop
+
+
+@pytest.mark.parametrize("step", [2, 5, 10])
+@pytest.mark.parametrize("final", [0.0, 0.1])
+def test_a_run_that_is_made_longer_has_no_step_without_a_rate_and_no_jump(stopped_at, step, final):
+    rates, state = stopped_at(step, 10, final_learning_rate_ratio=final)
+    longer = schedule_of(20, state, final_learning_rate_ratio=final)
+    said = join_schedule(longer, step)
+    assert "20 optimizer steps instead of 10" in said
+    assert f"step {step + 1} is {longer.get_last_lr()[0]:.3g} instead of" in said
+    assert longer.optimizer.param_groups[0]["lr"] == longer.get_last_lr()[0]
+    rates += rates_of(longer, 20 - step)
+    assert min(rates) > 0
+    moves = [abs(b - a) for a, b in pairwise(rates)]
+    assert max(moves) <= 1 / 3 + 1e-9  # as in the warm-up, which takes 3 steps
+    # Behind the warm-up it is the schedule of a run of 20 steps, to the bit.
+    expected = rates_of(schedule_of(20, final_learning_rate_ratio=final), 20)
+    assert rates[step + 3 :] == expected[step + 3 :]
+
+
+def test_a_longer_run_that_is_cut_off_goes_on_the_same(stopped_at, tmp_path):
+    _, state = stopped_at(10, 10)
+    whole = schedule_of(20, state)
+    join_schedule(whole, 10)
+    cut = schedule_of(20, state)
+    join_schedule(cut, 10)
+    rates_of(cut, 1)
+    torch.save(cut.state_dict(), tmp_path / "cut.pt")
+    again = schedule_of(20, tmp_path / "cut.pt")
+    assert join_schedule(again, 11) == ""
+    assert rates_of(whole, 10)[1:] == rates_of(again, 9)
+
+
+def test_a_run_of_the_same_length_goes_on_as_it_was(stopped_at):
+    rates, state = stopped_at(4, 10)
+    again = schedule_of(10, state)
+    assert join_schedule(again, 4) == ""
+    assert rates + rates_of(again, 6) == rates_of(schedule_of(10), 10)
+
+
+def test_without_a_warm_up_the_new_schedule_counts_at_once():
+    schedule = Schedule(10, OptimizerConfig(warmup_steps=0))
+    schedule.planned_steps = 5
+    assert schedule.join(5) == (5, 0.0)
+    assert schedule(5) == pytest.approx(0.5)

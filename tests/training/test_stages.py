@@ -5,6 +5,7 @@ from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_traini
 from torch.nn.functional import cross_entropy
 
 from vidreason.training.alignment import AlignmentModule
+from vidreason.training.checkpoint_files import write_file
 from vidreason.training.instruction import InstructionModule
 from vidreason.training.loss import next_token_loss
 from vidreason.training.stage import StageModule
@@ -198,7 +199,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tiny_language_model_folder, t
         del checkpoint["state_dict"]["reasoner.fusion.queries"]
     else:
         checkpoint["state_dict"]["reasoner.fusion.extra"] = torch.zeros(1)
-    torch.save(checkpoint, tmp_path / "b.ckpt")
+    write_file(checkpoint, tmp_path / "b.ckpt")
     key = "queries" if change == "missing" else "extra"
     for attempt in (
         lambda: tiny_trainer(max_steps=2).fit(

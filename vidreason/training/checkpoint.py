@@ -6,17 +6,22 @@ folder's checkpoints counts. What else a checkpoint says is in
 :mod:`vidreason.training.checkpoint_files`.
 """
 
+import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from vidreason.model import VideoReasoner
-from vidreason.training.checkpoint_files import is_complete, read_weights_and_record
+from vidreason.training.checkpoint_damage import damage
+from vidreason.training.checkpoint_files import read_weights_and_record
 from vidreason.training.checkpoint_format import read_record
 from vidreason.training.sharded_values import is_rank_zero, shard_like, whole
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "reasoner."
 """Of a reasoner's names in a LightningModule's state."""
@@ -126,17 +131,41 @@ def copy_state(
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint written last in ``folder``, or None where there is no complete one.
+    """The checkpoint written last in ``folder`` that is not damaged; None if there is none at all.
 
-    It is what ``last.ckpt`` links to. Should that be missing or damaged, it is the complete one of
-    the highest step.
+    It is what ``last.ckpt`` links to. Should that be missing or damaged, which is then said, it is
+    the sound one of the highest step.
+
+    Raises:
+        ValueError: All checkpoints there are damaged.
     """
     folder = Path(folder)
     candidates = [folder / LAST_CHECKPOINT, *reversed(step_checkpoints(folder))]
-    for candidate in candidates:
-        if is_complete(candidate):
+    found = {c: damage(c) for c in candidates[:1] if c.exists() or c.is_symlink()}
+    if "" in found.values():
+        return candidates[0].resolve()
+    for candidate in candidates[1:]:
+        reason = damage(candidate)
+        if not reason:
+            _say_damage(found, candidate)
             return candidate.resolve()
+        found[candidate] = reason
+    if found:
+        raise ValueError(
+            f"all checkpoints in {str(folder)!r} are damaged: {_reasons(found)}; restore one from "
+            "a copy, or remove the folder to begin anew"
+        )
     return None
+
+
+@rank_zero_only
+def _say_damage(reasons: Mapping[Path, str], used: Path) -> None:
+    if reasons:
+        logger.warning("damaged, and left alone: %s; using %s", _reasons(reasons), used)
+
+
+def _reasons(reasons: Mapping[Path, str]) -> str:
+    return "; ".join(f"{path.name}: {reason}" for path, reason in reasons.items())
 
 
 def step_checkpoints(folder: Path) -> list[Path]:

@@ -8,9 +8,7 @@ without running anything: ``weights_only``, and the metadata by a list of torch'
 
 import os
 import pickle
-import shutil
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,109 +17,135 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from typing_extensions import override
 
+from vidreason.perception.pickled_tensors import TorchFile
+from vidreason.training.atomic_checkpoint import (
+    CheckpointWriteError,
+    cause,
+    failure_of,
+    partial_path,
+    prepare,
+    publish,
+    remove,
+    write_error,
+)
+from vidreason.training.checkpoint_damage import (
+    DAMAGE,
+    check_undamaged,
+    damaged,
+    is_old,
+    load_file,
+    load_meta,
+    note_sound,
+)
+from vidreason.training.checkpoint_digests import (
+    DigestingFile,
+    digested_names,
+    folder_digests,
+    write_sums,
+)
+from vidreason.training.checkpoint_format import read_record
+from vidreason.training.checkpoint_forms import (
+    META_FILE,
+    METADATA_FILE,
+    is_deepspeed,
+    is_folder,
+)
+from vidreason.training.finite_values import (
+    checkpoint_tensors,
+    describe_nonfinite,
+    nonfinite_names,
+)
 from vidreason.training.sharded_values import (
     is_distributed,
     is_rank_zero,
     of_each_rank,
+    rank,
     whole,
 )
 
-PARTIAL = ".partial"
-"""How the names of checkpoints end that are being written, or that a killed process left so."""
-META_FILE = "meta.pt"
-METADATA_FILE = ".metadata"
 AVERAGE = "average"
 """Key of the averaged weights in a checkpoint, under the names of those in training."""
 _WEIGHTS, _OPTIMIZERS = "state_dict", "optimizer_states"
-_DAMAGE = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError),
-    *(ValueError, KeyError, AttributeError, CheckpointException),
-)
+_META = (META_FILE, METADATA_FILE)
 
 Like = Callable[[str], Tensor | None]
 """From a parameter's name to a tensor that is cut like it; None for a whole one."""
-
-
-class CheckpointWriteError(OSError):
-    """A checkpoint could not be written; the former ones are as they were."""
-
-
-def is_folder(path: Path) -> bool:
-    """Whether ``path`` is a checkpoint of torch's distributed format."""
-    return (path / METADATA_FILE).is_file() and (path / META_FILE).is_file()
-
-
-def is_deepspeed(path: Path) -> bool:
-    """Whether ``path`` is a folder that DeepSpeed has written."""
-    return (path / "latest").is_file()
-
-
-def is_complete(path: Path) -> bool:
-    """Whether there is a whole checkpoint of any form at ``path``."""
-    if path.is_dir():
-        return is_folder(path) or is_deepspeed(path)
-    return path.is_file() and zipfile.is_zipfile(path)
 
 
 def write_file(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint of whole tensors as one file; called on one rank.
 
     Raises:
-        CheckpointWriteError: The disk is full, or cannot be written to.
+        CheckpointWriteError: The disk is full, or cannot be written to; or a weight, an average or
+            the optimizer's state is not finite.
     """
+    if names := nonfinite_names(dict(checkpoint_tensors(checkpoint))):
+        raise _not_finite(path, names)
 
     def write() -> None:
-        _prepare(path)
-        with _partial(path).open("wb") as file:
-            torch.save(dict(checkpoint), file)
-        _publish(path)
+        prepare(path)
+        with partial_path(path).open("wb") as file:
+            digesting = DigestingFile(file)
+            torch.save(dict(checkpoint), digesting)  # type: ignore[arg-type] # it only writes
+            digesting.seal()
+        publish(path)
 
-    failure = _failure_of(write)
+    failure = failure_of(write)
     if failure is not None:
-        raise _write_error(path, failure)
+        raise write_error(path, failure)
+    note_sound(path)
 
 
 def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint as a folder, each rank its shards; collective.
 
     Raises:
-        CheckpointWriteError: As :func:`write_file`; on all ranks, whosever disk it is.
+        CheckpointWriteError: As :func:`write_file`; on all ranks, whosever disk or shard it is.
     """
+    check_finite(dict(checkpoint_tensors(checkpoint)), path)
     tensors, rest = _split(checkpoint)
-    first = is_rank_zero()
+    first, partial = is_rank_zero(), partial_path(path)
+    digests: dict[str, str] = {}
 
     def write() -> None:
-        writer = FileSystemWriter(_partial(path))
         with _alone_on_purpose():
-            state_dict_saver.save(tensors, storage_writer=writer, no_dist=not is_distributed())
+            state_dict_saver.save(
+                tensors, storage_writer=FileSystemWriter(partial), no_dist=not is_distributed()
+            )
         if first:
-            torch.save(rest, _partial(path) / META_FILE)
+            torch.save(rest, partial / META_FILE)
+        # Each rank the files that it has just written, which are still in its node's memory.
+        own = f"__{rank()}_"
+        digests.update(
+            folder_digests(
+                partial,
+                [n for n in digested_names(partial) if n.startswith(own) or (first and n in _META)],
+            )
+        )
 
-    for act, acts in (
-        (lambda: _prepare(path), first),
-        (write, True),
-        (lambda: _publish(path), first),
-    ):
-        failures = [text for text in of_each_rank(_failure_of(act) if acts else None) if text]
-        if failures:
-            raise _write_error(path, failures[0])
+    def seal() -> None:
+        write_sums(partial, all_digests)
+        publish(path)
+
+    _on_all_ranks(path, lambda: prepare(path), acts=first)
+    _on_all_ranks(path, write, acts=True)
+    all_digests = {n: text for one in of_each_rank(digests) for n, text in one.items()}
+    _on_all_ranks(path, seal, acts=first)
+    note_sound(path)
 
 
 def place_to_write(path: Path) -> Path:
-    """Where all ranks write a folder for :func:`publish_folder`; collective.
+    """The path at which all ranks write a folder for :func:`publish_folder`; collective.
 
     Raises:
         CheckpointWriteError: What a killed process left there cannot be removed.
     """
-    failure = of_each_rank(_failure_of(lambda: _prepare(path)) if is_rank_zero() else None)[0]
-    if failure:
-        raise _write_error(path, failure)
-    return _partial(path)
+    _on_all_ranks(path, lambda: prepare(path), acts=is_rank_zero())
+    return partial_path(path)
 
 
 def publish_folder(path: Path) -> None:
@@ -130,16 +154,47 @@ def publish_folder(path: Path) -> None:
     Raises:
         CheckpointWriteError: It cannot be flushed to the disk.
     """
-    failure = of_each_rank(_failure_of(lambda: _publish(path)) if is_rank_zero() else None)[0]
-    if failure:
-        raise _write_error(path, failure)
+
+    def seal() -> None:
+        partial = partial_path(path)
+        write_sums(partial, folder_digests(partial, digested_names(partial)))
+        publish(path)
+
+    _on_all_ranks(path, seal, acts=is_rank_zero())
+    note_sound(path)
+
+
+def _on_all_ranks(path: Path, act: Callable[[], object], *, acts: bool) -> None:
+    """Let the ranks that take part act; if one of them fails, raise on all of them."""
+    failures = [text for text in of_each_rank(failure_of(act) if acts else None) if text]
+    if failures:
+        raise write_error(path, failures[0])
+
+
+def check_finite(values: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse to write what is not finite; collective, each rank gives its own shards.
+
+    Raises:
+        CheckpointWriteError: A value is infinite or not a number, on any rank.
+    """
+    names = sorted({name for some in of_each_rank(nonfinite_names(values)) for name in some})
+    if names:
+        raise _not_finite(path, names)
+
+
+def _not_finite(path: Path, names: list[str]) -> CheckpointWriteError:
+    return CheckpointWriteError(
+        f"the checkpoint {str(path)!r} is not written: {describe_nonfinite(names)}; those before "
+        "it are as they were. Lower optimizer.learning_rate, or let guard leave out the steps that "
+        "do it (guard.skip_nonfinite, guard.spike_deviations)"
+    )
 
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint; a process killed in here leaves no part of it under its name."""
-    leftover = _partial(path)
+    leftover = partial_path(path)
     os.replace(path, leftover)
-    _remove(leftover)
+    remove(leftover)
 
 
 def gathered(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,6 +234,37 @@ def read_weights_and_record(path: Path) -> dict[str, Any]:
     return {**content, _WEIGHTS: answering_weights(content)}
 
 
+def read_record_alone(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint of any form says of its run; no tensors are read.
+
+    Raises:
+        ValueError: There is no such checkpoint, it is damaged, or it has no such record.
+    """
+    if not path.exists():
+        raise ValueError(f"there is no checkpoint {str(path)!r}")
+    check_undamaged(path)
+    try:
+        if is_deepspeed(path):
+            content = deepspeed_content(path)
+        else:
+            content = load_file(path) if path.is_file() else load_meta(path)
+    except DAMAGE as error:
+        raise damaged(path, cause(error)) from error
+    return read_record(content if isinstance(content, dict) else {}, str(path))
+
+
+def deepspeed_content(folder: Path) -> dict[str, Any]:
+    """What Lightning has put into a folder of DeepSpeed; tensors are stand-ins.
+
+    Raises:
+        ValueError: The file that it lies in is damaged or missing.
+    """
+    tag = (folder / "latest").read_text().strip()
+    states = TorchFile(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
+    states.close()
+    return cast(dict[str, Any], states.content)
+
+
 def answering_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The average of what was trained if the checkpoint has one, else what was trained; by name."""
     weights: dict[str, Tensor] = checkpoint[_WEIGHTS]
@@ -198,23 +284,23 @@ def _read(path: Path, like: Like | None, *, weights_alone: bool) -> dict[str, An
         raise ValueError(
             f"{str(path)!r} is no checkpoint: a folder needs {METADATA_FILE} and {META_FILE}"
         )
+    check_undamaged(path)
     try:
         if path.is_file():
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = load_file(path)
         else:
             content = _read_folder(path, like, weights_alone=weights_alone)
-    except _DAMAGE as error:
-        raise ValueError(
-            f"the checkpoint {str(path)!r} cannot be read: it is damaged, or not one of "
-            f"experiments.fit ({_cause(error)})"
-        ) from error
+    except DAMAGE as error:
+        raise damaged(path, cause(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get(_WEIGHTS), dict):
         raise ValueError(f"{str(path)!r} is no checkpoint of experiments.fit: no {_WEIGHTS} in it")
+    if is_old(content) and (names := nonfinite_names(dict(checkpoint_tensors(content)))):
+        raise damaged(path, describe_nonfinite(names))
     return cast(dict[str, Any], content)
 
 
 def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[str, Any]:
-    rest = torch.load(path / META_FILE, map_location="cpu", weights_only=True)
+    rest = load_meta(path)
     reader = _SafeReader(path)
     places: dict[str, Tensor] = {}
     for key, stored in reader.read_metadata().state_dict_metadata.items():
@@ -312,79 +398,3 @@ _METADATA_NAMES = {
     *(("torch", name) for name in ("float64", "float32", "bfloat16", "float16", "int64", "bool")),
     ("pathlib", "PosixPath"),
 }
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(target.name + PARTIAL)
-
-
-def _prepare(target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"*{PARTIAL}"):  # of a process that was killed in a save
-        _remove(leftover)
-
-
-def _flush(place: Path) -> None:
-    """Put a file, or a folder's files, on the disk before they get their name."""
-    files = [place] if place.is_file() else [*place.rglob("*"), place]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _publish(target: Path) -> None:
-    partial = _partial(target)
-    _flush(partial)
-    former = target.with_name(f"{target.name}.former{PARTIAL}")
-    if target.is_dir() or (partial.is_dir() and target.exists()):
-        os.replace(target, former)  # a folder cannot be replaced in one step
-    os.replace(partial, target)
-    _remove(former)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
-
-
-def _failure_of(act: Callable[[], object]) -> str | None:
-    """Why ``act`` could not write, if it could not.
-
-    torch turns the failed write of a file into a RuntimeError, and its distributed format that of
-    any rank into an exception of its own, which is no Exception.
-    """
-    try:
-        act()
-    except (OSError, RuntimeError, CheckpointException) as error:
-        return _cause(error)
-    return None
-
-
-def _write_error(target: Path, cause: str) -> CheckpointWriteError:
-    if is_rank_zero():
-        _remove(_partial(target))
-    room = f"{shutil.disk_usage(target.parent).free / 1e9:.1f} GB are free there"
-    return CheckpointWriteError(
-        f"the checkpoint {str(target)!r} could not be written ({cause}; {room}): nothing is left "
-        "of it, and those before it are as they were; make room, and start the run again"
-    )
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong at first, in a line."""
-    if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]  # of the first rank on which it failed
-    while error.__context__ is not None and not isinstance(error, OSError):
-        error = error.__context__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -20,11 +20,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from vidreason.training.checkpoint_forms import RECORD
 from vidreason.training.sharded_values import from_rank_zero, num_ranks, of_each_rank, shard_like
 
-FORMAT_VERSION = 1
-RECORD = "vidreason"
-"""The record's key in a checkpoint."""
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 has the same entries, and no digest."""
 _ENTRIES = ("stage", "config", "frozen", "trainable", "world_size", "rng")
 
 
@@ -96,9 +97,9 @@ def read_record(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
             "the new form: python -m experiments.checkpoint convert PATH OUT"
         )
     version = record["format_version"]
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise ValueError(
-            f"{source} has format version {version!r}; this program reads version "
+            f"{source} has format version {version!r}; this program reads versions up to "
             f"{FORMAT_VERSION}: use the version of vidreason that has written it, or a newer one"
         )
     missing = [name for name in _ENTRIES if name not in record]

@@ -19,12 +19,14 @@ from lightning.pytorch.strategies import (
     ModelParallelStrategy,
     Strategy,
 )
+from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from vidreason.training.checkpoint import PREFIX, copy_state
 from vidreason.training.checkpoint_files import (
+    check_finite,
     gathered,
     place_to_write,
     publish_folder,
@@ -143,8 +145,23 @@ class EngineStrategy(DeepSpeedStrategy):
         storage_options: Any | None = None,
     ) -> None:
         path = Path(self.broadcast(filepath))
+        check_finite(self._own_values(), path)
         super().save_checkpoint(checkpoint, place_to_write(path), storage_options)
         publish_folder(path)
+
+    def _own_values(self) -> dict[str, Tensor]:
+        """What this rank holds of the trained parameters and of the optimizer's state."""
+        assert isinstance(self.lightning_module, StageModule)
+        values = {
+            name: getattr(parameter, "ds_tensor", parameter)  # of ZeRO-3, this rank's part
+            for name, parameter in self.lightning_module.named_parameters()
+            if parameter.requires_grad
+        }
+        for optimizer in self.optimizers:
+            for number, fields in enumerate(optimizer.state.values()):
+                tensors = {k: v for k, v in fields.items() if isinstance(v, Tensor)}
+                values |= {f"optimizer's {k}, part {number}": v for k, v in tensors.items()}
+        return values
 
 
 def check_checkpoints(strategy: Strategy) -> None:

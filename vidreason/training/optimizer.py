@@ -146,6 +146,55 @@ def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) ->
     return config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * cosine
 
 
+class Schedule:
+    """The learning rate of each optimizer step, relative to a part's highest.
+
+    It is :func:`learning_rate_ratio`, until a run is made longer on the way: then the rate moves
+    linearly, over ``warmup_steps``, from where it stood to the schedule over the new length, so
+    that no step has a rate of 0 and none jumps.
+
+    Args:
+        total_steps: Optimizer steps of the whole run.
+        config: The schedule's shape.
+
+    Attributes:
+        planned_steps: The length that the run had up to now. With the other attributes it is what
+            checkpoints hold of the schedule (:class:`LambdaLR` saves the attributes of an object).
+        joined_at: Step at which the run was made longer the last time.
+        joined_from: The ratio at that step before it was.
+    """
+
+    __slots__ = ("__dict__", "_config", "_total_steps")  # only __dict__ goes into checkpoints
+
+    def __init__(self, total_steps: int, config: OptimizerConfig) -> None:
+        self._total_steps = total_steps
+        self._config = config
+        self.planned_steps = total_steps
+        self.joined_at: int | None = None
+        self.joined_from = 0.0
+
+    def __call__(self, step: int) -> float:
+        """The ratio of the optimizer step after ``step`` others."""
+        ratio = learning_rate_ratio(step, self.planned_steps, self._config)
+        warmup = self._config.warmup_steps
+        if self.joined_at is None or not self.joined_at <= step < self.joined_at + warmup:
+            return ratio
+        return self.joined_from + (ratio - self.joined_from) * (step - self.joined_at + 1) / warmup
+
+    def join(self, step: int) -> tuple[int, float] | None:
+        """Go over to the configured length at ``step``, if what was loaded has another one.
+
+        Returns:
+            The former length, and the ratio that ``step`` would have had; None if nothing changes.
+        """
+        former = self.planned_steps, self(step)
+        if former[0] == self._total_steps:
+            return None
+        self.joined_at, self.joined_from = step, former[1]
+        self.planned_steps = self._total_steps
+        return former
+
+
 def build_schedule(optimizer: Optimizer, total_steps: int, config: OptimizerConfig) -> LambdaLR:
     """The schedule over ``total_steps`` optimizer steps; to be advanced after each.
 
@@ -157,4 +206,28 @@ def build_schedule(optimizer: Optimizer, total_steps: int, config: OptimizerConf
             f"optimizer.warmup_steps {config.warmup_steps} is not below the run's {total_steps} "
             "optimizer steps: the learning rate would never come down; lower it"
         )
-    return LambdaLR(optimizer, lambda step: learning_rate_ratio(step, total_steps, config))
+    return LambdaLR(optimizer, Schedule(total_steps, config))
+
+
+def join_schedule(schedule: LambdaLR, step: int) -> str:
+    """Let a schedule that was loaded go over to the run's present length, from ``step`` on.
+
+    Returns:
+        What changes, for the user; empty if nothing does.
+    """
+    ratios = schedule.lr_lambdas
+    assert all(isinstance(one, Schedule) for one in ratios)  # one object for all groups
+    former = ratios[0].join(step)
+    if former is None:
+        return ""
+    rates = [base * ratios[0](step) for base in schedule.base_lrs]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+    steps, ratio = former
+    return (
+        f"the run now has {ratios[0].planned_steps} optimizer steps instead of {steps}: the "
+        f"learning rate of step {step + 1} is {rates[0]:.3g} instead of "
+        f"{schedule.base_lrs[0] * ratio:.3g}, and joins the schedule over the new length within "
+        "optimizer.warmup_steps"
+    )

@@ -23,6 +23,11 @@ def is_rank_zero() -> bool:
     return not is_distributed() or distributed.get_rank() == 0
 
 
+def rank() -> int:
+    """The number of this process in its group; 0 without a group."""
+    return distributed.get_rank() if is_distributed() else 0
+
+
 def num_ranks() -> int:
     """How many processes the group has; 1 without a group."""
     return distributed.get_world_size() if is_distributed() else 1

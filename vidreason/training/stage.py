@@ -5,17 +5,18 @@ from typing import Any, TypedDict, cast
 import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.training.checkpoint import PREFIX, check_trainable, trainable_state
 from vidreason.training.checkpoint_format import (
-    RECORD,
     RunIdentity,
     check_frozen,
     make_record,
@@ -23,6 +24,7 @@ from vidreason.training.checkpoint_format import (
     read_record,
     restore_random_state,
 )
+from vidreason.training.checkpoint_forms import RECORD
 from vidreason.training.engine_step import divide_gradients, is_step
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import (
@@ -30,6 +32,7 @@ from vidreason.training.optimizer import (
     build_optimizer,
     build_schedule,
     gradient_norms,
+    join_schedule,
     learning_rates,
 )
 from vidreason.training.sharding import shard
@@ -102,6 +105,10 @@ class StageModule(LightningModule):
         self._step_totals = torch.zeros(2, device=self.device)
         if self._random_state is not None:
             restore_random_state(self._random_state)
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        if longer := join_schedule(schedule, self.trainer.global_step):
+            rank_zero_info(longer)
 
     @override
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:

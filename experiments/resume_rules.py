@@ -1,0 +1,249 @@
+"""What may differ between the two halves of one run: a table of all configuration fields.
+
+A checkpoint carries the configuration that it was made with, and resuming restores what that says:
+a learning rate, the optimizer's betas, the sample order. So a difference that changes what the run
+learns is refused, because the checkpoint would silently win; one that decides only where, how fast
+or how closely watched the run is takes effect.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from experiments.experiment_config import ExperimentConfig
+
+Rule = Literal["result", "free", "content", "longer", "watched"]
+"""``result``: what the run learns depends on it; refused. ``free``: may differ. ``content``: says
+where something lies; the content hash in the checkpoint, or of the samples' ids, decides.
+``longer``: may grow. ``watched``: free, unless the freeze schedule waits for a metric of the
+validations."""
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("stage", "seed", "initial_checkpoint", "freeze_schedule"), "result"),
+    **dict.fromkeys(("run_dir", "debug", "resume", "device", "model", "frozen_parts"), "free"),
+    **dict.fromkeys(("video", "prompt", "predict", "controls", "perceive"), "free"),
+    "sample_generations": "free",
+    **dict.fromkeys(("evaluation", "decoding", "evaluate_during_training"), "watched"),
+    # What a video's tokens are made from.
+    **dict.fromkeys(("perceiver.sampling", "perceiver.tracks"), "result"),
+    **dict.fromkeys(
+        (
+            *("perceiver.use_objects", "perceiver.objects_per_key_frame"),
+            *("perceiver.kept_objects", "perceiver.min_object_share"),
+            "perceiver.max_object_share",
+        ),
+        "result",
+    ),
+    "perceiver.video_encoder": "result",
+    "perceiver.video_encoder.weights": "content",
+    "perceiver.segmenter": "result",
+    "perceiver.segmenter.weights": "content",
+    "store.path": "free",
+    "store.dtype": "result",
+    **dict.fromkeys(("store.shard_megabytes", "store.flush_seconds", "store.check_media"), "free"),
+    # The reasoner.
+    "reasoner.fusion": "result",
+    **dict.fromkeys(("reasoner.lora", "reasoner.system_prompt"), "result"),
+    **dict.fromkeys(
+        ("reasoner.language_model.name_or_path", "reasoner.language_model.revision"), "content"
+    ),
+    **dict.fromkeys(
+        (
+            *("reasoner.language_model.dtype", "reasoner.language_model.quantization"),
+            "reasoner.language_model.attention",
+        ),
+        "result",
+    ),
+    "reasoner.language_model.gradient_checkpointing": "free",
+    # The data. Their order depends neither on the batch size per device nor on workers.
+    **dict.fromkeys(("data.train.reader", "data.train.split", "data.train.weight"), "result"),
+    **dict.fromkeys(("data.train.limit", "data.train.columns"), "result"),
+    **dict.fromkeys(("data.train.root", "data.train.revision", "data.train.streaming"), "content"),
+    **dict.fromkeys(("data.train.media_dir", "data.train.allow_remote_media"), "content"),
+    **dict.fromkeys(("data.validation", "data.benchmark"), "watched"),
+    **dict.fromkeys(("data.batch_size", "data.num_workers"), "free"),
+    **dict.fromkeys(("data.max_unreadable_fraction", "data.decode_timeout_seconds"), "free"),
+    "data.max_malformed_fraction": "free",
+    **dict.fromkeys(("data.global_batch_size", "data.max_text_tokens", "data.seed"), "result"),
+    **dict.fromkeys(("data.limit", "data.overfit_batches"), "result"),
+    "data.num_epochs": "longer",
+    # How it trains.
+    **dict.fromkeys(("optimizer", "weight_average"), "result"),
+    **dict.fromkeys(("guard.skip_nonfinite", "guard.spike_deviations", "guard.window"), "result"),
+    "guard.max_skipped": "free",
+    **dict.fromkeys(
+        (
+            *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+            *("trainer.sharded_checkpoints", "trainer.compile", "trainer.deterministic"),
+            *("trainer.stop_after_steps", "trainer.log_every_n_steps"),
+            *("trainer.checkpoint_every_n_steps", "trainer.keep_checkpoints", "trainer.keep_best"),
+            *("trainer.monitor", "trainer.monitor_mode", "trainer.stop_after_stalls"),
+            *("trainer.stop_min_delta", "trainer.record_samples", "trainer.loggers"),
+            *("trainer.save_reasoner", "trainer.log_devices", "trainer.profile_steps"),
+            "trainer.rehearse_largest_batch",
+        ),
+        "free",
+    ),
+    "trainer.precision": "result",
+    "trainer.validate_every_n_steps": "watched",
+}
+"""Rules by dotted key; a section's is that of its fields which are not listed. Those that list
+their fields one by one are the ones whose fields differ."""
+
+_PART_OF = {
+    "reasoner.language_model.name_or_path": "language_model",
+    "reasoner.language_model.revision": "language_model",
+    "perceiver.video_encoder.weights": "video_encoder",
+    "perceiver.segmenter.weights": "segmenter",
+}
+"""Frozen part whose content hash decides."""
+_OBJECT_KEYS = (
+    *("perceiver.segmenter", "perceiver.tracks", "perceiver.objects_per_key_frame"),
+    *("perceiver.kept_objects", "perceiver.min_object_share", "perceiver.max_object_share"),
+)
+
+_ABSENT = "absent"
+
+
+class Change(typing.NamedTuple):
+    """A field in which two configurations differ."""
+
+    key: str
+    former: Any
+    present: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.former!r} -> {self.present!r}"
+
+
+def rule_of(key: str) -> Rule | None:
+    """The rule for a field by its dotted key; None if the table does not say."""
+    name = ".".join(word for word in key.split(".") if not word.isdigit())
+    while name:
+        if name in RULES:
+            return RULES[name]
+        name = name.rpartition(".")[0]
+    return None
+
+
+def learnt_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """The part of a configuration that decides what a run learns: values by dotted key.
+
+    Where things lie counts; watching and validation do not.
+    """
+    return {
+        key: value
+        for key, value in _leaves(dataclasses.asdict(config))
+        if rule_of(key) not in ("free", "watched")
+    }
+
+
+def refused_changes(
+    former: Mapping[str, Any], present: Mapping[str, Any], hashed_parts: Mapping[str, str]
+) -> list[Change]:
+    """The differences between two configurations with which a run cannot go on.
+
+    Args:
+        former: That of the checkpoint, as plain values; what its version did not have counts as
+            today's default.
+        present: That of the run.
+        hashed_parts: Content hashes of frozen parts in the checkpoint, which are compared when it
+            is loaded.
+    """
+    waits = any(
+        thaw.get("when_metric")
+        for config in (former, present)
+        for thaw in config.get("freeze_schedule") or ()
+    )
+    return [
+        change
+        for change in changes(former, present)
+        if not _is_unread(change.key, former, present)
+        and not _may_be(change, hashed_parts, waits=waits)
+    ]
+
+
+def changes(former: Any, present: Any, key: str = "") -> Iterator[Change]:  # noqa: ANN401
+    """Where two configurations of plain values differ."""
+    if isinstance(former, Mapping) and isinstance(present, Mapping):
+        for name, value in present.items():
+            lower = f"{key}.{name}" if key else name
+            before = former[name] if name in former else _default(lower)
+            yield from changes(before, value, lower)
+        return
+    lists = [value for value in (former, present) if isinstance(value, list | tuple)]
+    if len(lists) == 2:
+        if len(former) == len(present) and any(isinstance(value, Mapping) for value in present):
+            for number, (one, other) in enumerate(zip(former, present, strict=True)):
+                yield from changes(one, other, f"{key}.{number}")
+            return
+        former, present = list(former), list(present)
+    if former != present:
+        yield Change(key, former, present)
+
+
+def field_defaults(schema: type, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of all fields of a configuration dataclass, and of those in its lists."""
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        name = f"{key}.{field.name}" if key else field.name
+        nested = [one for one in _types_in(hints[field.name]) if dataclasses.is_dataclass(one)]
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if not nested or default is None:
+            yield name, _ABSENT if default is dataclasses.MISSING else default
+        for one in nested:
+            yield from field_defaults(typing.cast(type, one), name)
+
+
+def _types_in(hint: Any) -> list[Any]:  # noqa: ANN401 - types of any kind
+    if typing.get_origin(hint) in (typing.Union, types.UnionType, list):
+        return [one for argument in typing.get_args(hint) for one in _types_in(argument)]
+    return [hint]
+
+
+def _default(key: str) -> Any:  # noqa: ANN401 - of any field
+    """Today's default of a field that a former configuration does not have."""
+    name = ".".join(word for word in key.split(".") if not word.isdigit())
+    defaults = dict(field_defaults(ExperimentConfig))
+    if name in defaults:
+        return defaults[name]
+    section: dict[str, Any] = {}
+    return section if any(other.startswith(f"{name}.") for other in defaults) else _ABSENT
+
+
+def _may_be(change: Change, hashed_parts: Mapping[str, str], *, waits: bool) -> bool:
+    rule = rule_of(change.key)
+    if rule == "content":
+        # Without weights they are drawn from a seed, and have no hash.
+        part = _PART_OF.get(change.key)
+        return part is None or (part in hashed_parts and "" not in (change.former, change.present))
+    if rule == "longer":
+        return bool(change.present > change.former)
+    return rule == "free" or (rule == "watched" and not waits)
+
+
+def _is_unread(key: str, *configs: Mapping[str, Any]) -> bool:
+    """Whether nothing reads a field in either configuration, because of what another one says."""
+    values = [dict(_leaves(config)) for config in configs]
+    if key.startswith(_OBJECT_KEYS) and not any(v.get("perceiver.use_objects") for v in values):
+        return True
+    if key.startswith("reasoner.fusion.") and key != "reasoner.fusion.kind":
+        return all(v.get("reasoner.fusion.kind") == "mean_pool" for v in values)
+    section, _, name = key.rpartition(".")
+    if name in ("seed", "allow_random_weights") and section.startswith("perceiver."):
+        return all(v.get(f"{section}.weights") for v in values)
+    return False
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a configuration of plain values; lists count as one value."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value

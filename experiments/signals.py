@@ -1,0 +1,91 @@
+"""How programs end when they are told to: Ctrl-C, SIGTERM, and a reader that has gone away."""
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from experiments.first_seconds import end_at_once
+
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+"""130, as a shell has it: after Ctrl-C."""
+TERMINATED_STATUS = 128 + signal.SIGTERM
+CLOSED_PIPE_STATUS = 128 + signal.SIGPIPE
+"""141: whoever read the output wants no more of it, as ``head``."""
+
+
+class Terminated(SystemExit):
+    """Raised in the main thread by a SIGTERM, so that what was begun is put in order."""
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Let a SIGTERM raise :class:`Terminated`, unless the program has its own answer to it.
+
+    By default it would end the process as it is, and leave its worker processes behind. The ranks
+    of a launcher keep the default: one that waits for others in a library does not get to Python.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) == end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL or _is_one_of_several():
+        yield
+        return
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that was forked: it ends as it would have
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        raise Terminated(TERMINATED_STATUS)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether an exception is, or came of, a Ctrl-C; Lightning makes a ``SystemExit`` of one."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def stdout_is_closed() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False  # it is no file, as under pytest
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def discard_stdout() -> None:
+    """Let what is still to be written go nowhere, so that Python's own end does not complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+@rank_zero_only
+def say_stopped(program: str, how: str) -> None:
+    """Say in one line that the program ends because it was told to."""
+    text = f"{program}: {how}; the same command goes on with what is missing"
+    print(f"\n{text}" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
+
+
+def _is_one_of_several() -> bool:
+    numbers = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return any(number not in ("", "1") for number in numbers) or "LOCAL_RANK" in os.environ

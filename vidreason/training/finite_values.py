@@ -1,0 +1,50 @@
+"""Finding values that are infinite or not a number, before they are saved or exported as good."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
+
+
+def nonfinite_names(values: Mapping[str, Tensor]) -> list[str]:
+    """The names of the tensors that hold a value that is not finite, in alphabetical order.
+
+    Args:
+        values: Tensors of any device; of one that is cut over processes, this rank's part is looked
+            at. If all is well the host waits once for each device.
+    """
+    local = {
+        name: value.to_local() if isinstance(value, DTensor) else value
+        for name, value in values.items()
+        if value.is_floating_point()
+    }
+    local = {name: value.detach() for name, value in local.items() if value.numel() > 0}
+    # The largest magnitude of all: a NaN anywhere makes it NaN.
+    if math.isfinite(get_total_norm(local.values(), math.inf)):
+        return []
+    return sorted(name for name, value in local.items() if not torch.isfinite(value).all())
+
+
+def checkpoint_tensors(checkpoint: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The weights, averages and optimizer states of a checkpoint, by what to call them.
+
+    What callbacks keep is left out: a best value that has not come yet is infinite.
+    """
+    for kind in ("state_dict", "average"):
+        for name, value in checkpoint.get(kind, {}).items():
+            yield name if kind == "state_dict" else f"{kind} of {name}", value
+    for optimizer in checkpoint.get("optimizer_states", []):
+        for name, fields in optimizer["state"].items():
+            for field, value in fields.items():
+                if isinstance(value, Tensor):
+                    yield f"optimizer's {field} of {name}", value
+
+
+def describe_nonfinite(names: list[str]) -> str:
+    """A clause for a message: how many tensors are not finite, and the first of them."""
+    rest = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{rest} hold values that are infinite or not a number"
