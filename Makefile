@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Threads that wait actively burn the cores that other processes need; the user's own setting wins.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Wall time is won by two test processes, not by threads inside them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
