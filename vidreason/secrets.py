@@ -62,7 +62,8 @@ class SecretFilter:
             while start >= 0:
                 spans.append((start, start + len(window)))
                 start = folded.find(window, start + 1)
-        cleaned, end = [], 0
+        cleaned: list[str] = []
+        end = 0
         for start, stop in sorted(spans):
             if start > end or not cleaned:
                 cleaned += [text[end:start], REPLACEMENT]

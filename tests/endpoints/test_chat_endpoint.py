@@ -88,6 +88,7 @@ def leaks(text: str) -> bool:
 
 
 def test_what_is_sent_and_what_comes_back(server, connect, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-elsewhere")
     monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-elsewhere")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer other\nX-Gateway: abc")
@@ -114,7 +115,8 @@ def test_without_a_key_none_is_sent(server, connect, monkeypatch):
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(server, other_server, connect, status):
-    server.script(http(status, b"", f"Location: {other_server.url}/chat/completions"))
+    place = f"Location: {other_server.url}/chat/completions?key={quote(KEY)}"
+    server.script(http(status, KEY.encode(), place, f"Refresh: 0; url={other_server.url}"))
     message = failure(connect(server.url), EndpointRefusedError)
     assert f"redirect (status {status}), which is not followed" in message
     assert other_server.url in message
@@ -371,6 +373,39 @@ def test_a_model_that_says_nothing_is_asked_again_and_then_taken_at_its_word(ser
     server.script(reply(None, finish_reason="stop"))
     assert connect(server.url).complete("m", MESSAGES) == ChatReply(text="")
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [101, 199, 408, 425, 501, 529, 600, 999])
+def test_a_status_that_may_pass_is_tried_again(server, connect, status):
+    server.script(http(status, b"odd"))
+    assert "gave no output in 2 tries" in failure(connect(server.url))
+
+
+@pytest.mark.parametrize("status", [201, 203, 206])
+def test_every_success_with_a_reply_is_one(server, connect, status):
+    server.script(http(status, {"choices": [{"message": {"content": "fine"}}]}))
+    assert connect(server.url).complete("m", MESSAGES).text == "fine"
+    server.script(http(204))
+    assert "the reply is empty" in failure(connect(server.url))
+
+
+def test_tls_with_a_server_that_has_none_is_unavailable(server, connect):
+    endpoint = connect(server.url.replace("http:", "https:"), max_attempts=1)
+    assert "SSL" in failure(endpoint)
+
+
+def test_what_reports_the_variables_of_frames_does_not_show_the_key(server, connect, monkeypatch):
+    server.script(reset(b""))
+    with pytest.raises(EndpointUnavailableError) as caught:
+        connect(server.url).complete("m", MESSAGES)
+    error, shown = caught.value, {}
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                shown[frame.f_code.co_qualname] = repr(frame.f_locals)
+        error = error.__cause__ or error.__context__
+    assert "authorization" in shown["BoundedTransport.handle_async_request"]
+    assert not leaks("".join(shown.values()))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
+from vidreason.video.failures import (
+    FailureLog,
+    UnreadableVideosError,
+    VideoFailure,
+    VideoReadError,
+)
 
 
 def failure(number: int) -> VideoFailure:
@@ -31,6 +36,23 @@ def test_each_example_is_written_once_with_path_cause_and_time(tmp_path: Path) -
     assert rows(path)[0]["path"] == "/v/1.mp4"
     assert rows(path)[0]["time"].endswith("+00:00")
     assert (log.num_samples, log.num_unreadable) == (8, 3)
+
+
+def test_passwords_in_urls_and_escapes_of_the_terminal_are_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "failures.jsonl"
+    error = VideoReadError(
+        "https://me:hunter22@h/\x1b[2J.mp4?sig=ab12", "unreachable", "403\x1b[1m"
+    )
+    assert "hunter22" not in str(error)
+    with pytest.raises(UnreadableVideosError) as caught:
+        FailureLog(path, 0.0, 1).record(1, [error.failure("\x1b]0;id\x07")])
+    shown = str(caught.value)
+    assert (
+        r"such as \x1b]0;id\x07: https://[secret]@h/\x1b[2J.mp4?sig=[secret] (403\x1b[1m)" in shown
+    )
+    (row,) = rows(path)
+    assert row["path"] == "https://[secret]@h/\x1b[2J.mp4?sig=[secret]"
+    assert row["id"] == "\x1b]0;id\x07", "rows are found by their ids"
 
 
 def test_a_resumed_run_and_another_rank_continue_the_file(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ class ChatEndpoint:
 
     def _wait(self, attempt: int, retry_after: float) -> float:
         """Seconds until the next try."""
-        doubling = min(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
+        doubling = min(_FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
         return max(doubling * (0.5 + 0.5 * self._jitter()), min(retry_after, _LONGEST_WAIT_SECONDS))
 
     def _final(self, failure: Failure, num_tries: int) -> Exception:

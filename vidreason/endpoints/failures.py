@@ -62,7 +62,7 @@ def _status_failure(
         return Failure(
             message=f"the account has no credit (status {status}): {said}", passing=False
         )
-    if status in _PASSING_STATUS or status >= 500:
+    if status in _PASSING_STATUS or not 300 <= status < 500:
         return Failure(
             message=f"status {status}: {said}", retry_after=retry_after_seconds(headers, now)
         )

@@ -42,8 +42,12 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             BadReplyError: The reply is too large, or compressed in a way that was not asked for.
             httpx2.TransportError: The network failed.
         """
-        headers = {name: request.headers[name] for name in _SENT if name in request.headers}
-        headers |= {"Accept": "application/json", "Accept-Encoding": "identity"}
+        # Not a dictionary: the representation of Headers, which tools that report errors show with
+        # the other variables of a frame, leaves the key out.
+        headers = httpx2.Headers(
+            {name: request.headers[name] for name in _SENT if name in request.headers}
+        )
+        headers["Accept"], headers["Accept-Encoding"] = "application/json", "identity"
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         assert isinstance(request.stream, httpx2.AsyncByteStream)

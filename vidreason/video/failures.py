@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from vidreason.secrets import printable, without_url_credentials
 from vidreason.video.media import UnsupportedMediaError
 
 FailureCause = Literal[
@@ -28,6 +29,8 @@ FailureCause = Literal[
 """Why a video cannot be read. The names are stable: reports count by them."""
 
 FAILURE_CAUSES: tuple[FailureCause, ...] = get_args(FailureCause)
+
+_MAX_LINE_CHARS = 1000
 
 WARM_UP_SAMPLES = 100
 """The budget is judged against at least this many samples, so that one early failure does not stop
@@ -54,7 +57,8 @@ class VideoReadError(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"cannot read video {self.path!r}: {self.detail or self.cause}"
+        text = f"cannot read video {self.path!r}: {self.detail or self.cause}"
+        return without_url_credentials(text)
 
     def failure(self, example_id: str) -> VideoFailure:
         """What the failure log keeps of it, for the example that asked for the video."""
@@ -147,7 +151,14 @@ class FailureLog:
         ]
         lines += [f"  {count} x {cause}" for cause, count in self.causes.most_common()]
         lines += [
-            f"  such as {failure.id}: {failure.path} ({failure.detail or failure.cause})"
+            # What data and stores say may hold passwords and escapes of the terminal.
+            "  "
+            + printable(
+                without_url_credentials(
+                    f"such as {failure.id}: {failure.path} ({failure.detail or failure.cause})"
+                ),
+                _MAX_LINE_CHARS,
+            )
             for failure in self._first
         ]
         where = f"all of them are in {self.path}; " if self.path is not None else ""
@@ -176,9 +187,16 @@ class FailureLog:
         if not rows:
             return
         time = datetime.now(UTC).isoformat(timespec="seconds")
+        shown = (
+            failure._replace(
+                path=without_url_credentials(failure.path),
+                detail=without_url_credentials(failure.detail),
+            )
+            for failure in rows.values()
+        )
         text = "".join(
             json.dumps({**failure._asdict(), "time": time}, ensure_ascii=False) + "\n"
-            for failure in rows.values()
+            for failure in shown
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as stream:
