@@ -6,38 +6,19 @@ put them. Names of files and fields are those of github OpenGVLab/Ask-Anything
 egoschema/EgoSchema and csbobby/STAR_Benchmark; IntentQA is written as NExT-QA is.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
-
-from data_modules.annotation_files import (
-    check_span,
-    id_field,
-    is_nan_like,
-    require_file,
-    required_text,
-    seconds_field,
-)
+from data_modules.annotation_files import required_text
+from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_array, read_json_members
-from data_modules.multiple_choice import AnswerForm, option_texts, right_option
 from data_modules.nextqa import read_nextqa_rows
-from data_modules.skipped_rows import (
-    MalformedRowError,
-    SkippedRows,
-    UnusableRowError,
-    examples_of,
-)
-from data_modules.video_files import VideoFolder
+from data_modules.question_manifest import Manifest, Row, read_manifest
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
+from data_modules.table_files import Rows, read_parquet_rows, read_table
 from vidreason.example import Example
-from vidreason.reasoning.prompts import multiple_choice_prompt
-
-Row = dict[str, Any]
 
 MVBENCH_FOLDERS = {
     "action_sequence": "star/Charades_v1_480",
@@ -63,105 +44,24 @@ MVBENCH_FOLDERS = {
 }
 """Task -> where its videos lie below ``video``."""
 
+_MVBENCH_CUT_FOLDERS = {
+    "action_sequence": "star/Charades_segment",
+    "action_prediction": "star/Charades_segment",
+    "object_interaction": "star/Charades_segment",
+    "action_localization": "sta/sta_video_segment",
+    "episodic_reasoning": "tvqa/video_fps3_hq_segment",
+}
+"""Task -> where the release on the Hub has its videos cut to the spans, one for each."""
+
+_MVBENCH_CONVERTED_FOLDERS = {
+    "action_antonym": "ssv2_video_mp4",
+    "fine_grained_pose": "nturgbd_convert",
+}
+"""Task -> where the release on the Hub has its whole videos in another container."""
+
 _FOLDERS_OF_FRAMES = {"episodic_reasoning"}
 TEMPCOMPASS_TASKS = ("multi-choice", "yes_no", "caption_matching")
 """``captioning``, which only a judge can score, is not read."""
-
-_NUM_LOOKED_AT = 100
-"""Rows by which it is decided whether a file hides its answers."""
-
-
-Rows = Iterator[tuple[str, Row]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """Where a benchmark keeps what an example needs; empty for what it has not."""
-
-    rows: Callable[[Path, str, SkippedRows], Rows]
-    """Yields ``(place, row)`` of a split, in the order of the file."""
-    prepare: Callable[[Row, str], Row] = lambda row, place: row
-    """Makes a row of the file one that has the fields below; may find it malformed."""
-    id: str
-    folders: tuple[str, ...]
-    """Where the videos are: of several, in the first that is there."""
-    media: tuple[str, ...]
-    """A video's path below the folder, with fields of the row in braces: the first that is there.
-    """
-    video: str
-    question: str = "question"
-    options: str = "options"
-    option_text: str = ""
-    """The text's field, where an option is an object."""
-    answer: str = "answer"
-    answer_form: AnswerForm
-    question_type: str = ""
-    """The type, with fields of the row in braces."""
-    start: str = ""
-    end: str = ""
-    named_by: tuple[str, ...]
-    """Fields of the row by which messages name it."""
-
-
-def read_manifest(
-    name: str, root: str, split: str, skipped: SkippedRows | None = None
-) -> Iterator[Example]:
-    """Yield one multiple-choice example a row of the benchmark ``name``.
-
-    Options lose the blanks around them, and their labels (``A.``) where all have one. If the first
-    rows have answers, a row without is malformed; if not, one with. A row that shows a folder of
-    frames instead of a video is left out (MVBench's episodic reasoning).
-
-    Raises:
-        ValueError: A file is missing or wrong as a whole.
-    """
-    skipped = SkippedRows() if skipped is None else skipped
-    manifest = MANIFESTS[name]
-    # Counted when the rows are read for good.
-    uncounted = SkippedRows(max_malformed_fraction=1.0, quiet=True)
-    first_rows = islice(manifest.rows(Path(root), split, uncounted), _NUM_LOOKED_AT)
-    has_answers = any(row.get(manifest.answer) is not None for _, row in first_rows)
-    videos = VideoFolder(*(Path(root, folder) for folder in manifest.folders))
-
-    def make(place: str, row: Row) -> Iterator[Example]:
-        row = manifest.prepare(row, place)
-        question = required_text(row, manifest.question, place)
-        if is_nan_like(question):
-            raise MalformedRowError(place, f"field {manifest.question!r} is {question!r}")
-        options = option_texts(_option_list(row, manifest), manifest.options, place)
-        index = right_option(
-            row.get(manifest.answer), options, manifest.answer_form, manifest.answer, place
-        )
-        if has_answers != (index is not None):
-            raise MalformedRowError(
-                place,
-                f"field {manifest.answer!r} is "
-                + ("missing or empty" if has_answers else "there")
-                + ", in other rows it is not",
-            )
-        start = seconds_field(row, manifest.start, place) if manifest.start else None
-        end = seconds_field(row, manifest.end, place) if manifest.end else None
-        check_span(start, end, place)
-        row = row | {manifest.video: id_field(row, manifest.video, place)}
-        response = "" if index is None else options[index]
-        yield Example(
-            id=f"{name}:{split}:{id_field(row, manifest.id, place)}",
-            corpus=name,
-            media=videos.find(*(path.format(**row) for path in manifest.media)),
-            video_id=row[manifest.video],
-            start_seconds=start,
-            end_seconds=end,
-            prompt=multiple_choice_prompt(question, options),
-            response=response,
-            options=options,
-            answer_index=index,
-            answers=(response,) if response else (),
-            question_type=manifest.question_type.format(**row),
-            meta={"question": question},
-        )
-
-    rows = manifest.rows(Path(root), split, skipped)
-    yield from examples_of(rows, make, skipped, named_by=manifest.named_by, unique=True)
 
 
 def read_intentqa(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
@@ -178,32 +78,36 @@ def read_intentqa(root: str, split: str, skipped: SkippedRows | None = None) -> 
     yield from read_nextqa_rows(root, split, skipped, renamed)
 
 
-def _option_list(row: Row, manifest: Manifest) -> object:
-    options = row.get(manifest.options)
-    if not (manifest.option_text and isinstance(options, list)):
-        return options
-    return [
-        option.get(manifest.option_text) if isinstance(option, dict) else option
-        for option in options
-    ]
-
-
 def _mvbench_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
-    """``json/<task>.json`` of each task, all of one split; a row's id is its task and number."""
+    """``json/<task>.json`` of each task, all of one split; a row's id is its task and number.
+
+    Videos are as the paper's instructions put them (``video/star/Charades_v1_480/<name>``, shown
+    from ``start`` to ``end``), or as the Hub has them since: without ``video``, in other
+    containers, and cut to the spans (``star/Charades_segment/<name>_<start>_<end>.mp4``), which are
+    then shown whole. Episodic reasoning has folders of frames, unless it has those videos. Its
+    tasks have 2 to 5 options.
+    """
     for task, folder in MVBENCH_FOLDERS.items():
         rows = read_json_array(root / "json" / f"{task}.json", skipped)
         for number, (place, row) in enumerate(rows):
-            yield place, row | {"id": f"{task}_{number}", "task": task, "folder": folder}
+            shared = {"id": f"{task}_{number}", "task": task, "folder": folder}
+            stem = str(row.get("video")).removesuffix(".mp4")
+            converted = _MVBENCH_CONVERTED_FOLDERS.get(task, folder)
+            cut = _MVBENCH_CUT_FOLDERS.get(task, folder)
+            yield place, row | shared | {"converted": converted, "cut": cut, "stem": stem}
 
 
-def _without_frames(row: Row, place: str) -> Row:
+def _leave_out_frames(row: Row, place: str) -> None:
     if row["task"] in _FOLDERS_OF_FRAMES:
         raise UnusableRowError(place, "a folder of frames is no video")
-    return row
 
 
 def _tempcompass_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
-    """``questions/<task>.json``: video -> aspect -> questions, with their options in lines."""
+    """``questions/<task>.json``: video -> aspect -> questions, with their options in lines.
+
+    Of 1,580 multiple-choice questions one has an option line that begins with a blank, three end
+    with one, two have no blank after an option's letter, and six have two options.
+    """
     for task in TEMPCOMPASS_TASKS:
         for place, video, aspects in read_json_members(root / "questions" / f"{task}.json"):
             if not isinstance(aspects, dict) or not all(map(_is_rows, aspects.values())):
@@ -234,8 +138,24 @@ def _with_options(row: Row, place: str) -> Row:
 
 
 def _video_mme_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
-    """``videomme/<split>-00000-of-00001.parquet``."""
-    yield from _parquet_rows(root / "videomme" / f"{split}-00000-of-00001.parquet")
+    """``videomme/<split>-00000-of-00001.parquet``, or the same rows as JSON.
+
+    In the form of the official evaluation a row is a video with its ``questions``. Some of the
+    videos are ``.MP4`` or ``.mkv``.
+    """
+    names = (f"{split}-00000-of-00001.parquet", f"{split}.parquet", f"{split}.json")
+    paths = [root / folder / name for folder in ("videomme", ".") for name in names]
+    for place, row in read_table([*paths, root / f"{split}.jsonl"], skipped):
+        questions = row.get("questions")
+        if questions is None:
+            yield place, row
+        elif _is_rows(questions):
+            yield from ((place, row | question) for question in questions)
+        else:
+            error = MalformedRowError(
+                place, f"field 'questions' must be a list of objects, found {questions!r:.200}"
+            )
+            skipped.record_malformed(error)
 
 
 def _with_type(row: Row, place: str) -> Row:
@@ -243,25 +163,22 @@ def _with_type(row: Row, place: str) -> Row:
     return row | {"type": "/".join(kinds)}
 
 
-def _parquet_rows(path: Path) -> Rows:
-    """Yield ``(place, row)``, numbered from 1."""
-    require_file(path)
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", row
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not a sound parquet file: {error}; fetch it again") from error
-
-
 def _egoschema_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
-    """``questions.json``: all for ``test``; for ``subset`` those of ``subset_answers.json``."""
+    """``questions.json``: all for ``test``; for ``subset`` those of ``subset_answers.json``.
+
+    Or the Hub's copy: ``MC/test-00000-of-00001.parquet`` and ``Subset/...``, where options have
+    their letters, and answers are texts. Some of the videos are ``.MP4``.
+    """
     if split not in ("subset", "test"):
         raise ValueError(f"{root}: EgoSchema's splits are subset and test, found {split!r}")
     path, answer_path = root / "questions.json", root / "subset_answers.json"
+    copy = root / ("Subset" if split == "subset" else "MC") / "test-00000-of-00001.parquet"
+    note_file(path)
+    note_file(copy)
+    if copy.is_file() and not path.is_file():
+        for place, row in read_parquet_rows(copy):
+            yield place, row | {"q_uid": row.get("video_idx"), "options": row.get("option")}
+        return
     answers = {}
     if split == "subset":
         answers = {name: answer for _, name, answer in read_json_members(answer_path)}
@@ -278,18 +195,30 @@ def _egoschema_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
 
 
 def _star_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
-    """``STAR_<split>.json``; the type is what a question's id begins with."""
+    """``STAR_<split>.json``; the type is what a question's id begins with.
+
+    ``test`` hides its answers. A situation of no length is left out.
+    """
     for place, row in read_json_array(root / f"STAR_{split}.json", skipped):
-        yield place, row | {"type": str(row.get("question_id")).partition("_")[0]}
+        yield place, row | {"type": str(row.get("question_id")).strip().partition("_")[0]}
 
 
 MANIFESTS: dict[str, Manifest] = {
     "mvbench": Manifest(
         rows=_mvbench_rows,
-        prepare=_without_frames,
+        check_absent=_leave_out_frames,
         id="id",
         folders=(".",),
-        media=("video/{folder}/{video}", "{folder}/{video}"),
+        media=tuple(
+            f"{root}{folder}/{{video}}"
+            for root in ("video/", "", "data0613/")
+            for folder in ("{folder}", "{converted}")
+        ),
+        cut_media=tuple(
+            f"{root}{{cut}}/{name}"
+            for root in ("video/", "")
+            for name in ("{stem}_{start}_{end}.mp4", "{video}")
+        ),
         video="video",
         options="candidates",
         answer_form="text",
@@ -346,8 +275,8 @@ MANIFESTS: dict[str, Manifest] = {
 }
 """Benchmark -> its files and fields."""
 
-read_mvbench = partial(read_manifest, "mvbench")
-read_tempcompass = partial(read_manifest, "tempcompass")
-read_video_mme = partial(read_manifest, "video_mme")
-read_egoschema = partial(read_manifest, "egoschema")
-read_star = partial(read_manifest, "star")
+read_mvbench = partial(read_manifest, MANIFESTS["mvbench"], "mvbench")
+read_tempcompass = partial(read_manifest, MANIFESTS["tempcompass"], "tempcompass")
+read_video_mme = partial(read_manifest, MANIFESTS["video_mme"], "video_mme")
+read_egoschema = partial(read_manifest, MANIFESTS["egoschema"], "egoschema")
+read_star = partial(read_manifest, MANIFESTS["star"], "star")

@@ -57,6 +57,7 @@ def _row_examples(split: str, images: Path, place: str, row: dict[str, Any]) -> 
         raise MalformedRowError(
             place, f"field 'objects' must be a list of texts, found {objects!r:.200}"
         )
+    objects = [one.strip() for one in objects]
     question = _spoken(row.get("question"), objects, "question", place)
     answers, rationales = (
         _choices(row, f"{kind}_choices", objects, place) for kind in ("answer", "rationale")

@@ -33,6 +33,10 @@ class VideoFolder:
         Args:
             names: With the extension or, if that is not known, without; below the folder.
         """
+        return self.first_there(*names) or str(self.path / _with_extension(names[0]))
+
+    def first_there(self, *names: str) -> str | None:
+        """The path of the first of ``names`` that is there; None if none is."""
         paths = [self.path / _with_extension(name) for name in names]
         for path in paths:
             if path.is_file():
@@ -41,7 +45,7 @@ class VideoFolder:
             found = self._listing(path.parent).get(path.stem)
             if found is not None:
                 return str(path.parent / found)
-        return str(paths[0])
+        return None
 
     def _listing(self, folder: Path) -> dict[str, str]:
         """Stem -> file name of the videos of a folder."""
