@@ -1,12 +1,9 @@
 """Predictions on disk: a score from the file is the score of the run."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from vidreason.evaluation.metrics import score_predictions
+from vidreason.evaluation.metrics import chance_scores, score_predictions
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     judge,
@@ -94,19 +91,35 @@ def test_unanswered_takes_the_reference_from_the_example() -> None:
     assert unanswered(replace(asked, options=(), answers=())).reference is None
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", r"p.jsonl:2: not valid JSON"),
-        ("[]", r"p.jsonl:2: not a row of predictions"),
-        ('{"id": "b", "corpus": "c"}', r"p.jsonl:2: not a row of predictions; expected \["),
-        ('{"id": "b", "corpus": "c", "video_id": "v", "score": 1}', r"p.jsonl:2: not a row"),
-        ('{"id": "a", "corpus": "c", "video_id": "v"}', r"p.jsonl:2: the id 'a' is there twice"),
-    ],
-)
-def test_errors_name_file_and_line(tmp_path: Path, line: str, message: str) -> None:
-    first = json.dumps({"id": "a", "corpus": "c", "video_id": "v"})
-    path = tmp_path / "p.jsonl"
-    path.write_text(f"{first}\n{line}\n")
-    with pytest.raises(ValueError, match=message):
-        read_predictions(path)
+def test_what_says_nothing_is_invalid() -> None:
+    for output in ("", "...", "<think>yes", "**"):
+        empty = judge(replace(OPEN, output=output))
+        assert (empty.parsed, empty.correct) == (None, False)
+    assert score_predictions([replace(OPEN, output="")])[0].num_invalid == 1
+    for value in (float("nan"), float("inf"), float("-inf")):
+        for scores in ((value, -1.0), (-1.0, value), (value, value)):
+            broken = judge(replace(CHOICE, option_log_likelihoods=scores))
+            assert (broken.parsed, broken.correct) == (None, False)
+            assert score_predictions([broken])[0].num_invalid == 1
+
+
+def test_either_of_two_options_with_one_text_is_right() -> None:
+    twins = replace(CHOICE, options=("x", "Happy ", "sad", "happy"), option_log_likelihoods=())
+    for reference in (1, 3):
+        for letter, correct in (("A", False), ("B", True), ("C", False), ("D", True)):
+            assert judge(replace(twins, reference=reference, output=letter)).correct is correct
+        assert judge(replace(twins, reference=reference, output="happy")).correct
+        scored = replace(twins, reference=reference, option_log_likelihoods=(-3.0, -1, -2, -1))
+        assert judge(scored).correct
+    assert not judge(replace(twins, reference=0, output="B")).correct
+    assert chance_scores([replace(twins, reference=3)])["nextqa"]["all"] == 0.5
+    assert chance_scores([replace(twins, reference=0)])["nextqa"]["all"] == 0.25
+
+
+def test_accepted_answers_without_a_word_are_left_out() -> None:
+    asked = Example(
+        id="i", corpus="c", media="m", video_id="v", prompt="p", response=".", answers=(".", "yes"),
+    )  # fmt: skip
+    assert unanswered(asked).reference == ("yes",)
+    hidden = unanswered(replace(asked, answers=(".",)))
+    assert (hidden.reference, hidden.reference_texts) == (None, ())

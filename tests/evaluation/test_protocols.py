@@ -231,6 +231,20 @@ def test_open_ended_nextqa_by_wups() -> None:
     assert (values["C"], values["DB"], values["DC"], values["D"]) == (0.5, 1.0, 0.0, 0.5)
     assert values["all"] == pytest.approx((1 + related + 1 + 0 + 0) / 5)
     assert (found["all"].measure, found["all"].num_invalid) == ("WUPS", 1)
+    # Counts and yes or no are compared as lemmas without stop words, both sides, and exactly.
+    for kind, output, reference, value in (
+        ("DB", "Yes, the yes", ("yes yes",), 1.0),
+        ("DB", "the yes", ("yes",), 1.0),
+        ("DB", "yes dog", ("yes",), 0.0),
+        ("DC", "boys", ("a boy", "cat"), 1.0),
+        ("DC", "the boy", ("dogs", "boys"), 1.0),
+        ("DC", "boy dog", ("dog boy",), 0.0),
+        ("DC", "", ("the",), 0.0),
+    ):
+        row = replace(rows[0], question_type=kind, output=output, reference=reference)
+        assert score_predictions([row], protocols=protocols)[0].accuracy.mean == value
+    unfiltered = wups_protocol(wups, frozenset())
+    assert unfiltered.measure_name != protocols["nextqa_open_ended"].measure_name
     exact = scores(rows)
     assert (exact["all"].measure, exact["T"].accuracy.mean) == ("accuracy", 0.0)
 

@@ -14,9 +14,14 @@ from vidreason.evaluation.confidence.calibration import (
     adaptive_calibration_error,
     calibration_error,
 )
-from vidreason.evaluation.confidence.confidences import choice_confidences, fit_choice_temperature
+from vidreason.evaluation.confidence.confidences import (
+    choice_confidences,
+    choice_probabilities,
+    fit_choice_temperature,
+)
 from vidreason.evaluation.confidence.scores import choice_scores
 from vidreason.evaluation.free_texts import free_text_scores
+from vidreason.evaluation.page.items import browser_data
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
 from vidreason.evaluation.protocols import PROTOCOLS
 from vidreason.evaluation.scoreboard import Scoreboard, score_runs, scoring_protocols
@@ -224,6 +229,52 @@ def test_scores_without_wordnet_say_so(tmp_path: Path) -> None:
         scoring_protocols(EvaluationConfig(wordnet=str(tmp_path), stop_words="nowhere.txt"))
     with pytest.raises(ValueError, match="there is no folder"):
         score_runs({FULL: [row]}, EvaluationConfig(bertscore_model="nowhere"), full=FULL)
+
+
+def test_likelihoods_that_are_not_finite_are_invalid_everywhere() -> None:
+    rows = choices(0, 3.0)
+    whole = choice_scores(rows[2:])
+    for number, value in enumerate((math.nan, -math.inf)):
+        scores = (*rows[number].option_log_likelihoods[:3], value)
+        rows[number] = replace(rows[number], option_log_likelihoods=scores)
+    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL, validation=rows)
+    json.dumps(found.metrics, allow_nan=False)
+    assert found.metrics["runs"][FULL][0]["num_invalid"] == 2
+    assert found.tables[0].rows[0][-1] == "2"
+    assert choice_scores(rows) == replace(whole, num_without=2)
+    (note,) = (note for note in found.metrics["notes"] if "finite" in note)
+    assert note == (
+        "full model: 2 questions have likelihoods that are not finite, and count as invalid: "
+        "nextqa:test:0_0, nextqa:test:0_1"
+    )
+    data = browser_data({FULL: rows}, pictures=None, num_pictured=0)
+    assert [item["answers"][0]["verdict"] for item in data["items"]][:2] == ["invalid"] * 2
+    json.dumps(data, allow_nan=False)
+    broken = [replace(row, option_log_likelihoods=(math.nan,) * 4) for row in rows]
+    nothing = score_runs({FULL: broken}, EvaluationConfig(), full=FULL, validation=broken)
+    assert nothing.metrics["calibration"] == {}
+    assert "(nextqa:test:0_0" not in nothing.metrics["notes"][0]
+    assert nothing.metrics["notes"][0].endswith("and 26 more")
+
+
+def test_options_with_one_text_are_reported() -> None:
+    rows = choices(0, 3.0)[:4]
+    rows[1] = replace(rows[1], options=("a", "b", "c", "C"), reference=2)
+    rows[2] = replace(rows[2], options=("a", "a", "c", "d"), reference=2)
+    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
+    assert found.metrics["notes"][0] == (
+        "nextqa: 2 questions offer the same text twice (nextqa:test:0_1, nextqa:test:0_2), of "
+        "which 1 as the right answer: either option counts as right there"
+    )
+    scores = choice_confidences([rows[1]])
+    shares = np.exp(rows[1].option_log_likelihoods)
+    both = shares[2:].sum() / shares.sum()
+    expected = both if scores.correct[0] else shares.max() / shares.sum()
+    assert scores.values == (pytest.approx(expected),)
+    ((own, right),) = choice_probabilities([rows[1]])
+    assert own[right] == pytest.approx(both)
+    assert sum(own) == pytest.approx(1)
+    assert fit_choice_temperature(rows).num_questions == 3
 
 
 def test_one_video_has_numbers_without_bounds() -> None:

@@ -13,7 +13,11 @@ from functools import partial
 
 from vidreason.evaluation.answers import normalise_answer, short_answer
 from vidreason.evaluation.grounding import max_iop, max_iou
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, true_spans
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    right_options,
+    true_spans,
+)
 from vidreason.evaluation.text.wups import Wups
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -31,8 +35,9 @@ def accuracy(prediction: BenchmarkPrediction) -> float | None:
 
 
 def chance(prediction: BenchmarkPrediction) -> float | None:
-    """How probably a random option is the right one; None for an open-ended question."""
-    return 1 / len(prediction.options) if prediction.options else None
+    """How probably a random option is right; None for an open-ended question."""
+    options = prediction.options
+    return max(len(right_options(prediction)), 1) / len(options) if options else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +143,9 @@ def is_event(prediction: BenchmarkPrediction, event: str) -> bool:
 def wups_protocol(wups: Wups, stop_words: frozenset[str]) -> Protocol:
     """NExT-QA open-ended as it is published: WUPS of the best reference, counts and yes/no exact.
 
+    Exact are the lemmas without stop words, as in the official script (``remove_stop`` of
+    ``eval_oe.py``): "yes it is" is "yes", "the boys" are "boy".
+
     ``PROTOCOLS`` counts exact matches for this corpus, because WordNet is not at hand everywhere:
     pass ``PROTOCOLS | {"nextqa_open_ended": wups_protocol(...)}`` to
     :func:`vidreason.evaluation.metrics.score_predictions`.
@@ -151,14 +159,14 @@ def wups_protocol(wups: Wups, stop_words: frozenset[str]) -> Protocol:
         answer, reference = prediction.parsed, prediction.reference
         if not isinstance(answer, str) or not isinstance(reference, tuple):
             return None
-        if prediction.question_type in _EXACT_TYPES:
-            return accuracy(prediction)
         tokens = wups.answer_tokens(answer, stop_words)
-        return max(
-            wups.score(tokens, wups.answer_tokens(str(true), stop_words)) for true in reference
-        )
+        trues = [wups.answer_tokens(str(true), stop_words) for true in reference]
+        if prediction.question_type in _EXACT_TYPES:
+            return float(tokens in trues)
+        return max(wups.score(tokens, true) for true in trues)
 
-    return Protocol(groups=NEXTQA_OPEN_ENDED_GROUPS, measure=measure, measure_name="WUPS")
+    name = "WUPS" if stop_words else "WUPS with stop words"
+    return Protocol(groups=NEXTQA_OPEN_ENDED_GROUPS, measure=measure, measure_name=name)
 
 
 PROTOCOLS: dict[str, Protocol] = {

@@ -31,7 +31,12 @@ from vidreason.evaluation.free_texts import (
     free_text_table,
 )
 from vidreason.evaluation.metrics import Score, chance_scores
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    has_finite_scores,
+    has_twins,
+    right_options,
+)
 from vidreason.evaluation.protocols import (
     PROTOCOLS,
     Protocol,
@@ -54,6 +59,7 @@ from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 _WUPS_CORPUS = "nextqa_open_ended"
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,8 +258,8 @@ def _incomplete_note(item: tuple[str, str]) -> str:
 
 
 def _notes(runs: Runs, config: EvaluationConfig) -> list[str]:
-    """What a reader has to know of these numbers."""
-    notes = []
+    """Sentences that a reader of these numbers needs."""
+    notes = [*_not_finite(runs), *_twin_options(runs)]
     if any(_has(rows, _WUPS_CORPUS) for rows in runs.values()):
         if not config.wordnet:
             notes.append(
@@ -266,3 +272,37 @@ def _notes(runs: Runs, config: EvaluationConfig) -> list[str]:
                 "(evaluation.stop_words); its published numbers leave them out"
             )
     return notes
+
+
+def _not_finite(runs: Runs) -> list[str]:
+    """Questions whose options have likelihoods that are no numbers: a model went wrong there."""
+    found = {
+        name: [row.id for row in rows if row.option_log_likelihoods and not has_finite_scores(row)]
+        for name, rows in runs.items()
+    }
+    return [
+        f"{name}: {len(ids)} questions have likelihoods that are not finite, and count as "
+        f"invalid: {_some(ids)}"
+        for name, ids in found.items()
+        if ids
+    ]
+
+
+def _twin_options(runs: Runs) -> list[str]:
+    """Questions that offer one text twice."""
+    rows = {row.id: row for own in runs.values() for row in own if row.options}
+    twins: dict[str, list[str]] = {}
+    for row in rows.values():
+        if has_twins(row):
+            twins.setdefault(row.corpus, []).append(row.id)
+    return [
+        f"{corpus}: {len(ids)} questions offer the same text twice ({_some(ids)}), of which "
+        f"{sum(len(right_options(rows[one])) > 1 for one in ids)} as the right answer: either "
+        "option counts as right there"
+        for corpus, ids in twins.items()
+    ]
+
+
+def _some(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:_MAX_NAMED])
+    return shown if len(ids) <= _MAX_NAMED else f"{shown} and {len(ids) - _MAX_NAMED} more"

@@ -14,7 +14,12 @@ from vidreason.evaluation.confidence.temperature import (
     option_probabilities,
     scale_confidence,
 )
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    has_finite_scores,
+    judge,
+    right_options,
+)
 from vidreason.reasoning.predictions import parse_predictions
 
 
@@ -51,9 +56,7 @@ def choice_confidences(
     """
     scored = _scored(predictions)
     return Confidences(
-        values=tuple(
-            max(option_probabilities(own.option_log_likelihoods, temperature)) for own in scored
-        ),
+        values=tuple(_confidence(own, temperature) for own in scored),
         correct=tuple(bool(own.correct) for own in scored),
         video_ids=tuple(_video(own) for own in scored),
         num_without=sum(bool(own.options) and own.reference is not None for own in predictions)
@@ -64,11 +67,13 @@ def choice_confidences(
 def choice_probabilities(
     predictions: Sequence[BenchmarkPrediction], temperature: float = 1.0
 ) -> list[tuple[tuple[float, ...], int]]:
-    """Of the rows of :func:`choice_confidences`, all options' probabilities and the right one."""
+    """Of the rows of :func:`choice_confidences`, all options' probabilities and the right one.
+
+    Options with the text of the right one are one option with it: nobody can tell them apart.
+    """
     return [
-        (option_probabilities(own.option_log_likelihoods, temperature), own.reference)
+        _as_one(option_probabilities(own.option_log_likelihoods, temperature), right_options(own))
         for own in _scored(predictions)
-        if isinstance(own.reference, int)
     ]
 
 
@@ -76,9 +81,10 @@ def fit_choice_temperature(validation: Sequence[BenchmarkPrediction]) -> Tempera
     """Fit a temperature on a validation split's predictions.
 
     Raises:
-        ValueError: No row has scored options and a reference.
+        ValueError: No row has scored options, each with a finite number, and a reference.
     """
-    scored = _scored(validation)
+    # Where two options have the right text, no single likelihood is that of the right answer.
+    scored = [own for own in _scored(validation) if len(right_options(own)) == 1]
     return fit_temperature(
         [own.option_log_likelihoods for own in scored],
         [own.reference for own in scored if isinstance(own.reference, int)],
@@ -124,11 +130,29 @@ def fit_event_temperature(validation: Confidences) -> TemperatureFit:
 
 
 def _scored(predictions: Sequence[BenchmarkPrediction]) -> list[BenchmarkPrediction]:
+    """Rows with a confidence: all options have a finite score."""
     return [
         judge(own)
         for own in predictions
-        if own.option_log_likelihoods and isinstance(own.reference, int) and not own.error
+        if has_finite_scores(own) and isinstance(own.reference, int) and not own.error
     ]
+
+
+def _confidence(prediction: BenchmarkPrediction, temperature: float) -> float:
+    """The probability of the chosen option, with that of the right one's twins if it is one."""
+    shares = option_probabilities(prediction.option_log_likelihoods, temperature)
+    twins = right_options(prediction)
+    if prediction.parsed in twins:
+        return min(sum(shares[index] for index in twins), 1.0)
+    return max(shares)
+
+
+def _as_one(shares: Sequence[float], right: Sequence[int]) -> tuple[tuple[float, ...], int]:
+    """Probabilities with those of the options in ``right`` added up, and the place of their sum."""
+    if len(right) == 1:
+        return tuple(shares), right[0]
+    others = [share for index, share in enumerate(shares) if index not in right]
+    return (*others, min(sum(shares[index] for index in right), 1.0)), len(others)
 
 
 def _video(prediction: BenchmarkPrediction) -> str:

@@ -5,7 +5,6 @@ scored by :mod:`vidreason.evaluation.protocols`. The other functions here are th
 files name.
 """
 
-import ast
 import json
 import math
 from collections.abc import Sequence
@@ -165,8 +164,8 @@ def _scored(doc: dict[str, Any], row: BenchmarkPrediction) -> dict[str, Any]:
 
 def _loss(result: tuple[float, bool] | str) -> float:
     """The loss of ``(loss, is greedy)``, of which lmms-eval 0.7.3 makes a text on its way here."""
-    loss, _ = ast.literal_eval(result) if isinstance(result, str) else result
-    return float(loss)
+    loss = result.strip("( ").partition(",")[0] if isinstance(result, str) else result[0]
+    return float(loss)  # also of "nan", which is no literal
 
 
 def _prediction(doc: dict[str, Any]) -> BenchmarkPrediction:

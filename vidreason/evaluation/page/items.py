@@ -6,7 +6,11 @@ from typing import Any, Literal, TypeVar
 from vidreason.evaluation.confidence.temperature import option_probabilities
 from vidreason.evaluation.controls import Span
 from vidreason.evaluation.page.pictures import PictureSource
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    has_finite_scores,
+    judge,
+)
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.video.failures import VideoReadError
@@ -173,7 +177,9 @@ def _item(
 
 def _answer(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
     # A prior's are an order and no likelihoods: no tokens were scored.
-    scores = row.option_log_likelihoods if row.option_token_counts else ()
+    # Of scores that are not finite, which JSON cannot hold, the verdict says that they are invalid.
+    is_scored = bool(row.option_token_counts) and has_finite_scores(row)
+    scores = row.option_log_likelihoods if is_scored else ()
     shares = option_probabilities(scores) if scores else ()
     chosen = row.parsed if row.options and isinstance(row.parsed, int) else None
     return {

@@ -8,13 +8,18 @@
   2cf80ae, ``eval.py``).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.predictions.row_schema import shown
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    judge,
+    read_json,
+    unanswered,
+)
 from vidreason.example import Example
 
 
@@ -37,10 +42,7 @@ def read_official_predictions(
             f"there is no official form of predictions for {corpus!r} here; there are those of "
             f"{', '.join(_READERS)}"
         )
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    content = read_json(Path(path).read_bytes(), str(path))
     answers = _READERS[corpus](content, str(path))
     by_id = {_own_id(example): example for example in examples}
     missing = [name for name in by_id if name not in answers]
@@ -60,10 +62,14 @@ def _row(example: Example, answer: Any, place: str) -> BenchmarkPrediction:  # n
         return replace(row, output=_text(answer, place))
     if not isinstance(answer, dict) or not _is_index(answer.get("prediction"), -1, example):
         raise ValueError(
-            f"{place}: expected {{'prediction': index of an option, or -1}}, found {answer!r}"
+            f"{place}: expected {{'prediction': index of an option, or -1}}, found {shown(answer)}"
         )
-    reference, chosen = answer.get("answer", example.answer_index), answer["prediction"]
-    if example.answer_index is not None and reference != example.answer_index:
+    reference, chosen = answer.get("answer"), answer["prediction"]
+    if reference is not None and not _is_index(reference, 0, example):
+        raise ValueError(
+            f"{place}: answer is {shown(reference)}, expected the index of an option, or none"
+        )
+    if None not in (reference, example.answer_index) and reference != example.answer_index:
         raise ValueError(
             f"{place}: the file takes option {reference} for the right one, the corpus "
             f"{example.answer_index}: they are of different splits or versions"
@@ -72,12 +78,13 @@ def _row(example: Example, answer: Any, place: str) -> BenchmarkPrediction:  # n
 
 
 def _is_index(value: Any, lowest: int, example: Example) -> bool:  # noqa: ANN401 - JSON
-    return isinstance(value, int) and lowest <= value < len(example.options)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return is_whole and lowest <= value < len(example.options)
 
 
 def _text(value: Any, place: str) -> str:  # noqa: ANN401 - JSON
     if not isinstance(value, str):
-        raise ValueError(f"{place}: expected a text, found {value!r}")
+        raise ValueError(f"{place}: expected a text, found {shown(value)}")
     return value
 
 
@@ -91,11 +98,14 @@ def _nextqa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
 
 
 def _nextqa_open_ended(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    return {
-        f"{video}_{question}": answer
-        for video, answers in _object(content, path).items()
-        for question, answer in _object(answers, f"{path}: {video}").items()
-    }
+    answers: dict[str, Any] = {}
+    for video, own in _object(content, path).items():
+        for question, answer in _object(own, f"{path}: {video}").items():
+            name = f"{video}_{question}"
+            if name in answers:
+                raise ValueError(f"{path}: {name!r} is answered twice")
+            answers[name] = answer
+    return answers
 
 
 def _activitynet_qa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -106,9 +116,10 @@ def _activitynet_qa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 
         row = _object(entry, f"{path}: entry {number}")
         if not {"question_id", "answer"} <= row.keys():
             raise ValueError(f"{path}: entry {number} has no question_id and answer")
-        if row["question_id"] in answers:
-            raise ValueError(f"{path}: {row['question_id']!r} is answered twice")
-        answers[row["question_id"]] = row["answer"]
+        name = _text(row["question_id"], f"{path}: question_id of entry {number}")
+        if name in answers:
+            raise ValueError(f"{path}: {name!r} is answered twice")
+        answers[name] = row["answer"]
     return answers
 
 

@@ -5,8 +5,10 @@ the model. A first line ``{"manifest": {...}}`` may say what the answers were ma
 """
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from vidreason.evaluation.answers import (
     short_answer,
 )
 from vidreason.evaluation.grounding import max_iop
+from vidreason.evaluation.predictions.row_schema import row_problem, shown
 from vidreason.example import Example
 from vidreason.store.atomic_file import atomic_file
 
@@ -42,14 +45,15 @@ class BenchmarkPrediction:
     """Empty for open-ended questions."""
     option_log_likelihoods: tuple[float, ...] = ()
     """Natural-log likelihood of each option's text, end-of-turn token included, *divided* by its
-    number of tokens. Empty when a text was generated instead."""
+    number of tokens. Empty when a text was generated instead. One that is not finite makes the
+    answer invalid."""
     option_token_counts: tuple[int, ...] = ()
     """Tokens of each option, so that the undivided sums can be had back."""
     output: str = ""
     """The generated text; empty when options were scored."""
     parsed: int | str | tuple[float, float] | None = None
     """Index of the chosen option, the named span in seconds, or the normalised short answer; None
-    when the output names no option or span."""
+    when the output names no option or span, or has no word."""
     reference: int | tuple[str, ...] | tuple[tuple[float, float], ...] | None = None
     """Index of the right option, the accepted answers, or the true spans in seconds; None when
     hidden, or when there is no short answer."""
@@ -57,7 +61,8 @@ class BenchmarkPrediction:
     """What a free answer, such as an explanation, is compared with word by word; empty where the
     answer is short, chosen or hidden."""
     correct: bool | None = None
-    """None without a reference. A span is right when at least half of it lies in a true one."""
+    """None without a reference. A span is right when at least half of it lies in a true one, an
+    option also when it has the same text as the right one."""
     error: str = ""
     """Why the video could not be read. Such a question counts as answered wrongly."""
     num_prompt_tokens: int = 0
@@ -72,9 +77,11 @@ class BenchmarkPrediction:
 def unanswered(example: Example) -> BenchmarkPrediction:
     """The row of ``example`` before the model has said anything."""
     reference: int | tuple[str, ...] | tuple[tuple[float, float], ...] | None
-    reference = example.answer_index if example.options else (example.answers or None)
+    # An accepted answer without a word cannot be given: an empty answer is none.
+    answers = tuple(answer for answer in example.answers if normalise_answer(answer))
+    reference = example.answer_index if example.options else (answers or None)
     reference = example.spans or reference
-    is_free = reference is None and not example.options and bool(example.response)
+    is_free = reference is None and not (example.options or example.answers)
     return BenchmarkPrediction(
         id=example.id,
         corpus=example.corpus,
@@ -84,31 +91,60 @@ def unanswered(example: Example) -> BenchmarkPrediction:
         prompt=example.prompt,
         options=example.options,
         reference=reference,
-        reference_texts=(example.response,) if is_free else (),
+        reference_texts=(example.response,) if is_free and example.response else (),
     )
 
 
 def judge(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
     """Fill ``parsed`` and ``correct`` from what the model gave, whatever they were before.
 
-    Scored options: the highest length-normalised likelihood, the first among equals. Generated
-    text: the option it names (:func:`parse_choice`); for a question with true spans, the span it
-    names, at least half of which must lie in a true one; or, for another open-ended question, its
-    normalised first line, which must equal an accepted answer.
+    Scored options: the highest length-normalised likelihood, the first among equals; none if one
+    of them is not finite. Generated text: the option it names (:func:`parse_choice`); for a
+    question with true spans, the span it names, at least half of which must lie in a true one; or,
+    for another open-ended question, its normalised first line, which must equal an accepted answer.
     """
     parsed: int | str | tuple[float, float] | None
     if prediction.error:
         parsed = None
     elif prediction.option_log_likelihoods:
         scores = prediction.option_log_likelihoods
-        parsed = max(range(len(scores)), key=lambda index: scores[index])
+        best = max(range(len(scores)), key=lambda index: scores[index])
+        parsed = best if has_finite_scores(prediction) else None
     elif prediction.options:
         parsed = parse_choice(prediction.output, prediction.options)
     elif true_spans(prediction):
         parsed = parse_span(prediction.output)
     else:
-        parsed = short_answer(prediction.output)
+        parsed = short_answer(prediction.output) or None
     return replace(prediction, parsed=parsed, correct=_is_correct(parsed, prediction))
+
+
+def has_finite_scores(prediction: BenchmarkPrediction) -> bool:
+    """Whether options were scored, each with a finite number."""
+    scores = prediction.option_log_likelihoods
+    return bool(scores) and all(map(math.isfinite, scores))
+
+
+def right_options(prediction: BenchmarkPrediction) -> tuple[int, ...]:
+    """Indices of the right option and of those with its text; none without such a reference.
+
+    Real test files offer one text twice (NExT-QA: 8 questions of the test split, one of them with
+    the right answer): nobody can tell such options apart, and either counts as right.
+    """
+    options, reference = prediction.options, prediction.reference
+    if not isinstance(reference, int) or not options:
+        return ()
+    texts = [_option_text(option) for option in options]
+    return tuple(n for n, text in enumerate(texts) if n == reference or text == texts[reference])
+
+
+def has_twins(prediction: BenchmarkPrediction) -> bool:
+    """Whether two options have the same text."""
+    return len(set(map(_option_text, prediction.options))) < len(prediction.options)
+
+
+def _option_text(option: str) -> str:
+    return " ".join(option.casefold().split())
 
 
 def true_spans(prediction: BenchmarkPrediction) -> tuple[tuple[float, float], ...]:
@@ -134,7 +170,8 @@ def write_predictions(
 
 def prediction_line(prediction: BenchmarkPrediction) -> bytes:
     """The line of a prediction, with its end."""
-    return f"{json.dumps(asdict(prediction), ensure_ascii=False)}\n".encode()
+    # Half a character, which JSON may hold, is read again as it is.
+    return f"{json.dumps(asdict(prediction), ensure_ascii=False)}\n".encode(errors="surrogatepass")
 
 
 def manifest_line(manifest: Mapping[str, Any]) -> bytes:
@@ -180,16 +217,17 @@ def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> Pre
         if may_be_torn and not line.endswith(b"\n"):
             torn = True
             break
-        row = _json_object(line, f"{path}:{number}")
+        place = f"{path}:{number}"
+        row = _json_object(line, place)
         if number == 1 and row.keys() == {MANIFEST}:
             manifest = row[MANIFEST]
+            if not isinstance(manifest, dict):
+                raise ValueError(f"{place}: manifest is {shown(manifest)}, expected an object")
             continue
-        if not {"id", "corpus", "video_id"} <= row.keys() <= _NAMES:
-            raise ValueError(
-                f"{path}:{number}: not a row of predictions; expected {sorted(_NAMES)}"
-            )
+        if problem := row_problem(row):
+            raise ValueError(f"{place}: {problem}")
         if row["id"] in seen:
-            raise ValueError(f"{path}:{number}: the id {row['id']!r} is there twice")
+            raise ValueError(f"{place}: id is {row['id']!r}, expected one that is not there before")
         seen.add(row["id"])
         values = {name: _as_tuples(value) for name, value in row.items()}
         rows.append(judge(BenchmarkPrediction(**values)))
@@ -233,10 +271,7 @@ def _is_correct(
         return isinstance(parsed, tuple) and max_iop(parsed, spans) >= RIGHT_SPAN_IOP
     if isinstance(reference, tuple):
         return parsed in {normalise_answer(str(answer)) for answer in reference}
-    return parsed == reference
-
-
-_NAMES = {field.name for field in fields(BenchmarkPrediction)}
+    return parsed in right_options(prediction) or (not prediction.options and parsed == reference)
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
@@ -245,15 +280,37 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _json_object(line: bytes, place: str) -> dict[str, Any]:
+    row = read_json(line, place)
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: the row is {shown(row)}, expected an object")
+    return row
+
+
+def read_json(content: bytes, place: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Read JSON whose objects name no key twice.
+
+    Raises:
+        ValueError: It is damaged, or too deep or with too long numbers to be read; the message
+            begins with ``place``.
+    """
     try:
-        row = json.loads(line)
+        return json.loads(content, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise ValueError(f"{place}: not valid JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{place}: not UTF-8") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: not a row of predictions; expected an object")
-    return row
+    except RecursionError as error:
+        raise ValueError(f"{place}: not valid JSON: nested too deep") from error
+    except ValueError as error:  # a number of thousands of digits, or a key that is there twice
+        raise ValueError(f"{place}: not valid JSON: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice, expected once")
+    return values
 
 
 def _as_tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -12,7 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    has_finite_scores,
+    judge,
+)
 
 VCR_COLUMNS = (
     "annot_id",
@@ -130,7 +134,7 @@ def _chosen(rows: Sequence[BenchmarkPrediction]) -> dict[str, dict[str, Any]]:
 def _probabilities(row: BenchmarkPrediction) -> list[float]:
     """Of each option: a softmax of the likelihoods a token, or 1 for the one that was named."""
     scores = row.option_log_likelihoods
-    if scores:
+    if has_finite_scores(row):
         weights = [math.exp(score - max(scores)) for score in scores]
         return [weight / sum(weights) for weight in weights]
     if row.parsed is None:

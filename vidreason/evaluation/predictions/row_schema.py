@@ -1,0 +1,144 @@
+"""The form of a row of predictions: the type of each field, and how the fields fit each other."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vidreason.evaluation.answers import normalise_answer
+
+_Check = Callable[[Any], bool]
+
+
+def row_problem(row: Mapping[str, Any]) -> str:
+    """The first thing that is wrong with a row, as "field is ..., expected ..."; empty for none.
+
+    Args:
+        row: The JSON object of a line.
+    """
+    for name in _REQUIRED:
+        if name not in row:
+            return f"{name} is missing, expected {_FORMS[name][0]}"
+    for name, value in row.items():
+        if name not in _FORMS:
+            return f"{name} is no field of a prediction, expected one of {', '.join(_FORMS)}"
+        expected, is_valid = _FORMS[name]
+        if not is_valid(value):
+            return f"{name} is {shown(value)}, expected {expected}"
+    return _misfit(row)
+
+
+def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """A value of a file for a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _misfit(row: Mapping[str, Any]) -> str:
+    options, reference = row.get("options", []), row.get("reference")
+    for name in ("option_log_likelihoods", "option_token_counts"):
+        values = row.get(name, [])
+        if values and len(values) != len(options):
+            return (
+                f"{name} is {shown(values)}, expected one value for each of {len(options)} options"
+            )
+    if options:
+        if reference is not None and not (isinstance(reference, int) and reference < len(options)):
+            return (
+                f"reference is {shown(reference)}, expected the index of one of {len(options)} "
+                "options, or null"
+            )
+    elif isinstance(reference, int):
+        return (
+            f"reference is {shown(reference)}, expected accepted answers or spans, for there are no "
+            "options"
+        )
+    return ""
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_texts(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    """Whether it is a number, also none that is finite: a model may give such likelihoods."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    try:
+        return _is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _is_span(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(map(_is_finite, value))
+        and value[0] <= value[1]
+    )
+
+
+def _is_reference(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    if value is None or _is_count(value):
+        return True
+    if not isinstance(value, list) or not value:
+        return False
+    texts = all(_is_text(one) and normalise_answer(one) for one in value)
+    return texts or all(map(_is_span, value))
+
+
+def _is_parsed(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return value is None or _is_text(value) or _is_count(value) or _is_span(value)
+
+
+def _is_list_of(is_valid: _Check) -> _Check:
+    return lambda value: isinstance(value, list) and all(map(is_valid, value))
+
+
+_NAME = ("a text that is not empty", _is_name)
+_TEXT = ("a text", _is_text)
+_TEXTS = ("a list of texts", _is_texts)
+_COUNT = ("a whole number of 0 or more", _is_count)
+_REQUIRED = ("id", "corpus", "video_id")
+_FORMS: dict[str, tuple[str, _Check]] = {
+    "id": _NAME,
+    "corpus": _NAME,
+    "video_id": _NAME,
+    "question_type": _TEXT,
+    "group_id": _TEXT,
+    "prompt": _TEXT,
+    "options": _TEXTS,
+    "option_log_likelihoods": ("a list of numbers", _is_list_of(_is_number)),
+    "option_token_counts": ("a list of whole numbers of 0 or more", _is_list_of(_is_count)),
+    "output": _TEXT,
+    "parsed": ("null, the index of an option, a text or [start, end]", _is_parsed),
+    "reference": (
+        "null, the index of an option, a list of answers with a word in each, or a list of spans "
+        "[start, end] in seconds",
+        _is_reference,
+    ),
+    "reference_texts": _TEXTS,
+    "correct": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
+    "error": _TEXT,
+    "num_prompt_tokens": _COUNT,
+    "num_generated_tokens": _COUNT,
+    "batch_seconds_share": (
+        "a finite number of 0 or more",
+        lambda value: _is_finite(value) and value >= 0,
+    ),
+}
+"""Field -> what is expected, in words, and the check of it."""
