@@ -49,8 +49,8 @@ def _misfit(row: Mapping[str, Any]) -> str:
             )
     elif isinstance(reference, int):
         return (
-            f"reference is {shown(reference)}, expected accepted answers or spans, for there are no "
-            "options"
+            f"reference is {shown(reference)}, expected accepted answers or spans, for there are "
+            "no options"
         )
     return ""
 
