@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from experiments.program import run_program
 from vidreason.endpoints.cache import ReplyCache
-from vidreason.endpoints.errors import EndpointUnavailableError
+from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.evaluation.judge.agreement import agreement
 from vidreason.evaluation.judge.files import read_evidence, read_scores
 from vidreason.evaluation.judge.judges import Judge, JudgeConfig, build_judge
@@ -42,6 +42,7 @@ from vidreason.evaluation.predictions.rows import (
     read_predictions_file,
     true_spans,
 )
+from vidreason.secrets import printable
 from vidreason.store.atomic_file import atomic_file
 
 JUDGEMENTS_FILE = "judgements.jsonl"
@@ -143,6 +144,13 @@ def judge(config: JudgeProgramConfig) -> int:
     with atomic_file(folder / TABLES_FILE) as file:
         file.write("\n\n".join(table.to_markdown() for table in tables).encode() + b"\n")
     print("\n\n".join(table.to_text() for table in tables))
+    invalid = [row for row in judgements if row["invalid"]]
+    if invalid:
+        print(
+            f"judge: {len(invalid)} of {len(judgements)} outputs are no verdicts, such as that of "
+            f"{printable(invalid[0]['id'])}: {invalid[0]['invalid']}",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -208,8 +216,19 @@ def _in_parallel(
     """Results in the order of ``work``; at the first error no further request is begun."""
     num_threads = config.num_parallel if config.judge.kind == "openai" else 1
     pool = ThreadPoolExecutor(num_threads)
+
+    def judge_named(work_item: T) -> Any:  # noqa: ANN401 - any judgement
+        try:
+            return judge_one(work_item)
+        except EndpointRefusedError:
+            raise  # as a rule it is the same for all items
+        except ValueError as error:
+            item = work_item[0] if isinstance(work_item, tuple) else work_item
+            assert isinstance(item, JudgeItem)
+            raise ValueError(f"{item.id}: {error}") from error
+
     try:
-        return list(pool.map(judge_one, work))
+        return list(pool.map(judge_named, work))
     except KeyboardInterrupt:
         asked.close()  # else the requests under way would be waited for
         raise

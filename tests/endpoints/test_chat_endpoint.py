@@ -443,6 +443,24 @@ def test_a_refusal_is_final_and_says_what_to_change(server, connect, status, bod
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"code": "content_filter", "message": f"not allowed, {KEY}"}),
+        (400, {"code": "context_length_exceeded", "message": "not allowed, [secret]"}),
+        (400, {"code": 400, "message": "This model's maximum context length is 4096 tokens."}),
+        (413, {"message": "prompt is too long: 9 tokens > 8 maximum"}),
+    ],
+)
+def test_texts_that_are_refused_are_an_outcome_and_no_end(server, connect, status, error):
+    server.script(http(status, {"error": error}))
+    found = connect(server.url).complete("m", MESSAGES)
+    said = error["message"].replace(KEY, "[secret]")
+    problem = f"the endpoint refuses the texts of the request (status {status}): {said}"
+    assert found == ChatReply(text="", problem=problem)
+    assert len(server.asked) == 1
+
+
 def test_an_account_without_credit_is_not_asked_again(server, connect):
     server.script(http(429, {"error": {"code": "insufficient_quota", "message": "pay"}}))
     assert "no credit (status 429): pay" in failure(connect(server.url))

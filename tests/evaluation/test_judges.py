@@ -1,6 +1,7 @@
 """Judges that are models: an endpoint on this machine, and a language model in this process."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -201,8 +202,10 @@ def test_markup_in_an_answer_is_text(judge_folder, tiny_tokenizer):
     assert hostile in tiny_tokenizer.decode(attacked)
 
 
-def test_a_request_that_does_not_fit_says_so(judge_folder):
+def test_a_request_that_does_not_fit_is_counted_and_says_so(judge_folder, tmp_path):
     judge = load_causal_lm_judge(local_config(judge_folder))
     long = JudgeItem(id="1", video_id="v", question="q" * 9_000, answer="a")
-    with pytest.raises(ValueError, match=r"has \d+ tokens .* has 5000 positions"):
-        judge.ask(pointwise_request(long))
+    found = judge_answer(judge, ReplyCache(tmp_path / "c"), long)
+    assert re.match(
+        r"the request has \d+ tokens .* but the model has 5000 positions", found.invalid
+    )

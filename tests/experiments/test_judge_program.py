@@ -253,7 +253,7 @@ WRONG_OUTPUTS = [
 
 
 def test_outputs_that_are_no_verdicts_are_counted_once_and_for_all(
-    files, server, tmp_path, monkeypatch
+    files, server, tmp_path, monkeypatch, capsys
 ):
     texts = [f"{GROUNDED} {n}" for n in range(len(WRONG_OUTPUTS))]
     write_predictions(files["good"], answers(texts))
@@ -262,6 +262,8 @@ def test_outputs_that_are_no_verdicts_are_counted_once_and_for_all(
         server.asked.clear()
         assert ask_endpoint(monkeypatch, files["good"], url, "num_parallel=1") == 0
         assert len(server.asked) == num_asked, "all of them are kept"
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("judge: 7 of 7 outputs are no verdicts, such as that of c:0: the ou")
         rows, summary = read(tmp_path / "judged")
         assert summary["results"][1]["num_invalid"] == len(WRONG_OUTPUTS)
         assert all(row["invalid"].startswith("the output was cut at") for row in rows)

@@ -120,7 +120,8 @@ class ChatEndpoint:
         """Output of a model, to be called from any thread.
 
         A reply of the right form without a text, and without a reason for that, is asked for again
-        too; the last one of ``max_attempts`` is taken.
+        too; the last one of ``max_attempts`` is taken. A request whose texts the endpoint refuses,
+        as too long or not allowed, has a reply without a text that says so.
 
         Args:
             model: Its id at the endpoint.
@@ -174,6 +175,8 @@ class ChatEndpoint:
             except Exception as error:
                 now = datetime.datetime.now(datetime.UTC)
                 failure = failure_of(error, self._config, now)
+                if failure.about_content:
+                    return ChatReply(text="", problem=self._shown(failure.message))
                 if attempt == last or not failure.passing:
                     self._secrets.clean_exception(error, _MAX_MESSAGE_CHARS)
                     raise self._final(failure, attempt) from error
@@ -198,14 +201,17 @@ class ChatEndpoint:
 
     def _final(self, failure: Failure, num_tries: int) -> Exception:
         """The exception that tells of the last failure."""
-        said = self._secrets.clean(failure.message[: 8 * _MAX_MESSAGE_CHARS])
-        said = printable(said, _MAX_MESSAGE_CHARS)
+        said = self._shown(failure.message)
         if failure.refused:
             return EndpointRefusedError(f"{self._config.base_url} {said}")
         tries = "1 try" if num_tries == 1 else f"{num_tries} tries"
         return EndpointUnavailableError(
             f"{self._config.base_url} gave no output in {tries}; the last one failed: {said}"
         )
+
+    def _shown(self, message: str) -> str:
+        cleaned = self._secrets.clean(message[: 8 * _MAX_MESSAGE_CHARS])
+        return printable(cleaned, _MAX_MESSAGE_CHARS)
 
     async def _end(self) -> None:
         mine = asyncio.current_task()

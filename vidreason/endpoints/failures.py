@@ -3,6 +3,7 @@
 import datetime
 import email.utils
 import math
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,13 @@ from vidreason.endpoints.replies import BadReplyError, read_error
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
+_CONTENT_CODES = (
+    *("content_filter", "content_policy_violation", "invalid_prompt"),
+    *("context_length_exceeded", "string_above_max_length"),
+)
+_TOO_LONG = re.compile(r"context (?:length|window|size)|prompt is too long|input is too long", re.I)
+"""How vLLM, llama.cpp and others say it, which give no code."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -27,6 +35,8 @@ class Failure:
     """Whether another try may succeed."""
     refused: bool = False
     """Whether the request, the key or the configuration has to be changed first."""
+    about_content: bool = False
+    """Whether it is the texts of this one request that are refused, as too long or not allowed."""
     retry_after: float = 0.0
     """Seconds that the endpoint asked to wait."""
 
@@ -73,6 +83,12 @@ def _status_failure(
             f"base_url to {target} if you trust it with the key",
             passing=False,
             refused=True,
+        )
+    if status in (400, 413, 422) and (error.code in _CONTENT_CODES or _TOO_LONG.search(said)):
+        return Failure(
+            message=f"the endpoint refuses the texts of the request (status {status}): {said}",
+            passing=False,
+            about_content=True,
         )
     remedies = {
         401: f"put a valid key into {config.api_key_variable or 'a variable for api_key_variable'}",

@@ -59,18 +59,14 @@ class CausalLMJudge:
 
     @torch.inference_mode()
     def ask(self, request: JudgeRequest) -> ChatReply:
-        """The model's continuation.
-
-        Raises:
-            ValueError: The request does not fit into the model's positions.
-        """
+        """The model's continuation; of a request that does not fit, an output that says so."""
         ids = self.prompt_ids(request)
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit is not None and len(ids) + self._max_new_tokens > limit:
-            raise ValueError(
-                f"a request has {len(ids)} tokens and judge.max_new_tokens is "
-                f"{self._max_new_tokens}, but {self._name} has {limit} positions; take a model "
-                "with more, or shorten the evidence"
+            return ChatReply(
+                text="",
+                problem=f"the request has {len(ids)} tokens and judge.max_new_tokens is "
+                f"{self._max_new_tokens}, but the model has {limit} positions",
             )
         prompt = torch.tensor([ids], device=self._model.device)
         decoding = DecodingConfig(strategy="greedy", max_new_tokens=self._max_new_tokens)
