@@ -8,22 +8,29 @@ on each device. No weights are downloaded or read.
 import sys
 from collections.abc import Sequence
 
-from omegaconf import OmegaConf
-
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
+from vidreason.config import ConfigurationError, to_yaml
 
 
 def print_config(config: ExperimentConfig) -> None:
     """Print ``config`` with all its defaults."""
-    print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
+    print(to_yaml(config), end="")
 
 
 def print_explanation(config: ExperimentConfig) -> None:
-    """Print what ``config`` is made of, and what it takes."""
-    from experiments.explain import explain  # the models' code, which printing YAML needs not
+    """Print what ``config`` is made of, and what it takes.
 
+    Raises:
+        ConfigurationError: ``fit`` would refuse it, on any machine; the tables are printed first.
+    """
+    from experiments.explain import explain  # the models' code, which printing YAML needs not
+    from experiments.start_checks import find_problems
+
+    problems = find_problems(config, "explain")
     print(explain(config))
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import exit_status
+from experiments.start_checks import check_start
 from vidreason.config import load_config
 from vidreason.evaluation.report import Table
 
@@ -35,6 +36,7 @@ class DataCommandConfig(ExperimentConfig):
 
 def check(config: DataCommandConfig) -> int:
     """Print and write the health report; return 1 if there are problems."""
+    check_start(config, "data check")
     run_dir = Path(config.run_dir)
     report = check_data(config.data, config.data_check, run_dir / SCRATCH_FOLDER)
     print(report_text(report))

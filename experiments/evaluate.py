@@ -33,6 +33,7 @@ from experiments.kept_runs import (
 from experiments.program import run_program
 from experiments.ranks import Ranks, started_ranks
 from experiments.rescore import FROM, rescore
+from experiments.start_checks import check_start
 from experiments.trained_model import (
     load_trained_model,
     reasoner_folder,
@@ -55,7 +56,6 @@ from vidreason.evaluation.priors import (
     majority_predictions,
     text_prior_predictions,
 )
-from vidreason.evaluation.scoreboard import check_scoring_files
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
@@ -105,14 +105,7 @@ class _Answers(NamedTuple):
 
 def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
     """Answer, write down, and put together."""
-    if not config.data.benchmark:
-        raise ValueError("data.benchmark is empty; name the corpora to score")
-    if config.evaluation.control != "none":
-        raise ValueError(
-            f"evaluation.control is {config.evaluation.control!r}, but evaluate shows one row for "
-            f"each of `controls`: set controls=[{config.evaluation.control}]"
-        )
-    check_scoring_files(config.evaluation)
+    check_start(config, "evaluate")
     runs: dict[str, list[BenchmarkPrediction]] = {}
     validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:

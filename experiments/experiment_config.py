@@ -26,8 +26,8 @@ STRATEGIES = (
 class TrainerConfig:
     """Where training runs, and how closely it is watched. Steps are optimizer steps."""
 
-    accelerator: str = "auto"
-    """Lightning's accelerator: ``auto``, ``cpu``, ``gpu``."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    """Lightning's accelerator."""
     devices: int | str = "auto"
     """Devices a node, or ``auto`` for all of them."""
     num_nodes: int = 1
@@ -208,6 +208,8 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         if not self.run_dir:
             raise ValueError("run_dir is empty; name the folder for checkpoints and results")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
         if not self.resume:
             raise ValueError("resume is empty; it is 'auto', 'never' or the path of a checkpoint")
         if self.initial_checkpoint and self.stage == "alignment":

@@ -46,6 +46,7 @@ from experiments.resume import (
     resume_checkpoint,
 )
 from experiments.resume_rules import learnt_settings
+from experiments.start_checks import check_start
 from experiments.strategies import build_strategy
 from experiments.trained_model import REASONER_FOLDER
 from experiments.writer_lock import sole_writer
@@ -86,6 +87,7 @@ def fit(config: ExperimentConfig) -> None:
     Raises:
         ValueError: Another process trains in ``run_dir``; or what the parts raise.
     """
+    check_start(config, "fit")
     with sole_writer(config.run_dir, "fit"):
         _fit(config)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
+from experiments.start_checks import check_start
 from experiments.trained_model import load_trained_model
 from vidreason.cli import answer_text
 from vidreason.model import DecodingConfig, VideoReasoner
@@ -29,6 +30,7 @@ def generate(config: ExperimentConfig) -> int:
         raise ValueError("name at least one video file: video=PATH")
     if not prompts:
         raise ValueError("say what to ask, prompt='...', or set predict=true")
+    check_start(config, "generate")
     reasoner, source = load_trained_model(config)
     status = 0
     for video in config.video:

@@ -24,6 +24,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.perceiving.plan import Plan, Share, Span, share_of
 from experiments.perceiving.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
 from experiments.program import FAILURES_FILE, run_program, torch_device
+from experiments.start_checks import check_start
 from vidreason.cores import free_cores
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
@@ -56,12 +57,9 @@ def perceive(config: ExperimentConfig) -> Counts:
         SystemExit: A signal came; the status is 128 and its number, as of a program that ends by
             it.
     """
-    if not config.store.path:
-        raise ValueError("store.path is empty; name the folder that perceive should fill")
+    check_start(config, "perceive")
     share = share_of(config.perceive)
     corpora = [*config.data.train, *config.data.validation, *config.data.benchmark]
-    if not corpora:
-        raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
     plan = Plan(open_corpora(corpora, config.data.max_malformed_fraction), share)
     counts = Counts()
     failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))

@@ -21,7 +21,7 @@ from experiments.signals import (
     stdout_is_closed,
     was_interrupted,
 )
-from vidreason.config import load_config
+from vidreason.config import ConfigurationError, load_config
 from vidreason.cores import use_threads
 from vidreason.store.shards import FeatureStoreError
 from vidreason.training.atomic_checkpoint import CheckpointWriteError
@@ -104,6 +104,8 @@ def exit_status(program: str, run: Callable[[], object]) -> int:
 def _status(program: str, run: Callable[[], object]) -> int:
     try:
         status = run()
+    except ConfigurationError as error:
+        return _complain_of_all(program, error.problems)
     except UnreadableVideosError as error:
         print(f"{program}: {error}", file=sys.stderr)  # a summary of several lines
         return 1
@@ -117,10 +119,36 @@ def _status(program: str, run: Callable[[], object]) -> int:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is CUDA where there is one, else the CPU."""
+    """The device called ``name``; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device is {name!r}, which PyTorch does not know; write cpu, cuda, cuda:1 or auto"
+        ) from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise ValueError(
+                f"device is {name!r}, but PyTorch finds {count} GPUs here; write cpu, or auto to "
+                "take what there is"
+            )
+    return device
+
+
+def _complain_of_all(program: str, problems: Sequence[str]) -> int:
+    """Say all that is wrong with a configuration: one thing in a line, several in a list."""
+    lines = [" ".join(problem.split()) for problem in problems]
+    if len(lines) > 1:
+        lines = [f"{len(lines)} things are wrong:", *(f"  {line}" for line in lines)]
+    print(f"{program}: " + "\n".join(lines), file=sys.stderr)
+    return 2
 
 
 def _complain(program: str, error: Exception, *, status: int) -> int:

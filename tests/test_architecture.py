@@ -19,6 +19,11 @@ ALLOWED = {
 RANKS = {
     "secrets": 0,
     "cores": 0,
+    "bounded_patterns": -2,
+    "json_object": -2,
+    "literal_yaml": -2,
+    "ranges": -2,
+    "typed_values": -1,
     "example": 0,
     "released_parts": 0,
     "config": 1,

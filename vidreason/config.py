@@ -1,18 +1,55 @@
-"""Typed configuration: dataclass defaults, then YAML files, then ``a.b=c`` overrides."""
+"""Typed configuration: dataclass defaults, then YAML files, then ``a.b=c`` overrides.
+
+Values are literal. ``${...}``, which other tools replace by environment variables or by other
+values, is an error that names the field, and so is ``???``: a configuration comes from anywhere,
+and is recorded and published.
+"""
 
 import argparse
 import dataclasses
+import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from vidreason.secrets import refuse_secrets
+from vidreason.literal_yaml import (
+    Node,
+    Section,
+    YamlError,
+    merged,
+    node_of,
+    plain_value,
+    read_yaml,
+    strings,
+)
+from vidreason.secrets import refuse_secrets, without_secrets
+from vidreason.typed_values import Reading
 
 T = TypeVar("T")
+
+MAX_CONFIG_BYTES = 2**20
+"""Size of the largest YAML file that is read."""
+_INTERPOLATION = "${"
+_MISSING = re.compile(r"\\*\?\?\?")
+_MAX_SHOWN = 20
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be used.
+
+    Attributes:
+        problems: All that is wrong with it, a line each: where, field, what was found, remedy.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        shown = [*self.problems[:_MAX_SHOWN]]
+        if len(self.problems) > _MAX_SHOWN:
+            shown.append(f"and {len(self.problems) - _MAX_SHOWN} more")
+        super().__init__("; ".join(shown))
 
 
 def load_config(schema: type[T], argv: Sequence[str], *, program: str, description: str) -> T:
@@ -32,8 +69,9 @@ def load_config(schema: type[T], argv: Sequence[str], *, program: str, descripti
         An instance of ``schema``; its ``__post_init__`` checks have run.
 
     Raises:
-        ValueError: A file is missing, a key is unknown, a value has the wrong type or range, or is
-            a secret. The message names the file or override and the field.
+        ConfigurationError: A file is missing, a key is unknown, or a value has the wrong type or
+            range. The messages name the file with its line or the override, and the field.
+        ValueError: A value is a secret.
     """
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument(
@@ -48,18 +86,18 @@ def load_config(schema: type[T], argv: Sequence[str], *, program: str, descripti
 
 def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str] = ()) -> T:
     """Merge ``files``, then ``overrides``, onto the defaults; see :func:`load_config`."""
-    merged = OmegaConf.structured(schema)
-    for file in files:
-        if not Path(file).is_file():
-            raise ValueError(f"--config: there is no file {file!r} (looked in {Path.cwd()})")
-        merged = _merge(merged, lambda file=file: OmegaConf.load(file), file)
-    for override in overrides:
-        if "=" not in override:
-            raise ValueError(f"override {override!r} is not of the form key.sub=value")
-        merged = _merge(
-            merged, lambda override=override: OmegaConf.from_dotlist([override]), override
-        )
-    config = _to_object(schema, merged)
+    tree: Node = Section({}, "")
+    problems = []
+    for read, sources in ((_read_file, files), (_read_override, overrides)):
+        for source in sources:
+            try:
+                tree = merged(tree, read(source))
+            except ValueError as error:
+                problems.append(str(error))
+    config, more = _typed(schema, tree)
+    if problems or more:
+        raise ConfigurationError([*problems, *more])
+    assert config is not None
     refuse_secrets(dataclasses.asdict(cast(Any, config)))
     return config
 
@@ -69,44 +107,154 @@ def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) 
 
     Args:
         schema: The dataclass; a field without a default must be among ``values``.
-        values: By field, nested.
+        values: By field, nested. A number has to be a number, and no text of one.
         source: Where they come from, for messages.
 
     Raises:
-        ValueError: As :func:`load_config`.
+        ConfigurationError: As :func:`load_config`.
     """
-    merged = _merge(OmegaConf.structured(schema), lambda: OmegaConf.create(dict(values)), source)
     try:
-        return _to_object(schema, merged)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
-
-
-def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configuration dataclass
-    """Write a configuration dataclass as YAML that :func:`load_config` reads back."""
-    if not dataclasses.is_dataclass(config):
-        raise TypeError(f"save_config takes a dataclass instance, found {type(config).__name__}")
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-
-
-def _to_object(schema: type[T], merged: Any) -> T:  # noqa: ANN401 - OmegaConf is untyped
-    try:
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ValueError(_one_line(error)) from error
-    assert isinstance(config, schema)
+        tree = node_of(values, source)
+    except YamlError as error:
+        raise ConfigurationError([str(error)]) from error
+    config, problems = _typed(schema, tree)
+    if problems:
+        raise ConfigurationError(problems)
+    assert config is not None
     return config
 
 
-def _merge(merged: Any, read: Any, source: str) -> Any:  # noqa: ANN401 - OmegaConf is untyped
+def read_section(path: Path, name: str) -> Section:
+    """One section of a YAML file, for :func:`config_of_section`.
+
+    Raises:
+        ConfigurationError: The file is damaged, or has no such section.
+    """
     try:
-        return OmegaConf.merge(merged, read())
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ValueError(f"{source}: {_one_line(error)}") from error
+        tree = _read_file(str(path))
+    except ValueError as error:
+        raise ConfigurationError([str(error)]) from error
+    section = tree.items.get(name)
+    if not isinstance(section, Section):
+        raise ConfigurationError([f"{path}: it has no section {name!r}"])
+    return section
 
 
-def _one_line(error: Exception) -> str:
-    key = getattr(error, "full_key", None)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[0] if lines else type(error).__name__
-    return f"{key}: {message}" if key else message
+def config_of_section(schema: type[T], section: Section) -> T:
+    """The configuration dataclass that a section of a file describes; see :func:`load_config`."""
+    config, problems = _typed(schema, section)
+    if problems:
+        raise ConfigurationError(problems)
+    assert config is not None
+    return config
+
+
+def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configuration dataclass
+    """Write a configuration dataclass as YAML that :func:`load_config` reads back.
+
+    Raises:
+        ConfigurationError: It holds a value that would not be read back.
+    """
+    path.write_text(to_yaml(config))
+
+
+def to_yaml(config: Any) -> str:  # noqa: ANN401 - any configuration dataclass
+    """A configuration dataclass, with all its defaults, as :func:`save_config` writes it."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"save_config takes a dataclass instance, found {type(config).__name__}")
+    values = dataclasses.asdict(config)
+    problems = _not_literal(node_of(values, type(config).__name__))
+    if problems:
+        raise ConfigurationError(problems)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text in quotes that would be read as something else."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    quoted = plain_value(text) != text
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if quoted else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
+    reading = Reading()
+    config = reading.section(schema, tree)
+    assert config is None or isinstance(config, schema)
+    return config, [*_not_literal(tree), *reading.problems]
+
+
+def _not_literal(tree: Node) -> list[str]:
+    problems = []
+    for path, text, where in strings(tree):
+        if _INTERPOLATION in text:
+            problems.append(
+                f"{where}: {path} holds {_shown(text)}; nothing is put in for ${{...}} here: write "
+                "the value itself"
+            )
+        elif _MISSING.fullmatch(text):
+            problems.append(f"{where}: {path} is {text}, a value that is still to be given")
+    return problems
+
+
+def _shown(text: str, most: int = 60) -> str:
+    return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
+def _read_file(file: str) -> Section:
+    try:
+        status = Path(file).stat()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--config: there is no file {file!r} (looked in {Path.cwd()})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise ValueError(f"--config: {file!r} is a folder; name a YAML file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"--config: {file!r} is no regular file")
+    if status.st_size > MAX_CONFIG_BYTES:
+        raise ValueError(
+            f"--config: {file!r} has {status.st_size:,} bytes, too many for a configuration "
+            f"(at most {MAX_CONFIG_BYTES:,})"
+        )
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise ValueError(f"--config: {file!r} cannot be read: {error.strerror}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{file}:{line}: not UTF-8 (byte {content[error.start]:#04x}); save it as UTF-8"
+        ) from error
+    tree = read_yaml(text, file)
+    if isinstance(tree, Section):
+        return tree
+    if tree.where.endswith(":1") and getattr(tree, "value", "") in (None, ""):
+        return Section({}, file)
+    found = "a value" if not hasattr(tree, "items") else "a list"
+    raise ValueError(f"{tree.where}: {found} at the top; expected keys, each with its value")
+
+
+def _read_override(override: str) -> Node:
+    key, equals, text = override.partition("=")
+    where = f"override {_shown(without_secrets(override))}"
+    if not equals:
+        dash = override[:1] in "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}"
+        hint = f"; it begins with the dash U+{ord(override[0]):04X}, not '--'" if dash else ""
+        raise ValueError(f"{where} is not of the form key.sub=value{hint}")
+    names = key.split(".")
+    if not all(names) or any(name != name.strip() for name in names):
+        raise ValueError(f"{where} is not of the form key.sub=value: its key is {key!r}")
+    if not text:
+        raise ValueError(
+            f"{where} gives {key} no value; for the empty text write {key}=\"''\", to unset it "
+            f"{key}=null"
+        )
+    node = read_yaml(text, where, lines=False)
+    for name in reversed(names):
+        node = Section({name: node}, where)
+    return node

@@ -18,6 +18,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from vidreason.fusion.mean_pool import MeanPool
 from vidreason.fusion.token_positions import TokenPositions
 from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.ranges import check_ranges
+
+MAX_WIDTH = 2**16
+"""Largest width, and most queries, that a fusion core is built with."""
+_MAX_LAYERS = 512
 
 
 @dataclass(kw_only=True)
@@ -50,6 +55,13 @@ class FusionConfig:
         for name in ("num_queries", "width", "num_layers", "num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"fusion.{name} is {getattr(self, name)}; it must be at least 1")
+        check_ranges(
+            "fusion",
+            self,
+            num_queries=(1, MAX_WIDTH),
+            width=(1, MAX_WIDTH),
+            num_layers=(1, _MAX_LAYERS),
+        )
         if self.width % self.num_heads:
             raise ValueError(
                 f"fusion.width {self.width} is not a multiple of fusion.num_heads "

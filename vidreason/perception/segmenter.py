@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from vidreason.ranges import check_ranges
+
 if TYPE_CHECKING:
     from vidreason.perception.mask_generation import GridSegmenter
 
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 SegmenterName = Literal[
     "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
 ]
+_LARGEST_SIZES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), (1, 512)),
+    **dict.fromkeys(("encoder_width", "prompt_dim", "decoder_mlp_dim"), (1, 2**16)),
+    **dict.fromkeys(("image_size", "max_frame_side"), (1, 2**14)),
+    **dict.fromkeys(("patch_size", "encoder_heads", "decoder_heads"), (1, 2**10)),
+    **dict.fromkeys(("points_per_side", "frames_per_batch"), (1, 2**10)),
+    **dict.fromkeys(("points_per_batch",), (1, 2**20)),
+    **dict.fromkeys(("window_size",), (0, 2**10)),
+}
 
 
 @dataclass(kw_only=True)
@@ -98,6 +109,7 @@ class SegmenterConfig:
                 raise ValueError(
                     f"segmenter.{name}: expected at least 1, found {getattr(self, name)}"
                 )
+        check_ranges("segmenter", self, **_LARGEST_SIZES)
         multiples = (
             ("image_size", self.image_size, "patch_size", self.patch_size),
             ("encoder_width", self.encoder_width, "encoder_heads", self.encoder_heads),

@@ -23,6 +23,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from vidreason.perception.model_folder import (
+    check_built,
+    check_model_folder,
+    foreign_errors,
+)
 from vidreason.perception.video_encoder import (
     EncodedClips,
     VideoEncoderConfig,
@@ -189,10 +194,10 @@ def build_pretrained_encoder(
     """
     model_class, model_config = _model_class(config)
     sizes, transform = pretrained_sizes(config), _transform(config)
-    if device.type == "meta":
-        with device:
-            model = model_class._from_config(model_config, dtype=dtype)
-    else:
+    with torch.device("meta"), foreign_errors(f"video_encoder.weights: {config.weights!r}"):
+        model = model_class._from_config(model_config, dtype=dtype)
+    if device.type != "meta":
+        check_built(model, local_folder(config.weights))
         model = _load(model_class, model_config, config, dtype)
     if config.name == "vjepa2":
         return VJEPA2Encoder(model.encoder, sizes, transform).to(device)
@@ -219,7 +224,7 @@ def _load(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"weights {config.weights!r} cannot be read as those of {model_class.__name__}: {error}"
         ) from error
@@ -253,10 +258,10 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
             "a repository of the Hugging Face Hub"
         )
     folder = local_folder(config.weights)
-    try:
+    check_model_folder(folder)
+    with foreign_errors(f"video_encoder.weights: {config.weights!r}"):
         found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"video_encoder.weights: {config.weights!r}: {error}") from error
+        found._attn_implementation = None  # a folder may name code on the Hub
     if config.name == "vjepa2":
         if found.model_type != "vjepa2":
             raise ValueError(
@@ -284,10 +289,8 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
 def _transform(config: VideoEncoderConfig) -> FrameTransform:
     """The preprocessing that the folder's own processor does, as a transform of frames."""
     auto: Any = AutoVideoProcessor if config.name == "vjepa2" else AutoImageProcessor
-    try:
+    with foreign_errors(f"video_encoder.weights: {config.weights!r}"):
         processor: Any = auto.from_pretrained(local_folder(config.weights), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"video_encoder.weights: {config.weights!r}: {error}") from error
     size = processor.size
     crop = processor.crop_size if processor.do_center_crop else None
     squashed = size["height"] if size["height"] == size["width"] else None

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidreason.perception.mask_generation import PointMasks
+from vidreason.perception.model_folder import (
+    check_built,
+    check_model_folder,
+    foreign_errors,
+)
 from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.perception.weights import local_folder
 
@@ -98,7 +103,10 @@ def build_transformers_segmenter(
             "a repository of the Hub"
         )
     folder = local_folder(config.weights)
-    settings, _ = transformers.PretrainedConfig.get_config_dict(folder)
+    check_model_folder(folder)
+    where = f"segmenter.weights: {config.weights!r}"
+    with foreign_errors(where):
+        settings, _ = transformers.PretrainedConfig.get_config_dict(folder)
     if settings.get("model_type") not in _MODEL_TYPES[config.name]:
         raise ValueError(
             f"segmenter.weights: {config.weights!r} holds a model of type "
@@ -106,20 +114,26 @@ def build_transformers_segmenter(
             f"{', '.join(_MODEL_TYPES[config.name])}; change segmenter.name"
         )
     model_class = getattr(transformers, _CLASSES[config.name])
-    if device.type == "meta":
-        with device:
-            model = model_class(model_class.config_class.from_pretrained(folder))
-    else:
-        model, report = model_class.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True
-        )
+    with torch.device("meta"), foreign_errors(where):
+        structure = model_class.config_class.from_pretrained(folder)
+        structure._attn_implementation = None  # a folder may name code on the Hub
+        model = model_class(structure)
+    if device.type != "meta":
+        check_built(model, folder)
+        with foreign_errors(where):
+            model, report = model_class.from_pretrained(
+                folder, config=structure, dtype=torch.float32, output_loading_info=True
+            )
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
             raise ValueError(
                 f"segmenter.weights: {config.weights!r} lacks {len(missing)} tensors of "
                 f"{_CLASSES[config.name]}: {'; '.join(missing[:4])}"
             )
-    processor = transformers.AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    with foreign_errors(where):
+        processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, trust_remote_code=False
+        )
     segmenter = PromptedTransformersModel(
         model, config.name, processor.image_mean, processor.image_std
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vidreason.ranges import check_ranges
 from vidreason.video.transforms import FrameTransform
 
 _VIT_B16 = {"image_size": 224, "patch_size": 16, "width": 768, "num_layers": 12, "num_heads": 12}
@@ -30,6 +31,11 @@ _SIZED_BY_FOLDER = ("vjepa2", "image")
 _DEFAULT_FRAMES = 8
 """Frames of a clip for encoders that take any number."""
 _SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
+_LARGEST_SIZES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("width", "output_dim"), (1, 2**16)),
+    **dict.fromkeys(("num_layers", "num_heads", "num_global_layers"), (1, 512)),
+    **dict.fromkeys(("image_size", "patch_size", "num_frames"), (1, 2**13)),
+}
 
 
 @dataclass(kw_only=True)
@@ -94,6 +100,7 @@ class VideoEncoderConfig:
                 raise ValueError(
                     f"video_encoder.{name}: expected at least 1, found {getattr(self, name)}"
                 )
+        check_ranges("video_encoder", self, **_LARGEST_SIZES)
         if self.name in _SIZED_BY_FIELDS:
             takes: Sequence[str] = _SIZED_BY_FIELDS[self.name]
             missing = [name for name in takes if name not in given]

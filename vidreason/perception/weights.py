@@ -7,23 +7,26 @@ Tensors go one by one from the file to where they are wanted; what is not wanted
 
 import hashlib
 import json
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from vidreason.perception.pickled_tensors import StoredTensor, TorchFile
+from vidreason.json_object import read_json_object
+from vidreason.perception.inert_pickles import StoredTensor
+from vidreason.perception.pickled_tensors import TorchFile, open_torch_file
 from vidreason.secrets import first_line
 
 WRAPPERS = ("state_dict", "model", "module")
 """Entries of a saved dictionary that may hold the state dict: Lightning's, the official ViCLIP's
 and VideoMAE's, DeepSpeed's."""
 
+_MAX_INDEX_BYTES = 2**25
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _FOLDER_CONFIGS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
@@ -177,10 +180,15 @@ def _open_folder(folder: Path, stack: ExitStack) -> OpenWeights:
             f"weights: the folder {str(folder)!r} has no model.safetensors, no {index.name} and no "
             "pytorch_model.bin"
         )
-    try:
-        shard_of = json.loads(index.read_text())["weight_map"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"weights {str(index)!r} are not an index of shards: {error!r}") from error
+    shard_of = read_json_object(index, _MAX_INDEX_BYTES).get("weight_map")
+    if not isinstance(shard_of, dict) or not shard_of:
+        raise ValueError(f"weights {str(index)!r} are not an index of shards: no weight_map")
+    for key, name in shard_of.items():
+        if not isinstance(name, str) or Path(name).name != name or name == "..":
+            raise ValueError(
+                f"weights {str(index)!r}: weight_map puts {key[:80]!r} into {str(name)[:80]!r}, "
+                "which is no file of this folder"
+            )
     shards = {
         name: _open_file(str(folder / name), stack) for name in sorted(set(shard_of.values()))
     }
@@ -208,37 +216,44 @@ def _open_file(path: str, stack: ExitStack) -> OpenWeights:
         raise ValueError(f"weights {path!r}: text, not weights; it begins with {beginning[:40]!r}")
     if path.endswith(".safetensors"):
         return _open_safetensors(path, stack)
-    if beginning.startswith(b"PK"):
-        torch_file = TorchFile(path)
-        stack.callback(torch_file.close)
-        return _unwrap(path, torch_file.content, StoredTensor, torch_file.read)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"weights {path!r} cannot be read: neither safetensors nor an archive of torch.save, "
-            f"and as a file of torch before 1.6: {error}"
-        ) from error
-    return _unwrap(path, content, Tensor, lambda tensor: tensor)
+    torch_file = open_torch_file(path)
+    stack.callback(torch_file.close)
+    return _unwrap(path, torch_file)
 
 
 def _open_safetensors(path: str, stack: ExitStack) -> OpenWeights:
     try:
         file = stack.enter_context(safe_open(path, framework="pt"))
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"weights {path!r} are truncated or damaged ({type(error).__name__}: {error}); copy or "
-            "download the file again"
-        ) from error
-    return OpenWeights(shapes=shapes, read=file.get_tensor)
+    except Exception as error:  # besides SafetensorError: types that this torch does not know
+        raise _damaged(path, error) from error
+
+    def read(key: str) -> Tensor:
+        try:
+            tensor: Tensor = file.get_tensor(key)
+        except Exception as error:
+            raise _damaged(path, error) from error
+        return tensor
+
+    return OpenWeights(shapes=shapes, read=read)
 
 
-def _unwrap(path: str, content: object, kind: type, read: Callable[..., Tensor]) -> OpenWeights:
-    """Find the state dict in what a file holds; ``kind`` is what its tensors are, for ``read``."""
+def _damaged(path: str, error: Exception) -> ValueError:
+    cause = " ".join(str(error).split())[:300]
+    return ValueError(
+        f"weights {path!r} are truncated or damaged ({type(error).__name__}: {cause}); copy or "
+        "download the file again"
+    )
+
+
+def _unwrap(path: str, file: TorchFile) -> OpenWeights:
+    """Find the state dict in what a file holds."""
+    content = file.content
 
     def has_tensors(value: object) -> bool:
-        return isinstance(value, dict) and any(isinstance(item, kind) for item in value.values())
+        return isinstance(value, dict) and any(
+            isinstance(item, StoredTensor) for item in value.values()
+        )
 
     if not isinstance(content, dict):
         raise ValueError(f"weights {path!r}: expected a dictionary, found {type(content).__name__}")
@@ -251,22 +266,26 @@ def _unwrap(path: str, content: object, kind: type, read: Callable[..., Tensor])
     if not has_tensors(state_dict):
         raise ValueError(
             f"weights {path!r}: no tensors in the dictionary nor in an entry "
-            f"{' or '.join(map(repr, WRAPPERS))}; found entries {list(content)[:6]}"
+            f"{' or '.join(map(repr, WRAPPERS))}; found entries {_names(content)}"
         )
     others = [
         key
         for key, value in state_dict.items()
-        if not (isinstance(value, kind) and isinstance(key, str))
+        if not (isinstance(value, StoredTensor) and isinstance(key, str))
     ]
     if others:
         raise ValueError(
-            f"weights {path!r}: {others[0]!r} is not the name of a tensor; save the model's "
+            f"weights {path!r}: {_names(others[:1])} is not the name of a tensor; save the model's "
             "state_dict() alone"
         )
     return OpenWeights(
         shapes={key: tuple(value.shape) for key, value in state_dict.items()},
-        read=lambda key: read(state_dict[key]),
+        read=lambda key: file.read(state_dict[key]),
     )
+
+
+def _names(keys: Iterable[object]) -> str:
+    return ", ".join(repr(key)[:60] for key in islice(keys, 6))
 
 
 def hash_file(path: str) -> str:

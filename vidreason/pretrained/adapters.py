@@ -1,7 +1,6 @@
 """LoRA adapters in peft's own format, so that plain peft reads them."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,8 @@ from peft import (
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from vidreason.perception.weights import read_weights
+from vidreason.json_object import read_json_object
+from vidreason.perception.weights import open_weights, read_weights
 from vidreason.reasoning.language_model import LoraSettings, add_lora
 
 CONFIG_FILE = "adapter_config.json"
@@ -53,10 +53,12 @@ def load_adapters(base: PreTrainedModel, folder: Path, settings: LoraSettings) -
         ValueError: The files are damaged, hold other adapters than ``settings`` says, or do not
             have exactly the tensors of these.
     """
+    _check_rank(folder, settings)
     model = add_lora(base, settings)
+    read_json_object(folder / CONFIG_FILE)
     try:
         found = PeftConfig.from_pretrained(str(folder))
-    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
+    except Exception as error:  # peft raises anything
         raise ValueError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
     expected, differing = _described(_adapter_config(model)), _described(found)
     differences = [
@@ -77,6 +79,22 @@ def load_adapters(base: PreTrainedModel, folder: Path, settings: LoraSettings) -
     )
     set_peft_model_state_dict(model, tensors)
     return model.eval()
+
+
+def _check_rank(folder: Path, settings: LoraSettings) -> None:
+    """Compare the rank with the weights' before adapters of it take memory.
+
+    Raises:
+        ValueError: It is another.
+    """
+    with open_weights(str(folder / WEIGHTS_FILE)) as weights:
+        found = {shape[0] for key, shape in weights.shapes.items() if "lora_A" in key and shape}
+    if found and settings.rank not in found:
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: r is {settings.rank} by the folder's config.json "
+            f"(reasoner.lora.rank), but {WEIGHTS_FILE} holds adapters of rank "
+            f"{', '.join(map(str, sorted(found)))}"
+        )
 
 
 def _adapter_config(model: PeftModel) -> LoraConfig:

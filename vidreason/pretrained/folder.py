@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
+from vidreason.json_object import read_json_object
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.weights import load_weights
 from vidreason.pretrained import adapters
@@ -42,7 +43,6 @@ from vidreason.pretrained.folder_config import (
     FolderConfig,
     Form,
     read_config,
-    read_json,
     write_config,
 )
 from vidreason.pretrained.frozen_parts import (
@@ -175,7 +175,7 @@ def read_folder(
         ),
         perceiver=config.perceiver,
         decoding=decoding_config(
-            read_json(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
+            read_json_object(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
         ),
     )
 
@@ -226,13 +226,22 @@ def _read_language_model(
     return adapters.load_adapters(model, folder / LANGUAGE_MODEL_FOLDER, config.reasoner.lora)
 
 
-def _check_target(parts: ReasonerParts, folder: Path, form: Form) -> None:
+def check_replaceable(folder: Path) -> None:
+    """Make sure that :func:`write_folder` may write ``folder``.
+
+    Raises:
+        ValueError: Something else than a reasoner is there, which would be lost.
+    """
     empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not empty and not (folder / CONFIG_FILE).is_file():
         raise ValueError(
             f"{str(folder)!r} is there and is no reasoner folder; it would be replaced: choose "
             "another place, or remove it"
         )
+
+
+def _check_target(parts: ReasonerParts, folder: Path, form: Form) -> None:
+    check_replaceable(folder)
     if form == "merged":
         return
     trained = trained_names(parts.language_model)

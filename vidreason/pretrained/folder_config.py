@@ -3,12 +3,15 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vidreason.config import config_from_values
+from vidreason.fusion.fusion_core import MAX_WIDTH
+from vidreason.json_object import read_json_object
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.pretrained import adapters
-from vidreason.pretrained.frozen_parts import FrozenPart
+from vidreason.pretrained.folder_files import check_files
+from vidreason.pretrained.frozen_parts import PARTS, FrozenPart
 from vidreason.reasoning.reasoner_config import ReasonerConfig
 
 Form = Literal["trained", "merged"]
@@ -32,6 +35,13 @@ class FolderConfig:
     perceiver: PerceiverConfig
     frozen_parts: dict[str, FrozenPart] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.visual_dim <= MAX_WIDTH:
+            raise ValueError(f"visual_dim is {self.visual_dim}; it is from 1 to {MAX_WIDTH:,}")
+        unknown = sorted(self.frozen_parts.keys() - set(PARTS))
+        if unknown:
+            raise ValueError(f"frozen_parts has {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+
 
 def read_config(folder: Path) -> FolderConfig:
     """Read ``config.json``, and make sure that the files of its form are there.
@@ -45,7 +55,8 @@ def read_config(folder: Path) -> FolderConfig:
             f"{str(folder)!r} is no reasoner folder: it has no {CONFIG_FILE}; give one that "
             "training or `vidreason export` has written, such as <run_dir>/reasoner"
         )
-    values = read_json(path)
+    check_files(folder)
+    values = read_json_object(path)
     version = values.get("format_version")
     if version is None or "form" not in values:
         raise ValueError(
@@ -79,18 +90,3 @@ def write_config(config: FolderConfig, path: Path) -> None:
     for part in ("video_encoder", "segmenter"):
         del values["perceiver"][part]["weights"]
     path.write_text(json.dumps(values, indent=1) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ValueError: The file holds something else.
-    """
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}; copy it again") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: it is no JSON object; copy it again")
-    return values

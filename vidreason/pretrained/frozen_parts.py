@@ -67,10 +67,19 @@ def reference(place: str, revision: str | None = None, sha256: str | None = None
 
 
 def locate(part: FrozenPart) -> str:
-    """The path or repository that a reference means on this machine."""
-    if part.source.startswith(IN_PACKAGE):
-        return str(_PACKAGE / part.source.removeprefix(IN_PACKAGE))
-    return part.source
+    """The path or repository that a reference means on this machine.
+
+    Raises:
+        ValueError: It leads upwards, out of the package or of where it is looked for.
+    """
+    inside = part.source.removeprefix(IN_PACKAGE)
+    packaged = part.source.startswith(IN_PACKAGE)
+    if ".." in Path(inside).parts or (packaged and Path(inside).is_absolute()) or "\0" in inside:
+        raise ValueError(
+            f"the source {part.source!r} of a frozen part leads out of where it is looked for; "
+            "give a whole path, or a repository of the Hub"
+        )
+    return str(_PACKAGE / inside) if packaged else part.source
 
 
 def place_parts(

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vidreason.json_object import read_json_object
 from vidreason.perception.perceiver import perceiver_fingerprint
 from vidreason.pretrained.folder import existing_folder
-from vidreason.pretrained.folder_config import CONFIG_FILE, read_config, read_json
+from vidreason.pretrained.folder_config import CONFIG_FILE, read_config
 from vidreason.pretrained.frozen_parts import content_hash_of_file
 
 _CONTENT = (".safetensors", ".jinja")
@@ -37,13 +38,13 @@ def reasoner_identity(folder: Path) -> ReasonerIdentity:
     """
     folder = existing_folder(folder)
     config = read_config(folder)
-    described = read_json(folder / CONFIG_FILE)
+    described = read_json_object(folder / CONFIG_FILE)
     # Where the frozen parts lie is no part of what they are.
     described["frozen_parts"] = {name: own.sha256 for name, own in config.frozen_parts.items()}
     files = {
         path.relative_to(folder).as_posix(): content_hash_of_file(path)
         for path in sorted(folder.rglob("*"))
-        if path.suffix in _CONTENT or path.name == _TOKENIZER_FILE
+        if path.is_file() and (path.suffix in _CONTENT or path.name == _TOKENIZER_FILE)
     }
     perceiver = replace(config.perceiver)
     for part in ("video_encoder", "segmenter"):

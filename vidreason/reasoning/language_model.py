@@ -1,7 +1,10 @@
 """The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
 
 import importlib.util
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -26,6 +29,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vidreason.bounded_patterns import pattern_problem
+from vidreason.perception.model_folder import (
+    check_built,
+    check_model_folder,
+    check_tokenizer_folder,
+)
 from vidreason.secrets import first_line
 
 _DTYPES = {
@@ -90,6 +99,26 @@ class LoraSettings:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"lora.dropout is {self.dropout}; it must be in [0, 1)")
+        self._check_target_modules()
+
+    def _check_target_modules(self) -> None:
+        given = self.target_modules
+        if given == "all-linear":
+            return
+        if "," in given and not re.search(r"[\\(\[{]", given):
+            names = "|".join(name.strip() for name in given.split(","))
+            raise ValueError(
+                f"lora.target_modules is {given!r}; it is one regular expression on whole module "
+                f"names and no list: write '.*\\.({names})'"
+            )
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise ValueError(
+                f"lora.target_modules is {given!r}, which is no regular expression: {error}"
+            ) from error
+        if problem := pattern_problem(given):
+            raise ValueError(f"lora.target_modules is {given!r}, which is not used: {problem}")
 
 
 def load_language_model(
@@ -114,17 +143,26 @@ def load_language_model(
     device = torch.device(device)
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
     options: dict[str, Any] = {"dtype": _DTYPES[config.dtype]}
-    if config.attention != "auto":
-        options["attn_implementation"] = config.attention
+    # Always said, because a folder may name code on the Hub that would be downloaded and run.
+    options["attn_implementation"] = None if config.attention == "auto" else config.attention
+    options["experts_implementation"] = None
     if config.quantization != "none" and device.type != "meta":
         options["quantization_config"] = _four_bits(config)
     source = _source(config)
-    try:
-        if device.type == "meta":
-            structure = AutoConfig.from_pretrained(**source)
-            with device:
-                model, report = auto.from_config(structure, trust_remote_code=False, **options), {}
-        else:
+    folder = _folder_here(config)
+    if folder is not None:
+        check_model_folder(folder)
+    with _foreign_errors(config):
+        # First without values: its size is compared with the weights' before memory is taken.
+        structure = AutoConfig.from_pretrained(**source)
+        unquantised = {name: value for name, value in options.items() if "quant" not in name}
+        with torch.device("meta"):
+            model = auto.from_config(structure, trust_remote_code=False, **unquantised)
+    report: dict[str, Any] = {}
+    if device.type != "meta":
+        if folder is not None:
+            check_built(model, folder)
+        with _foreign_errors(config):
             model, report = auto.from_pretrained(
                 **source,
                 device_map={"": device},
@@ -132,8 +170,6 @@ def load_language_model(
                 ignore_mismatched_sizes=True,  # reported, with names, and refused below
                 **options,
             )
-    except (OSError, ValueError) as error:
-        raise ValueError(_not_found(config, error)) from error
     _check_loading(config, report, strict=strict)
     if config.gradient_checkpointing:
         # The method's name until transformers 5.22 or so is the second one.
@@ -174,14 +210,19 @@ def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
         ValueError: There is no such model.
     """
     source = _source(config)
-    try:
+    folder = _folder_here(config)
+    if folder is not None:
+        check_tokenizer_folder(folder)
+    with _foreign_errors(config):
         return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(**source))
-    except (OSError, ValueError) as error:
-        raise ValueError(_not_found(config, error)) from error
 
 
 def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
-    """Put adapters, in float32, into ``model``; only they require gradients then."""
+    """Put adapters, in float32, into ``model``; only they require gradients then.
+
+    Raises:
+        ValueError: ``target_modules`` names no layer of the model.
+    """
     adapters = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -190,7 +231,17 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return _wrap(model, adapters)
+    try:
+        return _wrap(model, adapters)
+    except ValueError as error:
+        linear = {
+            n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, nn.Linear)
+        }
+        raise ValueError(
+            f"lora.target_modules is {settings.target_modules!r}, for which peft finds no layer "
+            f"({' '.join(str(error).split())[:200]}); the linear layers of this model are named "
+            f"{', '.join(sorted(linear))}: write 'all-linear', or '.*\\.(' with names and | between"
+        ) from error
 
 
 def merge_lora(model: nn.Module, config: LanguageModelConfig) -> PreTrainedModel:
@@ -272,6 +323,25 @@ def _wrap(model: PreTrainedModel, adapters: LoraConfig) -> PeftModel:
         # peft 0.21 asks for this property under the name it had before transformers 5.2x.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return cast(PeftModel, get_peft_model(model, adapters))
+
+
+def _folder_here(config: LanguageModelConfig) -> Path | None:
+    """The model's folder on this machine, maybe in the Hub's cache; None if it is not here yet."""
+    try:
+        return Path(at_hand(config).name_or_path)
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _foreign_errors(config: LanguageModelConfig) -> Iterator[None]:
+    """Turn what transformers and tokenizers raise on a folder that they cannot use into ours."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # they raise anything: KeyError, TypeError, RuntimeError, ...
+        raise ValueError(_not_found(config, error)) from error
 
 
 def _source(config: LanguageModelConfig) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vidreason.ranges import check_ranges
+
 TIME_TOLERANCE_SECONDS = 1e-9
 """A time this little before a frame's timestamp counts as the timestamp: the difference is
 rounding, not time."""
@@ -35,6 +37,7 @@ class SamplingConfig:
             raise ValueError(f"num_clips must be at least 1, found {self.num_clips}")
         if self.frames_per_clip < 1:
             raise ValueError(f"frames_per_clip must be at least 1, found {self.frames_per_clip}")
+        check_ranges("sampling", self, num_clips=(1, 2**16), frames_per_clip=(1, 2**13))
         num_frames = self.num_clips * self.frames_per_clip
         if not 0 <= self.num_key_frames <= num_frames:
             raise ValueError(

@@ -1,0 +1,87 @@
+"""A configuration before its program begins, as the checks of ``experiments.start_checks`` see it.
+
+A check is a function from :class:`Start` to lines that say what is wrong: the field, what was
+found, and the remedy::
+
+    def tied_output_layer(start: Start) -> Iterator[str]:
+        if ...:
+            yield "reasoner.lora.target_modules is ...: leave lm_head out"
+
+It writes nothing, downloads nothing and reads no weights.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Literal
+
+from experiments.experiment_config import ExperimentConfig
+from vidreason.config import ConfigurationError
+from vidreason.model import VideoReasoner, build_reasoner
+from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.reasoning.language_model import LanguageModelConfig, at_hand
+
+Use = Literal["fit", "perceive", "evaluate", "generate", "data check", "explain"]
+"""Who asks. ``explain`` may be asked on another machine than the one that trains."""
+
+
+class Start:
+    """A configuration, and what several checks want to know of it.
+
+    Args:
+        config: Of the program.
+        use: The program.
+    """
+
+    def __init__(self, config: ExperimentConfig, use: Use) -> None:
+        self.config = config
+        self.use = use
+
+    @cached_property
+    def language_model(self) -> LanguageModelConfig | None:
+        """The language model, named by its folder on this machine; None if it is not here yet."""
+        try:
+            return at_hand(self.config.reasoner.language_model)
+        except ValueError:
+            return None
+
+    @cached_property
+    def reasoner(self) -> VideoReasoner | None:
+        """What ``fit`` trains, on the meta device: shapes without values.
+
+        None if files are not on this machine, and if it cannot be built;
+        :meth:`why_no_reasoner` tells why.
+        """
+        return self._built[0]
+
+    @property
+    def why_no_reasoner(self) -> list[str]:
+        """What keeps :attr:`reasoner` from being built; nothing for files that are not here yet."""
+        return self._built[1]
+
+    @cached_property
+    def _built(self) -> tuple[VideoReasoner | None, list[str]]:
+        if self.language_model is None:
+            return None, []
+        local = replace(self.config.reasoner, language_model=self.language_model)
+        built: list[VideoReasoner] = []
+
+        def build() -> None:
+            width = video_encoder_sizes(self.config.perceiver.video_encoder).width
+            built.append(build_reasoner(local, width, device="meta"))
+
+        problems = list(raised(build))
+        return (built[0] if built else None), problems
+
+
+Check = Callable[[Start], Iterable[str]]
+
+
+def raised(call: Callable[[], object]) -> Iterator[str]:
+    """The message of the ``ValueError`` that ``call`` raises, as a line; nothing if it does not."""
+    try:
+        call()
+    except ConfigurationError as error:
+        yield from error.problems
+    except ValueError as error:
+        yield " ".join(str(error).split())

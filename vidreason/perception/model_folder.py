@@ -1,0 +1,200 @@
+"""Folders of transformers' models, looked at before it builds what they describe.
+
+A folder comes from anywhere, and a number in its ``config.json`` decides how much is built: the
+sizes are compared with the shapes in its weight files, which are there in bytes. What its tokenizer
+does to a text is bounded as well. Nothing is allocated here, and no code of a folder is ever run.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vidreason.bounded_patterns import pattern_problem
+from vidreason.json_object import read_json_object
+from vidreason.perception.weights import open_weights
+
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
+_COUNTS_OF_LAYERS = frozenset(
+    (
+        *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks", "n_blocks"),
+        *("decoder_layers", "encoder_layers", "num_decoder_layers", "num_encoder_layers"),
+        *("num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts"),
+    )
+)
+"""Numbers of modules, each of which has a tensor of its own, or a row in one."""
+_LARGEST_INTEGER = 2**40
+_ELEMENTS_PER_STORED = 8
+"""Weights of 4 bits may be stored as numbers of 32."""
+_SLACK_ELEMENTS = 2**24
+_MAX_TOKENIZER_BYTES = 2**27
+_MAX_TEMPLATE_BYTES = 2**18
+_MAX_GROWTH = 64
+"""Times that all normalizers together may lengthen a text."""
+_MAX_STEPS = 32
+"""Normalizers, pre-tokenizers or decoders in a row."""
+
+
+@contextmanager
+def foreign_errors(where: str) -> Iterator[None]:
+    """Turn what libraries raise on a file or folder that they cannot use into a ``ValueError``.
+
+    Args:
+        where: File or folder and field, the beginning of the message.
+
+    Raises:
+        ValueError: Whatever was raised in the block, but for too little memory.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # KeyError, TypeError, RuntimeError, AttributeError, ...
+        cause = " ".join(str(error).split()) or "no reason given"
+        raise ValueError(f"{where}: {type(error).__name__}: {cause[:400]}") from error
+
+
+def check_model_folder(folder: Path) -> None:
+    """Make sure that a folder can be handed to transformers: its structure and its tokenizer.
+
+    Raises:
+        ValueError: A number in ``config.json`` does not go with the weights beside it, or the
+            weights or the tokenizer cannot be used. The message names file and field.
+    """
+    if (folder / CONFIG_FILE).is_file():
+        config = read_json_object(folder / CONFIG_FILE)
+        shapes = _stored_shapes(folder)
+        for field, value in _integers(config):
+            _check_integer(f"{folder / CONFIG_FILE}: {field}", field, value, shapes)
+    check_tokenizer_folder(folder)
+
+
+def check_built(model: nn.Module, folder: Path) -> None:
+    """Make sure that a model on the meta device is no larger than the weights in its folder.
+
+    Raises:
+        ValueError: It is, so that numbers in ``config.json`` are not those of the weights.
+    """
+    shapes = _stored_shapes(folder)
+    if not shapes:
+        return  # whoever loads it says what is missing
+    wanted = sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in model.buffers())
+    stored = sum(math.prod(shape) for shape in shapes.values())
+    if wanted > _ELEMENTS_PER_STORED * stored + _SLACK_ELEMENTS:
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: its sizes come to {wanted:,} numbers, but the weights beside "
+            f"it hold {stored:,}; they are not those of this config.json"
+        )
+
+
+def check_tokenizer_folder(folder: Path) -> None:
+    """Make sure that a tokenizer's files are whole, and that it cannot blow a text up.
+
+    Raises:
+        ValueError: They are not; the message names file and field.
+    """
+    path = folder / TOKENIZER_CONFIG_FILE
+    if path.is_file():
+        template = read_json_object(path).get("chat_template")
+        named = isinstance(template, list) and all(
+            isinstance(one, dict) and isinstance(one.get("template"), str) for one in template
+        )
+        if not (template is None or isinstance(template, str) or named):
+            raise ValueError(
+                f"{path}: chat_template is of type {type(template).__name__}; expected text"
+            )
+    path = folder / TEMPLATE_FILE
+    if path.exists() and (not path.is_file() or path.stat().st_size > _MAX_TEMPLATE_BYTES):
+        raise ValueError(
+            f"{path}: expected a file of at most {_MAX_TEMPLATE_BYTES:,} bytes with a chat template"
+        )
+    path = folder / TOKENIZER_FILE
+    if path.is_file():
+        tokenizer = read_json_object(path, _MAX_TOKENIZER_BYTES)
+        for part in ("normalizer", "pre_tokenizer", "decoder"):
+            _check_steps(f"{path}: {part}", tokenizer.get(part))
+
+
+def _stored_shapes(folder: Path) -> Mapping[str, tuple[int, ...]]:
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        return {}
+    with open_weights(str(folder)) as weights:
+        return dict(weights.shapes)
+
+
+def _check_integer(
+    where: str, field: str, value: int, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    if abs(value) > _LARGEST_INTEGER:
+        raise ValueError(f"{where} is {value}; it is no size of a model")
+    if field.rpartition(".")[2] in _COUNTS_OF_LAYERS and shapes:
+        rows = max((max(shape, default=0) for shape in shapes.values()), default=0)
+        most = max(len(shapes), min(rows, 2**14)) if "expert" in field else len(shapes)
+        if value > most:
+            raise ValueError(
+                f"{where} is {value:,}, but the weights beside it are {len(shapes):,} tensors; "
+                "they are not those of this config.json"
+            )
+
+
+def _integers(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, int]]:
+    for key, value in values.items():
+        inner = f"{path}.{key}" if path else key
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield inner, value
+        elif isinstance(value, dict):
+            yield from _integers(value, inner)
+
+
+def _check_steps(where: str, step: object) -> None:
+    """Check a normalizer, pre-tokenizer or decoder with all that it is made of."""
+    growth = 1
+    steps = list(_flat(where, step))
+    if len(steps) > _MAX_STEPS:
+        raise ValueError(f"{where} has {len(steps)} steps; at most {_MAX_STEPS} are taken")
+    for field, settings in steps:
+        pattern = settings.get("pattern")
+        text = _pattern_text(pattern)
+        if isinstance(pattern, dict) and "Regex" in pattern and (problem := pattern_problem(text)):
+            raise ValueError(f"{field}.pattern.Regex cannot be used: {problem}")
+        added = next(
+            (settings[key] for key in ("content", "prepend", "replacement") if key in settings), ""
+        )
+        longer = len(added) if isinstance(added, str) else 1
+        fixed = isinstance(pattern, dict) and "String" in pattern
+        growth *= max(1, -(-longer // max(len(text), 1)) if fixed else longer)
+        if growth > _MAX_GROWTH:
+            raise ValueError(
+                f"{field}: with the steps before it, it may make a text {growth:,} times as long; "
+                f"at most {_MAX_GROWTH} times is taken"
+            )
+
+
+def _flat(where: str, step: object, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    if step is None:
+        return
+    if not isinstance(step, dict) or depth > 8:
+        raise ValueError(f"{where}: expected an object of the tokenizers library")
+    yield where, step
+    for key in ("normalizers", "pretokenizers", "decoders"):
+        inner = step.get(key) or []
+        if not isinstance(inner, list):
+            raise ValueError(f"{where}.{key}: expected a list")
+        for index, part in enumerate(inner):
+            yield from _flat(f"{where}.{key}[{index}]", part, depth + 1)
+
+
+def _pattern_text(pattern: object) -> str:
+    if isinstance(pattern, dict):
+        text = pattern.get("Regex", pattern.get("String", ""))
+        return text if isinstance(text, str) else ""
+    return pattern if isinstance(pattern, str) else ""
