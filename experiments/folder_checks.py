@@ -70,12 +70,16 @@ def scoring(start: Start) -> Iterator[str]:
 def _unwritable(field: str, name: str) -> Iterator[str]:
     """What keeps this process from writing into the folder ``name``, which need not be there."""
     path = Path(name)
-    try:
-        while not os.path.lexists(path):
+    while True:
+        try:
+            path.lstat()
+            break
+        except (FileNotFoundError, NotADirectoryError):
             path = path.parent
-    except (OSError, ValueError) as error:  # too long, or with a zero byte
-        yield f"{field} is {name[:80]!r}, which cannot be a folder ({error})"
-        return
+        except (OSError, ValueError) as error:  # too long, or with a zero byte
+            cause = getattr(error, "strerror", None) or error
+            yield f"{field} is {name[:80]!r}, which cannot be a folder: {cause}"
+            return
     if not path.is_dir():
         kind = "a link to nothing" if path.is_symlink() else "no folder"
         yield f"{field} is {name!r}, but {str(path)!r} is {kind}; name another one"
