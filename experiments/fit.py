@@ -95,7 +95,6 @@ def fit(config: ExperimentConfig) -> None:
 def _fit(config: ExperimentConfig) -> None:
     lightning.seed_everything(config.seed)
     clear_debug_run(config)
-    check_monitored(config)
     if rehearses(config):
         check_memory(config)
     module_class, data_class = STAGES[config.stage]

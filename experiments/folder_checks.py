@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments.monitored_metrics import check_monitored
+from experiments.resume import check_initial_checkpoint, checkpoint_folder
 from experiments.start import Start, raised
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.evaluation.scoreboard import check_scoring_files
@@ -40,11 +42,18 @@ def named_files(start: Start) -> Iterator[str]:
     config = start.config
     if config.initial_checkpoint and not Path(config.initial_checkpoint).exists():
         yield f"initial_checkpoint: there is no checkpoint {config.initial_checkpoint!r}"
+    elif not any(checkpoint_folder(config.run_dir).glob("*.ckpt")):
+        yield from raised(lambda: check_initial_checkpoint(config))
     if config.resume not in ("auto", "never") and not Path(config.resume).exists():
         yield (f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')")
     warm_start = config.reasoner.fusion.warm_start
     if warm_start and not Path(warm_start).exists():
         yield f"reasoner.fusion.warm_start: there is no file {warm_start!r}"
+
+
+def monitored(start: Start) -> Iterator[str]:
+    """What waits for a metric will get it."""
+    yield from raised(lambda: check_monitored(start.config))
 
 
 def reasoner_to_write(start: Start) -> Iterator[str]:
