@@ -42,8 +42,9 @@ def named_files(start: Start) -> Iterator[str]:
     config = start.config
     if config.initial_checkpoint and not Path(config.initial_checkpoint).exists():
         yield f"initial_checkpoint: there is no checkpoint {config.initial_checkpoint!r}"
-    elif not any(checkpoint_folder(config.run_dir).glob("*.ckpt")):
-        yield from raised(lambda: check_initial_checkpoint(config))
+    elif config.initial_checkpoint and not any(run_folder(start)):
+        if not any(checkpoint_folder(config.run_dir).glob("*.ckpt")):
+            yield from raised(lambda: check_initial_checkpoint(config))
     if config.resume not in ("auto", "never") and not Path(config.resume).exists():
         yield (f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')")
     warm_start = config.reasoner.fusion.warm_start
