@@ -42,9 +42,8 @@ def named_files(start: Start) -> Iterator[str]:
     config = start.config
     if config.initial_checkpoint and not Path(config.initial_checkpoint).exists():
         yield f"initial_checkpoint: there is no checkpoint {config.initial_checkpoint!r}"
-    elif config.initial_checkpoint and not any(run_folder(start)):
-        if not any(checkpoint_folder(config.run_dir).glob("*.ckpt")):
-            yield from raised(lambda: check_initial_checkpoint(config))
+    elif config.initial_checkpoint and not _has_checkpoints(start):
+        yield from raised(lambda: check_initial_checkpoint(config))
     if config.resume not in ("auto", "never") and not Path(config.resume).exists():
         yield (f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')")
     warm_start = config.reasoner.fusion.warm_start
@@ -75,6 +74,12 @@ def scoring(start: Start) -> Iterator[str]:
     during = config.evaluate_during_training and config.data.benchmark
     if start.use == "evaluate" or during:
         yield from raised(lambda: check_scoring_files(config.evaluation))
+
+
+def _has_checkpoints(start: Start) -> bool:
+    """Whether the run goes on from a checkpoint of its own."""
+    folder = checkpoint_folder(start.config.run_dir)
+    return not any(run_folder(start)) and any(folder.glob("*.ckpt"))
 
 
 def _unwritable(field: str, name: str) -> Iterator[str]:
