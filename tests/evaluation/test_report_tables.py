@@ -38,7 +38,7 @@ def test_rows_columns_and_intervals() -> None:
     assert table.title == "nextqa: accuracy in %, 95% interval over 10 videos"
     header = ("run", "all (n=20)", "C (n=10)", "CW (n=10)", "T (n=10)", "TN (n=10)", "invalid")
     assert table.header == header
-    assert table.rows[0][:2] == ("full", "100.0 [100.0, 100.0]")
+    assert table.rows[0][:2] == ("full", "100.0 [69.2, 100.0]")
     assert table.rows[1][1].startswith("50.0 [")
     assert table.rows[2] == ("chance", *["50.0"] * 5, "-")
     lines = table.to_text().splitlines()

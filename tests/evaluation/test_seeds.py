@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 
 from vidreason.evaluation.statistics.paired_tests import paired_test
-from vidreason.evaluation.statistics.seeds import (
-    seeds_difference,
-    student_p_value,
-    student_quantile,
-)
+from vidreason.evaluation.statistics.seeds import seeds_difference
+from vidreason.evaluation.statistics.student import student_p_value, student_quantile
 
 VIDEOS = [f"v{video}" for video in range(60) for _ in range(4)]
 

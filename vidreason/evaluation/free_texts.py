@@ -28,7 +28,7 @@ from vidreason.evaluation.text.scores import text_scores
 
 @dataclass(frozen=True, kw_only=True)
 class FreeTextScores:
-    """Scores of one run's free answers on one corpus; intervals are of a bootstrap over videos."""
+    """Scores of one run's free answers on one corpus; intervals are over videos."""
 
     corpus: str
     question_type: str
@@ -134,7 +134,7 @@ def _scores(
     bert_score = None
     if scorer is not None:
         own = [score.f1 for score in scorer.score(texts, references)]
-        bert_score = bootstrap_interval(own, videos)
+        bert_score = bootstrap_interval(own, videos, limits=None)
     return FreeTextScores(
         corpus=corpus,
         question_type=question_type,
@@ -146,6 +146,6 @@ def _scores(
             for order in range(1, MAX_ORDER + 1)
         ),
         rouge_l=bootstrap_interval(found.text_rouge_l, videos),
-        cider_d=bootstrap_interval(found.text_cider_d, videos),
+        cider_d=bootstrap_interval(found.text_cider_d, videos, limits=None),
         bert_score=bert_score,
     )

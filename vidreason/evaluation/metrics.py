@@ -61,7 +61,7 @@ class Score:
     """Questions whose output named no option or span, or whose video could not be read. They count
     as wrong."""
     accuracy: Interval
-    """Fractions, with the 95% interval of a bootstrap over videos."""
+    """Fractions, with the 95% interval over videos."""
 
 
 class ScoredItem(NamedTuple):

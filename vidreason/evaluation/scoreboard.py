@@ -52,6 +52,7 @@ from vidreason.evaluation.report import (
     run_differences,
     score_rows,
 )
+from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
 from vidreason.evaluation.text.bertscore import BertScorer, load_bert_scorer
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups
@@ -271,7 +272,23 @@ def _notes(runs: Runs, config: EvaluationConfig) -> list[str]:
                 f"{_WUPS_CORPUS} is scored without the benchmark's stop words "
                 "(evaluation.stop_words); its published numbers leave them out"
             )
-    return notes
+    return [*notes, *_few_videos(runs)]
+
+
+def _few_videos(runs: Runs) -> list[str]:
+    """Corpora of too few videos for a bootstrap."""
+    videos: dict[str, set[str]] = {}
+    for rows in runs.values():
+        for row in rows:
+            videos.setdefault(row.corpus, set()).add(row.video_id)
+    few = {corpus: len(own) for corpus, own in videos.items() if len(own) < MIN_CLUSTERS}
+    return [
+        f"{corpus}: of one video there is no interval"
+        if number == 1
+        else f"{corpus}: of {number} videos, fewer than {MIN_CLUSTERS}, the intervals are Wilson's "
+        "with Student's t over videos, or of a jackknife; a bootstrap would be too narrow"
+        for corpus, number in few.items()
+    ]
 
 
 def _not_finite(runs: Runs) -> list[str]:

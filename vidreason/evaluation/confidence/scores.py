@@ -42,7 +42,7 @@ COVERAGES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceScores:
-    """Scores of one set of confidences; intervals are of a bootstrap over videos."""
+    """Scores of one set of confidences; intervals are over videos."""
 
     num_answers: int
     """Answers with a confidence, or predicted events."""
@@ -201,8 +201,8 @@ def _scores(
         ece_left=interval(lambda own, right: calibration_error(own, right, closed="left").expected),
         ece_adaptive=interval(lambda own, right: adaptive_calibration_error(own, right).expected),
         maximum_error=error.maximum,
-        brier=bootstrap_interval(briers, videos),
-        nll=bootstrap_interval(nlls, videos),
+        brier=bootstrap_interval(briers, videos, limits=(0.0, 2.0)),
+        nll=bootstrap_interval(nlls, videos, limits=None),
         auroc=interval(confidence_auroc),
         area_under_risk=interval(lambda own, right: risk_coverage(own, right).area),
         risks=tuple(risk[max(0, round(share * len(risk)) - 1)] for share in COVERAGES),

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vidreason.evaluation.judge.judging import PairwiseJudgement, PointwiseJudgement
-from vidreason.evaluation.judge.rubric import AXES, MIN_SCORE, Axis
+from vidreason.evaluation.judge.rubric import AXES, MAX_SCORE, MIN_SCORE, Axis
 from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
 from vidreason.evaluation.statistics.paired_tests import paired_test
+
+_SCORES = (float(MIN_SCORE), float(MAX_SCORE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class PairwiseSummary:
 
 
 def summarise_pointwise(judgements: Sequence[PointwiseJudgement]) -> list[AxisSummary]:
-    """Summaries by axis; intervals are of a bootstrap over videos."""
+    """Summaries by axis; intervals are over videos."""
     summaries = []
     for axis in AXES:
         asked = [own for own in judgements if axis in own.axes]
@@ -62,9 +64,11 @@ def summarise_pointwise(judgements: Sequence[PointwiseJudgement]) -> list[AxisSu
                 num_judged=len(scored),
                 num_invalid=len(asked) - len(scored),
                 num_not_judged=len(judgements) - len(asked),
-                score=_interval([own.scores[axis] for own in scored], scored),
+                score=_interval([own.scores[axis] for own in scored], scored, _SCORES),
                 score_invalid_lowest=_interval(
-                    [MIN_SCORE if own.invalid else own.scores[axis] for own in asked], asked
+                    [MIN_SCORE if own.invalid else own.scores[axis] for own in asked],
+                    asked,
+                    _SCORES,
                 ),
             )
         )
@@ -72,7 +76,7 @@ def summarise_pointwise(judgements: Sequence[PointwiseJudgement]) -> list[AxisSu
 
 
 def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[PairwiseSummary]:
-    """Summaries by axis; intervals are of a bootstrap over videos."""
+    """Summaries by axis; intervals are over videos."""
     points = {"first": 1.0, "tie": 0.5, "second": 0.0}
     summaries = []
     for axis in AXES:
@@ -104,11 +108,13 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Pairwise
 
 
 def _interval(
-    values: Sequence[float], judgements: Sequence[PointwiseJudgement | PairwiseJudgement]
+    values: Sequence[float],
+    judgements: Sequence[PointwiseJudgement | PairwiseJudgement],
+    limits: tuple[float, float] = (0.0, 1.0),
 ) -> Interval | None:
     if not values:
         return None
-    return bootstrap_interval(values, [own.video_id for own in judgements])
+    return bootstrap_interval(values, [own.video_id for own in judgements], limits=limits)
 
 
 def _p_value(shares: Sequence[float], judgements: Sequence[PairwiseJudgement]) -> float | None:

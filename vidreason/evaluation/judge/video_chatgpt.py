@@ -162,7 +162,7 @@ def judge_aspect(
 
 
 def summarise_aspects(judgements: Sequence[AspectJudgement]) -> list[AspectSummary]:
-    """Summaries by aspect; intervals are of a bootstrap over videos."""
+    """Summaries by aspect; intervals are over videos."""
     by_aspect: dict[Aspect, list[AspectJudgement]] = {}
     for judgement in judgements:
         by_aspect.setdefault(judgement.aspect, []).append(judgement)
@@ -179,6 +179,6 @@ def _summary(aspect: Aspect, judgements: Sequence[AspectJudgement]) -> AspectSum
         aspect=aspect,
         num_judged=len(valid),
         num_invalid=len(judgements) - len(valid),
-        score=bootstrap_interval(scores, videos) if valid else None,
+        score=bootstrap_interval(scores, videos, limits=(0.0, 5.0)) if valid else None,
         accuracy=bootstrap_interval(hits, videos) if with_accuracy else None,
     )

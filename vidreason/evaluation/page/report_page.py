@@ -119,8 +119,8 @@ def _bars(scores: Mapping[str, Sequence[Score]]) -> list[str]:
     )
     return [
         f'<h3>{escape(corpus)}</h3><ul class="legend">{legend}</ul><figure class="wide">'
-        f"{grouped_bars(corpus, groups, names=list(scores))}<figcaption>With 95% intervals of a "
-        "bootstrap over videos.</figcaption></figure>"
+        f"{grouped_bars(corpus, groups, names=list(scores))}<figcaption>With 95% intervals over "
+        "videos.</figcaption></figure>"
         for corpus, groups in by_corpus.items()
     ]
 

@@ -39,7 +39,11 @@ def cluster_sums(array: NDArray[np.float64], clusters: Sequence[str]) -> NDArray
             "expected at least one value and one cluster for each; found values of shape "
             f"{array.shape} and {len(clusters)} clusters"
         )
-    # In order of first appearance: sorting by name would make results depend on the names.
+    return np.bincount(cluster_numbers(clusters), weights=array).astype(np.float64)
+
+
+def cluster_numbers(clusters: Sequence[str]) -> NDArray[np.int64]:
+    """A number from 0 on for the cluster of each value, in order of first appearance."""
+    # Sorting by name would make results depend on the names.
     numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    membership = np.fromiter((numbers[name] for name in clusters), dtype=np.int64)
-    return np.bincount(membership, weights=array).astype(np.float64)
+    return np.fromiter((numbers[name] for name in clusters), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""95% intervals from a bootstrap over videos, of means, of other numbers and of paired differences.
+"""95% intervals over videos, of means, of other numbers and of paired differences.
 
 Questions about one video are not independent of each other, so whole videos are drawn with
 replacement, never single questions.
@@ -10,19 +10,34 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.evaluation.statistics.clusters import cluster_sums, paired_values
+from vidreason.evaluation.statistics.clusters import (
+    cluster_numbers,
+    cluster_sums,
+    paired_values,
+)
+from vidreason.evaluation.statistics.few_clusters import (
+    MIN_CLUSTERS,
+    difference_bounds,
+    jackknife_bounds,
+    share_bounds,
+    unlimited_bounds,
+)
 
 NUM_RESAMPLES = 5_000
 NUM_STATISTICS = 500
+_ROUNDING = 1e-12
 _CHUNK = 200  # resamples at a time: with 10,000 videos, 16 MB a table
 
 
 class Interval(NamedTuple):
-    """A mean and its confidence interval; the bounds are NaN with fewer than two clusters."""
+    """A number and its confidence interval; the bounds are NaN where there is none."""
 
     mean: float
     low: float
     high: float
+
+
+Limits = tuple[float, float]
 
 
 def bootstrap_interval(
@@ -30,55 +45,70 @@ def bootstrap_interval(
     clusters: Sequence[str],
     weights: Sequence[float] | None = None,
     *,
+    limits: Limits | None = (0.0, 1.0),
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Weighted mean of ``values`` with a percentile interval from a bootstrap over clusters.
+    """Weighted mean of ``values`` with its interval over clusters.
 
-    Each resample draws as many clusters as there are, with replacement, and takes the mean over all
-    their values, so a video with more questions weighs more, as in the mean itself. The weights of
-    what was drawn are made to sum to 1, so no mean lies outside of the values. The result is a
-    function of the arguments alone.
+    The bounds are percentiles of a bootstrap: each resample draws as many clusters as there are,
+    with replacement, and takes the mean over all their values, so a video with more questions
+    weighs more, as in the mean itself. The weights of what was drawn are made to sum to 1, so no
+    mean lies outside of the values. Of fewer than 40 clusters, and where all clusters agree, they
+    are those of :mod:`~vidreason.evaluation.statistics.few_clusters`; of one, there are none. The
+    result is a function of the arguments alone.
 
     Args:
         values: Shape ``(n,)``, such as 1 for a right and 0 for a wrong answer.
         clusters: Length n, the video of each value.
         weights: Length n, above 0; None for equal ones.
+        limits: The least and largest value that there can be; None for values without limits.
         num_resamples: Number of resamples.
         confidence: The interval's coverage.
         seed: Seed of the resampling.
 
     Raises:
-        ValueError: No values, or not one cluster a value.
+        ValueError: No values, not one cluster a value, or a value beyond the limits.
     """
     array = np.asarray(values, dtype=np.float64)
-    weighing = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-    sums = cluster_sums(array * weighing, clusters)
-    totals = cluster_sums(weighing, clusters)
-    mean = float(np.average(array, weights=weighing))
-    if len(sums) < 2:
-        return Interval(mean, float("nan"), float("nan"))
-    means = _resampled_means(sums, totals, num_resamples, np.random.default_rng(seed))
-    return _percentile_interval(mean, means, confidence)
+    within = (
+        limits is None or not array.size or limits[0] <= array.min() <= array.max() <= limits[1]
+    )
+    if not within:
+        raise ValueError(
+            f"values are from {array.min()} to {array.max()}, beyond their limits {limits}"
+        )
+    resampled = _Resampling(array, clusters, weights)
+    if resampled.num_clusters < 2:
+        return Interval(resampled.mean, float("nan"), float("nan"))
+    if resampled.num_clusters >= MIN_CLUSTERS:
+        interval = resampled.percentiles(num_resamples, confidence, seed)
+        if interval.high - interval.low > _ROUNDING:
+            return interval
+    return resampled.few(limits, confidence)
 
 
 def bootstrap_statistic(
     statistic: Callable[[NDArray[np.intp]], float],
     clusters: Sequence[str],
     *,
+    limits: Limits = (0.0, 1.0),
     num_resamples: int = NUM_STATISTICS,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Any number that is made of all items, with its interval from a bootstrap over clusters.
+    """Any number that is made of all items, with its interval over clusters.
 
     For what is no mean of values, such as BLEU or a calibration error. Means are done faster by
-    :func:`bootstrap_interval`. Resamples of which the number is NaN are left out.
+    :func:`bootstrap_interval`. The bounds are percentiles of a bootstrap, where resamples of which
+    the number is NaN are left out; of fewer than 40 clusters those of the jackknife with Student's
+    t. There are none of one cluster, and where no cluster changes the number.
 
     Args:
-        statistic: Takes places of items, from 0 to n - 1, of which some may come several times.
+        statistic: Takes indices of items, from 0 to n - 1, of which some may come several times.
         clusters: Length n, the video of each item.
+        limits: The least and largest number that there can be.
         num_resamples: Number of resamples.
         confidence: The interval's coverage.
         seed: Seed of the resampling.
@@ -92,15 +122,21 @@ def bootstrap_statistic(
     for place, name in enumerate(clusters):
         members.setdefault(name, []).append(place)
     own = [np.array(places, dtype=np.intp) for places in members.values()]
-    value = statistic(np.arange(len(clusters)))
+    everything = np.arange(len(clusters))
+    value = statistic(everything)
+    none = Interval(value, float("nan"), float("nan"))
     if len(own) < 2:
-        return Interval(value, float("nan"), float("nan"))
+        return none
+    if len(own) < MIN_CLUSTERS:
+        left_out = np.array([statistic(np.setdiff1d(everything, one)) for one in own])
+        low, high = jackknife_bounds(value, left_out, confidence)
+        return Interval(value, *(float(bound) for bound in np.clip((low, high), *limits)))
     generator = np.random.default_rng(seed)
     drawn = generator.integers(0, len(own), size=(num_resamples, len(own)))
     values = np.array([statistic(np.concatenate([own[n] for n in row])) for row in drawn])
     values = values[~np.isnan(values)]
-    if not len(values):
-        return Interval(value, float("nan"), float("nan"))
+    if not len(values) or np.ptp(values) <= _ROUNDING:
+        return none
     return _percentile_interval(value, values, confidence)
 
 
@@ -110,6 +146,7 @@ def paired_difference(
     clusters: Sequence[str],
     weights: Sequence[float] | None = None,
     *,
+    limits: Limits = (0.0, 1.0),
     num_resamples: int = NUM_RESAMPLES,
 ) -> Interval:
     """Mean of ``values_a - values_b`` over the same items in the same order, with its interval.
@@ -117,12 +154,68 @@ def paired_difference(
     An interval that does not hold 0 shows a difference. It is narrower than the two runs' own
     intervals suggest, because what makes an item hard for both runs cancels.
 
+    Args:
+        values_a: Shape ``(n,)``.
+        values_b: Shape ``(n,)``.
+        clusters: Length n, the video of each value.
+        weights: Length n, above 0; None for equal ones.
+        limits: The least and largest of the values.
+        num_resamples: Number of resamples.
+
     Raises:
         ValueError: The two runs have different numbers of items.
     """
+    width = limits[1] - limits[0]
     return bootstrap_interval(
-        paired_values(values_a, values_b), clusters, weights, num_resamples=num_resamples
+        paired_values(values_a, values_b),
+        clusters,
+        weights,
+        limits=(-width, width),
+        num_resamples=num_resamples,
     )
+
+
+class _Resampling:
+    """Values by cluster, and the intervals of their mean."""
+
+    def __init__(
+        self,
+        array: NDArray[np.float64],
+        clusters: Sequence[str],
+        weights: Sequence[float] | None,
+    ) -> None:
+        self._values = array
+        self._clusters = clusters
+        self._weights = (
+            np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
+        )
+        self._sums = cluster_sums(array * self._weights, clusters)
+        self._totals = cluster_sums(self._weights, clusters)
+        self.num_clusters = len(self._sums)
+        self.mean = float(np.average(array, weights=self._weights))
+
+    def percentiles(self, num_resamples: int, confidence: float, seed: int) -> Interval:
+        """Of a bootstrap over clusters."""
+        generator = np.random.default_rng(seed)
+        means = _resampled_means(self._sums, self._totals, num_resamples, generator)
+        return _percentile_interval(self.mean, means, confidence)
+
+    def few(self, limits: Limits | None, confidence: float) -> Interval:
+        """Of few clusters, or of those that all agree."""
+        members = cluster_numbers(self._clusters)
+        if limits is None:
+            low, high = unlimited_bounds(self._values, self._weights, members, confidence)
+        elif limits[0] == -limits[1]:
+            scaled = self._values / limits[1]
+            bounds = difference_bounds(scaled, self._weights, members, confidence)
+            low, high = (bound * limits[1] for bound in bounds)
+        else:
+            width = limits[1] - limits[0]
+            scaled = (self._values - limits[0]) / width
+            bounds = share_bounds(scaled, self._weights, members, confidence)
+            low, high = (limits[0] + bound * width for bound in bounds)
+        # Rounding must not part a mean from its interval.
+        return Interval(self.mean, min(low, self.mean), max(high, self.mean))
 
 
 def _percentile_interval(

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.evaluation.statistics.intervals import Interval
+from vidreason.evaluation.statistics.student import student_p_value, student_quantile
 
 Floats = NDArray[np.float64]
-_NUM_STEPS = 1_000  # even; of Simpson's rule
 
 
 class SeedsDifference(NamedTuple):
@@ -82,33 +82,6 @@ def seeds_difference(
         student_p_value(mean / math.sqrt(variance), degrees),
         degrees,
     )
-
-
-def student_p_value(statistic: float, degrees_of_freedom: float) -> float:
-    """Probability of a value as far from 0 under Student's t, to about 1e-9."""
-    # With x = sqrt(df) tan(angle), the density becomes cos(angle) ** (df - 1).
-    angle = math.atan(abs(statistic) / math.sqrt(degrees_of_freedom))
-    angles = np.linspace(0.0, angle, _NUM_STEPS + 1)
-    density = np.cos(angles) ** (degrees_of_freedom - 1)
-    weights = np.ones(_NUM_STEPS + 1)
-    weights[1:-1:2], weights[2:-1:2] = 4, 2
-    area = angle / _NUM_STEPS / 3 * float(weights @ density)
-    whole = math.lgamma(degrees_of_freedom / 2) - math.lgamma((degrees_of_freedom + 1) / 2)
-    return min(1.0, max(0.0, 1 - 2 * area / (math.sqrt(math.pi) * math.exp(whole))))
-
-
-def student_quantile(confidence: float, degrees_of_freedom: float) -> float:
-    """How far from 0 Student's t is with a probability of 1 - ``confidence``."""
-    low, high = 0.0, 1.0
-    while student_p_value(high, degrees_of_freedom) > 1 - confidence:
-        high *= 2
-    for _ in range(50):
-        middle = (low + high) / 2
-        if student_p_value(middle, degrees_of_freedom) > 1 - confidence:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
 
 
 def _cluster_variance(residuals: Floats, videos: NDArray[np.int64]) -> float:
