@@ -1,14 +1,15 @@
 """95% intervals of few videos, where a bootstrap would be too narrow.
 
 With 5 videos, percentiles of a bootstrap hold the true share in 24 to 87 of 100 cases, and where
-all answers are right they say [100, 100]. Here a share has Wilson's interval with as many independent
-answers as its variance between videos says, and Student's t in place of the normal distribution;
-a difference is that of two such shares (Newcombe's hybrid score interval, 1998); where all videos
-agree, the interval is what at most a part of unseen videos could change (an exact binomial bound).
-Measured, 200 draws of each of six mixtures of videos and questions, true shares 0.5 to 0.98, videos
-2 / 3 / 5 / 10 / 20 / 40: a share is covered in at least 99 / 96 / 96 / 93 / 92 / 93 of 100 cases
-(bootstrap 12 / 21 / 24 / 43 / 68 / 81), a difference in at least 100 / 100 / 100 / 99 / 93 / 96
-(bootstrap 25 / 33 / 55 / 72 / 81 / 90). Such intervals are wide, because so few videos say little.
+all answers are right they say [100, 100]. Here a share has Wilson's interval with as many
+independent answers as its variance between videos says, and Student's t in place of the normal
+distribution; a difference is that of two such shares (Newcombe's hybrid score interval, 1998);
+where all videos agree, the interval is what at most a part of unseen videos could change (an exact
+binomial bound). Measured, 200 draws of each of six mixtures of videos and questions, true shares
+0.5 to 0.98, of 2 / 3 / 5 / 10 / 20 / 40 videos: a share is covered in at least 99 / 96 / 96 / 93 /
+92 / 93 of 100 cases (bootstrap 12 / 21 / 24 / 43 / 68 / 81), a difference in at least 100 / 100 /
+100 / 99 / 93 / 96 (bootstrap 25 / 33 / 55 / 72 / 81 / 90). Such intervals are wide, because so few
+videos say little.
 """
 
 import math
