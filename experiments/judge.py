@@ -229,7 +229,7 @@ def _in_parallel(
 
     try:
         return list(pool.map(judge_named, work))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         asked.close()  # else the requests under way would be waited for
         raise
     finally:

@@ -23,6 +23,7 @@ from experiments.signals import (
 )
 from vidreason.config import ConfigurationError, load_config
 from vidreason.cores import use_threads
+from vidreason.secrets import printable, without_secrets
 from vidreason.store.shards import FeatureStoreError
 from vidreason.training.atomic_checkpoint import CheckpointWriteError
 from vidreason.video.failures import UnreadableVideosError
@@ -31,6 +32,7 @@ from vidreason.video.reader import VideoReadError
 FAILURES_FILE = "failures.jsonl"
 """In the run folder: the videos that ``perceive`` and ``fit`` could not read."""
 
+_MAX_MESSAGE_CHARS = 4000
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
 
@@ -152,7 +154,9 @@ def _complain_of_all(program: str, problems: Sequence[str]) -> int:
 
 
 def _complain(program: str, error: Exception, *, status: int) -> int:
-    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    # Data, files and servers have a hand in what is said.
+    message = printable(without_secrets(str(error)), _MAX_MESSAGE_CHARS)
+    print(f"{program}: {message}", file=sys.stderr)
     return status
 
 

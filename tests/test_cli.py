@@ -23,6 +23,16 @@ def test_ask_without_a_question_says_what_is_missing(capsys):
     assert capsys.readouterr().err == "vidreason ask: give a question, or --predict\n"
 
 
+def test_a_message_holds_no_secret_and_no_escape_of_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+    assert (
+        cli.main(["ask", "v", "why", "--model", "m", "--part", "\x1b[2J hf_0123456789abcdef"]) == 2
+    )
+    error = capsys.readouterr().err
+    assert r"\x1b[2J [secret]" in error
+    assert error.count("\n") == 1
+
+
 def test_ask_without_a_model_says_how_to_get_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["ask", "a.mp4", "why?"]) == 2

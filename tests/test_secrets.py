@@ -12,6 +12,7 @@ from vidreason.secrets import (
     environment_secrets,
     printable,
     refuse_secrets,
+    without_controls,
     without_secrets,
 )
 
@@ -133,3 +134,7 @@ def test_commands_without_secrets(monkeypatch, text, expected):
 )
 def test_text_of_others_is_one_printable_line(text, expected):
     assert printable(text) == expected
+
+
+def test_lines_and_tabs_may_be_printed():
+    assert without_controls("a\n\tb\x1b[1m\r\u202e") == "a\n\tb\\x1b[1m\\r\\u202e"

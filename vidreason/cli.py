@@ -9,9 +9,11 @@ from typing import Literal
 
 from vidreason import __version__
 from vidreason.cores import use_threads, wait_passively
+from vidreason.secrets import printable, without_controls, without_secrets
 
 REASONER_FILE = "config.json"
 DEMO_REASONER = "runs/demo/stage2/reasoner"
+_MAX_MESSAGE_CHARS = 4000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except CommandError as error:
-        print(f"vidreason {arguments.command}: {error}", file=sys.stderr)
+        message = printable(without_secrets(str(error)), _MAX_MESSAGE_CHARS)
+        print(f"vidreason {arguments.command}: {message}", file=sys.stderr)
         return error.status
 
 
@@ -169,7 +172,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     )
     visual = collate_visual_tokens([shown_tokens(tokens, reasoner.perceiver)])
     answer = reasoner.generate(visual, [prompt])[0]
-    print(answer_text(answer, predictions=arguments.predict))
+    print(without_controls(answer_text(answer, predictions=arguments.predict)))
     return 0
 
 

@@ -170,16 +170,21 @@ def _texts(values: object, where: str) -> Iterator[tuple[str, str]]:
 
 
 def printable(text: str, max_chars: int = 300) -> str:
-    """``text`` of others as one line of printable characters, cut to ``max_chars``.
-
-    Terminal escapes, other control characters and marks that turn the direction of writing are
-    written as escapes of Python.
-    """
-    line = " ".join(text[: 4 * max_chars].split())
-    shown = "".join(
-        own if own.isprintable() else own.encode("unicode_escape").decode() for own in line
-    )
+    """``text`` of others as one line without control characters, cut to ``max_chars``."""
+    shown = without_controls(" ".join(text[: 4 * max_chars].split()))
     return shown if len(shown) <= max_chars else f"{shown[: max_chars - 3]}..."
+
+
+def without_controls(text: str) -> str:
+    """``text`` of others in several lines, as it may be printed.
+
+    Terminal escapes, other control characters but line ends and tabs, and marks that turn the
+    direction of writing are written as escapes of Python.
+    """
+    return "".join(
+        own if own.isprintable() or own in "\n\t" else own.encode("unicode_escape").decode()
+        for own in text
+    )
 
 
 def _windows(secret: str) -> set[str]:

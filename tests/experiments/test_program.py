@@ -33,6 +33,21 @@ def test_a_mistake_in_the_configuration_is_one_line(capsys):
     assert error.count("\n") == 1
 
 
+def test_a_message_holds_no_secret_and_no_escape_of_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+
+    def program(config):
+        raise VideoReadError(
+            "\x1b[2J", "unreachable", "hf_0123456789abcdef\x1b]0;t\x07\nat https://u:p@h"
+        )
+
+    assert run(program) == 1
+    error = capsys.readouterr().err
+    assert error == (
+        r"trial: cannot read video '\x1b[2J': [secret]\x1b]0;t\x07 at https://[secret]@h" "\n"
+    )
+
+
 def test_an_unreadable_video_is_one_line(capsys):
     def program(config):
         raise VideoReadError("a.mp4", "no-video-stream", "no video stream")
