@@ -101,11 +101,11 @@ class SecretLogFilter(logging.Filter):
         return True
 
 
-def environment_secrets(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Values of the environment's variables whose names speak of a key, token or password."""
+def environment_secrets(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment's variables whose names speak of a key, token or password."""
     variables = os.environ if environment is None else environment
-    return [
-        value
+    return {
+        name: value
         for name, value in variables.items()
         if _SECRET_NAME.search(name.upper())
         and not _NAME_OF_NO_SECRET.search(name.upper())
@@ -113,12 +113,12 @@ def environment_secrets(environment: Mapping[str, str] | None = None) -> list[st
         and len(value) >= _PART_CHARS
         and not value.isdecimal()
         and not value.startswith(("/", "~", "."))
-    ]
+    }
 
 
 def without_secrets(text: str) -> str:
     """``text`` without what the environment keeps secret and without credentials in URLs."""
-    return without_url_credentials(SecretFilter(environment_secrets()).clean(text))
+    return without_url_credentials(SecretFilter(environment_secrets().values()).clean(text))
 
 
 def without_url_credentials(text: str) -> str:
@@ -146,12 +146,18 @@ def refuse_secrets(values: object, where: str = "") -> None:
         ValueError: A text holds a secret of the environment, or a URL a user and a password. The
             message names where, not what.
     """
-    secrets = [own for own in environment_secrets() if len(own) >= _PARTIAL_FROM_CHARS]
-    for name, text in _texts(values, where):
-        if any(own in text for own in secrets) or _USER_AND_PASSWORD.search(text):
+    # Shorter ones may be words of a path.
+    secrets = {
+        name: own for name, own in environment_secrets().items() if len(own) >= _PARTIAL_FROM_CHARS
+    }
+    for field, text in _texts(values, where):
+        found = [f"the value of {name}" for name, own in secrets.items() if own in text]
+        if _USER_AND_PASSWORD.search(text):
+            found.append("a URL's user and password")
+        if found:
             raise ValueError(
-                f"{name} holds a key, token or password, which would be written into run folders "
-                "and checkpoints; leave it out: it belongs into an environment variable or the "
+                f"{field} holds {found[0]}, which would be written into run folders and "
+                "checkpoints; leave it out: secrets belong into environment variables or the "
                 "store's own file of credentials"
             )
 

@@ -116,7 +116,7 @@ def test_a_folder_with_a_secret_is_not_uploaded(tmp_path, monkeypatch, name):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
     NotingApi.created = None
     (tmp_path / name).write_text('{"name": "a/0123456789abcdef"}')
-    with pytest.raises(ValueError, match=f"{name} holds a key, token or password"):
+    with pytest.raises(ValueError, match=f"{name} holds the value of WANDB_API_KEY"):
         hub.upload(tmp_path, "a/b")
     assert NotingApi.created is None
 
