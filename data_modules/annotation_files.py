@@ -1,10 +1,11 @@
 """Annotation files: every error names file, line and field, and the remedy.
 
 Files are read as streams, so memory does not grow with them: of a CSV or JSON-lines file one row is
-held at a time (a line has at most ``MAX_LINE_BYTES``), of a JSON array or object one member. They
-are UTF-8, with or without a byte-order mark, with any line ends. A damaged line is one malformed
-row, and the rows after it are read; see :mod:`data_modules.skipped_rows` for what is malformed,
-what is only left out, and what ends the reading at once.
+held at a time (a line has at most ``MAX_LINE_BYTES``, a text ``MAX_TEXT_CHARACTERS``), of a JSON
+array or object one member. They are UTF-8, with or without a byte-order mark, with any line ends:
+LF, CRLF, or CR alone. A damaged line is one malformed row, and the rows after it are read; see
+:mod:`data_modules.skipped_rows` for what is malformed, what is only left out, and what ends the
+reading at once.
 """
 
 import codecs
@@ -13,7 +14,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from data_modules.index_cache import note_file
 from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
@@ -30,6 +31,10 @@ MAX_TEXT_CHARACTERS = 2**20
 MAX_SECONDS = 1e9
 """A time beyond this is no time in a video: a date, or a number of frames."""
 
+# Of the csv module, for the whole process; its own limit is 131,072 characters.
+csv.field_size_limit(MAX_TEXT_CHARACTERS)
+
+_CHUNK_BYTES = 2**14
 _NAN_LIKE = {"", "none", "nan", "null", "n/a", "<na>", "#n/a", "undefined"}
 # What a table program makes of an id that is all digits: 1053841541.0, 1.05384E+09.
 _NUMBER_LIKE_ID = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
@@ -154,19 +159,26 @@ def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     require_file(path)
     with path.open("rb") as stream:
-        number = 0
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            length, rest = len(line), line
-            while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                rest = stream.readline(MAX_LINE_BYTES + 1)
-                length += len(rest)
-                if length > MAX_LOST_LINE_BYTES:
-                    raise ValueError(
-                        f"{path}:{number}: the line is longer than {MAX_LOST_LINE_BYTES} bytes; a "
-                        "file of rows needs a line end after each"
-                    )
+        for number, line in enumerate(_split_lines(stream, path), start=1):
             yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+
+def _split_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines with their ends, each cut behind ``MAX_LINE_BYTES``."""
+    number, kept = 0, b""
+    while chunk := stream.read(max(_CHUNK_BYTES, len(kept))):
+        # The last one may go on in the next chunk, if only by the second half of CRLF.
+        *lines, kept = (kept + chunk).splitlines(keepends=True)
+        for line in lines:
+            yield line[: MAX_LINE_BYTES + 1]
+        number += len(lines)
+        if len(kept) > MAX_LOST_LINE_BYTES:
+            raise ValueError(
+                f"{path}:{number + 1}: the line is longer than {MAX_LOST_LINE_BYTES} bytes; a file "
+                "of rows needs a line end after each"
+            )
+    if kept:
+        yield kept[: MAX_LINE_BYTES + 1]
 
 
 def decode_line(path: Path, number: int, line: bytes) -> str:
@@ -267,11 +279,13 @@ def seconds_field(row: dict[str, Any], name: str, place: str) -> float | None:
     as one; an empty one, ``nan`` and the like are none.
 
     Raises:
-        MalformedRowError: The field holds something else than a finite number.
+        MalformedRowError: The field holds something else than a number.
+        UnusableRowError: It is infinite, or no number in the sense of arithmetic.
     """
     value = row.get(name)
     if value is None or (isinstance(value, str) and is_nan_like(value)):
         return None
+    check_finite(value, place)
     seconds = parse_seconds(value)
     if seconds is None:
         raise MalformedRowError(
@@ -292,6 +306,12 @@ def parse_seconds(value: object) -> float | None:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return float(max(value, 0)) if abs(value) < MAX_SECONDS else None
+
+
+def check_finite(value: object, place: str) -> None:
+    """Raise an :class:`UnusableRowError` for a time that is infinite or NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UnusableRowError(place, "its span is no number of seconds")
 
 
 def check_span(start_seconds: float | None, end_seconds: float | None, place: str) -> None:

@@ -8,14 +8,18 @@ it?"); what the model is taught is only that turn's answer.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
+from data_modules.span_keys import SpanKeys
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
 PLACEHOLDERS = ("<video>", "<image>")
 """Where the formats put the video into the text. Ours stands in front of the prompt, always."""
+
+_LONE_ANSWER = "what the assistant says before the first question is not read"
+_LONE_QUESTION = "a last question without an answer is not read"
 
 
 class Turn(NamedTuple):
@@ -36,6 +40,8 @@ class Conversation(NamedTuple):
     videos: Sequence[str]
     """As the file names them."""
     turns: Sequence[Turn]
+    span: SpanKeys
+    """The part of the video that it is about."""
 
 
 def conversation_examples(
@@ -43,43 +49,46 @@ def conversation_examples(
 ) -> Iterator[Example]:
     """Yield an example for each question and answer of ``conversation``.
 
-    Left out are rows without video or with several, and rows whose text points at a video in other
-    ways than once, in its first question. A system message stands in front of the question.
+    A system message stands in front of the question. What a conversation begins with before its
+    first question, and a last question that has no answer, is not read, and counted.
 
     Raises:
-        ValueError: The turns do not alternate, from a user's to an assistant's, or one is empty.
+        UnusableRowError: There is no video or several, or the text points at it in other ways than
+            once, in the first question.
+        MalformedRowError: The turns do not alternate, from a user's to an assistant's, or one is
+            empty.
     """
-    cause = _unusable(conversation)
-    if cause:
-        skipped.record(place, cause)
-        return
+    _check_usable(conversation, place)
     (video,) = conversation.videos
-    turns = list(conversation.turns)
-    system = turns.pop(0).text if turns and turns[0].role == "system" else ""
-    if [turn.role for turn in turns] != ["user", "assistant"] * max(len(turns) // 2, 1):
-        raise ValueError(
-            f"{place}: the turns must alternate between user and assistant and end with the "
-            f"latter, found {[turn.role for turn in conversation.turns]}"
-        )
+    system, turns = _alternating(conversation.turns, place, skipped)
     pairs = [
         (_plain(question.text), answer.text.strip())
         for question, answer in zip(turns[::2], turns[1::2], strict=True)
     ]
     if not all(question and answer for question, answer in pairs):
-        raise ValueError(f"{place}: a question or an answer is empty")
+        raise MalformedRowError(place, "a question or an answer is empty")
     for number, (question, answer) in enumerate(pairs):
-        prompt = _prompt(system, pairs[:number], question)
+        prompt, earlier_turns = _prompt(system, pairs[:number], question)
         yield Example(
             id=f"{corpus}:{split}:{conversation.id}:{number}",
             corpus=corpus,
             media=media_below(root, video),
             video_id=str(PurePosixPath(video).with_suffix("")),
+            start_seconds=conversation.span.start_seconds,
+            end_seconds=conversation.span.end_seconds,
             prompt=prompt,
             response=answer,
             answers=(answer,),
+            earlier_turns=earlier_turns,
             meta={"question": question}
             | ({"id": conversation.own_id} if conversation.own_id else {}),
         )
+
+
+def own_id_of(row: dict[str, Any]) -> str:
+    """The row's own id, for reports only: any text or number, or empty."""
+    own_id = row.get("id")
+    return str(own_id)[:200] if isinstance(own_id, str | int | float) else ""
 
 
 def media_below(root: str, media: str) -> str:
@@ -89,16 +98,40 @@ def media_below(root: str, media: str) -> str:
     return f"{root.rstrip('/')}/{media}"
 
 
-def _unusable(conversation: Conversation) -> str:
-    """Why a well-formed row gives no example, or the empty text."""
+def _check_usable(conversation: Conversation, place: str) -> None:
     if len(conversation.videos) != 1:
-        return "no video" if not conversation.videos else "several videos"
+        raise UnusableRowError(place, "several videos" if conversation.videos else "no video")
     users = [turn.text for turn in conversation.turns if turn.role == "user"]
     counts = [sum(turn.text.count(mark) for mark in PLACEHOLDERS) for turn in conversation.turns]
     first = sum(users[0].count(mark) for mark in PLACEHOLDERS) if users else 0
     if sum(counts) > 1 or sum(counts) != first:
-        return "its text points at the video in the middle of the conversation, or at several"
-    return ""
+        raise UnusableRowError(
+            place, "its text points at the video in the middle of the conversation, or at several"
+        )
+
+
+def _alternating(
+    told: Sequence[Turn], place: str, skipped: SkippedRows
+) -> tuple[str, Sequence[Turn]]:
+    """The system message, and questions and answers in turn."""
+    turns = list(told)
+    system = turns.pop(0).text if turns and turns[0].role == "system" else ""
+    remarks = []
+    if [turn.role for turn in turns[:2]] == ["assistant", "user"]:
+        turns.pop(0)
+        remarks.append(_LONE_ANSWER)
+    if [turn.role for turn in turns[-2:]] == ["assistant", "user"]:
+        turns.pop()
+        remarks.append(_LONE_QUESTION)
+    if not turns or [turn.role for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
+        raise MalformedRowError(
+            place,
+            "the turns must alternate between user and assistant and end with the latter, found "
+            f"{[turn.role for turn in told]!r:.200}",
+        )
+    for remark in remarks:
+        skipped.remark(place, remark)
+    return system, turns
 
 
 def _plain(text: str) -> str:
@@ -107,9 +140,17 @@ def _plain(text: str) -> str:
     return text.strip()
 
 
-def _prompt(system: str, earlier: Sequence[tuple[str, str]], question: str) -> str:
-    parts = [system.strip()] if system.strip() else []
-    if earlier:
-        told = [f"Question: {asked}\nAnswer: {answered}" for asked, answered in earlier]
-        parts.append("\n".join(["Earlier about this video:", *told]))
-    return "\n\n".join([*parts, question])
+def _prompt(
+    system: str, earlier: Sequence[tuple[str, str]], question: str
+) -> tuple[str, tuple[int, ...]]:
+    """The prompt of a turn, and its ``Example.earlier_turns``."""
+    prompt = f"{system.strip()}\n\n" if system.strip() else ""
+    if not earlier:
+        return prompt + question, ()
+    places = [len(prompt)]
+    prompt += "Earlier about this video:\n"
+    for asked, answered in earlier:
+        places.append(len(prompt))
+        prompt += f"Question: {asked}\nAnswer: {answered}\n"
+    prompt += "\n"
+    return prompt + question, (*places, len(prompt))

@@ -27,6 +27,7 @@ from data_modules.media_access import MediaAccess
 from data_modules.nextgqa import read_nextgqa
 from data_modules.nextqa import read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
+from data_modules.prompt_lengths import LongPrompts
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from data_modules.something_something import read_something_something
 from data_modules.test_of_time import read_test_of_time
@@ -173,7 +174,10 @@ class DataConfig:
     num_workers: int = 0
     """Processes that load data, for each device; 0 loads in the training process."""
     max_text_tokens: int = 512
-    """Longest prompt and response together, in tokens."""
+    """Longest prompt and response together, in tokens. A longer response is cut at its end."""
+    long_prompts: LongPrompts = "leave_out"
+    """Examples whose prompt alone is as long, such as late turns of a long conversation, are left
+    out before training starts and counted; ``cut_earlier_turns`` first takes earlier turns away."""
     max_malformed_fraction: float = MAX_MALFORMED_FRACTION
     """Share of a corpus' rows that may be malformed, and are left out and counted; beyond it the
     run stops and shows the first of them. One row may always be, unless this is 0."""

@@ -36,7 +36,9 @@ from data_modules.index_cache import (
     recorded_inputs,
     unchanged,
 )
+from data_modules.prompt_lengths import PromptLimit
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
+from data_modules.trainable_examples import TrainableExamples
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
@@ -49,7 +51,7 @@ UNUSED_DAYS = 30
 class Corpora(StoredExamples):
     """Several corpora one after another."""
 
-    def __init__(self, corpora: Sequence[CorpusIndex]) -> None:
+    def __init__(self, corpora: Sequence[CorpusIndex | TrainableExamples]) -> None:
         self.corpora = list(corpora)
         self.sizes = [len(corpus) for corpus in self.corpora]
         self._ends = np.cumsum(self.sizes, dtype=np.int64)
@@ -99,6 +101,45 @@ def open_corpora(
     return Corpora(corpora)
 
 
+def open_trainable(
+    configs: Sequence[CorpusConfig],
+    limit: PromptLimit,
+    max_malformed_fraction: float = MAX_MALFORMED_FRACTION,
+) -> Corpora:
+    """Open the corpora without the examples that cannot be trained on.
+
+    How many these are is said in the log each time, in a line for each corpus.
+
+    Args:
+        configs: The corpora.
+        limit: Which prompts leave no room for a response.
+        max_malformed_fraction: As for :func:`open_corpora`.
+
+    Raises:
+        ValueError: As :func:`open_corpora`, or nothing of a corpus can be trained on.
+    """
+    trainable = []
+    corpora = open_corpora(configs, max_malformed_fraction).corpora
+    for config, corpus in zip(configs, corpora, strict=True):
+        assert isinstance(corpus, CorpusIndex)
+        name = f"corpus {config.reader!r}, split {config.split!r} in {config.root!r}"
+        examples = TrainableExamples(corpus, limit)
+        told = [examples.long_prompts.summary(limit.max_text_tokens)]
+        if examples.num_without_response:
+            told.append(
+                f"{examples.num_without_response} examples, such as "
+                f"{examples.first_without_response}, have no response, because their reference is "
+                "hidden"
+            )
+        told = [line for line in told if line]
+        if not len(examples):
+            raise ValueError(f"{name} has nothing to train or validate on: {'; '.join(told)}")
+        if told:
+            logger.warning("%s: %s", name, "; ".join(told))
+        trainable.append(examples)
+    return Corpora(trainable)
+
+
 def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusIndex:
     root = config.root if is_remote(config.root) else os.path.abspath(config.root)
     asked = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
@@ -120,6 +161,11 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
             "corpus %r, split %r in %r: %d rows were left out, besides %d examples: %s",
             *(config.reader, config.split, config.root),
             *(corpus.skipped.num_skipped, len(corpus), corpus.skipped.summary()),
+        )
+    for remark, count in corpus.skipped.remarks.most_common():
+        logger.warning(
+            "corpus %r, split %r in %r: %d rows: %s",
+            *(config.reader, config.split, config.root, count, remark),
         )
     try:
         corpus.skipped.check_malformed(max_malformed_fraction)

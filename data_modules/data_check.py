@@ -8,6 +8,7 @@ from typing import Any
 from data_modules.contamination import ContaminationCheck, ContaminationReport, file_identity
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.health import CorpusExamination, CorpusHealth, VideoSample, problems
+from data_modules.prompt_lengths import PromptLimit
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError
 from vidreason.video.perceptual_hash import VideoHash, hash_video
@@ -64,7 +65,9 @@ class DataReport:
         return asdict(self)
 
 
-def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataReport:
+def check_data(
+    data: DataConfig, config: DataCheckConfig, folder: Path, limit: PromptLimit | None = None
+) -> DataReport:
     """Examine all corpora of ``data``, once each.
 
     Args:
@@ -72,6 +75,7 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
             ``decode_timeout_seconds``.
         config: How closely, and the thresholds.
         folder: For the rows left out (``skipped-<corpus>.jsonl``) and scratch files.
+        limit: Which prompts are too long to train on; None to leave that out.
 
     Raises:
         ValueError: No corpus is configured.
@@ -81,7 +85,7 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
     if not evaluation and not data.train:
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
     folder.mkdir(parents=True, exist_ok=True)
-    checker = _Checker(config, folder, data)
+    checker = _Checker(config, folder, data, limit)
     for corpus, role in evaluation:
         checker.examine_evaluation(corpus, role)
     for corpus in data.train:
@@ -98,8 +102,11 @@ def check_data(data: DataConfig, config: DataCheckConfig, folder: Path) -> DataR
 
 
 class _Checker:
-    def __init__(self, config: DataCheckConfig, folder: Path, data: DataConfig) -> None:
+    def __init__(
+        self, config: DataCheckConfig, folder: Path, data: DataConfig, limit: PromptLimit | None
+    ) -> None:
         self.config = config
+        self.limit = limit
         self.timeout_seconds = data.decode_timeout_seconds
         self.max_malformed_fraction = data.max_malformed_fraction
         self.folder = folder
@@ -137,6 +144,7 @@ class _Checker:
             self.folder,
             num_probed=self.config.probe_videos,
             max_malformed_fraction=self.max_malformed_fraction,
+            limit=None if role == "benchmark" else self.limit,
         )
 
     def _finish(self, examination: CorpusExamination) -> None:

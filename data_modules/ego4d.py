@@ -2,7 +2,9 @@
 
 Narrators wrote down what happens at points in time, in a notation: ``#C C picks up the cup``, where
 C is who wears the camera, ``#O`` speaks of somebody else, and ``#unsure`` of what they could not
-make out (ego4d-data.org, annotations schemas).
+make out (ego4d-data.org, annotations schemas). Tags are written with and without a blank, in either
+case. A pass may be missing, a video redacted, a narration empty, and its moment a little before the
+video's start or after its end.
 """
 
 import re
@@ -10,10 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_modules.annotation_files import id_field, seconds_field, text_field
+from data_modules.annotation_files import (
+    id_field,
+    parse_seconds,
+    seconds_field,
+    text_field,
+)
 from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_members
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import (
+    MalformedRowError,
+    SkippedRows,
+    UnusableRowError,
+    examples_of,
+)
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
@@ -36,51 +48,47 @@ def read_ego4d(root: str, split: str, skipped: SkippedRows | None = None) -> Ite
     A video's split is ``test`` or ``val`` if any of its benchmarks (``split_em``, ``split_av``,
     ``split_fho``) says so, else ``train``. Videos of other splits are passed over. Left out and
     counted are narrations that the narrator was unsure of, that are empty or stand outside of their
-    video, and all of a video that EgoSchema asks about.
+    video, and all of a video that EgoSchema asks about. Malformed are narrations without a moment,
+    and videos that are not in ``ego4d.json``, of which an older release may have some.
 
     Memory: ``ego4d.json``, and the narrations of one video at a time.
 
     Raises:
-        ValueError: A file or field is missing or malformed, or a video is not in ``ego4d.json``.
+        ValueError: A file is missing or wrong as a whole, as where it is of another release.
     """
     skipped = SkippedRows() if skipped is None else skipped
-    videos = _read_videos(root)
+    videos = _read_videos(root, skipped)
     held_out = _egoschema_videos(Path(root, "uid_to_ego4d.json"))
     folder = next((name for name in VIDEO_FOLDERS if Path(root, name).is_dir()), VIDEO_FOLDERS[0])
-    for place, uid, record in read_json_members(Path(root, "annotations", "narration.json")):
-        if uid not in videos:
-            raise ValueError(
-                f"{place}: video {uid!r} is not in ego4d.json; use one release of both"
-            )
-        video = videos[uid]
-        if video.split != split:
-            continue
-        for narration_pass in _PASSES:
-            for number, item in enumerate(_narrations(record, narration_pass, place)):
-                where = f"{place}:{narration_pass}:{number}"
-                moment = seconds_field(item, "timestamp_sec", where)
-                if moment is None:
-                    raise ValueError(f"{where}: field 'timestamp_sec' is missing")
-                text, cause = plain_narration(text_field(item, "narration_text", where))
-                if uid in held_out:
-                    text, cause = "", "EgoSchema asks about its video"
-                elif moment >= video.duration_seconds:
-                    text, cause = "", "it stands after its video's end"
-                if not text:
-                    skipped.record(where, cause)
-                    continue
-                yield Example(
-                    id=f"ego4d:{split}:{uid}_{narration_pass.rpartition('_')[2]}_{number}",
-                    corpus="ego4d",
-                    media=str(Path(root, folder, f"{uid}.mp4")),
-                    video_id=uid,
-                    start_seconds=max(moment - SECONDS_BEFORE, 0.0),
-                    end_seconds=min(moment + SECONDS_AFTER, video.duration_seconds),
-                    prompt=CAPTION_PROMPT,
-                    response=text,
-                    answers=(text,),
-                    meta={"narration": item["narration_text"]},
-                )
+
+    def make(place: str, item: tuple[str, str, Any]) -> Iterator[Example]:
+        uid, name, narration = item
+        if not isinstance(narration, dict):
+            raise MalformedRowError(place, f"expected a narration, found {narration!r:.200}")
+        moment = seconds_field(narration, "timestamp_sec", place)
+        if moment is None:
+            raise MalformedRowError(place, "field 'timestamp_sec' is missing")
+        text, cause = plain_narration(text_field(narration, "narration_text", place))
+        if uid in held_out:
+            text, cause = "", "EgoSchema asks about its video"
+        elif moment >= videos[uid].duration_seconds:
+            text, cause = "", "it stands after its video's end"
+        if not text:
+            raise UnusableRowError(place, cause)
+        yield Example(
+            id=f"ego4d:{split}:{uid}_{name}",
+            corpus="ego4d",
+            media=str(Path(root, folder, f"{uid}.mp4")),
+            video_id=uid,
+            start_seconds=max(moment - SECONDS_BEFORE, 0.0),
+            end_seconds=min(moment + SECONDS_AFTER, videos[uid].duration_seconds),
+            prompt=CAPTION_PROMPT,
+            response=text,
+            answers=(text,),
+            meta={"narration": narration["narration_text"]},
+        )
+
+    yield from examples_of(_narrations(root, split, videos, skipped), make, skipped)
 
 
 def plain_narration(narration: str) -> tuple[str, str]:
@@ -103,7 +111,7 @@ class _Video(NamedTuple):
     duration_seconds: float
 
 
-def _read_videos(root: str) -> dict[str, _Video]:
+def _read_videos(root: str, skipped: SkippedRows) -> dict[str, _Video]:
     inside, above = Path(root, "ego4d.json"), Path(root).parent / "ego4d.json"
     note_file(inside)
     path = inside if inside.is_file() or not above.is_file() else above
@@ -114,17 +122,26 @@ def _read_videos(root: str) -> dict[str, _Video]:
         if not isinstance(value, list):
             raise ValueError(f"{place}: field 'videos' must be a list, found {value!r:.200}")
         for row in value:
-            if not isinstance(row, dict):
-                raise ValueError(f"{place}: field 'videos': expected objects, found {row!r:.200}")
-            duration = seconds_field(row, "duration_sec", place)
-            if not duration:
-                raise ValueError(f"{place}: a video has no 'duration_sec': {row!r:.200}")
-            splits = {text_field(row, field, place) for field in _SPLIT_FIELDS}
-            split = next((name for name in ("test", "val") if name in splits), "train")
-            videos[id_field(row, "video_uid", place)] = _Video(split, duration)
+            try:
+                uid, video = _video(row, place)
+            except MalformedRowError as error:
+                skipped.record_malformed(error)
+            else:
+                videos[uid] = video
     if not videos:
         raise ValueError(f"{path}: there is no video in the field 'videos'")
     return videos
+
+
+def _video(row: Any, place: str) -> tuple[str, _Video]:  # noqa: ANN401 - any JSON value
+    if not isinstance(row, dict):
+        raise MalformedRowError(place, f"field 'videos': expected objects, found {row!r:.200}")
+    duration = parse_seconds(row.get("duration_sec"))
+    if not duration:
+        raise MalformedRowError(place, f"a video has no 'duration_sec': {row!r:.200}")
+    splits = {text_field(row, field, place) for field in _SPLIT_FIELDS}
+    split = next((name for name in ("test", "val") if name in splits), "train")
+    return id_field(row, "video_uid", place), _Video(split, duration)
 
 
 def _egoschema_videos(path: Path) -> set[str]:
@@ -140,12 +157,39 @@ def _egoschema_videos(path: Path) -> set[str]:
     return videos
 
 
-def _narrations(record: Any, narration_pass: str, place: str) -> list[dict[str, Any]]:  # noqa: ANN401
+def _narrations(
+    root: str, split: str, videos: dict[str, _Video], skipped: SkippedRows
+) -> Iterator[tuple[str, tuple[str, str, Any]]]:
+    """Location, and video, name and content, of each narration of the split's videos."""
+    for place, uid, record in read_json_members(Path(root, "annotations", "narration.json")):
+        try:
+            if uid not in videos:
+                raise MalformedRowError(
+                    place, f"video {uid!r} is not in ego4d.json; use one release of both"
+                )
+            if videos[uid].split != split:
+                continue
+            passes = {name: _narration_pass(record, name, place) for name in _PASSES}
+        except MalformedRowError as error:
+            skipped.record_malformed(error)
+            continue
+        for name, items in passes.items():
+            for number, item in enumerate(items):
+                where = f"{place}:{name}:{number}"
+                yield where, (uid, f"{name.rpartition('_')[2]}_{number}", item)
+
+
+def _narration_pass(record: Any, narration_pass: str, place: str) -> list[Any]:  # noqa: ANN401
     """The items of one pass; a pass may be missing."""
-    passed = record.get(narration_pass, {}) if isinstance(record, dict) else None
-    items = passed.get("narrations", []) if isinstance(passed, dict) else None
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise ValueError(
-            f"{place}: expected {narration_pass!r} with a list 'narrations', found {record!r:.200}"
+    passed = record.get(narration_pass) if isinstance(record, dict) else record
+    if passed is None and isinstance(record, dict):
+        return []
+    items = passed.get("narrations") if isinstance(passed, dict) else passed
+    if items is None and isinstance(passed, dict):
+        return []
+    if not isinstance(items, list) or not isinstance(passed, dict):
+        raise MalformedRowError(
+            place,
+            f"expected {narration_pass!r} with a list 'narrations', found {record!r:.200}",
         )
     return items

@@ -8,7 +8,7 @@ manifest the rest, also which rows the reader has left out.
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from itertools import chain
@@ -17,6 +17,7 @@ from typing import Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typing_extensions import override
 
@@ -35,7 +36,8 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in ("prompt", "response")),
         *(("options", _TEXTS), ("answer_index", pa.int32()), ("answers", _TEXTS)),
         *((name, pa.string()) for name in ("question_type", "group_id")),
-        *(("spans", pa.list_(pa.list_(pa.float64()))), ("meta", pa.string())),
+        ("spans", pa.list_(pa.list_(pa.float64()))),
+        *(("earlier_turns", pa.list_(pa.int32())), ("meta", pa.string())),
     ]
 )
 """Columns of the Arrow file: the fields of an example; ``meta`` as JSON, or empty for none."""
@@ -114,6 +116,24 @@ class CorpusIndex(StoredExamples):
     def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Characters of prompt and response together, of each of ``rows``."""
         return self._lengths[rows]
+
+    def rows_where(self, column: str, condition: Callable[[Any], Any]) -> NDArray[np.int64]:
+        """The rows whose text in ``column`` fulfils a condition, without making their examples.
+
+        Args:
+            column: A column of texts.
+            condition: From an Arrow array of texts to one of booleans.
+        """
+        usual = self._usual.get(column)
+        is_usual = usual is not None and condition(pa.array([usual]))[0].as_py()
+        found = [np.zeros(0, np.int64)]
+        for number in range(self._file.num_record_batches):
+            texts = self._file.get_batch(number).column(column)
+            # Null stands for the usual text.
+            fulfils = pc.fill_null(condition(texts), is_usual)
+            (rows,) = np.nonzero(fulfils.to_numpy(zero_copy_only=False))
+            found.append(rows + number * self._rows_a_batch)
+        return np.concatenate(found)
 
     @property
     def id_hashes(self) -> NDArray[np.uint64]:
@@ -224,7 +244,8 @@ def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[A
         field.name: [getattr(row, field.name) for row in rows] for field in fields(Example)
     }
     columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
-    columns["spans"] = [row.spans or None for row in rows]
+    for name in ("spans", "earlier_turns"):
+        columns[name] = [getattr(row, name) or None for row in rows]
     columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
     for name, value in usual.items():
         columns[name] = [None if found == value else found for found in columns[name]]
@@ -239,5 +260,6 @@ def _example(values: dict[str, Any], usual: dict[str, str]) -> Example:
     answers = values["answers"]
     values["answers"] = (values["response"],) if answers is None else tuple(answers)
     values["options"] = tuple(values["options"])
+    values["earlier_turns"] = tuple(values["earlier_turns"] or ())
     values["spans"] = tuple((start, end) for start, end in values["spans"] or ())
     return Example(**values)

@@ -11,6 +11,7 @@ import numpy as np
 from data_modules.corpora import CorpusConfig, read_corpus
 from data_modules.id_hashes import IdHashes, id_hash
 from data_modules.official_counts import coverage
+from data_modules.prompt_lengths import PromptLimit
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError, read_error
@@ -74,6 +75,8 @@ class CorpusHealth:
     """Rows of the released files, where they are known and these are meant to be all of them."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Rows that the reader left out, by cause."""
+    row_remarks: dict[str, int] = field(default_factory=dict)
+    """Rows that were read but for something in them, by what that is."""
     malformed: list[str] = field(default_factory=list)
     """What is wrong with the first of the malformed rows."""
     media: dict[str, int] = field(default_factory=dict)
@@ -162,6 +165,7 @@ class CorpusExamination:
         folder: For scratch files and the rows left out, ``skipped-<role>-<reader>-<split>.jsonl``.
         num_probed: Size of the sample of videos that :meth:`probe` opens.
         max_malformed_fraction: Share of the corpus' rows that may be malformed.
+        limit: Which prompts are too long to train on; None to leave that out.
     """
 
     def __init__(
@@ -172,8 +176,10 @@ class CorpusExamination:
         *,
         num_probed: int,
         max_malformed_fraction: float,
+        limit: PromptLimit | None = None,
     ) -> None:
         self.config = config
+        self._limit = limit
         self.max_malformed_fraction = max_malformed_fraction
         self.health = CorpusHealth(
             reader=config.reader,
@@ -205,6 +211,8 @@ class CorpusExamination:
         answer_words: Counter[int] = Counter()
         try:
             for example in read_corpus(self.config, skipped):
+                if self._limit is not None and not self._limit.admits(example, skipped):
+                    continue
                 health.num_examples += 1
                 health.num_without_reference += not example.response
                 ids.add(example.id)
@@ -222,7 +230,7 @@ class CorpusExamination:
         except ValueError as error:
             health.error = str(error)
         health.skipped, health.media = dict(skipped.causes), dict(states)
-        health.malformed = skipped.malformed
+        health.malformed, health.row_remarks = skipped.malformed, dict(skipped.remarks)
         health.num_rows = skipped.num_rows
         config = self.config
         covered = coverage(config.reader, config.split, skipped, config.limit)
@@ -345,6 +353,8 @@ def problems(
     for health in corpora:
         if health.error:
             found.append(f"{health.name}: {health.error}")
+        if health.num_without_reference == health.num_examples > 0 and health.role != "benchmark":
+            found.append(f"{health.name}: no example has a response to learn from: it is hidden")
         if health.num_duplicate_ids:
             found.append(f"{health.name}: {health.num_duplicate_ids} ids are there before")
         if health.absent_fraction > max_unreadable_fraction and health.num_examples:

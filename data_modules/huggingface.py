@@ -1,6 +1,11 @@
-"""Any data set of Hugging Face ``datasets``: of the Hub or on disk, whole or as a stream."""
+"""Any data set of Hugging Face ``datasets``: of the Hub or on disk, whole or as a stream.
+
+Columns of other names than an example's fields are mapped by the configuration; those that tell the
+span of the video under a common name (:mod:`data_modules.span_keys`) are read without it.
+"""
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +19,13 @@ from data_modules.annotation_files import (
 )
 from data_modules.conversations import media_below
 from data_modules.index_cache import note_folder
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import (
+    MalformedRowError,
+    SkippedRows,
+    UnusableRowError,
+    examples_of,
+)
+from data_modules.span_keys import SpanKeys, one_span, span_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT, multiple_choice_prompt
 
@@ -45,7 +56,8 @@ def read_huggingface(
     multiple-choice one; its right answer is ``answer_index`` (from 0), else the option that
     ``response`` spells. Without an ``id`` the row's number is the id.
 
-    Left out and counted are rows whose media is null, and captions that are null or ``nan``.
+    Left out and counted are rows whose media is null, whose span is empty, reversed or no number,
+    and captions that are null or ``nan``. Malformed are rows with a value of another type.
 
     Args:
         root: A name on the Hub, a folder that ``load_dataset`` reads, or one that ``save_to_disk``
@@ -58,8 +70,8 @@ def read_huggingface(
         revision: Commit, tag or branch of a data set of the Hub; None for its main branch.
 
     Raises:
-        ValueError: The data set cannot be loaded, a column is missing, or a value has the wrong
-            type; the message has the form ``root[split]:row``.
+        ValueError: The data set cannot be loaded or read on, a column is missing, or the videos
+            stand in the data set itself.
     """
     skipped = SkippedRows() if skipped is None else skipped
     dataset = _load(root, split, streaming, revision)
@@ -72,12 +84,17 @@ def read_huggingface(
             f"{root}[{split}] has no column {lacking}; found {', '.join(names)}: map them by "
             "columns, such as columns: {media: video, response: caption}"
         )
-    for number, values in enumerate(_rows(dataset, mapping["media"], f"{root}[{split}]")):
-        place = f"{root}[{split}]:{number}"
+    mapped = set(mapping.values())
+
+    def make(place: str, values: dict[str, Any]) -> Iterator[Example]:
         row = {field: values.get(column) for field, column in mapping.items()}
-        example = _example(row, number, root, split, place, skipped)
-        if example is not None:
-            yield example
+        start, end = (seconds_field(row, f"{name}_seconds", place) for name in ("start", "end"))
+        check_span(start, end, place)
+        others = {name: value for name, value in values.items() if name not in mapped}
+        spans = [SpanKeys(start, end, ()), span_of(others, place)]
+        yield _example(row, one_span(spans, place, skipped), root, split, place)
+
+    yield from examples_of(_rows(dataset, mapping["media"], f"{root}[{split}]"), make, skipped)
 
 
 def _load(
@@ -96,7 +113,8 @@ def _load(
         if not saved:
             return datasets.load_dataset(root, split=split, streaming=streaming, revision=revision)
         loaded = datasets.load_from_disk(root)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except Exception as error:
+        # Of datasets, pyarrow, fsspec, httpx, huggingface_hub: they have no base class in common.
         at = "" if revision is None else f" at {revision!r}"
         raise ValueError(
             f"the data set {root!r}{at}, split {split!r}, cannot be loaded: {error}"
@@ -108,34 +126,36 @@ def _load(
     return loaded[split]
 
 
-def _rows(dataset: Any, media_column: str, place: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+def _rows(
+    dataset: Any,  # noqa: ANN401 - of datasets
+    media_column: str,
+    place: str,
+) -> Iterator[tuple[str, dict[str, Any]]]:
     import datasets
 
     features = dataset.features or {}
     if isinstance(features.get(media_column), datasets.Video):
         dataset = dataset.cast_column(media_column, datasets.Video(decode=False))
-    num_rows = 0
-    try:
-        for row in dataset:
-            yield row
-            num_rows += 1
-    except (OSError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(
-            f"{place}:{num_rows}: the row cannot be read: {error}; fetch the data set again"
-        ) from error
+    rows = iter(dataset)
+    for number in count():
+        try:
+            row = next(rows, None)
+        except Exception as error:  # of whatever reads the files, as in _load
+            raise ValueError(
+                f"{place}:{number}: the row cannot be read: {error}; fetch the data set again"
+            ) from error
+        if row is None:
+            return
+        yield f"{place}:{number}", row
 
 
-def _example(
-    row: dict[str, Any], number: int, root: str, split: str, place: str, skipped: SkippedRows
-) -> Example | None:
+def _example(row: dict[str, Any], span: SpanKeys, root: str, split: str, place: str) -> Example:
     media = _media(row["media"], place)
     if not media:
-        skipped.record(place, "no video")
-        return None
+        raise UnusableRowError(place, "no video")
     prompt, response = text_field(row, "prompt", place), text_field(row, "response", place)
     if not row.get("options") and not prompt and is_nan_like(response):
-        skipped.record(place, "no caption")
-        return None
+        raise UnusableRowError(place, "no caption")
     options = _options(row.get("options"), place)
     answer_index = _answer_index(row.get("answer_index"), response, options, place)
     question = prompt or CAPTION_PROMPT
@@ -143,17 +163,16 @@ def _example(
         question = required_text(row, "prompt", place)
         prompt = multiple_choice_prompt(question, options)
         response = "" if answer_index is None else options[answer_index]
-    start, end = (seconds_field(row, name, place) for name in ("start_seconds", "end_seconds"))
-    check_span(start, end, place)
-    own_id = str(number) if row.get("id") is None else id_field(row, "id", place)
+    number = place.rpartition(":")[2]
+    own_id = number if row.get("id") is None else id_field(row, "id", place)
     has_video_id = row.get("video_id") is not None
     return Example(
         id=f"huggingface:{split}:{own_id}",
         corpus="huggingface",
         media=media_below(root, media),
         video_id=id_field(row, "video_id", place) if has_video_id else media,
-        start_seconds=start,
-        end_seconds=end,
+        start_seconds=span.start_seconds,
+        end_seconds=span.end_seconds,
         prompt=prompt or CAPTION_PROMPT,
         response=response,
         options=options,
@@ -173,14 +192,16 @@ def _media(value: Any, place: str) -> str:  # noqa: ANN401 - any value of a data
             )
         value = value.get("path")
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{place}: field 'media' must be a path or URL, found {value!r:.200}")
+        raise MalformedRowError(place, f"field 'media' must be a path or URL, found {value!r:.200}")
     return (value or "").strip()
 
 
 def _options(value: Any, place: str) -> tuple[str, ...]:  # noqa: ANN401 - any value of a data set
     options = value or []
     if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
-        raise ValueError(f"{place}: field 'options' must be a list of texts, found {value!r:.200}")
+        raise MalformedRowError(
+            place, f"field 'options' must be a list of texts, found {value!r:.200}"
+        )
     return tuple(option.strip() for option in options)
 
 
@@ -189,14 +210,17 @@ def _answer_index(value: Any, response: str, options: tuple[str, ...], place: st
         return None
     if value is None and response:
         if response not in options:
-            raise ValueError(f"{place}: field 'response' is {response!r}, none of {options}")
+            raise MalformedRowError(
+                place, f"field 'response' is {response!r:.200}, none of {options!r:.200}"
+            )
         return options.index(response)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(options):
-        raise ValueError(
-            f"{place}: field 'answer_index' is {value!r:.200}, expected a number from 0 to "
-            f"{len(options) - 1}"
+        raise MalformedRowError(
+            place,
+            f"field 'answer_index' is {value!r:.200}, expected a number from 0 to "
+            f"{len(options) - 1}",
         )
     return value
 

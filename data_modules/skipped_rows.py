@@ -5,6 +5,8 @@ One rule for all readers:
 * A row that is well formed but has nothing to teach is *left out*: no caption, a failed download,
   an image where a video is needed, an empty span. Readers call ``skipped.record(place, cause)``,
   or raise :class:`UnusableRowError` from deeper down. Any number of them is allowed.
+* A row of which something is not read that may matter, such as a key that says how a video is to be
+  looked at, gives its example and a *remark*, which is counted.
 * A row that is *malformed* is left out too: a field is missing or of another type, an answer is
   none of the options, a line is not JSON or not UTF-8, a row has a wrong number of columns. Reader
   code raises :class:`MalformedRowError`. ``data.max_malformed_fraction`` of a corpus' rows may be
@@ -106,6 +108,7 @@ class SkippedRows:
 
     Attributes:
         num_read: Rows that gave an example.
+        remarks: Rows that gave one though something of them was not read, by what that was.
         malformed: The errors of the first malformed rows.
     """
 
@@ -121,6 +124,7 @@ class SkippedRows:
         self._quiet = quiet
         self.num_read = 0
         self.causes: Counter[str] = Counter()
+        self.remarks: Counter[str] = Counter()
         self.first_places: dict[str, list[str]] = {}
         self.malformed: list[str] = []
         if self.path is not None:
@@ -153,6 +157,17 @@ class SkippedRows:
         """Count an example that a reader gave, and whose row counts as left out all the same."""
         self.record(place, cause)
         self.num_read = max(self.num_read - 1, 0)
+
+    def remark(self, place: str, remark: str) -> None:
+        """Count the row at ``place`` as read, but not all of it.
+
+        Args:
+            place: ``file:line``.
+            remark: The same words for all rows of which the same is not read.
+        """
+        if remark not in self.remarks and not self._quiet:
+            logger.warning("%s: %s (further such rows are only counted)", place, remark)
+        self.remarks[remark] += 1
 
     def record_malformed(self, error: MalformedRowError, num_rows: int = 1) -> None:
         """Count the row that ``error`` is about as malformed.
@@ -199,6 +214,7 @@ class SkippedRows:
         return {
             "num_read": self.num_read,
             "causes": dict(self.causes),
+            "remarks": dict(self.remarks),
             "first_places": self.first_places,
             "malformed": self.malformed,
         }
@@ -209,6 +225,7 @@ class SkippedRows:
         skipped = cls()
         skipped.num_read = values["num_read"]
         skipped.causes = Counter(values["causes"])
+        skipped.remarks = Counter(values["remarks"])
         skipped.first_places = values["first_places"]
         skipped.malformed = values["malformed"]
         return skipped

@@ -1,16 +1,18 @@
 """Something-Something v2: short clips of hands and objects, a source of Causal-Vid-Instruct.
 
 Its sentences (``holding potato next to vicks vaporub bottle``) fill templates (``Holding
-[something] next to [something]``), which are its 174 classes.
+[something] next to [something]``), which are its 174 classes. The files have other names in later
+archives, the ids are texts or numbers, and the test split has nothing but ids.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from data_modules.annotation_files import id_field, is_nan_like, text_field
 from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_array, read_json_members
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
@@ -27,28 +29,32 @@ def read_something_something(
     ``<root>/labels/<split>.json`` (``val`` is there called ``validation``), beside it the labels
     (``something-something-v2-labels.json`` or ``labels.json``), and
     ``<root>/20bn-something-something-v2/<id>.webm``. ``question_type`` is the label's number. The
-    test split has ids only: its references are hidden. Nothing is ever left out.
+    test split has ids only: its references are hidden. Malformed rows have no id, only one of
+    ``label`` and ``template``, or a template that is not among the labels.
 
     Raises:
-        ValueError: A file or field is missing, or a template is not among the labels.
+        ValueError: A file is missing or wrong as a whole.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     name = "validation" if split == "val" else split
     candidates = [Path(root, form.format(name)) for form in FILE_NAMES]
     for candidate in candidates:
         note_file(candidate)
     path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
     labels = _labels(path.with_name(path.name.replace(name, "labels")))
-    for place, row in read_json_array(path):
+
+    def make(place: str, row: dict[str, Any]) -> Iterator[Example]:
         video_id = id_field(row, "id", place)
         sentence, template = text_field(row, "label", place), text_field(row, "template", place)
         if bool(sentence) != bool(template) or (sentence and is_nan_like(sentence)):
-            raise ValueError(
-                f"{place}: fields 'label' and 'template' are {sentence!r} and {template!r}; both "
-                "are texts, or (in the test split) both are missing"
+            raise MalformedRowError(
+                place,
+                f"fields 'label' and 'template' are {sentence!r} and {template!r}; both are texts, "
+                "or (in the test split) both are missing",
             )
         label = template.replace("[", "").replace("]", "")
         if template and label not in labels:
-            raise ValueError(f"{place}: the template {label!r} is not among the labels")
+            raise MalformedRowError(place, f"the template {label!r} is not among the labels")
         yield Example(
             id=f"something_something:{split}:{video_id}",
             corpus="something_something",
@@ -60,6 +66,8 @@ def read_something_something(
             question_type=labels[label] if template else "",
             meta={"template": template} if template else {},
         )
+
+    yield from examples_of(read_json_array(path, skipped), make, skipped, named_by=("id",))
 
 
 def _labels(path: Path) -> dict[str, str]:

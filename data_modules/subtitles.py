@@ -19,6 +19,10 @@ from typing import Any, NamedTuple
 
 from data_modules.annotation_files import read_lines
 from data_modules.json_files import read_json
+from data_modules.skipped_rows import MalformedRowError
+
+CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
+"""A time as ``[HH:]MM:SS[.mmm]``, with a decimal point or comma."""
 
 _CLOCK = r"(?:\d+:)?\d{1,2}:\d{2}(?:[.,]\d{1,9})?"
 _TIMING = re.compile(rf"\s*(?P<start>{_CLOCK})\s*-->\s*(?P<end>{_CLOCK})(?:[ \t].*)?")
@@ -95,11 +99,11 @@ def parse_clock(text: str, place: str) -> float:
     """Seconds of ``[HH:]MM:SS[.mmm]``; a decimal comma is read too.
 
     Raises:
-        ValueError: The text has another form.
+        MalformedRowError: The text has another form.
     """
-    match = re.fullmatch(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)", text.strip())
+    match = CLOCK.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{place}: expected a time HH:MM:SS.mmm, found {text!r:.200}")
+        raise MalformedRowError(place, f"expected a time HH:MM:SS.mmm, found {text!r:.200}")
     hours, minutes, seconds = match.groups()
     return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig, DataConfig
-from data_modules.corpus_index import Corpora, open_corpora
+from data_modules.corpus_index import Corpora, open_trainable
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
+from data_modules.prompt_lengths import PromptLimit
 from data_modules.rank_loader import RankLoader, leave_signals_to_the_run
 from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.perception.visual_tokens import TokenSource
@@ -77,7 +78,8 @@ class TrainingDataModule(LightningDataModule):
         """Open the corpora, once.
 
         Raises:
-            ValueError: A file is missing or malformed, or a corpus does not suit the stage.
+            ValueError: A file is missing or malformed, a corpus does not suit the stage, or nothing
+                of one can be trained on.
         """
         if self.trainer is not None and not self.config.validation:
             self.trainer.limit_val_batches = 0  # an empty loader would be warned about
@@ -85,8 +87,14 @@ class TrainingDataModule(LightningDataModule):
             return
         self.check_corpora(self.config.train)
         allowed = self.config.max_malformed_fraction
-        self.train_examples = open_corpora(self.config.train, allowed)
-        self.validation_examples = open_corpora(self.config.validation, allowed)
+        limit = PromptLimit(
+            self.tokenizer,
+            self.config.max_text_tokens,
+            self.config.long_prompts,
+            self.system_prompt,
+        )
+        self.train_examples = open_trainable(self.config.train, limit, allowed)
+        self.validation_examples = open_trainable(self.config.validation, limit, allowed)
         if self.config.train:
             self._order = GlobalOrder(
                 self.train_examples.sizes,

@@ -80,8 +80,8 @@ class VideoTextDataset(Dataset[Sample]):
         """Load one example.
 
         Raises:
-            ValueError: The example has no response: its reference is hidden, so it cannot be
-                trained on.
+            ValueError: The example has no response, because its reference is hidden, or its prompt
+                leaves no room for one; the data modules leave such examples out.
         """
         example = self.examples[index]
         if not example.response:
@@ -90,13 +90,16 @@ class VideoTextDataset(Dataset[Sample]):
                 "train and validate "
                 "on a split with answers"
             )
-        text = encode_example(
-            self.tokenizer,
-            example.prompt,
-            example.response,
-            self.max_text_tokens,
-            self.system_prompt,
-        )
+        try:
+            text = encode_example(
+                self.tokenizer,
+                example.prompt,
+                example.response,
+                self.max_text_tokens,
+                self.system_prompt,
+            )
+        except ValueError as error:
+            raise ValueError(f"example {example.id!r} of {example.media!r}: {error}") from error
         try:
             tokens = self.source(example.media, example.start_seconds, example.end_seconds)
         except VideoReadError as error:

@@ -3,7 +3,10 @@
 video2dataset (iejMac/video2dataset, ``data_writer.py`` and ``workers/download_worker.py``) writes
 ``00000.tar`` with the members ``<key>.mp4``, ``<key>.txt`` (caption) and ``<key>.json``, and beside
 it ``00000.parquet`` with a row a sample. A download that failed has no video, and a ``status``
-other than ``success``.
+other than ``success``. Samples are out of order, clips of a video have ``_00001`` after their key,
+and with ``captions_are_subtitles`` the caption is a list written as text. Extensions may be in
+capitals, and members of one sample apart. For what tar files bring along see
+:mod:`data_modules.shard_scan`.
 """
 
 import json
@@ -15,10 +18,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_modules.annotation_files import is_nan_like
+from data_modules.annotation_files import check_text, is_nan_like
 from data_modules.index_cache import note_file, note_folder
 from data_modules.shard_index import ShardIndex, ShardSample, open_shard_index
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import MalformedRowError, SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 from vidreason.video.media import is_remote
@@ -65,6 +68,7 @@ def read_shards(root: str, split: str, corpus: str, skipped: SkippedRows) -> Ite
             if found is None:
                 continue
             media, caption, video_id = found
+            skipped.num_read += 1
             yield Example(
                 id=f"{corpus}:{split}:{stem}/{sample.key}",
                 corpus=corpus,
@@ -131,6 +135,11 @@ def _read_sample(
         return None
     if is_nan_like(caption):
         skipped.record(place, "no caption")
+        return None
+    try:
+        check_text(caption, "caption", place)
+    except MalformedRowError as error:
+        skipped.record_malformed(error)
         return None
     video_id = fields.get("videoid")
     return media[0], caption.strip(), str(video_id) if video_id else sample.key

@@ -17,11 +17,13 @@ from pathlib import Path
 from data_modules.contamination import KINDS, ContaminationReport
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
+from data_modules.prompt_lengths import PromptLimit
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import exit_status
 from experiments.start_checks import check_start
 from vidreason.config import load_config
 from vidreason.evaluation.report import Table
+from vidreason.reasoning.language_model import at_hand, load_tokenizer
 
 REPORT_FILE = "data_health.json"
 SCRATCH_FOLDER = "data_check"
@@ -38,12 +40,33 @@ def check(config: DataCommandConfig) -> int:
     """Print and write the health report; return 1 if there are problems."""
     check_start(config, "data check")
     run_dir = Path(config.run_dir)
-    report = check_data(config.data, config.data_check, run_dir / SCRATCH_FOLDER)
+    limit, unknown = prompt_limit(config)
+    report = check_data(config.data, config.data_check, run_dir / SCRATCH_FOLDER, limit)
     print(report_text(report))
+    if unknown:
+        print(f"lengths of prompts: not looked at: {unknown}")
     path = run_dir / REPORT_FILE
     path.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")
     print(f"all numbers are in {path}")
     return 1 if report.problems else 0
+
+
+def prompt_limit(config: ExperimentConfig) -> tuple[PromptLimit | None, str]:
+    """Which prompts are too long, as ``fit`` finds them; None where there is no tokenizer, and why.
+
+    Nothing is downloaded for it.
+    """
+    try:
+        tokenizer = load_tokenizer(at_hand(config.reasoner.language_model))
+    except ValueError as error:
+        return None, str(error)
+    limit = PromptLimit(
+        tokenizer,
+        config.data.max_text_tokens,
+        config.data.long_prompts,
+        config.reasoner.system_prompt,
+    )
+    return limit, ""
 
 
 def report_text(report: DataReport) -> str:
@@ -111,6 +134,7 @@ def _notes(health: CorpusHealth) -> str:
     for title, counts in (
         ("licence tags", health.license_tags),
         ("left out", health.skipped),
+        ("read, but not all of it", health.row_remarks),
         ("videos not there, by examples", absent),
         ("probed videos that cannot be read", health.unreadable),
         ("probed videos whose times are not all their own", health.remarks),

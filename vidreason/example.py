@@ -41,5 +41,9 @@ class Example:
     spans: tuple[tuple[float, float], ...] = ()
     """Where the answer to a grounding question can be seen: start and end in seconds of each
     place."""
+    earlier_turns: tuple[int, ...] = ()
+    """Of a turn of a conversation whose prompt holds the turns before it: where in the prompt these
+    have their heading, where each of them begins, and where the question does, in characters. A
+    prompt that is too long is cut there. Empty for all other examples."""
     meta: dict[str, str] = field(default_factory=dict)
     """Anything else a report may want to show."""

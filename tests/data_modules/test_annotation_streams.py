@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from data_modules import json_files
-from data_modules.annotation_files import read_csv_rows, seconds_field
+from data_modules import annotation_files, json_files
+from data_modules.annotation_files import MAX_TEXT_CHARACTERS, read_csv_rows, seconds_field
 from data_modules.json_files import read_json_array, read_json_lines, read_json_members
+from data_modules.skipped_rows import UnusableRowError
 from data_modules.webvid import read_webvid
 
 
@@ -61,7 +62,7 @@ def test_nan_is_null_and_infinity_no_number_of_seconds(tmp_path: Path) -> None:
     path.write_text('[{"a": NaN, "b": -Infinity}]')
     [(place, row)] = read_json_array(path)
     assert row["a"] is None
-    with pytest.raises(ValueError, match=r"rows.json:1: field 'b' must be seconds .* found -inf"):
+    with pytest.raises(UnusableRowError, match=r"rows.json:1: its span is no number of seconds"):
         seconds_field(row, "b", place)
 
 
@@ -136,3 +137,34 @@ def test_csv_quotes_and_columns(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2")
     with pytest.raises(ValueError, match=r"a.csv:2: the last row has no line end: .* within '2'"):
         list(read_csv_rows(path, ("a", "b")))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_documented_limits_hold(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.csv"
+    long = "x" * (MAX_TEXT_CHARACTERS - 1)
+    rows = [["videoid", "name"], ["1", "a"], ["02", f'"{long},"'], ["3", f'"b{end}""c"""']]
+    path.write_bytes("".join(",".join(row) + end for row in rows).encode())
+    found = list(read_csv_rows(path, ("videoid", "name")))
+    assert [row["name"] for _, row in found] == ["a", f"{long},", f'b{end}"c"']
+    assert [place for place, _ in found] == [f"{path}:{line}" for line in (2, 3, 4)]
+    lines = tmp_path / "a.jsonl"
+    lines.write_bytes(end.join(json.dumps({"a": n, "b": long}) for n in range(3)).encode())
+    assert [row["a"] for _, row in read_json_lines(lines)] == [0, 1, 2]  # the last without an end
+    path.write_text(f"videoid,name\n1,{long}xx\n2,b\n")
+    with pytest.raises(ValueError, match=r"a.csv:2: .*field limit \(1048576\)"):
+        list(read_csv_rows(path, ("videoid", "name")))
+
+
+def test_line_ends_where_pieces_of_the_file_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = random.Random(0)
+    path = tmp_path / "a.txt"
+    for chunk in (1, 2, 3, 7):
+        monkeypatch.setattr(annotation_files, "_CHUNK_BYTES", chunk)
+        content = "".join(generator.choices(["a", "\r", "\n", "\r\n", "\u00e9"], k=200))
+        path.write_bytes(content.encode())
+        expected = content.encode().splitlines(keepends=True)
+        found = list(annotation_files.read_raw_lines(path))
+        assert found == list(enumerate(expected, start=1))

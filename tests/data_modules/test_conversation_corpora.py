@@ -68,7 +68,7 @@ def test_llava_rows_that_do_not_fit_are_counted(
 
 
 @pytest.mark.parametrize(
-    "values", [("q",), ("q", "a", "q"), ("", "a"), ("<video>\n", "a"), ("q", "")]
+    "values", [("q",), ("q", "a", "", "b"), ("", "a"), ("<video>\n", "a"), ("q", "")]
 )
 def test_llava_conversations_that_do_not_alternate_are_errors(
     tmp_path: Path, values: tuple[str, ...]
@@ -80,6 +80,137 @@ def test_llava_conversations_that_do_not_alternate_are_errors(
     (tmp_path / "qa.jsonl").write_text("")
     with pytest.raises(ValueError, match="keep one of them"):
         list(read_llava(str(tmp_path), "qa"))
+
+
+def test_llava_rows_that_differ_a_little_are_read(tmp_path: Path) -> None:
+    odd = [{"from": "GPT", "value": "Hi."}, {"from": " Human", "value": "q"}]
+    odd += [{"from": "chatgpt", "value": "a"}, {"from": "USER", "value": "and?"}]
+    rows = [
+        {"video": "a.mp4", "conversations": odd, "id": 3.5},
+        {"video": "b.mp4", "conversations": turns("q"), "id": ""},
+        {"video": "c.mp4", "conversations": turns("q", "a"), "id": ["x"]},
+    ]
+    (tmp_path / "qa.json").write_text(json.dumps(rows))
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    first, third = read_llava(str(tmp_path), "qa", skipped)
+    assert (first.prompt, first.response, first.meta["id"]) == ("q", "a", "3.5")
+    assert (third.id, third.meta) == ("llava:qa:2:0", {"question": "q"})
+    assert skipped.causes == {"malformed": 1}
+    assert skipped.remarks == {
+        "what the assistant says before the first question is not read": 1,
+        "a last question without an answer is not read": 1,
+    }
+
+
+def llava_row(**keys: object) -> dict[str, object]:
+    return {"video": "a.mp4", "conversations": turns("q", "a"), **keys}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *({"start": 2.0, "end": 5.0}, {"video_start": 2, "video_end": "5"}),
+        *({"start_time": "00:00:02.0", "end_time": "0:05"}, {"startTime": 2, "endTime": 5}),
+        *({"clip_start": 2, "clip_end": 5}, {"begin": "2.0", "end": 5}),
+        *({"start_sec": 2, "end_sec": 5}, {"START_SECOND": 2, "END_SECOND": 5}),
+        *({"segment_start_time": 2, "segment_end_time": 5}, {"starttime": 2, "endtime": 5}),
+        *({"timestamps": [2, 5]}, {"timestamp": ["0:02", "0:05"]}, {"span": [[2.0, 5.0]]}),
+        *({"clip": {"start": 2, "end": 5}}, {"video_segment": [2, 5], "start": 2}),
+        *({"start_ms": 2000, "end_ms": 5000}, {"start_time_ms": 2000, "stop_time_ms": 5000}),
+        {"start": 2, "end": 5, "start_time": 2.0, "duration": 30, "timestamp": "2024-01-01"},
+    ],
+)
+def test_the_span_of_a_row_has_many_names(tmp_path: Path, keys: dict[str, object]) -> None:
+    (tmp_path / "qa.json").write_text(json.dumps([llava_row(**keys)]))
+    skipped = SkippedRows()
+    (example,) = read_llava(str(tmp_path), "qa", skipped)
+    assert (example.start_seconds, example.end_seconds) == (2.0, 5.0)
+    assert len(skipped.remarks) == ("timestamp" in keys and "duration" in keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "span"),
+    [
+        *(
+            ({"start": 2}, (2, None)),
+            ({"end": 5}, (None, 5)),
+            ({"start": None, "end": 5}, (None, 5)),
+        ),
+        ({"start": -0.1, "end": 5}, (0, 5)),
+    ],
+)
+def test_spans_that_are_open_or_rounded(
+    tmp_path: Path, keys: dict[str, object], span: tuple[float | None, float | None]
+) -> None:
+    (tmp_path / "qa.json").write_text(json.dumps([llava_row(**keys)]))
+    (example,) = read_llava(str(tmp_path), "qa")
+    assert (example.start_seconds, example.end_seconds) == span
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("fps", "nframes", "max_pixels", "resized_height", "video_fps", "min_frames"),
+        *("answer_start", "start_percent", "end_token"),
+    ],
+)
+def test_keys_that_may_matter_and_are_not_read_are_counted(tmp_path: Path, key: str) -> None:
+    (tmp_path / "qa.json").write_text(json.dumps([llava_row(**{key: 4})] * 2))
+    skipped = SkippedRows()
+    examples = list(read_llava(str(tmp_path), "qa", skipped))
+    assert [example.start_seconds for example in examples] == [None, None]
+    assert skipped.remarks == {f"field {key!r} is not read, the row is": 2}
+    config = CorpusConfig(reader="llava", root=str(tmp_path), split="qa")
+    (corpus,) = open_corpora([config]).corpora
+    assert corpus.skipped.remarks == skipped.remarks  # type: ignore[union-attr]
+
+
+def test_spans_that_may_be_something_else_are_counted(tmp_path: Path) -> None:
+    rows = [
+        llava_row(timestamps=[[1, 2], [3, 4]]),
+        llava_row(meta={"split": [1, 2], "start": 3}),
+        llava_row(start_time="2024-05-05T10:00:00Z", end_time=1.7e9),
+        llava_row(span="2.0-5.0", clip="clip_7.mp4", segment_id=5, timestamp=7),
+    ]
+    (tmp_path / "qa.json").write_text(json.dumps(rows))
+    skipped = SkippedRows()
+    examples = list(read_llava(str(tmp_path), "qa", skipped))
+    assert {(e.start_seconds, e.end_seconds) for e in examples} == {(None, None)}
+    assert {remark.split("'")[1] for remark in skipped.remarks} == {
+        *("timestamps", "meta.start", "start_time", "end_time", "span"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "cause"),
+    [
+        ({"start": 3, "end": 3}, "its span is empty"),
+        ({"start": 5, "end": 3}, "its span ends before it starts"),
+        ({"start": -2, "end": -1}, "its span is empty"),
+        ({"start": float("inf")}, "its span is no number of seconds"),
+        ({"start_frame": 30, "end_frame": 90}, "its 'start_frame' changes what is seen of the "),
+        ({"crop": [0, 0, 5, 5]}, "its 'crop' changes what is seen of the video, and is not read"),
+    ],
+)
+def test_spans_that_cannot_be_shown_are_left_out(
+    tmp_path: Path, keys: dict[str, object], cause: str
+) -> None:
+    rows = [llava_row(**keys), llava_row()]
+    (tmp_path / "qa.json").write_text(json.dumps(rows))
+    skipped = SkippedRows()
+    (example,) = read_llava(str(tmp_path), "qa", skipped)
+    assert example.id == "llava:qa:1:0"
+    (found,) = skipped.causes
+    assert found.startswith(cause)
+
+
+def test_keys_that_contradict_each_other_are_malformed(tmp_path: Path) -> None:
+    (tmp_path / "qa.json").write_text(json.dumps([llava_row(start=2, start_time=3)]))
+    with pytest.raises(ValueError, match=r"qa.json:1: fields 'start' and 'start_time' name differ"):
+        list(read_llava(str(tmp_path), "qa"))
+    root = write_messages(tmp_path, videos=[{"path": "a.mp4", "end": 4}], end=5)
+    with pytest.raises(ValueError, match=r"train.jsonl:1: its keys name different spans"):
+        list(read_chat_messages(root, "train"))
 
 
 def write_messages(root: Path, **row: object) -> str:
@@ -112,9 +243,33 @@ def test_messages_whose_contents_are_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "video",
+    [
+        {"type": "video", "video": "a.mp4", "video_start": 2.0, "video_end": 5.0, "fps": 1},
+        {"type": "video_url", "video_url": {"url": "a.mp4"}, "video_start": 2.0, "video_end": 5},
+        {"type": "video", "path": "a.mp4", "timestamps": [2, 5]},
+    ],
+)
+def test_the_span_stands_beside_the_video(tmp_path: Path, video: dict[str, Any]) -> None:
+    parts = [video, {"type": "text", "text": "Why?"}]
+    messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": "So."}]
+    skipped = SkippedRows()
+    (example,) = read_chat_messages(write_messages(tmp_path, messages=messages), "train", skipped)
+    assert (example.media, example.start_seconds, example.end_seconds) == (
+        *(str(tmp_path / "a.mp4"), 2.0, 5.0),
+    )
+    assert skipped.remarks == ({"field 'fps' is not read, the row is": 1} if "fps" in video else {})
+    listed = write_messages(tmp_path, videos=[{**video, "type": None}])
+    (example,) = read_chat_messages(listed, "train")
+    assert (example.start_seconds, example.end_seconds) == (2.0, 5.0)
+
+
+@pytest.mark.parametrize(
     ("row", "cause"),
     [
         ({}, "no video"),
+        ({"videos": [{"path": ["1.jpg", "2.jpg"]}]}, "its video is a list of frames"),
+        ({"videos": ["a.mp4"], "start": 3, "end": 3}, "its span is empty"),
         ({"videos": ["a.mp4"], "images": ["b.jpg"]}, "it has images or sound, not only a video"),
         ({"videos": [["1.jpg", "2.jpg"]]}, "its video is a list of frames"),
     ],
@@ -187,11 +342,7 @@ def test_huggingface_questions(tmp_path: Path) -> None:
         ({"prompt": ["Why?"], "options": [["a", "b"]], "answer_index": [2]}, "'answer_index' is 2"),
         ({"prompt": ["Why?"], "options": [["a", "b"]], "response": ["c"]}, "'response' is 'c'"),
         ({"options": [["a", "b"]], "answer_index": [0]}, "'prompt' is missing or empty"),
-        ({"response": ["c"], "start_seconds": [float("nan")]}, "'start_seconds' must be seconds"),
-        (
-            {"response": ["c"], "start_seconds": [3], "end_seconds": [2]},
-            "its span ends before it starts",
-        ),
+        ({"response": ["c"], "start_seconds": ["soon"]}, "'start_seconds' must be seconds"),
         ({"response": [5]}, "'response' must be a text, found 5"),
         ({"response": ["c"], "id": ["nan"]}, "'id' is 'nan', which is no id"),
     ],
@@ -203,6 +354,64 @@ def test_huggingface_values_are_checked(
     with pytest.raises(ValueError, match=message) as caught:
         list(read_huggingface(root, "any"))
     assert f"{root}[any]:0: " in str(caught.value)
+
+
+def test_huggingface_spans_by_common_names_and_those_that_are_none(tmp_path: Path) -> None:
+    nan = float("nan")
+    spans: list[tuple[float | None, float | None]] = [
+        *((3.0, 3.0), (3.0, 4.0), (5.0, 4.0), (nan, 4.0), (None, None), (-0.2, 1.0)),
+    ]
+    starts, ends = map(list, zip(*spans, strict=True))
+    many = {"media": ["a.mp4"] * 6, "response": ["x"] * 6}
+    for names in (("start_seconds", "end_seconds"), ("video_start", "video_end")):
+        root = save(tmp_path / names[0], **many, **dict(zip(names, (starts, ends), strict=True)))
+        skipped = SkippedRows()
+        examples = list(read_huggingface(root, "any", skipped))
+        assert [(e.start_seconds, e.end_seconds) for e in examples] == [
+            *((3.0, 4.0), (None, None), (0.0, 1.0)),
+        ]
+        assert skipped.causes == {
+            "its span is empty": 1,
+            "its span ends before it starts": 1,
+            "its span is no number of seconds": 1,
+        }
+
+
+def test_huggingface_rows_that_are_malformed_are_counted(tmp_path: Path) -> None:
+    options = [["a", "b"]] * 3
+    root = save(
+        tmp_path, media=["a.mp4"] * 3, prompt=["q"] * 3, options=options, answer_index=[0, 7, 1]
+    )
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    assert len(list(read_huggingface(root, "any", skipped))) == 2
+    assert skipped.num_malformed == 1
+    assert f"{root}[any]:1: field 'answer_index' is 7" in skipped.malformed[0]
+
+
+def test_whatever_datasets_raises_names_the_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(list[dict[str, Any]]):
+        column_names = ("media", "response")
+        features = None
+
+        def __iter__(self) -> Any:
+            yield {"media": "a.mp4", "response": "x"}
+            raise KeyError("a column that is gone")
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: Failing())
+    with pytest.raises(
+        ValueError, match=r"\[train\]:1: the row cannot be read: 'a column"
+    ) as caught:
+        list(read_huggingface("someone/clips", "train"))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no script may run")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(ValueError, match="cannot be loaded: no script may run"):
+        list(read_huggingface("someone/clips", "train"))
 
 
 def test_huggingface_columns_are_checked(saved: str, tmp_path: Path) -> None:

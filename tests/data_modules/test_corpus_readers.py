@@ -287,13 +287,13 @@ def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"id": ""}, r"train.jsonl:1: field 'id' is missing or empty"),
-        ({"start": "x"}, r"train.jsonl:1: field 'start' must be seconds"),
+        ({"start": "x"}, r"train.jsonl:1 .*: field 'start' must be seconds"),
         ({"causal_explanation": "text"}, r"'causal_explanation' must be a list of texts"),
         ({"predictions": [{"text": "a", "confidence": 1.2}]}, r"'confidence' from 0 to 1"),
         ({"predictions": [{"text": "a", "confidence": 0.1}] * 4}, r"at most 3 objects"),
         (
             {"causal_explanation": [], "predictions": [], "prediction": ""},
-            r"row 'r1' has none of 'causal_explanation'",
+            r"'r1'.*: it has none of 'causal_explanation'",
         ),
     ],
 )

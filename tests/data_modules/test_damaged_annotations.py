@@ -159,7 +159,7 @@ VALUES = {"A": ABSENT, "n": None, "7": 17, "l": ["x"], "e": "", "N": "nan", "O":
 # Field -> what happens if it is absent, null, 17, a list, empty, "nan", "None": an error (E), a
 # malformed row (M), a skip (S), or it is read as it stands (o).
 CSV_FIELDS = {
-    "webvid": {"videoid": "E---EEE", "name": "E---SSS", "page_dir": "E---ooo"},
+    "webvid": {"videoid": "E---MMM", "name": "E---SSS", "page_dir": "o---ooo"},
     "nextqa": {
         **{"video": "E---MMM", "question": "E---MMM", "qid": "E---MMM", "type": "E---Moo"},
         **{"answer": "E---MMM", "a4": "E---Moo"},
@@ -172,35 +172,35 @@ CSV_FIELDS = {
 }
 JSON_FIELDS = {
     "hd_vila": {
-        **{"video_id": "EEoEEEE", "clip": "EEEEEEE", "clip.0.clip_id": "EEEEEEE"},
-        **{"clip.0.span": "EEEEEEE", "clip.0.span.1": "-EEEEEE"},
+        **{"video_id": "MMoMMMM", "clip": "MMMMMMM", "clip.0.clip_id": "MMEMMMM"},
+        **{"clip.0.span": "MMMMMMM", "clip.0.span.1": "-MMMMMM"},
     },
     "activitynet_qa": {
         **{"video_name": "MMoMMMM", "question": "MMMMMMM", "question_id": "MMMMMMM"},
     },
     "causal_vid_instruct": {
-        **{"id": "EEoEEEE", "video_id": "EEoEEEE", "start": "ooEEooo", "end": "oooEooo"},
-        **{"instruction": "ooEEoEE", "causal_explanation": "ooEooEE", "predictions": "ooEEoEE"},
-        **{"predictions.0.text": "EEEEEEE", "predictions.0.confidence": "EEEEEEE"},
-        **{"causal_explanation.0": "-EEEEEE"},
+        **{"id": "MMoMMMM", "video_id": "MMoMMMM", "start": "ooSMooo", "end": "oooMooo"},
+        **{"instruction": "ooMMoMM", "causal_explanation": "ooMooMM", "predictions": "ooMMoMM"},
+        **{"predictions.0.text": "MMMMMMM", "predictions.0.confidence": "MMMMMMM"},
+        **{"causal_explanation.0": "-MMMMMM"},
     },
     "ego4d": {
-        **{"aa-1": "oEEEEEE", "aa-1.narration_pass_1": "oEEEEEE"},
-        **{"aa-1.narration_pass_1.narrations": "oEEEEEE"},
-        **{"aa-1.narration_pass_1.narrations.0.timestamp_sec": "EESEEEE"},
-        **{"aa-1.narration_pass_1.narrations.0.narration_text": "SSEESSS"},
+        **{"aa-1": "oMMMMMM", "aa-1.narration_pass_1": "ooMMMMM"},
+        **{"aa-1.narration_pass_1.narrations": "ooMMMMM"},
+        **{"aa-1.narration_pass_1.narrations.0.timestamp_sec": "MMSMMMM"},
+        **{"aa-1.narration_pass_1.narrations.0.narration_text": "SSMMSSS"},
     },
     "something_something": {
-        **{"id": "EEoEEEE", "label": "EEEEEEE", "template": "EEEEEEE"},
+        **{"id": "MMoMMMM", "label": "MMMMMMM", "template": "MMMMMMM"},
     },
     "llava": {
-        **{"id": "oooEEEE", "video": "SSEoEEE", "conversations": "EEEEEEE"},
-        **{"conversations.0": "-EEEEEE", "conversations.0.from": "EEEEEEE"},
-        **{"conversations.1.value": "EEEEEoo", "conversations.0.value": "EEEEEoo"},
+        **{"id": "ooooooo", "video": "SSMoMMM", "conversations": "MMMMMMM"},
+        **{"conversations.0": "-MMMMMM", "conversations.0.from": "MMMMMMM"},
+        **{"conversations.1.value": "MMMMMoo", "conversations.0.value": "MMMMMoo"},
     },
     "chat_messages": {
-        **{"messages": "EEEEEEE", "videos": "SSEoSEE", "videos.0": "-EESEEE"},
-        **{"messages.0.role": "EEEEEEE", "messages.1.content": "EEEEEoo"},
+        **{"messages": "MMMMMMM", "videos": "SSMoSMM", "videos.0": "-MMSMMM"},
+        **{"messages.0.role": "MMMMMMM", "messages.1.content": "MMMMMoo"},
     },
     "clevrer": {
         **{"scene_index": "MMoMMMM", "video_filename": "MMMMMoo", "questions": "MMMMMMM"},

@@ -1,0 +1,92 @@
+"""The examples of a corpus that can be trained on: with a response, and with room for it.
+
+Which these are is found out before training starts, so that no run ends at the one row of a million
+that cannot be learnt from. The index is searched by its columns, a row is only made of what may be
+too long: of 110 million captions none is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from data_modules.example_files import CorpusIndex, StoredExamples
+from data_modules.index_cache import digest
+from data_modules.prompt_lengths import LongPromptCounts, PromptLimit, with_fitted_prompt
+from vidreason.example import Example
+
+
+class TrainableExamples(StoredExamples):
+    """A corpus without the examples that have no response, or a prompt without room for one.
+
+    Args:
+        corpus: All of its examples.
+        limit: Which prompts are too long.
+
+    Attributes:
+        long_prompts: Examples whose prompts are too long, counted.
+        num_without_response: Examples left out because their reference is hidden.
+        first_without_response: The id of the first of them, or empty.
+        ids_digest: The corpus' own where nothing is left out.
+    """
+
+    def __init__(self, corpus: CorpusIndex, limit: PromptLimit) -> None:
+        self.corpus = corpus
+        self.long_prompts = LongPromptCounts()
+        self._limit = limit
+        silent = corpus.rows_where("response", _is_empty)
+        self.num_without_response = len(silent)
+        self.first_without_response = corpus[int(silent[0])].id if len(silent) else ""
+        left_out = set(silent.tolist())
+        cut = []
+        max_bytes = limit.max_prompt_bytes
+        for row in corpus.rows_where("prompt", lambda texts: _is_longer(texts, max_bytes)).tolist():
+            if row in left_out:
+                continue
+            example = corpus[row]
+            fitted = limit.fitted(example)
+            self.long_prompts.count(example, fitted)
+            if not fitted.fits:
+                left_out.add(row)
+            elif fitted.num_cut:
+                cut.append(row)
+        self._cut = frozenset(cut)
+        missing = np.array(sorted(left_out), np.int64)
+        # Of the rows that are kept, number i has as many missing ones before it as these are <= i.
+        self._missing_before = missing - np.arange(len(missing))
+        self.ids_digest = corpus.ids_digest
+        if left_out or cut:
+            self.ids_digest = digest([corpus.ids_digest, missing.tolist(), cut])
+
+    def __len__(self) -> int:
+        return len(self.corpus) - len(self._missing_before)
+
+    @override
+    def example(self, row: int) -> Example:
+        place = int(self._rows(np.array([row], np.int64))[0])
+        example = self.corpus[place]
+        return with_fitted_prompt(example, self._limit) if place in self._cut else example
+
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Characters of prompt and response together, of each of ``rows``, before any cut."""
+        return self.corpus.lengths(self._rows(rows))
+
+    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Their numbers in the corpus."""
+        return rows + np.searchsorted(self._missing_before, rows, side="right")
+
+
+Condition = Callable[[Any], Any]
+"""From an Arrow array of texts to one of booleans."""
+
+
+def _is_empty(texts: pa.StringArray) -> pa.BooleanArray:
+    return pc.equal(pc.binary_length(texts), 0)
+
+
+def _is_longer(texts: pa.StringArray, max_bytes: int) -> pa.BooleanArray:
+    return pc.greater(pc.binary_length(texts), max_bytes)
