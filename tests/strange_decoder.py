@@ -21,6 +21,8 @@ def open_video_strangely(file, *arguments, **options):
         ctypes.PyDLL(None).pause()  # C code that keeps the interpreter's lock
     if "crashing" in str(file):
         os.kill(os.getpid(), signal.SIGSEGV)
+    if "raising" in str(file):
+        raise ValueError("31 is not a valid Type")
     return av_open(file, *arguments, **options)
 
 def open_strangely(file, *arguments, **options):
@@ -35,8 +37,9 @@ os.kill(os.getpid(), signal.SIGTERM)  # the earliest that a scheduler could send
 
 @contextmanager
 def strange_decoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Decoder processes hang at opening, crash at, or hang at reading, what is called ``hanging``,
-    ``crashing`` and ``silent``; no decoder is there before or after.
+    """Decoder processes hang at opening, crash at, hang at reading, or raise a library's error at,
+    what is called ``hanging``, ``crashing``, ``silent`` and ``raising``; no decoder is there before
+    or after.
 
     Args:
         folder: For a file.

@@ -1,16 +1,33 @@
 """What is no video, or not a whole one, is refused with its path and a cause; never guessed at."""
 
+import json
+import os
 import pickle
+import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from av.sidedata import sidedata
 from coded_video import copy_packets, decode_in_order, write_sound, write_video
+from PIL import Image
 
+from vidreason.video import index as indexing
+from vidreason.video import media_content
 from vidreason.video.decoding import plan_runs
-from vidreason.video.reader import VideoReadError, index_video, read_frames
+from vidreason.video.failures import FailureLog
+from vidreason.video.mp4_tables import read_sample_table
+from vidreason.video.reader import (
+    VideoReadError,
+    check_frames,
+    identify,
+    index_video,
+    read_content,
+    read_frames,
+)
 
 ONE_GROUP = {"g": "40", "bf": "2", "x264-params": "scenecut=0"}
 FOUR_GROUPS = {"g": "10", "bf": "2", "x264-params": "scenecut=0"}
@@ -207,3 +224,154 @@ def test_the_error_survives_the_way_between_processes() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.path, copy.cause, copy.detail) == ("a.mp4", "empty", "the file is empty")
     assert copy.failure("id") == ("id", "a.mp4", "empty", "the file is empty")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ValueError("31 is not a valid Type"), "decode-error"),
+        (struct.error("unpack requires 4 bytes"), "decode-error"),
+        (KeyError("stbl"), "decode-error"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "decode-error"),
+        (AssertionError("width has to be even"), "decode-error"),
+        (RecursionError("too deep"), "decode-error"),
+        (MemoryError(), "unsupported"),
+        (av.error.MemoryError(12, "Cannot allocate memory"), "unsupported"),
+        (OSError(5, "Input/output error"), "unreachable"),
+        (FileNotFoundError(2, "No such file"), "missing"),
+        (PermissionError(13, "Permission denied"), "unreachable"),
+        (av.error.InvalidDataError(1, "Invalid data found"), "decode-error"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_whatever_is_raised_is_one_kind_of_error_with_its_cause(
+    error: Exception, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_video(tmp_path / "v.mp4", num_frames=3))
+    index = index_video(path)
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    calls: list[tuple[object, str, Callable[[], object]]] = [
+        (indexing, "survey_packets", lambda: index_video(path)),
+        (indexing, "display_orientation", lambda: index_video(path)),
+        (media_content, "hash_media", lambda: read_content(path)),
+        (media_content, "media_identity", lambda: identify(path)),
+    ]
+    for module, name, call in calls:
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, fail)
+            with pytest.raises(VideoReadError) as caught:
+                call()
+        assert caught.value.path == path
+        assert caught.value.cause in (cause, "missing")
+        assert caught.value.__cause__ is error
+    for name, call in (
+        ("vidreason.video.decoding.PictureConverter", lambda: read_frames(index, [0])),
+        ("vidreason.video.sequential.decode_packet", lambda: check_frames(path)),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(name, fail)
+            with pytest.raises(VideoReadError) as caught:
+                call()
+        assert caught.value.cause == cause
+        assert caught.value.__cause__ is error
+
+
+def test_a_package_that_is_missing_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_video(tmp_path / "v.mp4", num_frames=3))
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise ImportError("no package")
+
+    monkeypatch.setattr(indexing, "survey_packets", fail)
+    with pytest.raises(ImportError, match="no package"):
+        index_video(path)
+
+
+def test_side_data_of_kinds_that_pyav_has_no_name_for() -> None:
+    for number in (31, 4711):
+        assert sidedata.Type(number).value == number
+    assert sidedata.Type(sidedata.Type.DISPLAYMATRIX.value) is sidedata.Type.DISPLAYMATRIX
+    with pytest.raises(ValueError, match="EXIF"):
+        sidedata.Type("EXIF")
+
+
+def test_names_of_all_kinds(tmp_path: Path) -> None:
+    data = write_video(tmp_path / "v.mp4", num_frames=3).read_bytes()
+    names = [b"new\nline.mp4", b"not utf-8 \xef\xff.mp4", b"frame%04d.png", b"img[1-2]*.jpg"]
+    names += [b"concat:a|b.mp4", b"http:.mp4", b"pipe:0", b" ", b"-i", b"a,b;c=d.mp4", b"good.txt"]
+    for name in names:
+        path = os.path.join(os.fsencode(tmp_path), name)
+        with open(path, "wb") as file:
+            file.write(data)
+        index = index_video(os.fsdecode(path))
+        assert read_frames(index, [2]).shape == (1, 3, 48, 64)
+        assert read_content(os.fsdecode(path)).is_settled
+        os.unlink(path)
+        with pytest.raises(VideoReadError) as caught:
+            read_frames(index, [2])
+        assert caught.value.cause == "missing"
+
+
+def test_a_name_with_a_number_sign_is_that_of_one_file(tmp_path: Path) -> None:
+    for name, level in (("frame%04d.png", 200), ("frame0001.png", 10)):
+        picture = np.full((48, 64, 3), level, dtype=np.uint8)
+        Image.fromarray(picture).save(tmp_path / name)
+    for name, level in (("frame%04d.png", 200), ("frame0001.png", 10)):
+        index = index_video(str(tmp_path / name))
+        assert index.num_frames == 1
+        assert read_frames(index, [0]).unique().tolist() == [level]
+
+
+def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    (tmp_path / "file").touch()
+    for path, cause in (
+        (str(tmp_path / "pipe.mp4"), "not-a-video"),
+        (str(tmp_path / "one"), "unreachable"),
+        (str(tmp_path / "file" / "v.mp4"), "unreachable"),
+        ("/dev/zero", "not-a-video"),
+        ("", "missing"),
+        ("\0", "unreachable"),
+        ("n" * 5000, "unreachable"),
+    ):
+        for read in (index_video, read_content, check_frames):
+            with pytest.raises(VideoReadError) as caught:
+                read(path)
+            assert (caught.value.path, caught.value.cause) == (path, cause)
+
+
+def test_a_name_that_is_not_utf_8_is_written_down_once(tmp_path: Path) -> None:
+    name = os.fsdecode(b"/videos/\xef\xe9t\xe9.mp4")
+    failure = VideoReadError(name, "missing", "there is no such file").failure(name)
+    path = tmp_path / "failures.jsonl"
+    for _ in range(2):
+        FailureLog(path, 1.0, 10).record(1, [failure])
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["path"] == name
+
+
+def test_one_picture_is_a_video(tmp_path: Path) -> None:
+    """In MPEG-TS too, of fewer packets than libav recognises it by."""
+    for suffix in ("mp4", "mkv", "ts", "avi", "h264"):
+        for num_frames in (1, 2, 3):
+            path = write_video(tmp_path / f"v.{suffix}", num_frames=num_frames)
+            index = index_video(str(path))
+            assert index.num_frames == num_frames
+            assert index.duration_seconds == pytest.approx(num_frames / 25, abs=2e-3)
+            assert len(read_frames(index, range(num_frames))) == num_frames
+
+
+def test_a_sample_table_that_claims_more_samples_than_bytes(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", options={"g": "1"}, codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    table = data.index(b"stsz")
+    data[table + 8 : table + 16] = (1).to_bytes(4, "big") + (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert read_sample_table(str(path), 1) is None

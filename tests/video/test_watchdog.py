@@ -1,5 +1,6 @@
 """A video that hangs or crashes its decoder counts as unreadable, and the next one is read."""
 
+import errno
 import gc
 import hashlib
 import os
@@ -97,7 +98,34 @@ def test_an_error_keeps_the_decoder_and_its_index(videos: list[Path], decoder: N
     assert torch.equal(read_frames(index, [7], timeout_seconds=30), read_frames(index, [7]))
     with pytest.raises(ValueError, match="40 is out of range"):
         read_frames(index, [40], timeout_seconds=30)
+    raising = videos[2].with_name("raising.mp4")
+    raising.write_bytes(videos[2].read_bytes())
+    with pytest.raises(VideoReadError, match="ends with ValueError: 31 is not a valid") as caught:
+        index_video(str(raising), timeout_seconds=30)
+    assert (caught.value.path, caught.value.cause) == (str(raising), "decode-error")
+    # The traceback of the other process is this error's cause.
+    assert "in open_video_strangely" in str(caught.value.__cause__)
+    assert str(caught.value.__cause__).endswith("ValueError: 31 is not a valid Type")
     assert len(decoders()) == 1
+
+
+def test_memory_that_is_not_there_is_a_fault_of_the_file(
+    videos: list[Path], decoder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = index_video(str(videos[2]), timeout_seconds=30)
+
+    def no_memory(size: int) -> None:
+        raise OSError(errno.ENOMEM, f"cannot map {size} bytes")
+
+    monkeypatch.setattr(watchdog, "shared_memory", no_memory)
+    with pytest.raises(VideoReadError, match="cannot map 9216 bytes") as caught:
+        read_frames(index, [3], timeout_seconds=30)
+    assert isinstance(caught.value.__cause__, OSError)
+    monkeypatch.undo()
+    large = replace(index, width=2**20, height=2**20)
+    with pytest.raises(VideoReadError):
+        read_frames(large, [3], timeout_seconds=30)
+    assert len(read_frames(index, [3], timeout_seconds=30)) == 1
 
 
 def test_a_server_that_never_answers(decoder: None) -> None:

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from vidreason.video.display import MAX_PIXELS, check_num_pixels
 from vidreason.video.failures import VideoReadError
-from vidreason.video.media import libav_source
+from vidreason.video.media import libav_source, open_media
 from vidreason.video.media_content import check_media
 from vidreason.video.mp4_tables import lacks_index
 from vidreason.video.reading_errors import describe, reading_errors
@@ -29,6 +29,8 @@ NOT_VIDEO_FORMATS = {
 
 ZEROLESS_FORMATS = {"mpegts", "mpeg"}
 """Their clock runs on from broadcast to broadcast; it may be at any time when a file begins."""
+
+TS_PACKET_BYTES, TS_SYNC_BYTE = 188, 0x47
 
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
@@ -75,12 +77,13 @@ def is_end(packet: "Packet[Any]") -> bool:
     return packet.size == 0 and packet.pts is None and packet.dts is None
 
 
-def _open_container(path: str) -> InputContainer:
+def _open_container(path: str, format_name: str | None = None) -> InputContainer:
     try:
         # Tags in other encodings than UTF-8 must not stop the reading of the pictures.
         return av.open(
             libav_source(path),
             mode="r",
+            format=format_name,
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file,subfile"},
             options=_LIMITS,  # already while libav looks for what the streams are
@@ -88,11 +91,20 @@ def _open_container(path: str) -> InputContainer:
     except FFmpegError as error:
         if isinstance(error, OSError):
             raise
+        if format_name is None and _is_short_transport_stream(path):
+            return _open_container(path, "mpegts")
         if lacks_index(path):
             raise VideoReadError(
                 path, "truncated", "the file is cut off: its index is missing"
             ) from error
         raise VideoReadError(path, "not-a-video", describe(error)) from error
+
+
+def _is_short_transport_stream(path: str) -> bool:
+    """Whether this is MPEG-TS of fewer packets than libav needs to recognise it."""
+    with open_media(path) as file:
+        start = file.read(10 * TS_PACKET_BYTES + 1)
+    return len(start) <= 10 * TS_PACKET_BYTES and set(start[::TS_PACKET_BYTES]) == {TS_SYNC_BYTE}
 
 
 def _choose_stream(path: str, container: InputContainer) -> VideoStream:

@@ -1,5 +1,7 @@
 """From a decoded picture to the displayed one: upright, of square pixels, in the size wanted."""
 
+import io
+import warnings
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -10,6 +12,7 @@ from av.sidedata import sidedata
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from vidreason.video.failures import VideoReadError
 
@@ -145,6 +148,21 @@ def check_num_pixels(path: str, width: int, height: int) -> None:
             "unsupported",
             f"its pictures have {width} x {height} pixels, and at most {MAX_PIXELS:,} are decoded",
         )
+
+
+def check_image_size(path: str, data: bytes) -> None:
+    """Raise a ``VideoReadError`` if ``data`` is an image that claims too many pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:  # reads nothing but its header
+                width, height = image.size
+    except Image.DecompressionBombError as error:
+        detail = f"its pictures are too large, at most {MAX_PIXELS:,} pixels are decoded: {error}"
+        raise VideoReadError(path, "unsupported", detail) from error
+    except (UnidentifiedImageError, SyntaxError, ValueError, OSError):
+        return  # no image that Pillow knows: nothing is claimed
+    check_num_pixels(path, width, height)
 
 
 def _know_every_kind() -> None:

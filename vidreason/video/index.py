@@ -20,8 +20,8 @@ from vidreason.video.clock import (
 )
 from vidreason.video.container import OpenVideo, clock_start, open_video
 from vidreason.video.display import (
-    MAX_PIXELS,
     Orientation,
+    check_image_size,
     check_num_pixels,
     display_orientation,
     displayed_size,
@@ -34,6 +34,10 @@ SEEKABLE_FORMATS = {"mp4", "matroska"}
 """They know the place of each key frame; in others it is searched by timestamps."""
 
 BROADCAST_FORMATS = {"mpegts", "mpeg"}
+
+FORMATS_WITH_TIMES = SEEKABLE_FORMATS | BROADCAST_FORMATS | {"flv", "nut", "ogg"}
+"""They say when a picture is shown. Others, such as AVI, ASF and MXF, may stamp pictures in the
+order of decoding."""
 
 MISSING_END_SECONDS = 0.5
 """How much shorter than its header says a Matroska stream may be before it counts as cut off."""
@@ -126,8 +130,7 @@ def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | Non
             if survey is None:
                 continue
             _check_complete(video, survey)
-            # AVI numbers its packets, it does not say when to show them.
-            if video.container.format.name != "avi":
+            if not _has_decoding_times(video, survey):
                 index = _index_from_packets(video, survey)
                 if index is not None:
                     is_sought = SEEKABLE_FORMATS.intersection(
@@ -137,6 +140,16 @@ def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | Non
                     return
             break
     yield _index_by_decoding(path), None
+
+
+def _has_decoding_times(video: OpenVideo, survey: PacketSurvey) -> bool:
+    """Whether timestamps increase from packet to packet though pictures may be shown otherwise."""
+    name = video.container.format.name
+    if name == "avi":  # it numbers packets
+        return True
+    if FORMATS_WITH_TIMES.intersection(name.split(",")):
+        return False
+    return bool(video.stream.codec_context.has_b_frames and (np.diff(survey.pts) > 0).all())
 
 
 def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | None:
@@ -192,7 +205,8 @@ def _index_by_decoding(path: str) -> VideoIndex:
             raise _undecodable(video, "nothing comes out of its packets")
         numbers = [first_packet, *(number for _, number in frames)]
         ticks = [None if number is None else clock.pts[number] for number in numbers]
-        if video.container.format.name == "avi":  # it stamps pictures in the order of decoding
+        if not FORMATS_WITH_TIMES.intersection(video.container.format.name.split(",")):
+            # Times of decoding: all of them in order are those of showing.
             known = sorted(one for one in ticks if one is not None)
             ticks = [*known] if len(known) == len(ticks) else ticks
         tick = video.stream.time_base or Fraction(1)
@@ -249,9 +263,10 @@ def _build_index(
 
 
 def _undecodable(video: OpenVideo, cause: str) -> VideoReadError:
-    if not video.stream.width:  # libav does not say which of the two
-        detail = f"its pictures have no size, or one of more than {MAX_PIXELS:,} pixels: {cause}"
-        return VideoReadError(video.path, "unsupported", detail)
+    if not video.stream.width:
+        # libav does not say whether an image, or a picture of Motion JPEG, is damaged or too large.
+        with open_video(video.path) as again:
+            check_image_size(video.path, bytes(next(again.container.demux(again.stream))))
     return VideoReadError(video.path, "decode-error", f"no frame can be decoded: {cause}")
 
 

@@ -47,6 +47,8 @@ _MEMBER = re.compile(
 )
 # Also chains as fsspec writes them, simplecache::s3://bucket/a.mp4: URLs, but none that are opened.
 _SCHEME = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*)://")
+# In the name of an image, libav's for several files.
+_PATTERN_CHARACTERS = frozenset("%*?[{")
 # What stores tell about a file's state, over all implementations of fsspec that tell something.
 _VERSION_FIELDS = (
     *("etag", "e_tag", "ETag", "md5Hash"),
@@ -198,6 +200,10 @@ def libav_source(media: str) -> str | io.BufferedIOBase:
         return open_media(media)
     member = parse_member(media)
     # "file:" keeps a name such as "10:30.mp4" from being taken for a protocol.
+    if member is None and not _PATTERN_CHARACTERS.isdisjoint(media):
+        # libav would take the name for that of numbered images, and read others than this file.
+        whole = TarMember(media, 0, media_size(media), "")
+        return _buffered(FileRange(open(media, "rb", buffering=0), whole))
     if member is None:
         return f"file:{media}"
     end = member.offset + member.size

@@ -13,7 +13,10 @@ from av.video.stream import VideoStream
 
 from vidreason.video.h264_fields import FieldFinder
 
-ONE_A_PACKET = {"hevc", "vvc", "flv", "h263", "msmpeg4v2", "msmpeg4", "wmv1", "gif", "apng", "svq3"}
+ONE_A_PACKET = {
+    *("hevc", "vvc", "flv", "h263", "msmpeg4v2", "msmpeg4", "wmv1", "svq3"),
+    *("gif", "apng", "png", "webp", "tiff", "ffv1"),
+}
 """Codecs, by the names of libav's decoders, whose every packet shows one picture. So do those that
 have nothing but key frames."""
 
@@ -88,7 +91,7 @@ def _count_vp9(packet: "Packet[Any]") -> int | None:
     """Annex B of the VP9 bitstream: a superframe ends with the sizes of its frames."""
     data = memoryview(packet)
     marker = data[-1]
-    starts = [0]
+    starts, end = [0], len(data)
     if marker >> 5 == 0b110:
         num_frames, size_bytes = (marker & 7) + 1, (marker >> 3 & 3) + 1
         index = len(data) - 2 - num_frames * size_bytes
@@ -98,9 +101,10 @@ def _count_vp9(packet: "Packet[Any]") -> int | None:
                 for first in range(index + 1, len(data) - 1, size_bytes)
             ]
             starts = [sum(sizes[:number]) for number in range(num_frames) if sizes[number]]
+            end = index
     shown = 0
     for start in starts:
-        if start >= len(data):
+        if start >= end:
             return None
         header = data[start]
         # Two bits of marker, two of profile (and one more if it is 3), then: show a frame decoded
