@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from segment_anything.utils.amg import rle_to_mask
 
+from vidreason.perception import perceiver as perceiver_module
 from vidreason.perception.object_tokens import pool_patches
 from vidreason.perception.perceiver import (
     Perceiver,
@@ -23,10 +24,11 @@ from vidreason.perception.visual_tokens import (
     VisualTokens,
     collate_visual_tokens,
 )
-from vidreason.video.reader import VideoReadError
+from vidreason.video.reader import VideoReadError, read_frames
 from vidreason.video.sampling import SamplingConfig
 from vidreason.video.transforms import FrameTransform
 
+CASES = Path(__file__).parents[1] / "assets" / "cases"
 HEIGHT, WIDTH, FRAME_RATE, NUM_FRAMES = 48, 64, 10, 24
 SQUARE = 12
 
@@ -337,3 +339,54 @@ def test_the_fingerprint_names_configuration_and_weights(tmp_path):
 def test_impossible_configurations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny_config(**changes)
+
+
+def test_a_picture_that_begins_after_its_sound_keeps_the_files_clock(perceiver, monkeypatch):
+    """10 frames a second from 2 s to 8 s; what is asked of earlier times is not invented."""
+    path = str(CASES / "picture_starts_after_sound.mp4")
+    read = []
+
+    def note(index, frame_indices, **options):
+        read.append(list(frame_indices))
+        return read_frames(index, frame_indices, **options)
+
+    monkeypatch.setattr(perceiver_module, "read_frames", note)
+    whole = perceiver.perceive(path)
+    assert whole.duration_seconds == pytest.approx(8.0)
+    torch.testing.assert_close(whole.spans[:3], torch.tensor([[2.0, 4], [4, 6], [6, 8]]))
+    assert ((whole.spans[3:] >= 2) & (whole.spans[3:] <= 8)).all()
+    part = perceiver.perceive(path, 5.0, 6.2)
+    torch.testing.assert_close(part.spans[:3], torch.tensor([[0.0, 0.4], [0.4, 0.8], [0.8, 1.2]]))
+    overlapping = perceiver.perceive(path, 1.0, 3.2)
+    torch.testing.assert_close(
+        overlapping.spans[:3], torch.tensor([[1.0, 1.4], [1.4, 1.8], [1.8, 2.2]])
+    )
+    assert overlapping.duration_seconds == pytest.approx(2.2)
+    assert read == [[5, 15, 25, 35, 45, 55], [31, 33, 35, 37, 39, 41], [1, 3, 5, 7, 9, 11]]
+    with pytest.raises(VideoReadError, match="its picture begins at"):
+        perceiver.perceive(path, 0.5, 1.5)
+    assert len(perceiver.perceive(path, 6.5)) >= 3
+
+
+def test_large_frames_are_scaled_as_they_are_decoded(video, monkeypatch):
+    segmenter = BrightSegmenter()
+    config = tiny_config()
+    shapes = []
+    monkeypatch.setattr(
+        segmenter,
+        "segment",
+        lambda frames: shapes.append(tuple(frames.shape)) or [[]] * len(frames),
+    )
+    encoder = build_video_encoder(config.video_encoder)
+    whole = Perceiver(config, encoder, segmenter, torch.device("cpu"), None)
+    assert whole.decoded_side == 1280
+    before = whole.perceive(video)
+    monkeypatch.setattr(perceiver_module, "LARGE_SIDE", 32)
+    monkeypatch.setattr(perceiver_module, "_DECODED_A_PIXEL", 1)
+    config.segmenter.max_frame_side = 32
+    assert whole.decoded_side == 32
+    after = whole.perceive(video)
+    assert shapes == [(3, 3, HEIGHT, WIDTH), (3, 3, 24, 32)]
+    assert torch.equal(before.spans, after.spans)
+    config.segmenter.max_frame_side = 64
+    assert torch.equal(whole.perceive(video).features, before.features)

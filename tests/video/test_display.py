@@ -18,6 +18,7 @@ from vidreason.video.display import (
     limited_size,
 )
 from vidreason.video.reader import VideoReadError, index_video, read_frames
+from vidreason.video.transforms import FrameTransform
 
 CASES = Path(__file__).parents[1] / "assets" / "cases"
 ORIENTATION = 0x0112  # the EXIF tag
@@ -98,6 +99,15 @@ def test_pixels_that_are_not_square_are_scaled(tmp_path: Path) -> None:
     assert (wide.width, wide.height) == (square.width, square.height)
     expected = read_frames(square, [0])[0].permute(1, 2, 0).numpy()
     assert difference(read_frames(wide, [0])[0], expected) < 4
+    # A square of the scene is one for an encoder that cuts the centre out.
+    crop = FrameTransform(size=60, short_side=60)
+    boxes = []
+    for index in (wide, square):
+        gray = crop.resize(read_frames(index, [0]))[0].mean(0)
+        shown = (gray - gray.median()).abs() > 40
+        boxes.append((int(shown.any(0).sum()), int(shown.any(1).sum())))
+    assert abs(boxes[0][0] - boxes[0][1]) <= 3, boxes
+    assert max(abs(one - other) for one, other in zip(*boxes, strict=True)) <= 3
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
