@@ -170,7 +170,9 @@ class DataConfig:
     global_batch_size: int = 256
     """Samples an optimizer step, over all devices and micro-batches."""
     num_epochs: int = 3
-    """Epochs; see ``weight`` for what an epoch holds."""
+    """Epochs; see ``weight`` for what an epoch holds. A run that is continued may be given more of
+    them, in its midst or after its end: the learning rate then joins the schedule over the new
+    length within ``optimizer.warmup_steps``, from where it stood."""
     num_workers: int = 0
     """Processes that load data, for each device; 0 loads in the training process."""
     max_text_tokens: int = 512

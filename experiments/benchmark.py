@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.benchmarks import decode, masks
+from experiments.program import exit_status
 
 BENCHMARKS = {"decode": decode, "masks": masks}
 """By the name of the sub-command: modules with ``add_arguments(parser)`` and ``run(arguments)``."""
@@ -22,9 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module in BENCHMARKS.items():
         module.add_arguments(commands.add_parser(name, description=module.__doc__))
     arguments = parser.parse_args(argv)
-    measured = BENCHMARKS[arguments.benchmark].run(arguments)
-    print(json.dumps(measured, indent=2))
-    return 0
+
+    def measure() -> None:
+        measured = BENCHMARKS[arguments.benchmark].run(arguments)
+        print(json.dumps(measured, indent=2))
+
+    return exit_status("benchmark", measure)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ from experiments.program import exit_status
 from experiments.resume import checkpoint_folder
 from experiments.resume_rules import learnt_settings
 from experiments.trained_model import reasoner_folder
+from experiments.writer_lock import sole_writer
 from vidreason.config import load_config, merge_config
 from vidreason.microworld import parts
 from vidreason.microworld.corpora import WorldConfig, write_world
@@ -255,7 +256,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         config = read(arguments)
-        demo(read([*QUICK, *arguments]) if config.quick else config)
+        with sole_writer(config.run_dir, "demo"):
+            demo(read([*QUICK, *arguments]) if config.quick else config)
 
     return exit_status("demo", run)
 

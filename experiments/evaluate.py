@@ -13,6 +13,7 @@ first line of the predictions says what they were made with.
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -40,6 +41,7 @@ from experiments.trained_model import (
     trained_model_identity,
     trained_token_source,
 )
+from experiments.writer_lock import sole_writer
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
     answer_batches,
@@ -71,25 +73,27 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
 
     Raises:
         ValueError: No benchmark is configured, there is no trained model, or the folder holds
-            answers that were made otherwise.
+            answers that were made otherwise, or another process writes to it.
     """
-    answers = _answers(config, with_validation=True)
-    if answers.runs:
-        write_report(
-            evaluation_folder(config),
-            answers.runs,
-            config.evaluation,
-            model=str(reasoner_folder(config)),
-            validation=answers.validation,
-            manifests=answers.manifests,
-            pictures=question_pictures(config),
-        )
+    with ExitStack() as lock:
+        answers = _answers(config, lock, with_validation=True)
+        if answers.runs:
+            write_report(
+                evaluation_folder(config),
+                answers.runs,
+                config.evaluation,
+                model=str(reasoner_folder(config)),
+                validation=answers.validation,
+                manifests=answers.manifests,
+                pictures=question_pictures(config),
+            )
     return answers.runs
 
 
 def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
     """The part of :func:`evaluate` before the tables: answers, written down and returned."""
-    return _answers(config, with_validation=False).runs
+    with ExitStack() as lock:
+        return _answers(config, lock, with_validation=False).runs
 
 
 class _Answers(NamedTuple):
@@ -103,12 +107,14 @@ class _Answers(NamedTuple):
     """By row of the table."""
 
 
-def _answers(config: ExperimentConfig, *, with_validation: bool) -> _Answers:
-    """Answer, write down, and put together."""
+def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool) -> _Answers:
+    """Answer, write down, and put together; ``lock`` then holds that of the folder."""
     check_start(config, "evaluate")
     runs: dict[str, list[BenchmarkPrediction]] = {}
     validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
+        folder = evaluation_folder(config)
+        ranks.on_first(lambda: lock.enter_context(sole_writer(folder, "evaluate")))
         examples, incomplete = ranks.on_first(lambda: _questions(config))
         identity = trained_model_identity(config)
         # Loaded when the first question is asked: there may be none left.

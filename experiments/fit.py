@@ -43,6 +43,7 @@ from experiments.program import FAILURES_FILE, run_program, torch_device
 from experiments.resume import (
     check_initial_checkpoint,
     checkpoint_folder,
+    checkpoint_step,
     resume_checkpoint,
 )
 from experiments.resume_rules import learnt_settings
@@ -178,7 +179,7 @@ def build_trainer(
         max_epochs=config.data.num_epochs,
         max_steps=min(settings.stop_after_steps or data.total_steps, data.total_steps),
         log_every_n_steps=settings.log_every_n_steps,
-        logger=build_loggers(config),
+        logger=build_loggers(config, None if checkpoint is None else checkpoint_step(checkpoint)),
         deterministic=settings.deterministic or None,
         callbacks=[
             *weight_average(config),

@@ -21,15 +21,20 @@ LOGGER_IDS_FILE = "loggers.json"
 """In the run folder: the names under which W&B and MLflow know the run, to continue it there."""
 
 
-def build_loggers(config: ExperimentConfig) -> list[Logger]:
+def build_loggers(config: ExperimentConfig, first_step: int | None = None) -> list[Logger]:
     """The loggers of a run; one that is resumed goes on in the former logs.
+
+    Args:
+        config: The run's.
+        first_step: Optimizer steps made before a resume; TensorBoard drops what it has of later
+            ones, which are made again.
 
     Raises:
         ValueError: A logger's package is not installed.
     """
     build: dict[str, Callable[[Path], Logger]] = {
         "tensorboard": lambda folder: _TensorBoard(
-            folder, "tensorboard", "", default_hp_metric=False
+            folder, "tensorboard", "", default_hp_metric=False, purge_step=first_step
         ),
         "wandb": _wandb,
         "mlflow": _mlflow,

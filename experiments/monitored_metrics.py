@@ -51,7 +51,7 @@ def validation_metrics(config: ExperimentConfig) -> set[str]:
     """Names of what the validations of a run log; opens the benchmark corpora if they are asked."""
     names = {LOSS}
     if config.evaluate_during_training:
-        corpora = open_corpora(config.data.benchmark).corpora
+        corpora = open_corpora(config.data.benchmark, config.data.max_malformed_fraction).corpora
         names |= {f"val/{corpus[0].corpus}_accuracy" for corpus in corpora}
     return names
 

@@ -18,7 +18,6 @@ from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
 from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.training.checkpoint import PREFIX, check_trainable
-from vidreason.training.checkpoint_files import deepspeed_content
 from vidreason.training.checkpoint_format import (
     Recorded,
     RunIdentity,
@@ -26,6 +25,7 @@ from vidreason.training.checkpoint_format import (
     read_record,
 )
 from vidreason.training.checkpoint_forms import RECORD
+from vidreason.training.checkpoint_records import deepspeed_content
 
 _WITHOUT_STATES = {"world_size": 0, "rng": []}
 """What a record says where no random states were kept."""

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from experiments.program import exit_status
 from vidreason.microworld import parts
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
 from vidreason.microworld.language_pretraining import (
@@ -92,14 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="of the language model")
     arguments = parser.parse_args(argv)
     torch.manual_seed(0)
-    pretrain(
-        arguments.part,
-        arguments.steps or STEPS[arguments.part],
-        arguments.out,
-        width=arguments.width,
-        num_layers=arguments.layers,
+    return exit_status(
+        "pretrain_microworld",
+        lambda: pretrain(
+            arguments.part,
+            arguments.steps or STEPS[arguments.part],
+            arguments.out,
+            width=arguments.width,
+            num_layers=arguments.layers,
+        ),
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from experiments.experiment_config import ExperimentConfig
 from experiments.resume_rules import changes, refused_changes, rule_of
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint
-from vidreason.training.checkpoint_files import read_record_alone
+from vidreason.training.checkpoint_records import read_record_alone
 
 _INITIAL = ("reasoner.fusion.", "perceiver.video_encoder.")
 """Sections that give stage 1's weights their meaning."""
@@ -49,6 +49,11 @@ def resume_checkpoint(config: ExperimentConfig) -> str | None:
     if newest is not None:
         _check_same_experiment(config, newest)
     return None if newest is None else str(newest)
+
+
+def checkpoint_step(checkpoint: str) -> int:
+    """Optimizer steps that were made when a checkpoint was saved."""
+    return int(read_record_alone(Path(checkpoint))["global_step"])
 
 
 def check_initial_checkpoint(config: ExperimentConfig) -> None:

@@ -25,6 +25,7 @@ RANKS = {
     "ranges": -2,
     "typed_values": -1,
     "example": 0,
+    "finite_values": 0,
     "released_parts": 0,
     "config": 1,
     "endpoints": 1,

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import Tensor
 
 from vidreason.config import config_from_values
@@ -20,9 +19,6 @@ from vidreason.training.checkpoint_files import read_weights_and_record
 from vidreason.training.checkpoint_format import check_frozen, read_record
 from vidreason.training.checkpoint_forms import is_complete
 from vidreason.training.trainable import part_names, set_trainable
-
-CONFIG_FILE = "config.yaml"
-"""In a run folder: the configuration that the run was made with."""
 
 
 def reasoner_of_checkpoint(
@@ -42,16 +38,15 @@ def reasoner_of_checkpoint(
         The reasoner, and what its model card is to say.
 
     Raises:
-        ValueError: There is no such checkpoint, it is damaged or not of ``experiments.fit``, or the
-            run's configuration is missing or is not that of the checkpoint.
+        ValueError: There is no such checkpoint, or it is damaged or not of ``experiments.fit``.
     """
-    checkpoint, recorded = _find(Path(place))
-    values = _read_run_config(recorded)
-    config = config_from_values(ReasonerConfig, values["reasoner"], str(recorded))
-    perceiver = config_from_values(PerceiverConfig, values["perceiver"], str(recorded))
-    _put_elsewhere(config, perceiver, frozen_parts or {})
+    checkpoint = _find(Path(place))
     content = read_weights_and_record(checkpoint)
     record = read_record(content, repr(str(checkpoint)))
+    values = _configuration(record, checkpoint)
+    config = config_from_values(ReasonerConfig, values["reasoner"], str(checkpoint))
+    perceiver = config_from_values(PerceiverConfig, values["perceiver"], str(checkpoint))
+    _put_elsewhere(config, perceiver, frozen_parts or {})
     state = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items()}
     reasoner = reasoner_of_values(
         state,
@@ -59,7 +54,7 @@ def reasoner_of_checkpoint(
         video_encoder_sizes(perceiver.video_encoder).width,
         perceiver,
         source=str(checkpoint),
-        description=f"the reasoner that {recorded} describes",
+        description="the reasoner that its configuration describes",
     )
     recorded_hash = record["frozen"].get("language_model")
     if recorded_hash is not None:
@@ -116,8 +111,8 @@ def reasoner_of_values(
     )
 
 
-def _find(place: Path) -> tuple[Path, Path]:
-    """The checkpoint that is meant, and its run's configuration."""
+def _find(place: Path) -> Path:
+    """The checkpoint that is meant."""
     if place.is_dir() and not is_complete(place):
         newest = newest_checkpoint(place / CHECKPOINT_FOLDER) or newest_checkpoint(place)
         if newest is None:
@@ -125,28 +120,20 @@ def _find(place: Path) -> tuple[Path, Path]:
                 f"{str(place)!r} holds no complete checkpoint; give a run folder, such as "
                 f"runs/stage2, with {CHECKPOINT_FOLDER}/, or a checkpoint in one"
             )
-    elif place.exists():
-        newest = place.resolve()
-    else:
-        raise ValueError(f"there is no run folder and no checkpoint {str(place)!r}")
-    for folder in (newest.parent, newest.parent.parent):
-        if (folder / CONFIG_FILE).is_file():
-            return newest, folder / CONFIG_FILE
-    raise ValueError(
-        f"{str(newest)!r} lies in no run folder: there is no {CONFIG_FILE} beside it nor above, "
-        "which says what it is a checkpoint of; put the run's there"
-    )
+        return newest
+    if place.exists():
+        return place.resolve()
+    raise ValueError(f"there is no run folder and no checkpoint {str(place)!r}")
 
 
-def _read_run_config(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    sections = ("reasoner", "perceiver", "stage", "data")
-    if not isinstance(values, dict) or not all(name in values for name in sections):
+def _configuration(record: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """The configuration that the checkpoint was made with, whatever lies beside it."""
+    values: dict[str, Any] = record["config"]
+    missing = [name for name in ("reasoner", "perceiver", "stage", "data") if name not in values]
+    if missing:
         raise ValueError(
-            f"{path} is not the configuration of a run: it lacks one of {', '.join(sections)}"
+            f"{str(checkpoint)!r} says nothing of {', '.join(missing)} in its configuration: "
+            "it was not made by experiments.fit"
         )
     return values
 

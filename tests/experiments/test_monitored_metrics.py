@@ -31,7 +31,7 @@ def corpora(monkeypatch):
     class Corpora:
         corpora = ([Example()],)
 
-    monkeypatch.setattr(monitored_metrics, "open_corpora", lambda configs: Corpora)
+    monkeypatch.setattr(monitored_metrics, "open_corpora", lambda *_: Corpora)
 
 
 WAITS = {

@@ -152,6 +152,10 @@ def test_a_file_of_another_dtype_is_not_taken_for_the_same(save):
     folder = save("trained")
     half = {name: value.half() for name, value in load_file(folder / "fusion.safetensors").items()}
     save_file(half, folder / "fusion.safetensors")
+    refused(folder, r"take its line out of 'weights' in config\.json")
+    config = json.loads((folder / "config.json").read_text())
+    del config["weights"]["fusion.safetensors"]
+    (folder / "config.json").write_text(json.dumps(config))
     loaded = VideoReasoner.from_pretrained(folder)
     assert loaded.fusion.queries.dtype == torch.float32
     assert torch.equal(loaded.fusion.queries, half["queries"].float())
@@ -162,3 +166,29 @@ def test_a_copy_elsewhere_loads(save, tmp_path):
     shutil.copytree(folder, tmp_path / "far" / "away")
     shutil.rmtree(folder)
     VideoReasoner.from_pretrained(tmp_path / "far" / "away")
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("trained", "fusion.safetensors"), ("trained", ADAPTER), ("merged", MERGED)]
+)
+def test_weights_that_are_not_those_that_were_written(save, form, name):
+    folder = save(form)
+    content = bytearray((folder / name).read_bytes())
+    content[-200:-100] = bytes(100)
+    (folder / name).write_bytes(content)
+    refused(folder, rf"{name}' is damaged, or was exchanged")
+
+
+@pytest.mark.parametrize("form", ["trained", "merged"])
+@pytest.mark.parametrize("name", ["fusion.queries", "lora_B"])
+def test_what_is_not_finite_is_not_exported(make_reasoner, tmp_path, form, name):
+    reasoner = make_reasoner()
+    reasoner.save_pretrained(tmp_path / "reasoner", form)
+    good = (tmp_path / "reasoner" / "fusion.safetensors").read_bytes()
+    values = dict(reasoner.named_parameters())
+    with torch.no_grad():
+        next(value for key, value in values.items() if name in key)[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"is not written: .* infinite or not a number") as error:
+        reasoner.save_pretrained(tmp_path / "reasoner", form)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "reasoner" / "fusion.safetensors").read_bytes() == good

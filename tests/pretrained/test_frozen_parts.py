@@ -168,8 +168,8 @@ def test_a_part_is_read_for_its_hash_once(saved, monkeypatch):
         read.append(path)
         return weights_module.hash_file(path)
 
-    monkeypatch.setattr(file_hashes, "hash_media", counting)
     VideoReasoner.from_pretrained(folder)
+    monkeypatch.setattr(file_hashes, "hash_media", counting)
     frozen_parts._cached_hashes.cache_clear()  # as in another process: what is on the disk counts
     VideoReasoner.from_pretrained(folder)
     assert read == []

@@ -17,11 +17,11 @@ from vidreason.training.checkpoint_damage import damage
 from vidreason.training.checkpoint_digests import SUMS_FILE
 from vidreason.training.checkpoint_files import (
     read_checkpoint,
-    read_record_alone,
     read_weights_and_record,
     write_file,
     write_folder,
 )
+from vidreason.training.checkpoint_records import read_record_alone
 
 RECORD = {
     "format_version": 2,

@@ -27,11 +27,12 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from vidreason.finite_values import describe_nonfinite, nonfinite_names
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
 from vidreason.json_object import read_json_object
 from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.perception.weights import load_weights
+from vidreason.perception.weights import hash_file, load_weights
 from vidreason.pretrained import adapters
 from vidreason.pretrained.folder_config import (
     CARD_FILE,
@@ -46,6 +47,7 @@ from vidreason.pretrained.folder_config import (
     write_config,
 )
 from vidreason.pretrained.frozen_parts import (
+    content_hash_of_file,
     locate,
     perceiver_parts,
     place_parts,
@@ -119,6 +121,7 @@ def write_folder(
     config = _folder_config(parts, form, known_hashes or {})
     _write_language_model(parts, partial / LANGUAGE_MODEL_FOLDER, config)
     fusion = {name: value.contiguous() for name, value in parts.fusion.state_dict().items()}
+    _check_finite({f"fusion.{name}": value for name, value in fusion.items()}, folder)
     save_file(fusion, partial / FUSION_FILE, metadata={"format": "pt"})
     generation_config(parts.decoding, stop_ids(parts.tokenizer)).save_pretrained(partial)
     card = model_card(
@@ -129,6 +132,10 @@ def write_folder(
         base_model=portable(parts.config.language_model.name_or_path),
     )
     (partial / CARD_FILE).write_text(card)
+    config.weights = {
+        file.relative_to(partial).as_posix(): hash_file(str(file))
+        for file in sorted(partial.rglob("*.safetensors"))
+    }
     write_config(config, partial / CONFIG_FILE)
     mode = (partial / CONFIG_FILE).stat().st_mode
     for file in partial.rglob("*"):
@@ -165,6 +172,7 @@ def read_folder(
     with torch.device("meta"):
         fusion = build_fusion(config.reasoner.fusion, config.visual_dim, output_dim, output_scale)
     load_weights(fusion, str(folder / FUSION_FILE), device=device)
+    _check_weights(folder, config)  # last: missing files, keys and shapes have better messages
     return ReasonerParts(
         config=config.reasoner,
         visual_dim=config.visual_dim,
@@ -178,6 +186,29 @@ def read_folder(
             read_json_object(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
         ),
     )
+
+
+def _check_weights(folder: Path, config: FolderConfig) -> None:
+    """Make sure that the folder's own weights are those that were written."""
+    for name, expected in config.weights.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{str(folder)!r} is incomplete: it has no {name}; copy it again")
+        found = content_hash_of_file(path)
+        if found != expected:
+            raise ValueError(
+                f"{str(path)!r} is damaged, or was exchanged: its sha256 is {found[:12]}..., and "
+                f"it was written with {expected[:12]}...; copy the folder again; or, "
+                f"if that was on purpose, take its line out of 'weights' in {CONFIG_FILE}"
+            )
+
+
+def _check_finite(values: Mapping[str, torch.Tensor], folder: Path) -> None:
+    if names := nonfinite_names(values):
+        raise ValueError(
+            f"{str(folder)!r} is not written: {describe_nonfinite(names)}; take a checkpoint from "
+            "before the training went wrong"
+        )
 
 
 def read_perceiver(folder: Path, frozen_parts: Mapping[str, str] | None = None) -> PerceiverConfig:
@@ -287,12 +318,19 @@ def _folder_config(
 def _write_language_model(parts: ReasonerParts, folder: Path, config: FolderConfig) -> None:
     parts.tokenizer.save_pretrained(str(folder))
     if config.form == "merged":
+        _check_finite(_adapter_values(parts.language_model), folder)  # peft has no such message
         merged = merge_lora(parts.language_model, parts.config.language_model)
+        _check_finite(dict(merged.named_parameters()), folder)
         merged.generation_config = generation_config(parts.decoding, stop_ids(parts.tokenizer))
         merged.save_pretrained(str(folder))
     elif isinstance(parts.language_model, PeftModel):
+        _check_finite(_adapter_values(parts.language_model), folder)
         base = locate(config.frozen_parts["language_model"])
         adapters.save_adapters(parts.language_model, folder, base)
+
+
+def _adapter_values(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in model.named_parameters() if ".lora_" in name}
 
 
 def _put_places(config: FolderConfig, places: Mapping[str, str]) -> None:

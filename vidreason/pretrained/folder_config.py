@@ -34,6 +34,9 @@ class FolderConfig:
     reasoner: ReasonerConfig
     perceiver: PerceiverConfig
     frozen_parts: dict[str, FrozenPart] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    """sha256 of the folder's own files of weights, by their paths in it; folders from before they
+    were recorded have none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.visual_dim <= MAX_WIDTH:

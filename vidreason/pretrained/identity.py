@@ -41,6 +41,7 @@ def reasoner_identity(folder: Path) -> ReasonerIdentity:
     described = read_json_object(folder / CONFIG_FILE)
     # Where the frozen parts lie is no part of what they are.
     described["frozen_parts"] = {name: own.sha256 for name, own in config.frozen_parts.items()}
+    described.pop("weights", None)  # the same hashes again
     files = {
         path.relative_to(folder).as_posix(): content_hash_of_file(path)
         for path in sorted(folder.rglob("*"))

@@ -16,14 +16,14 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.checkpoint.api import CheckpointException
 
-from vidreason.training.atomic_checkpoint import cause
-from vidreason.training.checkpoint_digests import crc_damage, file_damage, folder_damage
-from vidreason.training.checkpoint_forms import META_FILE, RECORD, is_complete, is_deepspeed
-from vidreason.training.finite_values import (
+from vidreason.finite_values import (
     checkpoint_tensors,
     describe_nonfinite,
     nonfinite_names,
 )
+from vidreason.training.atomic_checkpoint import cause
+from vidreason.training.checkpoint_digests import crc_damage, file_damage, folder_damage
+from vidreason.training.checkpoint_forms import META_FILE, RECORD, is_complete, is_deepspeed
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,11 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from typing_extensions import override
 
-from vidreason.perception.pickled_tensors import TorchFile
+from vidreason.finite_values import (
+    checkpoint_tensors,
+    describe_nonfinite,
+    nonfinite_names,
+)
 from vidreason.training.atomic_checkpoint import (
     CheckpointWriteError,
     cause,
@@ -47,17 +51,11 @@ from vidreason.training.checkpoint_digests import (
     folder_digests,
     write_sums,
 )
-from vidreason.training.checkpoint_format import read_record
 from vidreason.training.checkpoint_forms import (
     META_FILE,
     METADATA_FILE,
     is_deepspeed,
     is_folder,
-)
-from vidreason.training.finite_values import (
-    checkpoint_tensors,
-    describe_nonfinite,
-    nonfinite_names,
 )
 from vidreason.training.sharded_values import (
     is_distributed,
@@ -232,37 +230,6 @@ def read_weights_and_record(path: Path) -> dict[str, Any]:
     """
     content = _read(path, None, weights_alone=True)
     return {**content, _WEIGHTS: answering_weights(content)}
-
-
-def read_record_alone(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint of any form says of its run; no tensors are read.
-
-    Raises:
-        ValueError: There is no such checkpoint, it is damaged, or it has no such record.
-    """
-    if not path.exists():
-        raise ValueError(f"there is no checkpoint {str(path)!r}")
-    check_undamaged(path)
-    try:
-        if is_deepspeed(path):
-            content = deepspeed_content(path)
-        else:
-            content = load_file(path) if path.is_file() else load_meta(path)
-    except DAMAGE as error:
-        raise damaged(path, cause(error)) from error
-    return read_record(content if isinstance(content, dict) else {}, str(path))
-
-
-def deepspeed_content(folder: Path) -> dict[str, Any]:
-    """What Lightning has put into a folder of DeepSpeed; tensors are stand-ins.
-
-    Raises:
-        ValueError: The file that it lies in is damaged or missing.
-    """
-    tag = (folder / "latest").read_text().strip()
-    states = TorchFile(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
-    states.close()
-    return cast(dict[str, Any], states.content)
 
 
 def answering_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

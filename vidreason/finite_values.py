@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 
@@ -14,13 +13,14 @@ def nonfinite_names(values: Mapping[str, Tensor]) -> list[str]:
     """The names of the tensors that hold a value that is not finite, in alphabetical order.
 
     Args:
-        values: Tensors of any device; of one that is cut over processes, this rank's part is looked
-            at. If all is well the host waits once for each device.
+        values: Tensors of any device; of one that is cut over processes (a DTensor), this rank's
+            part is looked at. If all is well the host waits once for each device. What has no
+            values, on the meta device, has none that are not finite.
     """
     local = {
-        name: value.to_local() if isinstance(value, DTensor) else value
+        name: value.to_local() if hasattr(value, "to_local") else value
         for name, value in values.items()
-        if value.is_floating_point()
+        if value.is_floating_point() and value.device.type != "meta"
     }
     local = {name: value.detach() for name, value in local.items() if value.numel() > 0}
     # The largest magnitude of all: a NaN anywhere makes it NaN.
