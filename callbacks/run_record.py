@@ -54,7 +54,7 @@ A run of vidreason's `experiments.fit`. Not all of these are in every run.
 | `tensorboard/`, `wandb/`, `mlflow.db` | The same metrics for these tools |
 | `profile/` | Time and memory of single operations in a few steps |
 | `loggers.json` | The names under which W&B and MLflow know the run |
-| `fit.lock` | Locked while `fit` runs; the file alone keeps nobody out |
+| `fit.lock`, `evaluate.lock` | Locked while that runs; a file alone keeps nobody out |
 | `debug/` | Runs for debugging, each a folder like this one |
 
 The same command continues a run that was stopped; `python -m experiments.repro` on this folder does

@@ -113,8 +113,7 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
     runs: dict[str, list[BenchmarkPrediction]] = {}
     validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
-        folder = evaluation_folder(config)
-        ranks.on_first(lambda: lock.enter_context(sole_writer(folder, "evaluate")))
+        ranks.on_first(lambda: lock.enter_context(sole_writer(config.run_dir, "evaluate")))
         examples, incomplete = ranks.on_first(lambda: _questions(config))
         identity = trained_model_identity(config)
         # Loaded when the first question is asked: there may be none left.

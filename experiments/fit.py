@@ -45,6 +45,7 @@ from experiments.resume import (
     checkpoint_folder,
     checkpoint_step,
     resume_checkpoint,
+    say_changes,
 )
 from experiments.resume_rules import learnt_settings
 from experiments.start_checks import check_start
@@ -103,6 +104,7 @@ def _fit(config: ExperimentConfig) -> None:
     if checkpoint is None:
         check_initial_checkpoint(config)
     else:
+        say_changes(config, checkpoint)
         # Another number of threads rounds otherwise: a resumed run keeps the one it began with.
         use_threads(recorded_threads(Path(config.run_dir)))
     initial = initial_checkpoint(config) if checkpoint is None else {}

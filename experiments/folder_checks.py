@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.monitored_metrics import check_monitored
-from experiments.resume import check_initial_checkpoint, checkpoint_folder
+from experiments.resume import (
+    check_initial_checkpoint,
+    checkpoint_folder,
+    resume_checkpoint,
+)
 from experiments.start import Start, raised
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.evaluation.scoreboard import check_scoring_files
@@ -49,6 +53,14 @@ def named_files(start: Start) -> Iterator[str]:
     warm_start = config.reasoner.fusion.warm_start
     if warm_start and not Path(warm_start).exists():
         yield f"reasoner.fusion.warm_start: there is no file {warm_start!r}"
+
+
+def resumed(start: Start) -> Iterator[str]:
+    """A run that goes on learns what its checkpoint was made for."""
+    config = start.config
+    given = config.resume not in ("auto", "never")
+    if not any(run_folder(start)) and not (given and not Path(config.resume).exists()):
+        yield from raised(lambda: resume_checkpoint(config))
 
 
 def monitored(start: Start) -> Iterator[str]:

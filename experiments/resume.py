@@ -1,9 +1,7 @@
 """Where a run starts from: nothing, the newest checkpoint of its folder, or a given one."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -105,11 +103,11 @@ def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
             f"with ({'; '.join(map(str, refused))}): restore these values, or begin a new run in "
             "another run_dir"
         )
-    _say_changes(former, present)
 
 
-def _say_changes(former: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Say which of the differences are left to the content hashes, or make the run longer."""
+def say_changes(config: ExperimentConfig, checkpoint: str) -> None:
+    """Say which differences to a checkpoint are left to content hashes, or make the run longer."""
+    former, present = read_record_alone(Path(checkpoint))["config"], dataclasses.asdict(config)
     moved = [c for c in changes(former, present) if rule_of(c.key) in ("content", "longer")]
     if moved:
         rank_zero_info(f"since the checkpoint was made: {'; '.join(map(str, moved))}")

@@ -27,6 +27,7 @@ CHECKS: tuple[tuple[tuple[Use, ...], Check], ...] = (
     (("perceive",), folder_checks.store),
     (("fit", "perceive", "evaluate", "data check"), folder_checks.corpora),
     (("fit",), folder_checks.named_files),
+    (("fit",), folder_checks.resumed),
     (("fit",), folder_checks.monitored),
     (("fit",), folder_checks.reasoner_to_write),
     (("fit", "evaluate"), folder_checks.scoring),
