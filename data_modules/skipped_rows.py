@@ -281,6 +281,8 @@ def examples_of(
     for place, row in rows:
         try:
             examples = tuple(make(place, row))
+            for example in examples:
+                _check_characters(example, place)
             if unique and examples:
                 _check_new(examples[0].id, ids, place)
         except UnusableRowError as left_out:
@@ -292,6 +294,22 @@ def examples_of(
         else:
             skipped.num_read += bool(examples)
             yield from examples
+
+
+def _check_characters(example: Example, place: str) -> None:
+    """Refuse what no file name, table or tokenizer can hold, whichever field it came from."""
+    named = (example.id, example.media, example.video_id, example.question_type, example.group_id)
+    text = "".join((*named, example.prompt, example.response, *example.options, *example.answers))
+    if "\0" in text:
+        raise MalformedRowError(place, "a text holds a null character")
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedRowError(
+            place, f"a text holds {text[error.start]!r}, half a surrogate pair: the text was cut"
+        ) from error
 
 
 def _check_new(example_id: str, ids: set[str], place: str) -> None:

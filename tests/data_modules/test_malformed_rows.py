@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Container, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def test_a_row_with_nothing_to_teach_is_left_out_and_not_malformed() -> None:
     assert [one.id for one in found] == ["2", "4"]
     assert skipped.causes == {"its span is empty": 3}
     skipped.check_malformed(0.0)
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a\0b", "x\udcffy"])
+@pytest.mark.parametrize("field", ["id", "media", "video_id", "prompt", "response", "group_id"])
+def test_an_example_that_no_file_can_hold_is_malformed(field: str, text: str) -> None:
+    def make_one(place: str, row: dict[str, Any]) -> list[Example]:
+        return [replace(example(str(row["qid"])), **{field: "v"} if row["ok"] else {field: text})]
+
+    skipped = SkippedRows(**LENIENT)
+    assert len(list(examples_of(numbers(3, {1}), make_one, skipped))) == 2
+    assert skipped.malformed[0].startswith("f.json:2: a text holds")
 
 
 def test_repeated_ids_are_malformed_rows_where_a_reader_asks_for_it() -> None:
