@@ -1,6 +1,7 @@
 """Options of multiple-choice questions, and which is right, in the forms that files have."""
 
 import re
+from collections.abc import Callable
 from typing import Literal
 
 from data_modules.annotation_files import check_text, is_nan_like
@@ -10,6 +11,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 AnswerForm = Literal["index", "letter", "text"]
 """An option's number from 0, its letter, or its text."""
+
+_ReadAnswer = Callable[[str, tuple[str, ...]], int | None]
 
 NO_ANSWER = -1
 """Written by some as the index of an answer that is hidden."""
@@ -72,7 +75,9 @@ def right_option(
         MalformedRowError: The answer names none of the options.
     """
     text = _text(answer)
+    readers: dict[AnswerForm, _ReadAnswer]
     readers = {"index": _by_index, "letter": _by_letter, "text": _by_text}
+    others: tuple[_ReadAnswer, ...]
     others = () if text.isdigit() else (_by_letter, _by_text, _by_label)
     for read in (readers[form], *others):
         index = read(text, options)
@@ -129,8 +134,8 @@ def _by_text(text: str, options: tuple[str, ...]) -> int | None:
         return options.index(text)
     plain = [_plain(option) for option in options]
     wanted = _plain(text)
-    same = {options[index] for index, option in enumerate(plain) if option == wanted}
-    return options.index(*same) if wanted and len(same) == 1 else None
+    same = [index for index, option in enumerate(plain) if wanted and option == wanted]
+    return same[0] if len({options[index] for index in same}) == 1 else None
 
 
 def _by_label(text: str, options: tuple[str, ...]) -> int | None:

@@ -6,8 +6,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import override
-
 from data_modules.annotation_files import (
     check_span,
     id_field,
@@ -129,7 +127,6 @@ def read_manifest(
 class _Fields(dict[str, Any]):
     """Of a row; one that it has not is empty."""
 
-    @override
     def __missing__(self, name: str) -> str:
         return ""
 
