@@ -83,11 +83,12 @@ def test_all_rows_stand_in_their_order(results):
 
 def test_accuracies_differences_and_chance(results):
     rows = results["rows"]
-    assert rows[FULL]["all"] == [1, 1, 1]
+    # Six videos that are all right: an exact bound of what others could be.
+    assert rows[FULL]["all"] == pytest.approx([1, 0.025 ** (1 / 6), 1])
     accuracy, low, high = rows["blind (no visual tokens)"]["all"]
     assert accuracy == 0.5
-    # Both questions of a video stand and fall together: 6 draws, not 12.
-    assert (low, high) == pytest.approx((1 / 6, 5 / 6), abs=0.01)
+    # Both questions of a video stand and fall together: 6 answers, not 12, and Student's t of 5.
+    assert (low, high) == pytest.approx((0.123, 0.877), abs=0.001)
     assert results["differences"]["blind (no visual tokens)"][0] == 0.5
     assert FULL not in results["differences"]
     # A fifth for five options, a half for "yes" and "no".
@@ -101,9 +102,9 @@ def test_the_tables_are_written_and_the_results_read_back(results, tmp_path):
     assert read_results(tmp_path) == json.loads(json.dumps(results))
     overall, closed, opened = result_tables(read_results(tmp_path))
     assert overall.header[1] == "all questions, n=12"
-    assert overall.rows[0][1] == "100.0 [100.0, 100.0]"
+    assert overall.rows[0][1] == "100.0 [54.1, 100.0]"
     assert overall.rows[0][-1] == "-"
-    assert overall.rows[2][-1].startswith("+50.0 [+")
+    assert overall.rows[2][-1].startswith("+50.0 [-9.4, ")
     assert closed.header == ("", "before, after, n=6")
     assert opened.header == ("", "yes or no, n=6")
     assert opened.rows[-1] == ("chance", "50")

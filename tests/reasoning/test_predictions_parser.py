@@ -101,5 +101,84 @@ def test_only_three_are_read():
     assert [item.confidence for item in parse_predictions(text).items] == [0.1, 0.2, 0.3]
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        *[
+            (said, 0.8)
+            for said in ("0.8", "0,8", ".8", "8e-1", "80%", "80 %", "80 percent", "8/10")
+        ],
+        *[(said, 0.8) for said in ("8 out of 10", "**0.8**", "`0.8`", '"0.8"', "(0.8)", "[0.8]")],
+        *[
+            (said, 0.8)
+            for said in ("high (0.8)", "0.8 (high)", "~0.8", "about 0.8", "0.8.", "0.8/1")
+        ],
+        *[("1e-3", 0.001), ("1E-3", 0.001), ("1", 1.0), ("0", 0.0), ("100%", 1.0), ("1.0.", 1.0)],
+        *[
+            (said, None)
+            for said in ("high", "0.7-0.9", "0.7 to 0.9", "80-90%", "1.7", "-0.1", "NaN")
+        ],
+        *[
+            (said, None)
+            for said in ("inf", "80", "120%", "1,5", "0.8.1", "1e5", "\u22120.1", "", "?")
+        ],
+    ],
+)
+def test_confidences_are_written_in_many_ways(said, expected):
+    for form in (
+        "1. A man sits.\nJustification: he is tired\nConfidence: {}",
+        "1. A man sits. Confidence Score (0-1): {}",
+        "**Event 1**: A man sits.\n**Confidence**: {}\n",
+        "1. A man sits.\nProbability = {}",
+    ):
+        items = parse_predictions(form.format(said)).items
+        assert [item.confidence for item in items] == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "**Event 1**: A ball falls\nConfidence: 0.5",
+        "**Event 1:** A ball falls\nConfidence: 0.5",
+        "### Event 1: A ball falls\nConfidence: 0.5",
+        "1. **Event:** A ball falls\nConfidence: 0.5",
+        "**1. A ball falls**\nConfidence: 0.5",
+        "1\\. A ball falls\nConfidence: 0.5",
+        "- __A ball falls__\nConfidence: 0.5",
+        "1. *A ball falls* (confidence: 0.5)",
+        "Event 1 (most likely): A ball falls\nConfidence: 0.5",
+        "**Event 1**\nA ball falls\n**Confidence:** 0.5",
+        "Prediction #1: `A ball falls`\nConfidence: 0.5",
+        "1. <b>A ball falls</b><br>Confidence: 0.5",
+        "1. A ball falls - 50% confidence",
+        "<think>1. It rains. Confidence: 0.9</think>\n1. A ball falls\nConfidence: 0.5",
+        "1. A ball\u200b falls\nConfidence: 0.5<|im_end|>\n2. It rains. Confidence: 0.9",
+    ],
+)
+def test_events_come_without_markup(text):
+    assert [tuple(item) for item in parse_predictions(text).items] == [("A ball falls", "", 0.5)]
+
+
+def test_signs_inside_of_words_stay():
+    (item,) = parse_predictions("1. 2*3 is 6 and x_y < 4\nConfidence: 0.5").items
+    assert item.event == "2*3 is 6 and x_y < 4"
+
+
+def test_an_unclosed_thought_predicts_nothing():
+    assert parse_predictions("<think>1. A ball falls. Confidence: 0.5").items == ()
+
+
+@pytest.mark.timeout(120)  # a square of the length takes hours
 def test_a_long_answer_takes_no_long_time():
     parse_predictions("1. " + "Confidence " * 20_000 + "* " * 20_000)
+    for piece in (
+        "1. Confidence: 0.",
+        "1",
+        "0,",
+        "event 1 ",
+        "<think>",
+        "because ",
+        "(",
+        "confidence 1",
+    ):
+        parse_predictions(piece * (50_000 // len(piece)))

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vidreason.reasoning.plain_text import own_turn, without_markup
+
 MAX_PREDICTIONS = 3
 """The prompt asks for three."""
 
@@ -51,14 +53,16 @@ def format_predictions(predictions: Sequence[Prediction]) -> str:
 def parse_predictions(text: str) -> Predictions:
     """Read up to three predictions from a model's answer. Deterministic; never raises.
 
-    The answer is cut at list numbers ("1.", "2)", "**Prediction 3:**", "Event 1 -"). In a part, the
-    confidence is the number behind the last "confidence" (0.8, .8, 80%, 8/10); the justification
-    is what follows "justification", "reason", "because" or the like; the event is what comes
-    before both. A part without an event or without a confidence from 0 to 1 is not a prediction.
+    Thoughts and markup are left out. The answer is cut at list numbers ("1.", "2)", "**Prediction
+    3:**", "Event 1 -"). In a part, the confidence is the number that belongs to the last
+    "confidence" or "probability": 0.8, 0,8, .8, 8e-1, 80%, 8/10, 8 out of 10, "80% confident". The
+    justification is what follows "justification", "reason", "because" or the like; the event is
+    what comes before both. A part without an event or without one confidence from 0 to 1 ("high",
+    "0.7-0.9", "above 0.5", 1.7) is not a prediction.
     """
     items: list[Prediction] = []
     unparsed: list[str] = []
-    for part in _parts(text):
+    for part in _parts(without_markup(own_turn(text))):
         prediction = _parse_part(part)
         if prediction is None:
             unparsed.append(part.strip())
@@ -70,16 +74,36 @@ def parse_predictions(text: str) -> Predictions:
 
 
 _LABEL = r"(?:prediction|event|scenario|possibility|outcome)"
+_BULLET = r"^[ \t#*_>\u2022-]*"
+_REMARK = r"\([^()\n]{0,60}\)"
 _ITEM_START = re.compile(
-    rf"^[ \t#*_>-]*(?:{_LABEL}[ \t]*)?\(?\d{{1,2}}\)?[ \t]*[.):\-][ \t*_]*(?!\d)"
-    rf"|^[ \t#*_>-]*{_LABEL}[ \t]*\d{{1,2}}[ \t*_]*$",
+    rf"{_BULLET}(?:{_LABEL}[ \t]*)?#?\(?\d{{1,2}}\)?[ \t]*[.):\-\u2013\u2014\uff1a][ \t*_]*(?!\d)"
+    rf"|{_BULLET}{_LABEL}[ \t]*#?\d{{1,2}}[ \t]*(?:{_REMARK})?[ \t]*:?[ \t*_]*$"
+    rf"|{_BULLET}{_LABEL}[ \t]*#?\d{{1,2}}[ \t]*{_REMARK}[ \t]*:[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 # Fillers are bounded: unbounded neighbours take quadratic time on the loops that models fall into.
+_NAME = (
+    r"(?:confidence|probability|likelihood|certainty)(?:[ \t]{1,4}(?:score|level|rating|value))?"
+)
+_WORD = r"(?:high|medium|moderate|low)"
+_DIGITS = r"(?:\d{{1,9}}(?:[.,]\d{{1,15}})?|[.,]\d{{1,15}})"
+_NUMBER = (
+    rf"(?P<value{{0}}>[-+\u2212]?{_DIGITS}(?:e[-+\u2212]?\d{{{{1,3}}}})?)(?![\d.,]*\d)"
+    r"[ \t]{{0,4}}(?P<unit{0}>%|percent\b"
+    r"|(?:/|\u2044|out of|of)[ \t]{{0,4}}(?P<over{0}>\d{{1,9}}(?:\.\d{{1,9}})?))?"
+)
 _CONFIDENCE = re.compile(
-    r"\bconfidence(?:[ \t]{1,4}(?:score|level))?[ \t*_]{0,8}(?:is|of|:|=|-)?[ \t*_]{0,8}"
-    r"(?:about[ \t]{1,4})?(?P<value>-?\d{0,9}\.?\d{1,9})"
-    r"[ \t]{0,4}(?P<unit>%|/[ \t]{0,4}(?P<over>\d{1,9}(?:\.\d{1,9})?))?[.)\]]*",
+    rf"\b{_NAME}[ \t]{{0,8}}(?:[(\[][^()\[\]\n]{{0,24}}[a-z-][^()\[\]\n]{{0,24}}[)\]])?"
+    r"[ \t*_\"']{0,8}(?:is|of|:|=|-|\uff1a|\u2192)?[ \t*_\"']{0,8}"
+    r"(?:(?:about|around|approximately|approx\.?|roughly|nearly|~|\u2248)[ \t]{0,4})?"
+    rf"(?:(?:very |quite )?{_WORD}[ \t]{{0,4}})?[(\[]?"
+    + _NUMBER.format("")
+    + r"(?P<range>[ \t]{0,4}(?:-|\u2013|\u2014|to|or)[ \t]{0,4}[.,]?\d)?"
+    rf"(?:[ \t]{{0,4}}\({_WORD}\))?[.)\]]*"
+    r"|(?<![\d.,])(?<!\d-)(?<!\d\u2013)"
+    + _NUMBER.format("2")
+    + r"[ \t]{0,4}(?P<told>confiden(?:ce|t)|certain|sure|likely|probable|probability)\b",
     re.IGNORECASE,
 )
 _JUSTIFICATION = re.compile(
@@ -108,12 +132,8 @@ def _parse_part(part: str) -> Prediction | None:
     found = list(_CONFIDENCE.finditer(part))
     if not found:
         return None
-    confidence = float(found[-1]["value"])
-    if found[-1]["unit"] == "%":
-        confidence /= 100
-    elif found[-1]["over"]:
-        confidence = confidence / float(found[-1]["over"]) if float(found[-1]["over"]) else -1.0
-    if not 0 <= confidence <= 1:
+    confidence = _confidence(found[-1])
+    if confidence is None:
         return None
     told = part[: found[-1].start()] + "\n" + part[found[-1].end() :]
     told = _EVENT_LABEL.sub("", told, count=1)
@@ -122,6 +142,20 @@ def _parse_part(part: str) -> Prediction | None:
     reason = "" if justification is None else told[justification.end() :]
     event, reason = _tidy(event), _tidy(reason)
     return Prediction(event, reason, confidence) if event else None
+
+
+def _confidence(match: re.Match[str]) -> float | None:
+    """The number from 0 to 1; None for another one, or for a range."""
+    side = "2" if match["told"] else ""
+    text, unit, over = (match[name + side] for name in ("value", "unit", "over"))
+    if match["range"] or (match["told"] and not unit):
+        return None
+    value = float(text.replace(",", ".").replace("\u2212", "-"))
+    if unit and unit.casefold() in ("%", "percent"):
+        value /= 100
+    elif over:
+        value = value / float(over) if float(over) else -1.0
+    return value if 0 <= value <= 1 else None
 
 
 def _tidy(text: str) -> str:
