@@ -104,6 +104,7 @@ def test_what_is_uploaded_is_the_folder(make_reasoner, tmp_path, monkeypatch, fo
         p.relative_to(tmp_path / "saved") for p in (tmp_path / "saved").rglob("*.*")
     )
     for name in names:
+        assert any(name.match(pattern) for pattern in hub.READ_FILES), "it would not come back"
         assert (uploaded / name).read_bytes() == (tmp_path / "saved" / name).read_bytes()
     # A repository may hold the other form from before.
     assert "language_model/*" in NotingApi.deleted

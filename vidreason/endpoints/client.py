@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import logging
 import random
+import re
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -30,8 +31,8 @@ try:
     from vidreason.endpoints.transport import BoundedTransport
 except ModuleNotFoundError as error:
     raise ValueError(
-        f"an endpoint needs the package openai, of which {error.name} is not installed: "
-        "pip install 'openai>=3.22,<4'"
+        f"an endpoint needs the package openai, and {error.name} is not installed: "
+        "pip install 'vidreason[endpoints]'"
     ) from error
 
 _FIRST_WAIT_SECONDS = 1.0
@@ -42,6 +43,12 @@ _LOGGERS = (
     *("httpcore2.proxy", "asyncio"),
 )
 """Loggers below this module; their debug messages show headers of replies."""
+
+_CONTROL_TOKEN = re.compile(
+    # Such as <|eot_id|> and <|im_start|>; DeepSeek's have full-width bars.
+    r"<[|\uff5c][^<>|\uff5c\s]{1,60}[|\uff5c]>"
+    r"|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|<</?SYS>>|\[/?INST\]"
+)
 
 T = TypeVar("T")
 
@@ -125,7 +132,9 @@ class ChatEndpoint:
 
         Args:
             model: Its id at the endpoint.
-            messages: The conversation, each with ``role`` and ``content``.
+            messages: The conversation, each with ``role`` and ``content``. Contents are plain text:
+                a blank is put into what may be a control token of the model, as some servers read
+                these out of contents.
             fields: Further fields of the request's body, such as ``temperature``.
 
         Raises:
@@ -189,7 +198,9 @@ class ChatEndpoint:
         async with asyncio.timeout(self._config.timeout_seconds):
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=model,
-                messages=_encodable(messages),
+                messages=_encodable(
+                    [own | {"content": _plain(own["content"])} for own in messages]
+                ),
                 extra_body=_encodable(fields),
             )
         return read_reply(raw.content)
@@ -235,6 +246,11 @@ def _secret_parts(key: str, proxy: str | None) -> list[str]:
         return [key]
     url = httpx2.URL(proxy)
     return [key, proxy, url.username, url.password]
+
+
+def _plain(content: str) -> str:
+    """``content`` in which no server reads a control token."""
+    return _CONTROL_TOKEN.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -9,6 +9,9 @@ from vidreason.pretrained.folder import PREVIOUS
 from vidreason.pretrained.folder_config import LANGUAGE_MODEL_FOLDER
 from vidreason.secrets import first_line, refuse_secrets
 
+READ_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.txt", "*.md")
+"""Files that a reasoner folder consists of; whatever else a repository holds is not downloaded."""
+
 
 def local_reasoner_folder(name_or_path: str | Path, revision: str | None = None) -> Path:
     """The folder called ``name_or_path``, else the copy of the Hub's repository of that name.
@@ -32,7 +35,9 @@ def local_reasoner_folder(name_or_path: str | Path, revision: str | None = None)
             )
         return folder
     try:
-        return Path(snapshot_download(str(name_or_path), revision=revision))
+        return Path(
+            snapshot_download(str(name_or_path), revision=revision, allow_patterns=list(READ_FILES))
+        )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"there is no reasoner folder {str(name_or_path)!r} here, and no repository of that "
