@@ -40,7 +40,8 @@ class TrainerConfig:
     sharded_checkpoints: bool = False
     """Under ``fsdp2``, each process writes its part, into a folder; else rank 0 writes one file."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
-    """``bf16-true`` also holds what trains, and the optimizer, in bfloat16."""
+    """What trains, and the optimizer, are float32; mixed precisions compute in 16 bits. ``fit``
+    refuses ``bf16-true``: what trains would be bfloat16, in which small steps are lost."""
     compile: bool = False
     """Compile the blocks of the fusion core and of the language model by ``torch.compile``."""
     stop_after_steps: int | None = None

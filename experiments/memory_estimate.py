@@ -110,7 +110,7 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     saving, unpacked = _quantization_saving(reasoner)
     peak = 0
     with Rehearsal() as rehearsal:
-        rehearsal.give_shapes(reasoner, torch.bfloat16 if precision == "bf16-true" else None)
+        rehearsal.give_shapes(reasoner)
         weights = rehearsal.live_bytes
         optimizer = build_optimizer(reasoner, names, config.optimizer)
         for group in optimizer.param_groups:

@@ -21,6 +21,7 @@ def build_strategy(config: ExperimentConfig) -> str | Strategy:
             package that is not installed.
     """
     name = config.trainer.strategy
+    _check_precision(config)
     if name in SHARD_STATES:
         _check(config)
     if name == "fsdp2":
@@ -28,6 +29,24 @@ def build_strategy(config: ExperimentConfig) -> str | Strategy:
     if name.startswith("deepspeed"):
         return EngineStrategy(stage=int(name[-1]))
     return name
+
+
+def _check_precision(config: ExperimentConfig) -> None:
+    if config.trainer.precision == "bf16-true":
+        raise ValueError(
+            "trainer.precision is bf16-true, in which what trains would be bfloat16 and lose all "
+            "steps below 1/256 of a value (norm weights do not move): set "
+            "trainer.precision=bf16-mixed; the frozen weights, which are most, are bfloat16 by "
+            "reasoner.language_model.dtype"
+        )
+    model = config.reasoner.language_model
+    thawed = any(thaw.part == "language_model" for thaw in config.freeze_schedule)
+    if thawed and (model.dtype != "float32" or model.quantization != "none"):
+        raise ValueError(
+            f"freeze_schedule trains the language model's own weights, which are held in "
+            f"{model.dtype if model.quantization == 'none' else model.quantization} and would lose "
+            "small steps: set reasoner.language_model.dtype=float32 and quantization=none"
+        )
 
 
 def _check(config: ExperimentConfig) -> None:

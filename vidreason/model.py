@@ -22,6 +22,7 @@ from vidreason.pretrained.folder import ReasonerParts, read_folder, write_folder
 from vidreason.pretrained.folder_config import Form
 from vidreason.pretrained.hub import local_reasoner_folder, upload
 from vidreason.pretrained.model_card import Provenance
+from vidreason.reasoning.adapter_checks import check_mergeable
 from vidreason.reasoning.decoding import DecodingConfig, generate_ids, left_pad
 from vidreason.reasoning.language_model import (
     add_lora,
@@ -347,7 +348,9 @@ def build_reasoner(
     with torch.device("meta" if device.type == "meta" else "cpu"):
         fusion = build_fusion(config.fusion, visual_dim, output_dim, output_scale)
     if config.lora is not None:
-        language_model = add_lora(causal_lm(language_model), config.lora)
+        adapted = add_lora(causal_lm(language_model), config.lora)
+        check_mergeable(adapted, config.language_model.quantization)
+        language_model = adapted
     fusion = fusion.to(device)
     return VideoReasoner(config, visual_dim, fusion, language_model, tokenizer, perceiver)
 

@@ -19,6 +19,28 @@ def test_strategies_of_whole_models_are_lightnings(strategy):
     assert build_strategy(configured(strategy, "trainer.precision=16-mixed")) == strategy
 
 
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (["trainer.precision=bf16-true"], "lose all steps .* set trainer.precision=bf16-mixed"),
+        (
+            ["freeze_schedule=[{part: language_model}]"],
+            "held in bfloat16 .* set reasoner.language_model.dtype=float32",
+        ),
+        (
+            [
+                "freeze_schedule=[{part: language_model}]",
+                "reasoner.language_model.quantization=nf4",
+            ],
+            "held in nf4 .* quantization=none",
+        ),
+    ],
+)
+def test_training_numbers_that_lose_small_steps_is_refused(overrides, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        build_strategy(configured("auto", *overrides))
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_fsdp2_saves_a_file_or_a_folder(folder):
     strategy = build_strategy(configured("fsdp2", f"trainer.sharded_checkpoints={folder}"))

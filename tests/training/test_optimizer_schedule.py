@@ -206,3 +206,19 @@ def test_without_a_warm_up_the_new_schedule_counts_at_once():
     schedule.planned_steps = 5
     assert schedule.join(5) == (5, 0.0)
     assert schedule(5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_parameters_that_would_lose_small_steps_are_refused(dtype):
+    module = three_parts()
+    names = set(dict(module.named_parameters()))
+    module.language_model.layer.to(dtype)
+    frozen = {name for name in names if "layer" in name}
+    build_optimizer(module, names - frozen, OptimizerConfig())  # what is frozen may be so
+    with pytest.raises(
+        ValueError, match=r"layer\.weight .* reasoner\.language_model\.dtype=float32"
+    ):
+        build_optimizer(module, names, OptimizerConfig())
+    module.fusion.norm.to(dtype)
+    with pytest.raises(ValueError, match=r"fusion\.norm\.weight .* trainer\.precision=bf16-mixed"):
+        build_optimizer(module, names - frozen, OptimizerConfig())

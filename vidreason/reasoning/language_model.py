@@ -35,6 +35,7 @@ from vidreason.perception.model_folder import (
     check_model_folder,
     check_tokenizer_folder,
 )
+from vidreason.reasoning.adapter_checks import check_no_adapter_folder, check_no_adapters
 from vidreason.secrets import first_line
 
 _DTYPES = {
@@ -140,6 +141,7 @@ def load_language_model(
             transformers would fill with random numbers), or ``quantization`` needs a package that
             is not installed.
     """
+    check_no_adapter_folder(config.name_or_path)
     device = torch.device(device)
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
     options: dict[str, Any] = {"dtype": _DTYPES[config.dtype]}
@@ -171,6 +173,7 @@ def load_language_model(
                 **options,
             )
     _check_loading(config, report, strict=strict)
+    check_no_adapters(model, config.name_or_path)
     if config.gradient_checkpointing:
         # The method's name until transformers 5.22 or so is the second one.
         enable = getattr(model, "activation_checkpointing_enable", None)
@@ -322,6 +325,8 @@ def _wrap(model: PreTrainedModel, adapters: LoraConfig) -> PeftModel:
     with warnings.catch_warnings():
         # peft 0.21 asks for this property under the name it had before transformers 5.2x.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        # Refused with its name in check_mergeable.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         return cast(PeftModel, get_peft_model(model, adapters))
 
 

@@ -126,7 +126,7 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
         if token_id in ends:
             break
         if token_id in closing:
-            said, thinking = [], False  # what came before may have no opening: the prompt has it
+            said, thinking = said if thinking else [], False  # some prompts open the thoughts
         elif token_id in opening:
             thinking = True
         elif not thinking:

@@ -1,7 +1,7 @@
 """AdamW, and the learning rate over the steps: linear warm-up, then half a cosine (4.2.2)."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,10 +85,12 @@ def build_optimizer(
     it is: AdamW passes over it, weight decay included.
 
     Raises:
-        ValueError: A part that has a factor of the learning rate does not train.
+        ValueError: A part that has a factor of the learning rate does not train, or a parameter is
+            of a number type in which small steps are lost.
     """
     undecayed = undecayed_names(reasoner)
     parameters = [(n, p) for n, p in reasoner.named_parameters() if n in names]
+    _check_number_types(parameters)
     present = {part_of(name) for name, _ in parameters}
     if absent := sorted(config.learning_rate_factors.keys() - present):
         raise ValueError(
@@ -112,6 +114,29 @@ def build_optimizer(
         betas=(first, second),
         eps=config.epsilon,
     )
+
+
+def _check_number_types(parameters: Sequence[tuple[str, Tensor]]) -> None:
+    """Refuse parameters that would be trained in 16 bits or fewer.
+
+    A bfloat16 has 8 significant bits: a step below 1/256 of a value rounds to nothing, so that norm
+    weights of 1 never move at the usual learning rates. DeepSpeed, which keeps copies in float32,
+    is given float32 as well.
+    """
+    for name, parameter in parameters:
+        if parameter.dtype in (torch.float32, torch.float64):
+            continue
+        found = str(parameter.dtype).removeprefix("torch.")
+        remedy = "set trainer.precision=bf16-mixed, which computes in bfloat16 and trains float32"
+        if part_of(name) == "language_model":
+            remedy = (
+                "set reasoner.language_model.dtype=float32 (and quantization=none) to train the "
+                "language model's own weights"
+            )
+        raise ValueError(
+            f"{name} would be trained in {found}, which loses steps that are small beside the "
+            f"value: {remedy}"
+        )
 
 
 def learning_rates(optimizer: Optimizer) -> dict[Part, float]:

@@ -67,12 +67,11 @@ class Rehearsal(TorchDispatchMode):
         """Let the peak start from what is alive now."""
         self.peak_bytes = self.live_bytes
 
-    def give_shapes(self, module: nn.Module, dtype: torch.dtype | None = None) -> None:
+    def give_shapes(self, module: nn.Module) -> None:
         """Move a module from the meta device into the rehearsal, as it would be on a device.
 
         Args:
             module: Its parameters and buffers are replaced; shared ones stay shared.
-            dtype: Number type of all floating-point ones; None leaves each its own.
         """
         moved: dict[int, Tensor] = {}
         for part in module.modules():
@@ -80,7 +79,7 @@ class Rehearsal(TorchDispatchMode):
                 for name, tensor in tensors.items():
                     if tensor is not None:
                         if id(tensor) not in moved:
-                            moved[id(tensor)] = _like(tensor, dtype)
+                            moved[id(tensor)] = _like(tensor)
                         tensors[name] = moved[id(tensor)]  # type: ignore[assignment]
 
     @override
@@ -135,9 +134,8 @@ class Rehearsal(TorchDispatchMode):
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
 
-def _like(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    empty = torch.empty(tensor.shape, dtype=dtype, device="cpu")
+def _like(tensor: Tensor) -> Tensor:
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(empty, requires_grad=tensor.requires_grad)
     return empty
