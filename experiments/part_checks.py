@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.start import Start, raised
+from vidreason.model import check_texts
 from vidreason.reasoning.language_model import load_tokenizer
-from vidreason.reasoning.tokenization import end_of_turn_id
 
 _TOKENIZER_FILE = "tokenizer_config.json"
 
@@ -27,8 +27,13 @@ def quantization(start: Start) -> Iterator[str]:
 
 
 def chat_template(start: Start) -> Iterator[str]:
-    """The chat template ends an answer with a token that can be learnt."""
+    """The chat template takes the system prompt, and ends an answer with a token to be learnt."""
     model = start.language_model
     if model is None or not Path(model.name_or_path, _TOKENIZER_FILE).is_file():
         return  # to be downloaded
-    yield from raised(lambda: end_of_turn_id(load_tokenizer(model)))
+    built = start.reasoner
+    if built is not None:
+        system_prompt = start.config.reasoner.system_prompt
+        yield from raised(
+            lambda: check_texts(load_tokenizer(model), built.language_model, system_prompt)
+        )
