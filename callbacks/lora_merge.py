@@ -20,7 +20,8 @@ from vidreason.model import Provenance, VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.perception.weights import load_weights
 from vidreason.pretrained.folder_config import FUSION_FILE, LANGUAGE_MODEL_FOLDER
-from vidreason.reasoning.language_model import load_language_model, word_embedding_size
+from vidreason.reasoning.language_model import load_language_model
+from vidreason.reasoning.word_embeddings import word_embedding_size
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.stage import StageModule
 

@@ -30,7 +30,6 @@ from vidreason.reasoning.language_model import (
     load_language_model,
     load_tokenizer,
     set_language_model_mode,
-    word_embedding_size,
 )
 from vidreason.reasoning.reasoner_config import ReasonerConfig
 from vidreason.reasoning.text_batch import pad_token_id
@@ -42,6 +41,7 @@ from vidreason.reasoning.tokenization import (
     encode_prompt,
     stop_ids,
 )
+from vidreason.reasoning.word_embeddings import word_embedding_size
 
 __all__ = ["DecodingConfig", "Provenance", "ReasonerConfig", "VideoReasoner", "build_reasoner"]
 

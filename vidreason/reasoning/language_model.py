@@ -43,8 +43,6 @@ _DTYPES = {
     "float16": torch.float16,
     "float32": torch.float32,
 }
-_SCALE_SAMPLE = 4096
-"""How many word embeddings their typical size is measured on."""
 
 
 @dataclass(kw_only=True)
@@ -304,21 +302,6 @@ def set_language_model_mode(model: nn.Module, training: bool) -> None:
         # transformers checkpoints a layer only while the layer itself is in training mode; what
         # holds its dropout are its parts.
         module.training |= training and getattr(module, "gradient_checkpointing", False)
-
-
-def word_embedding_size(model: nn.Module) -> tuple[int, float]:
-    """Width and root mean square of the word embeddings, as the language model's layers get them.
-
-    On the meta device the root mean square is that of a newly initialised model.
-    """
-    embeddings = causal_lm(model).get_input_embeddings()
-    weight = embeddings.weight
-    assert isinstance(weight, torch.Tensor)
-    if weight.is_meta:
-        return weight.shape[1], float(getattr(causal_lm(model).config, "initializer_range", 0.02))
-    with torch.no_grad():
-        ids = torch.arange(min(len(weight), _SCALE_SAMPLE), device=weight.device)
-        return weight.shape[1], float(embeddings(ids).float().square().mean().sqrt())
 
 
 def _wrap(model: PreTrainedModel, adapters: LoraConfig) -> PeftModel:
