@@ -75,11 +75,10 @@ def right_option(
         MalformedRowError: The answer names none of the options.
     """
     text = _text(answer)
-    readers: dict[AnswerForm, _ReadAnswer]
-    readers = {"index": _by_index, "letter": _by_letter, "text": _by_text}
-    others: tuple[_ReadAnswer, ...]
-    others = () if text.isdigit() else (_by_letter, _by_text, _by_label)
-    for read in (readers[form], *others):
+    order: list[_ReadAnswer] = [_READERS[form]]
+    if not text.isdigit():
+        order += [_by_letter, _by_text, _by_label]
+    for read in order:
         index = read(text, options)
         if index is not None:
             return index
@@ -153,3 +152,7 @@ def _by_label(text: str, options: tuple[str, ...]) -> int | None:
 
 def _plain(text: str) -> str:
     return " ".join(text.split()).casefold().rstrip(". ")
+
+
+_READERS: dict[AnswerForm, _ReadAnswer]
+_READERS = {"index": _by_index, "letter": _by_letter, "text": _by_text}

@@ -85,6 +85,7 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
                 model=str(reasoner_folder(config)),
                 validation=answers.validation,
                 manifests=answers.manifests,
+                incomplete=answers.incomplete,
                 pictures=question_pictures(config),
             )
     return answers.runs
@@ -105,6 +106,8 @@ class _Answers(NamedTuple):
     """To validation questions, for temperatures."""
     manifests: dict[str, Manifest]
     """By row of the table."""
+    incomplete: dict[str, str]
+    """Corpora of which questions could not be read, and how many were."""
 
 
 def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool) -> _Answers:
@@ -134,14 +137,14 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
                 )
                 validation = _answer(config, ranks, load, others, VALIDATION, manifest)
         if not ranks.is_first:
-            return _Answers({}, [], {})
+            return _Answers({}, [], {}, {})
         by_row = {ROW_NAMES[control]: manifest for control, manifest in manifests.items()}
         for prior, rows in _priors(config, examples).items():
             runs[PRIORS[prior]] = rows
             manifest = _prior_manifest(next(iter(manifests.values())), prior, rows)
             by_row[PRIORS[prior]] = manifest
             write_predictions(predictions_file(config, prior), rows, manifest.as_json())
-    return _Answers(runs, validation, by_row)
+    return _Answers(runs, validation, by_row, incomplete)
 
 
 def _questions(config: ExperimentConfig) -> tuple[list[Example], dict[str, str]]:

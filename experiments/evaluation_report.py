@@ -24,6 +24,7 @@ def write_report(
     model: str,
     validation: Sequence[BenchmarkPrediction] = (),
     manifests: Mapping[str, Manifest] | None = None,
+    incomplete: Mapping[str, str] | None = None,
     pictures: PictureSource | None = None,
 ) -> None:
     """Print the tables of ``runs``; write them, ``metrics.json``, ``submissions`` and the page.
@@ -35,12 +36,10 @@ def write_report(
         model: Name of the model, for ``metrics.json``.
         validation: The full model's predictions that temperatures are fitted on.
         manifests: What the rows were made with, as far as it is known.
+        incomplete: Corpora of which questions could not be read, and how many were.
         pictures: Of the page's questions; None for a page without frames.
     """
     full = ROW_NAMES["none"]
-    incomplete: dict[str, str] = {}
-    for own in (manifests or {}).values():
-        incomplete |= own.incomplete
     board = score_runs(runs, config, full=full, validation=validation, incomplete=incomplete)
     protocols = scoring_protocols(config)
     scored = {name: own.scored_by(protocols) for name, own in (manifests or {}).items()}

@@ -6,6 +6,7 @@ from typing import Literal
 
 from data_modules.corpora import DataConfig
 from data_modules.corpus_index import open_corpora
+from data_modules.official_counts import incomplete_corpora
 from experiments.experiment_config import ExperimentConfig
 from vidreason.evaluation.answers import PARSER_VERSION
 from vidreason.evaluation.comparison import Run
@@ -87,7 +88,10 @@ def read_run(path: Path, name: str, data: DataConfig | None = None) -> Run:
         manifest = None if read.manifest is None else manifest_from_json(read.manifest, str(path))
         if manifest is not None:  # whatever its rows were scored by before, they are scored anew
             manifest = replace(manifest, parser=PARSER_VERSION)
-        return Run(name=name, predictions=read.predictions, manifest=manifest)
+        incomplete = {} if manifest is None else manifest.incomplete
+        return Run(
+            name=name, predictions=read.predictions, manifest=manifest, incomplete=incomplete
+        )
     corpora = [] if data is None else data.benchmark
     if data is None or len(corpora) != 1:
         raise ValueError(
@@ -95,5 +99,8 @@ def read_run(path: Path, name: str, data: DataConfig | None = None) -> Run:
             f"questions: name their corpus, data.benchmark=[{{reader: nextqa, root: FOLDER, split: "
             f"val}}] (found {len(corpora)} corpora)"
         )
-    rows = read_official_predictions(path, list(open_corpora(corpora, data.max_malformed_fraction)))
-    return Run(name=name, predictions=rows, manifest=None)
+    opened = open_corpora(corpora, data.max_malformed_fraction)
+    counts = [corpus.skipped for corpus in opened.corpora]
+    rows = read_official_predictions(path, list(opened), counts[0].num_skipped)
+    incomplete = incomplete_corpora(corpora, counts)
+    return Run(name=name, predictions=rows, manifest=None, incomplete=incomplete)

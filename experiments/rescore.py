@@ -80,6 +80,9 @@ def _rescore(arguments: argparse.Namespace) -> None:
         config.evaluation,
         model=_model(folder) or ", ".join(arguments.places),
         validation=() if validation is None else validation.predictions,
+        incomplete={
+            corpus: read for run in ordered.values() for corpus, read in run.incomplete.items()
+        },
         manifests={name: run.manifest for name, run in ordered.items() if run.manifest is not None},
     )
     for run in ordered.values():

@@ -6,7 +6,7 @@ import pytest
 
 from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.comparison import Run, comparability
-from vidreason.evaluation.manifest import make_manifest, manifest_from_json
+from vidreason.evaluation.manifest import Manifest, make_manifest, manifest_from_json
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example
@@ -51,13 +51,13 @@ def test_the_table_and_the_notes_say_how_many_questions_there_were() -> None:
     assert any("nextqa: 8,563 of 8,564" in note for note in board.metrics["notes"])
     whole = score_runs({"full": ROWS}, EvaluationConfig(), full="full")
     assert whole.tables[0].title.endswith("over 4 videos")
-    assert whole.metrics["notes"] == []
+    assert not any("could not be read" in note for note in whole.metrics["notes"])
 
 
 @pytest.mark.parametrize("other", [WHOLE, PART])
-def test_a_run_over_a_part_is_comparable_with_none(other: object) -> None:
-    runs = [Run(name="A", predictions=ROWS, manifest=PART)]
-    runs.append(Run(name="B", predictions=ROWS, manifest=other))  # type: ignore[arg-type]
+def test_a_run_over_a_part_is_comparable_with_none(other: Manifest) -> None:
+    runs = [Run(name="A", predictions=ROWS, manifest=PART, incomplete=PART.incomplete)]
+    runs.append(Run(name="B", predictions=ROWS, manifest=other, incomplete=other.incomplete))
     for pair in (runs, runs[::-1]):
         against = comparability(*pair).against
         assert "incomplete.nextqa: A has 8,563 of 8,564 official questions; the others could" in (

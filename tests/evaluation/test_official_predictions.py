@@ -65,6 +65,10 @@ def test_what_was_submitted_is_read_again(tmp_path: Path) -> None:
     ]
     (written,) = write_submissions(rows, tmp_path)
     assert read_official_predictions(written, CHOICES) == rows
+    # A question that could not be read has an answer all the same.
+    assert read_official_predictions(path, CHOICES[:-1], num_unread=1) == rows[:-1]
+    with pytest.raises(ValueError, match=r"1 answers are to no question \['7_2'\]"):
+        read_official_predictions(path, CHOICES[:-1])
 
 
 @pytest.mark.parametrize(

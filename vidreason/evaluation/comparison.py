@@ -5,7 +5,7 @@ corrected together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from vidreason.evaluation.manifest import MUST_AGREE, Manifest, manifest_differences
@@ -24,6 +24,8 @@ class Run:
     predictions: Sequence[BenchmarkPrediction]
     manifest: Manifest | None
     """None where the file does not say what its answers were made with."""
+    incomplete: Mapping[str, str] = field(default_factory=dict)
+    """Of each corpus of which questions could not be read, how many were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +44,20 @@ def comparability(first: Run, second: Run) -> Comparability:
     A run over a part of a benchmark, because some of its questions could not be read, is comparable
     with none.
     """
+    incomplete = tuple(
+        f"incomplete.{corpus}: {run.name} has {read}; the others could not be read, so its number "
+        "is not the benchmark's: repair the file, and evaluate again"
+        for run in (first, second)
+        for corpus, read in run.incomplete.items()
+    )
     unknown = tuple(
         f"{run.name} does not say what its answers were made with"
         for run in (first, second)
         if run.manifest is None
     )
     if first.manifest is None or second.manifest is None:
-        return Comparability(against=unknown, compared=())
+        return Comparability(against=incomplete + unknown, compared=())
     found = manifest_differences(first.manifest, second.manifest)
-    incomplete = tuple(
-        f"incomplete.{corpus}: {run.name} has {read}; the others could not be read, so its number "
-        "is not the benchmark's: repair the file, and evaluate again"
-        for run in (first, second)
-        for corpus, read in (run.manifest.incomplete if run.manifest else {}).items()
-    )
     differing = tuple(line for name in found if name in MUST_AGREE for line in found[name])
     return Comparability(
         against=incomplete + differing,
