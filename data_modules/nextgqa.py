@@ -26,12 +26,13 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
 
     Known of the released files: 36 segments of test begin 0.1 or 0.2 s before the video, and begin
     with it here; 3 of val end after the video, and are left so; videos without questions are
-    in ``gsub``, too. Ends that are exchanged are exchanged back. A row without a segment that is
-    longer than nothing gives neither example.
+    in ``gsub``, too. Ends that are exchanged are exchanged back, and segments of no length left out
+    beside others. All this is counted as a remark. A row without a segment gives neither example.
 
     Raises:
         ValueError: A file or column is missing or wrong as a whole.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     path = Path(root, f"gsub_{split}.json")
     note_file(path)
     located: dict[str, Any] | None = None
@@ -46,7 +47,8 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
         if located is None:
             return
         video = located.get(example.video_id)
-        spans = _spans(video, question_id, f"{place}: question {group_id!r} in {path.name}")
+        where = f"{place}: question {group_id!r} in {path.name}"
+        spans = _spans(video, question_id, where, skipped)
         response = grounding_response(*spans[0])
         yield replace(
             example,
@@ -65,8 +67,8 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
     yield from read_nextqa_rows(root, split, skipped, with_grounding)
 
 
-def _spans(video: Any, question_id: str, place: str) -> Spans:  # noqa: ANN401 - any JSON value
-    """The segments of one question, those that are empty left out.
+def _spans(video: Any, question_id: str, place: str, skipped: SkippedRows) -> Spans:  # noqa: ANN401
+    """The segments of one question, put right where that is plain, which is counted.
 
     Raises:
         MalformedRowError: There is none, or one is not ``[start, end]`` in seconds.
@@ -79,13 +81,19 @@ def _spans(video: Any, question_id: str, place: str) -> Spans:  # noqa: ANN401 -
     spans = []
     for span in listed:
         times = [parse_seconds(time) for time in span] if isinstance(span, list) else []
-        ends = sorted(time for time in times if time is not None)
+        ends = [time for time in times if time is not None]
         if len(times) != 2 or len(ends) != 2:
             raise MalformedRowError(
                 place, f"expected [[start, end], ...] in seconds, found {found!r:.200}"
             )
-        if ends[0] < ends[1]:
-            spans.append((ends[0], ends[1]))
+        if any(float(time) < 0 for time in span):
+            skipped.remark(place, "a segment begins before the video: it is taken from its start")
+        if ends[0] > ends[1]:
+            skipped.remark(place, "the ends of a segment are exchanged: they are exchanged back")
+        if ends[0] == ends[1]:
+            skipped.remark(place, "a segment has no length: it is left out")
+            continue
+        spans.append((min(ends), max(ends)))
     if not spans:
         raise MalformedRowError(place, f"there is no segment, found {found!r:.200}")
     return tuple(spans)

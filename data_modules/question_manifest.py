@@ -93,6 +93,8 @@ def read_manifest(
                 + ", in other rows it is not",
             )
         start = seconds_field(row, manifest.start, place) if manifest.start else None
+        if start == 0.0 and str(row[manifest.start]).lstrip().startswith("-"):
+            skipped.remark(place, "a span begins before the video: it is taken from its start")
         end = seconds_field(row, manifest.end, place) if manifest.end else None
         check_span(start, end, place)
         row = row | {manifest.video: id_field(row, manifest.video, place)}

@@ -37,29 +37,29 @@ def rows_of(reader: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("segments", "spans"),
+    ("segments", "spans", "num_remarks"),
     [
-        ([[-0.1, 25.1]], ((0.0, 25.1),)),  # 36 of the real test split
-        ([[-0.2, 3.4], [8.0, 9.5]], ((0.0, 3.4), (8.0, 9.5))),
-        ([[29.0, 31.5]], ((29.0, 31.5),)),  # ends after the video, as 3 of val
-        ([[9.5, 8.0]], ((8.0, 9.5),)),
-        ([["0.5", "3"]], ((0.5, 3.0),)),
-        ([0.5, 3], ((0.5, 3.0),)),
-        ([[4, 4], [5, 6]], ((5.0, 6.0),)),
-        ([[-3, -1], [5, 6]], ((5.0, 6.0),)),
-        ([[4, 4]], None),
-        ([[-3, -1]], None),
-        ([], None),
-        (None, None),
-        ([[1, 2, 3]], None),
-        ([[None, 2]], None),
-        ([["nan", 2]], None),
-        ([[1, 1e12]], None),
-        ([[True, 2]], None),
-        ({"start": 1}, None),
+        ([[-0.1, 25.1]], ((0.0, 25.1),), 1),  # 36 of the real test split
+        ([[-0.2, 3.4], [8.0, 9.5]], ((0.0, 3.4), (8.0, 9.5)), 1),
+        ([[29.0, 31.5]], ((29.0, 31.5),), 0),  # ends after the video, as 3 of val
+        ([[9.5, 8.0]], ((8.0, 9.5),), 1),
+        ([["0.5", "3"]], ((0.5, 3.0),), 0),
+        ([0.5, 3], ((0.5, 3.0),), 0),
+        ([[4, 4], [5, 6]], ((5.0, 6.0),), 1),
+        ([[-3, -1], [5, 6]], ((5.0, 6.0),), 2),
+        ([[4, 4]], None, 0),
+        ([[-3, -1]], None, 0),
+        ([], None, 0),
+        (None, None, 0),
+        ([[1, 2, 3]], None, 0),
+        ([[None, 2]], None, 0),
+        ([["nan", 2]], None, 0),
+        ([[1, 1e12]], None, 0),
+        ([[True, 2]], None, 0),
+        ({"start": 1}, None, 0),
     ],
 )
-def test_segments_of_nextgqa(tmp_path: Path, segments: Any, spans: Any) -> None:
+def test_segments_of_nextgqa(tmp_path: Path, segments: Any, spans: Any, num_remarks: int) -> None:
     TINY["nextgqa"].write(tmp_path)
     located = json.loads((tmp_path / "gsub_val.json").read_text())
     located["0101"]["location"]["1"] = segments
@@ -68,6 +68,7 @@ def test_segments_of_nextgqa(tmp_path: Path, segments: Any, spans: Any) -> None:
     if spans is not None:
         assert examples[1].spans == spans
         assert skipped.num_skipped == 0
+        assert skipped.remarks.total() == num_remarks
         return
     assert len(examples) == 6
     assert "val.csv:2" in skipped.malformed[0]
@@ -204,6 +205,7 @@ def test_spans(reader: str, start: Any, end: Any, span: Any, cause: str, tmp_pat
         assert skipped.causes == {cause: 1}
     else:
         assert (examples[0].start_seconds, examples[0].end_seconds) == span
+        assert skipped.remarks.total() == (start == -0.1 and reader != "test_of_time")
 
 
 @pytest.mark.parametrize(
