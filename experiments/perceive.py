@@ -61,7 +61,7 @@ def perceive(config: ExperimentConfig) -> Counts:
     share = share_of(config.perceive)
     corpora = [*config.data.train, *config.data.validation, *config.data.benchmark]
     plan = Plan(open_corpora(corpora, config.data.max_malformed_fraction), share)
-    counts = Counts()
+    counts = Counts(missing=len(plan))
     failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
     source = VisualTokenSource(
         config.perceiver,

@@ -32,6 +32,8 @@ CHUNK = 8
 """Spans a task: enough to keep the pool's own work small, few enough for a live progress bar."""
 CHUNKS_AHEAD = 2
 """Tasks that a worker is given before the first is done, so that it never waits for the next."""
+STOP_POLL_SECONDS = 0.5
+"""How often a run looks whether it has been told to stop, while no task comes back."""
 _KEPT_BYTES = 256 * 2**20
 
 Outcome = str | VideoFailure
@@ -47,6 +49,16 @@ class StopFlag(Protocol):
     """
 
     value: int
+
+
+class StartFlags(Protocol):
+    """A number of each worker, which they share; 1 once its process can perceive."""
+
+    def __getitem__(self, index: int) -> int: ...
+
+    def __setitem__(self, index: int, value: int) -> None: ...
+
+    def __len__(self) -> int: ...
 
 
 def perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
@@ -90,9 +102,10 @@ def perceive_in_workers(
     """
     remaining = iter(spans)
     crashes = Crashes(max_crashes)
+    has_started = get_context("spawn").RawArray("b", num_workers)
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(_Worker((source, stop, index, num_workers), crashes))
+            stack.enter_context(_Worker((source, stop, index, has_started), crashes))
             for index in range(num_workers)
         ]
         while True:
@@ -101,7 +114,10 @@ def perceive_in_workers(
             running = [task for worker in workers for task in worker.tasks]
             if not running:
                 return
-            wait(running, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, STOP_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            if stop.value and not done:
+                for worker in workers:
+                    worker.end_unless_started()
             for worker in workers:
                 yield from worker.outcomes(is_stopped=bool(stop.value))
             if crashes.are_too_many:
@@ -162,7 +178,7 @@ class _Worker:
     """
 
     def __init__(
-        self, arguments: tuple[VisualTokenSource, StopFlag, int, int], crashes: Crashes
+        self, arguments: tuple[VisualTokenSource, StopFlag, int, "StartFlags"], crashes: Crashes
     ) -> None:
         self._arguments = arguments
         self._crashes = crashes
@@ -211,6 +227,12 @@ class _Worker:
             self._unwritten = self._unwritten[len(self._unwritten) - report.num_waiting :]
             yield from report.outcomes
 
+    def end_unless_started(self) -> None:
+        """End a process that is still importing its libraries: it has nothing in hand."""
+        *_, index, has_started = self._arguments
+        if self._process is not None and not has_started[index]:
+            self._process.kill()
+
     def _replace(self, *, is_stopped: bool) -> Iterator[Outcome]:
         """Put a new process into the place of the dead one, and say what is lost with it."""
         self._executor.shutdown()
@@ -232,6 +254,9 @@ class _Worker:
 
     def _submit(self, spans: list[Span], *, is_written: bool = False) -> None:
         is_first = self._process is None
+        if is_first:
+            *_, index, has_started = self._arguments
+            has_started[index] = 0
         others = active_children() if is_first else []
         try:
             # A new process inherits what is blocked here: Ctrl-C is for this one alone to answer.
@@ -288,10 +313,13 @@ _worker_source: VisualTokenSource | None = None
 _worker_stop: StopFlag | None = None
 
 
-def _start_worker(source: VisualTokenSource, stop: StopFlag, index: int, num_workers: int) -> None:
+def _start_worker(
+    source: VisualTokenSource, stop: StopFlag, index: int, has_started: "StartFlags"
+) -> None:
     """Give this process its share of the cores, and its device where there are several."""
     global _worker_source, _worker_stop
-    use_threads(max(available_cores() // num_workers, 1))
+    has_started[index] = 1
+    use_threads(max(available_cores() // len(has_started), 1))
     _keep_freed_memory()
     if source.device.type == "cuda" and source.device.index is None:
         source.device = torch.device("cuda", index % torch.cuda.device_count())

@@ -23,7 +23,7 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
 from experiments.fit import fit
 from experiments.metrics_log import read_metrics
-from experiments.perceive import STOPPED_STATUS, perceive
+from experiments.perceive import perceive
 from experiments.perceiving.plan import Plan, Share, share_of
 from experiments.store import main as store_program
 from vidreason.config import merge_config, save_config
@@ -190,7 +190,8 @@ def test_ten_processes_fill_one_store_and_three_are_killed(tmp_path, share):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_sigterm_ends_it_with_everything_perceived_in_the_store(tmp_path, capsys):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_everything_perceived_in_the_store(tmp_path, capsys, number):
     path = write_world(tmp_path, 10)
     config = read(path, "store.flush_seconds=1000")
     seen: list[int] = []
@@ -200,24 +201,42 @@ def test_sigterm_ends_it_with_everything_perceived_in_the_store(tmp_path, capsys
         tokens = real(self, *place)
         seen.append(1)
         if len(seen) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return tokens
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(VisualTokenSource, "__call__", count_and_stop)
         with pytest.raises(SystemExit) as stopped:
             perceive(config)
-    assert stopped.value.code == STOPPED_STATUS == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert "stopped by SIGTERM: 6 are missing" in capsys.readouterr().out
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) is before
+    assert f"stopped by {number.name}: 6 are missing" in capsys.readouterr().out
     assert num_stored(config) == 4
     counts = perceive(config)
     assert (counts.perceived, counts.stored, counts.missing) == (6, 4, 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    config = read(write_world(tmp_path, 3))
+    real = VisualTokenSource.__call__
+
+    def press_twice(self, *place):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, *place)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(VisualTokenSource, "__call__", press_twice)
+        with pytest.raises(KeyboardInterrupt):
+            perceive(config)
+    assert num_stored(config) == 0
+
+
 @pytest.mark.slow  # starts a process that starts two, each of which imports torch
-def test_sigterm_of_a_run_with_workers(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_run_with_workers(tmp_path, number):
     path = write_world(tmp_path, 200)
     command = [sys.executable, "-m", "experiments.perceive", "--config", str(path)]
     command += ["perceive.num_workers=2", "store.flush_seconds=1000"]
@@ -235,9 +254,10 @@ def test_sigterm_of_a_run_with_workers(tmp_path):
     while not logs.is_dir() or sum(len(log.read_text()) for log in logs.glob("*.jsonl")) < 1000:
         assert run.poll() is None
         time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGTERM)  # as a scheduler does
+    os.killpg(run.pid, number)  # as a scheduler does, and a terminal
     printed, complaints = run.communicate(timeout=120)
-    assert run.returncode == STOPPED_STATUS, complaints
+    assert run.returncode == 128 + number, complaints
+    assert "Traceback" not in complaints
     present = num_stored(config)
     assert f"perceived {present} videos" in printed
     assert f"{200 - present} are missing" in printed
