@@ -1,4 +1,4 @@
-"""When frames are shown, where a file's own timestamps do not say it: restarted, repeated, missing.
+"""Times of frames whose timestamps restart, repeat or are missing.
 
 Times that a file gives are kept. Only what has none of its own is put between its neighbours, and
 the index says so (:class:`TimeRemark`).
@@ -31,14 +31,14 @@ OTHER_RESTART_SECONDS = 1.0
 
 FORGIVEN_PACKETS = 3
 """MPEG-TS numbers its parts. Where segments are joined the numbers do not go on, and libav calls a
-packet incomplete that is whole: the key frame that follows, or one of so many before it. Those the
-decoder judges, which sees what is really missing."""
+packet incomplete that is whole: the key frame that follows, or one of this many before it. These
+the decoder judges, which sees what is really missing."""
 
 RemarkKind = Literal["times-filled-in", "clock-restarts", "no-times"]
 
 
 class TimeRemark(NamedTuple):
-    """What of a video's times is not the file's own."""
+    """A way in which a video's times are not all the file's own."""
 
     kind: RemarkKind
     detail: str
@@ -46,7 +46,7 @@ class TimeRemark(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """A packet, and whether the stream's clock begins anew with it."""
+    """A packet, and whether another part of a joined file begins with it."""
 
     packet: "Packet[VideoStream]"
     is_first: bool
@@ -71,6 +71,7 @@ class PacketClock:
         self._tick = float(video.stream.time_base or 1)
         self._may_change = may_change_clock(video)
         self._steps = clock_steps(video)
+        self._num_before_break = -FORGIVEN_PACKETS - 2  # none yet
         self._offset = 0
         self._last: int | None = None
         self._end: int | None = None
@@ -84,13 +85,17 @@ class PacketClock:
                 waiting.append(newest)
             packet = waiting.popleft()
             if packet.is_corrupt and self._may_change:
+                self._num_before_break = len(self.pts)
                 near = (packet, *islice(waiting, FORGIVEN_PACKETS))
                 packet.is_corrupt = not any(other.is_keyframe for other in near)
             following = waiting[0] if waiting else None
-            is_first = not is_end(packet) and self._add(packet, following)
-            yield Joint(packet, is_first)
+            restarts = not is_end(packet) and self._add(packet, following)
+            # A clock that goes back within a group of pictures is just a wrong clock.
+            is_broken = len(self.pts) - self._num_before_break <= FORGIVEN_PACKETS + 1
+            yield Joint(packet, restarts and (packet.is_keyframe or is_broken))
 
     def _add(self, packet: "Packet[Any]", following: "Packet[Any] | None") -> bool:
+        """Put one more packet on the clock, and return whether the file's own restarts there."""
         now, later = _ticks(packet), None if following is None else _ticks(following)
         # One packet out of line is a mistake of its own; two are another clock.
         is_joint = not self._is_near(now) and later is not None and not self._is_near(later)
@@ -163,18 +168,18 @@ def fill_in(
         step = float(default_step)
         remark = TimeRemark("no-times", "its frames have no times: they are taken as evenly spaced")
         return np.arange(len(ticks), dtype=np.float64) * step, remark
-    places = np.array(kept)
-    own = np.array([cast(int, ticks[place]) for place in kept], dtype=np.int64)
+    positions = np.array(kept)
+    own = np.array([cast(int, ticks[position]) for position in kept], dtype=np.int64)
     if len(kept) == len(ticks):
         return own.astype(np.float64), None
-    step = (
-        float(np.median(np.diff(own) / np.diff(places))) if len(kept) > 1 else float(default_step)
-    )
-    times = np.interp(np.arange(len(ticks)), places, own)
-    before, after = places[0], len(ticks) - 1 - places[-1]
+    step = float(default_step)
+    if len(kept) > 1:
+        step = float(np.median(np.diff(own) / np.diff(positions)))
+    times = np.interp(np.arange(len(ticks)), positions, own)
+    before, after = positions[0], len(ticks) - 1 - positions[-1]
     times[:before] = own[0] - step * np.arange(before, 0, -1)
     times[len(ticks) - after :] = own[-1] + step * np.arange(1, after + 1)
-    _share_ticks(times, ticks, places)
+    _share_ticks(times, ticks, kept)
     detail = (
         f"{len(ticks) - len(kept)} of its {len(ticks)} frames have a time that is missing, "
         "repeated or out of order: they are shown between their neighbours"
@@ -183,44 +188,43 @@ def fill_in(
 
 
 def _share_ticks(
-    times: NDArray[np.float64], ticks: Sequence[int | None], places: NDArray[np.int64]
+    times: NDArray[np.float64], ticks: Sequence[int | None], kept: Sequence[int]
 ) -> None:
     """Move frames that repeat the time of the frame before them to within its tick."""
-    for place, following in pairwise([*places.tolist(), len(ticks)]):
-        same = place + 1
-        while same < following and ticks[same] == ticks[place]:
-            same += 1
-        if same > place + 1:
-            parts = np.arange(same - place) / (same - place)
-            times[place:same] = times[place] + parts
-            rest = following - same  # without any time, up to the next frame with one
-            end = times[following] if following < len(ticks) else times[place] + 1 + rest
-            times[same:following] = np.linspace(times[same - 1], end, rest + 2)[1:-1]
+    for first, following in pairwise([*kept, len(ticks)]):
+        stop = first + 1
+        while stop < following and ticks[stop] == ticks[first]:
+            stop += 1
+        if stop > first + 1:
+            times[first:stop] = times[first] + np.arange(stop - first) / (stop - first)
+            rest = following - stop  # without any time, up to the next frame with one
+            end = times[following] if following < len(ticks) else times[first] + 1 + rest
+            times[stop:following] = np.linspace(times[stop - 1], end, rest + 2)[1:-1]
 
 
 def _longest_increasing(ticks: Sequence[int | None]) -> list[int]:
-    """Places of the longest strictly increasing part; of equal numbers, the first."""
+    """Indices of the longest strictly increasing part; of equal numbers, the first."""
     if all(one is not None for one in ticks) and all(
         one < other for one, other in pairwise(cast("Sequence[int]", ticks))
     ):
         return list(range(len(ticks)))
     tails: list[int] = []  # the smallest end of an increasing part of each length
-    ends: list[int] = []  # where those ends are
+    ends: list[int] = []  # the indices of those ends
     before = [-1] * len(ticks)
-    for place, number in enumerate(ticks):
+    for index, number in enumerate(ticks):
         if number is None:
             continue
         length = bisect_left(tails, number)
         if length < len(tails) and tails[length] == number:
             continue
-        before[place] = ends[length - 1] if length else -1
+        before[index] = ends[length - 1] if length else -1
         tails[length : length + 1] = [number]
-        ends[length : length + 1] = [place]
+        ends[length : length + 1] = [index]
     kept = []
-    place = ends[-1] if ends else -1
-    while place >= 0:
-        kept.append(place)
-        place = before[place]
+    index = ends[-1] if ends else -1
+    while index >= 0:
+        kept.append(index)
+        index = before[index]
     return kept[::-1]
 
 

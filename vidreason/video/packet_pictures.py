@@ -118,27 +118,27 @@ def _count_vp9(packet: "Packet[Any]") -> int | None:
 def _count_av1(packet: "Packet[Any]") -> int | None:
     """Section 5.9 of the AV1 bitstream: frame headers begin with whether they show a frame."""
     data = memoryview(packet)
-    place = shown = 0
+    position = shown = 0
     is_still = False
-    while place < len(data):
-        header = data[place]
+    while position < len(data):
+        header = data[position]
         kind, has_extension, has_size = header >> 3 & 15, header >> 2 & 1, header >> 1 & 1
-        place += 1 + has_extension
-        size = len(data) - place
+        position += 1 + has_extension
+        size = len(data) - position
         if has_size:
             size = shift = 0
-            for byte in data[place : place + 8]:
+            for byte in data[position : position + 8]:
                 size |= (byte & 127) << shift
-                shift, place = shift + 7, place + 1
+                shift, position = shift + 7, position + 1
                 if byte < 128:
                     break
-        if place >= len(data) and kind in (1, 3, 6):
+        if position >= len(data) and kind in (1, 3, 6):
             return None
         if kind == 1:  # sequence header: three bits of profile, still picture, reduced header
-            is_still = bool(data[place] >> 3 & 1)
+            is_still = bool(data[position] >> 3 & 1)
         elif kind in (3, 6):  # a frame header, or one with its frame
-            shown += is_still or bool(data[place] >> 7 or data[place] >> 4 & 1)
-        place += size
+            shown += is_still or bool(data[position] >> 7 or data[position] >> 4 & 1)
+        position += size
     return shown if shown < 2 else None
 
 
@@ -147,11 +147,11 @@ def _count_mpeg2(packet: "Packet[Any]") -> int | None:
     data = bytes(packet)
     num_pictures = data.count(b"\0\0\1\0")
     num_fields = 0
-    place = data.find(b"\0\0\1\xb5")
-    while 0 <= place < len(data) - 6:
-        if data[place + 4] >> 4 == 8:  # picture coding extension
-            num_fields += data[place + 6] & 3 != 3
-        place = data.find(b"\0\0\1\xb5", place + 4)
+    position = data.find(b"\0\0\1\xb5")
+    while 0 <= position < len(data) - 6:
+        if data[position + 4] >> 4 == 8:  # picture coding extension
+            num_fields += data[position + 6] & 3 != 3
+        position = data.find(b"\0\0\1\xb5", position + 4)
     return 1 if (num_pictures, num_fields) in ((1, 0), (2, 2)) else None
 
 

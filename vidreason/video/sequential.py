@@ -48,5 +48,5 @@ def decode_numbered(
 
 def _damaged(path: str, num_frames: int, damage: Damage) -> VideoReadError:
     cause = next(iter(damage.values()))
-    place = f"after frame {num_frames - 1}"
-    return VideoReadError(path, "decode-error", f"it is damaged {place}: {cause}")
+    detail = f"it is damaged after frame {num_frames - 1}: {cause}"
+    return VideoReadError(path, "decode-error", detail)
