@@ -15,10 +15,12 @@ from data_modules.corpora import READERS, CorpusConfig, DataConfig
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.health import LICENCE_NOTES, PERCENTILES, VideoSample, percentiles
 from data_modules.near_texts import TextIndex
+from experiments.data import _notes
 from vidreason.example import Example
 from vidreason.microworld.renderer import write_video
 from vidreason.microworld.scenes import draw_rollouts
 
+CASES = Path(__file__).parents[1] / "assets" / "cases"
 CAPTION = "a red ball rolls along the floor and hits the large blue box at the wall"
 
 
@@ -248,6 +250,17 @@ def test_decoding_finds_what_an_index_does_not(videos: list[Path], tmp_path: Pat
     (decoded,) = report(1).corpora
     assert (decoded.num_decoded, decoded.unreadable) == (1, {"decode-error": 1})
     assert report(1).contamination is None
+
+
+def test_videos_whose_times_are_not_their_own_are_counted(tmp_path: Path) -> None:
+    media = {"odd": CASES / "one_repeated_timestamp.mkv", "sound": CASES / "pixels_square.mp4"}
+    write_webvid(tmp_path / "t", "train", media, "some words")
+    data = DataConfig(train=[CorpusConfig(reader="webvid", root=str(tmp_path / "t"))])
+    report = check_data(data, DataCheckConfig(hash_videos=0), tmp_path / "scratch")
+    (corpus,) = report.corpora
+    assert (corpus.num_probed, corpus.unreadable) == (2, {})
+    assert corpus.remarks == {"times-filled-in": 1}
+    assert "probed videos whose times are not all their own: 1 x times-filled-in" in _notes(corpus)
 
 
 def test_a_video_that_hangs_is_given_up(

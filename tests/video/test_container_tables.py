@@ -162,6 +162,22 @@ def test_matroska_of_other_programs(grouped: bool, tmp_path: Path, index_both: I
         assert numbers == list(range(39, -1, -3))
 
 
+def test_vp9_packets_that_show_nothing(tmp_path: Path, index_both: IndexBoth) -> None:
+    """Their bytes are changed so that they only say so: no decoder could read them."""
+    path = write_video(tmp_path / "v.webm", "libvpx-vp9", options={"g": "12"})
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    data = path.read_bytes()
+    for number in (5, 17, 29):
+        start = data.index(packets[number])
+        data = data[:start] + bytes([data[start] & ~0b10]) + data[start + 1 :]
+    path.write_bytes(data)
+    table = read_block_table(str(path))
+    assert table is not None
+    assert np.flatnonzero(~table.is_shown).tolist() == [5, 17, 29]
+    assert index_both(path)
+
+
 def test_matroska_with_sound_and_uneven_times(tmp_path: Path, index_both: IndexBoth) -> None:
     steps = random.Random(1).choices([7, 20, 33, 100, 400], k=39)
     ticks = [0, *np.cumsum(steps).tolist()]

@@ -29,7 +29,7 @@ _TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE, _CODEC = 0xAE, 0xD7, 0x83, 0x86
 _TRACK_SCALE, _ENCODINGS = 0x23314F, 0x6D80
 _VIDEO_TYPE = 1
 _CODECS = {b"V_MPEG4/ISO/AVC", b"V_MPEGH/ISO/HEVC", b"V_VP9", b"V_AV1"}
-"""Of a packet a block, of a picture each; VP8 hides some."""
+"""Of a packet a block, of a picture each, or of none that is told by few bytes; VP8 hides some."""
 
 _TIME, _SIMPLE_BLOCK, _BLOCK_GROUP, _POSITION, _PREVIOUS_SIZE = 0xE7, 0xA3, 0xA0, 0xA7, 0xAB
 _IN_CLUSTER = [_TIME, _SIMPLE_BLOCK, _BLOCK_GROUP, _POSITION, _PREVIOUS_SIZE, _VOID, _CRC]
@@ -93,7 +93,7 @@ def read_block_table(media: str) -> SampleTable | None:
 
 
 def _block_table(data: Content) -> SampleTable:
-    clusters, track = _find_clusters(data)
+    clusters, track, codec = _find_clusters(data)
     children = _children(data, clusters[:, 0], clusters[:, 1], _IN_CLUSTER)
     times = children.of(_TIME)
     if not np.array_equal(times.parents, np.arange(len(clusters))):
@@ -123,11 +123,24 @@ def _block_table(data: Content) -> SampleTable:
     is_laced = headers[own, 3] & _LACING_FLAGS > 0
     if len(own) == 0 or is_laced.any() or pts[own].min() < 0 or sizes[own].min() == 0:
         raise UnusualError
-    return SampleTable(dts=None, pts=pts[own], sizes=sizes[own], is_key=is_key[own])
+    is_shown = np.ones(len(own), dtype=np.bool_)
+    if codec == b"V_VP9":
+        is_shown = _shows_vp9(data[starts[own] + _HEADER_BYTES], data[stops[own] - 1])
+    return SampleTable(
+        dts=None, pts=pts[own], sizes=sizes[own], is_shown=is_shown, is_key=is_key[own]
+    )
 
 
-def _find_clusters(data: Content) -> tuple[Places, int]:
-    """Where the content of each cluster starts and stops, ``(N, 2)``; the video track's number."""
+def _shows_vp9(first: Content, last: Content) -> NDArray[np.bool_]:
+    """Whether packets show a picture, by their first and last bytes; see ``packet_pictures``."""
+    is_superframe = last >> 5 == 0b110  # of which one is shown
+    is_profile_3 = first >> 4 & 3 == 3
+    header = np.where(is_profile_3, first << 1, first)
+    return is_superframe | (header & 0b1010 > 0)
+
+
+def _find_clusters(data: Content) -> tuple[Places, int, bytes]:
+    """Start and stop of each cluster's content, ``(N, 2)``; the video track's number and codec."""
     view = data.data
     kind, _, stop = _element(view, 0)
     if kind != _EBML:
@@ -147,11 +160,11 @@ def _find_clusters(data: Content) -> tuple[Places, int]:
             tracks = view[start:place]
     if place != end or tracks is None or not clusters:
         raise UnusualError
-    return np.array(clusters, dtype=np.int64), _video_track(tracks)
+    return np.array(clusters, dtype=np.int64), *_video_track(tracks)
 
 
-def _video_track(tracks: memoryview) -> int:
-    """The number of the only video track."""
+def _video_track(tracks: memoryview) -> tuple[int, bytes]:
+    """Number and codec of the only video track."""
     videos = []
     for kind, entry in _pairs(tracks):
         fields = dict(_pairs(entry)) if kind == _TRACK_ENTRY else {}
@@ -160,9 +173,10 @@ def _video_track(tracks: memoryview) -> int:
     if len(videos) != 1 or {_TRACK_SCALE, _ENCODINGS} & videos[0].keys():
         raise UnusualError
     number = int.from_bytes(videos[0][_TRACK_NUMBER])
-    if bytes(videos[0][_CODEC]).rstrip(b"\0") not in _CODECS or not 0 < number < 0x7F:
+    codec = bytes(videos[0][_CODEC]).rstrip(b"\0")
+    if codec not in _CODECS or not 0 < number < 0x7F:
         raise UnusualError
-    return number
+    return number, codec
 
 
 def _pairs(data: memoryview) -> list[tuple[int, memoryview]]:

@@ -126,7 +126,7 @@ def _read_samples(boxes: Boxes, file_size: int) -> SampleTable:
     if b"stss" in boxes:
         is_key[:] = False
         is_key[_numbers(boxes[b"stss"][0], 8, ">u4") - 1] = True
-    return SampleTable(dts=dts, pts=dts + offsets, sizes=sizes, is_key=is_key)
+    return SampleTable(dts=dts, pts=dts + offsets, sizes=sizes, is_shown=sizes > 0, is_key=is_key)
 
 
 def _sizes(box: memoryview, file_size: int) -> NDArray[np.int64]:

@@ -16,6 +16,8 @@ class SampleTable:
     """``(P,)`` presentation timestamps, before an edit list moves them all alike."""
     sizes: NDArray[np.int64]
     """``(P,)`` in bytes."""
+    is_shown: NDArray[np.bool_]
+    """``(P,)`` whether the packet shows a picture, as far as the container's bytes tell."""
     is_key: NDArray[np.bool_]
     """``(P,)`` whether decoding can start here."""
 

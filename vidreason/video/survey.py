@@ -189,7 +189,7 @@ def _agrees(table: SampleTable, found: PacketSurvey, place: slice, start: Packet
         and found.num_complete == len(found.pts) == len(table.pts[place])
         and np.array_equal(found.pts, table.pts[place] + (start.pts[0] - table.pts[0]))
         and np.array_equal(found.is_key, table.is_key[place])
-        and np.array_equal(found.is_shown, table.sizes[place] > 0)
+        and np.array_equal(found.is_shown, table.is_shown[place])
         and found.is_exact
     )
 
@@ -216,7 +216,7 @@ def _survey_from_table(
         pts=pts,
         dts=dts,
         is_key=table.is_key,
-        is_shown=table.sizes > 0,
+        is_shown=table.is_shown,
         durations=durations,
         num_complete=num_packets,
         is_exact=True,
