@@ -24,6 +24,7 @@ from experiments.start_checks import check_start
 from vidreason.config import load_config
 from vidreason.evaluation.report import Table
 from vidreason.reasoning.language_model import at_hand, load_tokenizer
+from vidreason.secrets import without_controls
 
 REPORT_FILE = "data_health.json"
 SCRATCH_FOLDER = "data_check"
@@ -42,7 +43,7 @@ def check(config: DataCommandConfig) -> int:
     run_dir = Path(config.run_dir)
     limit, unknown = prompt_limit(config)
     report = check_data(config.data, config.data_check, run_dir / SCRATCH_FOLDER, limit)
-    print(report_text(report))
+    print(without_controls(report_text(report)))
     if unknown:
         print(f"lengths of prompts: not looked at: {unknown}")
     path = run_dir / REPORT_FILE

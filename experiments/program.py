@@ -1,5 +1,6 @@
 """How every program starts and ends: the command line in; for a user's mistake, one line out."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from experiments.signals import (
 )
 from vidreason.config import ConfigurationError, load_config
 from vidreason.cores import use_threads
-from vidreason.secrets import printable, without_secrets
+from vidreason.secrets import PrintableLogFilter, printable, without_secrets
 from vidreason.store.shards import FeatureStoreError
 from vidreason.training.atomic_checkpoint import CheckpointWriteError
 from vidreason.video.failures import UnreadableVideosError
@@ -33,6 +34,8 @@ FAILURES_FILE = "failures.jsonl"
 """In the run folder: the videos that ``perceive`` and ``fit`` could not read."""
 
 _MAX_MESSAGE_CHARS = 4000
+_PRINTABLE_LOG = PrintableLogFilter()
+"""For the handler that writes warnings to stderr where nobody has set up another one."""
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
 
@@ -81,6 +84,8 @@ def exit_status(program: str, run: Callable[[], object]) -> int:
         output any more.
     """
     use_threads()
+    if logging.lastResort is not None:
+        logging.lastResort.addFilter(_PRINTABLE_LOG)
     try:
         with sigterm_raises():
             try:
@@ -146,7 +151,7 @@ def torch_device(name: str) -> torch.device:
 
 def _complain_of_all(program: str, problems: Sequence[str]) -> int:
     """Say all that is wrong with a configuration: one thing in a line, several in a list."""
-    lines = [" ".join(problem.split()) for problem in problems]
+    lines = [printable(without_secrets(problem), _MAX_MESSAGE_CHARS) for problem in problems]
     if len(lines) > 1:
         lines = [f"{len(lines)} things are wrong:", *(f"  {line}" for line in lines)]
     print(f"{program}: " + "\n".join(lines), file=sys.stderr)

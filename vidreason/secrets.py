@@ -101,6 +101,15 @@ class SecretLogFilter(logging.Filter):
         return True
 
 
+class PrintableLogFilter(logging.Filter):
+    """Takes secrets, and escapes of the terminal, out of what a handler is to print."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_controls(without_secrets(record.getMessage())), ()
+        return True
+
+
 def environment_secrets(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment's variables whose names speak of a key, token or password."""
     variables = os.environ if environment is None else environment

@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import signal
 import sys
@@ -46,6 +47,16 @@ def test_a_message_holds_no_secret_and_no_escape_of_the_terminal(capsys, monkeyp
     assert error == (
         r"trial: cannot read video '\x1b[2J': [secret]\x1b]0;t\x07 at https://[secret]@h" "\n"
     )
+
+
+def test_a_warning_holds_no_secret_and_no_escape_of_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
+    # As where no handler is set up: pytest's own are left out.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logger = logging.getLogger("a_reader")
+
+    assert run(lambda config: logger.warning("%s: left out", "\x1b[2J hf_0123456789abcdef")) == 0
+    assert capsys.readouterr().err == r"\x1b[2J [secret]: left out" "\n"
 
 
 def test_an_unreadable_video_is_one_line(capsys):
