@@ -27,6 +27,7 @@ RANKS = {
     "example": 0,
     "finite_values": 0,
     "released_parts": 0,
+    "markdown": 0,
     "config": 1,
     "endpoints": 1,
     "video": 1,

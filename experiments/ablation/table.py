@@ -12,7 +12,15 @@ from experiments.demonstration.results import CORPORA, TYPES
 from vidreason.evaluation.metrics import ALL
 from vidreason.evaluation.report import Table
 from vidreason.evaluation.statistics.intervals import Interval
+from vidreason.markdown import one_line
 
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "%&_#${}"},
+    **{sign: f"${sign}$" for sign in "<>+|"},
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+}
 CAPTION = (
     "Accuracy and differences in %, mean over {seeds} seeds; differences to the full system on the "
     "same questions with 95% intervals over {videos} videos; p over seeds and videos (a control's "
@@ -73,7 +81,7 @@ def group_tables(result: StudyResult) -> list[Table]:
 def to_latex(table: Table) -> str:
     """A ``tabular`` for the package booktabs, its title as a comment above it."""
     lines = [
-        f"% {table.title}",
+        f"% {one_line(table.title)}",
         f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         "\\toprule",
         _latex_row(table.header),
@@ -138,8 +146,8 @@ def to_svg(result: StudyResult) -> str:
         def across(value: float, start: float = start) -> float:
             return start + (value - low) / (high - low) * panel
 
-        bottom = top + line * len(variants)
-        drawn.append(f'<text x="{start}" y="20" font-weight="bold">{column_title(column)}</text>')
+        bottom, name = top + line * len(variants), escape(column_title(column))
+        drawn.append(f'<text x="{start}" y="20" font-weight="bold">{name}</text>')
         for tick in _ticks(low, high):
             x, colour = across(tick), "#555" if tick == 0 else "#ddd"
             drawn.append(
@@ -209,9 +217,9 @@ def _number(value: float | None) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    special = {"%": "\\%", "&": "\\&", "_": "\\_", "#": "\\#", "<": "$<$", "+": "$+$"}
-    texts = ["".join(special.get(character, character) for character in cell) for cell in cells]
-    return " & ".join(texts) + " \\\\"
+    texts = ["".join(_LATEX.get(sign, sign) for sign in one_line(cell)) for cell in cells]
+    # A bracket after the end of a row would be read as the distance to the next one.
+    return " & ".join(f"{{}}{text}" if text.startswith("[") else text for text in texts) + " \\\\"
 
 
 def _ticks(low: float, high: float) -> list[float]:

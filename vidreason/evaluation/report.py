@@ -14,6 +14,8 @@ from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.evaluation.statistics.intervals import Interval
 from vidreason.evaluation.statistics.paired_tests import holm
+from vidreason.markdown import escaped, one_line
+from vidreason.markdown import table as markdown_table
 
 CHANCE = "chance"
 
@@ -28,18 +30,16 @@ class Table:
 
     def to_text(self) -> str:
         """Aligned columns for a terminal."""
-        lines = [self.header, *self.rows]
+        lines = [tuple(map(one_line, line)) for line in (self.header, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         aligned = [_aligned(line, widths, "  ") for line in lines]
         rule = "-" * max(len(line) for line in aligned)
-        return "\n".join([self.title, rule, aligned[0], rule, *aligned[1:], rule])
+        return "\n".join([one_line(self.title), rule, aligned[0], rule, *aligned[1:], rule])
 
     def to_markdown(self) -> str:
-        """A GitHub table, the title in bold above it."""
-        rule = ["---", *["---:"] * (len(self.header) - 1)]
-        lines = [self.header, rule, *self.rows]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"**{self.title}**\n\n{body}"
+        """A GitHub table, the title in bold above it; names are shown as they are."""
+        header, *rows = ([*map(escaped, line)] for line in (self.header, *self.rows))
+        return f"**{escaped(self.title)}**\n\n{markdown_table(header, rows)}"
 
 
 def corpus_scores(

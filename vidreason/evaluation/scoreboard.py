@@ -56,6 +56,7 @@ from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
 from vidreason.evaluation.text.bertscore import BertScorer, load_bert_scorer
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups
+from vidreason.markdown import escaped, one_line
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
@@ -76,12 +77,13 @@ class Scoreboard:
 
     def to_text(self) -> str:
         """All tables and notes for a terminal."""
-        return "\n\n".join([*(table.to_text() for table in self.tables), *self.metrics["notes"]])
+        notes = map(one_line, self.metrics["notes"])
+        return "\n\n".join([*(table.to_text() for table in self.tables), *notes])
 
     def to_markdown(self) -> str:
         """All tables and notes as Markdown."""
         tables = (table.to_markdown() for table in self.tables)
-        return "\n\n".join([*tables, *self.metrics["notes"]])
+        return "\n\n".join([*tables, *map(escaped, self.metrics["notes"])])
 
 
 def scoring_protocols(config: EvaluationConfig) -> dict[str, Protocol]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from vidreason.markdown import code, escaped, table
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, FrozenPart
 from vidreason.reasoning.reasoner_config import ReasonerConfig
@@ -64,7 +65,7 @@ def model_card(
     if known is not None:
         front["base_model"] = base_model
     needs = "".join(
-        f"- `{name}`: {part.source}, content hash `{part.sha256}`\n"
+        f"- {code(name)}: {escaped(part.source)}, content hash {code(part.sha256)}\n"
         for name, part in frozen_parts.items()
     )
     sections = {
@@ -98,28 +99,27 @@ def model_card(
 
 def _training(provenance: Provenance) -> str:
     lines = [
-        f"- stage: {provenance.stage or 'not recorded'}",
-        f"- data of this stage: {', '.join(provenance.training_data) or 'not recorded'}",
+        f"- stage: {escaped(provenance.stage) or 'not recorded'}",
+        f"- data of this stage: {escaped(', '.join(provenance.training_data)) or 'not recorded'}",
     ]
     if provenance.checkpoint:
-        lines.append(f"- checkpoint: {provenance.checkpoint}")
+        lines.append(f"- checkpoint: {escaped(provenance.checkpoint)}")
     return "\n".join(lines)
 
 
 def _scores(metrics: Mapping[str, Any]) -> str:
     if not metrics:
         return "None were given when this folder was written."
-    lines = [
-        "Accuracy in %, [95% interval over videos].",
-        "",
-        "| run | corpus | group | questions | videos | accuracy |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
+    rows = [
+        [
+            *map(escaped, (run, str(row["corpus"]), str(row["group"]))),
+            *(str(row["num_questions"]), str(row["num_videos"]), _percent(row)),
+        ]
+        for run, own in metrics["runs"].items()
+        for row in own
     ]
-    for run, rows in metrics["runs"].items():
-        for row in rows:
-            cells = [run, row["corpus"], row["group"], row["num_questions"], row["num_videos"]]
-            lines.append(f"| {' | '.join(map(str, cells))} | {_percent(row)} |")
-    return "\n".join(lines)
+    header = ("run", "corpus", "group", "questions", "videos", "accuracy")
+    return f"Accuracy in %, [95% interval over videos].\n\n{table(header, rows, num_left=3)}"
 
 
 def _percent(row: Mapping[str, float | None]) -> str:
@@ -139,7 +139,7 @@ def _licences(
         names["segmenter"] = perceiver.segmenter.name
     if config.fusion.warm_start:
         names["start of the fusion core"] = config.fusion.warm_start
-    lines = ["| part | what | source | licence |", "| --- | --- | --- | --- |"]
+    rows = []
     for part, name in names.items():
         place = frozen_parts[part].source if part in frozen_parts else name
         known = released_part(name)
@@ -148,6 +148,8 @@ def _licences(
             source, licence = known.source, known.licence
         elif place.startswith(IN_PACKAGE):
             source, licence = "comes with vidreason", "Apache-2.0"
-        lines.append(f"| {part.replace('_', ' ')} | `{name}` | {source} | {licence} |")
-    lines += ["", "Licences are as their sources state them; the data have licences of their own."]
-    return "\n".join(lines)
+        rows.append((part.replace("_", " "), code(name, in_table=True), source, licence))
+    parts = table(("part", "what", "source", "licence"), rows, num_left=None)
+    return (
+        f"{parts}\n\nLicences are as their sources state them; the data have licences of their own."
+    )
