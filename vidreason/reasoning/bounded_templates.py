@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any, ClassVar
@@ -38,6 +37,7 @@ MAX_SECONDS = 10.0
 """Of one rendering, where a published template takes a millisecond."""
 _CHARACTERS_PER_STEP = 1024
 """What is searched, copied or changed counts as steps by its length."""
+_STEPS_OF_CALL = 10
 _MAX_BITS = 4096
 _MAX_INDENT = 64
 _MAX_DEPTH = 100
@@ -130,7 +130,6 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.globals = {
             "range": _short_range,
             "raise_exception": _raise,
-            "strftime_now": lambda form: datetime.now().strftime(form),
             "dict": _new_dict,
             "namespace": _Namespace,
             "__checked": _checked,
@@ -156,7 +155,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             return __obj(*args)
         _check_method(__obj, args)
         budget = _budget.get()
-        _stepped(sum(_length(argument) for argument in args))
+        _stepped(_STEPS_OF_CALL * _CHARACTERS_PER_STEP + sum(map(_length, args)))
         budget.depth += 1
         if budget.depth > _MAX_DEPTH:
             raise TemplateLimitError(f"more than {_MAX_DEPTH} calls within one another")

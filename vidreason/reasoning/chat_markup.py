@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from vidreason.reasoning.bounded_templates import render_template
 from vidreason.reasoning.control_tokens import (
     Markup,
     has_control_token,
@@ -153,24 +154,24 @@ class _Chat:
         messages.append({"role": "user", "content": user.text})
         if answer is not None:
             messages.append({"role": "assistant", "content": answer.text})
+        variables = {
+            **self.tokenizer.special_tokens_map,
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": answer is None,
+            "date_string": TEMPLATE_DATE.strftime("%d %b %Y"),
+            "strftime_now": TEMPLATE_DATE.strftime,
+        }
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages,
-                chat_template=(_FIXED_CLOCK if "strftime_now" in self.template else "")
-                + self.template,
-                tokenize=False,
-                add_generation_prompt=answer is None,
-                date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
-            )
-        except Exception as error:  # a template is a program: it can fail in any way
-            cause = f"{type(error).__name__}: {error}"
+            return render_template(self.template, variables)
+        except ValueError as error:
             if system is not None:
-                raise ValueError(self.no_system_role(f"fails ({cause})")) from error
+                raise ValueError(self.no_system_role(f"fails ({error})")) from error
             raise ValueError(
                 f"the chat template of {self.tokenizer.name_or_path!r} fails on a prompt and its "
-                f"response ({cause}); give the tokenizer another chat_template"
+                f"response ({error}); give the tokenizer another chat_template"
             ) from error
-        return cast(str, rendered)
 
     def no_system_role(self, what: str) -> str:
         """The message for a template without one."""
@@ -257,16 +258,3 @@ def _marks(template: str) -> tuple[str, ...]:
         if kind == "string"
     }
     return tuple(sorted(s for s in strings if len(s) > 2 and _MARKUP_CHARACTER.search(s)))
-
-
-# The clock that transformers gives to templates, stopped. None of its own arguments does it. The
-# line break is part of the macro's end tag, so that the template begins as it did.
-_FIXED_CLOCK = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(
-        f" | replace('%{field}', '{TEMPLATE_DATE.strftime('%' + field)}')"
-        for letter in "aAbBcdfHIjmMpSUwWxXyYZ"
-        for field in (f"-{letter}", letter)
-    )
-    + " }}{% endmacro %}\n"
-)
