@@ -142,14 +142,20 @@ TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
     "visual_dim 0": (json_change(CONFIG, "visual_dim", 0), "visual_dim is 0; it is from 1 to"),
     "visual_dim large": (json_change(CONFIG, "visual_dim", 10**12), "visual_dim is 1000000000000"),
     "visual_dim text": (json_change(CONFIG, "visual_dim", "24"), "expected a whole number, found"),
-    "visual_dim true": (json_change(CONFIG, "visual_dim", True), "expected a whole number, found T"),
+    "visual_dim true": (
+        json_change(CONFIG, "visual_dim", True),
+        "expected a whole number, found T",
+    ),
     "visual_dim real": (json_change(CONFIG, "visual_dim", 24.0), "expected a whole number, found"),
     "name a number": (
         json_change(CONFIG, "reasoner/language_model/revision", 5),
         r"config\.json: reasoner\.language_model\.revision: expected text, found 5",
     ),
     "section a list": (json_change(CONFIG, "reasoner/fusion", [1]), "expected a section of keys"),
-    "perceiver null": (json_change(CONFIG, "perceiver", None), r"config\.json: perceiver: expected"),
+    "perceiver null": (
+        json_change(CONFIG, "perceiver", None),
+        r"config\.json: perceiver: expected",
+    ),
     "encoder layers": (
         json_change(CONFIG, "perceiver/video_encoder/num_layers", 10**7),
         "video_encoder.num_layers is 10000000; it must be from 1 to 512",
@@ -178,7 +184,10 @@ TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
         json_change(CONFIG, "surplus", json.loads("[" * 50 + "]" * 50)),
         r"config\.json",
     ),
-    "digits": (text_change(CONFIG, '{"visual_dim": ' + "9" * 5000 + "}"), "a number of 5,000 digits"),
+    "digits": (
+        text_change(CONFIG, '{"visual_dim": ' + "9" * 5000 + "}"),
+        "a number of 5,000 digits",
+    ),
     "not a number": (text_change(CONFIG, '{"visual_dim": NaN}'), "NaN, which is no number in JSON"),
     "not UTF-8": (text_change(CONFIG, b'{"form": "\xff"}'), r"config\.json is damaged.*utf-8"),
     "large": (text_change(CONFIG, " " * 2**23), r"config\.json is damaged: it has 8,388,608 bytes"),
@@ -187,25 +196,28 @@ TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
         "frozen_parts has 'other'",
     ),
     "part out of the package": (
-        json_change(CONFIG, "frozen_parts/segmenter/source", "vidreason:../../etc/passwd"),
+        json_change(CONFIG, "frozen_parts/language_model/source", "vidreason:../../etc/passwd"),
         "leads out of where it is looked for",
     ),
     "absolute part in the package": (
-        json_change(CONFIG, "frozen_parts/segmenter/source", "vidreason:/etc/passwd"),
+        json_change(CONFIG, "frozen_parts/language_model/source", "vidreason:/etc/passwd"),
         "leads out of where it is looked for",
     ),
     "part upwards": (
-        json_change(CONFIG, "frozen_parts/segmenter/source", "../../weights"),
+        json_change(CONFIG, "frozen_parts/language_model/source", "../../weights"),
         "leads out of where it is looked for",
     ),
     "part of another content": (
-        json_change(CONFIG, "frozen_parts/segmenter/source", "/etc/passwd"),
+        json_change(CONFIG, "frozen_parts/language_model/source", "/etc/passwd"),
         "is not the one that it was trained with",
     ),
     "weights out of the folder": (link("fusion.safetensors", "/etc/passwd"), "out of the folder"),
     "link to nothing": (link("fusion.safetensors", "nowhere"), "leads to no file"),
     "link to itself": (link("fusion.safetensors", "fusion.safetensors"), "leads to no file"),
-    "pipe": (pipe("language_model/tokenizer.json"), "tokenizer.json is neither a file nor a folder"),
+    "pipe": (
+        pipe("language_model/tokenizer.json"),
+        "tokenizer.json is neither a file nor a folder",
+    ),
     "pipe of weights": (pipe("fusion.safetensors"), "fusion.safetensors is neither a file"),
     "other weights pipe": (pipe("x.safetensors"), "x.safetensors is neither a file nor a folder"),
     "decoding": (json_change("generation_config.json", "num_beams", "many"), "generation_config"),
@@ -302,8 +314,8 @@ MERGED_CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "activation": (json_change(MERGED, "hidden_act", "boom"), r"could not be loaded"),
     "rope": (json_change(MERGED, "rope_parameters", {"rope_type": "x"}), r"could not be loaded"),
     "quantised": (
-        json_change(MERGED, "quantization_config", {"quant_method": "magic"}),
-        r"could not be loaded",
+        json_change(MERGED, "quantization_config", {"quant_method": "gptq", "bits": 4}),
+        r"could not be loaded|do not fit",
     ),
     "shard elsewhere": (
         text_change(
@@ -325,8 +337,7 @@ MERGED_CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 def refused(folder: Path, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        reasoner = VideoReasoner.from_pretrained(folder)
-        reasoner.embed_prompts(["a" * 1000])  # not reached by any of these
+        VideoReasoner.from_pretrained(folder)
     assert len(str(caught.value).splitlines()) == 1
     assert str(folder) in str(caught.value) or "lora" in str(caught.value)
 

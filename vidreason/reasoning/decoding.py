@@ -148,12 +148,15 @@ def decoding_config(fields: Mapping[str, Any], source: str) -> DecodingConfig:
             f"{source}: {unknown[0]} has no counterpart in DecodingConfig; known are "
             f"{', '.join(sorted(_GENERATION_FIELDS))}"
         )
+    beams = fields.get("num_beams", 1)
+    if not isinstance(beams, int) or not isinstance(fields.get("do_sample", False), bool):
+        raise ValueError(f"{source}: num_beams is a whole number, and do_sample true or false")
     own = {name: fields[name] for name in ("max_new_tokens",) if name in fields}
     if fields.get("do_sample"):
         own |= {"strategy": "nucleus"}
         own |= {name: fields[name] for name in ("temperature", "top_p") if name in fields}
-    elif fields.get("num_beams", 1) > 1:
-        own |= {"strategy": "beam", "num_beams": fields["num_beams"]}
+    elif beams > 1:
+        own |= {"strategy": "beam", "num_beams": beams}
         own |= {name: fields[name] for name in ("length_penalty",) if name in fields}
     return config_from_values(DecodingConfig, own, source)
 

@@ -143,7 +143,6 @@ def load_language_model(
     device = torch.device(device)
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
     options: dict[str, Any] = {"dtype": _DTYPES[config.dtype]}
-    # Always said, because a folder may name code on the Hub that would be downloaded and run.
     options["attn_implementation"] = None if config.attention == "auto" else config.attention
     options["experts_implementation"] = None
     if config.quantization != "none" and device.type != "meta":
@@ -155,6 +154,9 @@ def load_language_model(
     with _foreign_errors(config):
         # First without values: its size is compared with the weights' before memory is taken.
         structure = AutoConfig.from_pretrained(**source)
+        # A folder may name code on the Hub, which would be downloaded and run.
+        structure._attn_implementation = options["attn_implementation"]
+        structure._experts_implementation = None
         unquantised = {name: value for name, value in options.items() if "quant" not in name}
         with torch.device("meta"):
             model = auto.from_config(structure, trust_remote_code=False, **unquantised)
@@ -165,6 +167,7 @@ def load_language_model(
         with _foreign_errors(config):
             model, report = auto.from_pretrained(
                 **source,
+                config=structure,
                 device_map={"": device},
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # reported, with names, and refused below
