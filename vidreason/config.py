@@ -16,9 +16,11 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from vidreason.literal_yaml import (
+    Items,
     Node,
     Section,
     YamlError,
+    is_null,
     merged,
     node_of,
     plain_value,
@@ -33,6 +35,7 @@ T = TypeVar("T")
 MAX_CONFIG_BYTES = 2**20
 """Size of the largest YAML file that is read."""
 _INTERPOLATION = "${"
+_NOT_LITERAL = re.compile(r"\$\{|\?\?\?")
 _MISSING = re.compile(r"\\*\?\?\?")
 _MAX_SHOWN = 20
 
@@ -185,7 +188,10 @@ def _typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
     reading = Reading()
     config = reading.section(schema, tree)
     assert config is None or isinstance(config, schema)
-    return config, [*_not_literal(tree), *reading.problems]
+    problems = _not_literal(tree)
+    # That such a text is no number, say, is no second problem.
+    problems += [one for one in reading.problems if not (problems and _NOT_LITERAL.search(one))]
+    return config, problems
 
 
 def _not_literal(tree: Node) -> list[str]:
@@ -233,9 +239,9 @@ def _read_file(file: str) -> Section:
     tree = read_yaml(text, file)
     if isinstance(tree, Section):
         return tree
-    if tree.where.endswith(":1") and getattr(tree, "value", "") in (None, ""):
+    if is_null(tree):
         return Section({}, file)
-    found = "a value" if not hasattr(tree, "items") else "a list"
+    found = "a list" if isinstance(tree, Items) else "a value"
     raise ValueError(f"{tree.where}: {found} at the top; expected keys, each with its value")
 
 

@@ -12,8 +12,8 @@ MESSAGES = [
     {"role": "assistant", "content": "It hit {{ a }} wall."},
 ]
 PUBLISHED = {
-    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] | trim + "
-    "'<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] | trim "
+    "+ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
     "{% endif %}",
     "namespace": "{%- set ns = namespace(found=false, n=0) -%}\n{%- for m in messages[::-1] %}\n"
     "    {%- if m.role == 'user' and not ns.found %}{% set ns.found = true %}{% endif -%}\n"
@@ -25,8 +25,8 @@ PUBLISHED = {
     "{{ m | tojson(indent=2) }}{% if loop.last %}{{ eos_token }}{% else %}\n{% endif %}"
     "{% endfor %}{{ messages | map(attribute='role') | join(', ') }}"
     "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
-    "text": "{% set head = messages[0].content.split(' ')[0] ~ '-' * 3 %}{{ head.replace('B', 'b') }}"
-    "{{ '%s of %d' % (head, 3) }}{{ 'x' in head }}{{ undefined_thing }}{{ none }}"
+    "text": "{% set head = messages[0].content.split(' ')[0] ~ '-' * 3 %}"
+    "{{ head.replace('B', 'b') }}{{ '%s of %d' % (head, 3) }}{{ 'x' in head }}{{ undefined_thing }}{{ none }}"
     "{% generation %}{{ head | default('y') }}{% endgeneration %}{% set block %}a{{ 1.5 }}b"
     "{% endset %}{{ block }}{{ range(3) | list }}{{ dict(a=1).items() | list }}",
 }
@@ -103,7 +103,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_template_that_would_not_end_is_one_line(name):
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         render_template(HOSTILE[name], {"messages": MESSAGES, "bos_token": ""})
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 700

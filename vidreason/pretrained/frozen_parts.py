@@ -108,7 +108,10 @@ def place_parts(
         )
     places = {}
     for name, part in references.items():
-        places[name] = elsewhere.get(name, locate(part))
+        try:
+            places[name] = elsewhere.get(name) or locate(part)
+        except ValueError as error:
+            raise ValueError(f"{source}: frozen_parts.{name}: {error}") from error
         remedy = (
             f"give the place of the right one: --part {name}=PATH, frozen_parts={{{name}: PATH}} "
             "in a configuration"
