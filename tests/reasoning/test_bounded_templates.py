@@ -26,7 +26,8 @@ PUBLISHED = {
     "{% endfor %}{{ messages | map(attribute='role') | join(', ') }}"
     "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}",
     "text": "{% set head = messages[0].content.split(' ')[0] ~ '-' * 3 %}"
-    "{{ head.replace('B', 'b') }}{{ '%s of %d' % (head, 3) }}{{ 'x' in head }}{{ undefined_thing }}{{ none }}"
+    "{{ head.replace('B', 'b') }}{{ '%s of %d' % (head, 3) }}{{ 'x' in head }}"
+    "{{ undefined_thing }}{{ none }}"
     "{% generation %}{{ head | default('y') }}{% endgeneration %}{% set block %}a{{ 1.5 }}b"
     "{% endset %}{{ block }}{{ range(3) | list }}{{ dict(a=1).items() | list }}",
 }
