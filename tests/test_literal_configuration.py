@@ -140,7 +140,7 @@ WRONG = {
     "name: *a": "a.yaml:1: ",
     "part: &a {rate: *a}": "a.yaml:1: the alias *a stands for nothing complete",
     "part: {<<: 5}": "a.yaml:1: << takes sections",
-    "nam: x": "a.yaml:1: nam: there is no such key; did you mean name?",
+    "nname: x": "a.yaml:1: nname: there is no such key; did you mean name?",
     "part:\n  rat: 2": "a.yaml:2: part.rat: there is no such key; did you mean rate?",
     "zzz: 1": "a.yaml:1: zzz: there is no such key; known are name, revision",
     "part: 5": "a.yaml:1: part: expected a section of keys, found '5'",
@@ -176,7 +176,7 @@ def test_what_is_wrong_is_one_line_with_file_line_and_field(tmp_path, text):
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path):
-    text = "nam: x\non: maybe\npart: {rate: -1, count: x}\nparts: [{rate: 0}, {kind: z}]\n"
+    text = "nname: x\non: maybe\npart: {rate: -1, count: x}\nparts: [{rate: 0}, {kind: z}]\n"
     assert [problem.split()[0] for problem in problems(tmp_path, text)] == [
         *("a.yaml:1:", "a.yaml:2:", "a.yaml:3:", "a.yaml:4:", "a.yaml:4:")
     ]
@@ -201,7 +201,7 @@ def test_aliases_that_multiply_and_depth_have_an_end(tmp_path):
     ("content", "message"),
     [
         (b"name: \xff", "a.yaml:1: not UTF-8 (byte 0xff); save it as UTF-8"),
-        (b"a: b\nname: caf\xe9", "a.yaml:2: not UTF-8"),
+        (b"a: b\nname: x\xe9", "a.yaml:2: not UTF-8"),
         (b"name: a\x00b", "a.yaml:1: not YAML: "),
         (b"\xff\xfen\x00a\x00", "a.yaml:1: not UTF-8"),
         (b"#" * (2**20 + 1), "--config: "),
@@ -258,7 +258,7 @@ def test_overrides_that_are_wrong_are_named(override):
 
 
 def test_overrides_are_literal():
-    overrides = ["name=a: b" and "name=a=b", "revision=007", "part.rate=1e-3", "name2=x"][:3]
+    overrides = ["name=a=b", "revision=007", "part.rate=1e-3"]
     config = merge_config(Whole, [], overrides)
     assert (config.name, config.revision, config.part.rate) == ("a=b", "007", 0.001)
     assert merge_config(Whole, [], ["name=''"]).name == ""

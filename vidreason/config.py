@@ -127,31 +127,6 @@ def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) 
     return config
 
 
-def read_section(path: Path, name: str) -> Section:
-    """One section of a YAML file, for :func:`config_of_section`.
-
-    Raises:
-        ConfigurationError: The file is damaged, or has no such section.
-    """
-    try:
-        tree = _read_file(str(path))
-    except ValueError as error:
-        raise ConfigurationError([str(error)]) from error
-    section = tree.items.get(name)
-    if not isinstance(section, Section):
-        raise ConfigurationError([f"{path}: it has no section {name!r}"])
-    return section
-
-
-def config_of_section(schema: type[T], section: Section) -> T:
-    """The configuration dataclass that a section of a file describes; see :func:`load_config`."""
-    config, problems = _typed(schema, section)
-    if problems:
-        raise ConfigurationError(problems)
-    assert config is not None
-    return config
-
-
 def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configuration dataclass
     """Write a configuration dataclass as YAML that :func:`load_config` reads back.
 
