@@ -187,6 +187,7 @@ def decode_line(path: Path, number: int, line: bytes) -> str:
     Raises:
         MalformedRowError: The line is longer than ``MAX_LINE_BYTES``, not UTF-8, or holds a null
             byte.
+        ValueError: It ends in half a character, and the file with it: the file is cut off.
     """
     place = f"{path}:{number}"
     if len(line) > MAX_LINE_BYTES:
@@ -203,6 +204,10 @@ def decode_line(path: Path, number: int, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
+        if error.end == len(line):
+            raise ValueError(
+                f"{place}: the file ends in half a character: it is cut off; fetch it again"
+            ) from error
         raise MalformedRowError(
             place,
             f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}, which is not "

@@ -78,7 +78,7 @@ def _decoded_line(text: str, place: str) -> Any:  # noqa: ANN401 - any JSON valu
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         problem = f"not valid JSON: {reason}; {_REMEDY}"
-        if not text.endswith("\n"):
+        if not text.endswith(("\n", "\r")):
             raise ValueError(f"{place}: {problem}") from error
         raise MalformedRowError(place, problem) from error
 
