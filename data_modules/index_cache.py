@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vidreason.video.media import (
     is_remote,
     transport_errors_as_os_errors,
 )
+from vidreason.video.unrecorded import REFUSALS
 
 _SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -110,16 +111,34 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Let one process of this file system into the body at a time; others wait.
 
     What is built in the body must be correct without it, too: where a file system has no locks,
-    several processes may build the same thing, and the last rename wins.
+    several processes may build the same thing, and the last rename wins. In another user's cache
+    the body may find that there is nothing to build.
+
+    Raises:
+        ValueError: The body has to write, and may not; the message says how to have another cache.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield
-            return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        lock = None
+    try:
+        if lock is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise ValueError(
+            f"the index in {str(folder)!r} cannot be written ({error.strerror}): set "
+            "VIDREASON_CACHE to a folder with room that this user may write to"
+        ) from error
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 def digest(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold

@@ -313,3 +313,31 @@ def test_hashes_are_sorted_whatever_is_spilled(
     shared = id_hashes.shared_hashes(written, others)
     assert shared.tolist() == sorted(values[::10].tolist())
     assert len(id_hashes.shared_hashes(written, np.zeros(0, np.uint64))) == 0
+
+
+def test_a_cache_of_somebody_else_is_read(
+    webvid: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert webvid() == ["a", "b", "c"]
+    made = sorted((tmp_path / "cache").rglob("*"))
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert webvid() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"cannot be written \(Permission denied\): set VIDREASON"):
+        webvid(limit=2)
+    assert sorted((tmp_path / "cache").rglob("*")) == made
+
+
+def test_an_annotation_file_that_may_not_be_read_is_named(
+    webvid: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "train.csv")
+
+    monkeypatch.setattr("data_modules.annotation_files._split_lines", refuse)
+    with pytest.raises(ValueError, match=r"corpus 'webvid' in .* cannot be read: .*'train.csv'"):
+        webvid()

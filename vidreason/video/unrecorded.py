@@ -8,7 +8,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """A folder of somebody else, a file system mounted read-only, a full disk."""
 
 _told: set[str] = set()
@@ -25,7 +25,7 @@ def recorded_if_possible(folder: Path, loss: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        if error.errno not in REFUSALS:
             raise
         tell_once(folder, f"{error.strerror}: {loss}")
 
