@@ -287,3 +287,87 @@ def test_something_something(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text('{"Folding something": "1"}')
     with pytest.raises(ValueError, match="template 'Holding something' is not among the labels"):
         list(read_something_something(str(tmp_path), "train"))
+
+
+def test_hd_vila_texts_of_a_malformed_row_are_passed_over(tmp_path: Path) -> None:
+    corpus = TINY["hd_vila"]
+    rows = [*corpus.rows, {**corpus.rows[0], "video_id": "xyz", "clip": None}]
+    rows.append({"video_id": "end", "clip": [{"clip_id": "end.0.mp4", "span": ["0:01", "00:05"]}]})
+    corpus.write(tmp_path, rows)
+    texts = tmp_path / "train/part0.asr.jsonl"
+    lost = "".join(json.dumps({"clip_id": f"xyz.{k}.mp4", "text": "lost"}) + "\n" for k in range(3))
+    texts.write_text(texts.read_text() + lost + '{"clip_id": "end.0.mp4", "text": "the end"}\n')
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    *_, last = read_hd_vila(str(tmp_path), "train", skipped)
+    assert (last.response, last.start_seconds, last.end_seconds) == ("the end", 1.0, 5.0)
+    assert skipped.causes == {"malformed": 1}
+
+
+def test_hd_vila_ids_name_no_other_folder(tmp_path: Path) -> None:
+    corpus = TINY["hd_vila"]
+    corpus.write(tmp_path, [{**corpus.rows[0], "video_id": "../../etc/x"}, corpus.rows[1]])
+    (tmp_path / "train/part0.asr.jsonl").unlink()
+    (tmp_path / "subtitles").mkdir()
+    event = {"tStartMs": 2000, "dDurationMs": 1000, "segs": [{"utf8": "said"}]}
+    (tmp_path / "subtitles/abc.en-orig.json3").write_text(json.dumps({"events": [event]}))
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    (example,) = read_hd_vila(str(tmp_path), "train", skipped)
+    assert (example.id, example.response) == ("hd_vila:train:abc.0.mp4", "said")
+    assert skipped.causes == {"malformed": 1, "nothing is said in its span": 1}
+
+
+def test_hd_vila_spans_that_are_none(tmp_path: Path) -> None:
+    corpus = TINY["hd_vila"]
+    spans = [["00:00:03", "00:00:03.000"], ["00:00:05", "00:00:01"], ["00:00:06", "1:00:07.5"]]
+    clips = [{"clip_id": f"abc.{n}.mp4", "span": span} for n, span in enumerate(spans)]
+    corpus.write(tmp_path, [{**corpus.rows[1], "clip": clips}])
+    texts = [{"clip_id": f"abc.{n}.mp4", "text": f"text {n}"} for n in (2,)]
+    (tmp_path / "train/part0.asr.jsonl").write_text(json.dumps(texts[0]) + "\n")
+    skipped = SkippedRows()
+    (example,) = read_hd_vila(str(tmp_path), "train", skipped)
+    assert (example.start_seconds, example.end_seconds) == (6.0, 3607.5)
+    assert skipped.causes == {"its span is empty": 1, "its span ends before it starts": 1}
+
+
+def test_webvid_files_of_other_mirrors(tmp_path: Path) -> None:
+    """Other columns, line ends, ids; blank and odd captions."""
+    rows = ["\ufeffUnnamed: 0,videoid,contentUrl,duration,name", "0,0012,u,PT01H00M00S,A dog", ""]
+    rows += ["1,7/a,u,,  ", "2,8,u,,nan", '3,9,u,,"two\r\nlines"', "4,,u,,no id", "5,1e9,u,,x"]
+    (tmp_path / "train.csv").write_bytes("\r\n".join([*rows, ""]).encode())
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    dog, lines = read_webvid(str(tmp_path), "train", skipped)
+    assert (dog.video_id, dog.media) == ("0012", str(tmp_path / "videos/0012.mp4"))
+    assert lines.response == "two\r\nlines"
+    assert skipped.causes == {"no caption (column 'name')": 2, "malformed": 2}
+    with pytest.raises(ValueError, match=r"train.csv:8.*'videoid' is missing or empty"):
+        list(read_webvid(str(tmp_path), "train"))
+
+
+def test_ego4d_counts_what_another_release_lacks(tmp_path: Path) -> None:
+    corpus = TINY["ego4d"]
+    (record,) = corpus.rows
+    odd = {
+        "narration_pass_1": {
+            "narrations": [{"timestamp_sec": -0.03, "narration_text": "#c c waits"}]
+        },
+        "status": "redacted",
+        "narration_pass_2": None,
+    }
+    corpus.write(tmp_path, [{**record, "gone": odd, "cc-3": odd, "dd-4": {"status": "redacted"}}])
+    listing = json.loads((tmp_path / "ego4d.json").read_text())
+    listing["videos"] += [{"video_uid": "cc-3", "duration_sec": 5}, {"video_uid": "dd-4"}]
+    listing["videos"].append({"video_uid": "dd-4", "duration_sec": "9.5", "split_em": None})
+    (tmp_path / "ego4d.json").write_text(json.dumps(listing))
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    *_, last = read_ego4d(str(tmp_path), "train", skipped)
+    assert (last.id, last.start_seconds, last.end_seconds) == ("ego4d:train:cc-3_1_0", 0.0, 3.0)
+    assert skipped.num_malformed == 2  # a video without a duration, and one that is not listed
+    assert any("video 'gone' is not in ego4d.json" in error for error in skipped.malformed)
+
+
+def test_something_something_counts_a_row_that_does_not_fit(tmp_path: Path) -> None:
+    corpus = TINY["something_something"]
+    corpus.write(tmp_path, [*corpus.rows, {**corpus.rows[0], "id": "5", "template": "Eating"}])
+    skipped = SkippedRows(max_malformed_fraction=0.5)
+    assert len(list(read_something_something(str(tmp_path), "train", skipped))) == 2
+    assert "(id '5'): the template 'Eating' is not among the labels" in skipped.malformed[0]
