@@ -165,12 +165,11 @@ def test_rows_that_are_refused_are_counted_with_their_ids(root: Path, tmp_path: 
     media = ("videos/a.mp4", "/etc/passwd", "http://127.0.0.1/x", "reference://y", "videos/\udce9")
     write_rows(root, *media)
     config = CorpusConfig(reader="chat_messages", root=str(root))
-    skipped = SkippedRows()
+    skipped = SkippedRows(max_malformed_fraction=0.5)
     (example,) = read_corpus(config, skipped)
     assert example.media == str(root / "videos/a.mp4")
-    assert skipped.causes == {OUTSIDE: 1, REMOTE: 1, UNSUPPORTED: 1, NOT_UTF8: 1}
+    assert skipped.causes == {OUTSIDE: 1, REMOTE: 1, UNSUPPORTED: 1, "malformed": 1}
     assert skipped.first_places[OUTSIDE] == ["chat_messages:train:1:0 (/etc/passwd)"]
-    assert "\\udce9" in skipped.first_places[NOT_UTF8][0]
     report = check_data(
         DataConfig(train=[config]), DataCheckConfig(max_skipped_fraction=0.9), tmp_path / "check"
     )
