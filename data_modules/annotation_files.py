@@ -337,6 +337,14 @@ def is_nan_like(text: str) -> bool:
     return text.strip().casefold() in _NAN_LIKE
 
 
+def first_file(path: Path, *others: Path) -> Path:
+    """The first of some files that is there, or else ``path``."""
+    paths = (path, *others)
+    for one in paths:
+        note_file(one)
+    return next((one for one in paths if one.is_file()), path)
+
+
 def require_file(path: Path) -> None:
     """Raise a ``ValueError`` that shows what the folder holds unless ``path`` is a file.
 

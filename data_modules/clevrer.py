@@ -1,11 +1,18 @@
 """CLEVRER: what is seen, why it happened, what follows, and what would have been otherwise."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
+from data_modules.annotation_files import (
+    first_file,
+    id_field,
+    is_nan_like,
+    required_text,
+    text_field,
+)
 from data_modules.json_files import read_json_array
 from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
 from data_modules.video_files import VideoFolder
@@ -23,27 +30,32 @@ _NUM_LOOKED_AT = 100
 def read_clevrer(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
     """Yield an open-ended example a descriptive question, and a yes/no one an option of the others.
 
-    Layout: ``<root>/questions/<split>.json`` (``val`` is ``validation.json``) and the videos below
-    ``<root>/videos/<split>``, ``<root>/videos/val`` or ``<root>/video_<split>`` (as the official
-    archives unpack) in folders of a thousand: ``video_10000-11000/video_10000.mp4``, or without
-    them. The options of one question are each right or wrong, any number of them; they share their
-    ``group_id``. An id ends with scene, question and choice: ``10000_11_0``. Without answers in the
-    file (test) the references are hidden. Copies have numbers as texts and the reverse, answers in
-    capitals, and scenes without questions. A question is malformed with each of its options, but
-    not the other questions of its scene.
+    Layout: ``<root>/questions/<split>.json`` (``val`` is ``validation.json``), or without
+    ``questions``, and the videos below ``<root>/videos/<split>``, ``<root>/videos/val``,
+    ``<root>/video_<split>``, ``<root>/videos`` or ``<root>`` (as archives are unpacked) in folders
+    of a thousand: ``video_10000-11000/video_10000.mp4``, or without them. The options of one
+    question are each right or wrong, any number of them; they share their ``group_id``. An id ends
+    with scene, question and choice: ``10000_11_0``. Without answers in the file (test) the
+    references are hidden. Copies have numbers as texts and the reverse, answers in capitals, and
+    scenes without questions. A question is malformed with each of its options, but not the other
+    questions of its scene.
 
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
     skipped = SkippedRows() if skipped is None else skipped
-    path = Path(root, "questions", f"{_FILE_NAMES.get(split, split)}.json")
-    videos = _videos(Path(root), split)
+    name = _FILE_NAMES.get(split, split)
+    path = first_file(Path(root, "questions", f"{name}.json"), Path(root, f"{name}.json"))
+    folders = (f"videos/{name}/", f"videos/{split}/", f"video_{name}/", "videos/", "")
+    # The questions about one video follow each other.
+    find = lru_cache(maxsize=1)(VideoFolder(Path(root)).find)
     has_answers = any(map(_is_answered, islice(_questions(path, None), _NUM_LOOKED_AT)))
 
     def make(place: str, question: dict[str, Any]) -> list[Example]:
         scene = _scene_index(question, place)
-        name = required_text(question, "video_filename", place)
-        media = videos.find(f"{_part_folder(scene)}/{name}", name)
+        file = required_text(question, "video_filename", place)
+        parts = (f"{_part_folder(scene)}/", "")
+        media = find(*(f"{folder}{part}{file}" for folder in folders for part in parts))
         examples = list(_examples(question, split, scene, media, place))
         if any(bool(example.response) != has_answers for example in examples):
             raise MalformedRowError(
@@ -160,12 +172,6 @@ def _objects(
             place, f"field {name!r} must be a list of objects, found {items!r:.200}"
         )
     return items
-
-
-def _videos(root: Path, split: str) -> VideoFolder:
-    """The folder of a split's videos: of the names that are in use, the first that is there."""
-    name = _FILE_NAMES.get(split, split)
-    return VideoFolder(root / "videos" / name, root / "videos" / split, root / f"video_{name}")
 
 
 def _part_folder(scene_index: int) -> str:

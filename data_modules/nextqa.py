@@ -19,6 +19,7 @@ from data_modules.index_cache import note_file
 from data_modules.json_files import read_json_members
 from data_modules.multiple_choice import AnswerForm, option_texts, right_option
 from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
+from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 from vidreason.reasoning.prompts import multiple_choice_prompt
 
@@ -118,9 +119,10 @@ def video_column(row: dict[str, str], path: Path) -> str:
 class NextVideos:
     """Where the videos of NExT-QA and its relatives are.
 
-    With ``<root>/map_vid_vidorID.json`` (10,000 entries) in ``<root>/NExTVideo/<map[video]>.mp4``;
-    an entry that is no path is as one that is missing. Without it ``<root>/NExTVideo``,
-    ``<root>/Videos`` (IntentQA's) or ``<root>/videos`` holds ``<video>.mp4``.
+    In ``<root>/NExTVideo``, ``<root>/Videos`` (IntentQA's) or ``<root>/videos``. With
+    ``<root>/map_vid_vidorID.json`` (10,000 entries) it is ``<map[video]>.mp4`` there, or
+    ``<video>.mp4``; an entry that is no path is as one that is missing. Without the map it is
+    ``<video>.mp4``.
 
     Raises:
         ValueError: There is neither the map nor such a folder, or the map is wrong as a whole.
@@ -129,12 +131,10 @@ class NextVideos:
     def __init__(self, root: str) -> None:
         map_path = Path(root, _MAP_FILE)
         note_file(map_path)
-        folders = [Path(root, name) for name in _VIDEO_FOLDERS]
-        self._folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+        self._videos = VideoFolder(*(Path(root, name) for name in _VIDEO_FOLDERS))
         self._paths: dict[str, str] | None = None
-        if not map_path.is_file() and self._folder.is_dir():
+        if not map_path.is_file() and self._videos.path.is_dir():
             return
-        self._folder = folders[0]
         self._paths = {
             video_id: video_path.strip().removesuffix(".mp4")
             for _, video_id, video_path in read_json_members(map_path)
@@ -148,10 +148,10 @@ class NextVideos:
             MalformedRowError: The map does not have it.
         """
         if self._paths is None:
-            return str(self._folder / f"{video_id}.mp4")
+            return self._videos.find(video_id)
         if video_id not in self._paths:
             raise MalformedRowError(place, f"video {video_id!r} is not in {_MAP_FILE}")
-        return str(self._folder / f"{self._paths[video_id]}.mp4")
+        return self._videos.find(self._paths[video_id], video_id)
 
 
 def question_field(row: dict[str, str], place: str) -> str:

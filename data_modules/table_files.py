@@ -7,8 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from data_modules.annotation_files import require_file
-from data_modules.index_cache import note_file
+from data_modules.annotation_files import first_file, require_file
 from data_modules.json_files import read_json_array, read_json_lines
 from data_modules.skipped_rows import SkippedRows
 
@@ -25,9 +24,7 @@ def read_table(paths: Sequence[Path], skipped: SkippedRows) -> Rows:
     Raises:
         ValueError: None is there, or the one that is is wrong as a whole.
     """
-    for path in paths:
-        note_file(path)
-    path = next((path for path in paths if path.is_file()), paths[0])
+    path = first_file(*paths)
     if path.suffix == ".parquet":
         return read_parquet_rows(path)
     return (

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_modules.annotation_files import check_text, id_field, required_text
+from data_modules.annotation_files import check_text, first_file, id_field, required_text
 from data_modules.index_cache import note_folder
 from data_modules.json_files import read_json, read_json_lines
 from data_modules.multiple_choice import right_option
@@ -29,16 +29,17 @@ _BEFORE_SPACE = re.compile(r" ([,.?!;:%)\]]|n't\b|'(?:s|re|ve|ll|d|m)\b)")
 def read_vcr(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
     """Yield two examples a row, Q->A and QA->R, which share their ``group_id``.
 
-    Layout: ``<root>/<split>.jsonl`` and ``<root>/vcr1images/<img_fn>``, with the boxes of the
-    image's objects in ``<root>/vcr1images/<metadata_fn>`` beside it. The tokens of a text are words
-    and lists of places in ``objects``; a place becomes ``[person1]``, the object's class and its
-    number, counted from 1 over all objects of the image; one that is out of range (there are some)
-    ``[object9]``. The boxes of the objects that a row speaks of are kept in ``meta["boxes"]``, as
-    JSON: name -> ``[left, top, right, bottom]`` in pixels; a prompt begins with the boxes of its
-    own objects, in percent of the image, because a name alone does not say which person is meant.
-    The rationale is asked for with the right answer; where labels are hidden (test), once with each
-    of the four, which are told apart by the end of their ids. Blank tokens are passed over. A row
-    with one of its two labels, or with a damaged metadata file, is malformed.
+    Layout: ``<root>/<split>.jsonl``, or below ``vcr1annots``, and ``<root>/vcr1images/<img_fn>``,
+    with the boxes of the image's objects in ``<root>/vcr1images/<metadata_fn>``. The tokens of a
+    text are words and lists of places in ``objects``; a place becomes ``[person1]``, the object's
+    class and its number, counted from 1 over all objects of the image; one that is out of range
+    (there are some) ``[object9]``. The boxes of the objects that a row speaks of are kept in
+    ``meta["boxes"]``, as JSON: name -> ``[left, top, right, bottom]`` in pixels; a prompt begins
+    with the boxes of its own objects, in percent of the image, because a name alone does not say
+    which person is meant. The rationale is asked for with the right answer; where labels are hidden
+    (test), once with each of the four, which are told apart by the end of their ids. Blank tokens
+    are passed over. A row with one of its two labels, or with a damaged metadata file, is
+    malformed.
 
     Raises:
         ValueError: The file is missing or wrong as a whole.
@@ -46,7 +47,8 @@ def read_vcr(root: str, split: str, skipped: SkippedRows | None = None) -> Itera
     skipped = SkippedRows() if skipped is None else skipped
     images = Path(root, _IMAGES)
     note_folder(images)
-    rows = read_json_lines(Path(root, f"{split}.jsonl"), skipped)
+    path = first_file(Path(root, f"{split}.jsonl"), Path(root, "vcr1annots", f"{split}.jsonl"))
+    rows = read_json_lines(path, skipped)
     make = partial(_row_examples, split, images)
     yield from examples_of(rows, make, skipped, named_by=("annot_id",), unique=True)
 

@@ -76,7 +76,8 @@ def test_clevrer_asks_about_each_option(tmp_path: Path) -> None:
     assert wrong.prompt.startswith("What is responsible for the collision?")
     folder = "video_10000-11000/video_10000.mp4"
     assert seen.media == str(tmp_path / "videos/validation" / folder)
-    (tmp_path / "video_validation").mkdir()
+    (tmp_path / "video_validation" / folder).parent.mkdir(parents=True)
+    (tmp_path / "video_validation" / folder).write_text("")
     seen = next(read_clevrer(str(tmp_path), "val"))
     assert seen.media == str(tmp_path / "video_validation" / folder)
 

@@ -417,6 +417,42 @@ def test_clevrer_in_the_forms_of_copies(tmp_path: Path) -> None:
     assert "(scene_index 10001, question_id 11): field 'answer' is missing" in skipped.malformed[0]
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("video_10000-11000/video_10000.mp4", "videos/video_10000-11000/video_10000.mp4"),
+        *("videos/val/video_10000.MP4", "video_validation/video_10000-11000/video_10000.webm"),
+    ],
+)
+def test_clevrers_archives_unpacked_anywhere(place: str, tmp_path: Path) -> None:
+    TINY["clevrer"].write(tmp_path)
+    (tmp_path / "questions/validation.json").rename(tmp_path / "validation.json")
+    write(tmp_path / place, "")
+    examples, _ = read("clevrer", tmp_path)
+    assert {e.media for e in examples if e.video_id == "10000"} == {str(tmp_path / place)}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["NExTVideo/0001/0101.MP4", "NExTVideo/0101.mkv", "videos/0001/0101.mp4", "Videos/0101.mp4"],
+)
+@pytest.mark.parametrize("reader", ["nextqa", "nextqa_open_ended", "nextgqa", "intentqa"])
+def test_next_videos_in_another_container_or_folder(
+    place: str, reader: str, tmp_path: Path
+) -> None:
+    TINY[reader].write(tmp_path)
+    write(tmp_path / place, "")
+    examples, _ = read(reader, tmp_path)
+    assert {e.media for e in examples if e.video_id == "0101"} == {str(tmp_path / place)}
+
+
+def test_vcrs_annotations_in_the_folder_of_their_archive(tmp_path: Path) -> None:
+    TINY["vcr"].write(tmp_path)
+    (tmp_path / "vcr1annots").mkdir()
+    (tmp_path / "val.jsonl").rename(tmp_path / "vcr1annots/val.jsonl")
+    assert len(read("vcr", tmp_path)[0]) == 4
+
+
 def test_vcrs_damaged_metadata_loses_its_rows_only(tmp_path: Path) -> None:
     rows = rows_of("vcr")
     rows[1] |= {"metadata_fn": "lsmdc_3015/b@0.json"}
