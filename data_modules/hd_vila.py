@@ -5,6 +5,7 @@ recognised in the clips. It has to be brought along, as transcripts of clips or 
 Ids of videos may begin with ``-``; times may have no milliseconds; some clips have empty spans.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,7 +223,7 @@ class _Subtitles:
             self._video_id, self._cues = video_id, []
             self._cause = "its video has no subtitle file"
             files = [self._folder / f"{video_id}{suffix}" for suffix in SUBTITLE_SUFFIXES]
-            path = next((file for file in files if file.is_file()), None)
+            path = next(filter(os.path.isfile, files), None)
             if path is not None:
                 self._cause = "nothing is said in its span"
                 try:

@@ -5,6 +5,7 @@ centre frame of a video; the release has images only.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
@@ -200,7 +201,7 @@ def _boxes_of(path: Path, place: str) -> _ImageBoxes:
 
 @lru_cache(maxsize=1)  # the questions about one image follow each other
 def _image_boxes(path: Path) -> _ImageBoxes:
-    if not path.exists():
+    if not os.path.exists(path):  # also a name that no file can have
         return _ImageBoxes([], None)
     metadata = read_json(path)
     boxes = metadata.get("boxes") if isinstance(metadata, dict) else None

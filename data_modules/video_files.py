@@ -39,7 +39,7 @@ class VideoFolder:
         """The path of the first of ``names`` that is there; None if none is."""
         paths = [self.path / _with_extension(name) for name in names]
         for path in paths:
-            if path.is_file():
+            if os.path.isfile(path):  # also of a name that no file can have
                 return str(path)
         for path in paths:
             found = self._listing(path.parent).get(path.stem)
@@ -61,7 +61,7 @@ def _with_extension(name: str) -> str:
 
 
 def _names(folder: Path) -> Sequence[str]:
-    return sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else ()
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else ()
 
 
 def _videos(names: Sequence[str]) -> dict[str, str]:

@@ -104,7 +104,13 @@ def check_tokenizer_folder(folder: Path) -> None:
     """
     path = folder / TOKENIZER_CONFIG_FILE
     if path.is_file():
-        template = read_json_object(path).get("chat_template")
+        settings = read_json_object(path)
+        longest = settings.get("model_max_length", 1)
+        if longest is not None and not _is_positive_number(longest):
+            raise ValueError(
+                f"{path}: model_max_length is {longest!r:.80}; expected a number of tokens"
+            )
+        template = settings.get("chat_template")
         named = isinstance(template, list) and all(
             isinstance(one, dict) and isinstance(one.get("template"), str) for one in template
         )
@@ -122,6 +128,10 @@ def check_tokenizer_folder(folder: Path) -> None:
         tokenizer = read_json_object(path, _MAX_TOKENIZER_BYTES)
         for part in ("normalizer", "pre_tokenizer", "decoder"):
             _check_steps(f"{path}: {part}", tokenizer.get(part))
+
+
+def _is_positive_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _stored_shapes(folder: Path) -> Mapping[str, tuple[int, ...]]:
