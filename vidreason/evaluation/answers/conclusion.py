@@ -1,5 +1,6 @@
 """The part of an output that is meant as the answer, without thoughts and markup."""
 
+import itertools
 import re
 
 from vidreason.reasoning.plain_text import own_turn, without_markup
@@ -18,6 +19,9 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 
+# "Q: why\nA: because": no letter of an option.
+_QUESTION = re.compile(r"^[ \t]*(?:Q|Question)[ \t]*:", re.MULTILINE)
+_ANSWER_OF_PAIR = re.compile(r"^[ \t]*A[ \t]*:", re.MULTILINE)
 _MAX_CHARS = 10_000
 """Read at either end of an answer: a longer one is a loop, with its answer before or after it."""
 _VALUES = ("double", "single", "many", "bare")
@@ -35,7 +39,20 @@ def conclusion(text: str) -> str:
     # The last first: the slices of nested ones are never all taken.
     told = (own for start, end in reversed(spans) if (own := text[start:end]).strip())
     content = next(told, None)
-    return without_markup(_ends(_TAG.sub(" ", text) if content is None else content)).strip()
+    said = without_markup(_ends(_TAG.sub(" ", text) if content is None else content)).strip()
+    return _first_of_pairs(said)
+
+
+def _first_of_pairs(text: str) -> str:
+    """The answer to the first question where a model goes on with questions of its own."""
+    questions = list(itertools.islice(_QUESTION.finditer(text), 2))
+    if not questions:
+        return text
+    first = questions[0]
+    if text[: first.start()].strip():
+        return text[: first.start()].strip()
+    end = questions[1].start() if len(questions) > 1 else len(text)
+    return _ANSWER_OF_PAIR.sub("", text[first.end() : end]).strip()
 
 
 def _ends(text: str) -> str:

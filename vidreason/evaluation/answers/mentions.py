@@ -12,6 +12,7 @@ from vidreason.evaluation.answers.tokens import (
     OPENERS,
     SENTENCE_ENDS,
     SINGULAR,
+    TELLING,
     TEXT_ANNOUNCEMENTS,
     Kind,
 )
@@ -155,9 +156,12 @@ def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Stre
         return Strength.SAID
     clear = token.raw.isupper() or inside or _closes(reading, start)
     is_ours = choices != {NOWHERE}
+    # "Option A is a person" tells of it; "A because" and "A is right" answer.
+    following = reading.at(start + 1)
+    tells = following is not None and following.text in TELLING
     named = clear and (is_ours or (token.raw.isupper() and token.raw != "I"))
     if named and (reading.starts_line(start) or reading.is_clause(start, end)):
-        return Strength.ALONE
+        return Strength.CASUAL if tells else Strength.ALONE
     if not is_ours:
         return None
     before = reading.at(reading.skip(start - 1, -1, OPENERS))

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from vidreason.evaluation.answers.tokens import (
     AFTER_A_LETTER,
+    ALL,
     AUXILIARIES,
     CJK_ANNOUNCEMENTS,
     CLAUSE_STARTS,
@@ -102,6 +103,8 @@ class Reading:
         if not token.raw.isupper():
             return False
         if following.kind is Kind.CJK or following.text in AFTER_A_LETTER:
+            return True
+        if self.is_affirmed(place + 1):  # "B would be the best answer"
             return True
         if following.is_letter:
             return later[place + 1]
@@ -203,6 +206,8 @@ class Reading:
             token = self.tokens[place]
             if token.kind is Kind.CJK:
                 return token.text.endswith(CJK_ANNOUNCEMENTS)
+            if self.letters[place]:  # "option B is a dog" says nothing of another option
+                return False
             if token.kind is Kind.LINE:
                 if not copula and not self._is_heading(place, announcements):
                     return False
@@ -225,7 +230,9 @@ class Reading:
         for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
             token = self.tokens[place]
             if token.text in COMMITMENTS:
-                return True
+                before = self.at(place - 1)
+                excepts = token.text == "but" and before is not None and before.text in ALL
+                return not excepts
             if token.kind is Kind.LINE or token.text not in FILLERS:
                 return False
         return False

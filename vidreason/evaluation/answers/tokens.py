@@ -91,7 +91,7 @@ VERDICTS = _split("correct right best true accurate")
 COMMITMENTS = _split(
     "choose chose chosen choosing pick picked picking select selected selecting opt opted guess "
     "guessing conclude concluded wait actually sorry correction mean meant think believe say vote "
-    "go going stick settle so therefore thus hence but probably maybe perhaps possibly "
+    "go going stick settle so therefore thus hence but must probably maybe perhaps possibly "
     "likely definitely certainly clearly surely it's its that's final finally instead rather"
 )
 """Words after which a letter is what somebody answers: "so B", "I choose B", "No wait, B"."""
@@ -180,12 +180,18 @@ AFTER_A_LETTER = AUXILIARIES - _split("was were could would did do been be can m
     )
 ) - _split("neither")
 """Words that may follow a bare letter of an option, and never the article "a" or the word "I"."""
+TELLING = AUXILIARIES | _split(
+    "shows describes depicts represents explains matches fits contains says states has"
+)
+"""Words after a letter that tell something of its option."""
 LIST_WORDS = _split(
-    "or and and/or either both maybe perhaps possibly also option options choice choices "
+    "or and then and/or either both maybe perhaps possibly also option options choice choices "
     "ou und oder y o e"  # codespell:ignore
 )
 """Words between letters of which several are named together; signs stand there, too."""
 YES = _split("yes yeah yep yup yea")
 NO = _split("no nope nah")
+ALL = _split("anything everything all any")
+"""Words before "but" that make it an exception: "anything but B"."""
 NO_IDIOMS = _split("idea clue doubt question way wait problem worries")
 """After "no", which then is no answer: "no doubt"."""
