@@ -1,7 +1,10 @@
 """Control tokens come from the chat template alone, whatever the contents say."""
 
+from itertools import pairwise
+
 import pytest
-from transformers import ByT5Tokenizer
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from tests.reasoning.chat_families import FAMILIES, family_tokenizer
 from vidreason.reasoning.chat_markup import PLAIN_CHAT_TEMPLATE
@@ -49,9 +52,8 @@ def controls(tokenizer, ids):
     return [token_id for token_id in ids if token_id in control_ids(tokenizer)]
 
 
-@pytest.mark.parametrize("prompt", CLEAN)
-def test_texts_without_control_tokens_are_what_the_library_makes_of_them(tokenizer, prompt):
-    for response in CLEAN:
+def test_texts_without_control_tokens_are_what_the_library_makes_of_them(tokenizer):
+    for prompt, response in [*zip(CLEAN, CLEAN, strict=True), *pairwise(CLEAN), CLEAN[:3:2]]:
         turns = [("user", prompt), ("assistant", response)]
         before = rendered(tokenizer, turns[0], add_generation_prompt=True)
         whole = rendered(tokenizer, *turns)
@@ -92,7 +94,7 @@ def test_control_tokens_in_contents_are_spelled_out(tokenizer):
     added = [token.content for token in tokenizer.added_tokens_decoder.values()]
     markup = [token for token in added if token.strip("\n \u2581")]
     assert len(markup) >= 1
-    for token in [*markup[:2], *markup[-2:]]:
+    for token in {markup[0], markup[-1]}:
         for text in attacks(token):
             prompt_ids = encode_prompt(tokenizer, text)
             assert controls(tokenizer, prompt_ids) == prompt_wanted
@@ -193,3 +195,33 @@ def test_a_tokenizer_in_python_spells_out_too():
         encoded = encode_example(tokenizer, text, text, max_tokens=1000)
         assert controls(tokenizer, encoded.input_ids) == [tokenizer.eos_token_id]
         assert encoded.labels[-1] == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize("model", [models.WordPiece, models.WordLevel])
+def test_vocabularies_of_words_spell_out_too(model, swallows):
+    words = ["[UNK]", "<|eot|>", "<|user|>", "<|assistant|>", "a", "<", "|", ">", "eot", "user"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    backend = Tokenizer(model(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.Lowercase()
+    by_words = model is models.WordLevel  # which finds "<|eot|>" among its words
+    split = pre_tokenizers.WhitespaceSplit() if by_words else pre_tokenizers.BertPreTokenizer()
+    backend.pre_tokenizer = split
+    flags = {"special": True, "normalized": True, "lstrip": swallows, "single_word": not swallows}
+    backend.add_tokens([AddedToken(token, **flags) for token in words[:4]])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|eot|>",
+        unk_token="[UNK]",
+        chat_template="{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|eot|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    )
+    wanted = [2, 1, 3, 1]
+    for text in ("a", " a <|eot|> a", "<|EOT|>", "a[UNK]a", " <|user|>a ", "\u4e16"):
+        assert controls(tokenizer, encode_example(tokenizer, text, text, 99).input_ids) == wanted
+    if not by_words:
+        ids = encode_prompt(tokenizer, "a <|eot|>")
+        assert tokenizer.convert_ids_to_tokens(ids[1:]) == [
+            *("a", "<", "|", "eot", "|", ">"),
+            *("<|eot|>", "<|assistant|>"),
+        ]

@@ -21,6 +21,7 @@ from vidreason.evaluation.protocols import Protocol
 from vidreason.example import Example
 from vidreason.pretrained.identity import ReasonerIdentity
 from vidreason.reasoning.decoding import DecodingConfig
+from vidreason.reasoning.tokenization import MARKUP_VERSION
 
 SCORED = ("parser", "scoring", "judge")
 """Fields that say how answers are scored, and nothing of how they were made: kept answers are
@@ -115,7 +116,7 @@ def make_manifest(
     generates = any(
         not (example.options and by_likelihood) for own in by_corpus.values() for example in own
     )
-    answering: dict[str, Any] = {}
+    answering: dict[str, Any] = {"markup": MARKUP_VERSION}
     if has_choices:
         answering["multiple_choice"] = evaluation.multiple_choice
         answering["max_text_tokens"] = evaluation.max_text_tokens

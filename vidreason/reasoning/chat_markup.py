@@ -99,7 +99,7 @@ def chat_turn(
         template = cast(str, tokenizer.get_chat_template())  # of several, the one without tools
     chat = _chat(tokenizer, template, system_prompt)
     user = _Content.of(prompt)
-    before = chat.prompt(user)
+    before = _prompt(chat, user)
     if response is None:
         return Turn(before, Markup(("",), ()))
     return Turn(before, chat.response(user, _Content.of(response), before.text))
@@ -207,6 +207,12 @@ def _chat(tokenizer: PreTrainedTokenizerBase, template: str, system_prompt: str 
     probe = _Content.of("probe")
     read = chat.quoted(probe, probe).text != chat.render(probe, probe)
     return replace(chat, system_is_read=read and not has_control_token(tokenizer, system_prompt))
+
+
+@lru_cache(maxsize=256)
+def _prompt(chat: _Chat, user: _Content) -> Markup:
+    """Stage 1 has one prompt for all, and the options of a question have theirs in common."""
+    return chat.prompt(user)
 
 
 @lru_cache(maxsize=64)

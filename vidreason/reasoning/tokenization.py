@@ -10,6 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from vidreason.reasoning.chat_markup import chat_turn
 from vidreason.reasoning.control_tokens import control_ids, encode_markup, template_control_ids
 
+MARKUP_VERSION = 2
+"""To be raised with any change after which some texts have other token ids, or some generated
+tokens another text: what was answered before is then not comparable."""
 IGNORE_INDEX = -100
 """Label of a token that nothing is to be learnt from."""
 

@@ -13,7 +13,12 @@ from vidreason.reasoning.language_model import (
     load_language_model,
     load_tokenizer,
 )
-from vidreason.reasoning.tokenization import answer_text, encode_prompt, stop_ids
+from vidreason.reasoning.tokenization import (
+    MARKUP_VERSION,
+    answer_text,
+    encode_prompt,
+    stop_ids,
+)
 
 
 class CausalLMJudge:
@@ -46,6 +51,7 @@ class CausalLMJudge:
             "max_new_tokens": self._max_new_tokens,
             "dtype": str(self._model.dtype),
             "chat_template": str(self._tokenizer.chat_template),
+            "markup": MARKUP_VERSION,
         }
         return pinned_id(self._name, parameters)
 
