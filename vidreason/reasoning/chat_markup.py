@@ -96,7 +96,7 @@ def chat_turn(
     """
     template = PLAIN_CHAT_TEMPLATE
     if tokenizer.chat_template:
-        template = cast(str, tokenizer.get_chat_template())  # of several, the one without tools
+        template = tokenizer.get_chat_template()  # of several, the one without tools
     chat = _chat(tokenizer, template, system_prompt)
     user = _Content.of(prompt)
     before = _prompt(chat, user)

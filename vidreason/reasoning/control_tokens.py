@@ -247,7 +247,7 @@ class _Renamed:
 def _renamed(tokenizer: PreTrainedTokenizerBase, size: int) -> _Renamed | None:
     """None for a tokenizer that cannot be copied, such as one with a part written in Python."""
     try:
-        told = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+        told = json.loads(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # the library raises this very class
         if "cannot be serialized" not in str(error).lower():
             raise
@@ -255,7 +255,8 @@ def _renamed(tokenizer: PreTrainedTokenizerBase, size: int) -> _Renamed | None:
     control, pattern = _tables(tokenizer, size)
     secret = secrets.token_hex(12)
     unknown = _unknown_token(tokenizer)
-    names, proper = {}, {}
+    names: dict[str, str] = {}
+    proper: dict[str, int] = {}
     for token in told["added_tokens"]:
         name = token["content"]
         if token["id"] in control or name == unknown:
@@ -266,7 +267,7 @@ def _renamed(tokenizer: PreTrainedTokenizerBase, size: int) -> _Renamed | None:
     told |= {"truncation": None, "padding": None, "post_processor": None}
     _rename_in_model(told["model"], names)
     renamed = Tokenizer.from_str(json.dumps(told))
-    ids = {renamed.token_to_id(name): token_id for name, token_id in proper.items()}
+    ids = {cast(int, renamed.token_to_id(name)): token_id for name, token_id in proper.items()}
     return _Renamed(renamed, names, ids, pattern)
 
 
