@@ -59,7 +59,7 @@ class Reading:
             self._refuse(node, path, "a section of keys")
             return None
         before = len(self.problems)
-        types = _field_types(schema)
+        types = _field_types(schema)  # type: ignore[arg-type]  # classes are hashable
         values: dict[str, Any] = {}
         for key, item in node.items.items():
             if key in types:

@@ -28,7 +28,8 @@ _DTYPES = {
 }
 MAX_PICKLE_BYTES = 2**24
 """Of the largest pickle that is read: 100 bytes a tensor, and what else a checkpoint holds."""
-_MAX_OPERATIONS = 2_000_000
+MAX_OPERATIONS = 2_000_000
+"""Of one pickle."""
 _MAX_DIMENSIONS = 16
 _RUNNING_CODE = {
     *("os", "posix", "nt", "io", "_io", "subprocess", "sys", "builtins", "__builtin__", "imp"),
@@ -93,12 +94,12 @@ class _Operations(dict[int, Callable[[Any], None]]):
 
     def __init__(self) -> None:
         super().__init__(pickle._Unpickler.dispatch | _OPERATIONS)
-        self.left = _MAX_OPERATIONS
+        self.left = MAX_OPERATIONS
 
     def __getitem__(self, code: int) -> Callable[[Any], None]:
         self.left -= 1
         if self.left < 0:
-            raise pickle.UnpicklingError(f"more than {_MAX_OPERATIONS:,} operations")
+            raise pickle.UnpicklingError(f"more than {MAX_OPERATIONS:,} operations")
         return super().__getitem__(code)
 
 

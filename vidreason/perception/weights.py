@@ -184,7 +184,7 @@ def _open_folder(folder: Path, stack: ExitStack) -> OpenWeights:
     if not isinstance(shard_of, dict) or not shard_of:
         raise ValueError(f"weights {str(index)!r} are not an index of shards: no weight_map")
     for key, name in shard_of.items():
-        if not isinstance(name, str) or Path(name).name != name or name == "..":
+        if not isinstance(name, str) or not name or Path(name).name != name or name == "..":
             raise ValueError(
                 f"weights {str(index)!r}: weight_map puts {key[:80]!r} into {str(name)[:80]!r}, "
                 "which is no file of this folder"

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from itertools import islice
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import jinja2
 import jinja2.ext
 from jinja2 import nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_STEPS = 100_000
 """Passes of loops and calls in one rendering."""
@@ -182,7 +183,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 class _GenerationTag(jinja2.ext.Extension):
     """``{% generation %}``, around what the assistant says; it writes its content."""
 
-    tags: ClassVar[set[str]] = {"generation"}  # jinja's type
+    tags = {"generation"}  # noqa: RUF012 - an instance's in jinja2's types
 
     def parse(self, parser: Any) -> nodes.Node | list[nodes.Node]:  # noqa: ANN401 - jinja's types
         next(parser.stream)
@@ -207,7 +208,9 @@ def _count(tree: nodes.Template) -> None:
         assigned.node = _call("__checked", assigned.node)
     for output in list(tree.find_all(nodes.Output)):
         output.nodes = [
-            node if isinstance(node, nodes.TemplateData) else _call("__written", node)
+            node
+            if isinstance(node, nodes.TemplateData)
+            else _call("__written", cast(nodes.Expr, node))
             for node in output.nodes
         ]
         length = sum(len(n.data) for n in output.nodes if isinstance(n, nodes.TemplateData))
