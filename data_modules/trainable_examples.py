@@ -28,6 +28,7 @@ class TrainableExamples(StoredExamples):
         limit: Which prompts are too long.
 
     Attributes:
+        skipped: Rows that the reader left out when the index was written.
         long_prompts: Examples whose prompts are too long, counted.
         num_without_response: Examples left out because their reference is hidden.
         first_without_response: The id of the first of them, or empty.
@@ -36,6 +37,7 @@ class TrainableExamples(StoredExamples):
 
     def __init__(self, corpus: CorpusIndex, limit: PromptLimit) -> None:
         self.corpus = corpus
+        self.skipped = corpus.skipped
         self.long_prompts = LongPromptCounts()
         self._limit = limit
         silent = corpus.rows_where("response", _is_empty)

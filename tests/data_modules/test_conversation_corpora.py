@@ -162,7 +162,7 @@ def test_keys_that_may_matter_and_are_not_read_are_counted(tmp_path: Path, key: 
     assert skipped.remarks == {f"field {key!r} is not read, the row is": 2}
     config = CorpusConfig(reader="llava", root=str(tmp_path), split="qa")
     (corpus,) = open_corpora([config]).corpora
-    assert corpus.skipped.remarks == skipped.remarks  # type: ignore[union-attr]
+    assert corpus.skipped.remarks == skipped.remarks
 
 
 def test_spans_that_may_be_something_else_are_counted(tmp_path: Path) -> None:
