@@ -279,3 +279,17 @@ def stamp(pts: int) -> bytes:
     parts = (pts >> 30 & 7, pts >> 15 & 0x7FFF, pts & 0x7FFF)
     number = 0x21 << 32 | parts[0] << 33 | 1 << 16 | parts[1] << 17 | 1 | parts[2] << 1
     return number.to_bytes(5, "big")
+
+
+def test_streams_that_appear_on_the_way_end_no_reading(tmp_path: Path) -> None:
+    """The second part of a broadcast has sound, of which its start knew nothing."""
+    first = write_video(tmp_path / "a.ts", num_frames=100, options=X264, scale=4)
+    second = write_with_sound(tmp_path / "b.ts", 0, 0)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    index = index_video(str(path))
+    assert index.num_frames == 125
+    assert read_frames(index, [124]).float().mean() < 60  # of the dark second part
+    whole = tmp_path / "long.ts"  # libav looks for streams in the first seven seconds
+    whole.write_bytes(first.read_bytes() * 3 + second.read_bytes())
+    assert index_video(str(whole)).num_frames == 325

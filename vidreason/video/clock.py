@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.container import OpenVideo, is_end
+from vidreason.video.container import OpenVideo, demux, is_end
 
 JUMP_SECONDS = 10.0
 """In formats whose clock may change, such as MPEG-TS, a step of more than this, and one back of
@@ -78,7 +78,7 @@ class PacketClock:
 
     def joints(self) -> Iterator[Joint]:
         """Demux all packets, the empty last one too."""
-        packets = iter(self._video.container.demux(self._video.stream))
+        packets = demux(self._video)
         waiting = deque(islice(packets, FORGIVEN_PACKETS))
         for newest in chain(packets, repeat(None, len(waiting))):
             if newest is not None:

@@ -133,6 +133,22 @@ def _choose_stream(path: str, container: InputContainer) -> VideoStream:
     return chosen
 
 
+def demux(video: OpenVideo) -> "Iterator[Packet[VideoStream]]":
+    """The stream's packets from where the file is, and an empty one at its end.
+
+    PyAV 18.1 ends in an ``IndexError`` where a broadcast has got further streams on its way.
+    """
+    packets = video.container.demux(video.stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            break
+        if not is_end(packet):
+            yield packet
+    yield Packet()
+
+
 def clock_start(video: OpenVideo, first_frame_seconds: float) -> float:
     """When the file begins, in seconds of its container's timestamps: its time 0 for a player.
 

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vidreason.video.clock import FORGIVEN_PACKETS, may_change_clock
-from vidreason.video.container import OpenVideo, is_end, open_video
+from vidreason.video.container import OpenVideo, demux, is_end, open_video
 from vidreason.video.display import PictureConverter
 from vidreason.video.failures import VideoReadError
 from vidreason.video.h264 import is_unreferenced
@@ -162,7 +162,7 @@ def _packets(
     if seek and start > 0:
         video.container.seek(int(table.seek_ticks[start]), stream=video.stream)
         number = None
-    for packet in video.container.demux(video.stream):
+    for packet in demux(video):
         if is_end(packet):
             break
         pts = NO_PTS if packet.pts is None else packet.pts

@@ -18,7 +18,7 @@ from vidreason.video.clock import (
     clock_steps,
     fill_in,
 )
-from vidreason.video.container import OpenVideo, clock_start, open_video
+from vidreason.video.container import OpenVideo, clock_start, demux, open_video
 from vidreason.video.display import (
     Orientation,
     check_image_size,
@@ -238,6 +238,9 @@ def _build_index(
     start_seconds = clock_start(video, first_seconds)
     timestamps = (ticks - ticks[0]) * tick.numerator / tick.denominator
     timestamps = timestamps + (first_seconds - start_seconds)
+    if not (np.diff(timestamps) > 0).all():  # beyond what a float can tell apart
+        detail = f"its timestamps are nonsense: they go on to {timestamps[-1]:g} s"
+        raise VideoReadError(video.path, "decode-error", detail)
     last_seconds = float(last_duration * tick)
     if last_seconds <= 0 and len(timestamps) > 1:
         last_seconds = float(np.median(np.diff(timestamps)))
@@ -266,7 +269,7 @@ def _undecodable(video: OpenVideo, cause: str) -> VideoReadError:
     if not video.stream.width:
         # libav does not say whether an image, or a picture of Motion JPEG, is damaged or too large.
         with open_video(video.path) as again:
-            check_image_size(video.path, bytes(next(again.container.demux(again.stream))))
+            check_image_size(video.path, bytes(next(demux(again))))
     return VideoReadError(video.path, "decode-error", f"no frame can be decoded: {cause}")
 
 

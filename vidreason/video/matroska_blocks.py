@@ -136,7 +136,8 @@ def _shows_vp9(first: Content, last: Content) -> NDArray[np.bool_]:
     is_superframe = last >> 5 == 0b110  # of which one is shown
     is_profile_3 = first >> 4 & 3 == 3
     header = np.where(is_profile_3, first << 1, first)
-    return is_superframe | (header & 0b1010 > 0)
+    is_shown: NDArray[np.bool_] = is_superframe | (header & 0b1010 > 0)
+    return is_shown
 
 
 def _find_clusters(data: Content) -> tuple[Places, int, bytes]:

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidreason.video.container import OpenVideo, is_end
+from vidreason.video.container import OpenVideo, demux, is_end
 from vidreason.video.matroska_blocks import read_block_table
 from vidreason.video.mp4_tables import read_sample_table
 from vidreason.video.packet_pictures import PictureCounter
@@ -66,7 +66,7 @@ def survey_packets(video: OpenVideo, *, use_tables: bool) -> PacketSurvey | None
         None if the table does not agree with the end of the file: then demux.
     """
     recorder = _Recorder(video)
-    packets = video.container.demux(video.stream)
+    packets = demux(video)
     for packet in packets:
         recorder.add(packet)
         if recorder.first_frame is not None:
@@ -207,7 +207,7 @@ def _survey_from_table(
     last_ticks = pts[last_key] if table.dts is None else dts[last_key]
     video.container.seek(int(last_ticks), stream=video.stream)
     recorder = _Recorder(video, decode=False)
-    end = _demux_rest(recorder, video.container.demux(video.stream))
+    end = _demux_rest(recorder, demux(video))
     num_end = len(end.pts)
     if num_end == 0 or not _agrees(table, end, slice(num_packets - num_end, num_packets), start):
         return None
