@@ -197,7 +197,10 @@ def _prepare(orders: Orders) -> None:
 
 
 class _Count:
-    """Counts a process' operations on files in a folder; kills it before a given one."""
+    """Counts a process' operations on files in a folder; kills it before a given one.
+
+    Files that are only read do not count: nothing can be torn by that.
+    """
 
     EVENTS = ("open", "os.rename", "os.remove", "os.symlink", "os.mkdir")
 
@@ -207,7 +210,7 @@ class _Count:
         self.num_operations = 0
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event not in self.EVENTS:
+        if event not in self.EVENTS or (event == "open" and arguments[1] in ("r", "rb")):
             return
         paths = [os.fspath(path) for path in arguments if isinstance(path, str | os.PathLike)]
         if not any(path.startswith(self.folder) for path in paths):
