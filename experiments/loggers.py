@@ -80,9 +80,8 @@ class _TensorBoard(TensorBoardLogger):
         super().log_hyperparams(params)
         writer = self.experiment._get_file_writer()
         names = dict.fromkeys(("val/loss", "train/loss"), 0.0)  # only their names are written
-        for summary in hparams(
-            dict(vars(params) if isinstance(params, Namespace) else params), names
-        ):
+        values = dict(vars(params) if isinstance(params, Namespace) else params)
+        for summary in hparams(values, names):  # type: ignore[no-untyped-call]
             writer.add_summary(summary)
 
 

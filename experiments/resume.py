@@ -19,6 +19,11 @@ _NOT_INITIAL = (
 """What of these may differ: the encoder's weights are compared by their hash."""
 
 
+FIRST_VERSION_WITH_SCHEDULE = 2
+"""Earlier checkpoints do not say how long the schedule was planned to be, so that a run which was
+made longer would jump in its learning rate."""
+
+
 def checkpoint_folder(run_dir: str) -> Path:
     """The folder of a run's checkpoints."""
     return Path(run_dir) / CHECKPOINT_FOLDER
@@ -97,6 +102,8 @@ def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
             f"{config.stage!r}: to start stage 2 from it, set initial_checkpoint to its path"
         )
     refused = refused_changes(former, present, record["frozen"])
+    if record["format_version"] < FIRST_VERSION_WITH_SCHEDULE:
+        refused += [c for c in changes(former, present) if rule_of(c.key) == "longer"]
     if refused:
         raise ValueError(
             f"{str(checkpoint)!r} cannot be continued with another configuration than it was made "

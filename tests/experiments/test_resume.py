@@ -28,13 +28,13 @@ def merged(overrides):
     return merge_config(ExperimentConfig, [], overrides)
 
 
-def start_run(run_dir, *overrides, drop=(), frozen=("language_model", "video_encoder")):
+def start_run(run_dir, *overrides, drop=(), frozen=("language_model", "video_encoder"), version=2):
     """What a run leaves behind when it is killed after step 4."""
     values = dataclasses.asdict(config(run_dir, *overrides))
     for section, name in drop:
         del values[section][name]
     record = {
-        **{"format_version": 2, "stage": values["stage"], "config": values, "trainable": []},
+        **{"format_version": version, "stage": values["stage"], "config": values, "trainable": []},
         **{"frozen": dict.fromkeys(frozen, "hash"), "world_size": 1, "rng": []},
     }
     path = checkpoint_folder(str(run_dir)) / "step-00000004.ckpt"
@@ -163,6 +163,13 @@ def test_what_cannot_alter_the_result_may_change(tmp_path, override):
     checkpoint = start_run(tmp_path, *first)
     for folder, resume in ((tmp_path, "auto"), (tmp_path / "b", checkpoint)):
         assert resume_checkpoint(config(folder, *first, override, resume=resume)) == checkpoint
+
+
+def test_a_checkpoint_without_its_schedules_length_is_not_made_longer(tmp_path):
+    checkpoint = start_run(tmp_path, version=1)
+    assert resume_checkpoint(config(tmp_path)) == checkpoint
+    with pytest.raises(ValueError, match=r"data.num_epochs: 3 -> 4"):
+        resume_checkpoint(config(tmp_path, "data.num_epochs=4"))
 
 
 def test_where_a_part_has_no_hash_its_place_counts(tmp_path):

@@ -187,6 +187,23 @@ def test_a_checkpoint_holds_what_trains_and_nothing_else(tiny_language_model_fol
     assert len(state) == len(expected)
 
 
+def test_other_shapes_are_said_in_a_line(tiny_language_model_folder, tmp_path):
+    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
+    trainer = tiny_trainer(max_steps=1)
+    trainer.fit(module, tiny_loader(reasoner, 4))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {name: value[:1] for name, value in state.items()}
+    write_file(checkpoint, tmp_path / "b.ckpt")
+    with pytest.raises(ValueError, match=r"the configuration makes it .*; and \d+ more") as error:
+        tiny_trainer(max_steps=2).fit(
+            module, tiny_loader(reasoner, 4), ckpt_path=tmp_path / "b.ckpt", weights_only=True
+        )
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
 def test_a_checkpoint_that_does_not_fit_is_refused(tiny_language_model_folder, tmp_path, change):
     reasoner = tiny_training_reasoner(tiny_language_model_folder)

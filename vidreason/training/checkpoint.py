@@ -82,6 +82,24 @@ def check_trainable(found: Collection[str], names: Collection[str], source: str)
         )
 
 
+def check_shapes(state: Mapping[str, Tensor], reasoner: nn.Module, source: str) -> None:
+    """Make sure that the values of a checkpoint have the shapes of a reasoner's parameters.
+
+    Raises:
+        ValueError: Some have not; the message names the first of them.
+    """
+    shapes = {PREFIX + name: tuple(p.shape) for name, p in reasoner.named_parameters()}
+    others = [
+        f"{name.removeprefix(PREFIX)} has shape {tuple(value.shape)}, the configuration makes it "
+        f"{shapes[name]}"
+        for name, value in state.items()
+        if name in shapes and tuple(value.shape) != shapes[name]
+    ]
+    if others:
+        more = f"; and {len(others) - 3} more" if len(others) > 3 else ""
+        raise ValueError(f"{source}: {'; '.join(others[:3])}{more}")
+
+
 def load_trainable(
     reasoner: VideoReasoner, path: str | Path, names: Collection[str]
 ) -> dict[str, str]:
@@ -119,14 +137,10 @@ def copy_state(
         ValueError: A shape is another one.
     """
     parameters = dict(reasoner.named_parameters())
+    check_shapes({PREFIX + name: state[PREFIX + name] for name in names}, reasoner, source)
     with torch.no_grad():
         for name in names:
             value, parameter = state[PREFIX + name], parameters[name]
-            if value.shape != parameter.shape:
-                raise ValueError(
-                    f"{source}: {name} has shape {tuple(value.shape)}, the configuration makes it "
-                    f"{tuple(parameter.shape)}"
-                )
             parameter.copy_(shard_like(value, parameter))
 
 

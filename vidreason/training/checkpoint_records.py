@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from vidreason.perception.pickled_tensors import TorchFile
+from vidreason.perception.pickled_tensors import open_torch_file
 from vidreason.training.atomic_checkpoint import cause
 from vidreason.training.checkpoint_damage import (
     DAMAGE,
@@ -43,6 +43,6 @@ def deepspeed_content(folder: Path) -> dict[str, Any]:
         ValueError: The file that it lies in is damaged or missing.
     """
     tag = (folder / "latest").read_text().strip()
-    states = TorchFile(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
+    states = open_torch_file(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
     states.close()
     return cast(dict[str, Any], states.content)

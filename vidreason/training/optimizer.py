@@ -240,18 +240,18 @@ def join_schedule(schedule: LambdaLR, step: int) -> str:
     Returns:
         What changes, for the user; empty if nothing does.
     """
-    ratios = schedule.lr_lambdas
-    assert all(isinstance(one, Schedule) for one in ratios)  # one object for all groups
-    former = ratios[0].join(step)
+    ratio_of = schedule.lr_lambdas[0]  # one object for all groups
+    assert isinstance(ratio_of, Schedule)
+    former = ratio_of.join(step)
     if former is None:
         return ""
-    rates = [base * ratios[0](step) for base in schedule.base_lrs]
+    rates = [base * ratio_of(step) for base in schedule.base_lrs]
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     schedule._last_lr = rates
     steps, ratio = former
     return (
-        f"the run now has {ratios[0].planned_steps} optimizer steps instead of {steps}: the "
+        f"the run now has {ratio_of.planned_steps} optimizer steps instead of {steps}: the "
         f"learning rate of step {step + 1} is {rates[0]:.3g} instead of "
         f"{schedule.base_lrs[0] * ratio:.3g}, and joins the schedule over the new length within "
         "optimizer.warmup_steps"

@@ -15,7 +15,12 @@ from typing_extensions import override
 
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
-from vidreason.training.checkpoint import PREFIX, check_trainable, trainable_state
+from vidreason.training.checkpoint import (
+    PREFIX,
+    check_shapes,
+    check_trainable,
+    trainable_state,
+)
 from vidreason.training.checkpoint_format import (
     RunIdentity,
     check_frozen,
@@ -198,6 +203,8 @@ class StageModule(LightningModule):
         # DeepSpeed keeps the values to itself, and reads them itself.
         found = checkpoint.get("state_dict", [PREFIX + name for name in record["trainable"]])
         check_trainable(found, self.trainable, source)
+        if isinstance(found, dict) and not any(hasattr(p, "ds_id") for p in self.parameters()):
+            check_shapes(found, self.reasoner, source)  # torch's own message is a wall of lines
         check_frozen(record["frozen"], self.identity.frozen(), source)
         # At another number of processes there is no state for each; StepSeed seeds all steps.
         if record["world_size"] == self.trainer.world_size:
