@@ -366,7 +366,7 @@ def check_texts(
     """
     ids = encode_example(tokenizer, "probe", "probe", 1 << 20, system_prompt).input_ids
     highest = max(*ids, *stop_ids(tokenizer), pad_token_id(tokenizer))
-    known = causal_lm(language_model).get_input_embeddings().weight.shape[0]
+    known = cast(Tensor, causal_lm(language_model).get_input_embeddings().weight).shape[0]
     if highest >= known:
         token = tokenizer.convert_ids_to_tokens(highest)
         raise ValueError(
