@@ -1,6 +1,8 @@
 """When frames are shown: the file's own times and clock, also where they are odd."""
 
+import dataclasses
 import logging
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from coded_video import (
 
 from vidreason.video import reader
 from vidreason.video.clock import fill_in
+from vidreason.video.container import demux, open_video
 from vidreason.video.reader import (
     VideoReadError,
     check_frames,
@@ -255,6 +258,23 @@ def test_joined_segments_of_other_sizes(tmp_path: Path) -> None:
     wanted = [79, 39, 40, 119, 80]
     assert [number_of(frame) for frame in read_frames(index, wanted)] == [79, 39, 40, 39, 0]
     assert [remark.kind for remark in index.remarks] == ["clock-restarts"]
+
+
+def test_what_pyav_raises_at_the_end_of_such_a_file_is_its_end(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.ts", num_frames=10)
+
+    class Demuxer:
+        def __init__(self, container: av.container.InputContainer) -> None:
+            self.container = container
+
+        def demux(self, stream: av.VideoStream) -> Iterator[av.Packet]:
+            yield from (packet for packet in self.container.demux(stream) if packet.size)
+            raise IndexError("list index out of range")
+
+    with open_video(str(path)) as video:
+        broken = dataclasses.replace(video, container=Demuxer(video.container))
+        packets = list(demux(broken))
+    assert [packet.size > 0 for packet in packets] == [True] * 10 + [False]
 
 
 def test_a_clock_that_goes_back_within_a_group_loses_no_frame(tmp_path: Path) -> None:

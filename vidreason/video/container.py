@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import av
 from av.codec.context import ThreadType
@@ -146,7 +146,7 @@ def demux(video: OpenVideo) -> "Iterator[Packet[VideoStream]]":
             break
         if not is_end(packet):
             yield packet
-    yield Packet()
+    yield cast("Packet[VideoStream]", Packet())
 
 
 def clock_start(video: OpenVideo, first_frame_seconds: float) -> float:
