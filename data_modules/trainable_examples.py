@@ -17,7 +17,6 @@ from typing_extensions import override
 from data_modules.example_files import CorpusIndex, StoredExamples
 from data_modules.index_cache import digest
 from data_modules.prompt_lengths import LongPromptCounts, PromptLimit, with_fitted_prompt
-from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 
 
@@ -64,11 +63,6 @@ class TrainableExamples(StoredExamples):
         self.ids_digest = corpus.ids_digest
         if left_out or cut:
             self.ids_digest = digest([corpus.ids_digest, missing.tolist(), cut])
-
-    @property
-    def skipped(self) -> SkippedRows:
-        """Rows that the corpus' reader left out."""
-        return self.corpus.skipped
 
     def __len__(self) -> int:
         return len(self.corpus) - len(self._missing_before)
