@@ -51,7 +51,7 @@ def named_files(start: Start) -> Iterator[str]:
     if config.resume not in ("auto", "never") and not Path(config.resume).exists():
         yield (f"resume: there is no checkpoint {config.resume!r} (nor is it 'auto' or 'never')")
     warm_start = config.reasoner.fusion.warm_start
-    if warm_start and not Path(warm_start).exists():
+    if warm_start and not Path(warm_start).exists() and not _has_checkpoints(start):
         yield f"reasoner.fusion.warm_start: there is no file {warm_start!r}"
 
 

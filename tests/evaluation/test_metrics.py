@@ -110,7 +110,7 @@ def test_difference_of_two_runs_matches_by_id() -> None:
     (found,) = compare_runs(full, blind[::-1])
     assert found.means == (1.0, 0.25)
     assert found.difference.mean == pytest.approx(0.75)
-    assert found.difference.low > 0.5
+    assert found.difference.low > 0.4  # of 20 videos: no bootstrap
     with pytest.raises(ValueError, match="1 missing"):
         compare_runs(full, blind[:-1])
 

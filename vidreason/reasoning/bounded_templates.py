@@ -205,12 +205,10 @@ def _count(tree: nodes.Template) -> None:
     for loop in list(tree.find_all(nodes.For)):
         loop.body = [nodes.ExprStmt(_call("__stepped")).set_lineno(loop.lineno), *loop.body]
     for assigned in list(tree.find_all(nodes.Assign)):
-        assigned.node = _call("__checked", assigned.node)
+        assigned.node = _call("__checked", cast(nodes.Expr, assigned.node))
     for output in list(tree.find_all(nodes.Output)):
         output.nodes = [
-            node
-            if isinstance(node, nodes.TemplateData)
-            else _call("__written", cast(nodes.Expr, node))
+            node if isinstance(node, nodes.TemplateData) else _call("__written", node)
             for node in output.nodes
         ]
         length = sum(len(n.data) for n in output.nodes if isinstance(n, nodes.TemplateData))
