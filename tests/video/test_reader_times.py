@@ -181,9 +181,10 @@ def write_with_sound(path: Path, picture_ms: int, sound_ms: int) -> Path:
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         sound = container.add_stream("mp2", rate=16000, layout="mono")
+        black = np.concatenate([np.full((48, 64), 16, np.uint8), np.full((24, 64), 128, np.uint8)])
         packets = []
         for number in range(25):
-            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame = av.VideoFrame.from_ndarray(black, "yuv420p")
             frame.pts, frame.time_base = picture_ms + 40 * number, Fraction(1, 1000)
             packets += stream.encode(frame)
         packets += stream.encode(None)
