@@ -140,30 +140,38 @@ WRONG = {
     "name: *a": "a.yaml:1: ",
     "part: &a {rate: *a}": "a.yaml:1: the alias *a stands for nothing complete",
     "part: {<<: 5}": "a.yaml:1: << takes sections",
-    "nname: x": "a.yaml:1: nname: there is no such key; did you mean name?",
-    "part:\n  rat: 2": "a.yaml:2: part.rat: there is no such key; did you mean rate?",
-    "zzz: 1": "a.yaml:1: zzz: there is no such key; known are name, revision",
-    "part: 5": "a.yaml:1: part: expected a section of keys, found '5'",
-    "part: [1]": "a.yaml:1: part: expected a section of keys, found a list of 1",
-    "parts: {a: 1}": "a.yaml:1: parts: expected a list, found a section with a",
-    "parts: one": "a.yaml:1: parts: expected a list, as in [one], found 'one'",
-    "parts: [1]": "a.yaml:1: parts[0]: expected a section of keys, found '1'",
-    "name: [q, v]": "a.yaml:1: name: expected text, found a list of 2",
-    "name:": "a.yaml:1: name: expected text, found nothing",
-    "on: maybe": "a.yaml:1: on: expected true or false, found 'maybe'",
-    "on: 1": "a.yaml:1: on: expected true or false, found '1'",
-    "part: {count: 1.5}": "a.yaml:1: part.count: expected a whole number, found '1.5'",
-    "part: {count: yes}": "a.yaml:1: part.count: expected a whole number, found 'yes'",
-    "part: {count: 010}": "a.yaml:1: part.count: expected a whole number, found '010'",
-    "part: {count: 1:30}": "a.yaml:1: part.count: expected a whole number",
-    "part: {count: 99999999999999999999}": "a.yaml:1: part.count: expected a whole number",
+    "nname: x": "a.yaml:1: nname: Key 'nname' not in 'Whole'. Did you mean one of: 'name', ",
+    "part:\n  rat: 2": "a.yaml:2: part.rat: Key 'rat' not in 'Part'. Did you mean: 'rate'?",
+    "zzz: 1": "a.yaml:1: zzz: Key 'zzz' not in 'Whole'; known are name, revision, devices",
+    "part: 5": "a.yaml:1: part: Invalid type assigned: int is not a subclass of Part. value: 5",
+    "part: [1]": "a.yaml:1: part: Invalid type assigned: list is not a subclass of Part. value: ",
+    "parts: {a: 1}": "a.yaml:1: parts: Invalid value assigned: dict is not a ListConfig",
+    "parts: one": "a.yaml:1: parts: Invalid value assigned: str is not a ListConfig, TupleConfig, "
+    "list, or tuple. Found 'one'; write a list, as in ['one']",
+    "parts: [1]": "a.yaml:1: parts[0]: Invalid type assigned: int is not a subclass of Part. "
+    "value: 1",
+    "name: [q, v]": "a.yaml:1: name: Value '['q', 'v']' of type 'list' is incompatible with "
+    "type hint 'str'",
+    "name:": "a.yaml:1: name: field 'name' is not Optional; nothing is given",
+    "on: maybe": "a.yaml:1: on: Value 'maybe' of type 'str' is incompatible with type hint 'bool'",
+    "on: 1": "a.yaml:1: on: Value '1' of type 'int' is incompatible with type hint 'bool'",
+    "part: {count: 1.5}": "a.yaml:1: part.count: Value '1.5' of type 'float' is incompatible "
+    "with type hint 'int'",
+    "part: {count: yes}": "a.yaml:1: part.count: Value 'yes' of type 'str' is incompatible "
+    "with type hint 'int'",
+    "part: {count: 010}": "a.yaml:1: part.count: Value '010' of type 'str' is incompatible "
+    "with type hint 'int'",
+    "part: {count: 1:30}": "a.yaml:1: part.count: Value '1:30' of type 'str' is incompatible with",
+    "part: {count: 99999999999999999999}": "a.yaml:1: part.count: expected a whole number of "
+    "at most 63 bits, found '99999999999999999999'",
     "part: {rate: .nan}": "a.yaml:1: part.rate: expected a finite number, found '.nan'",
     "part: {rate: -.INF}": "a.yaml:1: part.rate: expected a finite number",
     "part: {rate: nan}": "a.yaml:1: part.rate: expected a finite number",
-    "part: {rate: 1e999}": "a.yaml:1: part.rate: expected a number",
-    "part: {rate: 1e\u20134}": "a.yaml:1: part.rate: expected a number, found '1e\u20134', which "
-    "has the character U+2013 in it",
-    "part: {kind: atuo}": "a.yaml:1: part.kind: expected one of no, auto, 1e3, found 'atuo'; ",
+    "part: {rate: 1e999}": "a.yaml:1: part.rate: expected a finite number, found '1e999'",
+    "part: {rate: 1e\u20134}": "a.yaml:1: part.rate: Value '1e\u20134' of type 'str' is "
+    "incompatible with type hint 'float' (it has the character U+2013 in it)",
+    "part: {kind: atuo}": "a.yaml:1: part.kind: Invalid value 'atuo', expected one of ['no', "
+    "'auto', '1e3']. Did you mean: 'auto'?",
     "name: a\n\npart:\n  count: 3\n  rate: -1": "a.yaml:5: part.rate is -1.0; it must be above 0",
     "by_name:\n  b: {rate: 0}": "a.yaml:2: by_name.b: part.rate is 0.0",
 }
@@ -183,6 +191,44 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         merge_config(Whole, [str(tmp_path / "none.yaml")], ["on=2", "words", "part.rate=0"])
     assert len(caught.value.problems) == 4
+
+
+def test_each_part_is_checked_whatever_is_wrong_with_others(tmp_path):
+    text = "parts: [1, {rate: 0}, {count: '${x}'}, {rate: -2}]\non: 3\n"
+    starts = ["parts[2].count holds", "parts[0]: Invalid", "on: Value '3'", "parts[1]: part.rate"]
+    found = problems(tmp_path, text)
+    assert len(found) == 5
+    for start, problem in zip([*starts, "parts[3]: part.rate is -2"], found, strict=True):
+        assert problem.split(": ", 1)[1].startswith(start)
+
+
+@dataclass(kw_only=True)
+class Required:
+    size: int
+    part: Part
+    inner: list["Required"] = field(default_factory=list)
+
+
+def test_what_has_no_default_is_asked_for_once():
+    values = {"size": "x", "inner": [{"size": 1, "part": {}}, {"part": {}}]}
+    with pytest.raises(ConfigurationError) as caught:
+        config_from_values(Required, values, "c.json")
+    assert [problem.removeprefix("c.json: ") for problem in caught.value.problems] == [
+        "size: Value 'x' of type 'str' is incompatible with type hint 'int'",
+        "inner[1].size is missing; it has no default",
+        "part is missing; it has no default",
+    ]
+    right = {"size": 1, "part": {"rate": 2}, "inner": [{"size": 2, "part": {}}]}
+    assert config_from_values(Required, right, "c.json") == Required(
+        size=1, part=Part(rate=2.0), inner=[Required(size=2, part=Part())]
+    )
+
+
+def test_a_default_is_not_resolved_either(monkeypatch):
+    monkeypatch.setenv("SECRET", "hunter22")
+    schema = dataclasses.make_dataclass("Env", [("key", str, "${oc.env:SECRET}")])
+    with pytest.raises(TypeError, match=r"a default of Env holds \$\{"):
+        config_from_values(schema, {}, "c.json")
 
 
 def test_aliases_that_multiply_and_depth_have_an_end(tmp_path):
@@ -236,16 +282,16 @@ OVERRIDES = {
     "=5": "override '=5' is not of the form",
     "part..rate=5": "is not of the form",
     "name=": "gives name no value; for the empty text write name=\"''\"",
-    "\u2014config=x": "there is no such key; known are",
+    "\u2014config=x": "by_name, anything (it has the character U+2014 in it)",
     "\u2013\u2013config": "it begins with the dash U+2013",
     "name=${x}": "override 'name=${x}': name holds",
     "part.${x}=1": "part.${x} holds",
     "parts=[{rate: 1": "override 'parts=[{rate: 1': not YAML",
-    "parts[0].rate=1": "there is no such key",
-    "parts.0.rate=1": "parts: expected a list, found a section with 0",
-    "name.x=1": "name: expected text, found a section with x",
-    "part=null": "part: expected a section of keys, found nothing",
-    "part.rate=1,5": "part.rate: expected a number, found '1,5'",
+    "parts[0].rate=1": "parts[0]: Key 'parts[0]' not in 'Whole'",
+    "parts.0.rate=1": "parts: Invalid value assigned: dict is not a ListConfig",
+    "name.x=1": "name: Value '{'x': 1}' of type 'dict' is incompatible with type hint 'str'",
+    "part=null": "part: field 'part' is not Optional; nothing is given",
+    "part.rate=1,5": "part.rate: Value '1,5' of type 'str' is incompatible with type hint 'float'",
 }
 
 
@@ -268,18 +314,18 @@ def test_overrides_are_literal():
     ("values", "message"),
     [
         ({"name": "${oc.env:HOME}"}, r"^c\.json: name holds"),
-        ({"name": 5}, r"^c\.json: name: expected text, found 5"),
-        ({"on": "true"}, r"^c\.json: on: expected true or false, found the text 'true'"),
-        ({"on": 1}, "on: expected true or false, found 1"),
-        ({"part": {"count": "3"}}, r"part\.count: expected a whole number, found the text '3'"),
-        ({"part": {"count": True}}, r"part\.count: expected a whole number, found True"),
-        ({"part": {"count": 3.0}}, r"part\.count: expected a whole number, found 3\.0"),
+        ({"name": 5}, r"^c\.json: name: Value '5' of type 'int'.* 'str'$"),
+        ({"on": "true"}, r"^c\.json: on: Value 'true' of type 'str'.* 'bool'$"),
+        ({"on": 1}, "on: Value '1' of type 'int'.* 'bool'$"),
+        ({"part": {"count": "3"}}, r"part\.count: Value '3' of type 'str'.* 'int'$"),
+        ({"part": {"count": True}}, r"part\.count: Value 'True' of type 'bool'.* 'int'$"),
+        ({"part": {"count": 3.0}}, r"part\.count: Value '3\.0' of type 'float'.* 'int'$"),
         ({"part": {"rate": float("nan")}}, r"part\.rate: expected a finite number, found nan"),
-        ({"part": {"rate": 10**400}}, r"part\.rate: expected a number"),
-        ({"part": {"rate": "2"}}, r"part\.rate: expected a number, found the text '2'"),
-        ({"parts": "ab"}, "parts: expected a list"),
-        ({"parts": None}, "parts: expected a list.*, found nothing"),
-        ({"by_name": []}, "by_name: expected a section of keys, found a list of 0"),
+        ({"part": {"rate": 10**400}}, r"part\.rate: expected a finite number, found 10000"),
+        ({"part": {"rate": "2"}}, r"part\.rate: Value '2' of type 'str'.* 'float'$"),
+        ({"parts": "ab"}, r"parts: Invalid value assigned: str is .*write a list, as in \['ab'\]"),
+        ({"parts": None}, "parts: field 'parts' is not Optional; nothing is given"),
+        ({"by_name": []}, r"by_name: Invalid type assigned: list is not .* value: \[\]"),
         ({5: 6}, "the key 5 is no text"),
         ({"name": b"x"}, "a value of type bytes"),
     ],

@@ -1,5 +1,6 @@
 """Typed configuration: dataclass defaults, then YAML files, then ``a.b=c`` overrides.
 
+OmegaConf merges them and says what fits, see :mod:`vidreason.typed_merge`, but resolves nothing.
 Values are literal. ``${...}``, which other tools replace by environment variables or by other
 values, is an error that names the field, and so is ``???``: a configuration comes from anywhere,
 and is recorded and published.
@@ -7,7 +8,6 @@ and is recorded and published.
 
 import argparse
 import dataclasses
-import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,20 +23,18 @@ from vidreason.literal_yaml import (
     is_null,
     merged,
     node_of,
+    not_literal,
     plain_value,
     read_yaml,
-    strings,
+    shown,
 )
 from vidreason.secrets import refuse_secrets, without_secrets
-from vidreason.typed_values import Reading
+from vidreason.typed_merge import typed
 
 T = TypeVar("T")
 
 MAX_CONFIG_BYTES = 2**20
 """Size of the largest YAML file that is read."""
-_INTERPOLATION = "${"
-_NOT_LITERAL = re.compile(r"\$\{|\?\?\?")
-_MISSING = re.compile(r"\\*\?\?\?")
 _MAX_SHOWN = 20
 
 
@@ -97,7 +95,7 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
                 tree = merged(tree, read(source))
             except ValueError as error:
                 problems.append(str(error))
-    config, more = _typed(schema, tree)
+    config, more = typed(schema, tree)
     if problems or more:
         raise ConfigurationError([*problems, *more])
     assert config is not None
@@ -120,7 +118,7 @@ def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) 
         tree = node_of(values, source)
     except YamlError as error:
         raise ConfigurationError([str(error)]) from error
-    config, problems = _typed(schema, tree)
+    config, problems = typed(schema, tree)
     if problems:
         raise ConfigurationError(problems)
     assert config is not None
@@ -141,7 +139,7 @@ def to_yaml(config: Any) -> str:  # noqa: ANN401 - any configuration dataclass
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"save_config takes a dataclass instance, found {type(config).__name__}")
     values = dataclasses.asdict(config)
-    problems = _not_literal(node_of(values, type(config).__name__))
+    problems = not_literal(node_of(values, type(config).__name__))
     if problems:
         raise ConfigurationError(problems)
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -157,33 +155,6 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-
-
-def _typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
-    reading = Reading()
-    config = reading.section(schema, tree)
-    assert config is None or isinstance(config, schema)
-    problems = _not_literal(tree)
-    # That such a text is no number, say, is no second problem.
-    problems += [one for one in reading.problems if not (problems and _NOT_LITERAL.search(one))]
-    return config, problems
-
-
-def _not_literal(tree: Node) -> list[str]:
-    problems = []
-    for path, text, where in strings(tree):
-        if _INTERPOLATION in text:
-            problems.append(
-                f"{where}: {path} holds {_shown(text)}; nothing is put in for ${{...}} here: write "
-                "the value itself"
-            )
-        elif _MISSING.fullmatch(text):
-            problems.append(f"{where}: {path} is {text}, a value that is still to be given")
-    return problems
-
-
-def _shown(text: str, most: int = 60) -> str:
-    return repr(text if len(text) <= most else f"{text[:most]}...")
 
 
 def _read_file(file: str) -> Section:
@@ -222,7 +193,7 @@ def _read_file(file: str) -> Section:
 
 def _read_override(override: str) -> Node:
     key, equals, text = override.partition("=")
-    where = f"override {_shown(without_secrets(override))}"
+    where = f"override {shown(without_secrets(override))}"
     if not equals:
         dash = override[:1] in "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}"
         hint = f"; it begins with the dash U+{ord(override[0]):04X}, not '--'" if dash else ""

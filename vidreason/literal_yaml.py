@@ -26,6 +26,8 @@ _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 _STRING_TAG = "tag:yaml.org,2002:str"
 _MERGE = "<<"
 _MAX_DIGITS = 40
+_INTERPOLATION = "${"
+_MISSING = re.compile(r"\\*\?\?\?")
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,38 @@ def strings(node: Node) -> Iterator[tuple[str, str, str]]:
             stack += [(f"{path}[{index}]", item) for index, item in enumerate(current.items)]
         elif isinstance(current.value, str):
             yield path, current.value, current.where
+
+
+def is_literal(text: str) -> bool:
+    """Whether no tool would put something else in for ``text``, as for ``${...}`` and ``???``."""
+    return _INTERPOLATION not in text and not _MISSING.fullmatch(text)
+
+
+def not_literal(tree: Node) -> list[str]:
+    """The text in ``tree`` that is not literal, a line each: where, path, remedy."""
+    problems = []
+    for path, text, where in strings(tree):
+        if _INTERPOLATION in text:
+            problems.append(
+                f"{where}: {path} holds {shown(text)}; nothing is put in for ${{...}} here: write "
+                "the value itself"
+            )
+        elif not is_literal(text):
+            problems.append(f"{where}: {path} is {text}, a value that is still to be given")
+    return problems
+
+
+def has_interpolation(value: object) -> bool:
+    """Whether there is ``${`` in plain values."""
+    return any(_INTERPOLATION in text for _, text, _ in strings(node_of(value, "")))
+
+
+def shown(value: object, most: int = 60) -> str:
+    """``value`` for a message."""
+    if isinstance(value, str) and len(value) > most:
+        return repr(f"{value[:most]}...")
+    text = repr(value)
+    return text if len(text) <= most + 5 else f"{text[:most]}..."
 
 
 def _tab_at(text: str, mark: Any) -> bool:  # noqa: ANN401 - yaml's marks have no type

@@ -141,20 +141,29 @@ TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
     "visual_dim": (json_change(CONFIG, "visual_dim", 48), "do not fit FusionCore"),
     "visual_dim 0": (json_change(CONFIG, "visual_dim", 0), "visual_dim is 0; it is from 1 to"),
     "visual_dim large": (json_change(CONFIG, "visual_dim", 10**12), "visual_dim is 1000000000000"),
-    "visual_dim text": (json_change(CONFIG, "visual_dim", "24"), "expected a whole number, found"),
+    "visual_dim text": (
+        json_change(CONFIG, "visual_dim", "24"),
+        "visual_dim: Value '24' of type 'str' is incompatible with type hint 'int'",
+    ),
     "visual_dim true": (
         json_change(CONFIG, "visual_dim", True),
-        "expected a whole number, found T",
+        "visual_dim: Value 'True' of type 'bool' is incompatible with type hint 'int'",
     ),
-    "visual_dim real": (json_change(CONFIG, "visual_dim", 24.0), "expected a whole number, found"),
+    "visual_dim real": (
+        json_change(CONFIG, "visual_dim", 24.0),
+        r"visual_dim: Value '24\.0' of type 'float' is incompatible with type hint 'int'",
+    ),
     "name a number": (
         json_change(CONFIG, "reasoner/language_model/revision", 5),
-        r"config\.json: reasoner\.language_model\.revision: expected text, found 5",
+        r"config\.json: reasoner\.language_model\.revision: Value '5' of type 'int' is",
     ),
-    "section a list": (json_change(CONFIG, "reasoner/fusion", [1]), "expected a section of keys"),
+    "section a list": (
+        json_change(CONFIG, "reasoner/fusion", [1]),
+        r"reasoner\.fusion: Invalid type assigned: list is not a subclass",
+    ),
     "perceiver null": (
         json_change(CONFIG, "perceiver", None),
-        r"config\.json: perceiver: expected",
+        r"config\.json: perceiver: field 'perceiver' is not Optional; nothing is given",
     ),
     "encoder layers": (
         json_change(CONFIG, "perceiver/video_encoder/num_layers", 10**7),

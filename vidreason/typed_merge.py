@@ -1,0 +1,330 @@
+"""Nodes of a configuration, merged by OmegaConf onto the defaults of a dataclass.
+
+OmegaConf says what fits a field. Each value is merged on its own, so that all that does not fit is
+collected, each with where it was written, and a user mends it at once. OmegaConf gets no text that
+it would replace: such text is refused before.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
+
+from vidreason.literal_yaml import (
+    Items,
+    Node,
+    Scalar,
+    Section,
+    has_interpolation,
+    is_literal,
+    is_not_finite,
+    is_null,
+    is_number,
+    is_whole,
+    not_literal,
+    plain_value,
+    shown,
+    strings,
+)
+
+T = TypeVar("T")
+
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_MAX_INTEGER = 2**63
+_MAX_MESSAGE = 300
+"""Characters of what OmegaConf says, in which values stand whole."""
+
+
+def typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
+    """``tree`` merged onto the defaults of ``schema``.
+
+    Returns:
+        The instance, whose ``__post_init__`` checks have run, and no problems; or None and all that
+        is wrong, a line each.
+
+    Raises:
+        TypeError: A default holds ``${``.
+    """
+    assert isinstance(tree, Section)
+    config = _defaults(schema)
+    merging = _Merging()
+    merging.problems += not_literal(tree)
+    with flag_override(config, "convert", False):
+        merging.section(config, schema, tree, "")
+    if not merging.problems:
+        try:
+            value = OmegaConf.to_object(config)
+        except (OmegaConfBaseException, ValueError):
+            merging.check()
+            if not merging.problems:
+                raise
+        else:
+            assert isinstance(value, schema)
+            return value, []
+    else:
+        merging.check()
+    return None, merging.problems
+
+
+class _Given(NamedTuple):
+    """A section of a dataclass's fields that is given."""
+
+    config: DictConfig
+    node: Section
+    path: str
+    is_right: bool
+    """Whether all that is given fits."""
+    first: int
+    """Index of the first of the sections in it, which all come before it."""
+
+
+class _Merging:
+    """Merges one configuration.
+
+    Attributes:
+        problems: What was wrong, a line each.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self._given: list[_Given] = []
+        self._wrong = 0
+
+    def section(self, config: DictConfig, schema: type[Any], node: Section, path: str) -> None:
+        """Merge what ``node`` gives of the fields of ``schema``, at the dotted ``path``."""
+        first, before = len(self._given), self._wrong
+        types = _field_types(schema)  # type: ignore[arg-type]  # classes are hashable
+        for key, item in node.items.items():
+            inner = f"{path}.{key}" if path else key
+            if key in types:
+                self._put(config, key, types[key], item, inner)
+            elif is_literal(key):
+                self._unknown(config, key, node.where_of(key), inner, list(types))
+            else:
+                self._wrong += 1
+        self._given.append(_Given(config, node, path, self._wrong == before, first))
+
+    def check(self) -> None:
+        """Run the checks of the dataclasses of all sections in which everything fits."""
+        failed: list[bool] = []
+        for given in self._given:
+            fails = not given.is_right or any(failed[given.first :])
+            for key in map(str, given.config):
+                if key not in given.node.items and OmegaConf.is_missing(given.config, key):
+                    inner = f"{given.path}.{key}" if given.path else key
+                    where = f"{given.node.where}: " if given.node.where else ""
+                    self.problems.append(f"{where}{inner} is missing; it has no default")
+                    fails = True
+            if not fails:
+                try:
+                    OmegaConf.to_object(given.config)
+                except (OmegaConfBaseException, ValueError) as error:
+                    self.problems.append(_said(error, given.node, given.path))
+                    fails = True
+            failed.append(fails)
+
+    def _put(
+        self,
+        parent: DictConfig | ListConfig,
+        key: str,
+        hint: Any,  # noqa: ANN401
+        node: Node,
+        path: str,
+    ) -> None:
+        """Merge ``node`` into ``parent[key]``; a list gets it as its next item."""
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        try:
+            self._merge(parent, key, kinds, node, path)
+        except OmegaConfBaseException as error:
+            self._wrong += 1
+            message = f"{node.where}: {path}: {_one_line(error)}"
+            self.problems.append(message + _remedy(kinds, node))
+
+    def _merge(
+        self,
+        parent: DictConfig | ListConfig,
+        key: str,
+        kinds: tuple[Any, ...],
+        node: Node,
+        path: str,
+    ) -> None:
+        for kind in kinds:
+            if isinstance(node, Section) and dataclasses.is_dataclass(kind):
+                assert isinstance(kind, type)
+                child = _present(parent, key)
+                child = _put_value(parent, key, _defaults(kind)) if child is None else child
+                self.section(child, kind, node, path)
+                return
+            if isinstance(node, Section) and get_origin(kind) is dict:
+                child = _present(parent, key)
+                child = _put_value(parent, key, {}) if child is None else child
+                for name, item in node.items.items():
+                    if is_literal(name):
+                        self._put(child, name, get_args(kind)[1], item, f"{path}.{name}")
+                    else:
+                        self._wrong += 1
+                return
+            if isinstance(node, Items) and get_origin(kind) is list:
+                child = _put_value(parent, key, [])
+                for index, item in enumerate(node.items):
+                    self._put(child, key, get_args(kind)[0], item, f"{path}[{index}]")
+                return
+        if not all(is_literal(text) for _, text, _ in strings(node)):
+            self._wrong += 1
+        elif Any in kinds:
+            with flag_override(parent, "convert", True):
+                _put_value(parent, key, _anything(node))
+        elif isinstance(node, Scalar):
+            value = _scalar(kinds, node)
+            if limit := _beyond(value, node, kinds):
+                self._wrong += 1
+                self.problems.append(
+                    f"{node.where}: {path}: expected {limit}, found {shown(node.value)}"
+                )
+            else:
+                _put_value(parent, key, value)
+        else:
+            _put_value(parent, key, _anything(node))
+
+    def _unknown(
+        self, config: DictConfig, key: str, where: str, path: str, known: list[str]
+    ) -> None:
+        try:
+            config[key] = None
+        except OmegaConfBaseException as error:
+            message = _one_line(error)
+        else:
+            raise AssertionError(f"{path} was taken")
+        if "Did you mean" not in message:
+            message += f"; known are {', '.join(known)}"
+        self._wrong += 1
+        self.problems.append(f"{where}: {path}: {message}{_odd_character(key)}")
+
+
+@cache
+def _field_types(schema: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(schema)
+    return {field.name: hints[field.name] for field in dataclasses.fields(schema) if field.init}
+
+
+def _defaults(schema: type[Any]) -> DictConfig:
+    config = OmegaConf.structured(schema)
+    assert isinstance(config, DictConfig)
+    if has_interpolation(OmegaConf.to_container(config, resolve=False)):
+        raise TypeError(f"a default of {schema.__name__} holds ${{, which is not literal")
+    return config
+
+
+def _present(parent: DictConfig | ListConfig, key: str) -> Any:  # noqa: ANN401 - OmegaConf's
+    return parent[key] if isinstance(parent, DictConfig) and key in parent else None
+
+
+def _put_value(parent: DictConfig | ListConfig, key: str, value: Any) -> Any:  # noqa: ANN401
+    """Set ``parent[key]``, or append to a list; returns OmegaConf's own of it."""
+    if isinstance(parent, ListConfig):
+        parent.append(value)
+        return parent[-1]
+    parent[key] = value
+    return parent[key]
+
+
+def _scalar(kinds: tuple[Any, ...], node: Scalar) -> Any:  # noqa: ANN401 - a plain value
+    """The value that is written, for a field of ``kinds``; OmegaConf says whether it fits.
+
+    Text comes last: whatever has a meaning of its own is not text.
+    """
+    value = node.value
+    if not isinstance(value, str) or not (node.plain or node.quoted):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return _float(value) if whole and float in kinds and int not in kinds else value
+    if NoneType in kinds and is_null(node):
+        return None
+    meant = plain_value(value) if node.plain else value
+    for choice in _choices(kinds):
+        if any(type(choice) is type(each) and choice == each for each in (value, meant)):
+            return choice
+    if is_null(node):
+        return None
+    if node.quoted and str in kinds:
+        return value
+    if bool in kinds and node.plain and value.lower() in _TRUTH:
+        return _TRUTH[value.lower()]
+    if int in kinds and is_whole(value):
+        return int(value)
+    if float in kinds and is_number(value):
+        return float(value)
+    return meant if str not in kinds and str(meant) == value else value
+
+
+def _float(value: Any) -> float:  # noqa: ANN401 - a whole number
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _beyond(value: object, node: Scalar, kinds: tuple[Any, ...]) -> str:
+    """The limit that ``value`` is beyond, or nothing."""
+    named = isinstance(value, str) and node.plain and is_not_finite(value) and str not in kinds
+    if named or (isinstance(value, float) and not math.isfinite(value)):
+        return "a finite number"
+    if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+        return "a whole number of at most 63 bits"
+    return ""
+
+
+def _anything(node: Node) -> Any:  # noqa: ANN401 - plain values
+    if isinstance(node, Section):
+        return {key: _anything(item) for key, item in node.items.items()}
+    if isinstance(node, Items):
+        return [_anything(item) for item in node.items]
+    return plain_value(str(node.value)) if node.plain else node.value
+
+
+def _choices(kinds: tuple[Any, ...]) -> list[Any]:
+    return [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+
+
+def _remedy(kinds: tuple[Any, ...], node: Node) -> str:
+    if is_null(node):
+        return "; nothing is given"
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        return ""
+    nearest = difflib.get_close_matches(node.value, map(str, _choices(kinds)), 1)
+    if nearest and nearest[0] != node.value:
+        return f". Did you mean: {nearest[0]!r}?"
+    if node.value and any(get_origin(kind) is list for kind in kinds):
+        return f" Found {shown(node.value)}; write a list, as in [{shown(node.value)}]"
+    return _odd_character(node.value)
+
+
+def _odd_character(text: str) -> str:
+    odd = next((character for character in text if not character.isascii()), "")
+    return f" (it has the character U+{ord(odd):04X} in it)" if odd else ""
+
+
+def _said(error: Exception, node: Section, path: str) -> str:
+    """What a dataclass says of its values, with where the field that it names was written."""
+    message = _one_line(error)
+    named = [key for key in node.items if re.search(rf"\b{re.escape(key)}\b", message)]
+    named.sort(key=message.find)
+    where = node.where_of(named[0]) if named else node.where
+    if path and not message.startswith(path):
+        message = f"{path}: {message}"
+    return f"{where}: {message}" if where else message
+
+
+def _one_line(error: Exception) -> str:
+    message = str(error)
+    if isinstance(error, OmegaConfBaseException):
+        message = message.split("\n    full_key:")[0]
+        if len(message) > _MAX_MESSAGE:
+            half = _MAX_MESSAGE // 2
+            message = f"{message[:half]}...{message[-half:]}"
+    return " ".join(message.split())
