@@ -187,7 +187,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     from vidreason.export import reasoner_of_checkpoint
     from vidreason.pretrained.hub import upload
-    from vidreason.pretrained.published import told_by
+    from vidreason.pretrained.published import published_copy, told_by
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -204,8 +204,9 @@ def run_export(arguments: argparse.Namespace) -> int:
         reasoner.save_pretrained(arguments.folder, form, provenance)
         print(f"{arguments.folder}: {provenance.checkpoint}, form {form!r}")
         if arguments.push:
-            for line in told_by(Path(arguments.folder)):
-                print(f"vidreason export: warning: publishes {line}", file=sys.stderr)
+            with published_copy(Path(arguments.folder)) as copy:
+                for line in told_by(copy):
+                    print(f"vidreason export: warning: publishes {line}", file=sys.stderr)
             print(upload(arguments.folder, arguments.push, private=not arguments.public))
     except (ValueError, OSError) as error:
         raise CommandError(" ".join(str(error).split())) from error

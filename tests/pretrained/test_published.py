@@ -2,7 +2,12 @@
 
 import json
 
-from vidreason.pretrained.published import told_by
+import pytest
+import torch
+
+from vidreason.microworld import parts
+from vidreason.model import VideoReasoner
+from vidreason.pretrained.published import published_copy, told_by
 
 
 def test_local_paths_and_foreign_files_are_named(make_reasoner, tmp_path, language_models):
@@ -32,3 +37,31 @@ def test_repositories_and_parts_of_the_package_are_no_paths(make_reasoner, tmp_p
     path.write_text(json.dumps(values))
     (folder / "README.md").write_text("of `org/name`, https://huggingface.co/org/name")
     assert told_by(folder) == []
+
+
+@pytest.mark.parametrize("form", ["trained", "merged"])
+def test_a_published_copy_names_parts_by_their_content(
+    make_reasoner, tmp_path, language_models, form
+):
+    """It tells no path of this machine, and loads where somebody says where the parts are."""
+    reasoner = make_reasoner()
+    folder = tmp_path / "reasoner"
+    reasoner.save_pretrained(folder, form)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    paths = {
+        "video_encoder": str(parts.ENCODER_WEIGHTS),
+        "segmenter": str(parts.SEGMENTER_WEIGHTS),
+    }
+    if form == "trained":
+        paths["language_model"] = language_models["llama"]
+    with published_copy(folder) as copy:
+        assert told_by(copy) == []
+        texts = [path.read_text() for path in copy.rglob("*") if path.suffix in (".json", ".md")]
+        assert not any(
+            str(tmp_path) in text or paths.get("language_model", "\0") in text for text in texts
+        )
+        with pytest.raises(ValueError, match=r"known by its content hash \w+ only; .*--part"):
+            VideoReasoner.from_pretrained(copy)
+        loaded = VideoReasoner.from_pretrained(copy, frozen_parts=paths)
+        assert torch.equal(loaded.fusion.queries, reasoner.fusion.queries)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

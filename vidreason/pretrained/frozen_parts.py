@@ -1,7 +1,8 @@
 """The frozen parts that a reasoner folder refers to: where they lie, and what they must contain.
 
-A reference is a path, a repository of the Hugging Face Hub, or ``vidreason:PATH`` for what comes
-with the installed package, wherever that is.
+A reference is a path, a repository of the Hugging Face Hub, ``vidreason:PATH`` for what comes with
+the installed package, wherever that is, or ``sha256:HASH`` in a published folder whose maker had
+the part at a local path: who loads the folder says where it is.
 """
 
 import os
@@ -23,6 +24,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 _PACKAGE = Path(vidreason.__file__).resolve().parent
 IN_PACKAGE = "vidreason:"
 """Before the path of a part that comes with the package."""
+
+BY_HASH = "sha256:"
+"""Before the content hash of a part whose path was not published."""
 
 
 @dataclass(kw_only=True)
@@ -70,8 +74,11 @@ def locate(part: FrozenPart) -> str:
     """The path or repository that a reference means on this machine.
 
     Raises:
-        ValueError: It leads upwards, out of the package or of where it is looked for.
+        ValueError: It leads upwards, out of the package or of where it is looked for; or it is
+            known by its content only.
     """
+    if part.source.startswith(BY_HASH):
+        raise ValueError(f"is known by its content hash {part.sha256} only")
     inside = part.source.removeprefix(IN_PACKAGE)
     packaged = part.source.startswith(IN_PACKAGE)
     if ".." in Path(inside).parts or (packaged and Path(inside).is_absolute()) or "\0" in inside:
@@ -108,14 +115,14 @@ def place_parts(
         )
     places = {}
     for name, part in references.items():
+        remedy = (
+            f"give the path of the right one: --part {name}=PATH, frozen_parts={{{name}: PATH}} "
+            "in a configuration"
+        )
         try:
             places[name] = elsewhere.get(name) or locate(part)
         except ValueError as error:
-            raise ValueError(f"{source}: frozen_parts.{name}: {error}") from error
-        remedy = (
-            f"give the place of the right one: --part {name}=PATH, frozen_parts={{{name}: PATH}} "
-            "in a configuration"
-        )
+            raise ValueError(f"{source}: frozen_parts.{name}: {error}; {remedy}") from error
         try:
             found = content_hash(places[name], revision if name == "language_model" else None)
         except ValueError as error:

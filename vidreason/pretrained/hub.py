@@ -7,6 +7,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from vidreason.pretrained.folder import PREVIOUS
 from vidreason.pretrained.folder_config import LANGUAGE_MODEL_FOLDER
+from vidreason.pretrained.published import published_copy
 from vidreason.secrets import first_line, refuse_secrets
 
 READ_FILES = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.txt", "*.md")
@@ -48,6 +49,8 @@ def local_reasoner_folder(name_or_path: str | Path, revision: str | None = None)
 def upload(folder: str | Path, repository: str, *, private: bool = True) -> str:
     """Put a reasoner folder on the Hub, as the newest commit of ``repository``.
 
+    Frozen parts that lie at a local path are named there by the hash of their content.
+
     Args:
         folder: The folder.
         repository: ``owner/name``; it is made if need be.
@@ -68,13 +71,14 @@ def upload(folder: str | Path, repository: str, *, private: bool = True) -> str:
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            commit_message="Upload a reasoner",
-            # What another form has left there is not part of this one.
-            delete_patterns=["*.json", "*.safetensors", f"{LANGUAGE_MODEL_FOLDER}/*"],
-        )
+        with published_copy(Path(folder)) as copy:
+            commit = api.upload_folder(
+                repo_id=repository,
+                folder_path=copy,
+                commit_message="Upload a reasoner",
+                # What another form has left there is not part of this one.
+                delete_patterns=["*.json", "*.safetensors", f"{LANGUAGE_MODEL_FOLDER}/*"],
+            )
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise ValueError(
             f"could not upload to {repository!r} on the Hugging Face Hub ({first_line(error)}); "

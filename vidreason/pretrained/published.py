@@ -2,10 +2,14 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from vidreason.pretrained.folder_config import CARD_FILE, LANGUAGE_MODEL_FOLDER
+from vidreason.pretrained.folder_config import CARD_FILE, CONFIG_FILE, LANGUAGE_MODEL_FOLDER
+from vidreason.pretrained.frozen_parts import BY_HASH
 
 _OWN = re.compile(
     r"config\.json|fusion\.safetensors|generation_config\.json|README\.md|"
@@ -14,6 +18,58 @@ _OWN = re.compile(
 _PATH = re.compile(r"(~|\.{1,2})?/[^\s`'\"|]+|[A-Za-z]:\\\S+")
 _TOKENIZER_FILE = "tokenizer.json"
 """Holds a vocabulary, in which anything may look like a path."""
+
+
+@contextmanager
+def published_copy(folder: Path) -> Iterator[Path]:
+    """A copy of a reasoner folder that names frozen parts by their content, not by local paths.
+
+    Who loads it says where such a part lies: ``--part NAME=PATH``. Weights are links to the
+    folder's own; the copy is gone at the end.
+    """
+    names = _published_names(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "reasoner"
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            target = copy / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".json" and path.name != _TOKENIZER_FILE:
+                values = _renamed(json.loads(path.read_text(encoding="utf-8")), names)
+                target.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            elif target == copy / CARD_FILE:
+                text = path.read_text(encoding="utf-8")
+                for local, name in names.items():
+                    text = text.replace(local, name)
+                target.write_text(text, encoding="utf-8")
+            else:
+                target.symlink_to(path.resolve())
+        yield copy
+
+
+def _published_names(config: Any) -> dict[str, str]:  # noqa: ANN401 - JSON
+    """Of each local path that a folder's ``config.json`` names a part by, its name for others."""
+    names = {
+        part["source"]: f"{BY_HASH}{part['sha256']}"
+        for part in config["frozen_parts"].values()
+        if Path(part["source"]).is_absolute()
+    }
+    base = config["reasoner"]["language_model"]["name_or_path"]
+    if Path(base).is_absolute():  # merged: the folder holds what came of it
+        names.setdefault(base, LANGUAGE_MODEL_FOLDER)
+    for part in ("video_encoder", "segmenter"):
+        weights = config["perceiver"][part].get("weights", "")
+        source = config["frozen_parts"].get(part)
+        if source is not None and Path(weights).is_absolute():
+            names.setdefault(weights, names.get(source["source"], source["source"]))
+    return dict(sorted(names.items(), key=lambda item: -len(item[0])))  # the longest first
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {key: _renamed(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def told_by(folder: Path) -> list[str]:
