@@ -47,7 +47,7 @@ def test_a_changed_part_is_refused_by_name_hashes_and_remedy(saved, part):
     with pytest.raises(
         ValueError,
         match=f"its frozen part {part} at '{places[part]}' is not the one .* expected the content "
-        f"hash {expected}, found {found}; give the place .*--part {part}=PATH",
+        f"hash {expected}, found {found}; give the path .*--part {part}=PATH",
     ):
         VideoReasoner.from_pretrained(folder)
 

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from vidreason.model import VideoReasoner
 from vidreason.pretrained import hub
+from vidreason.pretrained.published import published_copy
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -90,7 +91,9 @@ class NotingApi:
 
 
 @pytest.mark.parametrize("form", ["trained", "merged"])
-def test_what_is_uploaded_is_the_folder(make_reasoner, tmp_path, monkeypatch, form):
+def test_what_is_uploaded_is_the_folder(
+    make_reasoner, language_models, tmp_path, monkeypatch, form
+):
     NotingApi.copies = tmp_path / "uploaded"
     monkeypatch.setattr(hub, "HfApi", NotingApi)
     reasoner = make_reasoner()
@@ -103,12 +106,17 @@ def test_what_is_uploaded_is_the_folder(make_reasoner, tmp_path, monkeypatch, fo
     assert names == sorted(
         p.relative_to(tmp_path / "saved") for p in (tmp_path / "saved").rglob("*.*")
     )
-    for name in names:
-        assert any(name.match(pattern) for pattern in hub.READ_FILES), "it would not come back"
-        assert (uploaded / name).read_bytes() == (tmp_path / "saved" / name).read_bytes()
+    with published_copy(tmp_path / "saved") as expected:
+        for name in names:
+            assert any(name.match(pattern) for pattern in hub.READ_FILES), "it would not come back"
+            assert (uploaded / name).read_bytes() == (expected / name).read_bytes()
     # A repository may hold the other form from before.
     assert "language_model/*" in NotingApi.deleted
-    VideoReasoner.from_pretrained(uploaded)
+    parts = {part.stem: str(part) for part in (tmp_path / "weights").iterdir()}
+    parts["video_encoder"] = parts.pop("encoder")
+    if form == "trained":
+        parts["language_model"] = language_models["llama"]
+    VideoReasoner.from_pretrained(uploaded, frozen_parts=parts)
 
 
 @pytest.mark.parametrize("name", ["config.json", "README.md"])

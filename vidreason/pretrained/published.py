@@ -1,6 +1,7 @@
 """What a reasoner folder tells, beyond the reasoner, when it is published."""
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ _OWN = re.compile(
     rf"{LANGUAGE_MODEL_FOLDER}/[^/]+\.(json|safetensors|jinja|txt|model)"
 )
 _PATH = re.compile(r"(~|\.{1,2})?/[^\s`'\"|]+|[A-Za-z]:\\\S+")
+_CARD_PATH = re.compile(r"(?<=`)(?:~|\.{1,2})?/[^`\s]+(?=`)|(?<=: )/[^\s,`]+")
 _TOKENIZER_FILE = "tokenizer.json"
 """Holds a vocabulary, in which anything may look like a path."""
 
@@ -28,7 +30,8 @@ def published_copy(folder: Path) -> Iterator[Path]:
     folder's own; the copy is gone at the end.
     """
     names = _published_names(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
-    with tempfile.TemporaryDirectory() as scratch:
+    # Beside the folder, because links of files end at the file system.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".published-") as scratch:
         copy = Path(scratch) / "reasoner"
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             target = copy / path.relative_to(folder)
@@ -40,9 +43,11 @@ def published_copy(folder: Path) -> Iterator[Path]:
                 text = path.read_text(encoding="utf-8")
                 for local, name in names.items():
                     text = text.replace(local, name)
+                # What else the card tells of, such as a model that was merged, by its name alone.
+                text = _CARD_PATH.sub(lambda found: Path(found[0]).name, text)
                 target.write_text(text, encoding="utf-8")
             else:
-                target.symlink_to(path.resolve())
+                os.link(path, target)
         yield copy
 
 
@@ -53,14 +58,6 @@ def _published_names(config: Any) -> dict[str, str]:  # noqa: ANN401 - JSON
         for part in config["frozen_parts"].values()
         if Path(part["source"]).is_absolute()
     }
-    base = config["reasoner"]["language_model"]["name_or_path"]
-    if Path(base).is_absolute():  # merged: the folder holds what came of it
-        names.setdefault(base, LANGUAGE_MODEL_FOLDER)
-    for part in ("video_encoder", "segmenter"):
-        weights = config["perceiver"][part].get("weights", "")
-        source = config["frozen_parts"].get(part)
-        if source is not None and Path(weights).is_absolute():
-            names.setdefault(weights, names.get(source["source"], source["source"]))
     return dict(sorted(names.items(), key=lambda item: -len(item[0])))  # the longest first
 
 
@@ -92,8 +89,8 @@ def told_by(folder: Path) -> list[str]:
             ]
         elif name == CARD_FILE:
             text = path.read_text(encoding="utf-8")
-            found = dict.fromkeys(re.findall(r"`((?:~|\.{1,2})?/[^`\s]+)`|: (/[^\s,`]+)", text))
-            lines += [f"{name}: the local path {a or b!r}" for a, b in found]
+            found = dict.fromkeys(_CARD_PATH.findall(text))
+            lines += [f"{name}: the local path {path!r}" for path in found]
     return lines
 
 
