@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from run_summary import pytest_configure, pytest_sessionfinish, pytest_terminal_summary
+from run_summary import (
+    pytest_collection_finish,
+    pytest_configure,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -14,7 +19,12 @@ from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualT
 if TYPE_CHECKING:
     from vidreason.model import VideoReasoner
 
-__all__ = ["pytest_configure", "pytest_sessionfinish", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_collection_finish",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+]
 
 TINY_VISUAL_DIM = 24
 SPECIAL_TOKENS = ("<|begin|>", "<|end_of_turn|>", "<|user|>", "<|assistant|>", "<|pad|>")

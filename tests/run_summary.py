@@ -4,6 +4,7 @@ The CPU time is that of all processes of the run, xdist's workers and their chil
 that it can be compared between machines that do other work meanwhile, as wall time cannot.
 """
 
+import gc
 import re
 import resource
 from collections import defaultdict
@@ -55,6 +56,11 @@ def own_cpu_seconds() -> float:
     """Return user and system seconds of this process and of its children that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what the libraries have made, a million objects that stay."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: Any) -> None:

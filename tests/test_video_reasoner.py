@@ -349,6 +349,7 @@ def test_a_saved_reasoner_answers_alike(any_reasoner, visual_tokens, tmp_path, s
     assert any_reasoner.generate_ids(visual, PROMPTS, STRATEGIES[strategy]) == expected
 
 
+@pytest.mark.slow
 def test_the_papers_configuration_builds_on_the_meta_device():
     folder = Path(__file__).parent / "assets" / "llama-3-8b-instruct"
     config = ReasonerConfig(

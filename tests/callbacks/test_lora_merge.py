@@ -104,6 +104,7 @@ def test_a_thawed_language_model_is_written_whole(tiny_language_model_folder, tm
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_what_merging_adds_to_the_logits_is_rounding(
     tiny_language_model_folder, tmp_path, monkeypatch, dtype
 ):

@@ -28,6 +28,7 @@ def profiled(language_model_folder, folder, num_steps, max_steps):
 @pytest.mark.parametrize(
     ("num_steps", "max_steps"), [(1, 3), pytest.param(9, 2, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_the_steps_that_were_asked_for_are_profiled(
     tiny_language_model_folder, tmp_path, num_steps, max_steps
 ):

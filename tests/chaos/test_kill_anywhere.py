@@ -75,6 +75,7 @@ def test_all_ranks_stop_at_one_step_though_one_is_told(whole, harmed):
     assert_same_training(run, whole(2, "trainer.validate_every_n_steps=2"), 2)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(whole, harmed):
     run = harmed()
     attempt = run.start(1)

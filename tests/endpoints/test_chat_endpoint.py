@@ -391,6 +391,7 @@ def test_every_success_with_a_reply_is_one(server, connect, status):
     assert "the reply is empty" in failure(connect(server.url))
 
 
+@pytest.mark.slow
 def test_tls_with_a_server_that_has_none_is_unavailable(server, connect):
     endpoint = connect(server.url.replace("http:", "https:"), max_attempts=1)
     assert "SSL" in failure(endpoint)

@@ -26,6 +26,7 @@ def runs(rng: np.random.Generator, spread: float, gain: float) -> tuple[np.ndarr
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2, 0.4])
+@pytest.mark.slow
 def test_a_null_of_seeds_is_not_significant_too_often(spread: float) -> None:
     # 300 pairs of ways that do not differ, at the level 5%: more than 27 findings have a
     # probability of less than 0.001, if 5% is the truth.

@@ -167,6 +167,7 @@ def test_the_shipped_study_trains_every_variant_alike(tmp_path):
         assert changes(own, full, stage) == {"perceiver.kept_objects": 0}
 
 
+@pytest.mark.slow
 def test_what_a_job_does_not_depend_on_does_not_change_it():
     config = StudyConfig(microworld=MicroworldStudy(), only=["no_stage1"], seeds=[0])
     other = dataclasses.replace(

@@ -16,6 +16,7 @@ from vidreason.training.checkpoint_files import read_checkpoint
         pytest.param(None, id="at its end", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_best_checkpoint(tiny_experiment, tmp_path, every):
     validation = [] if every is None else [f"trainer.validate_every_n_steps={every}"]
     common = [

@@ -81,6 +81,7 @@ def test_a_folder_that_no_run_has_made_is_not_emptied(tiny_experiment, tmp_path)
     assert kept.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_same_batch_is_learnt_by_heart(tiny_experiment, tmp_path):
     overrides = ["data.num_epochs=12", "reasoner.lora.dropout=0", "data.batch_size=4"]
     config = debug_config(tiny_experiment, "overfit_batches", tmp_path, *overrides)
@@ -104,6 +105,7 @@ def test_the_limit_holds_for_every_corpus(tiny_experiment, tmp_path):
         debug_config(tiny_experiment, "limit", tmp_path, "data.limit=0")
 
 
+@pytest.mark.slow
 def test_two_deterministic_runs_are_bit_equal(tiny_experiment, tmp_path, usual_kernels):
     states, losses = [], []
     for name in ("one", "two"):

@@ -23,6 +23,7 @@ def row(text, start):
     return next(re.split(r" {2,}", line) for line in text.splitlines() if line.startswith(start))
 
 
+@pytest.mark.slow
 def test_a_tiny_configuration_is_explained(capsys, monkeypatch):
     monkeypatch.chdir(CHECKOUT)
     text = explained(

@@ -76,6 +76,7 @@ def test_it_is_done_on_gpus_unless_told_otherwise(tiny_experiment, monkeypatch):
     assert not rehearses(tiny_config(tiny_experiment, *on_gpu))
 
 
+@pytest.mark.slow
 def test_fit_tries_the_longest_batch_and_learns_the_same(tiny_experiment, tmp_path, monkeypatch):
     shapes = []
 

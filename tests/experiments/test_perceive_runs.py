@@ -403,6 +403,7 @@ def test_training_from_a_store_needs_no_video_and_no_encoder(
     assert first == second
 
 
+@pytest.mark.slow
 def test_training_from_a_store_needs_no_weights(perceived, tmp_path, capsys):
     root, config = perceived
     perceiver = config().perceiver
@@ -438,6 +439,7 @@ def run_store(perceived_config: ExperimentConfig, *arguments: str) -> int:
     return store_program([arguments[0], "--config", str(path), *arguments[1:]])
 
 
+@pytest.mark.slow
 def test_the_store_program_verifies_repairs_counts_and_collects(perceived, tmp_path, capsys):
     _, config = perceived
     assert run_store(config(), "verify") == 0

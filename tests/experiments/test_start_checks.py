@@ -161,6 +161,7 @@ def test_all_that_is_wrong_is_said_at_once_and_the_status_is_2(tmp_path, capsys)
     assert [line.split()[0] for line in others] == ["trainer.devices", "data.train", "resume:"]
 
 
+@pytest.mark.slow
 def test_explain_shows_the_tables_and_what_fit_would_refuse(tmp_path, capsys):
     arguments = ["--explain", "--config", TINY, "trainer.precision=16-mixed"]
     model = CHECKOUT / "vidreason/microworld/parts/language_model"

@@ -95,6 +95,7 @@ BOUNDS = {"bfloat16": (0.9999, 0.003), "int8": (0.999, 0.02)}
 """Least cosine of a token with its rounded self, and largest relative error of a token."""
 
 
+@pytest.mark.slow  # perceives 64 videos
 @pytest.mark.parametrize("dtype", BOUNDS)
 def test_rounding_moves_real_tokens_by_little(perceived, dtype):
     exact = torch.cat([tokens.features for tokens in perceived])

@@ -22,6 +22,8 @@ from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
 from vidreason.training.checkpoint import newest_checkpoint
 from vidreason.training.checkpoint_files import read_checkpoint
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-5
 """Of losses between 4 and 7, and of weights. Measured: at most 5e-7 and 2e-7."""
 WITHIN_SECONDS = 280
@@ -152,11 +154,11 @@ def test_one_process_learns_of_all_kinds_of_samples(alone):
 @pytest.mark.parametrize(
     ("strategy", "num_processes", "batch_size"),
     [
-        pytest.param("ddp", 2, 1, marks=pytest.mark.slow),
-        pytest.param("ddp", 3, 2, marks=pytest.mark.slow),
+        pytest.param("ddp", 2, 1),
+        pytest.param("ddp", 3, 2),
         ("fsdp2", 2, 1),
-        pytest.param("fsdp2", 1, 3, marks=pytest.mark.slow),
-        pytest.param("fsdp2", 3, 1, marks=pytest.mark.slow),
+        pytest.param("fsdp2", 1, 3),
+        pytest.param("fsdp2", 3, 1),
     ],
 )
 def test_strategies_and_numbers_of_processes_learn_the_same(

@@ -84,6 +84,7 @@ def test_the_right_option_stands_everywhere_equally_often(world: Path):
         assert example.options[example.answer_index] == example.response
 
 
+@pytest.mark.slow
 def test_text_alone_does_not_give_the_answer(tmp_path: Path):
     """Naive Bayes over question and option words, fitted on train, is near its prior on test."""
     config = WorldConfig(num_videos={"train": 400, "test": 150}, seed=3)

@@ -68,12 +68,14 @@ def test_the_shipped_language_model_reads():
     assert copied >= 8
 
 
+@pytest.mark.slow
 def test_documents_are_the_same_again_and_some_are_blind():
     first, again = (list(islice(documents(seed=5), 300)) for _ in range(2))
     assert first == again
     assert 0.01 < sum(story == "" for story, _, _ in first) / len(first) < 0.2
 
 
+@pytest.mark.slow
 def test_the_tokenizer_spells_any_text():
     tokenizer = train_tokenizer(parts.VOCAB_SIZE)
     for text in (

@@ -177,6 +177,7 @@ def test_the_size_of_word_embeddings_is_measured(tiny_language_model_folder):
     assert scale == pytest.approx(weight.square().mean().sqrt().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_papers_language_model_builds_on_the_meta_device():
     folder = Path(__file__).parents[1] / "assets" / "llama-3-8b-instruct"
     model = load_language_model(LanguageModelConfig(name_or_path=str(folder)), device="meta")

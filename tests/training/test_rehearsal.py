@@ -72,6 +72,7 @@ def adamw(model):
 
 # With a mask attention repeats keys and values for each head, and keeps the mask; without, neither.
 @pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.slow
 def test_it_counts_what_real_tensors_take(padded):
     model = llama()
     meta = copy.deepcopy(model).to("meta")

@@ -122,6 +122,7 @@ def test_shards_compute_what_the_whole_computes(
     "ignore:You defined a `validation_step` but have no `val_dataloader`",
     "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
 )
+@pytest.mark.slow
 def test_training_with_shards_is_training_in_mixed_precision(tiny_language_model_folder):
     results = []
     for strategy in ("auto", ShardedStrategy()):

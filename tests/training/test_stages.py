@@ -136,6 +136,7 @@ def test_validation_in_the_midst_of_a_step_does_not_change_it(tiny_language_mode
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(tiny_language_model_folder):
     """Each video has its own answer to the same question, so the answer is in the tokens alone."""
     reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)

@@ -224,6 +224,7 @@ def test_unusual_matroska_is_left_to_demuxing(unusual: str, tmp_path: Path) -> N
     assert (read_block_table(str(path)) is None) == (unusual == "live")
 
 
+@pytest.mark.slow
 def test_damaged_blocks_give_the_frames_of_the_file_or_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
