@@ -72,14 +72,14 @@ def sole_writer(folder: str | Path, program: str) -> Iterator[None]:
 
 
 def _rank() -> int:
-    """This process' number among those that a launcher has started, before they have met.
+    """Return 0 for the first of the processes that a launcher has started, else another number.
 
-    Lightning reads the same variables, but once, when it is imported.
+    Asked before they have met. The first has 0 in each of the variables that launchers set: a local
+    rank is 0 on every node, and one may be inherited from whatever started the launcher.
     """
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"):
-        if os.environ.get(name):
-            return int(os.environ[name])
-    return 0
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+    values = [os.environ.get(name, "") for name in names]
+    return max((int(value) for value in values if value.isdecimal()), default=0)
 
 
 def _opened(path: Path) -> BinaryIO:

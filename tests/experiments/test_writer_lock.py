@@ -99,10 +99,18 @@ def test_an_error_gives_the_lock_back(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID", "LOCAL_RANK"])
-def test_other_ranks_hold_none(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    "launched",
+    [
+        *({name: "1"} for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK")),
+        {"LOCAL_RANK": "0", "SLURM_PROCID": "8"},  # the first of the second node
+        {"RANK": "0", "SLURM_PROCID": "1"},  # inherited from what started the launcher
+    ],
+)
+def test_other_ranks_hold_none(tmp_path, monkeypatch, launched):
     with sole_writer(tmp_path, "fit"):
-        monkeypatch.setenv(name, "1")
+        for name, value in launched.items():
+            monkeypatch.setenv(name, value)
         with sole_writer(tmp_path, "fit"):
             pass
 
