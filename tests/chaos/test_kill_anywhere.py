@@ -41,6 +41,7 @@ def left_out(run: Run) -> dict[int, Any]:
     return {line["step"]: line for line in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 def test_a_process_is_killed_stopped_and_killed_again(whole, harmed):
     run = harmed()
     attempt = run.start()
