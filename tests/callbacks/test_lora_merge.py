@@ -54,6 +54,7 @@ def test_the_merged_folder_gives_the_adapters_logits(
     assert loaded.generate_ids(visual, ["What is in the video?"], decoding) == expected_text
 
 
+@pytest.mark.slow
 def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_model_folder, tmp_path):
     def train(*, merge):
         reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)

@@ -185,6 +185,7 @@ def test_what_a_job_does_not_depend_on_does_not_change_it():
     }
 
 
+@pytest.mark.slow
 def test_a_study_of_yaml_files_needs_to_know_the_smaller_llm(tiny_experiment, tmp_path):
     stage1 = tmp_path / "stage1.yaml"
     stage1.write_text("stage: alignment\nreasoner: {lora: null}\n")

@@ -62,6 +62,7 @@ def test_sixteen_frames_of_an_hour_cost_those_of_a_minute(
     assert np.median(ratios) <= 1.5
 
 
+@pytest.mark.slow
 def test_the_program_measures_and_compares(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_the_defaults_of_the_schema_are_the_papers():
     assert defaults.perceiver.sampling == stage1.perceiver.sampling
 
 
+@pytest.mark.slow
 def test_lora_on_llama_3_8b_has_the_published_size():
     config = load("stage2_instruction.yaml")
     language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)

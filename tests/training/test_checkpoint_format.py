@@ -227,6 +227,7 @@ def test_flat_tensors_in_the_parameters_place_keep_torchs_own_form():
     assert torch.equal(*(state["state"][0]["exp_avg"] for state in states))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_papers_stage_2_is_below_3_gigabytes():
     """Fusion core 79,488,256 and LoRA 167,772,160 values, float32, three times with AdamW's two."""
     llama = f"reasoner.language_model.name_or_path={CHECKOUT}/tests/assets/llama-3-8b-instruct"
