@@ -186,19 +186,28 @@ def write_run_record(
             "world_size": world_size,
             **circumstances,
             "host": socket.gethostname(),
-            "threads": torch.get_num_threads(),
-            "git": git_revision(Path(__file__).parents[1]),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "devices": [
-                torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
-            ],
-            "versions": {name: _version(name) for name in _PACKAGES},
+            **software_and_hardware(),
         }
     )
     save_config(config, run_dir / CONFIG_FILE)
     (run_dir / GUIDE_FILE).write_text(GUIDE)
     _write_starts(record_path, starts)
+
+
+def software_and_hardware() -> dict[str, Any]:
+    """What a measurement depends on: revision of the checkout, versions, processor and devices."""
+    return {
+        "threads": torch.get_num_threads(),
+        "git": git_revision(Path(__file__).parents[1]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": available_cores(),
+        "devices": [
+            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        ],
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
 
 
 def read_starts(run_dir: Path) -> list[dict[str, Any]]:
@@ -265,3 +274,13 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _processor() -> str:
+    """The processor's name, as Linux tells it; elsewhere what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

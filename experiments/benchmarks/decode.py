@@ -8,12 +8,12 @@ torchcodec is measured where it can be imported (it needs the shared libraries o
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.benchmarks.paired import cpu_seconds, ratios, seconds_in_turns
 from experiments.benchmarks.videos import VideoPlan, write_benchmark_video, write_repeated
-from vidreason.cores import available_cores
+from vidreason.markdown import table
 from vidreason.video import watchdog
 from vidreason.video.reader import index_video, read_frames
 
@@ -65,6 +66,22 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return measured
 
 
+def tables(measured: dict[str, Any]) -> Iterator[str]:
+    """The numbers of :func:`run` as Markdown."""
+    videos = dict(measured["videos"])
+    for suffix, rows in measured["long"].items():
+        videos |= {f"{name} {suffix}": rows[name] for name in ("minute", "long")}
+    yield table(
+        ["Video", "Way", "CPU ms", "times ours", "equal frames"],
+        (
+            [video, way, str(row["cpu_ms"]), str(row["times_ours"]), row["equal_frames"]]
+            for video, rows in videos.items()
+            for way, row in rows.items()
+        ),
+        num_left=2,
+    )
+
+
 def _measure(ways: dict[str, Way], path: str, arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = _sampled(index_video(path).num_frames, arguments.frames)
     truth = decode_in_order(path, wanted)
@@ -101,27 +118,19 @@ def _measure_long(
 def _in_turns(
     ways: dict[str, Way], path: str, wanted: list[int], truth: Pictures, rounds: int
 ) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
     equal = {}
     for name, way in ways.items():  # warm, and checked
         pictures = way(path, wanted)
         equal[name] = sum(
             bool((one == other).all()) for one, other in zip(pictures, truth, strict=True)
         )
-    for turn in range(rounds):
-        for name in list(ways)[:: -1 if turn % 2 else 1]:
-            started = _cpu_seconds()
-            ways[name](path, wanted)
-            seconds[name].append(_cpu_seconds() - started)
+    calls = {name: partial(way, path, wanted) for name, way in ways.items()}
+    seconds = seconds_in_turns(calls, rounds, _cpu_seconds)
+    times_ours = ratios(seconds, to="ours")
     return {
         name: {
             "cpu_ms": round(1000 * statistics.median(seconds[name]), 1),
-            "times_ours": round(
-                statistics.median(
-                    one / ours for one, ours in zip(seconds[name], seconds["ours"], strict=True)
-                ),
-                3,
-            ),
+            "times_ours": round(times_ours[name]["median"], 3),
             "equal_frames": f"{equal[name]}/{len(wanted)}",
         }
         for name in ways
@@ -129,9 +138,8 @@ def _in_turns(
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its decoder process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    own = usage.ru_utime + usage.ru_stime
+    """CPU time of this process and of its decoder process."""
+    own = cpu_seconds()
     decoder = watchdog.decoder_process_id()
     # The clock of another process' CPU time (clock_getcpuclockid of the C library).
     return own if decoder is None else own + time.clock_gettime((~decoder << 3) | 2)
@@ -222,5 +230,4 @@ def _versions() -> dict[str, str]:
     return {
         "pyav": av.__version__,
         "libavcodec": ".".join(map(str, av.library_versions["libavcodec"])),
-        "processors": str(available_cores()),
     }

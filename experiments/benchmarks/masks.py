@@ -7,8 +7,8 @@ the model predicts, so that ``--kept-share`` of the masks pass each filter.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from segment_anything import SamAutomaticMaskGenerator
 from torch import Tensor
 
+from experiments.benchmarks.paired import cpu_seconds, in_turns, ratios
+from vidreason.markdown import table
 from vidreason.microworld import parts
 from vidreason.perception.mask_generation import GridSegmenter, PromptableModel, limit_side
 from vidreason.perception.sam import PromptedSam
@@ -52,12 +54,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         _set_thresholds(segmenter, frames, arguments.kept_share)
 
     paths = {"ours": _measure_ours, "package": _measure_package}
-    seconds: dict[str, list[dict[str, float]]] = {name: [] for name in paths}
-    masks: dict[str, list[list[Tensor]]] = {}
-    for turn in range(arguments.rounds):
-        for name in sorted(paths, reverse=bool(turn % 2)):
-            masks[name], measured = paths[name](segmenter, frames)
-            seconds[name].append({stage: measured[stage] / len(frames) for stage in STAGES})
+    turns = in_turns(
+        {name: partial(path, segmenter, frames) for name, path in paths.items()}, arguments.rounds
+    )
+    masks = {name: found[-1][0] for name, found in turns.items()}
+    seconds = {
+        stage: {
+            name: [measured[stage] / len(frames) for _, measured in found]
+            for name, found in turns.items()
+        }
+        for stage in STAGES
+    }
     differing = [
         int((ours != theirs).sum())
         for pair in zip(masks["ours"], masks["package"], strict=True)
@@ -70,17 +77,33 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "masks_that_differ": sum(pixels > 0 for pixels in differing),
         "pixels_that_differ_in_one": max(differing, default=0),
         "cpu_seconds_a_frame": {
-            name: {stage: statistics.median(turn[stage] for turn in turns) for stage in STAGES}
-            for name, turns in seconds.items()
+            name: {stage: statistics.median(seconds[stage][name]) for stage in STAGES}
+            for name in paths
         },
         "times_faster": {
-            stage: statistics.median(
-                theirs[stage] / ours[stage]
-                for ours, theirs in zip(seconds["ours"], seconds["package"], strict=True)
-            )
-            for stage in STAGES
+            stage: ratios(seconds[stage], to="ours")["package"]["median"] for stage in STAGES
         },
     }
+
+
+def tables(measured: dict[str, Any]) -> Iterator[str]:
+    """The numbers of :func:`run` as Markdown."""
+    seconds = measured["cpu_seconds_a_frame"]
+    yield table(
+        ["Stage", "ours, CPU s a frame", "package, CPU s a frame", "times faster"],
+        (
+            [
+                stage,
+                *(f"{seconds[name][stage]:.3f}" for name in ("ours", "package")),
+                f"{measured['times_faster'][stage]:.2f}",
+            ]
+            for stage in STAGES
+        ),
+    )
+    yield (
+        f"{measured['masks_that_differ']} masks differ, by at most "
+        f"{measured['pixels_that_differ_in_one']} pixels."
+    )
 
 
 def _segmenter(arguments: argparse.Namespace) -> GridSegmenter:
@@ -126,9 +149,9 @@ class _Stopwatch:
         """``function``, with its calls' time counted for ``stage``."""
 
         def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever function takes
-            started = time.process_time()
+            started = cpu_seconds()
             result = function(*args, **kwargs)
-            self.seconds[stage] += time.process_time() - started
+            self.seconds[stage] += cpu_seconds() - started
             return result
 
         return call

@@ -64,12 +64,14 @@ def test_sixteen_frames_of_an_hour_cost_those_of_a_minute(
 
 @pytest.mark.slow
 def test_the_program_measures_and_compares(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(program.SIZES, "360p", (64, 48, 25))
     arguments = ["--sizes", "360p", "--seconds", "2", "--long-seconds", "60", "--rounds", "1"]
-    assert main(["decode", "--frames", "4", *arguments]) == 0
+    report = ["--output-dir", str(tmp_path)]
+    assert main(["decode", "--frames", "4", *arguments, *report]) == 0
     measured = json.loads(capsys.readouterr().out)
+    assert "| 360p-gop48-b0 | ours | " in (tmp_path / "decode.md").read_text()
     assert set(measured["videos"]) == {f"360p-gop{g}-b{b}" for g in (48, 250) for b in (0, 3)}
     for rows in [*measured["videos"].values(), measured["long"]["mp4"]["long"]]:
         assert rows["ours"]["times_ours"] == 1

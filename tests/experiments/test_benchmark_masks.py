@@ -8,8 +8,15 @@ def test_masks_are_measured_by_stage_and_compared(tmp_path, capsys):
     write_world(tmp_path, WorldConfig(num_videos={"train": 1, "val": 1, "test": 1}))
     video = next((tmp_path / "webvid" / "videos").rglob("*.mp4"))
     arguments = ["masks", str(video), "--segmenter", "microworld", "--frames", "2"]
-    assert main([*arguments, "--points-per-side", "5", "--rounds", "1"]) == 0
+    report = tmp_path / "report"
+    sizes = ["--points-per-side", "5", "--rounds", "1", "--output-dir", str(report)]
+    assert main([*arguments, *sizes]) == 0
     measured = json.loads(capsys.readouterr().out)
+    assert json.loads((report / "masks.json").read_text()) == measured
+    assert measured["machine"]["versions"]["torch"]
+    page = (report / "masks.md").read_text()
+    assert "--points-per-side 5" in page
+    assert f"| all | {measured['cpu_seconds_a_frame']['ours']['all']:.3f} |" in page
     assert measured["points"] == 25
     assert measured["frames"][:2] == [2, 3]
     assert measured["masks"]["ours"] == measured["masks"]["package"]

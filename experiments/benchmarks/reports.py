@@ -1,0 +1,56 @@
+"""What a benchmark leaves: its numbers as JSON, and as Markdown for people."""
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vidreason.markdown import code, escaped
+
+
+def write_report(
+    folder: Path, name: str, measured: Mapping[str, Any], tables: Iterable[str]
+) -> None:
+    """Write ``<name>.json`` and ``<name>.md`` to ``folder``, which is made if need be.
+
+    Args:
+        folder: Where to.
+        name: The benchmark's.
+        measured: Its numbers, with ``command`` and ``machine``.
+        tables: Its numbers as pieces of Markdown.
+
+    Raises:
+        ValueError: The folder cannot be written to.
+    """
+    pieces = [f"# {name}", _circumstances(measured), *tables]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(measured, indent=2) + "\n")
+        (folder / f"{name}.md").write_text("\n\n".join(pieces) + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"--output-dir is {str(folder)!r}, which cannot be written to ({error}); name a folder "
+            "of yours"
+        ) from error
+
+
+def _circumstances(measured: Mapping[str, Any]) -> str:
+    """How and where the numbers were measured."""
+    machine = measured["machine"]
+    devices = ", ".join(machine["devices"]) or "no GPU"
+    versions = ", ".join(
+        f"{package} {version}"
+        for package, version in machine["versions"].items()
+        if package in ("torch", "transformers", "lightning")
+    )
+    return "\n".join(
+        [
+            f"*Measured* with {code(shlex.join(measured['command']))} at revision "
+            f"{code(str(machine['git']))}.",
+            "",
+            f"{escaped(machine['processor'])}, {machine['cores']} cores, "
+            f"{machine['threads']} threads of torch; {escaped(devices)}; "
+            f"Python {machine['python']}, {escaped(versions)}.",
+        ]
+    )
