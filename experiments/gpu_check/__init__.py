@@ -1,0 +1,1 @@
+"""Parts of ``python -m experiments.gpu_check``: what can only be proven on a GPU, in minutes."""

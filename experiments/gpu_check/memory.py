@@ -1,0 +1,74 @@
+"""Peaks of memory beside what ``config --explain`` says of the same configurations.
+
+Estimates need a CPU alone: they are made while the GPU is at work, or afterwards, elsewhere, from
+the results that a GPU left.
+"""
+
+import importlib.util
+
+from experiments.experiment_config import ExperimentConfig
+from experiments.gpu_check.real_sizes import answering_config
+from experiments.gpu_check.results import Failed, Skipped, read_results
+from experiments.gpu_check.setting import GIB, Setting
+from experiments.gpu_check.strategy import nf4_config, strategy_config
+from experiments.gpu_check.training import PEAK
+from experiments.memory_check import estimate_of
+from experiments.memory_estimate import estimate_generate, estimate_perception
+from vidreason.model import build_reasoner
+from vidreason.perception.video_encoder import video_encoder_sizes
+
+ESTIMATES = "estimates"
+"""Name of the check that makes them."""
+STRATEGIES = ("auto", "fsdp2", "deepspeed_zero2", "deepspeed_zero3")
+"""One process has nothing to share: the estimate is the same for each."""
+TOLERANCE = 0.15
+"""By how much a peak may differ from its estimate, as in the tests of the estimate."""
+
+
+def estimate(setting: Setting) -> None:
+    """Estimate what the other checks take, in the order in which they run."""
+    record = setting.record
+
+    def training(name: str, config: ExperimentConfig) -> None:
+        record(name, estimate_of(config).total / GIB, "GiB")
+
+    training("strategy", strategy_config(setting))
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        training("nf4", nf4_config(setting))
+    config = setting.config("alignment", "unused")
+    record("perception", estimate_perception(config.perceiver).total / GIB, "GiB")
+    answering = answering_config(setting)
+    width = video_encoder_sizes(answering.perceiver.video_encoder).width
+    built = build_reasoner(answering.reasoner, width, device="meta")
+    record("generation", estimate_generate(answering, built, 1).total / GIB, "GiB")
+    training("stage 1", setting.reasoning_config("alignment"))
+    training("stage 2", setting.reasoning_config("instruction"))
+
+
+def compare(setting: Setting) -> None:
+    """Compare each peak that was measured with its estimate.
+
+    Raises:
+        Skipped: There is nothing to compare.
+        Failed: Some differ by more than :data:`TOLERANCE`.
+    """
+    results = read_results(setting.output)
+    estimates = {one.name: one.value for one in results.measurements if one.check == ESTIMATES}
+    far = []
+    compared = 0
+    for peak in results.measurements:
+        name = "strategy" if peak.check.removeprefix("strategy ") in STRATEGIES else peak.check
+        if peak.name != PEAK or name not in estimates:
+            continue
+        compared += 1
+        ratio = float(peak.value) / float(estimates[name])
+        setting.record(f"{peak.check}: peak / estimate", ratio)
+        if abs(ratio - 1) > TOLERANCE:
+            far.append(f"{peak.check} {ratio:.2f}")
+    if not compared:
+        raise Skipped("no peak was measured that has an estimate")
+    if far:
+        raise Failed(
+            f"peaks that are not as estimated, peak / estimate: {', '.join(far)}; see "
+            "experiments/memory_estimate.py"
+        )

@@ -1,0 +1,45 @@
+"""Models of real sizes with random weights, made on the device: their time and memory are real."""
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from experiments.experiment_config import ExperimentConfig
+from vidreason.fusion.fusion_core import build_fusion
+from vidreason.model import VideoReasoner
+from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.reasoning.language_model import (
+    LanguageModelConfig,
+    add_lora,
+    load_language_model,
+    load_tokenizer,
+)
+from vidreason.reasoning.word_embeddings import word_embedding_size
+
+
+def random_language_model(config: LanguageModelConfig, device: torch.device) -> PreTrainedModel:
+    """A frozen language model as ``load_language_model`` gives it, from its ``config.json`` alone.
+
+    Weights are drawn on ``device``: on the CPU 8 billion of them would take minutes.
+    """
+    structure = load_language_model(config, "meta")
+    auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
+    with torch.device(device):
+        model: PreTrainedModel = auto.from_config(
+            structure.config,
+            dtype=structure.dtype,
+            attn_implementation=structure.config._attn_implementation,
+        )
+    return model.requires_grad_(False).eval()
+
+
+def random_reasoner(config: ExperimentConfig, device: torch.device) -> VideoReasoner:
+    """The reasoner of ``config`` with random weights; the folder of its language model has none."""
+    settings = config.reasoner
+    model = random_language_model(settings.language_model, device)
+    width = video_encoder_sizes(config.perceiver.video_encoder).width
+    fusion = build_fusion(settings.fusion, width, *word_embedding_size(model)).to(device)
+    adapted = model if settings.lora is None else add_lora(model, settings.lora)
+    tokenizer = load_tokenizer(settings.language_model)
+    return VideoReasoner(settings, width, fusion, adapted, tokenizer, config.perceiver)
