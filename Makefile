@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Wall time is won by two test processes, not by threads inside them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install demo test test-all lint types smoke wheel clean
+.PHONY: help install demo test test-all gpu lint types smoke wheel clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: install ## the tests, in under ten minutes on two cores
 
 test-all: install ## the tests and the longer proofs
 	$(PYTEST) -n 2 --dist loadfile
+
+gpu: install ## prove and measure on a GPU, in eight minutes (GPU_CHECK=--rehearse: small, on the CPU)
+	$(BIN)/python -m experiments.gpu_check $(GPU_CHECK)
 
 lint: install ## style and spelling
 	$(BIN)/ruff check .

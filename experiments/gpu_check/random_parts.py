@@ -1,6 +1,6 @@
 """Models of real sizes with random weights, made on the device: their time and memory are real."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -26,12 +26,12 @@ def random_language_model(config: LanguageModelConfig, device: torch.device) -> 
     structure = load_language_model(config, "meta")
     auto: Any = AutoModelForCausalLM  # its methods are typed for a part of their answers only
     with torch.device(device):
-        model: PreTrainedModel = auto.from_config(
+        model = auto.from_config(
             structure.config,
             dtype=structure.dtype,
             attn_implementation=structure.config._attn_implementation,
         )
-    return model.requires_grad_(False).eval()
+    return cast(PreTrainedModel, model.requires_grad_(False).eval())
 
 
 def random_reasoner(config: ExperimentConfig, device: torch.device) -> VideoReasoner:

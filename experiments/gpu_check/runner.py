@@ -77,8 +77,9 @@ class Run:
 
     def take(self, step: Step) -> None:
         """Run one step, or begin it if it runs in the background."""
-        if step.waits_for in self.background:
-            self.end(self.background.pop(step.waits_for))
+        for name, process in list(self.background.items()):
+            if name == step.waits_for or process.popen.poll() is not None:
+                self.end(self.background.pop(name))
         note = step.missing
         if not note and self.left < LEAST_SECONDS:
             note = f"the {self.budget_seconds:.0f} seconds are spent"
