@@ -21,6 +21,8 @@ from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.perception.weights import load_weights
 from vidreason.pretrained.folder_config import FUSION_FILE, LANGUAGE_MODEL_FOLDER
 from vidreason.reasoning.language_model import load_language_model
+from vidreason.reasoning.text_batch import collate_texts, move_texts
+from vidreason.reasoning.tokenization import EncodedText
 from vidreason.reasoning.word_embeddings import word_embedding_size
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.stage import StageModule
@@ -29,9 +31,9 @@ REJECTED = ".rejected"
 """Behind the name of a merged folder that does not compute what was trained."""
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
-"""Largest length of the difference between the logits before and after merging, relative to that of
-the logits, by the language model's number type. Measured on tiny models: 8e-7 in float32; 0.009 in
-bfloat16, where the sum of a weight and its adapters is rounded once more."""
+"""Largest difference between the log-likelihoods of tokens before and after merging, relative to
+how they differ from token to token, by the language model's number type. In bfloat16 the sum of a
+weight and its adapters is rounded once more."""
 
 _PROBE_TOKENS = 12
 
@@ -47,7 +49,7 @@ class LoraMerge(Callback):
     The reasoner in training is not changed, and may be sharded: what was trained is gathered to
     rank 0, tensor by tensor, and merged there into frozen weights that are read anew, which takes
     memory for one language model on the host. The folder is then read back, strictly, and must
-    give the logits that the reasoner gives; else it is set aside as ``<folder>.rejected``.
+    give the likelihoods that the reasoner gives; else it is set aside as ``<folder>.rejected``.
 
     Args:
         folder: Where to; a reasoner folder that is there is replaced.
@@ -70,12 +72,12 @@ class LoraMerge(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, StageModule)
         reasoner = pl_module.reasoner
-        logits = probe_logits(reasoner)
+        expected = probe(reasoner)
         values = dict(gather_parameters(reasoner, pl_module.trainable))
         if trainer.is_global_zero:
             self._write(reasoner, values, trainer.global_step)
             if any(name.startswith("language_model.") for name in values):
-                self._verify(reasoner, logits)
+                self._verify(reasoner, expected)
         trainer.strategy.barrier("reasoner saved")
 
     def _write(self, reasoner: VideoReasoner, values: Mapping[str, Tensor], step: int) -> None:
@@ -104,23 +106,23 @@ class LoraMerge(Callback):
         """
         settings = reasoner.config.language_model
         if settings.quantization != "none":
-            rank_zero_info("merged into unquantised weights: their logits are others by design")
+            rank_zero_info(
+                "merged into unquantised weights: their likelihoods are others by design"
+            )
             return
-        found = probe_logits(self._read_back(reasoner))
-        expected = expected.float().cpu()
-        difference = float((found.float() - expected).norm() / expected.norm())
+        difference = relative_difference(probe(self._read_back(reasoner)), expected.cpu())
         if difference <= TOLERANCE[settings.dtype]:
             rank_zero_info(
-                f"merged reasoner in {self.folder}: logits differ by {difference:.1e} of their size"
+                f"merged reasoner in {self.folder}: likelihoods differ by {difference:.1e}"
             )
             return
         rejected = self.folder.with_name(self.folder.name + REJECTED)
         shutil.rmtree(rejected, ignore_errors=True)
         os.replace(self.folder, rejected)
         raise ValueError(
-            f"the merged reasoner gives other logits than the one that was trained: they differ by "
-            f"{difference:.1e} of their size, {TOLERANCE[settings.dtype]:.0e} is rounding; it is "
-            f"set aside as {str(rejected)!r}, and the checkpoints are sound: merge the newest with "
+            "the merged reasoner gives other likelihoods than the trained one: they differ "
+            f"by {difference:.1e}, where {TOLERANCE[settings.dtype]:.0e} is rounding; it is set "
+            f"aside as {str(rejected)!r}, and the checkpoints are sound: merge the newest with "
             "vidreason export --merged, and compare"
         )
 
@@ -140,8 +142,8 @@ class LoraMerge(Callback):
 
 
 @torch.no_grad()
-def probe_logits(reasoner: VideoReasoner) -> Tensor:
-    """Logits for a made-up video and text, shape ``(M, vocabulary)``; collective under shards."""
+def probe(reasoner: VideoReasoner) -> Tensor:
+    """Log-likelihoods of a made-up text on a made-up video, ``(M,)``; collective under shards."""
     device = next(reasoner.fusion.parameters()).device
     generator = torch.Generator().manual_seed(0)
     count = 3
@@ -155,12 +157,17 @@ def probe_logits(reasoner: VideoReasoner) -> Tensor:
         durations=torch.full((1,), float(count)),
     )
     on_device = {name: cast(Tensor, value).to(device) for name, value in visual.items()}
-    ids = torch.arange(1, 1 + _PROBE_TOKENS, device=device)[None]
+    ids = list(range(1, 1 + _PROBE_TOKENS))
+    text = move_texts(collate_texts([EncodedText(ids, ids)]), device)
     in_training = [module for module in reasoner.modules() if module.training]
     reasoner.eval()
     try:
-        logits, _ = reasoner(cast(VisualBatch, on_device), ids, torch.ones_like(ids), ids)
+        return cast(Tensor, reasoner(cast(VisualBatch, on_device), text))
     finally:
         for module in in_training:
             module.training = True
-    return cast(Tensor, logits)
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """Length of the difference, relative to that of how ``expected`` differs from its mean."""
+    return float((found - expected).norm() / (expected - expected.mean()).norm())

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from typing_extensions import override
 
 from callbacks.occasions import StepEnds
 from vidreason.training.sharded_values import of_each_rank
+from vidreason.training.stage import StageModule
 
 SPEED_FILE = "speed.json"
 """In the run folder: what :meth:`Throughput.summary` says of a run that has ended."""
 
 _GIB = 2**30
+_OVER_RANKS = ("samples", "target_tokens", "positions", "computed_positions")
+_COUNTS = (*_OVER_RANKS, "seconds", "waited_seconds")
 _BIN_RATIO = 1.02
 """Of the longest to the shortest step time that count as one: they are known to 1%."""
 
@@ -60,10 +64,12 @@ class Throughput(Callback):
     """Log throughput every ``every_n_steps`` optimizer steps; totals of the run survive a resume.
 
     Logged, over the steps since the last time and over all ranks: ``train/samples_per_second``,
-    ``train/target_tokens_per_second`` and ``train/data_wait_share`` (0 to 1; rank 0's). The clock
-    stands still during validation and runs during everything else, checkpoints included. Of the
-    whole run, also in the progress bar: ``data/unreadable``, the samples whose video could not be
-    read, as the data module counts them (its ``num_unreadable``).
+    ``train/target_tokens_per_second``, ``train/fill`` (0 to 1: of the positions that the language
+    model computed, those that hold a video embedding or a token; the others are padding) and
+    ``train/data_wait_share`` (0 to 1; rank 0's). The clock stands still during validation and runs
+    during everything else, checkpoints included. Of the whole run, also in the progress bar:
+    ``data/unreadable``, the samples whose video could not be read, as the data module counts them
+    (its ``num_unreadable``).
 
     At the end of training, a table of the whole run is shown, and written to ``SPEED_FILE``.
 
@@ -76,7 +82,7 @@ class Throughput(Callback):
     def __init__(self, timer: DataWaitTimer, every_n_steps: int, run_dir: str | Path) -> None:
         self.timer = timer
         self.path = Path(run_dir) / SPEED_FILE
-        self.totals = {"samples": 0.0, "target_tokens": 0.0, "seconds": 0.0, "waited_seconds": 0.0}
+        self.totals = dict.fromkeys(_COUNTS, 0.0)
         self.step_times: Counter[int] = Counter()
         """How many optimizer steps of rank 0 took so long: the logarithm of their seconds."""
         self._step_ends = StepEnds(every_n_steps)
@@ -85,8 +91,7 @@ class Throughput(Callback):
         self._restart_window()
 
     def _restart_window(self) -> None:
-        self._samples = 0
-        self._target_tokens: torch.Tensor | int = 0
+        self._counts = dict.fromkeys(_COUNTS, 0.0)
         self._window_start = time.perf_counter()
         self._wait_start = self.timer.seconds
 
@@ -96,7 +101,8 @@ class Throughput(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.totals = {key: float(state_dict[key]) for key in self.totals}
+        # The first checkpoints had fewer of them.
+        self.totals = {name: float(state_dict.get(name, 0.0)) for name in _COUNTS}
         self.step_times = Counter(state_dict.get("step_times", {}))  # not in the first checkpoints
 
     @override
@@ -125,20 +131,21 @@ class Throughput(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self._samples += len(batch["ids"])
-        # Added up on the device: reading it at every micro-batch would make the host wait for the
-        # device.
-        self._target_tokens = self._target_tokens + (batch["labels"] >= 0).sum()
+        assert isinstance(pl_module, StageModule)
+        self._counts["samples"] += len(batch["ids"])
+        self._counts["target_tokens"] += len(batch["text"]["target_ids"])
+        positions, computed = pl_module.reasoner.num_positions(batch["text"])
+        self._counts["positions"] += positions
+        self._counts["computed_positions"] += computed
         if self._every_step.reached(trainer):
             now = time.perf_counter()
             self.step_times[_bin_of(now - self._step_start)] += 1
             self._step_start = now
         if not self._step_ends.reached(trainer):
             return
-        samples, target_tokens, seconds, waited = self._end_window(trainer, pl_module)
-        pl_module.log("train/samples_per_second", samples / seconds)
-        pl_module.log("train/target_tokens_per_second", target_tokens / seconds)
-        pl_module.log("train/data_wait_share", waited / seconds)
+        window = self._end_window(trainer, pl_module)
+        for key, value in _rates(window).items():
+            pl_module.log(f"train/{key}", value)
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning declares it nowhere
         pl_module.log("data/unreadable", float(data.num_unreadable), prog_bar=True)
 
@@ -158,35 +165,36 @@ class Throughput(Callback):
 
     def summary(self) -> dict[str, float]:
         """Of all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""
-        seconds = self.totals["seconds"]
         return {
             "steps": self.step_times.total(),
             "median_step_seconds": _quantile(self.step_times, 0.5),
             "p95_step_seconds": _quantile(self.step_times, 0.95),
-            "data_wait_share": self.totals["waited_seconds"] / seconds,
-            "samples_per_second": self.totals["samples"] / seconds,
-            "target_tokens_per_second": self.totals["target_tokens"] / seconds,
+            **_rates(self.totals),
         }
 
-    def _end_window(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> tuple[float, float, float, float]:
-        """Samples, target tokens, seconds and seconds of waiting since the last time; collective.
-
-        They go into the totals.
-        """
-        counts = torch.tensor(
-            [float(self._samples), float(self._target_tokens)], device=pl_module.device
-        )
-        reduced = trainer.strategy.reduce(counts, reduce_op="sum")
+    def _end_window(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        """What was counted since the last time, as ``totals``, to which it is added; collective."""
+        window = self._counts
+        sums = torch.tensor([float(window[name]) for name in _OVER_RANKS], device=pl_module.device)
+        reduced = trainer.strategy.reduce(sums, reduce_op="sum")
         assert isinstance(reduced, torch.Tensor)
-        samples, target_tokens = reduced.tolist()
-        seconds = time.perf_counter() - self._window_start
-        waited = self.timer.seconds - self._wait_start
-        for key, value in zip(self.totals, (samples, target_tokens, seconds, waited), strict=True):
-            self.totals[key] += value
+        window.update(zip(_OVER_RANKS, reduced.tolist(), strict=True))
+        window["seconds"] = time.perf_counter() - self._window_start
+        window["waited_seconds"] = self.timer.seconds - self._wait_start
+        for name, value in window.items():
+            self.totals[name] += value
         self._restart_window()
-        return samples, target_tokens, seconds, waited
+        return window
+
+
+def _rates(counts: Mapping[str, float]) -> dict[str, float]:
+    seconds = counts["seconds"]
+    return {
+        "samples_per_second": counts["samples"] / seconds,
+        "target_tokens_per_second": counts["target_tokens"] / seconds,
+        "fill": counts["positions"] / max(counts["computed_positions"], 1),
+        "data_wait_share": counts["waited_seconds"] / seconds,
+    }
 
 
 def _bin_of(seconds: float) -> int:

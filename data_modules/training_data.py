@@ -22,7 +22,6 @@ from data_modules.prompt_lengths import PromptLimit
 from data_modules.rank_loader import RankLoader, leave_signals_to_the_run
 from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.perception.visual_tokens import TokenSource
-from vidreason.reasoning.text_batch import pad_token_id
 from vidreason.video.failures import FailureLog
 
 logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class TrainingDataModule(LightningDataModule):
         self.tokenizer = tokenizer
         self.failures_path = failures_path
         self.system_prompt = system_prompt
-        self.collator = Collator(visual_dim=visual_dim, pad_token_id=pad_token_id(tokenizer))
+        self.collator = Collator(visual_dim=visual_dim)
         self.train_examples = Corpora([])
         self.validation_examples = Corpora([])
         self._order: GlobalOrder | None = None

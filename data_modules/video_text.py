@@ -1,10 +1,11 @@
 """From an example to a training batch: visual tokens, token ids and labels.
 
-Shapes: B batch, T text tokens, V visual tokens.
+Shapes: B batch, V visual tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch.utils.data import Dataset
@@ -35,12 +36,13 @@ class Sample:
     failure: VideoFailure | None = None
 
 
-class Batch(TextBatch):
+class Batch(TypedDict):
     """A micro-batch of one rank, of B samples."""
 
     ids: list[str]
     """Example ids."""
     visual: VisualBatch
+    text: TextBatch
     failures: list[VideoFailure]
     """The batch's unreadable videos, on their way from the worker process to the failure log."""
 
@@ -114,12 +116,10 @@ class VideoTextDataset(Dataset[Sample]):
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads samples to a batch; called as ``collator(samples)``."""
+    """Makes a batch of samples; called as ``collator(samples)``."""
 
     visual_dim: int
     """Width of the visual tokens, needed for batches in which no video could be read."""
-    pad_token_id: int
-    """Fills ``input_ids`` where ``attention_mask`` is 0; the model never sees it."""
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Batch ``samples`` in their order.
@@ -144,7 +144,7 @@ class Collator:
             visual=collate_visual_tokens(
                 [empty if sample.tokens is None else sample.tokens for sample in samples]
             ),
-            **collate_texts([sample.text for sample in samples], self.pad_token_id),
+            text=collate_texts([sample.text for sample in samples]),
             failures=[sample.failure for sample in samples if sample.failure is not None],
         )
 

@@ -85,11 +85,8 @@ def largest_batch(config: ExperimentConfig) -> LargestBatch:
     """The callback that tries the largest batch of ``config`` before step 1."""
 
     def make_batch(reasoner: VideoReasoner) -> TrainingBatch:
-        batch = longest_batch(config, reasoner, config.data.batch_size)
-        visual, input_ids, attention_mask, labels = batch
-        return TrainingBatch(
-            visual=visual, input_ids=input_ids, attention_mask=attention_mask, labels=labels
-        )
+        visual, text = longest_batch(config, reasoner, config.data.batch_size)
+        return TrainingBatch(visual=visual, text=text)
 
     size = None
     if torch.cuda.is_available():

@@ -23,6 +23,7 @@ from vidreason.perception.video_encoder import VideoEncoder, build_video_encoder
 from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.reasoning.decoding import left_pad
 from vidreason.reasoning.language_model import causal_lm
+from vidreason.reasoning.text_batch import TextBatch
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import build_optimizer
 from vidreason.training.rehearsal import Rehearsal
@@ -113,16 +114,13 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
         rehearsal.give_shapes(reasoner)
         weights = rehearsal.live_bytes
         optimizer = build_optimizer(reasoner, names, config.optimizer)
-        for group in optimizer.param_groups:
-            group["foreach"] = trains_on_gpu(config)  # torch's choice for AdamW
         for step in range(2):
             rehearsal.reset_peak()
             for _ in range(min(micro_batches, 1 + step)):
                 batch = longest_batch(config, reasoner, config.data.batch_size)
                 with torch.autocast("cpu", autocast, enabled=autocast is not None):
-                    logits, targets = reasoner(*batch)
-                    loss, _ = next_token_loss(logits, targets)
-                del logits, targets, batch
+                    loss, _ = next_token_loss(reasoner(*batch))
+                del batch
                 loss.backward()  # type: ignore[no-untyped-call]
                 del loss
             optimizer.step()
@@ -166,10 +164,11 @@ def estimate_generate(
     with Rehearsal() as rehearsal, torch.no_grad():
         rehearsal.give_shapes(reasoner)
         weights = rehearsal.live_bytes
-        visual, input_ids, attention_mask, _ = longest_batch(config, reasoner, batch_size)
-        text = model.get_input_embeddings()(input_ids)
+        visual, _ = longest_batch(config, reasoner, batch_size)
+        ids = torch.empty(batch_size, config.data.max_text_tokens, dtype=torch.int64)
+        text = model.get_input_embeddings()(ids)
         video = reasoner.fusion(visual).to(text.dtype)
-        embeddings, attention_mask = left_pad(video, text, attention_mask.sum(1))
+        embeddings, attention_mask = left_pad(video, text, (ids != 0).sum(1))
         embeddings = embeddings.repeat_interleave(beams, 0)
         attention_mask = attention_mask.repeat_interleave(beams, 0)
         del video, text
@@ -231,8 +230,8 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
 
 def longest_batch(
     config: ExperimentConfig, reasoner: VideoReasoner, batch_size: int
-) -> tuple[VisualBatch, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Visual tokens, token ids, attention mask and labels, as ``VideoReasoner.forward`` takes.
+) -> tuple[VisualBatch, TextBatch]:
+    """Visual tokens and texts, as ``VideoReasoner.forward`` takes them.
 
     All are as long as the configuration allows; each text token is a target.
     """
@@ -246,10 +245,17 @@ def longest_batch(
         areas=torch.ones(shape),
         durations=torch.ones(batch_size),
     )
-    ids, mask, labels = (
-        torch.ones(batch_size, config.data.max_text_tokens, dtype=torch.int64) for _ in range(3)
+    length = config.data.max_text_tokens
+    ones = torch.ones(batch_size * length, dtype=torch.int64)
+    text = TextBatch(
+        input_ids=ones[: batch_size * (length - 1)],
+        lengths=torch.full((batch_size,), length - 1),
+        longest=length - 1,
+        target_ids=ones,
+        target_rows=torch.arange(batch_size).repeat_interleave(length),
+        target_columns=torch.arange(length).repeat(batch_size),
     )
-    return visual, ids, mask, labels
+    return visual, text
 
 
 def _largest_units(reasoner: VideoReasoner) -> int:

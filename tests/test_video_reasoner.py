@@ -17,6 +17,7 @@ from vidreason.model import DecodingConfig, ReasonerConfig, VideoReasoner, build
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example, encode_prompt
 
 TEXTS = [("Why?", "It was pushed."), ("What is next, and why?", "No."), ("Go on", "x")]
@@ -84,53 +85,47 @@ def any_reasoner(request, tmp_path, tiny_language_model_folder, tiny_tokenizer):
     return reasoner
 
 
-def text_batch(tokenizer, texts=TEXTS, extra_padding=0):
-    rows = [encode_example(tokenizer, *text, max_tokens=200) for text in texts]
-    longest = max(len(row.input_ids) for row in rows) + extra_padding
-    input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-    labels = torch.full((len(rows), longest), IGNORE_INDEX)
-    attention_mask = torch.zeros(len(rows), longest, dtype=torch.long)
-    for index, row in enumerate(rows):
-        length = len(row.input_ids)
-        input_ids[index, :length] = torch.tensor(row.input_ids)
-        labels[index, :length] = torch.tensor(row.labels)
-        attention_mask[index, :length] = 1
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+def encoded(tokenizer, texts=TEXTS):
+    return [encode_example(tokenizer, *text, max_tokens=200) for text in texts]
 
 
 def full_logits(reasoner, visual, text):
-    """Logits of all positions through the whole model, those of the video embeddings cut off."""
-    embedded = causal_lm(reasoner.language_model).get_input_embeddings()(text["input_ids"])
+    """Logits of all positions of one row through the whole model, less the video's first ones.
+
+    The logits at t predict the text token at t.
+    """
+    embedded = causal_lm(reasoner.language_model).get_input_embeddings()(torch.tensor([text]))
     video = reasoner.fusion(visual)
-    mask = torch.cat([torch.ones(video.shape[:2], dtype=torch.long), text["attention_mask"]], 1)
     joined = torch.cat([video, embedded], dim=1)
-    return reasoner.language_model(inputs_embeds=joined, attention_mask=mask).logits
+    return reasoner.language_model(inputs_embeds=joined).logits[0, video.shape[1] - 1 :]
 
 
-def test_target_logits_are_those_of_the_full_model(any_reasoner, visual_tokens):
+def expected_log_likelihoods(reasoner, videos, texts):
+    """Of the targets of each row, one row at a time, from the logits of all of its positions."""
+    rows = []
+    for tokens, text in zip(videos, texts, strict=True):
+        logits = full_logits(reasoner, collate_visual_tokens([tokens]), text.input_ids)
+        labels = torch.tensor(text.labels)
+        losses = cross_entropy(logits[:-1], labels, ignore_index=IGNORE_INDEX, reduction="none")
+        rows.append(-losses[labels != IGNORE_INDEX])
+    return rows
+
+
+def test_log_likelihoods_are_those_of_each_row_through_the_full_model(any_reasoner, visual_tokens):
     any_reasoner.eval()
-    visual, text = collate_visual_tokens(visual_tokens), text_batch(any_reasoner.tokenizer)
-    rows, columns = (text["labels"] != IGNORE_INDEX).nonzero(as_tuple=True)
-    expected = full_logits(any_reasoner, visual, text)[rows, columns + 4 - 1]
-    logits, targets = any_reasoner(visual, **text)
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    assert torch.equal(targets, text["labels"][rows, columns])
+    texts = encoded(any_reasoner.tokenizer)
+    expected = expected_log_likelihoods(any_reasoner, visual_tokens, texts)
+    found = any_reasoner(collate_visual_tokens(visual_tokens), collate_texts(texts))
+    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_and_its_gradients_are_those_of_the_full_model(tiny_reasoner, visual_tokens):
-    visual, text = collate_visual_tokens(visual_tokens), text_batch(tiny_reasoner.tokenizer)
-    labels = torch.cat([torch.full((3, 4), IGNORE_INDEX), text["labels"]], dim=1)
-    naive = cross_entropy(
-        full_logits(tiny_reasoner, visual, text)[:, :-1].flatten(0, 1),
-        labels[:, 1:].flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction="sum",
-    )
+    texts = encoded(tiny_reasoner.tokenizer)
+    naive = -torch.cat(expected_log_likelihoods(tiny_reasoner, visual_tokens, texts)).sum()
     naive.backward()
     expected = {n: p.grad for n, p in tiny_reasoner.named_parameters() if p.grad is not None}
     tiny_reasoner.zero_grad()
-    logits, targets = tiny_reasoner(visual, **text)
-    loss = cross_entropy(logits, targets, reduction="sum")
+    loss = -tiny_reasoner(collate_visual_tokens(visual_tokens), collate_texts(texts)).sum()
     loss.backward()
     torch.testing.assert_close(loss, naive, atol=1e-4, rtol=1e-6)
     # Through the frozen language model, gradients reach the whole fusion core, and nothing else.
@@ -141,24 +136,19 @@ def test_the_loss_and_its_gradients_are_those_of_the_full_model(tiny_reasoner, v
     assert tiny_reasoner.fusion.queries.grad.abs().max() > 1e-3
 
 
-def test_only_target_positions_reach_the_output_layer(tiny_reasoner, visual_tokens):
+def test_only_what_predicts_a_target_reaches_the_output_layer(tiny_reasoner, visual_tokens):
     seen = []
     output_layer = causal_lm(tiny_reasoner.language_model).get_output_embeddings()
-    handle = output_layer.register_forward_hook(lambda m, i, o: seen.append(i[0].shape))
-    text = text_batch(tiny_reasoner.tokenizer)
-    tiny_reasoner(collate_visual_tokens(visual_tokens), **text)
-    assert seen == [(int((text["labels"] != IGNORE_INDEX).sum()), 32)]
-    handle.remove()
-    # No hook stays behind.
-    ids = torch.arange(5)[None]
-    assert tiny_reasoner.language_model(input_ids=ids).logits.shape[:2] == (1, 5)
+    output_layer.register_forward_hook(lambda m, i, o: seen.append(i[0].shape))
+    text = collate_texts(encoded(tiny_reasoner.tokenizer))
+    tiny_reasoner(collate_visual_tokens(visual_tokens), text)
+    assert seen == [(1, len(text["target_ids"]), 32)]
 
 
 def test_a_batch_without_targets_has_loss_zero_and_gradient_zero(tiny_reasoner, visual_tokens):
-    text = text_batch(tiny_reasoner.tokenizer)
-    text["labels"][:] = IGNORE_INDEX
-    logits, targets = tiny_reasoner(collate_visual_tokens(visual_tokens), **text)
-    loss = cross_entropy(logits, targets, reduction="sum")
+    texts = encoded(tiny_reasoner.tokenizer)
+    texts = [text._replace(labels=[IGNORE_INDEX] * len(text.labels)) for text in texts]
+    loss = -tiny_reasoner(collate_visual_tokens(visual_tokens), collate_texts(texts)).sum()
     loss.backward()
     assert loss.item() == 0
     assert all(not p.grad.any() for p in tiny_reasoner.fusion.parameters())
@@ -166,30 +156,16 @@ def test_a_batch_without_targets_has_loss_zero_and_gradient_zero(tiny_reasoner, 
 
 def test_likelihoods_do_not_depend_on_the_batch(tiny_reasoner, visual_tokens):
     tiny_reasoner.eval()
-    text = text_batch(tiny_reasoner.tokenizer, extra_padding=5)
+    texts = encoded(tiny_reasoner.tokenizer)
     with torch.no_grad():
+        expected = expected_log_likelihoods(tiny_reasoner, visual_tokens, texts)
         sums, counts = tiny_reasoner.response_log_likelihoods(
-            collate_visual_tokens(visual_tokens), **text
+            collate_visual_tokens(visual_tokens), collate_texts(texts)
         )
-        assert counts.tolist() == [len(response) + 1 for _, response in TEXTS]
-        for row, tokens in enumerate(visual_tokens):
-            alone = text_batch(tiny_reasoner.tokenizer, [TEXTS[row]])
-            visual = collate_visual_tokens([tokens])
-            own, count = tiny_reasoner.response_log_likelihoods(visual, **alone)
-            torch.testing.assert_close(sums[row], own[0], atol=1e-4, rtol=1e-5)
-            assert count[0] == counts[row]
-            is_target = alone["labels"][0] != IGNORE_INDEX
-            positions = is_target.nonzero()[:, 0]
-            log_probabilities = full_logits(tiny_reasoner, visual, alone)[0].log_softmax(-1)
-            expected = log_probabilities[positions + 3, alone["labels"][0, positions]].sum()
-            torch.testing.assert_close(own[0], expected, atol=1e-4, rtol=1e-5)
-
-
-def test_padding_on_the_left_is_refused(tiny_reasoner, visual_tokens):
-    text = text_batch(tiny_reasoner.tokenizer)
-    text = {name: value.flip(1) for name, value in text.items()}
-    with pytest.raises(ValueError, match="padded on the right"):
-        tiny_reasoner(collate_visual_tokens(visual_tokens), **text)
+    assert counts.tolist() == [len(response) + 1 for _, response in TEXTS]
+    torch.testing.assert_close(
+        sums, torch.stack([row.sum() for row in expected]), atol=1e-4, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "beam"])
@@ -213,10 +189,8 @@ def test_greedy_generation_equals_running_the_model_again_for_each_token(
     ids = encode_prompt(tokenizer, PROMPTS[0])
     num_prompt = len(ids)
     for _ in range(decoding.max_new_tokens):
-        input_ids = torch.tensor([ids])
-        text = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
         with torch.no_grad():
-            token = int(full_logits(tiny_reasoner, visual, text)[0, -1].argmax())
+            token = int(full_logits(tiny_reasoner, visual, ids)[-1].argmax())
         if token in tiny_reasoner.stop_ids:
             break
         ids.append(token)
@@ -321,14 +295,14 @@ def test_gradient_checkpointing_gives_the_same_gradients(
     )
     other = build_reasoner(config, visual_dim=24)
     other.fusion.load_state_dict(tiny_reasoner.fusion.state_dict())
-    visual, text = collate_visual_tokens(visual_tokens), text_batch(tiny_reasoner.tokenizer)
+    visual = collate_visual_tokens(visual_tokens)
+    text = collate_texts(encoded(tiny_reasoner.tokenizer))
     calls = []
     layer = other.language_model.model.layers[0].mlp
     layer.register_forward_pre_hook(lambda *_: calls.append(1))
     for reasoner in (tiny_reasoner, other):
         reasoner.train()
-        logits, targets = reasoner(visual, **text)
-        cross_entropy(logits, targets).backward()
+        reasoner(visual, text).mean().backward()
     assert len(calls) == 2  # once forward, once again in the backward pass
     for first, second in zip(
         tiny_reasoner.fusion.parameters(), other.fusion.parameters(), strict=True
@@ -371,9 +345,10 @@ def test_a_bfloat16_language_model_trains_float32_parts(
         lora=LoraSettings(rank=4, alpha=8),
     )
     reasoner = build_reasoner(config, visual_dim=24, perceiver=PerceiverConfig())
-    visual, text = collate_visual_tokens(visual_tokens), text_batch(reasoner.tokenizer)
-    logits, targets = reasoner(visual, **text)
-    cross_entropy(logits.float(), targets).backward()
+    visual = collate_visual_tokens(visual_tokens)
+    log_likelihoods = reasoner(visual, collate_texts(encoded(reasoner.tokenizer)))
+    assert log_likelihoods.dtype == torch.float32
+    log_likelihoods.mean().backward()
     gradients = {p.grad.dtype for p in reasoner.parameters() if p.grad is not None}
     assert gradients == {torch.float32}
     expected = reasoner.generate_ids(visual, PROMPTS, STRATEGIES["greedy"])

@@ -9,7 +9,8 @@ from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
-from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
+from vidreason.reasoning.text_batch import collate_texts
+from vidreason.reasoning.tokenization import encode_example
 from vidreason.training.optimizer import OptimizerConfig
 
 VISUAL_DIM = 24
@@ -49,20 +50,9 @@ def tiny_loader(
             encode_example(reasoner.tokenizer, prompt, response, max_tokens=200)
             for _, prompt, response in samples
         ]
-        shape = len(texts), max(len(text.input_ids) for text in texts)
-        input_ids = torch.zeros(shape, dtype=torch.int64)
-        labels = torch.full(shape, IGNORE_INDEX)
-        attention_mask = torch.zeros(shape, dtype=torch.int64)
-        for row, text in enumerate(texts):
-            length = len(text.input_ids)
-            input_ids[row, :length] = torch.tensor(text.input_ids)
-            labels[row, :length] = torch.tensor(text.labels)
-            attention_mask[row, :length] = 1
         return {
             "visual": collate_visual_tokens([tokens for tokens, _, _ in samples]),
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": labels,
+            "text": collate_texts(texts),
         }
 
     samples = tiny_samples(num_samples)[rank::world_size]

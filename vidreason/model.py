@@ -1,6 +1,6 @@
 """``VideoReasoner``: Algorithm 1 from visual tokens on. Fuse, prepend to the prompt, loss or text.
 
-Shapes: B batch, V visual tokens, Q queries, T text tokens, D width, M target tokens of the batch.
+Shapes: B batch, V visual tokens, Q queries, N text tokens, M targets of the batch, D width.
 """
 
 import tempfile
@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -24,6 +23,7 @@ from vidreason.pretrained.hub import local_reasoner_folder, upload
 from vidreason.pretrained.model_card import Provenance
 from vidreason.reasoning.adapter_checks import check_mergeable
 from vidreason.reasoning.decoding import DecodingConfig, generate_ids, left_pad
+from vidreason.reasoning.joined_rows import join_rows, predicting_positions
 from vidreason.reasoning.language_model import (
     add_lora,
     causal_lm,
@@ -31,10 +31,11 @@ from vidreason.reasoning.language_model import (
     load_tokenizer,
     set_language_model_mode,
 )
+from vidreason.reasoning.output_layer import target_log_likelihoods
+from vidreason.reasoning.packed_attention import row_arguments, takes_blocks
 from vidreason.reasoning.reasoner_config import ReasonerConfig
-from vidreason.reasoning.text_batch import pad_token_id
+from vidreason.reasoning.text_batch import TextBatch
 from vidreason.reasoning.tokenization import (
-    IGNORE_INDEX,
     EncodedText,
     answer_text,
     encode_example,
@@ -113,53 +114,50 @@ class VideoReasoner(nn.Module):
         set_language_model_mode(self.language_model, mode)
         return self
 
-    def forward(
-        self, visual: VisualBatch, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Foresee the target tokens. Only their positions reach the output layer.
+    def forward(self, visual: VisualBatch, text: TextBatch) -> Tensor:
+        """Log-likelihood of each target token. Only what predicts one reaches the output layer.
+
+        The rows of the batch are joined to one sequence, so that nothing is computed for padding;
+        a language model that cannot be told where rows begin gets them padded.
 
         Args:
             visual: Visual tokens of B videos.
-            input_ids: Prompt and response, shape ``(B, T)``, padded on the right.
-            attention_mask: Shape ``(B, T)``, 1 for a real token.
-            labels: Shape ``(B, T)``, not shifted: the token's id where it is a target, else
-                ``IGNORE_INDEX``.
+            text: Their texts.
 
         Returns:
-            Logits ``(M, vocabulary)`` and targets ``(M,)``, in the order of ``labels.nonzero()``.
-
-        Raises:
-            ValueError: The padding is on the left.
+            Shape ``(M,)``, float32, in the order of the targets.
         """
-        if not attention_mask[:, 0].all():
-            raise ValueError("input_ids must be padded on the right, where targets do not see it")
         model = causal_lm(self.language_model)
-        # The last column foresees nothing.
-        text = model.get_input_embeddings()(input_ids[:, :-1])
-        video = self.fusion(visual).to(text.dtype)
-        rows, columns = (labels != IGNORE_INDEX).nonzero(as_tuple=True)
-        # The token at text position t stands at Q + t and is foreseen one position earlier.
-        positions = columns + video.shape[1] - 1
+        words = model.get_input_embeddings()(text["input_ids"])
+        video = self.fusion(visual).to(words.dtype)
+        rows = join_rows(video, words, text)
+        predicting = predicting_positions(rows, text, video.shape[1])
+        # Any: the output record is named after the model's class.
+        if takes_blocks(model):
+            arguments = row_arguments(rows)
+            output: Any = model.base_model(
+                inputs_embeds=rows.embeddings[None], use_cache=False, **arguments
+            )
+        else:
+            # No mask but the causal one: padding on the right is after all that predicts a target.
+            output = model.base_model(inputs_embeds=rows.pad(), use_cache=False)
+            predicting = rows.padded[predicting]
+        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, predicting)
+        return target_log_likelihoods(model, output, hidden, text["target_ids"])
 
-        def keep_target_positions(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-            return (inputs[0][rows, positions],)
+    def num_positions(self, text: TextBatch) -> tuple[int, int]:
+        """How many positions a batch of texts has, with those of its videos; how many are computed.
 
-        # A hook, not a call of the layers below the output layer: some models scale or cap their
-        # logits behind it, which only their own forward knows.
-        output_layer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        assert output_layer is not None
-        hook = output_layer.register_forward_pre_hook(keep_target_positions)
-        try:
-            # Any: the output record is named after the model's class.
-            # No mask but the causal one: padding on the right is behind all that foresees a target,
-            # and without a mask of its own the attention may use its fastest kernel.
-            output: Any = model(inputs_embeds=torch.cat([video, text], dim=1), use_cache=False)
-        finally:
-            hook.remove()
-        return output.logits, labels[rows, columns]
+        There are more of the latter where rows are padded.
+        """
+        num_rows, queries = len(text["lengths"]), self.fusion.num_embeddings
+        positions = len(text["input_ids"]) + num_rows * queries
+        if takes_blocks(causal_lm(self.language_model)):
+            return positions, positions
+        return positions, num_rows * (text["longest"] + queries)
 
     def response_log_likelihoods(
-        self, visual: VisualBatch, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+        self, visual: VisualBatch, text: TextBatch
     ) -> tuple[Tensor, Tensor]:
         """Log-likelihood of each row's targets; arguments as for :meth:`forward`.
 
@@ -167,12 +165,10 @@ class VideoReasoner(nn.Module):
             Sums over the targets of a row, shape ``(B,)``, float32; and how many targets there
             are, shape ``(B,)``, int64.
         """
-        logits, targets = self(visual, input_ids, attention_mask, labels)
-        log_likelihoods = -cross_entropy(logits.float(), targets, reduction="none")
-        is_target = labels != IGNORE_INDEX
-        sums = log_likelihoods.new_zeros(len(labels))
-        rows = is_target.nonzero(as_tuple=True)[0]
-        return sums.index_add(0, rows, log_likelihoods), is_target.sum(dim=1)
+        log_likelihoods = self(visual, text)
+        sums = log_likelihoods.new_zeros(len(text["lengths"]))
+        sums = sums.index_add(0, text["target_rows"], log_likelihoods)
+        return sums, text["target_rows"].bincount(minlength=len(sums))
 
     def generate(
         self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None
@@ -365,7 +361,7 @@ def check_texts(
             embeddings for.
     """
     ids = encode_example(tokenizer, "probe", "probe", 1 << 20, system_prompt).input_ids
-    highest = max(*ids, *stop_ids(tokenizer), pad_token_id(tokenizer))
+    highest = max(*ids, *stop_ids(tokenizer))
     known = cast(Tensor, causal_lm(language_model).get_input_embeddings().weight).shape[0]
     if highest >= known:
         token = tokenizer.convert_ids_to_tokens(highest)

@@ -19,6 +19,8 @@ from tiny_training import (
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
 from callbacks.largest_batch import LargestBatch
+from vidreason.reasoning.text_batch import collate_texts
+from vidreason.reasoning.tokenization import EncodedText
 from vidreason.training.instruction import InstructionModule
 
 pytestmark = pytest.mark.filterwarnings(
@@ -34,9 +36,9 @@ NUM_TOKENS = 90
 def largest(reasoner):
     """Two rows of ``NUM_TOKENS`` tokens, all of them targets, and of videos without tokens."""
     batch = next(iter(tiny_loader(reasoner, 2)))
-    ids = torch.ones(2, NUM_TOKENS, dtype=torch.int64)
+    text = EncodedText([1] * NUM_TOKENS, [1] * NUM_TOKENS)
     assert batch["visual"]["features"].shape[-1] == VISUAL_DIM
-    return {**batch, "input_ids": ids, "attention_mask": ids.clone(), "labels": ids.clone()}
+    return {**batch, "text": collate_texts([text, text])}
 
 
 class Observed(InstructionModule):
@@ -49,7 +51,7 @@ class Observed(InstructionModule):
         self.fail_at = fail_at
 
     def training_step(self, batch, batch_idx):
-        self.lengths.append(batch["input_ids"].shape[1])
+        self.lengths.append(batch["text"]["longest"] + 1)
         named = self.reasoner.named_parameters()
         self.with_gradients.append({name for name, value in named if value.grad is not None})
         torch.rand(3)  # as dropout does

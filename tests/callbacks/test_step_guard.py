@@ -38,7 +38,7 @@ class Harm(Callback):
         queries.register_hook(lambda gradient: gradient * NAN if self.bad else gradient)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        batch["ids"] = [f"{batch_idx}-{row}" for row in range(len(batch["labels"]))]
+        batch["ids"] = [f"{batch_idx}-{row}" for row in range(len(batch["text"]["lengths"]))]
         self.bad = batch_idx in self.gradient
         if batch_idx in self.loss:
             batch["visual"]["features"][:, 0] = NAN

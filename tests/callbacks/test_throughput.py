@@ -1,11 +1,13 @@
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from callbacks import throughput
 from callbacks.throughput import DataWaitTimer, Throughput
+from vidreason.training.stage import StageModule
 
 FETCH = "[_TrainingEpochLoop].train_dataloader_next"
 
@@ -33,17 +35,15 @@ def trainer_and_module(logged, world_size=1):
         strategy=strategy,
         datamodule=SimpleNamespace(num_unreadable=3),
     )
-    module = SimpleNamespace(
-        device=torch.device("cpu"),
-        log=lambda key, value, **options: logged.__setitem__(key, value),
-    )
+    module = Mock(spec=StageModule, device=torch.device("cpu"))
+    module.reasoner = SimpleNamespace(num_positions=lambda text: text["positions"])
+    module.log = lambda key, value, **options: logged.__setitem__(key, value)
     return trainer, module
 
 
 def batch(samples, target_tokens):
-    labels = torch.full((samples, 10), -100)
-    labels.view(-1)[:target_tokens] = 7
-    return {"ids": ["id"] * samples, "labels": labels}
+    text = {"target_ids": torch.zeros(target_tokens, dtype=torch.int64), "positions": (30, 40)}
+    return {"ids": ["id"] * samples, "text": text}
 
 
 def run_step(callback, timer, clock, trainer, module, *, wait, work):
@@ -70,6 +70,7 @@ def test_rates_over_the_window_and_over_ranks(clock, tmp_path):
     assert logged == {
         "train/samples_per_second": 2.0,  # 2 steps x 4 samples x 2 ranks in 8 seconds
         "train/target_tokens_per_second": 6.0,
+        "train/fill": 0.75,
         "train/data_wait_share": 0.25,
         "data/unreadable": 3.0,
     }
@@ -88,6 +89,8 @@ def test_totals_survive_a_resume(clock, tmp_path):
     assert resumed.totals == {
         "samples": 8.0,
         "target_tokens": 24.0,
+        "positions": 60.0,
+        "computed_positions": 80.0,
         "seconds": 6.0,
         "waited_seconds": 1.0,
     }
@@ -117,6 +120,7 @@ def test_the_table_of_a_run_that_was_resumed(clock, tmp_path):
             "steps": 20,
             "median_step_seconds": 1.0,
             "p95_step_seconds": 2.0,
+            "fill": 0.75,
             "data_wait_share": 2.5 / 49,
             "samples_per_second": 2 * 20 * 4 / 49,
             "target_tokens_per_second": 2 * 20 * 12 / 49,

@@ -90,4 +90,4 @@ def test_from_files_from_shards_and_from_a_store(
         assert found.keys() == expected.keys()
         for name, batch in expected.items():
             assert torch.equal(found[name]["visual"]["features"], batch["visual"]["features"])
-            assert torch.equal(found[name]["labels"], batch["labels"])
+            assert torch.equal(found[name]["text"]["target_ids"], batch["text"]["target_ids"])

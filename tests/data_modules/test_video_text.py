@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from data_modules.video_text import Collator, VideoTextDataset
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.reasoning.text_batch import pad_token_id
-from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_prompt
+from vidreason.reasoning.tokenization import encode_prompt
 from vidreason.video.reader import VideoReadError
 
 MakeTokens = Callable[..., VisualTokens]
@@ -47,32 +46,35 @@ def test_a_batch_holds_ids_tokens_and_labels_on_the_response_only(
 ) -> None:
     examples = [example(0), example(1, "A much longer caption of the video.")]
     data = dataset(make_visual_tokens, tiny_tokenizer, examples)
-    collator = Collator(visual_dim=6, pad_token_id=pad_token_id(tiny_tokenizer))
-    batch = collator([data[0], data[1]])
+    batch = Collator(visual_dim=6)([data[0], data[1]])
     assert batch["ids"] == ["webvid:train:0", "webvid:train:1"]
     assert batch["failures"] == []
     assert batch["visual"]["mask"].sum(dim=1).tolist() == [2, 3]
     prompt = encode_prompt(tiny_tokenizer, "Describe the video.")
-    for row, text in enumerate(e.response for e in examples):
-        length = int(batch["attention_mask"][row].sum())
-        labels, ids = batch["labels"][row], batch["input_ids"][row]
-        assert ids[: len(prompt)].tolist() == prompt
-        assert (labels[: len(prompt)] == IGNORE_INDEX).all()
-        assert (labels[length:] == IGNORE_INDEX).all()
-        assert torch.equal(labels[len(prompt) : length], ids[len(prompt) : length])
-        assert tiny_tokenizer.decode(ids[len(prompt) : length - 1]) == text
-        assert (ids[length:] == tiny_tokenizer.pad_token_id).all()
+    text = batch["text"]
+    starts = [0, *text["lengths"].cumsum(0).tolist()]
+    assert starts[-1] == len(text["input_ids"])
+    assert text["longest"] == max(text["lengths"])
+    for row, response in enumerate(e.response for e in examples):
+        ids = text["input_ids"][starts[row] : starts[row + 1]].tolist()
+        is_own = text["target_rows"] == row
+        targets = text["target_ids"][is_own].tolist()
+        columns = text["target_columns"][is_own].tolist()
+        # All but the last token are there to predict from; the targets follow the prompt.
+        assert ids == prompt + targets[:-1]
+        assert columns == [len(prompt) + number for number in range(len(targets))]
+        assert tiny_tokenizer.decode(targets[:-1]) == response
 
 
 def test_an_unreadable_video_keeps_its_place_without_tokens_and_targets(
     make_visual_tokens: MakeTokens, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = dataset(make_visual_tokens, tiny_tokenizer, [example(n) for n in range(4)])
-    collator = Collator(visual_dim=6, pad_token_id=0)
+    collator = Collator(visual_dim=6)
     batch = collator([data[index] for index in range(4)])
     assert batch["ids"][2] == "webvid:train:2"
     assert not batch["visual"]["mask"][2].any()
-    assert (batch["labels"][2] == IGNORE_INDEX).all()
+    assert sorted(set(batch["text"]["target_rows"].tolist())) == [0, 1, 3]
     (failure,) = batch["failures"]
     assert tuple(failure) == (
         *("webvid:train:2", "/v/2.mp4"),
@@ -91,7 +93,7 @@ def test_a_bfloat16_store_next_to_an_unreadable_video(
     data = dataset(make_visual_tokens, tiny_tokenizer, [example(1), example(2)])
     tokens = make_visual_tokens(2, 1, visual_dim=6)
     stored = replace(data[0], tokens=replace(tokens, features=tokens.features.bfloat16()))
-    batch = Collator(visual_dim=6, pad_token_id=0)([data[1], stored])
+    batch = Collator(visual_dim=6)([data[1], stored])
     assert batch["visual"]["features"].dtype == torch.bfloat16
 
 
@@ -100,4 +102,4 @@ def test_errors(make_visual_tokens: MakeTokens, tiny_tokenizer: PreTrainedTokeni
     with pytest.raises(ValueError, match=r"'webvid:train:1' has no response"):
         data[1]
     with pytest.raises(ValueError, match="width 6, expected 5"):
-        Collator(visual_dim=5, pad_token_id=0)([data[0]])
+        Collator(visual_dim=5)([data[0]])

@@ -18,6 +18,7 @@ from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
+from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import encode_example, encode_prompt
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
@@ -103,16 +104,11 @@ def test_an_options_score_is_its_log_likelihood_per_token(
         for index, option in enumerate(example.options):
             text = encode_example(tiny_reasoner.tokenizer, example.prompt, option, 512)
             with torch.no_grad():
-                logits, targets = tiny_reasoner.eval()(
-                    collate_visual_tokens([tokens]),
-                    torch.tensor([text.input_ids]),
-                    torch.ones(1, len(text.input_ids), dtype=torch.int64),
-                    torch.tensor([text.labels]),
-                )
-            assert len(targets) == len(option) + 1  # one token a byte, and the end of turn
-            expected = logits.log_softmax(dim=-1)[range(len(targets)), targets].mean()
-            assert row.option_log_likelihoods[index] == pytest.approx(float(expected), abs=1e-5)
-            assert row.option_token_counts[index] == len(targets)
+                found = tiny_reasoner.eval()(collate_visual_tokens([tokens]), collate_texts([text]))
+            assert len(found) == len(option) + 1  # one token a byte, and the end of turn
+            expected = float(found.mean())
+            assert row.option_log_likelihoods[index] == pytest.approx(expected, abs=1e-5)
+            assert row.option_token_counts[index] == len(found)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])

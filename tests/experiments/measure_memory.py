@@ -26,13 +26,8 @@ VISUAL_DIM = 24
 
 
 def fit(config: ExperimentConfig, reasoner: VideoReasoner, max_steps: int) -> None:
-    visual, input_ids, attention_mask, labels = padded_batch(config, reasoner)
-    batch = {
-        "visual": visual,
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "labels": labels,
-    }
+    visual, text = longest_batch(config, reasoner, config.data.batch_size)
+    batch = {"visual": visual, "text": text}
     micro_batches = config.data.global_batch_size // config.data.batch_size
     module = STAGES[config.stage][0](reasoner, config.optimizer, total_steps=100)
     trainer = Trainer(
@@ -52,20 +47,14 @@ def fit(config: ExperimentConfig, reasoner: VideoReasoner, max_steps: int) -> No
 @torch.no_grad()
 def generate(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
     reasoner.eval()
-    visual, input_ids, attention_mask, _ = padded_batch(config, reasoner)
-    text = reasoner.language_model.get_input_embeddings()(input_ids)
-    embeddings, mask = left_pad(reasoner.fusion(visual), text, attention_mask.sum(1))
+    visual, _ = longest_batch(config, reasoner, config.data.batch_size)
+    ids = torch.ones(config.data.batch_size, config.data.max_text_tokens, dtype=torch.int64)
+    lengths = ids.sum(1)
+    lengths[-1] -= 1  # prompts without any padding would need no attention mask
+    text = reasoner.language_model.get_input_embeddings()(ids)
+    embeddings, mask = left_pad(reasoner.fusion(visual), text, lengths)
     del text
     generate_ids(reasoner.language_model, embeddings, mask, config.decoding, [3])
-
-
-def padded_batch(config, reasoner):
-    batch = longest_batch(config, reasoner, config.data.batch_size)
-    visual, *texts = batch
-    for tensor in (*visual.values(), *texts):
-        tensor.fill_(1)
-    texts[1][-1, -1] = 0  # prompts without any padding would need no attention mask
-    return visual, *texts
 
 
 def memory(field: str) -> int:

@@ -41,8 +41,8 @@ def write(language_model: str, folder: Path, stage: int) -> None:
         "zero_force_ds_cpu_optimizer": False,
     }
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
-    logits, targets = engine.module.reasoner(**next(iter(tiny_loader(reasoner, 4))))
-    engine.backward(torch.nn.functional.cross_entropy(logits.float(), targets))
+    log_likelihoods = engine.module.reasoner(**next(iter(tiny_loader(reasoner, 4))))
+    engine.backward(-log_likelihoods.mean())
     engine.step()
     client = {"vidreason": record, "epoch": 0, "global_step": 1, "pytorch-lightning_version": "2"}
     engine.save_checkpoint(

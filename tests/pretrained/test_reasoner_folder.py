@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from vidreason.model import DecodingConfig, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.pretrained import folder as folder_module
-from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
+from vidreason.reasoning.text_batch import collate_texts
+from vidreason.reasoning.tokenization import encode_example
 
 PROMPTS = ["Why?", "What happens after the ball hits the wall?", "Describe the video."]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -24,13 +25,12 @@ def visual(make_visual_tokens):
     )
 
 
-def logits(reasoner, visual):
+def log_likelihoods(reasoner, visual):
     row = encode_example(reasoner.tokenizer, "Why?", "It was pushed.", max_tokens=200)
-    input_ids = torch.tensor([row.input_ids] * 3)
-    labels = torch.tensor([row.labels] * 3)
-    assert (labels != IGNORE_INDEX).any()
     with torch.no_grad():
-        return reasoner(visual, input_ids, torch.ones_like(input_ids), labels)[0].float()
+        found = reasoner(visual, collate_texts([row] * 3))
+    assert found.shape == (3 * len("It was pushed.") + 3,)
+    return found
 
 
 def texts(reasoner, visual):
@@ -50,7 +50,7 @@ def test_the_trained_form_comes_back_exactly(make_reasoner, visual, tmp_path, ki
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert all(expected[name].dtype == found[name].dtype for name in expected)
-    assert torch.equal(logits(loaded, visual), logits(reasoner, visual))
+    assert torch.equal(log_likelihoods(loaded, visual), log_likelihoods(reasoner, visual))
     assert texts(loaded, visual) == texts(reasoner, visual)
 
 
@@ -73,13 +73,15 @@ def test_the_merged_form_is_the_merged_model(make_reasoner, visual, tmp_path, ki
     in_memory = VideoReasoner(
         loaded.config, 24, reasoner.fusion, merged, reasoner.tokenizer, reasoner.perceiver
     ).eval()
-    assert torch.equal(logits(loaded, visual), logits(in_memory, visual))
+    assert torch.equal(log_likelihoods(loaded, visual), log_likelihoods(in_memory, visual))
     assert texts(loaded, visual) == texts(in_memory, visual)
     # ... and differs from adapters beside the weights by rounding: on logits of up to 4.9, measured
     # 5e-6 in float32, and 0.18 in bfloat16, whose weights keep 8 bits of the sum.
     tolerance = {"float32": 2e-5, "bfloat16": 0.4}[dtype]
-    with_adapters = logits(reasoner, visual)
-    torch.testing.assert_close(logits(loaded, visual), with_adapters, atol=tolerance, rtol=0)
+    with_adapters = log_likelihoods(reasoner, visual)
+    torch.testing.assert_close(
+        log_likelihoods(loaded, visual), with_adapters, atol=tolerance, rtol=0
+    )
     if dtype == "float32":
         assert texts(loaded, visual) == texts(reasoner, visual)
 
@@ -92,7 +94,7 @@ def test_without_adapters_both_forms_are_exact(make_reasoner, visual, tmp_path, 
     assert ("model.safetensors" in names) == (form == "merged")
     assert "adapter_config.json" not in names
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
-    assert torch.equal(logits(loaded, visual), logits(reasoner, visual))
+    assert torch.equal(log_likelihoods(loaded, visual), log_likelihoods(reasoner, visual))
     assert texts(loaded, visual) == texts(reasoner, visual)
 
 
@@ -157,7 +159,9 @@ def test_own_weights_that_trained_are_merged_and_not_forgotten(make_reasoner, vi
     assert not (tmp_path / "reasoner").exists()
     reasoner.save_pretrained(tmp_path / "reasoner", "merged")
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
-    torch.testing.assert_close(logits(loaded, visual), logits(reasoner, visual), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        log_likelihoods(loaded, visual), log_likelihoods(reasoner, visual), atol=1e-4, rtol=0
+    )
     assert torch.equal(loaded.get_parameter("language_model.model.norm.weight"), norm)
 
 

@@ -69,7 +69,7 @@ def loss_and_gradients(reasoner, dtype=None):
     total = 0.0
     for batch in tiny_loader(reasoner, 3, 6):
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
-            loss, _ = next_token_loss(*reasoner(**batch))
+            loss, _ = next_token_loss(reasoner(**batch))
         loss.backward()
         total += loss.item()
     gradients = {n: p.grad for n, p in reasoner.named_parameters() if p.grad is not None}

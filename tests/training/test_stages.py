@@ -1,8 +1,9 @@
+import math
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
-from torch.nn.functional import cross_entropy
 
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_files import write_file
@@ -50,12 +51,9 @@ def fit(module, loader, **options):
 
 
 def test_the_loss_is_a_sum_and_a_count():
-    logits, targets = torch.randn(5, 7), torch.tensor([0, 3, 6, 1, 1])
-    loss_sum, count = next_token_loss(logits.to(torch.bfloat16), targets)
-    expected = cross_entropy(logits.to(torch.bfloat16).float(), targets) * 5
-    torch.testing.assert_close(loss_sum, expected)
-    assert (count.item(), loss_sum.dtype) == (5, torch.float32)
-    assert [x.item() for x in next_token_loss(logits[:0], targets[:0])] == [0, 0]
+    loss_sum, count = next_token_loss(torch.tensor([-1.0, -0.5, -2.0]))
+    assert (loss_sum.item(), count.item()) == (3.5, 3)
+    assert [x.item() for x in next_token_loss(torch.zeros(0))] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -73,14 +71,12 @@ def test_a_step_is_the_mean_over_its_target_tokens_however_it_is_split(
     record = fit(module, loader, max_epochs=1, accumulate_grad_batches=accumulate)
     assert len(record.gradients) == len(record.losses) == 2
 
-    [whole] = list(tiny_loader(reasoner, 16))
+    singles = list(tiny_loader(reasoner, 1))
     start = 0
     for step, size in enumerate(samples_of_steps):
         rows = slice(start, start := start + size)
-        visual = {name: value[rows] for name, value in whole["visual"].items()}
-        text = (whole[name][rows] for name in ("input_ids", "attention_mask", "labels"))
         module.zero_grad()
-        loss = cross_entropy(*reasoner(visual, *text))
+        loss = -torch.cat([reasoner(**single) for single in singles[rows]]).mean()
         loss.backward()
         assert record.losses[step] == pytest.approx(loss.item(), rel=1e-5)
         for name, parameter in module.named_parameters():
@@ -145,8 +141,8 @@ def test_one_batch_can_be_learnt_by_heart(tiny_language_model_folder):
     loader = tiny_loader(reasoner, 4, num_samples=4)
     record = fit(module, loader, max_steps=80)
     [batch] = list(loader)
-    logits, targets = module.reasoner(**batch)
-    assert torch.equal(logits.argmax(dim=-1), targets)
+    # More than half of the probability is on the right token, each time.
+    assert (module.reasoner(**batch) > -math.log(2)).all()
     # The frozen random output layer cannot be surer than this of the right tokens.
     assert record.losses[0] > 4 > 0.6 > record.losses[-1]
 

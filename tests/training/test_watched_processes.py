@@ -43,7 +43,7 @@ class BreakOne(Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         rank, num_ranks = trainer.global_rank, trainer.world_size
-        rows = range(len(batch["labels"]))
+        rows = range(len(batch["text"]["lengths"]))
         batch["ids"] = [str(4 * batch_idx + rank + row * num_ranks) for row in rows]
         if trainer.current_epoch == 0 and BROKEN in batch["ids"]:
             batch["visual"]["features"][batch["ids"].index(BROKEN)] = float("nan")

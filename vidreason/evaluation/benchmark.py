@@ -28,7 +28,7 @@ from vidreason.perception.visual_tokens import (
     VisualTokens,
     collate_visual_tokens,
 )
-from vidreason.reasoning.text_batch import collate_texts, pad_token_id
+from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.video.failures import FailureLog, VideoReadError
 
 
@@ -307,12 +307,9 @@ def _score_options(
     ]
     repeated = [own for own, example in zip(tokens, examples, strict=True) for _ in example.options]
     device = _device(reasoner)
-    text = collate_texts(texts, pad_token_id(reasoner.tokenizer))
+    text = move_texts(collate_texts(texts), device)
     sums, counts = reasoner.response_log_likelihoods(
-        _to(collate_visual_tokens(repeated), device),
-        text["input_ids"].to(device),
-        text["attention_mask"].to(device),
-        text["labels"].to(device),
+        _to(collate_visual_tokens(repeated), device), text
     )
     means = (sums.double() / counts).tolist()
     results, start = [], 0

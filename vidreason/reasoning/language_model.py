@@ -36,6 +36,7 @@ from vidreason.perception.model_folder import (
     check_tokenizer_folder,
 )
 from vidreason.reasoning.adapter_checks import check_no_adapter_folder, check_no_adapters
+from vidreason.reasoning.packed_attention import offer_packed_attention
 from vidreason.secrets import first_line
 
 _DTYPES = {
@@ -160,6 +161,7 @@ def load_language_model(
         unquantised = {name: value for name, value in options.items() if "quant" not in name}
         with torch.device("meta"):
             model = auto.from_config(structure, trust_remote_code=False, **unquantised)
+    valueless = model
     report: dict[str, Any] = {}
     if device.type != "meta":
         if folder is not None:
@@ -175,6 +177,7 @@ def load_language_model(
             )
     _check_loading(config, report, strict=strict)
     check_no_adapters(model, config.name_or_path)
+    offer_packed_attention(model, valueless)
     if config.gradient_checkpointing:
         # The method's name until transformers 5.22 or so is the second one.
         enable = getattr(model, "activation_checkpointing_enable", None)

@@ -1,44 +1,58 @@
-"""Encoded texts padded to a batch. Shapes: B rows, T text tokens."""
+"""Encoded texts joined to a batch. Shapes: B rows, N text tokens, M targets."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 
 
 class TextBatch(TypedDict):
-    """Prompts with responses, padded on the right to the longest."""
+    """Prompts with responses, one row after the other, without padding.
+
+    The last token of a row predicts nothing, so it is among the targets only.
+    """
 
     input_ids: Tensor
-    """``(B, T)`` int64"""
-    attention_mask: Tensor
-    """``(B, T)`` int64, 1 for a real token"""
-    labels: Tensor
-    """``(B, T)`` int64, ``IGNORE_INDEX`` outside the responses"""
+    """``(N,)`` int64: of each row, all tokens but the last"""
+    lengths: Tensor
+    """``(B,)`` int64: how many of ``input_ids`` are of each row; maybe 0"""
+    longest: int
+    """The greatest of ``lengths``, on the host: no kernel has to be waited for to know it"""
+    target_ids: Tensor
+    """``(M,)`` int64: tokens to predict"""
+    target_rows: Tensor
+    """``(M,)`` int64: their rows"""
+    target_columns: Tensor
+    """``(M,)`` int64: their positions in the texts of their rows; predicted one position before"""
 
 
-def collate_texts(texts: Sequence[EncodedText], pad_token_id: int) -> TextBatch:
-    """Pad ``texts`` to one batch, in their order."""
+def collate_texts(texts: Sequence[EncodedText]) -> TextBatch:
+    """Join ``texts`` to one batch, in their order."""
+    lengths = [len(text.input_ids) - 1 for text in texts]
+    targets = [
+        (label, row, column)
+        for row, text in enumerate(texts)
+        for column, label in enumerate(text.labels)
+        if label != IGNORE_INDEX
+    ]
+    ids, rows, columns = torch.tensor(targets, dtype=torch.int64).reshape(-1, 3).T.contiguous()
     return TextBatch(
-        input_ids=_pad([text.input_ids for text in texts], pad_token_id),
-        attention_mask=_pad([[1] * len(text.input_ids) for text in texts], 0),
-        labels=_pad([text.labels for text in texts], IGNORE_INDEX),
+        input_ids=torch.tensor(
+            [i for text in texts for i in text.input_ids[:-1]], dtype=torch.int64
+        ),
+        lengths=torch.tensor(lengths),
+        longest=max(lengths),
+        target_ids=ids,
+        target_rows=rows,
+        target_columns=columns,
     )
 
 
-def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills padded places: the tokenizer's own, or 0 where it has none (as Llama 3's).
-
-    Any id would do, because ``attention_mask`` hides it.
-    """
-    found = tokenizer.pad_token_id
-    return found if isinstance(found, int) else 0
-
-
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+def move_texts(batch: TextBatch, device: torch.device) -> TextBatch:
+    """Move the tensors of ``batch`` to ``device``."""
+    values: dict[str, Any] = dict(batch)
+    moved = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in values.items()}
+    return cast(TextBatch, moved)

@@ -5,18 +5,16 @@ all ranks. A mean of means would give a word in a short caption more weight than
 """
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 
-def next_token_loss(target_logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def next_token_loss(log_likelihoods: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of the targets, summed.
 
     Args:
-        target_logits: Shape ``(M, vocabulary)``, any floating dtype.
-        targets: Shape ``(M,)``, int64. There may be none.
+        log_likelihoods: Shape ``(M,)``, float32: of each target. There may be none.
 
     Returns:
-        The sum, float32, and the number of targets, float32; both without a dimension.
+        The sum, and the number of targets; both float32, without a dimension.
     """
-    loss_sum = cross_entropy(target_logits.float(), targets, reduction="sum")
-    return loss_sum, loss_sum.new_tensor(float(len(targets)))
+    loss_sum = -log_likelihoods.sum()
+    return loss_sum, loss_sum.new_tensor(float(len(log_likelihoods)))

@@ -28,7 +28,7 @@ class Rehearsal(TorchDispatchMode):
     All tensors are on a pretended CPU, whose attention and mixed precision keep what a GPU's do:
     fused attention keeps its inputs, its output and one number a row. Transformers looks whether
     several texts are packed into a row, and takes the answer for unknown where there are no
-    contents: it would keep masks that no real step has. Here no row is packed.
+    contents: it would keep masks that no real step has. Here no padded row holds several.
 
     Attributes:
         live_bytes: Held by the tensors that are alive now.

@@ -15,6 +15,9 @@ from typing_extensions import override
 
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.reasoning.language_model import causal_lm
+from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.reasoning.text_batch import TextBatch
 from vidreason.training.checkpoint import (
     PREFIX,
     check_shapes,
@@ -48,9 +51,7 @@ class TrainingBatch(TypedDict):
     """The entries of a data module's batch that training reads; see ``VideoReasoner.forward``."""
 
     visual: VisualBatch
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
+    text: TextBatch
 
 
 class StageModule(LightningModule):
@@ -104,6 +105,9 @@ class StageModule(LightningModule):
     @override
     def on_fit_start(self) -> None:
         self.train()  # frozen modules stay in eval mode, see VideoReasoner.train
+        if not takes_blocks(causal_lm(self.reasoner.language_model)):
+            name = type(causal_lm(self.reasoner.language_model)).__name__
+            rank_zero_info(f"{name} cannot be told where rows begin: its batches are padded")
 
     @override
     def on_train_start(self) -> None:
@@ -211,10 +215,7 @@ class StageModule(LightningModule):
             self._random_state = record["rng"][self.global_rank]
 
     def _loss(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-        logits, targets = self.reasoner(
-            batch["visual"], batch["input_ids"], batch["attention_mask"], batch["labels"]
-        )
-        return next_token_loss(logits, targets)
+        return next_token_loss(self.reasoner(batch["visual"], batch["text"]))
 
     def _reduce(self, totals: Tensor) -> tuple[Tensor, Tensor]:
         """Loss sum and number of target tokens over all ranks; the number is at least 1."""

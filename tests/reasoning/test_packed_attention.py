@@ -1,0 +1,199 @@
+"""Rows that are joined to one sequence give what each gives alone: values and gradients."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    MptConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
+
+from vidreason.fusion.fusion_core import FusionConfig
+from vidreason.model import ReasonerConfig, build_reasoner
+from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.reasoning import output_layer
+from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.reasoning.text_batch import collate_texts
+from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+    "max_position_embeddings": 512,
+}
+TOLD = {
+    "llama": (LlamaConfig, SIZES),
+    "qwen2": (Qwen2Config, SIZES),
+    "qwen3": (Qwen3Config, SIZES | {"head_dim": 8}),
+    "mistral, window of 5": (MistralConfig, SIZES | {"sliding_window": 5}),
+    "gemma3, window of 5": (Gemma3TextConfig, SIZES | {"head_dim": 8, "sliding_window": 5}),
+    "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}),
+    "experts": (
+        Qwen3MoeConfig,
+        SIZES
+        | {
+            "head_dim": 8,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+        },
+    ),
+}
+PADDED = {
+    "caps its attention": (Gemma2Config, SIZES | {"head_dim": 8, "final_logit_softcapping": 5.0}),
+    "biases of positions": (BloomConfig, {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
+    "other biases": (MptConfig, {"d_model": 32, "n_layers": 2, "n_heads": 4}),
+    "state space": (MambaConfig, {"hidden_size": 32, "num_hidden_layers": 2}),
+}
+LENGTHS = (1, 300, 2, 17, 40, 3)
+
+
+@pytest.fixture
+def make(tmp_path, tiny_tokenizer):
+    def make(kind, **options):
+        config_class, sizes = (TOLD | PADDED)[kind]
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config_class(vocab_size=400, **sizes))
+        model.save_pretrained(tmp_path)
+        tiny_tokenizer.save_pretrained(tmp_path)
+        lora = options.pop("lora", False)
+        reasoner = build_reasoner(
+            ReasonerConfig(
+                fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),
+                language_model=LanguageModelConfig(
+                    name_or_path=str(tmp_path), dtype="float32", **options
+                ),
+                lora=LoraSettings(rank=4, alpha=8) if lora else None,
+            ),
+            visual_dim=24,
+        )
+        for name, parameter in reasoner.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        return reasoner
+
+    return make
+
+
+def rows_of(lengths=LENGTHS):
+    """Of each row the second half are targets; the third has none."""
+    generator = torch.Generator().manual_seed(5)
+    rows = []
+    for number, length in enumerate(lengths):
+        ids = torch.randint(0, 256, (length,), generator=generator).tolist()
+        half = length if number == 2 else length // 2
+        rows.append(EncodedText(ids, [IGNORE_INDEX] * half + ids[half:]))
+    return rows
+
+
+@pytest.fixture
+def videos(make_visual_tokens):
+    return [make_visual_tokens(2, number % 3, number) for number in range(len(LENGTHS))]
+
+
+def values_and_gradients(reasoner, videos, rows, *, at_once):
+    """Of all rows, in one batch, or in batches of one."""
+    reasoner.zero_grad()
+    places = [range(len(rows))] if at_once else [[place] for place in range(len(rows))]
+    values = []
+    for own in places:
+        visual = collate_visual_tokens([videos[place] for place in own])
+        found = reasoner(visual, collate_texts([rows[place] for place in own]))
+        (-found.sum() / 100).backward()
+        values.append(found.detach())
+    gradients = {n: p.grad.clone() for n, p in reasoner.named_parameters() if p.grad is not None}
+    return torch.cat(values), gradients
+
+
+def assert_equal(first, second):
+    torch.testing.assert_close(first[0], second[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(first[0].mean(), second[0].mean(), atol=1e-6, rtol=1e-6)
+    assert first[1].keys() == second[1].keys()
+    for name, gradient in first[1].items():
+        torch.testing.assert_close(gradient, second[1][name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["frozen", "lora"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_values_and_gradients_are_those_of_each_row_alone(make, videos, kind, lora):
+    reasoner = make(kind, lora=lora)
+    assert takes_blocks(causal_lm(reasoner.language_model))
+    rows = rows_of()
+    joined = values_and_gradients(reasoner, videos, rows, at_once=True)
+    assert any("lora" in name for name in joined[1]) == lora
+    assert_equal(joined, values_and_gradients(reasoner, videos, rows, at_once=False))
+    # A mask of zeros or a row that saw another would be as smooth: the values are of some size.
+    assert joined[0].std() > 0.1
+
+
+@pytest.mark.parametrize("kind", [*TOLD, *PADDED])
+def test_rows_do_not_see_each_other_in_any_model(make, videos, kind):
+    reasoner = make(kind)
+    assert takes_blocks(causal_lm(reasoner.language_model)) == (kind in TOLD)
+    rows = rows_of((7, 30, 2, 12, 1, 3))
+    with torch.no_grad():
+        joined = reasoner(collate_visual_tokens(videos), collate_texts(rows))
+        alone = [
+            reasoner(collate_visual_tokens([video]), collate_texts([row]))
+            for video, row in zip(videos, rows, strict=True)
+        ]
+    torch.testing.assert_close(joined, torch.cat(alone), atol=2e-5, rtol=1e-5)
+
+
+def test_padding_is_what_is_computed_only_where_rows_cannot_be_joined(make):
+    text = collate_texts(rows_of((10, 2, 5)))
+    num_positions = 3 * 4 + 9 + 1 + 4
+    assert make("llama").num_positions(text) == (num_positions, num_positions)
+    assert make("biases of positions").num_positions(text) == (num_positions, 3 * (4 + 9))
+
+
+@pytest.mark.parametrize("options", [{"attention": "eager"}, {"gradient_checkpointing": True}])
+def test_other_ways_to_hold_the_model_give_the_same(make, videos, options):
+    rows = rows_of((7, 30, 2, 12, 1, 3))
+    expected = values_and_gradients(make("llama").train(), videos, rows, at_once=True)
+    found = values_and_gradients(make("llama", **options).train(), videos, rows, at_once=True)
+    assert_equal(found, expected)
+
+
+def test_logits_are_never_whole(make, videos, monkeypatch):
+    reasoner, rows = make("llama"), rows_of()
+    expected = values_and_gradients(reasoner, videos, rows, at_once=True)
+    monkeypatch.setattr(output_layer, "MAX_LOGIT_BYTES", 50 * 4 * 400 + 7)  # of 50 targets
+    sizes = []
+    layer = causal_lm(reasoner.language_model).get_output_embeddings()
+    layer.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-2]))
+    assert_equal(values_and_gradients(reasoner, videos, rows, at_once=True), expected)
+    num_targets = len(expected[0])
+    assert num_targets > 150
+    assert max(sizes) == 50
+    assert sum(sizes) == 2 * num_targets  # once more in the backward pass
+    sizes.clear()
+    with torch.no_grad():
+        found = reasoner(collate_visual_tokens(videos), collate_texts(rows))
+    torch.testing.assert_close(found, expected[0], atol=1e-6, rtol=1e-6)
+    assert sum(sizes) == num_targets
+
+
+def test_a_model_that_does_not_call_its_decoder_is_refused(make, videos, monkeypatch):
+    reasoner = make("llama")
+    model = causal_lm(reasoner.language_model)
+    found = SimpleNamespace(logits=torch.zeros(1, 1, 400))
+    monkeypatch.setattr(type(model), "forward", lambda self, **arguments: found)
+    with pytest.raises(ValueError, match="does not call its 'model'"):
+        reasoner(collate_visual_tokens(videos), collate_texts(rows_of()))

@@ -1,0 +1,106 @@
+"""From a language model's hidden states to log-likelihoods, without all logits at once.
+
+Shapes: M targets, D width, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+MAX_LOGIT_BYTES = 2**28
+"""Of float32 logits at a time: 524 positions of Llama 3's 128,256 tokens."""
+
+
+def target_log_likelihoods(
+    model: PreTrainedModel, output: ModelOutput, hidden: Tensor, targets: Tensor
+) -> Tensor:
+    """Log-likelihood of each target.
+
+    Logits that would take more than :data:`MAX_LOGIT_BYTES` are made in chunks, and made again in
+    the backward pass: their whole matrix never exists.
+
+    Args:
+        model: A causal language model.
+        output: What its decoder returned.
+        hidden: Shape ``(M, D)``: of the decoder's last hidden states, those that predict a target.
+        targets: Shape ``(M,)``, int64.
+
+    Returns:
+        Shape ``(M,)``, float32.
+    """
+    vocabulary = model.get_output_embeddings().weight.shape[0]  # type: ignore[no-untyped-call]
+    rows = max(MAX_LOGIT_BYTES // (4 * vocabulary), 1)
+    if len(targets) <= rows:
+        return _log_likelihoods(model, output, hidden, targets)
+    parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([_log_likelihoods(model, output, *part) for part in parts])
+    return torch.cat(
+        [
+            checkpoint(
+                _log_likelihoods,
+                *(model, output, *part),
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            for part in parts
+        ]
+    )
+
+
+def _log_likelihoods(
+    model: PreTrainedModel, output: ModelOutput, hidden: Tensor, targets: Tensor
+) -> Tensor:
+    after: Any = _AfterDecoder(model, output, hidden[None])
+    # Any: the output record is named after the model's class.
+    found: Any = type(model).forward(after, inputs_embeds=hidden[None], use_cache=False)
+    if not after.used:
+        raise ValueError(
+            f"{type(model).__name__} does not call its {model.base_model_prefix!r}: its logits "
+            "cannot be computed for some positions alone; use another language model"
+        )
+    return -cross_entropy(found.logits[0].float(), targets, reduction="none")
+
+
+class _AfterDecoder:
+    """The language model as its own ``forward`` sees it when its decoder has run already.
+
+    So everything after the decoder is the model's own code: some models scale or cap the logits of
+    their output layer, which only they know.
+    """
+
+    def __init__(self, model: PreTrainedModel, output: ModelOutput, hidden: Tensor) -> None:
+        self._model = model
+        self._decoder = _Decoder(output, hidden)
+
+    @property
+    def used(self) -> bool:
+        """Whether the decoder has been asked."""
+        return self._decoder.called
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._model.base_model_prefix:
+            return self._decoder
+        return getattr(self._model, name)
+
+
+class _Decoder:
+    """A decoder that answers with what it answered before, but for other hidden states."""
+
+    def __init__(self, output: ModelOutput, hidden: Tensor) -> None:
+        self.called = False
+        self._answer = type(output)(**{**output, "last_hidden_state": hidden})
+
+    def __call__(self, *args: object, **kwargs: object) -> ModelOutput:
+        self.called = True
+        return self._answer
+
+    @property
+    def decoder(self) -> "_Decoder":
+        """Itself: OPT calls a part of its base model."""
+        return self

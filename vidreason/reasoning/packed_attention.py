@@ -1,0 +1,251 @@
+"""Attention within the rows of a joined sequence, for transformers' language models.
+
+Padding costs a language model as much as text. Here rows of unequal lengths stand one after the
+other in one sequence, which all layers but attention treat position by position; attention is told
+where rows begin, and no position sees another row. On a CUDA device in 16 bits that is the
+variable-length kernel of flash attention; elsewhere queries, keys and values, and they alone, are
+padded to rows for the causal kernel of ``scaled_dot_product_attention``.
+
+Shapes: B rows, L positions of all rows, H heads, K key and value heads, D width of a head.
+"""
+
+import copy
+import inspect
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vidreason.reasoning.joined_rows import JoinedRows
+
+varlen_attn: Any
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None
+
+logger = logging.getLogger(__name__)
+
+PACKED = "vidreason_packed"
+"""Name under which transformers knows this attention. Not told of rows, it is ``sdpa``."""
+
+_UNKNOWN = ("softcap", "s_aux", "position_bias")
+"""What some models hand to their attention, and none of these kernels takes into account."""
+_MAX_FLASH_WIDTH = 256
+_VARLEN_TAKES = (
+    frozenset() if varlen_attn is None else frozenset(inspect.signature(varlen_attn).parameters)
+)
+
+_calls: ContextVar[list[bool] | None] = ContextVar("calls", default=None)
+"""While a model is looked at: for each call, whether it can be answered."""
+
+
+def row_arguments(rows: JoinedRows) -> dict[str, Any]:
+    """Arguments of a language model's decoder that make it attend within ``rows``.
+
+    They are named as transformers names them for its flash attention, and one more.
+    """
+    return {
+        "position_ids": rows.positions[None],
+        # A mask of four dimensions is handed on as it is: none is made, and nobody looks whether
+        # positions begin anew, for which the host would wait for the device.
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=rows.positions.device),
+        "cu_seq_lens_q": rows.offsets,
+        "cu_seq_lens_k": rows.offsets,
+        "max_length_q": rows.longest,
+        "max_length_k": rows.longest,
+        "padded_positions": rows.padded,
+    }
+
+
+def takes_blocks(model: PreTrainedModel) -> bool:
+    """Return whether a loaded language model attends within rows if it is told of them."""
+    return bool(model.config._attn_implementation == PACKED)
+
+
+def offer_packed_attention(model: PreTrainedModel, structure: PreTrainedModel) -> None:
+    """Let ``model`` use this attention, if all of its layers can be told of rows.
+
+    Whether they can is seen in a run without values: each layer has to come here, with all that it
+    was told, and ask for nothing that is not known here. Models that mix positions by other means
+    (state spaces, convolutions, position biases) do not, and keep their own attention.
+
+    Args:
+        model: A causal language model.
+        structure: The same model on the meta device.
+    """
+    if model.config._attn_implementation == "sdpa" and _can_be_told(structure):
+        model.set_attn_implementation(PACKED)
+
+
+def _can_be_told(structure: PreTrainedModel) -> bool:
+    if "position_ids" not in inspect.signature(structure.base_model.forward).parameters:
+        return False
+    if not structure._can_set_attn_implementation():
+        return False
+    # In 16 bits: without values, the kernels of experts take nothing else.
+    dtype = torch.bfloat16
+    probe: Any = copy.deepcopy(structure).to(dtype)  # type: ignore[arg-type] # mypy binds no self
+    probe.set_attn_implementation(PACKED)
+    width = probe.get_input_embeddings().weight.shape[1]
+    meta = torch.device("meta")
+    rows = JoinedRows(
+        embeddings=torch.zeros(4, width, device=meta, dtype=dtype),
+        positions=torch.zeros(4, dtype=torch.int64, device=meta),
+        offsets=torch.zeros(3, dtype=torch.int32, device=meta),
+        padded=torch.zeros(4, dtype=torch.int64, device=meta),
+        longest=2,
+    )
+    with _looking() as calls, torch.no_grad():
+        try:
+            probe.base_model(
+                inputs_embeds=rows.embeddings[None], use_cache=False, **row_arguments(rows)
+            )
+        except Exception as error:  # it may raise anything: TypeError, AttributeError, ...
+            logger.info("not told of rows: %s: %s", type(error).__name__, error)
+            return False
+    return all(calls) and len(calls) == probe.config.get_text_config().num_hidden_layers
+
+
+@contextmanager
+def _looking() -> Iterator[list[bool]]:
+    calls: list[bool] = []
+    token = _calls.set(calls)
+    try:
+        yield calls
+    finally:
+        _calls.reset(token)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    padded_positions: Tensor | None = None,
+    **kwargs: Any,  # noqa: ANN401 - handed on to transformers
+) -> tuple[Tensor, None]:
+    """Attend within rows if there are any, else as ``sdpa`` does; transformers' signature.
+
+    Args:
+        module: The attention layer.
+        query: Shape ``(1, H, L, D)``.
+        key: Shape ``(1, K, L, D)``.
+        value: Shape ``(1, K, L, D)``.
+        attention_mask: Not used for rows.
+        dropout: Share of the weights that are set to 0.
+        scaling: Of the products; None for the root of ``1 / D``.
+        sliding_window: How many positions a position sees, itself among them; None for all before.
+        cu_seq_lens_q: Where rows begin and the last one ends, shape ``(B + 1,)``, int32.
+        max_length_q: Length of the longest row.
+        padded_positions: Where positions are among ``B * max_length_q`` padded ones, ``(L,)``.
+        **kwargs: More of transformers' arguments.
+
+    Returns:
+        Shape ``(1, L, H, D)``, and no weights.
+    """
+    if cu_seq_lens_q is None or max_length_q is None or padded_positions is None:
+        _note(answered=False)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+    unknown = [name for name in _UNKNOWN if kwargs.get(name) is not None]
+    causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") in (None, True)
+    _note(answered=causal and not unknown)
+    if sliding_window is not None and sliding_window >= max_length_q:
+        sliding_window = None
+    options = _kernel_options(query, value, dropout, scaling, sliding_window)
+    if options is not None:
+        return _attend_varlen(query, key, value, cu_seq_lens_q, max_length_q, options), None
+    num_rows = len(cu_seq_lens_q) - 1
+    mask = None
+    if sliding_window is not None:
+        place = torch.arange(max_length_q, device=query.device)
+        ahead = place[:, None] - place[None, :]
+        mask = ((ahead >= 0) & (ahead < sliding_window))[None, None]
+    query, key, value = (
+        _pad(states, padded_positions, num_rows, max_length_q) for states in (query, key, value)
+    )
+    attended, _ = sdpa_attention_forward(
+        module, query, key, value, mask, dropout, scaling, is_causal=True
+    )
+    return attended.flatten(0, 1).index_select(0, padded_positions)[None], None
+
+
+def _note(*, answered: bool) -> None:
+    if (calls := _calls.get()) is not None:
+        calls.append(answered)
+
+
+def _pad(states: Tensor, padded_positions: Tensor, num_rows: int, longest: int) -> Tensor:
+    """From ``(1, H, L, D)`` to ``(B, H, longest, D)``."""
+    flat = states[0].transpose(0, 1)
+    padded = flat.new_zeros(num_rows * longest, *flat.shape[1:])
+    padded = padded.index_copy(0, padded_positions, flat)
+    return padded.view(num_rows, longest, *flat.shape[1:]).transpose(1, 2)
+
+
+def _kernel_options(
+    query: Tensor,
+    value: Tensor,
+    dropout: float,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> dict[str, Any] | None:
+    """What to tell the variable-length kernel besides rows; None if it cannot do this."""
+    width = query.shape[-1]
+    suits = query.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and dropout == 0
+    if not suits or width != value.shape[-1] or width > _MAX_FLASH_WIDTH:
+        return None
+    options: dict[str, Any] = {}
+    if "window_size" in _VARLEN_TAKES:
+        options["window_size"] = (-1 if sliding_window is None else sliding_window - 1, 0)
+    elif "is_causal" in _VARLEN_TAKES and sliding_window is None:  # torch 2.10
+        options["is_causal"] = True
+    else:
+        return None
+    if "scale" in _VARLEN_TAKES:
+        options["scale"] = scaling
+    elif scaling is not None and not math.isclose(scaling, width**-0.5):
+        return None
+    return options
+
+
+def _attend_varlen(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    longest: int,
+    options: dict[str, Any],
+) -> Tensor:
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in _VARLEN_TAKES:
+            options["enable_gqa"] = True
+        else:
+            groups = query.shape[1] // key.shape[1]
+            key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    # Under autocast rotated queries and keys may be in float32 beside values in 16 bits.
+    query, key, value = (
+        states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)
+    )
+    attended: Tensor = varlen_attn(query, key, value, offsets, offsets, longest, longest, **options)
+    return attended[None]
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, sdpa_mask)
