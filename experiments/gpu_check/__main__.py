@@ -13,8 +13,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from experiments.gpu_check.checks import CHECKS, Check
 from experiments.gpu_check.results import (
     RESULTS_FILE,
@@ -43,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns: 0 if no check failed or was stopped, 1 if one was, 2 if there is no GPU.
     """
     arguments = _parser().parse_args(argv)
-    output = Path(arguments.output_dir).resolve()
     if arguments.run_here:
         # At its limit it is sent SIGTERM, and says where it stands before it ends.
         faulthandler.register(signal.SIGTERM, chain=True)
         (check,) = (check for check in CHECKS if check.name == arguments.run_here)
+        output = Path(arguments.output_dir).resolve()
         return run_here(check, output, rehearsal=arguments.rehearse)
     chosen = [check for check in CHECKS if check.name in (arguments.only or [check.name])]
     if any(check.needs_gpu for check in chosen) and not (arguments.rehearse or _gpu_here()):
@@ -58,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return _NO_GPU
+    from experiments.program import exit_status  # takes its time, which --help should not
+
+    return exit_status("gpu_check", lambda: run_checks(chosen, arguments))
+
+
+def run_checks(checks: Sequence[Check], arguments: argparse.Namespace) -> int:
+    """Run ``checks``, each in a process of its own, and print the summary.
+
+    Returns: 0 if no check failed or was stopped, else 1.
+    """
+    output = Path(arguments.output_dir).resolve()
     output.mkdir(parents=True, exist_ok=True)
     if arguments.only:
         forget(output, arguments.only)
@@ -66,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             path.unlink(missing_ok=True)
     heading = "Checks on the CPU, a rehearsal" if arguments.rehearse else "Checks on a GPU"
     run = Run(folder=output, budget_seconds=arguments.budget_seconds, heading=heading)
-    outcomes = run_steps([_step(check, arguments) for check in chosen], run)
+    outcomes = run_steps([_step(check, arguments) for check in checks], run)
     print(f"\n{summary_text(read_results(output))}\n\n{output}")
     return int(any(outcome.state in ("failed", "timed out") for outcome in outcomes))
 
@@ -104,6 +113,8 @@ def _step(check: Check, arguments: argparse.Namespace) -> Step:
 
 
 def _gpu_here() -> bool:
+    import torch  # takes its time, which --help should not
+
     return torch.cuda.is_available()
 
 

@@ -7,8 +7,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -69,6 +70,7 @@ class Run:
     outcomes: list[Outcome] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     background: dict[str, "_Process"] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
     @property
     def left(self) -> float:
@@ -87,7 +89,7 @@ class Run:
             self.note(Outcome(check=step.name, state="skipped", note=note))
             return
         self.say(f"{step.name} ...")
-        process = _Process(step, self.folder)
+        process = _Process(step, self.folder, self.environment)
         if step.background:
             self.background[step.name] = process
         else:
@@ -116,21 +118,24 @@ def run_steps(steps: Sequence[Step], run: Run) -> list[Outcome]:
     Returns:
         How they ended, in that order.
     """
-    try:
-        for step in steps:
-            run.take(step)
-        for name in list(run.background):
-            run.end(run.background.pop(name))
-    finally:
-        for process in run.background.values():
-            process.stop()
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
+        # What is killed cannot tidy up after itself.
+        run.environment["TMPDIR"] = scratch
+        try:
+            for step in steps:
+                run.take(step)
+            for name in list(run.background):
+                run.end(run.background.pop(name))
+        finally:
+            for process in run.background.values():
+                process.stop()
     return run.outcomes
 
 
 class _Process:
     """A step that is running, with all that it starts."""
 
-    def __init__(self, step: Step, folder: Path) -> None:
+    def __init__(self, step: Step, folder: Path, environment: Mapping[str, str]) -> None:
         self.step = step
         self.folder = folder
         self.started = time.monotonic()
@@ -144,6 +149,7 @@ class _Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=_CHECKOUT,
+                env=environment,
                 start_new_session=True,  # so that what it starts can be stopped with it
             )
 

@@ -34,7 +34,7 @@ def perceive(tmp_path_factory):
 @pytest.mark.parametrize(
     "device",
     [
-        "cpu",
+        pytest.param("cpu", marks=pytest.mark.slow),  # so that the test itself is proven
         pytest.param(
             "cuda",
             marks=[
