@@ -34,8 +34,10 @@ from vidreason.reasoning.language_model import (
 from vidreason.reasoning.output_layer import target_log_likelihoods
 from vidreason.reasoning.packed_attention import row_arguments, takes_blocks
 from vidreason.reasoning.reasoner_config import ReasonerConfig
-from vidreason.reasoning.text_batch import TextBatch
+from vidreason.reasoning.shared_prefixes import tree_batches, tree_log_likelihoods
+from vidreason.reasoning.text_batch import TextBatch, collate_texts, move_texts
 from vidreason.reasoning.tokenization import (
+    IGNORE_INDEX,
     EncodedText,
     answer_text,
     encode_example,
@@ -157,18 +159,40 @@ class VideoReasoner(nn.Module):
         return positions, num_rows * (text["longest"] + queries)
 
     def response_log_likelihoods(
-        self, visual: VisualBatch, text: TextBatch
+        self, visual: VisualBatch, videos: Sequence[int], texts: Sequence[EncodedText]
     ) -> tuple[Tensor, Tensor]:
-        """Log-likelihood of each row's targets; arguments as for :meth:`forward`.
+        """Log-likelihoods of the targets of texts that begin alike, such as options of a question.
+
+        Each video is fused once, and what several texts about it begin with is computed once. A
+        language model whose attention cannot be told so gets a row for each text.
+
+        Args:
+            visual: Visual tokens of V videos.
+            videos: Of each text, the index of its video.
+            texts: The texts, in any order.
 
         Returns:
-            Sums over the targets of a row, shape ``(B,)``, float32; and how many targets there
-            are, shape ``(B,)``, int64.
+            Of each text, the sum over its targets, float64, and how many there are, int64; on the
+            CPU.
         """
-        log_likelihoods = self(visual, text)
-        sums = log_likelihoods.new_zeros(len(text["lengths"]))
-        sums = sums.index_add(0, text["target_rows"], log_likelihoods)
-        return sums, text["target_rows"].bincount(minlength=len(sums))
+        model = causal_lm(self.language_model)
+        batches, others = tree_batches(model, texts, videos, self.fusion.num_embeddings)
+        sums = torch.zeros(len(texts), dtype=torch.float64)
+        if batches:
+            video = self.fusion(visual)
+            for batch in batches:
+                values = tree_log_likelihoods(model, video, batch)
+                sums.index_add_(0, batch.target_texts, values.cpu().double())
+        if others:
+            device = visual["mask"].device
+            rows = torch.tensor([videos[index] for index in others], device=device)
+            tensors = cast(dict[str, Tensor], visual)
+            repeated = {name: tensor[rows] for name, tensor in tensors.items()}
+            text = collate_texts([texts[index] for index in others])
+            values = self(cast(VisualBatch, repeated), move_texts(text, device))
+            sums.index_add_(0, torch.tensor(others)[text["target_rows"]], values.cpu().double())
+        counts = [sum(label != IGNORE_INDEX for label in text.labels) for text in texts]
+        return sums, torch.tensor(counts)
 
     def generate(
         self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None

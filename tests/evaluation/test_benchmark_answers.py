@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 import torch
@@ -215,7 +216,24 @@ def test_batches_hold_one_kind_and_keep_videos_together() -> None:
     assert [len(batch) for batch in batches] == [2, 3, 1]
     assert all(len({bool(example.options) for example in batch}) == 1 for batch in batches)
     media = [example.media for batch in batches[1:] for example in batch]
-    assert media == sorted(media)
+    assert len(list(groupby(media))) == len(set(media)) == 3
+    assert question_batches(MIXED[::-1], 3) == batches
+
+
+def test_batches_hold_prompts_of_similar_lengths() -> None:
+    def asked(video: int, length: int) -> Example:
+        return replace(open_ended(video), id=f"{video}-{length}", prompt="x" * length)
+
+    # Two questions about each of five videos: next to each other, and a video's longer one next to
+    # another video's longer one.
+    examples = [asked(video, 10 * video + more) for video in range(5) for more in (1, 6)]
+    batches = question_batches(examples, 3)
+    lengths = [[len(example.prompt) for example in batch] for batch in batches]
+    assert lengths == [[46, 41, 31], [36, 26, 21], [11, 16, 6], [1]]
+    # Spans of one video are as different as videos are.
+    spans = [replace(e, id=f"{e.id} late", start_seconds=1.0) for e in examples]
+    found = [e for batch in question_batches(examples + spans, 3) for e in batch]
+    assert len(list(groupby((e.media, e.start_seconds) for e in found))) == 10
 
 
 def test_a_limit_spreads_over_each_benchmark() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from vidreason.evaluation.controls import Control, controlled_source
+from vidreason.evaluation.controls import Control, Span, controlled_source
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
@@ -28,7 +28,6 @@ from vidreason.perception.visual_tokens import (
     VisualTokens,
     collate_visual_tokens,
 )
-from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.video.failures import FailureLog, VideoReadError
 
 
@@ -44,8 +43,9 @@ class EvaluationConfig:
     """What the visual tokens are replaced by; see
     :func:`vidreason.evaluation.controls.controlled_source`."""
     batch_size: int = 8
-    """Questions at a time. Scoring options needs one row an option: 40 rows for 8 questions with 5
-    options."""
+    """Questions at a time. What the options of a question and the questions of a video share is
+    computed once; a language model that cannot do so needs one row an option: 40 rows for 8
+    questions with 5 options."""
     max_text_tokens: int = 1024
     """Longest prompt and option together, in tokens."""
     max_unreadable_fraction: float = 0.0
@@ -191,19 +191,30 @@ def answer_batches(
 def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[Example]]:
     """Cut examples into batches that can be answered together.
 
-    A batch is either all multiple choice or all open-ended. Questions about one video follow each
-    other, so that its tokens are loaded once.
+    A batch is either all multiple choice or all open-ended. Questions about one span of a video
+    follow each other, so that its tokens are loaded, and what their prompts share is computed,
+    once. Spans come by the mean length of their prompts, longest first, and the questions of each
+    by length: a batch has little padding, and one that needs too much memory is the first.
     """
-    ordered = sorted(
-        examples, key=lambda example: (bool(example.options), example.media, example.id)
-    )
+    by_span: dict[tuple[bool, Span], list[Example]] = {}
+    for example in sorted(examples, key=lambda example: example.id):
+        by_span.setdefault((bool(example.options), _span(example)), []).append(example)
+
+    def order(key: tuple[bool, Span]) -> tuple[bool, float, str, str]:
+        own = by_span[key]
+        mean = sum(len(example.prompt) for example in own) / len(own)
+        return key[0], -mean, key[1][0], own[0].id
+
     batches: list[list[Example]] = []
-    for example in ordered:
-        last = batches[-1] if batches else []
-        if last and len(last) < batch_size and bool(last[0].options) == bool(example.options):
-            last.append(example)
-        else:
-            batches.append([example])
+    for number, key in enumerate(sorted(by_span, key=order)):
+        # Every other span ends with its longest prompt, beside the longest of the next one.
+        own = sorted(by_span[key], key=lambda example: len(example.prompt), reverse=not number % 2)
+        for example in own:
+            last = batches[-1] if batches else []
+            if last and len(last) < batch_size and bool(last[0].options) == key[0]:
+                last.append(example)
+            else:
+                batches.append([example])
     return batches
 
 
@@ -305,22 +316,24 @@ def _score_options(
         for example in examples
         for option in example.options
     ]
-    repeated = [own for own, example in zip(tokens, examples, strict=True) for _ in example.options]
-    device = _device(reasoner)
-    text = move_texts(collate_texts(texts), device)
-    sums, counts = reasoner.response_log_likelihoods(
-        _to(collate_visual_tokens(repeated), device), text
-    )
-    means = (sums.double() / counts).tolist()
+    videos: list[VisualTokens] = []
+    of_texts: list[int] = []
+    for own, example in zip(tokens, examples, strict=True):
+        if not videos or videos[-1] is not own:
+            videos.append(own)
+        of_texts += [len(videos) - 1] * len(example.options)
+    visual = _to(collate_visual_tokens(videos), _device(reasoner))
+    sums, counts = reasoner.response_log_likelihoods(visual, of_texts, texts)
+    means = (sums / counts).tolist()
     results, start = [], 0
     for example in examples:
-        own = slice(start, start + len(example.options))
-        results.append((tuple(means[own]), tuple(counts[own].long().tolist())))
-        start = own.stop
+        of_example = slice(start, start + len(example.options))
+        results.append((tuple(means[of_example]), tuple(counts[of_example].tolist())))
+        start = of_example.stop
     return results
 
 
-def _span(example: Example) -> tuple[str, float | None, float | None]:
+def _span(example: Example) -> Span:
     return example.media, example.start_seconds, example.end_seconds
 
 

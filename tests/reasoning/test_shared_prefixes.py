@@ -1,0 +1,193 @@
+"""Log-likelihoods from trees of tokens are those of each text as a row of its own."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    Qwen2Config,
+)
+
+from vidreason.fusion.fusion_core import FusionConfig
+from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.reasoning import prefix_tree
+from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.shared_prefixes import longest_shared
+from vidreason.reasoning.text_batch import collate_texts
+
+QUERIES = 24
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+    "max_position_embeddings": 512,
+}
+SHARING = {
+    "llama": (LlamaConfig, SIZES),
+    "qwen2": (Qwen2Config, SIZES),
+    "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}),
+    # Two kinds of layers; the window reaches over all of the texts below.
+    "gemma3": (Gemma3TextConfig, SIZES | {"head_dim": 8, "sliding_window": 120}),
+}
+NOT_SHARING = {
+    "a window that is too short": (
+        Gemma3TextConfig,
+        SIZES | {"head_dim": 8, "sliding_window": 20},
+    ),
+    "capped attention": (
+        Gemma2Config,
+        SIZES | {"head_dim": 8, "final_logit_softcapping": 5.0},
+    ),
+}
+QUESTIONS = [
+    (0, "Why does it fall? (A) no reason (B) it was pushed", ["no reason", "it was pushed"]),
+    (0, "What is red?", ["the ball", "the ball", "the balloon", "it"]),
+    (1, "What is red?", ["nothing, at least not for a long time", "x"]),
+    (2, "", ["yes", "no"]),
+]
+
+
+@pytest.fixture
+def make(tmp_path, tiny_tokenizer):
+    def make(kind, *, lora=False) -> VideoReasoner:
+        config_class, sizes = (SHARING | NOT_SHARING)[kind]
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config_class(vocab_size=400, **sizes))
+        model.save_pretrained(tmp_path)
+        tiny_tokenizer.save_pretrained(tmp_path)
+        config = ReasonerConfig(
+            fusion=FusionConfig(num_queries=QUERIES, width=32, num_layers=1, num_heads=4),
+            language_model=LanguageModelConfig(name_or_path=str(tmp_path), dtype="float32"),
+            lora=LoraSettings(rank=4, alpha=8) if lora else None,
+        )
+        reasoner = build_reasoner(config, visual_dim=24)
+        for name, parameter in reasoner.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        return reasoner.eval()
+
+    return make
+
+
+@pytest.fixture
+def videos(make_visual_tokens):
+    return [make_visual_tokens(4, 3), make_visual_tokens(2, 0, 1), make_visual_tokens(0, 0, 2)]
+
+
+def texts_of(reasoner, questions=QUESTIONS, max_tokens=90):
+    """Each option with its question; and of each, the index of its video."""
+    texts = [
+        (video, reasoner.encode_example(prompt, option, max_tokens))
+        for video, prompt, options in questions
+        for option in options
+    ]
+    return [text for _, text in texts], [video for video, _ in texts]
+
+
+def row_by_row(reasoner, videos, texts, of_texts):
+    sums, counts = [], []
+    for video, text in zip(of_texts, texts, strict=True):
+        row = reasoner(collate_visual_tokens([videos[video]]), collate_texts([text]))
+        sums.append(row.double().sum())
+        counts.append(len(row))
+    return torch.stack(sums), torch.tensor(counts)
+
+
+class Watch:
+    """Numbers of positions that the decoder is given, and of videos that are fused."""
+
+    def __init__(self, reasoner):
+        self.positions, self.videos = [], []
+        causal_lm(reasoner.language_model).base_model.register_forward_pre_hook(
+            lambda module, args, given: self.positions.append(given["inputs_embeds"].shape[:2]),
+            with_kwargs=True,
+        )
+        reasoner.fusion.register_forward_pre_hook(
+            lambda module, args: self.videos.append(len(args[0]["mask"]))
+        )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "lora"), [*((kind, False) for kind in SHARING), ("llama", True), ("qwen2", True)]
+)
+def test_shared_beginnings_change_no_likelihood(make, videos, kind, lora):
+    reasoner = make(kind, lora=lora)
+    texts, of_texts = texts_of(reasoner)
+    expected, expected_counts = row_by_row(reasoner, videos, texts, of_texts)
+    watch = Watch(reasoner)
+    sums, counts = reasoner.response_log_likelihoods(collate_visual_tokens(videos), of_texts, texts)
+    assert torch.equal(counts, expected_counts)
+    torch.testing.assert_close(sums / counts, expected / counts, atol=1e-5, rtol=1e-5)
+    assert sums.dtype == torch.float64
+    # The videos at once, and fewer positions than there are in the rows, padding included.
+    assert watch.videos == [3]
+    of_rows = sum(QUERIES + len(text.input_ids) - 1 for text in texts)
+    assert sum(rows * length for rows, length in watch.positions) < 0.7 * of_rows
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", NOT_SHARING)
+def test_models_that_cannot_be_told_get_a_row_for_each_text(make, videos, kind):
+    reasoner = make(kind)
+    texts, of_texts = texts_of(reasoner)
+    expected, expected_counts = row_by_row(reasoner, videos, texts, of_texts)
+    watch = Watch(reasoner)
+    sums, counts = reasoner.response_log_likelihoods(collate_visual_tokens(videos), of_texts, texts)
+    assert torch.equal(counts, expected_counts)
+    torch.testing.assert_close(sums / counts, expected / counts, atol=1e-5, rtol=1e-5)
+    of_rows = sum(QUERIES + len(text.input_ids) - 1 for text in texts)
+    assert sum(rows * length for rows, length in watch.positions) >= of_rows
+
+
+@torch.no_grad()
+def test_long_and_short_texts_are_scored_together(make, videos, monkeypatch):
+    monkeypatch.setattr("vidreason.reasoning.shared_prefixes.MAX_POSITIONS", 70)
+    monkeypatch.setattr(prefix_tree, "MAX_POSITIONS", 70)
+    reasoner = make("qwen2")
+    assert longest_shared(causal_lm(reasoner.language_model)) == 70
+    texts, of_texts = texts_of(reasoner)
+    assert {len(text.input_ids) + QUERIES - 1 > 70 for text in texts} == {False, True}
+    expected, _ = row_by_row(reasoner, videos, texts, of_texts)
+    sums, counts = reasoner.response_log_likelihoods(collate_visual_tokens(videos), of_texts, texts)
+    torch.testing.assert_close(sums / counts, expected / counts, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_question_has_the_same_score_whoever_is_beside_it(make, videos):
+    reasoner = make("llama")
+    texts, of_texts = texts_of(reasoner)
+    watch = Watch(reasoner)
+    together, _ = reasoner.response_log_likelihoods(collate_visual_tokens(videos), of_texts, texts)
+    # Both questions about the first video are in one sequence.
+    assert sum(rows for rows, _ in watch.positions) == 3
+    start = 0
+    for question in QUESTIONS:
+        own, of_own = texts_of(reasoner, [question])
+        visual = collate_visual_tokens([videos[question[0]]])
+        alone, _ = reasoner.response_log_likelihoods(visual, [0] * len(of_own), own)
+        part = together[start : start + len(own)]
+        torch.testing.assert_close(part, alone, atol=1e-4, rtol=1e-6)
+        assert part.argmax() == alone.argmax()
+        start += len(own)
+
+
+@torch.no_grad()
+def test_responses_that_are_cut_keep_their_labels(make, videos):
+    reasoner = make("llama")
+    questions = [(0, "What is red?", ["the ball", "the balloon", "it"])]
+    texts, of_texts = texts_of(reasoner, questions, max_tokens=26)
+    assert max(len(text.input_ids) for text in texts) == 26
+    expected, expected_counts = row_by_row(reasoner, videos, texts, of_texts)
+    sums, counts = reasoner.response_log_likelihoods(
+        collate_visual_tokens(videos[:1]), of_texts, texts
+    )
+    assert torch.equal(counts, expected_counts)
+    torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-6)
