@@ -12,13 +12,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from callbacks.run_record import software_and_hardware
-from experiments.benchmarks import decode, masks
+from experiments.benchmarks import decode, generate, masks, step
 from experiments.benchmarks.reports import write_report
 from experiments.program import exit_status
 
-BENCHMARKS = {"decode": decode, "masks": masks}
+BENCHMARKS: dict[str, ModuleType] = {
+    "decode": decode,
+    "masks": masks,
+    "step": step,
+    "generate": generate,
+}
 """By the name of the sub-command: modules with ``add_arguments(parser)``, ``run(arguments)``, which
 returns numbers, and ``tables(numbers)``, which makes Markdown of them."""
 
