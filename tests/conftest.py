@@ -1,23 +1,26 @@
-"""Shared fixtures: a tiny tokenizer, language model and reasoner, and made-up visual tokens."""
+"""Shared fixtures: a tiny tokenizer, language model and reasoner, and made-up visual tokens.
 
+The libraries are imported where they are used: xdist's controller, which runs no test, imports this
+file, and torch with transformers takes it seconds.
+"""
+
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from run_summary import (
     pytest_collection_finish,
     pytest_configure,
     pytest_sessionfinish,
     pytest_terminal_summary,
 )
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualTokens
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from vidreason.model import VideoReasoner
+    from vidreason.perception.visual_tokens import VisualTokens
 
 __all__ = [
     "pytest_collection_finish",
@@ -36,11 +39,14 @@ CHAT_TEMPLATE = (
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
+def tiny_tokenizer() -> "PreTrainedTokenizerFast":
     """One token a byte, so any text round-trips.
 
     Like Llama 3's, it has a BOS in the template *and* adds one in its post-processor.
     """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -61,9 +67,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def tiny_language_model_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: "PreTrainedTokenizerFast"
 ) -> str:
     """A Hugging Face folder: two-layer Llama (float32, random), tiny tokenizer; only to be read."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     folder = tmp_path_factory.mktemp("tiny-llama")
     config = LlamaConfig(
         vocab_size=len(tiny_tokenizer),
@@ -90,6 +99,8 @@ def tiny_language_model_folder(
 @pytest.fixture
 def tiny_reasoner(tiny_language_model_folder: str) -> "VideoReasoner":
     """The tiny language model behind 4 queries of width 32, for TINY_VISUAL_DIM; without LoRA."""
+    import torch
+
     from vidreason.fusion.fusion_core import FusionConfig
     from vidreason.model import ReasonerConfig, build_reasoner
     from vidreason.reasoning.language_model import LanguageModelConfig
@@ -106,8 +117,11 @@ def tiny_reasoner(tiny_language_model_folder: str) -> "VideoReasoner":
 
 
 @pytest.fixture
-def make_visual_tokens() -> Callable[..., VisualTokens]:
+def make_visual_tokens() -> "Callable[..., VisualTokens]":
     """``make(num_clips, num_objects, seed=0, visual_dim=TINY_VISUAL_DIM)``: tokens of one video."""
+    import torch
+
+    from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualTokens
 
     def make(
         num_clips: int, num_objects: int, seed: int = 0, visual_dim: int = TINY_VISUAL_DIM
@@ -159,5 +173,6 @@ def _caches_are_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Itera
 def _no_process_group_is_left() -> Iterator[None]:
     """A process group that a test leaves open would change what the next test measures."""
     yield
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
