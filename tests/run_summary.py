@@ -59,7 +59,7 @@ def own_cpu_seconds() -> float:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from here on, but not among what imports made, a million objects that stay."""
+    """Collect garbage from now on, but not among the million objects that imports made."""
     gc.freeze()
     gc.set_threshold(10_000)
     gc.enable()

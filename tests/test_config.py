@@ -25,6 +25,12 @@ class Outer:
     extra: Inner | None = None
 
 
+@dataclass(kw_only=True)
+class Nested(Outer):
+    more: list[Inner] = field(default_factory=list)
+    named: dict[str, Inner] = field(default_factory=dict)
+
+
 def write(path: Path, text: str) -> str:
     path.write_text(text)
     return str(path)
@@ -89,3 +95,18 @@ def test_what_is_saved_loads_back_equal(tmp_path: Path):
     config = Outer(name="y", sizes=[], inner=Inner(rate=0.1), extra=Inner())
     save_config(config, tmp_path / "saved.yaml")
     assert merge_config(Outer, [str(tmp_path / "saved.yaml")]) == config
+
+
+def test_what_one_merge_sets_is_not_the_default_of_the_next():
+    """Defaults are made once a class and copied: for the whole, for sections and for items."""
+    set_everywhere = [
+        *("name=y", "sizes=[9]", "inner.rate=7", "extra={rate: 7}", "more=[{rate: 7}]"),
+        "named={a: {kind: b}}",
+    ]
+    first = merge_config(Nested, [], set_everywhere)
+    assert (first.inner.rate, first.more[0].rate, first.named["a"].kind) == (7, 7, "b")
+    assert merge_config(Nested, []) == Nested()
+    again = merge_config(Nested, [], ["extra={}", "more=[{}, {kind: b}]", "named={b: {}}"])
+    expected = Nested(extra=Inner(), more=[Inner(), Inner(kind="b")], named={"b": Inner()})
+    assert again == expected
+    assert again.more[0] is not merge_config(Nested, [], ["more=[{}]"]).more[0]
