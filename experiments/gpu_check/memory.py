@@ -4,7 +4,7 @@ Estimates need a CPU alone: they are made while the GPU is at work, or afterward
 the results that a GPU left.
 """
 
-import importlib.util
+from collections.abc import Callable
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.gpu_check.real_sizes import answering_config
@@ -13,7 +13,7 @@ from experiments.gpu_check.setting import GIB, Setting
 from experiments.gpu_check.strategy import nf4_config, strategy_config
 from experiments.gpu_check.training import PEAK
 from experiments.memory_check import estimate_of
-from experiments.memory_estimate import estimate_generate, estimate_perception
+from experiments.memory_estimate import MemoryEstimate, estimate_generate, estimate_perception
 from vidreason.model import build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
 
@@ -27,22 +27,24 @@ TOLERANCE = 0.15
 
 def estimate(setting: Setting) -> None:
     """Estimate what the other checks take, in the order in which they run."""
-    record = setting.record
+    estimates: dict[str, Callable[[], MemoryEstimate]] = {
+        "strategy": lambda: estimate_of(strategy_config(setting)),
+        "nf4": lambda: estimate_of(nf4_config(setting)),
+        "perception": lambda: estimate_perception(setting.config("alignment", "none").perceiver),
+        "generation": lambda: _answering(answering_config(setting)),
+        "stage 1": lambda: estimate_of(setting.reasoning_config("alignment")),
+        "stage 2": lambda: estimate_of(setting.reasoning_config("instruction")),
+    }
+    for name, estimated in estimates.items():
+        try:
+            setting.record(name, estimated().total / GIB, "GiB")
+        except Skipped as reason:  # as the check of this name is
+            print(f"{name}: {reason}", flush=True)
 
-    def training(name: str, config: ExperimentConfig) -> None:
-        record(name, estimate_of(config).total / GIB, "GiB")
 
-    training("strategy", strategy_config(setting))
-    if importlib.util.find_spec("bitsandbytes") is not None:
-        training("nf4", nf4_config(setting))
-    config = setting.config("alignment", "unused")
-    record("perception", estimate_perception(config.perceiver).total / GIB, "GiB")
-    answering = answering_config(setting)
-    width = video_encoder_sizes(answering.perceiver.video_encoder).width
-    built = build_reasoner(answering.reasoner, width, device="meta")
-    record("generation", estimate_generate(answering, built, 1).total / GIB, "GiB")
-    training("stage 1", setting.reasoning_config("alignment"))
-    training("stage 2", setting.reasoning_config("instruction"))
+def _answering(config: ExperimentConfig) -> MemoryEstimate:
+    width = video_encoder_sizes(config.perceiver.video_encoder).width
+    return estimate_generate(config, build_reasoner(config.reasoner, width, device="meta"), 1)
 
 
 def compare(setting: Setting) -> None:

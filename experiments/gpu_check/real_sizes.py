@@ -87,7 +87,7 @@ def generate(setting: Setting) -> None:
 
 def answering_config(setting: Setting) -> ExperimentConfig:
     """Return the configuration of stage 2 as it answers."""
-    config = setting.reasoning_config("instruction")
+    config = setting.reasoning_config("instruction", ((17, 1),))
     return replace(
         config,
         reasoner=replace(config.reasoner, lora=None),

@@ -25,8 +25,12 @@ GPU_MEMORY = "GPU memory"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _STAGE_FILES = {"alignment": "stage1_alignment.yaml", "instruction": "stage2_instruction.yaml"}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-_BATCH_SIZES = ((60, 8), (40, 4), (30, 2), (25, 1))
-"""GiB of a GPU, and the micro-batch with which stage 2 of Llama-3-8B is estimated to fit it."""
+BatchSizes = tuple[tuple[int, int], ...]
+BATCH_SIZES: dict[Stage, BatchSizes] = {
+    "alignment": ((23, 8), (20, 2)),
+    "instruction": ((60, 8), (40, 4), (30, 2), (25, 1)),
+}
+"""GiB of a GPU, and the micro-batch with which Llama-3-8B is estimated to fit it, by stage."""
 
 LLAMA_3_8B = LlamaConfig(
     vocab_size=128256,
@@ -118,8 +122,15 @@ class Setting:
             ],
         )
 
-    def reasoning_config(self, stage: Stage) -> ExperimentConfig:
+    def reasoning_config(
+        self, stage: Stage, batch_sizes: BatchSizes | None = None
+    ) -> ExperimentConfig:
         """Return the configuration of a stage with Llama-3-8B, in micro-batches that fit the GPU.
+
+        Args:
+            stage: Which.
+            batch_sizes: GiB of a GPU and the micro-batch that fits it, the largest first; None
+                for those of training.
 
         Raises:
             Skipped: No micro-batch does.
@@ -127,11 +138,11 @@ class Setting:
         config = self.config(stage, self.llama(LLAMA_3_8B))
         if self.rehearsal:
             return config
-        size = self._gpu_memory()
-        for least, batch_size in _BATCH_SIZES:
+        size, sizes = self._gpu_memory(), batch_sizes or BATCH_SIZES[stage]
+        for least, batch_size in sizes:
             if size >= least:
                 return replace(config, data=replace(config.data, batch_size=batch_size))
-        raise Skipped(f"Llama-3-8B in bf16 needs {_BATCH_SIZES[-1][0]} GiB, the GPU has {size:.0f}")
+        raise Skipped(f"Llama-3-8B in bf16 takes {sizes[-1][0]} GiB here, the GPU has {size:.0f}")
 
     def _gpu_memory(self) -> float:
         """GiB of the GPU, or of the one that the results are of, on a machine without one."""
