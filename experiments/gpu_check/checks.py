@@ -104,6 +104,18 @@ def _generation(setting: "Setting") -> None:
     generate(setting)
 
 
+def _steps_1(setting: "Setting") -> None:
+    from experiments.gpu_check.step_benchmark import measure_steps
+
+    measure_steps(setting, "alignment")
+
+
+def _steps_2(setting: "Setting") -> None:
+    from experiments.gpu_check.step_benchmark import measure_steps
+
+    measure_steps(setting, "instruction")
+
+
 def _memory(setting: "Setting") -> None:
     from experiments.gpu_check.memory import compare
 
@@ -166,6 +178,18 @@ CHECKS = (
         what="steps of the longest batch of stage 2 with it",
         limit_seconds=90,
         run=_stage_2,
+    ),
+    Check(
+        name="steps 1",
+        what="the benchmark of training steps, stage 1, with Llama-3-8B in bf16",
+        limit_seconds=100,
+        run=_steps_1,
+    ),
+    Check(
+        name="steps 2",
+        what="the same of stage 2",
+        limit_seconds=100,
+        run=_steps_2,
     ),
     Check(
         name="compile",

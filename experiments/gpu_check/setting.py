@@ -138,14 +138,18 @@ class Setting:
         config = self.config(stage, self.llama(LLAMA_3_8B))
         if self.rehearsal:
             return config
-        size, sizes = self._gpu_memory(), batch_sizes or BATCH_SIZES[stage]
+        size, sizes = self.gpu_memory(), batch_sizes or BATCH_SIZES[stage]
         for least, batch_size in sizes:
             if size >= least:
                 return replace(config, data=replace(config.data, batch_size=batch_size))
         raise Skipped(f"Llama-3-8B in bf16 takes {sizes[-1][0]} GiB here, the GPU has {size:.0f}")
 
-    def _gpu_memory(self) -> float:
-        """GiB of the GPU, or of the one that the results are of, on a machine without one."""
+    def gpu_memory(self) -> float:
+        """GiB of the GPU, or of the one that the results are of, on a machine without one.
+
+        Raises:
+            ValueError: The results do not say it.
+        """
         if torch.cuda.is_available():
             return float(torch.cuda.get_device_properties(0).total_memory) / GIB
         for measured in read_results(self.output).measurements:

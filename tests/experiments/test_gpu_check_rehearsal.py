@@ -44,5 +44,6 @@ def test_every_check_runs_at_small_size(tmp_path):
     assert 5 < values["stage 2", "loss"] < 9  # the logarithm of 1024 words is 6.9
     assert values["perception", "visual tokens"] > 2
     assert values["estimates", "stage 2"] > values["estimates", "stage 1"]
-    assert len([path for path in tmp_path.iterdir() if path.is_file()]) <= 8
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) <= 8
+    assert values["steps 1", "fill"] > 0.3
     assert f"| {chosen[0].name} | passed |" in (tmp_path / "summary.md").read_text()

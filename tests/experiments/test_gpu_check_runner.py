@@ -222,10 +222,42 @@ def test_every_file_with_gpu_tests_is_found():
     assert len(names) < 12  # each file is imported on a GPU's time
 
 
+def test_of_the_step_benchmark_the_fastest_row_that_fits_is_recorded(tmp_path):
+    from experiments.gpu_check.step_benchmark import record_steps
+
+    def row(samples, **fields):
+        rates = {"tflops_a_second": 400.0, "percent_of_measured": 50.0, "peak_gib": 20.0}
+        sizes = {"batch_size": int(samples)}
+        return {
+            "sizes": sizes,
+            "samples_a_second": samples,
+            "out_of_memory": False,
+            **rates,
+        } | fields
+
+    def median(value):
+        return {"median": value}
+
+    measured = {
+        "gpu": {"table": [row(90.0), row(160.0), {"sizes": {}, "out_of_memory": True}]},
+        "times_joined": {"padded": median(2.5)},
+        "framework": {"overhead_percent": median(1.5)},
+        "seconds_a_step": {"joined": median(0.1)},
+        "batches": {"fill": 0.46},
+    }
+    record_steps(Recorder(tmp_path, "steps 1"), measured)
+    lines = [str(one) for one in read_results(tmp_path).measurements]
+    assert lines[0] == "samples a second 160 1/s with {'batch_size': 160}"
+    assert "padded / joined 2.5 times" in lines
+    del measured["gpu"]
+    record_steps(Recorder(tmp_path, "steps 2"), measured)
+    assert len(read_results(tmp_path).measurements) == len(lines) + 4
+
+
 def test_the_files_that_a_run_leaves_are_few():
     logs = {
         Step(name=c.name, command=(), limit_seconds=1, background=c.background).log for c in CHECKS
     }
     own = {RESULTS_FILE, "summary.md", *logs}
-    assert len(own) <= 6  # with two of the benchmark of steps, at most eight
+    assert len(own) <= 4  # with two of each benchmark of steps, at most eight
     assert json.dumps(sorted(logs)) == '["log-estimates.txt", "log.txt"]'
