@@ -82,6 +82,7 @@ def tiny_trainer(**options: object) -> Trainer:
         "accelerator": "cpu",
         "devices": 1,
         "logger": False,
+        "log_every_n_steps": 1,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,

@@ -145,16 +145,18 @@ class StageModule(LightningModule):
                 if parameter.grad is not None:
                     parameter.grad.mul_(scale)
         self.log("train/loss", loss, prog_bar=True)
+        # What is logged between two looks of the loggers nobody sees, and each call takes about as
+        # long as a layer of a small model; only the progress bar shows the loss of each step.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # it has it
+        if (self.trainer.global_step + 1) % every:
+            return
         self.log("train/target_tokens", count)
         rates = learning_rates(optimizer)
         self.log("train/learning_rate", next(iter(rates.values())))
         if len(rates) > 1:
             self.log_dict({f"train/learning_rate_{part}": rate for part, rate in rates.items()})
-        # Other steps' norms would be shown to nobody.
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # it has it
-        if (self.trainer.global_step + 1) % every == 0:
-            norms = gradient_norms(optimizer)
-            self.log_dict({f"train/gradient_norm_{part}": norm for part, norm in norms.items()})
+        norms = gradient_norms(optimizer)
+        self.log_dict({f"train/gradient_norm_{part}": norm for part, norm in norms.items()})
 
     def step_loss(self) -> tuple[Tensor, Tensor, Tensor]:
         """What the optimizer step that ends now is made of, over micro-batches and ranks.
