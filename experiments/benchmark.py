@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from callbacks.run_record import software_and_hardware
-from experiments.benchmarks import decode, generate, masks, step
+from experiments.benchmarks import decode, generate, masks, options, step
 from experiments.benchmarks.reports import write_report
 from experiments.program import exit_status
 
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "decode": decode,
     "masks": masks,
     "step": step,
+    "options": options,
     "generate": generate,
 }
 """By the name of the sub-command: modules with ``add_arguments(parser)``, ``run(arguments)``, which

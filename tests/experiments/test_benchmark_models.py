@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.benchmark import main
-from experiments.benchmarks import step
+from experiments.benchmarks import options, step
 from experiments.benchmarks.flops import forward_flops
 from experiments.benchmarks.framework_overhead import TurnsLoader
 from experiments.benchmarks.gpu_numbers import Chip, gpu_numbers, gpu_tables, measure_chip
@@ -104,6 +104,18 @@ def test_steps_agree_and_are_reported(stage: str, report: Report) -> None:
     assert "| lightning | " in page
 
 
+def test_options_agree_and_are_reported(report: Report) -> None:
+    sizes = ["--batch-size", "4", "--questions-a-video", "2", "--median-tokens", "12"]
+    measured, page = report("options", *sizes)
+    assert_complete(measured, page)
+    assert set(measured["seconds_a_batch"]) == {"shared", "joined rows", "padded rows"}
+    assert set(measured["times_shared"]) == set(measured["seconds_a_batch"])
+    assert measured["equal"]["score_difference"] < 1e-5
+    assert measured["equal"]["same_choice"] == "4/4"
+    assert (measured["questions"]["videos"], measured["questions"]["options"]) == (2, 5)
+    assert "| padded rows | " in page
+
+
 def test_generation_agrees_and_is_reported(report: Report) -> None:
     sizes = ["--questions", "5", "--batch-size", "2", "--new-tokens", "4", "--median-tokens", "9"]
     measured, page = report("generate", *sizes)
@@ -124,6 +136,7 @@ def test_generation_agrees_and_is_reported(report: Report) -> None:
             ["step", "--language-model", "tiny", "--sigma", "-1"],
             "--sigma is -1.0; it must be 0 or more",
         ),
+        (["options", "--options", "0"], "--options is 0"),
         (["generate", "--new-tokens", "-3"], "--new-tokens is -3"),
         (["step", "--language-model", "/nowhere/at/all"], "/nowhere/at/all"),
         (
@@ -140,7 +153,7 @@ def test_wrong_flags_are_named(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["step", "generate"])
+@pytest.mark.parametrize("name", ["step", "options", "generate"])
 def test_a_gpu_is_asked_for_where_there_is_none(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,3 +325,10 @@ def test_padded_loss_is_what_transformers_computes() -> None:
         sums -= float(logits.log_softmax(-1)[wanted, labels[wanted]].sum())
         count += int(wanted.sum())
     assert float(loss) == pytest.approx(sums / count, rel=1e-5)
+
+
+def test_options_share_videos() -> None:
+    arguments = parsed(options, "--batch-size", "3", "--questions-a-video", "2")
+    (batch,) = options._draw_questions(arguments, build(arguments))
+    assert list(batch.video_of) == [0, 0, 1]
+    assert len(batch.videos) == 2
