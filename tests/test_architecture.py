@@ -1,8 +1,10 @@
 """What keeps the tree readable: imports go one way, files stay small, names say something."""
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,17 +60,25 @@ def relative(path: Path) -> str:
     return path.relative_to(CHECKOUT).as_posix()
 
 
-def imported_modules(path: Path) -> Iterator[str]:
+@cache
+def nodes_of(path: Path) -> dict[type[ast.AST], list[Any]]:
+    """The nodes of a file's syntax tree by their class; several tests look at each file."""
+    found: dict[type[ast.AST], list[Any]] = defaultdict(list)
+    for node in ast.walk(ast.parse(path.read_text())):
+        found[type(node)].append(node)
+    return found
+
+
+@cache
+def imported_modules(path: Path) -> tuple[str, ...]:
     """Dotted names of the imported modules; ``from a import b`` gives both ``a`` and ``a.b``."""
     package = relative(path).removesuffix(".py").split("/")[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parents = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*parents, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+    names = [alias.name for node in nodes_of(path)[ast.Import] for alias in node.names]
+    for node in nodes_of(path)[ast.ImportFrom]:
+        parents = package[: len(package) - node.level + 1] if node.level else []
+        module = ".".join([*parents, *([node.module] if node.module else [])])
+        names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def own_imports(path: Path) -> set[str]:
@@ -98,9 +108,7 @@ def test_library_parts_import_only_lower_parts(path: Path) -> None:
 def test_the_library_does_not_use_the_trainer() -> None:
     for path in (CHECKOUT / "vidreason").rglob("*.py"):
         assert not {n for n in imported_modules(path) if n.endswith(".Trainer")}, relative(path)
-        attributes = {
-            n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)
-        }
+        attributes = {node.attr for node in nodes_of(path)[ast.Attribute]}
         uses_lightning = any(n.split(".")[0] == "lightning" for n in imported_modules(path))
         assert not (uses_lightning and "Trainer" in attributes), relative(path)
 
@@ -115,16 +123,16 @@ def test_only_the_command_line_knows_the_microworld() -> None:
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= MAX_FILE_LINES
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            lines = node.end_lineno - node.lineno + 1
-            assert lines <= MAX_FUNCTION_LINES, f"{relative(path)}: {node.name} has {lines} lines"
+    for node in (*nodes_of(path)[ast.FunctionDef], *nodes_of(path)[ast.AsyncFunctionDef]):
+        assert node.end_lineno is not None
+        lines = node.end_lineno - node.lineno + 1
+        assert lines <= MAX_FUNCTION_LINES, f"{relative(path)}: {node.name} has {lines} lines"
 
 
 @pytest.mark.parametrize("path", source_files(), ids=relative)
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{relative(path)} has no docstring"
+    (module,) = nodes_of(path)[ast.Module]
+    assert ast.get_docstring(module), f"{relative(path)} has no docstring"
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
