@@ -116,7 +116,7 @@ def tiny_reasoner(tiny_language_model_folder: str) -> "VideoReasoner":
         return build_reasoner(config, visual_dim=TINY_VISUAL_DIM, device="cpu")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_visual_tokens() -> "Callable[..., VisualTokens]":
     """``make(num_clips, num_objects, seed=0, visual_dim=TINY_VISUAL_DIM)``: tokens of one video."""
     import torch

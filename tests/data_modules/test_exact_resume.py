@@ -73,15 +73,10 @@ class Source:
 MakeData = Callable[..., TrainingDataModule]
 
 
-@pytest.fixture
-def make_data(
-    tmp_path: Path,
-    tiny_tokenizer: PreTrainedTokenizerFast,
-    make_visual_tokens: Callable[..., VisualTokens],
-) -> MakeData:
+def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualTokens) -> MakeData:
     rows = [f"{n:03d},caption {n},d\n" for n in range(NUM_EXAMPLES)]
-    (tmp_path / "train.csv").write_text("videoid,name,page_dir\n" + "".join(rows))
-    (tmp_path / "val.csv").write_text("videoid,name,page_dir\n" + "".join(rows[:5]))
+    (folder / "train.csv").write_text("videoid,name,page_dir\n" + "".join(rows))
+    (folder / "val.csv").write_text("videoid,name,page_dir\n" + "".join(rows[:5]))
 
     def make(
         num_workers: int = 0,
@@ -92,7 +87,7 @@ def make_data(
         max_unreadable_fraction: float = 0.0,
     ) -> TrainingDataModule:
         def corpus(split: str) -> list[CorpusConfig]:
-            return [CorpusConfig(reader="webvid", root=str(tmp_path), split=split)]
+            return [CorpusConfig(reader="webvid", root=str(folder), split=split)]
 
         config = DataConfig(
             train=corpus("train"),
@@ -105,16 +100,24 @@ def make_data(
             seed=seed,
             max_unreadable_fraction=max_unreadable_fraction,
         )
-        source = Source(make_visual_tokens(1, 1), broken)
         return AlignmentDataModule(
             config,
-            source,
-            tiny_tokenizer,
-            visual_dim=source.tokens.features.shape[1],
-            failures_path=tmp_path / "failures.jsonl",
+            Source(tokens, broken),
+            tokenizer,
+            visual_dim=tokens.features.shape[1],
+            failures_path=folder / "failures.jsonl",
         )
 
     return make
+
+
+@pytest.fixture
+def make_data(
+    tmp_path: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    make_visual_tokens: Callable[..., VisualTokens],
+) -> MakeData:
+    return data_in(tmp_path, tiny_tokenizer, make_visual_tokens(1, 1))
 
 
 def fit(
@@ -148,6 +151,50 @@ def every_step(folder: Path) -> list[Callback]:
     ]
 
 
+class Run:
+    """A run that nothing happens to; of each kind there is one for all tests, which only read it.
+
+    Attributes:
+        trace: Its batches.
+        folder: Its checkpoints, one a step.
+        validated: The ids that were validated.
+    """
+
+    def __init__(self, make_data: MakeData, folder: Path, **kind: Any) -> None:
+        self.folder = folder
+        model = fit(make_data(**kind), callbacks=every_step(folder))
+        self.trace, self.validated = model.trace, model.validated
+
+    def checkpoint(self, step: int) -> Path:
+        return self.folder / f"step={step}.ckpt"
+
+
+@pytest.fixture(scope="module")
+def run_of(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    make_visual_tokens: Callable[..., VisualTokens],
+) -> Callable[..., Run]:
+    """``run_of(batch_size=2, ...)``: the run of such data, with the arguments of ``make_data``."""
+    runs: dict[tuple[tuple[str, Any], ...], Run] = {}
+
+    def run_of(**kind: Any) -> Run:
+        key = tuple(sorted(kind.items()))
+        if key not in runs:
+            folder = tmp_path_factory.mktemp("whole")
+            make_data = data_in(folder, tiny_tokenizer, make_visual_tokens(1, 1))
+            runs[key] = Run(make_data, folder / "checkpoints", **kind)
+        return runs[key]
+
+    return run_of
+
+
+@pytest.fixture(scope="module")
+def whole(run_of: Callable[..., Run]) -> Run:
+    """The usual run."""
+    return run_of()
+
+
 def samples_by_step(trace: Trace) -> dict[int, list[str]]:
     by_step: dict[int, list[str]] = {}
     for step, ids in trace:
@@ -167,20 +214,26 @@ def test_every_example_is_seen_equally_often(make_data: MakeData) -> None:
 
 
 # In the first and second epoch, at both epochs' last steps, and right after one.
-@pytest.mark.parametrize(
-    ("stop", "num_workers"), [(1, 0), (5, 0), (6, 0), (7, 0), (12, 0), (15, 0), (8, 2), (12, 2)]
-)
-def test_resume_continues_exactly(
-    make_data: MakeData, tmp_path: Path, stop: int, num_workers: int
+@pytest.mark.parametrize("stop", [1, 5, 6, 7, 12, 15])
+def test_a_killed_run_continues_exactly(make_data: MakeData, whole: Run, stop: int) -> None:
+    state = torch.load(whole.checkpoint(stop), weights_only=True)["AlignmentDataModule"]
+    assert (state["epoch"], state["samples_consumed"]) == divmod(4 * stop, 24)
+    resumed = fit(make_data(), checkpoint=whole.checkpoint(stop)).trace
+    assert resumed == whole.trace[2 * stop :]
+
+
+# With workers, which have fetched more by then than was trained on.
+@pytest.mark.parametrize(("stop", "num_workers"), [(7, 0), (12, 0), (8, 2), (12, 2)])
+def test_a_run_that_was_stopped_continues_exactly(
+    make_data: MakeData, whole: Run, tmp_path: Path, stop: int, num_workers: int
 ) -> None:
-    whole = fit(make_data(num_workers)).trace
     folder = tmp_path / "checkpoints"
     first = fit(make_data(num_workers), max_steps=stop, callbacks=every_step(folder)).trace
-    assert first == whole[: 2 * stop]
+    assert first == whole.trace[: 2 * stop]
     state = torch.load(folder / f"step={stop}.ckpt", weights_only=True)["AlignmentDataModule"]
     assert (state["epoch"], state["samples_consumed"]) == divmod(4 * stop, 24)
     resumed = fit(make_data(num_workers), checkpoint=folder / f"step={stop}.ckpt").trace
-    assert resumed == whole[2 * stop :]
+    assert resumed == whole.trace[2 * stop :]
 
 
 @pytest.mark.parametrize("stop", [4, 6])
@@ -211,9 +264,9 @@ def test_resume_with_step_limits_instead_of_epochs(
     ids=["epoch-end", "validation-end"],
 )
 def test_resume_from_checkpoints_between_epochs(
-    make_data: MakeData, tmp_path: Path, when: dict[str, Any]
+    make_data: MakeData, run_of: Callable[..., Run], tmp_path: Path, when: dict[str, Any]
 ) -> None:
-    whole = fit(make_data(validate=True))
+    whole = run_of(validate=True)
     saver = ModelCheckpoint(dirpath=tmp_path / "c", save_top_k=-1, filename="{epoch}", **when)
     first = fit(make_data(validate=True), max_epochs=2, callbacks=[saver]).trace
     for epoch in (0, 1):
@@ -238,14 +291,19 @@ def test_validation_in_the_middle_of_an_epoch(make_data: MakeData, tmp_path: Pat
 @pytest.mark.parametrize("stop", [3, 6, 8])
 @pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2), (2, 1)])
 def test_another_micro_batch_size_after_the_resume(
-    make_data: MakeData, tmp_path: Path, before: int, after: int, stop: int
+    make_data: MakeData,
+    run_of: Callable[..., Run],
+    whole: Run,
+    before: int,
+    after: int,
+    stop: int,
 ) -> None:
     # To Lightning's counters this is the same as another number of devices.
-    whole = samples_by_step(fit(make_data()).trace)
-    fit(make_data(batch_size=before), max_steps=stop, callbacks=every_step(tmp_path / "c"))
+    first = whole if before == 2 else run_of(batch_size=before)
+    expected = {s: ids for s, ids in samples_by_step(whole.trace).items() if s >= stop}
     data = make_data(batch_size=after)
-    resumed = fit(data, checkpoint=tmp_path / f"c/step={stop}.ckpt")
-    assert samples_by_step(resumed.trace) == {s: ids for s, ids in whole.items() if s >= stop}
+    resumed = fit(data, checkpoint=first.checkpoint(stop))
+    assert samples_by_step(resumed.trace) == expected
     assert data.position == (NUM_EPOCHS, 0)
 
 
@@ -261,14 +319,11 @@ class SaveAfterBatch(Callback):
             trainer.save_checkpoint(self.path)
 
 
-@pytest.mark.parametrize("micro_batch", [0, 4, 12, 18])
-def test_a_step_cut_in_half_is_done_again(
-    make_data: MakeData, tmp_path: Path, micro_batch: int
-) -> None:
-    whole = fit(make_data()).trace
-    path = tmp_path / "half.ckpt"
-    fit(make_data(), callbacks=[SaveAfterBatch(path, micro_batch)])
-    assert fit(make_data(), checkpoint=path).trace == whole[micro_batch:]
+def test_a_step_cut_in_half_is_done_again(make_data: MakeData, whole: Run, tmp_path: Path) -> None:
+    cuts = {number: tmp_path / f"{number}.ckpt" for number in (0, 4, 12, 18)}
+    fit(make_data(), callbacks=[SaveAfterBatch(path, number) for number, path in cuts.items()])
+    for number, path in cuts.items():
+        assert fit(make_data(), checkpoint=path).trace == whole.trace[number:], number
 
 
 class SaveOnException(Callback):
@@ -281,13 +336,12 @@ class SaveOnException(Callback):
 
 @pytest.mark.parametrize("fail_at", [6, 12, 15])
 def test_the_batch_of_a_failed_step_is_not_lost(
-    make_data: MakeData, tmp_path: Path, fail_at: int
+    make_data: MakeData, whole: Run, tmp_path: Path, fail_at: int
 ) -> None:
-    whole = fit(make_data()).trace
     path = tmp_path / "failed.ckpt"
     with pytest.raises(RuntimeError, match="as if out of memory"):
         fit(make_data(), model=Recorder(fail_at), callbacks=[SaveOnException(path)])
-    assert fit(make_data(), checkpoint=path).trace == whole[fail_at // 2 * 2 :]
+    assert fit(make_data(), checkpoint=path).trace == whole.trace[fail_at // 2 * 2 :]
 
 
 def test_a_corpus_smaller_than_a_batch(
@@ -337,13 +391,12 @@ def test_the_trainer_must_accumulate_as_the_global_batch_says(make_data: MakeDat
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_unreadable_videos_are_written_down_once_and_the_run_goes_on(
-    make_data: MakeData, tmp_path: Path, num_workers: int
+    make_data: MakeData, whole: Run, tmp_path: Path, num_workers: int
 ) -> None:
-    whole = fit(make_data()).trace
     data = make_data(
         num_workers, broken=frozenset({"003", "011"}), max_unreadable_fraction=0.2, validate=True
     )
-    assert fit(data).trace == whole  # they keep their places
+    assert fit(data).trace == whole.trace  # they keep their places
     rows = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     assert sorted(row["id"] for row in rows) == [
         "webvid:train:003",
