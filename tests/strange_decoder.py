@@ -68,7 +68,7 @@ def decoders() -> list[str]:
         try:
             state = (folder / "stat").read_text().rpartition(")")[2].split()
             command = (folder / "cmdline").read_text().replace("\0", " ")
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             continue
         if int(state[1]) == os.getpid() and ("decoder_process" in command or state[0] == "Z"):
             found.append(f"{state[0]} {command}")
