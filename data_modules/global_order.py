@@ -16,6 +16,7 @@ from torch.utils.data import Sampler
 from data_modules.block_shuffle import FORM, BlockShuffle, shuffled
 
 _PASS, _STEP = 0, 1  # what an order is for; keeps those of one seed apart
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class GlobalOrder:
@@ -33,9 +34,14 @@ class GlobalOrder:
     shown equally often, to within one; and an epoch shows each exactly once if the weight is 1 and
     nothing had to be rounded.
 
-    The samples of one step are put in the order of their lengths: its gradient is a sum over its
-    samples, and micro-batches of similar lengths hold less padding (measured on the microworld's
-    stage 2: 128 tokens a row in one batch of 32, 86 in four micro-batches of 8).
+    The samples of one step may stand in any order: its gradient is a sum over them. They are dealt
+    out so that any stretch of them has short ones and long ones in the proportion of the step: what
+    ranks and micro-batches cut from it takes them about the same time and memory (measured on 1,024
+    lognormal lengths in micro-batches of 64: the longest has 1.06 times the mean number of tokens;
+    1.2 times in random order, 3.2 in the order of their lengths). Where rows are
+    padded, they are put in the order of their lengths instead: micro-batches of similar lengths
+    hold less padding (measured on the microworld's stage 2: 128 tokens a row in one batch of 32, 86
+    in four micro-batches of 8).
 
     Args:
         corpus_sizes: Number of examples of each corpus.
@@ -44,6 +50,7 @@ class GlobalOrder:
         seed: Not negative.
         lengths: From indices into the concatenated corpora to lengths of these examples, in any
             unit; None to leave the samples of a step in random order.
+        padded: Whether rows of a micro-batch are padded to the longest.
         repeated_steps: Let every epoch be the first so many steps of epoch 0, for a look at whether
             a model can learn them by heart. None for all samples.
 
@@ -59,6 +66,7 @@ class GlobalOrder:
         global_batch_size: int,
         seed: int,
         lengths: Callable[[NDArray[np.int64]], NDArray[Any]] | None = None,
+        padded: bool = False,
         repeated_steps: int | None = None,
     ) -> None:
         if not corpus_sizes or min(corpus_sizes) < 1 or min(weights) <= 0:
@@ -76,6 +84,7 @@ class GlobalOrder:
         self.global_batch_size = global_batch_size
         self.seed = seed
         self.lengths = lengths
+        self.padded = padded
         wanted = [weight * size for weight, size in zip(weights, self.corpus_sizes, strict=True)]
         # Rounded before the ceiling: 0.1 * 30 is 3.0000000000000004 and must not become a fourth
         # sample.
@@ -129,7 +138,8 @@ class GlobalOrder:
         indices = indices[shuffled(len(indices), self.seed, _STEP, epoch, step)]
         if self.lengths is None:
             return indices
-        return indices[np.argsort(self.lengths(indices), kind="stable")]
+        by_length = indices[np.argsort(self.lengths(indices), kind="stable")]
+        return by_length if self.padded else by_length[even_ranks(len(indices))]
 
     def _stream(self, corpus: int, start: int, stop: int) -> NDArray[np.int64]:
         """Items ``start`` to ``stop`` of the corpus' endless row of passes."""
@@ -197,6 +207,16 @@ class GlobalOrderBatchSampler(Sampler[list[int]]):
                 own = start + self.rank * self.batch_size
                 yield indices[own : own + self.batch_size].tolist()
             consumed_of_step = 0
+
+
+def even_ranks(count: int) -> NDArray[np.int64]:
+    """The numbers below ``count`` in an order of which any stretch is spread evenly over them.
+
+    Multiples of the golden ratio less their whole parts are such a row of fractions; these are
+    their ranks.
+    """
+    fractions = np.modf(np.arange(1, count + 1) * _GOLDEN_RATIO)[0]
+    return np.argsort(np.argsort(fractions))
 
 
 def accumulation(global_batch_size: int, batch_size: int, world_size: int) -> int:

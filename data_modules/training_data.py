@@ -38,6 +38,7 @@ class TrainingDataModule(LightningDataModule):
         failures_path: Where unreadable videos are written down (``failures.jsonl`` of the run), or
             None.
         system_prompt: The reasoner's.
+        padded: Whether the language model gets padded rows; see :class:`GlobalOrder`.
 
     The Trainer must accumulate ``accumulation(...)`` micro-batches a step; this is checked.
     """
@@ -51,6 +52,7 @@ class TrainingDataModule(LightningDataModule):
         visual_dim: int,
         failures_path: str | Path | None = None,
         system_prompt: str | None = None,
+        padded: bool = False,
     ) -> None:
         super().__init__()
         # A rank whose share of a small validation set is empty is no error.
@@ -60,6 +62,7 @@ class TrainingDataModule(LightningDataModule):
         self.tokenizer = tokenizer
         self.failures_path = failures_path
         self.system_prompt = system_prompt
+        self.padded = padded
         self.collator = Collator(visual_dim=visual_dim)
         self.train_examples = Corpora([])
         self.validation_examples = Corpora([])
@@ -102,6 +105,7 @@ class TrainingDataModule(LightningDataModule):
                 seed=self.config.seed,
                 # Characters: tokens are counted when a sample is loaded.
                 lengths=self.train_examples.lengths,
+                padded=self.padded,
                 repeated_steps=self.config.overfit_batches,
             )
             self._tell_repetition()

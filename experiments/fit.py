@@ -59,6 +59,8 @@ from vidreason.fusion.warm_start import warm_start
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
 from vidreason.pretrained.frozen_parts import frozen_hashes
+from vidreason.reasoning.language_model import causal_lm
+from vidreason.reasoning.packed_attention import takes_blocks
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_format import RunIdentity
@@ -122,6 +124,7 @@ def _fit(config: ExperimentConfig) -> None:
         visual_dim=reasoner.visual_dim,
         failures_path=Path(config.run_dir) / FAILURES_FILE,
         system_prompt=config.reasoner.system_prompt,
+        padded=not takes_blocks(causal_lm(reasoner.language_model)),
     )
     check_monitored(config, data.total_steps)
     module = module_class(reasoner, config.optimizer, data.total_steps, **initial)

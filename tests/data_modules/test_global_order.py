@@ -10,6 +10,7 @@ from data_modules.global_order import (
     GlobalOrder,
     GlobalOrderBatchSampler,
     accumulation,
+    even_ranks,
     spread,
 )
 
@@ -78,7 +79,9 @@ def test_weights_are_passes_an_epoch_and_exact() -> None:
 def test_lengths_order_the_samples_of_a_step_and_change_no_step() -> None:
     plain = order([24], batch=8)
     lengths = np.array([(7 * index) % 24 for index in range(24)])
-    ordered = GlobalOrder([24], [1.0], global_batch_size=8, seed=3, lengths=lengths.__getitem__)
+    ordered = GlobalOrder(
+        [24], [1.0], global_batch_size=8, seed=3, lengths=lengths.__getitem__, padded=True
+    )
     for number in range(2):
         before = epoch(plain, number).reshape(-1, 8)
         after = epoch(ordered, number).reshape(-1, 8)
@@ -87,6 +90,22 @@ def test_lengths_order_the_samples_of_a_step_and_change_no_step() -> None:
             assert [lengths[index] for index in step_after] == sorted(
                 lengths[index] for index in step_before
             )
+
+
+def test_micro_batches_are_about_as_long_as_each_other_where_nothing_is_padded() -> None:
+    lengths = np.random.default_rng(0).lognormal(4, 0.7, size=4096)
+    plain = order([4096], batch=1024)
+    even = GlobalOrder([4096], [1.0], global_batch_size=1024, seed=3, lengths=lengths.__getitem__)
+    for number in range(4):
+        assert sorted(even.step(0, number)) == sorted(plain.step(0, number))
+    for size in (16, 32, 128):  # powers of two, unlike the ratio that the samples are dealt by
+        found, random = (
+            lengths[epoch(kind, 0)].reshape(4, -1, size).sum(axis=2).std(axis=1).mean()
+            for kind in (even, plain)
+        )
+        assert found < 0.7 * random
+    assert sorted(even_ranks(7)) == list(range(7))
+    assert even_ranks(0).tolist() == []
 
 
 def test_rounding_gives_each_corpus_its_share_to_one_sample() -> None:
