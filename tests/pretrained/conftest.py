@@ -1,7 +1,9 @@
 """Reasoners with frozen parts that lie in files: what a folder refers to."""
 
+import copy
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,15 +75,11 @@ def perceiver(tmp_path: Path) -> PerceiverConfig:
     return config
 
 
-@pytest.fixture
-def make_reasoner(
-    language_models: dict[str, str], perceiver: PerceiverConfig
-) -> Callable[..., VideoReasoner]:
-    """``make(kind="llama", dtype="float32", lora=True, folder=None)``: as if it were trained."""
+@pytest.fixture(scope="session")
+def build(language_models: dict[str, str]) -> Callable[..., VideoReasoner]:
+    """``build(kind, dtype, lora, folder)``: a new reasoner of the microworld's perceiver."""
 
-    def make(
-        kind: str = "llama", dtype: str = "float32", lora: bool = True, folder: str | None = None
-    ) -> VideoReasoner:
+    def build(kind: str, dtype: str, lora: bool, folder: str | None = None) -> VideoReasoner:
         config = ReasonerConfig(
             fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),
             language_model=LanguageModelConfig(
@@ -91,11 +89,50 @@ def make_reasoner(
         )
         with torch.random.fork_rng():
             torch.manual_seed(1)
-            reasoner = build_reasoner(config, visual_dim=24, perceiver=perceiver)
+            reasoner = build_reasoner(config, visual_dim=24, perceiver=parts.perceiver_config())
             with torch.no_grad():
                 for name, parameter in reasoner.named_parameters():
                     if "lora_B" in name:  # new ones are zero
                         parameter.normal_(std=0.1)
         return reasoner.eval()
 
+    return build
+
+
+@pytest.fixture(scope="session")
+def built(build: Callable[..., VideoReasoner]) -> Callable[..., VideoReasoner]:
+    """``built(kind, dtype, lora)``: as ``build``, once of each; only to be copied."""
+    return cache(build)
+
+
+@pytest.fixture
+def make_reasoner(
+    build: Callable[..., VideoReasoner],
+    built: Callable[..., VideoReasoner],
+    perceiver: PerceiverConfig,
+) -> Callable[..., VideoReasoner]:
+    """``make(kind="llama", dtype="float32", lora=True, folder=None)``: as if it were trained."""
+
+    def make(
+        kind: str = "llama", dtype: str = "float32", lora: bool = True, folder: str | None = None
+    ) -> VideoReasoner:
+        if folder is None:
+            reasoner = copy.deepcopy(built(kind, dtype, lora))
+        else:
+            reasoner = build(kind, dtype, lora, folder)
+        reasoner.perceiver = perceiver
+        return reasoner
+
     return make
+
+
+@pytest.fixture(scope="session")
+def folders(
+    built: Callable[..., VideoReasoner], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A saved folder of each form, only to be copied."""
+    made = {}
+    for form in ("trained", "merged"):
+        made[form] = tmp_path_factory.mktemp(form) / "reasoner"
+        copy.deepcopy(built("llama", "float32", True)).save_pretrained(made[form], form)
+    return made

@@ -24,29 +24,6 @@ HEADROOM_BYTES = 6 * 2**30
 """Above what the process has mapped by then; a wrong size in these files asks for far more."""
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory, language_models) -> dict[str, Path]:
-    """A folder of each form, only to be copied."""
-    from vidreason.fusion.fusion_core import FusionConfig
-    from vidreason.microworld import parts
-    from vidreason.model import ReasonerConfig, build_reasoner
-    from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
-
-    made = {}
-    for form in ("trained", "merged"):
-        config = ReasonerConfig(
-            fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),
-            language_model=LanguageModelConfig(
-                name_or_path=language_models["llama"], dtype="float32"
-            ),
-            lora=LoraSettings(rank=4, alpha=8),
-        )
-        reasoner = build_reasoner(config, visual_dim=24, perceiver=parts.perceiver_config())
-        made[form] = tmp_path_factory.mktemp(form) / "reasoner"
-        reasoner.save_pretrained(made[form], form)
-    return made
-
-
 @pytest.fixture(scope="module", autouse=True)
 def limited_memory() -> Iterator[None]:
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
