@@ -204,9 +204,9 @@ def test_sam_vit_h_of_the_paper_builds():
     assert sum(p.numel() for p in sam.parameters()) > 600_000_000
 
 
-def test_stage_2_needs_lora():
+def test_stage_2_needs_lora(shallow_llama):
     config = load("stage2_instruction.yaml")
-    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=LLAMA_3_8B)
+    language_model = dataclasses.replace(config.reasoner.language_model, name_or_path=shallow_llama)
     reasoner = build_reasoner(
         dataclasses.replace(config.reasoner, language_model=language_model, lora=None), 8, "meta"
     )

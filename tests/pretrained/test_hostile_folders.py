@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from vidreason.model import VideoReasoner
 from vidreason.pretrained.folder_files import check_files
+from vidreason.reasoning.packed_attention import PACKED
 
 MERGED = "language_model/config.json"
 HEADROOM_BYTES = 6 * 2**30
@@ -360,7 +361,7 @@ def test_a_folder_names_no_code(tmp_path, folders, values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
     (folder / "language_model" / "evil.py").write_text("raise SystemExit('was run')")
     reasoner = VideoReasoner.from_pretrained(folder)
-    assert reasoner.language_model.config._attn_implementation == "sdpa"
+    assert reasoner.language_model.config._attn_implementation == PACKED  # our own
 
 
 def test_links_of_the_hubs_cache_are_within_its_repository(tmp_path):

@@ -301,10 +301,13 @@ def set_language_model_mode(model: nn.Module, training: bool) -> None:
     In eval mode the dropout of a frozen layer does not act. A layer counts as frozen if neither
     itself nor a part of it that is no LoRA adapter requires gradients.
     """
+    training_parts: set[str] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad and "lora_" not in name:
+            path = name.split(".")
+            training_parts.update(".".join(path[:depth]) for depth in range(len(path)))
     for name, module in model.named_modules():
-        adapter = "lora_" in name
-        own = any(p.requires_grad for n, p in module.named_parameters() if "lora_" not in n)
-        module.training = training and (adapter or own)
+        module.training = training and ("lora_" in name or name in training_parts)
         # transformers checkpoints a layer only while the layer itself is in training mode; what
         # holds its dropout are its parts.
         module.training |= training and getattr(module, "gradient_checkpointing", False)

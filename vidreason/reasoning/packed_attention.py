@@ -46,6 +46,8 @@ _VARLEN_TAKES = (
 
 _calls: ContextVar[list[bool] | None] = ContextVar("calls", default=None)
 """While a model is looked at: for each call, whether it can be answered."""
+_told: dict[tuple[type[PreTrainedModel], str], bool] = {}
+"""By class and configuration, whether a model can be told of rows: a look takes 60 ms and more."""
 
 
 def row_arguments(rows: JoinedRows) -> dict[str, Any]:
@@ -82,7 +84,12 @@ def offer_packed_attention(model: PreTrainedModel, structure: PreTrainedModel) -
         model: A causal language model.
         structure: The same model on the meta device.
     """
-    if model.config._attn_implementation == "sdpa" and _can_be_told(structure):
+    if model.config._attn_implementation != "sdpa":
+        return
+    kind = type(structure), structure.config.to_json_string()
+    if kind not in _told:
+        _told[kind] = _can_be_told(structure)
+    if _told[kind]:
         model.set_attn_implementation(PACKED)
 
 
