@@ -8,7 +8,12 @@ from typing import NamedTuple, cast
 from transformers import PreTrainedTokenizerBase
 
 from vidreason.reasoning.chat_markup import chat_turn
-from vidreason.reasoning.control_tokens import control_ids, encode_markup, template_control_ids
+from vidreason.reasoning.control_tokens import (
+    Markup,
+    control_ids,
+    encode_markup,
+    template_control_ids,
+)
 
 MARKUP_VERSION = 2
 """To be raised with any change after which some texts have other token ids, or some generated
@@ -54,7 +59,8 @@ def encode_prompt(
     Raises:
         ValueError: The chat template cannot be used; the message says why.
     """
-    return encode_markup(tokenizer, chat_turn(tokenizer, prompt, None, system_prompt).prompt)
+    markup = chat_turn(tokenizer, prompt, None, system_prompt).prompt
+    return list(_prompt_ids(tokenizer, len(tokenizer), markup))
 
 
 def encode_example(
@@ -80,7 +86,7 @@ def encode_example(
         ValueError: The prompt leaves no room for a response, or the chat template cannot be used.
     """
     turn = chat_turn(tokenizer, prompt, response, system_prompt)
-    prompt_ids = encode_markup(tokenizer, turn.prompt)
+    prompt_ids = list(_prompt_ids(tokenizer, len(tokenizer), turn.prompt))
     if len(prompt_ids) >= max_tokens:
         raise ValueError(
             f"max_tokens is {max_tokens}, but the prompt alone has {len(prompt_ids)} tokens: "
@@ -159,6 +165,12 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens that end an answer: the chat template's end of turn, and the end of text."""
     ids = [end_of_turn_id(tokenizer), tokenizer.eos_token_id]
     return list(dict.fromkeys(i for i in ids if isinstance(i, int)))
+
+
+@lru_cache(maxsize=256)
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, size: int, prompt: Markup) -> tuple[int, ...]:
+    """Token ids; cached, as the options of a question have their prompt in common."""
+    return tuple(encode_markup(tokenizer, prompt))
 
 
 @lru_cache(maxsize=8)
