@@ -63,3 +63,19 @@ def test_answers_are_those_of_the_cpu(moved, videos, device, strategy):
     )
     assert found == expected
     assert any(found)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("device", DEVICES)
+def test_options_have_the_scores_of_the_cpu(moved, videos, device):
+    options = ("it hit a wall", "it hit", "no reason")
+    results = []
+    for where in ("cpu", device):
+        reasoner = moved(where)
+        texts = [reasoner.encode_example(p, o, 200) for p in PROMPTS for o in options]
+        visual = {name: value.to(where) for name, value in videos.items()}
+        results.append(reasoner.response_log_likelihoods(visual, [0, 0, 0, 1, 1, 1], texts))
+    (expected, expected_counts), (found, counts) = results
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+    assert torch.equal(counts, expected_counts)
+    assert torch.equal(found.view(2, 3).argmax(1), expected.view(2, 3).argmax(1))
