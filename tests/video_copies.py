@@ -21,7 +21,7 @@ def write_copy(
 ) -> Path:
     """Write the frames from share ``first`` to ``last`` of ``source``, changed."""
     with av.open(str(source)) as container:
-        own_rate = int(container.streams.video[0].average_rate)
+        own_rate = int(float(container.streams.video[0].average_rate))
         pictures = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     pictures = pictures[round(first * len(pictures)) : round(last * len(pictures))]
     rate = rate or own_rate

@@ -251,4 +251,6 @@ def test_other_sizes_resize_the_trained_table_of_positions():
 def test_the_released_size_has_the_listed_parameters():
     encoder = build_video_encoder(VideoEncoderConfig(name="videomae-b16"), "meta")
     # Of a file: 160 tensors; transformers' class has queries, keys and values apart.
-    assert sum(p.numel() for p in encoder.parameters()) == 86_227_200
+    # That of transformers 5.17 also has a bias of the keys, without an effect, in each layer.
+    total = sum(p.numel() for p in encoder.parameters())
+    assert total in (86_227_200, 86_227_200 + 12 * 768)

@@ -34,6 +34,12 @@ TS_PACKET_BYTES, TS_SYNC_BYTE = 188, 0x47
 
 _LIMITS = {"max_pixels": str(MAX_PIXELS)}
 
+# Tags in other encodings than UTF-8 must not stop the reading of the pictures. Since 19 PyAV reads
+# them so by itself, and has no such option.
+_TAGS: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -79,12 +85,11 @@ def is_end(packet: "Packet[Any]") -> bool:
 
 def _open_container(path: str, format_name: str | None = None) -> InputContainer:
     try:
-        # Tags in other encodings than UTF-8 must not stop the reading of the pictures.
         return av.open(
             libav_source(path),
             mode="r",
             format=format_name,
-            metadata_errors="replace",
+            **_TAGS,
             container_options={"protocol_whitelist": "file,subfile"},
             options=_LIMITS,  # already while libav looks for what the streams are
         )
