@@ -49,16 +49,21 @@ def measure_chip(device: torch.device, side: int = 8192) -> Chip:
     return Chip(name=name, measured=matrix_rate(device, side), datasheet=datasheet)
 
 
-def peak_gib(work: Callable[[], object], device: torch.device) -> float | None:
-    """The most memory that tensors take during ``work``; None on a CPU, where nobody counts it."""
+def memory(work: Callable[[], object], device: torch.device) -> dict[str, float | None]:
+    """The most memory that tensors take during ``work``, and how much of it only meanwhile, in GiB.
+
+    What the process holds for other purposes is in the first. None on a CPU, where nobody counts.
+    """
     if device.type != "cuda":
         work()
-        return None
+        return {"peak_gib": None, "working_gib": None}
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     work()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) / _GIB
+    peak = torch.cuda.max_memory_allocated(device)
+    return {"peak_gib": peak / _GIB, "working_gib": (peak - before) / _GIB}
 
 
 def gpu_numbers(
@@ -81,7 +86,7 @@ def gpu_numbers(
         "chip": asdict(chip),
         "tflop": flops / 1e12,
         "ways": {
-            name: {**chip.use(flops, own["median"]), "peak_gib": peak_gib(ways[name], device)}
+            name: {**chip.use(flops, own["median"]), **memory(ways[name], device)}
             for name, own in seconds.items()
         },
     }
@@ -107,7 +112,7 @@ def gpu_tables(numbers: Mapping[str, Any]) -> Iterator[str]:
                 [
                     *(str(value) for value in row["sizes"].values()),
                     *(
-                        ["out of memory", *[""] * 5]
+                        ["out of memory", *[""] * (len(_HEADER) + 1)]
                         if row["out_of_memory"]
                         else [
                             f"{row['samples_a_second']:.1f}",
@@ -122,11 +127,12 @@ def gpu_tables(numbers: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-_HEADER = ["TFLOP/s", "% of measured", "% of data sheet", "peak GiB"]
+_HEADER = ["TFLOP/s", "% of measured", "% of data sheet", "peak GiB", "of it working"]
 
 
 def use_cells(row: Mapping[str, Any]) -> list[str]:
     """The columns of :data:`_HEADER`."""
     names = ("tflops_a_second", "percent_of_measured", "percent_of_datasheet")
-    cells = [(row[name], 1) for name in names] + [(row["peak_gib"], 2)]
+    cells = [(row[name], 1) for name in names]
+    cells += [(row[name], 2) for name in ("peak_gib", "working_gib")]
     return ["" if value is None else f"{value:.{digits}f}" for value, digits in cells]

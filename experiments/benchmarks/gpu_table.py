@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks.gpu_numbers import Chip, peak_gib
+from experiments.benchmarks.gpu_numbers import Chip, memory
 from experiments.benchmarks.paired import clock_of, seconds_in_turns, spread
 from experiments.benchmarks.training_steps import (
     BareLoop,
@@ -92,5 +92,5 @@ def _measure(
         "samples_a_second": len(rows) / seconds["median"],
         "positions_a_second": sum(rows) / seconds["median"],
         **chip.use(flops, seconds["median"]),
-        "peak_gib": peak_gib(lambda: loop.steps(batches), device),
+        **memory(lambda: loop.steps(batches), device),
     }

@@ -97,6 +97,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         name: spread([total / arguments.steps for total in own]) for name, own in seconds.items()
     }
     measured["times_joined"] = ratios(seconds, to="joined")
+    if chip is not None:
+        flops = sum(batch_flops(reasoner, batch).total for batch in batches) / len(batches)
+        work = {name: partial(loop.step, batches[0]) for name, loop in loops.items()}
+        measured["gpu"] = gpu_numbers(chip, flops, measured["seconds_a_step"], work, device)
+        del work
+    del loops, turns  # their optimizer states are not of the peaks below
     # One round to warm up, and one batch by which the last round ends.
     needed = (arguments.rounds + 1) * arguments.steps + 1
     measured["framework"] = measure_framework(
@@ -108,8 +114,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         dtype=dtype,
     )
     if chip is not None:
-        flops = sum(batch_flops(reasoner, batch).total for batch in batches) / len(batches)
-        measured["gpu"] = gpu_numbers(chip, flops, measured["seconds_a_step"], turns, device)
         measured["gpu"]["table"] = measure_table(arguments, reasoner, chip, device, dtype)
     return measured
 

@@ -273,13 +273,13 @@ def test_the_table_of_a_gpu_rehearsed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
     chip = measure_chip(device, side=64)
     assert chip.measured > 0
     reasoner = build(arguments)
-    peak = "experiments.benchmarks.gpu_table.peak_gib"
+    memory = "experiments.benchmarks.gpu_table.memory"
 
-    def limited(work: Any, _: torch.device) -> float:
-        monkeypatch.setattr(peak, lambda work, device: 0.5)
+    def limited(work: Any, _: torch.device) -> None:
+        monkeypatch.setattr(memory, lambda *_: {"peak_gib": 1.5, "working_gib": 0.25})
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(peak, limited)
+    monkeypatch.setattr(memory, limited)
     rows = measure_table(arguments, reasoner, chip, device, torch.float32)
     assert [row["out_of_memory"] for row in rows] == [True, False, False, False]
     assert rows[1]["samples_a_second"] > 0
@@ -287,6 +287,7 @@ def test_the_table_of_a_gpu_rehearsed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
     assert numbers["ways"]["joined"]["tflops_a_second"] == pytest.approx(4e-3)
     *_, table = gpu_tables({**numbers, "table": rows})
     assert "| 2 | 32 | 4 | 3 | out of memory |" in table
+    assert table.count("| 1.50 | 0.25 |") == 3
 
 
 def test_both_percentages_of_a_chip() -> None:
