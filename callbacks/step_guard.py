@@ -20,7 +20,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from vidreason.training.optimizer import gradient_norms
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 
@@ -141,11 +140,9 @@ class StepGuard(Callback):
     ) -> tuple[float, float]:
         """Loss and length of the gradient of the step that ends, the same on all ranks."""
         assert isinstance(module, StageModule)
-        loss, _, scale = module.step_loss()
-        norms = list(gradient_norms(optimizer).values())
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            norms = []
-        norm = scale * torch.stack(norms).norm() if norms else torch.zeros_like(loss)
+        loss, _, _ = module.step_loss()
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        norm = torch.zeros_like(loss) if scaled else module.step_gradient_norm(optimizer)
         # Equal on all ranks already, but for the last bit maybe, which must not part them.
         measured = trainer.strategy.reduce(torch.stack([loss, norm]), reduce_op="mean")
         assert isinstance(measured, torch.Tensor)

@@ -107,16 +107,16 @@ class _Data(LightningDataModule):
 
 
 class _Losses(Callback):
-    """Keep the summed loss of each batch."""
+    """Keep the loss of each step, which is one batch here."""
 
     def __init__(self) -> None:
-        self.sums: list[Tensor] = []
+        self.values: list[Tensor] = []
 
     @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.sums.append(outputs["loss"])
+        self.values.append(outputs["loss"])
 
 
 def measure_framework(
@@ -156,8 +156,8 @@ def measure_framework(
         with contextlib.redirect_stdout(sys.stderr):
             trainer.fit(module, datamodule=_Data(loader))
     differences = [
-        abs(float(loss_sum) / len(batch.joined["text"]["target_ids"]) - float(loss)) / float(loss)
-        for loss_sum, loss, batch in zip(losses.sums, bare_losses, batches, strict=False)
+        abs(float(own) - float(other)) / float(other)
+        for own, other in zip(losses.values, bare_losses, strict=False)
     ]
     seconds = {
         name: [total / steps for total in turns[1:]]

@@ -87,9 +87,14 @@ def test_a_step_is_the_mean_over_its_target_tokens_however_it_is_split(
         assert not record.gradients[step]
 
 
-def test_gradients_are_clipped_after_they_are_normalised(tiny_language_model_folder):
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("asked", [True, False])
+def test_gradients_are_clipped_after_they_are_normalised(
+    tiny_language_model_folder, asked, accumulate
+):
+    """With the length that a callback has asked for, too."""
     reasoner = tiny_training_reasoner(tiny_language_model_folder)
-    norms = []
+    norms, answers = [], []
 
     class Norms(Callback):
         def on_before_zero_grad(self, trainer, pl_module, optimizer):
@@ -97,12 +102,19 @@ def test_gradients_are_clipped_after_they_are_normalised(tiny_language_model_fol
             if gradients:
                 norms.append(torch.nn.utils.get_total_norm(gradients).item())
 
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            if asked:
+                answers.append(pl_module.step_gradient_norm(optimizer).item())
+
     config = tiny_optimizer(gradient_clip_norm=0.01)
     module = AlignmentModule(reasoner, config, total_steps=8)
-    record = fit(module, tiny_loader(reasoner, 4), max_steps=3, callbacks=[Norms()])
+    options = {"accumulate_grad_batches": accumulate, "callbacks": [Norms()]}
+    record = fit(module, tiny_loader(reasoner, 4), max_steps=2, **options)
+    assert len(norms) >= 1
     assert all(norm == pytest.approx(0.01, rel=1e-3) for norm in norms)
-    before = torch.nn.utils.get_total_norm(list(record.gradients[0].values())).item()
-    assert 0.05 < before < 50  # of a mean, not of a sum over a hundred tokens
+    before = [torch.nn.utils.get_total_norm(list(g.values())).item() for g in record.gradients]
+    assert all(0.05 < norm < 50 for norm in before)  # of a mean, not of a sum over all tokens
+    assert answers == (pytest.approx(before, rel=1e-4) if asked else [])
 
 
 def test_the_validation_loss_is_over_all_tokens(tiny_language_model_folder):

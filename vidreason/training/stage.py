@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
@@ -87,6 +88,7 @@ class StageModule(LightningModule):
         # Sum of the loss and number of target tokens; validation may run in the midst of a step.
         self._step_totals = torch.zeros(2)
         self._step_loss: tuple[Tensor, Tensor, Tensor] | None = None
+        self._step_norm: Tensor | None = None
         self._validation_totals = torch.zeros(2)
 
     @override
@@ -123,14 +125,15 @@ class StageModule(LightningModule):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         loss_sum, count = self._loss(batch)
         self._step_totals += torch.stack([loss_sum.detach(), count])
-        return loss_sum
+        # Where the batch is the whole step, its gradients need not be gone through once more.
+        return loss_sum / count.clamp(min=1) if self._batch_is_step() else loss_sum
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the gradients those of the whole step's loss per target token; before clipping.
 
-        Each micro-batch gave the gradient of its *sum*. Lightning divided it by the number of
-        micro-batches that it accumulates, and DDP by the number of ranks: both are undone.
+        Each of several micro-batches gave the gradient of its *sum*. Lightning divided it by their
+        number, where it accumulates, and DDP by the number of ranks: both are undone.
         """
         strategy = self.trainer.strategy
         if isinstance(strategy, DeepSpeedStrategy) and not is_step(strategy):
@@ -140,10 +143,11 @@ class StageModule(LightningModule):
         self._step_totals = torch.zeros(2, device=self.device)
         if isinstance(strategy, DeepSpeedStrategy):
             divide_gradients(strategy, 1 / float(scale))
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.mul_(scale)
+        if not self._batch_is_step():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(scale)
         self.log("train/loss", loss, prog_bar=True)
         # What is logged between two looks of the loggers nobody sees, and each call takes about as
         # long as a layer of a small model; only the progress bar shows the loss of each step.
@@ -170,8 +174,25 @@ class StageModule(LightningModule):
         if self._step_loss is None:
             loss_sum, count = self._reduce(self._step_totals)
             divided_by = self.trainer.accumulate_grad_batches * self.trainer.world_size
-            self._step_loss = loss_sum / count, count, divided_by / count
+            scale = torch.ones_like(count) if self._batch_is_step() else divided_by / count
+            self._step_loss = loss_sum / count, count, scale
         return self._step_loss
+
+    def step_gradient_norm(self, optimizer: Optimizer) -> Tensor:
+        """Length of the gradient of the step that ends, of its loss per target token.
+
+        Clipping uses it, too: to go through all gradients takes about as long as to clip them.
+        Collective when it is first called for a step.
+        """
+        if self._step_norm is None:
+            norms = list(gradient_norms(optimizer).values())
+            _, _, scale = self.step_loss()
+            self._step_norm = scale * (torch.stack(norms).norm() if norms else 0)
+        return self._step_norm
+
+    def _batch_is_step(self) -> bool:
+        """Whether a step has one micro-batch, on one rank."""
+        return self.trainer.accumulate_grad_batches * self.trainer.world_size == 1
 
     @override
     def configure_gradient_clipping(
@@ -180,9 +201,15 @@ class StageModule(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning raises if the trainer is configured to clip at another value.
         clip_norm = self.optimizer_config.gradient_clip_norm or gradient_clip_val
-        self.clip_gradients(optimizer, clip_norm, gradient_clip_algorithm or "norm")
+        norm, self._step_norm = self._step_norm, None
+        sharded = self.device_mesh is not None
+        if clip_norm is None or norm is None or sharded or gradient_clip_val is not None:
+            # Lightning raises if the trainer is configured to clip at another value.
+            self.clip_gradients(optimizer, clip_norm, gradient_clip_algorithm or "norm")
+        else:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            clip_grads_with_norm_(parameters, clip_norm, norm)
 
     @override
     def on_validation_epoch_start(self) -> None:
