@@ -37,7 +37,7 @@ def longest_shared(model: PreTrainedModel) -> int:
     if not takes_blocks(model):
         return 0
     config = model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in _WINDOWS]
+    windows: list[int | None] = [getattr(config, name, None) for name in _WINDOWS]
     return min([MAX_POSITIONS, *(window for window in windows if window)])
 
 
