@@ -145,7 +145,8 @@ def score_joined_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
     visual = _visual(reasoner, [questions.videos[video] for video in video_of])
     text = move_texts(collate_texts(texts), visual["mask"].device)
     found = reasoner(visual, text)
-    return found.new_zeros(len(texts)).index_add(0, text["target_rows"], found).cpu()
+    sums: Tensor = found.new_zeros(len(texts)).index_add(0, text["target_rows"], found)
+    return sums.cpu()
 
 
 def score_padded_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
