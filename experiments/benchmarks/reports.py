@@ -44,8 +44,10 @@ def _circumstances(measured: Mapping[str, Any]) -> str:
         for package, version in machine["versions"].items()
         if package in ("torch", "transformers", "lightning")
     )
+    lines = [_model(measured["model"]), ""] if "model" in measured else []
     return "\n".join(
         [
+            *lines,
             f"*Measured* with {code(shlex.join(measured['command']))} at revision "
             f"{code(str(machine['git']))}.",
             "",
@@ -53,4 +55,20 @@ def _circumstances(measured: Mapping[str, Any]) -> str:
             f"{machine['threads']} threads of torch; {escaped(devices)}; "
             f"Python {machine['python']}, {escaped(versions)}.",
         ]
+    )
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    """The reasoner in a sentence."""
+    millions = {
+        name: f"{model[name] / 1e6:.1f}"
+        for name in ("parameters", "word_embeddings", "fusion_parameters")
+    }
+    weights = "random weights" if model["random_weights"] else "its own weights"
+    quantization = "" if model["quantization"] == "none" else f", {model['quantization']}"
+    return (
+        f"{escaped(model['language_model'])}: {model['class']}, {millions['parameters']} million "
+        f"parameters ({millions['word_embeddings']} of them word embeddings), "
+        f"{model['dtype']}{quantization}, {weights}; a fusion core of "
+        f"{millions['fusion_parameters']} million."
     )

@@ -81,6 +81,7 @@ def assert_complete(measured: dict[str, Any], page: str) -> None:
     assert measured["model"]["random_weights"]
     assert measured["clock"] == "CPU"
     assert "*Measured* with `python -m experiments.benchmark " in page
+    assert "tiny: LlamaForCausalLM, 0.1 million parameters" in page
     assert "CPU s" in page
 
 
