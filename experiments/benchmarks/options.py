@@ -144,7 +144,7 @@ def score_joined_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
     texts, video_of = questions.encode(reasoner)
     visual = _visual(reasoner, [questions.videos[video] for video in video_of])
     text = move_texts(collate_texts(texts), visual["mask"].device)
-    found = reasoner(visual, text)
+    found: Tensor = reasoner(visual, text)
     sums: Tensor = found.new_zeros(len(texts)).index_add(0, text["target_rows"], found)
     return sums.cpu()
 
