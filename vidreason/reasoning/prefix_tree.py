@@ -19,9 +19,9 @@ from torch.nn.utils.rnn import pad_sequence
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 
 MAX_POSITIONS = 4096
-"""Of one sequence, video embeddings included. Its attention mask is dense: 16 MiB."""
+"""Longest sequence, video embeddings included. Its attention mask is dense: 16 MiB."""
 MAX_MASK = MAX_POSITIONS**2
-"""Elements of the attention masks of the sequences that are computed together."""
+"""Most elements of the attention masks of sequences that are computed together."""
 CALL_POSITIONS = 64
 """Padded positions that are tolerated to save one more run of the language model."""
 
@@ -35,17 +35,17 @@ class PrefixTree(NamedTuple):
     video: int
     """Index of the video."""
     token_ids: list[int]
-    """Of each node."""
+    """Tokens of the nodes."""
     depths: list[int]
-    """Of each node: its token's position in its texts, from 0."""
+    """Positions of the nodes' tokens in their texts, from 0."""
     ends: list[int]
-    """Of each node: index after its last descendant; they follow it directly."""
+    """Index after the last descendant of each node; descendants follow their node directly."""
     target_nodes: list[int]
-    """Of each target: the node that predicts it, or -1 for the video's last embedding."""
+    """Node that predicts each target, or -1 for the video's last embedding."""
     target_ids: list[int]
-    """Of each target."""
+    """Tokens to predict."""
     target_texts: list[int]
-    """Of each target: index of its text."""
+    """Index of the text of each target."""
 
 
 class TreeBatch(NamedTuple):
@@ -245,7 +245,7 @@ def cheapest_cut(count: int, cost: Callable[[int, int], float]) -> list[tuple[in
 
 
 def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts begin with in common."""
+    """Length of the beginning that two texts have in common, in tokens."""
     for index, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return index
