@@ -36,6 +36,13 @@ ROWS = (
     "chance",
 )
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+NUM_TEST_VIDEOS = 3
+SMALLER = (
+    *("quick=true", "num_train_videos=4", "num_validation_videos=2"),
+    *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2"),
+    "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
+)
+"""Half of the quick demo."""
 
 
 class Elements(HTMLParser):
@@ -114,7 +121,7 @@ def test_sizes_that_cannot_be_are_refused_in_a_line(override, capsys):
 @pytest.fixture(scope="module")
 def quick_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("demo") / "run"
-    assert main(["quick=true", f"run_dir={run_dir}"]) == 0
+    assert main([*SMALLER, f"run_dir={run_dir}"]) == 0
     return run_dir
 
 
@@ -126,7 +133,7 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     assert all(record.complete and record.starts == 1 for record in records.values())
     results = read_results(quick_demo)
     assert set(results["rows"]) == set(ROWS)
-    assert results["groups"]["all"]["num_videos"] == 6
+    assert results["groups"]["all"]["num_videos"] == NUM_TEST_VIDEOS
     assert all(set(row) == set(results["groups"]) for row in results["rows"].values())
     assert set(results["differences"]) == set(ROWS) - {"full model (stage 2)", "chance"}
     table = (quick_demo / "table.md").read_text()
@@ -173,14 +180,14 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
     questions = (quick_demo / "questions.html").read_text()
     for row in read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-none.jsonl"):
         assert f'"id":{json.dumps(row.id)}' in questions
-    assert questions.count("data:image/jpeg;base64,") == 4 * 6
+    assert questions.count("data:image/jpeg;base64,") == 4 * NUM_TEST_VIDEOS
     assert "url(" not in page
     assert not parser.unclosed
 
 
 def test_the_demo_started_again_does_what_is_not_done(quick_demo, capsys):
     before = (quick_demo / "results.json").stat().st_mtime_ns
-    assert main(["quick=true", f"run_dir={quick_demo}"]) == 0
+    assert main([*SMALLER, f"run_dir={quick_demo}"]) == 0
     printed = capsys.readouterr().out
     assert printed.count(": complete (") == 6
     assert "[7/7] report ...\n" in printed
@@ -224,7 +231,7 @@ def test_a_killed_stage_continues_and_the_rest_follows(quick_demo, capsys):
     path.write_text(json.dumps(records))
     shutil.rmtree(quick_demo / "stage2" / "reasoner")
     results = read_results(quick_demo)
-    assert main(["quick=true", f"run_dir={quick_demo}"]) == 0
+    assert main([*SMALLER, f"run_dir={quick_demo}"]) == 0
     assert capsys.readouterr().out.count(": complete (") == 3
     assert read_results(quick_demo) == results
     starts = json.loads((quick_demo / "stage2" / "run.json").read_text())["starts"]
