@@ -31,7 +31,7 @@ from vidreason.reasoning.language_model import (
     load_tokenizer,
     set_language_model_mode,
 )
-from vidreason.reasoning.output_layer import target_log_likelihoods
+from vidreason.reasoning.output_layer import decoder_of, target_log_likelihoods
 from vidreason.reasoning.packed_attention import row_arguments, takes_blocks
 from vidreason.reasoning.reasoner_config import ReasonerConfig
 from vidreason.reasoning.shared_prefixes import tree_batches, tree_log_likelihoods
@@ -134,15 +134,14 @@ class VideoReasoner(nn.Module):
         video = self.fusion(visual).to(words.dtype)
         rows = join_rows(video, words, text)
         predicting = predicting_positions(rows, text, video.shape[1])
+        decoder = decoder_of(model)
         # Any: the output record is named after the model's class.
         if takes_blocks(model):
             arguments = row_arguments(rows)
-            output: Any = model.base_model(
-                inputs_embeds=rows.embeddings[None], use_cache=False, **arguments
-            )
+            output: Any = decoder(inputs_embeds=rows.embeddings[None], use_cache=False, **arguments)
         else:
             # No mask but the causal one: padding on the right is after all that predicts a target.
-            output = model.base_model(inputs_embeds=rows.pad(), use_cache=False)
+            output = decoder(inputs_embeds=rows.pad(), use_cache=False)
             predicting = rows.padded[predicting]
         hidden = output.last_hidden_state.flatten(0, 1).index_select(0, predicting)
         return target_log_likelihoods(model, output, hidden, text["target_ids"])

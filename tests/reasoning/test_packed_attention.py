@@ -10,6 +10,7 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    Llama4TextConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
@@ -43,6 +44,10 @@ TOLD = {
     "qwen3": (Qwen3Config, SIZES | {"head_dim": 8}),
     "mistral, window of 5": (MistralConfig, SIZES | {"sliding_window": 5}),
     "gemma3, window of 5": (Gemma3TextConfig, SIZES | {"head_dim": 8, "sliding_window": 5}),
+    "qwen2, a layer with a window of 5": (
+        Qwen2Config,
+        SIZES | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
     "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}),
     "experts": (
         Qwen3MoeConfig,
@@ -57,6 +62,17 @@ TOLD = {
 }
 PADDED = {
     "caps its attention": (Gemma2Config, SIZES | {"head_dim": 8, "final_logit_softcapping": 5.0}),
+    "looks at chunks": (
+        Llama4TextConfig,
+        SIZES
+        | {
+            "head_dim": 8,
+            "attention_chunk_size": 5,
+            "intermediate_size_mlp": 64,
+            "num_local_experts": 2,
+            "num_experts_per_tok": 1,
+        },
+    ),
     "biases of positions": (BloomConfig, {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "other biases": (MptConfig, {"d_model": 32, "n_layers": 2, "n_heads": 4}),
     "state space": (MambaConfig, {"hidden_size": 32, "num_hidden_layers": 2}),

@@ -16,6 +16,7 @@ from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning import prefix_tree
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.output_layer import decoder_of
 from vidreason.reasoning.shared_prefixes import longest_shared
 from vidreason.reasoning.text_batch import collate_texts
 
@@ -105,7 +106,7 @@ class Watch:
 
     def __init__(self, reasoner):
         self.positions, self.videos = [], []
-        causal_lm(reasoner.language_model).base_model.register_forward_pre_hook(
+        decoder_of(causal_lm(reasoner.language_model)).register_forward_pre_hook(
             lambda module, args, given: self.positions.append(given["inputs_embeds"].shape[:2]),
             with_kwargs=True,
         )

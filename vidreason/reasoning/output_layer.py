@@ -3,7 +3,7 @@
 Shapes: M targets, D width, V vocabulary.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,33 @@ from transformers.utils.generic import ModelOutput
 
 MAX_LOGIT_BYTES = 2**28
 """Of float32 logits at a time: 524 positions of Llama 3's 128,256 tokens."""
+
+
+def decoder_name(model: PreTrainedModel) -> str:
+    """Name under which a causal language model has all that comes before its output layer.
+
+    Raises:
+        ValueError: It has no such part.
+    """
+    if hasattr(model, model.base_model_prefix):
+        return model.base_model_prefix
+    # Llama 4's is named as in the model with an eye that it is a part of.
+    names = [name for name, child in model.named_children() if isinstance(child, PreTrainedModel)]
+    if len(names) != 1:
+        raise ValueError(
+            f"{type(model).__name__} has no decoder under {model.base_model_prefix!r}, and "
+            f"{len(names)} other models in it: use another language model"
+        )
+    return names[0]
+
+
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """All of a causal language model that comes before its output layer.
+
+    Raises:
+        ValueError: It has no such part.
+    """
+    return cast(PreTrainedModel, getattr(model, decoder_name(model)))
 
 
 def target_log_likelihoods(
@@ -61,7 +88,7 @@ def _log_likelihoods(
     found: Any = type(model).forward(after, inputs_embeds=hidden[None], use_cache=False)
     if not after.used:
         raise ValueError(
-            f"{type(model).__name__} does not call its {model.base_model_prefix!r}: its logits "
+            f"{type(model).__name__} does not call its {decoder_name(model)!r}: its logits "
             "cannot be computed for some positions alone; use another language model"
         )
     return -cross_entropy(found.logits[0].float(), targets, reduction="none")
@@ -84,7 +111,7 @@ class _AfterDecoder:
         return self._decoder.called
 
     def __getattr__(self, name: str) -> object:
-        if name == self._model.base_model_prefix:
+        if name == decoder_name(self._model):
             return self._decoder
         return getattr(self._model, name)
 

@@ -20,11 +20,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from vidreason.reasoning.joined_rows import JoinedRows
+from vidreason.reasoning.output_layer import decoder_of
 
 varlen_attn: Any
 try:
@@ -44,8 +50,8 @@ _VARLEN_TAKES = (
     frozenset() if varlen_attn is None else frozenset(inspect.signature(varlen_attn).parameters)
 )
 
-_calls: ContextVar[list[bool] | None] = ContextVar("calls", default=None)
-"""While a model is looked at: for each call, whether it can be answered."""
+_calls: ContextVar[list[tuple[bool, bool]] | None] = ContextVar("calls", default=None)
+"""While a model is looked at: for each call, whether it can be answered, and has a window."""
 _told: dict[tuple[type[PreTrainedModel], str], bool] = {}
 """By class and configuration, whether a model can be told of rows: a look takes 60 ms and more."""
 
@@ -94,7 +100,7 @@ def offer_packed_attention(model: PreTrainedModel, structure: PreTrainedModel) -
 
 
 def _can_be_told(structure: PreTrainedModel) -> bool:
-    if "position_ids" not in inspect.signature(structure.base_model.forward).parameters:
+    if "position_ids" not in inspect.signature(decoder_of(structure).forward).parameters:
         return False
     if not structure._can_set_attn_implementation():
         return False
@@ -113,18 +119,31 @@ def _can_be_told(structure: PreTrainedModel) -> bool:
     )
     with _looking() as calls, torch.no_grad():
         try:
-            probe.base_model(
+            decoder_of(probe)(
                 inputs_embeds=rows.embeddings[None], use_cache=False, **row_arguments(rows)
             )
         except Exception as error:  # it may raise anything: TypeError, AttributeError, ...
             logger.info("not told of rows: %s: %s", type(error).__name__, error)
             return False
-    return all(calls) and len(calls) == probe.config.get_text_config().num_hidden_layers
+    config = probe.config.get_text_config()
+    # A window may be in the mask alone, which is not made here.
+    windows = [window for _, window in calls] == _windows(config)
+    return all(answered for answered, _ in calls) and windows
+
+
+def _windows(config: PreTrainedConfig) -> list[bool | str]:
+    """Whether each layer has a sliding window; other kinds of layers by their names."""
+    kinds = {"full_attention": False, "sliding_attention": True}
+    types: list[str] | None = getattr(config, "layer_types", None)
+    if types is not None:
+        return [kinds.get(kind, kind) for kind in types]
+    has_window = getattr(config, "sliding_window", None) is not None
+    return [has_window] * config.num_hidden_layers
 
 
 @contextmanager
-def _looking() -> Iterator[list[bool]]:
-    calls: list[bool] = []
+def _looking() -> Iterator[list[tuple[bool, bool]]]:
+    calls: list[tuple[bool, bool]] = []
     token = _calls.set(calls)
     try:
         yield calls
@@ -166,13 +185,13 @@ def packed_attention(
         Shape ``(1, L, H, D)``, and no weights.
     """
     if cu_seq_lens_q is None or max_length_q is None or padded_positions is None:
-        _note(answered=False)
+        _note(answered=False, window=sliding_window is not None)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
     unknown = [name for name in _UNKNOWN if kwargs.get(name) is not None]
     causal = getattr(module, "is_causal", True) and kwargs.get("is_causal") in (None, True)
-    _note(answered=causal and not unknown)
+    _note(answered=causal and not unknown, window=sliding_window is not None)
     if sliding_window is not None and sliding_window >= max_length_q:
         sliding_window = None
     options = _kernel_options(query, value, dropout, scaling, sliding_window)
@@ -193,9 +212,9 @@ def packed_attention(
     return attended.flatten(0, 1).index_select(0, padded_positions)[None], None
 
 
-def _note(*, answered: bool) -> None:
+def _note(*, answered: bool, window: bool) -> None:
     if (calls := _calls.get()) is not None:
-        calls.append(answered)
+        calls.append((answered, window))
 
 
 def _pad(states: Tensor, padded_positions: Tensor, num_rows: int, longest: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vidreason.reasoning.output_layer import target_log_likelihoods
+from vidreason.reasoning.output_layer import decoder_of, target_log_likelihoods
 from vidreason.reasoning.packed_attention import takes_blocks
 from vidreason.reasoning.prefix_tree import (
     MAX_POSITIONS,
@@ -83,7 +83,7 @@ def tree_log_likelihoods(model: PreTrainedModel, video: Tensor, batch: TreeBatch
     batch = TreeBatch(*(tensor.to(video.device) for tensor in batch))
     text = model.get_input_embeddings()(batch.input_ids)
     # Any: the output record is named after the model's class.
-    output: Any = model.base_model(
+    output: Any = decoder_of(model)(
         inputs_embeds=torch.cat([video.to(text.dtype)[batch.videos], text], dim=1),
         attention_mask=ancestor_mask(batch.ends),
         position_ids=batch.positions,

@@ -85,7 +85,7 @@ def is_end(packet: "Packet[Any]") -> bool:
 
 def _open_container(path: str, format_name: str | None = None) -> InputContainer:
     try:
-        return av.open(
+        container: InputContainer = av.open(
             libav_source(path),
             mode="r",
             format=format_name,
@@ -93,6 +93,7 @@ def _open_container(path: str, format_name: str | None = None) -> InputContainer
             container_options={"protocol_whitelist": "file,subfile"},
             options=_LIMITS,  # already while libav looks for what the streams are
         )
+        return container
     except FFmpegError as error:
         if isinstance(error, OSError):
             raise
