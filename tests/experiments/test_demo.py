@@ -38,11 +38,11 @@ ROWS = (
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 NUM_TEST_VIDEOS = 3
 SMALLER = (
-    *("quick=true", "num_train_videos=4", "num_validation_videos=2"),
+    *("quick=true", "num_validation_videos=2"),
     *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2"),
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
 )
-"""Half of the quick demo."""
+"""Half of the quick demo, but for what it trains on."""
 
 
 class Elements(HTMLParser):
