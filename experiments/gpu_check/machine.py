@@ -28,7 +28,11 @@ def measure(setting: Setting) -> None:
         properties = torch.cuda.get_device_properties(0)
         record("GPU", properties.name)
         record("bf16 matrix product", matrix_rate(device, 8192) / 1e12, "TFLOP/s")
-        record("copy", copy_rate(device, 4 * GIB) / 1e12, "TB/s read and written")
+        record(
+            "copy",
+            copy_rate(device, min(4 * GIB, properties.total_memory // 8)) / 1e12,
+            "TB/s read and written",
+        )
         record("GPU memory", properties.total_memory / GIB, "GiB")
         record("compute capability", f"{properties.major}.{properties.minor}")
         record("multiprocessors", properties.multi_processor_count)
