@@ -176,6 +176,7 @@ def test_nextqa_example_predictions_score_as_published() -> None:
     assert found["all"] == 49.74
 
 
+@pytest.mark.slow  # scores 18,000 answers; the tests above score few
 @needs_real_files
 def test_activitynet_qa_example_predictions_score_as_the_official_script_prints() -> None:
     folder = REAL / "activitynet_qa"
