@@ -43,7 +43,7 @@ class Preset:
 
 
 PRESETS = {
-    # 46.5 M parameters, 16.4 M of them word embeddings.
+    # 46.4 million parameters, 16.4 million of them word embeddings.
     "llama-46m": Preset(
         llama={
             "vocab_size": 32_000,
