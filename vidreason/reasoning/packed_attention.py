@@ -46,6 +46,8 @@ PACKED = "vidreason_packed"
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
 """What some models hand to their attention, and none of these kernels takes into account."""
 _MAX_FLASH_WIDTH = 256
+_FLASH_CAPABILITY = (8, 0)
+"""Flash attention has kernels from NVIDIA's Ampere on."""
 _VARLEN_TAKES = (
     frozenset() if varlen_attn is None else frozenset(inspect.signature(varlen_attn).parameters)
 )
@@ -236,6 +238,8 @@ def _kernel_options(
     width = query.shape[-1]
     suits = query.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and dropout == 0
     if not suits or width != value.shape[-1] or width > _MAX_FLASH_WIDTH:
+        return None
+    if torch.cuda.get_device_capability(query.device) < _FLASH_CAPABILITY:
         return None
     options: dict[str, Any] = {}
     if "window_size" in _VARLEN_TAKES:
