@@ -17,7 +17,7 @@ from typing_extensions import override
 from vidreason.export import reasoner_of_values
 from vidreason.fusion.fusion_core import build_fusion
 from vidreason.model import Provenance, VideoReasoner
-from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
 from vidreason.perception.weights import load_weights
 from vidreason.pretrained.folder_config import FUSION_FILE, LANGUAGE_MODEL_FOLDER
 from vidreason.reasoning.language_model import load_language_model
@@ -156,13 +156,12 @@ def probe(reasoner: VideoReasoner) -> Tensor:
         areas=torch.ones(1, count),
         durations=torch.full((1,), float(count)),
     )
-    on_device = {name: cast(Tensor, value).to(device) for name, value in visual.items()}
     ids = list(range(1, 1 + _PROBE_TOKENS))
     text = move_texts(collate_texts([EncodedText(ids, ids)]), device)
     in_training = [module for module in reasoner.modules() if module.training]
     reasoner.eval()
     try:
-        return cast(Tensor, reasoner(cast(VisualBatch, on_device), text))
+        return cast(Tensor, reasoner(move_visual_tokens(visual, device), text))
     finally:
         for module in in_training:
             module.training = True

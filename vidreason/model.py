@@ -16,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
 from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
 from vidreason.pretrained.folder import ReasonerParts, read_folder, write_folder
 from vidreason.pretrained.folder_config import Form
 from vidreason.pretrained.hub import local_reasoner_folder, upload
@@ -147,7 +147,7 @@ class VideoReasoner(nn.Module):
         return target_log_likelihoods(model, output, hidden, text["target_ids"])
 
     def num_positions(self, text: TextBatch) -> tuple[int, int]:
-        """How many positions a batch of texts has, with those of its videos; how many are computed.
+        """Count the positions of a batch of texts, with those of its videos, and the computed ones.
 
         There are more of the latter where rows are padded.
         """
@@ -232,11 +232,10 @@ class VideoReasoner(nn.Module):
         rows = [torch.tensor(self.encode_prompt(prompt)) for prompt in prompts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         text = model.get_input_embeddings()(pad_sequence(rows, batch_first=True).to(device))
-        on_device = {name: cast(Tensor, value).to(device) for name, value in visual.items()}
         in_training = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            video = self.fusion(cast(VisualBatch, on_device)).to(text.dtype)
+            video = self.fusion(move_visual_tokens(visual, device)).to(text.dtype)
             inputs_embeds, attention_mask = left_pad(video, text, lengths)
             return generate_ids(model, inputs_embeds, attention_mask, decoding, self.stop_ids)
         finally:

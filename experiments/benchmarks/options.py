@@ -28,7 +28,6 @@ from experiments.benchmarks.reasoners import (
     device_of,
     dtype_of,
 )
-from experiments.benchmarks.training_steps import move_visual
 from experiments.benchmarks.workloads import (
     add_length_arguments,
     check_positive,
@@ -39,7 +38,12 @@ from experiments.benchmarks.workloads import (
 from vidreason.evaluation.benchmark import evaluation_mode
 from vidreason.markdown import table
 from vidreason.model import VideoReasoner
-from vidreason.perception.visual_tokens import VisualBatch, VisualTokens, collate_visual_tokens
+from vidreason.perception.visual_tokens import (
+    VisualBatch,
+    VisualTokens,
+    collate_visual_tokens,
+    move_visual_tokens,
+)
 from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.reasoning.tokenization import EncodedText
 
@@ -167,7 +171,7 @@ WAYS: dict[str, Way] = {
 
 
 def _visual(reasoner: VideoReasoner, videos: Sequence[VisualTokens]) -> VisualBatch:
-    return move_visual(collate_visual_tokens(videos), next(reasoner.parameters()).device)
+    return move_visual_tokens(collate_visual_tokens(videos), next(reasoner.parameters()).device)
 
 
 def _score_next(way: Way, reasoner: VideoReasoner, batches: Iterator[Questions]) -> Tensor:

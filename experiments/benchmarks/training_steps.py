@@ -6,7 +6,7 @@ Both formulations train copies of one reasoner on the same batches. They share t
 import argparse
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -17,7 +17,7 @@ from experiments.benchmarks.flops import Flops, step_flops
 from experiments.benchmarks.padded_rows import PaddedTexts, pad_texts, padded_loss
 from experiments.benchmarks.workloads import random_samples
 from vidreason.model import VideoReasoner
-from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.perception.visual_tokens import move_visual_tokens
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.text_batch import move_texts
 from vidreason.training.loss import next_token_loss
@@ -68,16 +68,10 @@ def draw_batches(
     return batches
 
 
-def move_visual(visual: VisualBatch, device: torch.device) -> VisualBatch:
-    """Move the tensors of ``visual`` to ``device``."""
-    values = cast(dict[str, Tensor], visual)
-    return cast(VisualBatch, {name: value.to(device) for name, value in values.items()})
-
-
 def joined_mean_loss(reasoner: VideoReasoner, batch: StepBatch) -> Tensor:
     """The loss as the stages of ``fit`` compute it: rows joined, logits of targets only."""
     device = next(reasoner.parameters()).device
-    visual = move_visual(batch.joined["visual"], device)
+    visual = move_visual_tokens(batch.joined["visual"], device)
     loss_sum, count = next_token_loss(reasoner(visual, move_texts(batch.joined["text"], device)))
     return loss_sum / count
 
@@ -86,7 +80,7 @@ def padded_mean_loss(reasoner: VideoReasoner, batch: StepBatch) -> Tensor:
     """The loss as a model of transformers computes it from padded rows."""
     device = next(reasoner.parameters()).device
     texts = PaddedTexts(*(tensor.to(device) for tensor in batch.padded))
-    return padded_loss(reasoner, move_visual(batch.joined["visual"], device), texts)
+    return padded_loss(reasoner, move_visual_tokens(batch.joined["visual"], device), texts)
 
 
 class BareLoop:

@@ -28,6 +28,8 @@ from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
 from vidreason.reasoning.packed_attention import takes_blocks
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
+from vidreason.training import stage
+from vidreason.training.optimizer import OptimizerConfig
 
 SIZES = {
     "hidden_size": 32,
@@ -213,3 +215,12 @@ def test_a_model_that_does_not_call_its_decoder_is_refused(make, videos, monkeyp
     monkeypatch.setattr(type(model), "forward", lambda self, **arguments: found)
     with pytest.raises(ValueError, match="does not call its 'model'"):
         reasoner(collate_visual_tokens(videos), collate_texts(rows_of()))
+
+
+def test_a_run_says_once_that_its_batches_are_padded(make, monkeypatch):
+    said = []
+    monkeypatch.setattr(stage, "rank_zero_info", said.append)
+    for kind in ("llama", "biases of positions"):
+        optimizer = OptimizerConfig(warmup_steps=1)
+        stage.StageModule(make(kind), optimizer, 8, stage="alignment").on_fit_start()
+    assert said == ["BloomForCausalLM cannot be told where rows begin: its batches are padded"]

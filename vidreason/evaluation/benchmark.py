@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vidreason.evaluation.controls import Control, Span, controlled_source
@@ -24,9 +23,9 @@ from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import (
     TokenSource,
-    VisualBatch,
     VisualTokens,
     collate_visual_tokens,
+    move_visual_tokens,
 )
 from vidreason.video.failures import FailureLog, VideoReadError
 
@@ -295,7 +294,7 @@ def _answer(
                 rows[index], option_log_likelihoods=means, option_token_counts=counts
             )
     else:
-        visual = _to(collate_visual_tokens(tokens), _device(reasoner))
+        visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
         prompts = [example.prompt for example in examples]
         ids = reasoner.generate_ids(visual, prompts, decoding)
         outputs = reasoner.decode(ids)
@@ -322,7 +321,7 @@ def _score_options(
         if not videos or videos[-1] is not own:
             videos.append(own)
         of_texts += [len(videos) - 1] * len(example.options)
-    visual = _to(collate_visual_tokens(videos), _device(reasoner))
+    visual = move_visual_tokens(collate_visual_tokens(videos), _device(reasoner))
     sums, counts = reasoner.response_log_likelihoods(visual, of_texts, texts)
     means = (sums / counts).tolist()
     results, start = [], 0
@@ -339,8 +338,3 @@ def _span(example: Example) -> Span:
 
 def _device(module: torch.nn.Module) -> torch.device:
     return next(module.parameters()).device
-
-
-def _to(visual: VisualBatch, device: torch.device) -> VisualBatch:
-    moved = {name: tensor.to(device) for name, tensor in cast(dict[str, Tensor], visual).items()}
-    return cast(VisualBatch, moved)

@@ -5,7 +5,7 @@ Shapes: B batch, V visual tokens, D width.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -115,6 +115,12 @@ class VisualBatch(TypedDict):
     """``(B, V)`` float32"""
     durations: Tensor
     """``(B,)`` float32 seconds"""
+
+
+def move_visual_tokens(batch: VisualBatch, device: torch.device) -> VisualBatch:
+    """Move the tensors of ``batch`` to ``device``."""
+    tensors = cast(dict[str, Tensor], batch)
+    return cast(VisualBatch, {name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def collate_visual_tokens(videos: Sequence[VisualTokens]) -> VisualBatch:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 MAX_LOGIT_BYTES = 2**28
-"""Of float32 logits at a time: 524 positions of Llama 3's 128,256 tokens."""
+"""Limit of float32 logits at a time: 524 positions of Llama 3's 128,256 tokens."""
 
 
 def decoder_name(model: PreTrainedModel) -> str:
@@ -107,7 +107,7 @@ class _AfterDecoder:
 
     @property
     def used(self) -> bool:
-        """Whether the decoder has been asked."""
+        """True after the decoder has been asked."""
         return self._decoder.called
 
     def __getattr__(self, name: str) -> object:

@@ -44,7 +44,7 @@ PACKED = "vidreason_packed"
 """Name under which transformers knows this attention. Not told of rows, it is ``sdpa``."""
 
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
-"""What some models hand to their attention, and none of these kernels takes into account."""
+"""Arguments that some models hand to their attention, and none of these kernels knows."""
 _MAX_FLASH_WIDTH = 256
 _FLASH_CAPABILITY = (8, 0)
 """Flash attention has kernels from NVIDIA's Ampere on."""
@@ -134,7 +134,7 @@ def _can_be_told(structure: PreTrainedModel) -> bool:
 
 
 def _windows(config: PreTrainedConfig) -> list[bool | str]:
-    """Whether each layer has a sliding window; other kinds of layers by their names."""
+    """Tell of each layer whether it has a sliding window; other kinds of layers by their names."""
     kinds = {"full_attention": False, "sliding_attention": True}
     types: list[str] | None = getattr(config, "layer_types", None)
     if types is not None:
@@ -234,7 +234,7 @@ def _kernel_options(
     scaling: float | None,
     sliding_window: int | None,
 ) -> dict[str, Any] | None:
-    """What to tell the variable-length kernel besides rows; None if it cannot do this."""
+    """Options of the variable-length kernel besides rows; None if it cannot do this."""
     width = query.shape[-1]
     suits = query.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and dropout == 0
     if not suits or width != value.shape[-1] or width > _MAX_FLASH_WIDTH:

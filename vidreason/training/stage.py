@@ -191,7 +191,7 @@ class StageModule(LightningModule):
         return self._step_norm
 
     def _batch_is_step(self) -> bool:
-        """Whether a step has one micro-batch, on one rank."""
+        """Tell whether a step has one micro-batch, on one rank."""
         return self.trainer.accumulate_grad_batches * self.trainer.world_size == 1
 
     @override
