@@ -1,5 +1,6 @@
 """How every program starts and ends: the command line in; for a user's mistake, one line out."""
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,18 @@ FAILURES_FILE = "failures.jsonl"
 _MAX_MESSAGE_CHARS = 4000
 _PRINTABLE_LOG = PrintableLogFilter()
 """For the handler that writes warnings to stderr where nobody has set up another one."""
+_MACHINE_ERRORS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that you may use",
+    errno.EPERM: "choose a folder that you may use",
+    errno.EIO: "look after the disk",
+    errno.ESTALE: "mount the folder anew",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs' files",
+}
+"""Errors of the machine, which are no defects of a program, each with what helps."""
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
 
@@ -79,7 +92,7 @@ def exit_status(program: str, run: Callable[[], object]) -> int:
     It also says in a line that the program was told to stop.
 
     Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read,
-        checkpoints that cannot be written and a training that diverges; 2 for a wrong
+        files that the machine does not let be written and a training that diverges; 2 for a wrong
         configuration or wrong data; 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the
         output any more.
     """
@@ -118,6 +131,11 @@ def _status(program: str, run: Callable[[], object]) -> int:
         return 1
     except (VideoReadError, FeatureStoreError, CheckpointWriteError, DivergedError) as error:
         return _complain(program, error, status=1)
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
+        message = f"{error}: {_MACHINE_ERRORS[error.errno]}, and start again: what is whole is kept"
+        return _complain(program, message, status=1)
     except ValueError as error:
         if not _raised_by_this_project(error.__traceback__):
             raise
@@ -158,7 +176,7 @@ def _complain_of_all(program: str, problems: Sequence[str]) -> int:
     return 2
 
 
-def _complain(program: str, error: Exception, *, status: int) -> int:
+def _complain(program: str, error: Exception | str, *, status: int) -> int:
     # Data, files and servers have a hand in what is said.
     message = printable(without_secrets(str(error)), _MAX_MESSAGE_CHARS)
     print(f"{program}: {message}", file=sys.stderr)

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -73,6 +74,27 @@ def test_too_many_unreadable_videos_are_summed_up(capsys):
 
     assert run(program) == 1
     assert capsys.readouterr().err == "trial: 3 of 4\n  such as a.mp4\n"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_full_disk_and_its_like_are_one_line(capsys, code):
+    def write(config):
+        raise OSError(code, os.strerror(code), "runs/stage1/metrics.csv")
+
+    assert run(write) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert os.strerror(code) in said
+    assert "'runs/stage1/metrics.csv'" in said
+    assert "start again" in said
+
+
+def test_a_file_that_a_program_itself_has_lost_is_a_defect():
+    def read(config):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "runs/partial")
+
+    with pytest.raises(FileNotFoundError):
+        run(read)
 
 
 def test_an_error_that_is_not_for_the_user_keeps_its_traceback():
