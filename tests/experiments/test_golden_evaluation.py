@@ -1,9 +1,9 @@
 """Tables and ``metrics.json`` of kept predictions, held to those recorded before.
 
-``tests/assets/golden/evaluation`` has predictions for the microworld's form of seven corpora, made up
-from a seed: options scored, spans, short and free answers, by a system that is often right and by a
-blind one. A change of the structure must not move a number; one that is meant to writes the results
-anew, and says why: ``PYTHONPATH=. python -m tests.experiments.test_golden_evaluation``.
+``tests/assets/golden/evaluation`` has predictions for the microworld's form of seven corpora, made
+up from a seed: options scored, spans, short and free answers, by a system that is often right and
+by a blind one. A change of the structure must not move a number; one that is meant to writes the
+results anew, and says why: ``PYTHONPATH=. python -m tests.experiments.test_golden_evaluation``.
 """
 
 import json
