@@ -11,6 +11,7 @@ import math
 import numpy as np
 import pytest
 
+from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
 from vidreason.evaluation.statistics.intervals import paired_difference
 from vidreason.evaluation.statistics.paired_tests import holm, paired_test
 
@@ -191,6 +192,8 @@ def test_intervals_of_differences_cover_as_often_as_they_say(num_videos: int) ->
             *answers(rng, num_videos, 4, 3, gain=0.5), num_resamples=1000
         )[1:]
         hits += low <= true <= high
-    # A percentile interval of few clusters is a little narrow: 95% is about 93% with 20 of them.
+    # A percentile interval of not very many clusters is a little narrow: 7% may miss.
     assert 1000 - hits <= most_allowed(1000, 0.07)
-    assert hits <= most_allowed(1000, 0.95)
+    # Those of fewer videos are made to be never narrow, and are wide for means over seeds.
+    if num_videos >= MIN_CLUSTERS:
+        assert hits <= most_allowed(1000, 0.95)
