@@ -195,7 +195,7 @@ def write_run_record(
 
 
 def software_and_hardware() -> dict[str, Any]:
-    """What a measurement depends on: revision of the checkout, versions, processor and devices."""
+    """Circumstances of a measurement: revision of the checkout, versions, processor and devices."""
     return {
         "threads": torch.get_num_threads(),
         "git": git_revision(Path(__file__).parents[1]),

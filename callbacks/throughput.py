@@ -164,7 +164,7 @@ class Throughput(Callback):
             os.replace(partial, self.path)
 
     def summary(self) -> dict[str, float]:
-        """Of all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""
+        """Sum up all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""
         return {
             "steps": self.step_times.total(),
             "median_step_seconds": _quantile(self.step_times, 0.5),
@@ -173,7 +173,7 @@ class Throughput(Callback):
         }
 
     def _end_window(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-        """What was counted since the last time, as ``totals``, to which it is added; collective."""
+        """Return the counts since the last time, and add them to ``totals``; collective."""
         window = self._counts
         sums = torch.tensor([float(window[name]) for name in _OVER_RANKS], device=pl_module.device)
         reduced = trainer.strategy.reduce(sums, reduce_op="sum")

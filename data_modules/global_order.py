@@ -107,7 +107,7 @@ class GlobalOrder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the order is made from, in the terms of a checkpoint: equal if the order is."""
+        """The sources of the order, in the terms of a checkpoint: equal if the order is."""
         return {
             "form": FORM,
             "corpus_sizes": list(self.corpus_sizes),
@@ -236,7 +236,7 @@ def accumulation(global_batch_size: int, batch_size: int, world_size: int) -> in
 
 
 def spread(quotas: Sequence[int], count: int) -> list[int]:
-    """How many of the first ``count`` samples are of each corpus, if they are spread evenly.
+    """Count the samples of each corpus among the first ``count``, if they are spread evenly.
 
     Item k of a corpus of n comes at the moment (2 k + 1) / 2 n of the epoch; at equal moments, the
     corpus listed first (Webster's method). So the numbers only grow with ``count``, and reach the

@@ -215,7 +215,7 @@ def build_trainer(
 
 
 def weight_average(config: ExperimentConfig) -> list[Callback]:
-    """What has to be the first of the callbacks, since the others look at the weights it sets."""
+    """Callbacks that have to come first, since the others look at the weights it sets."""
     asked = config.weight_average
     return [] if asked.kind == "none" else [WeightAverage(asked)]
 
@@ -232,7 +232,7 @@ def silence_libraries() -> None:
 def build_callbacks(
     config: ExperimentConfig, data: TrainingDataModule, source: VisualTokenSource
 ) -> list[Callback]:
-    """What acts during and after training: seeds, checkpoints, the result; more if asked for."""
+    """Callbacks during and after training: seeds, checkpoints, the result; more if asked for."""
     settings = config.trainer
     checkpoint = StepCheckpoint(
         str(checkpoint_folder(config.run_dir)),
@@ -287,7 +287,7 @@ def build_callbacks(
 
 
 def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIdentity:
-    """What checkpoints say about the run; the frozen parts are hashed when one is made or read."""
+    """Identity of the run for its checkpoints; frozen parts are hashed when one is made or read."""
     frozen = partial(
         frozen_hashes, config.reasoner.language_model, config.perceiver, source.weights_hashes
     )
@@ -295,7 +295,7 @@ def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIden
 
 
 def provenance(config: ExperimentConfig) -> Provenance:
-    """What the model card says about the run."""
+    """Provenance of the run for the model card."""
     corpora = [f"{corpus.reader} ({corpus.split})" for corpus in config.data.train]
     return Provenance(stage=config.stage, training_data=corpora)
 

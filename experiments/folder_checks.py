@@ -64,7 +64,7 @@ def resumed(start: Start) -> Iterator[str]:
 
 
 def monitored(start: Start) -> Iterator[str]:
-    """What waits for a metric will get it."""
+    """Check that every metric that is waited for will come."""
     yield from raised(lambda: check_monitored(start.config))
 
 
@@ -76,7 +76,7 @@ def reasoner_to_write(start: Start) -> Iterator[str]:
 
 
 def scoring(start: Start) -> Iterator[str]:
-    """What scores need is there, also for benchmarks during training."""
+    """Check that all that scores need is there, also for benchmarks during training."""
     config = start.config
     if start.use == "evaluate" and config.evaluation.control != "none":
         yield (
@@ -89,13 +89,13 @@ def scoring(start: Start) -> Iterator[str]:
 
 
 def _has_checkpoints(start: Start) -> bool:
-    """Whether the run goes on from a checkpoint of its own."""
+    """Tell whether the run goes on from a checkpoint of its own."""
     folder = checkpoint_folder(start.config.run_dir)
     return not any(run_folder(start)) and any(folder.glob("*.ckpt"))
 
 
 def _unwritable(field: str, name: str) -> Iterator[str]:
-    """What keeps this process from writing into the folder ``name``, which need not be there."""
+    """Say what keeps this process from writing into the folder ``name``, which may be missing."""
     path = Path(name)
     while True:
         try:

@@ -23,7 +23,7 @@ _GIB = 2**30
 
 
 def rehearses(config: ExperimentConfig) -> bool:
-    """Whether ``fit`` looks at the largest batch before step 1."""
+    """Tell whether ``fit`` looks at the largest batch before step 1."""
     if config.trainer.strategy.startswith("deepspeed"):
         return False  # its engine counts the batches that it has seen, and gathers their gradients
     asked = config.trainer.rehearse_largest_batch
@@ -67,7 +67,7 @@ def estimate_of(config: ExperimentConfig) -> MemoryEstimate:
 
 
 def remedy(config: ExperimentConfig, device_bytes: int | None = None) -> str:
-    """What to change so that a batch fits, with estimates of what that comes to."""
+    """Say what to change so that a batch fits, with estimates of what that comes to."""
     advice = []
     if (smaller := _largest_fitting(config, device_bytes)) is not None:
         size, estimate = smaller

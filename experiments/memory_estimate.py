@@ -79,7 +79,7 @@ def num_processes(config: ExperimentConfig) -> int:
 
 
 def trains_on_gpu(config: ExperimentConfig) -> bool:
-    """Whether ``fit`` runs on a GPU; ``auto`` means one unless the precision is a CPU's."""
+    """Tell whether ``fit`` runs on a GPU; ``auto`` means one unless the precision is a CPU's."""
     accelerator = config.trainer.accelerator
     if accelerator == "auto":
         return torch.cuda.is_available() or config.trainer.precision != "32-true"
@@ -266,7 +266,7 @@ def _largest_units(reasoner: VideoReasoner) -> int:
 
 
 def _quantization_saving(reasoner: VideoReasoner) -> tuple[int, int]:
-    """What 4-bit weights save, and what the largest of them takes while it is multiplied with.
+    """Bytes that 4-bit weights save, and that the largest takes while it is multiplied with.
 
     A rehearsal runs the unquantised model, whose activations are the same.
     """

@@ -184,7 +184,7 @@ def _complain(program: str, error: Exception | str, *, status: int) -> int:
 
 
 def _raised_by_this_project(traceback: TracebackType | None) -> bool:
-    """Whether our own code raised the error: its message is then for the user."""
+    """Tell whether our own code raised the error: its message is then for the user."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     if traceback is None:

@@ -167,7 +167,7 @@ def refused_changes(
 
 
 def changes(former: Any, present: Any, key: str = "") -> Iterator[Change]:  # noqa: ANN401
-    """Where two configurations of plain values differ."""
+    """List where two configurations of plain values differ."""
     if isinstance(former, Mapping) and isinstance(present, Mapping):
         for name, value in present.items():
             lower = f"{key}.{name}" if key else name
@@ -228,7 +228,7 @@ def _may_be(change: Change, hashed_parts: Mapping[str, str], *, waits: bool) -> 
 
 
 def _is_unread(key: str, *configs: Mapping[str, Any]) -> bool:
-    """Whether nothing reads a field in either configuration, because of what another one says."""
+    """Tell whether nothing reads a field in either configuration, because of another one."""
     values = [dict(_leaves(config)) for config in configs]
     if key.startswith(_OBJECT_KEYS) and not any(v.get("perceiver.use_objects") for v in values):
         return True

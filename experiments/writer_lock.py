@@ -139,7 +139,7 @@ def _described(holder: Holder) -> str:
 
 
 def _is_dead(holder: Holder) -> bool:
-    """Whether the holder was on this host and is gone."""
+    """Tell whether the holder was on this host and is gone."""
     if holder.host != socket.gethostname():
         return False
     try:
@@ -152,7 +152,7 @@ def _is_dead(holder: Holder) -> bool:
 
 
 def _is_fresh(path: Path) -> bool:
-    """Whether the lock's file was touched lately, by the clock of its file system."""
+    """Tell whether the lock's file was touched lately, by the clock of its file system."""
     now = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
     now.touch()
     try:

@@ -101,7 +101,7 @@ def full_logits(reasoner, visual, text):
 
 
 def expected_log_likelihoods(reasoner, videos, texts):
-    """Of the targets of each row, one row at a time, from the logits of all of its positions."""
+    """Score the targets of each row, one row at a time, from the logits of all of its positions."""
     rows = []
     for tokens, text in zip(videos, texts, strict=True):
         logits = full_logits(reasoner, collate_visual_tokens([tokens]), text.input_ids)

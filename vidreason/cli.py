@@ -240,7 +240,7 @@ def default_reasoner_folder() -> str:
 
 
 def answer_text(answer: str, *, predictions: bool) -> str:
-    """What is shown of a model's answer.
+    """Return what is shown of a model's answer.
 
     Args:
         answer: The generated text.

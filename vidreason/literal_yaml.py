@@ -150,17 +150,17 @@ def plain_value(text: str) -> str | int | float | bool | None:
 
 
 def is_null(node: Node) -> bool:
-    """Whether nothing stands there."""
+    """Tell whether nothing stands there."""
     return isinstance(node, Scalar) and (node.value is None or (node.plain and node.value in _NULL))
 
 
 def is_whole(text: str) -> bool:
-    """Whether ``text`` is a whole number, without leading zeros, which some take for octal."""
+    """Tell whether ``text`` is a whole number, without leading zeros, which some take for octal."""
     return bool(_INTEGER.fullmatch(text)) and len(text) <= _MAX_DIGITS and not text.endswith("_")
 
 
 def is_number(text: str) -> bool:
-    """Whether ``text`` is a number."""
+    """Tell whether ``text`` is a number."""
     if not _REAL.fullmatch(text) or len(text) > _MAX_DIGITS:
         return False
     try:
@@ -171,7 +171,7 @@ def is_number(text: str) -> bool:
 
 
 def is_not_finite(text: str) -> bool:
-    """Whether ``text`` names infinity or no number."""
+    """Tell whether ``text`` names infinity or no number."""
     return bool(_NOT_FINITE.fullmatch(text))
 
 
@@ -192,7 +192,7 @@ def strings(node: Node) -> Iterator[tuple[str, str, str]]:
 
 
 def is_literal(text: str) -> bool:
-    """Whether no tool would put something else in for ``text``, as for ``${...}`` and ``???``."""
+    """Tell whether no tool would replace ``text``, as it would ``${...}`` and ``???``."""
     return _INTERPOLATION not in text and not _MISSING.fullmatch(text)
 
 
@@ -211,7 +211,7 @@ def not_literal(tree: Node) -> list[str]:
 
 
 def has_interpolation(value: object) -> bool:
-    """Whether there is ``${`` in plain values."""
+    """Tell whether there is ``${`` in plain values."""
     return any(_INTERPOLATION in text for _, text, _ in strings(node_of(value, "")))
 
 

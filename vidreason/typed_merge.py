@@ -314,7 +314,7 @@ def _odd_character(text: str) -> str:
 
 
 def _said(error: Exception, node: Section, path: str) -> str:
-    """What a dataclass says of its values, with where the field that it names was written."""
+    """Return what a dataclass says of its values, with where the field it names was written."""
     message = _one_line(error)
     named = [key for key in node.items if re.search(rf"\b{re.escape(key)}\b", message)]
     named.sort(key=message.find)

@@ -42,7 +42,7 @@ class Flops:
 
     @property
     def total(self) -> float:
-        """Of all parts."""
+        """Sum over all parts."""
         return sum(float(value) for value in vars(self).values())
 
 

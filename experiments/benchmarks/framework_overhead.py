@@ -83,7 +83,7 @@ class TurnsLoader:
 
 
 class _Data(LightningDataModule):
-    """What ``fit`` asks of a data module, around a loader."""
+    """A data module as far as ``fit`` needs one, around a loader."""
 
     num_unreadable = 0
 

@@ -24,7 +24,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What a device can do at most."""
+    """Upper limits of a device."""
 
     name: str
     measured: float

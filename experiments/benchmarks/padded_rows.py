@@ -62,7 +62,7 @@ def padded_log_likelihoods(
 
 
 def _labels(reasoner: VideoReasoner, texts: PaddedTexts) -> Tensor:
-    """Those of the texts, after a label of no target for each video embedding."""
+    """Labels of the texts, after a label of no target for each video embedding."""
     shape = len(texts.labels), reasoner.fusion.num_embeddings
     return torch.cat([texts.labels.new_full(shape, IGNORE_INDEX), texts.labels], dim=1)
 

@@ -185,7 +185,7 @@ def _random_reasoner(
 
 
 def describe(arguments: argparse.Namespace, reasoner: VideoReasoner) -> dict[str, Any]:
-    """What is measured, for the report."""
+    """Describe the measured model for the report."""
     model = causal_lm(reasoner.language_model)
     words = cast(nn.Embedding, model.get_input_embeddings())
     return {

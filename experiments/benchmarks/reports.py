@@ -36,7 +36,7 @@ def write_report(
 
 
 def _circumstances(measured: Mapping[str, Any]) -> str:
-    """How and where the numbers were measured."""
+    """Command, machine and revision of the measurement."""
     machine = measured["machine"]
     devices = ", ".join(machine["devices"]) or "no GPU"
     versions = ", ".join(

@@ -84,7 +84,7 @@ def padded_mean_loss(reasoner: VideoReasoner, batch: StepBatch) -> Tensor:
 
 
 class BareLoop:
-    """What a training loop without a framework does: forward, backward, clip, step.
+    """A training loop without a framework: forward, backward, clip, step.
 
     Args:
         reasoner: It is trained.

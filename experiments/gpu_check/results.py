@@ -45,7 +45,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a check ended."""
+    """The end of a check."""
 
     check: str
     state: State

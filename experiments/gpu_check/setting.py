@@ -71,7 +71,7 @@ LLAMA_TINY = LlamaConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a check is told."""
+    """Settings of a check."""
 
     rehearsal: bool
     """Small sizes on the CPU."""
@@ -83,7 +83,7 @@ class Setting:
 
     @property
     def device(self) -> torch.device:
-        """Where the check runs."""
+        """Device of the check."""
         return torch.device("cpu" if self.rehearsal else "cuda")
 
     def llama(self, sizes: LlamaConfig) -> str:

@@ -29,7 +29,7 @@ PEAK = "peak"
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What steps came to."""
+    """Results of training steps."""
 
     seconds: list[float]
     """Wall time of each step."""

@@ -33,7 +33,7 @@ FILES = {"alignment": "stage1_alignment.yaml", "instruction": "stage2_instructio
 
 
 def losses(stage: str, folder: Path) -> list[float]:
-    """Of ten steps on stored tokens: no frame is decoded, which others' libraries do."""
+    """Train ten steps on stored tokens: no frame is decoded, which others' libraries do."""
     videos = write_nextqa(folder / "nextqa")
     webvid = folder / "webvid"
     (webvid / "videos").mkdir(parents=True)

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     BloomConfig,
     Gemma2Config,
     Gemma3TextConfig,
@@ -20,26 +19,16 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from vidreason.fusion.fusion_core import FusionConfig
-from vidreason.model import ReasonerConfig, build_reasoner
+from tests.reasoning.tiny_models import SIZES, random_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning import output_layer
-from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import takes_blocks
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 from vidreason.training import stage
 from vidreason.training.optimizer import OptimizerConfig
 
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.2,
-    "max_position_embeddings": 512,
-}
 TOLD = {
     "llama": (LlamaConfig, SIZES),
     "qwen2": (Qwen2Config, SIZES),
@@ -85,32 +74,14 @@ LENGTHS = (1, 300, 2, 17, 40, 3)
 @pytest.fixture
 def make(tmp_path, tiny_tokenizer):
     def make(kind, **options):
-        config_class, sizes = (TOLD | PADDED)[kind]
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config_class(vocab_size=400, **sizes))
-        model.save_pretrained(tmp_path)
-        tiny_tokenizer.save_pretrained(tmp_path)
-        lora = options.pop("lora", False)
-        reasoner = build_reasoner(
-            ReasonerConfig(
-                fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),
-                language_model=LanguageModelConfig(
-                    name_or_path=str(tmp_path), dtype="float32", **options
-                ),
-                lora=LoraSettings(rank=4, alpha=8) if lora else None,
-            ),
-            visual_dim=24,
-        )
-        for name, parameter in reasoner.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-        return reasoner
+        kinds = TOLD | PADDED
+        return random_reasoner(tmp_path, tiny_tokenizer, kinds[kind], **options)
 
     return make
 
 
 def rows_of(lengths=LENGTHS):
-    """Of each row the second half are targets; the third has none."""
+    """Rows whose second half are targets; the third has none."""
     generator = torch.Generator().manual_seed(5)
     rows = []
     for number, length in enumerate(lengths):
@@ -126,7 +97,7 @@ def videos(make_visual_tokens):
 
 
 def values_and_gradients(reasoner, videos, rows, *, at_once):
-    """Of all rows, in one batch, or in batches of one."""
+    """Compute those of all rows, in one batch or in batches of one."""
     reasoner.zero_grad()
     places = [range(len(rows))] if at_once else [[place] for place in range(len(rows))]
     values = []

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
@@ -11,25 +10,15 @@ from transformers import (
     Qwen2Config,
 )
 
-from vidreason.fusion.fusion_core import FusionConfig
-from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
+from tests.reasoning.tiny_models import SIZES, random_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning import prefix_tree
-from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings, causal_lm
+from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.output_layer import decoder_of
 from vidreason.reasoning.shared_prefixes import longest_shared
 from vidreason.reasoning.text_batch import collate_texts
 
 QUERIES = 24
-SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.2,
-    "max_position_embeddings": 512,
-}
 SHARING = {
     "llama": (LlamaConfig, SIZES),
     "qwen2": (Qwen2Config, SIZES),
@@ -57,22 +46,11 @@ QUESTIONS = [
 
 @pytest.fixture
 def make(tmp_path, tiny_tokenizer):
-    def make(kind, *, lora=False) -> VideoReasoner:
-        config_class, sizes = (SHARING | NOT_SHARING)[kind]
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config_class(vocab_size=400, **sizes))
-        model.save_pretrained(tmp_path)
-        tiny_tokenizer.save_pretrained(tmp_path)
-        config = ReasonerConfig(
-            fusion=FusionConfig(num_queries=QUERIES, width=32, num_layers=1, num_heads=4),
-            language_model=LanguageModelConfig(name_or_path=str(tmp_path), dtype="float32"),
-            lora=LoraSettings(rank=4, alpha=8) if lora else None,
-        )
-        reasoner = build_reasoner(config, visual_dim=24)
-        for name, parameter in reasoner.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-        return reasoner.eval()
+    def make(kind, **options):
+        kinds = SHARING | NOT_SHARING
+        return random_reasoner(
+            tmp_path, tiny_tokenizer, kinds[kind], num_queries=QUERIES, **options
+        ).eval()
 
     return make
 

@@ -66,7 +66,7 @@ def one_process(tmp_path):
 
 
 def loss_and_gradients(reasoner, dtype=None):
-    """Of a batch with unequal lengths and a video without tokens, in two micro-batches."""
+    """Run two micro-batches of unequal lengths, with a video without tokens."""
     total = 0.0
     for batch in tiny_loader(reasoner, 3, 6):
         with torch.autocast("cpu", dtype, enabled=dtype is not None):

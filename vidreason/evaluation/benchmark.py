@@ -32,7 +32,7 @@ from vidreason.video.failures import FailureLog, VideoReadError
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """How benchmark questions are answered and scored."""
+    """Settings for answering and scoring benchmark questions."""
 
     multiple_choice: Literal["likelihood", "generate"] = "likelihood"
     """``likelihood``: the option whose text has the highest log-likelihood per token, end-of-turn

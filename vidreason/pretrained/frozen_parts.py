@@ -40,7 +40,7 @@ class FrozenPart:
 
 
 def perceiver_parts(config: PerceiverConfig) -> dict[Part, str]:
-    """Where the weights of the perceiver's parts are; those drawn from a seed are left out."""
+    """Paths of the weights of the perceiver's parts; those drawn from a seed are left out."""
     places: dict[Part, str] = {"video_encoder": config.video_encoder.weights}
     if config.use_objects:
         places["segmenter"] = config.segmenter.weights
@@ -95,7 +95,7 @@ def place_parts(
     revision: str | None,
     source: str,
 ) -> dict[str, str]:
-    """Where each frozen part of a folder lies on this machine, its content checked.
+    """Locate each frozen part of a folder on this machine, its content checked.
 
     Args:
         references: The folder's.

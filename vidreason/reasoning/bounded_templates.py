@@ -69,7 +69,7 @@ class TemplateLimitError(jinja2.TemplateError):
 
 
 class _Budget:
-    """What one rendering has used."""
+    """Resources that one rendering has used."""
 
     def __init__(self) -> None:
         self.steps = 0

@@ -342,7 +342,7 @@ def _foreign_errors(config: LanguageModelConfig) -> Iterator[None]:
 
 
 def _source(config: LanguageModelConfig) -> dict[str, Any]:
-    """What every loading function of transformers is told about where the model is."""
+    """Arguments that tell the loading functions of transformers where the model is."""
     if config.revision is not None and Path(config.name_or_path).is_dir():
         raise ValueError(
             f"language_model.revision is {config.revision!r}, but name_or_path "

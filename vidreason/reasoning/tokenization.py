@@ -145,7 +145,7 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def without_thoughts(text: str) -> str:
-    """What is outside of blocks of thoughts; nothing after one that does not end.
+    """Return what is outside of blocks of thoughts; nothing after one that does not end.
 
     For models to which the marks of a thought are text like any other.
     """

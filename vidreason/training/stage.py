@@ -163,7 +163,7 @@ class StageModule(LightningModule):
         self.log_dict({f"train/gradient_norm_{part}": norm for part, norm in norms.items()})
 
     def step_loss(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the optimizer step that ends now is made of, over micro-batches and ranks.
+        """Loss and weight of the optimizer step that ends now, over micro-batches and ranks.
 
         Collective when it is first called for a step.
 

@@ -127,7 +127,7 @@ class PacketClock:
         return self._video.container.format.name == "avi"
 
     def _is_near(self, ticks: int | None) -> bool:
-        """Whether a time is on the clock of the last one."""
+        """Tell whether a time is on the clock of the last one."""
         return self._is_step(self._last, ticks)
 
     def _is_step(self, start: int | None, stop: int | None) -> bool:
@@ -138,7 +138,7 @@ class PacketClock:
 
 
 def may_change_clock(video: OpenVideo) -> bool:
-    """Whether the format allows timestamps to jump, as those of broadcasts do."""
+    """Tell whether the format allows timestamps to jump, as those of broadcasts do."""
     return bool(video.container.format.flags & cast(int, Flags.ts_discont.value))
 
 

@@ -79,7 +79,7 @@ def open_video(path: str) -> Iterator[OpenVideo]:
 
 
 def is_end(packet: "Packet[Any]") -> bool:
-    """Whether ``packet`` is the empty one with which PyAV ends a demuxing."""
+    """Tell whether ``packet`` is the empty one with which PyAV ends a demuxing."""
     return packet.size == 0 and packet.pts is None and packet.dts is None
 
 
@@ -107,7 +107,7 @@ def _open_container(path: str, format_name: str | None = None) -> InputContainer
 
 
 def _is_short_transport_stream(path: str) -> bool:
-    """Whether this is MPEG-TS of fewer packets than libav needs to recognise it."""
+    """Tell whether this is MPEG-TS of fewer packets than libav needs to recognise it."""
     with open_media(path) as file:
         start = file.read(10 * TS_PACKET_BYTES + 1)
     return len(start) <= 10 * TS_PACKET_BYTES and set(start[::TS_PACKET_BYTES]) == {TS_SYNC_BYTE}

@@ -68,7 +68,7 @@ class PacketTable:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoIndex:
-    """What one pass over the packets of a video tells. It holds no open file and can be pickled."""
+    """Result of one pass over the packets of a video. It holds no open file and can be pickled."""
 
     path: str
     width: int
@@ -95,12 +95,12 @@ class VideoIndex:
 
     @property
     def num_frames(self) -> int:
-        """How many frames the video shows."""
+        """Number of frames that the video shows."""
         return len(self.timestamps)
 
     @property
     def orientation(self) -> Orientation:
-        """How a decoded picture becomes the displayed one."""
+        """Transform of a decoded picture into the displayed one."""
         return Orientation(mirrored=self.is_mirrored, quarter_turns=self.rotation_degrees // 90)
 
 
@@ -143,7 +143,7 @@ def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | Non
 
 
 def _has_decoding_times(video: OpenVideo, survey: PacketSurvey) -> bool:
-    """Whether timestamps increase from packet to packet though pictures may be shown otherwise."""
+    """Tell whether timestamps increase by packet though pictures may be shown otherwise."""
     name = video.container.format.name
     if name == "avi":  # it numbers packets
         return True

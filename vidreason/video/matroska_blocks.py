@@ -132,7 +132,7 @@ def _block_table(data: Content) -> SampleTable:
 
 
 def _shows_vp9(first: Content, last: Content) -> NDArray[np.bool_]:
-    """Whether packets show a picture, by their first and last bytes; see ``packet_pictures``."""
+    """Tell whether packets show a picture, by first and last bytes; see ``packet_pictures``."""
     is_superframe = last >> 5 == 0b110  # of which one is shown
     is_profile_3 = first >> 4 & 3 == 3
     header = np.where(is_profile_3, first << 1, first)

@@ -162,7 +162,7 @@ def _demux_rest(recorder: _Recorder, packets: Iterator["Packet[VideoStream]"]) -
 
 
 def _table(video: OpenVideo) -> SampleTable | None:
-    """What the container says of its packets, if it is worth a look."""
+    """Return what the container says of its packets, if it is worth a look."""
     formats = video.container.format.name.split(",")
     stream = video.stream
     if stream.codec_context.codec.name == "vp8" or PictureCounter(stream).reads_contents:
@@ -179,7 +179,7 @@ def _table(video: OpenVideo) -> SampleTable | None:
 
 
 def _agrees(table: SampleTable, found: PacketSurvey, place: slice, start: PacketSurvey) -> bool:
-    """Whether ``found`` is what stands at ``place`` of the table, moved as ``start`` says."""
+    """Tell whether ``found`` is what stands at ``place`` of the table, moved as ``start`` says."""
     if table.dts is not None:
         moved = start.dts[0] - table.dts[0]
         if start.dts[0] == NO_PTS or not np.array_equal(found.dts, table.dts[place] + moved):
