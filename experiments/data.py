@@ -20,7 +20,7 @@ from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
 from data_modules.prompt_lengths import PromptLimit
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import exit_status
-from experiments.start_checks import check_start
+from experiments.start_checks.checks import check_start
 from vidreason.config import load_config
 from vidreason.evaluation.report import Table
 from vidreason.reasoning.language_model import at_hand, load_tokenizer

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
-from experiments.start_checks import check_start
+from experiments.start_checks.checks import check_start
 from experiments.trained_model import load_trained_model
 from vidreason.cli import answer_text
 from vidreason.model import DecodingConfig, VideoReasoner

@@ -20,7 +20,7 @@ from typing import Any
 
 from callbacks.run_record import CONFIG_FILE, read_starts, read_weight_hashes
 from experiments.experiment_config import ExperimentConfig
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
 from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import read_weights_and_record

@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.ablation.results import RESULTS_FOLDER
+from experiments.ablate.results import RESULTS_FOLDER
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.resume_rules import learnt_settings
 from experiments.jobs import Job, experiment_job, is_finished, run_jobs
 from experiments.kept_runs import predictions_file
 from experiments.program import run_program
-from experiments.resume_rules import learnt_settings
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
 from vidreason.evaluation.metrics import ALL, score_predictions

@@ -142,7 +142,7 @@ def free_port() -> int:
 def serve() -> None:
     """Start and watch processes as the standard input says, until it ends; then kill the rest."""
     sys.path.insert(0, str(CHECKOUT))
-    from experiments.fit import fit
+    from experiments.fit.run import fit
     from experiments.program import run_program
 
     def run(arguments: list[str]) -> int:

@@ -6,14 +6,18 @@ the results that a GPU left.
 
 from collections.abc import Callable
 
+from experiments.config.memory_estimate import (
+    MemoryEstimate,
+    estimate_generate,
+    estimate_perception,
+)
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.memory_check import estimate_of
 from experiments.gpu_check.real_sizes import answering_config
 from experiments.gpu_check.results import Failed, Skipped, read_results
 from experiments.gpu_check.setting import GIB, Setting
 from experiments.gpu_check.strategy import nf4_config, strategy_config
 from experiments.gpu_check.training import PEAK
-from experiments.memory_check import estimate_of
-from experiments.memory_estimate import MemoryEstimate, estimate_generate, estimate_perception
 from vidreason.model import build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes
 
@@ -72,5 +76,5 @@ def compare(setting: Setting) -> None:
     if far:
         raise Failed(
             f"peaks that are not as estimated, peak / estimate: {', '.join(far)}; see "
-            "experiments/memory_estimate.py"
+            "experiments/config/memory_estimate.py"
         )

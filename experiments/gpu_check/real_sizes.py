@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from experiments.benchmarks.videos import VideoPlan, write_benchmark_video
+from experiments.benchmark.videos import VideoPlan, write_benchmark_video
+from experiments.config.memory_estimate import FRAME_SIZE, longest_batch
 from experiments.experiment_config import ExperimentConfig
 from experiments.gpu_check.random_parts import random_reasoner
 from experiments.gpu_check.results import Failed
@@ -16,7 +17,6 @@ from experiments.gpu_check.training import (
     reset_peak,
     train,
 )
-from experiments.memory_estimate import FRAME_SIZE, longest_batch
 from vidreason.model import VideoReasoner
 from vidreason.perception.perceiver import Perceiver, build_perceiver
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments import benchmark
+from experiments.benchmark import __main__ as benchmark
 from experiments.gpu_check.results import Failed, Recorder, Skipped
 from experiments.gpu_check.setting import Setting, Stage
 

@@ -13,11 +13,11 @@ from typing_extensions import override
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import STAGES, silence_libraries
+from experiments.fit.memory_check import largest_batch
+from experiments.fit.run import STAGES, silence_libraries
+from experiments.fit.strategies import build_strategy
 from experiments.gpu_check.results import Recorder
 from experiments.gpu_check.setting import GIB
-from experiments.memory_check import largest_batch
-from experiments.strategies import build_strategy
 from vidreason.model import VideoReasoner
 
 NUM_STEPS = 3

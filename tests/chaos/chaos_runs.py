@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from forked_fit import Child, Nursery, Orders, free_port, srun_environment
 
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
 from vidreason.training.checkpoint import newest_checkpoint
 
 SAMPLES_AT_ONCE = 2

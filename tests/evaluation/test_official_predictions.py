@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.evaluate import main
+from experiments.evaluate.__main__ import main
 from vidreason.evaluation.predictions.official import read_official_predictions
 from vidreason.evaluation.predictions.submissions import write_submissions
 from vidreason.example import Example

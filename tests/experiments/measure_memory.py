@@ -15,9 +15,9 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
+from experiments.config.memory_estimate import longest_batch
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import STAGES, silence_libraries
-from experiments.memory_estimate import longest_batch
+from experiments.fit.run import STAGES, silence_libraries
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.reasoning.decoding import generate_ids, left_pad

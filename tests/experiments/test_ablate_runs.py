@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ablate import main
+from experiments.ablate.__main__ import main
 from experiments.job_submission import submission_command, submit_jobs
 from experiments.jobs import Job, job_key
 

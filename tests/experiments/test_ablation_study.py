@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ablation.study import (
+from experiments.ablate.study import (
     FULL,
     MicroworldStudy,
     Run,
@@ -14,9 +14,9 @@ from experiments.ablation.study import (
     expand,
     study_variants,
 )
-from experiments.demo import DemoConfig
+from experiments.demo.run import DemoConfig
+from experiments.fit.resume_rules import learnt_settings
 from experiments.jobs import unique_jobs
-from experiments.resume_rules import learnt_settings
 from experiments.trained_model import reasoner_folder
 from vidreason.config import merge_config
 

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from experiments.ablation.numbers import EVERYTHING, Row, compare
-from experiments.ablation.table import group_tables, main_table, to_csv, to_latex, to_svg
+from experiments.ablate.numbers import EVERYTHING, Row, compare
+from experiments.ablate.table import group_tables, main_table, to_csv, to_latex, to_svg
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.report import Table
 from vidreason.evaluation.statistics.paired_tests import paired_test

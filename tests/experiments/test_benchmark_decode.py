@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-import experiments.benchmarks.decode as program
-from experiments.benchmark import main
-from experiments.benchmarks.videos import VideoPlan, write_benchmark_video, write_repeated
+import experiments.benchmark.decode as program
+from experiments.benchmark.__main__ import main
+from experiments.benchmark.videos import VideoPlan, write_benchmark_video, write_repeated
 from vidreason.video.reader import index_video, read_frames
 
 PLAN = VideoPlan(width=640, height=360, rate=25, group=50, b_frames=3, preset="veryfast")

@@ -13,10 +13,10 @@ import yaml
 from tiny_experiment import SEGMENTER
 
 from data_modules.corpus_index import open_corpora
-from experiments.evaluate import evaluate
+from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
-from experiments.perceive import perceive
+from experiments.fit.run import fit
+from experiments.perceive.run import perceive
 from vidreason.config import merge_config
 from vidreason.evaluation.lmms_eval import tasks
 from vidreason.evaluation.lmms_eval.plugin import manifest

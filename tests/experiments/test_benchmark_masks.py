@@ -1,6 +1,6 @@
 import json
 
-from experiments.benchmark import main
+from experiments.benchmark.__main__ import main
 from vidreason.microworld.corpora import WorldConfig, write_world
 
 

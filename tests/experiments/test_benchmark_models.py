@@ -14,14 +14,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.benchmark import main
-from experiments.benchmarks import options, step
-from experiments.benchmarks.flops import forward_flops
-from experiments.benchmarks.framework_overhead import TurnsLoader
-from experiments.benchmarks.gpu_numbers import Chip, gpu_numbers, gpu_tables, measure_chip
-from experiments.benchmarks.gpu_table import measure_table, table_sizes
-from experiments.benchmarks.reasoners import PRESETS, Preset, build, check_equal
-from experiments.benchmarks.training_steps import (
+from experiments.benchmark import options, step
+from experiments.benchmark.__main__ import main
+from experiments.benchmark.flops import forward_flops
+from experiments.benchmark.framework_overhead import TurnsLoader
+from experiments.benchmark.gpu_numbers import Chip, gpu_numbers, gpu_tables, measure_chip
+from experiments.benchmark.gpu_table import measure_table, table_sizes
+from experiments.benchmark.reasoners import PRESETS, Preset, build, check_equal
+from experiments.benchmark.training_steps import (
     BareLoop,
     batch_flops,
     copy_trained,
@@ -274,7 +274,7 @@ def test_the_table_of_a_gpu_rehearsed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
     chip = measure_chip(device, side=64)
     assert chip.measured > 0
     reasoner = build(arguments)
-    memory = "experiments.benchmarks.gpu_table.memory"
+    memory = "experiments.benchmark.gpu_table.memory"
 
     def limited(work: Any, _: torch.device) -> None:
         monkeypatch.setattr(memory, lambda *_: {"peak_gib": 1.5, "working_gib": 0.25})

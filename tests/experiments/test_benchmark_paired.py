@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from experiments.benchmarks.paired import (
+from experiments.benchmark.paired import (
     clock_of,
     cpu_seconds,
     in_turns,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
+from experiments.fit.run import fit
 from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import read_checkpoint
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from experiments.checkpoint import main
+from experiments.checkpoint.__main__ import main
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
+from experiments.fit.run import fit
 from vidreason.config import merge_config
 from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.training.checkpoint_files import read_checkpoint, write_file

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from data_modules.global_order import accumulation
+from experiments.config.memory_estimate import num_processes
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import STAGES
-from experiments.memory_estimate import num_processes
-from experiments.resume_rules import learnt_settings
-from experiments.strategies import build_strategy
+from experiments.fit.resume_rules import learnt_settings
+from experiments.fit.run import STAGES
+from experiments.fit.strategies import build_strategy
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
 from vidreason.perception.sam import build_sam

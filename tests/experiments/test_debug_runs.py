@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
+from experiments.fit.run import fit
 from vidreason.config import merge_config, save_config
 from vidreason.training.checkpoint import newest_checkpoint
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny_training import tiny_loader, tiny_optimizer, tiny_training_reasoner
 
-from experiments.checkpoint import main
+from experiments.checkpoint.__main__ import main
 from vidreason.training.checkpoint import load_trainable
 from vidreason.training.checkpoint_files import read_checkpoint
 from vidreason.training.checkpoint_format import RunIdentity, make_record, name_optimizer_state

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.demo import DemoConfig, main, stage_experiment
-from experiments.demonstration.answers import read_answers
-from experiments.demonstration.parts import read_records
-from experiments.demonstration.results import read_results
+from experiments.demo.__main__ import main
+from experiments.demo.answers import read_answers
+from experiments.demo.parts import read_records
+from experiments.demo.results import read_results
+from experiments.demo.run import DemoConfig, stage_experiment
 from experiments.experiment_config import ExperimentConfig
 from vidreason import cli
 from vidreason.config import merge_config

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.demonstration.parts import Part, read_records, run_parts
+from experiments.demo.parts import Part, read_records, run_parts
 
 
 class Steps:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.demonstration.results import (
+from experiments.demo.results import (
     CHANCE,
     CONTROLS,
     FULL,

@@ -16,8 +16,9 @@ import pytest
 import torch
 import yaml
 
-from experiments import evaluate as program
-from experiments.evaluate import evaluate
+from experiments.evaluate import __main__ as program
+from experiments.evaluate import run as evaluation_run
+from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
 from vidreason.evaluation.manifest import manifest_from_json
@@ -127,9 +128,9 @@ def test_a_finished_run_started_again_asks_nothing(
     def load(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(program, "load_trained_model", load)
+    monkeypatch.setattr(evaluation_run, "load_trained_model", load)
     runs = evaluate(evaluation.config("whole"))
-    assert len(runs[program.ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
+    assert len(runs[evaluation_run.ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
     assert evaluation.results("whole") == before
 
 
@@ -147,7 +148,7 @@ def test_all_scores_come_again_from_the_predictions_alone(
         raise AssertionError("a model, a corpus or a store was opened")
 
     for name in ("load_trained_model", "open_corpora", "trained_model_identity"):
-        monkeypatch.setattr(program, name, refuse)
+        monkeypatch.setattr(evaluation_run, name, refuse)
     assert program.main(["--from", str(moved)]) == 0
     after = {
         path.relative_to(moved).as_posix(): SECONDS.sub(b"", path.read_bytes())

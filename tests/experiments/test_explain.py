@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import main
+from experiments.config.__main__ import main
 
 CHECKOUT = Path(__file__).parents[2]
 CONFIGS = CHECKOUT / "experiments" / "configs"

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
+from experiments.fit.run import fit
 from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner

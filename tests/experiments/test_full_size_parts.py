@@ -12,7 +12,7 @@ import yaml
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
+from experiments.fit.run import fit
 from experiments.generate import generate
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner

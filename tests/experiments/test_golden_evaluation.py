@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from experiments import evaluate as program
+from experiments.evaluate import __main__ as program
 
 GOLDEN = Path(__file__).parents[1] / "assets" / "golden" / "evaluation"
 RESULTS = ("tables.md", "metrics.json")

@@ -13,8 +13,8 @@ import pytest
 from tiny_experiment import made_up_tokens, write_nextqa
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
+from experiments.fit.run import fit
 from vidreason.config import merge_config
 from vidreason.store.visual_token_source import VisualTokenSource
 

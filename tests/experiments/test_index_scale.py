@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_modules.example_files import CorpusIndex
-from experiments import index_scale
-from experiments.index_scale import (
+from experiments.benchmark import index_scale
+from experiments.benchmark.index_scale import (
     build_from_batches,
     build_from_examples,
     go_through,

@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from experiments import loggers
 from experiments.experiment_config import ExperimentConfig, TrainerConfig
-from experiments.loggers import build_loggers, log_settings
-from experiments.metrics_log import MetricsLog
+from experiments.fit import loggers
+from experiments.fit.loggers import build_loggers, log_settings
+from experiments.fit.metrics_log import MetricsLog
 from vidreason.config import merge_config
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
+from experiments.fit.run import fit
 from vidreason.config import merge_config
 
 

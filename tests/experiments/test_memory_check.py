@@ -2,12 +2,12 @@
 
 import pytest
 
-from experiments import memory_check
+from experiments.config.memory_estimate import MemoryEstimate, longest_batch, max_visual_tokens
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
-from experiments.memory_check import check_memory, estimate_of, rehearses
-from experiments.memory_estimate import MemoryEstimate, longest_batch, max_visual_tokens
-from experiments.metrics_log import read_metrics
+from experiments.fit import memory_check
+from experiments.fit.memory_check import check_memory, estimate_of, rehearses
+from experiments.fit.metrics_log import read_metrics
+from experiments.fit.run import fit
 from vidreason.config import merge_config
 
 
@@ -85,7 +85,7 @@ def test_fit_tries_the_longest_batch_and_learns_the_same(tiny_experiment, tmp_pa
         shapes.append(((text["lengths"] + 1).tolist(), visual["mask"].shape[1]))
         return visual, text
 
-    monkeypatch.setattr("experiments.memory_check.longest_batch", watched)
+    monkeypatch.setattr("experiments.fit.memory_check.longest_batch", watched)
     losses = []
     for asked in ("true", "false"):
         overrides = [

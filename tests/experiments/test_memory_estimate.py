@@ -11,8 +11,8 @@ from process_memory import linux_only
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from data_modules.corpora import DataConfig
+from experiments.config.memory_estimate import estimate_fit, estimate_generate
 from experiments.experiment_config import ExperimentConfig, TrainerConfig
-from experiments.memory_estimate import estimate_fit, estimate_generate
 from vidreason.config import save_config
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import DecodingConfig, ReasonerConfig, build_reasoner

@@ -1,7 +1,7 @@
 import csv
 import struct
 
-from experiments.metrics_log import MetricsLog, read_metrics
+from experiments.fit.metrics_log import MetricsLog, read_metrics
 
 
 def test_values_come_back_bit_for_bit(tmp_path):

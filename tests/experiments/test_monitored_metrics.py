@@ -4,9 +4,9 @@ import functools
 
 import pytest
 
-from experiments import monitored_metrics
 from experiments.experiment_config import ExperimentConfig
-from experiments.monitored_metrics import check_monitored
+from experiments.fit import monitored_metrics
+from experiments.fit.monitored_metrics import check_monitored
 from vidreason.config import merge_config
 
 VALIDATED = "data.validation=[{reader: nextqa, root: x, split: val}]"

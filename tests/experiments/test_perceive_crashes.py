@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import experiments.perceive as program
+import experiments.perceive.run as program
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
-from experiments.perceive import perceive
-from experiments.perceiving import pool
-from experiments.perceiving.plan import Span
-from experiments.perceiving.pool import Report, perceive_in_workers
+from experiments.perceive import pool
+from experiments.perceive.plan import Span
+from experiments.perceive.pool import Report, perceive_in_workers
+from experiments.perceive.run import perceive
 from vidreason.config import merge_config
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens

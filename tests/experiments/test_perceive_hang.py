@@ -7,7 +7,7 @@ import pytest
 from strange_decoder import strange_decoder
 from test_perceive_runs import read, write_noise, write_world
 
-from experiments.perceive import perceive
+from experiments.perceive.run import perceive
 from experiments.program import run_program
 
 

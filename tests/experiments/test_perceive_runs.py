@@ -21,10 +21,10 @@ from tiny_experiment import PERCEIVER, SEGMENTER, write_clip
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
-from experiments.fit import fit
-from experiments.metrics_log import read_metrics
-from experiments.perceive import perceive
-from experiments.perceiving.plan import Plan, Share, share_of
+from experiments.fit.metrics_log import read_metrics
+from experiments.fit.run import fit
+from experiments.perceive.plan import Plan, Share, share_of
+from experiments.perceive.run import perceive
 from experiments.store import main as store_program
 from vidreason.config import merge_config, save_config
 from vidreason.example import Example

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from callbacks.run_record import read_starts
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
 from vidreason import cli
 from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.training.checkpoint import newest_checkpoint

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from experiments import config as config_program
+from experiments.config import __main__ as config_program
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program, torch_device
 from vidreason.config import merge_config

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from data_modules.corpora import CorpusConfig
-from experiments.evaluate import evaluate
+from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
+from experiments.fit.metrics_log import METRICS_FILE, read_metrics
+from experiments.fit.run import fit
 from experiments.generate import main as generate
 from experiments.kept_runs import MAJORITY, ROW_NAMES, TEXT_PRIOR, predictions_file
-from experiments.metrics_log import METRICS_FILE, read_metrics
-from experiments.perceive import perceive
+from experiments.perceive.run import perceive
 from experiments.trained_model import load_trained_model, trained_token_source
 from vidreason import cli
 from vidreason.config import merge_config

@@ -9,8 +9,8 @@ import torch
 
 from callbacks.run_record import read_starts
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
-from experiments.metrics_log import MetricsLog
+from experiments.fit.metrics_log import MetricsLog
+from experiments.fit.run import fit
 from experiments.repro import compare, main
 from vidreason.config import merge_config
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.resume import check_initial_checkpoint, checkpoint_folder, resume_checkpoint
-from experiments.resume_rules import RULES, changes, field_defaults, rule_of
+from experiments.fit.resume import check_initial_checkpoint, checkpoint_folder, resume_checkpoint
+from experiments.fit.resume_rules import RULES, changes, field_defaults, rule_of
 from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import write_file
 
@@ -245,7 +245,9 @@ def test_every_field_has_one_rule_and_every_rule_a_field():
     assert "data.train.root" in fields
     assert "reasoner.lora.alpha" in fields
     without = [key for key in fields if rule_of(key) is None]
-    assert not without, f"say in experiments/resume_rules.py what a resume may change: {without}"
+    assert not without, (
+        f"say in experiments/fit/resume_rules.py what a resume may change: {without}"
+    )
     unused = [name for name in RULES if not any(f"{key}.".startswith(f"{name}.") for key in fields)]
     assert not unused, f"no such fields: {unused}"
 

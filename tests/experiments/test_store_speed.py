@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from data_modules.training_data import TrainingDataModule
-from experiments.demo import DemoConfig, stage_experiment
-from experiments.fit import fit
-from experiments.metrics_log import read_metrics
+from experiments.demo.run import DemoConfig, stage_experiment
+from experiments.fit.metrics_log import read_metrics
+from experiments.fit.run import fit
 from vidreason.microworld.corpora import WorldConfig, write_world
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.entries import decode_entry, encode_entry

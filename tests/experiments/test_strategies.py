@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from experiments.experiment_config import STRATEGIES, ExperimentConfig
-from experiments.strategies import build_strategy
+from experiments.fit.strategies import build_strategy
 from vidreason.config import merge_config
 from vidreason.training.checkpoint_strategies import ShardedStrategy, check_checkpoints
 

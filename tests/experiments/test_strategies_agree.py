@@ -16,7 +16,7 @@ import yaml
 from forked_fit import Orders, free_port, srun_environment
 from tiny_experiment import NUM_VIDEOS, fill_store, made_up_tokens
 
-from experiments.metrics_log import read_metrics
+from experiments.fit.metrics_log import read_metrics
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
 from vidreason.training.checkpoint import newest_checkpoint

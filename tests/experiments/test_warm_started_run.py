@@ -7,7 +7,7 @@ import torch
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import WARM_START_FILE, fit
+from experiments.fit.run import WARM_START_FILE, fit
 from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import write_file
 

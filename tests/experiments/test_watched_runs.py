@@ -7,7 +7,7 @@ import pytest
 
 from callbacks.run_record import read_starts
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import fit
+from experiments.fit.run import fit
 from experiments.program import exit_status
 from vidreason.config import merge_config
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from experiments import writer_lock
-from experiments.debug_run import clear_debug_run
+from experiments.fit.debug_run import clear_debug_run
 from experiments.writer_lock import SILENT_SECONDS, sole_writer
 
 ANOTHER_HOST = {"program": "fit", "host": "node17", "pid": 1, "since": "2026-01-01 00:00:00"}

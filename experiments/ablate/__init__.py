@@ -1,0 +1,1 @@
+"""Variants times seeds: the jobs of a study, its numbers and its tables."""

@@ -1,1 +1,0 @@
-"""Parts of ``experiments.ablate``: the study's jobs, its numbers and its tables."""

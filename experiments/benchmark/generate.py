@@ -1,0 +1,199 @@
+"""Answering questions by greedy decoding: batches of similar length, any batches, one by one.
+
+All ways keep the keys and values of what has been read. Rows of a batch are padded on the left to
+its longest prompt, so that batches of similar lengths, which evaluation makes, hold less padding.
+Answers that differ between the ways are counted: where two tokens are equally likely but for
+rounding, a batch may choose the other one.
+
+Models of random weights hardly ever end an answer, so that each is as long as is allowed.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Generator
+
+from experiments.benchmark.flops import forward_flops
+from experiments.benchmark.gpu_numbers import gpu_numbers, gpu_tables, measure_chip
+from experiments.benchmark.paired import clock_of, ratios, seconds_in_turns, spread, spread_text
+from experiments.benchmark.reasoners import add_model_arguments, build, describe, device_of
+from experiments.benchmark.workloads import (
+    add_length_arguments,
+    check_positive,
+    draw_lengths,
+    fill,
+    random_video,
+    random_words,
+)
+from vidreason.evaluation.benchmark import evaluation_mode, question_batches
+from vidreason.example import Example
+from vidreason.markdown import table
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+
+Batches = Sequence[Sequence[Example]]
+Answers = dict[str, list[int]]
+"""Token ids by question."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``benchmark generate`` can be told."""
+    add_model_arguments(parser)
+    parser.add_argument("--batch-size", type=int, default=8, help="questions at a time")
+    parser.add_argument("--questions", type=int, default=16, help="in all")
+    parser.add_argument("--new-tokens", type=int, default=32, help="longest answer")
+    add_length_arguments(parser, "a question", median=48, sigma=0.7, longest=512)
+    parser.add_argument("--rounds", type=int, default=4, help="of all ways (default: 4)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure; returns seconds for all questions, ratios, and how many answers are the same.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+    names = ("batch_size", "questions", "new_tokens", "median_tokens", "longest", "rounds")
+    check_positive(arguments, *names, "num_queries")
+    device = device_of(arguments)
+    chip = measure_chip(device) if arguments.gpu else None
+    reasoner = build(arguments).eval()
+    examples, tokens = _draw_questions(arguments, reasoner)
+    size = arguments.batch_size
+    ways: dict[str, Batches] = {
+        "by length": question_batches(examples, size),
+        "in any order": [examples[start : start + size] for start in range(0, len(examples), size)],
+        "one by one": [[example] for example in examples],
+    }
+    decoding = DecodingConfig(max_new_tokens=arguments.new_tokens)
+    calls: dict[str, Callable[[], Answers]] = {
+        name: partial(answer, reasoner, batches, tokens, decoding) for name, batches in ways.items()
+    }
+    with evaluation_mode(reasoner):
+        answers = {name: call() for name, call in calls.items()}  # to be warm, and compared
+        seconds = seconds_in_turns(calls, arguments.rounds, clock_of(device))
+        spreads = {name: spread(own) for name, own in seconds.items()}
+        measured: dict[str, Any] = {
+            "model": describe(arguments, reasoner),
+            "clock": "CPU" if device.type == "cpu" else "wall",
+            "questions": _describe(reasoner, ways, answers["by length"]),
+            "equal_answers": {
+                name: sum(own[key] == answers["one by one"][key] for key in own)
+                for name, own in answers.items()
+            },
+            "seconds": spreads,
+            "times_by_length": ratios(seconds, to="by length"),
+        }
+        if chip is not None:
+            flops = _flops(reasoner, examples, tokens, answers["by length"])
+            measured["gpu"] = gpu_numbers(chip, flops, spreads, calls, device)
+    return measured
+
+
+def tables(measured: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers of :func:`run` as Markdown."""
+    questions = measured["questions"]
+    total = questions["questions"]
+    yield (
+        f"{total} questions, {questions['batch_size']} at a time; prompts of "
+        f"{questions['prompt_positions']:.0f} positions on average, video embeddings included, and "
+        f"{questions['answer_tokens']:.0f} tokens generated for each."
+    )
+    yield table(
+        ["Batches", "fill", f"{measured['clock']} s", "times by length", "answers as one by one"],
+        (
+            [
+                name,
+                f"{questions['fill'][name]:.2f}",
+                spread_text(seconds, 2),
+                spread_text(measured["times_by_length"][name]),
+                f"{measured['equal_answers'][name]}/{total}",
+            ]
+            for name, seconds in measured["seconds"].items()
+        ),
+    )
+    if "gpu" in measured:
+        yield from gpu_tables(measured["gpu"])
+
+
+def answer(
+    reasoner: VideoReasoner,
+    batches: Batches,
+    tokens: Mapping[str, VisualTokens],
+    decoding: DecodingConfig,
+) -> Answers:
+    """Answer the questions of each batch together."""
+    answers: Answers = {}
+    for batch in batches:
+        visual = collate_visual_tokens([tokens[example.id] for example in batch])
+        prompts = [example.prompt for example in batch]
+        ids = reasoner.generate_ids(visual, prompts, decoding)
+        answers.update(zip([example.id for example in batch], ids, strict=True))
+    return answers
+
+
+def _draw_questions(
+    arguments: argparse.Namespace, reasoner: VideoReasoner
+) -> tuple[list[Example], dict[str, VisualTokens]]:
+    """Questions about a video each, and the videos' visual tokens by question."""
+    generator = Generator().manual_seed(arguments.seed)
+    lengths = draw_lengths(
+        arguments.questions,
+        median=arguments.median_tokens,
+        sigma=arguments.sigma,
+        longest=arguments.longest,
+        generator=generator,
+    )
+    examples = [
+        Example(
+            id=f"random:test:{number:04}",
+            corpus="random",
+            media=f"{number:04}.mp4",
+            video_id=f"{number:04}",
+            prompt=random_words(reasoner.tokenizer, length, generator),
+            response="",
+        )
+        for number, length in enumerate(lengths)
+    ]
+    sizes = arguments.clips, arguments.objects, reasoner.visual_dim
+    return examples, {example.id: random_video(*sizes, generator) for example in examples}
+
+
+def _describe(
+    reasoner: VideoReasoner, ways: Mapping[str, Batches], answers: Answers
+) -> dict[str, Any]:
+    """Sizes of the questions; fill is that of the prompts."""
+    queries = reasoner.fusion.num_embeddings
+
+    def length(example: Example) -> int:
+        return queries + len(reasoner.encode_prompt(example.prompt))
+
+    lengths = {
+        name: [[length(example) for example in batch] for batch in batches]
+        for name, batches in ways.items()
+    }
+    every = [own for batch in lengths["one by one"] for own in batch]
+    return {
+        "questions": len(every),
+        "batch_size": max(map(len, ways["by length"])),
+        "prompt_positions": sum(every) / len(every),
+        "answer_tokens": sum(map(len, answers.values())) / len(answers),
+        "fill": {name: sum(map(fill, own)) / len(own) for name, own in lengths.items()},
+    }
+
+
+def _flops(
+    reasoner: VideoReasoner,
+    examples: Sequence[Example],
+    tokens: Mapping[str, VisualTokens],
+    answers: Answers,
+) -> float:
+    """Operations to read each prompt and to write its answer, each position once."""
+    queries = reasoner.fusion.num_embeddings
+    rows = [
+        queries + len(reasoner.encode_prompt(example.prompt)) + len(answers[example.id])
+        for example in examples
+    ]
+    num_generated = sum(map(len, answers.values()))
+    return forward_flops(reasoner, rows, num_generated, len(tokens[examples[0].id])).total

@@ -1,0 +1,252 @@
+"""Scoring the options of questions: shared beginnings against one row an option.
+
+An option's score is its log-likelihood after the video and the question. Ours computes what options
+(and questions about one video) begin with once. Against it stand a row for each option, joined as
+in training, and the usual way: padded rows with the logits of all positions. Every way begins with
+texts, so that tokenisation counts; scores must agree, and so must the chosen options.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from experiments.benchmark.flops import forward_flops
+from experiments.benchmark.gpu_numbers import gpu_numbers, gpu_tables, measure_chip
+from experiments.benchmark.padded_rows import PaddedTexts, pad_texts, padded_log_likelihoods
+from experiments.benchmark.paired import clock_of, ratios, seconds_in_turns, spread, spread_text
+from experiments.benchmark.reasoners import (
+    add_model_arguments,
+    build,
+    check_equal,
+    describe,
+    device_of,
+    dtype_of,
+)
+from experiments.benchmark.workloads import (
+    add_length_arguments,
+    check_positive,
+    draw_lengths,
+    random_video,
+    random_words,
+)
+from vidreason.evaluation.benchmark import evaluation_mode
+from vidreason.markdown import table
+from vidreason.model import VideoReasoner
+from vidreason.perception.visual_tokens import (
+    VisualBatch,
+    VisualTokens,
+    collate_visual_tokens,
+    move_visual_tokens,
+)
+from vidreason.reasoning.text_batch import collate_texts, move_texts
+from vidreason.reasoning.tokenization import EncodedText
+
+_MAX_TOKENS = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Questions that are scored together."""
+
+    videos: Sequence[VisualTokens]
+    prompts: Sequence[str]
+    options: Sequence[Sequence[str]]
+    """Of each prompt, as many each."""
+    video_of: Sequence[int]
+    """Of each prompt, the index of its video."""
+
+    def encode(self, reasoner: VideoReasoner) -> tuple[list[EncodedText], list[int]]:
+        """Token ids of each prompt with each of its options, and the index of each text's video."""
+        texts = [
+            reasoner.encode_example(prompt, option, _MAX_TOKENS)
+            for prompt, options in zip(self.prompts, self.options, strict=True)
+            for option in options
+        ]
+        return texts, [video for video in self.video_of for _ in self.options[0]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``benchmark options`` can be told."""
+    add_model_arguments(parser)
+    parser.add_argument("--batch-size", type=int, default=8, help="questions at a time")
+    parser.add_argument("--questions-a-video", type=int, default=1)
+    parser.add_argument("--options", type=int, default=5, help="of a question")
+    parser.add_argument("--option-tokens", type=int, default=4, help="of an option, about")
+    add_length_arguments(parser, "a question", median=80, sigma=0.3, longest=512)
+    parser.add_argument("--rounds", type=int, default=4, help="of all ways (default: 4)")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure; returns seconds a batch of questions, ratios, and what differs.
+
+    Raises:
+        ValueError: An option is out of range, or the ways do not agree in float32.
+    """
+    names = ("batch_size", "questions_a_video", "options", "option_tokens", "median_tokens")
+    check_positive(arguments, *names, "longest", "rounds", "num_queries")
+    device, dtype = device_of(arguments), dtype_of(arguments)
+    chip = measure_chip(device) if arguments.gpu else None
+    reasoner = build(arguments).eval()
+    batches = _draw_questions(arguments, reasoner)
+    with evaluation_mode(reasoner):
+        measured: dict[str, Any] = {
+            "model": describe(arguments, reasoner),
+            "clock": "CPU" if device.type == "cpu" else "wall",
+            "questions": _describe(batches, reasoner),
+            "equal": _compare(reasoner, batches[0], dtype),
+        }
+        turns = {
+            name: partial(_score_next, way, reasoner, cycle(batches)) for name, way in WAYS.items()
+        }
+        seconds = seconds_in_turns(turns, arguments.rounds, clock_of(device))
+        measured["seconds_a_batch"] = {name: spread(own) for name, own in seconds.items()}
+        measured["times_shared"] = ratios(seconds, to="shared")
+        if chip is not None:
+            flops = sum(_flops(reasoner, batch) for batch in batches) / len(batches)
+            spreads = measured["seconds_a_batch"]
+            measured["gpu"] = gpu_numbers(chip, flops, spreads, turns, device)
+    return measured
+
+
+def tables(measured: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers of :func:`run` as Markdown."""
+    questions, equal = measured["questions"], measured["equal"]
+    yield (
+        f"{questions['questions']} questions at a time about {questions['videos']} videos, "
+        f"{questions['options']} options each; prompts of {questions['prompt_tokens']:.0f} and "
+        f"options of {questions['option_tokens']:.1f} tokens on average, after "
+        f"{questions['video_embeddings']} video embeddings. Scores differ by "
+        f"{equal['score_difference']:.1e} (relative); the chosen option is the same for "
+        f"{equal['same_choice']}."
+    )
+    yield table(
+        ["Way", f"{measured['clock']} s a batch", "times shared"],
+        (
+            [name, spread_text(seconds, 3), spread_text(measured["times_shared"][name])]
+            for name, seconds in measured["seconds_a_batch"].items()
+        ),
+    )
+    if "gpu" in measured:
+        yield from gpu_tables(measured["gpu"])
+
+
+def score_shared(reasoner: VideoReasoner, questions: Questions) -> Tensor:
+    """Sums of the log-likelihoods of all options, beginnings computed once; ours."""
+    texts, video_of = questions.encode(reasoner)
+    visual = _visual(reasoner, questions.videos)
+    return reasoner.response_log_likelihoods(visual, video_of, texts)[0]
+
+
+def score_joined_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
+    """The same with a row for each option, rows joined to one sequence."""
+    texts, video_of = questions.encode(reasoner)
+    visual = _visual(reasoner, [questions.videos[video] for video in video_of])
+    text = move_texts(collate_texts(texts), visual["mask"].device)
+    found: Tensor = reasoner(visual, text)
+    sums: Tensor = found.new_zeros(len(texts)).index_add(0, text["target_rows"], found)
+    return sums.cpu()
+
+
+def score_padded_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
+    """The same with a padded row for each option, and the logits of all positions."""
+    texts, video_of = questions.encode(reasoner)
+    visual = _visual(reasoner, [questions.videos[video] for video in video_of])
+    padded = PaddedTexts(*(tensor.to(visual["mask"].device) for tensor in pad_texts(texts)))
+    return padded_log_likelihoods(reasoner, visual, padded).cpu()
+
+
+Way = Callable[[VideoReasoner, Questions], Tensor]
+WAYS: dict[str, Way] = {
+    "shared": score_shared,
+    "joined rows": score_joined_rows,
+    "padded rows": score_padded_rows,
+}
+"""The first is ours."""
+
+
+def _visual(reasoner: VideoReasoner, videos: Sequence[VisualTokens]) -> VisualBatch:
+    return move_visual_tokens(collate_visual_tokens(videos), next(reasoner.parameters()).device)
+
+
+def _score_next(way: Way, reasoner: VideoReasoner, batches: Iterator[Questions]) -> Tensor:
+    return way(reasoner, next(batches))
+
+
+def _draw_questions(arguments: argparse.Namespace, reasoner: VideoReasoner) -> list[Questions]:
+    """A batch for each round."""
+    generator = Generator().manual_seed(arguments.seed)
+
+    def words(num_tokens: int) -> str:
+        return random_words(reasoner.tokenizer, num_tokens, generator)
+
+    batches = []
+    for _ in range(arguments.rounds):
+        lengths = draw_lengths(
+            arguments.batch_size,
+            median=arguments.median_tokens,
+            sigma=arguments.sigma,
+            longest=arguments.longest,
+            generator=generator,
+        )
+        video_of = [number // arguments.questions_a_video for number in range(len(lengths))]
+        sizes = arguments.clips, arguments.objects, reasoner.visual_dim
+        batches.append(
+            Questions(
+                videos=[random_video(*sizes, generator) for _ in range(video_of[-1] + 1)],
+                prompts=[words(length) for length in lengths],
+                options=[
+                    [words(arguments.option_tokens) for _ in range(arguments.options)]
+                    for _ in lengths
+                ],
+                video_of=video_of,
+            )
+        )
+    return batches
+
+
+def _describe(batches: Sequence[Questions], reasoner: VideoReasoner) -> dict[str, Any]:
+    """Sizes of the batches, in tokens where it says so."""
+    texts = [text for batch in batches for text in batch.encode(reasoner)[0]]
+    responses = [sum(label >= 0 for label in text.labels) for text in texts]
+    total = sum(len(text.input_ids) for text in texts)
+    return {
+        "questions": len(batches[0].prompts),
+        "videos": len(batches[0].videos),
+        "options": len(batches[0].options[0]),
+        "video_embeddings": reasoner.fusion.num_embeddings,
+        "prompt_tokens": (total - sum(responses)) / len(texts),
+        "option_tokens": sum(responses) / len(texts),
+    }
+
+
+def _compare(reasoner: VideoReasoner, questions: Questions, dtype: torch.dtype) -> dict[str, Any]:
+    """Scores of all ways on one batch; it also warms them up."""
+    scores = {name: way(reasoner, questions).double() for name, way in WAYS.items()}
+    shape = len(questions.prompts), len(questions.options[0])
+    ours = scores["shared"]
+    difference = max(float(((own - ours) / ours).abs().max()) for own in scores.values())
+    chosen = {name: own.view(shape).argmax(1) for name, own in scores.items()}
+    same = sum(len({int(own[row]) for own in chosen.values()}) == 1 for row in range(shape[0]))
+    check_equal("scores of options", difference, 1e-5, dtype)
+    check_equal("chosen options", (shape[0] - same) / shape[0], 0.0, dtype)
+    return {"score_difference": difference, "same_choice": f"{same}/{shape[0]}"}
+
+
+def _flops(reasoner: VideoReasoner, questions: Questions) -> float:
+    """Operations for a row of each question, which holds its beginning once, then its options."""
+    texts, _ = questions.encode(reasoner)
+    num_options = len(questions.options[0])
+    rows, targets = [], 0
+    for number in range(len(questions.prompts)):
+        own = texts[number * num_options : (number + 1) * num_options]
+        responses = [sum(label >= 0 for label in text.labels) for text in own]
+        prompt = len(own[0].input_ids) - responses[0]
+        rows.append(reasoner.fusion.num_embeddings + prompt + sum(responses) - len(own))
+        targets += sum(responses)
+    return forward_flops(reasoner, rows, targets, len(questions.videos[0])).total

@@ -1,0 +1,186 @@
+"""A training step on joined rows against padded rows with all logits; ``fit`` against a bare loop.
+
+Both formulations make optimizer steps on the same batches, in plain PyTorch. The padded one is what
+a program does that hands its batches to a model of transformers: rows padded to the longest, an
+attention mask, logits of all positions, the model's own loss. Loss and gradients must agree.
+Then the stage's module runs under Lightning's Trainer, as ``fit`` builds it with its callbacks and
+loggers, in turns with the same loop in plain PyTorch: what it takes more is the framework's.
+
+Stage ``alignment`` trains the fusion core through the frozen language model, ``instruction`` LoRA
+as well. Inputs are random tokens of log-normal lengths.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import cycle, islice
+from typing import Any
+
+import torch
+
+from experiments.benchmark.framework_overhead import measure_framework
+from experiments.benchmark.gpu_numbers import gpu_numbers, gpu_tables, measure_chip
+from experiments.benchmark.gpu_table import add_table_arguments, measure_table
+from experiments.benchmark.paired import clock_of, ratios, seconds_in_turns, spread, spread_text
+from experiments.benchmark.reasoners import (
+    add_model_arguments,
+    build,
+    check_equal,
+    describe,
+    device_of,
+    dtype_of,
+)
+from experiments.benchmark.training_steps import (
+    BareLoop,
+    StepBatch,
+    batch_flops,
+    copy_trained,
+    draw_batches,
+    gradient_difference,
+    joined_mean_loss,
+    padded_mean_loss,
+)
+from experiments.benchmark.workloads import add_length_arguments, check_positive, fill
+from vidreason.markdown import table
+from vidreason.reasoning.language_model import LoraSettings
+from vidreason.training.trainable import set_trainable, trainable_names
+
+WAYS = {"joined": joined_mean_loss, "padded": padded_mean_loss}
+"""The formulations; the first is ours."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``benchmark step`` can be told."""
+    add_model_arguments(parser)
+    parser.add_argument("--stage", choices=["alignment", "instruction"], default="alignment")
+    parser.add_argument("--lora-rank", type=int, default=64, help="of stage instruction")
+    parser.add_argument("--batch-size", type=int, default=16, help="samples a step")
+    parser.add_argument("--prompt-tokens", type=int, default=16, help="of each sample")
+    add_length_arguments(parser, "a response", median=32, sigma=0.95, longest=512)
+    parser.add_argument("--rounds", type=int, default=6, help="of all ways (default: 6)")
+    parser.add_argument("--steps", type=int, default=1, help="in a round, of each way")
+    add_table_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure; returns seconds a step, ratios, the framework's overhead, and what differs.
+
+    Raises:
+        ValueError: An option is out of range, or the formulations do not agree in float32.
+    """
+    names = ("batch_size", "prompt_tokens", "median_tokens", "longest", "rounds", "steps")
+    check_positive(arguments, *names, "num_queries", "lora_rank")
+    device, dtype = device_of(arguments), dtype_of(arguments)
+    chip = measure_chip(device) if arguments.gpu else None
+    adapters = LoraSettings(rank=arguments.lora_rank, alpha=2 * arguments.lora_rank)
+    reasoner = build(arguments, lora=adapters if arguments.stage == "instruction" else None)
+    set_trainable(reasoner, trainable_names(reasoner, arguments.stage))
+    reasoner.train()
+    batches = draw_batches(arguments, reasoner, arguments.rounds * arguments.steps)
+    loops = {
+        name: BareLoop(
+            copy_trained(reasoner, arguments.stage), arguments.stage, loss, len(batches) + 2, dtype
+        )
+        for name, loss in WAYS.items()
+    }
+    measured: dict[str, Any] = {
+        "model": describe(arguments, reasoner),
+        "stage": arguments.stage,
+        "clock": "CPU" if device.type == "cpu" else "wall",
+        "batches": _describe(batches),
+        "equal": _compare(loops, batches[0], dtype),
+    }
+    turns = {name: partial(_steps, loop, cycle(batches), arguments) for name, loop in loops.items()}
+    clock = clock_of(device)
+    seconds = seconds_in_turns(turns, arguments.rounds, clock)
+    measured["seconds_a_step"] = {
+        name: spread([total / arguments.steps for total in own]) for name, own in seconds.items()
+    }
+    measured["times_joined"] = ratios(seconds, to="joined")
+    if chip is not None:
+        flops = sum(batch_flops(reasoner, batch).total for batch in batches) / len(batches)
+        work = {name: partial(loop.step, batches[0]) for name, loop in loops.items()}
+        measured["gpu"] = gpu_numbers(chip, flops, measured["seconds_a_step"], work, device)
+        del work
+    del loops, turns  # their optimizer states are not of the peaks below
+    # One round to warm up, and one batch by which the last round ends.
+    needed = (arguments.rounds + 1) * arguments.steps + 1
+    measured["framework"] = measure_framework(
+        reasoner,
+        arguments.stage,
+        list(islice(cycle(batches), needed)),
+        steps=arguments.steps,
+        clock=clock,
+        dtype=dtype,
+    )
+    if chip is not None:
+        measured["gpu"]["table"] = measure_table(arguments, reasoner, chip, device, dtype)
+    return measured
+
+
+def tables(measured: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers of :func:`run` as Markdown."""
+    batches, equal = measured["batches"], measured["equal"]
+    framework = measured["framework"]
+    yield (
+        f"Stage {measured['stage']}: {batches['samples_a_step']} samples a step, fill "
+        f"{batches['fill']:.2f}. The formulations' losses differ by "
+        f"{equal['loss_difference']:.1e}, their gradients by {equal['gradient_difference']:.1e} "
+        "(relative)."
+    )
+    yield table(
+        ["Formulation", f"{measured['clock']} s a step", "times joined"],
+        (
+            [name, spread_text(seconds, 3), spread_text(measured["times_joined"][name])]
+            for name, seconds in measured["seconds_a_step"].items()
+        ),
+    )
+    yield table(
+        ["Loop", f"{measured['clock']} s a step", "overhead"],
+        (
+            [
+                name,
+                spread_text(seconds, 3),
+                f"{spread_text(framework['overhead_percent'])} %" if name == "lightning" else "",
+            ]
+            for name, seconds in framework["seconds_a_step"].items()
+        ),
+    )
+    if "gpu" in measured:
+        yield from gpu_tables(measured["gpu"])
+
+
+def _steps(loop: BareLoop, batches: Iterator[StepBatch], arguments: argparse.Namespace) -> None:
+    loop.steps(list(islice(batches, arguments.steps)))
+
+
+def _describe(batches: Sequence[StepBatch]) -> dict[str, Any]:
+    """Sizes of the batches: positions are video embeddings and text tokens."""
+    rows = [batch.row_lengths for batch in batches]
+    targets = sum(len(batch.joined["text"]["target_ids"]) for batch in batches)
+    return {
+        "samples_a_step": len(rows[0]),
+        "positions_a_step": sum(map(sum, rows)) / len(rows),
+        "targets_a_step": targets / len(rows),
+        "longest_row": max(map(max, rows)),
+        "fill": sum(map(fill, rows)) / len(rows),
+    }
+
+
+def _compare(
+    loops: Mapping[str, BareLoop], batch: StepBatch, dtype: torch.dtype
+) -> dict[str, float]:
+    """Losses and gradients of the formulations on one batch; it also warms them up."""
+    losses = {name: float(loop.gradient(batch)) for name, loop in loops.items()}
+    difference = abs(losses["joined"] - losses["padded"]) / losses["padded"]
+    gradients = gradient_difference(loops["joined"], loops["padded"])
+    for loop in loops.values():
+        loop.optimizer.step()  # its first call makes its state
+        loop.optimizer.zero_grad()
+    check_equal("losses", difference, 1e-5, dtype)
+    check_equal("gradients", gradients, 1e-4, dtype)
+    return {
+        "loss": losses["joined"],
+        "loss_difference": difference,
+        "gradient_difference": gradients,
+    }

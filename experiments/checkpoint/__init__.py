@@ -1,0 +1,1 @@
+"""Inspect, convert and consolidate checkpoints."""

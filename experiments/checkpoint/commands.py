@@ -1,0 +1,187 @@
+"""The commands of ``experiments.checkpoint``."""
+
+import argparse
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from experiments.checkpoint.old_checkpoints import consolidate_deepspeed, upgrade_old
+from experiments.experiment_config import ExperimentConfig
+from vidreason.config import merge_config
+from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
+from vidreason.training.checkpoint_damage import check_undamaged
+from vidreason.training.checkpoint_files import (
+    AVERAGE,
+    answering_weights,
+    read_checkpoint,
+    write_file,
+    write_folder,
+)
+from vidreason.training.checkpoint_format import FORMAT_VERSION, read_record
+from vidreason.training.checkpoint_forms import (
+    RECORD,
+    is_complete,
+    is_deepspeed,
+    is_folder,
+)
+
+FORMS = ("file", "distributed", "safetensors")
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+    """Print what the checkpoint says of itself and what it holds."""
+    path = find_checkpoint(arguments.path)
+    checkpoint = read_checkpoint(path)
+    record = read_record(checkpoint, str(path))
+    form = "distributed folder" if path.is_dir() else "file"
+    print(f"{path}: {form} of {_size(_bytes_on_disk(path))}, format {record['format_version']}")
+    print(f"stage {record['stage']}, step {checkpoint['global_step']}, epoch {checkpoint['epoch']}")
+    print(f"written by {record['world_size']} processes, with the random states of each")
+    for name, value in checkpoint.items():
+        if isinstance(value, Mapping) and "DataModule" in name:
+            position = ", ".join(f"{key} {value[key]}" for key in value)
+            print(f"data position: {position}")
+    for part, content_hash in sorted(record["frozen"].items()):
+        print(f"frozen {part}: {content_hash}")
+    print(f"callbacks: {', '.join(sorted(checkpoint.get('callbacks', {}))) or 'none with a state'}")
+    _print_parts(checkpoint)
+    if arguments.tensors:
+        for name, value in sorted(checkpoint["state_dict"].items()):
+            print(f"  {name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}")
+    if arguments.config or arguments.overrides:
+        present = dataclasses.asdict(
+            merge_config(ExperimentConfig, arguments.config, arguments.overrides)
+        )
+        lines = list(differences(record["config"], present))
+        print(f"the given configuration differs in {len(lines)} values")
+        for line in lines:
+            print(f"  {line}")
+
+
+def consolidate(arguments: argparse.Namespace) -> None:
+    """Make one file of a folder."""
+    path, out = find_checkpoint(arguments.path), _free_place(arguments.out)
+    if is_deepspeed(path):
+        check_undamaged(path)
+        write_file(consolidate_deepspeed(path), out)
+        print(f"{out}: what was trained; the optimizer's state stays in {path}")
+        return
+    if not is_folder(path):
+        raise ValueError(f"{str(path)!r} is one file already")
+    write_file(_current(path), out)
+    print(f"{out}: one file of {_size(_bytes_on_disk(out))}")
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Write the checkpoint in another form, or an old one in today's."""
+    path, out = find_checkpoint(arguments.path), _free_place(arguments.out)
+    checkpoint = _current(path)
+    if arguments.to == "file":
+        write_file(checkpoint, out)
+    elif arguments.to == "distributed":
+        write_folder(checkpoint, out)
+    else:
+        state = answering_weights(checkpoint)
+        values = {n.removeprefix(PREFIX): v.contiguous() for n, v in state.items()}
+        frozen = {f"frozen_{part}": text for part, text in checkpoint[RECORD]["frozen"].items()}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_file(values, out, metadata={"format": "pt", **frozen})
+    print(f"{out}: {arguments.to}, {_size(_bytes_on_disk(out))}")
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "inspect": inspect,
+    "consolidate": consolidate,
+    "convert": convert,
+}
+
+
+def find_checkpoint(place: str) -> Path:
+    """The checkpoint at ``place``, or the newest of the run folder that it is.
+
+    Raises:
+        ValueError: There is none.
+    """
+    path = Path(place)
+    if is_complete(path) or path.is_file():
+        return path
+    newest = newest_checkpoint(path / CHECKPOINT_FOLDER) or newest_checkpoint(path)
+    if newest is None:
+        raise ValueError(
+            f"there is no complete checkpoint at {place!r}, nor in {CHECKPOINT_FOLDER}/ below it"
+        )
+    return newest
+
+
+def differences(recorded: Any, present: Any, key: str = "") -> list[str]:  # noqa: ANN401
+    """Where two configurations of plain values differ, a line each."""
+    if isinstance(recorded, dict) and isinstance(present, dict):
+        lines = []
+        for name in dict.fromkeys([*recorded, *present]):
+            lower = f"{key}.{name}" if key else name
+            lines += differences(recorded.get(name, "absent"), present.get(name, "absent"), lower)
+        return lines
+    return [] if recorded == present else [f"{key}: {recorded!r} -> {present!r}"]
+
+
+def _current(path: Path) -> dict[str, Any]:
+    """The checkpoint at ``path`` in today's format."""
+    checkpoint = read_checkpoint(path)
+    if RECORD not in checkpoint:
+        return upgrade_old(checkpoint, path)
+    record = read_record(checkpoint, str(path))
+    return {**checkpoint, RECORD: {**record, "format_version": FORMAT_VERSION}}
+
+
+def _print_parts(checkpoint: Mapping[str, Any]) -> None:
+    """Numbers of tensors, values and bytes by part, with the optimizer's."""
+    rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    optimizer = [state["state"] for state in checkpoint.get("optimizer_states", [])]
+    for name, value in checkpoint["state_dict"].items():
+        _count(rows[_part(name)], value)
+    for name, value in checkpoint.get(AVERAGE, {}).items():
+        _count(rows[f"{_part(name)}, average"], value)
+    for state in optimizer:
+        for name, fields in state.items():
+            for value in fields.values():
+                if isinstance(value, Tensor):
+                    _count(rows[f"{_part(name)}, optimizer"], value)
+    for part, (tensors, values, size) in sorted(rows.items()):
+        print(f"{part:>24}: {tensors:5} tensors, {values:13,} values, {_size(size):>10}")
+
+
+def _count(row: list[int], value: Tensor) -> None:
+    row[0] += 1
+    row[1] += value.numel()
+    row[2] += value.numel() * value.element_size()
+
+
+def _part(name: str) -> str:
+    if ".lora_" in name:
+        return "lora"
+    return name.removeprefix(PREFIX).split(".")[0]
+
+
+def _free_place(out: str) -> Path:
+    path = Path(out)
+    if path.exists():
+        raise ValueError(f"{out!r} is there already; name another place, or remove it")
+    return path
+
+
+def _bytes_on_disk(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.4g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.4g} GB"

@@ -1,0 +1,1 @@
+"""Print a configuration, or explain it: its parts, tokens and memory."""

@@ -1,0 +1,234 @@
+"""The parts of the demo, in order."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import transformers
+
+from data_modules.corpus_index import open_corpora
+from experiments.demo.answers import (
+    ANSWERS_FILE,
+    answer_questions,
+    answers_text,
+    read_answers,
+    write_answers,
+)
+from experiments.demo.parts import Part, run_parts
+from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
+from experiments.demo.results import (
+    CONTROLS,
+    RESULTS_FILE,
+    TABLE_FILE,
+    ordered_runs,
+    read_results,
+    result_tables,
+    score_runs,
+    write_results,
+)
+from experiments.evaluate.run import answer_benchmark
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit.resume import checkpoint_folder
+from experiments.fit.resume_rules import learnt_settings
+from experiments.fit.run import fit
+from experiments.kept_runs import evaluation_folder
+from experiments.perceive.run import perceive
+from experiments.trained_model import reasoner_folder
+from vidreason.config import merge_config
+from vidreason.microworld import parts
+from vidreason.microworld.corpora import WorldConfig, write_world
+from vidreason.perception.perceiver import perceiver_fingerprint
+from vidreason.perception.weights import hash_file
+from vidreason.training.checkpoint import LAST_CHECKPOINT
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+QUICK = (
+    *("num_train_videos=8", "num_validation_videos=4", "num_test_videos=6"),
+    *("questions_per_video=3", "num_shown_videos=2", "num_workers=0"),
+    "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4]",
+    "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8]",
+    "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=64]",
+)
+"""What ``quick=true`` stands for; other overrides win over it."""
+
+
+@dataclass(kw_only=True)
+class DemoConfig:
+    """How large the demo is. How it learns is in ``experiments/configs/microworld*.yaml``."""
+
+    run_dir: str = "runs/demo"
+    """Folder of everything that the demo writes."""
+    quick: bool = False
+    """The smallest demo, in which every part runs and little is learnt."""
+    num_train_videos: int = 900
+    num_validation_videos: int = 40
+    num_test_videos: int = 80
+    questions_per_video: int = 8
+    """The most questions of each corpus about one video."""
+    world_seed: int = 0
+    """Another seed is another world of the same kind."""
+    parts: str = str(parts.PARTS_FOLDER)
+    """Folder of the three pre-trained parts, as ``experiments.pretrain_microworld`` writes it."""
+    num_workers: int | None = None
+    """Processes that perceive; None for one per free core, 0 for the demo's own process."""
+    num_shown_videos: int = 6
+    """Test videos that are answered and shown in full."""
+    both_stages: list[str] = field(default_factory=list)
+    """Overrides for the configuration of both stages: ``both_stages=[data.seed=1,seed=1]``."""
+    stage1: list[str] = field(default_factory=list)
+    """Overrides for stage 1 alone: ``stage1=[data.num_epochs=4]``."""
+    stage2: list[str] = field(default_factory=list)
+    """Overrides for stage 2 alone."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_train_videos", "num_validation_videos", "questions_per_video"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_test_videos < 2:  # the shuffled control exchanges them
+            raise ValueError(f"num_test_videos is {self.num_test_videos}; it must be at least 2")
+        if not 1 <= self.num_shown_videos <= self.num_test_videos:
+            raise ValueError(
+                f"num_shown_videos is {self.num_shown_videos}; it must be from 1 to "
+                f"num_test_videos ({self.num_test_videos})"
+            )
+
+
+def demo(config: DemoConfig) -> None:
+    """Do what is not done yet; print the table and the answers."""
+    _quieten_libraries()
+    run_dir = Path(config.run_dir)
+    run_parts(demo_parts(config), run_dir)
+    print()
+    print("\n\n".join(table.to_text() for table in result_tables(read_results(run_dir))))
+    print()
+    print("\n\n".join(answers_text(video) for video in read_answers(run_dir)))
+    stage2 = stage_experiment(config, "stage2")
+    print(
+        f"\ntable:  {run_dir / TABLE_FILE}\nreport: {run_dir / REPORT_FILE}\n"
+        f"ask:    vidreason ask {read_answers(run_dir)[0].media} 'what entered first' "
+        f"--model {reasoner_folder(stage2)}"
+    )
+
+
+def demo_parts(config: DemoConfig) -> list[Part]:
+    """The demo's parts, in their order."""
+    run_dir = Path(config.run_dir)
+    world = world_config(config)
+    shared = stage_experiment(config, None)
+    stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
+    answering = [stage2.decoding, stage2.evaluation]
+    return [
+        Part(
+            title="world: videos and annotations",
+            settings=world,
+            outputs=(run_dir / "world",),
+            work=lambda: write_world(run_dir / "world", world),
+        ),
+        Part(
+            title="perceive: visual tokens",
+            settings=[perceiver_fingerprint(shared.perceiver), shared.store],
+            outputs=(Path(shared.store.path),),
+            work=lambda: perceive(shared),
+        ),
+        Part(
+            title="stage 1: alignment",
+            settings=[learnt_settings(stage1), _language_model_hashes(config)],
+            outputs=(Path(stage1.run_dir),),
+            work=lambda: fit(stage1),
+        ),
+        Part(
+            title="stage 2: instruction, LoRA merged",
+            settings=learnt_settings(stage2),
+            outputs=(Path(stage2.run_dir),),
+            work=lambda: fit(stage2),
+        ),
+        Part(
+            title="evaluate",
+            settings=answering,
+            outputs=(evaluation_folder(stage1), evaluation_folder(stage2), run_dir / RESULTS_FILE),
+            work=lambda: _evaluate(run_dir, stage1, stage2),
+        ),
+        Part(
+            title="answer",
+            settings=[config.num_shown_videos],
+            outputs=(run_dir / ANSWERS_FILE,),
+            work=lambda: _answer(config, stage2),
+        ),
+        Part(
+            title="report",
+            settings=None,
+            outputs=(run_dir / REPORT_FILE, run_dir / QUESTIONS_FILE),
+            work=lambda: write_demo_report(run_dir, stage1, stage2),
+            repeat=True,
+        ),
+    ]
+
+
+def world_config(config: DemoConfig) -> WorldConfig:
+    """The world of a demo."""
+    return WorldConfig(
+        num_videos={
+            "train": config.num_train_videos,
+            "val": config.num_validation_videos,
+            "test": config.num_test_videos,
+        },
+        questions_per_video=config.questions_per_video,
+        seed=config.world_seed,
+    )
+
+
+def stage_experiment(
+    config: DemoConfig, stage: Literal["stage1", "stage2"] | None
+) -> ExperimentConfig:
+    """The shipped configuration of a stage, or what both share, with everything in ``run_dir``."""
+    files = [CONFIGS / "microworld.yaml"]
+    overrides = [*config.both_stages]
+    if stage is not None:
+        files.append(CONFIGS / f"microworld_{stage}.yaml")
+        overrides += getattr(config, stage)
+    experiment = merge_config(ExperimentConfig, [str(file) for file in files], overrides)
+    # Paths are set here and not by overrides, which would read them as YAML.
+    run_dir, models = Path(config.run_dir), Path(config.parts)
+    experiment.perceiver.video_encoder.weights = str(models / parts.ENCODER_WEIGHTS.name)
+    experiment.perceiver.segmenter.weights = str(models / parts.SEGMENTER_WEIGHTS.name)
+    language_model = str(models / parts.LANGUAGE_MODEL_FOLDER.name)
+    experiment.reasoner.language_model.name_or_path = language_model
+    experiment.store.path = str(run_dir / "store")
+    for corpora in (experiment.data.train, experiment.data.validation, experiment.data.benchmark):
+        for corpus in corpora:
+            corpus.root = str(run_dir / "world" / corpus.reader)
+    experiment.perceive.num_workers = config.num_workers
+    experiment.run_dir = str(run_dir / (stage or "perceive"))
+    if stage == "stage2":
+        newest = checkpoint_folder(str(run_dir / "stage1")) / LAST_CHECKPOINT
+        experiment.initial_checkpoint = str(newest)
+    return experiment
+
+
+def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
+    runs = ordered_runs(
+        answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS))),
+        answer_benchmark(dataclasses.replace(stage1, controls=["none"])),
+    )
+    train = list(open_corpora(stage2.data.train, stage2.data.max_malformed_fraction))
+    write_results(run_dir, score_runs(runs, train))
+
+
+def _answer(config: DemoConfig, stage2: ExperimentConfig) -> None:
+    videos = answer_questions(
+        stage2, num_videos=config.num_shown_videos, world_seed=config.world_seed
+    )
+    write_answers(Path(config.run_dir), videos)
+
+
+def _language_model_hashes(config: DemoConfig) -> dict[str, str]:
+    folder = Path(config.parts) / parts.LANGUAGE_MODEL_FOLDER.name
+    return {path.name: hash_file(str(path)) for path in sorted(folder.glob("*")) if path.is_file()}
+
+
+def _quieten_libraries() -> None:
+    """No advice of Lightning on how to train, no bars for loading a file."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,1 +1,0 @@
-"""Parts of ``experiments.demo``: what it does one after the other, what it found, its report."""

@@ -1,0 +1,1 @@
+"""Score a trained reasoner on benchmarks, score kept predictions again, compare runs."""

@@ -1,0 +1,111 @@
+"""``evaluate --from``: all scores of kept predictions again, without a model, store or videos."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.evaluate.report import write_report
+from experiments.experiment_config import ExperimentConfig
+from experiments.kept_runs import (
+    PRIORS,
+    ROW_NAMES,
+    VALIDATION,
+    evaluation_folder_of,
+    prediction_files,
+    read_run,
+)
+from experiments.program import exit_status
+from vidreason.config import merge_config
+from vidreason.evaluation.comparison import Run
+from vidreason.evaluation.metrics import official_free_accuracy
+
+FROM = "--from"
+
+_NAMES: dict[str, str] = {str(stem): name for stem, name in [*ROW_NAMES.items(), *PRIORS.items()]}
+"""Rows by what their files are called, in the order of the tables."""
+
+
+def rescore(argv: Sequence[str]) -> int:
+    """Print the tables of kept predictions, and write them; the exit status is 2 for a mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.evaluate",
+        description="Score kept predictions again. Those of other systems, in the JSON of "
+        "NExT-QA's or ActivityNet-QA's own scripts, need their corpus: data.benchmark=[{reader: "
+        "nextqa, root: FOLDER, split: val}].",
+    )
+    parser.add_argument(
+        FROM,
+        dest="places",
+        action="append",
+        required=True,
+        metavar="PATH",
+        help="a run folder, or a file of predictions; repeatable",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where the tables go; default: into the run folder's evaluation, else nowhere",
+    )
+    parser.add_argument("--config", action="append", default=[], metavar="FILE")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value")
+    arguments = parser.parse_intermixed_args(list(argv))
+    return exit_status("evaluate", lambda: _rescore(arguments))
+
+
+def _rescore(arguments: argparse.Namespace) -> None:
+    config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
+    runs: dict[str, Run] = {}
+    validation: Run | None = None
+    for place in arguments.places:
+        for stem, path in prediction_files(place).items():
+            run = read_run(path, _NAMES.get(stem, stem), config.data)
+            if stem == VALIDATION:
+                validation = run
+            elif run.name in runs:
+                raise ValueError(
+                    f"{FROM}: {run.name!r} is there twice; one call scores one run, and "
+                    "`evaluate compare A B` compares two"
+                )
+            else:
+                runs[run.name] = run
+    if not runs:
+        raise ValueError(f"{FROM}: there are only answers to validation questions")
+    known = [name for name in _NAMES.values() if name in runs]
+    ordered = {name: runs[name] for name in [*known, *(n for n in runs if n not in known)]}
+    folder = evaluation_folder_of(arguments.places[0]) if len(arguments.places) == 1 else None
+    write_report(
+        Path(arguments.out) if arguments.out else folder,
+        {name: run.predictions for name, run in ordered.items()},
+        config.evaluation,
+        model=_model(folder) or ", ".join(arguments.places),
+        validation=() if validation is None else validation.predictions,
+        incomplete={
+            corpus: read for run in ordered.values() for corpus, read in run.incomplete.items()
+        },
+        manifests={name: run.manifest for name, run in ordered.items() if run.manifest is not None},
+    )
+    for run in ordered.values():
+        _print_official_free(run)
+
+
+def _model(folder: Path | None) -> str:
+    """What ``evaluate`` called the model."""
+    path = None if folder is None else folder / "metrics.json"
+    if path is None or not path.is_file():
+        return ""
+    return str(json.loads(path.read_text()).get("model", ""))
+
+
+def _print_official_free(run: Run) -> None:
+    """What ActivityNet-QA's own script would print for "free", which is not the accuracy."""
+    rows = [row for row in run.predictions if row.corpus == "activitynet_qa"]
+    if not rows or any(row.correct is None for row in rows):
+        return
+    printed = official_free_accuracy(
+        [row.question_type for row in rows], [bool(row.correct) for row in rows]
+    )
+    print(
+        f"\n{run.name}: the official script of ActivityNet-QA prints {100 * printed:.2f} for free, "
+        "because it divides by the sizes of other types"
+    )

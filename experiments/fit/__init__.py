@@ -1,0 +1,1 @@
+"""Train one stage: the program, its callbacks and loggers, and how a run continues."""

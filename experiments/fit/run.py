@@ -1,0 +1,296 @@
+"""Training of one stage: its reasoner, data, callbacks and Trainer."""
+
+import dataclasses
+import logging
+import warnings
+from functools import partial
+from pathlib import Path
+
+import lightning
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from callbacks.benchmark_evaluation import BenchmarkEvaluation
+from callbacks.early_stop import EarlyStop
+from callbacks.freeze_schedule import FreezeSchedule
+from callbacks.lora_merge import LoraMerge
+from callbacks.pending_validation import PendingValidation
+from callbacks.preemption import Preemption
+from callbacks.run_record import RunRecord, recorded_threads
+from callbacks.sample_generations import SampleGenerations
+from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
+from callbacks.step_guard import StepGuard
+from callbacks.step_profile import StepProfile
+from callbacks.step_seed import StepSeed
+from callbacks.throughput import DataWaitTimer, Throughput
+from callbacks.weight_average import WeightAverage
+from data_modules.alignment import AlignmentDataModule
+from data_modules.corpus_index import open_corpora
+from data_modules.global_order import accumulation
+from data_modules.instruction import InstructionDataModule
+from data_modules.training_data import TrainingDataModule
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit.debug_run import clear_debug_run
+from experiments.fit.loggers import build_loggers, log_settings
+from experiments.fit.memory_check import check_memory, largest_batch, rehearses
+from experiments.fit.monitored_metrics import check_monitored
+from experiments.fit.resume import (
+    check_initial_checkpoint,
+    checkpoint_folder,
+    checkpoint_step,
+    resume_checkpoint,
+    say_changes,
+)
+from experiments.fit.resume_rules import learnt_settings
+from experiments.fit.strategies import build_strategy
+from experiments.program import FAILURES_FILE, torch_device
+from experiments.start_checks.checks import check_start
+from experiments.trained_model import REASONER_FOLDER
+from experiments.writer_lock import sole_writer
+from vidreason.cores import use_threads
+from vidreason.evaluation.benchmark import spread_examples
+from vidreason.fusion.fusion_core import FusionCore
+from vidreason.fusion.warm_start import warm_start
+from vidreason.model import Provenance, VideoReasoner, build_reasoner
+from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.pretrained.frozen_parts import frozen_hashes
+from vidreason.reasoning.language_model import causal_lm
+from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.training.alignment import AlignmentModule
+from vidreason.training.checkpoint_format import RunIdentity
+from vidreason.training.checkpoint_strategies import check_checkpoints
+from vidreason.training.instruction import InstructionModule
+from vidreason.training.sharding import compile_blocks
+
+STAGES = {
+    "alignment": (AlignmentModule, AlignmentDataModule),
+    "instruction": (InstructionModule, InstructionDataModule),
+}
+
+WARM_START_FILE = "warm_start.json"
+"""In the run folder: which tensors of a Q-Former the fusion core started from."""
+
+EXPECTED_WARNINGS = (
+    "Found .* module.s. in eval mode at the start of training",  # what is frozen: on purpose
+    ".*does not have many workers",  # data.num_workers says how many are wanted
+    "It is recommended to use .self.log.'val/",  # the stages reduce over ranks before they log
+    ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6.6 under torch 2.14
+)
+"""Patterns of library warnings that say nothing to the user of this program."""
+
+
+def fit(config: ExperimentConfig) -> None:
+    """Train the stage of ``config`` to its end, from the newest checkpoint if there is one.
+
+    Raises:
+        ValueError: Another process trains in ``run_dir``; or what the parts raise.
+    """
+    check_start(config, "fit")
+    with sole_writer(config.run_dir, "fit"):
+        _fit(config)
+
+
+def _fit(config: ExperimentConfig) -> None:
+    lightning.seed_everything(config.seed)
+    clear_debug_run(config)
+    if rehearses(config):
+        check_memory(config)
+    module_class, data_class = STAGES[config.stage]
+    checkpoint = resume_checkpoint(config)
+    if checkpoint is None:
+        check_initial_checkpoint(config)
+    else:
+        say_changes(config, checkpoint)
+        # Another number of threads rounds otherwise: a resumed run keeps the one it began with.
+        use_threads(recorded_threads(Path(config.run_dir)))
+    initial = initial_checkpoint(config) if checkpoint is None else {}
+    source = token_source(config)
+    visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
+    reasoner = build_reasoner(config.reasoner, visual_dim, perceiver=config.perceiver)
+    if checkpoint is None:
+        start_warm(config, reasoner)
+    if config.trainer.compile:
+        compile_blocks(reasoner)
+    data = data_class(
+        config.data,
+        source,
+        reasoner.tokenizer,
+        visual_dim=reasoner.visual_dim,
+        failures_path=Path(config.run_dir) / FAILURES_FILE,
+        system_prompt=config.reasoner.system_prompt,
+        padded=not takes_blocks(causal_lm(reasoner.language_model)),
+    )
+    check_monitored(config, data.total_steps)
+    module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
+    module.identity = run_identity(config, source)
+    trainer = build_trainer(config, data, source, checkpoint)
+    log_settings(trainer.loggers, learnt_settings(config))
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+
+def initial_checkpoint(config: ExperimentConfig) -> dict[str, str]:
+    """The argument that lets stage 2 start from stage 1, if ``config`` names a checkpoint of it."""
+    if config.stage == "alignment":
+        return {}
+    if not config.initial_checkpoint:
+        rank_zero_info("no initial_checkpoint: the fusion core starts without stage 1")
+    return {"initial_checkpoint": config.initial_checkpoint}
+
+
+def start_warm(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
+    """Give a new fusion core the Q-Former of ``fusion.warm_start``; say and record what fitted.
+
+    Stage 2 takes stage 1's fusion core over, which has had such a start or none.
+    """
+    path = config.reasoner.fusion.warm_start
+    if not path or config.initial_checkpoint:
+        return
+    assert isinstance(reasoner.fusion, FusionCore)  # FusionConfig refuses it for any other
+    report = warm_start(reasoner.fusion, path)
+    rank_zero_info(report.summary())
+    rank_zero_only(report.write)(Path(config.run_dir) / WARM_START_FILE)
+
+
+def token_source(config: ExperimentConfig) -> VisualTokenSource:
+    """Visual tokens from the store; what it lacks is perceived, by worker processes on the CPU."""
+    device = "cpu" if config.data.num_workers else torch_device(config.device)
+    return VisualTokenSource(
+        config.perceiver, config.store, device, config.data.decode_timeout_seconds
+    )
+
+
+def build_trainer(
+    config: ExperimentConfig,
+    data: TrainingDataModule,
+    source: VisualTokenSource,
+    checkpoint: str | None,
+) -> Trainer:
+    """The Trainer with its loggers and callbacks."""
+    silence_libraries()
+    settings = config.trainer
+    timer = DataWaitTimer()
+    trainer = Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=build_strategy(config),
+        precision=settings.precision,
+        max_epochs=config.data.num_epochs,
+        max_steps=min(settings.stop_after_steps or data.total_steps, data.total_steps),
+        log_every_n_steps=settings.log_every_n_steps,
+        logger=build_loggers(config, None if checkpoint is None else checkpoint_step(checkpoint)),
+        deterministic=settings.deterministic or None,
+        callbacks=[
+            *weight_average(config),
+            RunRecord(
+                config,
+                config.run_dir,
+                resumed_from=checkpoint,
+                record_samples=settings.record_samples,
+            ),
+            Throughput(timer, settings.log_every_n_steps, config.run_dir),
+            *build_callbacks(config, data, source),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        profiler=timer,
+        use_distributed_sampler=False,  # the data modules cut the global order themselves
+        default_root_dir=config.run_dir,
+    )
+    check_checkpoints(trainer.strategy)
+    # Only the Trainer knows how many processes there are, and what follows depends on it.
+    micro_batches = accumulation(
+        config.data.global_batch_size, config.data.batch_size, trainer.world_size
+    )
+    trainer.accumulate_grad_batches = micro_batches
+    if settings.validate_every_n_steps is not None:
+        trainer.val_check_interval = settings.validate_every_n_steps * micro_batches
+        trainer.check_val_every_n_epoch = None
+    return trainer
+
+
+def weight_average(config: ExperimentConfig) -> list[Callback]:
+    """Callbacks that have to come first, since the others look at the weights it sets."""
+    asked = config.weight_average
+    return [] if asked.kind == "none" else [WeightAverage(asked)]
+
+
+def silence_libraries() -> None:
+    """Keep away from the user what libraries say about choices that are not the user's."""
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()  # an advertisement at each start
+    )
+
+
+def build_callbacks(
+    config: ExperimentConfig, data: TrainingDataModule, source: VisualTokenSource
+) -> list[Callback]:
+    """Callbacks during and after training: seeds, checkpoints, the result; more if asked for."""
+    settings = config.trainer
+    checkpoint = StepCheckpoint(
+        str(checkpoint_folder(config.run_dir)),
+        settings.checkpoint_every_n_steps,
+        settings.keep_checkpoints,
+        keep_best=settings.keep_best,
+        monitor=settings.monitor,
+        mode=settings.monitor_mode,
+    )
+    callbacks: list[Callback] = [
+        StepSeed(config.seed),
+        checkpoint,
+        PendingValidation(),
+        Preemption(checkpoint),
+    ]
+    if config.guard.skip_nonfinite is not False or config.guard.spike_deviations is not None:
+        callbacks.append(StepGuard(config.guard, config.run_dir))
+    if settings.stop_after_stalls is not None:
+        patience, min_delta = settings.stop_after_stalls, settings.stop_min_delta
+        callbacks.append(EarlyStop(settings.monitor, settings.monitor_mode, patience, min_delta))
+    if settings.log_devices:
+        callbacks.append(DeviceStatsMonitor())
+    if rehearses(config):
+        callbacks.append(largest_batch(config))
+    if settings.profile_steps:
+        callbacks.append(StepProfile(Path(config.run_dir) / "profile", settings.profile_steps))
+    if settings.save_reasoner:
+        folder = Path(config.run_dir) / REASONER_FOLDER
+        callbacks.append(LoraMerge(folder, provenance(config), source.weights_hashes))
+    if config.freeze_schedule:
+        callbacks.append(FreezeSchedule(config.freeze_schedule))
+    if config.sample_generations.every_n_steps:
+        callbacks.append(
+            SampleGenerations(
+                spread_examples(data.validation_examples, config.sample_generations.num_examples),
+                source,
+                config.decoding,
+                config.sample_generations.every_n_steps,
+            )
+        )
+    if config.data.benchmark and config.evaluate_during_training:
+        callbacks.append(
+            BenchmarkEvaluation(
+                list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction)),
+                source,
+                config.evaluation,
+                config.decoding,
+                Path(config.run_dir) / "benchmark",
+            )
+        )
+    return callbacks
+
+
+def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIdentity:
+    """Identity of the run for its checkpoints; frozen parts are hashed when one is made or read."""
+    frozen = partial(
+        frozen_hashes, config.reasoner.language_model, config.perceiver, source.weights_hashes
+    )
+    return RunIdentity(dataclasses.asdict(config), frozen)
+
+
+def provenance(config: ExperimentConfig) -> Provenance:
+    """Provenance of the run for the model card."""
+    corpora = [f"{corpus.reader} ({corpus.split})" for corpus in config.data.train]
+    return Provenance(stage=config.stage, training_data=corpora)

@@ -1,0 +1,150 @@
+"""Perception of every video of the configured corpora."""
+
+import itertools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from types import FrameType
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from data_modules.corpus_index import open_corpora
+from experiments.experiment_config import ExperimentConfig
+from experiments.perceive.plan import Plan, Share, Span, share_of
+from experiments.perceive.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
+from experiments.program import FAILURES_FILE, torch_device
+from experiments.start_checks.checks import check_start
+from vidreason.cores import free_cores
+from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What became of the spans."""
+
+    stored: int = 0
+    """Were in the store already."""
+    perceived: int = 0
+    unreadable: int = 0
+    missing: int = 0
+    """Were not looked at, because the run was told to stop."""
+
+
+def perceive(config: ExperimentConfig) -> Counts:
+    """Perceive what the store of ``config`` lacks; print and return the counts.
+
+    A SIGTERM or Ctrl-C ends it after the videos in hand, with everything perceived in the store; a
+    second Ctrl-C ends it at once.
+
+    Raises:
+        ValueError: No store or no corpus is configured.
+        UnreadableVideosError: More spans were unreadable than ``data.max_unreadable_fraction``; all
+            others are in the store by then. Or more worker processes died than
+            ``perceive.max_crashes``.
+        FeatureStoreError: The store is damaged or cannot be written to.
+        SystemExit: A signal came; the status is 128 and its number, as of a program that ends by
+            it.
+    """
+    check_start(config, "perceive")
+    share = share_of(config.perceive)
+    corpora = [*config.data.train, *config.data.validation, *config.data.benchmark]
+    plan = Plan(open_corpora(corpora, config.data.max_malformed_fraction), share)
+    counts = Counts(missing=len(plan))
+    failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
+    source = VisualTokenSource(
+        config.perceiver,
+        config.store,
+        torch_device(config.device),
+        config.data.decode_timeout_seconds,
+    )
+    assert source.store is not None
+    source.store.require_writable()
+    with _stop_at_signals() as stop, _progress_bar(len(plan), share) as progress:
+        for outcome in _outcomes(config, source, itertools.chain(plan, plan.aliases), stop):
+            if isinstance(outcome, VideoFailure):
+                if stop.value and outcome.cause == "crashed":
+                    continue  # the signal may have ended its process while it was starting
+                counts.unreadable += 1
+                failures.record(1, [outcome])
+            else:
+                counts.stored += outcome == "stored"
+                counts.perceived += (outcome == "perceived") - (outcome == "lost")
+                failures.record(-1 if outcome == "lost" else 1)
+            done = counts.stored + counts.perceived + counts.unreadable
+            counts.missing = len(plan) - done
+            progress.set_postfix(vars(counts), refresh=False)
+            progress.update(done - progress.n)
+    source.store.index.cover()
+    source.store.media.cover()
+    print(
+        f"perceived {counts.perceived} videos, found {counts.stored} in the store, "
+        f"could not read {counts.unreadable}"
+    )
+    if stop.value:
+        name = signal.Signals(stop.value).name
+        print(f"stopped by {name}: {counts.missing} are missing; the same command goes on")
+        raise SystemExit(128 + stop.value)
+    if counts.unreadable > config.data.max_unreadable_fraction * len(plan):
+        raise UnreadableVideosError(failures.summary())
+    return counts
+
+
+def failures_file(share: Share) -> str:
+    """The failure log's name; each task has its own, as nodes cannot append to one file on NFS."""
+    if share.count == 1:
+        return FAILURES_FILE
+    stem, suffix = FAILURES_FILE.split(".")
+    return f"{stem}-{share.index}.{suffix}"
+
+
+@contextmanager
+def _stop_at_signals() -> Iterator[StopFlag]:
+    stop: StopFlag = get_context("spawn").RawValue("b", 0)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+
+    def set_flag(number: int, frame: FrameType | None) -> None:
+        if stop.value and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not stop.value:
+            # Not print(): the signal may have come in the midst of one.
+            text = "finishing the videos in hand; Ctrl-C again ends at once"
+            os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())
+        stop.value = number
+
+    former = {n: signal.signal(n, set_flag) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _progress_bar(total: int, share: Share) -> "tqdm[None]":
+    part = "" if share.count == 1 else f" {share.index + 1} of {share.count}"
+    # A batch job's log has a line for each state of the bar.
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, unit="video", desc=f"perceive{part}", mininterval=interval)
+
+
+def _outcomes(
+    config: ExperimentConfig, source: VisualTokenSource, spans: Iterable[Span], stop: StopFlag
+) -> Iterator[Outcome]:
+    """The outcome of each span, in any order."""
+    settings = config.perceive
+    num_workers = free_cores() if settings.num_workers is None else settings.num_workers
+    if num_workers:
+        yield from perceive_in_workers(source, spans, stop, num_workers, settings.max_crashes)
+        return
+    for span in itertools.takewhile(lambda _: not stop.value, spans):
+        yield perceive_span(source, span)
+    assert source.store is not None
+    source.store.flush()

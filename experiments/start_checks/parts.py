@@ -1,0 +1,39 @@
+"""Checks of the parts that a run is made of, from their configurations alone."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.start_checks.start import Start, raised
+from vidreason.model import check_texts
+from vidreason.reasoning.language_model import load_tokenizer
+
+_TOKENIZER_FILE = "tokenizer_config.json"
+
+
+def reasoner_builds(start: Start) -> Iterator[str]:
+    """The parts fit together: LoRA finds its layers, the fusion core its widths."""
+    yield from start.why_no_reasoner
+
+
+def quantization(start: Start) -> Iterator[str]:
+    """What 4 bits need is installed."""
+    kind = start.config.reasoner.language_model.quantization
+    if kind != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        yield (
+            f"reasoner.language_model.quantization={kind} needs the package bitsandbytes: pip "
+            "install 'vidreason[quantize]'"
+        )
+
+
+def chat_template(start: Start) -> Iterator[str]:
+    """The chat template takes the system prompt, and ends an answer with a token to be learnt."""
+    model = start.language_model
+    if model is None or not Path(model.name_or_path, _TOKENIZER_FILE).is_file():
+        return  # to be downloaded
+    built = start.reasoner
+    if built is not None:
+        system_prompt = start.config.reasoner.system_prompt
+        yield from raised(
+            lambda: check_texts(load_tokenizer(model), built.language_model, system_prompt)
+        )
