@@ -7,8 +7,6 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 
 LOSS = "val/loss"
-_OF_STEPS = ("train/loss", "train/target_tokens", "train/learning_rate")
-"""Logged at each step, and so known at a validation."""
 
 
 def check_monitored(config: ExperimentConfig, total_steps: int | None = None) -> None:
@@ -35,7 +33,7 @@ def check_monitored(config: ExperimentConfig, total_steps: int | None = None) ->
                 f"trainer.validate_every_n_steps is {interval}; lower it"
             )
         known = sorted(validation_metrics(config))
-        if metric not in {*known, *_OF_STEPS}:
+        if metric not in known:
             nearest = difflib.get_close_matches(metric, known, 1, cutoff=0.0)[0]
             raise ValueError(
                 f"{field} is {metric!r}, which no validation of this run logs; did you mean "

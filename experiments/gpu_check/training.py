@@ -81,6 +81,7 @@ def train(config: ExperimentConfig, reasoner: VideoReasoner) -> Trained:
         strategy=build_strategy(config),
         precision=config.trainer.precision,
         max_steps=NUM_STEPS,
+        log_every_n_steps=NUM_STEPS,  # the last step logs its loss
         accumulate_grad_batches=micro_batches,
         callbacks=[times],
         plugins=[AtomicCheckpointIO()],

@@ -190,7 +190,7 @@ def test_a_model_that_does_not_call_its_decoder_is_refused(make, videos, monkeyp
 
 def test_a_run_says_once_that_its_batches_are_padded(make, monkeypatch):
     said = []
-    monkeypatch.setattr(stage, "rank_zero_info", said.append)
+    monkeypatch.setattr(stage, "rank_zero_warn", said.append)
     for kind in ("llama", "biases of positions"):
         optimizer = OptimizerConfig(warmup_steps=1)
         stage.StageModule(make(kind), optimizer, 8, stage="alignment").on_fit_start()

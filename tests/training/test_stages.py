@@ -1,8 +1,12 @@
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
 
+from vidreason.training import stage
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_files import write_file
 from vidreason.training.instruction import InstructionModule
@@ -38,7 +42,8 @@ class RecordGradients(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if len(self.losses) < trainer.global_step:
-            self.losses.append(trainer.callback_metrics["train/loss"].item())
+            logged = trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
+            self.losses.append(logged.item())
 
 
 def fit(module, loader, **options):
@@ -83,6 +88,24 @@ def test_a_step_is_the_mean_over_its_target_tokens_however_it_is_split(
                 found = record.gradients[step].pop(name)
                 torch.testing.assert_close(found, parameter.grad, atol=2e-6, rtol=1e-4)
         assert not record.gradients[step]
+
+
+def test_between_looks_of_the_loggers_the_loss_is_logged_once_a_second(
+    tiny_language_model_folder, monkeypatch
+):
+    """Of eight steps that take 0.4 seconds the loggers write the fourth and the eighth."""
+    module = AlignmentModule(
+        tiny_training_reasoner(tiny_language_model_folder), tiny_optimizer(), total_steps=8
+    )
+    seconds = itertools.count(100.0, 0.4)
+    monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    logged = []
+    module.log = lambda name, *_, **__: name == "train/loss" and logged.append(
+        module.trainer.global_step + 1
+    )
+    module.log_dict = lambda *_: None
+    fit(module, tiny_loader(module.reasoner, 2), max_steps=8, log_every_n_steps=4)
+    assert logged == [1, 4, 7, 8]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -1,11 +1,13 @@
 """What both stages share: the training step, the loss of whole steps, what checkpoints hold."""
 
+import math
+import time
 from typing import Any, TypedDict, cast
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import DeepSpeedStrategy
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -46,6 +48,10 @@ from vidreason.training.optimizer import (
 )
 from vidreason.training.sharding import shard
 from vidreason.training.trainable import Stage, set_trainable, trainable_names
+
+
+_BAR_SECONDS = 1.0
+"""Shortest time between two updates of the loss in the progress bar alone."""
 
 
 class TrainingBatch(TypedDict):
@@ -90,6 +96,7 @@ class StageModule(LightningModule):
         self._step_loss: tuple[Tensor, Tensor, Tensor] | None = None
         self._step_norm: Tensor | None = None
         self._validation_totals = torch.zeros(2)
+        self._shown_at = -math.inf
 
     @override
     def configure_model(self) -> None:
@@ -109,7 +116,7 @@ class StageModule(LightningModule):
         self.train()  # frozen modules stay in eval mode, see VideoReasoner.train
         if not takes_blocks(causal_lm(self.reasoner.language_model)):
             name = type(causal_lm(self.reasoner.language_model)).__name__
-            rank_zero_info(f"{name} cannot be told where rows begin: its batches are padded")
+            rank_zero_warn(f"{name} cannot be told where rows begin: its batches are padded")
 
     @override
     def on_train_start(self) -> None:
@@ -148,11 +155,15 @@ class StageModule(LightningModule):
                 for parameter in group["params"]:
                     if parameter.grad is not None:
                         parameter.grad.mul_(scale)
-        self.log("train/loss", loss, prog_bar=True)
-        # What is logged between two looks of the loggers nobody sees, and each call takes about as
-        # long as a layer of a small model; only the progress bar shows the loss of each step.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # it has it
-        if (self.trainer.global_step + 1) % every:
+        is_logged = (self.trainer.global_step + 1) % every == 0
+        # Each call of `log` takes about as long as a layer of a small model, and between two steps
+        # that the loggers write, only somebody at the progress bar sees the loss.
+        now = time.monotonic()
+        if is_logged or now - self._shown_at >= _BAR_SECONDS:
+            self._shown_at = now
+            self.log("train/loss", loss, prog_bar=True)
+        if not is_logged:
             return
         self.log("train/target_tokens", count)
         rates = learning_rates(optimizer)
