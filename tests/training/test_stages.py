@@ -100,8 +100,8 @@ def test_between_looks_of_the_loggers_the_loss_is_logged_once_a_second(
     seconds = itertools.count(100.0, 0.4)
     monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     logged = []
-    module.log = lambda name, *_, **__: name == "train/loss" and logged.append(
-        module.trainer.global_step + 1
+    module.log = lambda name, *_, **__: (
+        name == "train/loss" and logged.append(module.trainer.global_step + 1)
     )
     module.log_dict = lambda *_: None
     fit(module, tiny_loader(module.reasoner, 2), max_steps=8, log_every_n_steps=4)

@@ -49,7 +49,6 @@ from vidreason.training.optimizer import (
 from vidreason.training.sharding import shard
 from vidreason.training.trainable import Stage, set_trainable, trainable_names
 
-
 _BAR_SECONDS = 1.0
 """Shortest time between two updates of the loss in the progress bar alone."""
 
