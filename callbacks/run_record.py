@@ -22,8 +22,7 @@ from vidreason.config import save_config
 from vidreason.cores import available_cores
 from vidreason.secrets import without_secrets
 from vidreason.store.atomic_file import atomic_file
-from vidreason.training.checkpoint import gather_parameters
-from vidreason.training.parameter_hash import hash_parameters
+from vidreason.training.checkpoint import gather_parameters, hash_parameters
 from vidreason.training.stage import StageModule
 
 CONFIG_FILE = "config.yaml"
