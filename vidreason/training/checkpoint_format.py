@@ -91,9 +91,7 @@ def read_record(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
     record = checkpoint.get(RECORD)
     if not isinstance(record, dict) or "format_version" not in record:
         raise ValueError(
-            f"{source} is no checkpoint of experiments.fit, or one from before checkpoints had a "
-            f"format version (this program reads version {FORMAT_VERSION}); bring an old one to "
-            "the new form: python -m experiments.checkpoint convert PATH OUT"
+            f"{source} is no checkpoint of experiments.fit: it has no record of a format version"
         )
     version = record["format_version"]
     if version != FORMAT_VERSION:
