@@ -35,8 +35,8 @@ from data_modules.vcr import read_vcr
 from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
 from vidreason.example import Example
+from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 from vidreason.video.media import is_remote
-from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 
 class Reader(Protocol):

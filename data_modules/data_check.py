@@ -12,6 +12,7 @@ from data_modules.prompt_lengths import PromptLimit
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError
 from vidreason.video.perceptual_hash import VideoHash, hash_video
+from vidreason.video.reader import VideoReader
 
 
 @dataclass(kw_only=True)
@@ -107,7 +108,7 @@ class _Checker:
     ) -> None:
         self.config = config
         self.limit = limit
-        self.timeout_seconds = data.decode_timeout_seconds
+        self.reader = VideoReader(data.decode_timeout_seconds)
         self.max_malformed_fraction = data.max_malformed_fraction
         self.folder = folder
         self.report = DataReport()
@@ -148,7 +149,7 @@ class _Checker:
         )
 
     def _finish(self, examination: CorpusExamination) -> None:
-        examination.probe(self.config.decode_videos, self.timeout_seconds)
+        examination.probe(self.config.decode_videos, self.reader)
         self.report.corpora.append(examination.health)
 
     def _hashed(self, sample: VideoSample) -> Sequence[tuple[Example, VideoHash]]:
@@ -157,7 +158,7 @@ class _Checker:
             span = (example.start_seconds, example.end_seconds)
             key = (file_identity(example.media), *span)
             if key not in self._hashes:
-                self._hashes[key] = _try_hash(example, self.timeout_seconds)
+                self._hashes[key] = _try_hash(example, self.reader)
             video = self._hashes[key]
             if video is None:
                 self.report.num_not_hashed += 1
@@ -166,10 +167,10 @@ class _Checker:
         return hashed
 
 
-def _try_hash(example: Example, timeout_seconds: float | None) -> VideoHash | None:
+def _try_hash(example: Example, reader: VideoReader) -> VideoHash | None:
     span = (example.start_seconds, example.end_seconds)
     try:
-        return hash_video(example.media, *span, timeout_seconds=timeout_seconds)
+        return hash_video(example.media, *span, reader=reader)
     except VideoReadError:
         return None  # counted by the caller; the probe says why
 

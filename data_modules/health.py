@@ -16,7 +16,7 @@ from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError, read_error
 from vidreason.video.media import is_remote, media_size, parse_member
-from vidreason.video.reader import check_frames, check_span, index_video
+from vidreason.video.reader import VideoReader
 
 LICENCE_NOTES = {
     "webvid": "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
@@ -241,12 +241,10 @@ class CorpusExamination:
         health.num_duplicate_ids = health.num_examples - ids.number()
         health.num_videos = media.number()
 
-    def probe(self, num_decoded: int, timeout_seconds: float | None) -> None:
+    def probe(self, num_decoded: int, reader: VideoReader) -> None:
         """Open and index the sampled videos that are there, and decode the first ``num_decoded``.
 
-        Videos that are not there are counted under ``media`` already. One is given up, and is
-        unreadable, when finding its frames takes longer than ``timeout_seconds``, or decoding does,
-        for which :func:`vidreason.video.reader.check_frames` says what the limit is of.
+        Videos that are not there are counted under ``media`` already.
         """
         health = self.health
         durations, resolutions = [], Counter[str]()
@@ -257,11 +255,11 @@ class CorpusExamination:
                 continue
             health.num_probed += 1
             try:
-                index = index_video(example.media, timeout_seconds=timeout_seconds)
-                check_span(index, example.start_seconds)
+                index = reader.index(example.media)
+                index.span(example.start_seconds)
                 if health.num_decoded < num_decoded:
                     health.num_decoded += 1
-                    check_frames(example.media, timeout_seconds=timeout_seconds)
+                    reader.check_frames(example.media)
             except VideoReadError as error:
                 unreadable[error.cause] += 1
                 if len(health.unreadable_examples) < 10:

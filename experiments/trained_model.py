@@ -11,6 +11,7 @@ from vidreason.pretrained.folder import existing_folder, read_perceiver
 from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.pretrained.identity import ReasonerIdentity, reasoner_identity
 from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.video.reader import VideoReader
 
 REASONER_FOLDER = "reasoner"
 
@@ -47,9 +48,8 @@ def load_trained_model(
     device = torch_device(config.device) if device is None else device
     reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=config.frozen_parts)
     assert reasoner.perceiver is not None  # it comes with every folder
-    return reasoner, VisualTokenSource(
-        reasoner.perceiver, config.store, device, config.data.decode_timeout_seconds
-    )
+    reader = VideoReader(config.data.decode_timeout_seconds)
+    return reasoner, VisualTokenSource(reasoner.perceiver, config.store, device, reader)
 
 
 def trained_token_source(config: ExperimentConfig) -> VisualTokenSource:
@@ -64,7 +64,7 @@ def trained_token_source(config: ExperimentConfig) -> VisualTokenSource:
         read_perceiver(folder, config.frozen_parts),
         config.store,
         torch_device(config.device),
-        config.data.decode_timeout_seconds,
+        VideoReader(config.data.decode_timeout_seconds),
     )
 
 

@@ -1,4 +1,4 @@
-"""Memory of this process, as Linux counts it."""
+"""What this process holds in memory, from Linux' own books."""
 
 import ctypes
 import gc

@@ -25,7 +25,7 @@ from experiments.benchmark.paired import cpu_seconds, ratios, seconds_in_turns
 from experiments.benchmark.videos import VideoPlan, write_benchmark_video, write_repeated
 from vidreason.markdown import table
 from vidreason.video import watchdog
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT, VideoReader
 
 SIZES = {"360p": (640, 360, 25), "720p": (1280, 720, 30)}
 """Width, height, frames a second."""
@@ -83,7 +83,7 @@ def tables(measured: dict[str, Any]) -> Iterator[str]:
 
 
 def _measure(ways: dict[str, Way], path: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    wanted = _sampled(index_video(path).num_frames, arguments.frames)
+    wanted = _sampled(DIRECT.index(path).num_frames, arguments.frames)
     truth = decode_in_order(path, wanted)
     return _in_turns(ways, path, wanted, truth, arguments.rounds)
 
@@ -103,7 +103,7 @@ def _measure_long(
     for name, seconds in (("minute", 60), ("long", arguments.long_seconds)):
         path = folder / f"{name}.{suffix}"
         write_repeated(once, path, round(seconds * rate / num_once))
-        wanted = _sampled(index_video(str(path)).num_frames, arguments.frames)
+        wanted = _sampled(DIRECT.index(str(path)).num_frames, arguments.frames)
         truth = pictures[[number % num_once for number in wanted]]
         # In order, an hour would have to be decoded whole.
         chosen = {way: ways[way] for way in ways if way != "pyav in order"}
@@ -147,8 +147,8 @@ def _cpu_seconds() -> float:
 
 def _ways() -> dict[str, Way]:
     ways: dict[str, Way] = {
-        "ours": _read_directly,
-        "ours, watched": _read_watched,
+        "ours": _way_of(DIRECT),
+        "ours, watched": _way_of(VideoReader(timeout_seconds=600)),
         "pyav in order": decode_in_order,
         "pyav by seeking": _decode_by_seeking,
     }
@@ -174,13 +174,11 @@ def _ways() -> dict[str, Way]:
     return ways
 
 
-def _read_directly(path: str, wanted: list[int]) -> Pictures:
-    return read_frames(index_video(path), wanted).permute(0, 2, 3, 1).numpy()
+def _way_of(reader: VideoReader) -> Way:
+    def decode(path: str, wanted: list[int]) -> Pictures:
+        return reader.read_frames(reader.index(path), wanted).permute(0, 2, 3, 1).numpy()
 
-
-def _read_watched(path: str, wanted: list[int]) -> Pictures:
-    index = index_video(path, timeout_seconds=600)
-    return read_frames(index, wanted, timeout_seconds=600).permute(0, 2, 3, 1).numpy()
+    return decode
 
 
 def decode_in_order(path: str, wanted: list[int]) -> Pictures:

@@ -22,7 +22,7 @@ from vidreason.microworld import parts
 from vidreason.perception.mask_generation import GridSegmenter, PromptableModel, limit_side
 from vidreason.perception.sam import PromptedSam
 from vidreason.perception.segmenter import SegmenterConfig, build_segmenter
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 STAGES = ("encoder", "decoder", "filters", "all")
 
@@ -46,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure; returns CPU seconds a frame by path and stage, their ratios, and what differs."""
-    index = index_video(arguments.video)
+    index = DIRECT.index(arguments.video)
     chosen = np.linspace(0, len(index.timestamps) - 1, arguments.frames).round().astype(int)
     segmenter = _segmenter(arguments)
-    frames = limit_side(read_frames(index, np.unique(chosen)), segmenter.config.max_frame_side)
+    frames = limit_side(
+        DIRECT.read_frames(index, np.unique(chosen)), segmenter.config.max_frame_side
+    )
     if arguments.segmenter != "microworld" and not arguments.weights:
         _set_thresholds(segmenter, frames, arguments.kept_share)
 

@@ -63,6 +63,7 @@ from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import check_checkpoints
 from vidreason.training.instruction import InstructionModule
 from vidreason.training.sharding import compile_blocks
+from vidreason.video.reader import VideoReader
 
 STAGES = {
     "alignment": (AlignmentModule, AlignmentDataModule),
@@ -156,9 +157,8 @@ def start_warm(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
 def token_source(config: ExperimentConfig) -> VisualTokenSource:
     """Visual tokens from the store; what it lacks is perceived, by worker processes on the CPU."""
     device = "cpu" if config.data.num_workers else torch_device(config.device)
-    return VisualTokenSource(
-        config.perceiver, config.store, device, config.data.decode_timeout_seconds
-    )
+    reader = VideoReader(config.data.decode_timeout_seconds)
+    return VisualTokenSource(config.perceiver, config.store, device, reader)
 
 
 def build_trainer(
@@ -186,7 +186,7 @@ def build_trainer(
             *weight_average(config),
             RunRecord(
                 config,
-                Path(config.run_dir),
+                config.run_dir,
                 resumed_from=checkpoint,
                 record_samples=settings.record_samples,
             ),
@@ -231,7 +231,7 @@ def build_callbacks(
     """Callbacks during and after training: seeds, checkpoints, the result; more if asked for."""
     settings = config.trainer
     checkpoint = StepCheckpoint(
-        checkpoint_folder(config.run_dir),
+        str(checkpoint_folder(config.run_dir)),
         settings.checkpoint_every_n_steps,
         settings.keep_checkpoints,
         keep_best=settings.keep_best,

@@ -23,6 +23,7 @@ from experiments.start_checks.checks import check_start
 from vidreason.cores import free_cores
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
+from vidreason.video.reader import VideoReader
 
 
 @dataclass(kw_only=True)
@@ -62,7 +63,7 @@ def perceive(config: ExperimentConfig) -> Counts:
         config.perceiver,
         config.store,
         torch_device(config.device),
-        config.data.decode_timeout_seconds,
+        VideoReader(config.data.decode_timeout_seconds),
     )
     assert source.store is not None
     source.store.require_writable()

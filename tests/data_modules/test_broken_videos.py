@@ -21,7 +21,7 @@ from data_modules.alignment import AlignmentDataModule
 from data_modules.corpora import CorpusConfig, DataConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
 from vidreason.training.alignment import AlignmentModule
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Found .* module.s. in eval mode"),  # the frozen ones
@@ -92,8 +92,8 @@ class DecodingSource:
     """Visual tokens from the pixels of real frames, without an encoder."""
 
     def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
-        index = index_video(media)
-        frames = read_frames(index, range(0, index.num_frames, 4)).float()
+        index = DIRECT.index(media)
+        frames = DIRECT.read_frames(index, range(0, index.num_frames, 4)).float()
         count = len(frames)
         return VisualTokens(
             features=frames.flatten(1)[:, :: frames[0].numel() // VISUAL_DIM][:, :VISUAL_DIM] / 255,

@@ -14,7 +14,7 @@ from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.instruction import InstructionDataModule
 from data_modules.video_text import Batch
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
@@ -28,7 +28,7 @@ class DecodingSource:
         self.tokens = tokens
 
     def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
-        pixels = read_frames(index_video(media), [0, 2]).float()[:, 0, 0]
+        pixels = DIRECT.read_frames(DIRECT.index(media), [0, 2]).float()[:, 0, 0]
         features = pixels[: len(self.tokens), : self.tokens.features.shape[1]]
         return VisualTokens(**{**vars(self.tokens), "features": features / 255})
 

@@ -24,7 +24,7 @@ from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualT
 from vidreason.store.feature_store import StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import VideoReadError
-from vidreason.video.reader import index_video
+from vidreason.video.reader import DIRECT
 from vidreason.video.sampling import SamplingConfig
 
 
@@ -81,7 +81,7 @@ def source(tmp_path) -> VisualTokenSource:
         use_objects=False,
     )  # fmt: skip
     store = StoreConfig(path=str(tmp_path / "store"), dtype="float32")
-    return VisualTokenSource(config, store, decode_timeout_seconds=None)
+    return VisualTokenSource(config, store, reader=DIRECT)
 
 
 def opened(data_uri: str) -> Image.Image:
@@ -109,7 +109,7 @@ def test_the_frames_of_a_question_show_the_masks_that_the_store_has(tmp_path, so
     source.store.put(source.key(video, *SPAN), span_tokens(mask))
     before, after = pictures.frames((video, *SPAN))
     assert (before.num_objects, after.num_objects) == (0, 1)
-    timestamps = index_video(video).timestamps
+    timestamps = DIRECT.index(video).timestamps
     for frame, (number, seconds) in zip((before, after), KEY_FRAMES.items(), strict=True):
         assert number_of(tensor(opened(frame.data_uri))) == number
         assert frame.seconds == timestamps[number] == pytest.approx(SPAN[0] + seconds)

@@ -11,7 +11,7 @@ import torch
 import experiments.benchmark.decode as program
 from experiments.benchmark.__main__ import main
 from experiments.benchmark.videos import VideoPlan, write_benchmark_video, write_repeated
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 PLAN = VideoPlan(width=640, height=360, rate=25, group=50, b_frames=3, preset="veryfast")
 NUM_ONCE = 100
@@ -30,8 +30,8 @@ def sampled(num_frames: int) -> list[int]:
 
 def cpu_seconds(path: Path) -> float:
     started = time.process_time()
-    index = index_video(str(path))
-    read_frames(index, sampled(index.num_frames))
+    index = DIRECT.index(str(path))
+    DIRECT.read_frames(index, sampled(index.num_frames))
     return time.process_time() - started
 
 
@@ -46,11 +46,11 @@ def test_sixteen_frames_of_an_hour_cost_those_of_a_minute(
     for minutes in (1, 60):
         path = tmp_path / f"{minutes}.{suffix}"
         write_repeated(once, path, minutes * 60 * PLAN.rate // NUM_ONCE)
-        index = index_video(str(path))
+        index = DIRECT.index(str(path))
         assert index.num_frames == minutes * 60 * PLAN.rate
         assert index.duration_seconds == pytest.approx(minutes * 60)
         wanted = sampled(index.num_frames)
-        frames = read_frames(index, wanted).permute(0, 2, 3, 1)
+        frames = DIRECT.read_frames(index, wanted).permute(0, 2, 3, 1)
         expected = torch.from_numpy(truth[[number % NUM_ONCE for number in wanted]])
         assert torch.equal(frames, expected)
         paths.append(path)

@@ -393,8 +393,8 @@ def test_training_from_a_store_needs_no_video_and_no_encoder(
         raise AssertionError("a video was opened or an encoder built")
 
     monkeypatch.setattr("vidreason.store.visual_token_source.build_perceiver", refuse)
-    monkeypatch.setattr("vidreason.store.media_table.read_content", refuse)
-    monkeypatch.setattr("vidreason.perception.perceiver.index_video", refuse)
+    monkeypatch.setattr("vidreason.video.reader.VideoReader.read_content", refuse)
+    monkeypatch.setattr("vidreason.video.reader.VideoReader.index", refuse)
     for video in (root / "NExTVideo").rglob("*.mp4"):
         video.unlink()
     fit(config(stored, f"run_dir={tmp_path / 'second'}"))

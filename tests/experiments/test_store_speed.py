@@ -15,6 +15,7 @@ from vidreason.microworld.corpora import WorldConfig, write_world
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.entries import decode_entry, encode_entry
 from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.video.reader import DIRECT
 
 NUM_VIDEOS = 64
 STAGE_1 = (
@@ -86,7 +87,7 @@ def test_epoch_2_from_the_store_is_faster_and_the_same(world, tmp_path, monkeypa
 @pytest.fixture(scope="module")
 def perceived(world) -> list[VisualTokens]:
     config = experiment(world, world / "run", world / "store")
-    source = VisualTokenSource(config.perceiver, config.store, "cpu", None)
+    source = VisualTokenSource(config.perceiver, config.store, "cpu", DIRECT)
     videos = sorted((world / "world" / "webvid" / "videos").rglob("*.mp4"))[:4]
     return [source(str(video)) for video in videos]
 

@@ -45,7 +45,7 @@ from vidreason.microworld import parts
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.weights import open_weights
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 NUM_INPUTS = {
     **{"annotations": 10 * len(TINY_CORPORA), "videos": 60, "shards": 30, "weights": 60},
@@ -165,8 +165,8 @@ def test_videos(media: dict[str, bytes], tmp_path: Path, times: int) -> None:
         path.write_bytes(damage(content, generator))
 
         def read(path: Path = path) -> bool:
-            index = index_video(str(path))
-            read_frames(index, sorted({0, index.num_frames // 2, index.num_frames - 1}))
+            index = DIRECT.index(str(path))
+            DIRECT.read_frames(index, sorted({0, index.num_frames // 2, index.num_frames - 1}))
             return False
 
         outcomes.add(seed, outcome(read, (str(path),)))

@@ -26,7 +26,7 @@ from vidreason.microworld.corpora import (
 from vidreason.microworld.language import heading, place, sentence
 from vidreason.microworld.renderer import FRAME_SIZE
 from vidreason.microworld.simulation import COLORS, VIDEO_SECONDS, Rollout
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 CONFIG = WorldConfig(num_videos={"val": 240, "test": 160}, seed=5)
 RGB = {
@@ -84,8 +84,8 @@ def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
         assert examples
         assert all(Path(example.media).is_file() for example in examples)
         assert len({example.id for example in examples}) == len(examples)
-    picture = index_video(of["vcr"][0].media)
-    assert tuple(read_frames(picture, [0]).shape) == (1, 3, FRAME_SIZE, FRAME_SIZE)
+    picture = DIRECT.index(of["vcr"][0].media)
+    assert tuple(DIRECT.read_frames(picture, [0]).shape) == (1, 3, FRAME_SIZE, FRAME_SIZE)
     inodes = {Path(example.media).stat().st_ino for example in of["nextgqa"] + of["test_of_time"]}
     assert len(inodes) <= 8
 

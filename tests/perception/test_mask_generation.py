@@ -13,7 +13,7 @@ from vidreason.perception.mask_generation import GridSegmenter, limit_side, poin
 from vidreason.perception.sam import PromptedSam
 from vidreason.perception.sam_forward import decode_points, encode_image, upscale_masks
 from vidreason.perception.segmenter import ObjectMask, SegmenterConfig, build_segmenter
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 VIDEOS = Path(__file__).parents[1] / "assets" / "videos"
 
@@ -32,8 +32,8 @@ def microworld_frames(count: int) -> torch.Tensor:
 
 
 def real_frame() -> torch.Tensor:
-    index = index_video(str(VIDEOS / "av1_video.mkv"))
-    return read_frames(index, [len(index.timestamps) // 2])
+    index = DIRECT.index(str(VIDEOS / "av1_video.mkv"))
+    return DIRECT.read_frames(index, [len(index.timestamps) // 2])
 
 
 def package_masks(segmenter: GridSegmenter, frames: torch.Tensor) -> list[list[dict]]:

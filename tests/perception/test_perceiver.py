@@ -24,7 +24,7 @@ from vidreason.perception.visual_tokens import (
     VisualTokens,
     collate_visual_tokens,
 )
-from vidreason.video.reader import VideoReadError, read_frames
+from vidreason.video.reader import DIRECT, VideoReader, VideoReadError
 from vidreason.video.sampling import SamplingConfig
 from vidreason.video.transforms import FrameTransform
 
@@ -346,11 +346,13 @@ def test_a_picture_that_begins_after_its_sound_keeps_the_files_clock(perceiver, 
     path = str(CASES / "picture_starts_after_sound.mp4")
     read = []
 
-    def note(index, frame_indices, **options):
-        read.append(list(frame_indices))
-        return read_frames(index, frame_indices, **options)
+    read_frames = VideoReader.read_frames
 
-    monkeypatch.setattr(perceiver_module, "read_frames", note)
+    def note(reader, index, frame_indices, **options):
+        read.append(list(frame_indices))
+        return read_frames(reader, index, frame_indices, **options)
+
+    monkeypatch.setattr(VideoReader, "read_frames", note)
     whole = perceiver.perceive(path)
     assert whole.duration_seconds == pytest.approx(8.0)
     torch.testing.assert_close(whole.spans[:3], torch.tensor([[2.0, 4], [4, 6], [6, 8]]))
@@ -378,7 +380,7 @@ def test_large_frames_are_scaled_as_they_are_decoded(video, monkeypatch):
         lambda frames: shapes.append(tuple(frames.shape)) or [[]] * len(frames),
     )
     encoder = build_video_encoder(config.video_encoder)
-    whole = Perceiver(config, encoder, segmenter, torch.device("cpu"), None)
+    whole = Perceiver(config, encoder, segmenter, torch.device("cpu"), DIRECT)
     assert whole.decoded_side == 1280
     before = whole.perceive(video)
     monkeypatch.setattr(perceiver_module, "LARGE_SIDE", 32)

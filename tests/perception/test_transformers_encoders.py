@@ -35,7 +35,7 @@ from vidreason.perception.video_encoder import (
     build_video_encoder,
     video_encoder_sizes,
 )
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 VIDEO = Path(__file__).parents[1] / "assets" / "videos" / "av1_video.mkv"
 VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -119,8 +119,8 @@ IMAGE_MODELS = {
 @pytest.fixture(scope="module")
 def frames():
     """Three frames ``(3, 3, H, W)`` of a real video."""
-    index = index_video(str(VIDEO))
-    return read_frames(index, [0, 4, 8])
+    index = DIRECT.index(str(VIDEO))
+    return DIRECT.read_frames(index, [0, 4, 8])
 
 
 def processor_of(folder):

@@ -19,7 +19,7 @@ from vidreason.perception.perceiver import Perceiver, PerceiverConfig
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
 from vidreason.perception.segmenter import ObjectMask
 from vidreason.perception.video_encoder import VideoEncoderConfig, build_video_encoder
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 from vidreason.video.sampling import SamplingConfig
 
 VIDEO = Path(__file__).parents[1] / "assets" / "videos" / "av1_video.mkv"
@@ -199,8 +199,8 @@ def test_objects_of_a_key_frame_get_the_patches_of_its_tube():
     perceiver = Perceiver(config, encoder, CentreSegmenter(), torch.device("cpu"))
     tokens = perceiver.perceive(str(VIDEO))
     assert len(tokens) == 1 + 4
-    index = index_video(str(VIDEO))
-    height, width = read_frames(index, [0]).shape[2:]
+    index = DIRECT.index(str(VIDEO))
+    height, width = DIRECT.read_frames(index, [0]).shape[2:]
     mask = CentreSegmenter().segment(torch.zeros(1, 3, height, width))[0][0].mask
     edges = encoder.transform.patch_edges(height, width, 16)
     for frame in range(4):

@@ -261,7 +261,7 @@ def test_a_video_that_is_gone_is_found_and_a_changed_one_is_perceived_anew(
 
     with monkeypatch.context() as patched:
         patched.setattr("vidreason.store.visual_token_source.build_perceiver", refuse)
-        patched.setattr("vidreason.store.media_table.read_content", refuse)
+        patched.setattr("vidreason.video.reader.VideoReader.read_content", refuse)
         path.unlink()
         source = open_source(tmp_path / "store")
         assert torch.equal(source(str(path)).features, expected.features)

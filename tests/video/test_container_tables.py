@@ -12,11 +12,10 @@ import pytest
 from coded_video import VARIANTS, X264, copy_packets, number_of, write_video
 
 import vidreason.video.survey as survey_module
-from vidreason.video.index import VideoIndex, index_video
 from vidreason.video.matroska_blocks import read_block_table
 from vidreason.video.media import TarMember
 from vidreason.video.mp4_tables import lacks_index, read_sample_table
-from vidreason.video.reader import VideoReadError, read_frames
+from vidreason.video.reader import DIRECT, VideoIndex, VideoReadError
 
 ASSETS = Path(__file__).parents[1] / "assets" / "videos"
 REAL_VIDEOS = Path(__file__).parents[3] / "shared" / "data" / "videos"
@@ -42,7 +41,7 @@ def index_both(monkeypatch: pytest.MonkeyPatch) -> IndexBoth:
             monkeypatch.setattr(survey_module, "FEW_PACKETS", few)
             used.clear() if few == 0 else None
             try:
-                outcomes.append(index_video(str(path)))
+                outcomes.append(DIRECT.index(str(path)))
             except VideoReadError as error:
                 outcomes.append((error.cause, error.detail))
         by_tables, by_demuxing = outcomes
@@ -157,8 +156,8 @@ def test_matroska_of_other_programs(grouped: bool, tmp_path: Path, index_both: I
         path = tmp_path / f"{per_cluster}.mkv"
         path.write_bytes(remux(source, per_cluster, grouped=grouped))
         assert index_both(path)
-        index = index_video(str(path))
-        numbers = [number_of(frame) for frame in read_frames(index, range(39, -1, -3))]
+        index = DIRECT.index(str(path))
+        numbers = [number_of(frame) for frame in DIRECT.read_frames(index, range(39, -1, -3))]
         assert numbers == list(range(39, -1, -3))
 
 
@@ -242,8 +241,8 @@ def test_damaged_blocks_give_the_frames_of_the_file_or_an_error(
         for few in (0, 10**9):
             monkeypatch.setattr(survey_module, "FEW_PACKETS", few)
             try:
-                index = index_video(str(path))
-                frames = read_frames(index, range(0, index.num_frames, 3))
+                index = DIRECT.index(str(path))
+                frames = DIRECT.read_frames(index, range(0, index.num_frames, 3))
                 outcomes.append((index.timestamps.tolist(), frames.numpy().tobytes()))
             except VideoReadError as error:
                 outcomes.append(error.cause)

@@ -17,7 +17,7 @@ from vidreason.video.display import (
     displayed_size,
     limited_size,
 )
-from vidreason.video.reader import VideoReadError, index_video, read_frames
+from vidreason.video.reader import DIRECT, GUARDED, VideoReader, VideoReadError
 from vidreason.video.transforms import FrameTransform
 
 CASES = Path(__file__).parents[1] / "assets" / "cases"
@@ -54,8 +54,8 @@ def difference(frame: torch.Tensor, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_images_are_turned_as_exif_says(suffix: str, orientation: int, tmp_path: Path) -> None:
     path = write_image(tmp_path / f"image.{suffix}", orientation)
-    index = index_video(str(path))
-    (frame,) = read_frames(index, [0])
+    index = DIRECT.index(str(path))
+    (frame,) = DIRECT.read_frames(index, [0])
     expected = upright(path)
     assert (index.num_frames, index.height, index.width) == (1, *expected.shape[:2])
     assert difference(frame, expected) < 4
@@ -78,32 +78,32 @@ def test_motion_jpeg_with_exif_in_each_picture(
             packet.is_keyframe = True
             packet.stream = stream
             container.mux(packet)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     expected = upright(image)
     assert (index.num_frames, index.height, index.width) == (5, *expected.shape[:2])
-    for frame in read_frames(index, [4, 0]):
+    for frame in DIRECT.read_frames(index, [4, 0]):
         assert difference(frame, expected) < 4
 
 
 @pytest.mark.parametrize(("name", "size"), [("exif6.jpg", (64, 96)), ("exif1.png", (96, 64))])
 def test_exif_of_the_cases(name: str, size: tuple[int, int]) -> None:
-    index = index_video(str(CASES / name), timeout_seconds=30)
+    index = GUARDED.index(str(CASES / name))
     assert (index.width, index.height, index.num_frames) == (*size, 1)
-    frames = read_frames(index, [0], timeout_seconds=30)
+    frames = GUARDED.read_frames(index, [0])
     assert difference(frames[0], upright(CASES / name)) < 4
 
 
 def test_pixels_that_are_not_square_are_scaled(tmp_path: Path) -> None:
-    wide = index_video(str(CASES / "pixels_2_to_1.mp4"))
-    square = index_video(str(CASES / "pixels_square.mp4"))
+    wide = DIRECT.index(str(CASES / "pixels_2_to_1.mp4"))
+    square = DIRECT.index(str(CASES / "pixels_square.mp4"))
     assert (wide.width, wide.height) == (square.width, square.height)
-    expected = read_frames(square, [0])[0].permute(1, 2, 0).numpy()
-    assert difference(read_frames(wide, [0])[0], expected) < 4
+    expected = DIRECT.read_frames(square, [0])[0].permute(1, 2, 0).numpy()
+    assert difference(DIRECT.read_frames(wide, [0])[0], expected) < 4
     # A square of the scene is one for an encoder that cuts the centre out.
     crop = FrameTransform(size=60, short_side=60)
     boxes = []
     for index in (wide, square):
-        gray = crop.resize(read_frames(index, [0]))[0].mean(0)
+        gray = crop.resize(DIRECT.read_frames(index, [0]))[0].mean(0)
         shown = (gray - gray.median()).abs() > 40
         boxes.append((int(shown.any(0).sum()), int(shown.any(1).sum())))
     assert abs(boxes[0][0] - boxes[0][1]) <= 3, boxes
@@ -127,14 +127,14 @@ def test_pixel_aspects_of_containers_and_codecs(
     path = write_video(
         tmp_path / f"v.{suffix}", num_frames=10, rotation=rotation or None, pixel_aspect=aspect
     )
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     picture = draw(2)
     if rotation and suffix in ("ts", "avi"):  # these tell no rotation
         size = size[::-1]
     elif rotation:
         picture = np.rot90(picture)
     assert (index.width, index.height) == size
-    frames = read_frames(index, [2, 0])
+    frames = DIRECT.read_frames(index, [2, 0])
     assert frames.shape == (2, 3, size[1], size[0])
     scaled = np.asarray(Image.fromarray(picture).resize(size)).astype(int)
     assert difference(frames[0], scaled) < 12
@@ -158,16 +158,16 @@ def test_sizes_are_pure_arithmetic() -> None:
 
 def test_frames_are_scaled_as_they_are_decoded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", num_frames=6, rotation=90)
-    index = index_video(str(path))
-    full = read_frames(index, range(6))
+    index = DIRECT.index(str(path))
+    full = DIRECT.read_frames(index, range(6))
     for limit in (None, 30):
-        small = read_frames(index, [5, 0, 5], max_side=32, timeout_seconds=limit)
+        small = VideoReader(limit).read_frames(index, [5, 0, 5], max_side=32)
         assert small.shape == (3, 3, 32, 24)
         # Halved along both axes: nearly the mean of four pixels.
         means = full[[5, 0, 5]].float().unflatten(3, (24, 2)).unflatten(2, (32, 2)).mean((3, 5))
         assert (small - means).abs().mean() < 4
-    assert read_frames(index, [1], max_side=64).equal(full[[1]])
-    assert read_frames(index, [1], max_side=64, timeout_seconds=30).equal(full[[1]])
+    assert DIRECT.read_frames(index, [1], max_side=64).equal(full[[1]])
+    assert GUARDED.read_frames(index, [1], max_side=64).equal(full[[1]])
 
 
 def test_all_kinds_of_pixels_become_rgb(tmp_path: Path) -> None:
@@ -188,9 +188,9 @@ def test_all_kinds_of_pixels_become_rgb(tmp_path: Path) -> None:
                 frame = av.VideoFrame.from_ndarray(draw(number, 62, 46), format="rgb24")
                 container.mux(stream.encode(frame.reformat(format=pixel_format)))
             container.mux(stream.encode(None))
-        index = index_video(str(path))
+        index = DIRECT.index(str(path))
         assert (index.num_frames, index.width, index.height) == (2, 62, 46), name
-        apart = difference(read_frames(index, [1])[0], truth)
+        apart = difference(DIRECT.read_frames(index, [1])[0], truth)
         assert apart < (40 if name.startswith("gray") else 30), name
 
 
@@ -205,11 +205,11 @@ def test_a_small_image_that_claims_too_many_pixels(size: tuple[int, int], tmp_pa
     path = tmp_path / "large.png"
     path.write_bytes(changed)
     with pytest.raises(VideoReadError, match="at most 67,108,864") as caught:
-        index_video(str(path))
+        DIRECT.index(str(path))
     assert caught.value.cause == "unsupported"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(VideoReadError, match="no frame can be decoded") as caught:
-        index_video(str(path))
+        DIRECT.index(str(path))
     assert caught.value.cause == "decode-error"
 
 
@@ -228,8 +228,8 @@ def test_a_small_video_that_claims_too_many_pixels(tmp_path: Path) -> None:
                 place = data.find(mark, start)
         path.write_bytes(data)
         if cause is None:
-            assert index_video(str(path)).height == HEIGHT
+            assert DIRECT.index(str(path)).height == HEIGHT
             continue
         with pytest.raises(VideoReadError, match=r"67,108,864|no frame can be decoded") as caught:
-            index_video(str(path))
+            DIRECT.index(str(path))
         assert caught.value.cause == cause

@@ -8,7 +8,7 @@ import pytest
 from coded_video import decode_in_order, write_video
 
 from vidreason.video.h264 import is_unreferenced
-from vidreason.video.reader import index_video, read_frames
+from vidreason.video.reader import DIRECT
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.ts"])
@@ -53,9 +53,9 @@ def test_sparse_reading_with_pyramids_is_exact(tmp_path: Path) -> None:
     options = {"g": "40", "bf": "5", "x264-params": "b-pyramid=normal:b-adapt=0:scenecut=0"}
     path = write_video(tmp_path / "v.mp4", options=options)
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     generator = random.Random(0)
     for _ in range(30):
         wanted = generator.sample(range(40), generator.randint(1, 5))
-        frames = read_frames(index, wanted).permute(0, 2, 3, 1).numpy()
+        frames = DIRECT.read_frames(index, wanted).permute(0, 2, 3, 1).numpy()
         assert (frames == truth[wanted]).all()

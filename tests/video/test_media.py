@@ -28,7 +28,7 @@ from vidreason.video.media import (
     open_media,
     parse_member,
 )
-from vidreason.video.reader import VideoReadError, index_video, read_frames
+from vidreason.video.reader import DIRECT, VideoReadError
 
 
 @pytest.fixture
@@ -113,11 +113,11 @@ def test_the_same_frames_and_hash_from_every_place(
             assert file.read(100) == content[-4:]
             assert file.seek(10) == 10
             assert file.read(5) == content[10:15]
-        index = index_video(media)
+        index = DIRECT.index(media)
         assert index.path == media
-        frames = read_frames(index, [11, 0, 7])
+        frames = DIRECT.read_frames(index, [11, 0, 7])
         assert [number_of(frame) for frame in frames] == [11, 0, 7]
-        assert torch.equal(frames, read_frames(index_video(str(video)), [11, 0, 7]))
+        assert torch.equal(frames, DIRECT.read_frames(DIRECT.index(str(video)), [11, 0, 7]))
 
 
 def test_a_member_is_known_by_its_place_and_its_archive(tmp_path: Path, video: Path) -> None:
@@ -167,7 +167,7 @@ def test_only_a_short_list_of_protocols_is_opened(
     monkeypatch.setattr(media_module, "get_filesystem_class", None)  # nothing may be looked up
     for media in (url, TarMember(f"{url}.tar", 0, 5, "a.mp4").media):
         with pytest.raises(VideoReadError, match=r"the protocol '.*' is not read") as caught:
-            index_video(media)
+            DIRECT.index(media)
         assert caught.value.cause == "unsupported"
         assert ("chains with '::' are not read" in str(caught.value)) == (
             "::" in url.split(":/")[0]
@@ -197,7 +197,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(media_module, "get_filesystem_class", missing)
     with pytest.raises(VideoReadError, match="'s3' is not installed: Install s3fs") as caught:
-        index_video("s3://bucket/a.mp4")
+        DIRECT.index("s3://bucket/a.mp4")
     assert caught.value.cause == "unsupported"
 
 
@@ -213,7 +213,7 @@ def test_whatever_a_store_raises_is_a_read_error(monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr(store, "info", refuse)
         with pytest.raises(VideoReadError, match="the store answers: ") as caught:
-            index_video(f"memory://media-test/{type(error).__name__}.mp4")
+            DIRECT.index(f"memory://media-test/{type(error).__name__}.mp4")
         assert caught.value.cause == "unreachable"
         cause = caught.value.__cause__
         assert cause is not None
@@ -234,7 +234,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, video: Path) -> None:
     }
     for media, cause in causes.items():
         with pytest.raises(VideoReadError) as caught:
-            index_video(media)
+            DIRECT.index(media)
         assert caught.value.path == media
         assert caught.value.detail.startswith(cause)
         assert caught.value.cause in ("missing", "empty", "unreachable")
@@ -256,7 +256,7 @@ def test_a_video_in_a_store_costs_one_question_and_one_transfer(
     monkeypatch.setattr(media_module, "time", SimpleNamespace(monotonic=lambda: 1e6))
     media = "memory://media-test/counted.mp4"
     assert hash_media(media) == hash_media(str(video))
-    assert len(read_frames(index_video(media), [0, 5])) == 2
+    assert len(DIRECT.read_frames(DIRECT.index(media), [0, 5])) == 2
     assert sorted(calls) == ["cat_file", "info"]
     # A file that was replaced is noticed a moment later.
     store.pipe(media, video.read_bytes() + b"more")
@@ -273,4 +273,4 @@ def test_a_store_that_fails_while_reading_is_a_read_error(
     fsspec.filesystem("memory").pipe("memory://media-test/lost.mp4", video.read_bytes())
     monkeypatch.setattr(media_module, "_fetch", refuse)
     with pytest.raises(VideoReadError, match="the connection was lost"):
-        index_video("memory://media-test/lost.mp4")
+        DIRECT.index("memory://media-test/lost.mp4")

@@ -10,7 +10,7 @@ from av.bitstream import BitStreamFilterContext
 from coded_video import X264, decode_in_order, number_of, write_video
 
 from vidreason.video.packet_pictures import _count_av1, _count_mpeg2, _count_mpeg4, _count_vp9
-from vidreason.video.reader import VideoReadError, check_frames, index_video, read_frames
+from vidreason.video.reader import DIRECT, VideoReadError
 
 CASES = Path(__file__).parents[1] / "assets" / "cases"
 
@@ -38,20 +38,20 @@ def rewrite(
 def assert_as_decoded(path: Path, num_frames: int) -> None:
     """The reader gives what decoding in order gives, in any order of asking."""
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == len(truth) == num_frames
     assert (np.diff(index.timestamps) > 0).all()
     for wanted in (range(num_frames), [num_frames - 1, 0, num_frames // 2]):
-        frames = read_frames(index, wanted).permute(0, 2, 3, 1).numpy()
+        frames = DIRECT.read_frames(index, wanted).permute(0, 2, 3, 1).numpy()
         np.testing.assert_array_equal(frames, truth[list(wanted)])
-    check_frames(str(path))
+    DIRECT.check_frames(str(path))
 
 
 def test_fields_of_h264() -> None:
     """PAFF: each field of a frame is a packet."""
     path = CASES / "field_pictures.ts"
     assert_as_decoded(path, 20)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert (index.width, index.height) == (32, 64)
     np.testing.assert_allclose(np.diff(index.timestamps), 0.08, atol=1e-4)
     assert index.duration_seconds == pytest.approx(1.6, abs=1e-3)
@@ -76,7 +76,7 @@ def test_interlaced_frames_keep_their_packets(name: str, tmp_path: Path) -> None
     options = {"x264-params": "interlaced=1:keyint=12:bframes=2:scenecut=0"}
     path = write_video(tmp_path / name, options=options)
     assert_as_decoded(path, 40)
-    assert index_video(str(path)).packets is not None
+    assert DIRECT.index(str(path)).packets is not None
 
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "mpeg4"])
@@ -84,15 +84,15 @@ def test_interlaced_frames_keep_their_packets(name: str, tmp_path: Path) -> None
 def test_mpeg(codec: str, suffix: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / f"v.{suffix}", codec, options={"g": "12", "bf": "2"})
     assert_as_decoded(path, 40)
-    assert index_video(str(path)).packets is not None
+    assert DIRECT.index(str(path)).packets is not None
 
 
 @pytest.mark.parametrize("name", ["v.asf", "v.mxf", "v.avi"])
 def test_times_in_the_order_of_decoding(name: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, options=X264)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     np.testing.assert_allclose(index.timestamps, np.arange(40) / 25, atol=1.1e-3)
-    assert [number_of(frame) for frame in read_frames(index, range(40))] == list(range(40))
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, range(40))] == list(range(40))
     assert index.remarks == ()
 
 
@@ -116,9 +116,9 @@ def test_packed_pictures_of_mpeg4(suffix: str, tmp_path: Path) -> None:
 
     path = rewrite(source, tmp_path / f"v.{suffix}", pack)
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == len(truth) >= 20
-    frames = read_frames(index, range(index.num_frames)).permute(0, 2, 3, 1).numpy()
+    frames = DIRECT.read_frames(index, range(index.num_frames)).permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(frames, truth)
 
 
@@ -129,7 +129,7 @@ def test_pictures_of_vp9_that_show_one_again(tmp_path: Path) -> None:
         source, tmp_path / "again.mkv", lambda n, data: [data, again] if n in (7, 20) else [data]
     )
     assert_as_decoded(path, 42)
-    assert index_video(str(path)).packets is not None
+    assert DIRECT.index(str(path)).packets is not None
 
     def bundle(number: int, data: bytes) -> list[bytes]:
         if number != 7:
@@ -155,7 +155,7 @@ def test_hidden_pictures_of_av1_as_packets(tmp_path: Path) -> None:
     assert sum(map(len, parts)) > 40
     path = rewrite(source, tmp_path / "v.mkv", lambda number, _: parts[number], "av1")
     assert_as_decoded(path, 40)
-    assert index_video(str(path)).packets is not None
+    assert DIRECT.index(str(path)).packets is not None
 
 
 def test_what_the_counters_understand() -> None:
@@ -203,8 +203,8 @@ def test_damaged_headers_end_in_frames_or_in_one_kind_of_error(tmp_path: Path) -
             path = tmp_path / f"changed{source.suffix}"
             path.write_bytes(changed.tobytes())
             try:
-                index = index_video(str(path))
-                read_frames(index, [index.num_frames - 1, 0])
+                index = DIRECT.index(str(path))
+                DIRECT.read_frames(index, [index.num_frames - 1, 0])
                 outcomes.append("read")
             except VideoReadError as error:
                 outcomes.append(error.detail)

@@ -24,7 +24,7 @@ from coded_video import (
 
 from vidreason.video.decoding import decode_frames, plan_runs
 from vidreason.video.index import index_and_keep_open
-from vidreason.video.reader import index_video, read_frames, read_frames_at
+from vidreason.video.reader import DIRECT
 
 ASSETS = Path(__file__).parents[1] / "assets" / "videos"
 REAL_VIDEOS = Path(__file__).parents[3] / "shared" / "data" / "videos"
@@ -46,13 +46,13 @@ def test_frames_read_are_the_frames_written_in_any_order(variant: str, tmp_path:
     path = write_video(tmp_path / name, codec, options=options, pixel_format=pixel_format)
     truth = decode_in_order(path)
 
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
 
     assert (index.num_frames, index.width, index.height) == (40, WIDTH, HEIGHT)
     np.testing.assert_allclose(index.timestamps, np.arange(40) / 25, atol=1.1e-3)
     assert index.duration_seconds == pytest.approx(1.6, abs=2e-3)
     for order in ORDERS.values():
-        frames = read_frames(index, order)
+        frames = DIRECT.read_frames(index, order)
         assert [number_of(frame) for frame in frames] == order
         np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), truth[order])
 
@@ -76,20 +76,20 @@ def test_each_single_frame_of_an_open_gop_is_exact(tmp_path: Path) -> None:
         options = VARIANTS["h265-open-gop" if codec == "libx265" else "h264-open-gop"][2]
         path = write_video(tmp_path / name, codec, options=options)
         truth = decode_in_order(path)
-        index = index_video(str(path))
+        index = DIRECT.index(str(path))
         assert index.packets is not None
         keys = np.flatnonzero(index.packets.is_key)
         followers = index.packets.pts[keys[1:] + 1]
         assert (followers < index.packets.pts[keys[1:]]).any(), "the file has no leading pictures"
         for number in range(40):
-            (frame,) = read_frames(index, [number])
+            (frame,) = DIRECT.read_frames(index, [number])
             np.testing.assert_array_equal(frame.permute(1, 2, 0).numpy(), truth[number])
 
 
 def test_no_packet_is_decoded_twice_and_groups_without_wanted_frames_are_left_out(
     tmp_path: Path,
 ) -> None:
-    index = index_video(str(write_video(tmp_path / "v.mp4", options=X264)))
+    index = DIRECT.index(str(write_video(tmp_path / "v.mp4", options=X264)))
     assert index.packets is not None
     runs = plan_runs(index.packets, [30, 2, 1, 26, 39])
 
@@ -104,24 +104,24 @@ def test_variable_frame_rate(tmp_path: Path) -> None:
     ticks = [0, *np.cumsum(steps).tolist()]
     for name in ("v.mp4", "v.mkv"):
         path = write_video(tmp_path / name, ticks=ticks, options=X264)
-        index = index_video(str(path))
+        index = DIRECT.index(str(path))
         np.testing.assert_allclose(index.timestamps, np.array(ticks) / 1000, atol=1e-4)
 
         between = [(a + b) / 2000 for a, b in pairwise(ticks)]
-        frames = read_frames_at(index, between)
+        frames = DIRECT.read_frames_at(index, between)
         assert [number_of(frame) for frame in frames] == list(range(39))
-        assert number_of(read_frames_at(index, [ticks[-1] / 1000 + 1])[0]) == 39
+        assert number_of(DIRECT.read_frames_at(index, [ticks[-1] / 1000 + 1])[0]) == 39
 
 
 def test_a_late_start_counts_from_the_first_frame(tmp_path: Path) -> None:
     source = write_video(tmp_path / "source.mkv", options=X264)
     for name in ("late.mkv", "late.ts", "late.mp4"):
         path = copy_packets(source, tmp_path / name, delay=5000)
-        index = index_video(str(path))
+        index = DIRECT.index(str(path))
         assert index.start_time_seconds >= 5
         assert index.timestamps[0] == 0
         assert index.duration_seconds == pytest.approx(1.6, abs=2e-3)
-        frames = read_frames_at(index, [0.0, 0.5, 1.59])
+        frames = DIRECT.read_frames_at(index, [0.0, 0.5, 1.59])
         assert [number_of(frame) for frame in frames] == [0, 12, 39]
 
 
@@ -135,10 +135,10 @@ def test_a_stream_cut_at_an_open_group_shows_what_a_player_shows(
     source = write_video(tmp_path / "source.mkv", codec, options=options)
     path = copy_packets(source, tmp_path / name, from_key_frame=1)
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
 
     assert index.num_frames == len(truth) == 28
-    frames = read_frames(index, range(28))
+    frames = DIRECT.read_frames(index, range(28))
     assert [number_of(frame) for frame in frames] == list(range(12, 40))
     np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), truth)
 
@@ -155,9 +155,9 @@ def test_a_broadcast_recorded_from_the_middle_of_a_group(tmp_path: Path) -> None
                 packet.stream = copy
                 writer.mux(packet)
 
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == 28
-    assert [number_of(f) for f in read_frames(index, [27, 0, 13])] == [39, 12, 25]
+    assert [number_of(f) for f in DIRECT.read_frames(index, [27, 0, 13])] == [39, 12, 25]
 
 
 def test_edit_list_hides_the_frames_before_the_cut(tmp_path: Path) -> None:
@@ -172,9 +172,9 @@ def test_edit_list_hides_the_frames_before_the_cut(tmp_path: Path) -> None:
     data[entry + 4 : entry + 8] = (media_time + 10 * ticks_a_frame).to_bytes(4, "big")
     path.write_bytes(data)
 
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == 30
-    assert [number_of(frame) for frame in read_frames(index, [29, 0, 7])] == [39, 10, 17]
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, [29, 0, 7])] == [39, 10, 17]
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
@@ -188,8 +188,8 @@ def test_frames_come_in_displayed_orientation(degrees: int, mirrored: bool, tmp_
         if matrix is not None
         else (1, 0, 0, 0, 1)
     )
-    index = index_video(str(path))
-    frames = read_frames(index, [0, 2])
+    index = DIRECT.index(str(path))
+    frames = DIRECT.read_frames(index, [0, 2])
     expected_size = (WIDTH, HEIGHT) if degrees % 180 == 0 else (HEIGHT, WIDTH)
     assert (index.width, index.height) == expected_size
     assert frames.shape == (2, 3, index.height, index.width)
@@ -217,8 +217,8 @@ def test_camera_that_writes_a_clockwise_quarter_turn(tmp_path: Path) -> None:
     place = data.index(upright, header)
     path.write_bytes(data[:place] + turned + data[place + len(turned) :])
 
-    index = index_video(str(path))
-    (frame,) = read_frames(index, [2])
+    index = DIRECT.index(str(path))
+    (frame,) = DIRECT.read_frames(index, [2])
     assert (index.width, index.height, index.rotation_degrees) == (HEIGHT, WIDTH, 270)
     clockwise = np.rot90(decode_in_order(path)[2], k=-1)
     np.testing.assert_array_equal(frame.permute(1, 2, 0).numpy(), clockwise)
@@ -226,8 +226,8 @@ def test_camera_that_writes_a_clockwise_quarter_turn(tmp_path: Path) -> None:
 
 def test_audio_is_passed_over(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", options=X264, with_audio=True)
-    index = index_video(str(path))
-    assert [number_of(frame) for frame in read_frames(index, [39, 0, 20])] == [39, 0, 20]
+    index = DIRECT.index(str(path))
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, [39, 0, 20])] == [39, 0, 20]
 
 
 @pytest.mark.parametrize(("default", "chosen"), [(None, (WIDTH, HEIGHT)), (2, (48, 32))])
@@ -249,10 +249,10 @@ def test_of_several_video_streams_the_default_or_else_the_largest_is_read(
         for stream in streams:
             container.mux(stream.encode(None))
 
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert (index.width, index.height, index.num_frames) == (*chosen, 10)
     truth = decode_in_order(path, sizes.index(chosen))
-    frames = read_frames(index, [9, 4]).permute(0, 2, 3, 1).numpy()
+    frames = DIRECT.read_frames(index, [9, 4]).permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(frames, truth[[9, 4]])
 
 
@@ -273,9 +273,11 @@ def test_hidden_vp8_packets_are_no_frames(tmp_path: Path) -> None:
             writer.mux(changed)
 
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == len(truth) == 39
-    np.testing.assert_array_equal(read_frames(index, range(39)).permute(0, 2, 3, 1).numpy(), truth)
+    np.testing.assert_array_equal(
+        DIRECT.read_frames(index, range(39)).permute(0, 2, 3, 1).numpy(), truth
+    )
 
 
 def test_names_and_tags_that_libav_stumbles_over(tmp_path: Path) -> None:
@@ -284,23 +286,23 @@ def test_names_and_tags_that_libav_stumbles_over(tmp_path: Path) -> None:
     data = path.read_bytes()
     assert data.count(b"Lavf") >= 1
     path.write_bytes(data.replace(b"Lavf", b"La\xe9\xff"))
-    assert index_video(str(path)).num_frames == 3
+    assert DIRECT.index(str(path)).num_frames == 3
 
 
 def test_an_index_survives_pickling_and_no_frames_is_an_empty_batch(tmp_path: Path) -> None:
-    index = index_video(str(write_video(tmp_path / "v.mp4", num_frames=5)))
+    index = DIRECT.index(str(write_video(tmp_path / "v.mp4", num_frames=5)))
     copy = pickle.loads(pickle.dumps(index))
-    assert number_of(read_frames(copy, [3])[0]) == 3
-    empty = read_frames(index, [])
+    assert number_of(DIRECT.read_frames(copy, [3])[0]) == 3
+    empty = DIRECT.read_frames(index, [])
     assert empty.shape == (0, 3, HEIGHT, WIDTH)
     assert empty.dtype == torch.uint8
 
 
 def test_a_frame_out_of_range_is_an_error_of_the_caller(tmp_path: Path) -> None:
-    index = index_video(str(write_video(tmp_path / "v.mp4", num_frames=5)))
+    index = DIRECT.index(str(write_video(tmp_path / "v.mp4", num_frames=5)))
     for number in (-1, 5):
         with pytest.raises(ValueError, match=rf"{number} is out of range.*is 4"):
-            read_frames(index, [0, number])
+            DIRECT.read_frames(index, [0, number])
 
 
 @pytest.mark.parametrize(
@@ -332,10 +334,10 @@ def _assert_equal_to_sequential_decoding(
     path: Path, num_frames: int, size: tuple[int, int], *, stream_index: int
 ) -> None:
     truth = decode_in_order(path, stream_index)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == len(truth) == num_frames
     assert (index.width, index.height) == size
     order = random.Random(2).sample(range(num_frames), min(num_frames, 24))
     for wanted in (order, order[:3], [num_frames - 1]):
-        frames = read_frames(index, wanted).permute(0, 2, 3, 1).numpy()
+        frames = DIRECT.read_frames(index, wanted).permute(0, 2, 3, 1).numpy()
         np.testing.assert_array_equal(frames, truth[wanted])

@@ -20,14 +20,7 @@ from vidreason.video import media_content
 from vidreason.video.decoding import plan_runs
 from vidreason.video.failures import FailureLog
 from vidreason.video.mp4_tables import read_sample_table
-from vidreason.video.reader import (
-    VideoReadError,
-    check_frames,
-    identify,
-    index_video,
-    read_content,
-    read_frames,
-)
+from vidreason.video.reader import DIRECT, VideoReadError
 
 ONE_GROUP = {"g": "40", "bf": "2", "x264-params": "scenecut=0"}
 FOUR_GROUPS = {"g": "10", "bf": "2", "x264-params": "scenecut=0"}
@@ -54,7 +47,7 @@ def test_missing_empty_text_and_folder(tmp_path: Path, capfd: pytest.CaptureFixt
     for name, (cause, detail) in causes.items():
         path = str(tmp_path / name)
         with pytest.raises(VideoReadError) as caught:
-            index_video(path)
+            DIRECT.index(path)
         assert caught.value.path == path
         assert caught.value.cause == cause, name
         assert caught.value.detail.startswith(detail), name
@@ -64,7 +57,7 @@ def test_missing_empty_text_and_folder(tmp_path: Path, capfd: pytest.CaptureFixt
 
 def test_sound_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(VideoReadError, match=r"no video stream \(its streams: audio\)") as caught:
-        index_video(str(write_sound(tmp_path / "sound.m4a")))
+        DIRECT.index(str(write_sound(tmp_path / "sound.m4a")))
     assert caught.value.cause == "no-video-stream"
 
 
@@ -84,7 +77,7 @@ def test_the_cover_of_a_song_is_no_video(tmp_path: Path) -> None:
         container.mux(sound.encode(silence))
         container.mux(sound.encode(None))
     with pytest.raises(VideoReadError, match="it has no video stream"):
-        index_video(str(path))
+        DIRECT.index(str(path))
 
 
 @pytest.mark.parametrize(
@@ -104,11 +97,11 @@ def test_cut_off_files(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     path = write_video(tmp_path / name, options=FOUR_GROUPS, container_options=container_options)
-    assert index_video(str(path)).num_frames == 40
+    assert DIRECT.index(str(path)).num_frames == 40
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.6)])
     with pytest.raises(VideoReadError, match=cause) as caught:
-        index_video(str(path))
+        DIRECT.index(str(path))
     assert caught.value.cause == "truncated"
     assert str(path) in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -119,20 +112,22 @@ def test_a_file_that_loses_its_end_after_it_was_indexed(tmp_path: Path) -> None:
         tmp_path / "v.mp4", options=FOUR_GROUPS, container_options={"movflags": "faststart"}
     )
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.6)])
 
-    np.testing.assert_array_equal(read_frames(index, [0])[0].permute(1, 2, 0).numpy(), truth[0])
+    np.testing.assert_array_equal(
+        DIRECT.read_frames(index, [0])[0].permute(1, 2, 0).numpy(), truth[0]
+    )
     with pytest.raises(VideoReadError):
-        read_frames(index, [0, 39])
+        DIRECT.read_frames(index, [0, 39])
 
 
 def test_a_file_that_was_replaced_after_it_was_indexed(tmp_path: Path) -> None:
-    index = index_video(str(write_video(tmp_path / "v.mp4", options=FOUR_GROUPS)))
+    index = DIRECT.index(str(write_video(tmp_path / "v.mp4", options=FOUR_GROUPS)))
     write_video(tmp_path / "v.mp4", options={"g": "7", "bf": "0"}, ticks=range(0, 1600, 40))
     with pytest.raises(VideoReadError, match="not those that were indexed") as caught:
-        read_frames(index, [39])
+        DIRECT.read_frames(index, [39])
     assert caught.value.cause == "changed"
 
 
@@ -145,7 +140,7 @@ def test_damage_is_never_shown_and_the_rest_is_exact(codec: str, tmp_path: Path)
     }[codec]
     path = write_video(tmp_path / "v.mp4", codec, options=options)
     truth = decode_in_order(path)
-    packets = index_video(str(path)).packets
+    packets = DIRECT.index(str(path)).packets
     assert packets is not None
     damaged_packet = int(packets.frame_packets[13])
     with av.open(str(path)) as container:
@@ -155,12 +150,12 @@ def test_damage_is_never_shown_and_the_rest_is_exact(codec: str, tmp_path: Path)
     data[position + 4 : position + size] = bytes(size - 4)
     path.write_bytes(data)
 
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == 40
     refused = []
     for number in range(40):
         try:
-            (frame,) = read_frames(index, [number])
+            (frame,) = DIRECT.read_frames(index, [number])
         except VideoReadError as error:
             refused.append((number, error))
         else:
@@ -170,7 +165,7 @@ def test_damage_is_never_shown_and_the_rest_is_exact(codec: str, tmp_path: Path)
     assert all("at frame 1" in error.detail for _, error in refused)
     assert {error.cause for _, error in refused} == {"decode-error"}
     with pytest.raises(VideoReadError):
-        read_frames(index, [0, 13, 39])
+        DIRECT.read_frames(index, [0, 13, 39])
 
 
 def test_a_damaged_first_frame_does_not_move_the_clock(tmp_path: Path) -> None:
@@ -182,41 +177,45 @@ def test_a_damaged_first_frame_does_not_move_the_clock(tmp_path: Path) -> None:
     data[position + size - 60 : position + size] = bytes(60)
     path.write_bytes(data)
     with pytest.raises(VideoReadError, match=r"its first frame is damaged|no frame can be decoded"):
-        index_video(str(path))
+        DIRECT.index(str(path))
 
 
 def test_seeking_that_lands_wrong_costs_time_but_no_exactness(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", options=FOUR_GROUPS)
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.packets is not None
     late = replace(index, packets=replace(index.packets, seek_ticks=index.packets.pts + 10**6))
-    np.testing.assert_array_equal(read_frames(late, [25])[0].permute(1, 2, 0).numpy(), truth[25])
+    np.testing.assert_array_equal(
+        DIRECT.read_frames(late, [25])[0].permute(1, 2, 0).numpy(), truth[25]
+    )
 
 
 def test_key_frames_that_are_none_cost_time_but_no_exactness(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", options=ONE_GROUP)
     truth = decode_in_order(path)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.packets is not None
     everywhere = np.ones_like(index.packets.is_key)
     lying = replace(index, packets=replace(index.packets, is_key=everywhere))
     assert lying.packets is not None
     assert plan_runs(lying.packets, [30])[0][0] > 0
-    np.testing.assert_array_equal(read_frames(lying, [30])[0].permute(1, 2, 0).numpy(), truth[30])
+    np.testing.assert_array_equal(
+        DIRECT.read_frames(lying, [30])[0].permute(1, 2, 0).numpy(), truth[30]
+    )
 
 
 def test_a_crooked_display_matrix_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", num_frames=3, rotation=30)
     with pytest.raises(VideoReadError, match=r"its display matrix is no quarter turn"):
-        index_video(str(path))
+        DIRECT.index(str(path))
 
 
 def test_cutting_by_copying_is_not_mistaken_for_a_loss(tmp_path: Path) -> None:
     source = write_video(tmp_path / "v.mkv", options=FOUR_GROUPS)
     for name in ("cut.mkv", "cut.mp4"):
         path = copy_packets(source, tmp_path / name, from_key_frame=2)
-        assert index_video(str(path)).num_frames == 20
+        assert DIRECT.index(str(path)).num_frames == 20
 
 
 def test_the_error_survives_the_way_between_processes() -> None:
@@ -248,16 +247,16 @@ def test_whatever_is_raised_is_one_kind_of_error_with_its_cause(
     error: Exception, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(write_video(tmp_path / "v.mp4", num_frames=3))
-    index = index_video(path)
+    index = DIRECT.index(path)
 
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
     calls: list[tuple[object, str, Callable[[], object]]] = [
-        (indexing, "survey_packets", lambda: index_video(path)),
-        (indexing, "display_orientation", lambda: index_video(path)),
-        (media_content, "hash_media", lambda: read_content(path)),
-        (media_content, "media_identity", lambda: identify(path)),
+        (indexing, "survey_packets", lambda: DIRECT.index(path)),
+        (indexing, "display_orientation", lambda: DIRECT.index(path)),
+        (media_content, "hash_media", lambda: DIRECT.read_content(path)),
+        (media_content, "media_identity", lambda: DIRECT.identify(path)),
     ]
     for module, name, call in calls:
         with monkeypatch.context() as patched:
@@ -268,8 +267,8 @@ def test_whatever_is_raised_is_one_kind_of_error_with_its_cause(
         assert caught.value.cause in (cause, "missing")
         assert caught.value.__cause__ is error
     for name, call in (
-        ("vidreason.video.decoding.PictureConverter", lambda: read_frames(index, [0])),
-        ("vidreason.video.sequential.decode_packet", lambda: check_frames(path)),
+        ("vidreason.video.decoding.PictureConverter", lambda: DIRECT.read_frames(index, [0])),
+        ("vidreason.video.sequential.decode_packet", lambda: DIRECT.check_frames(path)),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(name, fail)
@@ -289,7 +288,7 @@ def test_a_package_that_is_missing_is_no_fault_of_the_file(
 
     monkeypatch.setattr(indexing, "survey_packets", fail)
     with pytest.raises(ImportError, match="no package"):
-        index_video(path)
+        DIRECT.index(path)
 
 
 def test_side_data_of_kinds_that_pyav_has_no_name_for() -> None:
@@ -308,12 +307,12 @@ def test_names_of_all_kinds(tmp_path: Path) -> None:
         path = os.path.join(os.fsencode(tmp_path), name)
         with open(path, "wb") as file:
             file.write(data)
-        index = index_video(os.fsdecode(path))
-        assert read_frames(index, [2]).shape == (1, 3, 48, 64)
-        assert read_content(os.fsdecode(path)).is_settled
+        index = DIRECT.index(os.fsdecode(path))
+        assert DIRECT.read_frames(index, [2]).shape == (1, 3, 48, 64)
+        assert DIRECT.read_content(os.fsdecode(path)).is_settled
         os.unlink(path)
         with pytest.raises(VideoReadError) as caught:
-            read_frames(index, [2])
+            DIRECT.read_frames(index, [2])
         assert caught.value.cause == "missing"
 
 
@@ -322,9 +321,9 @@ def test_a_name_with_a_number_sign_is_that_of_one_file(tmp_path: Path) -> None:
         picture = np.full((48, 64, 3), level, dtype=np.uint8)
         Image.fromarray(picture).save(tmp_path / name)
     for name, level in (("frame%04d.png", 200), ("frame0001.png", 10)):
-        index = index_video(str(tmp_path / name))
+        index = DIRECT.index(str(tmp_path / name))
         assert index.num_frames == 1
-        assert read_frames(index, [0]).unique().tolist() == [level]
+        assert DIRECT.read_frames(index, [0]).unique().tolist() == [level]
 
 
 def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: Path) -> None:
@@ -341,7 +340,7 @@ def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: Path) -> None:
         ("\0", "unreachable"),
         ("n" * 5000, "unreachable"),
     ):
-        for read in (index_video, read_content, check_frames):
+        for read in (DIRECT.index, DIRECT.read_content, DIRECT.check_frames):
             with pytest.raises(VideoReadError) as caught:
                 read(path)
             assert (caught.value.path, caught.value.cause) == (path, cause)
@@ -362,10 +361,10 @@ def test_one_picture_is_a_video(tmp_path: Path) -> None:
     for suffix in ("mp4", "mkv", "ts", "avi", "h264"):
         for num_frames in (1, 2, 3):
             path = write_video(tmp_path / f"v.{suffix}", num_frames=num_frames)
-            index = index_video(str(path))
+            index = DIRECT.index(str(path))
             assert index.num_frames == num_frames
             assert index.duration_seconds == pytest.approx(num_frames / 25, abs=2e-3)
-            assert len(read_frames(index, range(num_frames))) == num_frames
+            assert len(DIRECT.read_frames(index, range(num_frames))) == num_frames
 
 
 def test_a_sample_table_that_claims_more_samples_than_bytes(tmp_path: Path) -> None:

@@ -20,14 +20,7 @@ from coded_video import (
 from vidreason.video import reader
 from vidreason.video.clock import fill_in
 from vidreason.video.container import demux, open_video
-from vidreason.video.reader import (
-    VideoReadError,
-    check_frames,
-    check_span,
-    index_video,
-    read_frames,
-    read_frames_at,
-)
+from vidreason.video.reader import DIRECT, VideoReadError
 
 CASES = Path(__file__).parents[1] / "assets" / "cases"
 
@@ -50,8 +43,8 @@ def retimed(source: Path, target: Path, pts: list[int]) -> Path:
 
 
 def test_one_repeated_time_changes_no_other() -> None:
-    repeated = index_video(str(CASES / "one_repeated_timestamp.mkv"))
-    other = index_video(str(CASES / "no_repeated_timestamp.mkv"))
+    repeated = DIRECT.index(str(CASES / "one_repeated_timestamp.mkv"))
+    other = DIRECT.index(str(CASES / "no_repeated_timestamp.mkv"))
     assert repeated.duration_seconds == other.duration_seconds == pytest.approx(10.1)
     np.testing.assert_allclose(repeated.timestamps, other.timestamps, atol=1e-3)
     assert (np.diff(repeated.timestamps) > 0).all()
@@ -59,7 +52,7 @@ def test_one_repeated_time_changes_no_other() -> None:
     assert repeated.remarks[0].detail.startswith("1 of its 10 frames")
     assert other.remarks == ()
     times = np.linspace(0, 10, 30)
-    assert read_frames_at(repeated, times).equal(read_frames_at(other, times))
+    assert DIRECT.read_frames_at(repeated, times).equal(DIRECT.read_frames_at(other, times))
 
 
 @pytest.mark.parametrize(
@@ -74,17 +67,23 @@ def test_one_repeated_time_changes_no_other() -> None:
 def test_odd_times_of_single_frames(pts: list[int], expected: list[float], tmp_path: Path) -> None:
     source = write_video(tmp_path / "s.mkv", num_frames=5, options={"g": "12", "bf": "0"})
     path = retimed(source, tmp_path / "v.mkv", pts)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     np.testing.assert_allclose(index.timestamps * 1000, expected, atol=1e-9)
-    assert [number_of(frame) for frame in read_frames(index, [4, 0, 3, 1, 2])] == [4, 0, 3, 1, 2]
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, [4, 0, 3, 1, 2])] == [
+        4,
+        0,
+        3,
+        1,
+        2,
+    ]
     assert [remark.kind for remark in index.remarks] == ["times-filled-in"]
 
 
 def test_frames_are_shown_in_the_order_of_their_times(tmp_path: Path) -> None:
     source = write_video(tmp_path / "s.mkv", num_frames=5, options={"g": "12", "bf": "0"})
-    index = index_video(str(retimed(source, tmp_path / "v.mkv", [0, 40, 80, 60, 160])))
+    index = DIRECT.index(str(retimed(source, tmp_path / "v.mkv", [0, 40, 80, 60, 160])))
     np.testing.assert_allclose(index.timestamps * 1000, [0, 40, 60, 80, 160], atol=1e-9)
-    assert [number_of(frame) for frame in read_frames(index, range(5))] == [0, 1, 3, 2, 4]
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, range(5))] == [0, 1, 3, 2, 4]
 
 
 def test_more_frames_a_second_than_the_clock_has_ticks(tmp_path: Path) -> None:
@@ -98,10 +97,10 @@ def test_more_frames_a_second_than_the_clock_has_ticks(tmp_path: Path) -> None:
             packet.duration = 0
             packet.stream = copy
             writing.mux(packet)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     np.testing.assert_allclose(index.timestamps, np.arange(40) / 2000, atol=1e-9)
     assert index.duration_seconds < 0.1
-    assert number_of(read_frames_at(index, [0.0126])[0]) == 25
+    assert number_of(DIRECT.read_frames_at(index, [0.0126])[0]) == 25
     assert index.remarks[0].detail.startswith("20 of its 40 frames")
 
 
@@ -111,11 +110,11 @@ def test_frames_with_b_frames_and_a_repeated_time(tmp_path: Path) -> None:
         pts = [packet.pts for packet in container.demux(video=0) if packet.size]
     pts[pts.index(440)] = 400
     path = retimed(source, tmp_path / "v.mkv", pts)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     expected = np.arange(40) / 25
     expected[11] = expected[10] + 0.0005
     np.testing.assert_allclose(index.timestamps, expected, atol=1e-9)
-    frames = read_frames(index, range(40)).permute(0, 2, 3, 1).numpy()
+    frames = DIRECT.read_frames(index, range(40)).permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(frames, decode_in_order(path))
 
 
@@ -148,7 +147,7 @@ def test_files_without_times_say_so_once(
     monkeypatch.setattr(reader, "_remarked", set())
     paths = [write_video(tmp_path / name, num_frames=4) for name in ("a.h264", "b.h264", "c.mp4")]
     with caplog.at_level(logging.WARNING):
-        indices = [index_video(str(path)) for path in paths]
+        indices = [DIRECT.index(str(path)) for path in paths]
     assert [[remark.kind for remark in index.remarks] for index in indices] == [
         ["no-times"],
         ["no-times"],
@@ -160,17 +159,17 @@ def test_files_without_times_say_so_once(
 
 
 def test_times_are_on_the_clock_of_the_file() -> None:
-    index = index_video(str(CASES / "picture_starts_after_sound.mp4"))
+    index = DIRECT.index(str(CASES / "picture_starts_after_sound.mp4"))
     assert index.timestamps[0] == pytest.approx(2.0)
     assert index.duration_seconds == pytest.approx(8.0)
     assert index.remarks == ()
-    frames = read_frames_at(index, [5.0, 0.0, 7.95])
-    assert frames.equal(read_frames(index, [30, 0, 59]))
-    check_span(index, 6.5, 7.0)
-    check_span(index, 0.0, 2.5)
-    check_span(index, None, None)
+    frames = DIRECT.read_frames_at(index, [5.0, 0.0, 7.95])
+    assert frames.equal(DIRECT.read_frames(index, [30, 0, 59]))
+    index.span(6.5, 7.0)
+    index.span(0.0, 2.5)
+    index.span()
     with pytest.raises(VideoReadError, match=r"its picture begins at 2\.00 s, after") as e:
-        check_span(index, 0.5, 1.5)
+        index.span(0.5, 1.5)
     assert e.value.cause == "span-outside"
 
 
@@ -208,7 +207,7 @@ def test_the_clock_begins_with_the_first_stream(
     suffix: str, picture_ms: int, sound_ms: int, offset: float, tmp_path: Path
 ) -> None:
     path = write_with_sound(tmp_path / f"v.{suffix}", picture_ms, sound_ms)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     # An encoder of sound begins up to 481 samples early.
     assert index.timestamps[0] == pytest.approx(offset, abs=0.035)
     np.testing.assert_allclose(np.diff(index.timestamps), 0.04, atol=1e-3)
@@ -217,14 +216,14 @@ def test_the_clock_begins_with_the_first_stream(
 
 def test_joined_segments_give_all_frames_in_order() -> None:
     path = CASES / "joined_segments.ts"
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == 120
     assert (np.diff(index.timestamps) > 0).all()
     assert index.duration_seconds == pytest.approx(11.9, abs=0.2)
-    frames = read_frames(index, range(120))
+    frames = DIRECT.read_frames(index, range(120))
     assert frames.permute(0, 2, 3, 1).numpy().tobytes() == decode_in_order(path).tobytes()
-    assert read_frames(index, [100, 3]).equal(frames[[100, 3]])
-    check_frames(str(path))
+    assert DIRECT.read_frames(index, [100, 3]).equal(frames[[100, 3]])
+    DIRECT.check_frames(str(path))
 
 
 @pytest.mark.parametrize("suffix", ["ts", "mpg"])
@@ -240,12 +239,12 @@ def test_joined_files_of_other_clocks(suffix: str, delays: tuple[int, ...], tmp_
         data += part.read_bytes()
     path = tmp_path / f"joined.{suffix}"
     path.write_bytes(data)
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == 120
     np.testing.assert_allclose(index.timestamps, np.arange(120) / 25, atol=0.13)
     assert (np.diff(index.timestamps) > 0).all()
     wanted = [119, 0, 41, 39, 40, 79, 80]
-    assert [number_of(frame) for frame in read_frames(index, wanted)] == wanted
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, wanted)] == wanted
 
 
 def test_joined_segments_of_other_sizes(tmp_path: Path) -> None:
@@ -254,10 +253,10 @@ def test_joined_segments_of_other_sizes(tmp_path: Path) -> None:
     second = write_video(tmp_path / "b.ts", options=X264, first_number=40, scale=2)
     path = tmp_path / "joined.ts"
     path.write_bytes(first.read_bytes() + second.read_bytes() + first.read_bytes())
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert (index.num_frames, index.width, index.height) == (120, 64, 48)
     wanted = [79, 39, 40, 119, 80]
-    assert [number_of(frame) for frame in read_frames(index, wanted)] == [79, 39, 40, 39, 0]
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, wanted)] == [79, 39, 40, 39, 0]
     assert [remark.kind for remark in index.remarks] == ["clock-restarts"]
 
 
@@ -289,8 +288,8 @@ def test_a_clock_that_goes_back_within_a_group_loses_no_frame(tmp_path: Path) ->
         if number >= 20:
             data = data.replace(stamp(pts), stamp(pts - 40 * 900))
     path.write_bytes(data)
-    index = index_video(str(path))
-    assert [number_of(frame) for frame in read_frames(index, range(40))] == list(range(40))
+    index = DIRECT.index(str(path))
+    assert [number_of(frame) for frame in DIRECT.read_frames(index, range(40))] == list(range(40))
     assert [remark.kind for remark in index.remarks] == ["clock-restarts"]
     np.testing.assert_allclose(index.timestamps, np.arange(40) / 25, atol=0.05)
 
@@ -308,9 +307,9 @@ def test_streams_that_appear_on_the_way_end_no_reading(tmp_path: Path) -> None:
     second = write_with_sound(tmp_path / "b.ts", 0, 0)
     path = tmp_path / "joined.ts"
     path.write_bytes(first.read_bytes() + second.read_bytes())
-    index = index_video(str(path))
+    index = DIRECT.index(str(path))
     assert index.num_frames == 125
-    assert read_frames(index, [124]).float().mean() < 60  # of the dark second part
+    assert DIRECT.read_frames(index, [124]).float().mean() < 60  # of the dark second part
     whole = tmp_path / "long.ts"  # libav looks for streams in the first seven seconds
     whole.write_bytes(first.read_bytes() * 3 + second.read_bytes())
-    assert index_video(str(whole)).num_frames == 325
+    assert DIRECT.index(str(whole)).num_frames == 325

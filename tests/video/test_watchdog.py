@@ -21,15 +21,10 @@ from coded_video import decode_in_order, write_video
 from strange_decoder import decoders, end_decoder, strange_decoder
 from torch.utils.data import DataLoader, Dataset
 
+import vidreason.video.reader as reader_module
 from vidreason.video import watchdog
-from vidreason.video.reader import (
-    VideoReadError,
-    check_frames,
-    identify,
-    index_video,
-    read_content,
-    read_frames,
-)
+from vidreason.video.decoder_process import SharedPictures
+from vidreason.video.reader import DIRECT, GUARDED, VideoReader, VideoReadError
 
 
 @pytest.fixture
@@ -51,18 +46,16 @@ def videos(tmp_path: Path) -> list[Path]:
 
 def test_frames_are_those_that_are_read_directly(tmp_path: Path, decoder: None) -> None:
     path = write_video(tmp_path / "v.mp4")
-    index = index_video(str(path), timeout_seconds=30)
-    other = index_video(str(write_video(tmp_path / "w.mkv", first_number=40)), timeout_seconds=30)
+    index = GUARDED.index(str(path))
+    other = GUARDED.index(str(write_video(tmp_path / "w.mkv", first_number=40)))
     truth = torch.from_numpy(decode_in_order(path)).permute(0, 3, 1, 2)
     for wanted in ([3, 39, 3], [0], []):
-        frames = read_frames(index, wanted, timeout_seconds=30)
+        frames = GUARDED.read_frames(index, wanted)
         assert torch.equal(frames, truth[wanted])
-        assert frames.stride() == read_frames(index, wanted).stride()
-        assert torch.equal(
-            read_frames(other, wanted, timeout_seconds=30), read_frames(other, wanted)
-        )
+        assert frames.stride() == DIRECT.read_frames(index, wanted).stride()
+        assert torch.equal(GUARDED.read_frames(other, wanted), DIRECT.read_frames(other, wanted))
     assert len(decoders()) == 1
-    frames = read_frames(index, [5], timeout_seconds=30)
+    frames = GUARDED.read_frames(index, [5])
     end_decoder()
     frames += 1  # the memory outlives its process, and is this one's own
     assert torch.equal(frames - 1, truth[[5]])
@@ -70,38 +63,38 @@ def test_frames_are_those_that_are_read_directly(tmp_path: Path, decoder: None) 
 
 def test_a_hang_is_killed_and_the_next_video_is_read(videos: list[Path], decoder: None) -> None:
     hanging, crashing, good = map(str, videos)
-    read_frames(index_video(good, timeout_seconds=30), [0], timeout_seconds=30)
+    GUARDED.read_frames(GUARDED.index(good), [0])
     started = time.monotonic()
     with pytest.raises(VideoReadError, match=r"timed out after 0\.2 s") as caught:
-        index_video(hanging, timeout_seconds=0.2)
+        VideoReader(0.2).index(hanging)
     assert time.monotonic() - started < 2
     assert (caught.value.path, caught.value.cause) == (hanging, "timed-out")
     assert decoders() == []
     with pytest.raises(VideoReadError, match="ended by SIGSEGV") as caught:
-        index_video(crashing, timeout_seconds=30)
+        GUARDED.index(crashing)
     assert (caught.value.path, caught.value.cause) == (crashing, "crashed")
-    index = index_video(good, timeout_seconds=30)
-    assert read_frames(index, [1], timeout_seconds=30).shape == (1, 3, 48, 64)
+    index = GUARDED.index(good)
+    assert GUARDED.read_frames(index, [1]).shape == (1, 3, 48, 64)
     Path(good).rename(hanging)
     with pytest.raises(VideoReadError, match=r"timed out after 0\.2 s"):
-        read_frames(replace(index, path=hanging), [1], timeout_seconds=0.2)
+        VideoReader(0.2).read_frames(replace(index, path=hanging), [1])
 
 
 def test_an_error_keeps_the_decoder_and_its_index(videos: list[Path], decoder: None) -> None:
     good = str(videos[2])
-    index = index_video(good, timeout_seconds=30)
+    index = GUARDED.index(good)
     with pytest.raises(VideoReadError, match="there is no such file"):
-        read_frames(replace(index, path="/none.mp4"), [0], timeout_seconds=30)
+        GUARDED.read_frames(replace(index, path="/none.mp4"), [0])
     with pytest.raises(VideoReadError) as caught:
-        index_video("/none.mp4", timeout_seconds=30)
+        GUARDED.index("/none.mp4")
     assert caught.value.cause == "missing"
-    assert torch.equal(read_frames(index, [7], timeout_seconds=30), read_frames(index, [7]))
+    assert torch.equal(GUARDED.read_frames(index, [7]), DIRECT.read_frames(index, [7]))
     with pytest.raises(ValueError, match="40 is out of range"):
-        read_frames(index, [40], timeout_seconds=30)
+        GUARDED.read_frames(index, [40])
     raising = videos[2].with_name("raising.mp4")
     raising.write_bytes(videos[2].read_bytes())
     with pytest.raises(VideoReadError, match="ends with ValueError: 31 is not a valid") as caught:
-        index_video(str(raising), timeout_seconds=30)
+        GUARDED.index(str(raising))
     assert (caught.value.path, caught.value.cause) == (str(raising), "decode-error")
     # The traceback of the other process is this error's cause.
     assert "in open_video_strangely" in str(caught.value.__cause__)
@@ -112,29 +105,30 @@ def test_an_error_keeps_the_decoder_and_its_index(videos: list[Path], decoder: N
 def test_memory_that_is_not_there_is_a_fault_of_the_file(
     videos: list[Path], decoder: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = index_video(str(videos[2]), timeout_seconds=30)
+    index = GUARDED.index(str(videos[2]))
 
-    def no_memory(size: int) -> None:
-        raise OSError(errno.ENOMEM, f"cannot map {size} bytes")
+    def no_memory(pictures: SharedPictures, shape: tuple[int, ...]) -> None:
+        raise OSError(errno.ENOMEM, f"cannot map {shape}")
 
-    monkeypatch.setattr(watchdog, "shared_memory", no_memory)
-    with pytest.raises(VideoReadError, match="cannot map 9216 bytes") as caught:
-        read_frames(index, [3], timeout_seconds=30)
+    monkeypatch.setattr(SharedPictures, "array", no_memory)
+    with pytest.raises(VideoReadError, match=r"cannot map \(1, 48, 64, 3\)") as caught:
+        GUARDED.read_frames(index, [3])
     assert isinstance(caught.value.__cause__, OSError)
     monkeypatch.undo()
     large = replace(index, width=2**20, height=2**20)
     with pytest.raises(VideoReadError):
-        read_frames(large, [3], timeout_seconds=30)
-    assert len(read_frames(index, [3], timeout_seconds=30)) == 1
+        GUARDED.read_frames(large, [3])
+    assert len(GUARDED.read_frames(index, [3])) == 1
 
 
 def test_a_server_that_never_answers(decoder: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v.mp4"
         # Connections are taken by the system, and nobody reads them.
-        for read in (index_video, identify, read_content):
+        reader = VideoReader(0.4)
+        for read in (reader.index, reader.identify, reader.read_content):
             with pytest.raises(VideoReadError, match=r"timed out after 0\.4 s") as caught:
-                read(url, timeout_seconds=0.4)
+                read(url)
             assert caught.value.cause == "timed-out"
 
 
@@ -142,13 +136,13 @@ def test_a_hash_is_given_up_like_a_frame(videos: list[Path], decoder: None) -> N
     good = videos[2]
     silent = good.rename(good.with_name("silent.mp4"))
     with pytest.raises(VideoReadError, match=r"timed out after 0\.2 s") as caught:
-        read_content(str(silent), timeout_seconds=0.2)
+        VideoReader(0.2).read_content(str(silent))
     assert (caught.value.path, caught.value.cause) == (str(silent), "timed-out")
     silent.rename(good)
-    found = read_content(str(good), timeout_seconds=30)
-    assert found == read_content(str(good))
+    found = GUARDED.read_content(str(good))
+    assert found == DIRECT.read_content(str(good))
     assert found.is_settled
-    assert found.identity == identify(str(good), timeout_seconds=30)
+    assert found.identity == GUARDED.identify(str(good))
     assert found.sha256 == hashlib.sha256(good.read_bytes()).hexdigest()
 
 
@@ -158,7 +152,7 @@ def test_what_is_no_file_has_no_hash(tmp_path: Path) -> None:
     causes = {"pipe.mp4": "not-a-video", "empty.mp4": "empty", "none.mp4": "missing"}
     for name, cause in causes.items():
         with pytest.raises(VideoReadError) as caught:
-            read_content(str(tmp_path / name))
+            DIRECT.read_content(str(tmp_path / name))
         assert caught.value.cause == cause
 
 
@@ -181,13 +175,13 @@ def test_a_remote_video_is_hashed_and_decoded_by_one_transfer(
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/good.mp4"
-        found = read_content(url, timeout_seconds=30)
-        frames = read_frames(index_video(url, timeout_seconds=30), [3], timeout_seconds=30)
+        found = GUARDED.read_content(url)
+        frames = GUARDED.read_frames(GUARDED.index(url), [3])
         server.shutdown()
         thread.join()
     assert _CountingHandler.fetched == ["/good.mp4"]
     assert found.sha256 == hashlib.sha256(videos[2].read_bytes()).hexdigest()
-    assert torch.equal(frames, read_frames(index_video(str(videos[2])), [3]))
+    assert torch.equal(frames, DIRECT.read_frames(DIRECT.index(str(videos[2])), [3]))
 
 
 def test_every_frame_is_decoded_within_limits(
@@ -200,28 +194,28 @@ def test_every_frame_is_decoded_within_limits(
     data[middle : middle + 300] = bytes(300)
     damaged.write_bytes(data)
     for at_once in (7, 40, 250):
-        monkeypatch.setattr(watchdog, "CHECKED_AT_ONCE", at_once)
-        check_frames(good, timeout_seconds=30)
+        monkeypatch.setattr(reader_module, "CHECKED_AT_ONCE", at_once)
+        GUARDED.check_frames(good)
         details = set()
         for limit in (30, None):
             with pytest.raises(VideoReadError, match="it is damaged after frame") as caught:
-                check_frames(str(damaged), timeout_seconds=limit)
+                VideoReader(limit).check_frames(str(damaged))
             details.add(caught.value.detail)
         assert len(details) == 1
     with pytest.raises(VideoReadError, match=r"timed out after 0\.2 s"):
-        check_frames(hanging, timeout_seconds=0.2)
+        VideoReader(0.2).check_frames(hanging)
 
 
 def test_signals_to_the_whole_group_leave_the_decoder_to_its_parent(
     videos: list[Path], decoder: None
 ) -> None:
     """Its parent may still want the video in hand; one of them came before it had started."""
-    index = index_video(str(videos[2]), timeout_seconds=30)
+    index = GUARDED.index(str(videos[2]))
     process_id = watchdog.decoder_process_id()
     assert process_id is not None
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         os.kill(process_id, number)
-        assert len(read_frames(index, [3], timeout_seconds=30)) == 1
+        assert len(GUARDED.read_frames(index, [3])) == 1
     assert watchdog.decoder_process_id() == process_id
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert not {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1} & blocked
@@ -230,7 +224,7 @@ def test_signals_to_the_whole_group_leave_the_decoder_to_its_parent(
 def test_urls_that_are_not_read(decoder: None) -> None:
     for limit in (30, None):
         with pytest.raises(VideoReadError, match="the protocol 'nosuch' is not read") as caught:
-            read_content("nosuch://a/b.mp4", timeout_seconds=limit)
+            VideoReader(limit).read_content("nosuch://a/b.mp4")
         assert caught.value.cause == "unsupported"
     assert len(decoders()) == 1
 
@@ -238,7 +232,7 @@ def test_urls_that_are_not_read(decoder: None) -> None:
 def test_a_pipe_is_no_video_and_is_not_waited_for(tmp_path: Path, decoder: None) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(VideoReadError, match="it is not a regular file"):
-        index_video(str(tmp_path / "pipe.mp4"), timeout_seconds=30)
+        GUARDED.index(str(tmp_path / "pipe.mp4"))
 
 
 class _Videos(Dataset[tuple[str, int, list[str]]]):
@@ -250,8 +244,8 @@ class _Videos(Dataset[tuple[str, int, list[str]]]):
 
     def __getitem__(self, item: int) -> tuple[str, int, list[str]]:
         try:
-            index = index_video(str(self.paths[item]), timeout_seconds=0.5)
-            num_frames = len(read_frames(index, range(40), timeout_seconds=0.5))
+            index = VideoReader(0.5).index(str(self.paths[item]))
+            num_frames = len(VideoReader(0.5).read_frames(index, range(40)))
         except VideoReadError as error:
             return error.cause, os.getpid(), decoders()
         return str(num_frames), os.getpid(), decoders()
@@ -259,7 +253,7 @@ class _Videos(Dataset[tuple[str, int, list[str]]]):
 
 def test_a_data_loaders_worker_survives(videos: list[Path], decoder: None) -> None:
     hanging, crashing, good = videos
-    index_video(str(good), timeout_seconds=30)  # the workers are forked with a decoder running
+    GUARDED.index(str(good))  # the workers are forked with a decoder running
     dataset = _Videos([good, hanging, good, crashing, good])
     loader = DataLoader(dataset, batch_size=None, num_workers=1)
     rows = list(loader)
@@ -267,7 +261,7 @@ def test_a_data_loaders_worker_survives(videos: list[Path], decoder: None) -> No
     assert len({worker for _, worker, _ in rows}) == 1
     assert [len(children) for _, _, children in rows] == [1, 0, 1, 0, 1]
     assert len(decoders()) == 1  # this process' own, untouched
-    assert len(read_frames(index_video(str(good), timeout_seconds=30), [0, 1])) == 2
+    assert len(DIRECT.read_frames(GUARDED.index(str(good)), [0, 1])) == 2
     del loader
     gc.collect()
 
@@ -277,4 +271,4 @@ def test_a_decoder_that_does_not_start_is_no_fault_of_the_video(
 ) -> None:
     (tmp_path / "site" / "sitecustomize.py").write_text("raise SystemExit(3)")
     with pytest.raises(RuntimeError, match="the process that decodes videos does not start"):
-        index_video(str(videos[2]), timeout_seconds=30)
+        GUARDED.index(str(videos[2]))

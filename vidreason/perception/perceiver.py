@@ -30,16 +30,14 @@ from vidreason.perception.video_encoder import (
 )
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.perception.weights import hash_weights
-from vidreason.video.display import LARGE_SIDE
-from vidreason.video.reader import check_span, index_video, read_frames
+from vidreason.video.limits import LARGE_SIDE
+from vidreason.video.reader import GUARDED, VideoReader
 from vidreason.video.sampling import (
     SamplingConfig,
     clip_frame_indices,
     clip_spans,
     key_frame_positions,
-    resolve_span,
 )
-from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
 
 _ALGORITHM = "perception-3"
 """Part of every fingerprint: to be changed with any change of the numbers that the same
@@ -107,13 +105,13 @@ class Perceiver:
         encoder: VideoEncoder,
         segmenter: Segmenter | None,
         device: torch.device,
-        decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS,
+        reader: VideoReader = GUARDED,
     ) -> None:
         self.config = config
         self.encoder = encoder
         self.segmenter = segmenter
         self.device = device
-        self.decode_timeout_seconds = decode_timeout_seconds
+        self.reader = reader
 
     @property
     def fingerprint(self) -> str:
@@ -145,15 +143,8 @@ class Perceiver:
             VideoReadError: The file cannot be read or decoded, or ends before the span.
             ValueError: The span is empty, or starts before the video.
         """
-        limit = self.decode_timeout_seconds
-        index = index_video(path, timeout_seconds=limit)
-        check_span(index, start_seconds, end_seconds)
-        start, end = resolve_span(
-            index.duration_seconds,
-            start_seconds,
-            end_seconds,
-            first_seconds=float(index.timestamps[0]),
-        )
+        index = self.reader.index(path)
+        start, end = index.span(start_seconds, end_seconds)
         # What tokens tell of times is counted from where the caller's span begins, also where
         # the picture begins later.
         zero = start_seconds or 0.0
@@ -163,9 +154,7 @@ class Perceiver:
         # Frames of a short video repeat; each is decoded once.
         unique_indices, places = np.unique(frame_indices, return_inverse=True)
         places = places.reshape(frame_indices.shape)
-        frames = read_frames(
-            index, unique_indices, max_side=self.decoded_side, timeout_seconds=limit
-        )
+        frames = self.reader.read_frames(index, unique_indices, max_side=self.decoded_side)
 
         with torch.inference_mode():
             clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
@@ -240,15 +229,14 @@ class Perceiver:
 def build_perceiver(
     config: PerceiverConfig,
     device: torch.device | str = "cpu",
-    decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS,
+    reader: VideoReader = GUARDED,
 ) -> Perceiver:
     """Load encoder and segmenter.
 
     Args:
         config: What is to be seen, and by which models.
         device: Where they run.
-        decode_timeout_seconds: When reading a video is given up; None waits for ever, and decodes
-            in this process.
+        reader: Reads the videos.
 
     Raises:
         ValueError: Weights are missing or do not fit; the message names the field or the first
@@ -257,7 +245,7 @@ def build_perceiver(
     device = torch.device(device)
     encoder = cast(VideoEncoder, build_video_encoder(config.video_encoder, device))
     segmenter = build_segmenter(config.segmenter, device) if config.use_objects else None
-    return Perceiver(config, encoder, segmenter, device, decode_timeout_seconds)
+    return Perceiver(config, encoder, segmenter, device, reader)
 
 
 def perceiver_fingerprint(

@@ -24,7 +24,7 @@ from vidreason.store.sorted_table import (
     table_of,
 )
 from vidreason.video.media import MediaIdentity
-from vidreason.video.reader import VideoReadError, identify, read_content
+from vidreason.video.reader import DIRECT, VideoReader, VideoReadError
 from vidreason.video.unrecorded import recorded_if_possible, tell_once
 
 LOG_SUFFIX = ".jsonl"
@@ -74,7 +74,7 @@ class MediaTable:
         self._is_read = False
         self._log: Path | None = None
 
-    def content_hash(self, media: str, timeout_seconds: float | None = None) -> str:
+    def content_hash(self, media: str, reader: VideoReader = DIRECT) -> str:
         """The sha256 of what ``media`` holds, as hex digits.
 
         A video whose size or time of change is not the recorded one is read again. A video that
@@ -83,24 +83,22 @@ class MediaTable:
 
         Args:
             media: The video.
-            timeout_seconds: When looking at it, or reading it, is given up; see
-                :func:`vidreason.video.reader.read_content`.
+            reader: Looks at it, and reads it.
 
         Raises:
-            VideoReadError: The video cannot be read in that time, and was never hashed, or has
-                changed since.
+            VideoReadError: The video cannot be read, and was never hashed, or has changed since.
         """
         record = self.recorded(media)
         if record is not None:
             if not self.check:
                 return record.content.hex()
             try:
-                identity = identify(media, timeout_seconds=timeout_seconds)
+                identity = reader.identify(media)
             except VideoReadError:
                 return record.content.hex()
             if (record.size, record.version) == (identity.size, _version(identity)):
                 return record.content.hex()
-        content = read_content(media, timeout_seconds=timeout_seconds)
+        content = reader.read_content(media)
         if content.is_settled:  # else right for now, but not to be remembered
             identity, digest = content.identity, bytes.fromhex(content.sha256)
             record = Record(digest, identity.size, _version(identity), time.time_ns())

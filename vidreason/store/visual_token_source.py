@@ -14,8 +14,7 @@ from vidreason.perception.perceiver import (
 )
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
-from vidreason.video.reader import identify
-from vidreason.video.watchdog import DECODE_TIMEOUT_SECONDS
+from vidreason.video.reader import GUARDED, VideoReader
 
 
 class VisualTokenSource:
@@ -29,7 +28,7 @@ class VisualTokenSource:
         store: Where it is kept; with an empty path nothing is.
         device: Where perception runs. A forked worker cannot use CUDA: perceive ahead of training,
             or in this process.
-        decode_timeout_seconds: When reading a video is given up; None waits for ever.
+        reader: Reads the videos.
     """
 
     def __init__(
@@ -37,11 +36,11 @@ class VisualTokenSource:
         perceiver: PerceiverConfig,
         store: StoreConfig,
         device: torch.device | str = "cpu",
-        decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS,
+        reader: VideoReader = GUARDED,
     ) -> None:
         self.config = perceiver
         self.device = torch.device(device)
-        self.decode_timeout_seconds = decode_timeout_seconds
+        self.reader = reader
         self.store = FeatureStore(store) if store.path else None
         self.num_perceived = 0
         """Videos that this process has perceived, because the store did not have them."""
@@ -93,7 +92,7 @@ class VisualTokenSource:
             VideoReadError: The file cannot be read, and was never hashed.
         """
         assert self.store is not None
-        video_hash = self.store.media.content_hash(media, self.decode_timeout_seconds)
+        video_hash = self.store.media.content_hash(media, self.reader)
         return FeatureKey(video_hash, start_seconds, end_seconds, self._fingerprint)
 
     def _perceive(
@@ -101,9 +100,9 @@ class VisualTokenSource:
     ) -> VisualTokens:
         if self._perceiver is None:
             # A model that takes minutes to load would only say the same.
-            identify(media, timeout_seconds=self.decode_timeout_seconds)
+            self.reader.identify(media)
             self._check_weights(media)
-            self._perceiver = build_perceiver(self.config, self.device, self.decode_timeout_seconds)
+            self._perceiver = build_perceiver(self.config, self.device, self.reader)
         self.num_perceived += 1
         return self._perceiver.perceive(media, start_seconds, end_seconds)
 

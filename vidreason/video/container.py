@@ -13,8 +13,9 @@ from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from vidreason.video.display import MAX_PIXELS, check_num_pixels
+from vidreason.video.display import check_num_pixels
 from vidreason.video.failures import VideoReadError
+from vidreason.video.limits import MAX_PIXELS
 from vidreason.video.media import libav_source, open_media
 from vidreason.video.media_content import check_media
 from vidreason.video.mp4_tables import lacks_index

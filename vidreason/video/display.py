@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from vidreason.video.failures import VideoReadError
-
-MAX_PIXELS = 2**26
-"""A picture with more pixels (8192 x 8192, twice an 8K picture) is not decoded: a file of a few
-kilobytes may declare any size, and a decoder holds up to 17 pictures."""
-
-LARGE_SIDE = 1280
-"""What frames are scaled to as they are decoded, by their longer side, where nobody looks at more:
-32 frames of 720p take 88 MB, and of 8K, unscaled, 3.2 GB."""
+from vidreason.video.limits import MAX_PIXELS
 
 MAX_PIXEL_ASPECT = 16
 """A pixel that is said to be this many times as wide as high, or as high as wide, is a mistake of

@@ -27,6 +27,7 @@ from vidreason.video.display import (
     displayed_size,
 )
 from vidreason.video.failures import VideoReadError
+from vidreason.video.sampling import resolve_span
 from vidreason.video.sequential import decode_numbered
 from vidreason.video.survey import NO_PTS, PacketSurvey, survey_packets
 
@@ -102,6 +103,38 @@ class VideoIndex:
     def orientation(self) -> Orientation:
         """Transform of a decoded picture into the displayed one."""
         return Orientation(mirrored=self.is_mirrored, quarter_turns=self.rotation_degrees // 90)
+
+    def span(
+        self, start_seconds: float | None = None, end_seconds: float | None = None
+    ) -> tuple[float, float]:
+        """Start and end of the part of a span in which the video shows something.
+
+        Args:
+            start_seconds: Start of the span; None for the video's.
+            end_seconds: End of the span; None for the video's.
+
+        Raises:
+            VideoReadError: No frame is shown in the span.
+            ValueError: The span is empty or starts before 0.
+        """
+        first_seconds = float(self.timestamps[0])
+        if end_seconds is not None and end_seconds <= first_seconds and first_seconds > 0:
+            raise VideoReadError(
+                self.path,
+                "span-outside",
+                f"its picture begins at {first_seconds:.2f} s, after the span that ends at "
+                f"{end_seconds:.2f} s",
+            )
+        if start_seconds is not None and start_seconds >= self.duration_seconds:
+            raise VideoReadError(
+                self.path,
+                "span-outside",
+                f"it ends at {self.duration_seconds:.2f} s, before the span that starts at "
+                f"{start_seconds:.2f} s",
+            )
+        return resolve_span(
+            self.duration_seconds, start_seconds, end_seconds, first_seconds=first_seconds
+        )
 
 
 def index_video(path: str) -> VideoIndex:

@@ -40,9 +40,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.video.display import LARGE_SIDE
-from vidreason.video.reader import check_span, index_video, read_frames_at
-from vidreason.video.sampling import resolve_span
+from vidreason.video.limits import LARGE_SIDE
+from vidreason.video.reader import DIRECT, VideoReader
 
 SAME_VIDEO_DISTANCE = 0.2
 """Share of differing bits up to which two videos count as one."""
@@ -125,32 +124,24 @@ def hash_video(
     start_seconds: float | None = None,
     end_seconds: float | None = None,
     *,
-    timeout_seconds: float | None = None,
+    reader: VideoReader = DIRECT,
 ) -> VideoHash:
     """Hash a video, or a span of it.
 
     Raises:
-        VideoReadError: The video cannot be read, ends before the span, or finding its frames or
-            decoding them takes longer than ``timeout_seconds``.
+        VideoReadError: The video cannot be read, not in the time of ``reader``, or ends before the
+            span.
         ValueError: The span is empty.
     """
-    index = index_video(media, timeout_seconds=timeout_seconds)
-    check_span(index, start_seconds, end_seconds)
-    start, end = resolve_span(
-        index.duration_seconds,
-        start_seconds,
-        end_seconds,
-        first_seconds=float(index.timestamps[0]),
-    )
+    index = reader.index(media)
+    start, end = index.span(start_seconds, end_seconds)
     steps = (end - start) / SMALLEST_STEP_SECONDS
     doublings = max(math.ceil(math.log2(max(steps / MAX_FRAMES, 1.0))), 0)
     step = SMALLEST_STEP_SECONDS * 2**doublings
     times = np.arange(start + step / 2, end, step)
     if len(times) == 0:
         times = np.array([(start + end) / 2])
-    frames, is_flat = hash_frames(
-        read_frames_at(index, times, max_side=LARGE_SIDE, timeout_seconds=timeout_seconds)
-    )
+    frames, is_flat = hash_frames(reader.read_frames_at(index, times, max_side=LARGE_SIDE))
     return VideoHash(step_seconds=step, frames=frames, is_flat=is_flat)
 
 

@@ -5,9 +5,15 @@ from collections.abc import Iterator
 from av.video.frame import VideoFrame
 
 from vidreason.video.clock import PacketClock
-from vidreason.video.container import OpenVideo, is_end
+from vidreason.video.container import OpenVideo, is_end, open_video
 from vidreason.video.failures import VideoReadError
 from vidreason.video.survey import Damage, decode_packet
+
+
+def frames_of_file(path: str) -> Iterator[VideoFrame]:
+    """:func:`decode_all` of the video at ``path``."""
+    with open_video(path) as video:
+        yield from decode_all(video)
 
 
 def decode_all(video: OpenVideo) -> Iterator[VideoFrame]:

@@ -6,130 +6,78 @@ process, started with the first video, which also hashes videos for the store. W
 longer than its limit, the decoder is killed, the video counts as unreadable, and the next one gets
 a new decoder. Frames come through shared memory; ``python -m experiments.benchmark decode``
 measures what all this costs.
+
+``multiprocessing`` cannot start this process: a data loader's worker is daemonic, and must not have
+children of that kind.
 """
 
 import contextlib
-import math
-import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from multiprocessing import util
-from typing import cast
+from multiprocessing import Pipe, util
+from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.video.decoder_process import (
-    IGNORED_SIGNALS,
-    CheckRequest,
-    ContentRequest,
-    Failure,
-    FramesRequest,
-    IdentityRequest,
-    IndexRequest,
-    Message,
-    Request,
-    pictures_in,
-    pictures_shape,
-    receive,
-    send,
-    shared_memory,
-)
+from vidreason.video.decoder_process import IGNORED_SIGNALS, Call, Failure, SharedPictures
 from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex
-from vidreason.video.media import MediaIdentity
-from vidreason.video.media_content import MediaContent
 from vidreason.video.reading_errors import reading_errors
 
-DECODE_TIMEOUT_SECONDS = 120.0
-"""Default limit: fifty times what 32 frames of a 720p video take on one core."""
-
 START_SECONDS = 120.0
-"""How long Python may take to start a decoder and import what it needs."""
+"""Time that Python may take to start a decoder and import what it needs."""
 
 STOP_SECONDS = 5.0
-"""How long a killed decoder is waited for."""
-
-CHECKED_AT_ONCE = 250
-"""Frames that are decoded within one limit where a whole video, of any length, is decoded."""
+"""Time that a killed decoder is waited for."""
 
 _PROGRAM = """
-import socket, sys
-from vidreason.video.decoder_process import serve
-serve(socket.socket(fileno=int(sys.argv[1])))
+import sys
+from multiprocessing.connection import Connection
+from vidreason.video.decoder_process import SharedPictures, serve
+serve(Connection(int(sys.argv[1])), SharedPictures(int(sys.argv[2])))
 """
-
-Pictures = NDArray[np.uint8]
 
 _lock = threading.Lock()
 _decoder: "_Decoder | None" = None
 
 
-def identify(media: str, timeout_seconds: float) -> MediaIdentity:
-    """:func:`vidreason.video.media_content.identify`, given up after ``timeout_seconds``.
+def call(function: str, path: str, *arguments: object, timeout_seconds: float) -> Any:  # noqa: ANN401 - the function's
+    """Call ``function(path, *arguments)`` in the decoder process.
+
+    Args:
+        function: A name in the table of :func:`vidreason.video.decoder_process.serve`.
+        path: The video.
+        arguments: Further ones, which can be pickled.
+        timeout_seconds: The decoder is killed after this time.
+
+    Returns:
+        The function's result.
 
     Raises:
-        VideoReadError: As there; or the time is up, or the decoder process died.
+        VideoReadError: As the function; or the time is up, or the decoder process crashed.
     """
     with _lock:
-        answer = _running_decoder().ask(media, IdentityRequest(path=media), timeout_seconds)
-    return cast(MediaIdentity, answer)
-
-
-def read_content(media: str, timeout_seconds: float) -> MediaContent:
-    """:func:`vidreason.video.media_content.read_content`, given up after ``timeout_seconds``.
-
-    Raises:
-        VideoReadError: As there; or the time is up, or the decoder process died.
-    """
-    with _lock:
-        answer = _running_decoder().ask(media, ContentRequest(path=media), timeout_seconds)
-    return cast(MediaContent, answer)
-
-
-def check_frames(path: str, timeout_seconds: float) -> None:
-    """Decode every frame, and give up when ``CHECKED_AT_ONCE`` take longer than the limit.
-
-    Raises:
-        VideoReadError: A frame is damaged; or the time is up, or the decoder process died.
-    """
-    with _lock:
-        decoder = _running_decoder()
-        is_continued = False
-        num_frames = CHECKED_AT_ONCE
-        while num_frames == CHECKED_AT_ONCE:
-            request = CheckRequest(path=path, is_continued=is_continued, num_frames=CHECKED_AT_ONCE)
-            num_frames = cast(int, decoder.ask(path, request, timeout_seconds))
-            is_continued = True
-
-
-def index_video(path: str, timeout_seconds: float) -> VideoIndex:
-    """:func:`vidreason.video.index.index_video`, given up after ``timeout_seconds``.
-
-    Raises:
-        VideoReadError: As there; or the time is up, or the decoder process died.
-    """
-    with _lock:
-        return _running_decoder().index(path, timeout_seconds)
+        return _running_decoder().call(path, function, (path, *arguments), timeout_seconds)
 
 
 def decode_frames(
-    index: VideoIndex, frame_indices: list[int], size: tuple[int, int], timeout_seconds: float
-) -> Pictures:
-    """:func:`vidreason.video.decoding.decode_frames`, given up after ``timeout_seconds``.
+    index: VideoIndex, frame_indices: list[int], shape: tuple[int, ...], timeout_seconds: float
+) -> NDArray[np.uint8]:
+    """:func:`vidreason.video.decoding.decode_frames` in the decoder process.
 
     Returns:
-        ``(n, H, W, 3)`` RGB, of the width and height ``size``.
+        ``(n, H, W, 3)`` RGB of the given shape.
 
     Raises:
-        VideoReadError: As there; or the time is up, or the decoder process died.
+        VideoReadError: As for :func:`call`.
     """
     with _lock:
-        return _running_decoder().decode(index, frame_indices, size, timeout_seconds)
+        return _running_decoder().decode_frames(index, frame_indices, shape, timeout_seconds)
 
 
 def decoder_process_id() -> int | None:
@@ -155,24 +103,23 @@ class _Decoder:
     """A decoder process, as its parent sees it."""
 
     def __init__(self) -> None:
-        self._last_index: VideoIndex | None = None
-        self._memory: mmap.mmap | None = None
+        self._known_index: VideoIndex | None = None
         self._owner = os.getpid()
-        self._connection, other_end = socket.socketpair()
-        with other_end:
-            # The child inherits what is blocked here, and ends that once it ignores them.
-            former = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
-            try:
-                self._process = _start_process(other_end)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        self._pictures = SharedPictures()
+        self._connection, other_end = Pipe()
+        # The child inherits what is blocked here, and ends that once it ignores them.
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
+        try:
+            self._process = _start_process(other_end.fileno(), self._pictures.descriptor)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+            other_end.close()
         # Also at the end of a data loader's worker, where atexit does nothing.
         self.stop = util.Finalize(
-            self, _stop, args=(self._connection, self._process), exitpriority=0
+            self, _stop, args=(self._connection, self._pictures, self._process), exitpriority=0
         )
-        self._connection.settimeout(START_SECONDS)
         try:
-            receive(self._connection)
+            self._receive(START_SECONDS)
         except (EOFError, OSError) as error:
             self.stop()
             raise RuntimeError(
@@ -185,59 +132,32 @@ class _Decoder:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether it is this process' own, and alive."""
+        """Whether it is alive, and this process' own."""
         if self._owner != os.getpid():
             self._process.returncode = 0  # the parent's to wait for, not ours
             self._connection.close()
+            self._pictures.close()
             return False
         return self.stop.still_active() and self._process.poll() is None
 
-    def index(self, path: str, limit: float) -> VideoIndex:
-        """The index of a video."""
-        self._last_index = None
-        answer = self.ask(path, IndexRequest(path=path), limit)
-        self._last_index = cast(VideoIndex, answer)
-        return self._last_index
-
-    def decode(
-        self, index: VideoIndex, frame_indices: list[int], size: tuple[int, int], limit: float
-    ) -> Pictures:
-        """The frames' RGB."""
-        is_known = index is self._last_index
-        self._last_index = index
-        shape = pictures_shape(size, frame_indices)
-        num_bytes, descriptor = 0, None
-        if self._memory is None or len(self._memory) < math.prod(shape):
-            num_bytes = math.prod(shape)
-            with reading_errors(index.path):
-                descriptor, self._memory = shared_memory(num_bytes)
-        try:
-            request = FramesRequest(
-                path=index.path,
-                index=None if is_known else index,
-                frame_indices=frame_indices,
-                size=size,
-                memory_size=num_bytes,
-            )
-            self.ask(index.path, request, limit, descriptor)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+    def decode_frames(
+        self, index: VideoIndex, frame_indices: list[int], shape: tuple[int, ...], limit: float
+    ) -> NDArray[np.uint8]:
+        """The frames' RGB, in memory of this process."""
         with reading_errors(index.path):
-            return pictures_in(self._memory, shape).copy()
+            shared = self._pictures.array(shape)
+        # The index of a long video is megabytes: the one that came last is not sent back.
+        sent = None if index is self._known_index else index
+        self._known_index = index
+        self.call(index.path, "decode_frames", (sent, frame_indices, shape), limit)
+        with reading_errors(index.path):
+            return shared.copy()
 
-    def ask(
-        self,
-        path: str,
-        request: Request,
-        limit: float,
-        descriptor: int | None = None,
-    ) -> object:
-        """Wait for the answer to a request about the video ``path``."""
-        self._connection.settimeout(limit)
+    def call(self, path: str, function: str, arguments: tuple[object, ...], limit: float) -> Any:  # noqa: ANN401
+        """Wait for the answer to a call about the video ``path``."""
         try:
-            send(self._connection, Message((request, limit), descriptor))
-            answer = receive(self._connection).content
+            self._connection.send(Call(function, arguments, path, limit))
+            answer = self._receive(limit)
         except TimeoutError as error:
             self.stop()
             raise VideoReadError(path, "timed-out", f"timed out after {limit:g} s") from error
@@ -250,24 +170,32 @@ class _Decoder:
             self.stop()
             raise
         if isinstance(answer, Failure):
-            if answer.cause:
-                raise answer.error from DecoderProcessError(answer.cause)
-            raise answer.error
+            raise answer.error from (DecoderProcessError(answer.cause) if answer.cause else None)
+        if isinstance(answer, VideoIndex):
+            self._known_index = answer
         return answer
 
+    def _receive(self, limit: float) -> Any:  # noqa: ANN401
+        if not self._connection.poll(limit):
+            raise TimeoutError
+        return self._connection.recv()
 
-def _start_process(connection: socket.socket) -> "subprocess.Popen[bytes]":
+
+def _start_process(*descriptors: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(connection.fileno())],
-        pass_fds=[connection.fileno()],
+        [sys.executable, "-c", _PROGRAM, *map(str, descriptors)],
+        pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
         # It must find this package wherever this process found it.
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
     )
 
 
-def _stop(connection: socket.socket, process: "subprocess.Popen[bytes]") -> None:
+def _stop(
+    connection: Connection, pictures: SharedPictures, process: "subprocess.Popen[bytes]"
+) -> None:
     connection.close()
+    pictures.close()
     process.kill()
     try:
         process.wait(STOP_SECONDS)

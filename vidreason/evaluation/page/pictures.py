@@ -15,13 +15,12 @@ from vidreason.evaluation.controls import Span
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.store.visual_token_source import VisualTokenSource
-from vidreason.video.display import LARGE_SIDE
-from vidreason.video.reader import check_span, index_video, read_frames
+from vidreason.video.limits import LARGE_SIDE
+from vidreason.video.reader import DIRECT, VideoReader
 from vidreason.video.sampling import (
     SamplingConfig,
     clip_frame_indices,
     key_frame_positions,
-    resolve_span,
 )
 
 MASK_COLORS = ("#00c8ff", "#ff2fd0", "#9be600", "#ffffff", "#ff9100", "#7c4dff")
@@ -81,9 +80,7 @@ class StoredPictures:
         """
         source = self.source
         tokens = None if source.store is None else source.store.get(source.key(*span))
-        return key_frames(
-            span, tokens, source.config.sampling, timeout_seconds=source.decode_timeout_seconds
-        )
+        return key_frames(span, tokens, source.config.sampling, reader=source.reader)
 
 
 def key_frames(
@@ -91,7 +88,7 @@ def key_frames(
     tokens: VisualTokens | None,
     sampling: SamplingConfig,
     *,
-    timeout_seconds: float | None = None,
+    reader: VideoReader = DIRECT,
 ) -> list[KeyFrame]:
     """The key frames of a span, each with the objects that became visual tokens.
 
@@ -102,27 +99,21 @@ def key_frames(
         span: Video file, start and end in seconds.
         tokens: Of that span; None if they are not known.
         sampling: What the tokens were made with.
-        timeout_seconds: When reading is given up.
+        reader: Reads the video.
 
     Raises:
         VideoReadError: The file cannot be read, or ends before the span.
     """
     media, start_seconds, end_seconds = span
-    index = index_video(media, timeout_seconds=timeout_seconds)
-    check_span(index, start_seconds, end_seconds)
-    start, end = resolve_span(
-        index.duration_seconds,
-        start_seconds,
-        end_seconds,
-        first_seconds=float(index.timestamps[0]),
-    )
+    index = reader.index(media)
+    start, end = index.span(start_seconds, end_seconds)
     zero = start_seconds or 0.0
     indices = clip_frame_indices(index.timestamps, index.duration_seconds, sampling, start, end)
     middles = [(clip, sampling.frames_per_clip // 2) for clip in range(sampling.num_clips)]
     places = key_frame_positions(sampling) or middles
     chosen = list(dict.fromkeys(int(indices[place]) for place in places))
     pictures = []
-    frames = read_frames(index, chosen, max_side=LARGE_SIDE, timeout_seconds=timeout_seconds)
+    frames = reader.read_frames(index, chosen, max_side=LARGE_SIDE)
     for frame, number in zip(frames, chosen, strict=True):
         seconds = float(index.timestamps[number])
         # As the perceiver has it: a span may begin while its first frame is shown already.
