@@ -6,10 +6,9 @@ from typing import Any, cast
 
 import torch.distributed
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from callbacks.occasions import StepEnds
+from callbacks.occasions import StepCallback
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
     evaluate_examples,
@@ -22,7 +21,7 @@ from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
 
 
-class BenchmarkEvaluation(Callback):
+class BenchmarkEvaluation(StepCallback):
     """Answer benchmark questions at each validation and every ``config.every_n_steps`` steps.
 
     Logs ``val/<corpus>_accuracy`` (a fraction), ready for a checkpoint's ``monitor``. Each rank
@@ -54,11 +53,11 @@ class BenchmarkEvaluation(Callback):
         self.predictions_dir = None if predictions_dir is None else Path(predictions_dir)
         self._accuracies: dict[str, float] = {}
         self._step_evaluated = -1
-        self._step_ends = StepEnds(config.every_n_steps)
+        self.every_n_steps = config.every_n_steps
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_ends.start(trainer)
+        super().on_train_start(trainer, pl_module)
         if self.examples and not self.config.every_n_steps and not trainer.enable_validation:
             raise ValueError(
                 "the benchmarks would never be evaluated: evaluation.every_n_steps is 0 and there "
@@ -66,16 +65,8 @@ class BenchmarkEvaluation(Callback):
             )
 
     @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if self._step_ends.reached(trainer):
-            self._evaluate_and_log(trainer, pl_module)
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._evaluate_and_log(trainer, pl_module)
 
     @override
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""A run ends before its last step when validation no longer gets better."""
+"""Early stopping: a run ends before its last step when validation no longer improves."""
 
 from typing import Any, Literal
 
@@ -8,19 +8,19 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from callbacks.occasions import validated
+from callbacks.occasions import logged_metric
 
 
 class EarlyStop(EarlyStopping):
-    """Lightning's, behind validations alone; and a run that it ended stays ended.
+    """Lightning's early stopping after validations alone; a run that it has stopped stays stopped.
 
     Lightning forgets at a new start that it had stopped, and trains to the next validation.
 
     Args:
         monitor: The metric, as validation logs it.
-        mode: Whether lower values are better, or higher.
-        patience: The run ends behind so many validations in a row without a new best value.
-        min_delta: What is better by no more than this is no new best.
+        mode: ``min`` if lower values are better.
+        patience: Validations in a row without improvement after which the run ends.
+        min_delta: Smallest difference to the best value that counts as an improvement.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class EarlyStop(EarlyStopping):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # The configured patience counts: Lightning would take the former one over. With more of it
-        # a run that had stopped goes on.
+        # The configured patience counts, not the checkpoint's: with more of it, a run that had
+        # stopped goes on.
         super().load_state_dict({**state_dict, "patience": self.patience})
         exhausted = self.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
         if exhausted and self.wait_count < self.patience:
@@ -47,5 +47,5 @@ class EarlyStop(EarlyStopping):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            validated(trainer.callback_metrics, self.monitor, "trainer.monitor")
+            logged_metric(trainer.callback_metrics, self.monitor, "trainer.monitor")
             super().on_validation_end(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""What trains from when: parts of the model that are thawed at a step, an epoch or by a metric."""
+"""Freeze schedule: parts of the model that begin to train at a step, an epoch or by a metric."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from callbacks.occasions import validated
+from callbacks.occasions import logged_metric
 from vidreason.training.checkpoint_strategies import ShardedStrategy
 from vidreason.training.sharded_values import from_rank_zero
 from vidreason.training.stage import StageModule
@@ -22,9 +22,9 @@ from vidreason.training.trainable import part_names, set_trainable
 
 @dataclass(kw_only=True)
 class Thaw:
-    """When one part begins to train; of several conditions, all have to be met.
+    """Start of one part's training; if several conditions are given, all have to be met.
 
-    How fast it learns is said by ``optimizer.learning_rate_factors``.
+    ``optimizer.learning_rate_factors`` sets how fast it learns.
     """
 
     part: Literal["fusion", "lora", "language_model"]
@@ -34,17 +34,17 @@ class Thaw:
     from_epoch: int = 0
     """Epoch from which it trains; the first is 0."""
     when_metric: str = ""
-    """A metric of the validations, such as ``val/loss``: the part trains from the first one on at
-    which it ``reaches`` a value, or does not improve any more. It may rise again afterwards."""
+    """A metric of the validations, such as ``val/loss``: the part trains after the first validation
+    at which it ``reaches`` a value, or has stalled. It may get worse again afterwards."""
     mode: Literal["min", "max"] = "min"
-    """Whether lower values of the metric are better, or higher."""
+    """``min`` if lower values of the metric are better."""
     reaches: float | None = None
-    """Value of the metric, or a better one."""
+    """Value of the metric that has to be reached."""
     stalls_for: int | None = None
-    """So many validations in a row without a new best value, counted from the start of the run."""
+    """Number of validations in a row without a new best value, from the start of the run on."""
     warmup_steps: int = 0
-    """Optimizer steps over which the part's learning rate rises to the schedule's, linearly, from
-    the step of its thaw."""
+    """Optimizer steps, from the thaw on, over which the part's learning rate rises linearly to the
+    schedule's."""
 
     def __post_init__(self) -> None:
         for name in ("from_step", "from_epoch", "warmup_steps"):
@@ -69,25 +69,25 @@ class Thaw:
 
 @dataclass(kw_only=True)
 class _Progress:
-    """What of a part's thaw does not follow from step and epoch."""
+    """State of a part that cannot be recomputed from step and epoch."""
 
     metric_met: bool
     best: float
-    """Of the metric, lower being better whatever the mode."""
+    """Best value of the metric so far, negated for mode ``max``: lower is better."""
     stalled: int = 0
     thawed_at: int | None = None
 
 
 class FreezeSchedule(Callback):
-    """Keep parts frozen until their time; a part that is not listed trains as the stage says.
+    """Keep parts frozen until they thaw; a part that is not listed trains as the stage says.
 
     A part that the stage does not train (``language_model``) is added to what the optimizer and
     the checkpoints hold. The optimizer holds all parts from the start; a frozen part has no
     gradient, and AdamW passes over it, weight decay included. A part thaws at the beginning of an
-    optimizer step. The values of metrics, and the steps of the thaws, are in the checkpoints.
+    optimizer step. Checkpoints hold the metrics' best values and the steps of the thaws.
 
-    It works on one device, under DDP, which is told to look for the parameters without a gradient,
-    and under FSDP2.
+    Works on one device, under DDP, which is told to look for parameters without a gradient, and
+    under FSDP2.
     """
 
     def __init__(self, thaws: Sequence[Thaw]) -> None:
@@ -99,9 +99,9 @@ class FreezeSchedule(Callback):
             thaw.part: _Progress(metric_met=not thaw.when_metric, best=math.inf) for thaw in thaws
         }
         self._names: dict[str, frozenset[str]] = {}
-        """Parameters of each listed part."""
+        """Names of the parameters of each listed part."""
         self._frozen: tuple[Thaw, ...] | None = None
-        """What is frozen at the moment; None before training."""
+        """Parts that are frozen now; None before training."""
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class FreezeSchedule(Callback):
         assert isinstance(pl_module, StageModule)
         strategy = trainer.strategy
         if isinstance(strategy, DDPStrategy):
-            # DDP would otherwise wait for the gradients of the frozen part. It is made later.
+            # DDP, which is built later, would otherwise wait for the frozen part's gradients.
             strategy._ddp_kwargs["find_unused_parameters"] = True
         elif not isinstance(strategy, SingleDeviceStrategy | ShardedStrategy):
             raise ValueError(
@@ -141,8 +141,8 @@ class FreezeSchedule(Callback):
             if progress.metric_met:
                 continue
             metrics, field = trainer.callback_metrics, f"freeze_schedule: {thaw.part}.when_metric"
-            # Rank 0's for all, since no rank may thaw before the others.
-            value = from_rank_zero(partial(validated, metrics, thaw.when_metric, field))
+            # Rank 0's value for all: no rank may thaw before the others.
+            value = from_rank_zero(partial(logged_metric, metrics, thaw.when_metric, field))
             sign = 1 if thaw.mode == "min" else -1
             better = sign * value < progress.best
             progress.best = sign * value if better else progress.best
@@ -155,14 +155,10 @@ class FreezeSchedule(Callback):
 
     @override
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx % trainer.accumulate_grad_batches:
-            return  # a validation may lie in the midst of a step
+            return  # in the middle of a step, which a validation may interrupt
         frozen = tuple(thaw for thaw in self.thaws if not self._has_thawed(thaw, trainer))
         if frozen == self._frozen:
             return
@@ -180,13 +176,13 @@ class FreezeSchedule(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Warm up what has thawed: each step anew, from what the schedule has set."""
+        """Warm up the parts that have thawed, each step from the rate that the schedule has set."""
         scheduled = trainer.lr_scheduler_configs[0].scheduler.get_last_lr()
         for group, rate in zip(optimizer.param_groups, scheduled, strict=True):
             group["lr"] = rate * self._warmth(group["part"], trainer.global_step)
 
     def _has_thawed(self, thaw: Thaw, trainer: Trainer) -> bool:
-        """Whether a part trains from this step on; the first time, that is noted."""
+        """Return whether a part trains at this step; record the first step at which it does."""
         progress = self._progress[thaw.part]
         step, epoch = trainer.global_step, trainer.current_epoch
         if progress.thawed_at is None:

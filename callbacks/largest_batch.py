@@ -1,11 +1,11 @@
-"""Before step 1, a batch of the largest shape that the configuration allows: does it fit?
+"""Before step 1, run a batch of the largest shape that the configuration allows.
 
-Lengths differ from batch to batch. The one that does not fit may come after hours; so its shape
-comes first.
+Lengths differ from batch to batch, and one that does not fit may come after hours.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import torch
 from lightning import LightningModule, Trainer
@@ -26,26 +26,23 @@ from vidreason.training.trainable import set_trainable
 _GIB = 2**30
 
 
+@dataclass(eq=False)
 class LargestBatch(Callback):
     """Run the largest batch forward and backward on every rank; leave nothing of it behind.
 
-    All that trains at any time of the run trains; what the optimizer will hold is held; and where
-    micro-batches accumulate, a second one follows with the gradients of the first. Afterwards there
-    are no gradients, and weights, optimizer, sums and random numbers are as they were.
+    Everything that trains at any time of the run trains, the optimizer's future states are
+    allocated, and where micro-batches accumulate, a second one follows with the gradients of the
+    first. Afterwards there are no gradients, and weights, optimizer, sums and random numbers are as
+    they were.
 
-    Under DDP the ranks do this each for itself, and fail together if one does. Under FSDP they take
-    part in each other's steps: a rank that fails ends, and the launcher ends the others.
-
-    Args:
-        make_batch: Makes the batch for a reasoner, with valid contents, on the CPU.
-        remedy: Called for the message if it does not fit: what it was to take, and what helps.
+    Under DDP each rank does this for itself, and all fail together if one does. Under FSDP they
+    take part in each other's steps: a rank that fails ends, and the launcher ends the others.
     """
 
-    def __init__(
-        self, make_batch: Callable[[VideoReasoner], TrainingBatch], remedy: Callable[[], str]
-    ) -> None:
-        self.make_batch = make_batch
-        self.remedy = remedy
+    make_batch: Callable[[VideoReasoner], TrainingBatch]
+    """Makes the batch for a reasoner, with valid contents, on the CPU."""
+    remedy: Callable[[], str]
+    """Called for the message if it does not fit: the expected memory, and what helps."""
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,11 +76,11 @@ class LargestBatch(Callback):
             stack.callback(set_trainable, module.reasoner, training)
             stack.callback(module.zero_grad)
             set_trainable(module.reasoner, module.trainable)
-            module.on_train_start()  # its sums; Lightning calls it again, behind the callbacks
+            module.on_train_start()  # resets its sums; Lightning calls it again after callbacks
             held = _future_states(trainer)
             for _ in range(min(trainer.accumulate_grad_batches, 2)):
                 batch = trainer.precision_plugin.convert_input(self.make_batch(module.reasoner))
-                # Not the strategy's own way, on which the data module counts what was consumed.
+                # Not by the strategy, on whose way the data module counts what was consumed.
                 batch = move_data_to_device(batch, module.device)
                 loss = strategy.training_step(batch, 0)
                 assert isinstance(loss, torch.Tensor)
@@ -94,12 +91,12 @@ class LargestBatch(Callback):
     def _explained(self, failure: str) -> ValueError:
         return ValueError(
             f"a batch of the largest shape does not fit into the memory of {failure}: "
-            f"{self.remedy()}; trainer.rehearse_largest_batch=false begins without this look"
+            f"{self.remedy()}; trainer.rehearse_largest_batch=false skips this check"
         )
 
 
 def _future_states(trainer: Trainer) -> list[torch.Tensor]:
-    """As much as AdamW's two means will take, unless they are there already."""
+    """Allocate what AdamW's two means will take, unless they are there already."""
     return [
         torch.empty_like(parameter.to_local() if isinstance(parameter, DTensor) else parameter)
         for optimizer in trainer.optimizers

@@ -1,9 +1,9 @@
-"""At the end of training: one folder that answers, with LoRA merged into plain weights."""
+"""At the end of training: a reasoner folder, with LoRA merged into plain weights."""
 
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.stage import StageModule
 
 REJECTED = ".rejected"
-"""Behind the name of a merged folder that does not compute what was trained."""
+"""Suffix of a merged folder that does not compute what was trained."""
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
 """Largest difference between the log-likelihoods of tokens before and after merging, relative to
@@ -38,35 +38,27 @@ weight and its adapters is rounded once more."""
 _PROBE_TOKENS = 12
 
 
+@dataclass(eq=False)
 class LoraMerge(Callback):
     """Write the trained reasoner to ``folder`` when ``fit`` has ended well.
 
-    The form is ``merged``: what was trained, by itself, is in the checkpoints already, from which
-    ``vidreason export`` makes the form ``trained`` at any time; what they cannot do is answer
-    without their base, and without the cost of adapters. Where the language model was not trained
-    there is nothing to merge, and the form is ``trained``: a copy of it would tell nothing.
+    The form is ``merged``: of what is in the checkpoints, ``vidreason export`` makes the form
+    ``trained`` at any time; that cannot answer without its base, nor without the cost of adapters.
+    Where the language model was not trained there is nothing to merge, and the form is ``trained``.
 
     The reasoner in training is not changed, and may be sharded: what was trained is gathered to
     rank 0, tensor by tensor, and merged there into frozen weights that are read anew, which takes
-    memory for one language model on the host. The folder is then read back, strictly, and must
-    give the likelihoods that the reasoner gives; else it is set aside as ``<folder>.rejected``.
-
-    Args:
-        folder: Where to; a reasoner folder that is there is replaced.
-        provenance: For the model card; the step is added.
-        known_hashes: Content hashes of the perceiver's weights by place, as the training used them;
-            the weights themselves need not be there.
+    memory for one language model on the host. The folder is then read back, strictly, and must give
+    the likelihoods that the reasoner gives; else it is set aside as ``<folder>.rejected``.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        provenance: Provenance | None = None,
-        known_hashes: Mapping[str, str] | None = None,
-    ) -> None:
-        self.folder = Path(folder)
-        self.provenance = provenance or Provenance()
-        self.known_hashes = known_hashes
+    folder: Path
+    """A reasoner folder that is there is replaced."""
+    provenance: Provenance = field(default_factory=Provenance)
+    """For the model card; the step is added."""
+    known_hashes: Mapping[str, str] | None = None
+    """Content hashes of the perceiver's weights by path, as the training used them; the weights
+    themselves need not be there."""
 
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,8 +1,8 @@
-"""A validation that a run did not live to finish is made up for when the run continues.
+"""Re-run a validation that was interrupted, before training resumes.
 
 A checkpoint is saved at the end of a step, before the validation at that step. Lightning 2.6 leaves
 that validation out when it resumes from such a checkpoint (measured: of 8 validations, each one at
-whose step the run had ended was missing), and with it all that goes by its metrics.
+whose step the run had ended was missing), and with it everything that depends on its metrics.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from typing_extensions import override
 
 
 class PendingValidation(Checkpoint):
-    """Save whether a validation is due; validate before training goes on from such a checkpoint.
+    """Save whether a validation is due; validate before training continues from such a checkpoint.
 
-    A ``Checkpoint``, so that Lightning calls it behind the callbacks that act on metrics. The
-    validation behind the very last step is not made up for: Lightning starts no run that has made
+    A ``Checkpoint``, so that Lightning calls it after the callbacks that act on metrics. The
+    validation after the very last step is not made up for: Lightning starts no run that has made
     all its steps.
     """
 
@@ -48,7 +48,7 @@ class PendingValidation(Checkpoint):
         if not self._is_due or not trainer.enable_validation:
             return
         self._is_due = False
-        rank_zero_info(f"validating step {trainer.global_step}, where the run was cut off")
+        rank_zero_info(f"validating step {trainer.global_step}, where the run was interrupted")
         # As Lightning does it between two steps.
         connector, val_loop = trainer._logger_connector, trainer.fit_loop.epoch_loop.val_loop
         first_iteration = connector._first_loop_iter

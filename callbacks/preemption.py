@@ -1,4 +1,4 @@
-"""A run told to stop finishes its optimizer step, saves, and ends with a status that says so.
+"""Preemption: a run told to stop finishes its step, saves, and ends with a status that says so.
 
 Schedulers announce the end of a job's time, or a job of higher priority, by a signal. SLURM's
 ``--signal`` sends SIGUSR1; its preemption, ``scancel`` and most other schedulers send SIGTERM.
@@ -25,19 +25,19 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from callbacks.occasions import StepEnds
+from callbacks.occasions import StepCallback
 from callbacks.step_checkpoint import StepCheckpoint
 
 PREEMPTED_STATUS = os.EX_TEMPFAIL
-"""75, "try again later": after SIGTERM or SIGUSR1. The same command goes on where the run stopped;
-the scripts in ``experiments/slurm`` put the job back into the queue."""
+"""75, "try again later": after SIGTERM or SIGUSR1. The same command continues the run; the scripts
+in ``experiments/slurm`` put the job back into the queue."""
 
 INTERRUPTED_STATUS = 128 + signal.SIGINT
-"""130, as a shell has it: after Ctrl-C. Whoever pressed it decides when to go on."""
+"""130, as a shell has it: after Ctrl-C."""
 
 SAME_REQUEST_SECONDS = 2.0
-"""A signal may reach a process twice, from the scheduler and by way of a launcher that passes it
-on. What comes so soon after the first is no second request."""
+"""A signal may reach a process twice: from the scheduler, and from a launcher that passes it on.
+One that comes this soon after the first is no second request."""
 
 STATUS_OF_SIGNAL = {
     signal.SIGUSR1: PREEMPTED_STATUS,
@@ -51,15 +51,15 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-    """Whether this process was told to stop.
+    """A request to this process to stop, made by a signal.
 
-    A process that is forked meanwhile inherits the handler, and ignores a first signal by it: a
-    scheduler signals all processes of a job, and what this one has begun is this one's to end.
+    A process that is forked meanwhile inherits the handler and ignores a first signal: a scheduler
+    signals all processes of a job, and the workers are for this process to end.
 
     Attributes:
-        status: The exit status that was asked for, or 0 while nobody asked.
-        has_work: Whether there is anything to finish and save. Before and after training there is
-            not, and signals do what they would do without this.
+        status: The exit status that was requested, or 0.
+        has_work: There is something to finish and save. Before and after training there is not,
+            and signals have their usual effect.
     """
 
     def __init__(self) -> None:
@@ -71,19 +71,19 @@ class StopRequest:
         self._former: dict[int, Any] = {}
 
     def listen(self, *, announce: bool = True) -> None:
-        """Handle the signals of ``STATUS_OF_SIGNAL`` from now on, and say when one comes."""
+        """Handle the signals of ``STATUS_OF_SIGNAL`` from now on; ``announce`` prints each."""
         self._announces = announce
         self._former = {number: signal.signal(number, self.receive) for number in STATUS_OF_SIGNAL}
 
     def ignore(self) -> None:
-        """Give the signals back to whoever handled them."""
+        """Restore the former handlers."""
         while self._former:
             signal.signal(*self._former.popitem())
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """Note a signal down; a second SIGTERM or SIGINT ends the process at once.
+        """Record a signal; a second SIGTERM or SIGINT ends the process at once.
 
-        SIGUSR1 only ever asks. A SIGTERM after it, SLURM's at the end of the time, is a first one.
+        SIGUSR1 only requests. A SIGTERM after it, SLURM's at the end of the time, is a first one.
         """
         if not self.has_work and os.getpid() == self._process:
             signal.signal(number, self._former[number])
@@ -101,15 +101,15 @@ class StopRequest:
         self.status = max(self.status, STATUS_OF_SIGNAL[signal.Signals(number)])
 
 
-class Preemption(Checkpoint):
+class Preemption(StepCallback, Checkpoint):
     """Stop all ranks at the same step if any of them was told to, after one save.
 
     A signal may reach some ranks only. So they agree, by one number on the host: after each
     optimizer step, and in validation, which is then left, after each batch that all of them have.
-    One process agrees with itself. The save holds what an uninterrupted run would save at that
-    step; :class:`Stopped` is raised behind it.
+    The save holds what an uninterrupted run would save at that step; :class:`Stopped` is raised
+    after it.
 
-    It is a ``Checkpoint`` so that Lightning calls it last, behind ``checkpoint``.
+    It is a ``Checkpoint`` so that Lightning calls it last, after ``checkpoint``.
 
     Args:
         checkpoint: Saves, unless it has done so at that step.
@@ -117,7 +117,6 @@ class Preemption(Checkpoint):
 
     def __init__(self, checkpoint: StepCheckpoint) -> None:
         self.checkpoint = checkpoint
-        self._step_ends = StepEnds()
         self.request = StopRequest()
         self._group: Any = None
         self._common_batches = 0
@@ -133,26 +132,18 @@ class Preemption(Checkpoint):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_ends.start(trainer)
+        super().on_train_start(trainer, pl_module)
         self.request.has_work = True
 
     @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if self._step_ends.reached(trainer):
-            self._stop_if_asked(trainer, self.checkpoint.save_step)
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_if_requested(trainer, self.checkpoint.save_step)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The ranks' shares of the validation set may be unequal.
-        own = sum(int(number) for number in trainer.num_val_batches)
-        self._common_batches = -self._largest(-own)
+        num_batches = sum(int(number) for number in trainer.num_val_batches)
+        self._common_batches = -self._largest(-num_batches)
 
     @override
     def on_validation_batch_end(
@@ -165,12 +156,12 @@ class Preemption(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         if not trainer.sanity_checking and batch_idx < self._common_batches:
-            self._stop_if_asked(trainer, self.checkpoint.save_once)
+            self._stop_if_requested(trainer, self.checkpoint.save_once)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._stop_if_asked(trainer, self.checkpoint.save_once)
+            self._stop_if_requested(trainer, self.checkpoint.save_once)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -187,7 +178,7 @@ class Preemption(Checkpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.request.ignore()
 
-    def _stop_if_asked(self, trainer: Trainer, save: Callable[[Trainer], None]) -> None:
+    def _stop_if_requested(self, trainer: Trainer, save: Callable[[Trainer], None]) -> None:
         status = self._largest(self.request.status)
         if not status:
             return
@@ -205,7 +196,7 @@ class Preemption(Checkpoint):
         raise Stopped(0 if launched and trainer.local_rank > 0 else status)
 
     def _largest(self, number: int) -> int:
-        """The largest of all ranks' numbers."""
+        """Return the largest of all ranks' numbers; collective."""
         if self._group is None:
             return number
         numbers = torch.tensor(number)

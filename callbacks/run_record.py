@@ -1,7 +1,4 @@
-"""What was run, and how it ended: configuration, versions, command, devices, in the run's folder.
-
-A folder that is found later, without its user, says by itself what is in it.
-"""
+"""Record of a run in its folder: configuration, versions, command, devices, and how it ended."""
 
 import datetime
 import importlib.metadata
@@ -12,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,8 @@ from typing_extensions import override
 from vidreason.config import save_config
 from vidreason.cores import available_cores
 from vidreason.secrets import without_secrets
-from vidreason.training.checkpoint import gather_parameters
-from vidreason.training.parameter_hash import hash_parameters
+from vidreason.store.atomic_file import atomic_file
+from vidreason.training.checkpoint import gather_parameters, hash_parameters
 from vidreason.training.stage import StageModule
 
 CONFIG_FILE = "config.yaml"
@@ -66,32 +64,24 @@ _PACKAGES = (
 )
 
 
+@dataclass(eq=False)
 class RunRecord(Callback):
     """Write ``config.yaml``, ``run.json`` and ``RUN.md`` before step 1.
 
-    Each start adds an entry to ``run.json``, and says there how it ended, if it lived to. Each
-    checkpoint adds the hash of what it holds to ``weights.jsonl``.
-
-    Args:
-        config: The resolved configuration dataclass.
-        run_dir: The run's folder.
-        resumed_from: The checkpoint that this start continues from; Lightning does not tell.
-        record_samples: Also append the ids of each consumed batch to ``samples-rank<r>.jsonl``, to
-            trace what a step was trained on.
+    Each start adds an entry to ``run.json``, and, unless it is killed, the way it ended. Each
+    checkpoint adds the hash of the trained parameters to ``weights.jsonl``.
     """
 
-    def __init__(
-        self,
-        config: Any,  # noqa: ANN401 - any dataclass
-        run_dir: str,
-        *,
-        resumed_from: str | None = None,
-        record_samples: bool = False,
-    ) -> None:
-        self.config = config
-        self.run_dir = Path(run_dir)
-        self.resumed_from = resumed_from
-        self.record_samples = record_samples
+    config: Any
+    """The resolved configuration dataclass."""
+    run_dir: Path
+    resumed_from: str | None = field(default=None, kw_only=True)
+    """The checkpoint that this start continues from; Lightning does not tell."""
+    record_samples: bool = field(default=False, kw_only=True)
+    """Also append the ids of each consumed batch to ``samples-rank<r>.jsonl``, to trace what a step
+    was trained on."""
+
+    def __post_init__(self) -> None:
         self._started = False
 
     @override
@@ -110,11 +100,7 @@ class RunRecord(Callback):
 
     @override
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.record_samples:
             line = {"step": trainer.global_step, "epoch": trainer.current_epoch, "batch": batch_idx}
@@ -149,7 +135,7 @@ class RunRecord(Callback):
         self._write_end(trainer, without_secrets(f"{type(exception).__name__}: {exception}"))
 
     def _write_end(self, trainer: Trainer, cause: str) -> None:
-        """Add how this start ended to the entry that it made."""
+        """Add how this start ended to its entry."""
         if not self._started:
             return
         starts = read_starts(self.run_dir)
@@ -172,7 +158,7 @@ def write_run_record(
         run_dir: The run's folder.
         resumed_from: The checkpoint that this start continues from.
         world_size: Number of processes.
-        circumstances: What else the entry is to hold.
+        circumstances: Further values of the entry.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     record_path = run_dir / RECORD_FILE
@@ -195,7 +181,7 @@ def write_run_record(
 
 
 def software_and_hardware() -> dict[str, Any]:
-    """Circumstances of a measurement: revision of the checkout, versions, processor and devices."""
+    """Return revision of the checkout, versions, processor and devices."""
     return {
         "threads": torch.get_num_threads(),
         "git": git_revision(Path(__file__).parents[1]),
@@ -211,7 +197,7 @@ def software_and_hardware() -> dict[str, Any]:
 
 
 def read_starts(run_dir: Path) -> list[dict[str, Any]]:
-    """The starts of a run, oldest first.
+    """Return the starts of a run, oldest first.
 
     Raises:
         ValueError: The folder holds no run.
@@ -232,7 +218,7 @@ def recorded_threads(run_dir: Path) -> int | None:
 
 
 def read_weight_hashes(run_dir: Path) -> dict[int, str]:
-    """Hashes of the trained parameters by step, of the steps at which a run saved."""
+    """Return the hashes of the trained parameters by step, for the steps at which a run saved."""
     path = run_dir / WEIGHTS_FILE
     complete = path.read_text().rpartition("\n")[0] if path.exists() else ""
     lines = [json.loads(line) for line in complete.splitlines()]
@@ -240,10 +226,8 @@ def read_weight_hashes(run_dir: Path) -> dict[int, str]:
 
 
 def _write_starts(path: Path, starts: list[dict[str, Any]]) -> None:
-    """Through a rename, so that a run killed here can still be resumed."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"starts": starts}, indent=1) + "\n")
-    os.replace(partial, path)
+    with atomic_file(path) as file:  # a run killed here can still be resumed
+        file.write((json.dumps({"starts": starts}, indent=1) + "\n").encode())
 
 
 def _now() -> str:
@@ -251,17 +235,9 @@ def _now() -> str:
 
 
 def git_revision(checkout: Path) -> str | None:
-    """The commit of ``checkout``, ``-dirty`` if tracked files were changed; None without git."""
-    command = [
-        "git",
-        "-C",
-        str(checkout),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+    """Return the commit of ``checkout``, ``-dirty`` if it has changes; None without git."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    command += ["--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
@@ -277,7 +253,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name, as Linux tells it; elsewhere what Python knows."""
+    """Return the processor's name from ``/proc/cpuinfo``; without that file, from Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,22 +1,20 @@
 """Answers of the model in training, as text in TensorBoard: the quickest look at what it learns."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from callbacks.occasions import StepEnds
+from callbacks.occasions import StepCallback
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
 from vidreason.video.reader import VideoReadError
 
 
-class SampleGenerations(Callback):
+class SampleGenerations(StepCallback):
     """Answer the prompts of a few fixed examples every ``every_n_steps`` optimizer steps.
 
     Rank 0 answers alone, which needs a strategy that keeps whole parameters on each rank (one
@@ -41,30 +39,19 @@ class SampleGenerations(Callback):
         self.source = source
         self.decoding = decoding
         self._tokens: list[VisualTokens] | None = None
-        self._step_ends = StepEnds(every_n_steps)
+        self.every_n_steps = every_n_steps
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_ends.start(trainer)
-
-    @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        step = trainer.global_step
-        if not self._step_ends.reached(trainer) or not trainer.is_global_zero or not self.examples:
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or not self.examples:
             return
         answers = self._answer(pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for example, answer in zip(self.examples, answers, strict=True):
                     text = _markdown(example, answer)
-                    logger.experiment.add_text(f"samples/{example.id}", text, global_step=step)
+                    tag, step = f"samples/{example.id}", trainer.global_step
+                    logger.experiment.add_text(tag, text, global_step=step)
 
     def _perceive(self) -> list[VisualTokens]:
         """Visual tokens of the examples; an unreadable video's are left out, with a warning."""

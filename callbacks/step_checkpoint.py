@@ -1,4 +1,4 @@
-"""Checkpoints by optimizer step; a process killed at any instant leaves only complete ones behind.
+"""Checkpoints by optimizer step; a process killed at any instant leaves only complete ones.
 
 Lightning's own save goes through a file in the system's temporary folder and ``shutil.move``, which
 is a plain copy when that folder is on another file system (as ``/tmp`` on a cluster is): killed in
@@ -9,6 +9,7 @@ the copy, it leaves a torn file under the final name. See
 import json
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,7 +18,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-from callbacks.occasions import StepEnds, validated
+from callbacks.occasions import StepCallback, logged_metric
+from vidreason.store.atomic_file import atomic_file
 from vidreason.training.atomic_checkpoint import PARTIAL, CheckpointWriteError
 from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints
 from vidreason.training.checkpoint_damage import damage
@@ -25,7 +27,7 @@ from vidreason.training.checkpoint_files import read_checkpoint, remove_checkpoi
 from vidreason.training.sharded_values import from_rank_zero, of_each_rank
 
 BEST_FILE = "best.json"
-"""Beside the checkpoints: the metric and its values of those that are kept for it."""
+"""Beside the checkpoints: the metric, and its value for each checkpoint that is kept for it."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -55,67 +57,48 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-class StepCheckpoint(Checkpoint):
-    """Save ``<folder>/step-<step>.ckpt`` every ``every_n_steps`` optimizer steps and at the end.
+@dataclass(eq=False)
+class StepCheckpoint(StepCallback, Checkpoint):
+    """Save every few optimizer steps and at the end; keep the newest and the best checkpoints.
 
-    ``<folder>/last.ckpt`` is a link to the newest. Older checkpoints than the ``keep`` newest are
-    removed, unless they are among the ``keep_best``: those at which validation gave the best values
-    of a metric; ``<folder>/best.ckpt`` is a link to the first of them, and every
-    validated step is saved then. A disk that is full ends the run on all ranks; what was saved
-    before stays.
-
-    Args:
-        folder: Where to.
-        every_n_steps: Optimizer steps between two checkpoints.
-        keep: How many of the newest stay.
-        keep_best: How many of the best stay; 0 saves none for being good.
-        monitor: The metric, as it is logged during validation.
-        mode: Whether the lowest values are the best, or the highest.
+    After each save ``last.ckpt`` links to the new checkpoint, which is the one to continue from.
+    The checkpoint that a validation has just scored is kept while its metric is among the best, and
+    ``best.ckpt`` links to the best one; the step before a validation is saved for that. A full disk
+    ends the run on all ranks; earlier checkpoints stay.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        every_n_steps: int,
-        keep: int = 2,
-        *,
-        keep_best: int = 0,
-        monitor: str = "val/loss",
-        mode: Literal["min", "max"] = "min",
-    ) -> None:
-        self.folder = Path(folder)
-        self.every_n_steps = every_n_steps
-        self.keep = keep
-        self.keep_best = keep_best
-        self.monitor = monitor
-        self.mode = mode
+    folder: Path
+    """Folder of the checkpoints."""
+    save_every_n_steps: int
+    """Optimizer steps between two checkpoints."""
+    keep: int = 2
+    """Number of the newest checkpoints to keep."""
+    keep_best: int = 0
+    """Number of the best checkpoints to keep; 0 saves none for being good."""
+    monitor: str = "val/loss"
+    """The metric, as it is logged during validation."""
+    mode: Literal["min", "max"] = "min"
+    """``min`` if lower values of the metric are better."""
+
+    def __post_init__(self) -> None:
         self._scores: dict[str, float] = {}
-        """By the name of each of the best, the best first; the same on all ranks."""
-        self._step_ends = StepEnds()
+        """Metric of each of the best by file name, the best first; the same on all ranks."""
         self._step_saved = 0
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self._step_saved = trainer.global_step
-        self._step_ends.start(trainer)
-        # From the folder, not from the checkpoint, which was written before it was scored.
+        # From the folder: the checkpoint itself was written before it was scored.
         self._scores = from_rank_zero(self._recorded_scores)
 
     @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if not self._step_ends.reached(trainer):
-            return
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
-        due = step % self.every_n_steps == 0 or step == trainer.max_steps
-        # Not behind the validation: at the end of an epoch Lightning 2.6 takes a checkpoint from
-        # there for that of a finished training, and resumes it for no step (measured).
+        due = step % self.save_every_n_steps == 0 or step == trainer.max_steps
+        # Before the validation, not after it: at the end of an epoch Lightning 2.6 takes a
+        # checkpoint from there for that of a finished training, and resumes it for no step
+        # (measured).
         if due or (self.keep_best and _validation_follows(trainer)):
             self.save_step(trainer)
 
@@ -123,32 +106,31 @@ class StepCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.keep_best or trainer.sanity_checking or trainer.global_step == 0:
             return
-        score = validated(trainer.callback_metrics, self.monitor, "trainer.monitor")
-        name = self._path(trainer.global_step).name
-        ranked = self._scores if math.isnan(score) else self._ranked({**self._scores, name: score})
-        if name not in ranked:
-            return
+        score = logged_metric(trainer.callback_metrics, self.monitor, "trainer.monitor")
         path = self._path(trainer.global_step)
+        scores = self._scores if math.isnan(score) else {**self._scores, path.name: score}
+        ranked = self._ranked(scores)
+        if path.name not in ranked:
+            return
         if from_rank_zero(lambda: damage(path)):
-            return  # one that goes on from another run's may validate before its first step
+            return  # a run that continues another run's checkpoint validates before it saves
         self._scores = ranked
         if trainer.is_global_zero:
             values = {"monitor": self.monitor, "mode": self.mode, "scores": ranked}
-            partial = self.folder / (BEST_FILE + PARTIAL)
-            partial.write_text(json.dumps(values, indent=1) + "\n")
-            os.replace(partial, self.folder / BEST_FILE)
+            with atomic_file(self.folder / BEST_FILE) as file:
+                file.write((json.dumps(values, indent=1) + "\n").encode())
             self._link(BEST_CHECKPOINT, next(iter(ranked)))
-            self._remove_others(name)
+            self._remove_others(path.name)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save_once(trainer)
 
     def save_step(self, trainer: Trainer) -> None:
-        """At the end of an optimizer step: :meth:`save_once`, behind what the step has logged.
+        """At the end of an optimizer step: :meth:`save_once`, after the step's metrics are written.
 
-        Lightning writes the step's metrics to the loggers after the callbacks. A run that ends
-        between the two continues behind the step, and would never have logged its loss.
+        Lightning gives them to the loggers after the callbacks. A run that ended between the two
+        would continue after the step, and its loss would never be logged.
         """
         if trainer.global_step == self._step_saved:
             return
@@ -159,11 +141,11 @@ class StepCheckpoint(Checkpoint):
         def is_logged() -> None:
             connector.update_train_step_metrics = log
 
-        connector.update_train_step_metrics = is_logged  # once: Lightning's own call for this step
+        connector.update_train_step_metrics = is_logged  # replaces Lightning's call for this step
         self.save_once(trainer)
 
     def save_once(self, trainer: Trainer) -> None:
-        """Save now, unless this step is saved already; all ranks take part."""
+        """Save now, unless this step is saved already; collective."""
         # Not "if the file exists": all ranks must decide alike, and not all may see rank 0's disk.
         if trainer.global_step != self._step_saved:
             self._save(trainer)
@@ -194,7 +176,7 @@ class StepCheckpoint(Checkpoint):
         os.replace(link, self.folder / name)
 
     def _remove_others(self, newest: str) -> None:
-        # A damaged one stays for its owner to look at, and does not count as one that is kept.
+        # A damaged one stays to be looked at, and does not count as one that is kept.
         older = [
             other
             for other in step_checkpoints(self.folder)
@@ -205,7 +187,7 @@ class StepCheckpoint(Checkpoint):
                 remove_checkpoint(checkpoint)
 
     def _ranked(self, scores: dict[str, float]) -> dict[str, float]:
-        """The best of ``scores``, the best first, of equal ones the earlier."""
+        """Return the best ``keep_best`` scores, the best first, of equal ones the earlier."""
         sign = 1 if self.mode == "min" else -1
         best = sorted(scores.items(), key=lambda item: (sign * item[1], item[0]))
         return dict(best[: self.keep_best])
@@ -217,8 +199,8 @@ class StepCheckpoint(Checkpoint):
         values = json.loads(path.read_text())
         if (values["monitor"], values["mode"]) != (self.monitor, self.mode):
             return {}  # values of another metric compare with nothing
-        there = {n: v for n, v in values["scores"].items() if not damage(self.folder / n)}
-        return self._ranked(there)
+        sound = {n: v for n, v in values["scores"].items() if not damage(self.folder / n)}
+        return self._ranked(sound)
 
 
 def _validation_follows(trainer: Trainer) -> bool:

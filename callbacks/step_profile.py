@@ -1,13 +1,15 @@
-"""What a few steps spend their time and memory on: each operation, by torch's own profiler."""
+"""Time and memory of each operation in a few steps, by torch's profiler."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch.profiler import ProfilerActivity, profile
 from typing_extensions import override
+
+from callbacks.occasions import StepCallback
 
 TRACE_FILE = "trace.json"
 """For chrome://tracing, or ui.perfetto.dev."""
@@ -15,28 +17,28 @@ OPERATIONS_FILE = "operations.txt"
 _NUM_ROWS = 40
 
 
-class StepProfile(Callback):
-    """Profile ``num_steps`` optimizer steps of rank 0, once the first steps are over.
+@dataclass(eq=False)
+class StepProfile(StepCallback):
+    """Profile some optimizer steps of rank 0, once the first steps are over.
 
     Written to ``folder``: the trace, and a table of the operations that took the most time. The
     profiler slows these steps down; it changes nothing of what they learn.
-
-    Args:
-        folder: Where to.
-        num_steps: How many steps are profiled.
-        after_steps: How many steps of this start go before: in these, memory is first allocated and
-            kernels are chosen.
     """
 
-    def __init__(self, folder: str | Path, num_steps: int, after_steps: int = 2) -> None:
-        self.folder = Path(folder)
-        self.num_steps = num_steps
-        self.after_steps = after_steps
+    folder: Path
+    num_steps: int
+    """Number of steps to profile."""
+    after_steps: int = 2
+    """Steps of this start before the first profiled one: memory is allocated and kernels are chosen
+    in these."""
+
+    def __post_init__(self) -> None:
         self._first_step = 0
         self._profile: profile | None = None
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self._first_step = trainer.global_step + self.after_steps
 
     @override
@@ -53,14 +55,7 @@ class StepProfile(Callback):
         self._profile.start()
 
     @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step >= self._first_step + self.num_steps:
             self._write()
 

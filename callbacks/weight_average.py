@@ -1,4 +1,4 @@
-"""An average over the weights of many steps, which often answers better than the last ones."""
+"""Average of the weights of many steps, which often answers better than the last ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -14,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from typing_extensions import override
 
-from callbacks.occasions import StepEnds
+from callbacks.occasions import StepCallback
 from vidreason.training.checkpoint import PREFIX
 from vidreason.training.checkpoint_files import AVERAGE
 from vidreason.training.checkpoint_strategies import ShardedStrategy
@@ -24,14 +23,14 @@ from vidreason.training.stage import StageModule
 
 @dataclass(kw_only=True)
 class WeightAverageConfig:
-    """Which average of the trained weights is kept, if any."""
+    """Average of the trained weights to keep, if any."""
 
     kind: Literal["none", "ema", "swa"] = "none"
     """``ema`` is exponential: recent steps count more. ``swa`` is the mean of all."""
     decay: float = 0.999
-    """Of ``ema``: what is left of the former average at each update."""
+    """``ema``: weight of the former average at each update."""
     from_step: int = 1
-    """The weights behind this optimizer step are the first that count."""
+    """First optimizer step after which the weights count."""
     every_n_steps: int = 1
     """Optimizer steps between two updates."""
 
@@ -45,7 +44,7 @@ class WeightAverageConfig:
                 )
 
 
-class WeightAverage(Callback):
+class WeightAverage(StepCallback):
     """Average what trains; validate with the average, and give it to the exported reasoner.
 
     Lightning's ``WeightAveraging`` copies the whole module, the frozen 8B included, into memory and
@@ -54,19 +53,20 @@ class WeightAverage(Callback):
     each rank's shards in its own memory, in float32 whatever the parameters are. Validation holds
     one more copy of these: the weights in training, put by.
 
-    Training goes on from its own weights, and checkpoints hold both: ``state_dict`` the weights in
-    training, ``average`` theirs, which ``vidreason export`` and stage 2's ``initial_checkpoint``
-    take where there is one. What looks at the model between two validations (sample generations,
-    benchmarks every n steps) sees the weights in training.
+    Training continues from its own weights, and checkpoints hold both: ``state_dict`` the weights
+    in training, ``average`` their average, which ``vidreason export`` and stage 2's
+    ``initial_checkpoint`` use where there is one. Callbacks that use the model between two
+    validations (sample generations, benchmarks every n steps) see the weights in training.
 
-    It must be the first of the callbacks: those that follow see the average in validation and in
-    ``on_fit_end``, and the weights in training in a checkpoint, also in one of a run that is
-    stopped in the midst of a validation.
+    It must be the first of the callbacks: the others see the average in validation and in
+    ``on_fit_end``, and the weights in training in a checkpoint, also in that of a run that is
+    stopped in the middle of a validation.
     """
 
     def __init__(self, config: WeightAverageConfig) -> None:
         assert config.kind != "none"
         self.config = config
+        self.every_n_steps = config.every_n_steps
         exponential: Callable[..., Any] = get_ema_multi_avg_fn  # torch does not type them
         equal: Callable[..., Any] = get_swa_multi_avg_fn
         self._average = exponential(config.decay) if config.kind == "ema" else equal()
@@ -75,8 +75,7 @@ class WeightAverage(Callback):
         """By names of the reasoner's parameters; empty before the first step that counts."""
         self._loaded: dict[str, Tensor] = {}
         self._put_by: dict[str, Tensor] = {}
-        """The weights in training, while the average is in their place."""
-        self._step_ends = StepEnds(config.every_n_steps)
+        """The weights in training while the average replaces them."""
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -111,7 +110,7 @@ class WeightAverage(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_ends.start(trainer)
+        super().on_train_start(trainer, pl_module)
         if self._loaded:
             self.averages = {
                 name: shard_like(self._loaded[PREFIX + name], parameter).to(
@@ -122,15 +121,8 @@ class WeightAverage(Callback):
             self._loaded = {}
 
     @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if not self._step_ends.reached(trainer) or trainer.global_step < self.config.from_step:
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step < self.config.from_step:
             return
         present = {name: value.float() for name, value in _trained(pl_module).items()}
         if self.averages:
@@ -162,7 +154,7 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def _apply(self, module: LightningModule) -> None:
-        """Put the average into the place of the weights, unless it is there."""
+        """Replace the weights by their average, unless that was done."""
         if self._put_by or not self.averages:
             return
         for name, parameter in _trained(module).items():
@@ -176,11 +168,11 @@ class WeightAverage(Callback):
 
 
 def _trained(module: LightningModule) -> dict[str, Tensor]:
-    """What trains at some time of the run, and never the frozen parts; this rank's shards."""
+    """Return this rank's shards of the parameters that train at some time of the run."""
     assert isinstance(module, StageModule)
     for part in module.modules():
         if isinstance(part, FSDPModule):
-            part.reshard()  # behind a forward pass alone, the outermost ones stay whole
+            part.reshard()  # after a forward pass alone the outermost ones stay whole
     names = module.trainable
     return {n: p.detach() for n, p in module.reasoner.named_parameters() if n in names}
 

@@ -57,9 +57,9 @@ def draw(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     """
     picture = np.full((height, width, 3), 100, dtype=np.uint8)
     block = width // 8
-    for place in range(8):
-        is_bright = place == NUM_BITS or number >> place & 1
-        picture[: height // 3, place * block : (place + 1) * block] = 235 if is_bright else 20
+    for index in range(8):
+        is_bright = index == NUM_BITS or number >> index & 1
+        picture[: height // 3, index * block : (index + 1) * block] = 235 if is_bright else 20
     bar = number * 5 % (width - 8)
     picture[height // 2 :, bar : bar + 8] = (200, 40, 40)
     return picture
@@ -72,7 +72,7 @@ def number_of(frame) -> int:
     codes = frame[:, 4 : height // 3 - 4, : 8 * block].float().mean(dim=(0, 1))
     bright = (codes.view(8, block)[:, 2:-2].mean(dim=1) > 128).tolist()
     assert bright[NUM_BITS], "the mark at the top right is missing: the frame is not upright"
-    return sum(1 << place for place in range(NUM_BITS) if bright[place])
+    return sum(1 << index for index in range(NUM_BITS) if bright[index])
 
 
 def write_video(
@@ -103,15 +103,15 @@ def write_video(
         if rotation is not None:
             stream.set_display_rotation(rotation, hflip=mirrored)
         sound = container.add_stream("aac", rate=16000, layout="mono") if with_audio else None
-        for place in range(num_frames):
-            picture = draw(first_number + place, WIDTH * scale, HEIGHT * scale)
+        for index in range(num_frames):
+            picture = draw(first_number + index, WIDTH * scale, HEIGHT * scale)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = frame.reformat(format=pixel_format)
-            frame.pts = place if ticks is None else ticks[place]
+            frame.pts = index if ticks is None else ticks[index]
             frame.time_base = tick
             container.mux(stream.encode(frame))
             if sound is not None:
-                container.mux(sound.encode(_silence(place)))
+                container.mux(sound.encode(_silence(index)))
         container.mux(stream.encode(None))
         if sound is not None:
             container.mux(sound.encode(None))
@@ -122,8 +122,8 @@ def write_sound(path: Path) -> Path:
     """A file with an audio stream and nothing else."""
     with av.open(str(path), "w") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")
-        for place in range(25):
-            container.mux(sound.encode(_silence(place)))
+        for index in range(25):
+            container.mux(sound.encode(_silence(index)))
         container.mux(sound.encode(None))
     return path
 
@@ -153,10 +153,10 @@ def decode_in_order(path: Path, stream_index: int = 0) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
 
 
-def _silence(place: int) -> av.AudioFrame:
+def _silence(index: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(
         np.zeros((1, 640), dtype=np.float32), format="fltp", layout="mono"
     )
     frame.sample_rate = 16000
-    frame.pts = place * 640
+    frame.pts = index * 640
     return frame

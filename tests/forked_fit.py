@@ -27,7 +27,7 @@ STARTS_WITHIN_SECONDS = 120
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """What one process is to do."""
+    """Instructions for one process."""
 
     arguments: list[str]
     """Of ``experiments.fit``."""
@@ -115,7 +115,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 
 def srun_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
-    """What ``srun --ntasks-per-node`` on one node tells a task, as far as Lightning reads it."""
+    """Return what ``srun`` on one node gives a task, as far as Lightning reads it."""
     return {
         "SLURM_JOB_ID": "1",
         "SLURM_JOB_NAME": "fit",

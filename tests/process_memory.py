@@ -1,4 +1,4 @@
-"""What this process holds in memory, from Linux' own books."""
+"""Memory of this process, as Linux counts it."""
 
 import ctypes
 import gc

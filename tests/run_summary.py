@@ -32,8 +32,8 @@ _in_workers: list[float] = []
 def remedy_of(reason: str) -> str:
     """Return what would let a test run that was skipped for ``reason``; the reason if unknown."""
     for pattern, remedy in REMEDIES.items():
-        if found := re.search(pattern, reason):
-            return found.expand(remedy) if found.groups() else remedy
+        if match := re.search(pattern, reason):
+            return match.expand(remedy) if match.groups() else remedy
     return reason.removeprefix("Skipped: ")
 
 
@@ -97,8 +97,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for line in lines:
             terminalreporter.line(line)
     # Workers are children, but may not have been waited for yet: they are counted once.
-    own = resource.getrusage(resource.RUSAGE_SELF)
+    spent = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds = (
-        own.ru_utime + own.ru_stime + sum(_in_workers) if _in_workers else own_cpu_seconds()
+        spent.ru_utime + spent.ru_stime + sum(_in_workers) if _in_workers else own_cpu_seconds()
     )
     terminalreporter.line(f"CPU seconds of this run, children included: {cpu_seconds:.0f}")

@@ -63,7 +63,7 @@ def end_decoder() -> None:
 
 def decoders() -> list[str]:
     """Command lines of the living, and the state of the dead, children that decode."""
-    found = []
+    decoding = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -71,5 +71,5 @@ def decoders() -> list[str]:
         except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             continue
         if int(state[1]) == os.getpid() and ("decoder_process" in command or state[0] == "Z"):
-            found.append(f"{state[0]} {command}")
-    return found
+            decoding.append(f"{state[0]} {command}")
+    return decoding

@@ -1,4 +1,4 @@
-"""What keeps the tree readable: imports go one way, files stay small, names say something."""
+"""Structure of the tree: imports go one way, files stay small, names say something."""
 
 import ast
 from collections import defaultdict
@@ -61,10 +61,10 @@ def relative(path: Path) -> str:
 @cache
 def nodes_of(path: Path) -> dict[type[ast.AST], list[Any]]:
     """The nodes of a file's syntax tree by their class; several tests look at each file."""
-    found: dict[type[ast.AST], list[Any]] = defaultdict(list)
+    by_class: dict[type[ast.AST], list[Any]] = defaultdict(list)
     for node in ast.walk(ast.parse(path.read_text())):
-        found[type(node)].append(node)
-    return found
+        by_class[type(node)].append(node)
+    return by_class
 
 
 @cache

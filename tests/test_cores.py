@@ -23,8 +23,10 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def load_of(system: Path, monkeypatch: pytest.MonkeyPatch, busy: float, own: float = 0.0) -> None:
-    """Let ``busy`` of the 8 cores work during each sample, ``own`` of them for this process."""
+def load_of(
+    system: Path, monkeypatch: pytest.MonkeyPatch, busy: float, used_here: float = 0.0
+) -> None:
+    """Let ``busy`` of the 8 cores work in each sample, ``used_here`` of them for this process."""
     tick = os.sysconf("SC_CLK_TCK")
     now = 0.0
 
@@ -40,17 +42,17 @@ def load_of(system: Path, monkeypatch: pytest.MonkeyPatch, busy: float, own: flo
 
     sleep(0)
     monkeypatch.setattr(cores.time, "sleep", sleep)
-    monkeypatch.setattr(cores.time, "process_time", lambda: own * now)
+    monkeypatch.setattr(cores.time, "process_time", lambda: used_here * now)
 
 
 @pytest.mark.parametrize(
-    ("busy", "own", "free"),
+    ("busy", "used_here", "free"),
     [(0, 0, 8), (0.4, 0, 8), (1, 0, 7), (2.6, 0, 5), (8, 0, 1), (3, 3, 8), (3, 1, 6)],
 )
 def test_free_cores_are_those_that_others_leave_idle(
-    system: Path, monkeypatch: pytest.MonkeyPatch, busy: float, own: float, free: int
+    system: Path, monkeypatch: pytest.MonkeyPatch, busy: float, used_here: float, free: int
 ) -> None:
-    load_of(system, monkeypatch, busy, own)
+    load_of(system, monkeypatch, busy, used_here)
     assert cores.free_cores() == free
 
 

@@ -54,9 +54,9 @@ def read(folder: Path, text: str | bytes) -> Whole:
 def problems(folder: Path, text: str | bytes) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         read(folder, text)
-    found = [problem.removeprefix(f"{folder}/") for problem in caught.value.problems]
-    assert all("\n" not in problem for problem in found)
-    return found
+    messages = [problem.removeprefix(f"{folder}/") for problem in caught.value.problems]
+    assert all("\n" not in problem for problem in messages)
+    return messages
 
 
 LITERAL = {
@@ -196,9 +196,9 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
 def test_each_part_is_checked_whatever_is_wrong_with_others(tmp_path):
     text = "parts: [1, {rate: 0}, {count: '${x}'}, {rate: -2}]\non: 3\n"
     starts = ["parts[2].count holds", "parts[0]: Invalid", "on: Value '3'", "parts[1]: part.rate"]
-    found = problems(tmp_path, text)
-    assert len(found) == 5
-    for start, problem in zip([*starts, "parts[3]: part.rate is -2"], found, strict=True):
+    messages = problems(tmp_path, text)
+    assert len(messages) == 5
+    for start, problem in zip([*starts, "parts[3]: part.rate is -2"], messages, strict=True):
         assert problem.split(": ", 1)[1].startswith(start)
 
 

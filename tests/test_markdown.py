@@ -39,13 +39,13 @@ def test_code_ends_where_it_should() -> None:
 
 def test_tables_keep_their_columns() -> None:
     hostile = "a | b\n| <img src=x onerror=alert(1)> `"
-    own = Table(hostile, (hostile, "n"), ((hostile, "1"), ("x", hostile)))
-    lines = own.to_markdown().splitlines()
+    hostile_table = Table(hostile, (hostile, "n"), ((hostile, "1"), ("x", hostile)))
+    lines = hostile_table.to_markdown().splitlines()
     assert len(lines) == 6
     for line in lines[2:]:
         assert line.replace("\\|", "").count("|") == 3
     assert not any("<img" in line for line in lines)
-    assert len(own.to_text().splitlines()) == 7
+    assert len(hostile_table.to_text().splitlines()) == 7
     assert table(("a", "b", "c"), [("1", "2", "3")], num_left=2).splitlines()[1] == (
         "| --- | --- | ---: |"
     )

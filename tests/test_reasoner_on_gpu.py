@@ -47,8 +47,8 @@ def test_values_and_gradients_are_those_of_the_cpu(moved, videos, device):
         (-values.mean()).backward()
         gradients = [p.grad.cpu() for p in reasoner.fusion.parameters() if p.grad is not None]
         results.append((values.detach().cpu(), gradients))
-    (expected, expected_gradients), (found, gradients) = results
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    (expected, expected_gradients), (actual, gradients) = results
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
     assert gradients
     for one, other in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
@@ -58,11 +58,11 @@ def test_values_and_gradients_are_those_of_the_cpu(moved, videos, device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_answers_are_those_of_the_cpu(moved, videos, device, strategy):
     decoding = DecodingConfig(strategy=strategy, max_new_tokens=12, num_beams=2)
-    expected, found = (
+    expected, actual = (
         moved(where).generate_ids(videos, PROMPTS, decoding) for where in ("cpu", device)
     )
-    assert found == expected
-    assert any(found)
+    assert actual == expected
+    assert any(actual)
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def test_options_have_the_scores_of_the_cpu(moved, videos, device):
         texts = [reasoner.encode_example(p, o, 200) for p in PROMPTS for o in options]
         visual = {name: value.to(where) for name, value in videos.items()}
         results.append(reasoner.response_log_likelihoods(visual, [0, 0, 0, 1, 1, 1], texts))
-    (expected, expected_counts), (found, counts) = results
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+    (expected, expected_counts), (actual, counts) = results
+    torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-4)
     assert torch.equal(counts, expected_counts)
-    assert torch.equal(found.view(2, 3).argmax(1), expected.view(2, 3).argmax(1))
+    assert torch.equal(actual.view(2, 3).argmax(1), expected.view(2, 3).argmax(1))

@@ -87,8 +87,8 @@ def test_secrets_of_the_environment():
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
         "SECRET_SEED": "1234567890",
     }
-    found = list(environment_secrets(environment).values())
-    assert found == [f"secret-{name}" for name in "abcdefg"]
+    hidden = list(environment_secrets(environment).values())
+    assert hidden == [f"secret-{name}" for name in "abcdefg"]
 
 
 @pytest.mark.parametrize(

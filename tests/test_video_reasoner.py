@@ -115,8 +115,8 @@ def test_log_likelihoods_are_those_of_each_row_through_the_full_model(any_reason
     any_reasoner.eval()
     texts = encoded(any_reasoner.tokenizer)
     expected = expected_log_likelihoods(any_reasoner, visual_tokens, texts)
-    found = any_reasoner(collate_visual_tokens(visual_tokens), collate_texts(texts))
-    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=1e-5)
+    actual = any_reasoner(collate_visual_tokens(visual_tokens), collate_texts(texts))
+    torch.testing.assert_close(actual, torch.cat(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_and_its_gradients_are_those_of_the_full_model(tiny_reasoner, visual_tokens):

@@ -72,7 +72,7 @@ def write_nextqa(root: Path, splits: tuple[str, ...] = ("train", "val")) -> list
                     answer = (int(video) + qid) % 5
                     row = [video, 30, 8, 8, question, answer, qid, "CW", *texts]
                     writer.writerow(row)
-    paths = [root / "NExTVideo" / f"{place}.mp4" for place in videos.values()]
+    paths = [root / "NExTVideo" / f"{location}.mp4" for location in videos.values()]
     for path in paths:
         path.write_bytes(path.name.encode())
     return [str(path) for path in paths]

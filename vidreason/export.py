@@ -15,9 +15,9 @@ from vidreason.perception.weights import check_keys
 from vidreason.pretrained.frozen_parts import PARTS, content_hash
 from vidreason.reasoning.language_model import load_tokenizer
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
+from vidreason.training.checkpoint_damage import is_complete
 from vidreason.training.checkpoint_files import read_weights_and_record
 from vidreason.training.checkpoint_format import check_frozen, read_record
-from vidreason.training.checkpoint_forms import is_complete
 from vidreason.training.trainable import part_names, set_trainable
 
 

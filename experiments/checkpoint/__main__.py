@@ -3,10 +3,9 @@
 ``inspect`` prints what a checkpoint is of and what is in it; with ``--config FILE`` and overrides,
 as for ``experiments.fit``, also where its configuration differs from that one. ``convert PATH OUT
 --to FORM`` writes the same checkpoint as a ``file``, as a ``distributed`` folder of torch, or as
-``safetensors`` of the trained parameters alone (of their average, where there is one); a file from
-before checkpoints had a format version becomes one of today's (its run folder says what it was made
-with). ``consolidate PATH OUT`` makes a folder one file: torch's distributed one, or DeepSpeed's, of
-which the optimizer stays behind.
+``safetensors`` of the trained parameters alone (of their average, where there is one).
+``consolidate PATH OUT`` makes one file of a folder: torch's distributed one, or DeepSpeed's, whose
+optimizer state is left out.
 
 PATH is a checkpoint, or a run folder, of which the newest is taken. Nothing is run that a
 checkpoint holds, except that ``consolidate`` reads a folder of DeepSpeed by DeepSpeed's own means.

@@ -10,25 +10,29 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from experiments.checkpoint.old_checkpoints import consolidate_deepspeed, upgrade_old
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
-from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
-from vidreason.training.checkpoint_damage import check_undamaged
-from vidreason.training.checkpoint_files import (
-    AVERAGE,
-    answering_weights,
-    read_checkpoint,
-    write_file,
-    write_folder,
+from vidreason.training.checkpoint import (
+    CHECKPOINT_FOLDER,
+    PREFIX,
+    check_trainable,
+    newest_checkpoint,
 )
-from vidreason.training.checkpoint_format import FORMAT_VERSION, read_record
-from vidreason.training.checkpoint_forms import (
-    RECORD,
+from vidreason.training.checkpoint_damage import (
+    check_undamaged,
     is_complete,
     is_deepspeed,
     is_folder,
 )
+from vidreason.training.checkpoint_files import (
+    AVERAGE,
+    answering_weights,
+    deepspeed_content,
+    read_checkpoint,
+    write_file,
+    write_folder,
+)
+from vidreason.training.checkpoint_format import RECORD, read_record
 
 FORMS = ("file", "distributed", "safetensors")
 
@@ -68,19 +72,20 @@ def consolidate(arguments: argparse.Namespace) -> None:
     path, out = find_checkpoint(arguments.path), _free_place(arguments.out)
     if is_deepspeed(path):
         check_undamaged(path)
-        write_file(consolidate_deepspeed(path), out)
+        write_file(_trained_by_deepspeed(path), out)
         print(f"{out}: what was trained; the optimizer's state stays in {path}")
         return
     if not is_folder(path):
         raise ValueError(f"{str(path)!r} is one file already")
-    write_file(_current(path), out)
+    write_file(read_checkpoint(path), out)
     print(f"{out}: one file of {_size(_bytes_on_disk(out))}")
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Write the checkpoint in another form, or an old one in today's."""
+    """Write the checkpoint in another form."""
     path, out = find_checkpoint(arguments.path), _free_place(arguments.out)
-    checkpoint = _current(path)
+    checkpoint = read_checkpoint(path)
+    record = read_record(checkpoint, str(path))
     if arguments.to == "file":
         write_file(checkpoint, out)
     elif arguments.to == "distributed":
@@ -88,7 +93,7 @@ def convert(arguments: argparse.Namespace) -> None:
     else:
         state = answering_weights(checkpoint)
         values = {n.removeprefix(PREFIX): v.contiguous() for n, v in state.items()}
-        frozen = {f"frozen_{part}": text for part, text in checkpoint[RECORD]["frozen"].items()}
+        frozen = {f"frozen_{part}": text for part, text in record["frozen"].items()}
         out.parent.mkdir(parents=True, exist_ok=True)
         save_file(values, out, metadata={"format": "pt", **frozen})
     print(f"{out}: {arguments.to}, {_size(_bytes_on_disk(out))}")
@@ -129,13 +134,30 @@ def differences(recorded: Any, present: Any, key: str = "") -> list[str]:  # noq
     return [] if recorded == present else [f"{key}: {recorded!r} -> {present!r}"]
 
 
-def _current(path: Path) -> dict[str, Any]:
-    """The checkpoint at ``path`` in today's format."""
-    checkpoint = read_checkpoint(path)
-    if RECORD not in checkpoint:
-        return upgrade_old(checkpoint, path)
-    record = read_record(checkpoint, str(path))
-    return {**checkpoint, RECORD: {**record, "format_version": FORMAT_VERSION}}
+def _trained_by_deepspeed(folder: Path) -> dict[str, Any]:
+    """Return the trained parameters, in float32, of a folder that DeepSpeed has written.
+
+    The result is a checkpoint to start from or to export, not to resume: DeepSpeed's optimizer
+    states are cut by its own rules.
+
+    Raises:
+        ValueError: DeepSpeed is not installed, or the folder is not of experiments.fit.
+    """
+    try:
+        from deepspeed.utils import zero_to_fp32  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as error:
+        raise ValueError(
+            f"{str(folder)!r} is a folder of DeepSpeed, which only DeepSpeed reads: "
+            "pip install 'vidreason[deepspeed]'"
+        ) from error
+    values = zero_to_fp32.get_fp32_state_dict_from_zero_checkpoint(
+        str(folder), exclude_frozen_parameters=True
+    )
+    content = deepspeed_content(folder)
+    record = read_record(content, str(folder)) | {"world_size": 0, "rng": []}
+    check_trainable(values, record["trainable"], str(folder))
+    progress = {key: content[key] for key in ("epoch", "global_step", "pytorch-lightning_version")}
+    return {**progress, "state_dict": dict(values), RECORD: record}
 
 
 def _print_parts(checkpoint: Mapping[str, Any]) -> None:

@@ -7,8 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume_rules import changes, refused_changes, rule_of
-from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint
-from vidreason.training.checkpoint_records import read_record_alone
+from vidreason.training.checkpoint import CHECKPOINT_FOLDER, newest_checkpoint, read_record_alone
 
 _INITIAL = ("reasoner.fusion.", "perceiver.video_encoder.")
 """Sections that give stage 1's weights their meaning."""
@@ -17,11 +16,6 @@ _NOT_INITIAL = (
     *("perceiver.video_encoder.ignored_keys", "perceiver.video_encoder.dtype"),
 )
 """What of these may differ: the encoder's weights are compared by their hash."""
-
-
-FIRST_VERSION_WITH_SCHEDULE = 2
-"""Earlier checkpoints do not say how long the schedule was planned to be, so that a run which was
-made longer would jump in its learning rate."""
 
 
 def checkpoint_folder(run_dir: str) -> Path:
@@ -102,8 +96,6 @@ def _check_same_experiment(config: ExperimentConfig, checkpoint: Path) -> None:
             f"{config.stage!r}: to start stage 2 from it, set initial_checkpoint to its path"
         )
     refused = refused_changes(former, present, record["frozen"])
-    if record["format_version"] < FIRST_VERSION_WITH_SCHEDULE:
-        refused += [c for c in changes(former, present) if rule_of(c.key) == "longer"]
     if refused:
         raise ValueError(
             f"{str(checkpoint)!r} cannot be continued with another configuration than it was made "

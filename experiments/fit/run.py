@@ -186,7 +186,7 @@ def build_trainer(
             *weight_average(config),
             RunRecord(
                 config,
-                config.run_dir,
+                Path(config.run_dir),
                 resumed_from=checkpoint,
                 record_samples=settings.record_samples,
             ),
@@ -231,7 +231,7 @@ def build_callbacks(
     """Callbacks during and after training: seeds, checkpoints, the result; more if asked for."""
     settings = config.trainer
     checkpoint = StepCheckpoint(
-        str(checkpoint_folder(config.run_dir)),
+        checkpoint_folder(config.run_dir),
         settings.checkpoint_every_n_steps,
         settings.keep_checkpoints,
         keep_best=settings.keep_best,

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from callbacks.occasions import StepCallback
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
@@ -41,7 +41,7 @@ class Trained:
     """Of the language model, in a step."""
 
 
-class StepTimes(Callback):
+class StepTimes(StepCallback):
     """Seconds from the end of one optimizer step to that of the next."""
 
     def __init__(self) -> None:
@@ -50,20 +50,13 @@ class StepTimes(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         self._last = now(pl_module.device)
 
     @override
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if trainer.global_step > len(self.seconds):
-            last, self._last = self._last, now(pl_module.device)
-            self.seconds.append(self._last - last)
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        last, self._last = self._last, now(pl_module.device)
+        self.seconds.append(self._last - last)
 
 
 def train(config: ExperimentConfig, reasoner: VideoReasoner) -> Trained:

@@ -54,7 +54,7 @@ def step(number):
 
 @pytest.mark.parametrize(("mode", "kept"), [("min", [1, 4]), ("max", [2, 5])])
 def test_the_best_stay_beside_the_newest(tmp_path, mode, kept):
-    callback = StepCheckpoint(str(tmp_path), 100, keep=1, keep_best=2, mode=mode)
+    callback = StepCheckpoint(tmp_path, 100, keep=1, keep_best=2, mode=mode)
     trainer = fake_trainer()
     callback.on_train_start(trainer, None)
     validate(callback, trainer, {1: 2.0, 2: 9.0, 3: 5.0, 4: 3.0, 5: 7.0, 6: float("nan")})
@@ -70,21 +70,21 @@ def test_the_best_stay_beside_the_newest(tmp_path, mode, kept):
 def test_a_resumed_run_knows_the_best(tmp_path):
     trainer = fake_trainer()
     for scores in ({1: 2.0, 2: 9.0}, {3: 5.0}, {4: 1.0}):
-        callback = StepCheckpoint(str(tmp_path), 100, keep=1, keep_best=1)
+        callback = StepCheckpoint(tmp_path, 100, keep=1, keep_best=1)
         callback.on_train_start(trainer, None)
         validate(callback, trainer, scores)
         last = names(tmp_path)
     assert last == [step(4)]
     assert os.readlink(tmp_path / "best.ckpt") == step(4)
     # Values of another metric compare with nothing.
-    callback = StepCheckpoint(str(tmp_path), 100, keep=1, keep_best=1, monitor="val/accuracy")
+    callback = StepCheckpoint(tmp_path, 100, keep=1, keep_best=1, monitor="val/accuracy")
     callback.on_train_start(trainer, None)
     validate(callback, trainer, {5: 0.3}, "val/accuracy")
     assert os.readlink(tmp_path / "best.ckpt") == step(5)
 
 
 def test_nothing_is_saved_for_being_good_unless_asked_for(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), 100)
+    callback = StepCheckpoint(tmp_path, 100)
     trainer = fake_trainer()
     callback.on_train_start(trainer, None)
     validate(callback, trainer, {1: 2.0})
@@ -92,7 +92,7 @@ def test_nothing_is_saved_for_being_good_unless_asked_for(tmp_path):
 
 
 def test_the_validation_before_training_does_not_count(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), 100, keep_best=1)
+    callback = StepCheckpoint(tmp_path, 100, keep_best=1)
     trainer = fake_trainer()
     trainer.sanity_checking = True
     callback.on_train_start(trainer, None)
@@ -101,7 +101,7 @@ def test_the_validation_before_training_does_not_count(tmp_path):
 
 
 def test_a_metric_that_is_not_logged_is_named(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), 100, keep_best=1, monitor="val/los")
+    callback = StepCheckpoint(tmp_path, 100, keep_best=1, monitor="val/los")
     trainer = fake_trainer()
     callback.on_train_start(trainer, None)
     with pytest.raises(ValueError, match=r"'val/los', which validation does not log; .*val/loss"):
@@ -109,7 +109,7 @@ def test_a_metric_that_is_not_logged_is_named(tmp_path):
 
 
 def test_a_failed_save_ends_the_run_and_leaves_the_former(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), 1)
+    callback = StepCheckpoint(tmp_path, 1)
     trainer = fake_trainer()
     callback.on_train_start(trainer, None)
     trainer.global_step = 1
@@ -121,7 +121,7 @@ def test_a_failed_save_ends_the_run_and_leaves_the_former(tmp_path):
 
 
 def test_a_validation_before_the_first_step_of_another_runs_folder_keeps_nothing(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), 100, keep_best=1)
+    callback = StepCheckpoint(tmp_path, 100, keep_best=1)
     trainer = fake_trainer()
     trainer.global_step = 3
     callback.on_train_start(trainer, None)

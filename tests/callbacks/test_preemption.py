@@ -120,7 +120,7 @@ class Witness(Callback):
 def train(folder, tmp_path, witness, checkpoint_path=None):
     reasoner = tiny_training_reasoner(folder, lora=True)
     module = InstructionModule(reasoner, tiny_optimizer(), total_steps=6)
-    checkpoint = StepCheckpoint(str(tmp_path), every_n_steps=100)
+    checkpoint = StepCheckpoint(tmp_path, save_every_n_steps=100)
     trainer = tiny_trainer(
         enable_checkpointing=True,
         callbacks=[witness, checkpoint, PendingValidation(), Preemption(checkpoint)],

@@ -46,7 +46,7 @@ def trainer():
 
 def test_the_record_holds_what_is_needed_to_run_again(tmp_path):
     config = Config(name="y", part=Part(size=5))
-    RunRecord(config, str(tmp_path)).setup(trainer(), None, "fit")
+    RunRecord(config, tmp_path).setup(trainer(), None, "fit")
     assert merge_config(Config, [str(tmp_path / "config.yaml")]) == config
     (start,) = json.loads((tmp_path / "run.json").read_text())["starts"]
     assert start["versions"]["torch"]
@@ -59,7 +59,7 @@ def test_the_record_holds_what_is_needed_to_run_again(tmp_path):
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_the_record_says_how_a_start_ended(tmp_path, finished):
-    callback = RunRecord(Config(), str(tmp_path))
+    callback = RunRecord(Config(), tmp_path)
     callback.on_exception(trainer(), None, ValueError("before the start"))
     assert not list(tmp_path.iterdir())
     callback.setup(trainer(), None, "fit")
@@ -76,7 +76,7 @@ def test_no_secret_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
     command = ["python", "-m", "fit", "x=hf_0123456789abcdef", "data=s3://key:hunter22@bucket"]
     monkeypatch.setattr(sys, "orig_argv", command)
-    callback = RunRecord(Config(), str(tmp_path))
+    callback = RunRecord(Config(), tmp_path)
     callback.setup(trainer(), None, "fit")
     callback.on_exception(trainer(), None, OSError("401 for hf_0123456789abcdef at https://u:p@h"))
     (start,) = read_starts(tmp_path)
@@ -93,7 +93,7 @@ def test_the_folder_of_another_thing_has_no_starts(tmp_path):
 
 
 def test_the_guide_names_the_files_that_the_record_writes(tmp_path):
-    RunRecord(Config(), str(tmp_path)).setup(trainer(), None, "fit")
+    RunRecord(Config(), tmp_path).setup(trainer(), None, "fit")
     guide = (tmp_path / GUIDE_FILE).read_text()
     named = {path.name for path in tmp_path.iterdir() if f"`{path.name}`" in guide}
     assert named == {"config.yaml", "run.json"}
@@ -103,7 +103,7 @@ def test_checkpoints_leave_the_hash_of_what_trains(tiny_language_model_folder, t
     module = InstructionModule(
         tiny_training_reasoner(tiny_language_model_folder, lora=True), tiny_optimizer(), 8
     )
-    callback = RunRecord(Config(), str(tmp_path))
+    callback = RunRecord(Config(), tmp_path)
     hashes = []
     for change in ("nothing", "a trained parameter", "a frozen one"):
         for name, value in module.reasoner.named_parameters():
@@ -118,17 +118,17 @@ def test_checkpoints_leave_the_hash_of_what_trains(tiny_language_model_folder, t
 
 
 def test_each_start_is_added(tmp_path):
-    RunRecord(Config(), str(tmp_path)).setup(trainer(), None, "fit")
-    resumed = RunRecord(Config(), str(tmp_path), resumed_from="step-4.ckpt")
+    RunRecord(Config(), tmp_path).setup(trainer(), None, "fit")
+    resumed = RunRecord(Config(), tmp_path, resumed_from="step-4.ckpt")
     resumed.setup(trainer(), None, "fit")
     starts = json.loads((tmp_path / "run.json").read_text())["starts"]
     assert [start["resumed_from"] for start in starts] == [None, "step-4.ckpt"]
 
 
 def test_consumed_samples_are_recorded_when_asked_for(tmp_path):
-    RunRecord(Config(), str(tmp_path)).on_train_batch_start(trainer(), None, {"ids": ["a"]}, 0)
+    RunRecord(Config(), tmp_path).on_train_batch_start(trainer(), None, {"ids": ["a"]}, 0)
     assert not list(tmp_path.iterdir())
-    callback = RunRecord(Config(), str(tmp_path), record_samples=True)
+    callback = RunRecord(Config(), tmp_path, record_samples=True)
     callback.on_train_batch_start(trainer(), None, {"ids": ["a", "b"]}, 9)
     line = json.loads((tmp_path / "samples-rank0.jsonl").read_text())
     assert line == {"step": 4, "epoch": 1, "batch": 9, "ids": ["a", "b"]}

@@ -79,7 +79,7 @@ def test_the_checkpoint_written_last_counts_even_if_its_step_is_lower(tmp_path):
 
 
 def test_saves_on_the_interval_and_at_the_last_step_and_keeps_the_newest(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), every_n_steps=2, keep=2)
+    callback = StepCheckpoint(tmp_path, save_every_n_steps=2, keep=2)
     trainer = fake_trainer(max_steps=7)
     callback.on_train_start(trainer, None)
     run_batches(callback, trainer, range(1, 8))
@@ -93,7 +93,7 @@ def test_saves_on_the_interval_and_at_the_last_step_and_keeps_the_newest(tmp_pat
 
 
 def test_micro_batches_after_a_resume_are_not_saved(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), every_n_steps=2)
+    callback = StepCheckpoint(tmp_path, save_every_n_steps=2)
     trainer = fake_trainer()
     trainer.global_step = 4
     callback.on_train_start(trainer, None)
@@ -102,7 +102,7 @@ def test_micro_batches_after_a_resume_are_not_saved(tmp_path):
 
 
 def test_training_that_ends_early_is_saved_at_its_end(tmp_path):
-    callback = StepCheckpoint(str(tmp_path), every_n_steps=100)
+    callback = StepCheckpoint(tmp_path, save_every_n_steps=100)
     trainer = fake_trainer(max_steps=50)
     callback.on_train_start(trainer, None)
     run_batches(callback, trainer, [1, 2, 3])

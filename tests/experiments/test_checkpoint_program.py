@@ -1,7 +1,6 @@
 """``python -m experiments.checkpoint``: what it prints, and every conversion it makes."""
 
 import re
-import shutil
 
 import pytest
 import torch
@@ -12,7 +11,8 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.run import fit
 from vidreason.config import merge_config
 from vidreason.pretrained.frozen_parts import content_hash
-from vidreason.training.checkpoint_files import read_checkpoint, write_file
+from vidreason.training.checkpoint_damage import folder_digests, write_sums
+from vidreason.training.checkpoint_files import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -87,73 +87,23 @@ def test_safetensors_hold_what_was_trained_by_the_models_names(newest, tmp_path)
         assert len(file.metadata()["frozen_language_model"]) == 64
 
 
-def as_before(newest, path):
-    """What this run's checkpoint was before the format had a version."""
-    content = torch.load(newest, weights_only=True)
-    del content["vidreason"]
-    [optimizer] = content["optimizer_states"]
-    numbers = {}
-    for group in optimizer["param_groups"]:
-        for name in group["params"]:
-            numbers[name] = len(numbers)
-        group["params"] = [numbers[name] for name in group["params"]]
-    optimizer["state"] = {numbers[name]: value for name, value in optimizer["state"].items()}
-    # A state dict was in the module's order, which is that of the numbers within each group.
-    order = sorted(content["state_dict"], key=lambda name: numbers[name])
-    content["state_dict"] = {name: content["state_dict"][name] for name in order}
-    write_file(content, path)
-
-
-def test_an_old_checkpoint_becomes_one_of_today(run_dir, newest, tmp_path, capsys):
-    copy = tmp_path / "run"
-    (copy / "checkpoints").mkdir(parents=True)
-    shutil.copy(run_dir / "config.yaml", copy)
-    old, new = copy / "checkpoints" / "step-00000003.ckpt", tmp_path / "new.ckpt"
-    as_before(newest, old)
-    assert main(["inspect", str(old)]) == 2
-    assert "experiments.checkpoint convert PATH OUT" in capsys.readouterr().err
-    assert main(["convert", str(old), str(new)]) == 0
-    found, expected = read_checkpoint(new), read_checkpoint(newest)
-    assert found["vidreason"].pop("rng") == []  # it had none
-    assert found["vidreason"].pop("world_size") == 0
-    del expected["vidreason"]["rng"], expected["vidreason"]["world_size"]
-    assert_equal(found["optimizer_states"], expected["optimizer_states"])
-    assert_equal(found, expected)
-
-
-def test_an_upgraded_run_goes_on_as_the_run_would_have(run_dir, newest, tiny_experiment, tmp_path):
-    old, new = run_dir / "old.ckpt", tmp_path / "new.ckpt"
-    as_before(newest, old)
-    assert main(["convert", str(old), str(new)]) == 0
-    old.unlink()
-    states = []
-    for number, checkpoint in enumerate((newest, new)):
-        folder = tmp_path / str(number)
-        overrides = [f"run_dir={folder}", f"resume={checkpoint}", "trainer.stop_after_steps=5"]
-        fit(merge_config(ExperimentConfig, [str(tiny_experiment)], overrides))
-        states.append(read_checkpoint(folder / "checkpoints" / "last.ckpt"))
-    assert_equal(states[0]["state_dict"], states[1]["state_dict"])
-    assert_equal(states[0]["optimizer_states"], states[1]["optimizer_states"])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["inspect", "{tmp}/nowhere"], "there is no complete checkpoint at"),
         (["convert", "{newest}", "{tmp}"], "is there already; name another place"),
         (["consolidate", "{newest}", "{tmp}/out"], "is one file already"),
-        (["convert", "{tmp}/other.ckpt", "{tmp}/out"], "is no checkpoint of experiments.fit"),
+        (["convert", "{tmp}/other.ckpt", "{tmp}/out"], "damaged, or not one of experiments.fit"),
         (["inspect", "{tmp}/cut.ckpt"], "cannot be read: it is damaged"),
         (["consolidate", "{tmp}/deepspeed", "{tmp}/out"], "only DeepSpeed reads: pip install"),
-        (["convert", "{tmp}/alone.ckpt", "{tmp}/out"], "no config.yaml beside it nor above"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(newest, tmp_path, capsys, arguments, message):
     torch.save({"state_dict": {"model.a": torch.ones(2)}}, tmp_path / "other.ckpt")
-    torch.save({"state_dict": {"reasoner.fusion.a": torch.ones(2)}}, tmp_path / "alone.ckpt")
     (tmp_path / "cut.ckpt").write_bytes(newest.read_bytes()[:5000])
     (tmp_path / "deepspeed").mkdir()
     (tmp_path / "deepspeed" / "latest").write_text("checkpoint")
+    write_sums(tmp_path / "deepspeed", folder_digests(tmp_path / "deepspeed", ["latest"]))
     command = [text.format(tmp=tmp_path, newest=newest) for text in arguments]
     assert main(command) == 2
     error = capsys.readouterr().err

@@ -162,7 +162,7 @@ def copy_of_run(runs, tmp_path):
         ("no such place", "there is no run folder and no checkpoint"),
         ("no checkpoint", "holds no complete checkpoint"),
         ("half written", "cannot be read|truncated|damaged"),
-        ("not ours", r"is no checkpoint of experiments\.fit"),
+        ("not ours", r"not one of experiments\.fit"),
         ("a key more", r"unexpected reasoner\.fusion\.extra"),
         ("a key less", r"missing reasoner\.fusion\.queries"),
         ("out taken", "is there and is no reasoner folder"),

@@ -12,16 +12,13 @@ from test_checkpoint_files import WRITERS, assert_same, checkpoint_of
 
 from vidreason.training import checkpoint_damage
 from vidreason.training.atomic_checkpoint import CheckpointWriteError
-from vidreason.training.checkpoint import newest_checkpoint
-from vidreason.training.checkpoint_damage import damage
-from vidreason.training.checkpoint_digests import SUMS_FILE
+from vidreason.training.checkpoint import newest_checkpoint, read_record_alone
+from vidreason.training.checkpoint_damage import SUMS_FILE, damage
 from vidreason.training.checkpoint_files import (
     read_checkpoint,
     read_weights_and_record,
     write_file,
-    write_folder,
 )
-from vidreason.training.checkpoint_records import read_record_alone
 
 RECORD = {
     "format_version": 2,
@@ -30,8 +27,8 @@ RECORD = {
 }
 
 
-def recorded(step, version=2):
-    return {**checkpoint_of(step, 2000), "vidreason": {**RECORD, "format_version": version}}
+def recorded(step):
+    return {**checkpoint_of(step, 2000), "vidreason": RECORD}
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +175,9 @@ def test_where_all_are_damaged_nothing_begins_anew(copies, form):
 def test_a_process_looks_at_a_file_once_until_it_changes(copies, monkeypatch):
     path = copies("file") / "step-00000002.ckpt"
     looks = []
-    look = checkpoint_damage.file_damage
+    look = checkpoint_damage._file_damage
     monkeypatch.setattr(
-        checkpoint_damage, "file_damage", lambda path: looks.append(path) or look(path)
+        checkpoint_damage, "_file_damage", lambda path: looks.append(path) or look(path)
     )
     for _ in range(3):
         read_checkpoint(path)
@@ -192,43 +189,6 @@ def test_a_process_looks_at_a_file_once_until_it_changes(copies, monkeypatch):
     write_file(recorded(3), path)
     assert damage(path) == ""
     assert looks == [path, path]  # what this process has written itself is not read back
-
-
-# Version 1: without digests.
-
-
-def old_file(path, content=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(recorded(1, version=1) if content is None else content, path)
-    return path
-
-
-def test_an_old_file_is_used_and_that_is_said(tmp_path, caplog):
-    path = old_file(tmp_path / "step-00000001.ckpt")
-    assert newest_checkpoint(tmp_path) == path
-    assert_same(read_checkpoint(path), recorded(1, version=1))
-    assert caplog.text.count("from before checkpoints had digests") == 1
-
-
-def test_damage_in_an_old_file_is_found_by_the_archives_own_sums(tmp_path):
-    path = old_file(tmp_path / "step-00000001.ckpt")
-    path.write_bytes(zeros(path.read_bytes(), path.stat().st_size // 2))
-    with pytest.raises(ValueError, match=r"cannot be read.*CRC-32"):
-        read_checkpoint(path)
-
-
-@pytest.mark.parametrize("kind", ["state_dict", "optimizer_states"])
-def test_an_old_file_that_is_not_finite_is_damaged(tmp_path, kind):
-    content = recorded(2, version=1)
-    if kind == "state_dict":
-        content[kind]["reasoner.b"][1] = math.nan
-    else:
-        content[kind][0]["state"]["reasoner.fusion.a.weight"]["exp_avg"][0, 0] = math.inf
-    good = old_file(tmp_path / "step-00000001.ckpt")
-    bad = old_file(tmp_path / "step-00000002.ckpt", content)
-    with pytest.raises(ValueError, match=r"infinite or not a number"):
-        read_weights_and_record(bad)
-    assert newest_checkpoint(tmp_path) == good
 
 
 # What is not finite is not written.
@@ -276,11 +236,3 @@ def test_a_record_is_read_alone(sound):
         assert read_record_alone(sound / form / "step-00000002.ckpt")["stage"] == "alignment"
     with pytest.raises(ValueError, match="there is no checkpoint"):
         read_record_alone(sound / "absent.ckpt")
-
-
-def test_a_folder_of_version_1_is_used(tmp_path, caplog):
-    path = tmp_path / "step-00000001.ckpt"
-    write_folder(recorded(1, version=1), path)
-    (path / SUMS_FILE).unlink()
-    assert newest_checkpoint(tmp_path) == path
-    assert "nothing in it can be compared" in caplog.text

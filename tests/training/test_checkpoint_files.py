@@ -18,14 +18,16 @@ from torch.distributed.checkpoint import state_dict_saver
 from vidreason.training import atomic_checkpoint, checkpoint_files
 from vidreason.training.atomic_checkpoint import CheckpointWriteError
 from vidreason.training.checkpoint import newest_checkpoint
+from vidreason.training.checkpoint_damage import is_complete
 from vidreason.training.checkpoint_files import (
+    prepare_folder,
+    publish_folder,
     read_checkpoint,
     read_weights_and_record,
     remove_checkpoint,
     write_file,
     write_folder,
 )
-from vidreason.training.checkpoint_forms import is_complete
 
 WRITERS = {"file": write_file, "folder": write_folder}
 
@@ -117,8 +119,10 @@ def test_the_newest_may_be_a_folder(tmp_path):
 
 def test_what_deepspeed_wrote_counts_and_is_not_read_as_ours(tmp_path):
     folder = tmp_path / "step-00000004.ckpt"
-    folder.mkdir()
-    (folder / "latest").write_text("checkpoint")
+    partial = prepare_folder(folder)
+    partial.mkdir()
+    (partial / "latest").write_text("checkpoint")
+    publish_folder(folder)
     assert newest_checkpoint(tmp_path) == folder
     with pytest.raises(
         ValueError, match=r"a folder of DeepSpeed.*experiments\.checkpoint consolid"

@@ -19,12 +19,12 @@ from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_files import write_file
 from vidreason.training.checkpoint_format import (
     FORMAT_VERSION,
+    RECORD,
     RunIdentity,
     name_optimizer_state,
     random_state,
     restore_random_state,
 )
-from vidreason.training.checkpoint_forms import RECORD
 from vidreason.training.instruction import InstructionModule
 from vidreason.training.trainable import trainable_names
 
@@ -88,9 +88,9 @@ def test_the_record_says_what_the_checkpoint_is_of(tiny_language_model_folder, t
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.pop(RECORD), r"from before checkpoints had a format version"),
+        (lambda content: content.pop(RECORD), r"is no checkpoint of experiments\.fit"),
         (lambda content: content[RECORD].update(format_version=3), r"has format version 3; this"),
-        (lambda content: content[RECORD].pop("frozen"), r"is damaged: its record lacks frozen"),
+        (lambda content: content[RECORD].pop("frozen"), r"is damaged: its record has no frozen"),
     ],
 )
 def test_other_formats_are_refused(tiny_language_model_folder, tmp_path, change, message):

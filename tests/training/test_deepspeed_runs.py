@@ -21,7 +21,7 @@ from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_traini
 from callbacks.lora_merge import LoraMerge
 from vidreason.model import VideoReasoner
 from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.training.checkpoint import gather_trainable
+from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import EngineStrategy
 from vidreason.training.instruction import InstructionModule
@@ -78,7 +78,7 @@ def train(folder, stage, num_processes, num_epochs, out, resume):
     loader = tiny_loader(reasoner, 4 // num_processes, 16, rank, num_processes)
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(out / "a.ckpt", weights_only=False)
-    values = gather_trainable(reasoner)
+    values = dict(gather_parameters(reasoner, module.trainable))
     if trainer.is_global_zero:
         (out / "losses.json").write_text(json.dumps(losses.by_step))
         torch.save(values, out / "weights.pt")

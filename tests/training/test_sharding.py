@@ -23,7 +23,7 @@ from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.reasoning import output_layer
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
-from vidreason.training.checkpoint import gather_trainable
+from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.checkpoint_strategies import ShardedStrategy
 from vidreason.training.instruction import InstructionModule
 from vidreason.training.loss import next_token_loss
@@ -140,7 +140,7 @@ def test_training_with_shards_is_training_in_mixed_precision(tiny_language_model
             use_distributed_sampler=False,  # it would shuffle
         )
         trainer.fit(module, tiny_loader(reasoner, 4))
-        results.append(gather_trainable(reasoner))
+        results.append(dict(gather_parameters(reasoner, module.trainable)))
     plain, sharded = results
     assert {value.dtype for value in sharded.values()} == {torch.float32}
     assert sharded.keys() == plain.keys()

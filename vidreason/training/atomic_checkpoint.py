@@ -1,4 +1,4 @@
-"""Writing under another name, flushing and renaming: a checkpoint is whole or absent.
+"""Atomic writes of checkpoints, files or folders: under another name, flushed, then renamed.
 
 A process killed at any instant leaves nothing torn under the name of a checkpoint.
 """
@@ -10,10 +10,11 @@ from pathlib import Path
 
 from torch.distributed.checkpoint.api import CheckpointException
 
+from vidreason.store.atomic_file import UNFINISHED
 from vidreason.training.sharded_values import is_rank_zero
 
 PARTIAL = ".partial"
-"""How the names of checkpoints end that are being written, or that a killed process left so."""
+"""Suffix of checkpoints that are being written, or that a killed process has left unfinished."""
 
 
 class CheckpointWriteError(OSError):
@@ -21,22 +22,22 @@ class CheckpointWriteError(OSError):
 
 
 def partial_path(target: Path) -> Path:
-    """The path under which a checkpoint is written before it gets its name."""
+    """Return the path under which a checkpoint is written before it gets its name."""
     return target.with_name(target.name + PARTIAL)
 
 
 def prepare(target: Path) -> None:
-    """Make the folder of a checkpoint, without what killed processes have left in it."""
+    """Make the folder of a checkpoint, without leftovers of processes that were killed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f"*{PARTIAL}"):  # of a process that was killed in a save
-        remove(leftover)
+    for ending in (PARTIAL, UNFINISHED):
+        for leftover in target.parent.glob(f"*{ending}"):
+            remove(leftover)
 
 
-def _flush(place: Path) -> None:
-    """Put a file, or a folder's files, on the disk before they get their name."""
-    files = [place] if place.is_file() else [*place.rglob("*"), place]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
+def _flush(*paths: Path) -> None:
+    """Let files and folders reach the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -46,32 +47,28 @@ def _flush(place: Path) -> None:
 def publish(target: Path) -> None:
     """Flush what was written under the partial name to the disk, and rename it."""
     partial = partial_path(target)
-    _flush(partial)
+    _flush(*partial.rglob("*"), partial)
     former = target.with_name(f"{target.name}.former{PARTIAL}")
     if target.is_dir() or (partial.is_dir() and target.exists()):
         os.replace(target, former)  # a folder cannot be replaced in one step
     os.replace(partial, target)
     remove(former)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _flush(target.parent)
 
 
-def remove(place: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file or a folder, if there is one."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def failure_of(act: Callable[[], object]) -> str | None:
-    """The reason why ``act`` could not write; None if it could.
+    """Return the reason why ``act`` could not write; None if it could.
 
-    torch turns the failed write of a file into a RuntimeError, and its distributed format that of
-    any rank into an exception of its own, which is no Exception.
+    torch turns the failed write of a file into a RuntimeError, and in its distributed format that
+    of any rank into a CheckpointException, which is no Exception.
     """
     try:
         act()
@@ -81,7 +78,7 @@ def failure_of(act: Callable[[], object]) -> str | None:
 
 
 def write_error(target: Path, cause: str) -> CheckpointWriteError:
-    """The error to raise after a failed write, of which it removes what is left."""
+    """Remove what a failed write has left, and make the error to raise."""
     if is_rank_zero():
         remove(partial_path(target))
     room = f"{shutil.disk_usage(target.parent).free / 1e9:.1f} GB are free there"
@@ -92,7 +89,7 @@ def write_error(target: Path, cause: str) -> CheckpointWriteError:
 
 
 def cause(error: BaseException) -> str:
-    """The first cause of an error, in a line."""
+    """Return the first cause of an error, in a line."""
     if isinstance(error, CheckpointException):
         error = next(iter(error.failures.values()))[0]  # of the first rank on which it failed
     while error.__context__ is not None and not isinstance(error, OSError):

@@ -1,15 +1,17 @@
 """Checkpoints that hold what trains and nothing else: the frozen 8B are not written 100 times.
 
-Here are the trainable parameters: gathered from all processes, checked, loaded; and which of a
-folder's checkpoints counts. What else a checkpoint says is in
-:mod:`vidreason.training.checkpoint_format`, how it lies on the disk in
+Here the trainable parameters are gathered from all processes, checked and loaded, and the newest
+checkpoint of a folder is chosen. The other content of a checkpoint is in
+:mod:`vidreason.training.checkpoint_format`, its form on disk in
 :mod:`vidreason.training.checkpoint_files`.
 """
 
+import hashlib
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,14 +19,14 @@ from torch import Tensor, nn
 
 from vidreason.model import VideoReasoner
 from vidreason.training.checkpoint_damage import damage
-from vidreason.training.checkpoint_files import read_weights_and_record
+from vidreason.training.checkpoint_files import read_weights_and_record, read_without_tensors
 from vidreason.training.checkpoint_format import read_record
 from vidreason.training.sharded_values import is_rank_zero, shard_like, whole
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "reasoner."
-"""Of a reasoner's names in a LightningModule's state."""
+"""Prefix of a reasoner's names in a LightningModule's state."""
 CHECKPOINT_FOLDER = "checkpoints"
 """In a run folder."""
 LAST_CHECKPOINT = "last.ckpt"
@@ -33,10 +35,10 @@ _STEP_NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 def gather_parameters(module: nn.Module, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-    """The whole values of the parameters ``names``, wherever their shards are, one at a time.
+    """Yield the whole values of the parameters ``names``, one at a time, wherever their shards are.
 
     Collective: all ranks iterate to the end. Rank 0 gets names, in alphabetical order, and tensors
-    on the CPU, which may be the parameters' own memory; the others get nothing.
+    on the CPU, which may be views of the parameters; the others get nothing.
     """
     parameters = dict(module.named_parameters())
     missing = sorted(set(names) - parameters.keys())
@@ -47,34 +49,42 @@ def gather_parameters(module: nn.Module, names: Collection[str]) -> Iterator[tup
             yield name, value.cpu()
 
 
-def gather_trainable(module: nn.Module) -> dict[str, Tensor]:
-    """The whole values of all parameters that require gradients; see :func:`gather_parameters`."""
-    names = [name for name, value in module.named_parameters() if value.requires_grad]
-    return dict(gather_parameters(module, names))
+def hash_parameters(parameters: Iterable[tuple[str, Tensor]]) -> str:
+    """Return a blake2b over names, dtypes, shapes and bits, to compare trainings bit by bit.
+
+    Args:
+        parameters: In a fixed order, as from :func:`gather_parameters`; one is held at a time.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in parameters:
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        bits = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(bits.numpy().data)  # no copy
+    return digest.hexdigest()
 
 
 def trainable_state(module: nn.Module, names: Collection[str]) -> dict[str, Tensor]:
-    """The parameters ``names`` of a reasoner under their names in a checkpoint; shards as they are.
+    """Return the parameters ``names`` of a reasoner by their names in a checkpoint; shards stay.
 
     Args:
         module: The reasoner.
-        names: What trains at any time of the run.
+        names: Parameters that train at any time of the run.
     """
     parameters = dict(module.named_parameters())
-    # A strategy that renames or flattens parameters would lose them here without a word.
+    # A strategy that renames or flattens parameters would lose them here silently.
     missing = sorted(set(names) - parameters.keys())
     assert not missing, f"not in the state to save: {missing}"
     return {PREFIX + name: parameters[name].detach() for name in sorted(names)}
 
 
-def check_trainable(found: Collection[str], names: Collection[str], source: str) -> None:
-    """Make sure that a checkpoint's keys ``found`` are those of the trainable ``names``.
+def check_trainable(keys: Collection[str], names: Collection[str], source: str) -> None:
+    """Make sure that a checkpoint's ``keys`` are those of the trainable ``names``.
 
     Raises:
-        ValueError: It does not; the message names the difference and ``source``.
+        ValueError: They are not; the message names the difference and ``source``.
     """
     wanted = {PREFIX + name for name in names}
-    missing, unexpected = sorted(wanted.difference(found)), sorted(set(found) - wanted)
+    missing, unexpected = sorted(wanted.difference(keys)), sorted(set(keys) - wanted)
     if missing or unexpected:
         raise ValueError(
             f"{source} does not hold what this run trains: missing {_some(missing)}, unexpected "
@@ -86,7 +96,7 @@ def check_shapes(state: Mapping[str, Tensor], reasoner: nn.Module, source: str) 
     """Make sure that the values of a checkpoint have the shapes of a reasoner's parameters.
 
     Raises:
-        ValueError: Some have not; the message names the first of them.
+        ValueError: Some have others; the message names the first three.
     """
     shapes = {PREFIX + name: tuple(p.shape) for name, p in reasoner.named_parameters()}
     others = [
@@ -108,7 +118,7 @@ def load_trainable(
     Args:
         reasoner: Its parameters may be sharded.
         path: A checkpoint: a file, or a folder of a distributed one.
-        names: What it must hold.
+        names: Parameters that it must hold.
 
     Returns:
         Content hashes of the frozen parts that the checkpoint was made with.
@@ -144,46 +154,47 @@ def copy_state(
             parameter.copy_(shard_like(value, parameter))
 
 
-def newest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint written last in ``folder`` that is not damaged; None if there is none at all.
+def read_record_alone(path: Path) -> dict[str, Any]:
+    """Read the record of a checkpoint of any form, with its ``global_step``, and no tensors.
 
-    It is what ``last.ckpt`` links to. Should that be missing or damaged, which is then said, it is
-    the sound one of the highest step.
+    Raises:
+        ValueError: There is no such checkpoint, it is damaged, or it has no such record.
+    """
+    content = read_without_tensors(path)
+    return {**read_record(content, str(path)), "global_step": content.get("global_step", 0)}
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """Return the checkpoint written last in ``folder`` that is not damaged; None without any.
+
+    It is the one that ``last.ckpt`` links to. Should that be missing or damaged, which is reported,
+    it is the sound one of the highest step.
 
     Raises:
         ValueError: All checkpoints there are damaged.
     """
-    folder = Path(folder)
-    candidates = [folder / LAST_CHECKPOINT, *reversed(step_checkpoints(folder))]
-    found = {c: damage(c) for c in candidates[:1] if c.exists() or c.is_symlink()}
-    if "" in found.values():
-        return candidates[0].resolve()
-    for candidate in candidates[1:]:
+    last = Path(folder) / LAST_CHECKPOINT
+    candidates = [last] if last.exists() or last.is_symlink() else []
+    reasons: list[str] = []
+    for candidate in [*candidates, *reversed(step_checkpoints(Path(folder)))]:
         reason = damage(candidate)
         if not reason:
-            _say_damage(found, candidate)
+            if reasons:
+                rank_zero_only(logger.warning)(
+                    "damaged, and left alone: %s; using %s", "; ".join(reasons), candidate
+                )
             return candidate.resolve()
-        found[candidate] = reason
-    if found:
+        reasons.append(f"{candidate.name}: {reason}")
+    if reasons:
         raise ValueError(
-            f"all checkpoints in {str(folder)!r} are damaged: {_reasons(found)}; restore one from "
-            "a copy, or remove the folder to begin anew"
+            f"all checkpoints in {str(folder)!r} are damaged: {'; '.join(reasons)}; restore one "
+            "from a copy, or remove the folder to begin anew"
         )
     return None
 
 
-@rank_zero_only
-def _say_damage(reasons: Mapping[Path, str], used: Path) -> None:
-    if reasons:
-        logger.warning("damaged, and left alone: %s; using %s", _reasons(reasons), used)
-
-
-def _reasons(reasons: Mapping[Path, str]) -> str:
-    return "; ".join(f"{path.name}: {reason}" for path, reason in reasons.items())
-
-
 def step_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints named by step, files or folders, lowest step first."""
+    """Return the checkpoints named by step, files or folders, lowest step first."""
     return sorted(path for path in folder.glob("step-*.ckpt") if _STEP_NAME.fullmatch(path.name))
 
 

@@ -1,33 +1,34 @@
-"""Damage in a checkpoint, found before anything is used.
+"""The forms of a checkpoint on disk, and the digests by which damage is found before it is used.
 
-A digest is over all that was written (:mod:`vidreason.training.checkpoint_digests`), so reading one
-costs reading the checkpoint once: measured 1.4 GB/s where the processor has instructions for
-SHA-256, 2 seconds for a checkpoint of 3 GB. A process looks at a checkpoint once, as long as its
-size and time of change stay the same.
+A checkpoint is one file, a folder of torch's distributed format, or a folder of DeepSpeed. A file
+carries the SHA-256 of its own content as the comment of its zip archive, at its very end: it is
+written, renamed and copied with the file. A folder has ``SHA256SUMS`` in the form of ``sha256sum``
+over all its other files. Both are written before the checkpoint gets its name.
+
+Looking for damage reads the whole checkpoint: measured 1.4 GB/s where the processor has
+instructions for SHA-256, 2 seconds for a checkpoint of 3 GB. A process looks at a checkpoint once,
+as long as its size and time of change stay the same.
 """
 
-import logging
+import hashlib
+import io
 import pickle
+import re
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.checkpoint.api import CheckpointException
+from typing_extensions import override
 
-from vidreason.finite_values import (
-    checkpoint_tensors,
-    describe_nonfinite,
-    nonfinite_names,
-)
 from vidreason.training.atomic_checkpoint import cause
-from vidreason.training.checkpoint_digests import crc_damage, file_damage, folder_damage
-from vidreason.training.checkpoint_forms import META_FILE, RECORD, is_complete, is_deepspeed
 
-logger = logging.getLogger(__name__)
-
-FIRST_VERSION_WITH_DIGEST = 2
+META_FILE = "meta.pt"
+"""In a folder of torch's distributed format: what is no tensor."""
+METADATA_FILE = ".metadata"
+SUMS_FILE = "SHA256SUMS"
+"""In a folder: a line of digest and name for each of its other files."""
 
 DAMAGE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, OSError, RuntimeError, EOFError, IndexError),
@@ -35,19 +36,45 @@ DAMAGE = (
 )
 """Errors of torch that a damaged checkpoint may lead to."""
 
+_COMMENT = b"vidreason sha256 "
+_END_RECORD_BYTES = 22
+"""Size of a zip archive's last record; its last two bytes are the length of the comment."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TRAILER_BYTES = len(_COMMENT) + 64
+_BLOCK_BYTES = 2**22
+_CHECKPOINT_FILE = re.compile(r"\.metadata|.*\.distcp|.*\.pt|latest")
+"""Names of the files that torch's distributed format and DeepSpeed write."""
+
 _sound: dict[Path, object] = {}
 """Checkpoints without damage, with the sizes and times of change that they had then."""
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether ``path`` is a checkpoint of torch's distributed format."""
+    return (path / METADATA_FILE).is_file() and (path / META_FILE).is_file()
+
+
+def is_deepspeed(path: Path) -> bool:
+    """Return whether ``path`` is a folder that DeepSpeed has written."""
+    return (path / "latest").is_file()
+
+
+def is_complete(path: Path) -> bool:
+    """Return whether there is a whole checkpoint of any form at ``path``."""
+    if path.is_dir():
+        return is_folder(path) or is_deepspeed(path)
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
 def damage(path: Path) -> str:
-    """The reason why the checkpoint at ``path`` cannot be used; empty if there is none."""
+    """Return the reason why the checkpoint at ``path`` cannot be used; empty if it is sound."""
     stamp = _stamp(path)
     if stamp is not None and _sound.get(path.absolute()) == stamp:
         return ""
-    found = _damage(path)
-    if not found:
+    reason = _damage(path)
+    if not reason:
         _sound[path.absolute()] = stamp
-    return found
+    return reason
 
 
 def note_sound(path: Path) -> None:
@@ -62,28 +89,65 @@ def check_undamaged(path: Path) -> None:
 
 
 def damaged(path: Path, reason: str) -> ValueError:
-    """The error for a checkpoint that cannot be used."""
+    """Make the error for a checkpoint that cannot be used."""
     return ValueError(
         f"the checkpoint {str(path)!r} cannot be read: it is damaged, or not one of "
         f"experiments.fit ({reason}); copy it again, or take another of its run"
     )
 
 
-def is_old(checkpoint: Any) -> bool:  # noqa: ANN401 - whatever a file holds
-    """Whether a checkpoint is from before checkpoints had digests."""
-    record = checkpoint.get(RECORD) if isinstance(checkpoint, dict) else None
-    version = record.get("format_version") if isinstance(record, dict) else None
-    return not isinstance(version, int) or version < FIRST_VERSION_WITH_DIGEST
+class DigestingFile(io.RawIOBase):
+    """A file to write a zip archive to; :meth:`seal` adds the digest of what was written.
+
+    Args:
+        file: Opened for writing, empty.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    @override
+    def writable(self) -> bool:
+        return True
+
+    @override
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        self._file.write(data)
+        return len(data)
+
+    @override
+    def flush(self) -> None:
+        self._file.flush()
+
+    def seal(self) -> None:
+        """Write the digest as the archive's comment; nothing may be written after it."""
+        self._file.seek(-2, io.SEEK_END)
+        self._file.write(_TRAILER_BYTES.to_bytes(2, "little"))
+        self._file.write(_COMMENT + self._digest.hexdigest().encode())
+        self._file.flush()
 
 
-def load_file(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Unpickle a checkpoint's file without running anything; its tensors are mapped, not read."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+def folder_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of files of a folder, by their names relative to it."""
+    digests = {}
+    for name in names:
+        with (folder / name).open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
-def load_meta(folder: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Unpickle what a folder of torch's distributed format holds besides tensors."""
-    return torch.load(folder / META_FILE, map_location="cpu", weights_only=True)
+def digested_names(folder: Path) -> list[str]:
+    """Return the names of a folder's files that are part of the checkpoint; others are ignored."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return [name for name in names if _CHECKPOINT_FILE.fullmatch(name.rpartition("/")[2])]
+
+
+def write_sums(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write ``SHA256SUMS`` into a folder, given the digests of all its files."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    (folder / SUMS_FILE).write_text(lines)
 
 
 def _damage(path: Path) -> str:
@@ -92,46 +156,68 @@ def _damage(path: Path) -> str:
             return f"it links to {path.readlink()}, which is missing"
         return "it is incomplete" if path.exists() else "it is missing"
     try:
-        if path.is_dir():
-            return _damage_of_folder(path)
-        found = file_damage(path)
-        return _damage_of_old_file(path) if found is None else found
+        return _folder_damage(path) if path.is_dir() else _file_damage(path)
     except DAMAGE as error:
         return cause(error)
 
 
-def _damage_of_folder(path: Path) -> str:
-    found = folder_damage(path)
-    if found is not None:
-        return found
-    if not is_deepspeed(path) and not is_old(load_meta(path)):
-        return "its list of digests is missing"
-    _say_once(path, "nothing in it can be compared with what was written")
-    return ""
-
-
-def _damage_of_old_file(path: Path) -> str:
-    content = load_file(path)
-    if not is_old(content):
+def _file_damage(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, io.SEEK_END) - _TRAILER_BYTES - _END_RECORD_BYTES, 0))
+        end, length, trailer = file.read(_END_RECORD_BYTES - 2), file.read(2), file.read()
+    expected = trailer.removeprefix(_COMMENT).decode("ascii", "replace")
+    if (
+        not end.startswith(b"PK\x05\x06")
+        or length != _TRAILER_BYTES.to_bytes(2, "little")
+        or not trailer.startswith(_COMMENT)
+        or not _DIGEST.fullmatch(expected)
+    ):
         return "the digest at its end is missing or damaged"
-    if found := crc_damage(path):
-        return found
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        names = nonfinite_names(dict(checkpoint_tensors(content)))
-        if names:
-            return describe_nonfinite(names)
-    _say_once(path, "the CRC-32 of each of its records is right")
+    digest = _content_digest(path)
+    if digest == expected:
+        return ""
+    return f"its content has the sha256 {digest[:12]}..., and was written with {expected[:12]}..."
+
+
+def _content_digest(path: Path) -> str:
+    """Return the digest of all bytes as they were before :meth:`DigestingFile.seal`."""
+    digest = hashlib.sha256()
+    remaining = path.stat().st_size - _TRAILER_BYTES - 2
+    with path.open("rb", buffering=0) as file:
+        block = memoryview(bytearray(_BLOCK_BYTES))
+        while remaining > 0 and (count := file.readinto(block[: min(remaining, _BLOCK_BYTES)])):
+            digest.update(block[:count])
+            remaining -= count
+    digest.update(bytes(2))  # the length of the comment that was not there yet
+    return digest.hexdigest()
+
+
+def _folder_damage(folder: Path) -> str:
+    try:
+        lines = (folder / SUMS_FILE).read_text().splitlines()
+    except FileNotFoundError:
+        return "its list of digests is missing"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"its {SUMS_FILE} cannot be read: {error}"
+    expected = {}
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if not _DIGEST.fullmatch(digest) or not name:
+            return f"its {SUMS_FILE} is damaged"
+        expected[name] = digest
+    if unlisted := set(digested_names(folder)) - expected.keys():
+        return f"its {SUMS_FILE} does not list {min(unlisted)}"
+    for name, digest in expected.items():
+        if not (folder / name).is_file():
+            return f"its file {name} is missing"
+        found = folder_digests(folder, [name])[name]
+        if found != digest:
+            return f"its file {name} has the sha256 {found[:12]}..., not {digest[:12]}..."
     return ""
-
-
-def _say_once(path: Path, checked: str) -> None:
-    rank_zero_only(logger.warning)(
-        "checkpoint %s is from before checkpoints had digests: %s", path, checked
-    )
 
 
 def _stamp(path: Path) -> object:
-    """Sizes and times of change of a checkpoint's files; None if they cannot be told."""
+    """Return sizes and times of change of a checkpoint's files; None if they cannot be read."""
     try:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         stats = [(file.name, file.stat()) for file in files]

@@ -1,9 +1,9 @@
-"""Checkpoints on the disk: one file, or a folder of torch's distributed format; whole or absent.
+"""Checkpoints on disk: one file, or a folder of torch's distributed format; whole or absent.
 
 A file is what ``torch.save`` writes. A folder holds the tensors as each rank had them (``.distcp``
-files and ``.metadata``), and all else in ``meta.pt``. Both are written under another name, flushed
-and renamed, so that a process killed at any instant leaves no torn one. What is read is unpickled
-without running anything: ``weights_only``, and the metadata by a list of torch's own names.
+files and ``.metadata``), and everything else in ``meta.pt``. Both are written under another name,
+flushed and renamed, so that a process killed at any instant leaves no torn one. Reading unpickles
+without running anything: ``weights_only``, and the metadata by a list of torch's names.
 """
 
 import os
@@ -21,11 +21,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from typing_extensions import override
 
-from vidreason.finite_values import (
-    checkpoint_tensors,
-    describe_nonfinite,
-    nonfinite_names,
-)
+from vidreason.finite_values import checkpoint_tensors, describe_nonfinite, nonfinite_names
+from vidreason.perception.pickled_tensors import open_torch_file
 from vidreason.training.atomic_checkpoint import (
     CheckpointWriteError,
     cause,
@@ -38,24 +35,17 @@ from vidreason.training.atomic_checkpoint import (
 )
 from vidreason.training.checkpoint_damage import (
     DAMAGE,
-    check_undamaged,
-    damaged,
-    is_old,
-    load_file,
-    load_meta,
-    note_sound,
-)
-from vidreason.training.checkpoint_digests import (
-    DigestingFile,
-    digested_names,
-    folder_digests,
-    write_sums,
-)
-from vidreason.training.checkpoint_forms import (
     META_FILE,
     METADATA_FILE,
+    DigestingFile,
+    check_undamaged,
+    damaged,
+    digested_names,
+    folder_digests,
     is_deepspeed,
     is_folder,
+    note_sound,
+    write_sums,
 )
 from vidreason.training.sharded_values import (
     is_distributed,
@@ -71,7 +61,7 @@ _WEIGHTS, _OPTIMIZERS = "state_dict", "optimizer_states"
 _META = (META_FILE, METADATA_FILE)
 
 Like = Callable[[str], Tensor | None]
-"""From a parameter's name to a tensor that is cut like it; None for a whole one."""
+"""Maps a parameter's name to a tensor that is sharded like it; None for a whole one."""
 
 
 def write_file(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -102,11 +92,11 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint as a folder, each rank its shards; collective.
 
     Raises:
-        CheckpointWriteError: As :func:`write_file`; on all ranks, whosever disk or shard it is.
+        CheckpointWriteError: As :func:`write_file`; on all ranks if any of them fails.
     """
     check_finite(dict(checkpoint_tensors(checkpoint)), path)
     tensors, rest = _split(checkpoint)
-    first, partial = is_rank_zero(), partial_path(path)
+    first, partial = is_rank_zero(), prepare_folder(path)
     digests: dict[str, str] = {}
 
     def write() -> None:
@@ -117,27 +107,16 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
         if first:
             torch.save(rest, partial / META_FILE)
         # Each rank the files that it has just written, which are still in its node's memory.
-        own = f"__{rank()}_"
-        digests.update(
-            folder_digests(
-                partial,
-                [n for n in digested_names(partial) if n.startswith(own) or (first and n in _META)],
-            )
-        )
+        starts = (f"__{rank()}_", *(_META if first else ()))
+        names = [name for name in digested_names(partial) if name.startswith(starts)]
+        digests.update(folder_digests(partial, names))
 
-    def seal() -> None:
-        write_sums(partial, all_digests)
-        publish(path)
-
-    _on_all_ranks(path, lambda: prepare(path), acts=first)
     _on_all_ranks(path, write, acts=True)
-    all_digests = {n: text for one in of_each_rank(digests) for n, text in one.items()}
-    _on_all_ranks(path, seal, acts=first)
-    note_sound(path)
+    publish_folder(path, {n: text for one in of_each_rank(digests) for n, text in one.items()})
 
 
-def place_to_write(path: Path) -> Path:
-    """The path at which all ranks write a folder for :func:`publish_folder`; collective.
+def prepare_folder(path: Path) -> Path:
+    """Return the path at which all ranks write a folder for :func:`publish_folder`; collective.
 
     Raises:
         CheckpointWriteError: What a killed process left there cannot be removed.
@@ -146,8 +125,12 @@ def place_to_write(path: Path) -> Path:
     return partial_path(path)
 
 
-def publish_folder(path: Path) -> None:
-    """Give its name to a folder that all ranks have written under the one before; collective.
+def publish_folder(path: Path, digests: Mapping[str, str] | None = None) -> None:
+    """Rename a folder that all ranks have written at :func:`prepare_folder`'s path; collective.
+
+    Args:
+        path: Its final path.
+        digests: Those of all its files; None lets rank 0 compute them.
 
     Raises:
         CheckpointWriteError: It cannot be flushed to the disk.
@@ -155,7 +138,7 @@ def publish_folder(path: Path) -> None:
 
     def seal() -> None:
         partial = partial_path(path)
-        write_sums(partial, folder_digests(partial, digested_names(partial)))
+        write_sums(partial, digests or folder_digests(partial, digested_names(partial)))
         publish(path)
 
     _on_all_ranks(path, seal, acts=is_rank_zero())
@@ -163,7 +146,7 @@ def publish_folder(path: Path) -> None:
 
 
 def _on_all_ranks(path: Path, act: Callable[[], object], *, acts: bool) -> None:
-    """Let the ranks that take part act; if one of them fails, raise on all of them."""
+    """Run ``act`` on the ranks with ``acts``; if one of them fails, raise on all."""
     failures = [text for text in of_each_rank(failure_of(act) if acts else None) if text]
     if failures:
         raise write_error(path, failures[0])
@@ -196,10 +179,7 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def gathered(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint of shards as one of whole tensors on the CPU.
-
-    Collective; rank 0 alone gets it.
-    """
+    """Gather a checkpoint of shards on the CPU of rank 0; the others get nothing. Collective."""
     tensors, rest = _split(checkpoint)
     values = {}
     for key, value in tensors.items():
@@ -213,9 +193,9 @@ def read_checkpoint(path: Path, like: Like | None = None) -> dict[str, Any]:
     """Read a checkpoint, a file or a folder.
 
     Args:
-        path: Where.
-        like: Of a folder, each rank reads only its shards of parameters and of what the optimizer
-            has of their shape; collective then. A file's tensors are mapped, not read.
+        path: The checkpoint.
+        like: Each rank reads only its shards of a folder's parameters and of the optimizer's
+            tensors of their shape; collective then. A file's tensors are mapped, not read.
 
     Raises:
         ValueError: There is none, or it is damaged, or of DeepSpeed's form.
@@ -226,14 +206,14 @@ def read_checkpoint(path: Path, like: Like | None = None) -> dict[str, Any]:
 def read_weights_and_record(path: Path) -> dict[str, Any]:
     """Read a checkpoint without the optimizer's tensors; see :func:`read_checkpoint`.
 
-    Its ``state_dict`` is what is to answer; see :func:`answering_weights`.
+    Its ``state_dict`` is :func:`answering_weights`.
     """
     content = _read(path, None, weights_alone=True)
     return {**content, _WEIGHTS: answering_weights(content)}
 
 
 def answering_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The average of what was trained if the checkpoint has one, else what was trained; by name."""
+    """Return the trained weights by name: their average if the checkpoint has one."""
     weights: dict[str, Tensor] = checkpoint[_WEIGHTS]
     average: Mapping[str, Tensor] = checkpoint.get(AVERAGE, weights)
     return {name: average[name].to(value.dtype) for name, value in weights.items()}
@@ -254,22 +234,56 @@ def _read(path: Path, like: Like | None, *, weights_alone: bool) -> dict[str, An
     check_undamaged(path)
     try:
         if path.is_file():
-            content = load_file(path)
+            content = _unpickled(path)
         else:
             content = _read_folder(path, like, weights_alone=weights_alone)
     except DAMAGE as error:
         raise damaged(path, cause(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get(_WEIGHTS), dict):
         raise ValueError(f"{str(path)!r} is no checkpoint of experiments.fit: no {_WEIGHTS} in it")
-    if is_old(content) and (names := nonfinite_names(dict(checkpoint_tensors(content)))):
-        raise damaged(path, describe_nonfinite(names))
     return cast(dict[str, Any], content)
 
 
+def read_without_tensors(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint of any form holds besides tensors; a file's tensors are mapped.
+
+    Raises:
+        ValueError: There is no such checkpoint, or it is damaged.
+    """
+    if not path.exists():
+        raise ValueError(f"there is no checkpoint {str(path)!r}")
+    check_undamaged(path)
+    try:
+        if is_deepspeed(path):
+            content: Any = deepspeed_content(path)
+        else:
+            content = _unpickled(path if path.is_file() else path / META_FILE)
+    except DAMAGE as error:
+        raise damaged(path, cause(error)) from error
+    return content if isinstance(content, dict) else {}
+
+
+def deepspeed_content(folder: Path) -> dict[str, Any]:
+    """Read what Lightning has put into a folder of DeepSpeed; tensors are stand-ins.
+
+    Raises:
+        ValueError: The file that it lies in is damaged or missing.
+    """
+    tag = (folder / "latest").read_text().strip()
+    states = open_torch_file(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
+    states.close()
+    return cast(dict[str, Any], states.content)
+
+
+def _unpickled(file: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Unpickle a file without running anything; its tensors are mapped, not read."""
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
 def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[str, Any]:
-    rest = load_meta(path)
+    rest = _unpickled(path / META_FILE)
     reader = _SafeReader(path)
-    places: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key, stored in reader.read_metadata().state_dict_metadata.items():
         if not isinstance(stored, TensorStorageMetadata):
             raise ValueError(f"{key} is no tensor")
@@ -279,18 +293,18 @@ def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[
         dtype = stored.properties.dtype
         pattern = like(name.split("/")[kind == _OPTIMIZERS]) if like else None
         if pattern is not None and pattern.shape == stored.size:
-            places[key] = torch.empty_like(pattern, dtype=dtype)
+            tensors[key] = torch.empty_like(pattern, dtype=dtype)
         else:
-            places[key] = torch.empty(stored.size, dtype=dtype)
+            tensors[key] = torch.empty(stored.size, dtype=dtype)
     with _alone_on_purpose():
         alone = like is None or not is_distributed()
-        state_dict_loader.load(places, storage_reader=reader, no_dist=alone)
-    return _join(places, rest)
+        state_dict_loader.load(tensors, storage_reader=reader, no_dist=alone)
+    return _join(tensors, rest)
 
 
 @contextmanager
 def _alone_on_purpose() -> Iterator[None]:
-    """Without torch's warning that there are no other processes."""
+    """Suppress torch's warning that there are no other processes."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "torch.distributed is (disabled|unavailable)", UserWarning
@@ -299,7 +313,7 @@ def _alone_on_purpose() -> Iterator[None]:
 
 
 def _split(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of parameters and optimizers by one flat key each, and everything else."""
+    """Return tensors of parameters and optimizers by one flat key each, and everything else."""
     named = {kind: checkpoint[kind] for kind in (_WEIGHTS, AVERAGE) if kind in checkpoint}
     tensors = {f"{kind}/{n}": value for kind in named for n, value in named[kind].items()}
     optimizers = []
@@ -330,7 +344,7 @@ def _join(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, A
 
 
 class _SafeReader(FileSystemReader):
-    """torch's reader, but the pickled metadata can name nothing but what metadata consist of."""
+    """torch's reader; its pickled metadata may name only the classes that metadata consist of."""
 
     @override
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
@@ -342,7 +356,7 @@ class _SafeReader(FileSystemReader):
 
 
 class _MetadataUnpickler(pickle.Unpickler):
-    """Finds only the classes of torch's metadata of checkpoints, and number types."""
+    """Finds only the classes of torch's checkpoint metadata, and dtypes."""
 
     @override
     def find_class(self, module: str, name: str) -> Any:

@@ -1,6 +1,6 @@
-"""What a checkpoint says of the run it belongs to, and the optimizer's state by parameter names.
+"""The record of a run in its checkpoints, and the optimizer's state by parameter names.
 
-A checkpoint is a dictionary of plain values and tensors: what Lightning puts into it (``loops``,
+A checkpoint is a dictionary of plain values and tensors: Lightning's entries (``loops``,
 ``callbacks``, ``lr_schedulers``, the data module's position, ...), and
 
 * ``state_dict``: the parameters that train, and no others;
@@ -20,17 +20,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from vidreason.training.checkpoint_forms import RECORD
 from vidreason.training.sharded_values import from_rank_zero, num_ranks, of_each_rank, shard_like
 
+RECORD = "vidreason"
+"""Key of the record in a checkpoint."""
 FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 has the same entries, and no digest."""
 _ENTRIES = ("stage", "config", "frozen", "trainable", "world_size", "rng")
 
 
 class RunIdentity:
-    """Which run a checkpoint is of: its configuration and its frozen parts.
+    """Identity of the run that a checkpoint is of: its configuration and its frozen parts.
 
     Args:
         config: The configuration as plain values.
@@ -49,10 +48,10 @@ class RunIdentity:
         self._frozen: dict[str, str] | None = None
 
     def frozen(self) -> dict[str, str]:
-        """Content hashes of the frozen parts; collective.
+        """Return the content hashes of the frozen parts; collective.
 
         Raises:
-            ValueError: One is not where the configuration says.
+            ValueError: One is missing where the configuration says.
         """
         if self._frozen is None:
             self._frozen = dict(from_rank_zero(self._hash_frozen))
@@ -60,7 +59,7 @@ class RunIdentity:
 
 
 class Recorded(Protocol):
-    """What of a LightningModule goes into the record."""
+    """Attributes of a LightningModule that go into the record."""
 
     identity: RunIdentity
     trainable: frozenset[str]
@@ -71,7 +70,7 @@ class Recorded(Protocol):
 
 
 def make_record(module: Recorded) -> dict[str, Any]:
-    """The record of a checkpoint that is being made now; collective."""
+    """Make the record of a checkpoint; collective."""
     return {
         "format_version": FORMAT_VERSION,
         "stage": str(module.stage),
@@ -84,7 +83,7 @@ def make_record(module: Recorded) -> dict[str, Any]:
 
 
 def read_record(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The record of a checkpoint.
+    """Return the record of a checkpoint.
 
     Raises:
         ValueError: It has none, or one of another version; the message says what to do.
@@ -92,34 +91,32 @@ def read_record(checkpoint: Mapping[str, Any], source: str) -> dict[str, Any]:
     record = checkpoint.get(RECORD)
     if not isinstance(record, dict) or "format_version" not in record:
         raise ValueError(
-            f"{source} is no checkpoint of experiments.fit, or one from before checkpoints had a "
-            f"format version (this program reads version {FORMAT_VERSION}); bring an old one to "
-            "the new form: python -m experiments.checkpoint convert PATH OUT"
+            f"{source} is no checkpoint of experiments.fit: it has no record of a format version"
         )
     version = record["format_version"]
-    if version not in READABLE_VERSIONS:
+    if version != FORMAT_VERSION:
         raise ValueError(
-            f"{source} has format version {version!r}; this program reads versions up to "
-            f"{FORMAT_VERSION}: use the version of vidreason that has written it, or a newer one"
+            f"{source} has format version {version!r}; this program reads version "
+            f"{FORMAT_VERSION}: use the version of vidreason that has written it"
         )
     missing = [name for name in _ENTRIES if name not in record]
     if missing:
-        raise ValueError(f"{source} is damaged: its record lacks {', '.join(missing)}")
+        raise ValueError(f"{source} is damaged: its record has no {', '.join(missing)}")
     return dict(record)
 
 
 def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str], source: str) -> None:
-    """Make sure that training goes on behind the frozen parts that it began with.
+    """Make sure that training continues with the frozen parts that it began with.
 
-    Parts that only one side has are left alone: a stage may use none, and one that is drawn from
-    the seed has no hash.
+    Parts that only one side has are ignored: a stage may use none, and one that is drawn from the
+    seed has no hash.
 
     Raises:
         ValueError: One has another content; the message names both hashes.
     """
     for part, expected in recorded.items():
-        found = present.get(part, expected)
-        if found != expected:
+        configured = present.get(part, expected)
+        if configured != expected:
             key = {
                 "language_model": "reasoner.language_model.name_or_path",
                 "video_encoder": "perceiver.video_encoder.weights",
@@ -127,12 +124,12 @@ def check_frozen(recorded: Mapping[str, str], present: Mapping[str, str], source
             }[part]
             raise ValueError(
                 f"{source} was trained with another {part}: it has the content hash {expected}, "
-                f"the configured one {found}; set {key} to the one that it was trained with"
+                f"the configured one {configured}; set {key} to the one that it was trained with"
             )
 
 
 def random_state() -> dict[str, Any]:
-    """The state of this process' random number generators, as plain values and tensors."""
+    """Return the state of this process' random number generators, as plain values and tensors."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -143,7 +140,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Put the generators into a state of :func:`random_state`."""
+    """Restore a state of :func:`random_state`."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
@@ -154,9 +151,9 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
 
 
 def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> None:
-    """Let ``optimizer.state_dict()`` and ``load_state_dict`` speak of parameters by their names.
+    """Let ``optimizer.state_dict()`` and ``load_state_dict`` key parameters by their names.
 
-    So the state of one strategy's optimizer is that of another's. What is loaded is cut like its
+    So a state that one strategy has saved loads under another. Loaded values are sharded like their
     parameter.
 
     Args:
@@ -197,22 +194,21 @@ def name_optimizer_state(optimizer: Optimizer, module: nn.Module) -> None:
 def _numbered(
     optimizer: Optimizer, state: Mapping[str, Any], names: Mapping[int, str]
 ) -> dict[str, Any]:
-    """A state by names in torch's own form, in the order of ``optimizer``."""
+    """Return a state by names in torch's form by numbers, in the order of ``optimizer``."""
     saved = {frozenset(group["params"]): group for group in state["param_groups"]}
     numbered: dict[int, Any] = {}
     groups, number = [], 0
     for group in optimizer.param_groups:
-        own = [names[id(parameter)] for parameter in group["params"]]
-        if frozenset(own) not in saved:
+        in_group = [names[id(parameter)] for parameter in group["params"]]
+        if frozenset(in_group) not in saved:
             raise ValueError(
                 "the checkpoint's optimizer has other groups of parameters than the configured "
-                f"one: none of its {len(saved)} groups holds exactly the {len(own)} of "
-                f"{own[0]!r}; use the optimizer and freeze_schedule that it was made with, and the "
-                "version of vidreason if it is a checkpoint of stage 2 from before parts had groups"
+                f"one: none of its {len(saved)} groups holds exactly the {len(in_group)} of "
+                f"{in_group[0]!r}; use the optimizer and freeze_schedule that it was made with"
             )
-        numbers = list(range(number, number + len(own)))
-        groups.append({**group, **saved[frozenset(own)], "params": numbers})
-        for name, parameter in zip(own, group["params"], strict=True):
+        numbers = list(range(number, number + len(in_group)))
+        groups.append({**group, **saved[frozenset(in_group)], "params": numbers})
+        for name, parameter in zip(in_group, group["params"], strict=True):
             if name in state["state"]:
                 numbered[number] = {
                     key: shard_like(value, parameter) if isinstance(value, torch.Tensor) else value

@@ -28,7 +28,7 @@ from vidreason.training.checkpoint import PREFIX, copy_state
 from vidreason.training.checkpoint_files import (
     check_finite,
     gathered,
-    place_to_write,
+    prepare_folder,
     publish_folder,
     read_checkpoint,
     write_folder,
@@ -145,12 +145,12 @@ class EngineStrategy(DeepSpeedStrategy):
         storage_options: Any | None = None,
     ) -> None:
         path = Path(self.broadcast(filepath))
-        check_finite(self._own_values(), path)
-        super().save_checkpoint(checkpoint, place_to_write(path), storage_options)
+        check_finite(self._local_values(), path)
+        super().save_checkpoint(checkpoint, prepare_folder(path), storage_options)
         publish_folder(path)
 
-    def _own_values(self) -> dict[str, Tensor]:
-        """What this rank holds of the trained parameters and of the optimizer's state."""
+    def _local_values(self) -> dict[str, Tensor]:
+        """Return this rank's part of the trained parameters and of the optimizer's state."""
         assert isinstance(self.lightning_module, StageModule)
         values = {
             name: getattr(parameter, "ds_tensor", parameter)  # of ZeRO-3, this rank's part

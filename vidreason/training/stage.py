@@ -28,6 +28,7 @@ from vidreason.training.checkpoint import (
     trainable_state,
 )
 from vidreason.training.checkpoint_format import (
+    RECORD,
     RunIdentity,
     check_frozen,
     make_record,
@@ -35,7 +36,6 @@ from vidreason.training.checkpoint_format import (
     read_record,
     restore_random_state,
 )
-from vidreason.training.checkpoint_forms import RECORD
 from vidreason.training.engine_step import divide_gradients, is_step
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import (
