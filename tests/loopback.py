@@ -12,7 +12,7 @@ Answer = bytes | Callable[[Connection, threading.Event], None]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A request that came in."""
 
     path: str
@@ -30,7 +30,7 @@ class Loopback:
     """
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self._answers: Sequence[Answer] = ()
         self._done = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -41,10 +41,10 @@ class Loopback:
         self._accepting.start()
 
     def script(self, *answers: Answer) -> str:
-        """Set what is answered from now on, and forget what was asked; gives the base URL."""
+        """Set what is answered from now on, and forget the requests; gives the base URL."""
         self._done.set()  # ends the answers of the test before
         self._done = threading.Event()
-        self.asked, self._answers = [], answers
+        self.requests, self._answers = [], answers
         return self.url
 
     def close(self) -> None:
@@ -73,8 +73,8 @@ class Loopback:
                 if request is None:
                     return
                 done, answers = self._done, self._answers
-                self.asked.append(request)
-                answer = answers[min(len(self.asked), len(answers)) - 1]
+                self.requests.append(request)
+                answer = answers[min(len(self.requests), len(answers)) - 1]
                 if isinstance(answer, bytes):
                     connection.sendall(answer)
                 else:
@@ -98,7 +98,7 @@ def reply(content: Any, **choice: Any) -> bytes:
     return http(200, {"choices": [{"message": message} | choice]})
 
 
-def _read_request(connection: Connection) -> Asked | None:
+def _read_request(connection: Connection) -> Request | None:
     data = b""
     while b"\r\n\r\n" not in data:
         more = connection.recv(65536)
@@ -111,4 +111,4 @@ def _read_request(connection: Connection) -> Asked | None:
     headers = {name.lower(): value for name, value in pairs}
     while len(body) < int(headers.get("content-length", 0)):
         body += connection.recv(65536)
-    return Asked(first.split(" ")[1], headers, head, json.loads(body or b"null"))
+    return Request(first.split(" ")[1], headers, head, json.loads(body or b"null"))

@@ -63,9 +63,9 @@ def test_what_is_sent_and_what_comes_back(server, judge_at, tmp_path):
     judge = judge_at(server.script(reply(json.dumps(verdict))), seed=7)
     found = judge_answer(judge, ReplyCache(tmp_path / "cache.sqlite"), ITEM)
     assert found.scores["factual_grounding"] == 4
-    (asked,) = server.asked
-    assert asked.headers["authorization"] == "Bearer secret-key"
-    body = asked.body
+    (request,) = server.requests
+    assert request.headers["authorization"] == "Bearer secret-key"
+    body = request.body
     assert body["messages"] == REQUEST.messages()
     assert (body["model"], body["temperature"], body["seed"]) == ("m-2024-11-20", 0, 7)
     assert body["response_format"]["json_schema"]["schema"] == REQUEST.schema
@@ -79,7 +79,7 @@ def test_fields_of_the_request_can_be_set_and_left_out(server, judge_at):
     judge = judge_at(url, request_fields=fields, output_format="json_object")
     judge.ask(REQUEST)
     assert judge.judge_id != judge_at(url, output_format="json_object").judge_id
-    body = server.asked[0].body
+    body = server.requests[0].body
     assert body["max_completion_tokens"] == 5
     assert not {"max_tokens", "temperature"} & body.keys()
     assert body["response_format"] == {"type": "json_object"}
@@ -93,7 +93,7 @@ def test_a_reply_of_another_form_is_not_kept(server, judge_at, tmp_path):
     for _ in range(2):
         found = judge_answer(judge, cache, ITEM)
         assert found.invalid == "not one JSON object: Expecting value"
-    assert len(server.asked) == 2, "an output is kept, valid or not"
+    assert len(server.requests) == 2, "an output is kept, valid or not"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_output_without_a_verdict_says_why_also_from_the_cache(
     for _ in range(2):
         found = judge_answer(judge, ReplyCache(tmp_path / "c"), ITEM)
         assert found.invalid.startswith(reason)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_the_id_pins_what_can_change_a_verdict(judge_at):

@@ -1,9 +1,9 @@
-"""Models' replies on disk, by content: the same request to the same model is sent once.
+"""Cache of models' replies on disk: the same request to the same model is sent once.
 
-SQLite makes each reply whole or absent, whoever is killed, and lets several processes share a
-file. What is kept is the raw output, valid or not, so that a table can be made again from it, and
-no request is repeated until its output happens to be valid. What is no output of a model, such as a
-reply that is not of the form, raises before it gets here.
+SQLite makes each reply whole or absent, whoever is killed, and lets several processes share a file.
+The raw output is stored, valid or not, so that a table can be made again from it, and no request is
+repeated until its output happens to be valid. A reply that is no output of a model, because it is
+not of the form, raises before it gets here.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ class ReplyCache:
     """Replies in one SQLite file.
 
     Args:
-        path: The file; it and its folder are made if they are not there.
+        path: The file; it and its folder are created if need be.
 
     Raises:
         ValueError: The file is something else, or cannot be written.
@@ -40,35 +40,32 @@ class ReplyCache:
                 "CREATE TABLE IF NOT EXISTS outputs (key TEXT PRIMARY KEY, judge TEXT NOT NULL, "
                 "output TEXT NOT NULL, problem TEXT NOT NULL DEFAULT '')"
             )
-            columns = {row[1] for row in connection.execute("PRAGMA table_info(outputs)")}
-            if b"problem" not in columns:
-                connection.execute("ALTER TABLE outputs ADD COLUMN problem TEXT DEFAULT ''")
 
     def reply(
-        self, model_id: str, request: Mapping[str, Any], ask: Callable[[], ChatReply]
+        self, model_id: str, request: Mapping[str, Any], send: Callable[[], ChatReply]
     ) -> ChatReply:
-        """The reply that is kept for a request, or that ``ask`` gives now.
+        """Return the stored reply to a request; without one, send it and store the reply.
 
         Args:
-            model_id: Names the model with all that can change its output.
-            request: All that the model is shown, as JSON.
-            ask: Sends the request; what it raises is passed on, and nothing is kept then. A count
-                or a limit of requests belongs into it.
+            model_id: Names the model and everything else that can change its output.
+            request: Everything that the model is shown, as JSON.
+            send: Sends the request. If it raises, nothing is stored. A count or a limit of requests
+                belongs into it.
         """
         key = request_key(model_id, request)
-        if (kept := self._kept(key)) is not None:
-            return kept
-        reply = ask()
+        if (stored := self._stored(key)) is not None:
+            return stored
+        reply = send()
         with self._open() as connection:
-            # Where two processes asked at once, the first output stays: all read the same.
+            # If two processes send at once, the first output stays: all read the same.
             connection.execute(
                 "INSERT OR IGNORE INTO outputs (key, judge, output, problem) VALUES (?, ?, ?, ?)",
                 (key, model_id, reply.text, reply.problem),
             )
-        return self._kept(key) or reply
+        return self._stored(key) or reply
 
-    def _kept(self, key: str) -> ChatReply | None:
-        """The kept reply; one that is damaged is deleted."""
+    def _stored(self, key: str) -> ChatReply | None:
+        """Return the stored reply; delete one that is damaged."""
         with self._open() as connection:
             row = connection.execute(
                 "SELECT typeof(output), output, typeof(problem), problem FROM outputs "
@@ -95,12 +92,12 @@ class ReplyCache:
     def _unusable(self, error: Exception) -> ValueError:
         return ValueError(
             f"{self._path} cannot be used as a cache of replies ({error}); make room, or move the "
-            "file away: what it holds is asked for again then"
+            "file away: its requests are sent again then"
         )
 
 
 def request_key(model_id: str, request: Mapping[str, Any]) -> str:
-    """SHA-256 of the model and all that it is shown."""
+    """Return the SHA-256 of the model and everything that it is shown."""
     content = json.dumps([model_id, request], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -108,7 +105,7 @@ def request_key(model_id: str, request: Mapping[str, Any]) -> str:
 def _read(
     output_type: bytes, output: object, problem_type: bytes, problem: object
 ) -> ChatReply | None:
-    """A row as a reply; None where it is damaged."""
+    """Return a row as a reply; None if it is damaged."""
     if not (isinstance(output, bytes) and isinstance(problem, bytes)):
         return None
     if output_type != b"text" or problem_type != b"text":

@@ -1,9 +1,10 @@
 """Client of an endpoint of the chat-completions form, for many threads at a time.
 
-Built on the ``openai`` package, whose own limits are not enough for a service that may be slow,
-broken or hostile: its timeout is per read, its bodies have no limit, and it follows redirects with
-the key. Here requests run on an event loop in a thread, where a deadline ends a try whatever it
-waits for; the transport bounds what is read; and what comes back is cleaned of the key.
+Built on the ``openai`` package, whose limits are not enough for a service that may be slow, broken
+or hostile: its timeout is per read, its bodies have no limit, it follows redirects with the key,
+and it does not retry a reply without a text. Here requests run on an event loop in a thread, where
+a deadline ends a try whatever it waits for; the transport bounds what is read; and the key is
+removed from what comes back.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ _LOGGERS = (
     *("openai._base_client", "httpx2", "httpcore2.connection", "httpcore2.http11"),
     *("httpcore2.proxy", "asyncio"),
 )
-"""Loggers below this module; their debug messages show headers of replies."""
+"""Loggers of the libraries below; their debug messages show headers of replies."""
 
 _CONTROL_TOKEN = re.compile(
     # Such as <|eot_id|> and <|im_start|>; DeepSeek's have full-width bars.
@@ -54,13 +55,13 @@ T = TypeVar("T")
 
 
 class ChatEndpoint:
-    """Asks one endpoint; close it, or use it in a ``with``.
+    """Client of one endpoint; close it, or use it in a ``with``.
 
     Args:
-        config: Where it is.
+        config: The endpoint.
         sleep: Waits between tries; a test passes another.
-        jitter: Draws from [0, 1): waits are between half and the whole of the doubling ones, so
-            that parallel requests do not come again all at once.
+        jitter: Draws from [0, 1): a wait is between half and the whole of the doubling one, so that
+            parallel requests are not repeated all at once.
 
     Raises:
         ValueError: The environment variable of the key is not set, or ``openai`` not installed.
@@ -81,7 +82,7 @@ class ChatEndpoint:
         self._log_filter = SecretLogFilter(self._secrets)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._log_filter)
-        # Connections are as many as there are threads that ask, and the deadline is not httpx2's.
+        # There is a connection for each thread, and the deadline is not httpx2's.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
         network = httpx2.AsyncHTTPTransport(
             verify=_certificates(config.base_url), trust_env=False, limits=limits, proxy=proxy
@@ -124,22 +125,22 @@ class ChatEndpoint:
         messages: list[dict[str, str]],
         fields: Mapping[str, Any] | None = None,
     ) -> ChatReply:
-        """Output of a model, to be called from any thread.
+        """Return a model's reply; may be called from any thread.
 
-        A reply of the right form without a text, and without a reason for that, is asked for again
-        too; the last one of ``max_attempts`` is taken. A request whose texts the endpoint refuses,
-        as too long or not allowed, has a reply without a text that says so.
+        A reply of the right form without a text, and without a reason for that, is also tried
+        again; the last one of ``max_attempts`` is returned. If the endpoint refuses the texts of
+        the request, as too long or not allowed, the reply has no text and says so.
 
         Args:
             model: Its id at the endpoint.
             messages: The conversation, each with ``role`` and ``content``. Contents are plain text:
-                a blank is put into what may be a control token of the model, as some servers read
-                these out of contents.
+                a blank is put into anything that may be a control token of the model, as some
+                servers parse these.
             fields: Further fields of the request's body, such as ``temperature``.
 
         Raises:
             EndpointUnavailableError: No try gave a reply of the right form.
-            EndpointRefusedError: The endpoint refuses the request for what it is.
+            EndpointRefusedError: The endpoint refuses the request; another try would not help.
         """
         reply = self._run(self._complete(model, messages, dict(fields or {})))
         return ChatReply(
@@ -147,7 +148,7 @@ class ChatEndpoint:
         )
 
     def close(self) -> None:
-        """End the requests that are under way, which raise, and close all connections."""
+        """Cancel the requests in progress, which raise, and close all connections."""
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
@@ -198,9 +199,7 @@ class ChatEndpoint:
         async with asyncio.timeout(self._config.timeout_seconds):
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=model,
-                messages=_encodable(
-                    [own | {"content": _plain(own["content"])} for own in messages]
-                ),
+                messages=_encodable([m | {"content": _plain(m["content"])} for m in messages]),
                 extra_body=_encodable(fields),
             )
         return read_reply(raw.content)
@@ -211,7 +210,7 @@ class ChatEndpoint:
         return max(doubling * (0.5 + 0.5 * self._jitter()), min(retry_after, _LONGEST_WAIT_SECONDS))
 
     def _final(self, failure: Failure, num_tries: int) -> Exception:
-        """The exception that tells of the last failure."""
+        """Make the exception for the last failure."""
         said = self._shown(failure.message)
         if failure.refused:
             return EndpointRefusedError(f"{self._config.base_url} {said}")
@@ -235,13 +234,13 @@ class ChatEndpoint:
 
 
 def _certificates(base_url: str) -> ssl.SSLContext | bool:
-    """Certificates of authorities; none where nothing is encrypted, as reading them takes time."""
+    """Return the certificates to verify with; none without encryption, as reading takes time."""
     encrypted = base_url.startswith("https://")
     return True if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _secret_parts(key: str, proxy: str | None) -> list[str]:
-    """The key, and the user and password of a proxy."""
+    """Return the key, and the user and password of a proxy."""
     if proxy is None:
         return [key]
     url = httpx2.URL(proxy)
@@ -249,17 +248,17 @@ def _secret_parts(key: str, proxy: str | None) -> list[str]:
 
 
 def _plain(content: str) -> str:
-    """``content`` in which no server reads a control token."""
+    """Return ``content`` without strings that a server may parse as control tokens."""
     return _CONTROL_TOKEN.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """``value`` with a mark for each half of a surrogate pair, which no request can carry."""
+    """Return ``value`` with ``?`` for each unpaired surrogate, which no request can carry."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()
         case list():
-            return [_encodable(own) for own in value]
+            return [_encodable(item) for item in value]
         case dict():
-            return {name: _encodable(own) for name, own in value.items()}
+            return {name: _encodable(item) for name, item in value.items()}
     return value

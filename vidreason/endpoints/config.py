@@ -1,4 +1,4 @@
-"""Configuration of an endpoint: where it is, which key it takes, and how long it is waited for."""
+"""Configuration of an endpoint: its URL, key and time limits."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class EndpointConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
     def key(self) -> str:
-        """The key from the environment; empty for an endpoint without keys.
+        """Return the key from the environment; empty for an endpoint without keys.
 
         Raises:
             ValueError: The variable is not set, or its value is no key.
@@ -68,7 +68,7 @@ class EndpointConfig:
         return key
 
     def proxy(self) -> str | None:
-        """URL of the proxy from the environment, which may hold a password; None for none.
+        """Return the proxy's URL from the environment, which may hold a password; None for none.
 
         Raises:
             ValueError: The variable is not set, or is no URL of a proxy.
@@ -90,7 +90,7 @@ class EndpointConfig:
 
 
 def check_url(field: str, url: str) -> None:
-    """Refuse what is no plain http URL of a host.
+    """Refuse anything but a plain http URL of a host.
 
     Raises:
         ValueError: As said; a URL with a user, password or query is not shown.
@@ -112,5 +112,5 @@ def check_url(field: str, url: str) -> None:
 
 
 def _shown(variable: str) -> str:
-    """The variable's name; in lower case it may be a key that stands in the wrong place."""
+    """Return the variable's name; in lower case it may be a misplaced key, and is not shown."""
     return variable if variable.isupper() else "that the configuration names"

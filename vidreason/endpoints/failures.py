@@ -1,4 +1,4 @@
-"""Failures of an endpoint: every exception below the client is turned into one of ours here."""
+"""Failures of an endpoint: every exception below the client is translated here."""
 
 import datetime
 import email.utils
@@ -27,22 +27,22 @@ _TOO_LONG = re.compile(r"context (?:length|window|size)|prompt is too long|input
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One try that failed."""
+    """A try that failed."""
 
     message: str
-    """Cause, in the words of the endpoint where it gave any; not cleaned."""
+    """Cause, in the endpoint's words if it gave any; not cleaned."""
     passing: bool = True
-    """Whether another try may succeed."""
+    """Another try may succeed."""
     refused: bool = False
-    """Whether the request, the key or the configuration has to be changed first."""
+    """The request, the key or the configuration has to be changed first."""
     about_content: bool = False
-    """Whether it is the texts of this one request that are refused, as too long or not allowed."""
+    """The texts of this request are refused, as too long or not allowed."""
     retry_after: float = 0.0
-    """Seconds that the endpoint asked to wait."""
+    """Seconds that the endpoint requested to wait."""
 
 
 def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime) -> Failure:
-    """Say what an exception of a try means."""
+    """Return what an exception of a try means."""
     match error:
         case BadReplyError():
             return Failure(message=str(error))
@@ -54,11 +54,11 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
             return _status_failure(error, config, now)
         case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
             causes = _causes(error)
-            certificate = any(isinstance(own, ssl.SSLCertVerificationError) for own in causes)
+            certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
             hint = ""
             if certificate:
                 hint = "; set SSL_CERT_FILE to the certificates of an authority of your own"
-            # The package says "Connection error"; what it came from is two or three steps below.
+            # The package says "Connection error"; its cause is two or three steps below.
             return Failure(message=f"{_named(causes[-1])}{hint}", passing=not certificate)
     return Failure(message=f"the openai package failed with {_named(error)}", passing=False)
 
@@ -104,7 +104,7 @@ def _status_failure(
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> float:
-    """Seconds that ``Retry-After`` asks for, as a number or a date; 0 where it says nothing."""
+    """Return the seconds of ``Retry-After``, given as a number or a date; 0 without any."""
     text = headers.get("Retry-After", "").strip()[:64]
     try:
         seconds = float(headers.get("Retry-After-Ms", "x").strip()[:64]) / 1000
@@ -121,7 +121,7 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime.datetime) -> f
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An exception and what it came from, outermost first."""
+    """Return an exception and its causes, outermost first."""
     causes = [error]
     while len(causes) < 10 and (deeper := causes[-1].__cause__ or causes[-1].__context__):
         causes.append(deeper)

@@ -1,7 +1,7 @@
-"""Replies of the chat-completions form, read strictly.
+"""Strict parser of replies of the chat-completions form.
 
-A reply that is not of the form says nothing about the model and is never kept; one that is of the
-form is the model's output, whatever its text is worth.
+A reply that is not of the form says nothing about the model and is never stored; one that is of the
+form is the model's output, whatever its text.
 """
 
 import json
@@ -20,10 +20,10 @@ class ChatReply:
     """Output of a model."""
 
     text: str
-    """As the model wrote it; empty where it wrote none."""
+    """As the model wrote it; may be empty."""
     problem: str = ""
     """Reason why ``text`` may not be a whole answer (cut, refused, filtered, a tool called); empty
-    where the model ended by itself."""
+    if the model ended by itself."""
 
 
 def read_reply(body: bytes) -> ChatReply:
@@ -52,7 +52,7 @@ def read_reply(body: bytes) -> ChatReply:
 
 
 def read_error(body: str) -> str:
-    """The message in the body of an error, or the body itself; not cleaned."""
+    """Return the message in the body of an error, or the body itself; not cleaned."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -88,7 +88,7 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 
 def _text(content: object) -> str:
-    """The text of a message: a string, or a list of parts of which those of type text count."""
+    """Return the text of a message: a string, or a list of parts, of which texts count."""
     if content is None:
         return ""
     if isinstance(content, list):
@@ -99,27 +99,16 @@ def _text(content: object) -> str:
         content = "".join(str(text) for text in texts)
     if not isinstance(content, str):
         raise BadReplyError(f"choices[0].message.content is {_kind(content)}, not a text")
-    # Half of a surrogate pair can be written in JSON, but in no file.
+    # An unpaired surrogate can be written in JSON, but in no file.
     return content.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def _problem(message: dict[str, Any], finish: str) -> str:
-    refusal = message.get("refusal")
-    if refusal:
-        return (
-            f"the model refused: {printable(str(refusal), 200)}"
-            if isinstance(refusal, str)
-            else "the model refused"
-        )
-    if (
-        message.get("tool_calls")
-        or message.get("function_call")
-        or finish
-        in (
-            "tool_calls",
-            "function_call",
-        )
-    ):
+    if refusal := message.get("refusal"):
+        shown = f": {printable(refusal, 200)}" if isinstance(refusal, str) else ""
+        return f"the model refused{shown}"
+    calls = ("tool_calls", "function_call")
+    if finish in calls or any(message.get(name) for name in calls):
         return "the model called a tool instead of answering"
     if finish == "length":
         return "the output was cut at the limit of tokens"
@@ -129,7 +118,7 @@ def _problem(message: dict[str, Any], finish: str) -> str:
 
 
 def _message_of(error: object) -> str:
-    """The message of an error object, of any of the forms that services use."""
+    """Return the message of an error object, of any of the forms that services use."""
     if isinstance(error, dict):
         for name in ("message", "detail", "msg", "error"):
             if isinstance(error.get(name), str):
@@ -139,7 +128,7 @@ def _message_of(error: object) -> str:
 
 
 def _kind(value: object) -> str:
-    """A value as named in a message; its contents may be huge."""
+    """Describe a value for a message; its contents may be huge."""
     match value:
         case None | bool():
             return {None: "null", True: "true", False: "false"}[value]

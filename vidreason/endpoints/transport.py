@@ -3,8 +3,7 @@
 It knows the key, so that nothing above it does: neither the client's objects nor their exceptions.
 """
 
-import zlib
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import httpx2
 from typing_extensions import override
@@ -12,14 +11,13 @@ from typing_extensions import override
 from vidreason.endpoints.replies import BadReplyError
 
 MAX_REPLY_BYTES = 4 * 2**20
-"""Largest body of a reply, as it comes and decompressed; a long answer has some 100 kB."""
+"""Largest body of a reply, compressed and decompressed; a long answer has some 100 kB."""
 MAX_HEADER_BYTES = 64 * 2**10
 
 _SENT = ("Host", "Content-Type", "Content-Length", "User-Agent")
-"""The package adds the machine's particulars, and what OPENAI_CUSTOM_HEADERS and OPENAI_ORG_ID of
-the environment say, which are meant for another endpoint."""
+"""The package adds particulars of the machine, and those of OPENAI_CUSTOM_HEADERS and OPENAI_ORG_ID
+in the environment, which are meant for another endpoint."""
 _KEPT = ("Location", "Retry-After", "Retry-After-Ms")
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
@@ -39,7 +37,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         """Send a request.
 
         Raises:
-            BadReplyError: The reply is too large, or compressed in a way that was not asked for.
+            BadReplyError: The reply is too large, or its compression was not requested.
             httpx2.TransportError: The network failed.
         """
         # Not a dictionary: the representation of Headers, which tools that report errors show with
@@ -61,9 +59,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             )
         )
         try:
-            if sum(len(name) + len(value) for name, value in response.headers.raw) > (
-                MAX_HEADER_BYTES
-            ):
+            header_bytes = sum(len(name) + len(value) for name, value in response.headers.raw)
+            if header_bytes > MAX_HEADER_BYTES:
                 raise BadReplyError(f"the headers have more than {MAX_HEADER_BYTES} bytes")
             body = await _body(response)
         finally:
@@ -77,40 +74,19 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
 
 
 async def _body(response: httpx2.Response) -> bytes:
-    """The decompressed body.
+    """Return the decompressed body.
 
     Raises:
         BadReplyError: It is too large, or of another compression than gzip and deflate.
     """
     coding = response.headers.get("Content-Encoding", "").strip().lower()
-    if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise BadReplyError(f"the reply is compressed as {coding!r}, which was not asked for")
-    assert isinstance(response.stream, httpx2.AsyncByteStream)
-    whole = bytearray()
-    if coding in ("", "identity"):
-        async for chunk in _bounded(response.stream):
-            whole += chunk
-        return bytes(whole)
-    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        async for chunk in _bounded(response.stream):
-            whole += unpacker.decompress(chunk, MAX_REPLY_BYTES + 1 - len(whole))
-            if len(whole) > MAX_REPLY_BYTES:
-                raise BadReplyError(
-                    f"the reply has more than {MAX_REPLY_BYTES} bytes when it is unpacked"
-                )
-    except zlib.error as error:
-        raise BadReplyError(f"the reply is no valid {coding} ({error})") from error
-    if not unpacker.eof:
-        raise BadReplyError(f"the reply is {coding} that was cut off")
-    return bytes(whole)
-
-
-async def _bounded(stream: httpx2.AsyncByteStream) -> AsyncIterator[bytes]:
-    """The chunks of a stream, up to the limit."""
-    size = 0
-    async for chunk in stream:
-        size += len(chunk)
-        if size > MAX_REPLY_BYTES:
-            raise BadReplyError(f"the reply has more than {MAX_REPLY_BYTES} bytes")
-        yield chunk
+    if coding not in ("", "identity", "gzip", "deflate"):
+        raise BadReplyError(f"the reply is compressed as {coding!r}, which was not requested")
+    body = bytearray()
+    # httpx2 decompresses in pieces of bounded size.
+    async with aclosing(response.aiter_bytes()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if max(len(body), response.num_bytes_downloaded) > MAX_REPLY_BYTES:
+                raise BadReplyError(f"the reply has more than {MAX_REPLY_BYTES} bytes")
+    return bytes(body)
