@@ -5,16 +5,17 @@ Predictive: what happens after the video's end? Counterfactual: what happens wit
 Every choice is right or wrong by itself, as in the real corpus; any number may be right.
 """
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vidreason.microworld.annotation_files import write_json
 from vidreason.microworld.language import sentence, the
 from vidreason.microworld.simulation import (
     COLORS,
     HORIZON_SECONDS,
+    SIDES,
     VIDEO_SECONDS,
     Color,
     Event,
@@ -29,7 +30,7 @@ _MAX_CHOICES = 4
 
 
 def video_path(split: str, scene_index: int) -> str:
-    """Where CLEVRER keeps a video: ``videos/train/video_00000-01000/video_00000.mp4``."""
+    """Return CLEVRER's path of a video: ``videos/train/video_00000-01000/video_00000.mp4``."""
     first = scene_index // _FOLDER_SIZE * _FOLDER_SIZE
     folder = f"video_{first:05d}-{first + _FOLDER_SIZE:05d}"
     return f"videos/{SPLIT_NAMES[split]}/{folder}/video_{scene_index:05d}.mp4"
@@ -41,28 +42,26 @@ def write_questions(
     """Write ``questions/<split>.json``; scenes are numbered from 0 within their split."""
     scenes = []
     for scene_index, rollout in enumerate(rollouts):
-        asked = [
+        questions = [
             question
             for body in rollout.scene.bodies
             for question in _what_if(rollout, body.color, generator)
         ]
-        asked += _predictive(rollout, generator)
-        for number, question in enumerate(asked):
+        questions += _predictive(rollout, generator)
+        for number, question in enumerate(questions):
             question["question_id"] = number
         scenes.append(
             {
                 "scene_index": scene_index,
                 "video_filename": Path(video_path(split, scene_index)).name,
-                "questions": asked,
+                "questions": questions,
             }
         )
-    path = folder / "questions" / f"{SPLIT_NAMES[split]}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(scenes))
+    write_json(folder / "questions" / f"{SPLIT_NAMES[split]}.json", scenes)
 
 
 def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> list[dict[str, Any]]:
-    """The counterfactual question about a body, and the explanatory one about its part."""
+    """Return the counterfactual question about a body, and the explanatory one about its part."""
     try:
         without = simulate(rollout.scene.without(removed))
     except UnsettledSceneError:
@@ -89,7 +88,7 @@ def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> list
 
 
 def _is_needed(rollout: Rollout, color: Color, event: Event) -> bool:
-    """Whether the event does not happen in the scene without that body."""
+    """Return whether the event does not happen in the scene without that body."""
     if color in (event.subject, event.target):
         return True
     try:
@@ -100,7 +99,7 @@ def _is_needed(rollout: Rollout, color: Color, event: Event) -> bool:
 
 
 def _predictive(rollout: Rollout, generator: random.Random) -> list[dict[str, Any]]:
-    """What happens next, beside the same kind of event that does not."""
+    """Ask what happens next; the wrong choice is the same kind of event."""
     future = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
     if not future:
         return []
@@ -111,7 +110,7 @@ def _predictive(rollout: Rollout, generator: random.Random) -> list[dict[str, An
         Event(time=event.time, kind="leave", subject=color, side=side)
         for color in COLORS
         if color in present
-        for side in ("left", "right", "top", "bottom")
+        for side in SIDES
     ]
     wrong = sorted(_told(rollout, twisted) - happens)
     choices = {sentence(rollout, event): True, generator.choice(wrong): False}

@@ -1,28 +1,39 @@
-"""Writing the world to disk: videos, and annotations in the real corpora's own file formats.
+"""Writing the world to disk: videos, and annotations in the file formats of the real corpora.
 
-One folder a corpus, laid out as the real one is (WebVid csv, NExT-QA csv with its id map,
+One folder per corpus, laid out like the real one (WebVid csv, NExT-QA csv with its id map,
 ActivityNet-QA json, Causal-Vid-Instruct jsonl, CLEVRER json), each with the splits train, val and
-test; what is only evaluated (NExT-GQA, VCR, Test of Time) with val and test. A video that several
-corpora speak about is one file with several names (hard links).
+test; benchmarks (NExT-GQA, VCR, Test of Time) have val and test. A video of several corpora is one
+file with several names (hard links).
 """
 
-import csv
 import json
 import os
 import random
 import shutil
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidreason.microworld import clevrer, grounding, still_images, time_questions
+from vidreason.microworld import clevrer, still_images, time_questions
+from vidreason.microworld.annotation_files import write_csv, write_json, write_json_lines
 from vidreason.microworld.language import caption, explanation, predictions
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
-from vidreason.microworld.questions import NUM_OPTIONS, Choice, Question, arrange, ask
-from vidreason.microworld.renderer import FRAME_SIZE, frame_times, write_video
+from vidreason.microworld.questions import (
+    NUM_OPTIONS,
+    Choice,
+    Question,
+    arrange,
+    ask,
+    count_per_video,
+)
+from vidreason.microworld.renderer import (
+    FRAME_SIZE,
+    FRAMES_PER_SECOND,
+    frame_times,
+    write_video,
+)
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.simulation import VIDEO_SECONDS, Rollout
 from vidreason.microworld.still_images import looks
@@ -36,7 +47,13 @@ from vidreason.reasoning.prompts import (
 )
 
 BENCHMARK_SPLITS = ("val", "test")
-"""Splits for which the forms are written that are only evaluated: NExT-GQA, VCR, Test of Time."""
+"""Splits of the benchmarks: NExT-GQA, VCR, Test of Time."""
+MARGIN_SECONDS = 0.5
+"""NExT-GQA: time before and after an event that belongs to the span that shows it."""
+_NEXTQA_COLUMNS = (
+    *("frame_count", "width", "height", "question", "answer", "qid", "type"),
+    *(f"a{index}" for index in range(NUM_OPTIONS)),
+)
 _PAGE_SIZE = 100
 _SPLIT_DIGITS = {"train": 1, "val": 2, "test": 3}
 _LICENCE = "CC0-1.0"
@@ -44,12 +61,12 @@ _LICENCE = "CC0-1.0"
 
 @dataclass(kw_only=True)
 class WorldConfig:
-    """How much world to write."""
+    """Size and seed of the world."""
 
     num_videos: dict[str, int]
     """Videos of each split: ``train``, ``val``, ``test``."""
     questions_per_video: int = 8
-    """The most questions of each corpus about one video."""
+    """Largest number of questions of each corpus about one video."""
     seed: int = 0
     """Another seed is another world of the same kind."""
 
@@ -75,7 +92,7 @@ def write_world(root: Path, config: WorldConfig) -> None:
 
 
 def split_rollouts(split: str, config: WorldConfig) -> dict[str, Rollout]:
-    """What happens in each video of a split, by the video's id."""
+    """Return what happens in each video of a split, by the video's id."""
     return {
         f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
         for index, rollout in draw_rollouts(split, config.num_videos[split], config.seed)
@@ -85,22 +102,22 @@ def split_rollouts(split: str, config: WorldConfig) -> dict[str, Rollout]:
 def write_annotations(
     root: Path, split: str, rollouts: dict[str, Rollout], config: WorldConfig
 ) -> None:
-    """Write what all corpora say about the videos of a split."""
+    """Write the annotations of all corpora for the videos of a split."""
     generator = random.Random(f"questions/{split}/{config.seed}")
-    for corpus in ("nextqa", "activitynet_qa", "causal_vid_instruct"):
-        (root / corpus).mkdir(parents=True, exist_ok=True)
     _write_webvid(root / "webvid", split, rollouts)
     closed = ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
     rows = _nextqa_rows(arrange(closed, generator))
-    _write_nextqa(root / "nextqa", split, [row for row, _ in rows], sorted(rollouts))
-    asked = ask(rollouts, open_questions, config.questions_per_video, generator)
-    _write_activitynet_qa(root / "activitynet_qa", split, asked)
+    columns = ("video", *_NEXTQA_COLUMNS)
+    write_csv(root / "nextqa" / f"{split}.csv", columns, [row for row, _ in rows])
+    _write_map(root / "nextqa", sorted(rollouts))
+    opened = ask(rollouts, open_questions, config.questions_per_video, generator)
+    _write_activitynet_qa(root / "activitynet_qa", split, opened)
     _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
     clevrer.write_questions(root / "clevrer", split, list(rollouts.values()), generator)
     if split in BENCHMARK_SPLITS:
-        grounding.write_questions(root / "nextgqa", split, rows)
+        _write_nextgqa(root / "nextgqa", split, rows)
         _write_map(root / "nextgqa", sorted(rollouts))
-        # A generator each, so that no form changes another one's questions.
+        # A generator each, so that no corpus changes another's questions.
         generator = random.Random(f"vcr/{split}/{config.seed}")
         seen = ask(rollouts, looks, still_images.QUESTIONS_PER_IMAGE, generator)
         still_images.write_questions(root / "vcr", split, rollouts, seen, generator)
@@ -112,7 +129,7 @@ def write_annotations(
 def instructions(
     rollouts: Sequence[Rollout], generator: random.Random
 ) -> list[tuple[int, str, str]]:
-    """Every kind of instruction about the rollouts as ``(index of the rollout, prompt, response)``.
+    """Return every kind of instruction about rollouts as ``(rollout index, prompt, response)``.
 
     These are the prompts and responses that the corpora's readers make of the written files.
     """
@@ -133,12 +150,12 @@ def instructions(
 
 
 def numbered(steps: Sequence[str]) -> str:
-    """``1. first`` and so on, a line a step: how Causal-Vid-Instruct explanations are spoken."""
+    """Return ``1. first`` and so on, a line a step, as in Causal-Vid-Instruct's explanations."""
     return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
 
 
 def _page(video_id: str) -> str:
-    """WebVid's page folder of a video, such as ``000001_000100``."""
+    """Return WebVid's page folder of a video, such as ``000001_000100``."""
     first = int(video_id[1:]) // _PAGE_SIZE * _PAGE_SIZE + 1
     return f"{first:06d}_{first + _PAGE_SIZE - 1:06d}"
 
@@ -181,13 +198,12 @@ def _write_webvid(folder: Path, split: str, rollouts: dict[str, Rollout]) -> Non
         for video_id, rollout in rollouts.items()
     ]
     columns = ["videoid", "name", "page_idx", "page_dir", "duration", "contentUrl"]
-    _write_csv(folder / "metadata" / f"results_microworld_{split}.csv", columns, rows)
+    write_csv(folder / "metadata" / f"results_microworld_{split}.csv", columns, rows)
 
 
 def _nextqa_rows(choices: list[tuple[str, Choice]]) -> list[tuple[dict[str, Any], Question]]:
-    numbers: dict[str, int] = defaultdict(int)
     rows = []
-    for video_id, choice in choices:
+    for video_id, number, choice in count_per_video(choices):
         row: dict[str, Any] = {
             "video": video_id,
             "frame_count": len(frame_times()),
@@ -195,54 +211,68 @@ def _nextqa_rows(choices: list[tuple[str, Choice]]) -> list[tuple[dict[str, Any]
             "height": FRAME_SIZE,
             "question": choice.question.text,
             "answer": choice.answer_index,
-            "qid": numbers[video_id],
+            "qid": number - 1,
             "type": choice.question.type,
         }
         row |= {f"a{index}": option for index, option in enumerate(choice.options)}
-        numbers[video_id] += 1
         rows.append((row, choice.question))
     return rows
 
 
-def _write_nextqa(
-    folder: Path, split: str, rows: list[dict[str, Any]], video_ids: list[str]
+def _write_nextgqa(
+    folder: Path, split: str, rows: Sequence[tuple[dict[str, Any], Question]]
 ) -> None:
-    columns = ["video", "frame_count", "width", "height", "question", "answer", "qid", "type"]
-    columns += [f"a{index}" for index in range(NUM_OPTIONS)]
-    _write_csv(folder / f"{split}.csv", columns, rows)
-    _write_map(folder, video_ids)
+    """Write ``<split>.csv`` and ``gsub_<split>.json``: when the answers can be seen.
+
+    As in the real files, there are no descriptive questions, the column ``video`` is called
+    ``video_id``, and answers are texts.
+    """
+    kept: list[dict[str, Any]] = []
+    videos: dict[str, dict[str, Any]] = {}
+    for row, question in rows:
+        if question.type.startswith("D"):
+            continue
+        assert question.seen_at is not None, "causal and temporal questions have a time"
+        kept.append({**row, "video_id": row["video"], "answer": question.answer})
+        video = videos.setdefault(
+            row["video"], {"duration": VIDEO_SECONDS, "location": {}, "fps": FRAMES_PER_SECOND}
+        )
+        start = max(question.seen_at[0] - MARGIN_SECONDS, 0.0)
+        end = min(question.seen_at[1] + MARGIN_SECONDS, VIDEO_SECONDS)
+        video["location"][str(row["qid"])] = [[round(start, 1), round(end, 1)]]
+    write_csv(folder / f"{split}.csv", ("video_id", *_NEXTQA_COLUMNS), kept)
+    write_json(folder / f"gsub_{split}.json", videos)
 
 
 def _write_map(folder: Path, video_ids: list[str]) -> None:
     path = folder / "map_vid_vidorID.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known |= {video_id: f"{video_id[:4]}/{video_id}" for video_id in video_ids}
-    path.write_text(json.dumps(known))
+    write_json(path, known)
 
 
-def _write_activitynet_qa(folder: Path, split: str, asked: list[tuple[str, Question]]) -> None:
-    numbers: dict[str, int] = defaultdict(int)
+def _write_activitynet_qa(folder: Path, split: str, rows: list[tuple[str, Question]]) -> None:
     questions, answers = [], []
-    for video_id, question in asked:
-        numbers[video_id] += 1
-        question_id = f"v_{video_id}_{numbers[video_id]}"
+    for video_id, number, question in count_per_video(rows):
+        question_id = f"v_{video_id}_{number}"
         questions.append(
             {"video_name": video_id, "question": question.text, "question_id": question_id}
         )
         answers.append(
             {"answer": question.answer, "type": int(question.type), "question_id": question_id}
         )
-    (folder / f"{split}_q.json").write_text(json.dumps(questions))
-    (folder / f"{split}_a.json").write_text(json.dumps(answers))
+    write_json(folder / f"{split}_q.json", questions)
+    write_json(folder / f"{split}_a.json", answers)
 
 
 def _write_causal_vid_instruct(
     folder: Path, split: str, rollouts: dict[str, Rollout], generator: random.Random
 ) -> None:
-    with (folder / f"{split}.jsonl").open("w") as file:
-        for video_id, rollout in rollouts.items():
-            futures = predictions(rollout, generator)
-            record = {
+    records = []
+    for video_id, rollout in rollouts.items():
+        futures = predictions(rollout, generator)
+        records.append(
+            {
                 "id": f"microworld_{video_id}",
                 "source": "microworld",
                 "video_id": video_id,
@@ -260,12 +290,5 @@ def _write_causal_vid_instruct(
                 "created": "",
                 "license_tag": _LICENCE,
             }
-            file.write(json.dumps(record) + "\n")
-
-
-def _write_csv(path: Path, columns: list[str], rows: Sequence[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        )
+    write_json_lines(folder / f"{split}.jsonl", records)

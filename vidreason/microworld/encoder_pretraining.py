@@ -24,6 +24,7 @@ from torch.nn.functional import (
 from torch.utils.data import DataLoader, IterableDataset
 
 from vidreason.microworld.language import heading, place
+from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
@@ -163,34 +164,23 @@ def pretrain_encoder(
     _help_attention(encoder)
     sizes = video_encoder_sizes(config)
     heads = _Heads(sizes.width, sizes.num_frames, len(clip_fact_names()))
-    parameters = [*encoder.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
-    )
-    loader = DataLoader(
-        ClipStream(config, sampling, seed),
-        batch_size=batch_size,
-        collate_fn=list,
-        num_workers=1,
-    )
-    for step, clips in enumerate(loader, start=1):
-        losses = heads.losses(encoder, clips, sizes.image_size)
-        loss = torch.stack([_LOSS_WEIGHTS[name] * value for name, value in losses.items()]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % report_every == 0 or step == steps:
-            yield step, {name: value.item() for name, value in losses.items()}, encoder
-        if step == steps:
-            return
+    stream = ClipStream(config, sampling, seed)
+    loader = DataLoader(stream, batch_size=batch_size, collate_fn=list, num_workers=1)
+    for step, losses in minimise(
+        [*encoder.parameters(), *heads.parameters()],
+        (heads.losses(encoder, clips, sizes.image_size) for clips in loader),
+        _LOSS_WEIGHTS,
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=0.02,
+        report_every=report_every,
+    ):
+        yield step, losses, encoder
 
 
 @torch.no_grad()
 def _help_attention(encoder: ViCLIPEncoder) -> None:
-    """Let head t of the first layer start by looking at the same place in frame t.
+    """Let head t of the first layer start by attending to the same position in frame t.
 
     A video transformer takes long to find motion from random weights (measured here: after 950
     steps the velocity loss had not moved at all). So a quarter of the width starts as position:
@@ -219,9 +209,9 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
         keys = slice(width + head * size, width + (head + 1) * size)
         attention.in_proj_weight[queries] = 0
         attention.in_proj_weight[keys] = 0
-        place = 1.5 * torch.eye(2 * half)
-        attention.in_proj_weight[queries][: 2 * half, start : start + 2 * half] = place
-        attention.in_proj_weight[keys][: 2 * half, start : start + 2 * half] = place
+        position = 1.5 * torch.eye(2 * half)
+        attention.in_proj_weight[queries][: 2 * half, start : start + 2 * half] = position
+        attention.in_proj_weight[keys][: 2 * half, start : start + 2 * half] = position
         attention.in_proj_bias[queries][2 * half + head % frames] = 5.0
         attention.in_proj_weight[keys][2 * half : 2 * half + frames, number : number + frames] = (
             5.0 * torch.eye(frames)

@@ -1,4 +1,4 @@
-"""The microworld's English: how objects, places, events, causes and predictions are told."""
+"""The microworld's English: names of objects, positions, events, causes and predictions."""
 
 import random
 from collections import Counter
@@ -17,8 +17,10 @@ from vidreason.microworld.simulation import (
 MOVING_SPEED = 1.0
 """World units a second below which an object counts as resting."""
 NUM_FUTURES = 20
-"""How many perturbed futures stand behind a confidence."""
+"""Number of perturbed futures that a confidence is a share of."""
 
+DIRECTIONS = ("left", "right", "above", "below")
+_CLEAR_DIFFERENCE = 8.0  # world units between the larger and the smaller offset
 NUMBER_WORDS = ("none", "one", "two", "three", "four", "five")
 
 
@@ -28,12 +30,12 @@ def name(rollout: Rollout, color: Color) -> str:
 
 
 def the(rollout: Rollout, color: Color) -> str:
-    """The name with its definite article: ``the red circle``."""
+    """Return the name with its definite article: ``the red circle``."""
     return f"the {name(rollout, color)}"
 
 
 def a(noun: str) -> str:
-    """The noun with its indefinite article: ``a red circle``, ``an orange square``."""
+    """Return the noun with its indefinite article: ``a red circle``, ``an orange square``."""
     return f"an {noun}" if noun.startswith("orange") else f"a {noun}"
 
 
@@ -46,6 +48,15 @@ def place(x: float, y: float) -> str:
     if row:
         return f"at the {row}"
     return f"on the {column}" if column else "in the middle"
+
+
+def direction(dx: float, dy: float) -> str:
+    """Return one of :data:`DIRECTIONS` by the larger offset; empty if neither is clearly larger."""
+    if abs(abs(dx) - abs(dy)) < _CLEAR_DIFFERENCE:
+        return ""
+    if abs(dx) > abs(dy):
+        return "left" if dx < 0 else "right"
+    return "above" if dy < 0 else "below"
 
 
 def heading(velocity_x: float, velocity_y: float) -> str | None:
@@ -72,7 +83,7 @@ def sentence(rollout: Rollout, event: Event) -> str:
 
 
 def caption(rollout: Rollout) -> str:
-    """The whole video in words: what rests where, what happens, what still moves at the end."""
+    """Describe the whole video: what rests where, what happens, what still moves at the end."""
     sentences = ["there is a wall"] if rollout.scene.wall is not None else []
     for body in resting_bodies(rollout):
         sentences.append(f"{a(name(rollout, body.color))} rests {place(body.x, body.y)}")
@@ -85,12 +96,12 @@ def caption(rollout: Rollout) -> str:
 
 
 def resting_bodies(rollout: Rollout) -> list[Body]:
-    """The bodies that are there from the start, from left to right."""
+    """Return the bodies that are there from the start, from left to right."""
     return sorted((b for b in rollout.scene.bodies if not b.enters), key=lambda b: b.x)
 
 
 def final_heading(rollout: Rollout, color: Color) -> str | None:
-    """Where a body is heading when the video ends; None when it rests or is out of sight."""
+    """Return a body's heading when the video ends; None if it rests or is out of sight."""
     if not rollout.visible(color, VIDEO_SECONDS):
         return None
     _, _, velocity_x, velocity_y = rollout.state(color, VIDEO_SECONDS)
@@ -98,7 +109,7 @@ def final_heading(rollout: Rollout, color: Color) -> str | None:
 
 
 def explanation(rollout: Rollout) -> list[str]:
-    """The causal chain of the video, a step a sentence, each contact with what it brought about."""
+    """Return the causal chain of the video, a step a sentence, each contact with its effect."""
     steps = []
     for event in rollout.happened():
         if event.kind == "enter":
@@ -119,10 +130,10 @@ def explanation(rollout: Rollout) -> list[str]:
 
 
 def predictions(rollout: Rollout, generator: random.Random) -> list[tuple[str, str, float]]:
-    """Up to three ``(event, justification, confidence)``, the likeliest first.
+    """Return up to three ``(event, justification, confidence)``, the likeliest first.
 
-    The confidence is the share of :data:`NUM_FUTURES` perturbed futures in which the event is
-    among the next to happen, rounded to a tenth. Without any event, the prediction is that all
+    The confidence is the share of :data:`NUM_FUTURES` perturbed futures in which the event is among
+    the next to happen, rounded to a tenth. Without any event, the prediction is that everything
     rests.
     """
     counts: Counter[str] = Counter()

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from vidreason.microworld.corpora import instructions
 from vidreason.microworld.language import caption
+from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.reasoning.prompts import CAPTION_PROMPT, EVENT_REASONING_PROMPT
 from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
@@ -137,20 +138,17 @@ def pretrain_language_model(
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
     """Train a Llama from random weights; yields ``(step, losses, model)`` now and then."""
     model = build_language_model(tokenizer, seed, width=width, num_layers=num_layers).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
-    )
     batches = _batches(tokenizer, documents(seed + 1), batch_size, random.Random(seed))
-    for step, rows in enumerate(islice(batches, steps), start=1):
-        losses = _losses(model, rows)
-        optimizer.zero_grad(set_to_none=True)
-        (losses["response"] + 0.2 * losses["story"]).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % report_every == 0 or step == steps:
-            yield step, {name: value.item() for name, value in losses.items()}, model
+    for step, losses in minimise(
+        model.parameters(),
+        (_losses(model, rows) for rows in batches),
+        {"response": 1.0, "story": 0.2},
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=0.05,
+        report_every=report_every,
+    ):
+        yield step, losses, model
 
 
 _Row = tuple[list[int], list[int], list[int]]

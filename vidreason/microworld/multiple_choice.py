@@ -12,7 +12,7 @@ from vidreason.microworld.language import (
     resting_bodies,
     the,
 )
-from vidreason.microworld.questions import Question, moved, touching
+from vidreason.microworld.questions import Question, closed_question, moved, touch, touched
 from vidreason.microworld.simulation import (
     ARENA,
     COLORS,
@@ -32,7 +32,7 @@ _PLACES = tuple(
 
 
 def multiple_choice_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
-    """All multiple-choice questions that can be asked about a rollout, in a fixed order."""
+    """Yield all multiple-choice questions about a rollout, in a fixed order."""
     events = rollout.happened()
     yield from _causes_of_motion(rollout, events, generator)
     yield from _causes_of_stopping(rollout, events, generator)
@@ -58,8 +58,8 @@ def _causes_of_motion(
             template="cause_of_motion",
             type="CW",
             text=f"why did {the(rollout, body.color)} start moving",
-            answer=f"the {cause} {touching(cause)} it",
-            distractors=tuple(f"the {other} {touching(other)} it" for other in others),
+            answer=f"the {cause} {touched(cause)} it",
+            distractors=tuple(f"the {other} {touched(other)} it" for other in others),
             seen_at=_at(contact.time),
         )
 
@@ -80,12 +80,12 @@ def _causes_of_stopping(
         if blocked:
             others = [*others[:3], f"{reached} {generator.choice(SHAPES)}"]
             others = _distinct_names(others, rollout)
-        touches = [f"it {touching(body.shape)} the {other}" for other in others]
+        touches = [f"it {touched(body.shape)} the {other}" for other in others]
         yield Question(
             template="cause_of_stopping",
             type="CW",
             text=f"why did {the(rollout, body.color)} stop",
-            answer=wall if blocked else f"it {touching(body.shape)} {the(rollout, reached)}",
+            answer=wall if blocked else f"it {touched(body.shape)} {the(rollout, reached)}",
             distractors=tuple(touches[:4]) if blocked else (*touches[:3], wall),
             seen_at=_at(stop.time),
             # Each of the five options is right equally often; four of them are objects.
@@ -95,7 +95,7 @@ def _causes_of_stopping(
 
 
 def _distinct_names(names: list[str], rollout: Rollout) -> list[str]:
-    """The same names, those of present colours with the shape that they really have."""
+    """Return the names, those of present colours with their true shape."""
     shapes = {body.color: body.shape for body in rollout.scene.bodies}
     return [f"{n.split()[0]} {shapes.get(n.split()[0], n.split()[1])}" for n in names]
 
@@ -106,7 +106,7 @@ def _manners(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
     for body in rollout.scene.bodies:
         enters = [e for e in events if e.subject == body.color and e.kind == "enter"]
         leaves = [e for e in events if e.subject == body.color and e.kind == "leave"]
-        yield _closed(
+        yield closed_question(
             "manner_of_entering",
             "CH",
             f"how did {the(rollout, body.color)} enter",
@@ -114,7 +114,7 @@ def _manners(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             entering,
             seen_at=_at(enters[0].time if enters else 0.0),
         )
-        yield _closed(
+        yield closed_question(
             "manner_of_leaving",
             "CH",
             f"how did {the(rollout, body.color)} leave",
@@ -135,11 +135,11 @@ def _consequences(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             continue
         striker = name(rollout, contact.subject)
         answer = answers[-1] if ends[0].kind == "block" else f"it left on the {ends[0].side}"
-        yield _closed(
+        yield closed_question(
             "consequence",
             "TN",
             f"what happened to {the(rollout, body.color)} after the {striker} "
-            f"{touching(striker)} it",
+            f"{touched(striker)} it",
             answer,
             answers,
             seen_at=(contact.time, ends[0].time),
@@ -153,19 +153,15 @@ def _order_of_entering(
     if len(entering) != 2:
         return
     first, second = entering
-    for word, type_code, asked, event in (
-        ("after", "TN", first.subject, second),
-        ("before", "TP", second.subject, first),
+    for word, type_code, other, event in (
+        ("after", "TN", first, second),
+        ("before", "TP", second, first),
     ):
-        answer = event.subject
-        others = _other_objects(rollout, answer, asked, generator)
-        yield Question(
-            template=f"entered_{word}",
-            type=type_code,
-            text=f"what entered {word} {the(rollout, asked)}",
-            answer=the(rollout, answer),
-            distractors=tuple(f"the {other}" for other in others),
-            seen_at=_at(event.time),
+        text = f"what entered {word} {the(rollout, other.subject)}"
+        yield _which_object(
+            *(rollout, f"entered_{word}", type_code, text, event.subject, other.subject),
+            generator,
+            _at(event.time),
         )
 
 
@@ -183,11 +179,11 @@ def _meanwhile(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
                 continue
             way = heading(*rollout.state(body.color, event.time)[2:])
             striker = name(rollout, event.subject)
-            yield _closed(
+            yield closed_question(
                 "meanwhile",
                 "TC",
                 f"what did {the(rollout, body.color)} do when the {striker} "
-                f"{touching(striker)} {the(rollout, event.target)}",
+                f"{touched(striker)} {the(rollout, event.target)}",
                 f"it was moving {way}" if way else answers[-1],
                 answers,
                 seen_at=_at(event.time),
@@ -232,34 +228,30 @@ def _struck_objects(
         contacts = [e for e in events if e.subject == body.color and e.target is not None]
         if len(contacts) != 1 or contacts[0].target is None:
             continue
-        others = _other_objects(rollout, contacts[0].target, body.color, generator)
-        verb = "push" if body.shape == "square" else "hit"
-        yield Question(
-            template="struck_object",
-            type="DO",
-            text=f"what did {the(rollout, body.color)} {verb}",
-            answer=the(rollout, contacts[0].target),
-            distractors=tuple(f"the {other}" for other in others),
-        )
+        text = f"what did {the(rollout, body.color)} {touch(body.shape)}"
+        target = contacts[0].target
+        yield _which_object(rollout, "struck_object", "DO", text, target, body.color, generator)
 
 
-def _closed(
+def _which_object(
+    rollout: Rollout,
     template: str,
     type_code: str,
     text: str,
-    answer: str,
-    answers: tuple[str, ...],
+    answer: Color,
+    excluded: Color,
+    generator: random.Random,
     seen_at: tuple[float, float] | None = None,
 ) -> Question:
-    """A multiple-choice question whose five options are always the same."""
+    """Make a question whose options are objects, none of them ``excluded``."""
+    others = _other_objects(rollout, answer, excluded, generator)
     return Question(
         template=template,
         type=type_code,
         text=text,
-        answer=answer,
-        distractors=tuple(other for other in answers if other != answer),
+        answer=the(rollout, answer),
+        distractors=tuple(f"the {other}" for other in others),
         seen_at=seen_at,
-        balance_over=answers,
     )
 
 
@@ -268,13 +260,13 @@ def _at(time: float) -> tuple[float, float]:
 
 
 def _stopping_event(rollout: Rollout, events: list[Event], color: Color) -> Event | None:
-    """The contact that brought a moving body to rest for good, if one did."""
+    """Return the contact that brought a moving body to rest for good, if one did."""
     if not rollout.visible(color, VIDEO_SECONDS) or final_heading(rollout, color) is not None:
         return None
-    own = [e for e in events if e.subject == color and (e.kind == "block" or e.target is not None)]
-    if not own or _moves_after(rollout, color, own[-1].time):
+    touches = [e for e in events if e.subject == color and (e.kind == "block" or e.target)]
+    if not touches or _moves_after(rollout, color, touches[-1].time):
         return None
-    return own[-1]
+    return touches[-1]
 
 
 def _contact_on(events: list[Event], color: Color) -> Event | None:
@@ -284,7 +276,7 @@ def _contact_on(events: list[Event], color: Color) -> Event | None:
 def _other_objects(
     rollout: Rollout, right: Color, excluded: Color, generator: random.Random
 ) -> list[str]:
-    """Four objects that are not the answer: those of the scene first, then ones that are not."""
+    """Return four objects that are not the answer: those of the scene first, then others."""
     present = [b.color for b in rollout.scene.bodies if b.color not in (right, excluded)]
     absent = [c for c in COLORS if c not in (right, excluded, *present)]
     generator.shuffle(absent)

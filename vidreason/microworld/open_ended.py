@@ -4,13 +4,15 @@ import random
 from collections.abc import Iterator
 
 from vidreason.microworld.language import (
+    DIRECTIONS,
     NUMBER_WORDS,
+    direction,
     final_heading,
     name,
     resting_bodies,
     the,
 )
-from vidreason.microworld.questions import Question, moved
+from vidreason.microworld.questions import Question, closed_question, moved, touch
 from vidreason.microworld.simulation import (
     COLORS,
     HORIZON_SECONDS,
@@ -23,7 +25,7 @@ from vidreason.microworld.simulation import (
 
 
 def open_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
-    """All open-ended questions that can be asked about a rollout, in a fixed order."""
+    """Yield all open-ended questions about a rollout, in a fixed order."""
     events = rollout.happened()
     yield from _endings(rollout, events)
     yield from _relations(rollout, generator)
@@ -46,36 +48,35 @@ def _endings(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             answer = answers[1]
         else:
             answer = answers[3]
-        yield _open("ending", "0", f"what became of {the(rollout, body.color)}", answer, answers)
+        yield closed_question(
+            "ending", "0", f"what became of {the(rollout, body.color)}", answer, answers
+        )
 
 
 def _relations(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
-    answers = ("left", "right", "above", "below")
     bodies = resting_bodies(rollout)
     if len(bodies) < 2:
         return
     first, second = generator.sample(bodies, 2)
-    dx, dy = first.x - second.x, first.y - second.y
-    if abs(abs(dx) - abs(dy)) < 8:
+    answer = direction(first.x - second.x, first.y - second.y)
+    if not answer:
         return
-    if abs(dx) > abs(dy):
-        answer = "right" if dx > 0 else "left"
-    else:
-        answer = "below" if dy > 0 else "above"
-    yield _open(
+    yield closed_question(
         "relation",
         "1",
         f"on which side of {the(rollout, second.color)} was {the(rollout, first.color)} "
         "at the start",
         answer,
-        answers,
+        DIRECTIONS,
     )
 
 
 def _first_to_enter(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
     enters = [event.subject for event in events if event.kind == "enter"]
     if len(enters) == 2:
-        yield _open("first_to_enter", "2", "what entered first", name(rollout, enters[0]), ())
+        yield closed_question(
+            "first_to_enter", "2", "what entered first", name(rollout, enters[0]), ()
+        )
 
 
 def _contacts(
@@ -89,8 +90,8 @@ def _contacts(
     others = [pair for pair in pairs if pair not in contacts]
     for pair in [*happened[:1], *generator.sample(others, min(1, len(others)))]:
         subject, target = pair
-        verb = "push" if rollout.body(subject).shape == "square" else "hit"
-        yield _open(
+        verb = touch(rollout.body(subject).shape)
+        yield closed_question(
             "contact",
             "3",
             f"did {the(rollout, subject)} {verb} {the(rollout, target)}",
@@ -107,24 +108,24 @@ def _looks(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             strikers = {e.subject for e in events if e.target == event.target}
             if len(strikers) == 1:
                 text = f"what color was the object that {verb} {struck}"
-                yield _open("color_of_striker", "4", text, event.subject, COLORS)
+                yield closed_question("color_of_striker", "4", text, event.subject, COLORS)
     for body in rollout.scene.bodies:
         text = f"what shape was the {body.color} object"
-        yield _open("shape", "5", text, body.shape, SHAPES)
+        yield closed_question("shape", "5", text, body.shape, SHAPES)
 
 
 def _entrances(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
     for event in events:
         if event.kind == "enter" and event.side is not None:
             text = f"where did {the(rollout, event.subject)} come from"
-            yield _open("entrance", "6", text, event.side, SIDES)
+            yield closed_question("entrance", "6", text, event.side, SIDES)
 
 
 def _departures_counted(events: list[Event]) -> Iterator[Question]:
     count = sum(event.kind == "leave" for event in events)
     answers = NUMBER_WORDS[:3]
     if count < len(answers):
-        yield _open("count_left", "7", "how many objects left", answers[count], answers)
+        yield closed_question("count_left", "7", "how many objects left", answers[count], answers)
 
 
 def _next_departures(rollout: Rollout) -> Iterator[Question]:
@@ -137,12 +138,4 @@ def _next_departures(rollout: Rollout) -> Iterator[Question]:
         answer = leaves[0].side if leaves else "nowhere"
         assert answer is not None
         text = f"where will {the(rollout, body.color)} leave next"
-        yield _open("next_departure", "8", text, answer, answers)
-
-
-def _open(
-    template: str, type_code: str, text: str, answer: str, answers: tuple[str, ...]
-) -> Question:
-    return Question(
-        template=template, type=type_code, text=text, answer=answer, balance_over=answers
-    )
+        yield closed_question("next_departure", "8", text, answer, answers)

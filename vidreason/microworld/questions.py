@@ -41,6 +41,7 @@ class Question:
     times), or empty when any object may be the answer."""
 
 
+_T = TypeVar("_T")
 _Q = TypeVar("_Q", bound=Question)
 
 
@@ -53,19 +54,48 @@ class Choice:
     answer_index: int
 
 
+def closed_question(
+    template: str,
+    type_code: str,
+    text: str,
+    answer: str,
+    answers: Sequence[str],
+    *,
+    seen_at: tuple[float, float] | None = None,
+) -> Question:
+    """Make a question whose possible answers are always the same, each right equally often."""
+    return Question(
+        template=template,
+        type=type_code,
+        text=text,
+        answer=answer,
+        distractors=tuple(other for other in answers if other != answer),
+        seen_at=seen_at,
+        balance_over=tuple(answers),
+    )
+
+
+def count_per_video(rows: Iterable[tuple[str, _T]]) -> Iterator[tuple[str, int, _T]]:
+    """Yield video id, number among the rows of its video, from 1, and row."""
+    numbers: dict[str, int] = defaultdict(int)
+    for video_id, row in rows:
+        numbers[video_id] += 1
+        yield video_id, numbers[video_id], row
+
+
 def ask(
     rollouts: Mapping[str, Rollout],
     questions_about: Callable[[Rollout, random.Random], Iterator[_Q]],
     per_video: int,
     generator: random.Random,
 ) -> list[tuple[str, _Q]]:
-    """Balanced questions, at most ``per_video`` about a video, in random order.
+    """Return balanced questions, at most ``per_video`` about a video, in random order.
 
     Args:
         rollouts: Video id -> what happens in it.
         questions_about: All questions about a rollout.
         per_video: The limit.
-        generator: Draws what is left, and the order.
+        generator: Draws the questions that stay, and their order.
 
     Returns:
         Questions, each with the id of its video.
@@ -76,26 +106,25 @@ def ask(
         for question in questions_about(rollout, generator)
     ]
     generator.shuffle(every)
-    asked: dict[str, int] = defaultdict(int)
-    kept = []
-    # Rare templates first: balancing leaves few of them, and they should not fall to the limit.
+    # Rare templates first: balancing leaves few of them, and the limit should not take them.
     balanced = balance(every, generator)
     frequency: dict[str, int] = defaultdict(int)
     for _, question in balanced:
         frequency[question.template] += 1
     balanced.sort(key=lambda pair: frequency[pair[1].template])
-    for video_id, question in balanced:
-        if asked[video_id] < per_video:
-            asked[video_id] += 1
-            kept.append((video_id, question))
-    # The limit cut unevenly; balance what is left once more.
-    kept = balance(kept, generator)
+    limited = [
+        (video_id, question)
+        for video_id, number, question in count_per_video(balanced)
+        if number <= per_video
+    ]
+    # The limit cut unevenly: balance once more.
+    kept = balance(limited, generator)
     generator.shuffle(kept)
     return kept
 
 
 def balance(questions: Iterable[tuple[str, _Q]], generator: random.Random) -> list[tuple[str, _Q]]:
-    """Keep as many ``(video_id, question)`` as leave the listed answers right in proportion."""
+    """Keep as many questions as leave the listed answers right in proportion."""
     groups: dict[str, dict[str, list[tuple[str, _Q]]]] = defaultdict(lambda: defaultdict(list))
     kept = []
     for video_id, question in questions:
@@ -116,7 +145,7 @@ def balance(questions: Iterable[tuple[str, _Q]], generator: random.Random) -> li
 def arrange(
     questions: Sequence[tuple[str, Question]], generator: random.Random
 ) -> list[tuple[str, Choice]]:
-    """Put the options in order so that the right one stands at each position equally often."""
+    """Order the options so that the right one stands at each position equally often."""
     positions: dict[str, int] = defaultdict(lambda: generator.randrange(NUM_OPTIONS))
     arranged = []
     for video_id, question in questions:
@@ -129,13 +158,18 @@ def arrange(
     return arranged
 
 
-def touching(subject: str) -> str:
-    """The verb that fits an object: squares push, the others hit."""
-    return "pushed" if subject.endswith("square") else "hit"
+def touch(noun: str) -> str:
+    """Return the verb that fits an object: squares push, the others hit."""
+    return "push" if noun.endswith("square") else "hit"
+
+
+def touched(noun: str) -> str:
+    """Return the past tense of :func:`touch`."""
+    return "pushed" if noun.endswith("square") else "hit"
 
 
 def moved(rollout: Rollout, color: Color) -> bool:
-    """Whether the body moves at any time of the video."""
+    """Return whether the body moves at any time of the video."""
     return any(
         segment.time < VIDEO_SECONDS and heading(*segment.states[color][2:]) is not None
         for segment in rollout.segments

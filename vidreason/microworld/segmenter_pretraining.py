@@ -7,15 +7,16 @@ zero and the automatic grid drops them.
 
 import random
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, mse_loss
 
+from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks, render_wall
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import VIDEO_SECONDS
@@ -36,22 +37,17 @@ def pretrain_segmenter(
 ) -> Iterator[tuple[int, dict[str, float], Any]]:
     """Train a Sam from random weights; yields ``(step, losses, sam)`` now and then."""
     sam = build_sam(config).requires_grad_(True).train()
-    parameters = [p for p in sam.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
-    )
     frames = _frames(seed)
-    for step in range(1, steps + 1):
-        batch = [next(frames) for _ in range(batch_size)]
-        losses = _losses(sam, batch)
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % report_every == 0 or step == steps:
-            yield step, {name: value.item() for name, value in losses.items()}, sam
+    for step, losses in minimise(
+        [parameter for parameter in sam.parameters() if parameter.requires_grad],
+        (_losses(sam, list(islice(frames, batch_size))) for _ in count()),
+        {"quality": 1.0, "mask": 1.0, "dice": 1.0},
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=0.02,
+        report_every=report_every,
+    ):
+        yield step, losses, sam
 
 
 _Frame = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]

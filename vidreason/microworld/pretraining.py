@@ -1,0 +1,47 @@
+"""The training loop of the microworld's parts."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+
+def minimise(
+    parameters: Iterable[nn.Parameter],
+    losses: Iterator[dict[str, Tensor]],
+    weights: Mapping[str, float],
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    report_every: int,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train ``parameters`` by AdamW, with one cycle of the learning rate.
+
+    Args:
+        parameters: They are changed in place.
+        losses: Computes the losses of each step, by name.
+        weights: Factor of each loss in the sum that is minimised.
+        steps: Number of steps.
+        learning_rate: The highest.
+        weight_decay: AdamW's.
+        report_every: Steps between two reports.
+
+    Yields:
+        Step and losses, at each report and after the last step.
+    """
+    parameters = list(parameters)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
+    )
+    for step, values in enumerate(islice(losses, steps), start=1):
+        loss = torch.stack([weights[name] * value for name, value in values.items()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % report_every == 0 or step == steps:
+            yield step, {name: value.item() for name, value in values.items()}
