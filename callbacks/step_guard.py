@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from vidreason.errors import ReportedError
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 
@@ -27,7 +28,7 @@ SKIPPED_FILE = "skipped.jsonl"
 """In the run folder: the steps that were left out, with their samples."""
 
 
-class DivergedError(RuntimeError):
+class DivergedError(ReportedError):
     """Too many steps were left out."""
 
 

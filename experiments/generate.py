@@ -10,13 +10,7 @@ from collections.abc import Sequence
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
-from experiments.start_checks.checks import check_start
-from experiments.trained_model import load_trained_model
-from vidreason.cli import answer_text
-from vidreason.model import DecodingConfig, VideoReasoner
-from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
-from vidreason.video.reader import VideoReadError
 
 
 def generate(config: ExperimentConfig) -> int:
@@ -25,6 +19,11 @@ def generate(config: ExperimentConfig) -> int:
     Raises:
         ValueError: No video, or nothing to ask.
     """
+    from experiments.start_checks.checks import check_start
+    from experiments.trained_model import answer_prompts, load_trained_model
+    from vidreason.cli import answer_text
+    from vidreason.video.reader import VideoReadError
+
     prompts = [*config.prompt, *([FUTURE_PREDICTION_PROMPT] if config.predict else [])]
     if not config.video:
         raise ValueError("name at least one video file: video=PATH")
@@ -47,19 +46,11 @@ def generate(config: ExperimentConfig) -> int:
     return status
 
 
-def answer_prompts(
-    reasoner: VideoReasoner, tokens: VisualTokens, prompts: Sequence[str], decoding: DecodingConfig
-) -> list[str]:
-    """What ``reasoner`` says to each of ``prompts`` about one video."""
-    visual = collate_visual_tokens([tokens] * len(prompts))
-    return reasoner.generate(visual, prompts, decoding)
-
-
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Take ``video=`` and ``prompt=`` literally, since a question is not YAML; load the rest."""
     given: dict[str, list[str]] = {"video": [], "prompt": []}
     others = []
-    for argument in argv:
+    for argument in sys.argv[1:] if argv is None else argv:
         key, _, value = argument.partition("=")
         if key in given and not value.startswith("["):  # [a, b] is a list for the configuration
             given[key].append(value)
@@ -81,4 +72,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -7,12 +7,11 @@ They hold what the corpora's readers make of the local annotation files; then, w
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
-from vidreason.evaluation.lmms_eval.tasks import write_tasks
 
 
 def lmms_eval_tasks(config: ExperimentConfig) -> None:
@@ -21,6 +20,9 @@ def lmms_eval_tasks(config: ExperimentConfig) -> None:
     Raises:
         ValueError: No benchmark is configured.
     """
+    from data_modules.corpus_index import open_corpora
+    from vidreason.evaluation.lmms_eval.tasks import write_tasks
+
     if not config.data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora to write")
     folder = Path(config.run_dir) / "lmms_eval"
@@ -29,11 +31,15 @@ def lmms_eval_tasks(config: ExperimentConfig) -> None:
     print(f"{folder}: {', '.join(names)}")
 
 
-if __name__ == "__main__":
-    sys.exit(
-        run_program(
-            lmms_eval_tasks,
-            program="lmms_eval_tasks",
-            description="Write the benchmark corpora as task files for lmms-eval.",
-        )
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the tasks; the exit status is that of :func:`experiments.program.exit_status`."""
+    return run_program(
+        lmms_eval_tasks,
+        program="lmms_eval_tasks",
+        description="Write the benchmark corpora as task files for lmms-eval.",
+        argv=argv,
     )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,31 +8,27 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
-
-import torch
-from safetensors.torch import save_file
-from torch import nn
+from typing import TYPE_CHECKING, TypeVar
 
 from experiments.program import exit_status
 from vidreason.microworld import parts
-from vidreason.microworld.encoder_pretraining import pretrain_encoder
-from vidreason.microworld.language_pretraining import (
-    NUM_LAYERS,
-    WIDTH,
-    pretrain_language_model,
-    train_tokenizer,
-)
-from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
 
-Model = TypeVar("Model", bound=nn.Module)
+if TYPE_CHECKING:
+    from torch import nn
+
+Model = TypeVar("Model", bound="nn.Module")
 
 STEPS = {"encoder": 2000, "segmenter": 2500, "language_model": 3000}
 """What the shipped parts were trained for."""
 
 
 def pretrain(
-    part: str, steps: int, out: Path, *, width: int = WIDTH, num_layers: int = NUM_LAYERS
+    part: str,
+    steps: int,
+    out: Path,
+    *,
+    width: int = parts.WIDTH,
+    num_layers: int = parts.NUM_LAYERS,
 ) -> None:
     """Train one part from random weights and write it below ``out``.
 
@@ -43,6 +39,12 @@ def pretrain(
         width: Of the language model.
         num_layers: Of the language model.
     """
+    from torch import nn
+
+    from vidreason.microworld.encoder_pretraining import pretrain_encoder
+    from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
+    from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
+
     out.mkdir(parents=True, exist_ok=True)
     config = parts.perceiver_config()
     if part == "encoder":
@@ -75,7 +77,9 @@ def _report(run: Iterator[tuple[int, dict[str, float], Model]]) -> Model:
     return model
 
 
-def _save(module: nn.Module, path: Path) -> None:
+def _save(module: "nn.Module", path: Path) -> None:
+    from safetensors.torch import save_file
+
     tensors = {key: value.half().contiguous() for key, value in module.state_dict().items()}
     save_file(tensors, str(path))
 
@@ -89,20 +93,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("part", choices=sorted(STEPS))
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the shipped part's)")
     parser.add_argument("--out", type=Path, default=parts.PARTS_FOLDER, metavar="DIR")
-    parser.add_argument("--width", type=int, default=WIDTH, help="of the language model")
-    parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="of the language model")
+    parser.add_argument("--width", type=int, default=parts.WIDTH, help="of the language model")
+    parser.add_argument(
+        "--layers", type=int, default=parts.NUM_LAYERS, help="of the language model"
+    )
     arguments = parser.parse_args(argv)
-    torch.manual_seed(0)
-    return exit_status(
-        "pretrain_microworld",
-        lambda: pretrain(
+
+    def run() -> None:
+        import torch
+
+        torch.manual_seed(0)
+        pretrain(
             arguments.part,
             arguments.steps or STEPS[arguments.part],
             arguments.out,
             width=arguments.width,
             num_layers=arguments.layers,
-        ),
-    )
+        )
+
+    return exit_status("pretrain_microworld", run)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""How every program starts and ends: the command line in; for a user's mistake, one line out."""
+"""How every program starts and ends: the command line in; for a user's mistake, one line out.
+
+Nothing heavy is imported here nor by the modules that programs start from: ``--help`` and mistakes
+in a configuration are answered at once. A program imports what it computes with when it runs.
+"""
 
 import errno
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-
-from callbacks.step_guard import DivergedError
 from experiments.experiment_config import ExperimentConfig
 from experiments.signals import (
     CLOSED_PIPE_STATUS,
@@ -23,13 +24,10 @@ from experiments.signals import (
     stdout_is_closed,
     was_interrupted,
 )
-from vidreason.config import ConfigurationError, load_config
+from vidreason.config import ConfigurationError, config_parser, merge_config
 from vidreason.cores import use_threads
+from vidreason.errors import ReportedError
 from vidreason.secrets import PrintableLogFilter, printable, without_secrets
-from vidreason.store.shards import FeatureStoreError
-from vidreason.training.atomic_checkpoint import CheckpointWriteError
-from vidreason.video.failures import UnreadableVideosError
-from vidreason.video.reader import VideoReadError
 
 FAILURES_FILE = "failures.jsonl"
 """In the run folder: the videos that ``perceive`` and ``fit`` could not read."""
@@ -52,9 +50,11 @@ _MACHINE_ERRORS = {
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
 
+Run = Callable[[Any], object]
+
 
 def run_program(
-    run: Callable[[Any], object],
+    run: Run | Mapping[str, Run],
     *,
     program: str,
     description: str,
@@ -64,45 +64,57 @@ def run_program(
     """Load the configuration, call ``run``, and turn the errors that users can cause into a line.
 
     Args:
-        run: The program; an integer that it returns is the exit status.
+        run: The program; an integer that it returns is the exit status. Several by name: the first
+            argument of the command line names one.
         program: Its name below ``experiments``.
         description: One line for ``--help``.
         argv: The command line without the program's name; None takes this process'.
         schema: The configuration dataclass that ``run`` takes.
 
     Returns: The exit status; see :func:`exit_status`.
+
+    Raises:
+        SystemExit: ``--help`` was asked for, or the command line is not of this form.
     """
-    arguments = sys.argv[1:] if argv is None else argv
+    rest = list(sys.argv[1:] if argv is None else argv)
+    name = f"python -m experiments.{program}"
+    if isinstance(run, Mapping):
+        command = rest.pop(0) if rest and rest[0] in run else ""
+        name += f" {command or '{' + ','.join(run) + '}'}"
+    parser = config_parser(name, description)
+    arguments = parser.parse_intermixed_args(rest)
+    if isinstance(run, Mapping):
+        if not command:
+            parser.error(f"the first argument must be one of {', '.join(run)}")
+        run = run[command]
     return exit_status(
-        program,
-        lambda: run(
-            load_config(
-                schema,
-                arguments,
-                program=f"python -m experiments.{program}",
-                description=description,
-            )
-        ),
+        program, run, lambda: merge_config(schema, arguments.config, arguments.overrides)
     )
 
 
-def exit_status(program: str, run: Callable[[], object]) -> int:
+def exit_status(
+    program: str, run: Callable[..., object], load: Callable[[], object] | None = None
+) -> int:
     """Call ``run`` on the cores that are free; say in a line what the user has to put right.
 
     It also says in a line that the program was told to stop.
+
+    Args:
+        program: Its name, for messages.
+        run: The program; it takes what ``load`` returns.
+        load: Reads the configuration, before anything heavy is imported.
 
     Returns: What ``run`` returns if it is an integer, else 0; 1 for videos that cannot be read,
         files that the machine does not let be written and a training that diverges; 2 for a wrong
         configuration or wrong data; 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads the
         output any more.
     """
-    use_threads()
     if logging.lastResort is not None:
         logging.lastResort.addFilter(_PRINTABLE_LOG)
     try:
         with sigterm_raises():
             try:
-                status = _status(program, run)
+                status = _status(program, run, load)
             finally:
                 sys.stdout.flush()
     except Terminated:
@@ -121,65 +133,36 @@ def exit_status(program: str, run: Callable[[], object]) -> int:
     return status
 
 
-def _status(program: str, run: Callable[[], object]) -> int:
+def _status(
+    program: str, run: Callable[..., object], load: Callable[[], object] | None = None
+) -> int:
     try:
-        status = run()
+        loaded = [] if load is None else [load()]
+        use_threads()
+        status = run(*loaded)
     except ConfigurationError as error:
-        return _complain_of_all(program, error.problems)
-    except UnreadableVideosError as error:
-        print(f"{program}: {error}", file=sys.stderr)  # a summary of several lines
-        return 1
-    except (VideoReadError, FeatureStoreError, CheckpointWriteError, DivergedError) as error:
-        return _complain(program, error, status=1)
+        return _complain(program, error.problems, status=2)
+    except ReportedError as error:
+        return _complain(program, error.lines(), status=1)
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise
         message = f"{error}: {_MACHINE_ERRORS[error.errno]}, and start again: what is whole is kept"
-        return _complain(program, message, status=1)
+        return _complain(program, [message], status=1)
     except ValueError as error:
         if not _raised_by_this_project(error.__traceback__):
             raise
-        return _complain(program, error, status=2)
+        return _complain(program, [str(error)], status=2)
     return status if isinstance(status, int) else 0
 
 
-def torch_device(name: str) -> torch.device:
-    """The device called ``name``; ``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ValueError: There is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(
-            f"device is {name!r}, which PyTorch does not know; write cpu, cuda, cuda:1 or auto"
-        ) from error
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if (device.index or 0) >= count:
-            raise ValueError(
-                f"device is {name!r}, but PyTorch finds {count} GPUs here; write cpu, or auto to "
-                "take what there is"
-            )
-    return device
-
-
-def _complain_of_all(program: str, problems: Sequence[str]) -> int:
-    """Say all that is wrong with a configuration: one thing in a line, several in a list."""
-    lines = [printable(without_secrets(problem), _MAX_MESSAGE_CHARS) for problem in problems]
-    if len(lines) > 1:
-        lines = [f"{len(lines)} things are wrong:", *(f"  {line}" for line in lines)]
-    print(f"{program}: " + "\n".join(lines), file=sys.stderr)
-    return 2
-
-
-def _complain(program: str, error: Exception | str, *, status: int) -> int:
+def _complain(program: str, lines: Sequence[str], *, status: int) -> int:
+    """Print what is wrong: one thing in a line, several problems of a configuration in a list."""
     # Data, files and servers have a hand in what is said.
-    message = printable(without_secrets(str(error)), _MAX_MESSAGE_CHARS)
-    print(f"{program}: {message}", file=sys.stderr)
+    shown = [printable(without_secrets(line), _MAX_MESSAGE_CHARS) for line in lines]
+    if status == 2 and len(shown) > 1:
+        shown.insert(0, f"{len(shown)} things are wrong:")
+    print(f"{program}: " + "\n  ".join(shown), file=sys.stderr)
     return status
 
 

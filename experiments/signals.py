@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from experiments.first_seconds import end_at_once
 
 INTERRUPTED_STATUS = 128 + signal.SIGINT
@@ -79,9 +77,11 @@ def discard_stdout() -> None:
     os.close(nowhere)
 
 
-@rank_zero_only
 def say_stopped(program: str, how: str) -> None:
-    """Say in one line that the program ends because it was told to."""
+    """Say in one line, on rank 0, that the program ends because it was told to."""
+    ranks = sys.modules.get("lightning.fabric.utilities.rank_zero")  # without it, one process
+    if ranks is not None and ranks.rank_zero_only.rank != 0:
+        return
     text = f"{program}: {how}; the same command goes on with what is missing"
     print(f"\n{text}" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 

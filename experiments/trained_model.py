@@ -1,12 +1,14 @@
 """Load what ``fit`` has left behind: the reasoner, and the perceiver it was trained behind."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
-from experiments.program import torch_device
-from vidreason.model import VideoReasoner
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.pretrained.folder import existing_folder, read_perceiver
 from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.pretrained.identity import ReasonerIdentity, reasoner_identity
@@ -66,6 +68,13 @@ def trained_token_source(config: ExperimentConfig) -> VisualTokenSource:
         torch_device(config.device),
         VideoReader(config.data.decode_timeout_seconds),
     )
+
+
+def answer_prompts(
+    reasoner: VideoReasoner, tokens: VisualTokens, prompts: Sequence[str], decoding: DecodingConfig
+) -> list[str]:
+    """Return the answer of ``reasoner`` to each of ``prompts`` about one video."""
+    return reasoner.generate(collate_visual_tokens([tokens] * len(prompts)), prompts, decoding)
 
 
 def _checked_folder(config: ExperimentConfig) -> str:

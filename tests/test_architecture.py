@@ -23,6 +23,7 @@ RANKS = {
     "json_object": -2,
     "literal_yaml": -2,
     "ranges": -2,
+    "errors": -2,
     "typed_merge": -1,
     "example": 0,
     "finite_values": 0,

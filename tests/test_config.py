@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from vidreason.config import load_config, merge_config, save_config
+from vidreason.config import config_parser, merge_config, save_config
 
 
 @dataclass(kw_only=True)
@@ -40,8 +40,10 @@ def test_later_files_win_and_overrides_win_over_files(tmp_path: Path):
     first = write(tmp_path / "first.yaml", "name: first\ninner: {rate: 2, kind: b}\n")
     second = write(tmp_path / "second.yaml", "inner: {rate: 3}\n")
     argv = ["--config", first, "sizes=[5]", "--config", second, "name=override"]
-    loaded = load_config(Outer, argv, program="p", description="d")
-    assert loaded == Outer(name="override", sizes=[5], inner=Inner(rate=3.0, kind="b"))
+    given = config_parser("p", "d").parse_intermixed_args(argv)
+    assert merge_config(Outer, given.config, given.overrides) == Outer(
+        name="override", sizes=[5], inner=Inner(rate=3.0, kind="b")
+    )
 
 
 def test_optional_sections_are_absent_until_named(tmp_path: Path):

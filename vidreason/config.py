@@ -53,18 +53,34 @@ class ConfigurationError(ValueError):
         super().__init__("; ".join(shown))
 
 
-def load_config(schema: type[T], argv: Sequence[str], *, program: str, description: str) -> T:
-    """Read a program's command line into its configuration dataclass.
+def config_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a program's ``--config FILE`` and ``key.sub=value``.
 
-    ``--config`` may be given several times; a later file wins over an earlier one, and
-    ``key.sub=value`` wins over all files. With ``--config paper.yaml --config small.yaml
-    optimizer.learning_rate=3e-4`` the learning rate is 3e-4 whatever the two files say.
+    Args:
+        program: How the program is called, for ``--help``.
+        description: One line for ``--help``.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="YAML file; repeatable"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="values that win over the files"
+    )
+    return parser
+
+
+def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str] = ()) -> T:
+    """Merge YAML files, then overrides, onto the defaults of a configuration dataclass.
+
+    A later file wins over an earlier one, and ``key.sub=value`` wins over all files. With
+    ``--config paper.yaml --config small.yaml optimizer.learning_rate=3e-4`` the learning rate is
+    3e-4 whatever the two files say.
 
     Args:
         schema: The dataclass that gives keys, types and defaults.
-        argv: The command line without the program's name.
-        program: How the program is called, for ``--help``.
-        description: One line for ``--help``.
+        files: Paths of YAML files.
+        overrides: Of the form ``key.sub=value``.
 
     Returns:
         An instance of ``schema``; its ``__post_init__`` checks have run.
@@ -74,19 +90,6 @@ def load_config(schema: type[T], argv: Sequence[str], *, program: str, descripti
             range. The messages name the file with its line or the override, and the field.
         ValueError: A value is a secret.
     """
-    parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="YAML file; repeatable"
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key.sub=value", help="values that win over the files"
-    )
-    arguments = parser.parse_intermixed_args(list(argv))
-    return merge_config(schema, arguments.config, arguments.overrides)
-
-
-def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str] = ()) -> T:
-    """Merge ``files``, then ``overrides``, onto the defaults; see :func:`load_config`."""
     tree: Node = Section({}, "")
     problems = []
     for read, sources in ((_read_file, files), (_read_override, overrides)):
@@ -104,7 +107,7 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
 
 
 def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) -> T:
-    """Turn plain values, such as JSON's, into a configuration dataclass; see :func:`load_config`.
+    """Turn plain values, such as JSON's, into a configuration dataclass; see :func:`merge_config`.
 
     Args:
         schema: The dataclass; a field without a default must be among ``values``.
@@ -112,7 +115,7 @@ def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) 
         source: Where they come from, for messages.
 
     Raises:
-        ConfigurationError: As :func:`load_config`.
+        ConfigurationError: As :func:`merge_config`.
     """
     try:
         tree = node_of(values, source)
@@ -126,7 +129,7 @@ def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) 
 
 
 def save_config(config: Any, path: Path) -> None:  # noqa: ANN401 - any configuration dataclass
-    """Write a configuration dataclass as YAML that :func:`load_config` reads back.
+    """Write a configuration dataclass as YAML that :func:`merge_config` reads back.
 
     Raises:
         ConfigurationError: It holds a value that would not be read back.

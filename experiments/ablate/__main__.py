@@ -5,53 +5,23 @@ else is equal in them. Started again, the program does what is not done yet. The
 writes each time, are in ``<run_dir>/results``, the runs in ``<run_dir>/jobs``.
 """
 
-import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.ablate.results import write_results
-from experiments.ablate.study import Run, StudyConfig, expand
-from experiments.demo.parts import run_parts
-from experiments.demo.run import demo_parts
-from experiments.job_submission import print_commands, submit_jobs
-from experiments.jobs import Job, pending_jobs, run_jobs, unique_jobs
+from experiments.ablate.config import StudyConfig
 from experiments.program import run_program
-
-
-def ablate(config: StudyConfig) -> int:
-    """Run, submit or print what is not done yet; write the tables of what is.
-
-    Returns: 1 if a job failed, else 0.
-    """
-    runs = expand(config)
-    jobs = ordered_jobs(runs)
-    if config.microworld is not None:
-        demo = dataclasses.replace(config.microworld.demo, run_dir=config.run_dir)
-        run_parts(demo_parts(demo)[:1], Path(config.run_dir))  # the world
-    failed: list[Job] = []
-    if config.submit == "print":
-        print_commands(jobs)
-    elif config.submit == "sbatch":
-        submit_jobs(jobs, config.sbatch_options)
-        print(f"{len(pending_jobs(jobs))} jobs are not finished; the same command goes on")
-    else:
-        failed = run_jobs(jobs, max_parallel=config.max_parallel, threads=config.threads)
-    for path in write_results(config, runs):
-        print(path)
-    return int(bool(failed))
-
-
-def ordered_jobs(runs: Sequence[Run]) -> list[Job]:
-    """All jobs: first what many wait for, then run by run, so that the first seed ends first."""
-    jobs = unique_jobs([run.evaluation for run in runs])
-    return sorted(jobs, key=lambda job: job.program in ("experiments.fit", "experiments.evaluate"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a study; the exit status is that of :func:`experiments.program.exit_status`."""
+
+    def run(config: StudyConfig) -> int:
+        from experiments.ablate.run import ablate
+
+        return ablate(config)
+
     return run_program(
-        ablate,
+        run,
         program="ablate",
         description="Train and evaluate variants times seeds, and compare them.",
         argv=argv,

@@ -8,26 +8,25 @@ Set ``OMP_NUM_THREADS=1``: several threads that wait for each other burn CPU tim
 """
 
 import argparse
+import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
-from callbacks.run_record import software_and_hardware
-from experiments.benchmark import decode, generate, masks, options, step
-from experiments.benchmark.reports import write_report
+from experiments.benchmark import arguments as options_of
 from experiments.program import exit_status
 
-BENCHMARKS: dict[str, ModuleType] = {
-    "decode": decode,
-    "masks": masks,
-    "step": step,
-    "options": options,
-    "generate": generate,
+BENCHMARKS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
+    "decode": ("decode", options_of.decode, "sampled frames of videos"),
+    "masks": ("masks", options_of.masks, "masks on key frames"),
+    "step": ("step", options_of.step, "a training step, and the framework around it"),
+    "options": ("options", options_of.options, "scoring the options of questions"),
+    "generate": ("generate", options_of.generate, "answering questions"),
+    "index": ("index_scale", options_of.index, "the index of a corpus of any size"),
 }
-"""By the name of the sub-command: modules with ``add_arguments(parser)``, ``run(arguments)``, which
-returns numbers, and ``tables(numbers)``, which makes Markdown of them."""
+"""Module, options and help by name. A module has ``run(arguments)``, which returns numbers, and
+``tables(numbers)``, which makes Markdown of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,24 +34,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True)
-    for name, module in BENCHMARKS.items():
-        command = commands.add_parser(name, description=module.__doc__)
-        module.add_arguments(command)
+    for name, (_, add_options, purpose) in BENCHMARKS.items():
+        command = commands.add_parser(name, description=f"Measure {purpose}.", help=purpose)
+        add_options(command)
         command.add_argument("--output-dir", type=Path, help="also write JSON and Markdown there")
     arguments = parser.parse_args(given)
 
     def measure() -> None:
+        from callbacks.run_record import software_and_hardware
+        from experiments.benchmark.reports import write_report
+
         name = arguments.benchmark
-        numbers = BENCHMARKS[name].run(arguments)
+        module = importlib.import_module(f"experiments.benchmark.{BENCHMARKS[name][0]}")
         measured = {
             "benchmark": name,
             "command": ["python", "-m", "experiments.benchmark", *given],
             "machine": software_and_hardware(),
-            **numbers,
+            **module.run(arguments),
         }
         if arguments.output_dir is not None:
-            tables = BENCHMARKS[name].tables(measured)
-            write_report(arguments.output_dir, name, measured, tables)
+            write_report(arguments.output_dir, name, measured, module.tables(measured))
         print(json.dumps(measured, indent=2))
 
     return exit_status("benchmark", measure)

@@ -21,26 +21,15 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.benchmark.arguments import SIZES
 from experiments.benchmark.paired import cpu_seconds, ratios, seconds_in_turns
 from experiments.benchmark.videos import VideoPlan, write_benchmark_video, write_repeated
 from vidreason.markdown import table
 from vidreason.video import watchdog
 from vidreason.video.reader import DIRECT, VideoReader
 
-SIZES = {"360p": (640, 360, 25), "720p": (1280, 720, 30)}
-"""Width, height, frames a second."""
-
 Pictures = NDArray[np.uint8]
 Way = Callable[[str, list[int]], Pictures]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``benchmark decode`` can be told."""
-    parser.add_argument("--frames", type=int, default=16, help="sampled of each video")
-    parser.add_argument("--seconds", type=int, default=15, help="length of the short videos")
-    parser.add_argument("--long-seconds", type=int, default=3600, help="length of the long ones")
-    parser.add_argument("--rounds", type=int, default=4, help="of all ways (default: 4)")
-    parser.add_argument("--sizes", nargs="*", choices=list(SIZES), default=list(SIZES))
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from torch import Generator
 from experiments.benchmark.flops import forward_flops
 from experiments.benchmark.gpu_numbers import gpu_numbers, gpu_tables, measure_chip
 from experiments.benchmark.paired import clock_of, ratios, seconds_in_turns, spread, spread_text
-from experiments.benchmark.reasoners import add_model_arguments, build, describe, device_of
+from experiments.benchmark.reasoners import build, describe, device_of
 from experiments.benchmark.workloads import (
-    add_length_arguments,
     check_positive,
     draw_lengths,
     fill,
@@ -36,16 +35,6 @@ from vidreason.perception.visual_tokens import VisualTokens, collate_visual_toke
 Batches = Sequence[Sequence[Example]]
 Answers = dict[str, list[int]]
 """Token ids by question."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``benchmark generate`` can be told."""
-    add_model_arguments(parser)
-    parser.add_argument("--batch-size", type=int, default=8, help="questions at a time")
-    parser.add_argument("--questions", type=int, default=16, help="in all")
-    parser.add_argument("--new-tokens", type=int, default=32, help="longest answer")
-    add_length_arguments(parser, "a question", median=48, sigma=0.7, longest=512)
-    parser.add_argument("--rounds", type=int, default=4, help="of all ways (default: 4)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

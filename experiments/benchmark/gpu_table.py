@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from experiments.benchmark.arguments import AXES
 from experiments.benchmark.gpu_numbers import Chip, memory
 from experiments.benchmark.paired import clock_of, seconds_in_turns, spread
 from experiments.benchmark.training_steps import (
@@ -16,27 +17,6 @@ from experiments.benchmark.training_steps import (
     joined_mean_loss,
 )
 from vidreason.model import VideoReasoner
-
-AXES = {
-    "batch_size": (16, 64, 128),
-    "median_tokens": (32, 128),
-    "clips": (4, 16),
-    "objects": (0, 64, 256),
-}
-"""Options of ``benchmark step`` and their values in the table."""
-
-
-def add_table_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the axes of the table that ``--gpu`` adds."""
-    for name, values in AXES.items():
-        parser.add_argument(
-            f"--table-{name.replace('_', '-')}",
-            type=int,
-            nargs="*",
-            default=list(values),
-            help=f"with --gpu: rows of its table that change --{name.replace('_', '-')} alone "
-            f"(default: {' '.join(map(str, values))})",
-        )
 
 
 def table_sizes(arguments: argparse.Namespace) -> Iterator[dict[str, int]]:

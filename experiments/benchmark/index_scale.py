@@ -1,4 +1,4 @@
-"""What a corpus of any size costs: ``python -m experiments.benchmark.index_scale 110000000``.
+"""Cost of a corpus of any size: ``python -m experiments.benchmark index 110000000 --folder DIR``.
 
 Makes an index of so many invented WebVid rows, opens it, and goes through the order of a run over
 it: its first step, a resume in the middle of the third epoch, and then some hundred steps with
@@ -15,9 +15,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from data_modules.corpus_index import Corpora
 from data_modules.example_files import ROWS_A_BATCH, SCHEMA, CorpusIndex, IndexWriter, write_index
 from data_modules.global_order import GlobalOrder
 from vidreason.example import Example
+from vidreason.markdown import table
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
 CAPTION = "Aerial view of a small harbour at sunset, boats are moored to the pier, clip "
@@ -39,27 +41,26 @@ Part = Callable[[Path, int], tuple[Figures, object]]
 """Gives what it measured, and what has to be alive while its memory is measured."""
 
 
-def main(argv: list[str]) -> int:
-    """Run the parts and print what each cost."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.benchmark.index_scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("num_rows", type=int)
-    parser.add_argument("--folder", required=True, help="for the index, which is deleted again")
-    parser.add_argument("--synthesis", choices=("examples", "batches"), default="examples")
-    arguments = parser.parse_args(argv)
+def run(arguments: argparse.Namespace) -> dict[str, Figures]:
+    """Run the parts and print what each cost; returns its figures by part."""
     folder = Path(arguments.folder) / f"index-{arguments.num_rows}"
     build = build_from_examples if arguments.synthesis == "examples" else build_from_batches
+    figures = {}
     try:
         for name, part in (("build", build), ("open", open_index), ("order", go_through)):
-            figures = measured(part, folder, arguments.num_rows)
-            shown = ", ".join(f"{key} {value:,.4g}" for key, value in figures.items())
-            print(f"{name:>6}: {shown}", flush=True)
+            figures[name] = measured(part, folder, arguments.num_rows)
+            shown = ", ".join(f"{key} {value:,.4g}" for key, value in figures[name].items())
+            print(f"{name:>6}: {shown}", file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return 0
+    return figures
+
+
+def tables(measured: Mapping[str, Any]) -> Iterator[str]:
+    """The figures of :func:`run` as Markdown."""
+    for name in ("build", "open", "order"):
+        figures = measured[name]
+        yield table([name, *figures], [["", *(f"{value:,.4g}" for value in figures.values())]])
 
 
 def measured(part: Part, folder: Path, num_rows: int) -> Figures:
@@ -193,7 +194,3 @@ def _batch(rows: NDArray[np.int64]) -> pa.RecordBatch:
     return pa.record_batch(
         [columns.get(f.name, pa.nulls(len(rows), f.type)) for f in SCHEMA], schema=SCHEMA
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

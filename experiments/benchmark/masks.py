@@ -27,23 +27,6 @@ from vidreason.video.reader import DIRECT
 STAGES = ("encoder", "decoder", "filters", "all")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``benchmark masks`` can be told."""
-    parser.add_argument("video", help="its frames are segmented")
-    parser.add_argument(
-        "--segmenter",
-        default="sam-vit-b",
-        choices=["microworld", "sam-vit-b", "sam-vit-l", "sam-vit-h"],
-    )
-    parser.add_argument("--weights", default="", help="of the segmenter; random ones without it")
-    parser.add_argument("--frames", type=int, default=1, help="how many, evenly spaced")
-    parser.add_argument(
-        "--points-per-side", type=int, help="of the grid (default: 8, or the microworld's)"
-    )
-    parser.add_argument("--kept-share", type=float, default=0.3, help="see above (default: 0.3)")
-    parser.add_argument("--rounds", type=int, default=2, help="of both paths (default: 2)")
-
-
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure; returns CPU seconds a frame by path and stage, their ratios, and what differs."""
     index = DIRECT.index(arguments.video)

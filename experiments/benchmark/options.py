@@ -21,7 +21,6 @@ from experiments.benchmark.gpu_numbers import gpu_numbers, gpu_tables, measure_c
 from experiments.benchmark.padded_rows import PaddedTexts, pad_texts, padded_log_likelihoods
 from experiments.benchmark.paired import clock_of, ratios, seconds_in_turns, spread, spread_text
 from experiments.benchmark.reasoners import (
-    add_model_arguments,
     build,
     check_equal,
     describe,
@@ -29,7 +28,6 @@ from experiments.benchmark.reasoners import (
     dtype_of,
 )
 from experiments.benchmark.workloads import (
-    add_length_arguments,
     check_positive,
     draw_lengths,
     random_video,
@@ -69,17 +67,6 @@ class Questions:
             for option in options
         ]
         return texts, [video for video in self.video_of for _ in self.options[0]]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``benchmark options`` can be told."""
-    add_model_arguments(parser)
-    parser.add_argument("--batch-size", type=int, default=8, help="questions at a time")
-    parser.add_argument("--questions-a-video", type=int, default=1)
-    parser.add_argument("--options", type=int, default=5, help="of a question")
-    parser.add_argument("--option-tokens", type=int, default=4, help="of an option, about")
-    add_length_arguments(parser, "a question", median=80, sigma=0.3, longest=512)
-    parser.add_argument("--rounds", type=int, default=4, help="of all ways (default: 4)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -79,30 +79,6 @@ PRESETS = {
 }
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that choose and size the reasoner."""
-    parser.add_argument(
-        "--language-model",
-        default="llama-46m",
-        help=f"{', '.join(PRESETS)}, or a folder or repository on the Hugging Face Hub "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--random-weights",
-        action="store_true",
-        help="do not read the folder's weights; the Llamas of the list have no others",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16"],
-        help="of the frozen weights; bfloat16 computes in it (default: float32, on a GPU bfloat16)",
-    )
-    parser.add_argument("--quantization", choices=["none", "nf4"], default="none")
-    parser.add_argument("--num-queries", type=int, default=32, help="video embeddings of a video")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
-    parser.add_argument("--gpu", action="store_true", help="measure on the first CUDA device")
-
-
 def device_of(arguments: argparse.Namespace) -> torch.device:
     """The device that is measured.
 

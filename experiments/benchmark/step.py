@@ -20,10 +20,9 @@ import torch
 
 from experiments.benchmark.framework_overhead import measure_framework
 from experiments.benchmark.gpu_numbers import gpu_numbers, gpu_tables, measure_chip
-from experiments.benchmark.gpu_table import add_table_arguments, measure_table
+from experiments.benchmark.gpu_table import measure_table
 from experiments.benchmark.paired import clock_of, ratios, seconds_in_turns, spread, spread_text
 from experiments.benchmark.reasoners import (
-    add_model_arguments,
     build,
     check_equal,
     describe,
@@ -40,26 +39,13 @@ from experiments.benchmark.training_steps import (
     joined_mean_loss,
     padded_mean_loss,
 )
-from experiments.benchmark.workloads import add_length_arguments, check_positive, fill
+from experiments.benchmark.workloads import check_positive, fill
 from vidreason.markdown import table
 from vidreason.reasoning.language_model import LoraSettings
 from vidreason.training.trainable import set_trainable, trainable_names
 
 WAYS = {"joined": joined_mean_loss, "padded": padded_mean_loss}
 """The formulations; the first is ours."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``benchmark step`` can be told."""
-    add_model_arguments(parser)
-    parser.add_argument("--stage", choices=["alignment", "instruction"], default="alignment")
-    parser.add_argument("--lora-rank", type=int, default=64, help="of stage instruction")
-    parser.add_argument("--batch-size", type=int, default=16, help="samples a step")
-    parser.add_argument("--prompt-tokens", type=int, default=16, help="of each sample")
-    add_length_arguments(parser, "a response", median=32, sigma=0.95, longest=512)
-    parser.add_argument("--rounds", type=int, default=6, help="of all ways (default: 6)")
-    parser.add_argument("--steps", type=int, default=1, help="in a round, of each way")
-    add_table_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -22,26 +22,6 @@ _WORDS = (
 )
 
 
-def add_length_arguments(
-    parser: argparse.ArgumentParser, what: str, median: int, sigma: float, longest: int
-) -> None:
-    """Declare the options of log-normal lengths and of the visual tokens of a video."""
-    parser.add_argument(
-        "--median-tokens", type=int, default=median, help=f"of {what} (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--sigma",
-        type=float,
-        default=sigma,
-        help="standard deviation of the logarithm of the length (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--longest", type=int, default=longest, help=f"tokens of {what} (default: %(default)s)"
-    )
-    parser.add_argument("--clips", type=int, default=4, help="clip tokens a video")
-    parser.add_argument("--objects", type=int, default=64, help="object tokens a video")
-
-
 def check_positive(arguments: argparse.Namespace, *names: str) -> None:
     """Make sure that options are at least 1.
 

@@ -15,8 +15,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments.checkpoint.commands import COMMANDS, FORMS
 from experiments.program import exit_status
+
+FORMS = ("file", "distributed", "safetensors")
+COMMANDS = {
+    "inspect": "Print what a checkpoint says of itself and what it holds.",
+    "consolidate": "Write a folder, torch's distributed one or DeepSpeed's, as one file.",
+    "convert": "Write a checkpoint in another form.",
+}
+"""Descriptions by name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = rest.pop(0) if rest and rest[0] in COMMANDS else ""
     parser = argparse.ArgumentParser(
         prog=f"python -m experiments.checkpoint {command or '{' + ','.join(COMMANDS) + '}'}",
-        description=COMMANDS[command].__doc__ if command else __doc__,
+        description=COMMANDS.get(command, __doc__),
     )
     parser.add_argument("path", help="a checkpoint, or a run folder")
     if command == "inspect":
@@ -39,7 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not command and not {"-h", "--help"} & set(rest):
         parser.error(f"the first argument must be one of {', '.join(COMMANDS)}")
     arguments = parser.parse_intermixed_args(rest)
-    return exit_status("checkpoint", lambda: COMMANDS[command](arguments))
+
+    def run() -> None:
+        from experiments.checkpoint import commands
+
+        getattr(commands, command)(arguments)
+
+    return exit_status("checkpoint", run)
 
 
 if __name__ == "__main__":

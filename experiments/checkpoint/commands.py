@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,6 @@ from vidreason.training.checkpoint_files import (
     write_folder,
 )
 from vidreason.training.checkpoint_format import RECORD, read_record
-
-FORMS = ("file", "distributed", "safetensors")
 
 
 def inspect(arguments: argparse.Namespace) -> None:
@@ -97,13 +95,6 @@ def convert(arguments: argparse.Namespace) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         save_file(values, out, metadata={"format": "pt", **frozen})
     print(f"{out}: {arguments.to}, {_size(_bytes_on_disk(out))}")
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "inspect": inspect,
-    "consolidate": consolidate,
-    "convert": convert,
-}
 
 
 def find_checkpoint(place: str) -> Path:

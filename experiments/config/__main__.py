@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.program import run_program
-from vidreason.config import ConfigurationError, to_yaml
+from experiments.program import exit_status
+from vidreason.config import ConfigurationError, config_parser, merge_config, to_yaml
 
 
 def print_config(config: ExperimentConfig) -> None:
@@ -19,14 +19,12 @@ def print_config(config: ExperimentConfig) -> None:
 
 
 def print_explanation(config: ExperimentConfig) -> None:
-    """Print what ``config`` is made of, and what it takes.
+    """Print the parts of ``config`` and the memory that they take.
 
     Raises:
         ConfigurationError: ``fit`` would refuse it, on any machine; the tables are printed first.
     """
-    from experiments.config.explain import (
-        explain,  # the models' code, which printing YAML needs not
-    )
+    from experiments.config.explain import explain
     from experiments.start_checks.checks import find_problems
 
     problems = find_problems(config, "explain")
@@ -35,16 +33,23 @@ def print_explanation(config: ExperimentConfig) -> None:
         raise ConfigurationError(problems)
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print one or the other."""
-    return run_program(
-        print_explanation if "--explain" in argv else print_config,
-        program="config",
-        description="Print the resolved configuration as YAML; or, with --explain, its parts, "
-        "their licences, and the memory that they take.",
-        argv=[argument for argument in argv if argument != "--explain"],
+    parser = config_parser(
+        "python -m experiments.config", "Print the resolved configuration as YAML."
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="print its parts, their licences, and the memory that they take instead",
+    )
+    arguments = parser.parse_intermixed_args(argv)
+    return exit_status(
+        "config",
+        print_explanation if arguments.explain else print_config,
+        lambda: merge_config(ExperimentConfig, arguments.config, arguments.overrides),
     )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -16,9 +16,8 @@ from experiments.config.memory_estimate import (
     estimate_generate,
     estimate_perception,
     max_visual_tokens,
-    num_processes,
-    trains_on_gpu,
 )
+from experiments.devices import num_processes, trains_on_gpu
 from experiments.experiment_config import ExperimentConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.segmenter import build_segmenter

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from data_modules.global_order import accumulation
+from experiments.devices import num_processes
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
@@ -67,23 +68,6 @@ def max_visual_tokens(perceiver: PerceiverConfig) -> int:
     if perceiver.kept_objects is not None:
         objects = min(objects, perceiver.kept_objects)
     return perceiver.sampling.num_clips + perceiver.sampling.num_key_frames * objects
-
-
-def num_processes(config: ExperimentConfig) -> int:
-    """Devices over all nodes; ``auto`` is what this machine has."""
-    devices = config.trainer.devices
-    if isinstance(devices, str) and not devices.isdecimal():
-        # Lightning's auto is one process on a CPU.
-        devices = max(torch.cuda.device_count() if trains_on_gpu(config) else 1, 1)
-    return int(devices) * config.trainer.num_nodes
-
-
-def trains_on_gpu(config: ExperimentConfig) -> bool:
-    """Tell whether ``fit`` runs on a GPU; ``auto`` means one unless the precision is a CPU's."""
-    accelerator = config.trainer.accelerator
-    if accelerator == "auto":
-        return torch.cuda.is_available() or config.trainer.precision != "32-true"
-    return accelerator != "cpu"
 
 
 def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEstimate:

@@ -7,30 +7,33 @@ it for real corpora. All of it lies below ``run_dir``; started again, it does wh
 import sys
 from collections.abc import Sequence
 
-from experiments.demo.run import QUICK, DemoConfig, demo
+from experiments.demo.config import QUICK, DemoConfig
 from experiments.program import exit_status
 from experiments.writer_lock import sole_writer
-from vidreason.config import load_config
+from vidreason.config import config_parser, merge_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status is that of :func:`experiments.program.exit_status`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = config_parser(
+        "python -m experiments.demo", "The whole system on a small embedded world, on a CPU."
+    )
+    arguments = parser.parse_intermixed_args(argv)
 
-    def read(overrides: Sequence[str]) -> DemoConfig:
-        return load_config(
-            DemoConfig,
-            overrides,
-            program="python -m experiments.demo",
-            description="The whole system on a small embedded world, on a CPU.",
-        )
+    def load() -> DemoConfig:
+        config = merge_config(DemoConfig, arguments.config, arguments.overrides)
+        if config.quick:
+            overrides = [*QUICK, *arguments.overrides]
+            config = merge_config(DemoConfig, arguments.config, overrides)
+        return config
 
-    def run() -> None:
-        config = read(arguments)
+    def run(config: DemoConfig) -> None:
+        from experiments.demo.run import demo
+
         with sole_writer(config.run_dir, "demo"):
-            demo(read([*QUICK, *arguments]) if config.quick else config)
+            demo(config)
 
-    return exit_status("demo", run)
+    return exit_status("demo", run, load)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from pathlib import Path
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
-from experiments.generate import answer_prompts
 from experiments.kept_runs import predictions_file
-from experiments.trained_model import load_trained_model
+from experiments.trained_model import answer_prompts, load_trained_model
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, read_predictions
 from vidreason.example import Example
 from vidreason.microworld.language import sentence

@@ -10,29 +10,92 @@ first line of the predictions says what they were made with.
 ``compare A B`` says how far two runs differ, and whether they may be compared.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments.evaluate.compare_runs import compare
-from experiments.evaluate.rescore import FROM, rescore
-from experiments.evaluate.run import evaluate
-from experiments.program import run_program
+from experiments.experiment_config import ExperimentConfig
+from experiments.program import exit_status, run_program
+from vidreason.config import config_parser
+
+FROM = "--from"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate, score kept predictions again, or compare two runs."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["compare"]:
-        return compare(arguments[1:])
+        return _compare(arguments[1:])
     if any(argument.partition("=")[0] == FROM for argument in arguments):
-        return rescore(arguments)
+        return _rescore(arguments)
+
+    def run(config: ExperimentConfig) -> None:
+        from experiments.evaluate.run import evaluate
+
+        evaluate(config)
+
     return run_program(
-        evaluate,
+        run,
         program="evaluate",
         description="Score a reasoner on the benchmark corpora. Besides: `--from PATH` scores kept "
         "predictions again, `compare A B` compares two runs; each has a --help of its own.",
         argv=arguments,
     )
+
+
+def _compare(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.evaluate compare",
+        description="The paired difference of two runs, A - B, in each group of questions, with "
+        "its interval over videos and p-values corrected by Holm; and what their answers were "
+        "made with that differs. The exit status is 1 where that makes them incomparable, and 2 "
+        "for runs on different questions.",
+    )
+    parser.add_argument("first", metavar="A", help="a run folder, or a file of predictions")
+    parser.add_argument("second", metavar="B")
+    parser.add_argument(
+        "--control", default="none", help="which row of run folders; default: none, the full model"
+    )
+    parser.add_argument("--config", action="append", default=[], metavar="FILE")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value")
+    arguments = parser.parse_intermixed_args(argv)
+
+    def run() -> int:
+        from experiments.evaluate.compare_runs import compare
+
+        return compare(arguments)
+
+    return exit_status("evaluate compare", run)
+
+
+def _rescore(argv: Sequence[str]) -> int:
+    parser = config_parser(
+        "python -m experiments.evaluate",
+        "Score kept predictions again. Those of other systems, in the JSON of NExT-QA's or "
+        "ActivityNet-QA's own scripts, need their corpus: data.benchmark=[{reader: nextqa, root: "
+        "FOLDER, split: val}].",
+    )
+    parser.add_argument(
+        FROM,
+        dest="paths",
+        action="append",
+        required=True,
+        metavar="PATH",
+        help="a run folder, or a file of predictions; repeatable",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="where the tables go; default: into the run folder's evaluation, else nowhere",
+    )
+    arguments = parser.parse_intermixed_args(argv)
+
+    def run() -> None:
+        from experiments.evaluate.rescore import rescore
+
+        rescore(arguments)
+
+    return exit_status("evaluate", run)
 
 
 if __name__ == "__main__":

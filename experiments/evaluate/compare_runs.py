@@ -1,11 +1,9 @@
 """``evaluate compare A B``: how two runs on the same questions differ, and whether they may be."""
 
 import argparse
-from collections.abc import Sequence
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import prediction_files, read_run
-from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.evaluation.comparison import (
     Run,
@@ -16,30 +14,14 @@ from vidreason.evaluation.comparison import (
 from vidreason.evaluation.scoreboard import scoring_protocols
 
 
-def compare(argv: Sequence[str]) -> int:
-    """Print the comparison.
+def compare(arguments: argparse.Namespace) -> int:
+    """Print the comparison of the runs ``first`` and ``second``.
 
-    Returns: 0; 1 where something differs that has to agree; 2 where the questions differ.
+    Returns: 0, or 1 where something differs that has to agree.
+
+    Raises:
+        ValueError: The questions differ.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate compare",
-        description="The paired difference of two runs, A - B, in each group of questions, with "
-        "its interval over videos and p-values corrected by Holm; and what their answers were "
-        "made with that differs. The exit status is 1 where that makes them incomparable, and 2 "
-        "for runs on different questions.",
-    )
-    parser.add_argument("first", metavar="A", help="a run folder, or a file of predictions")
-    parser.add_argument("second", metavar="B")
-    parser.add_argument(
-        "--control", default="none", help="which row of run folders; default: none, the full model"
-    )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value")
-    arguments = parser.parse_intermixed_args(list(argv))
-    return exit_status("evaluate compare", lambda: _compare(arguments))
-
-
-def _compare(arguments: argparse.Namespace) -> int:
     config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
     first, second = (
         _read(place, name, arguments.control, config)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.evaluate.report import write_report
@@ -15,70 +14,41 @@ from experiments.kept_runs import (
     prediction_files,
     read_run,
 )
-from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.evaluation.comparison import Run
 from vidreason.evaluation.metrics import official_free_accuracy
-
-FROM = "--from"
 
 _NAMES: dict[str, str] = {str(stem): name for stem, name in [*ROW_NAMES.items(), *PRIORS.items()]}
 """Rows by what their files are called, in the order of the tables."""
 
 
-def rescore(argv: Sequence[str]) -> int:
-    """Print the tables of kept predictions, and write them; the exit status is 2 for a mistake."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate",
-        description="Score kept predictions again. Those of other systems, in the JSON of "
-        "NExT-QA's or ActivityNet-QA's own scripts, need their corpus: data.benchmark=[{reader: "
-        "nextqa, root: FOLDER, split: val}].",
-    )
-    parser.add_argument(
-        FROM,
-        dest="places",
-        action="append",
-        required=True,
-        metavar="PATH",
-        help="a run folder, or a file of predictions; repeatable",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="where the tables go; default: into the run folder's evaluation, else nowhere",
-    )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value")
-    arguments = parser.parse_intermixed_args(list(argv))
-    return exit_status("evaluate", lambda: _rescore(arguments))
-
-
-def _rescore(arguments: argparse.Namespace) -> None:
+def rescore(arguments: argparse.Namespace) -> None:
+    """Print the tables of the predictions in ``paths``, and write them."""
     config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
     runs: dict[str, Run] = {}
     validation: Run | None = None
-    for place in arguments.places:
-        for stem, path in prediction_files(place).items():
+    for source in arguments.paths:
+        for stem, path in prediction_files(source).items():
             run = read_run(path, _NAMES.get(stem, stem), config.data)
             if stem == VALIDATION:
                 validation = run
             elif run.name in runs:
                 raise ValueError(
-                    f"{FROM}: {run.name!r} is there twice; one call scores one run, and "
+                    f"--from: {run.name!r} is there twice; one call scores one run, and "
                     "`evaluate compare A B` compares two"
                 )
             else:
                 runs[run.name] = run
     if not runs:
-        raise ValueError(f"{FROM}: there are only answers to validation questions")
+        raise ValueError("--from: there are only answers to validation questions")
     known = [name for name in _NAMES.values() if name in runs]
     ordered = {name: runs[name] for name in [*known, *(n for n in runs if n not in known)]}
-    folder = evaluation_folder_of(arguments.places[0]) if len(arguments.places) == 1 else None
+    folder = evaluation_folder_of(arguments.paths[0]) if len(arguments.paths) == 1 else None
     write_report(
         Path(arguments.out) if arguments.out else folder,
         {name: run.predictions for name, run in ordered.items()},
         config.evaluation,
-        model=_model(folder) or ", ".join(arguments.places),
+        model=_model(folder) or ", ".join(arguments.paths),
         validation=() if validation is None else validation.predictions,
         incomplete={
             corpus: read for run in ordered.values() for corpus, read in run.incomplete.items()

@@ -10,9 +10,8 @@ from experiments.config.memory_estimate import (
     MemoryEstimate,
     estimate_fit,
     longest_batch,
-    num_processes,
-    trains_on_gpu,
 )
+from experiments.devices import num_processes, trains_on_gpu
 from experiments.experiment_config import ExperimentConfig
 from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.perception.video_encoder import video_encoder_sizes

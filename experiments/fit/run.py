@@ -30,6 +30,7 @@ from data_modules.corpus_index import open_corpora
 from data_modules.global_order import accumulation
 from data_modules.instruction import InstructionDataModule
 from data_modules.training_data import TrainingDataModule
+from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.debug_run import clear_debug_run
 from experiments.fit.loggers import build_loggers, log_settings
@@ -44,7 +45,7 @@ from experiments.fit.resume import (
 )
 from experiments.fit.resume_rules import learnt_settings
 from experiments.fit.strategies import build_strategy
-from experiments.program import FAILURES_FILE, torch_device
+from experiments.program import FAILURES_FILE
 from experiments.start_checks.checks import check_start
 from experiments.trained_model import REASONER_FOLDER
 from experiments.writer_lock import sole_writer

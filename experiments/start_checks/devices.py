@@ -12,9 +12,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from data_modules.global_order import accumulation
-from experiments.config.memory_estimate import num_processes
+from experiments.devices import num_processes, torch_device
 from experiments.fit.strategies import build_strategy
-from experiments.program import torch_device
 from experiments.start_checks.start import Start, raised
 
 _LAUNCHERS: tuple[type[ClusterEnvironment], ...] = (

@@ -15,7 +15,7 @@ from data_modules.corpora import READERS, CorpusConfig, DataConfig
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.health import LICENCE_NOTES, PERCENTILES, VideoSample, percentiles
 from data_modules.near_texts import TextIndex
-from experiments.data import _notes
+from experiments.data.report import _notes
 from vidreason.example import Example
 from vidreason.microworld.renderer import write_video
 from vidreason.microworld.scenes import draw_rollouts

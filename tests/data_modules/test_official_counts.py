@@ -11,7 +11,7 @@ from data_modules.corpus_index import open_corpora
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.official_counts import coverage, incomplete_corpora
 from data_modules.skipped_rows import MalformedRowError, SkippedRows
-from experiments.data import report_text
+from experiments.data.report import report_text
 
 
 def counts(num_read: int, num_malformed: int = 0) -> SkippedRows:

@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ablate.study import (
-    FULL,
-    MicroworldStudy,
-    Run,
-    StudyConfig,
-    Variant,
-    expand,
-    study_variants,
-)
-from experiments.demo.run import DemoConfig
+from experiments.ablate.config import FULL, MicroworldStudy, StudyConfig, Variant
+from experiments.ablate.study import Run, expand, study_variants
+from experiments.demo.config import DemoConfig
 from experiments.fit.resume_rules import learnt_settings
 from experiments.jobs import unique_jobs
 from experiments.trained_model import reasoner_folder

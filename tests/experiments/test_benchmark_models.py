@@ -14,6 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.benchmark import arguments as options_of
 from experiments.benchmark import options, step
 from experiments.benchmark.__main__ import main
 from experiments.benchmark.flops import forward_flops
@@ -50,9 +51,9 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "tiny", Preset(llama=sizes, fusion=fusion, visual_dim=24))
 
 
-def parsed(program: Any, *given: str) -> argparse.Namespace:
+def parsed(add_options: Any, *given: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    program.add_arguments(parser)
+    add_options(parser)
     return parser.parse_args([*SMALL, *given])
 
 
@@ -165,7 +166,7 @@ def test_a_gpu_is_asked_for_where_there_is_none(
 
 def test_other_work_is_no_comparison() -> None:
     """A formulation that leaves a token out is found, and refused."""
-    arguments = parsed(step, "--batch-size", "2")
+    arguments = parsed(options_of.step, "--batch-size", "2")
     reasoner = build(arguments)
     (batch,) = draw_batches(arguments, reasoner, 1)
     masked = batch.padded._replace(labels=batch.padded.labels.clone())
@@ -185,7 +186,7 @@ def test_other_work_is_no_comparison() -> None:
 
 
 def test_copies_train_apart_and_share_what_is_frozen() -> None:
-    reasoner = build(parsed(step), lora=LoraSettings(rank=2, alpha=4))
+    reasoner = build(parsed(options_of.step), lora=LoraSettings(rank=2, alpha=4))
     copied = copy_trained(reasoner, "instruction")
     trained = trainable_names(reasoner, "instruction")
     for (name, own), (_, other) in zip(
@@ -227,7 +228,8 @@ def test_the_two_loops_take_turns(steps: int, turns: str) -> None:
 @pytest.mark.parametrize("stage", ["alignment", "instruction"])
 def test_the_formula_counts_what_pytorch_counts(stage: Any) -> None:
     """The counter sees full squares of attention, where the formula counts pairs that matter."""
-    arguments = parsed(step, "--batch-size", "2", "--sigma", "0", "--median-tokens", "20")
+    given = ("--batch-size", "2", "--sigma", "0", "--median-tokens", "20")
+    arguments = parsed(options_of.step, *given)
     lora = LoraSettings(rank=4, alpha=8) if stage == "instruction" else None
     reasoner = build(arguments, lora=lora)
     set_trainable(reasoner, trainable_names(reasoner, stage))
@@ -258,7 +260,7 @@ def _linear_weights(reasoner: Any) -> int:
 def test_the_table_of_a_gpu_rehearsed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows change one size at a time; one that does not fit says so and the others stand."""
     arguments = parsed(
-        step,
+        options_of.step,
         *("--batch-size", "2", "--table-batch-size", "2", "4", "--table-median-tokens", "8"),
         *("--table-clips", "--table-objects", "5"),
     )
@@ -306,7 +308,7 @@ def test_both_percentages_of_a_chip() -> None:
 @torch.no_grad()
 def test_padded_loss_is_what_transformers_computes() -> None:
     """The baseline itself is held to a loss by hand, at float64."""
-    arguments = parsed(step, "--batch-size", "3")
+    arguments = parsed(options_of.step, "--batch-size", "3")
     reasoner = build(arguments).double()
     (batch,) = draw_batches(arguments, reasoner, 1)
     batch.joined["visual"] = {
@@ -330,7 +332,7 @@ def test_padded_loss_is_what_transformers_computes() -> None:
 
 
 def test_options_share_videos() -> None:
-    arguments = parsed(options, "--batch-size", "3", "--questions-a-video", "2")
+    arguments = parsed(options_of.options, "--batch-size", "3", "--questions-a-video", "2")
     (batch,) = options._draw_questions(arguments, build(arguments))
     assert list(batch.video_of) == [0, 0, 1]
     assert len(batch.videos) == 2

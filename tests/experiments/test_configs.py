@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_modules.global_order import accumulation
-from experiments.config.memory_estimate import num_processes
+from experiments.devices import num_processes
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume_rules import learnt_settings
 from experiments.fit.run import STAGES

@@ -8,7 +8,7 @@ import pytest
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from experiments.data import main
+from experiments.data.__main__ import main
 from vidreason.microworld.corpora import WorldConfig, write_world
 
 
@@ -89,8 +89,9 @@ def test_what_is_left_out_is_shown_when_the_corpus_was_indexed_before(
 def test_the_command_must_be_known(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 2
-    assert capsys.readouterr().err.startswith("data: ")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "the first argument must be one of check" in capsys.readouterr().err
 
 
 def test_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ import torch
 
 from experiments.demo.__main__ import main
 from experiments.demo.answers import read_answers
+from experiments.demo.config import DemoConfig
 from experiments.demo.parts import read_records
 from experiments.demo.results import read_results
-from experiments.demo.run import DemoConfig, stage_experiment
+from experiments.demo.run import stage_experiment
 from experiments.experiment_config import ExperimentConfig
 from vidreason import cli
 from vidreason.config import merge_config

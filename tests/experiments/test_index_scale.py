@@ -6,11 +6,11 @@ import pytest
 
 from data_modules.example_files import CorpusIndex
 from experiments.benchmark import index_scale
+from experiments.benchmark.__main__ import main
 from experiments.benchmark.index_scale import (
     build_from_batches,
     build_from_examples,
     go_through,
-    main,
     measured,
 )
 
@@ -45,8 +45,10 @@ def test_the_program_prints_each_part_and_leaves_nothing(
     monkeypatch.setattr(
         index_scale, "measured", lambda part, folder, num_rows: part(folder, num_rows)[0]
     )
-    assert main(["3000", "--folder", str(tmp_path / "new")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    arguments = ["3000", "--folder", str(tmp_path / "new"), "--output-dir", str(tmp_path / "out")]
+    assert main(["index", *arguments]) == 0
+    lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0].strip() for line in lines] == ["build", "open", "order"]
     assert "resume ms" in lines[2]
     assert list((tmp_path / "new").iterdir()) == []
+    assert "resume ms" in (tmp_path / "out" / "index.md").read_text()

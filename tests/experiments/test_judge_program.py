@@ -10,7 +10,7 @@ import pytest
 from loopback import Loopback, http, reply
 
 from experiments import judge as program
-from vidreason.config import load_config
+from vidreason.config import merge_config
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointUnavailableError
 from vidreason.endpoints.replies import ChatReply
@@ -67,12 +67,7 @@ def test_a_configuration_file_names_the_judge(tmp_path):
     file.write_text(
         "judge: {model: m, request_fields: {max_tokens: null, max_completion_tokens: 800}}\n"
     )
-    config = load_config(
-        program.JudgeProgramConfig,
-        ["--config", str(file), "predictions=p.jsonl"],
-        program="judge",
-        description="",
-    )
+    config = merge_config(program.JudgeProgramConfig, [str(file)], ["predictions=p.jsonl"])
     assert config.judge.request_fields == {"max_tokens": None, "max_completion_tokens": 800}
 
 

@@ -11,7 +11,8 @@ from callbacks.run_record import read_starts
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import MetricsLog
 from experiments.fit.run import fit
-from experiments.repro import compare, main
+from experiments.repro.__main__ import main
+from experiments.repro.run import compare
 from vidreason.config import merge_config
 
 

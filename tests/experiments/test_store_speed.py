@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from data_modules.training_data import TrainingDataModule
-from experiments.demo.run import DemoConfig, stage_experiment
+from experiments.demo.config import DemoConfig
+from experiments.demo.run import stage_experiment
 from experiments.fit.metrics_log import read_metrics
 from experiments.fit.run import fit
 from vidreason.microworld.corpora import WorldConfig, write_world

@@ -21,6 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from vidreason.microworld.corpora import instructions
 from vidreason.microworld.language import caption
+from vidreason.microworld.parts import NUM_LAYERS, WIDTH
 from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.reasoning.prompts import CAPTION_PROMPT, EVENT_REASONING_PROMPT
@@ -41,10 +42,6 @@ steps)."""
 _EMBEDDING_NOISE = 0.2
 """Standard deviation of the noise on story embeddings, relative to theirs."""
 _ROLLOUTS_PER_BLOCK = 400
-WIDTH = 192
-"""Of the shipped model."""
-NUM_LAYERS = 4
-"""Of the shipped model."""
 _HEAD_WIDTH = 32
 
 Document = tuple[str, str, str]

@@ -16,6 +16,10 @@ ENCODER_WEIGHTS = PARTS_FOLDER / "encoder.safetensors"
 SEGMENTER_WEIGHTS = PARTS_FOLDER / "segmenter.safetensors"
 LANGUAGE_MODEL_FOLDER = PARTS_FOLDER / "language_model"
 VOCAB_SIZE = 768
+WIDTH = 192
+"""Of the shipped model."""
+NUM_LAYERS = 4
+"""Of the shipped model."""
 
 
 def perceiver_config() -> PerceiverConfig:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidreason.errors import ReportedError
 from vidreason.store.atomic_file import atomic_file
 from vidreason.store.entries import DamagedEntryError, check_entry, num_tokens_of
 
@@ -27,7 +28,7 @@ KEY_BYTES = 16
 _MAX_HEADER_BYTES = 2**20
 
 
-class FeatureStoreError(Exception):
+class FeatureStoreError(ReportedError):
     """A file in the store is not whole or cannot be written; the message says what to do."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch.distributed.checkpoint.api import CheckpointException
 
+from vidreason.errors import ReportedError
 from vidreason.store.atomic_file import UNFINISHED
 from vidreason.training.sharded_values import is_rank_zero
 
@@ -17,7 +18,7 @@ PARTIAL = ".partial"
 """Suffix of checkpoints that are being written, or that a killed process has left unfinished."""
 
 
-class CheckpointWriteError(OSError):
+class CheckpointWriteError(ReportedError, OSError):
     """A checkpoint could not be written; the former ones are as they were."""
 
 

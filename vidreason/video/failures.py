@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from vidreason.errors import ReportedError
 from vidreason.secrets import printable, without_url_credentials
 from vidreason.video.media import UnsupportedMediaError
 
@@ -47,7 +48,7 @@ class VideoFailure(NamedTuple):
     """What exactly was found, in words."""
 
 
-class VideoReadError(Exception):
+class VideoReadError(ReportedError):
     """A file cannot be opened, is not a video, or does not hold the frames asked for."""
 
     def __init__(self, path: str, cause: FailureCause, detail: str = "") -> None:
@@ -74,8 +75,12 @@ def read_error(path: str, error: OSError) -> VideoReadError:
     return VideoReadError(path, "unreachable", error.strerror or str(error))
 
 
-class UnreadableVideosError(RuntimeError):
-    """More videos were unreadable than the run allows."""
+class UnreadableVideosError(ReportedError):
+    """More videos were unreadable than the run allows; the message has several lines."""
+
+    def lines(self) -> list[str]:
+        """Return the summary by lines."""
+        return str(self).splitlines()
 
 
 class FailureLog:

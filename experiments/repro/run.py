@@ -1,14 +1,5 @@
-"""Do steps of a recorded run again and compare: ``python -m experiments.repro RUN``.
+"""Steps of a recorded run, done again and compared bit by bit."""
 
-RUN is a run's folder. Its first steps are done again in a temporary folder, or those after
-``--checkpoint FILE``, by a process of ``experiments.fit`` with the recorded configuration and
-number of processes on this machine. Compared bit by bit are the ids of the samples, where the run
-recorded them (``trainer.record_samples``), the losses that it logged, and the trained weights at
-its checkpoints. The exit status is 0 if all are equal, 1 at a difference, 2 if there is nothing to
-compare. Start it where the run was started, for the relative paths of its configuration.
-"""
-
-import argparse
 import json
 import subprocess
 import sys
@@ -21,12 +12,8 @@ from typing import Any
 from callbacks.run_record import CONFIG_FILE, read_starts, read_weight_hashes
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import read_metrics
-from experiments.program import exit_status
 from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import read_weights_and_record
-
-NUM_STEPS = 10
-"""Optimizer steps that are done again, unless ``--steps`` says how many."""
 
 _LOSS = "train/loss"
 _CIRCUMSTANCES = (
@@ -62,7 +49,7 @@ class Comparison:
         return None
 
 
-def repro(run_dir: Path, num_steps: int = NUM_STEPS, checkpoint: str = "") -> int:
+def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
     """Do ``num_steps`` steps of a run again; say what is equal, and the first difference.
 
     Args:
@@ -203,26 +190,3 @@ def _words(place: object) -> str:
         step, rank, epoch, batch = place
         return f"step {step} ({rank}, micro-batch {batch} of epoch {epoch})"
     return f"step {place}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line and compare."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.repro",
-        description="Do steps of a recorded run again and compare them bit by bit.",
-    )
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("--steps", type=int, default=NUM_STEPS, help="how many optimizer steps")
-    parser.add_argument(
-        "--checkpoint", default="", help="begin after this checkpoint, not at the first step"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.steps < 1:
-        parser.error(f"--steps is {arguments.steps}; it must be at least 1")
-    return exit_status(
-        "repro", lambda: repro(Path(arguments.run), arguments.steps, arguments.checkpoint)
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,73 +1,11 @@
-"""Look at the data before training on it: ``python -m experiments.data check --config FILE.yaml``.
+"""The report of ``experiments.data check`` for a terminal: tables, notes, contamination."""
 
-``check`` reads the annotations of every corpus, looks whether the videos are there, opens a sample
-of them, and compares the training data with what the model will be evaluated on: by video id, file,
-text and pictures. It prints tables and writes ``data_health.json`` and the rows left out
-(``data_check/skipped-*.jsonl``) into the run folder. The exit status is 1 if something is wrong
-beyond the thresholds (``data_check.*``, ``data.max_unreadable_fraction``), and 2 for a wrong
-configuration.
-"""
-
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from data_modules.contamination import KINDS, ContaminationReport
-from data_modules.data_check import DataCheckConfig, DataReport, check_data
+from data_modules.data_check import DataReport
 from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
-from data_modules.prompt_lengths import PromptLimit
-from experiments.experiment_config import ExperimentConfig
-from experiments.program import exit_status
-from experiments.start_checks.checks import check_start
-from vidreason.config import load_config
 from vidreason.evaluation.report import Table
-from vidreason.reasoning.language_model import at_hand, load_tokenizer
-from vidreason.secrets import without_controls
-
-REPORT_FILE = "data_health.json"
-SCRATCH_FOLDER = "data_check"
-
-
-@dataclass(kw_only=True)
-class DataCommandConfig(ExperimentConfig):
-    """An experiment's configuration, and how closely its data are looked at."""
-
-    data_check: DataCheckConfig = field(default_factory=DataCheckConfig)
-
-
-def check(config: DataCommandConfig) -> int:
-    """Print and write the health report; return 1 if there are problems."""
-    check_start(config, "data check")
-    run_dir = Path(config.run_dir)
-    limit, unknown = prompt_limit(config)
-    report = check_data(config.data, config.data_check, run_dir / SCRATCH_FOLDER, limit)
-    print(without_controls(report_text(report)))
-    if unknown:
-        print(f"lengths of prompts: not looked at: {unknown}")
-    path = run_dir / REPORT_FILE
-    path.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")
-    print(f"all numbers are in {path}")
-    return 1 if report.problems else 0
-
-
-def prompt_limit(config: ExperimentConfig) -> tuple[PromptLimit | None, str]:
-    """Which prompts are too long, as ``fit`` finds them; None where there is no tokenizer, and why.
-
-    Nothing is downloaded for it.
-    """
-    try:
-        tokenizer = load_tokenizer(at_hand(config.reasoner.language_model))
-    except ValueError as error:
-        return None, str(error)
-    limit = PromptLimit(
-        tokenizer,
-        config.data.max_text_tokens,
-        config.data.long_prompts,
-        config.reasoner.system_prompt,
-    )
-    return limit, ""
 
 
 def report_text(report: DataReport) -> str:
@@ -191,30 +129,3 @@ def _percentiles(values: Sequence[float]) -> str:
 def _counts(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
     return "; ".join(f"{number} x {cause}" for cause, number in ordered)
-
-
-COMMANDS: dict[str, Callable[[DataCommandConfig], int]] = {"check": check}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one of ``COMMANDS``; the exit status is 1 for problems, 2 for a wrong command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    command = arguments.pop(0) if arguments and arguments[0] in COMMANDS else ""
-    program = f"python -m experiments.data {command or '{' + ','.join(COMMANDS) + '}'}"
-
-    def run() -> int:
-        config = load_config(
-            DataCommandConfig,
-            arguments,
-            program=program,
-            description="Report on the health of the configured corpora.",
-        )
-        if not command:
-            raise ValueError(f"the first argument must be one of {', '.join(COMMANDS)}")
-        return COMMANDS[command](config)
-
-    return exit_status("data", run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Look at the data before training on it: ``python -m experiments.data check --config FILE.yaml``.
+
+``check`` reads the annotations of every corpus, looks whether the videos are there, opens a sample
+of them, and compares the training data with what the model will be evaluated on: by video id, file,
+text and pictures. It prints tables and writes ``data_health.json`` and the rows left out
+(``data_check/skipped-*.jsonl``) into the run folder. The exit status is 1 if something is wrong
+beyond the thresholds (``data_check.*``, ``data.max_unreadable_fraction``), and 2 for a wrong
+configuration.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from experiments.data.config import DataCommandConfig
+from experiments.program import run_program
+
+
+def _check(config: DataCommandConfig) -> int:
+    from experiments.data.check import check
+
+    return check(config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is 1 for problems, 2 for a wrong command."""
+    return run_program(
+        {"check": _check},
+        program="data",
+        description="Report on the health of the configured corpora.",
+        argv=argv,
+        schema=DataCommandConfig,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""``DemoConfig``: how large the demo is."""
+
+from dataclasses import dataclass, field
+
+from vidreason.microworld import parts
+
+QUICK = (
+    *("num_train_videos=8", "num_validation_videos=4", "num_test_videos=6"),
+    *("questions_per_video=3", "num_shown_videos=2", "num_workers=0"),
+    "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4]",
+    "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8]",
+    "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=64]",
+)
+"""What ``quick=true`` stands for; other overrides win over it."""
+
+
+@dataclass(kw_only=True)
+class DemoConfig:
+    """How large the demo is. How it learns is in ``experiments/configs/microworld*.yaml``."""
+
+    run_dir: str = "runs/demo"
+    """Folder of everything that the demo writes."""
+    quick: bool = False
+    """The smallest demo, in which every part runs and little is learnt."""
+    num_train_videos: int = 900
+    num_validation_videos: int = 40
+    num_test_videos: int = 80
+    questions_per_video: int = 8
+    """The most questions of each corpus about one video."""
+    world_seed: int = 0
+    """Another seed is another world of the same kind."""
+    parts: str = str(parts.PARTS_FOLDER)
+    """Folder of the three pre-trained parts, as ``experiments.pretrain_microworld`` writes it."""
+    num_workers: int | None = None
+    """Processes that perceive; None for one per free core, 0 for the demo's own process."""
+    num_shown_videos: int = 6
+    """Test videos that are answered and shown in full."""
+    both_stages: list[str] = field(default_factory=list)
+    """Overrides for the configuration of both stages: ``both_stages=[data.seed=1,seed=1]``."""
+    stage1: list[str] = field(default_factory=list)
+    """Overrides for stage 1 alone: ``stage1=[data.num_epochs=4]``."""
+    stage2: list[str] = field(default_factory=list)
+    """Overrides for stage 2 alone."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_train_videos", "num_validation_videos", "questions_per_video"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_test_videos < 2:  # the shuffled control exchanges them
+            raise ValueError(f"num_test_videos is {self.num_test_videos}; it must be at least 2")
+        if not 1 <= self.num_shown_videos <= self.num_test_videos:
+            raise ValueError(
+                f"num_shown_videos is {self.num_shown_videos}; it must be from 1 to "
+                f"num_test_videos ({self.num_test_videos})"
+            )

@@ -1,0 +1,1 @@
+"""Do steps of a recorded run again and compare."""

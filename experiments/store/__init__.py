@@ -1,0 +1,1 @@
+"""Check, count or clean a feature store."""
