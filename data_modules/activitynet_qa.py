@@ -1,24 +1,20 @@
 """ActivityNet-QA: open-ended questions with answers of one to five words (section 4.1.2)."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from data_modules.annotation_files import id_field, is_nan_like, required_text, text_field
-from data_modules.index_cache import note_file
+from data_modules.example_kinds import open_ended_example
+from data_modules.files import Files
 from data_modules.json_files import read_json_array
-from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
+from data_modules.rows import MalformedRowError, Row
+from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.video_files import VideoFolder
 from vidreason.example import Example
-from vidreason.reasoning.prompts import open_ended_prompt
 
 _TYPES = frozenset("012345678")
 _YOUTUBE_ID_LENGTH = 11
 
 
-def read_activitynet_qa(
-    root: str, split: str, skipped: SkippedRows | None = None
-) -> Iterator[Example]:
+def read_activitynet_qa(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one open-ended example a question.
 
     Layout: ``<root>/<split>_q.json`` and ``<root>/<split>_a.json`` (arrays, joined here by
@@ -32,77 +28,64 @@ def read_activitynet_qa(
     Raises:
         ValueError: A file is missing or wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
-    answer_path = Path(root, f"{split}_a.json")
-    note_file(answer_path)
-    answers = _read_answers(answer_path, skipped) if answer_path.exists() else None
+    question_file, answer_file = f"{split}_q.json", f"{split}_a.json"
+    answers = _read_answers(files, answer_file, skipped) if files.exists(answer_file) else None
     unasked = set(answers or ())
-    videos = VideoFolder(Path(root, "videos"), Path(root, "all_test"))
+    videos = VideoFolder(files, "videos", "all_test")
 
-    def make(place: str, row: dict[str, Any]) -> Iterator[Example]:
-        question_id = id_field(row, "question_id", place)
+    def make(row: Row) -> Iterator[Example]:
+        question_id = row.id("question_id")
         unasked.discard(question_id)
-        video_name = _video_name(id_field(row, "video_name", place))
-        question = required_text(row, "question", place)
-        if is_nan_like(question):
-            raise MalformedRowError(place, f"field 'question' is {question!r}")
-        answer, question_type = _answer(answers, question_id, place)
-        yield Example(
+        video_name = _video_name(row.id("video_name"))
+        question = row.question()
+        answer = question_type = ""
+        if answers is not None:
+            if question_id not in answers:
+                raise row.malformed(f"question_id {question_id!r} has no answer in the file")
+            answer, question_type = _answer(answers[question_id])
+        yield open_ended_example(
+            question,
+            answer,
             id=f"activitynet_qa:{split}:{question_id}",
             corpus="activitynet_qa",
             media=videos.find(f"v_{video_name}", video_name),
             video_id=video_name,
-            prompt=open_ended_prompt(question),
-            response=answer,
-            answers=(answer,) if answer else (),
             question_type=question_type,
-            meta={"question": question},
         )
 
     before = skipped.num_malformed
-    rows = read_json_array(Path(root, f"{split}_q.json"), skipped)
+    rows = read_json_array(files, question_file, skipped)
     yield from examples_of(rows, make, skipped, named_by=("question_id",), unique=True)
     # A malformed question has not taken its answer: that is not one more.
     for question_id in sorted(unasked)[skipped.num_malformed - before :]:
-        error = MalformedRowError(
-            str(answer_path), f"question_id {question_id!r} is not in {split}_q.json"
-        )
-        skipped.record_malformed(error)
+        problem = f"question_id {question_id!r} is not in {question_file}"
+        skipped.record_malformed(MalformedRowError(str(files.path(answer_file)), problem))
 
 
-def _read_answers(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, dict[str, Any]]]:
-    """By question, where its answer is, and the row."""
-    answers: dict[str, tuple[str, dict[str, Any]]] = {}
-    for place, row in read_json_array(path, skipped):
+def _read_answers(files: Files, name: str, skipped: SkippedRows) -> dict[str, Row]:
+    """The rows of the answer file by question."""
+    answers: dict[str, Row] = {}
+    for row in read_json_array(files, name, skipped):
         try:
-            question_id = id_field(row, "question_id", place)
+            question_id = row.id("question_id")
         except MalformedRowError:
             continue  # its question is the malformed row
-        if question_id in answers and answers[question_id][1] != row:
-            row = row | {"answer": None}  # which of the two is meant?
-        answers[question_id] = place, row
+        if question_id in answers and answers[question_id] != row:
+            row = row.adding({"answer": None})  # which of the two is meant?
+        answers[question_id] = row
     return answers
 
 
-def _answer(
-    answers: dict[str, tuple[str, dict[str, Any]]] | None, question_id: str, place: str
-) -> tuple[str, str]:
-    """Answer and type of a question; empty where answers are hidden."""
-    if answers is None:
-        return "", ""
-    if question_id not in answers:
-        raise MalformedRowError(place, f"question_id {question_id!r} has no answer in the file")
-    place, row = answers[question_id]
+def _answer(row: Row) -> tuple[str, str]:
+    """Answer and type of a question."""
     kind = str(row.get("type")).strip()
     if kind not in _TYPES:
-        raise MalformedRowError(
-            place, f"field 'type' must be a number from 0 to 8, found {row.get('type')!r:.200}"
+        raise row.malformed(
+            f"field 'type' must be a number from 0 to 8, found {row.get('type')!r:.200}"
         )
-    value = row.get("answer")
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    answer = str(value) if is_number else text_field(row, "answer", place)
+    answer = row.number_or_text("answer")
     if not answer:
-        raise MalformedRowError(place, "field 'answer' is missing, empty, or there twice")
+        raise row.malformed("field 'answer' is missing, empty, or there twice")
     return answer, kind
 
 

@@ -3,17 +3,8 @@
 from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig
+from data_modules.readers import READERS
 from data_modules.training_data import TrainingDataModule
-
-CAPTION_CORPORA = (
-    "webvid",
-    "webdataset",
-    "hd_vila",
-    "ego4d",
-    "something_something",
-    "huggingface",
-)
-"""Readers whose responses are captions; ``huggingface`` is taken at its columns' word."""
 
 
 class AlignmentDataModule(TrainingDataModule):
@@ -22,9 +13,9 @@ class AlignmentDataModule(TrainingDataModule):
     @override
     def check_corpora(self, corpora: list[CorpusConfig]) -> None:
         for corpus in corpora:
-            if corpus.reader not in CAPTION_CORPORA:
+            if not READERS[corpus.reader].has_captions:
+                suitable = [name for name, reader in READERS.items() if reader.has_captions]
                 raise ValueError(
                     f"data.train lists {corpus.reader!r}, which has no captions; the alignment "
-                    "stage trains on "
-                    f"{', '.join(CAPTION_CORPORA)} (for questions use stage=instruction)"
+                    f"stage trains on {', '.join(suitable)} (for questions use stage=instruction)"
                 )

@@ -7,18 +7,15 @@ egoschema/EgoSchema and csbobby/STAR_Benchmark; IntentQA is written as NExT-QA i
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from data_modules.annotation_files import required_text
-from data_modules.index_cache import note_file
+from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_members
-from data_modules.nextqa import read_nextqa_rows
-from data_modules.question_manifest import Manifest, Row, read_manifest
-from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
-from data_modules.table_files import Rows, read_parquet_rows, read_table
-from vidreason.example import Example
+from data_modules.question_manifest import Manifest, read_manifest
+from data_modules.rows import MalformedRowError, Row
+from data_modules.skipped_rows import SkippedRows
+from data_modules.table_files import read_parquet_rows, read_table
+from data_modules.video_files import VideoFolder
 
 MVBENCH_FOLDERS = {
     "action_sequence": "star/Charades_v1_480",
@@ -64,212 +61,182 @@ TEMPCOMPASS_TASKS = ("multi-choice", "yes_no", "caption_matching")
 """``captioning``, which only a judge can score, is not read."""
 
 
-def read_intentqa(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
-    """Yield what :func:`data_modules.nextqa.read_nextqa` reads of IntentQA's files.
-
-    They have further columns, and the videos are in ``<root>/Videos/<video_id>.mp4``, unless there
-    is NExT-QA's map.
-    """
-
-    def renamed(example: Example, _: str) -> tuple[Example]:
-        name = example.id.partition(":")[2]
-        return (replace(example, id=f"intentqa:{name}", corpus="intentqa"),)
-
-    yield from read_nextqa_rows(root, split, skipped, renamed)
-
-
-def _mvbench_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
+def _mvbench_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:
     """``json/<task>.json`` of each task, all of one split; a row's id is its task and number.
 
-    Videos are as the paper's instructions put them (``video/star/Charades_v1_480/<name>``, shown
-    from ``start`` to ``end``), or as the Hub has them since: without ``video``, in other
-    containers, and cut to the spans (``star/Charades_segment/<name>_<start>_<end>.mp4``), which are
-    then shown whole. Episodic reasoning has folders of frames, unless it has those videos. Its
-    tasks have 2 to 5 options.
+    Its tasks have 2 to 5 options.
     """
-    for task, folder in MVBENCH_FOLDERS.items():
-        rows = read_json_array(root / "json" / f"{task}.json", skipped)
-        for number, (place, row) in enumerate(rows):
-            shared = {"id": f"{task}_{number}", "task": task, "folder": folder}
-            stem = str(row.get("video")).removesuffix(".mp4")
-            converted = _MVBENCH_CONVERTED_FOLDERS.get(task, folder)
-            cut = _MVBENCH_CUT_FOLDERS.get(task, folder)
-            yield place, row | shared | {"converted": converted, "cut": cut, "stem": stem}
+    for task in MVBENCH_FOLDERS:
+        for number, row in enumerate(read_json_array(files, f"json/{task}.json", skipped)):
+            yield row.adding({"id": f"{task}_{number}", "task": task})
 
 
-def _leave_out_frames(row: Row, place: str) -> None:
-    if row["task"] in _FOLDERS_OF_FRAMES:
-        raise UnusableRowError(place, "a folder of frames is no video")
+def _mvbench_media(videos: VideoFolder, row: Row, video: str) -> tuple[str, bool]:
+    """The video of a question, whole or cut.
+
+    As the paper's instructions put them (``video/star/Charades_v1_480/<name>``, shown from
+    ``start`` to ``end``), or as the Hub has them since: without ``video``, in other containers, and
+    cut to the spans (``star/Charades_segment/<name>_<start>_<end>.mp4``), which are then shown
+    whole. Episodic reasoning has folders of frames, unless it has those videos.
+    """
+    task = row["task"]
+    folder = MVBENCH_FOLDERS[task]
+    folders = (folder, _MVBENCH_CONVERTED_FOLDERS.get(task, folder))
+    whole = [f"{top}{one}/{video}" for top in ("video/", "", "data0613/") for one in folders]
+    cut_folder = _MVBENCH_CUT_FOLDERS.get(task, folder)
+    span = f"{row.get('start', '')}_{row.get('end', '')}"
+    names = (f"{str(row['video']).removesuffix('.mp4')}_{span}.mp4", video)
+    cut = [f"{top}{cut_folder}/{name}" for top in ("video/", "") for name in names]
+    path = videos.first_there(*whole)
+    cut_path = None if path else videos.first_there(*cut)
+    if cut_path is None and path is None and task in _FOLDERS_OF_FRAMES:
+        raise row.unusable("a folder of frames is no video")
+    return cut_path or path or videos.find(whole[0]), cut_path is not None
 
 
-def _tempcompass_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
+def _tempcompass_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:
     """``questions/<task>.json``: video -> aspect -> questions, with their options in lines.
 
     Of 1,580 multiple-choice questions one has an option line that begins with a blank, three end
     with one, two have no blank after an option's letter, and six have two options.
     """
     for task in TEMPCOMPASS_TASKS:
-        for place, video, aspects in read_json_members(root / "questions" / f"{task}.json"):
-            if not isinstance(aspects, dict) or not all(map(_is_rows, aspects.values())):
-                error = MalformedRowError(
-                    place,
-                    f"video {video!r} must hold lists of objects by aspect, found {aspects!r:.200}",
-                )
+        for location, video, aspects in read_json_members(files, f"questions/{task}.json"):
+            try:
+                if not isinstance(aspects, dict):
+                    raise MalformedRowError(location, f"video {video!r} is {aspects!r:.200}")
+                rows = {aspect: Row(aspects, location).objects(aspect) for aspect in aspects}
+            except MalformedRowError as error:
                 skipped.record_malformed(error)
                 continue
-            for aspect, rows in aspects.items():
-                for number, row in enumerate(rows):
+            for aspect, questions in rows.items():
+                for number, row in enumerate(questions):
+                    shared = {"video": video, "task": task, "aspect": aspect}
                     name = f"{task}_{video}_{aspect}_{number}"
-                    shared = {"id": name, "video": video, "task": task, "aspect": aspect}
-                    yield place, row | shared
+                    yield row.adding({"id": name, **shared, **_with_options(row, task)})
 
 
-def _is_rows(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+def _with_options(row: Row, task: str) -> dict[str, object]:
+    """A question of TempCompass and its options, which stand in the lines after it."""
+    if task == "yes_no":
+        return {"options": ["yes", "no"]}
+    question = row.get("question")
+    if not isinstance(question, str) or not question.strip():
+        return {}
+    first, *lines = question.strip().splitlines()
+    return {"question": first, "options": [line for line in lines if line.strip()]}
 
 
-def _with_options(row: Row, place: str) -> Row:
-    """A row of TempCompass with its question and options apart from each other."""
-    question = required_text(row, "question", place)
-    if row["task"] == "yes_no":
-        return row | {"question": question, "options": ["yes", "no"]}
-    asked, *lines = question.splitlines()
-    return row | {"question": asked.strip(), "options": [line for line in lines if line.strip()]}
-
-
-def _video_mme_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
+def _video_mme_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:
     """``videomme/<split>-00000-of-00001.parquet``, or the same rows as JSON.
 
     In the form of the official evaluation a row is a video with its ``questions``. Some of the
     videos are ``.MP4`` or ``.mkv``.
     """
-    names = (f"{split}-00000-of-00001.parquet", f"{split}.parquet", f"{split}.json")
-    paths = [root / folder / name for folder in ("videomme", ".") for name in names]
-    for place, row in read_table([*paths, root / f"{split}.jsonl"], skipped):
-        questions = row.get("questions")
-        if questions is None:
-            yield place, row
-        elif _is_rows(questions):
-            yield from ((place, row | question) for question in questions)
-        else:
-            error = MalformedRowError(
-                place, f"field 'questions' must be a list of objects, found {questions!r:.200}"
-            )
+    forms = (f"{split}-00000-of-00001.parquet", f"{split}.parquet", f"{split}.json")
+    names = [f"{folder}{form}" for folder in ("videomme/", "") for form in forms]
+    for row in read_table(files, [*names, f"{split}.jsonl"], skipped):
+        if row.get("questions") is None:
+            yield row
+            continue
+        try:
+            questions = row.objects("questions")
+        except MalformedRowError as error:
             skipped.record_malformed(error)
+        else:
+            yield from map(row.adding, questions)
 
 
-def _with_type(row: Row, place: str) -> Row:
-    kinds = (required_text(row, name, place) for name in ("duration", "task_type"))
-    return row | {"type": "/".join(kinds)}
-
-
-def _egoschema_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
+def _egoschema_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:
     """``questions.json``: all for ``test``; for ``subset`` those of ``subset_answers.json``.
 
     Or the Hub's copy: ``MC/test-00000-of-00001.parquet`` and ``Subset/...``, where options have
     their letters, and answers are texts. Some of the videos are ``.MP4``.
     """
     if split not in ("subset", "test"):
-        raise ValueError(f"{root}: EgoSchema's splits are subset and test, found {split!r}")
-    path, answer_path = root / "questions.json", root / "subset_answers.json"
-    copy = root / ("Subset" if split == "subset" else "MC") / "test-00000-of-00001.parquet"
-    note_file(path)
-    note_file(copy)
-    if copy.is_file() and not path.is_file():
-        for place, row in read_parquet_rows(copy):
-            yield place, row | {"q_uid": row.get("video_idx"), "options": row.get("option")}
+        raise ValueError(f"{files.root}: EgoSchema's splits are subset and test, found {split!r}")
+    name, answer_name = "questions.json", "subset_answers.json"
+    copy = f"{'Subset' if split == 'subset' else 'MC'}/test-00000-of-00001.parquet"
+    if not files.exists(name) and files.exists(copy):
+        for row in read_parquet_rows(files, copy):
+            yield row.adding({"q_uid": row.get("video_idx"), "options": row.get("option")})
         return
     answers = {}
     if split == "subset":
-        answers = {name: answer for _, name, answer in read_json_members(answer_path)}
+        answers = {uid: answer for _, uid, answer in read_json_members(files, answer_name)}
     unasked = dict.fromkeys(answers)
-    for place, row in read_json_array(path, skipped):
-        name = str(row.get("q_uid")).strip()
-        if split == "test" or name in answers:
-            unasked.pop(name, None)
+    for row in read_json_array(files, name, skipped):
+        uid = str(row.get("q_uid")).strip()
+        if split == "test" or uid in answers:
+            unasked.pop(uid, None)
             options = [row.get(f"option {number}") for number in range(5)]
-            yield place, row | {"options": options, "answer": answers.get(name)}
-    for name in unasked:
-        error = MalformedRowError(str(answer_path), f"question {name!r} is not in {path.name}")
-        skipped.record_malformed(error)
+            yield row.adding({"options": options, "answer": answers.get(uid)})
+    for uid in unasked:
+        problem = f"question {uid!r} is not in {name}"
+        skipped.record_malformed(MalformedRowError(str(files.path(answer_name)), problem))
 
 
-def _star_rows(root: Path, split: str, skipped: SkippedRows) -> Rows:
+def _star_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:
     """``STAR_<split>.json``; the type is what a question's id begins with.
 
     ``test`` hides its answers. A situation of no length is left out.
     """
-    for place, row in read_json_array(root / f"STAR_{split}.json", skipped):
-        yield place, row | {"type": str(row.get("question_id")).strip().partition("_")[0]}
+    for row in read_json_array(files, f"STAR_{split}.json", skipped):
+        choices = row.get("choices")
+        if isinstance(choices, list):
+            choices = [one.get("choice") if isinstance(one, dict) else one for one in choices]
+        kind = str(row.get("question_id")).strip().partition("_")[0]
+        yield row.adding({"choices": choices, "type": kind})
 
 
 MANIFESTS: dict[str, Manifest] = {
     "mvbench": Manifest(
         rows=_mvbench_rows,
-        check_absent=_leave_out_frames,
         id="id",
-        folders=(".",),
-        media=tuple(
-            f"{root}{folder}/{{video}}"
-            for root in ("video/", "", "data0613/")
-            for folder in ("{folder}", "{converted}")
-        ),
-        cut_media=tuple(
-            f"{root}{{cut}}/{name}"
-            for root in ("video/", "")
-            for name in ("{stem}_{start}_{end}.mp4", "{video}")
-        ),
         video="video",
+        folders=(".",),
+        media=_mvbench_media,
         options="candidates",
         answer_form="text",
-        question_type="{task}",
-        start="start",
-        end="end",
+        question_type=("task",),
+        has_span=True,
         named_by=("task", "video"),
     ),
     "tempcompass": Manifest(
         rows=_tempcompass_rows,
-        prepare=_with_options,
         id="id",
-        folders=("videos",),
-        media=("{video}",),
         video="video",
+        folders=("videos",),
         answer_form="text",
-        question_type="{aspect}/{task}",
+        question_type=("aspect", "task"),
         named_by=("id",),
     ),
     "video_mme": Manifest(
         rows=_video_mme_rows,
-        prepare=_with_type,
         id="question_id",
-        folders=("data", "videos"),
-        media=("{videoID}",),
         video="videoID",
+        folders=("data", "videos"),
         answer_form="letter",
-        question_type="{type}",
+        question_type=("duration", "task_type"),
         named_by=("question_id",),
     ),
     "egoschema": Manifest(
         rows=_egoschema_rows,
         id="q_uid",
-        folders=("videos",),
-        media=("{q_uid}",),
         video="q_uid",
+        folders=("videos",),
         answer_form="index",
         named_by=("q_uid",),
     ),
     "star": Manifest(
         rows=_star_rows,
         id="question_id",
-        folders=("Charades_v1_480", "Charades_v1", "videos"),
-        media=("{video_id}",),
         video="video_id",
+        folders=("Charades_v1_480", "Charades_v1", "videos"),
         options="choices",
-        option_text="choice",
         answer_form="text",
-        question_type="{type}",
-        start="start",
-        end="end",
+        question_type=("type",),
+        has_span=True,
         named_by=("question_id",),
     ),
 }

@@ -7,31 +7,25 @@ Files that are found have the video beside the messages or in their contents, as
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import count
 from typing import Any
 
-from data_modules.annotation_files import is_nan_like, text_field
-from data_modules.conversations import Conversation, Turn, conversation_examples, own_id_of
+from data_modules.conversations import Conversation, Turn, conversation_examples
+from data_modules.files import Files
 from data_modules.json_files import read_json_lines
-from data_modules.skipped_rows import (
-    MalformedRowError,
-    SkippedRows,
-    UnusableRowError,
-    examples_of,
-)
+from data_modules.rows import Row, is_nan_like
+from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys, one_span, span_of
 from vidreason.example import Example
 
 ROLES = ("system", "user", "assistant")
 
-_OWN_KEYS = ("id", "messages", "videos", "images", "audios")
+_OTHER_KEYS = ("id", "messages", "videos", "images", "audios")
+_NOT_ONLY_VIDEO = "it has images or sound, not only a video"
 _PATH_KEYS = ("path", "video", "video_url", "url", "file", "type")
-_FRAMES = "its video is a list of frames"
 
 
-def read_chat_messages(
-    root: str, split: str, skipped: SkippedRows | None = None
-) -> Iterator[Example]:
+def read_chat_messages(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one example a question and answer; see :mod:`data_modules.conversations` for turns.
 
     Layout: ``<root>/<split>.jsonl`` with ``messages`` (``role``: ``system``, ``user``,
@@ -44,71 +38,61 @@ def read_chat_messages(
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
+    numbers = count()
 
-    def make(place: str, numbered: tuple[int, dict[str, Any]]) -> Iterator[Example]:
-        number, row = numbered
-        turns, inside = _turns(row.get("messages"), place)
+    def make(row: Row) -> Iterator[Example]:
+        name = f"chat_messages:{split}:{next(numbers)}"
+        turns, inside = _turns(row)
         listed = row.get("videos") or []
         if not isinstance(listed, list):
             listed = [listed]
         if row.get("images") or row.get("audios"):
-            raise UnusableRowError(place, "it has images or sound, not only a video")
-        videos = [_video(video, place) for video in [*listed, *inside]]
-        spans = [span_of(row, place, ignored=_OWN_KEYS), *(span for _, span in videos)]
+            raise row.unusable(_NOT_ONLY_VIDEO)
+        videos = [_video(video, row) for video in [*listed, *inside]]
+        spans = [span_of(row, ignored=_OTHER_KEYS), *(span for _, span in videos)]
         conversation = Conversation(
-            id=str(number),
-            own_id=own_id_of(row),
             videos=[path for path, _ in videos],
             turns=turns,
-            span=one_span(spans if len(videos) == 1 else [], place, skipped),
+            span=one_span(spans if len(videos) == 1 else [], row, skipped),
         )
-        yield from conversation_examples(conversation, "chat_messages", split, root, place, skipped)
+        yield from conversation_examples(conversation, name, files.root, row, skipped)
 
-    rows = enumerate(read_json_lines(Path(root, f"{split}.jsonl"), skipped))
-    yield from examples_of(((place, (n, row)) for n, (place, row) in rows), make, skipped)
+    yield from examples_of(read_json_lines(files, f"{split}.jsonl", skipped), make, skipped)
 
 
-def _turns(value: Any, place: str) -> tuple[list[Turn], list[Any]]:  # noqa: ANN401
+def _turns(row: Row) -> tuple[list[Turn], list[Any]]:
     """The turns, and the videos that stand in their contents."""
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        raise MalformedRowError(
-            place,
-            "field 'messages' must be a list of objects with 'role' and 'content', found "
-            f"{value!r:.200}",
-        )
     turns: list[Turn] = []
     videos: list[Any] = []
-    for message in value:
+    for message in row.objects("messages"):
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            raise MalformedRowError(
-                place, f"field 'role' must be one of {', '.join(ROLES)}, found {role!r:.200}"
+            raise row.malformed(
+                f"field 'role' must be one of {', '.join(ROLES)}, found {role!r:.200}"
             )
         if not isinstance(content, list):
-            turns.append(Turn(role, text_field(message, "content", place)))
+            turns.append(Turn(role, message.text("content")))
             continue
         texts = []
         for part in content:
             kind = part.get("type") if isinstance(part, dict) else None
             if kind == "text":
-                texts.append(text_field(part, "text", place))
+                texts.append(Row(part, row.location).text("text"))
             elif kind in ("video", "video_url"):
                 videos.append(part)
             elif isinstance(kind, str) and kind.startswith(("image", "audio", "input_audio")):
-                raise UnusableRowError(place, "it has images or sound, not only a video")
+                raise row.unusable(_NOT_ONLY_VIDEO)
             else:
-                raise MalformedRowError(
-                    place,
+                raise row.malformed(
                     "field 'content': expected parts of the types text and video, found "
-                    f"{part!r:.200}",
+                    f"{part!r:.200}"
                 )
         turns.append(Turn(role, "\n".join(texts)))
     return turns, videos
 
 
-def _video(video: Any, place: str) -> tuple[str, SpanKeys]:  # noqa: ANN401 - any JSON value
-    """The path of a video, and the span that the object which names it tells."""
+def _video(video: Any, row: Row) -> tuple[str, SpanKeys]:  # noqa: ANN401 - any JSON value
+    """The path of a video, and the span that the object which names it gives."""
     path: Any = video
     fields: dict[str, Any] = {}
     if isinstance(video, dict):
@@ -116,7 +100,7 @@ def _video(video: Any, place: str) -> tuple[str, SpanKeys]:  # noqa: ANN401 - an
         if isinstance(path, dict):  # OpenAI's video_url
             path, fields = path.get("url"), path | video
     if isinstance(path, list):
-        raise UnusableRowError(place, _FRAMES)
+        raise row.unusable("its video is a list of frames")
     if not isinstance(path, str) or is_nan_like(path):
-        raise MalformedRowError(place, f"field 'videos': expected paths, found {video!r:.200}")
-    return path, span_of(fields, place, ignored=_PATH_KEYS)
+        raise row.malformed(f"field 'videos': expected paths, found {video!r:.200}")
+    return path, span_of(Row(fields, row.location), ignored=_PATH_KEYS)

@@ -8,9 +8,10 @@ it?"); what the model is taught is only that turn's answer.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
+from data_modules.rows import Row
+from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import SpanKeys
 from vidreason.example import Example
 from vidreason.video.media import is_remote
@@ -33,10 +34,6 @@ class Turn(NamedTuple):
 class Conversation(NamedTuple):
     """A row of a file of conversations."""
 
-    id: str
-    """Number of the row, from 0: the files' own ids are often those of videos and repeat."""
-    own_id: str
-    """The file's id, or empty."""
     videos: Sequence[str]
     """As the file names them."""
     turns: Sequence[Turn]
@@ -45,9 +42,16 @@ class Conversation(NamedTuple):
 
 
 def conversation_examples(
-    conversation: Conversation, corpus: str, split: str, root: str, place: str, skipped: SkippedRows
+    conversation: Conversation, name: str, root: str, row: Row, skipped: SkippedRows
 ) -> Iterator[Example]:
     """Yield an example for each question and answer of ``conversation``.
+
+    Args:
+        conversation: The row, read.
+        name: What ids begin with: corpus, split and number of the row.
+        root: The folder or URL that relative paths start from.
+        row: The row as it stands in the file.
+        skipped: Counts what of it is not read.
 
     A system message stands in front of the question. What a conversation begins with before its
     first question, and a last question that has no answer, is not read, and counted.
@@ -58,20 +62,24 @@ def conversation_examples(
         MalformedRowError: The turns do not alternate, from a user's to an assistant's, or one is
             empty.
     """
-    _check_usable(conversation, place)
+    _check_usable(conversation, row)
     (video,) = conversation.videos
-    system, turns = _alternating(conversation.turns, place, skipped)
+    system, turns = _alternating(conversation.turns, row, skipped)
     pairs = [
         (_plain(question.text), answer.text.strip())
         for question, answer in zip(turns[::2], turns[1::2], strict=True)
     ]
     if not all(question and answer for question, answer in pairs):
-        raise MalformedRowError(place, "a question or an answer is empty")
+        raise row.malformed("a question or an answer is empty")
+    value = row.get("id")  # for reports only: ids are often those of videos, and repeat
+    row_id = (
+        {"id": str(value)[:200]} if isinstance(value, str | int | float) and value != "" else {}
+    )
     for number, (question, answer) in enumerate(pairs):
         prompt, earlier_turns = _prompt(system, pairs[:number], question)
         yield Example(
-            id=f"{corpus}:{split}:{conversation.id}:{number}",
-            corpus=corpus,
+            id=f"{name}:{number}",
+            corpus=name.partition(":")[0],
             media=media_below(root, video),
             video_id=str(PurePosixPath(video).with_suffix("")),
             start_seconds=conversation.span.start_seconds,
@@ -80,15 +88,8 @@ def conversation_examples(
             response=answer,
             answers=(answer,),
             earlier_turns=earlier_turns,
-            meta={"question": question}
-            | ({"id": conversation.own_id} if conversation.own_id else {}),
+            meta={"question": question} | row_id,
         )
-
-
-def own_id_of(row: dict[str, Any]) -> str:
-    """The row's own id, for reports only: any text or number, or empty."""
-    own_id = row.get("id")
-    return str(own_id)[:200] if isinstance(own_id, str | int | float) else ""
 
 
 def media_below(root: str, media: str) -> str:
@@ -98,23 +99,23 @@ def media_below(root: str, media: str) -> str:
     return f"{root.rstrip('/')}/{media}"
 
 
-def _check_usable(conversation: Conversation, place: str) -> None:
+def _check_usable(conversation: Conversation, row: Row) -> None:
     if len(conversation.videos) != 1:
-        raise UnusableRowError(place, "several videos" if conversation.videos else "no video")
+        raise row.unusable("several videos" if conversation.videos else "no video")
     users = [turn.text for turn in conversation.turns if turn.role == "user"]
     counts = [sum(turn.text.count(mark) for mark in PLACEHOLDERS) for turn in conversation.turns]
     first = sum(users[0].count(mark) for mark in PLACEHOLDERS) if users else 0
     if sum(counts) > 1 or sum(counts) != first:
-        raise UnusableRowError(
-            place, "its text points at the video in the middle of the conversation, or at several"
+        raise row.unusable(
+            "its text points at the video in the middle of the conversation, or at several"
         )
 
 
 def _alternating(
-    told: Sequence[Turn], place: str, skipped: SkippedRows
+    written: Sequence[Turn], row: Row, skipped: SkippedRows
 ) -> tuple[str, Sequence[Turn]]:
     """The system message, and questions and answers in turn."""
-    turns = list(told)
+    turns = list(written)
     system = turns.pop(0).text if turns and turns[0].role == "system" else ""
     remarks = []
     if [turn.role for turn in turns[:2]] == ["assistant", "user"]:
@@ -124,13 +125,12 @@ def _alternating(
         turns.pop()
         remarks.append(_LONE_QUESTION)
     if not turns or [turn.role for turn in turns] != ["user", "assistant"] * (len(turns) // 2):
-        raise MalformedRowError(
-            place,
+        raise row.malformed(
             "the turns must alternate between user and assistant and end with the latter, found "
-            f"{[turn.role for turn in told]!r:.200}",
+            f"{[turn.role for turn in written]!r:.200}"
         )
     for remark in remarks:
-        skipped.remark(place, remark)
+        skipped.remark(row.location, remark)
     return system, turns
 
 
@@ -147,10 +147,10 @@ def _prompt(
     prompt = f"{system.strip()}\n\n" if system.strip() else ""
     if not earlier:
         return prompt + question, ()
-    places = [len(prompt)]
+    starts = [len(prompt)]
     prompt += "Earlier about this video:\n"
-    for asked, answered in earlier:
-        places.append(len(prompt))
-        prompt += f"Question: {asked}\nAnswer: {answered}\n"
+    for earlier_question, answer in earlier:
+        starts.append(len(prompt))
+        prompt += f"Question: {earlier_question}\nAnswer: {answer}\n"
     prompt += "\n"
-    return prompt + question, (*places, len(prompt))
+    return prompt + question, (*starts, len(prompt))

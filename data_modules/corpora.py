@@ -1,78 +1,20 @@
-"""Which corpora a run reads and how: the configuration of the data, and the table of readers."""
+"""Configuration of the data: which corpora a run reads, and how."""
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import islice
-from typing import Literal, Protocol
+from typing import Literal
 
-from data_modules.activitynet_qa import read_activitynet_qa
-from data_modules.benchmark_manifests import (
-    read_egoschema,
-    read_intentqa,
-    read_mvbench,
-    read_star,
-    read_tempcompass,
-    read_video_mme,
-)
-from data_modules.causal_vid_instruct import read_causal_vid_instruct
-from data_modules.chat_messages import read_chat_messages
-from data_modules.clevrer import read_clevrer
-from data_modules.ego4d import read_ego4d
-from data_modules.hd_vila import read_hd_vila
-from data_modules.huggingface import FIELDS, read_huggingface
-from data_modules.llava import read_llava
-from data_modules.media_access import MediaAccess
-from data_modules.nextgqa import read_nextgqa
-from data_modules.nextqa import read_nextqa
-from data_modules.nextqa_open_ended import read_nextqa_open_ended
-from data_modules.prompt_lengths import LongPrompts
-from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
-from data_modules.something_something import read_something_something
-from data_modules.test_of_time import read_test_of_time
-from data_modules.vcr import read_vcr
-from data_modules.webdataset import read_webdataset
-from data_modules.webvid import read_webvid
-from vidreason.example import Example
+from data_modules.skipped_rows import MAX_MALFORMED_FRACTION
 from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
-from vidreason.video.media import is_remote
 
+LongPrompts = Literal["leave_out", "cut_earlier_turns"]
+"""What becomes of an example whose prompt is too long. ``cut_earlier_turns`` takes as many turns of
+its conversation away as it must, the earliest first; what is then still too long is left out."""
 
-class Reader(Protocol):
-    """Yields a corpus' examples one by one; memory does not grow with their number."""
-
-    def __call__(
-        self, root: str, split: str, skipped: SkippedRows | None = None
-    ) -> Iterator[Example]:
-        """Read ``split`` of the corpus in the folder ``root``, counting what is left out."""
-        ...
-
-
-READERS: dict[str, Reader] = {
-    "webvid": read_webvid,
-    "webdataset": read_webdataset,
-    "hd_vila": read_hd_vila,
-    "nextqa": read_nextqa,
-    "nextqa_open_ended": read_nextqa_open_ended,
-    "activitynet_qa": read_activitynet_qa,
-    "nextgqa": read_nextgqa,
-    "clevrer": read_clevrer,
-    "vcr": read_vcr,
-    "test_of_time": read_test_of_time,
-    "mvbench": read_mvbench,
-    "tempcompass": read_tempcompass,
-    "video_mme": read_video_mme,
-    "egoschema": read_egoschema,
-    "star": read_star,
-    "intentqa": read_intentqa,
-    "causal_vid_instruct": read_causal_vid_instruct,
-    "ego4d": read_ego4d,
-    "something_something": read_something_something,
-    "llava": read_llava,
-    "chat_messages": read_chat_messages,
-    "huggingface": read_huggingface,
-}
+FIELDS = (
+    *("id", "media", "video_id", "start_seconds", "end_seconds"),
+    *("prompt", "response", "options", "answer_index", "question_type"),
+)
+"""Of an example: what a column of a Hugging Face data set may be mapped to."""
 
 
 @dataclass(kw_only=True)
@@ -226,62 +168,3 @@ class DataConfig:
                 raise ValueError(
                     f"data.{name} is {getattr(self, name)}; it is a share, from 0 to 1"
                 )
-
-
-def _allowed(
-    examples: Iterator[Example], config: CorpusConfig, skipped: SkippedRows
-) -> Iterator[Example]:
-    """Leave out the examples whose media the configuration does not allow."""
-    is_on_hub = config.reader == "huggingface" and not os.path.exists(config.root)
-    access = MediaAccess(
-        config.root,
-        config.media_dir,
-        allow_remote=config.allow_remote_media,
-        is_on_hub=is_on_hub and not is_remote(config.root),
-    )
-    for example in examples:
-        cause = access.refusal(example.media)
-        if cause:
-            place = f"{example.id} ({example.media})"
-            skipped.record_refused(place.encode("utf-8", "backslashreplace").decode(), cause)
-        else:
-            yield example
-
-
-def read_corpus(config: CorpusConfig, skipped: SkippedRows | None = None) -> Iterator[Example]:
-    """Yield the examples of one corpus, up to its limit.
-
-    Args:
-        config: The corpus.
-        skipped: Counts what its reader leaves out. None to count nothing, and to raise the first
-            malformed row.
-
-    Raises:
-        ValueError: The corpus has no example, a file is missing or wrong as a whole, or it is
-            hopeless to read on.
-    """
-    skipped = SkippedRows() if skipped is None else skipped
-    empty = True
-    reader = READERS[config.reader]
-    if config.reader == "huggingface":
-        reader = partial(
-            read_huggingface,
-            columns=config.columns,
-            streaming=config.streaming,
-            revision=config.revision,
-        )
-    examples = _allowed(reader(config.root, config.split, skipped), config, skipped)
-    try:
-        for example in islice(examples, config.limit):
-            empty = False
-            yield example
-    except OSError as error:
-        raise ValueError(
-            f"corpus {config.reader!r} in {config.root!r} cannot be read: {error}"
-        ) from error
-    if empty:
-        raise ValueError(
-            f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"
-            + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
-            + "".join(f"\n  {line}" for line in skipped.malformed)
-        )

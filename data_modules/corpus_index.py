@@ -2,11 +2,10 @@
 
 A corpus of any size costs a process the same memory, opens at once, and is shared by all processes
 of a machine through the page cache, worker processes included. An index is made by
-:func:`open_corpora` when it is first needed, and again when an annotation file, what lies beside
-it, or the code that read it has changed.
+:func:`open_corpora` when it is first needed, and again when a file that was read has changed, or
+the reader's version.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -17,26 +16,19 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-import vidreason
-from data_modules.corpora import CorpusConfig, read_corpus
-from data_modules.example_files import CorpusIndex, StoredExamples, write_index
+from data_modules.corpora import CorpusConfig
+from data_modules.example_files import VERSION, CorpusIndex, StoredExamples, write_index
+from data_modules.files import Files, unchanged
 from data_modules.id_hashes import id_hash, shared_hashes
-from data_modules.index_cache import (
-    cache_folder,
-    digest,
-    exclusive,
-    note_folder,
-    recorded_inputs,
-    unchanged,
-)
+from data_modules.index_cache import cache_folder, digest, exclusive
 from data_modules.prompt_lengths import PromptLimit
+from data_modules.readers import READERS, read_corpus
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from data_modules.trainable_examples import TrainableExamples
 from vidreason.example import Example
@@ -70,8 +62,8 @@ class Corpora(StoredExamples):
         lengths = np.empty(len(indices), np.int32)
         for number in np.unique(numbers).tolist():
             start = int(self._ends[number]) - self.sizes[number]
-            own = numbers == number
-            lengths[own] = self.corpora[number].lengths(indices[own] - start)
+            here = numbers == number
+            lengths[here] = self.corpora[number].lengths(indices[here] - start)
         return lengths
 
 
@@ -142,20 +134,19 @@ def open_trainable(
 
 def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusIndex:
     root = config.root if is_remote(config.root) else os.path.abspath(config.root)
-    asked = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
-    folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{digest(asked)}"
-    current = folder / "current.json"
-    found = _valid(current)
-    if found is None:
+    wanted = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
+    folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{digest(wanted)}"
+    index = _valid(folder, config)
+    if index is None:
         with exclusive(folder):
-            found = _valid(current)  # another process may have made it
-            if found is None:
+            index = _valid(folder, config)  # another process may have made it
+            if index is None:
                 logger.info("indexing corpus %r, split %r", config.reader, config.split)
-                found = _make(config, folder, max_malformed_fraction)
-                _delete_outdated(folder, found)
+                index = _make(config, folder, max_malformed_fraction)
+                _delete_outdated(folder, index)
     with suppress(OSError):  # the cache may be somebody else's
-        os.utime(found)
-    corpus = CorpusIndex(found)
+        os.utime(index)
+    corpus = CorpusIndex(index)
     if corpus.skipped.num_skipped:
         logger.warning(
             "corpus %r, split %r in %r: %d rows were left out, besides %d examples: %s",
@@ -176,29 +167,32 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
     return corpus
 
 
-def _valid(current: Path) -> Path | None:
-    """The index that ``current`` points to, unless there is none or it is out of date."""
+def _versions(config: CorpusConfig) -> list[int]:
+    """Of the index's form, and of the reader."""
+    return [VERSION, READERS[config.reader].version]
+
+
+def _valid(folder: Path, config: CorpusConfig) -> Path | None:
+    """The index that is current in ``folder``, unless there is none or it is out of date."""
     try:
-        pointer = json.loads(current.read_text())
+        pointer = json.loads((folder / "current.json").read_text())
     except FileNotFoundError:
         return None
-    index = current.with_name(pointer["index"])
-    is_valid = pointer["code"] == code_version() and index.is_dir() and unchanged(pointer["inputs"])
-    return index if is_valid else None
+    index = folder / pointer["index"]
+    is_current = pointer.get("versions") == _versions(config) and index.is_dir()
+    return index if is_current and unchanged(pointer["inputs"]) else None
 
 
 def _make(config: CorpusConfig, folder: Path, max_malformed_fraction: float) -> Path:
     index = folder / uuid.uuid4().hex
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, index, ignore_errors=True)
-        with recorded_inputs() as inputs:
-            if not is_remote(config.root):
-                note_folder(Path(config.root))
-            skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction)
-            write_index(index, read_corpus(config, skipped), skipped)
+        files = Files(config.root)
+        skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction)
+        write_index(index, read_corpus(config, skipped, files), skipped)
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
         partial = index / "current.json"
-        pointer = {"index": index.name, "code": code_version(), "inputs": inputs}
+        pointer = {"index": index.name, "versions": _versions(config), "inputs": files.inputs}
         partial.write_text(json.dumps(pointer, indent=1))
         os.replace(partial, folder / "current.json")
         undo.pop_all()
@@ -211,18 +205,6 @@ def _delete_outdated(folder: Path, current: Path) -> None:
         unused_seconds = time.time() - entry.stat().st_mtime
         if entry.is_dir() and entry != current and unused_seconds > UNUSED_DAYS * 86_400:
             shutil.rmtree(entry, ignore_errors=True)
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """A hash of the sources that decide what examples a corpus gives: readers, prompts, media."""
-    library = Path(vidreason.__file__).parent
-    sources = [
-        *sorted(Path(__file__).parent.glob("*.py")),
-        *sorted((library / "reasoning").glob("*.py")),
-        *(library / "example.py", library / "video" / "media.py"),
-    ]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _repeated_ids(corpus: CorpusIndex) -> set[str]:

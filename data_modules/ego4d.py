@@ -9,25 +9,14 @@ video's start or after its end.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_modules.annotation_files import (
-    id_field,
-    parse_seconds,
-    seconds_field,
-    text_field,
-)
-from data_modules.index_cache import note_file
+from data_modules.example_kinds import caption_example
+from data_modules.files import Files
 from data_modules.json_files import read_json_members
-from data_modules.skipped_rows import (
-    MalformedRowError,
-    SkippedRows,
-    UnusableRowError,
-    examples_of,
-)
+from data_modules.rows import MalformedRowError, Row, parse_seconds
+from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
-from vidreason.reasoning.prompts import CAPTION_PROMPT
 
 SECONDS_BEFORE, SECONDS_AFTER = 1.0, 3.0
 """A narration is a point; the example's span goes from so long before it to so long after it."""
@@ -38,7 +27,7 @@ _TAG = re.compile(r"#\s*(unsure|summary|[A-Za-z])\b\s*", re.IGNORECASE)
 _WEARER = re.compile(r"\bC\b(?!')")
 
 
-def read_ego4d(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+def read_ego4d(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one captioning example a narration; the caption is its text, without the notation.
 
     Layout: ``<root>/annotations/narration.json``, ``ego4d.json`` in ``root`` or in the folder
@@ -56,39 +45,34 @@ def read_ego4d(root: str, split: str, skipped: SkippedRows | None = None) -> Ite
     Raises:
         ValueError: A file is missing or wrong as a whole, as where it is of another release.
     """
-    skipped = SkippedRows() if skipped is None else skipped
-    videos = _read_videos(root, skipped)
-    held_out = _egoschema_videos(Path(root, "uid_to_ego4d.json"))
-    folder = next((name for name in VIDEO_FOLDERS if Path(root, name).is_dir()), VIDEO_FOLDERS[0])
+    videos = _read_videos(files, skipped)
+    held_out = _egoschema_videos(files)
+    folder = next(filter(files.is_folder, VIDEO_FOLDERS), VIDEO_FOLDERS[0])
 
-    def make(place: str, item: tuple[str, str, Any]) -> Iterator[Example]:
-        uid, name, narration = item
-        if not isinstance(narration, dict):
-            raise MalformedRowError(place, f"expected a narration, found {narration!r:.200}")
-        moment = seconds_field(narration, "timestamp_sec", place)
+    def make(narration: Row) -> Iterator[Example]:
+        uid, duration = narration["uid"], videos[narration["uid"]].duration_seconds
+        moment = narration.seconds("timestamp_sec")
         if moment is None:
-            raise MalformedRowError(place, "field 'timestamp_sec' is missing")
-        text, cause = plain_narration(text_field(narration, "narration_text", place))
+            raise narration.malformed("field 'timestamp_sec' is missing")
+        text, cause = plain_narration(narration.text("narration_text"))
         if uid in held_out:
             text, cause = "", "EgoSchema asks about its video"
-        elif moment >= videos[uid].duration_seconds:
+        elif moment >= duration:
             text, cause = "", "it stands after its video's end"
         if not text:
-            raise UnusableRowError(place, cause)
-        yield Example(
-            id=f"ego4d:{split}:{uid}_{name}",
+            raise narration.unusable(cause)
+        yield caption_example(
+            text,
+            id=f"ego4d:{split}:{uid}_{narration['name']}",
             corpus="ego4d",
-            media=str(Path(root, folder, f"{uid}.mp4")),
+            media=str(files.path(folder, f"{uid}.mp4")),
             video_id=uid,
             start_seconds=max(moment - SECONDS_BEFORE, 0.0),
-            end_seconds=min(moment + SECONDS_AFTER, videos[uid].duration_seconds),
-            prompt=CAPTION_PROMPT,
-            response=text,
-            answers=(text,),
+            end_seconds=min(moment + SECONDS_AFTER, duration),
             meta={"narration": narration["narration_text"]},
         )
 
-    yield from examples_of(_narrations(root, split, videos, skipped), make, skipped)
+    yield from examples_of(_narrations(files, split, videos, skipped), make, skipped)
 
 
 def plain_narration(narration: str) -> tuple[str, str]:
@@ -111,19 +95,17 @@ class _Video(NamedTuple):
     duration_seconds: float
 
 
-def _read_videos(root: str, skipped: SkippedRows) -> dict[str, _Video]:
-    inside, above = Path(root, "ego4d.json"), Path(root).parent / "ego4d.json"
-    note_file(inside)
-    path = inside if inside.is_file() or not above.is_file() else above
+def _read_videos(files: Files, skipped: SkippedRows) -> dict[str, _Video]:
+    path = files.first("ego4d.json", files.path("").parent / "ego4d.json")
     videos = {}
-    for place, key, value in read_json_members(path):
+    for location, key, value in read_json_members(files, path):
         if key != "videos":
             continue
         if not isinstance(value, list):
-            raise ValueError(f"{place}: field 'videos' must be a list, found {value!r:.200}")
-        for row in value:
+            raise ValueError(f"{location}: field 'videos' must be a list, found {value!r:.200}")
+        for fields in value:
             try:
-                uid, video = _video(row, place)
+                uid, video = _video(fields, location)
             except MalformedRowError as error:
                 skipped.record_malformed(error)
             else:
@@ -133,63 +115,65 @@ def _read_videos(root: str, skipped: SkippedRows) -> dict[str, _Video]:
     return videos
 
 
-def _video(row: Any, place: str) -> tuple[str, _Video]:  # noqa: ANN401 - any JSON value
-    if not isinstance(row, dict):
-        raise MalformedRowError(place, f"field 'videos': expected objects, found {row!r:.200}")
+def _video(fields: object, location: str) -> tuple[str, _Video]:
+    if not isinstance(fields, dict):
+        problem = f"field 'videos': expected objects, found {fields!r:.200}"
+        raise MalformedRowError(location, problem)
+    row = Row(fields, location)
     duration = parse_seconds(row.get("duration_sec"))
     if not duration:
-        raise MalformedRowError(place, f"a video has no 'duration_sec': {row!r:.200}")
-    splits = {text_field(row, field, place) for field in _SPLIT_FIELDS}
+        raise row.malformed(f"a video has no 'duration_sec': {fields!r:.200}")
+    splits = {row.text(field) for field in _SPLIT_FIELDS}
     split = next((name for name in ("test", "val") if name in splits), "train")
-    return id_field(row, "video_uid", place), _Video(split, duration)
+    return row.id("video_uid"), _Video(split, duration)
 
 
-def _egoschema_videos(path: Path) -> set[str]:
+def _egoschema_videos(files: Files) -> set[str]:
     """Videos of EgoSchema's questions; none without its file."""
-    note_file(path)
-    if not path.is_file():
-        return set()
-    videos = set()
-    for place, _, clip in read_json_members(path):
+    videos: set[str] = set()
+    if not files.exists("uid_to_ego4d.json"):
+        return videos
+    for location, _, clip in read_json_members(files, "uid_to_ego4d.json"):
         if not isinstance(clip, dict):
-            raise ValueError(f"{place}: expected an object with 'video_uid', found {clip!r:.200}")
-        videos.add(id_field(clip, "video_uid", place))
+            found = f"found {clip!r:.200}"
+            raise ValueError(f"{location}: expected an object with 'video_uid', {found}")
+        videos.add(Row(clip, location).id("video_uid"))
     return videos
 
 
 def _narrations(
-    root: str, split: str, videos: dict[str, _Video], skipped: SkippedRows
-) -> Iterator[tuple[str, tuple[str, str, Any]]]:
-    """Location, and video, name and content, of each narration of the split's videos."""
-    for place, uid, record in read_json_members(Path(root, "annotations", "narration.json")):
+    files: Files, split: str, videos: dict[str, _Video], skipped: SkippedRows
+) -> Iterator[Row]:
+    """Each narration of the split's videos, with the video's ``uid`` and its own ``name``."""
+    for location, uid, record in read_json_members(files, "annotations/narration.json"):
         try:
             if uid not in videos:
-                raise MalformedRowError(
-                    place, f"video {uid!r} is not in ego4d.json; use one release of both"
-                )
+                problem = f"video {uid!r} is not in ego4d.json; use one release of both"
+                raise MalformedRowError(location, problem)
             if videos[uid].split != split:
                 continue
-            passes = {name: _narration_pass(record, name, place) for name in _PASSES}
+            passes = {name: _narration_pass(record, name, location) for name in _PASSES}
         except MalformedRowError as error:
             skipped.record_malformed(error)
             continue
-        for name, items in passes.items():
-            for number, item in enumerate(items):
-                where = f"{place}:{name}:{number}"
-                yield where, (uid, f"{name.rpartition('_')[2]}_{number}", item)
+        for name, narrations in passes.items():
+            for number, narration in enumerate(narrations):
+                at = f"{location}:{name}:{number}"
+                fields = narration if isinstance(narration, dict) else {}
+                yield Row({**fields, "uid": uid, "name": f"{name[-1]}_{number}"}, at)
 
 
-def _narration_pass(record: Any, narration_pass: str, place: str) -> list[Any]:  # noqa: ANN401
-    """The items of one pass; a pass may be missing."""
-    passed = record.get(narration_pass) if isinstance(record, dict) else record
-    if passed is None and isinstance(record, dict):
-        return []
-    items = passed.get("narrations") if isinstance(passed, dict) else passed
-    if items is None and isinstance(passed, dict):
-        return []
-    if not isinstance(items, list) or not isinstance(passed, dict):
-        raise MalformedRowError(
-            place,
-            f"expected {narration_pass!r} with a list 'narrations', found {record!r:.200}",
-        )
-    return items
+def _narration_pass(record: object, name: str, location: str) -> list[Any]:
+    """The narrations of one pass; a pass may be missing."""
+    value: Any = record
+    for key in (name, "narrations"):
+        if not isinstance(value, dict):
+            break
+        value = value.get(key)
+        if value is None:
+            return []
+    else:
+        if isinstance(value, list):
+            return value
+    problem = f"expected {name!r} with a list 'narrations', found {record!r:.200}"
+    raise MalformedRowError(location, problem)

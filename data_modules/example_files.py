@@ -25,6 +25,10 @@ from data_modules.id_hashes import IdHashes, id_hash
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 
+VERSION = 1
+"""Raise it whenever the same examples give other files: an index of an older version is made again.
+"""
+
 ROWS_A_BATCH = 4096
 """Examples in one Arrow record batch: what is written at a time."""
 

@@ -8,41 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_modules.corpora import CorpusConfig, read_corpus
+from data_modules.corpora import CorpusConfig
 from data_modules.id_hashes import IdHashes, id_hash
 from data_modules.official_counts import coverage
 from data_modules.prompt_lengths import PromptLimit
+from data_modules.readers import READERS, read_corpus
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError, read_error
 from vidreason.video.media import is_remote, media_size, parse_member
 from vidreason.video.reader import VideoReader
-
-LICENCE_NOTES = {
-    "webvid": "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
-    "webdataset": "that of whatever the shards were made from",
-    "hd_vila": "R-UDA v1.0: research only; the videos are YouTube's",
-    "nextqa": "annotations MIT; videos from YFCC-100M, a licence each",
-    "nextqa_open_ended": "annotations MIT; videos from YFCC-100M, a licence each",
-    "activitynet_qa": "non-commercial use only, says its README; the videos are YouTube's",
-    "nextgqa": "annotations MIT; videos from YFCC-100M, a licence each",
-    "clevrer": "CC0, says its page",
-    "vcr": "a research agreement; the images are of LSMDC and MovieClips",
-    "test_of_time": "that of the suite whose questions were adapted",
-    "mvbench": "see its page; the videos come from many sources, a licence each",
-    "tempcompass": "CC-BY-NC-4.0",
-    "video_mme": "academic use only; no redistribution",
-    "egoschema": "Ego4D's signed agreement for the videos",
-    "star": "see its page",
-    "intentqa": "see its page",
-    "causal_vid_instruct": "each row's license_tag; the source videos keep their own licences",
-    "ego4d": "signed agreement; no redistribution",
-    "something_something": "Qualcomm's research licence, behind a login",
-    "llava": "that of whatever the conversations were made from",
-    "chat_messages": "that of whatever the conversations were made from",
-    "huggingface": "see the data set's card",
-}
-"""What is known of each corpus' terms (a note, not legal advice); a test holds it complete."""
 
 PRESENT = ("there", "remote")
 PERCENTILES = (1, 25, 50, 75, 99)
@@ -186,7 +161,7 @@ class CorpusExamination:
             root=config.root,
             split=config.split,
             role=role,
-            licence=LICENCE_NOTES[config.reader],
+            licence=READERS[config.reader].licence,
         )
         self.sample = VideoSample(num_probed)
         stem = f"{role}-{config.reader}-{config.split}".replace("/", "_")

@@ -3,14 +3,17 @@
 ``NaN``, which Python writes for a missing number though JSON has no such value, is read as null.
 """
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self
 
-from data_modules.annotation_files import decode_line, read_lines, read_raw_lines, require_file
-from data_modules.skipped_rows import MalformedRowError, SkippedRows
+from data_modules.annotation_files import decode_line, read_lines, read_raw_lines
+from data_modules.files import Files
+from data_modules.rows import MalformedRowError, Row
+from data_modules.skipped_rows import SkippedRows
 
 MAX_MEMBER_CHARACTERS = 64 * 2**20
 """The largest member of an array or object: all narrations of a day-long video stay far below."""
@@ -18,172 +21,170 @@ MAX_MEMBER_CHARACTERS = 64 * 2**20
 _REMEDY = "the file may be cut off, or edited here: fetch it again"
 _CHUNK_CHARACTERS = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else float(name))
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - what the file holds is checked by the caller
+def read_json(files: Files, name: str | Path) -> Any:  # noqa: ANN401 - any JSON value
     """Read one JSON document, whole: for small files such as id maps.
 
     Raises:
         ValueError: The file is missing or not valid JSON; the message has the line.
     """
-    text = "".join(line for _, line in read_lines(path))
+    path = files.path(name)
+    text = "".join(line for _, line in read_lines(files, name))
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}:{error.lineno}: not valid JSON: {error.msg}; {_REMEDY}"
-        ) from error
+        raise _not_json(f"{path}:{error.lineno}", error) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+        raise _not_json(path, error) from error
 
 
-def read_json_lines(
-    path: Path, skipped: SkippedRows | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ``(place, object)`` for each non-empty line of a file with one JSON object a line.
+def read_json_lines(files: Files, name: str | Path, skipped: SkippedRows) -> Iterator[Row]:
+    """Yield each line of a file with one JSON object a line, but for empty ones.
 
     Args:
-        path: The file.
-        skipped: Counts malformed rows: lines that are not UTF-8, or not a JSON object. None to
-            raise the first of them.
+        files: The corpus' files.
+        name: The file's name among them.
+        skipped: Counts malformed rows: lines that are not UTF-8, or not a JSON object.
 
     Raises:
         ValueError: The file is missing, cut off in its last line, or one JSON document over several
             lines.
     """
-    skipped = SkippedRows() if skipped is None else skipped
+    path = files.path(name)
     is_first = True
-    for number, line in read_raw_lines(path):
-        place = f"{path}:{number}"
+    for number, line in read_raw_lines(files, name):
+        location = f"{path}:{number}"
         try:
             text = decode_line(path, number, line)
             if text.isspace():
                 continue
             if is_first and text.strip() in ("[", "{"):
                 raise ValueError(
-                    f"{place}: expected one JSON object a line, found one document over several "
+                    f"{location}: expected one JSON object a line, found one document over several "
                     "lines"
                 )
             is_first = False
-            row = _json_object(_decoded_line(text, place), place)
+            row = _json_row(_decoded_line(text, location), location)
         except MalformedRowError as error:
             skipped.record_malformed(error)
         else:
-            yield place, row
+            yield row
 
 
-def _decoded_line(text: str, place: str) -> Any:  # noqa: ANN401 - any JSON value
+def _decoded_line(text: str, location: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        problem = f"not valid JSON: {reason}; {_REMEDY}"
         if not text.endswith(("\n", "\r")):
-            raise ValueError(f"{place}: {problem}") from error
-        raise MalformedRowError(place, problem) from error
+            raise _not_json(location, error) from error
+        raise MalformedRowError(location, _problem(error)) from error
 
 
-def read_json_array(
-    path: Path, skipped: SkippedRows | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ``(place, object)`` for each item of a file that is one JSON array of objects.
+def read_json_array(files: Files, name: str | Path, skipped: SkippedRows) -> Iterator[Row]:
+    """Yield each item of a file that is one JSON array of objects.
 
     Args:
-        path: The file.
-        skipped: Counts malformed rows: items that are no objects. None to raise the first of them.
+        files: The corpus' files.
+        name: The file's name among them.
+        skipped: Counts malformed rows: items that are no objects.
 
     Raises:
         ValueError: The file is missing, not such an array, or cut off.
     """
-    skipped = SkippedRows() if skipped is None else skipped
-    require_file(path)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        document = _JsonStream(path, stream)
-        document.take("[", "expected a JSON array of objects")
-        while not document.ends("]"):
-            place = document.place
+    with _JsonStream(files, name) as document:
+        for location in document.members("[", "]", "expected a JSON array of objects"):
             try:
-                row = _json_object(document.value(), place)
+                row = _json_row(document.value(), location)
             except MalformedRowError as error:
                 skipped.record_malformed(error)
             else:
-                yield place, row
+                yield row
 
 
-def read_json_members(path: Path) -> Iterator[tuple[str, str, Any]]:
-    """Yield ``(place, key, value)`` for each member of a file that is one JSON object.
+def read_json_members(files: Files, name: str | Path) -> Iterator[tuple[str, str, Any]]:
+    """Yield ``(location, key, value)`` for each member of a file that is one JSON object.
 
     Raises:
         ValueError: The file is missing, not a JSON object, or cut off.
     """
-    require_file(path)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        document = _JsonStream(path, stream)
-        document.take("{", "expected a JSON object")
-        while not document.ends("}"):
-            place, key = document.place, document.value()
+    with _JsonStream(files, name) as document:
+        for location in document.members("{", "}", "expected a JSON object"):
+            key = document.value()
             if not isinstance(key, str):
-                raise ValueError(f"{place}: not valid JSON: expected a member's name, found {key}")
+                raise ValueError(
+                    f"{location}: not valid JSON: expected a member's name, found {key}"
+                )
             document.take(":", "not valid JSON: expected ':' after a member's name")
-            yield place, key, document.value()
+            yield location, key, document.value()
 
 
-def _json_object(value: Any, place: str) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+def _json_row(value: Any, location: str) -> Row:  # noqa: ANN401 - any JSON value
     if not isinstance(value, dict):
-        raise MalformedRowError(place, f"expected a JSON object, found {type(value).__name__}")
-    return value
+        raise MalformedRowError(location, f"expected a JSON object, found {type(value).__name__}")
+    return Row(value, location)
 
 
-def _constant(name: str) -> float | None:
-    return None if name == "NaN" else float(name)
+def _problem(error: Exception) -> str:
+    reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    return f"not valid JSON: {reason}; {_REMEDY}"
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant)
+def _not_json(location: str | Path, error: Exception) -> ValueError:
+    return ValueError(f"{location}: {_problem(error)}")
 
 
 class _JsonStream:
-    """The members of one JSON array or object, decoded one by one from an open file."""
+    """The members of one JSON array or object, decoded one by one from an open file.
 
-    def __init__(self, path: Path, stream: TextIO) -> None:
-        self.path = path
-        self._stream = stream
+    Not ijson: it has no NaN, and keeps the path of every level, so that a file of 100,000 opening
+    brackets takes gigabytes.
+    """
+
+    def __init__(self, files: Files, name: str | Path) -> None:
+        self._path = files.path(name)
+        self._stream = io.TextIOWrapper(files.open(name), "utf-8-sig", newline="")
         self._text = ""
         self._position = 0
         self._line = 1
-        self._first = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """``file:line`` of what comes next."""
-        self._skip_space()
-        return f"{self.path}:{self._line}"
+        self._next_character()
+        return f"{self._path}:{self._line}"
+
+    def members(self, opening: str, closing: str, expected: str) -> Iterator[str]:
+        """Yield the location of each member, which has to be read before the next."""
+        self.take(opening, expected)
+        is_first = True
+        while self._next_character() != closing:
+            if not is_first:
+                self.take(",", f"not valid JSON: expected ',' or {closing!r}")
+            is_first = False
+            yield self.location
+        self._position += 1
+        if self._next_character():
+            raise ValueError(
+                f"{self.location}: not valid JSON: {self._shown()} follows the closing bracket"
+            )
 
     def take(self, character: str, complaint: str) -> None:
         """Move past ``character``, which has to come next."""
-        self._skip_space()
-        if not self._text.startswith(character, self._position):
-            raise ValueError(f"{self.place}: {complaint}, found {self._shown()}")
+        if self._next_character() != character:
+            raise ValueError(f"{self.location}: {complaint}, found {self._shown()}")
         self._position += 1
-
-    def ends(self, bracket: str) -> bool:
-        """Whether the next thing is the closing ``bracket``; else move past the comma."""
-        self._skip_space()
-        if self._text.startswith(bracket, self._position):
-            self._position += 1
-            self._skip_space()
-            if self._position < len(self._text):
-                raise ValueError(
-                    f"{self.place}: not valid JSON: {self._shown()} follows the closing bracket"
-                )
-            return True
-        if not self._first:
-            self.take(",", f"not valid JSON: expected ',' or {bracket!r}")
-        self._first = False
-        return False
 
     def value(self) -> Any:  # noqa: ANN401 - any JSON value
         """Decode the next value."""
-        place = self.place
+        location = self.location
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._position)
@@ -191,24 +192,23 @@ class _JsonStream:
                 is_cut = error.msg.startswith("Unterminated") or error.pos + 64 > len(self._text)
                 if not (is_cut and self._read_more()):
                     line = self._line + self._text.count("\n", self._position, error.pos)
-                    raise ValueError(
-                        f"{self.path}:{line}: not valid JSON: {error.msg}; {_REMEDY}"
-                    ) from error
+                    raise _not_json(f"{self._path}:{line}", error) from error
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{place}: not valid JSON: {error}") from error
+                raise _not_json(location, error) from error
             else:
-                # A number may go on behind what has been read of the file: 12|.5, 1e+|3.
+                # A number may go on after what has been read of the file: 12|.5, 1e+|3.
                 if end + 3 <= len(self._text) or not self._read_more():
                     self._move_to(end)
                     return value
 
-    def _skip_space(self) -> None:
+    def _next_character(self) -> str:
+        """What comes next after space; empty at the end."""
         while True:
             match = _SPACE.match(self._text, self._position)
             assert match is not None
             self._move_to(match.end())
             if self._position < len(self._text) or not self._read_more():
-                return
+                return self._text[self._position : self._position + 1]
 
     def _move_to(self, position: int) -> None:
         self._line += self._text.count("\n", self._position, position)
@@ -222,14 +222,14 @@ class _JsonStream:
         kept = self._text[self._position :]
         if len(kept) > MAX_MEMBER_CHARACTERS:
             raise ValueError(
-                f"{self.path}:{self._line}: a member is longer than {MAX_MEMBER_CHARACTERS} "
+                f"{self._path}:{self._line}: a member is longer than {MAX_MEMBER_CHARACTERS} "
                 "characters; a quote or bracket before it may not be closed"
             )
         try:
             new = self._stream.read(max(_CHUNK_CHARACTERS, len(kept)))
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{self.path}:{self._line}: after this line stands the byte 0x"
+                f"{self._path}:{self._line}: after this line stands the byte 0x"
                 f"{error.object[error.start]:02x}, which is not UTF-8; convert the file (iconv -t "
                 "UTF-8) or fetch it again"
             ) from error
@@ -238,6 +238,5 @@ class _JsonStream:
         return bool(new)
 
     def _shown(self) -> str:
-        if self._position >= len(self._text):
-            return f"its end; {_REMEDY}"
-        return repr(self._text[self._position : self._position + 20])
+        shown = self._text[self._position : self._position + 20]
+        return repr(shown) if shown else f"its end; {_REMEDY}"

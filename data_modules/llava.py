@@ -7,19 +7,13 @@ with an answer or end with a question, and, beside the video, keys for the part 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from itertools import count
 
-from data_modules.annotation_files import is_nan_like, text_field
-from data_modules.conversations import Conversation, Turn, conversation_examples, own_id_of
-from data_modules.index_cache import note_file
+from data_modules.conversations import Conversation, Turn, conversation_examples
+from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_lines
-from data_modules.skipped_rows import (
-    MalformedRowError,
-    SkippedRows,
-    UnusableRowError,
-    examples_of,
-)
+from data_modules.rows import Row, is_nan_like
+from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import one_span, span_of
 from vidreason.example import Example
 
@@ -29,10 +23,10 @@ ROLES = {
 }
 """By the names of both sides in lower case."""
 
-_OWN_KEYS = ("id", "video", "image", "conversations")
+_OTHER_KEYS = ("id", "video", "image", "conversations")
 
 
-def read_llava(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+def read_llava(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one example a question and answer; see :mod:`data_modules.conversations` for turns.
 
     Layout: ``<root>/<split>.json`` (an array, read as a stream) or ``<root>/<split>.jsonl`` with
@@ -45,57 +39,43 @@ def read_llava(root: str, split: str, skipped: SkippedRows | None = None) -> Ite
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
+    numbers = count()
 
-    def make(place: str, numbered: tuple[int, dict[str, Any]]) -> Iterator[Example]:
-        number, row = numbered
+    def make(row: Row) -> Iterator[Example]:
+        name = f"llava:{split}:{next(numbers)}"
         if row.get("video") is None and "image" in row:
-            raise UnusableRowError(place, "an image, not a video")
+            raise row.unusable("an image, not a video")
         conversation = Conversation(
-            id=str(number),
-            own_id=own_id_of(row),
-            videos=_videos(row.get("video"), place),
-            turns=_turns(row.get("conversations"), place),
-            span=one_span([span_of(row, place, ignored=_OWN_KEYS)], place, skipped),
+            videos=_videos(row),
+            turns=_turns(row),
+            span=one_span([span_of(row, ignored=_OTHER_KEYS)], row, skipped),
         )
-        yield from conversation_examples(conversation, "llava", split, root, place, skipped)
+        yield from conversation_examples(conversation, name, files.root, row, skipped)
 
-    rows = enumerate(_rows(Path(root), split, skipped))
-    numbered = ((place, (number, row)) for number, (place, row) in rows)
-    yield from examples_of(numbered, make, skipped)
-
-
-def _rows(root: Path, split: str, skipped: SkippedRows) -> Iterator[tuple[str, dict[str, Any]]]:
-    array, lines = root / f"{split}.json", root / f"{split}.jsonl"
-    note_file(array)
-    note_file(lines)
-    if array.is_file() and lines.is_file():
-        raise ValueError(f"there are both {array} and {lines}: keep one of them")
-    if lines.is_file():
-        return read_json_lines(lines, skipped)
-    return read_json_array(array, skipped)
+    array, lines = f"{split}.json", f"{split}.jsonl"
+    read = read_json_lines if files.exists(lines) else read_json_array
+    if files.exists(array) and files.exists(lines):
+        paths = f"{files.path(array)} and {files.path(lines)}"
+        raise ValueError(f"there are both {paths}: keep one of them")
+    rows = read(files, lines if read is read_json_lines else array, skipped)
+    yield from examples_of(rows, make, skipped)
 
 
-def _videos(value: Any, place: str) -> list[str]:  # noqa: ANN401 - any JSON value
+def _videos(row: Row) -> list[str]:
+    value = row.get("video")
     videos = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(video, str) and not is_nan_like(video) for video in videos):
-        raise MalformedRowError(place, f"field 'video' must be a path, found {value!r:.200}")
+        raise row.malformed(f"field 'video' must be a path, found {value!r:.200}")
     return videos
 
 
-def _turns(value: Any, place: str) -> list[Turn]:  # noqa: ANN401 - any JSON value
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise MalformedRowError(
-            place,
-            "field 'conversations' must be a list of objects with 'from' and 'value', found "
-            f"{value!r:.200}",
-        )
+def _turns(row: Row) -> list[Turn]:
     turns = []
-    for turn in value:
+    for turn in row.objects("conversations"):
         role = turn.get("from")
         if not isinstance(role, str) or role.strip().lower() not in ROLES:
-            raise MalformedRowError(
-                place, f"field 'from' must be one of {', '.join(ROLES)}, found {role!r:.200}"
+            raise row.malformed(
+                f"field 'from' must be one of {', '.join(ROLES)}, found {role!r:.200}"
             )
-        turns.append(Turn(ROLES[role.strip().lower()], text_field(turn, "value", place)))
+        turns.append(Turn(ROLES[role.strip().lower()], turn.text("value")))
     return turns

@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from data_modules.annotation_files import check_text, is_nan_like
-from data_modules.skipped_rows import MalformedRowError
+from data_modules.rows import Row, is_nan_like
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -28,7 +27,7 @@ _LABEL = re.compile(
 _LETTER = re.compile(r"\W*(?P<letter>[A-Za-z])\W*")
 
 
-def option_texts(value: object, name: str, place: str) -> tuple[str, ...]:
+def option_texts(value: object, name: str, row: Row) -> tuple[str, ...]:
     """The options of a list, without blanks around them and without their labels.
 
     Labels (``A.``, ``(B)``, ``Option 3:``) are taken off where each option has its own, in order: a
@@ -37,26 +36,24 @@ def option_texts(value: object, name: str, place: str) -> tuple[str, ...]:
     Args:
         value: What the field ``name`` holds.
         name: For messages.
-        place: For messages.
+        row: For messages.
 
     Raises:
         MalformedRowError: It is no list of 2 to 26 texts, or one of them is empty.
     """
     options = [_text(item) for item in value] if isinstance(value, list | tuple) else []
     if not 2 <= len(options) <= len(LETTERS):
-        raise MalformedRowError(
-            place, f"field {name!r} must hold 2 to {len(LETTERS)} texts, found {value!r:.200}"
+        raise row.malformed(
+            f"field {name!r} must hold 2 to {len(LETTERS)} texts, found {value!r:.200}"
         )
     unlabelled = _without_labels(options)
     if not all(unlabelled):
-        raise MalformedRowError(place, f"field {name!r}: an option is empty in {value!r:.200}")
-    for option in unlabelled:
-        check_text(option, name, place)
+        raise row.malformed(f"field {name!r}: an option is empty in {value!r:.200}")
     return tuple(unlabelled)
 
 
 def right_option(
-    answer: object, options: tuple[str, ...], form: AnswerForm, name: str, place: str
+    answer: object, options: tuple[str, ...], form: AnswerForm, name: str, row: Row
 ) -> int | None:
     """The index of the right option; None where the row hides it.
 
@@ -69,7 +66,7 @@ def right_option(
             or a full stop, a number written as a text, a letter, and a letter with its option's
             text are read in any case, where they can mean one option only.
         name: For messages.
-        place: For messages.
+        row: For messages.
 
     Raises:
         MalformedRowError: The answer names none of the options.
@@ -85,10 +82,9 @@ def right_option(
     is_hidden = isinstance(answer, str) and is_nan_like(answer)
     if answer is None or is_hidden or (form == "index" and text == str(NO_ANSWER)):
         return None
-    raise MalformedRowError(
-        place,
+    raise row.malformed(
         f"field {name!r} is {answer!r:.200}, which names none of the options {options!r:.200} by "
-        f"its {form}",
+        f"its {form}"
     )
 
 

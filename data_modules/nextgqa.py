@@ -2,21 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from data_modules.annotation_files import parse_seconds
-from data_modules.index_cache import note_file
+from data_modules.files import Files
 from data_modules.json_files import read_json_members
 from data_modules.nextqa import read_nextqa_rows
-from data_modules.skipped_rows import MalformedRowError, SkippedRows
+from data_modules.rows import Row, parse_seconds
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.prompts import grounding_prompt, grounding_response
 
 Spans = tuple[tuple[float, float], ...]
 
 
-def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+def read_nextgqa(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield two examples a row: the multiple-choice question, and the question when it is seen.
 
     Layout: that of :func:`data_modules.nextqa.read_nextqa`, and ``<root>/gsub_<split>.json``:
@@ -32,28 +31,28 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
     Raises:
         ValueError: A file or column is missing or wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
-    path = Path(root, f"gsub_{split}.json")
-    note_file(path)
+    name = f"gsub_{split}.json"
     located: dict[str, Any] | None = None
-    if path.exists():
-        located = {video_id: video for _, video_id, video in read_json_members(path)}
+    if files.exists(name):
+        located = {video_id: video for _, video_id, video in read_json_members(files, name)}
 
-    def with_grounding(example: Example, place: str) -> Iterator[Example]:
+    def with_grounding(example: Example, row: Row) -> Iterator[Example]:
         question_id = example.id.rpartition("_")[2]
         group_id = f"{example.video_id}_{question_id}"
-        name = f"nextgqa:{split}:{group_id}"
-        yield replace(example, id=f"{name}:answer", corpus="nextgqa", group_id=group_id)
+        yield replace(example, id=f"{example.id}:answer", group_id=group_id)
         if located is None:
             return
         video = located.get(example.video_id)
-        where = f"{place}: question {group_id!r} in {path.name}"
-        spans = _spans(video, question_id, where, skipped)
+        location = video.get("location") if isinstance(video, dict) else None
+        segments = Row(
+            location if isinstance(location, dict) else {},
+            f"{row.location}: question {group_id!r} in {name}",
+        )
+        spans = _spans(segments, question_id, skipped)
         response = grounding_response(*spans[0])
         yield replace(
             example,
-            id=f"{name}:grounding",
-            corpus="nextgqa",
+            id=f"{example.id}:grounding",
             prompt=grounding_prompt(example.meta["question"]),
             response=response,
             options=(),
@@ -64,18 +63,17 @@ def read_nextgqa(root: str, split: str, skipped: SkippedRows | None = None) -> I
             spans=spans,
         )
 
-    yield from read_nextqa_rows(root, split, skipped, with_grounding)
+    yield from read_nextqa_rows(files, split, skipped, "nextgqa", with_grounding)
 
 
-def _spans(video: Any, question_id: str, place: str, skipped: SkippedRows) -> Spans:  # noqa: ANN401
+def _spans(segments: Row, question_id: str, skipped: SkippedRows) -> Spans:
     """The segments of one question, put right where that is plain, which is counted.
 
     Raises:
         MalformedRowError: There is none, or one is not ``[start, end]`` in seconds.
     """
-    location = video.get("location") if isinstance(video, dict) else None
-    found = location.get(question_id) if isinstance(location, dict) else None
-    listed = found if isinstance(found, list) else []
+    value = segments.get(question_id)
+    listed = value if isinstance(value, list) else []
     if len(listed) == 2 and not any(isinstance(item, list) for item in listed):
         listed = [listed]  # one segment, not in a list of its own
     spans = []
@@ -83,17 +81,19 @@ def _spans(video: Any, question_id: str, place: str, skipped: SkippedRows) -> Sp
         times = [parse_seconds(time) for time in span] if isinstance(span, list) else []
         ends = [time for time in times if time is not None]
         if len(times) != 2 or len(ends) != 2:
-            raise MalformedRowError(
-                place, f"expected [[start, end], ...] in seconds, found {found!r:.200}"
+            raise segments.malformed(
+                f"expected [[start, end], ...] in seconds, found {value!r:.200}"
             )
         if any(float(time) < 0 for time in span):
-            skipped.remark(place, "a segment begins before the video: it is taken from its start")
+            remark = "a segment begins before the video: it is taken from its start"
+            skipped.remark(segments.location, remark)
         if ends[0] > ends[1]:
-            skipped.remark(place, "the ends of a segment are exchanged: they are exchanged back")
+            remark = "the ends of a segment are exchanged: they are exchanged back"
+            skipped.remark(segments.location, remark)
         if ends[0] == ends[1]:
-            skipped.remark(place, "a segment has no length: it is left out")
+            skipped.remark(segments.location, "a segment has no length: it is left out")
             continue
         spans.append((min(ends), max(ends)))
     if not spans:
-        raise MalformedRowError(place, f"there is no segment, found {found!r:.200}")
+        raise segments.malformed(f"there is no segment, found {value!r:.200}")
     return tuple(spans)

@@ -1,29 +1,11 @@
-"""How many questions the released benchmarks have, and how many of them a reader could read.
-
-Counted in the released files, where it does not say otherwise: NExT-QA, NExT-OE, NExT-GQA,
-ActivityNet-QA, IntentQA, TempCompass and EgoSchema; the others are from their papers and pages.
-"""
+"""How many of the questions of a released benchmark a reader could read."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_modules.corpora import CorpusConfig
+from data_modules.readers import READERS
 from data_modules.skipped_rows import SkippedRows
-
-_QUESTIONS: dict[str, dict[str, int]] = {
-    "nextqa": {"train": 34_132, "val": 4_996, "test": 8_564},  # train: from the paper
-    "nextqa_open_ended": {"train": 37_523, "val": 5_343, "test": 9_178},
-    "nextgqa": {"val": 3_358, "test": 5_553},
-    "activitynet_qa": {"train": 32_000, "val": 18_000, "test": 8_000},
-    "intentqa": {"val": 2_044, "test": 2_134},
-    "tempcompass": {"test": 5_536},
-    "egoschema": {"subset": 500, "test": 5_031},
-    "clevrer": {"train": 152_572, "val": 76_364, "test": 76_344},
-    "vcr": {"train": 212_923, "val": 26_534, "test": 25_263},
-    "mvbench": {"test": 4_000},
-    "video_mme": {"test": 2_700},
-    "star": {"train": 45_731, "val": 7_098, "test": 7_377},
-}
 
 
 class Coverage(NamedTuple):
@@ -46,11 +28,6 @@ class Coverage(NamedTuple):
         return f"{self.num_read:,} of {self.num_questions:,} {whose}"
 
 
-def official_questions(reader: str, split: str) -> int | None:
-    """Questions of the released split, as its files count them; None where it is not known."""
-    return _QUESTIONS.get(reader, {}).get(split)
-
-
 def coverage(reader: str, split: str, skipped: SkippedRows, limit: int | None) -> Coverage:
     """How much of a split a reader has read.
 
@@ -63,7 +40,7 @@ def coverage(reader: str, split: str, skipped: SkippedRows, limit: int | None) -
         skipped: The counts of all its rows.
         limit: Of the examples that were to be read.
     """
-    official = official_questions(reader, split)
+    official = READERS[reader].num_questions.get(split)
     is_official = official is not None and limit is None and 2 * skipped.num_rows >= official
     total = official if is_official and official is not None else skipped.num_rows
     return Coverage(skipped.num_read, total, is_official)

@@ -6,17 +6,14 @@ set may be many times as long as the others. ``data check`` and ``fit`` find the
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from data_modules.corpora import LongPrompts
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.reasoning.tokenization import encode_prompt
-
-LongPrompts = Literal["leave_out", "cut_earlier_turns"]
-"""What becomes of an example whose prompt is too long. ``cut_earlier_turns`` takes as many turns of
-its conversation away as it must, the earliest first; what is then still too long is left out."""
 
 TOO_LONG = "its prompt leaves no room for a response within data.max_text_tokens"
 CUT = "earlier turns are cut from its prompt, which is too long for data.max_text_tokens"

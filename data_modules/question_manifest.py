@@ -3,63 +3,47 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from data_modules.annotation_files import (
-    check_span,
-    id_field,
-    is_nan_like,
-    required_text,
-    seconds_field,
-)
+from data_modules.example_kinds import choice_example
+from data_modules.files import Files
 from data_modules.multiple_choice import AnswerForm, option_texts, right_option
-from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
-from data_modules.table_files import Rows
+from data_modules.rows import Row
+from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.video_files import VideoFolder
 from vidreason.example import Example
-from vidreason.reasoning.prompts import multiple_choice_prompt
 
-Row = dict[str, Any]
 _NUM_LOOKED_AT = 100
 """Rows by which it is decided whether a file hides its answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Where a benchmark keeps what an example needs; empty for what it has not."""
+    """Where a benchmark keeps what an example needs: its rows, and the names of their fields."""
 
-    rows: Callable[[Path, str, SkippedRows], Rows]
-    """Yields ``(place, row)`` of a split, in the order of the file."""
-    prepare: Callable[[Row, str], Row] = lambda row, place: row
-    """Makes a row of the file one that has the fields below; may find it malformed."""
-    check_absent: Callable[[Row, str], None] = lambda row, place: None
-    """Called with a row whose video is not there; may leave it out."""
+    rows: Callable[[Files, str, SkippedRows], Iterator[Row]]
+    """Yields the rows of a split, in the order of the file."""
     id: str
+    video: str
     folders: tuple[str, ...]
     """Where the videos are: of several, in the first that is there."""
-    media: tuple[str, ...]
-    """A video's path below the folder, with fields of the row in braces: the first that is there.
-    """
-    cut_media: tuple[str, ...] = ()
-    """Where there are, in place of whole videos, those that were cut to the row's span."""
-    video: str
-    question: str = "question"
+    media: Callable[[VideoFolder, Row, str], tuple[str, bool]] = lambda videos, row, video: (
+        videos.find(video),
+        False,
+    )
+    """From a row and its video's id to the path, and whether it is cut to the row's span."""
     options: str = "options"
-    option_text: str = ""
-    """The text's field, where an option is an object."""
     answer: str = "answer"
     answer_form: AnswerForm
-    question_type: str = ""
-    """The type, with fields of the row in braces."""
-    start: str = ""
-    end: str = ""
+    question_type: tuple[str, ...] = ()
+    """Fields that make up the type, joined by ``/``."""
+    has_span: bool = False
+    """Whether rows have ``start`` and ``end``."""
     named_by: tuple[str, ...]
-    """Fields of the row by which messages name it."""
+    """Fields by which messages name a row."""
 
 
 def read_manifest(
-    manifest: Manifest, name: str, root: str, split: str, skipped: SkippedRows | None = None
+    manifest: Manifest, name: str, files: Files, split: str, skipped: SkippedRows
 ) -> Iterator[Example]:
     """Yield one multiple-choice example a row of the benchmark ``name``.
 
@@ -69,79 +53,36 @@ def read_manifest(
     Raises:
         ValueError: A file is missing or wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
-    # Counted when the rows are read for good.
-    uncounted = SkippedRows(max_malformed_fraction=1.0, quiet=True)
-    first_rows = islice(manifest.rows(Path(root), split, uncounted), _NUM_LOOKED_AT)
-    has_answers = any(row.get(manifest.answer) is not None for _, row in first_rows)
-    videos = VideoFolder(*(Path(root, folder) for folder in manifest.folders))
+    first = islice(manifest.rows(files, split, SkippedRows.uncounted()), _NUM_LOOKED_AT)
+    has_answers = any(row.get(manifest.answer) is not None for row in first)
+    videos = VideoFolder(files, *manifest.folders)
 
-    def make(place: str, row: Row) -> Iterator[Example]:
-        row = manifest.prepare(row, place)
-        question = required_text(row, manifest.question, place)
-        if is_nan_like(question):
-            raise MalformedRowError(place, f"field {manifest.question!r} is {question!r}")
-        options = option_texts(_option_list(row, manifest), manifest.options, place)
-        index = right_option(
-            row.get(manifest.answer), options, manifest.answer_form, manifest.answer, place
-        )
+    def make(row: Row) -> Iterator[Example]:
+        question = row.question()
+        options = option_texts(row.get(manifest.options), manifest.options, row)
+        answer = row.get(manifest.answer)
+        index = right_option(answer, options, manifest.answer_form, manifest.answer, row)
         if has_answers != (index is not None):
-            raise MalformedRowError(
-                place,
-                f"field {manifest.answer!r} is "
-                + ("missing or empty" if has_answers else "there")
-                + ", in other rows it is not",
-            )
-        start = seconds_field(row, manifest.start, place) if manifest.start else None
-        if start == 0.0 and str(row[manifest.start]).lstrip().startswith("-"):
-            skipped.remark(place, "a span begins before the video: it is taken from its start")
-        end = seconds_field(row, manifest.end, place) if manifest.end else None
-        check_span(start, end, place)
-        row = row | {manifest.video: id_field(row, manifest.video, place)}
-        media = videos.first_there(*(_filled(path, row) for path in manifest.media))
-        if media is None and manifest.cut_media:
-            media = videos.first_there(*(_filled(path, row) for path in manifest.cut_media))
-            start, end = (start, end) if media is None else (None, None)
-        if media is None:
-            manifest.check_absent(row, place)
-            media = videos.find(_filled(manifest.media[0], row))
-        response = "" if index is None else options[index]
-        yield Example(
-            id=f"{name}:{split}:{id_field(row, manifest.id, place)}",
+            state = "missing or empty" if has_answers else "there"
+            raise row.malformed(f"field {manifest.answer!r} is {state}, in other rows it is not")
+        start, end = row.span() if manifest.has_span else (None, None)
+        if start == 0.0 and str(row["start"]).lstrip().startswith("-"):
+            remark = "a span begins before the video: it is taken from its start"
+            skipped.remark(row.location, remark)
+        video_id = row.id(manifest.video)
+        media, is_cut = manifest.media(videos, row, video_id)
+        yield choice_example(
+            question,
+            options,
+            index,
+            id=f"{name}:{split}:{row.id(manifest.id)}",
             corpus=name,
             media=media,
-            video_id=row[manifest.video],
-            start_seconds=start,
-            end_seconds=end,
-            prompt=multiple_choice_prompt(question, options),
-            response=response,
-            options=options,
-            answer_index=index,
-            answers=(response,) if response else (),
-            question_type=_filled(manifest.question_type, row),
-            meta={"question": question},
+            video_id=video_id,
+            start_seconds=None if is_cut else start,
+            end_seconds=None if is_cut else end,
+            question_type="/".join(map(row.required, manifest.question_type)),
         )
 
-    rows = manifest.rows(Path(root), split, skipped)
+    rows = manifest.rows(files, split, skipped)
     yield from examples_of(rows, make, skipped, named_by=manifest.named_by, unique=True)
-
-
-class _Fields(dict[str, Any]):
-    """Of a row; one that it has not is empty."""
-
-    def __missing__(self, name: str) -> str:
-        return ""
-
-
-def _filled(pattern: str, row: Row) -> str:
-    return pattern.format_map(_Fields(row))
-
-
-def _option_list(row: Row, manifest: Manifest) -> object:
-    options = row.get(manifest.options)
-    if not (manifest.option_text and isinstance(options, list)):
-        return options
-    return [
-        option.get(manifest.option_text) if isinstance(option, dict) else option
-        for option in options
-    ]

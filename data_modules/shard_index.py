@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_modules.index_cache import cache_folder, digest, exclusive, list_shards, note_shards
+from data_modules.index_cache import cache_folder, digest, exclusive
 from data_modules.shard_scan import ScannedMember, scan_shard
 from vidreason.cores import free_cores
 from vidreason.video.media import TarMember, is_remote, open_media
@@ -32,7 +32,9 @@ SHARDS_A_FILE = 256
 MIN_SHARDS_A_PROCESS = 8
 """With fewer a process costs more than it saves."""
 
-_VERSION = 2
+VERSION = 2
+"""Raise it whenever the same shards give another index: those of an older version are not read."""
+
 _SCHEMA = pa.schema(
     [("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64()), ("text", pa.binary())]
 )
@@ -100,35 +102,42 @@ class ShardIndex:
         """What cannot be read, each with its shard."""
         return [(shard.media, failure) for shard in self.shards for failure in shard.failures]
 
-    def samples(self) -> Iterator[ShardSample]:
-        """All samples, in the order in which they lie; memory does not grow with their number."""
+    def by_shard(self) -> Iterator[tuple[str, Iterator[ShardSample]]]:
+        """Each shard with its samples, in the order in which they lie."""
         file_name, file = "", None
         for shard in self.shards:
             if file is None or shard.file != file_name:
                 file_name, file = shard.file, pq.ParquetFile(shard.file)
-            yield from _group(shard.media, file.read_row_group(shard.row_group).to_pydict())
+            columns = file.read_row_group(shard.row_group).to_pydict()
+            yield shard.media, _group(shard.media, columns)
+
+    def samples(self) -> Iterator[ShardSample]:
+        """All samples; memory does not grow with the number of shards."""
+        for _, samples in self.by_shard():
+            yield from samples
 
 
-def open_shard_index(folder: str, num_processes: int | None = None) -> ShardIndex:
+def open_shard_index(
+    folder: str, listed: Mapping[str, tuple[int, str]], num_processes: int | None = None
+) -> ShardIndex:
     """Index the tar shards below ``folder``, as far as that has not been done.
 
     Args:
         folder: A path or an fsspec URL.
+        listed: Its shards with their states, by :func:`data_modules.files.list_shards`.
         num_processes: How many read shards at a time; None for one a core.
 
     Raises:
-        OSError: The folder cannot be listed, or its store cannot be reached.
+        OSError: A shard cannot be read.
         ValueError: There is no shard below it.
     """
-    note_shards(folder)
-    listed = list_shards(folder)
     if not any(shard.lower().endswith(".tar") for shard in listed):
         raise ValueError(
             f"there is no .tar file below {folder!r}: check the corpus' root (compressed shards, "
             "such as .tar.gz, cannot be read by byte range; unpack them to .tar)"
         )
-    place = folder if is_remote(folder) else os.path.abspath(folder)
-    files = cache_folder() / "shards" / f"{digest([_VERSION, place])}"
+    location = folder if is_remote(folder) else os.path.abspath(folder)
+    files = cache_folder() / "shards" / f"{digest([VERSION, location])}"
     with exclusive(files):
         known = _read_footers(files)
         missing = [

@@ -3,19 +3,20 @@
 One rule for all readers:
 
 * A row that is well formed but has nothing to teach is *left out*: no caption, a failed download,
-  an image where a video is needed, an empty span. Readers call ``skipped.record(place, cause)``,
-  or raise :class:`UnusableRowError` from deeper down. Any number of them is allowed.
+  an image where a video is needed, an empty span. Reader code raises :class:`UnusableRowError`
+  (``row.unusable(cause)``). Any number of them is allowed.
 * A row of which something is not read that may matter, such as a key that says how a video is to be
   looked at, gives its example and a *remark*, which is counted.
 * A row that is *malformed* is left out too: a field is missing or of another type, an answer is
   none of the options, a line is not JSON or not UTF-8, a row has a wrong number of columns. Reader
-  code raises :class:`MalformedRowError`. ``data.max_malformed_fraction`` of a corpus' rows may be
-  (and always one, unless it is 0); beyond that the run stops and shows the first ten.
+  code raises :class:`MalformedRowError` (``row.malformed(problem)``).
+  ``data.max_malformed_fraction`` of a corpus' rows may be (and always one, unless it is 0); beyond
+  that the run stops and shows the first ten.
 * A *file* that is wrong as a whole is a plain ``ValueError`` at once: it is missing, cut off, not
   JSON, or has no column of the wanted name. So is a text that was never closed, because nobody can
   tell how far it reaches.
 * One video's rows are left out when a file that holds only that video's data is damaged, just as
-  those of an unreadable video are, and what follows the damaged place of a tar shard.
+  those of an unreadable video are, and what follows the damaged part of a tar shard.
 
 ``nan``, ``None`` and the like are malformed as ids and questions, nothing as times and captions,
 and texts as answers and options, where they can be meant.
@@ -29,14 +30,18 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
+from data_modules.rows import MalformedRowError, Row, UnusableRowError
 from vidreason.example import Example
 
 logger = logging.getLogger(__name__)
 
 MAX_MALFORMED_FRACTION = 0.001
 """Share of a corpus' rows that may be malformed, unless the configuration says otherwise."""
+
+MAX_TEXT_CHARACTERS = 2**20
+"""A longer text is no question, answer or caption: something was not closed."""
 
 NUM_SHOWN = 3
 """Locations of each cause that are kept for the summary."""
@@ -52,40 +57,9 @@ MALFORMED = "malformed"
 _HOPELESS_ROWS, _HOPELESS_FACTOR = 1000, 10
 _MAX_NAME_CHARACTERS = 80
 
-R = TypeVar("R")
-
-
-class MalformedRowError(ValueError):
-    """One record of a file is wrong; the others can still be read.
-
-    Args:
-        place: ``file:line``, or what else leads to the record.
-        problem: The field, what was found there, and what was expected or helps.
-        name: The record's own id, such as ``qid '7'``; empty where it is not known.
-    """
-
-    def __init__(self, place: str, problem: str, name: str = "") -> None:
-        super().__init__(f"{place}{name and f' ({name})'}: {problem}")
-        self.place = place
-        self.problem = problem
-
-
-class UnusableRowError(ValueError):
-    """A well-formed record that has nothing to teach.
-
-    Args:
-        place: ``file:line``, or what else leads to the record.
-        cause: The same words for all records that are left out for the same reason.
-    """
-
-    def __init__(self, place: str, cause: str) -> None:
-        super().__init__(f"{place}: {cause}")
-        self.place = place
-        self.cause = cause
-
 
 class SkippedRow(NamedTuple):
-    """One row that gave no example."""
+    """One row that gave no example, as it is written down."""
 
     place: str
     """``file:line``, or the member of a tar file."""
@@ -100,15 +74,17 @@ class SkippedRows:
     ``NUM_MALFORMED_SHOWN`` malformed ones.
 
     Args:
-        path: A file that gets one JSON object a row (``place``, ``cause``), written anew; None to
+        path: A file that gets one JSON object a row (:class:`SkippedRow`), written anew; None to
             count without writing.
         max_malformed_fraction: Share of malformed rows beyond which it is hopeless to read on. With
             0 the first one is raised.
-        quiet: Whether nothing is logged, because the same file is read once more.
+        quiet: Whether nothing is logged.
 
     Attributes:
         num_read: Rows that gave an example.
+        causes: Rows that gave none, by cause.
         remarks: Rows that gave one though something of them was not read, by what that was.
+        first_locations: Of the first rows of each cause.
         malformed: The errors of the first malformed rows.
     """
 
@@ -119,17 +95,22 @@ class SkippedRows:
         max_malformed_fraction: float = 0.0,
         quiet: bool = False,
     ) -> None:
-        self.path = None if path is None else Path(path)
-        self.max_malformed_fraction = max_malformed_fraction
+        self._path = None if path is None else Path(path)
+        self._max_malformed_fraction = max_malformed_fraction
         self._quiet = quiet
         self.num_read = 0
         self.causes: Counter[str] = Counter()
         self.remarks: Counter[str] = Counter()
-        self.first_places: dict[str, list[str]] = {}
+        self.first_locations: dict[str, list[str]] = {}
         self.malformed: list[str] = []
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("")
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text("")
+
+    @classmethod
+    def uncounted(cls) -> Self:
+        """Counts for a first look at rows that are read, and counted, once more."""
+        return cls(max_malformed_fraction=1.0, quiet=True)
 
     @property
     def num_skipped(self) -> int:
@@ -146,27 +127,26 @@ class SkippedRows:
         """Rows met so far."""
         return self.num_read + self.num_skipped
 
-    def record(self, place: str, cause: str) -> None:
-        """Count the row at ``place`` as left out."""
-        if cause not in self.causes and not self._quiet:
-            logger.warning("%s: left out: %s (further such rows are only counted)", place, cause)
-        self._count(place, cause, 1)
-        self._write(place, cause)
+    def record(self, location: str, cause: str) -> None:
+        """Count a row as left out."""
+        if cause not in self.causes:
+            self._warn("%s: left out: %s (further such rows are only counted)", location, cause)
+        self._count(location, cause, cause)
 
-    def record_refused(self, place: str, cause: str) -> None:
+    def record_refused(self, location: str, cause: str) -> None:
         """Count an example that a reader gave, and whose row counts as left out all the same."""
-        self.record(place, cause)
+        self.record(location, cause)
         self.num_read = max(self.num_read - 1, 0)
 
-    def remark(self, place: str, remark: str) -> None:
-        """Count the row at ``place`` as read, but not all of it.
+    def remark(self, location: str, remark: str) -> None:
+        """Count a row as read, but not all of it.
 
         Args:
-            place: ``file:line``.
+            location: ``file:line``.
             remark: The same words for all rows of which the same is not read.
         """
-        if remark not in self.remarks and not self._quiet:
-            logger.warning("%s: %s (further such rows are only counted)", place, remark)
+        if remark not in self.remarks:
+            self._warn("%s: %s (further such rows are only counted)", location, remark)
         self.remarks[remark] += 1
 
     def record_malformed(self, error: MalformedRowError, num_rows: int = 1) -> None:
@@ -180,17 +160,15 @@ class SkippedRows:
             MalformedRowError: ``error`` itself, where no row may be malformed.
             ValueError: So many rows are malformed that it is hopeless to read on.
         """
-        if self.max_malformed_fraction == 0:
+        if self._max_malformed_fraction == 0:
             raise error
-        self._count(error.place, MALFORMED, num_rows)
-        self._write(error.place, str(error))
+        self._count(error.location, MALFORMED, str(error), num_rows)
         if len(self.malformed) < NUM_MALFORMED_SHOWN:
             self.malformed.append(str(error))
-            if not self._quiet:
-                logger.warning("left out as malformed: %s", error)
-        hopeless = _HOPELESS_FACTOR * self.max_malformed_fraction * self.num_rows
+            self._warn("left out as malformed: %s", error)
+        hopeless = _HOPELESS_FACTOR * self._max_malformed_fraction * self.num_rows
         if self.num_malformed >= _HOPELESS_ROWS and self.num_malformed > hopeless:
-            raise ValueError(self._too_many(self.max_malformed_fraction, "read so far"))
+            raise ValueError(self._too_many(self._max_malformed_fraction, "read so far"))
 
     def check_malformed(self, max_malformed_fraction: float) -> None:
         """Refuse a corpus of which too many rows are malformed.
@@ -203,44 +181,38 @@ class SkippedRows:
             raise ValueError(self._too_many(max_malformed_fraction, "of the corpus"))
 
     def summary(self) -> str:
-        """The causes, the most frequent first, with their first places."""
+        """The causes, the most frequent first, with their first locations."""
         return "; ".join(
-            f"{count} x {cause}, such as {', '.join(self.first_places[cause])}"
+            f"{count} x {cause}, such as {', '.join(self.first_locations[cause])}"
             for cause, count in self.causes.most_common()
         )
 
     def as_json(self) -> dict[str, Any]:
         """The counts and what is shown of them, for :meth:`from_json`."""
-        return {
-            "num_read": self.num_read,
-            "causes": dict(self.causes),
-            "remarks": dict(self.remarks),
-            "first_places": self.first_places,
-            "malformed": self.malformed,
-        }
+        names = ("num_read", "causes", "remarks", "first_locations", "malformed")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The counts that :meth:`as_json` has told, read from a JSON file."""
+        """The counts that :meth:`as_json` gave, read from a JSON file."""
         skipped = cls()
-        skipped.num_read = values["num_read"]
-        skipped.causes = Counter(values["causes"])
-        skipped.remarks = Counter(values["remarks"])
-        skipped.first_places = values["first_places"]
-        skipped.malformed = values["malformed"]
+        for name, value in values.items():
+            setattr(skipped, name, type(getattr(skipped, name))(value))
         return skipped
 
-    def _count(self, place: str, cause: str, num_rows: int) -> None:
-        self.causes[cause] += num_rows
-        places = self.first_places.setdefault(cause, [])
-        if len(places) < NUM_SHOWN:
-            places.append(place)
+    def _warn(self, message: str, *values: object) -> None:
+        if not self._quiet:
+            logger.warning(message, *values)
 
-    def _write(self, place: str, cause: str) -> None:
-        if self.path is not None:
-            row = json.dumps(SkippedRow(place, cause)._asdict(), ensure_ascii=False)
+    def _count(self, location: str, cause: str, written: str, num_rows: int = 1) -> None:
+        self.causes[cause] += num_rows
+        locations = self.first_locations.setdefault(cause, [])
+        if len(locations) < NUM_SHOWN:
+            locations.append(location)
+        if self._path is not None:
+            row = json.dumps(SkippedRow(location, written)._asdict(), ensure_ascii=False)
             # A name in a damaged file may hold half a character.
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(row + "\n")
 
     def _too_many(self, max_malformed_fraction: float, rows: str) -> str:
@@ -253,8 +225,8 @@ class SkippedRows:
 
 
 def examples_of(
-    rows: Iterable[tuple[str, R]],
-    make: Callable[[str, R], Iterable[Example]],
+    rows: Iterable[Row],
+    make: Callable[[Row], Iterable[Example]],
     skipped: SkippedRows,
     *,
     named_by: Sequence[str] = (),
@@ -266,9 +238,9 @@ def examples_of(
     malformed gives none.
 
     Args:
-        rows: ``(place, row)``, where ``place`` is ``file:line``.
-        make: Called with ``(place, row)``; returns the row's examples, or yields them. It raises
-            :class:`MalformedRowError` or :class:`UnusableRowError` for a row without.
+        rows: The rows.
+        make: Returns a row's examples, or yields them. It raises :class:`MalformedRowError` or
+            :class:`UnusableRowError` for a row without.
         skipped: Counts what is left out.
         named_by: Fields by which the benchmark names a record: they are put into its error.
         unique: Whether a row whose first example has an id that came before is malformed. It costs
@@ -278,52 +250,52 @@ def examples_of(
         ValueError: A file is wrong as a whole, or it is hopeless to read on.
     """
     ids: set[str] = set()
-    for place, row in rows:
+    for row in rows:
         try:
-            examples = tuple(make(place, row))
+            examples = tuple(make(row))
             for example in examples:
-                _check_characters(example, place)
+                _check_texts(example, row)
             if unique and examples:
-                _check_new(examples[0].id, ids, place)
+                if examples[0].id in ids:
+                    raise row.malformed(
+                        f"the id {examples[0].id!r} is there twice: keep one of the two rows"
+                    )
+                ids.add(examples[0].id)
         except UnusableRowError as left_out:
-            skipped.record(left_out.place, left_out.cause)
+            skipped.record(left_out.location, left_out.cause)
         except MalformedRowError as error:
-            name = _record_name(row, named_by)
-            named = MalformedRowError(error.place, error.problem, name) if name else error
+            named = MalformedRowError(error.location, error.problem, _record_name(row, named_by))
             skipped.record_malformed(named.with_traceback(error.__traceback__))
         else:
             skipped.num_read += bool(examples)
             yield from examples
 
 
-def _check_characters(example: Example, place: str) -> None:
+def _check_texts(example: Example, row: Row) -> None:
     """Refuse what no file name, table or tokenizer can hold, whichever field it came from."""
     named = (example.id, example.media, example.video_id, example.question_type, example.group_id)
-    text = "".join((*named, example.prompt, example.response, *example.options, *example.answers))
+    answered = (example.response, *example.options, *example.answers, *example.meta.values())
+    for text in (*named, *answered):
+        if len(text) > MAX_TEXT_CHARACTERS:
+            raise row.malformed(
+                f"the text {text[:60]!r}... has {len(text)} characters, more than "
+                f"{MAX_TEXT_CHARACTERS}: something was not closed"
+            )
+    text = "".join((*named, *answered, example.prompt))
     if "\0" in text:
-        raise MalformedRowError(place, "a text holds a null character")
+        raise row.malformed("a text holds a null character")
     if text.isascii():
         return
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise MalformedRowError(
-            place, f"a text holds {text[error.start]!r}, half a surrogate pair: the text was cut"
+        raise row.malformed(
+            f"a text holds {text[error.start]!r}, half a surrogate pair: the text was cut"
         ) from error
 
 
-def _check_new(example_id: str, ids: set[str], place: str) -> None:
-    if example_id in ids:
-        raise MalformedRowError(
-            place, f"the id {example_id!r} is there twice: keep one of the two rows"
-        )
-    ids.add(example_id)
-
-
-def _record_name(row: object, named_by: Sequence[str]) -> str:
+def _record_name(row: Row, named_by: Sequence[str]) -> str:
     """The values of the fields that name a record, as far as it has them."""
-    if not isinstance(row, Mapping):
-        return ""
     values = ((field, row.get(field)) for field in named_by)
     return ", ".join(
         f"{field} {value!r:.{_MAX_NAME_CHARACTERS}}"

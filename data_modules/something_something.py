@@ -6,23 +6,19 @@ archives, the ids are texts or numbers, and the test split has nothing but ids.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from data_modules.annotation_files import id_field, is_nan_like, text_field
-from data_modules.index_cache import note_file
+from data_modules.example_kinds import caption_example
+from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_members
-from data_modules.skipped_rows import MalformedRowError, SkippedRows, examples_of
+from data_modules.rows import Row, is_nan_like
+from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
-from vidreason.reasoning.prompts import CAPTION_PROMPT
 
 FILE_NAMES = ("something-something-v2-{}.json", "{}.json", "labels/{}.json")
 """Of the first release, and of the later archives."""
 
 
-def read_something_something(
-    root: str, split: str, skipped: SkippedRows | None = None
-) -> Iterator[Example]:
+def read_something_something(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one captioning example a clip; the caption is its sentence.
 
     Layout: ``<root>/something-something-v2-<split>.json``, ``<root>/<split>.json`` or
@@ -35,41 +31,33 @@ def read_something_something(
     Raises:
         ValueError: A file is missing or wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
     name = "validation" if split == "val" else split
-    candidates = [Path(root, form.format(name)) for form in FILE_NAMES]
-    for candidate in candidates:
-        note_file(candidate)
-    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-    labels = _labels(path.with_name(path.name.replace(name, "labels")))
+    path = files.first(*(form.format(name) for form in FILE_NAMES))
+    labels_path = path.with_name(path.name.replace(name, "labels"))
+    # Template without brackets -> number.
+    labels = {
+        template: str(number) for _, template, number in read_json_members(files, labels_path)
+    }
 
-    def make(place: str, row: dict[str, Any]) -> Iterator[Example]:
-        video_id = id_field(row, "id", place)
-        sentence, template = text_field(row, "label", place), text_field(row, "template", place)
+    def make(row: Row) -> Iterator[Example]:
+        video_id = row.id("id")
+        sentence, template = row.text("label"), row.text("template")
         if bool(sentence) != bool(template) or (sentence and is_nan_like(sentence)):
-            raise MalformedRowError(
-                place,
+            raise row.malformed(
                 f"fields 'label' and 'template' are {sentence!r} and {template!r}; both are texts, "
-                "or (in the test split) both are missing",
+                "or (in the test split) both are missing"
             )
         label = template.replace("[", "").replace("]", "")
         if template and label not in labels:
-            raise MalformedRowError(place, f"the template {label!r} is not among the labels")
-        yield Example(
+            raise row.malformed(f"the template {label!r} is not among the labels")
+        yield caption_example(
+            sentence,
             id=f"something_something:{split}:{video_id}",
             corpus="something_something",
-            media=str(Path(root, "20bn-something-something-v2", f"{video_id}.webm")),
+            media=str(files.path("20bn-something-something-v2", f"{video_id}.webm")),
             video_id=video_id,
-            prompt=CAPTION_PROMPT,
-            response=sentence,
-            answers=(sentence,) if sentence else (),
             question_type=labels[label] if template else "",
             meta={"template": template} if template else {},
         )
 
-    yield from examples_of(read_json_array(path, skipped), make, skipped, named_by=("id",))
-
-
-def _labels(path: Path) -> dict[str, str]:
-    """Template without brackets -> number, as a text."""
-    return {template: str(number) for _, template, number in read_json_members(path)}
+    yield from examples_of(read_json_array(files, path, skipped), make, skipped, named_by=("id",))

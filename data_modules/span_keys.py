@@ -7,17 +7,12 @@ and ``end``, ``start_time``, ``clip_start_sec``, ``begin``, ``startTime``, or ``
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from data_modules.annotation_files import (
-    check_finite,
-    check_span,
-    is_nan_like,
-    parse_seconds,
-)
-from data_modules.skipped_rows import MalformedRowError, SkippedRows, UnusableRowError
-from data_modules.subtitles import CLOCK, parse_clock
+from data_modules.rows import Row, is_nan_like, parse_seconds
+from data_modules.skipped_rows import SkippedRows
+from data_modules.subtitles import parse_clock
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _STARTS = {"starttime", "begintime", "start", "starts", "starting", "begin", "begins", "beginning"}
@@ -55,15 +50,15 @@ class _Meaning(NamedTuple):
 
 
 _NOTHING = _Meaning("")
+_PARTS = ("start", "end")
 
 
-def span_of(fields: Mapping[str, Any], place: str, *, ignored: Iterable[str] = ()) -> SpanKeys:
+def span_of(fields: Row, *, ignored: Iterable[str] = ()) -> SpanKeys:
     """Read the span out of the keys of a row, or of the object in it that names the video.
 
     Args:
         fields: The row or object.
-        place: ``file:line``.
-        ignored: Keys with a meaning of their own.
+        ignored: Keys that mean something else.
 
     Raises:
         MalformedRowError: Two keys contradict each other.
@@ -77,32 +72,35 @@ def span_of(fields: Mapping[str, Any], place: str, *, ignored: Iterable[str] = (
             continue
         meaning = _meaning(key, value)
         if meaning.part == "view" and value:
-            raise UnusableRowError(
-                place, f"its {key!r} changes what is seen of the video, and is not read"
-            )
-        parts = {"start": value} if meaning.part == "start" else {"end": value}
+            raise fields.unusable(f"its {key!r} changes what is seen of the video, and is not read")
+        parts = {meaning.part: value} if meaning.part in _PARTS else {}
         if meaning.part == "pair":
-            parts = dict(zip(("start", "end"), _pair(value), strict=True))
-        elif meaning.part not in ("start", "end"):
-            parts = {}
-        for part, told in parts.items():
-            seconds = _seconds(told, place, meaning.divisor)
-            if seconds is not None:
-                _take(times, part, key, seconds, place)
+            parts = dict(zip(_PARTS, _pair(value), strict=True))
+        for part, written in parts.items():
+            fields.check_finite(written)
+            seconds = _seconds(written)
+            if seconds is None:
+                continue
+            seconds /= meaning.divisor
+            known = times.setdefault(part, (seconds, key))
+            if known[0] != seconds:
+                raise fields.malformed(
+                    f"fields {known[1]!r} and {key!r} name different times, {known[0]:g} and "
+                    f"{seconds:g} s"
+                )
         if meaning.part == "unread" or (parts and not _are_times(parts.values())):
             unread.append(key)
         elif isinstance(value, dict) and not parts:
             unread += [
                 f"{key}.{inner}"
-                for inner, told in value.items()
-                if told and _meaning(str(inner), told).part in ("start", "end", "pair", "view")
+                for inner, held in value.items()
+                if held and _meaning(str(inner), held).part in (*_PARTS, "pair", "view")
             ]
-    start, end = (times[part][0] if part in times else None for part in ("start", "end"))
-    check_span(start, end, place)
-    return SpanKeys(start, end, tuple(unread))
+    start, end = (times[part][0] if part in times else None for part in _PARTS)
+    return SpanKeys(*fields.check_span(start, end), tuple(unread))
 
 
-def one_span(spans: Sequence[SpanKeys], place: str, skipped: SkippedRows) -> SpanKeys:
+def one_span(spans: Sequence[SpanKeys], row: Row, skipped: SkippedRows) -> SpanKeys:
     """The span of a row of which several objects may name one; counts the keys that are not read.
 
     Raises:
@@ -110,10 +108,10 @@ def one_span(spans: Sequence[SpanKeys], place: str, skipped: SkippedRows) -> Spa
     """
     named = [span[:2] for span in spans if span[:2] != (None, None)]
     if len(set(named)) > 1:
-        raise MalformedRowError(place, f"its keys name different spans, in seconds: {named}")
+        raise row.malformed(f"its keys name different spans, in seconds: {named}")
     unread = tuple(dict.fromkeys(key for span in spans for key in span.unread))
     for key in unread:
-        skipped.remark(place, f"field {key!r} is not read, the row is")
+        skipped.remark(row.location, f"field {key!r} is not read, the row is")
     start, end = named[0] if named else (None, None)
     return SpanKeys(start, end, unread)
 
@@ -157,26 +155,11 @@ def _are_times(values: Iterable[Any]) -> bool:
         value is None
         or (isinstance(value, float) and not math.isfinite(value))
         or (isinstance(value, str) and is_nan_like(value))
-        or parse_seconds(value) is not None
-        or (isinstance(value, str) and CLOCK.fullmatch(value.strip()) is not None)
+        or _seconds(value) is not None
         for value in values
     )
 
 
-def _seconds(value: Any, place: str, divisor: float) -> float | None:  # noqa: ANN401
-    check_finite(value, place)
-    if isinstance(value, str) and CLOCK.fullmatch(value.strip()):
-        return parse_clock(value, place) / divisor
-    seconds = parse_seconds(value)
-    return None if seconds is None else seconds / divisor
-
-
-def _take(
-    times: dict[str, tuple[float, str]], part: str, key: str, seconds: float, place: str
-) -> None:
-    known = times.setdefault(part, (seconds, key))
-    if known[0] != seconds:
-        raise MalformedRowError(
-            place,
-            f"fields {known[1]!r} and {key!r} name different times, {known[0]:g} and {seconds:g} s",
-        )
+def _seconds(value: Any) -> float | None:  # noqa: ANN401 - any JSON value
+    clock = parse_clock(value) if isinstance(value, str) else None
+    return parse_seconds(value) if clock is None else clock

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_modules.annotation_files import read_lines
+from data_modules.files import Files
 from data_modules.json_files import read_json
-from data_modules.skipped_rows import MalformedRowError
 
-CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
-"""A time as ``[HH:]MM:SS[.mmm]``, with a decimal point or comma."""
-
+_SECONDS = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
 _CLOCK = r"(?:\d+:)?\d{1,2}:\d{2}(?:[.,]\d{1,9})?"
 _TIMING = re.compile(rf"\s*(?P<start>{_CLOCK})\s*-->\s*(?P<end>{_CLOCK})(?:[ \t].*)?")
 _ARROW = "-->"
@@ -64,7 +62,7 @@ class _Block(NamedTuple):
     texts: list[str]
 
 
-def read_subtitles(path: Path) -> list[Cue]:
+def read_subtitles(files: Files, path: Path) -> list[Cue]:
     """The cues of one ``.vtt``, ``.srt`` or ``.json3`` file, in the order of the file, as text.
 
     Captions that roll, such as YouTube's automatic ones, show again what was said in the cue
@@ -75,9 +73,8 @@ def read_subtitles(path: Path) -> list[Cue]:
         ValueError: The file is missing, not UTF-8, or no subtitle file: not one of its cues has
             times, or its JSON is damaged. The message has the form ``file:line``.
     """
-    if path.suffix.casefold() == ".json3":
-        return _without_repetition(_json3(path))
-    return _without_repetition(_shown_cues(path))
+    read = _json3 if path.suffix.casefold() == ".json3" else _shown_cues
+    return _without_repetition(read(files, path))
 
 
 def text_between(cues: Sequence[Cue], start_seconds: float, end_seconds: float) -> str:
@@ -95,33 +92,32 @@ def text_between(cues: Sequence[Cue], start_seconds: float, end_seconds: float) 
     )
 
 
-def parse_clock(text: str, place: str) -> float:
-    """Seconds of ``[HH:]MM:SS[.mmm]``; a decimal comma is read too.
-
-    Raises:
-        MalformedRowError: The text has another form.
-    """
-    match = CLOCK.fullmatch(text.strip())
+def parse_clock(text: str) -> float | None:
+    """Seconds of ``[HH:]MM:SS[.mmm]``, with a decimal point or comma; None for other texts."""
+    match = _SECONDS.fullmatch(text.strip())
     if match is None:
-        raise MalformedRowError(place, f"expected a time HH:MM:SS.mmm, found {text!r:.200}")
+        return None
     hours, minutes, seconds = match.groups()
     return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
 
 
-def _shown_cues(path: Path) -> Iterator[_Shown]:
-    first = next((line for _, line in read_lines(path)), "")
+def _shown_cues(files: Files, path: Path) -> Iterator[_Shown]:
+    first = next((line for _, line in read_lines(files, path)), "")
     is_vtt = first.startswith("WEBVTT") or path.suffix.casefold() == ".vtt"
     num_cues, wrong = 0, ""
-    for block in _blocks(path):
-        place = f"{path}:{block.number}"
+    for block in _blocks(read_lines(files, path)):
         match = _TIMING.fullmatch(block.timing)
         if match is None:
-            expected = "HH:MM:SS.mmm --> HH:MM:SS.mmm"
-            wrong = wrong or f"{place}: expected {expected!r}, found {block.timing!r:.200}"
+            wrong = wrong or (
+                f"{path}:{block.number}: expected 'HH:MM:SS.mmm --> HH:MM:SS.mmm', found "
+                f"{block.timing!r:.200}"
+            )
             continue
         num_cues += 1
-        lines = _plain_lines(block.texts, is_vtt)
-        yield _Shown(parse_clock(match["start"], place), parse_clock(match["end"], place), lines)
+        start, end = parse_clock(match["start"]), parse_clock(match["end"])
+        assert start is not None
+        assert end is not None
+        yield _Shown(start, end, _plain_lines(block.texts, is_vtt))
     if wrong and not num_cues:
         raise ValueError(wrong)
     if not num_cues and not first.startswith("WEBVTT"):
@@ -131,14 +127,14 @@ def _shown_cues(path: Path) -> Iterator[_Shown]:
         )
 
 
-def _blocks(path: Path) -> Iterator[_Block]:
+def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[_Block]:
     """The cues, each up to an empty line or the next cue.
 
     A line of spaces is not empty: rolling captions begin with one.
     """
     block: _Block | None = None
     label = ""
-    for number, line in read_lines(path):
+    for number, line in lines:
         text = line.rstrip("\r\n")
         if _ARROW in text:
             if block is not None:
@@ -219,9 +215,9 @@ def _new_text(before: _Shown, cue: _Shown, rolls: bool) -> str:
     return " ".join(texts[count:])
 
 
-def _json3(path: Path) -> Iterator[_Shown]:
+def _json3(files: Files, path: Path) -> Iterator[_Shown]:
     """The events of YouTube's own format, in which nothing is repeated and nothing marked up."""
-    document = read_json(path)
+    document = read_json(files, path)
     events = document.get("events") if isinstance(document, dict) else None
     if not isinstance(events, list):
         raise ValueError(f"{path}:1: expected an object with a list 'events'")

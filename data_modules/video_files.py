@@ -1,10 +1,9 @@
 """Where a benchmark's videos are: by name, in whatever container and case of its extension."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from data_modules.index_cache import note_folder
+from data_modules.files import Files
 
 VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg")
 """Of two containers of one video, the first of these is taken."""
@@ -16,15 +15,14 @@ class VideoFolder:
     """Finds videos below one folder.
 
     Args:
-        folder: The folder; of several, the first that is there, or else the first.
+        files: The corpus' files.
+        folders: Of several, the first that is there is taken, or else the first.
     """
 
-    def __init__(self, folder: Path, *others: Path) -> None:
-        folders = (folder, *others)
-        if others:
-            for one in folders:
-                note_folder(one)
-        self.path = next((one for one in folders if one.is_dir()), folder)
+    def __init__(self, files: Files, *folders: str) -> None:
+        self._files = files
+        there = (folder for folder in folders if len(folders) > 1 and files.is_folder(folder))
+        self.path = files.path(next(there, folders[0]))
         self._listings: dict[Path, dict[str, str]] = {}
 
     def find(self, *names: str) -> str:
@@ -39,35 +37,28 @@ class VideoFolder:
         """The path of the first of ``names`` that is there; None if none is."""
         paths = [self.path / _with_extension(name) for name in names]
         for path in paths:
+            # Not recorded: examples name their videos, whether or not these are there.
             if os.path.isfile(path):  # also of a name that no file can have
                 return str(path)
         for path in paths:
-            found = self._listing(path.parent).get(path.stem)
-            if found is not None:
-                return str(path.parent / found)
+            name = self._listing(path.parent).get(path.stem)
+            if name is not None:
+                return str(path.parent / name)
         return None
 
     def _listing(self, folder: Path) -> dict[str, str]:
         """Stem -> file name of the videos of a folder."""
         if folder not in self._listings:
-            note_folder(folder)
-            self._listings[folder] = _videos(_names(folder))
+            names = self._files.names(folder)
+            self._listings[folder] = {
+                name[: -len(extension)]: name
+                for extension in reversed(VIDEO_EXTENSIONS)
+                for name in names
+                if name.lower().endswith(extension)
+            }
         return self._listings[folder]
 
 
 def _with_extension(name: str) -> str:
     has_extension = name.lower().endswith((*VIDEO_EXTENSIONS, *_OTHER_EXTENSIONS))
     return name if has_extension else f"{name}{VIDEO_EXTENSIONS[0]}"
-
-
-def _names(folder: Path) -> Sequence[str]:
-    return sorted(os.listdir(folder)) if os.path.isdir(folder) else ()
-
-
-def _videos(names: Sequence[str]) -> dict[str, str]:
-    return {
-        name[: -len(extension)]: name
-        for extension in reversed(VIDEO_EXTENSIONS)
-        for name in names
-        if name.lower().endswith(extension)
-    }

@@ -11,26 +11,23 @@ capitals, and members of one sample apart. For what tar files bring along see
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from data_modules.annotation_files import check_text, is_nan_like
-from data_modules.index_cache import note_file, note_folder
-from data_modules.shard_index import ShardIndex, ShardSample, open_shard_index
-from data_modules.skipped_rows import MalformedRowError, SkippedRows
+from data_modules.example_kinds import caption_example
+from data_modules.files import Files
+from data_modules.rows import Row, is_nan_like
+from data_modules.shard_index import ShardSample, open_shard_index
+from data_modules.skipped_rows import SkippedRows, examples_of
+from data_modules.table_files import read_parquet_rows
 from vidreason.example import Example
-from vidreason.reasoning.prompts import CAPTION_PROMPT
 from vidreason.video.media import is_remote
 
 VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "mov", "avi")
 _SUCCESS = "success"
 
 
-def read_webdataset(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+def read_webdataset(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one captioning example a sample of the tar shards in ``<root>/<split>``.
 
     ``root`` may be an fsspec URL. The caption is the field ``caption`` of the sample's json, else
@@ -42,107 +39,69 @@ def read_webdataset(root: str, split: str, skipped: SkippedRows | None = None) -
     Raises:
         ValueError: There is no shard, or a parquet file beside one is damaged.
     """
-    yield from read_shards(root, split, "webdataset", SkippedRows() if skipped is None else skipped)
+    yield from read_shards(files, split, "webdataset", skipped)
 
 
-def read_shards(root: str, split: str, corpus: str, skipped: SkippedRows) -> Iterator[Example]:
+def read_shards(files: Files, split: str, corpus: str, skipped: SkippedRows) -> Iterator[Example]:
     """:func:`read_webdataset` under the name of another corpus."""
-    folder = f"{root.rstrip('/')}/{split}"
+    folder = f"{files.root.rstrip('/')}/{split}"
     try:
-        index = open_shard_index(folder)
+        index = open_shard_index(folder, files.shards(split))
     except OSError as error:
         raise ValueError(f"the shards in {folder!r} cannot be read: {error}") from error
     base = folder if is_remote(folder) else os.path.abspath(folder)
     for shard, failure in index.failures:
         cause, _, detail = failure.partition(": ")
         skipped.record(f"{shard} ({detail})", cause)
-    for shard, samples in _by_shard(index):
-        stem, _ = os.path.splitext(shard[len(base) + 1 :])
-        listed = _SideFile(shard)
-        for sample in samples:
-            place = f"{shard}:{sample.key}"
-            row = listed.take(sample.key)
-            for extension in sample.repeated:
-                skipped.record(f"{place}.{extension}", "a name that is there before in its shard")
-            found = _read_sample(sample, row, place, skipped)
-            if found is None:
-                continue
-            media, caption, video_id = found
-            skipped.num_read += 1
-            yield Example(
-                id=f"{corpus}:{split}:{stem}/{sample.key}",
-                corpus=corpus,
-                media=media,
-                video_id=video_id,
-                prompt=CAPTION_PROMPT,
-                response=caption,
-                answers=(caption,),
-            )
-        listed.record_rest(skipped)
+
+    def make(row: Row) -> Iterator[Example]:
+        sample: ShardSample = row["sample"]
+        stem, _ = os.path.splitext(sample.shard[len(base) + 1 :])
+        row = _with_json(row, sample)
+        status = row.get("status", _SUCCESS)
+        if status != _SUCCESS:
+            raise row.unusable(f"status {str(status)[:100]!r}")
+        media = [sample.members[name].media for name in VIDEO_EXTENSIONS if name in sample.members]
+        if not media:
+            raise row.unusable(f"no video ({', '.join(VIDEO_EXTENSIONS)})")
+        yield caption_example(
+            _caption(row, sample),
+            id=f"{corpus}:{split}:{stem}/{sample.key}",
+            corpus=corpus,
+            media=media[0],
+            video_id=str(row.get("videoid") or sample.key),
+        )
+
+    for shard, samples in index.by_shard():
+        rows = _SideFile(files, shard)
+        yield from examples_of(rows.joined(samples, skipped), make, skipped)
+        rows.record_rest(skipped)
 
 
-def has_shards(folder: Path) -> bool:
-    """Whether there is a tar shard in ``folder`` or below."""
-    note_folder(folder)
-    return any(name.suffix.lower() == ".tar" for name in folder.rglob("*.[tT][aA][rR]"))
-
-
-def _by_shard(index: ShardIndex) -> Iterator[tuple[str, Iterator[ShardSample]]]:
-    """Every shard with its samples; also shards in which every download failed."""
-    samples = index.samples()
-    upcoming = next(samples, None)
-
-    def of(shard: str) -> Iterator[ShardSample]:
-        nonlocal upcoming
-        while upcoming is not None and upcoming.shard == shard:
-            yield upcoming
-            upcoming = next(samples, None)
-
-    for shard in index.shards:
-        yield shard.media, of(shard.media)
-
-
-def _read_sample(
-    sample: ShardSample, row: dict[str, Any], place: str, skipped: SkippedRows
-) -> tuple[str, str, str] | None:
-    """Media, caption and video id of a sample, or None after its cause was recorded."""
-    fields = row
-    if "json" in sample.members:
-        try:
-            read = json.loads(_text(sample, "json"))
-        except (ValueError, RecursionError):
-            read = None
-        if not isinstance(read, dict):
-            skipped.record(place, "its json is damaged")
-            return None
-        fields = row | read
-    status = fields.get("status", _SUCCESS)
-    if status != _SUCCESS:
-        skipped.record(place, f"status {str(status)[:100]!r}")
-        return None
-    media = [sample.members[name].media for name in VIDEO_EXTENSIONS if name in sample.members]
-    if not media:
-        skipped.record(place, f"no video ({', '.join(VIDEO_EXTENSIONS)})")
-        return None
+def _with_json(row: Row, sample: ShardSample) -> Row:
+    """The row with the fields of the sample's json, which win over those of the parquet file."""
+    if "json" not in sample.members:
+        return row
     try:
-        caption = fields.get("caption") or _text(sample, "txt")
-    except UnicodeDecodeError:
-        skipped.record(place, "its txt is damaged")
-        return None
+        fields = json.loads(_text(sample, "json"))
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise row.unusable("its json is damaged")
+    return row.adding(fields)
+
+
+def _caption(row: Row, sample: ShardSample) -> str:
+    try:
+        caption = row.get("caption") or _text(sample, "txt")
+    except UnicodeDecodeError as error:
+        raise row.unusable("its txt is damaged") from error
     # With captions_are_subtitles video2dataset writes str() of a Python list into the txt.
     if not isinstance(caption, str) or caption.startswith(("[{", "['", '["')):
-        skipped.record(place, "its caption is a list (captions_are_subtitles), not a text")
-        return None
+        raise row.unusable("its caption is a list (captions_are_subtitles), not a text")
     if is_nan_like(caption):
-        skipped.record(place, "no caption")
-        return None
-    try:
-        check_text(caption, "caption", place)
-    except MalformedRowError as error:
-        skipped.record_malformed(error)
-        return None
-    video_id = fields.get("videoid")
-    return media[0], caption.strip(), str(video_id) if video_id else sample.key
+        raise row.unusable("no caption")
+    return caption.strip()
 
 
 def _text(sample: ShardSample, extension: str) -> str:
@@ -153,37 +112,35 @@ def _text(sample: ShardSample, extension: str) -> str:
 class _SideFile:
     """The rows of the parquet file beside a shard, by key; none where there is no such file."""
 
-    def __init__(self, shard: str) -> None:
-        self.path = Path(shard).with_suffix(".parquet")
-        self._rows: dict[str, dict[str, Any]] = {}
+    def __init__(self, files: Files, shard: str) -> None:
+        self._shard = shard
+        self._rows: dict[str, Row] = {}
         self._taken: set[str] = set()
-        if is_remote(shard):
+        path = Path(shard).with_suffix(".parquet")
+        if is_remote(shard) or not files.exists(path):
             return
-        note_file(self.path)
-        if not self.path.is_file():
-            return
+        self._path = path
         try:
-            file = pq.ParquetFile(self.path)
-            columns = [
-                name
-                for name in ("key", "status", "caption", "videoid")
-                if name in file.schema_arrow.names
-            ]
-            rows = file.read(columns).to_pylist() if "key" in columns else []
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(
-                f"{self.path}: not a sound Parquet file: {error}; fetch it again or remove it (the "
-                "shard is read without it)"
-            ) from error
-        self._rows = {str(row["key"]): row for row in rows}
+            for row in read_parquet_rows(files, path, ("key", "status", "caption", "videoid")):
+                if "key" in row:
+                    self._rows[str(row["key"])] = row
+        except ValueError as error:
+            raise ValueError(f"{error} or remove it (the shard is read without it)") from error
 
-    def take(self, key: str) -> dict[str, Any]:
-        """The row of a sample, empty if there is none."""
-        # The clips of a video are called <key>_<number>.
-        row_key = key if key in self._rows else key.rpartition("_")[0]
-        self._taken.add(row_key)
-        row = self._rows.get(row_key, {})
-        return {name: value for name, value in row.items() if value is not None}
+    def joined(self, samples: Iterable[ShardSample], skipped: SkippedRows) -> Iterator[Row]:
+        """Each sample, under ``sample``, with the fields of its row, as far as it has one."""
+        for sample in samples:
+            location = f"{self._shard}:{sample.key}"
+            for extension in sample.repeated:
+                skipped.record(
+                    f"{location}.{extension}", "a name that is there before in its shard"
+                )
+            # The clips of a video are called <key>_<number>.
+            key = sample.key if sample.key in self._rows else sample.key.rpartition("_")[0]
+            self._taken.add(key)
+            row = self._rows.get(key, Row({}, location))
+            known = {name: value for name, value in row.items() if value is not None}
+            yield Row({**known, "sample": sample}, location)
 
     def record_rest(self, skipped: SkippedRows) -> None:
         """Count the rows that no sample of the shard belongs to."""
@@ -192,4 +149,4 @@ class _SideFile:
                 status = row.get("status") or _SUCCESS
                 is_lost = status == _SUCCESS
                 cause = "in the parquet file, not in its shard" if is_lost else f"status {status!r}"
-                skipped.record(f"{self.path}:{key}", cause)
+                skipped.record(f"{self._path}:{key}", cause)

@@ -10,16 +10,17 @@ measured (``PT01H..`` for a clip of 11 s), and is not read.
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_modules.annotation_files import id_field, is_nan_like, read_csv_rows, text_field
-from data_modules.index_cache import note_folder
-from data_modules.skipped_rows import SkippedRows, UnusableRowError, examples_of
-from data_modules.webdataset import has_shards, read_shards
+from data_modules.annotation_files import read_csv_rows
+from data_modules.example_kinds import caption_example
+from data_modules.files import Files
+from data_modules.rows import Row, is_nan_like
+from data_modules.skipped_rows import SkippedRows, examples_of
+from data_modules.webdataset import read_shards
 from vidreason.example import Example
-from vidreason.reasoning.prompts import CAPTION_PROMPT
 from vidreason.video.media import is_remote
 
 
-def read_webvid(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+def read_webvid(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one captioning example a row.
 
     Layout: ``<root>/metadata/results_<2M|10M>_<split>.csv``, or ``<root>/<split>.csv``, or the
@@ -34,47 +35,46 @@ def read_webvid(root: str, split: str, skipped: SkippedRows | None = None) -> It
     Raises:
         ValueError: No annotation file, several that overlap, or one that is wrong as a whole.
     """
-    skipped = SkippedRows() if skipped is None else skipped
-    if is_remote(root) or has_shards(Path(root, split)):
-        yield from read_shards(root, split, "webvid", skipped)
+    if is_remote(files.root) or any(n.lower().endswith(".tar") for n in files.shards(split)):
+        yield from read_shards(files, split, "webvid", skipped)
         return
 
-    def make(place: str, row: dict[str, str]) -> Iterator[Example]:
-        video_id, caption = id_field(row, "videoid", place), text_field(row, "name", place)
-        folder = "" if is_nan_like(row.get("page_dir", "")) else row["page_dir"].strip()
+    def make(row: Row) -> Iterator[Example]:
+        video_id, caption = row.id("videoid"), row.text("name")
+        folder = row.text("page_dir")
         if is_nan_like(caption):
-            raise UnusableRowError(place, "no caption (column 'name')")
-        yield Example(
+            raise row.unusable("no caption (column 'name')")
+        yield caption_example(
+            caption,
             id=f"webvid:{split}:{video_id}",
             corpus="webvid",
-            media=str(Path(root, "videos", folder, f"{video_id}.mp4")),
+            media=str(
+                files.path("videos", "" if is_nan_like(folder) else folder, f"{video_id}.mp4")
+            ),
             video_id=video_id,
-            prompt=CAPTION_PROMPT,
-            response=caption,
-            answers=(caption,),
         )
 
-    for path in _annotation_files(Path(root), split):
-        rows = read_csv_rows(path, ("videoid", "name"), skipped)
+    for path in _annotation_files(files, split):
+        rows = read_csv_rows(files, path, ("videoid", "name"), skipped)
         yield from examples_of(rows, make, skipped, named_by=("videoid",))
 
 
-def _annotation_files(root: Path, split: str) -> list[Path]:
-    note_folder(root / "metadata")
-    note_folder(root / "data" / split / "partitions")
-    originals = sorted((root / "metadata").glob(f"results_*_{split}.csv"))
+def _annotation_files(files: Files, split: str) -> list[Path]:
+    originals = files.glob("metadata", f"results_*_{split}.csv")
     if len(originals) > 1:
         # The 10M part contains the 2M part: reading both would repeat 2.5 million videos under one
         # id.
         names = ", ".join(path.name for path in originals)
-        raise ValueError(f"{root / 'metadata'}: {names} overlap; keep one of them in this root")
-    plain = root / f"{split}.csv"
-    partitions = sorted((root / "data" / split / "partitions").glob("*.csv"))
-    candidates = originals or ([plain] if plain.is_file() else partitions)
-    if not candidates:
+        raise ValueError(f"{originals[0].parent}: {names} overlap; keep one of them in this root")
+    if originals:
+        return originals
+    if files.exists(f"{split}.csv"):
+        return [files.path(f"{split}.csv")]
+    partitions = files.glob(f"data/{split}/partitions", "*.csv")
+    if not partitions:
         raise ValueError(
-            f"webvid root {str(root)!r} has none of metadata/results_<2M|10M>_{split}.csv, "
-            f"{split}.csv, "
-            f"data/{split}/partitions/*.csv, {split}/*.tar: check the corpus' root and split"
+            f"webvid root {files.root!r} has none of metadata/results_<2M|10M>_{split}.csv, "
+            f"{split}.csv, data/{split}/partitions/*.csv, {split}/*.tar: check the corpus' root "
+            "and split"
         )
-    return candidates
+    return partitions

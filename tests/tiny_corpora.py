@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.benchmark_manifests import MVBENCH_FOLDERS
+from data_modules.files import Files
+from data_modules.readers import READERS
+from data_modules.skipped_rows import SkippedRows
+from vidreason.example import Example
 
 Row = dict[str, Any]
 
@@ -36,6 +40,14 @@ class TinyCorpus:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(FORMS[self.form](self.rows if rows is None else rows).encode())
         return path
+
+
+def examples_in(
+    reader: str, root: Path | str, split: str, skipped: SkippedRows | None = None, **options: Any
+) -> list[Example]:
+    """Read a corpus to its end; without ``skipped`` the first malformed row is raised."""
+    counts = SkippedRows() if skipped is None else skipped
+    return list(READERS[reader].read(Files(root), split, counts, **options))
 
 
 def _csv(rows: list[Row]) -> str:
@@ -397,6 +409,24 @@ TINY_CORPORA = [
                 }
             },
         },
+    ),
+    TinyCorpus(
+        reader="video_mme",
+        split="test",
+        file="test.json",
+        form="array",
+        rows=[
+            {
+                "videoID": "fFjv93ACGo8",
+                "question_id": f"001-{number}",
+                "duration": "short",
+                "task_type": "Counting Problem",
+                "question": "How many?",
+                "options": ["A. Apples.", "B. Candles.", "C. Berries.", "D. None."],
+                "answer": "C",
+            }
+            for number in range(2)
+        ],
     ),
     TinyCorpus(
         reader="egoschema",

@@ -10,10 +10,22 @@ from typing import Any
 import pytest
 
 from data_modules import annotation_files, json_files
-from data_modules.annotation_files import MAX_TEXT_CHARACTERS, read_csv_rows, seconds_field
+from data_modules.annotation_files import read_csv_rows
+from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_lines, read_json_members
-from data_modules.skipped_rows import UnusableRowError
-from data_modules.webvid import read_webvid
+from data_modules.readers import READERS
+from data_modules.rows import Row, UnusableRowError
+from data_modules.skipped_rows import MAX_TEXT_CHARACTERS, SkippedRows
+
+HERE = Files("")
+
+
+def array(path: Path) -> list[Row]:
+    return list(read_json_array(HERE, path, SkippedRows()))
+
+
+def csv_rows(path: Path, *required: str) -> list[Row]:
+    return list(read_csv_rows(HERE, path, required, SkippedRows()))
 
 
 def random_value(generator: random.Random, depth: int = 0) -> Any:
@@ -41,29 +53,31 @@ def test_documents_are_the_same_in_pieces_of_any_size(
         rows = [{"a": random_value(generator), "b": random_value(generator)} for _ in range(20)]
         path = tmp_path / "rows.json"
         path.write_text(json.dumps(rows, indent=indent, ensure_ascii=indent is None))
-        assert [row for _, row in read_json_array(path)] == rows
+        assert array(path) == rows
         members = {f"\u00e9{number}": random_value(generator) for number in range(20)}
         path.write_text(json.dumps(members, indent=indent))
-        assert {key: value for _, key, value in read_json_members(path)} == members
+        assert {key: value for _, key, value in read_json_members(HERE, path)} == members
     path.write_text("[\n]\n")
-    assert list(read_json_array(path)) == []
+    assert array(path) == []
 
 
 def test_places_are_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('\n[{"a":\n1},\n\n{"b": 2}, {"c": 3}]')
-    assert [place for place, _ in read_json_array(path)] == [f"{path}:{n}" for n in (2, 5, 5)]
+    assert [row.location for row in array(path)] == [f"{path}:{n}" for n in (2, 5, 5)]
     path.write_text('{"a":\n1,\n"b": 2}')
-    assert [place for place, *_ in read_json_members(path)] == [f"{path}:{n}" for n in (1, 3)]
+    assert [location for location, *_ in read_json_members(HERE, path)] == [
+        f"{path}:{n}" for n in (1, 3)
+    ]
 
 
 def test_nan_is_null_and_infinity_no_number_of_seconds(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('[{"a": NaN, "b": -Infinity}]')
-    [(place, row)] = read_json_array(path)
+    (row,) = array(path)
     assert row["a"] is None
     with pytest.raises(UnusableRowError, match=r"rows.json:1: its span is no number of seconds"):
-        seconds_field(row, "b", place)
+        row.seconds("b")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +98,7 @@ def test_arrays_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "rows.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        list(read_json_array(path))
+        array(path)
 
 
 def test_an_error_in_a_large_file_does_not_read_the_rest(tmp_path: Path) -> None:
@@ -93,7 +107,7 @@ def test_an_error_in_a_large_file_does_not_read_the_rest(tmp_path: Path) -> None
     path.write_text(f"[{row},\n{{'wrong'}},\n" + ",\n".join([row] * 20_000) + "]")
     tracemalloc.start()
     with pytest.raises(ValueError, match=r"rows.json:2: not valid JSON: Expecting property name"):
-        list(read_json_array(path))
+        array(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10e6  # of 20 MB
@@ -111,9 +125,9 @@ def test_memory_does_not_grow_with_the_number_of_rows(
     (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (tmp_path / "rows.json").write_text("[" + ",".join(rows) + "]")
     readers = {
-        "train.csv": lambda: read_webvid(str(tmp_path), "train"),
-        "rows.jsonl": lambda: read_json_lines(tmp_path / "rows.jsonl"),
-        "rows.json": lambda: read_json_array(tmp_path / "rows.json"),
+        "train.csv": lambda: READERS["webvid"].read(Files(tmp_path), "train", SkippedRows()),
+        "rows.jsonl": lambda: read_json_lines(HERE, tmp_path / "rows.jsonl", SkippedRows()),
+        "rows.json": lambda: read_json_array(HERE, tmp_path / "rows.json", SkippedRows()),
     }
     for name, read in readers.items():
         assert (tmp_path / name).stat().st_size > 1.5e6
@@ -128,15 +142,15 @@ def test_memory_does_not_grow_with_the_number_of_rows(
 def test_csv_quotes_and_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('b,a\n"one ""two""\nthree, four",x\n\nNone,"NA"\n')
-    places, rows = zip(*read_csv_rows(path, ("a", "b")), strict=True)
-    assert rows == ({"b": 'one "two"\nthree, four', "a": "x"}, {"b": "None", "a": "NA"})
-    assert places == (f"{path}:2", f"{path}:5")
+    rows = csv_rows(path, "a", "b")
+    assert rows == [{"b": 'one "two"\nthree, four', "a": "x"}, {"b": "None", "a": "NA"}]
+    assert [row.location for row in rows] == [f"{path}:2", f"{path}:5"]
     path.write_text("a,b,a\n1,2,3\n")
     with pytest.raises(ValueError, match=r"a.csv:1: the header names 'a' twice"):
-        list(read_csv_rows(path, ("a", "b")))
+        csv_rows(path, "a", "b")
     path.write_text("a,b\n1,2")
     with pytest.raises(ValueError, match=r"a.csv:2: the last row has no line end: .* within '2'"):
-        list(read_csv_rows(path, ("a", "b")))
+        csv_rows(path, "a", "b")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -145,15 +159,19 @@ def test_documented_limits_hold(tmp_path: Path, end: str) -> None:
     long = "x" * (MAX_TEXT_CHARACTERS - 1)
     rows = [["videoid", "name"], ["1", "a"], ["02", f'"{long},"'], ["3", f'"b{end}""c"""']]
     path.write_bytes("".join(",".join(row) + end for row in rows).encode())
-    found = list(read_csv_rows(path, ("videoid", "name")))
-    assert [row["name"] for _, row in found] == ["a", f"{long},", f'b{end}"c"']
-    assert [place for place, _ in found] == [f"{path}:{line}" for line in (2, 3, 4)]
+    found = csv_rows(path, "videoid", "name")
+    assert [row["name"] for row in found] == ["a", f"{long},", f'b{end}"c"']
+    assert [row.location for row in found] == [f"{path}:{line}" for line in (2, 3, 4)]
     lines = tmp_path / "a.jsonl"
     lines.write_bytes(end.join(json.dumps({"a": n, "b": long}) for n in range(3)).encode())
-    assert [row["a"] for _, row in read_json_lines(lines)] == [0, 1, 2]  # the last without an end
+    assert [row["a"] for row in read_json_lines(HERE, lines, SkippedRows())] == [
+        0,
+        1,
+        2,
+    ]  # the last without an end
     path.write_text(f"videoid,name\n1,{long}xx\n2,b\n")
     with pytest.raises(ValueError, match=r"a.csv:2: .*field limit \(1048576\)"):
-        list(read_csv_rows(path, ("videoid", "name")))
+        csv_rows(path, "videoid", "name")
 
 
 def test_line_ends_where_pieces_of_the_file_meet(
@@ -166,5 +184,5 @@ def test_line_ends_where_pieces_of_the_file_meet(
         content = "".join(generator.choices(["a", "\r", "\n", "\r\n", "\u00e9"], k=200))
         path.write_bytes(content.encode())
         expected = content.encode().splitlines(keepends=True)
-        found = list(annotation_files.read_raw_lines(path))
+        found = list(annotation_files.read_raw_lines(HERE, path))
         assert found == list(enumerate(expected, start=1))

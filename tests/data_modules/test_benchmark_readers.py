@@ -11,15 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
-from tiny_corpora import TINY_CORPORA
+from tiny_corpora import TINY_CORPORA, examples_in
 
-from data_modules.benchmark_manifests import read_video_mme
-from data_modules.clevrer import read_clevrer
-from data_modules.corpora import READERS
-from data_modules.nextgqa import read_nextgqa
 from data_modules.skipped_rows import SkippedRows
-from data_modules.test_of_time import read_test_of_time
-from data_modules.vcr import _image_boxes
 from vidreason.example import Example
 from vidreason.video.reader import DIRECT
 
@@ -32,7 +26,7 @@ TINY = {corpus.reader: corpus for corpus in TINY_CORPORA}
 def read(reader: str, root: Path, rows: list[dict[str, Any]] | None = None) -> list[Example]:
     corpus = TINY[reader]
     corpus.write(root, rows)
-    return list(READERS[reader](str(root), corpus.split))
+    return examples_in(reader, root, corpus.split)
 
 
 def test_nextgqa_asks_for_the_answer_and_for_its_time(tmp_path: Path) -> None:
@@ -48,16 +42,16 @@ def test_nextgqa_asks_for_the_answer_and_for_its_time(tmp_path: Path) -> None:
     assert (grounding.question_type, grounding.response) == ("grounding", "0.5 to 3.0")
     (tmp_path / "gsub_val.json").write_text('{"0101": {"location": {"1": [[0, 1]]}}}')
     with pytest.raises(ValueError, match=r"'0101_2' in gsub_val.json .*: there is no segment"):
-        list(read_nextgqa(str(tmp_path), "val"))
+        examples_in("nextgqa", tmp_path, "val")
     (tmp_path / "gsub_val.json").unlink()
-    assert len(list(read_nextgqa(str(tmp_path), "val"))) == 4
+    assert len(examples_in("nextgqa", tmp_path, "val")) == 4
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real annotation files are not in {REAL}")
 def test_nextgqa_of_the_real_files(tmp_path: Path) -> None:
     for name in ("nextgqa/val.csv", "nextgqa/gsub_val.json", "nextqa/map_vid_vidorID.json"):
         (tmp_path / Path(name).name).symlink_to(REAL / name)
-    examples = list(read_nextgqa(str(tmp_path), "val"))
+    examples = examples_in("nextgqa", tmp_path, "val")
     grounding = [example for example in examples if example.spans]
     assert (len(examples), len(grounding)) == (2 * 3358, 3358)
     assert sum(len(example.spans) for example in grounding) == 3931
@@ -78,7 +72,7 @@ def test_clevrer_asks_about_each_option(tmp_path: Path) -> None:
     assert seen.media == str(tmp_path / "videos/validation" / folder)
     (tmp_path / "video_validation" / folder).parent.mkdir(parents=True)
     (tmp_path / "video_validation" / folder).write_text("")
-    seen = next(read_clevrer(str(tmp_path), "val"))
+    seen, *_ = examples_in("clevrer", tmp_path, "val")
     assert seen.media == str(tmp_path / "video_validation" / folder)
 
 
@@ -121,8 +115,7 @@ def test_vcr_names_objects_and_keeps_their_boxes(tmp_path: Path) -> None:
             metadata.unlink()
         else:
             metadata.write_text(content)
-        _image_boxes.cache_clear()
-        (answer, *_) = READERS["vcr"](str(tmp_path), "val")
+        (answer, *_) = examples_in("vcr", tmp_path, "val")
         assert answer.prompt.startswith("Does [object8] feel")  # of what size the picture is?
         assert ("boxes" in answer.meta) == has_boxes
 
@@ -167,7 +160,7 @@ def test_test_of_time_reads_what_is_there(tmp_path: Path) -> None:
     (agqa / "test_unbalanced_subset-temporal-v1.0.csv").write_text(
         "video_id,question,answer\nX1,Did they sit before or after standing?,after\n"
     )
-    examples = list(read_test_of_time(str(tmp_path), "test"))
+    examples = examples_in("test_of_time", tmp_path, "test")
     assert [e.meta["source"] for e in examples] == ["invented"] * 2 + ["tot_syn"] * 2 + [
         "agqa_temporal"
     ]
@@ -180,7 +173,7 @@ def test_test_of_time_reads_what_is_there(tmp_path: Path) -> None:
     )
     assert agqa_example.answer_index == 1
     with pytest.raises(ValueError, match=r"has none of val.jsonl, .*: check the corpus' root"):
-        list(read_test_of_time(str(tmp_path), "val"))
+        examples_in("test_of_time", tmp_path, "val")
 
 
 def test_manifests(tmp_path: Path) -> None:
@@ -199,7 +192,7 @@ def test_manifests(tmp_path: Path) -> None:
     assert tempcompass[0].meta["question"] == "What is the man doing?"
     egoschema = read("egoschema", tmp_path / "egoschema")
     assert [(e.video_id, e.answer_index) for e in egoschema] == [("0074f737", 3), ("00aa7247", 0)]
-    hidden = list(READERS["egoschema"](str(tmp_path / "egoschema"), "test"))
+    hidden = examples_in("egoschema", tmp_path / "egoschema", "test")
     assert [e.answer_index for e in hidden] == [None] * 3
     star = read("star", tmp_path / "star")
     assert (star[0].question_type, star[0].response) == ("Interaction", "The door.")
@@ -212,7 +205,7 @@ def test_mvbenchs_folders_of_frames_are_counted(tmp_path: Path) -> None:
     row = {"video": "house", "question": "Who?", "candidates": ["a", "b"], "answer": "a"}
     (tmp_path / "json/episodic_reasoning.json").write_text(json.dumps([row, row]))
     skipped = SkippedRows()
-    assert len(list(READERS["mvbench"](str(tmp_path), "test", skipped))) == 20
+    assert len(examples_in("mvbench", tmp_path, "test", skipped)) == 20
     assert skipped.causes == {"a folder of frames is no video": 2}
 
 
@@ -233,7 +226,7 @@ def test_video_mme(tmp_path: Path) -> None:
     path = tmp_path / "videomme/test-00000-of-00001.parquet"
     path.parent.mkdir()
     parquet.write_table(pa.Table.from_pylist(rows), path)
-    examples = list(read_video_mme(str(tmp_path), "test"))
+    examples = examples_in("video_mme", tmp_path, "test")
     assert [e.id for e in examples] == ["video_mme:test:001-1", "video_mme:test:001-2"]
     assert (examples[0].options[2], examples[0].answer_index) == ("Berries.", 2)
     assert examples[0].question_type == "short/Counting Problem"
@@ -246,10 +239,10 @@ def test_video_mme(tmp_path: Path) -> None:
     ):
         parquet.write_table(pa.Table.from_pylist([rows[0] | {name: value}, rows[1]]), path)
         with pytest.raises(ValueError, match=rf"test-00000-.*:1 \(.*'001-1'\): field '{name}'"):
-            list(read_video_mme(str(tmp_path), "test"))
+            examples_in("video_mme", tmp_path, "test")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"00001\.parquet: not a sound parquet file: .*; fetch"):
-        list(read_video_mme(str(tmp_path), "test"))
+        examples_in("video_mme", tmp_path, "test")
 
 
 def test_answers_in_some_rows_only_are_refused(tmp_path: Path) -> None:

@@ -10,15 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_corpora import TINY_CORPORA
+from tiny_corpora import TINY_CORPORA, examples_in
 
-from data_modules.ego4d import plain_narration, read_ego4d
-from data_modules.hd_vila import read_hd_vila
+from data_modules.ego4d import plain_narration
+from data_modules.files import Files
 from data_modules.skipped_rows import SkippedRows
-from data_modules.something_something import read_something_something
 from data_modules.subtitles import Cue, read_subtitles, text_between
-from data_modules.webdataset import read_webdataset
-from data_modules.webvid import read_webvid
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 from vidreason.video.media import open_media
 
@@ -76,7 +73,7 @@ def test_webvid_shards_of_video2dataset(tmp_path: Path) -> None:
     )
     write_tar(tmp_path / "train/00001.tar", {"000001000.json": failed})
     skipped = SkippedRows()
-    zero, clip = read_webvid(str(tmp_path), "train", skipped)
+    zero, clip = examples_in("webvid", tmp_path, "train", skipped)
     assert (zero.id, zero.corpus) == ("webvid:train:00000/000000000", "webvid")
     assert (zero.video_id, zero.response) == ("v000000000", "caption of 000000000")
     assert zero.prompt == CAPTION_PROMPT
@@ -90,7 +87,9 @@ def test_webvid_shards_of_video2dataset(tmp_path: Path) -> None:
         "its json is damaged": 1,
         "no video (mp4, webm, mkv, mov, avi)": 1,
     }
-    assert skipped.first_places["its json is damaged"] == [f"{tmp_path}/train/00000.tar:000000005"]
+    assert skipped.first_locations["its json is damaged"] == [
+        f"{tmp_path}/train/00000.tar:000000005"
+    ]
 
 
 def test_the_parquet_file_beside_a_shard_tells_what_the_shard_lacks(tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_the_parquet_file_beside_a_shard_tells_what_the_shard_lacks(tmp_path: Pa
     side = shard.with_suffix(".parquet")
     pq.write_table(pa.Table.from_pylist(rows), side)
     skipped = SkippedRows()
-    zero, clip = read_webdataset(str(tmp_path), "train", skipped)
+    zero, clip = examples_in("webdataset", tmp_path, "train", skipped)
     assert (zero.id, zero.response) == ("webdataset:train:a/00000/0", "from the parquet file")
     assert clip.response == "of the whole video"
     assert skipped.causes == {
@@ -112,8 +111,8 @@ def test_the_parquet_file_beside_a_shard_tells_what_the_shard_lacks(tmp_path: Pa
         "status 'failed_to_download'": 1,
     }
     os.truncate(side, side.stat().st_size - 3)
-    with pytest.raises(ValueError, match=r"00000.parquet: not a sound Parquet file: .* remove it"):
-        list(read_webdataset(str(tmp_path), "train"))
+    with pytest.raises(ValueError, match=r"00000.parquet: not a sound parquet file: .* remove it"):
+        examples_in("webdataset", tmp_path, "train")
 
 
 def test_shards_that_are_cut_off_or_missing(tmp_path: Path) -> None:
@@ -123,23 +122,23 @@ def test_shards_that_are_cut_off_or_missing(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "train/0.tar", members)
     os.truncate(shard, 9000)
     skipped = SkippedRows()
-    (only,) = read_webdataset(str(tmp_path), "train", skipped)
+    (only,) = examples_in("webdataset", tmp_path, "train", skipped)
     assert only.response == "caption 0"
     assert skipped.causes == {"the shard is cut off": 1}
     with pytest.raises(ValueError, match=r"no .tar file below .*check the corpus' root"):
-        list(read_webdataset(str(tmp_path), "val"))
+        examples_in("webdataset", tmp_path, "val")
 
 
 def test_hd_vila_spans_of_long_videos_and_cut_clips(tmp_path: Path) -> None:
     corpus = TINY["hd_vila"]
     corpus.write(tmp_path)
-    first, second, *_ = read_hd_vila(str(tmp_path), "train")
+    first, second, *_ = examples_in("hd_vila", tmp_path, "train")
     assert first.id == "hd_vila:train:-QM.0.mp4"
     assert (first.start_seconds, first.end_seconds) == (1.5, 4.0)
     assert first.media == str(tmp_path / "videos/-QM.mp4")
     assert (second.response, second.video_id) == ("said in -QM 1", "-QM")
     (tmp_path / "video_clips").mkdir()
-    cut, *_ = read_hd_vila(str(tmp_path), "train")
+    cut, *_ = examples_in("hd_vila", tmp_path, "train")
     assert cut.media == str(tmp_path / "video_clips/-QM/-QM.0.mp4")
     assert (cut.start_seconds, cut.end_seconds) == (None, None)
 
@@ -151,15 +150,15 @@ def test_hd_vila_transcripts_have_gaps_and_keep_the_clips_order(tmp_path: Path) 
     lines = texts.read_text().splitlines(keepends=True)
     texts.write_text(lines[0] + lines[3])
     skipped = SkippedRows()
-    found = [example.response for example in read_hd_vila(str(tmp_path), "train", skipped)]
+    found = [example.response for example in examples_in("hd_vila", tmp_path, "train", skipped)]
     assert found == ["said in -QM 0", "said in abc 1"]
     assert skipped.causes == {"no transcript": 2}
     texts.write_text(lines[3] + lines[0])
     with pytest.raises(ValueError, match=r"asr.jsonl:2: clip '-QM.0.mp4' .* order of the clips"):
-        list(read_hd_vila(str(tmp_path), "train"))
+        examples_in("hd_vila", tmp_path, "train")
     texts.unlink()
     with pytest.raises(ValueError, match="hold no text, and there is neither"):
-        list(read_hd_vila(str(tmp_path), "train"))
+        examples_in("hd_vila", tmp_path, "train")
 
 
 ROLLING = """\
@@ -196,16 +195,16 @@ def test_subtitles_are_joined_to_clips_by_time(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "-QM.en.vtt").write_text(ROLLING)
     (folder / "abc.srt").write_text(SRT.replace("-->", "->", 1).replace("00:00:04", "oops"))
-    assert read_subtitles(folder / "-QM.en.vtt") == [
+    assert read_subtitles(Files(""), folder / "-QM.en.vtt") == [
         Cue(0.0, 3.0, "hello dear all"),
         Cue(3.01, 8.0, "now we begin"),
     ]
     skipped = SkippedRows()
-    found = [example.response for example in read_hd_vila(str(tmp_path), "train", skipped)]
+    found = [example.response for example in examples_in("hd_vila", tmp_path, "train", skipped)]
     assert found == ["hello dear all", "now we begin"]
     assert skipped.causes == {"its video's subtitle file is damaged": 2}
     (folder / "abc.srt").write_text(SRT)
-    assert [e.response for e in read_hd_vila(str(tmp_path), "train")][2:] == [
+    assert [e.response for e in examples_in("hd_vila", tmp_path, "train")][2:] == [
         "First line and second",
         "No",
     ]
@@ -214,10 +213,10 @@ def test_subtitles_are_joined_to_clips_by_time(tmp_path: Path) -> None:
 def test_subtitle_times(tmp_path: Path) -> None:
     path = tmp_path / "a.vtt"
     path.write_text("WEBVTT\n\n01:02.5 --> 1:00:00.000\nlong\n\n00:01.000 -> 00:02.000\nx\n")
-    assert read_subtitles(path) == [Cue(62.5, 3600.0, "long")]
+    assert read_subtitles(Files(""), path) == [Cue(62.5, 3600.0, "long")]
     path.write_text("WEBVTT\n\n00:01.000 --> soon\nx\n")
     with pytest.raises(ValueError, match=r"a.vtt:3: expected 'HH:MM:SS.mmm --> HH:MM:SS.mmm'"):
-        read_subtitles(path)
+        read_subtitles(Files(""), path)
     cues = [Cue(0, 2, "a"), Cue(2, 4, "b"), Cue(3.5, 4.5, "c")]
     assert [text_between(cues, 0, 3), text_between(cues, 3, 4), text_between(cues, 4, 9)] == [
         "a",
@@ -243,7 +242,7 @@ def test_ego4d_narrations_become_sentences(narration: str, plain: str, cause: st
 
 def test_ego4d_spans_splits_and_what_is_held_out(tmp_path: Path) -> None:
     TINY["ego4d"].write(tmp_path)
-    first, second, *rest = read_ego4d(str(tmp_path), "train")
+    first, second, *rest = examples_in("ego4d", tmp_path, "train")
     assert first.id == "ego4d:train:aa-1_1_0"
     assert first.media == str(tmp_path / "video_540ss/aa-1.mp4")
     assert (first.start_seconds, first.end_seconds) == (1.0, 5.0)
@@ -254,39 +253,39 @@ def test_ego4d_spans_splits_and_what_is_held_out(tmp_path: Path) -> None:
     listing.write_text(
         listing.read_text().replace('"split_av": null', '"split_av": "val", "split_em": "train"')
     )
-    assert {example.video_id for example in read_ego4d(str(tmp_path), "train")} == {"aa-1"}
-    assert {example.video_id for example in read_ego4d(str(tmp_path), "val")} == {"bb-2"}
+    assert {example.video_id for example in examples_in("ego4d", tmp_path, "train")} == {"aa-1"}
+    assert {example.video_id for example in examples_in("ego4d", tmp_path, "val")} == {"bb-2"}
     (tmp_path / "uid_to_ego4d.json").write_text(json.dumps({"q": {"video_uid": "aa-1"}}))
     skipped = SkippedRows()
-    assert list(read_ego4d(str(tmp_path), "train", skipped)) == []
+    assert examples_in("ego4d", tmp_path, "train", skipped) == []
     assert skipped.causes == {"EgoSchema asks about its video": 2}
     listing.write_text(listing.read_text().replace('"duration_sec": 11.0', '"duration_sec": 9.0'))
     skipped = SkippedRows()
-    assert len(list(read_ego4d(str(tmp_path), "val", skipped))) == 1
+    assert len(examples_in("ego4d", tmp_path, "val", skipped)) == 1
     assert skipped.causes == {"it stands after its video's end": 1}
     listing.write_text(listing.read_text().replace("bb-2", "cc-3"))
     with pytest.raises(ValueError, match=r"video 'bb-2' is not in ego4d\.json"):
-        list(read_ego4d(str(tmp_path), "train"))
+        examples_in("ego4d", tmp_path, "train")
 
 
 def test_something_something(tmp_path: Path) -> None:
     corpus = TINY["something_something"]
     corpus.write(tmp_path)
-    first, second = read_something_something(str(tmp_path), "train")
+    first, second = examples_in("something_something", tmp_path, "train")
     assert first.id == "something_something:train:78687"
     assert first.media == str(tmp_path / "20bn-something-something-v2/78687.webm")
     assert (first.response, first.question_type) == ("holding a potato", "41")
     assert second.meta == {"template": "Holding [something]"}
     (tmp_path / "test.json").write_text('[{"id": "5"}]')
-    (hidden,) = read_something_something(str(tmp_path), "test")
+    (hidden,) = examples_in("something_something", tmp_path, "test")
     assert (hidden.response, hidden.answers, hidden.question_type) == ("", (), "")
     for name in ("validation", "labels"):
         text = json.dumps(corpus.rows) if name == "validation" else '{"Holding something": "41"}'
         (tmp_path / f"something-something-v2-{name}.json").write_text(text)
-    assert len(list(read_something_something(str(tmp_path), "val"))) == 2
+    assert len(examples_in("something_something", tmp_path, "val")) == 2
     (tmp_path / "labels.json").write_text('{"Folding something": "1"}')
     with pytest.raises(ValueError, match="template 'Holding something' is not among the labels"):
-        list(read_something_something(str(tmp_path), "train"))
+        examples_in("something_something", tmp_path, "train")
 
 
 def test_hd_vila_texts_of_a_malformed_row_are_passed_over(tmp_path: Path) -> None:
@@ -298,7 +297,7 @@ def test_hd_vila_texts_of_a_malformed_row_are_passed_over(tmp_path: Path) -> Non
     lost = "".join(json.dumps({"clip_id": f"xyz.{k}.mp4", "text": "lost"}) + "\n" for k in range(3))
     texts.write_text(texts.read_text() + lost + '{"clip_id": "end.0.mp4", "text": "the end"}\n')
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    *_, last = read_hd_vila(str(tmp_path), "train", skipped)
+    *_, last = examples_in("hd_vila", tmp_path, "train", skipped)
     assert (last.response, last.start_seconds, last.end_seconds) == ("the end", 1.0, 5.0)
     assert skipped.causes == {"malformed": 1}
 
@@ -311,7 +310,7 @@ def test_hd_vila_ids_name_no_other_folder(tmp_path: Path) -> None:
     event = {"tStartMs": 2000, "dDurationMs": 1000, "segs": [{"utf8": "said"}]}
     (tmp_path / "subtitles/abc.en-orig.json3").write_text(json.dumps({"events": [event]}))
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    (example,) = read_hd_vila(str(tmp_path), "train", skipped)
+    (example,) = examples_in("hd_vila", tmp_path, "train", skipped)
     assert (example.id, example.response) == ("hd_vila:train:abc.0.mp4", "said")
     assert skipped.causes == {"malformed": 1, "nothing is said in its span": 1}
 
@@ -324,7 +323,7 @@ def test_hd_vila_spans_that_are_none(tmp_path: Path) -> None:
     texts = [{"clip_id": f"abc.{n}.mp4", "text": f"text {n}"} for n in (2,)]
     (tmp_path / "train/part0.asr.jsonl").write_text(json.dumps(texts[0]) + "\n")
     skipped = SkippedRows()
-    (example,) = read_hd_vila(str(tmp_path), "train", skipped)
+    (example,) = examples_in("hd_vila", tmp_path, "train", skipped)
     assert (example.start_seconds, example.end_seconds) == (6.0, 3607.5)
     assert skipped.causes == {"its span is empty": 1, "its span ends before it starts": 1}
 
@@ -335,12 +334,12 @@ def test_webvid_files_of_other_mirrors(tmp_path: Path) -> None:
     rows += ["1,7/a,u,,  ", "2,8,u,,nan", '3,9,u,,"two\r\nlines"', "4,,u,,no id", "5,1e9,u,,x"]
     (tmp_path / "train.csv").write_bytes("\r\n".join([*rows, ""]).encode())
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    dog, lines = read_webvid(str(tmp_path), "train", skipped)
+    dog, lines = examples_in("webvid", tmp_path, "train", skipped)
     assert (dog.video_id, dog.media) == ("0012", str(tmp_path / "videos/0012.mp4"))
     assert lines.response == "two\r\nlines"
     assert skipped.causes == {"no caption (column 'name')": 2, "malformed": 2}
     with pytest.raises(ValueError, match=r"train.csv:8.*'videoid' is missing or empty"):
-        list(read_webvid(str(tmp_path), "train"))
+        examples_in("webvid", tmp_path, "train")
 
 
 def test_ego4d_counts_what_another_release_lacks(tmp_path: Path) -> None:
@@ -359,7 +358,7 @@ def test_ego4d_counts_what_another_release_lacks(tmp_path: Path) -> None:
     listing["videos"].append({"video_uid": "dd-4", "duration_sec": "9.5", "split_em": None})
     (tmp_path / "ego4d.json").write_text(json.dumps(listing))
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    *_, last = read_ego4d(str(tmp_path), "train", skipped)
+    *_, last = examples_in("ego4d", tmp_path, "train", skipped)
     assert (last.id, last.start_seconds, last.end_seconds) == ("ego4d:train:cc-3_1_0", 0.0, 3.0)
     assert skipped.num_malformed == 2  # a video without a duration, and one that is not listed
     assert any("video 'gone' is not in ego4d.json" in error for error in skipped.malformed)
@@ -369,5 +368,5 @@ def test_something_something_counts_a_row_that_does_not_fit(tmp_path: Path) -> N
     corpus = TINY["something_something"]
     corpus.write(tmp_path, [*corpus.rows, {**corpus.rows[0], "id": "5", "template": "Eating"}])
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    assert len(list(read_something_something(str(tmp_path), "train", skipped))) == 2
+    assert len(examples_in("something_something", tmp_path, "train", skipped)) == 2
     assert "(id '5'): the template 'Eating' is not among the labels" in skipped.malformed[0]

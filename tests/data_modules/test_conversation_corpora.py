@@ -6,13 +6,11 @@ from typing import Any
 
 import datasets
 import pytest
-from tiny_corpora import TINY_CORPORA
+from tiny_corpora import TINY_CORPORA, examples_in
 
-from data_modules.chat_messages import read_chat_messages
-from data_modules.corpora import CorpusConfig, read_corpus
+from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.huggingface import read_huggingface
-from data_modules.llava import read_llava
+from data_modules.readers import read_corpus
 from data_modules.skipped_rows import SkippedRows
 from vidreason.reasoning.prompts import CAPTION_PROMPT, multiple_choice_prompt
 
@@ -21,7 +19,7 @@ TINY = {corpus.reader: corpus for corpus in TINY_CORPORA}
 
 def test_each_turn_is_an_example_that_knows_the_turns_before(tmp_path: Path) -> None:
     TINY["llava"].write(tmp_path)
-    first, second, *rest = read_llava(str(tmp_path), "train")
+    first, second, *rest = examples_in("llava", tmp_path, "train")
     assert (first.id, second.id) == ("llava:train:0:0", "llava:train:0:1")
     assert (first.prompt, first.response) == ("What is it?", "A \u201cball\u201d.")
     assert second.prompt == (
@@ -62,9 +60,9 @@ def test_llava_rows_that_do_not_fit_are_counted(
     row = {"conversations": turns("q", "a")} | change
     (tmp_path / "qa.jsonl").write_text(json.dumps(row) + "\n")
     skipped = SkippedRows()
-    assert list(read_llava(str(tmp_path), "qa", skipped)) == []
+    assert examples_in("llava", tmp_path, "qa", skipped) == []
     assert skipped.causes == {cause: 1}
-    assert skipped.first_places[cause] == [f"{tmp_path}/qa.jsonl:1"]
+    assert skipped.first_locations[cause] == [f"{tmp_path}/qa.jsonl:1"]
 
 
 @pytest.mark.parametrize(
@@ -76,10 +74,10 @@ def test_llava_conversations_that_do_not_alternate_are_errors(
     row = {"video": "a.mp4", "conversations": turns(*values)}
     (tmp_path / "qa.json").write_text(json.dumps([row]))
     with pytest.raises(ValueError, match=r"qa.json:1: (the turns must alternate|a question or an)"):
-        list(read_llava(str(tmp_path), "qa"))
+        examples_in("llava", tmp_path, "qa")
     (tmp_path / "qa.jsonl").write_text("")
     with pytest.raises(ValueError, match="keep one of them"):
-        list(read_llava(str(tmp_path), "qa"))
+        examples_in("llava", tmp_path, "qa")
 
 
 def test_llava_rows_that_differ_a_little_are_read(tmp_path: Path) -> None:
@@ -92,7 +90,7 @@ def test_llava_rows_that_differ_a_little_are_read(tmp_path: Path) -> None:
     ]
     (tmp_path / "qa.json").write_text(json.dumps(rows))
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    first, third = read_llava(str(tmp_path), "qa", skipped)
+    first, third = examples_in("llava", tmp_path, "qa", skipped)
     assert (first.prompt, first.response, first.meta["id"]) == ("q", "a", "3.5")
     assert (third.id, third.meta) == ("llava:qa:2:0", {"question": "q"})
     assert skipped.causes == {"malformed": 1}
@@ -123,7 +121,7 @@ def llava_row(**keys: object) -> dict[str, object]:
 def test_the_span_of_a_row_has_many_names(tmp_path: Path, keys: dict[str, object]) -> None:
     (tmp_path / "qa.json").write_text(json.dumps([llava_row(**keys)]))
     skipped = SkippedRows()
-    (example,) = read_llava(str(tmp_path), "qa", skipped)
+    (example,) = examples_in("llava", tmp_path, "qa", skipped)
     assert (example.start_seconds, example.end_seconds) == (2.0, 5.0)
     assert len(skipped.remarks) == ("timestamp" in keys and "duration" in keys)
 
@@ -143,7 +141,7 @@ def test_spans_that_are_open_or_rounded(
     tmp_path: Path, keys: dict[str, object], span: tuple[float | None, float | None]
 ) -> None:
     (tmp_path / "qa.json").write_text(json.dumps([llava_row(**keys)]))
-    (example,) = read_llava(str(tmp_path), "qa")
+    (example,) = examples_in("llava", tmp_path, "qa")
     assert (example.start_seconds, example.end_seconds) == span
 
 
@@ -157,7 +155,7 @@ def test_spans_that_are_open_or_rounded(
 def test_keys_that_may_matter_and_are_not_read_are_counted(tmp_path: Path, key: str) -> None:
     (tmp_path / "qa.json").write_text(json.dumps([llava_row(**{key: 4})] * 2))
     skipped = SkippedRows()
-    examples = list(read_llava(str(tmp_path), "qa", skipped))
+    examples = examples_in("llava", tmp_path, "qa", skipped)
     assert [example.start_seconds for example in examples] == [None, None]
     assert skipped.remarks == {f"field {key!r} is not read, the row is": 2}
     config = CorpusConfig(reader="llava", root=str(tmp_path), split="qa")
@@ -174,7 +172,7 @@ def test_spans_that_may_be_something_else_are_counted(tmp_path: Path) -> None:
     ]
     (tmp_path / "qa.json").write_text(json.dumps(rows))
     skipped = SkippedRows()
-    examples = list(read_llava(str(tmp_path), "qa", skipped))
+    examples = examples_in("llava", tmp_path, "qa", skipped)
     assert {(e.start_seconds, e.end_seconds) for e in examples} == {(None, None)}
     assert {remark.split("'")[1] for remark in skipped.remarks} == {
         *("timestamps", "meta.start", "start_time", "end_time", "span"),
@@ -198,7 +196,7 @@ def test_spans_that_cannot_be_shown_are_left_out(
     rows = [llava_row(**keys), llava_row()]
     (tmp_path / "qa.json").write_text(json.dumps(rows))
     skipped = SkippedRows()
-    (example,) = read_llava(str(tmp_path), "qa", skipped)
+    (example,) = examples_in("llava", tmp_path, "qa", skipped)
     assert example.id == "llava:qa:1:0"
     (found,) = skipped.causes
     assert found.startswith(cause)
@@ -207,10 +205,10 @@ def test_spans_that_cannot_be_shown_are_left_out(
 def test_keys_that_contradict_each_other_are_malformed(tmp_path: Path) -> None:
     (tmp_path / "qa.json").write_text(json.dumps([llava_row(start=2, start_time=3)]))
     with pytest.raises(ValueError, match=r"qa.json:1: fields 'start' and 'start_time' name differ"):
-        list(read_llava(str(tmp_path), "qa"))
+        examples_in("llava", tmp_path, "qa")
     root = write_messages(tmp_path, videos=[{"path": "a.mp4", "end": 4}], end=5)
     with pytest.raises(ValueError, match=r"train.jsonl:1: its keys name different spans"):
-        list(read_chat_messages(root, "train"))
+        examples_in("chat_messages", root, "train")
 
 
 def write_messages(root: Path, **row: object) -> str:
@@ -225,20 +223,24 @@ def write_messages(root: Path, **row: object) -> str:
 
 def test_messages_with_a_video(tmp_path: Path) -> None:
     root = write_messages(tmp_path, videos=["clips/a.mp4"], id=7)
-    (example,) = read_chat_messages(root, "train")
+    (example,) = examples_in("chat_messages", root, "train")
     assert (example.prompt, example.response) == ("Be brief.\n\nWhat happens?", "It falls.")
     assert example.media == str(tmp_path / "clips/a.mp4")
     assert example.meta == {"question": "What happens?", "id": "7"}
-    (absolute,) = read_chat_messages(write_messages(tmp_path, videos=[{"path": "/a.mp4"}]), "train")
+    (absolute,) = examples_in(
+        "chat_messages", write_messages(tmp_path, videos=[{"path": "/a.mp4"}]), "train"
+    )
     assert absolute.media == "/a.mp4"
-    (remote,) = read_chat_messages(write_messages(tmp_path, videos=["s3://b/a.mp4"]), "train")
+    (remote,) = examples_in(
+        "chat_messages", write_messages(tmp_path, videos=["s3://b/a.mp4"]), "train"
+    )
     assert remote.media == "s3://b/a.mp4"
 
 
 def test_messages_whose_contents_are_parts(tmp_path: Path) -> None:
     parts = [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": "Why?"}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": "So."}]
-    (example,) = read_chat_messages(write_messages(tmp_path, messages=messages), "train")
+    (example,) = examples_in("chat_messages", write_messages(tmp_path, messages=messages), "train")
     assert (example.prompt, example.media) == ("Why?", str(tmp_path / "a.mp4"))
 
 
@@ -254,13 +256,15 @@ def test_the_span_stands_beside_the_video(tmp_path: Path, video: dict[str, Any])
     parts = [video, {"type": "text", "text": "Why?"}]
     messages = [{"role": "user", "content": parts}, {"role": "assistant", "content": "So."}]
     skipped = SkippedRows()
-    (example,) = read_chat_messages(write_messages(tmp_path, messages=messages), "train", skipped)
+    (example,) = examples_in(
+        "chat_messages", write_messages(tmp_path, messages=messages), "train", skipped
+    )
     assert (example.media, example.start_seconds, example.end_seconds) == (
         *(str(tmp_path / "a.mp4"), 2.0, 5.0),
     )
     assert skipped.remarks == ({"field 'fps' is not read, the row is": 1} if "fps" in video else {})
     listed = write_messages(tmp_path, videos=[{**video, "type": None}])
-    (example,) = read_chat_messages(listed, "train")
+    (example,) = examples_in("chat_messages", listed, "train")
     assert (example.start_seconds, example.end_seconds) == (2.0, 5.0)
 
 
@@ -278,7 +282,7 @@ def test_messages_that_do_not_fit_are_counted(
     tmp_path: Path, row: dict[str, object], cause: str
 ) -> None:
     skipped = SkippedRows()
-    assert list(read_chat_messages(write_messages(tmp_path, **row), "train", skipped)) == []
+    assert examples_in("chat_messages", write_messages(tmp_path, **row), "train", skipped) == []
     assert skipped.causes == {cause: 1}
 
 
@@ -308,10 +312,10 @@ def test_huggingface_captions_by_mapped_columns(saved: str) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_huggingface_files_whole_or_as_a_stream(tmp_path: Path, streaming: bool) -> None:
     datasets.Dataset.from_list(ROWS).to_parquet(str(tmp_path / "train.parquet"))
-    examples = list(read_huggingface(str(tmp_path), "train", columns=COLUMNS, streaming=streaming))
+    examples = examples_in("huggingface", tmp_path, "train", columns=COLUMNS, streaming=streaming)
     assert [example.response for example in examples] == ["A dog runs."]
     with pytest.raises(ValueError, match="split 'val', cannot be loaded"):
-        list(read_huggingface(str(tmp_path), "val", columns=COLUMNS, streaming=streaming))
+        examples_in("huggingface", tmp_path, "val", columns=COLUMNS, streaming=streaming)
 
 
 def save(root: Path, **columns: list[Any]) -> str:
@@ -324,15 +328,15 @@ def test_huggingface_questions(tmp_path: Path) -> None:
     root = save(
         tmp_path, id=["q1"], prompt=["Why?"], options=[options], answer_index=[1], video_id=["v"]
     )
-    (example,) = read_huggingface(root, "any")
+    (example,) = examples_in("huggingface", root, "any")
     assert example.prompt == multiple_choice_prompt("Why?", options)
     assert (example.response, example.answer_index, example.options) == ("None", 1, tuple(options))
     assert (example.id, example.video_id) == ("huggingface:any:q1", "v")
     root = save(tmp_path / "text", prompt=["Why?"], options=[options], response=["rain"])
-    (spelt,) = read_huggingface(root, "any")
+    (spelt,) = examples_in("huggingface", root, "any")
     assert spelt.answer_index == 0
     root = save(tmp_path / "open", prompt=["Why?"], response=["None"])
-    (open_ended,) = read_huggingface(root, "any")
+    (open_ended,) = examples_in("huggingface", root, "any")
     assert (open_ended.prompt, open_ended.answers) == ("Why?", ("None",))
 
 
@@ -352,7 +356,7 @@ def test_huggingface_values_are_checked(
 ) -> None:
     root = save(tmp_path, **columns)
     with pytest.raises(ValueError, match=message) as caught:
-        list(read_huggingface(root, "any"))
+        examples_in("huggingface", root, "any")
     assert f"{root}[any]:0: " in str(caught.value)
 
 
@@ -366,7 +370,7 @@ def test_huggingface_spans_by_common_names_and_those_that_are_none(tmp_path: Pat
     for names in (("start_seconds", "end_seconds"), ("video_start", "video_end")):
         root = save(tmp_path / names[0], **many, **dict(zip(names, (starts, ends), strict=True)))
         skipped = SkippedRows()
-        examples = list(read_huggingface(root, "any", skipped))
+        examples = examples_in("huggingface", root, "any", skipped)
         assert [(e.start_seconds, e.end_seconds) for e in examples] == [
             *((3.0, 4.0), (None, None), (0.0, 1.0)),
         ]
@@ -383,7 +387,7 @@ def test_huggingface_rows_that_are_malformed_are_counted(tmp_path: Path) -> None
         tmp_path, media=["a.mp4"] * 3, prompt=["q"] * 3, options=options, answer_index=[0, 7, 1]
     )
     skipped = SkippedRows(max_malformed_fraction=0.5)
-    assert len(list(read_huggingface(root, "any", skipped))) == 2
+    assert len(examples_in("huggingface", root, "any", skipped)) == 2
     assert skipped.num_malformed == 1
     assert f"{root}[any]:1: field 'answer_index' is 7" in skipped.malformed[0]
 
@@ -403,7 +407,7 @@ def test_whatever_datasets_raises_names_the_row(
     with pytest.raises(
         ValueError, match=r"\[train\]:1: the row cannot be read: 'a column"
     ) as caught:
-        list(read_huggingface("someone/clips", "train"))
+        examples_in("huggingface", "someone/clips", "train")
     assert isinstance(caught.value.__cause__, KeyError)
 
     def refuse(*_: object, **__: object) -> None:
@@ -411,16 +415,16 @@ def test_whatever_datasets_raises_names_the_row(
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
     with pytest.raises(ValueError, match="cannot be loaded: no script may run"):
-        list(read_huggingface("someone/clips", "train"))
+        examples_in("huggingface", "someone/clips", "train")
 
 
 def test_huggingface_columns_are_checked(saved: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no column 'media'; found clip, text, from"):
-        list(read_huggingface(saved, "train"))
+        examples_in("huggingface", saved, "train")
     with pytest.raises(ValueError, match=r"has no column 'caption'"):
-        list(read_huggingface(saved, "train", columns=COLUMNS | {"response": "caption"}))
+        examples_in("huggingface", saved, "train", columns=COLUMNS | {"response": "caption"})
     with pytest.raises(ValueError, match=r"has no split 'val'; found train"):
-        list(read_huggingface(saved, "val", columns=COLUMNS))
+        examples_in("huggingface", saved, "val", columns=COLUMNS)
     with pytest.raises(ValueError, match="an example has no field caption"):
         CorpusConfig(reader="huggingface", root=saved, columns={"caption": "text"})
     with pytest.raises(ValueError, match="are for the reader 'huggingface'"):
@@ -445,7 +449,7 @@ def test_huggingface_revisions_are_read_and_kept_apart(
             assert [example.response for example in open_corpora([config])] == texts
     assert asked == [None, "v1", "0a1b2c"]
     with pytest.raises(ValueError, match=r"'v1' of corpus .* is a folder of this machine"):
-        list(read_huggingface(saved, "train", columns=COLUMNS, revision="v1"))
+        examples_in("huggingface", saved, "train", columns=COLUMNS, revision="v1")
     with pytest.raises(ValueError, match="revision are for the reader 'huggingface'"):
         CorpusConfig(reader="webvid", root=saved, revision="v1")
 
@@ -456,11 +460,11 @@ def test_huggingface_videos_by_path_not_by_bytes(tmp_path: Path) -> None:
     by_path = datasets.Dataset.from_dict({"media": [path], "response": ["x"]})
     by_path = by_path.cast_column("media", datasets.Video())
     by_path.to_parquet(str(tmp_path / "path" / "train.parquet"))
-    (example,) = read_huggingface(str(tmp_path / "path"), "train")
+    (example,) = examples_in("huggingface", tmp_path / "path", "train")
     assert example.media == path
     features = datasets.Features({"media": datasets.Video(decode=False)})
     videos = {"media": [{"path": "a.mp4", "bytes": b"not decoded"}]}
     by_bytes = datasets.Dataset.from_dict(videos, features=features)
     by_bytes.to_parquet(str(tmp_path / "bytes" / "train.parquet"))
     with pytest.raises(ValueError, match=r"\[train\]:0: the video's bytes stand in the data set"):
-        list(read_huggingface(str(tmp_path / "bytes"), "train"))
+        examples_in("huggingface", tmp_path / "bytes", "train")

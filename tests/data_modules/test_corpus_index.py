@@ -16,9 +16,11 @@ import pytest
 import data_modules.corpus_index as corpus_index
 import data_modules.example_files as example_files
 import data_modules.id_hashes as id_hashes
-from data_modules.corpora import READERS, CorpusConfig
+from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import Corpora, open_corpora
 from data_modules.example_files import EXAMPLES_FILE, CorpusIndex, write_index
+from data_modules.files import Files
+from data_modules.readers import READERS
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 
@@ -112,14 +114,14 @@ def webvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     root = tmp_path / "webvid"
     root.mkdir()
     write_rows(root, ["a", "b", "c"])
-    read = READERS["webvid"]
+    reader = READERS["webvid"]
 
-    def counted(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+    def counted(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
         with (tmp_path / "reads").open("a") as file:  # by whatever process
             file.write("read\n")
-        yield from read(root, split, skipped)
+        yield from reader.read(files, split, skipped)
 
-    monkeypatch.setitem(READERS, "webvid", counted)
+    monkeypatch.setitem(READERS, "webvid", reader._replace(read=counted))
 
     def ids(**config: int) -> list[str]:
         corpus = open_corpora([CorpusConfig(reader="webvid", root=str(root), **config)])
@@ -153,7 +155,8 @@ def test_a_corpus_is_read_once_and_again_when_something_has_changed(
     (tmp_path / "webvid/metadata").mkdir()
     write_rows(tmp_path / "webvid", ["e"], "metadata/results_2M_train.csv")
     assert webvid() == ["e"]
-    monkeypatch.setattr(corpus_index, "code_version", lambda: "another prompt")
+    reader = READERS["webvid"]
+    monkeypatch.setitem(READERS, "webvid", reader._replace(version=reader.version + 1))
     assert webvid() == ["e"]
     assert num_reads(tmp_path) == 5
 

@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from tiny_corpora import examples_in
 
-from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.causal_vid_instruct import (
     SINGLE_PREDICTION_PROMPT,
-    read_causal_vid_instruct,
 )
-from data_modules.corpora import READERS, CorpusConfig, DataConfig
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.nextqa import read_nextqa
-from data_modules.nextqa_open_ended import read_nextqa_open_ended
+from data_modules.readers import READERS
 from data_modules.skipped_rows import SkippedRows
-from data_modules.webvid import read_webvid
 from vidreason.config import merge_config
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import (
@@ -73,7 +70,7 @@ def write_nextqa(root: Path, text: str = NEXTQA, split: str = "val") -> str:
 def test_webvid_keeps_leading_zeros_and_rows_without_folder(tmp_path: Path) -> None:
     write(tmp_path / "metadata/results_2M_train.csv", WEBVID_ORIGINAL)
     skipped = SkippedRows()
-    dog, waves = read_webvid(str(tmp_path), "train", skipped)
+    dog, waves = examples_in("webvid", tmp_path, "train", skipped)
     assert (dog.id, dog.video_id) == ("webvid:train:0021", "0021")
     assert dog.media == str(tmp_path / "videos/000001_000050/0021.mp4")
     assert (dog.prompt, dog.response) == (CAPTION_PROMPT, "A dog runs, then stops.")
@@ -81,37 +78,37 @@ def test_webvid_keeps_leading_zeros_and_rows_without_folder(tmp_path: Path) -> N
     assert waves.media == str(tmp_path / "videos/77.mp4")
     assert dict(skipped.causes) == {"no caption (column 'name')": 2}  # one of them "None"
     places = [f"{tmp_path}/metadata/results_2M_train.csv:{line}" for line in (4, 5)]
-    assert skipped.first_places["no caption (column 'name')"] == places
+    assert skipped.first_locations["no caption (column 'name')"] == places
 
 
 @pytest.mark.parametrize("place", ["val.csv", "data/val/partitions/0000.csv"])
 def test_webvid_mirror_has_another_header_and_place(tmp_path: Path, place: str) -> None:
     write(tmp_path / place, WEBVID_MIRROR)
-    (dog,) = read_webvid(str(tmp_path), "val")
+    (dog,) = examples_in("webvid", tmp_path, "val")
     assert dog.response == "A dog runs, then stops."
     assert dog.media.endswith("videos/000001_000050/0021.mp4")
 
 
 def test_webvid_errors_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="check the corpus' root and split"):
-        list(read_webvid(str(tmp_path), "train"))
+        examples_in("webvid", tmp_path, "train")
     path = write(tmp_path / "train.csv", "id,name,page_dir\n1,a,b\n")
     with pytest.raises(ValueError, match=r"train.csv:1: .*'videoid'; expected .* found id, name"):
-        list(read_webvid(str(tmp_path), "train"))
+        examples_in("webvid", tmp_path, "train")
     write(path, WEBVID_MIRROR + "5,url,PT,dir,a caption, with a comma\n")
     with pytest.raises(ValueError, match=r"train.csv:3: expected 5 columns .* found 6; .* quotes"):
-        list(read_webvid(str(tmp_path), "train"))
+        examples_in("webvid", tmp_path, "train")
     write(path, WEBVID_MIRROR + '5,url,PT,dir,"never closed\n')
     with pytest.raises(ValueError, match=r"train.csv:3: not a valid CSV row"):
-        list(read_webvid(str(tmp_path), "train"))
+        examples_in("webvid", tmp_path, "train")
     for part in ("2M", "10M"):
         write(tmp_path / f"metadata/results_{part}_train.csv", WEBVID_ORIGINAL)
     with pytest.raises(ValueError, match="overlap; keep one"):
-        list(read_webvid(str(tmp_path), "train"))
+        examples_in("webvid", tmp_path, "train")
 
 
 def test_nextqa_lists_options_in_the_prompt_and_answers_with_the_text(tmp_path: Path) -> None:
-    pushed, dogs, laugh = read_nextqa(write_nextqa(tmp_path), "val")
+    pushed, dogs, laugh = examples_in("nextqa", write_nextqa(tmp_path), "val")
     assert pushed.id == "nextqa:val:0101_6"
     assert pushed.media == str(tmp_path / "NExTVideo/0001/0101.mp4")
     options = ("wind", "a dog", "it was pushed", "rain", "None")
@@ -129,16 +126,16 @@ def test_nextqa_lists_options_in_the_prompt_and_answers_with_the_text(tmp_path: 
 
 def test_nextgqa_copy_gives_the_same_examples(tmp_path: Path) -> None:
     # Its column "video" is "video_id" and its answers are texts, "2" among them.
-    original = list(read_nextqa(write_nextqa(tmp_path), "val"))
-    assert list(read_nextqa(write_nextqa(tmp_path, NEXTGQA), "val")) == original
+    original = examples_in("nextqa", write_nextqa(tmp_path), "val")
+    assert examples_in("nextqa", write_nextqa(tmp_path, NEXTGQA), "val") == original
 
 
 def test_nextqa_hidden_answers(tmp_path: Path) -> None:
     text = NEXTQA.replace("roll,2,", "roll,,")
     with pytest.raises(ValueError, match=r"val.csv:2 .*: column 'answer' is empty"):
-        list(read_nextqa(write_nextqa(tmp_path, text), "val"))
+        examples_in("nextqa", write_nextqa(tmp_path, text), "val")
     text = text.replace("there,0,", "there,,").replace("jumping,4,", "jumping,,")
-    for example in read_nextqa(write_nextqa(tmp_path, text), "val"):
+    for example in examples_in("nextqa", write_nextqa(tmp_path, text), "val"):
         assert (example.answer_index, example.response, example.answers) == (None, "", ())
 
 
@@ -158,7 +155,7 @@ def test_nextqa_hidden_answers(tmp_path: Path) -> None:
 )
 def test_nextqa_errors_name_file_and_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        list(read_nextqa(write_nextqa(tmp_path, NEXTQA.replace(old, new, 1)), "val"))
+        examples_in("nextqa", write_nextqa(tmp_path, NEXTQA.replace(old, new, 1)), "val")
 
 
 def test_nextqa_open_ended_has_two_references_in_the_test_split(tmp_path: Path) -> None:
@@ -169,7 +166,7 @@ def test_nextqa_open_ended_has_two_references_in_the_test_split(tmp_path: Path) 
     second = {"0101": {"0": "skydiving", "4": "no"}, "0202": {"1": "unused"}}
     write(tmp_path / "add_reference_answer_test.json", json.dumps(second))
     skipped = SkippedRows(max_malformed_fraction=1.0)
-    indoor, why = read_nextqa_open_ended(str(tmp_path), "test", skipped)
+    indoor, why = examples_in("nextqa_open_ended", tmp_path, "test", skipped)
     assert indoor.id == "nextqa_open_ended:test:0101_4"
     assert (indoor.response, indoor.answers, indoor.question_type) == ("no", ("no",), "DB")
     assert (why.response, why.answers) == ("parachuting", ("parachuting", "skydiving"))
@@ -197,7 +194,7 @@ def test_activitynet_qa_joins_by_id_and_finds_the_container(tmp_path: Path) -> N
     write_activitynet_qa(tmp_path)
     for name in ("v_a-1.webm", "v_a-1.mkv", "v_a-1.mp4.part"):
         write(tmp_path / "videos" / name, "")
-    indoor, dogs = read_activitynet_qa(str(tmp_path), "val")
+    indoor, dogs = examples_in("activitynet_qa", tmp_path, "val")
     assert indoor.id == "activitynet_qa:val:v_a-1_2"
     assert (indoor.response, indoor.answers, indoor.question_type) == ("yes", ("yes",), "3")
     assert indoor.prompt == open_ended_prompt("is it indoor")
@@ -205,28 +202,28 @@ def test_activitynet_qa_joins_by_id_and_finds_the_container(tmp_path: Path) -> N
     assert dogs.media == str(tmp_path / "videos/v_b_2.mp4")  # missing: whoever opens it finds out
     assert (dogs.video_id, dogs.response, dogs.question_type) == ("b_2", "2", "7")
     (tmp_path / "val_a.json").unlink()
-    assert [e.response for e in read_activitynet_qa(str(tmp_path), "val")] == ["", ""]
+    assert [e.response for e in examples_in("activitynet_qa", tmp_path, "val")] == ["", ""]
 
 
 def test_activitynet_qa_errors(tmp_path: Path) -> None:
     questions, answers = write_activitynet_qa(tmp_path)
     write(tmp_path / "val_a.json", json.dumps(answers[:1]))
     with pytest.raises(ValueError, match=r"val_q.json:1 .*question_id 'v_a-1_2' has no answer"):
-        list(read_activitynet_qa(str(tmp_path), "val"))
+        examples_in("activitynet_qa", tmp_path, "val")
     write(tmp_path / "val_a.json", json.dumps([*answers, answers[0] | {"answer": "3"}]))
     with pytest.raises(ValueError, match=r"val_a.json:1 .*'v_b_2_1'\): field 'answer' .*twice"):
-        list(read_activitynet_qa(str(tmp_path), "val"))
+        examples_in("activitynet_qa", tmp_path, "val")
     del questions[1]["video_name"]
     write(tmp_path / "val_q.json", json.dumps(questions))
     with pytest.raises(
         ValueError, match=r"val_q.json:1 .*: field 'video_name' is missing or empty"
     ):
-        list(read_activitynet_qa(str(tmp_path), "val"))
+        examples_in("activitynet_qa", tmp_path, "val")
     write(tmp_path / "val_q.json", "[\n{]")
     with pytest.raises(ValueError, match=r"val_q.json:2: not valid JSON"):
-        list(read_activitynet_qa(str(tmp_path), "val"))
+        examples_in("activitynet_qa", tmp_path, "val")
     with pytest.raises(ValueError, match=r"no file .*test_q.json; the folder holds val_a.json"):
-        list(read_activitynet_qa(str(tmp_path), "test"))
+        examples_in("activitynet_qa", tmp_path, "test")
 
 
 CAUSAL_ROW = {
@@ -256,7 +253,7 @@ def write_causal(root: Path, *rows: dict[str, object]) -> str:
 
 def test_causal_vid_instruct_gives_an_explanation_and_a_prediction(tmp_path: Path) -> None:
     root = write_causal(tmp_path, CAUSAL_ROW)
-    explanation, prediction = read_causal_vid_instruct(root, "train")
+    explanation, prediction = examples_in("causal_vid_instruct", root, "train")
     assert explanation.id == "causal_vid_instruct:train:r1:explanation"
     assert explanation.prompt == EVENT_REASONING_PROMPT
     assert explanation.response == (
@@ -276,10 +273,14 @@ def test_causal_vid_instruct_gives_an_explanation_and_a_prediction(tmp_path: Pat
 
 def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
     row = CAUSAL_ROW | {"predictions": [], "instruction": "Explain.", "start": None, "end": None}
-    explanation, prediction = read_causal_vid_instruct(write_causal(tmp_path, row), "train")
+    explanation, prediction = examples_in(
+        "causal_vid_instruct", write_causal(tmp_path, row), "train"
+    )
     assert (explanation.prompt, explanation.start_seconds) == ("Explain.", None)
     assert (prediction.prompt, prediction.response) == (SINGLE_PREDICTION_PROMPT, "The ball stops.")
-    (only,) = read_causal_vid_instruct(write_causal(tmp_path, row | {"prediction": None}), "train")
+    (only,) = examples_in(
+        "causal_vid_instruct", write_causal(tmp_path, row | {"prediction": None}), "train"
+    )
     assert only.question_type == "explanation"
 
 
@@ -301,7 +302,7 @@ def test_causal_vid_instruct_errors(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        list(read_causal_vid_instruct(write_causal(tmp_path, CAUSAL_ROW | change), "train"))
+        examples_in("causal_vid_instruct", write_causal(tmp_path, CAUSAL_ROW | change), "train")
 
 
 def test_corpora_are_read_in_order_with_a_limit_and_unique_ids(tmp_path: Path) -> None:
@@ -337,7 +338,7 @@ def test_configuration_is_checked_and_read_from_yaml(tmp_path: Path) -> None:
 
 @needs_real_files
 def test_real_nextqa_val() -> None:
-    examples = list(read_nextqa(str(REAL / "nextqa"), "val"))
+    examples = examples_in("nextqa", REAL / "nextqa", "val")
     assert len(examples) == 4996
     assert len({example.id for example in examples}) == 4996
     assert len({example.video_id for example in examples}) == 570
@@ -352,10 +353,10 @@ def test_real_nextqa_val() -> None:
 def test_real_nextgqa_val_agrees_with_nextqa(tmp_path: Path) -> None:
     (tmp_path / "val.csv").symlink_to(REAL / "nextgqa/val.csv")
     (tmp_path / "map_vid_vidorID.json").symlink_to(REAL / "nextqa/map_vid_vidorID.json")
-    examples = list(read_nextqa(str(tmp_path), "val"))
+    examples = examples_in("nextqa", tmp_path, "val")
     assert len(examples) == 3358
     assert len({example.video_id for example in examples}) == 567
-    originals = {example.id: example for example in read_nextqa(str(REAL / "nextqa"), "val")}
+    originals = {example.id: example for example in examples_in("nextqa", REAL / "nextqa", "val")}
     assert all(example.answer_index == originals[example.id].answer_index for example in examples)
     # The two files differ in one option of one question.
     differ = [e.id for e in examples if e.response != originals[e.id].response]
@@ -367,7 +368,7 @@ def test_real_nextqa_open_ended_val(tmp_path: Path) -> None:
     (tmp_path / "val.csv").symlink_to(REAL / "next_oe/val.csv")
     (tmp_path / "map_vid_vidorID.json").symlink_to(REAL / "nextqa/map_vid_vidorID.json")
     skipped = SkippedRows()
-    examples = list(read_nextqa_open_ended(str(tmp_path), "val", skipped))
+    examples = examples_in("nextqa_open_ended", tmp_path, "val", skipped)
     assert len(examples) == len({example.id for example in examples}) == 5343
     assert len({example.video_id for example in examples}) == 570
     types = {"CW": 1928, "CH": 683, "TN": 895, "TC": 663, "TP": 54}
@@ -378,7 +379,7 @@ def test_real_nextqa_open_ended_val(tmp_path: Path) -> None:
 
 @needs_real_files
 def test_real_activitynet_qa_val() -> None:
-    examples = list(read_activitynet_qa(str(REAL / "activitynet_qa"), "val"))
+    examples = examples_in("activitynet_qa", REAL / "activitynet_qa", "val")
     assert len(examples) == 18000
     assert len({example.video_id for example in examples}) == 1800
     assert Counter(example.question_type for example in examples).keys() == set("012345678")

@@ -11,9 +11,9 @@ from strange_decoder import strange_decoder
 from video_copies import write_copy
 
 from data_modules.contamination import ContaminationCheck
-from data_modules.corpora import READERS, CorpusConfig, DataConfig
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
-from data_modules.health import LICENCE_NOTES, PERCENTILES, VideoSample, percentiles
+from data_modules.health import PERCENTILES, VideoSample, percentiles
 from data_modules.near_texts import TextIndex
 from experiments.data.report import _notes
 from vidreason.example import Example
@@ -34,10 +34,6 @@ def example(number: int, corpus: str = "webvid", **changes: object) -> Example:
         "response": f"caption {number}",
     }
     return Example(**(values | changes))  # type: ignore[arg-type]
-
-
-def test_a_licence_note_for_every_reader() -> None:
-    assert LICENCE_NOTES.keys() == READERS.keys()
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,17 @@ import json
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from data_modules.annotation_files import MAX_LINE_BYTES, read_csv_rows
-from data_modules.corpora import READERS, CorpusConfig, DataConfig
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import open_corpora
+from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_lines
-from data_modules.skipped_rows import (
-    MalformedRowError,
-    SkippedRows,
-    UnusableRowError,
-    examples_of,
-)
+from data_modules.readers import READERS
+from data_modules.rows import MalformedRowError, Row
+from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
 
 LENIENT = {"max_malformed_fraction": 1.0}
@@ -29,15 +26,15 @@ def example(name: str) -> Example:
     )
 
 
-def numbers(count: int, malformed: Container[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+def numbers(count: int, malformed: Container[int]) -> Iterator[Row]:
     for number in range(count):
-        yield f"f.json:{number + 1}", {"qid": number, "ok": number not in malformed}
+        yield Row({"qid": number, "ok": number not in malformed}, f"f.json:{number + 1}")
 
 
-def make(place: str, row: dict[str, Any]) -> Iterator[Example]:
+def make(row: Row) -> Iterator[Example]:
     yield example(f"{row['qid']}a")
     if not row["ok"]:
-        raise MalformedRowError(place, "field 'ok' is false")
+        raise row.malformed("field 'ok' is false")
     yield example(f"{row['qid']}b")
 
 
@@ -55,9 +52,9 @@ def test_without_a_share_the_first_malformed_row_is_raised() -> None:
 
 
 def test_a_row_with_nothing_to_teach_is_left_out_and_not_malformed() -> None:
-    def unusable(place: str, row: dict[str, Any]) -> Iterator[Example]:
+    def unusable(row: Row) -> Iterator[Example]:
         if not row["ok"]:
-            raise UnusableRowError(place, "its span is empty")
+            raise row.unusable("its span is empty")
         yield example(str(row["qid"]))
 
     skipped = SkippedRows()
@@ -70,7 +67,7 @@ def test_a_row_with_nothing_to_teach_is_left_out_and_not_malformed() -> None:
 @pytest.mark.parametrize("text", ["\ud83d", "a\0b", "x\udcffy"])
 @pytest.mark.parametrize("field", ["id", "media", "video_id", "prompt", "response", "group_id"])
 def test_an_example_that_no_file_can_hold_is_malformed(field: str, text: str) -> None:
-    def make_one(place: str, row: dict[str, Any]) -> list[Example]:
+    def make_one(row: Row) -> list[Example]:
         return [replace(example(str(row["qid"])), **{field: "v"} if row["ok"] else {field: text})]
 
     skipped = SkippedRows(**LENIENT)
@@ -128,6 +125,11 @@ def test_a_hopeless_file_is_not_read_to_its_end() -> None:
     clustered.check_malformed(0.2)
 
 
+READ: dict[str, Callable[..., Iterator[Row]]] = {
+    "csv": lambda files, name, skipped: read_csv_rows(files, name, ("a", "b"), skipped),
+    "lines": read_json_lines,
+    "array": read_json_array,
+}
 CSV = b"a,b\n1,x\n2,y\n3,z\n"
 LINES = b'{"a": 1}\n{"a": 2}\n{"a": 3}\n'
 
@@ -160,18 +162,13 @@ def test_a_damaged_place_of_a_file_is_a_malformed_row(
 ) -> None:
     path = tmp_path / "rows"
     path.write_bytes(text)
-    readers: dict[str, Callable[..., Iterator[tuple[str, dict[str, Any]]]]] = {
-        "csv": lambda path, skipped: read_csv_rows(path, ("a", "b"), skipped),
-        "lines": read_json_lines,
-        "array": read_json_array,
-    }
     skipped = SkippedRows(**LENIENT)
-    rows = [row for _, row in readers[read](path, skipped)]
+    rows = list(READ[read](Files(tmp_path), "rows", skipped))
     assert "".join(str(row["a"]) for row in rows) == kept
     assert skipped.num_malformed == num_malformed
     if message:
         with pytest.raises(ValueError, match=f"{path}{message}"):
-            list(readers[read](path, SkippedRows()))
+            list(READ[read](Files(tmp_path), "rows", SkippedRows()))
         assert skipped.malformed[0].startswith(str(path))
 
 
@@ -196,14 +193,9 @@ def test_a_file_that_is_wrong_as_a_whole_is_an_error_at_once(
 ) -> None:
     path = tmp_path / "rows"
     path.write_bytes(text)
-    readers: dict[str, Callable[..., Iterator[Any]]] = {
-        "csv": lambda path, skipped: read_csv_rows(path, ("a", "b"), skipped),
-        "lines": read_json_lines,
-        "array": read_json_array,
-    }
     skipped = SkippedRows(**LENIENT)
     with pytest.raises(ValueError, match=message):
-        list(readers[read](path, skipped))
+        list(READ[read](Files(tmp_path), "rows", skipped))
     assert skipped.num_malformed == 0
 
 
@@ -224,10 +216,10 @@ def test_the_share_is_checked_whenever_a_corpus_is_opened_and_needs_no_new_index
     config = write_star(tmp_path, ["x"] * 8 + ["z"] * 2)
     assert open_corpora([config], 0.2).sizes == [8]
 
-    def refuse(root: str, split: str, skipped: SkippedRows | None = None) -> Iterator[Example]:
+    def refuse(*_: object, **__: object) -> Iterator[Example]:
         raise AssertionError("the files were read again")
 
-    monkeypatch.setitem(READERS, "star", refuse)
+    monkeypatch.setitem(READERS, "star", READERS["star"]._replace(read=refuse))
     with pytest.raises(ValueError, match=r"'star', split 'val' in .*: 2 of 10 rows") as caught:
         open_corpora([config])
     assert "STAR_val.json:1 (question_id 'Interaction_T1_8'): field 'answer' is 'z'" in str(

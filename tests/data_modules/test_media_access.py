@@ -8,9 +8,10 @@ from typing import Any
 import datasets
 import pytest
 
-from data_modules.corpora import CorpusConfig, DataConfig, read_corpus
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.data_check import DataCheckConfig, check_data
 from data_modules.media_access import NOT_UTF8, OUTSIDE, REMOTE, UNSUPPORTED, MediaAccess
+from data_modules.readers import read_corpus
 from data_modules.skipped_rows import SkippedRows
 from vidreason.video.media import TarMember
 
@@ -169,7 +170,7 @@ def test_rows_that_are_refused_are_counted_with_their_ids(root: Path, tmp_path: 
     (example,) = read_corpus(config, skipped)
     assert example.media == str(root / "videos/a.mp4")
     assert skipped.causes == {OUTSIDE: 1, REMOTE: 1, UNSUPPORTED: 1, "malformed": 1}
-    assert skipped.first_places[OUTSIDE] == ["chat_messages:train:1:0 (/etc/passwd)"]
+    assert skipped.first_locations[OUTSIDE] == ["chat_messages:train:1:0 (/etc/passwd)"]
     report = check_data(
         DataConfig(train=[config]), DataCheckConfig(max_skipped_fraction=0.9), tmp_path / "check"
     )

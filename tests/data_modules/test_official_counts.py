@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from data_modules import official_counts
-from data_modules.corpora import READERS, CorpusConfig, DataConfig
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.official_counts import coverage, incomplete_corpora
-from data_modules.skipped_rows import MalformedRowError, SkippedRows
+from data_modules.readers import READERS
+from data_modules.rows import MalformedRowError
+from data_modules.skipped_rows import SkippedRows
 from experiments.data.report import report_text
 
 
@@ -39,10 +40,6 @@ def test_coverage(skipped: SkippedRows, limit: int | None, text: str, is_complet
     assert (str(found), found.is_complete) == (text, is_complete)
 
 
-def test_readers_with_official_counts_are_readers() -> None:
-    assert official_counts._QUESTIONS.keys() <= READERS.keys()
-
-
 def write_star(root: Path, num_rows: int, num_malformed: int = 0) -> None:
     root.mkdir(exist_ok=True)
     rows = [
@@ -54,9 +51,13 @@ def write_star(root: Path, num_rows: int, num_malformed: int = 0) -> None:
     (root / "STAR_val.json").write_text(json.dumps(rows))
 
 
+def of_ten_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(READERS, "star", READERS["star"]._replace(num_questions={"val": 10}))
+
+
 def test_what_an_evaluation_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(official_counts._QUESTIONS, "star", {"val": 10})
+    of_ten_questions(monkeypatch)
     configs = [CorpusConfig(reader="star", root=str(tmp_path / "star"), split="val")]
     write_star(tmp_path / "star", 10, 1)
     skipped = [corpus.skipped for corpus in open_corpora(configs).corpora]
@@ -84,7 +85,7 @@ def test_data_check_compares_counts(
     row: str,
     problem: str,
 ) -> None:
-    monkeypatch.setitem(official_counts._QUESTIONS, "star", {"val": 10})
+    of_ten_questions(monkeypatch)
     write_star(tmp_path, num_rows, num_malformed)
     data = DataConfig(benchmark=[CorpusConfig(reader="star", root=str(tmp_path), split="val")])
     data.max_unreadable_fraction = 1.0  # there are no videos

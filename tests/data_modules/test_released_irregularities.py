@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from tiny_corpora import TINY_CORPORA
+from tiny_corpora import TINY_CORPORA, examples_in
 
-from data_modules.corpora import READERS
+from data_modules.files import Files
 from data_modules.skipped_rows import SkippedRows
 from data_modules.video_files import VideoFolder
 from vidreason.example import Example
@@ -23,7 +23,7 @@ BENCHMARKS = (
 
 def read(reader: str, root: Path, split: str = "") -> tuple[list[Example], SkippedRows]:
     skipped = SkippedRows(max_malformed_fraction=1.0)
-    return list(READERS[reader](str(root), split or TINY[reader].split, skipped)), skipped
+    return examples_in(reader, root, split or TINY[reader].split, skipped), skipped
 
 
 def write(path: Path, value: Any) -> None:
@@ -252,7 +252,7 @@ def test_videos_in_another_container_case_or_folder(tmp_path: Path) -> None:
         "g.v2.mp4",
     ):
         write(tmp_path / "videos" / name, "")
-    videos = VideoFolder(tmp_path / "absent", tmp_path / "videos")
+    videos = VideoFolder(Files(tmp_path), "absent", "videos")
     found = {
         name: Path(videos.find(name)).relative_to(tmp_path / "videos").as_posix()
         for name in ("a", "b", "c", "sub/d", "e", "e.avi", "e.mkv", "f", "g.v2")
@@ -262,7 +262,7 @@ def test_videos_in_another_container_case_or_folder(tmp_path: Path) -> None:
         **{"e.avi": "e.avi", "e.mkv": "e.mp4", "f": "f.mp4", "g.v2": "g.v2.mp4"},
     }
     assert videos.find("v_a", "a") == str(tmp_path / "videos/a.MP4")
-    assert VideoFolder(tmp_path / "absent").find("x") == str(tmp_path / "absent/x.mp4")
+    assert VideoFolder(Files(tmp_path), "absent").find("x") == str(tmp_path / "absent/x.mp4")
 
 
 def test_intentqa_has_its_videos_in_one_folder_without_a_map(tmp_path: Path) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 
 import fsspec
 import pytest
+from tiny_corpora import examples_in
 
 import data_modules.shard_index as shard_index
 import data_modules.shard_scan as shard_scan
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.index_cache import recorded_inputs, unchanged
-from data_modules.shard_index import ShardSample, open_shard_index
+from data_modules.files import Files, list_shards, unchanged
+from data_modules.shard_index import ShardIndex, ShardSample, open_shard_index
 from data_modules.skipped_rows import SkippedRows
-from data_modules.webdataset import read_webdataset
 from vidreason.video.media import open_media, parse_member
 
 
@@ -44,8 +44,12 @@ def write_shard(path: Path, keys: list[str], *, sizes: int = 700) -> None:
                 tar.addfile(info, io.BytesIO(text.encode()))
 
 
+def index_of(folder: Path | str, num_processes: int | None = None) -> ShardIndex:
+    return open_shard_index(str(folder), list_shards(str(folder)), num_processes)
+
+
 def samples(folder: Path | str) -> list[ShardSample]:
-    return list(open_shard_index(str(folder)).samples())
+    return list(index_of(folder).samples())
 
 
 def test_members_are_read_by_their_bytes(tmp_path: Path) -> None:
@@ -92,16 +96,17 @@ def test_only_new_and_changed_shards_are_read_again(
         lambda *args: (scanned.append(Path(args[0]).name), scan(*args))[1],
     )
     monkeypatch.setattr(shard_index, "SHARDS_A_FILE", 3)
-    with recorded_inputs() as inputs:
-        samples(folder)
-    assert unchanged(inputs)
+    files = Files(tmp_path)
+    files.shards("shards")
+    samples(folder)
+    assert unchanged(files.inputs)
     assert scanned == ["0.tar", "1.tar", "2.tar", "3.tar"]
     samples(folder)
     assert len(scanned) == 4
     write_shard(folder / "1.tar", ["1b", "1c"])
     write_shard(folder / "4.tar", ["4a"])
     (folder / "3.tar").unlink()
-    assert not unchanged(inputs)
+    assert not unchanged(files.inputs)
     assert [s.key for s in samples(folder)] == ["0a", "1b", "1c", "2a", "4a"]
     assert scanned[4:] == ["1.tar", "4.tar"]
     # The same size, another time: still another content.
@@ -128,7 +133,7 @@ def test_what_a_damaged_shard_still_holds_is_kept_and_the_rest_named(tmp_path: P
     noise = bytearray((folder / "noise.tar").read_bytes())
     noise[last.offset : last.offset + 512] = b"\x55" * 512
     (folder / "noise.tar").write_bytes(noise)
-    index = open_shard_index(str(folder))
+    index = index_of(folder)
     causes = {Path(shard).name: cause for shard, cause in index.failures}
     assert causes == {
         "empty.tar": "the shard is damaged: empty file, after its member ''",
@@ -157,12 +162,12 @@ def test_a_corpus_keeps_what_its_cut_off_shard_still_holds_and_counts_the_rest(
     with tarfile.open(tmp_path / "train/a.tar") as tar:
         cut(tmp_path / "train/a.tar", tar.getmembers()[-1].offset_data + 5)
     skipped = SkippedRows()
-    examples = list(read_webdataset(str(tmp_path), "train", skipped))
+    examples = examples_in("webdataset", tmp_path, "train", skipped)
     assert [example.id for example in examples] == [
         f"webdataset:train:{place}" for place in ("a/a0", "b/b0", "b/b1")
     ]
     assert skipped.causes == {"the shard is cut off": 1, "no video (mp4, webm, mkv, mov, avi)": 1}
-    (place,) = skipped.first_places["the shard is cut off"]
+    (place,) = skipped.first_locations["the shard is cut off"]
     assert place.startswith(f"{tmp_path}/train/a.tar (its member 'a1.mp4' ends at byte ")
     member = parse_member(examples[-1].media)
     assert member is not None
@@ -183,9 +188,9 @@ def test_shards_in_a_store(tmp_path: Path) -> None:
 def test_processes_index_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
         write_shard(tmp_path / f"shards/{number:02d}.tar", [f"{number}a", f"{number}b"])
-    alone = list(open_shard_index(str(tmp_path / "shards"), num_processes=1).samples())
+    alone = list(index_of(tmp_path / "shards", 1).samples())
     monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path / "other"))
-    assert list(open_shard_index(str(tmp_path / "shards"), num_processes=2).samples()) == alone
+    assert list(index_of(tmp_path / "shards", 2).samples()) == alone
 
 
 def test_no_shard_is_an_error(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def write_tar(path: Path, *members: tuple[str, bytes], **options: Any) -> Path:
 def read(folder: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Captions by key of what a reader makes of the shards in ``folder / "train"``; the causes."""
     skipped = SkippedRows()
-    examples = list(read_webdataset(str(folder), "train", skipped))
+    examples = examples_in("webdataset", folder, "train", skipped)
     return {example.id.rpartition("/")[2]: example.response for example in examples}, dict(
         skipped.causes
     )
@@ -241,7 +246,7 @@ def test_archives_that_were_written_one_after_another(tmp_path: Path, padding: i
     shard.parent.mkdir()
     shard.write_bytes(one + bytes(padding) + two)
     assert read(tmp_path) == ({"a": "in a", "b": "in b"}, {})
-    (_, second) = open_shard_index(str(shard.parent)).samples()
+    (_, second) = index_of(shard.parent).samples()
     assert second.members["mp4"].read() == b"video b"
     shard.write_bytes(one + two[:515])  # within the video of the second one
     captions, causes = read(tmp_path)
@@ -303,7 +308,7 @@ def test_names_are_never_paths(tmp_path: Path) -> None:
     names = ("/etc/cron", "../../up", "./here", "C:\\x", "a\nb")
     members = [m for name in names for m in ((f"{name}.mp4", b"v"), (f"{name}.txt", b"t"))]
     write_tar(tmp_path / "train/0.tar", *members)
-    examples = list(read_webdataset(str(tmp_path), "train"))
+    examples = examples_in("webdataset", tmp_path, "train")
     assert len(examples) == len(names)
     config = CorpusConfig(reader="webdataset", root=str(tmp_path))
     for stored, name in zip(open_corpora([config]), names, strict=True):
@@ -322,8 +327,8 @@ def test_compressed_and_empty_shards(tmp_path: Path) -> None:
     assert captions == {"a": "t"}
     assert causes == {"the shard is compressed": 2}
     skipped = SkippedRows()
-    assert len(list(read_webdataset(str(tmp_path), "train", skipped))) == 2
-    (place, _) = skipped.first_places["the shard is compressed"]
+    assert len(examples_in("webdataset", tmp_path, "train", skipped)) == 2
+    (place, _) = skipped.first_locations["the shard is compressed"]
     assert place.startswith(f"{tmp_path}/train/b.tar (by gzip, and cannot be read by byte range")
 
 
@@ -371,7 +376,7 @@ def test_a_damaged_header_loses_what_follows_it_and_nothing_else(
     assert captions == {"0": "sound"}
     assert causes in ({"the shard is damaged": 1}, {"the shard is cut off": 1})
     assert peak < 50e6
-    ((place, _),) = open_shard_index(str(shard.parent)).failures
+    ((place, _),) = index_of(shard.parent).failures
     assert place == str(shard)
 
 
@@ -385,4 +390,4 @@ def test_a_shard_that_cannot_be_read_is_named(
 
     monkeypatch.setattr(shard_scan, "open_media", refuse)
     with pytest.raises(ValueError, match=rf"the shard '{shard}' cannot be read: .*Permission"):
-        list(read_webdataset(str(tmp_path), "train"))
+        examples_in("webdataset", tmp_path, "train")

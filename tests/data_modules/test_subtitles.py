@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data_modules.files import Files
 from data_modules.subtitles import Cue, read_subtitles
 
 CASES = Path(__file__).parents[1] / "assets" / "subtitles"
@@ -13,7 +14,7 @@ CASES = Path(__file__).parents[1] / "assets" / "subtitles"
 def texts(path: Path, content: str | bytes, name: str = "a.vtt") -> list[str]:
     file = path / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return [cue.text for cue in read_subtitles(file)]
+    return [cue.text for cue in read_subtitles(Files(""), file)]
 
 
 def cue(text: str, start: int = 0, end: int = 1) -> str:
@@ -21,11 +22,11 @@ def cue(text: str, start: int = 0, end: int = 1) -> str:
 
 
 def test_the_files_of_the_cases() -> None:
-    assert read_subtitles(CASES / "character_references.vtt") == [
+    assert read_subtitles(Files(""), CASES / "character_references.vtt") == [
         Cue(0.0, 2.0, ">> Tom & Jerry run"),
         Cue(2.0, 4.0, "it's 3 < 5"),
     ]
-    assert read_subtitles(CASES / "rolling_with_classes.vtt") == [
+    assert read_subtitles(Files(""), CASES / "rolling_with_classes.vtt") == [
         Cue(0.0, 1.5, "hello my friend"),
         Cue(1.51, 3.0, "how are you"),
     ]
@@ -84,7 +85,12 @@ def test_subrip(tmp_path: Path) -> None:
     # Without the empty line the number of the next cue stands below a text.
     close = SRT.replace("\n\n", "\n") + "3\n0:00:05.5 --> 0:00:06\n12\n4\n00:07,1 --> 00:08,25\nend"
     assert texts(tmp_path, close, "a.srt") == ["One & more", "1984", "12", "end"]
-    assert [cue.end_seconds for cue in read_subtitles(tmp_path / "a.srt")] == [2.5, 4, 6, 8.25]
+    assert [cue.end_seconds for cue in read_subtitles(Files(""), tmp_path / "a.srt")] == [
+        2.5,
+        4,
+        6,
+        8.25,
+    ]
     assert texts(tmp_path, b"\xef\xbb\xbf" + SRT.replace("\n", "\r\n").encode(), "b.srt") == [
         "One & more",
         "1984",
@@ -133,7 +139,7 @@ def test_json3(tmp_path: Path) -> None:
         {"tStartMs": 2080, "dDurationMs": 1000, "segs": [{"utf8": "hello"}]},
     ]
     (tmp_path / "a.json3").write_text(json.dumps({"events": events}))
-    assert read_subtitles(tmp_path / "a.json3") == [
+    assert read_subtitles(Files(""), tmp_path / "a.json3") == [
         Cue(0.08, 2.08, "hello my &"),
         Cue(2.08, 3.08, "hello"),
     ]
@@ -144,4 +150,4 @@ def test_json3(tmp_path: Path) -> None:
     ):
         (tmp_path / "a.json3").write_text(damaged)
         with pytest.raises(ValueError, match=r"a\.json3:1: "):
-            read_subtitles(tmp_path / "a.json3")
+            read_subtitles(Files(""), tmp_path / "a.json3")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_corpora import examples_in
 
-from data_modules.activitynet_qa import read_activitynet_qa
-from data_modules.nextqa import read_nextqa
 from vidreason.evaluation.metrics import (
     chance_scores,
     compare_runs,
@@ -164,7 +163,7 @@ def test_nextqa_example_predictions_score_as_published() -> None:
     given: dict[str, dict[str, int]] = json.loads(
         (REAL / "nextqa/HGA-bert-ft-h256-val-example.json").read_text()
     )
-    examples = list(read_nextqa(str(REAL / "nextqa"), "val"))
+    examples = examples_in("nextqa", REAL / "nextqa", "val")
     rows = []
     for example in examples:
         answer = given[example.id.removeprefix("nextqa:val:")]
@@ -182,7 +181,7 @@ def test_activitynet_qa_example_predictions_score_as_the_official_script_prints(
     folder = REAL / "activitynet_qa"
     given: list[dict[str, Any]] = json.loads((folder / "pred_val_example.json").read_text())
     outputs = {row["question_id"]: row["answer"] for row in given}
-    examples = list(read_activitynet_qa(str(folder), "val"))
+    examples = examples_in("activitynet_qa", folder, "val")
     rows = [
         replace(unanswered(example), output=outputs[example.id.removeprefix("activitynet_qa:val:")])
         for example in examples

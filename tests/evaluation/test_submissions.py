@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_corpora import TINY_CORPORA
+from tiny_corpora import TINY_CORPORA, examples_in
 
-from data_modules.corpora import READERS
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
 from vidreason.evaluation.predictions.submissions import VCR_COLUMNS, write_submissions
 
@@ -19,7 +18,7 @@ TINY = {corpus.reader: corpus for corpus in TINY_CORPORA}
 def rows(reader: str, root: Path, content: list[Any] | None = None) -> list[BenchmarkPrediction]:
     corpus = TINY[reader]
     corpus.write(root, content)
-    return [unanswered(example) for example in READERS[reader](str(root), corpus.split)]
+    return [unanswered(example) for example in examples_in(reader, root, corpus.split)]
 
 
 def scored(row: BenchmarkPrediction, chosen: int) -> BenchmarkPrediction:

@@ -32,7 +32,8 @@ from PIL import Image
 from tiny_corpora import TINY_CORPORA, TinyCorpus
 from watch import Outcomes, outcome
 
-from data_modules.corpora import READERS
+from data_modules.files import Files
+from data_modules.readers import READERS
 from data_modules.skipped_rows import SkippedRows
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
@@ -119,7 +120,7 @@ def test_annotations(corpus: TinyCorpus, tmp_path: Path, times: int) -> None:
         skipped = SkippedRows(max_malformed_fraction=1.0, quiet=True)
 
         def read(root: Path = root, skipped: SkippedRows = skipped) -> bool:
-            for _ in READERS[corpus.reader](str(root), corpus.split, skipped):
+            for _ in READERS[corpus.reader].read(Files(root), corpus.split, skipped):
                 pass
             return skipped.num_skipped > 0
 
@@ -182,7 +183,7 @@ def test_shards(tmp_path: Path, times: int) -> None:
         skipped = SkippedRows(max_malformed_fraction=1.0, quiet=True)
 
         def read(root: Path = root, skipped: SkippedRows = skipped) -> bool:
-            for _ in READERS["webdataset"](str(root), "train", skipped):
+            for _ in READERS["webdataset"].read(Files(root), "train", skipped):
                 pass
             return skipped.num_skipped > 0
 

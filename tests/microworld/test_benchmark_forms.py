@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from text_only import text_only_accuracy
+from tiny_corpora import examples_in
 
-from data_modules.clevrer import read_clevrer
-from data_modules.nextgqa import read_nextgqa
-from data_modules.nextqa import read_nextqa
-from data_modules.test_of_time import read_test_of_time
-from data_modules.vcr import read_vcr
 from vidreason.example import Example
 from vidreason.microworld.corpora import (
     WorldConfig,
@@ -75,10 +71,10 @@ def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
     write_world(tmp_path, config)
     assert not any((tmp_path / name).exists() for name in ("nextgqa/train.csv", "vcr/train.jsonl"))
     of = {
-        "nextgqa": list(read_nextgqa(str(tmp_path / "nextgqa"), "test")),
-        "vcr": list(read_vcr(str(tmp_path / "vcr"), "test")),
-        "test_of_time": list(read_test_of_time(str(tmp_path / "test_of_time"), "test")),
-        "clevrer": list(read_clevrer(str(tmp_path / "clevrer"), "test")),
+        "nextgqa": examples_in("nextgqa", tmp_path / "nextgqa", "test"),
+        "vcr": examples_in("vcr", tmp_path / "vcr", "test"),
+        "test_of_time": examples_in("test_of_time", tmp_path / "test_of_time", "test"),
+        "clevrer": examples_in("clevrer", tmp_path / "clevrer", "test"),
     }
     for examples in of.values():
         assert examples
@@ -91,11 +87,11 @@ def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
 
 
 def test_nextgqa_has_nextqas_causal_and_temporal_questions(world: World) -> None:
-    asked = list(read_nextgqa(str(world.root / "nextgqa"), "test"))
+    asked = examples_in("nextgqa", world.root / "nextgqa", "test")
     answers = [example for example in asked if example.options]
     nextqa = [
         example
-        for example in read_nextqa(str(world.root / "nextqa"), "test")
+        for example in examples_in("nextqa", world.root / "nextqa", "test")
         if not example.question_type.startswith("D")
     ]
     assert len(answers) == len(asked) - len(answers) == len(nextqa) > 500
@@ -105,7 +101,7 @@ def test_nextgqa_has_nextqas_causal_and_temporal_questions(world: World) -> None
 
 def test_what_is_asked_for_happens_in_the_spans(world: World) -> None:
     checked: Counter[str] = Counter()
-    asked = list(read_nextgqa(str(world.root / "nextgqa"), "test"))
+    asked = examples_in("nextgqa", world.root / "nextgqa", "test")
     for answer, grounding in zip(asked[::2], asked[1::2], strict=True):
         ((start, end),) = grounding.spans
         assert 0 <= start < end <= VIDEO_SECONDS
@@ -137,7 +133,7 @@ def test_what_is_asked_for_happens_in_the_spans(world: World) -> None:
 
 
 def test_vcr_asks_what_its_boxes_and_pictures_show(world: World) -> None:
-    examples = list(read_vcr(str(world.root / "vcr"), "test"))
+    examples = examples_in("vcr", world.root / "vcr", "test")
     assert len(examples) > 200
     pictures: dict[str, np.ndarray] = {}
     for answer, reason in zip(examples[::2], examples[1::2], strict=True):
@@ -167,7 +163,7 @@ def test_vcr_asks_what_its_boxes_and_pictures_show(world: World) -> None:
 
 
 def test_vcrs_answers_are_even_and_its_labels_independent(world: World) -> None:
-    examples = list(read_vcr(str(world.root / "vcr"), "test"))
+    examples = examples_in("vcr", world.root / "vcr", "test")
     answers = Counter(example.response for example in examples[::2])
     assert len(answers) == 4
     assert len(set(answers.values())) == 1
@@ -178,7 +174,7 @@ def test_vcrs_answers_are_even_and_its_labels_independent(world: World) -> None:
 
 
 def test_time_questions_are_answered_by_the_event_log(world: World) -> None:
-    examples = list(read_test_of_time(str(world.root / "test_of_time"), "test"))
+    examples = examples_in("test_of_time", world.root / "test_of_time", "test")
     pairs: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
         rollout = world.rollout(example)
@@ -215,9 +211,8 @@ def test_time_questions_are_answered_by_the_event_log(world: World) -> None:
     ],
 )
 def test_text_alone_does_not_tell(world: World, form: str, kind: str, most: float) -> None:
-    reader = {"vcr": read_vcr, "test_of_time": read_test_of_time}[form]
     train, test = (
-        [e for e in reader(str(world.root / form), split) if e.question_type == kind]
+        [e for e in examples_in(form, world.root / form, split) if e.question_type == kind]
         for split in ("val", "test")
     )
     assert text_only_accuracy(train, test) < most

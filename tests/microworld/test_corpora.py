@@ -5,11 +5,8 @@ from pathlib import Path
 
 import pytest
 from text_only import text_only_accuracy
+from tiny_corpora import examples_in
 
-from data_modules.activitynet_qa import read_activitynet_qa
-from data_modules.causal_vid_instruct import read_causal_vid_instruct
-from data_modules.nextqa import read_nextqa
-from data_modules.webvid import read_webvid
 from vidreason.example import Example
 from vidreason.microworld.corpora import (
     WorldConfig,
@@ -21,7 +18,7 @@ from vidreason.microworld.corpora import (
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.reasoning.predictions import parse_predictions
 
-READERS = (read_webvid, read_nextqa, read_activitynet_qa, read_causal_vid_instruct)
+CORPORA = ("webvid", "nextqa", "activitynet_qa", "causal_vid_instruct")
 SIZES = {"train": 60, "val": 4, "test": 40}
 
 
@@ -33,11 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(world: Path, split: str) -> list[Example]:
-    return [
-        example
-        for reader in READERS
-        for example in reader(str(world / reader.__name__.removeprefix("read_")), split)
-    ]
+    return [example for corpus in CORPORA for example in examples_in(corpus, world / corpus, split)]
 
 
 def test_every_reader_reads_what_was_written_and_every_video_is_there(world: Path):
@@ -90,14 +83,14 @@ def test_text_alone_does_not_give_the_answer(tmp_path: Path):
     config = WorldConfig(num_videos={"train": 400, "test": 150}, seed=3)
     for split in config.num_videos:
         write_annotations(tmp_path, split, split_rollouts(split, config), config)
-    train = [e for e in read_nextqa(str(tmp_path / "nextqa"), "train")]
-    test = [e for e in read_nextqa(str(tmp_path / "nextqa"), "test")]
+    train = [e for e in examples_in("nextqa", tmp_path / "nextqa", "train")]
+    test = [e for e in examples_in("nextqa", tmp_path / "nextqa", "test")]
     assert len(test) > 500
     assert text_only_accuracy(train, test) < 0.33, "a fifth is chance"
 
 
 def test_predictions_read_back(world: Path):
-    examples = list(read_causal_vid_instruct(str(world / "causal_vid_instruct"), "train"))
+    examples = examples_in("causal_vid_instruct", world / "causal_vid_instruct", "train")
     predictions = [e for e in examples if e.question_type == "prediction"]
     assert len(predictions) == SIZES["train"]
     for example in predictions:

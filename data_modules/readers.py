@@ -1,0 +1,207 @@
+"""The readers of all corpora, and what is known of each corpus."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+from data_modules.activitynet_qa import read_activitynet_qa
+from data_modules.benchmark_manifests import (
+    read_egoschema,
+    read_mvbench,
+    read_star,
+    read_tempcompass,
+    read_video_mme,
+)
+from data_modules.causal_vid_instruct import read_causal_vid_instruct
+from data_modules.chat_messages import read_chat_messages
+from data_modules.clevrer import read_clevrer
+from data_modules.corpora import CorpusConfig
+from data_modules.ego4d import read_ego4d
+from data_modules.files import Files
+from data_modules.hd_vila import read_hd_vila
+from data_modules.huggingface import read_huggingface
+from data_modules.llava import read_llava
+from data_modules.media_access import MediaAccess
+from data_modules.nextgqa import read_nextgqa
+from data_modules.nextqa import read_intentqa, read_nextqa
+from data_modules.nextqa_open_ended import read_nextqa_open_ended
+from data_modules.skipped_rows import SkippedRows
+from data_modules.something_something import read_something_something
+from data_modules.test_of_time import read_test_of_time
+from data_modules.vcr import read_vcr
+from data_modules.webdataset import read_webdataset
+from data_modules.webvid import read_webvid
+from vidreason.example import Example
+from vidreason.video.media import is_remote
+
+ReadFunction = Callable[[Files, str, SkippedRows], Iterator[Example]]
+"""Yields the examples of a split one by one, and counts what is left out; memory does not grow with
+their number."""
+
+
+class Reader(NamedTuple):
+    """A reader, and what is known of its corpus."""
+
+    read: ReadFunction
+    version: int
+    """Raise it whenever the same files give other examples: an index of an older version is made
+    again."""
+    licence: str
+    """The corpus' terms, as a note, not legal advice."""
+    has_captions: bool = False
+    """Whether the responses are captions, as stage 1 needs them."""
+    num_questions: Mapping[str, int] = {}
+    """Questions of the released splits: counted in the files of NExT-QA, NExT-OE, NExT-GQA,
+    ActivityNet-QA, IntentQA, TempCompass and EgoSchema, else from papers and pages."""
+
+
+_YFCC = "annotations MIT; videos from YFCC-100M, a licence each"
+_CONVERSATIONS = "that of whatever the conversations were made from"
+
+READERS: dict[str, Reader] = {
+    "webvid": Reader(
+        read_webvid,
+        1,
+        "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
+        has_captions=True,
+    ),
+    "webdataset": Reader(
+        read_webdataset, 1, "that of whatever the shards were made from", has_captions=True
+    ),
+    "hd_vila": Reader(
+        read_hd_vila, 1, "R-UDA v1.0: research only; the videos are YouTube's", has_captions=True
+    ),
+    "nextqa": Reader(
+        read_nextqa,
+        1,
+        _YFCC,
+        num_questions={"train": 34_132, "val": 4_996, "test": 8_564},  # train: from the paper
+    ),
+    "nextqa_open_ended": Reader(
+        read_nextqa_open_ended,
+        1,
+        _YFCC,
+        num_questions={"train": 37_523, "val": 5_343, "test": 9_178},
+    ),
+    "activitynet_qa": Reader(
+        read_activitynet_qa,
+        1,
+        "non-commercial use only, says its README; the videos are YouTube's",
+        num_questions={"train": 32_000, "val": 18_000, "test": 8_000},
+    ),
+    "nextgqa": Reader(read_nextgqa, 1, _YFCC, num_questions={"val": 3_358, "test": 5_553}),
+    "clevrer": Reader(
+        read_clevrer,
+        1,
+        "CC0, says its page",
+        num_questions={"train": 152_572, "val": 76_364, "test": 76_344},
+    ),
+    "vcr": Reader(
+        read_vcr,
+        1,
+        "a research agreement; the images are of LSMDC and MovieClips",
+        num_questions={"train": 212_923, "val": 26_534, "test": 25_263},
+    ),
+    "test_of_time": Reader(read_test_of_time, 1, "that of the suite whose questions were adapted"),
+    "mvbench": Reader(
+        read_mvbench,
+        1,
+        "see its page; the videos come from many sources, a licence each",
+        num_questions={"test": 4_000},
+    ),
+    "tempcompass": Reader(read_tempcompass, 1, "CC-BY-NC-4.0", num_questions={"test": 5_536}),
+    "video_mme": Reader(
+        read_video_mme, 1, "academic use only; no redistribution", num_questions={"test": 2_700}
+    ),
+    "egoschema": Reader(
+        read_egoschema,
+        1,
+        "Ego4D's signed agreement for the videos",
+        num_questions={"subset": 500, "test": 5_031},
+    ),
+    "star": Reader(
+        read_star,
+        1,
+        "see its page",
+        num_questions={"train": 45_731, "val": 7_098, "test": 7_377},
+    ),
+    "intentqa": Reader(
+        read_intentqa, 1, "see its page", num_questions={"val": 2_044, "test": 2_134}
+    ),
+    "causal_vid_instruct": Reader(
+        read_causal_vid_instruct,
+        1,
+        "each row's license_tag; the source videos keep their own licences",
+    ),
+    "ego4d": Reader(read_ego4d, 1, "signed agreement; no redistribution", has_captions=True),
+    "something_something": Reader(
+        read_something_something,
+        1,
+        "Qualcomm's research licence, behind a login",
+        has_captions=True,
+    ),
+    "llava": Reader(read_llava, 1, _CONVERSATIONS),
+    "chat_messages": Reader(read_chat_messages, 1, _CONVERSATIONS),
+    # By its columns' word the responses may be captions.
+    "huggingface": Reader(read_huggingface, 1, "see the data set's card", has_captions=True),
+}
+
+
+def read_corpus(
+    config: CorpusConfig, skipped: SkippedRows | None = None, files: Files | None = None
+) -> Iterator[Example]:
+    """Yield the examples of one corpus, up to its limit.
+
+    Args:
+        config: The corpus.
+        skipped: Counts what its reader leaves out. None to count nothing, and to raise the first
+            malformed row.
+        files: Records what is read; None to record nothing.
+
+    Raises:
+        ValueError: The corpus has no example, a file is missing or wrong as a whole, or it is
+            hopeless to read on.
+    """
+    skipped = SkippedRows() if skipped is None else skipped
+    files = Files(config.root) if files is None else files
+    read = READERS[config.reader].read
+    if config.reader == "huggingface":
+        names = ("columns", "streaming", "revision")
+        read = partial(read, **{name: getattr(config, name) for name in names})
+    examples = _allowed(read(files, config.split, skipped), config, files, skipped)
+    is_empty = True
+    try:
+        for example in islice(examples, config.limit):
+            is_empty = False
+            yield example
+    except OSError as error:
+        raise ValueError(
+            f"corpus {config.reader!r} in {config.root!r} cannot be read: {error}"
+        ) from error
+    if is_empty:
+        raise ValueError(
+            f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"
+            + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
+            + "".join(f"\n  {line}" for line in skipped.malformed)
+        )
+
+
+def _allowed(
+    examples: Iterator[Example], config: CorpusConfig, files: Files, skipped: SkippedRows
+) -> Iterator[Example]:
+    """Leave out the examples whose media the configuration does not allow."""
+    is_local = is_remote(config.root) or files.is_folder(".")
+    access = MediaAccess(
+        config.root,
+        config.media_dir,
+        allow_remote=config.allow_remote_media,
+        is_on_hub=config.reader == "huggingface" and not is_local,
+    )
+    for example in examples:
+        cause = access.refusal(example.media)
+        if cause:
+            location = f"{example.id} ({example.media})".encode("utf-8", "backslashreplace")
+            skipped.record_refused(location.decode(), cause)
+        else:
+            yield example
