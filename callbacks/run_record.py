@@ -18,10 +18,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
+from vidreason.atomic_file import write_atomically
 from vidreason.config import save_config
 from vidreason.cores import available_cores
 from vidreason.secrets import without_secrets
-from vidreason.store.atomic_file import atomic_file
 from vidreason.training.checkpoint import gather_parameters, hash_parameters
 from vidreason.training.stage import StageModule
 
@@ -226,8 +226,8 @@ def read_weight_hashes(run_dir: Path) -> dict[int, str]:
 
 
 def _write_starts(path: Path, starts: list[dict[str, Any]]) -> None:
-    with atomic_file(path) as file:  # a run killed here can still be resumed
-        file.write((json.dumps({"starts": starts}, indent=1) + "\n").encode())
+    """Through a rename, so that a run killed here can still be resumed."""
+    write_atomically(path, json.dumps({"starts": starts}, indent=1) + "\n")
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
 from callbacks.occasions import StepCallback, logged_metric
-from vidreason.store.atomic_file import atomic_file
+from vidreason.atomic_file import write_atomically
 from vidreason.training.atomic_checkpoint import PARTIAL, CheckpointWriteError
 from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints
 from vidreason.training.checkpoint_damage import damage
@@ -117,8 +117,7 @@ class StepCheckpoint(StepCallback, Checkpoint):
         self._scores = ranked
         if trainer.is_global_zero:
             values = {"monitor": self.monitor, "mode": self.mode, "scores": ranked}
-            with atomic_file(self.folder / BEST_FILE) as file:
-                file.write((json.dumps(values, indent=1) + "\n").encode())
+            write_atomically(self.folder / BEST_FILE, json.dumps(values, indent=1) + "\n")
             self._link(BEST_CHECKPOINT, next(iter(ranked)))
             self._remove_others(path.name)
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import resource
 import sys
 import time
@@ -19,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from callbacks.occasions import StepEnds
+from vidreason.atomic_file import write_atomically
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 
@@ -159,9 +159,7 @@ class Throughput(Callback):
             summary = {**self.summary(), "peak_memory_gib": peak / _GIB}
             lines = [f"{name:>26}  {value:.4g}" for name, value in summary.items()]
             rank_zero_info("\n".join(["the run's steps, validation left out:", *lines]))
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps(summary, indent=1) + "\n")
-            os.replace(partial, self.path)
+            write_atomically(self.path, json.dumps(summary, indent=1) + "\n")
 
     def summary(self) -> dict[str, float]:
         """Sum up all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""

@@ -31,6 +31,7 @@ from data_modules.prompt_lengths import PromptLimit
 from data_modules.readers import READERS, read_corpus
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from data_modules.trainable_examples import TrainableExamples
+from vidreason.atomic_file import write_atomically
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
@@ -191,10 +192,8 @@ def _make(config: CorpusConfig, folder: Path, max_malformed_fraction: float) -> 
         skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction)
         write_index(index, read_corpus(config, skipped, files), skipped)
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
-        partial = index / "current.json"
         pointer = {"index": index.name, "versions": _versions(config), "inputs": files.inputs}
-        partial.write_text(json.dumps(pointer, indent=1))
-        os.replace(partial, folder / "current.json")
+        write_atomically(folder / "current.json", json.dumps(pointer, indent=1))
         undo.pop_all()
     return index
 

@@ -11,7 +11,6 @@ local one its headers and small texts, of a remote one as little as its store al
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 
 from data_modules.index_cache import cache_folder, digest, exclusive
 from data_modules.shard_scan import ScannedMember, scan_shard
+from vidreason.atomic_file import atomic_file
 from vidreason.cores import free_cores
 from vidreason.video.media import TarMember, is_remote, open_media
 
@@ -177,20 +177,18 @@ def _write(
     for start in range(0, len(shards), SHARDS_A_FILE):
         number += 1
         footer = []
-        partial = files / f"{uuid.uuid4().hex}.partial"
-        try:
-            with pq.ParquetWriter(partial, _SCHEMA) as writer:
-                for shard in shards[start : start + SHARDS_A_FILE]:
-                    members, failures = next(scanned)
-                    columns = zip(*members, strict=True) if members else [[]] * len(_SCHEMA)
-                    table = pa.table(list(map(list, columns)), schema=_SCHEMA)
-                    # A row group even for a shard without members: their numbers must agree.
-                    writer.write_table(table, row_group_size=max(len(table), 1))
-                    footer.append([shard, *listed[shard], len(table), failures])
-                writer.add_key_value_metadata({"shards": json.dumps(footer)})
-            os.replace(partial, files / f"{number:06d}.parquet")
-        finally:
-            partial.unlink(missing_ok=True)
+        with (
+            atomic_file(files / f"{number:06d}.parquet") as file,
+            pq.ParquetWriter(file, _SCHEMA) as writer,
+        ):
+            for shard in shards[start : start + SHARDS_A_FILE]:
+                members, failures = next(scanned)
+                columns = zip(*members, strict=True) if members else [[]] * len(_SCHEMA)
+                table = pa.table(list(map(list, columns)), schema=_SCHEMA)
+                # A row group even for a shard without members: their numbers must agree.
+                writer.write_table(table, row_group_size=max(len(table), 1))
+                footer.append([shard, *listed[shard], len(table), failures])
+            writer.add_key_value_metadata({"shards": json.dumps(footer)})
 
 
 def _read_footers(files: Path) -> dict[str, tuple[tuple[int, str], IndexedShard]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
 
+from vidreason.atomic_file import write_atomically
 from vidreason.config import save_config
 
 CONFIG_FILE = "job.yaml"
@@ -325,10 +326,7 @@ class _Runner:
 
 def write_record(job: Job, record: JobRecord) -> None:
     """Write ``job.json``, whole or not at all."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    partial = job.folder / f"{RECORD_FILE}.partial"
-    partial.write_text(json.dumps(asdict(record), indent=1) + "\n")
-    os.replace(partial, job.folder / RECORD_FILE)
+    write_atomically(job.folder / RECORD_FILE, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def _become(job: Job, threads: int) -> NoReturn:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from experiments.program import run_program
+from vidreason.atomic_file import write_atomically
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.evaluation.judge.agreement import agreement
@@ -43,7 +44,6 @@ from vidreason.evaluation.predictions.rows import (
     true_spans,
 )
 from vidreason.secrets import printable
-from vidreason.store.atomic_file import atomic_file
 
 JUDGEMENTS_FILE = "judgements.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -125,11 +125,9 @@ def judge(config: JudgeProgramConfig) -> int:
         "results": [dataclasses.asdict(own) for own in summaries],
         "agreement": {path: _agreement(scores, judgements) for path, scores in others.items()},
     }
-    with atomic_file(folder / JUDGEMENTS_FILE) as file:
-        file.write("".join(json.dumps(row) + "\n" for row in judgements).encode())
-    text = json.dumps(_without_nan(summary), indent=1)
-    with atomic_file(folder / SUMMARY_FILE) as file:
-        file.write(f"{text}\n".encode())
+    rows = "".join(json.dumps(row) + "\n" for row in judgements)
+    write_atomically(folder / JUDGEMENTS_FILE, rows)
+    write_atomically(folder / SUMMARY_FILE, json.dumps(_without_nan(summary), indent=1) + "\n")
     named = f"{config.predictions} against {config.against}"
     tables = [
         judged_table(
@@ -141,8 +139,8 @@ def judge(config: JudgeProgramConfig) -> int:
     ]
     if config.agreement_with:
         tables.append(agreement_table(asked.judge_id, summary["agreement"]))
-    with atomic_file(folder / TABLES_FILE) as file:
-        file.write("\n\n".join(table.to_markdown() for table in tables).encode() + b"\n")
+    markdown = "\n\n".join(table.to_markdown() for table in tables) + "\n"
+    write_atomically(folder / TABLES_FILE, markdown)
     print("\n\n".join(table.to_text() for table in tables))
     invalid = [row for row in judgements if row["invalid"]]
     if invalid:

@@ -19,6 +19,7 @@ ALLOWED = {
 RANKS = {
     "secrets": 0,
     "cores": 0,
+    "atomic_file": -2,
     "bounded_patterns": -2,
     "json_object": -2,
     "literal_yaml": -2,

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from experiments.ablate.study import FULL, Run, StudyConfig, study_variants
 from experiments.ablate.table import group_tables, main_table, to_csv, to_latex, to_svg
 from experiments.jobs import Job, is_finished, read_record
 from experiments.kept_runs import predictions_file
+from vidreason.atomic_file import write_atomically
 from vidreason.evaluation.predictions.rows import read_predictions
 
 RESULTS_FOLDER = "results"
@@ -29,7 +29,6 @@ def write_results(config: StudyConfig, runs: Sequence[Run]) -> list[Path]:
     result = compare(rows)
     main, groups = main_table(result), group_tables(result)
     folder = Path(config.run_dir) / RESULTS_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "ablation.md": "\n\n".join(table.to_markdown() for table in (main, *groups)) + "\n",
         "ablation.tex": "\n".join(to_latex(table) for table in (main, *groups)),
@@ -38,9 +37,7 @@ def write_results(config: StudyConfig, runs: Sequence[Run]) -> list[Path]:
         "runs.json": json.dumps([_run_entry(run) for run in runs], indent=1) + "\n",
     }
     for name, text in texts.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, folder / name)
+        write_atomically(folder / name, text)
     print(main.to_text(), flush=True)
     return [folder / name for name in texts]
 

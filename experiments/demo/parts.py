@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import resource
 import shutil
 import time
@@ -10,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from vidreason.atomic_file import write_atomically
 
 PARTS_FILE = "parts.json"
 
@@ -119,7 +120,5 @@ def _remove(outputs: Sequence[Path]) -> None:
 
 
 def _write_records(folder: Path, records: dict[str, PartRecord]) -> None:
-    partial = folder / f"{PARTS_FILE}.partial"
     content = {title: asdict(record) for title, record in records.items()}
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, folder / PARTS_FILE)
+    write_atomically(folder / PARTS_FILE, json.dumps(content, indent=1) + "\n")

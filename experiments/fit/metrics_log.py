@@ -5,7 +5,6 @@ Lightning's own CSV logger begins an empty file when a run is resumed.
 
 import csv
 import io
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
+
+from vidreason.atomic_file import write_atomically
 
 METRICS_FILE = "metrics.csv"
 _STEP = "step"
@@ -85,11 +86,8 @@ class MetricsLog(Logger):
 
     def _write(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         """The whole table, through a rename."""
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            file.write(_line(columns))
-            file.writelines(_line([row.get(name, "") for name in columns]) for row in rows)
-        os.replace(partial, self.path)
+        lines = [columns, *([row.get(name, "") for name in columns] for row in rows)]
+        write_atomically(self.path, "".join(map(_line, lines)))
         self._columns = columns
 
 

@@ -87,6 +87,7 @@ def render_wall(rollout: Rollout) -> NDArray[np.bool_]:
 
 def write_video(rollout: Rollout, path: Path) -> None:
     """Write the rollout's first ``VIDEO_SECONDS`` as an H.264 mp4 file, whole or not at all."""
+    # Not by atomic_file, which waits for the disk: there are thousands of them.
     partial = path.with_suffix(".partial.mp4")
     with av.open(str(partial), mode="w") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)

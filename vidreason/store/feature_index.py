@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.store.atomic_file import process_name
+from vidreason.atomic_file import process_name
 from vidreason.store.shards import SUFFIX, Shard, read_header, unreadable
 from vidreason.store.sorted_table import (
     DamagedTableError,

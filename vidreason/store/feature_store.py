@@ -24,8 +24,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vidreason.atomic_file import process_name, write_atomically
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.store.atomic_file import atomic_file, process_name
 from vidreason.store.entries import NUMBER_TYPES, StoredType, decode_entry, encode_entry
 from vidreason.store.feature_index import SHARDS_FOLDER, FeatureIndex
 from vidreason.store.media_table import MediaTable
@@ -176,8 +176,7 @@ class FeatureStore:
         """Write down, once, which configuration a perceiver's fingerprint stands for."""
         path = self.folder / PERCEIVERS_FOLDER / f"{fingerprint}.json"
         if not path.exists() and self._may_write():
-            with atomic_file(path) as file:
-                file.write(json.dumps(perceiver, indent=2, sort_keys=True).encode() + b"\n")
+            write_atomically(path, json.dumps(perceiver, indent=2, sort_keys=True) + "\n")
 
     def require_writable(self) -> None:
         """Raise a ``FeatureStoreError`` where :meth:`put` would not keep anything."""

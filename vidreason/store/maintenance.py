@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidreason.store.atomic_file import UNFINISHED, process_name
+from vidreason.atomic_file import UNFINISHED, process_name
 from vidreason.store.entries import DamagedEntryError, decode_entry
 from vidreason.store.feature_index import (
     INDEX_FOLDER,

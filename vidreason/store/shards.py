@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidreason.atomic_file import atomic_file
 from vidreason.errors import ReportedError
-from vidreason.store.atomic_file import atomic_file
 from vidreason.store.entries import DamagedEntryError, check_entry, num_tokens_of
 
 FORMAT = "vidreason-features-3"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.store.atomic_file import atomic_file
+from vidreason.atomic_file import atomic_file
 
 BLOCK_ROWS = 2**21
 """About so many rows are merged in memory at a time."""

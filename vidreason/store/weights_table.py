@@ -10,8 +10,8 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+from vidreason.atomic_file import write_atomically
 from vidreason.perception.weights import hash_weights
-from vidreason.store.atomic_file import atomic_file
 from vidreason.video.file_hashes import FileHashes
 from vidreason.video.unrecorded import recorded_if_possible
 
@@ -56,11 +56,9 @@ class WeightsTable:
                 f"(it knows {', '.join(map(repr, self._places())) or 'none'})"
             ) from error
         if found != recorded:
-            with (
-                recorded_if_possible(self.folder, _NOT_RECORDED),
-                atomic_file(self._path(place)) as file,
-            ):
-                file.write(json.dumps({"place": place, "sha256": found}).encode() + b"\n")
+            with recorded_if_possible(self.folder, _NOT_RECORDED):
+                record = json.dumps({"place": place, "sha256": found})
+                write_atomically(self._path(place), f"{record}\n")
         return found
 
     def present_hash(self, place: str) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch.distributed.checkpoint.api import CheckpointException
 
+from vidreason.atomic_file import UNFINISHED
 from vidreason.errors import ReportedError
-from vidreason.store.atomic_file import UNFINISHED
 from vidreason.training.sharded_values import is_rank_zero
 
 PARTIAL = ".partial"

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from vidreason.atomic_file import atomic_file
 from vidreason.evaluation.report import Table
-from vidreason.store.atomic_file import atomic_file
 
 _STYLE = Path(__file__).with_name("style.css")
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from vidreason.atomic_file import UNFINISHED, process_name
 from vidreason.evaluation.manifest import (
     SCORED,
     Manifest,
@@ -26,7 +27,6 @@ from vidreason.evaluation.predictions.rows import (
     read_predictions_file,
     write_predictions,
 )
-from vidreason.store.atomic_file import UNFINISHED, process_name
 
 
 class KeptPredictions:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vidreason.atomic_file import atomic_file
 from vidreason.evaluation.answers import (
     normalise_answer,
     parse_choice,
@@ -21,7 +22,6 @@ from vidreason.evaluation.answers import (
 from vidreason.evaluation.grounding import max_iop
 from vidreason.evaluation.predictions.row_schema import row_problem, shown
 from vidreason.example import Example
-from vidreason.store.atomic_file import atomic_file
 
 MANIFEST = "manifest"
 """The key of a first line that is no prediction but says what the predictions were made with."""

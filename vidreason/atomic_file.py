@@ -27,9 +27,15 @@ def process_name() -> str:
     return _process[1]
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, whole or not at all; see :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place ``path`` when the block ends, and not if it raises.
+    """Open a new file that appears as ``path`` when the block ends, and not if it raises.
 
     No lock is taken and nothing is appended to, so this holds on NFS too, where a rename within a
     folder is atomic. The content is on the disk before the name is: without that, a crash of the
