@@ -9,8 +9,8 @@ from torch import Tensor
 
 from vidreason.config import config_from_values
 from vidreason.model import Provenance, ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.perception.video_encoder import video_encoder_sizes
 from vidreason.perception.weights import check_keys
 from vidreason.pretrained.frozen_parts import PARTS, content_hash
 from vidreason.reasoning.language_model import load_tokenizer

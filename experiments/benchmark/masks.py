@@ -20,8 +20,9 @@ from experiments.benchmark.paired import cpu_seconds, in_turns, ratios
 from vidreason.markdown import table
 from vidreason.microworld import parts
 from vidreason.perception.mask_generation import GridSegmenter, PromptableModel, limit_side
+from vidreason.perception.models import build_segmenter
 from vidreason.perception.sam import PromptedSam
-from vidreason.perception.segmenter import SegmenterConfig, build_segmenter
+from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.video.reader import DIRECT
 
 STAGES = ("encoder", "decoder", "filters", "all")

@@ -16,7 +16,8 @@ from experiments.gpu_check.random_parts import random_language_model
 from vidreason.fusion.fusion_core import FusionConfig, build_fusion
 from vidreason.microworld import parts
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
-from vidreason.perception.video_encoder import VideoEncoderConfig, video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
+from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.reasoning.language_model import (
     LanguageModelConfig,
     LoraSettings,

@@ -20,8 +20,7 @@ from experiments.config.memory_estimate import (
 from experiments.devices import num_processes, trains_on_gpu
 from experiments.experiment_config import ExperimentConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
-from vidreason.perception.segmenter import build_segmenter
-from vidreason.perception.video_encoder import build_video_encoder, video_encoder_sizes
+from vidreason.perception.models import build_segmenter, build_video_encoder, video_encoder_sizes
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, portable
 from vidreason.reasoning.language_model import at_hand
 from vidreason.released_parts import released_part

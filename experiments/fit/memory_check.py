@@ -14,7 +14,7 @@ from experiments.config.memory_estimate import (
 from experiments.devices import num_processes, trains_on_gpu
 from experiments.experiment_config import ExperimentConfig
 from vidreason.model import VideoReasoner, build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.reasoning.language_model import at_hand
 from vidreason.training.stage import TrainingBatch
 

@@ -54,7 +54,7 @@ from vidreason.evaluation.benchmark import spread_examples
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.fusion.warm_start import warm_start
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import takes_blocks

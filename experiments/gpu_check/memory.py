@@ -19,7 +19,7 @@ from experiments.gpu_check.setting import GIB, Setting
 from experiments.gpu_check.strategy import nf4_config, strategy_config
 from experiments.gpu_check.training import PEAK
 from vidreason.model import build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 
 ESTIMATES = "estimates"
 """Name of the check that makes them."""

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from experiments.experiment_config import ExperimentConfig
 from vidreason.fusion.fusion_core import build_fusion
 from vidreason.model import VideoReasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.reasoning.language_model import (
     LanguageModelConfig,
     add_lora,

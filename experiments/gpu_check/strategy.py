@@ -10,7 +10,7 @@ from experiments.gpu_check.random_parts import random_language_model, random_rea
 from experiments.gpu_check.setting import LLAMA_1B, Setting
 from experiments.gpu_check.training import record_peak, record_training, reset_peak, train
 from vidreason.model import build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.training.sharding import compile_blocks
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import ConfigurationError
 from vidreason.model import VideoReasoner, build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.reasoning.language_model import LanguageModelConfig, at_hand
 
 Use = Literal["fit", "perceive", "evaluate", "generate", "data check", "explain"]

@@ -17,8 +17,8 @@ from experiments.fit.run import STAGES
 from experiments.fit.strategies import build_strategy
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
+from vidreason.perception.models import build_video_encoder, video_encoder_sizes
 from vidreason.perception.sam import build_sam
-from vidreason.perception.video_encoder import build_video_encoder, video_encoder_sizes
 from vidreason.released_parts import RELEASED_PARTS
 
 CHECKOUT = Path(__file__).parents[2]

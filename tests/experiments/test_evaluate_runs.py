@@ -31,7 +31,7 @@ from vidreason.evaluation.predictions.rows import (
     write_predictions,
 )
 from vidreason.model import build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 
 CHECKOUT = Path(__file__).parents[2]
 NUM_CHOICES = 30

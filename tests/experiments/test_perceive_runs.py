@@ -28,8 +28,8 @@ from experiments.perceive.run import perceive
 from experiments.store.__main__ import main as store_program
 from vidreason.config import merge_config, save_config
 from vidreason.example import Example
+from vidreason.perception.models import build_video_encoder
 from vidreason.perception.sam import build_sam
-from vidreason.perception.video_encoder import build_video_encoder
 from vidreason.pretrained.folder_config import CONFIG_FILE
 from vidreason.store.maintenance import verify
 from vidreason.store.visual_token_source import VisualTokenSource

@@ -15,8 +15,7 @@ from vidreason.microworld.language_pretraining import documents, train_tokenizer
 from vidreason.microworld.renderer import render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
-from vidreason.perception.segmenter import build_segmenter
-from vidreason.perception.video_encoder import build_video_encoder
+from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 from vidreason.reasoning.tokenization import encode_prompt
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import transformers
 
-from vidreason.perception.segmenter import SegmenterConfig, build_segmenter
+from vidreason.perception.models import build_segmenter
+from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.perception.weights import hash_weights
 
 NAMES = ["sam", "sam-hq", "sam2", "sam3-tracker"]

@@ -14,7 +14,7 @@ from callbacks.step_checkpoint import AtomicCheckpointIO
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
 from vidreason.model import build_reasoner
-from vidreason.perception.video_encoder import video_encoder_sizes
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_files import write_file
 from vidreason.training.checkpoint_format import (

@@ -29,11 +29,8 @@ from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame,
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
 from vidreason.perception.internvideo import ViCLIPEncoder
-from vidreason.perception.video_encoder import (
-    VideoEncoderConfig,
-    build_video_encoder,
-    video_encoder_sizes,
-)
+from vidreason.perception.models import build_video_encoder, video_encoder_sizes
+from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.video.sampling import SamplingConfig, clip_frame_indices, clip_spans
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

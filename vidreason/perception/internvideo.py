@@ -22,6 +22,7 @@ from vidreason.perception.position_embeddings import (
 )
 from vidreason.perception.video_encoder import (
     EncodedClips,
+    SizedEncoder,
     VideoEncoderSizes,
     arrange_clips,
     check_clips,
@@ -33,37 +34,27 @@ from vidreason.video.transforms import FrameTransform
 class ViCLIPVisionTower(nn.Module):
     """Frames of clips in, one [CLS] token and all patch tokens out.
 
-    Parameters have the official names below ``vision_encoder.``. ViCLIP-B/16 is ``image_size=224,
-    patch_size=16, width=768, num_layers=12, num_heads=12, num_frames=8, output_dim=512``.
+    Parameters have the official names below ``vision_encoder.``.
     """
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        patch_size: int,
-        width: int,
-        num_layers: int,
-        num_heads: int,
-        num_frames: int,
-        output_dim: int,
-    ) -> None:
+    def __init__(self, sizes: VideoEncoderSizes) -> None:
         super().__init__()
-        self.image_size = image_size
+        width, patch_size = sizes.width, sizes.patch_size
+        self.image_size = sizes.image_size
         self.patch_size = patch_size
         self.width = width
-        self.num_frames = num_frames
-        self.grid_size = image_size // patch_size
+        self.num_frames = sizes.num_frames
+        self.grid_size = sizes.image_size // patch_size
         self.conv1 = nn.Conv3d(
             3, width, (1, patch_size, patch_size), (1, patch_size, patch_size), bias=False
         )
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty(1 + self.grid_size**2, width))
-        self.temporal_positional_embedding = nn.Parameter(torch.empty(1, num_frames, width))
+        self.temporal_positional_embedding = nn.Parameter(torch.empty(1, sizes.num_frames, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = _Transformer(width, num_layers, num_heads)
+        self.transformer = _Transformer(width, sizes.num_layers, sizes.num_heads)
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(torch.empty(width, output_dim))
+        self.proj = nn.Parameter(torch.empty(width, sizes.output_dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -115,31 +106,16 @@ class ViCLIPVisionTower(nn.Module):
         return tokens[:, 0] @ self.proj
 
 
-class ViCLIPEncoder(nn.Module):
+class ViCLIPEncoder(SizedEncoder):
     """The tower as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
 
     Its state dict has the released keys, ``vision_encoder.*``. A frame is squashed to the square,
     so that every pixel of a mask lies in a patch.
     """
 
-    tubelet_size = 1
-
     def __init__(self, sizes: VideoEncoderSizes) -> None:
-        super().__init__()
-        self.width = sizes.width
-        self.image_size = sizes.image_size
-        self.num_frames = sizes.num_frames
-        self.patch_size = sizes.patch_size
-        self.transform = FrameTransform(size=sizes.image_size)
-        self.vision_encoder = ViCLIPVisionTower(
-            image_size=sizes.image_size,
-            patch_size=sizes.patch_size,
-            width=sizes.width,
-            num_layers=sizes.num_layers,
-            num_heads=sizes.num_heads,
-            num_frames=sizes.num_frames,
-            output_dim=sizes.output_dim,
-        )
+        super().__init__(sizes, FrameTransform(size=sizes.image_size))
+        self.vision_encoder = ViCLIPVisionTower(sizes)
 
     def load(self, path: str, device: torch.device, ignored_keys: Sequence[str]) -> None:
         """Take the weights of a released file: the Hugging Face one, or the official ``.pth``.

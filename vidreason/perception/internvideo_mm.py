@@ -20,7 +20,12 @@ from torch.nn import functional
 
 from vidreason.perception.clip_blocks import Mlp, PackedAttention, ResidualBlock
 from vidreason.perception.position_embeddings import resize_patch_embeddings
-from vidreason.perception.video_encoder import EncodedClips, VideoEncoderSizes, arrange_clips
+from vidreason.perception.video_encoder import (
+    EncodedClips,
+    SizedEncoder,
+    VideoEncoderSizes,
+    arrange_clips,
+)
 from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import CLIP_DEVIATION, CLIP_MEAN, FrameTransform
 
@@ -49,7 +54,7 @@ class ClipFeatures(NamedTuple):
     """``(B, output_dim)``: the contrastive embedding."""
 
 
-class InternVideoMMEncoder(nn.Module):
+class InternVideoMMEncoder(SizedEncoder):
     """The model as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
 
     The clip token is the normalised feature. Patch tokens leave the last block without a norm (on
@@ -60,21 +65,15 @@ class InternVideoMMEncoder(nn.Module):
     Its state dict has the released keys, ``clip.visual*``.
     """
 
-    tubelet_size = 1
-
     def __init__(self, sizes: VideoEncoderSizes) -> None:
-        super().__init__()
-        self.width = sizes.width
-        self.image_size = sizes.image_size
-        self.num_frames = sizes.num_frames
-        self.patch_size = sizes.patch_size
-        self.transform = FrameTransform(
+        transform = FrameTransform(
             size=sizes.image_size,
             short_side=round(sizes.image_size * _RESIZE_SHARE),
             interpolation="antialiased-bilinear",
             mean=CLIP_MEAN,
             std=CLIP_DEVIATION,
         )
+        super().__init__(sizes, transform)
         self.clip = _Clip(sizes)
 
     def load(self, path: str, device: torch.device, ignored_keys: Sequence[str]) -> None:

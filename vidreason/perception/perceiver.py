@@ -15,19 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.perception.object_tokens import pool_patches, select_objects, visible_objects
 from vidreason.perception.object_tracks import KeyFrameObjects, TrackConfig, track_objects
-from vidreason.perception.segmenter import (
-    ObjectMask,
-    Segmenter,
-    SegmenterConfig,
-    build_segmenter,
-)
-from vidreason.perception.video_encoder import (
-    VideoEncoder,
-    VideoEncoderConfig,
-    build_video_encoder,
-)
+from vidreason.perception.segmenter import ObjectMask, Segmenter, SegmenterConfig
+from vidreason.perception.video_encoder import VideoEncoder, VideoEncoderConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.perception.weights import hash_weights
 from vidreason.video.limits import LARGE_SIDE

@@ -13,7 +13,7 @@ from torch.nn import functional
 from vidreason.perception.mask_generation import PointMasks
 from vidreason.perception.sam_forward import decode_points, encode_image, upscale_masks
 from vidreason.perception.segmenter import SegmenterConfig
-from vidreason.perception.weights import load_weights
+from vidreason.perception.weights import frozen_model, load_weights
 
 
 class PromptedSam(nn.Module):
@@ -58,23 +58,13 @@ def build_sam(config: SegmenterConfig, device: torch.device | str = "cpu") -> An
             sizes.
     """
     device = torch.device(device)
+
+    def load(sam: Any) -> None:  # noqa: ANN401
+        load_weights(sam, config.weights, device=device)
+        sam.to(device)  # the pixel mean and deviation, which are in no file
+
     build = _build_custom_sam if config.name == "custom" else _build_released_sam
-    if device.type == "meta" or config.weights:
-        with torch.device("meta"):
-            sam = build(config)
-        if device.type != "meta":
-            load_weights(sam, config.weights, device=device)
-            sam = sam.to(device)  # the pixel mean and deviation, which are in no file
-    elif config.allow_random_weights:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            sam = build(config).to(device)
-    else:
-        raise ValueError(
-            "segmenter.weights: empty; give the path of a sam_vit_*.pth or safetensors file, or "
-            "set allow_random_weights=true if masks without meaning are wanted"
-        )
-    return sam.requires_grad_(False).eval()
+    return frozen_model("segmenter", config, device, lambda: build(config), load)
 
 
 def _build_released_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the package is untyped

@@ -1,4 +1,4 @@
-"""Object masks on key frames (section 3.1.2): the interface, its configuration, and who builds it.
+"""Object masks on key frames (section 3.1.2): the protocol of a segmenter and its configuration.
 
 A promptable model is asked about a grid of points. The Segment Anything Model is in
 :mod:`~vidreason.perception.sam`, models of transformers are in
@@ -7,16 +7,11 @@ A promptable model is asked about a grid of points. The Segment Anything Model i
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
-import torch
 from torch import Tensor
 
 from vidreason.ranges import check_ranges
-
-if TYPE_CHECKING:
-    from vidreason.perception.mask_generation import GridSegmenter
-
 
 SegmenterName = Literal[
     "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
@@ -152,27 +147,3 @@ class Segmenter(Protocol):
         Masks of one frame have one size; they may overlap, and there may be none.
         """
         ...
-
-
-def build_segmenter(config: SegmenterConfig, device: torch.device | str = "cpu") -> "GridSegmenter":
-    """Build the segmenter that ``config`` names, with frozen weights.
-
-    Args:
-        config: Model, weights and filters.
-        device: Where to build the model. On ``meta`` no weights are needed nor read, but for
-            classes of transformers, whose ``weights`` say their sizes.
-
-    Raises:
-        ValueError: Weights are missing or do not fit; the message names the field or the first
-            keys.
-    """
-    # Imported here, because a configuration needs neither package.
-    from vidreason.perception.mask_generation import GridSegmenter
-
-    if config.name in ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"):
-        from vidreason.perception.sam import PromptedSam, build_sam
-
-        return GridSegmenter(PromptedSam(build_sam(config, device)), config)
-    from vidreason.perception.transformers_segmenters import build_transformers_segmenter
-
-    return GridSegmenter(build_transformers_segmenter(config, device), config)

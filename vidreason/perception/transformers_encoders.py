@@ -30,6 +30,7 @@ from vidreason.perception.model_folder import (
 )
 from vidreason.perception.video_encoder import (
     EncodedClips,
+    SizedEncoder,
     VideoEncoderConfig,
     VideoEncoderSizes,
     arrange_clips,
@@ -57,19 +58,13 @@ _PREFIX_TOKENS = ("cls_token", "class_embedding", "register_tokens", "distillati
 """Parameters that stand before the patches in a sequence of tokens, one row a token."""
 
 
-class _PretrainedEncoder(nn.Module):
-    """What the encoders around a model of transformers have in common."""
+class _PretrainedEncoder(SizedEncoder):
+    """An encoder around a model of transformers."""
 
     def __init__(
         self, model: nn.Module, sizes: VideoEncoderSizes, transform: FrameTransform
     ) -> None:
-        super().__init__()
-        self.width = sizes.width
-        self.image_size = sizes.image_size
-        self.num_frames = sizes.num_frames
-        self.patch_size = sizes.patch_size
-        self.tubelet_size = sizes.tubelet_size
-        self.transform = transform
+        super().__init__(sizes, transform)
         self.model = model
 
     def train(self, mode: bool = True) -> Self:

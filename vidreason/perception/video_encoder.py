@@ -1,13 +1,12 @@
-"""What perception needs of a video encoder, its configuration, and how one is built (3.1.1).
+"""Video encoders (3.1.1): their configuration and sizes, and the protocol that they fulfil.
 
 Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side in pixels.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from vidreason.ranges import check_ranges
@@ -27,7 +26,7 @@ _SIZED_BY_FIELDS = {
     "internvideo-mm": tuple(_RELEASED_SIZES["internvideo-mm-b16"]),
     "videomae": tuple(_RELEASED_SIZES["videomae-b16"]),
 }
-_SIZED_BY_FOLDER = ("vjepa2", "image")
+SIZED_BY_FOLDER = ("vjepa2", "image")
 _DEFAULT_FRAMES = 8
 """Frames of a clip for encoders that take any number."""
 _SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
@@ -111,7 +110,7 @@ class VideoEncoderConfig:
                 )
         else:
             takes = (
-                ("num_frames",) if self.name in _SIZED_BY_FOLDER else ("num_frames", "image_size")
+                ("num_frames",) if self.name in SIZED_BY_FOLDER else ("num_frames", "image_size")
             )
         surplus = [name for name in given if name not in takes]
         if surplus:
@@ -120,8 +119,8 @@ class VideoEncoderConfig:
                 f"{self.name!r}, which takes {', '.join(takes)}; leave it out, or name 'viclip', "
                 "'internvideo-mm' or 'videomae' for sizes of your own"
             )
-        if self.name not in _SIZED_BY_FOLDER:
-            _check_sizes(video_encoder_sizes(self))
+        if self.name not in SIZED_BY_FOLDER:
+            _check_sizes(named_sizes(self))
 
     @property
     def frames_per_clip(self) -> int:
@@ -132,7 +131,7 @@ class VideoEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoEncoderSizes:
-    """What the sizes of an encoder come to; made by :func:`video_encoder_sizes`."""
+    """All sizes of an encoder."""
 
     width: int
     """Width D of the tokens."""
@@ -186,6 +185,24 @@ class VideoEncoder(Protocol):
         ...
 
 
+class SizedEncoder(nn.Module):
+    """The attributes of a :class:`VideoEncoder`, from its sizes; what it computes is a subclass's.
+
+    Args:
+        sizes: Of the encoder.
+        transform: From a decoded frame to network input.
+    """
+
+    def __init__(self, sizes: VideoEncoderSizes, transform: FrameTransform) -> None:
+        super().__init__()
+        self.width = sizes.width
+        self.image_size = sizes.image_size
+        self.num_frames = sizes.num_frames
+        self.patch_size = sizes.patch_size
+        self.tubelet_size = sizes.tubelet_size
+        self.transform = transform
+
+
 def arrange_clips(frames: Tensor, clip_tokens: Tensor, patch_tokens: Tensor) -> EncodedClips:
     """Put the tokens of ``B * N`` clips in the order of ``frames``, ``(B, N, ...)``, as float32."""
     return EncodedClips(
@@ -209,18 +226,12 @@ def check_clips(frames: Tensor, num_frames: int, image_size: int) -> None:
         )
 
 
-def video_encoder_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
-    """The sizes of the configured encoder: the one place that knows width, frames and patches.
+def named_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
+    """Sizes of an encoder that is configured by its name and fields; reads no file.
 
-    For ``vjepa2`` and ``image`` they are read from the folder of ``config.weights``.
-
-    Raises:
-        ValueError: That folder is missing, or is not that of such a model.
+    Those of ``vjepa2`` and ``image`` lie in their folder:
+    :func:`vidreason.perception.models.video_encoder_sizes` knows all.
     """
-    if config.name in _SIZED_BY_FOLDER:
-        from vidreason.perception.transformers_encoders import pretrained_sizes
-
-        return pretrained_sizes(config)
     released = _RELEASED_SIZES.get(config.name, {})
     given = {name: getattr(config, name) for name in _SIZE_FIELDS}
     sizes = {**released, **{name: value for name, value in given.items() if value is not None}}
@@ -248,59 +259,3 @@ def _check_sizes(sizes: VideoEncoderSizes) -> None:
             f"video_encoder.num_global_layers: {sizes.num_global_layers} is more than num_layers "
             f"{sizes.num_layers}; choose at most as many"
         )
-
-
-def build_video_encoder(
-    config: VideoEncoderConfig, device: torch.device | str = "cpu"
-) -> nn.Module:
-    """Build the encoder in eval mode with frozen weights; the result is a :class:`VideoEncoder`.
-
-    Args:
-        config: Architecture and weights.
-        device: Where to build it. On ``meta`` no weights are needed nor read; ``vjepa2`` and
-            ``image`` still read the configuration in their folder.
-
-    Raises:
-        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
-            sizes; the message names the first keys that do not.
-    """
-    device = torch.device(device)
-    dtype: torch.dtype = getattr(torch, config.dtype)
-    encoder: Any
-    if config.name in _SIZED_BY_FOLDER:
-        from vidreason.perception.transformers_encoders import build_pretrained_encoder
-
-        encoder = build_pretrained_encoder(config, device, dtype)
-    elif device.type == "meta" or config.weights:
-        with torch.device("meta"):
-            encoder = _encoder(config).to(dtype)
-        if device.type != "meta":
-            encoder.load(config.weights, device, config.ignored_keys)
-    elif config.allow_random_weights:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            encoder = _encoder(config).to(device, dtype)
-    else:
-        raise ValueError(
-            "video_encoder.weights: empty; give the path of a weights file, or set "
-            "allow_random_weights=true if features without meaning are wanted"
-        )
-    frozen: nn.Module = encoder.requires_grad_(False).eval()
-    return frozen
-
-
-def _encoder(config: VideoEncoderConfig) -> nn.Module:
-    """An encoder whose weights are not loaded yet; its ``load`` does."""
-    sizes = video_encoder_sizes(config)
-    if config.name.startswith("videomae"):
-        # Only here: this class brings transformers along, which takes its time to import.
-        from vidreason.perception.videomae import VideoMAEEncoder
-
-        return VideoMAEEncoder(sizes)
-    if config.name.startswith("internvideo-mm"):
-        from vidreason.perception.internvideo_mm import InternVideoMMEncoder
-
-        return InternVideoMMEncoder(sizes)
-    from vidreason.perception.internvideo import ViCLIPEncoder
-
-    return ViCLIPEncoder(sizes)

@@ -19,6 +19,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
 from vidreason.perception.video_encoder import (
     EncodedClips,
+    SizedEncoder,
     VideoEncoderSizes,
     arrange_clips,
     check_clips,
@@ -39,7 +40,7 @@ _OFFICIAL_NAMES = {
 """Of a block: the official name of each of transformers' layers, but for the packed attention."""
 
 
-class VideoMAEEncoder(nn.Module):
+class VideoMAEEncoder(SizedEncoder):
     """The model as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
 
     ``model`` gives the tokens without a norm. Patch tokens are normalised with ``norm`` in either
@@ -48,13 +49,8 @@ class VideoMAEEncoder(nn.Module):
     """
 
     def __init__(self, sizes: VideoEncoderSizes) -> None:
-        super().__init__()
-        self.width = sizes.width
-        self.image_size = sizes.image_size
-        self.num_frames = sizes.num_frames
-        self.patch_size = sizes.patch_size
-        self.tubelet_size = sizes.tubelet_size
-        self.transform = FrameTransform(size=sizes.image_size, short_side=sizes.image_size)
+        transform = FrameTransform(size=sizes.image_size, short_side=sizes.image_size)
+        super().__init__(sizes, transform)
         self.averages_first = False
         """Whether the clip token is the norm of the mean (fine-tuned) or the mean of norms."""
         self.model = VideoMAEModel(

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -43,6 +44,50 @@ class OpenWeights:
     """Of every tensor, by its key."""
     read: Callable[[str], Tensor]
     """From a key to the tensor, on CPU."""
+
+
+class WeightsChoice(Protocol):
+    """The part of a model's configuration that says what its weights are."""
+
+    weights: str
+    allow_random_weights: bool
+    seed: int
+
+
+def frozen_model(
+    section: str,
+    config: WeightsChoice,
+    device: torch.device,
+    build: Callable[[], nn.Module],
+    load: Callable[[Any], None],
+) -> Any:  # noqa: ANN401 - what build gives
+    """Build a model with its configured weights, in eval mode and without gradients.
+
+    Args:
+        section: The configuration's key, for messages.
+        config: Which weights.
+        device: Where the model goes; on ``meta`` no weights are needed nor read.
+        build: Builds it; on ``meta`` where weights are loaded, on the CPU where they are random.
+        load: Loads its weights, onto ``device``.
+
+    Raises:
+        ValueError: ``weights`` is empty without ``allow_random_weights``; or as ``load``.
+    """
+    if device.type == "meta" or config.weights:
+        with torch.device("meta"):
+            model = build()
+        if device.type != "meta":
+            load(model)
+    elif config.allow_random_weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = build().to(device)
+    else:
+        raise ValueError(
+            f"{section}.weights: empty; give the path of a weights file, or set "
+            "allow_random_weights=true if outputs without meaning are wanted"
+        )
+    return model.requires_grad_(False).eval()
 
 
 def load_weights(

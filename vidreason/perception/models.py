@@ -1,0 +1,97 @@
+"""Builds the frozen models of perception: video encoders and segmenters, by their configuration.
+
+Each model's own module is imported where it is chosen: those of transformers take seconds.
+"""
+
+import torch
+from torch import nn
+
+from vidreason.perception.mask_generation import GridSegmenter
+from vidreason.perception.segmenter import SegmenterConfig
+from vidreason.perception.video_encoder import (
+    SIZED_BY_FOLDER,
+    VideoEncoderConfig,
+    VideoEncoderSizes,
+    named_sizes,
+)
+from vidreason.perception.weights import frozen_model
+
+
+def video_encoder_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
+    """Sizes of the configured encoder; for ``vjepa2`` and ``image``, of the one in the folder.
+
+    Raises:
+        ValueError: That folder is missing, or is not that of such a model.
+    """
+    if config.name in SIZED_BY_FOLDER:
+        from vidreason.perception.transformers_encoders import pretrained_sizes
+
+        return pretrained_sizes(config)
+    return named_sizes(config)
+
+
+def build_video_encoder(
+    config: VideoEncoderConfig, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """Build the encoder in eval mode with frozen weights; the result is a :class:`VideoEncoder`.
+
+    Args:
+        config: Architecture and weights.
+        device: Where to build it. On ``meta`` no weights are needed nor read; ``vjepa2`` and
+            ``image`` still read the configuration in their folder.
+
+    Raises:
+        ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
+            sizes; the message names the first keys that do not.
+    """
+    device = torch.device(device)
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    if config.name in SIZED_BY_FOLDER:
+        from vidreason.perception.transformers_encoders import build_pretrained_encoder
+
+        return build_pretrained_encoder(config, device, dtype).requires_grad_(False).eval()
+    encoder: nn.Module = frozen_model(
+        "video_encoder",
+        config,
+        device,
+        build=lambda: _encoder(config).to(dtype),
+        load=lambda encoder: encoder.load(config.weights, device, config.ignored_keys),
+    )
+    return encoder
+
+
+def _encoder(config: VideoEncoderConfig) -> nn.Module:
+    """An encoder whose weights are not loaded yet; its ``load`` does."""
+    sizes = named_sizes(config)
+    if config.name.startswith("videomae"):
+        from vidreason.perception.videomae import VideoMAEEncoder
+
+        return VideoMAEEncoder(sizes)
+    if config.name.startswith("internvideo-mm"):
+        from vidreason.perception.internvideo_mm import InternVideoMMEncoder
+
+        return InternVideoMMEncoder(sizes)
+    from vidreason.perception.internvideo import ViCLIPEncoder
+
+    return ViCLIPEncoder(sizes)
+
+
+def build_segmenter(config: SegmenterConfig, device: torch.device | str = "cpu") -> GridSegmenter:
+    """Build the configured segmenter with frozen weights.
+
+    Args:
+        config: Model, weights and filters.
+        device: Where to build the model. On ``meta`` no weights are needed nor read, but for
+            classes of transformers, whose ``weights`` say their sizes.
+
+    Raises:
+        ValueError: Weights are missing or do not fit; the message names the field or the first
+            keys.
+    """
+    if config.name in ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"):
+        from vidreason.perception.sam import PromptedSam, build_sam
+
+        return GridSegmenter(PromptedSam(build_sam(config, device)), config)
+    from vidreason.perception.transformers_segmenters import build_transformers_segmenter
+
+    return GridSegmenter(build_transformers_segmenter(config, device), config)
