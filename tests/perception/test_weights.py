@@ -54,11 +54,6 @@ def write_flat(path: Path, weights: dict[str, torch.Tensor]) -> Path:
     return path
 
 
-def write_before_torch_1_6(path: Path, weights: dict[str, torch.Tensor]) -> Path:
-    torch.save(weights, path, _use_new_zipfile_serialization=False)
-    return path
-
-
 FORMATS = {
     "model.safetensors": write_safetensors,
     "shards": write_shards,
@@ -66,7 +61,6 @@ FORMATS = {
     "module.pth": functools.partial(write_official_pth, entry="module"),
     "lightning.ckpt": write_lightning_ckpt,
     "flat.pth": write_flat,
-    "old.pth": write_before_torch_1_6,
 }
 every_format = pytest.mark.parametrize("name", FORMATS)
 
@@ -162,7 +156,7 @@ def test_truncated_files_say_so(tmp_path, name, share):
     file = sorted(path.glob("*.safetensors"))[-1] if path.is_dir() else path
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ValueError, match=r"truncated or damaged|cannot be read: neither"):
+    with pytest.raises(ValueError, match=r"truncated or damaged|neither safetensors"):
         load(path)
 
 

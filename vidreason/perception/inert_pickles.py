@@ -113,7 +113,7 @@ class TensorUnpickler(pickle._Unpickler):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self.storages: dict[str, StoredTensor] = {}
+        self._storages: dict[str, StoredTensor] = {}
         self.dispatch = _Operations()  # type: ignore[misc]
         self._file_read = lambda size: file.read(_bounded(size))
 
@@ -134,7 +134,7 @@ class TensorUnpickler(pickle._Unpickler):
                 if not 0 <= count < 2**48 or rest not in ([], [None]):
                     raise pickle.UnpicklingError(f"a storage of {count} numbers")
                 stored = StoredTensor(record, dtype, count, 0, (count,), (1,))
-                if self.storages.setdefault(record, stored) != stored:
+                if self._storages.setdefault(record, stored) != stored:
                     raise pickle.UnpicklingError(f"the record {record[:40]} in two sizes")
                 return stored
         raise pickle.UnpicklingError("an unknown kind of tensor storage")

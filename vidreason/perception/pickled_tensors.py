@@ -1,6 +1,6 @@
-"""Files of ``torch.save``: an archive since torch 1.6, pickles with the numbers after them before.
+"""Files of ``torch.save``: archives of a pickle and of the numbers of each tensor.
 
-Their pickles are read by :mod:`vidreason.perception.inert_pickles`. Tensors stay on the disk until
+The pickle is read by :mod:`vidreason.perception.inert_pickles`. Tensors stay on the disk until
 one is read, so an optimizer's state costs neither time nor memory; and no number in a file is
 believed before it has been compared with the bytes that are there.
 """
@@ -11,7 +11,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -27,41 +27,24 @@ _BLOCK_BYTES = 2**22
 _LOCAL_HEADER_BYTES = 30
 
 
-class TorchFile(Protocol):
-    """An open file of ``torch.save``."""
-
-    content: object
-    """What was saved, with a :class:`StoredTensor` for each tensor."""
-
-    def read(self, stored: StoredTensor) -> Tensor:
-        """One tensor, on CPU.
-
-        Raises:
-            ValueError: Its bytes are missing or damaged.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close the file."""
-        ...
-
-
-def open_torch_file(path: str) -> TorchFile:
-    """Open a file that ``torch.save`` of any version since 0.1.10 wrote.
+class TorchFile:
+    """An open file of ``torch.save``.
 
     Raises:
         ValueError: The file is damaged or in another format, or names something that runs code.
     """
-    with open(path, "rb") as file:
-        archive = file.read(2) == b"PK"
-    return _Archive(path) if archive else _OldFile(path)
 
-
-class _Archive:
-    """A zip archive, as torch has written since 1.6."""
+    content: object
+    """What was saved, with a :class:`StoredTensor` for each tensor."""
 
     def __init__(self, path: str) -> None:
         self.path = path
+        with open(path, "rb") as file:
+            if file.read(2) != b"PK":
+                raise ValueError(
+                    f"weights {path!r}: neither safetensors nor an archive of torch.save; if torch "
+                    "before 1.6 wrote it, load it with torch and save it again"
+                )
         try:
             self._archive = zipfile.ZipFile(path)
         except Exception as error:  # zipfile raises more than BadZipFile on damaged archives
@@ -77,7 +60,10 @@ class _Archive:
             self._check_byte_order()
             size = self._records[pickles[0]].file_size
             with _named(path):
-                _check_pickle_size(size)
+                if size > MAX_PICKLE_BYTES:
+                    raise ValueError(
+                        f"its pickle has {size:,} bytes, at most {MAX_PICKLE_BYTES:,} are read"
+                    )
                 with self._archive.open(pickles[0]) as file:
                     self.content = TensorUnpickler(cast(BinaryIO, file)).load()
         except ValueError:
@@ -89,7 +75,11 @@ class _Archive:
         self._archive.close()
 
     def read(self, stored: StoredTensor) -> Tensor:
-        """One tensor, on CPU."""
+        """One tensor, on CPU.
+
+        Raises:
+            ValueError: Its bytes are missing or damaged.
+        """
         with _named(self.path):
             name = f"{self._folder}data/{stored.record}"
             if name not in self._records:
@@ -140,69 +130,6 @@ class _Archive:
             )
 
 
-class _OldFile:
-    """Pickles with the numbers after them, as torch wrote before 1.6."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
-        try:
-            with _named(path, "neither safetensors nor a file of torch.save"):
-                self._size = os.path.getsize(path)
-                self._read_head()
-                unpickler = TensorUnpickler(self._file)
-                self.content = unpickler.load()
-                keys = TensorUnpickler(self._file).load()
-                self._offsets = self._find_records(keys, unpickler.storages)
-        except ValueError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def read(self, stored: StoredTensor) -> Tensor:
-        """One tensor, on CPU."""
-        with _named(self.path):
-            self._file.seek(self._offsets[stored.record])
-            return _read_tensor(self._file, stored, stored.num_elements * stored.dtype.itemsize)
-
-    def _read_head(self) -> None:
-        magic, version, system = (TensorUnpickler(self._file).load() for _ in range(3))
-        if magic != _OLD_MAGIC or version != _OLD_VERSION or not isinstance(system, dict):
-            raise ValueError("it does not begin as such a file does")
-        if system.get("little_endian") is not (sys.byteorder == "little"):
-            raise ValueError("its numbers are in another byte order than this machine's")
-
-    def _find_records(self, keys: object, storages: dict[str, StoredTensor]) -> dict[str, int]:
-        """Where each record's numbers begin; all are there."""
-        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise ValueError("its list of records is none")
-        missing = storages.keys() - set(keys)
-        if missing:
-            raise ValueError(f"there is no record {min(missing)}")
-        offset = self._file.tell()
-        offsets: dict[str, int] = {}
-        for key in keys:
-            stored = storages.get(key)
-            if stored is None or key in offsets:
-                raise ValueError(f"the record {key} belongs to no tensor, or is there twice")
-            self._file.seek(offset)
-            count = int.from_bytes(self._file.read(8), "little", signed=True)
-            if count != stored.num_elements:
-                raise ValueError(f"record {key} has {count} of {stored.num_elements} numbers")
-            offsets[key] = offset + 8
-            offset += 8 + count * stored.dtype.itemsize
-            if offset > self._size:
-                raise ValueError(f"the file ends before its record {key} does")
-        return offsets
-
-
-_OLD_MAGIC = 0x1950A86A20F9469CFC6C
-_OLD_VERSION = 1001
-
-
 def _read_tensor(file: BinaryIO, stored: StoredTensor, num_bytes: int) -> Tensor:
     """One tensor of a record that has ``num_bytes``, from where ``file`` is."""
     wanted = stored.num_elements * stored.dtype.itemsize
@@ -228,13 +155,8 @@ def _read_tensor(file: BinaryIO, stored: StoredTensor, num_bytes: int) -> Tensor
     return tensor if tensor.numel() == values.numel() else tensor.clone()
 
 
-def _check_pickle_size(size: int) -> None:
-    if size > MAX_PICKLE_BYTES:
-        raise ValueError(f"its pickle has {size:,} bytes, at most {MAX_PICKLE_BYTES:,} are read")
-
-
 @contextmanager
-def _named(path: str, what: str = "") -> Iterator[None]:
+def _named(path: str) -> Iterator[None]:
     """Turn what a damaged file makes the libraries raise into a line that names the file."""
     try:
         yield
@@ -246,13 +168,11 @@ def _named(path: str, what: str = "") -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # pickles and archives can be damaged in any way
-        raise _damaged(path, error, what) from error
+        raise _damaged(path, error) from error
 
 
-def _damaged(path: str, error: Exception, what: str = "") -> ValueError:
+def _damaged(path: str, error: Exception) -> ValueError:
     cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    kind = f"cannot be read: {what}, or they" if what else ""
     return ValueError(
-        f"weights {path!r} {kind}{' ' if what else ''}are truncated or damaged ({cause}); copy or "
-        "download the file again"
+        f"weights {path!r} are truncated or damaged ({cause}); copy or download the file again"
     )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vidreason.json_object import read_json_object
 from vidreason.perception.inert_pickles import StoredTensor
-from vidreason.perception.pickled_tensors import TorchFile, open_torch_file
+from vidreason.perception.pickled_tensors import TorchFile
 from vidreason.secrets import first_line
 
 WRAPPERS = ("state_dict", "model", "module")
@@ -261,7 +261,7 @@ def _open_file(path: str, stack: ExitStack) -> OpenWeights:
         raise ValueError(f"weights {path!r}: text, not weights; it begins with {beginning[:40]!r}")
     if path.endswith(".safetensors"):
         return _open_safetensors(path, stack)
-    torch_file = open_torch_file(path)
+    torch_file = TorchFile(path)
     stack.callback(torch_file.close)
     return _unwrap(path, torch_file)
 

@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from typing_extensions import override
 
 from vidreason.finite_values import checkpoint_tensors, describe_nonfinite, nonfinite_names
-from vidreason.perception.pickled_tensors import open_torch_file
+from vidreason.perception.pickled_tensors import TorchFile
 from vidreason.training.atomic_checkpoint import (
     CheckpointWriteError,
     cause,
@@ -270,7 +270,7 @@ def deepspeed_content(folder: Path) -> dict[str, Any]:
         ValueError: The file that it lies in is damaged or missing.
     """
     tag = (folder / "latest").read_text().strip()
-    states = open_torch_file(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
+    states = TorchFile(str(min((folder / tag).glob("*mp_rank_00_model_states.pt"))))
     states.close()
     return cast(dict[str, Any], states.content)
 
