@@ -175,7 +175,7 @@ def test_a_flipped_byte_in_a_pickled_file_is_noticed(tmp_path):
         (b"", "the file is empty"),
         (b"<!DOCTYPE html><html><body>Sign in</body></html>", "text, not weights.*DOCTYPE"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS.*git lfs pull"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be read|truncated or damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "neither safetensors|truncated or damaged"),
     ],
 )
 @pytest.mark.parametrize("name", ["file.safetensors", "file.pth"])
@@ -225,7 +225,6 @@ class Reduced:
         return self.call
 
 
-@pytest.mark.parametrize("write", [write_flat, write_before_torch_1_6])
 @pytest.mark.parametrize(
     ("function", "argument"),
     [
@@ -235,18 +234,15 @@ class Reduced:
         (open, "{}"),
     ],
 )
-def test_a_pickle_that_asks_to_run_something_is_refused_and_not_run(
-    tmp_path, write, function, argument
-):
+def test_a_pickle_that_asks_to_run_something_is_refused_and_not_run(tmp_path, function, argument):
     marker = tmp_path / "was-run"
     mode = ("w",) if function is open else ()
     attack = Reduced(function, argument.format(str(marker)), *mode)
-    path = write(tmp_path / "evil.pth", random_weights() | {"encoder.attack": attack})
-    with pytest.raises(ValueError, match=r"evil\.pth.*(asks to run|cannot be read)") as caught:
+    path = write_flat(tmp_path / "evil.pth", random_weights() | {"encoder.attack": attack})
+    with pytest.raises(ValueError, match=r"evil\.pth.*asks to run") as caught:
         load(path)
-    if write is write_flat:
-        assert function.__name__ in str(caught.value)
-        assert "nothing of it was run" in str(caught.value)
+    assert function.__name__ in str(caught.value)
+    assert "nothing of it was run" in str(caught.value)
     assert not marker.exists()
 
 
