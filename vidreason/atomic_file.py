@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ def process_name() -> str:
         host = re.sub(r"[^A-Za-z0-9]+", "_", socket.gethostname())[:32]
         _process = (os.getpid(), f"{host}-{os.getpid()}-{uuid.uuid4().hex[:16]}")
     return _process[1]
+
+
+def unique_path(folder: Path, suffix: str) -> Path:
+    """Return a path in ``folder`` that neither another process nor an earlier call uses."""
+    return folder / f"{process_name()}-{time.time_ns()}{suffix}"
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from vidreason.store import media_table
 from vidreason.store.media_table import MediaTable, Record
+from vidreason.store.sorted_table import list_tables
 from vidreason.video import media_content
 from vidreason.video.failures import VideoReadError
 from vidreason.video.media import TarMember, media_identity
@@ -219,7 +220,7 @@ def test_tables_take_in_logs_and_smaller_tables(tmp_path):
         table.content_hash(str(path))
         table.cover(3)
     assert len(list(folder.glob("*.table"))) > 3
-    assert len(media_table.list_tables(folder)[0]) <= 4
+    assert len(list_tables(folder, media_table.TABLE_SUFFIX)[0]) <= 4
     opened = MediaTable(folder)
     for number, path in enumerate(videos):
         path.unlink()

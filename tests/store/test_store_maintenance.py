@@ -20,6 +20,7 @@ from vidreason.store.feature_index import FeatureIndex
 from vidreason.store.feature_store import FeatureKey
 from vidreason.store.maintenance import find_garbage, repair, store_stats, verify
 from vidreason.store.shards import FeatureStoreError, read_header
+from vidreason.store.sorted_table import list_tables
 
 
 def write_shards(folder: Path, count: int, first: int = 0) -> None:
@@ -62,12 +63,12 @@ def test_segments_are_merged_when_they_would_double(tmp_path):
         write_shards(tmp_path, 1, first=number)
         assert FeatureIndex(tmp_path).cover(1)
         assert_holds(tmp_path, number + 1)
-    current, superseded = feature_index.list_segments(tmp_path / "index")
+    current, superseded = list_tables(tmp_path / "index", ".index")
     assert len(current) <= 4
-    assert sum(sum(segment.counts) for segment in current) == 12
+    assert sum(map(len, current.values())) == 12
     assert len(current) + len(superseded) == len(segments_of(tmp_path))
     assert FeatureIndex(tmp_path).cover(0)
-    assert len(feature_index.list_segments(tmp_path / "index")[0]) == 1
+    assert len(list_tables(tmp_path / "index", ".index")[0]) == 1
     assert not FeatureIndex(tmp_path).cover(0)
     assert_holds(tmp_path, 12)
     assert verify(tmp_path).is_clean
@@ -78,15 +79,17 @@ def test_two_processes_that_cover_at_once_do_no_harm(tmp_path):
     first, second = FeatureIndex(tmp_path), FeatureIndex(tmp_path)
     assert first.cover(1)
     # As if it had begun before the first one was done.
-    feature_index.write_segment(tmp_path / "index" / "second", second._fresh)
+    feature_index.write_segment(tmp_path / "index" / "second.index", second._fresh)
     assert len(segments_of(tmp_path)) == 2
     assert_holds(tmp_path, 3)
     assert verify(tmp_path).is_clean
     write_shards(tmp_path, 1, first=3)
     assert FeatureIndex(tmp_path).cover(0)
-    ((current,), _) = feature_index.list_segments(tmp_path / "index")
-    assert sorted(current.shards) == [path.name for path in shards_of(tmp_path)]
-    assert len(current.table) == 4
+    (current,) = list_tables(tmp_path / "index", ".index")[0].values()
+    assert sorted(name for name, _ in current.info["shards"]) == [
+        path.name for path in shards_of(tmp_path)
+    ]
+    assert len(current) == 4
     assert_holds(tmp_path, 4)
 
 
@@ -101,8 +104,8 @@ def test_a_segment_forgets_shards_that_were_removed(tmp_path):
     assert FeatureIndex(tmp_path).num_entries == 3
     assert sum(open_before.get(key_of(f"{seed}")) is None for seed in range(4)) == 1
     assert FeatureIndex(tmp_path).cover(0)
-    ((current,), _) = feature_index.list_segments(tmp_path / "index")
-    assert len(current.table) == 3
+    (current,) = list_tables(tmp_path / "index", ".index")[0].values()
+    assert len(current) == 3
     assert verify(tmp_path).is_clean
 
 
@@ -131,7 +134,7 @@ def test_a_segment_that_disagrees_with_its_shards_is_found(tmp_path):
     index = FeatureIndex(tmp_path)
     rows = index._fresh[0].table.rows
     rows["offset"][1] += 8
-    feature_index.write_segment(tmp_path / "index" / "wrong", index._fresh)
+    feature_index.write_segment(tmp_path / "index" / "wrong.index", index._fresh)
     verdict = verify(tmp_path)
     assert verdict.num_entries == 3
     assert "disagrees with shard" in verdict.damage[0]

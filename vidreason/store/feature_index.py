@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.atomic_file import process_name
+from vidreason.atomic_file import unique_path
 from vidreason.store.shards import SUFFIX, Shard, read_header, unreadable
 from vidreason.store.sorted_table import (
-    DamagedTableError,
     Rows,
     SortedTable,
+    list_tables,
     merge_tables,
-    open_table,
     table_of,
 )
 
@@ -142,7 +141,8 @@ class FeatureIndex:
         with os.scandir(self.shard_folder) as files:
             names = {file.name for file in files if file.name.endswith(SUFFIX)}
         if not self._segments:
-            self._segments, _ = list_segments(self.segment_folder)
+            tables, _ = list_tables(self.segment_folder, SEGMENT_SUFFIX)
+            self._segments = [segment_of(path.name, table) for path, table in tables.items()]
         for segment in self._segments:
             segment.alive = np.array([name in names for name in segment.shards], dtype=np.bool_)
         names.difference_update(*(segment.shards for segment in self._segments))
@@ -185,7 +185,7 @@ class FeatureIndex:
             if not at_least or len(segment.table) <= size:
                 merged.append(segment)
                 size += len(segment.table)
-        write_segment(self.segment_folder / f"{process_name()}-{time.time_ns()}", merged)
+        write_segment(unique_path(self.segment_folder, SEGMENT_SUFFIX), merged)
         self._segments, self._headers, self._fresh = [], {}, []
         self.refresh()
         return True
@@ -214,36 +214,14 @@ class FeatureIndex:
             raise unreadable(self.shard_folder / name, error) from error
 
 
-def open_segment(path: Path) -> Segment:
-    """Open a segment; which of its shards are alive is for the caller to say.
-
-    Raises:
-        DamagedTableError: The file is not a whole segment.
-        FileNotFoundError: There is no such file (any more).
-    """
-    table = open_table(path)
-    shards = [str(name) for name, _ in table.info["shards"]]
+def segment_of(name: str, table: SortedTable) -> Segment:
+    """Return the segment in a table's file; which of its shards are alive, the caller says."""
+    shards = [str(shard) for shard, _ in table.info["shards"]]
     counts = [int(count) for _, count in table.info["shards"]]
-    return Segment(name=path.name, table=table, shards=shards, counts=counts)
+    return Segment(name=name, table=table, shards=shards, counts=counts)
 
 
-def list_segments(folder: Path) -> tuple[list[Segment], dict[Path, Path]]:
-    """The segments to search, and by which of them each of the others is superseded.
-
-    A damaged one is in neither: what it lists is found in the shards.
-    """
-    segments, superseded = [], {}
-    for path in sorted(folder.glob(f"*{SEGMENT_SUFFIX}")):
-        try:
-            segments.append(open_segment(path))
-        except (DamagedTableError, FileNotFoundError):
-            continue
-        for name in segments[-1].table.info["supersedes"]:
-            superseded[folder / name] = path
-    return [each for each in segments if folder / each.name not in superseded], superseded
-
-
-def write_segment(stem: Path, segments: list[Segment]) -> Path:
+def write_segment(path: Path, segments: list[Segment]) -> None:
     """Write one segment of what ``segments`` list and is still there, each shard once."""
     numbers: dict[str, int] = {}
     shards: list[tuple[str, int]] = []
@@ -262,7 +240,6 @@ def write_segment(stem: Path, segments: list[Segment]) -> Path:
         moved["shard"] = renumbered.clip(min=0)
         return renumbered >= 0, moved
 
-    path = stem.with_name(stem.name + SEGMENT_SUFFIX)
     merge_tables(
         path,
         [segment.table for segment in segments],
@@ -274,7 +251,6 @@ def write_segment(stem: Path, segments: list[Segment]) -> Path:
             "supersedes": [segment.name for segment in segments if segment.name],
         },
     )
-    return path
 
 
 def _is_alive(segment: Segment) -> bool:

@@ -24,7 +24,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidreason.atomic_file import process_name, write_atomically
+from vidreason.atomic_file import unique_path, write_atomically
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.entries import NUMBER_TYPES, StoredType, decode_entry, encode_entry
 from vidreason.store.feature_index import SHARDS_FOLDER, FeatureIndex
@@ -266,7 +266,7 @@ class _Writer:
         written = []
         folder = Path(self._config.path) / SHARDS_FOLDER
         for fingerprint, entries in list(self._waiting.items()):  # a shard holds one
-            path = folder / f"{process_name()}-{time.time_ns()}{SUFFIX}"
+            path = unique_path(folder, SUFFIX)
             write_shard(path, entries, fingerprint=fingerprint, dtype=self._config.dtype)
             del self._waiting[fingerprint]
             written.append(path.name)

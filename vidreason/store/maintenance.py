@@ -10,19 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidreason.atomic_file import UNFINISHED, process_name
+from vidreason.atomic_file import UNFINISHED, unique_path
 from vidreason.store.entries import DamagedEntryError, decode_entry
 from vidreason.store.feature_index import (
     INDEX_FOLDER,
     SEGMENT_SUFFIX,
     SHARDS_FOLDER,
-    list_segments,
-    open_segment,
+    segment_of,
 )
 from vidreason.store.feature_store import MEDIA_FOLDER, PERCEIVERS_FOLDER
-from vidreason.store.media_table import TABLE_SUFFIX, list_tables
+from vidreason.store.media_table import TABLE_SUFFIX
 from vidreason.store.shards import SUFFIX, FeatureStoreError, Shard, read_header, write_shard
-from vidreason.store.sorted_table import DamagedTableError, check_table, table_of
+from vidreason.store.sorted_table import DamagedTableError, check_table, list_tables, table_of
 
 DAMAGED_SUFFIX = ".damaged"
 """How a repair renames a shard that it has taken what was sound from."""
@@ -101,7 +100,7 @@ def repair(folder: Path, verdict: Verdict) -> int:
             sound = [number for number in range(len(shard)) if number not in faults]
             entries = {shard.key(number): bytes(shard.read(number)) for number in sound}
             if entries:
-                new = path.with_name(f"{process_name()}-{time.time_ns()}{SUFFIX}")
+                new = unique_path(path.parent, SUFFIX)
                 write_shard(new, entries, fingerprint=shard.fingerprint, dtype=shard.dtype)
             num_kept += len(entries)
         path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
@@ -176,7 +175,7 @@ def find_garbage(
     found = [(path, path, "unfinished") for path in _unfinished(folder)]
     found += [(path, path, "damaged") for path in sorted(folder.rglob(f"*{DAMAGED_SUFFIX}"))]
     superseded = {
-        **list_segments(folder / INDEX_FOLDER)[1],
+        **list_tables(folder / INDEX_FOLDER, SEGMENT_SUFFIX)[1],
         **_superseded_media_files(folder / MEDIA_FOLDER),
     }
     found += [(path, by, "superseded") for path, by in sorted(superseded.items())]
@@ -192,8 +191,7 @@ def find_garbage(
 def _verify_segment(path: Path, headers: dict[str, Shard], verdict: Verdict) -> None:
     """Compare what a segment says with the headers of the shards that are there and sound."""
     try:
-        check_table(path)
-        segment = open_segment(path)
+        segment = segment_of(path.name, check_table(path))
     except FileNotFoundError:
         return
     except (DamagedTableError, KeyError, TypeError, ValueError) as error:
@@ -247,7 +245,7 @@ def _unfinished(folder: Path) -> list[Path]:
 
 def _superseded_media_files(folder: Path) -> dict[Path, Path]:
     """Tables that another has taken in, and logs of which every line is in a sound table."""
-    tables, superseded = list_tables(folder)
+    tables, superseded = list_tables(folder, TABLE_SUFFIX)
     for path, table in tables.items():
         if path not in superseded:
             check_table(path)

@@ -14,13 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.atomic_file import process_name
+from vidreason.atomic_file import process_name, unique_path
 from vidreason.store.sorted_table import (
-    DamagedTableError,
     Rows,
     SortedTable,
+    list_tables,
     merge_tables,
-    open_table,
     table_of,
 )
 from vidreason.video.media import MediaIdentity
@@ -128,7 +127,7 @@ class MediaTable:
     def refresh(self) -> None:
         """Read what other processes have written since the last time."""
         if not self._is_read:
-            self._tables, _ = list_tables(self.folder)
+            self._tables, _ = list_tables(self.folder, TABLE_SUFFIX)
             for table in self._tables.values():
                 for name, length in table.info["logs"].items():
                     self._read_until[name] = max(length, self._read_until.get(name, 0))
@@ -153,7 +152,7 @@ class MediaTable:
                 superseded.append(path.name)
                 sources.append(table)
         merge_tables(
-            self.folder / f"{process_name()}-{time.time_ns()}{TABLE_SUFFIX}",
+            unique_path(self.folder, TABLE_SUFFIX),
             sources,
             _keep_all,
             count=sum(map(len, sources)),
@@ -203,30 +202,13 @@ class MediaTable:
         self.folder.mkdir(parents=True, exist_ok=True)
         # A log that was collected as garbage must not begin again under its name: how far it was
         # read is known by the name. A forked child needs one of its own.
-        name = process_name()
-        if log is None or not log.name.startswith(name) or not log.exists():
-            log = self.folder / f"{name}-{time.time_ns()}{LOG_SUFFIX}"
+        if log is None or not log.name.startswith(process_name()) or not log.exists():
+            log = unique_path(self.folder, LOG_SUFFIX)
         row = [media, identity.size, identity.version, record.content.hex(), record.time]
         # ASCII, so that a line cut at any byte is still text; unbuffered, so that it is one write.
         line = json.dumps(row).encode("ascii") + b"\n"
         with log.open("ab", buffering=0) as file:
             return log if file.write(line) == len(line) else None
-
-
-def list_tables(folder: Path) -> tuple[dict[Path, SortedTable], dict[Path, Path]]:
-    """The tables to search, and by which of them each of the others is superseded.
-
-    A damaged one is in neither; its videos are hashed again.
-    """
-    tables, superseded = {}, {}
-    for path in sorted(folder.glob(f"*{TABLE_SUFFIX}")):
-        try:
-            tables[path] = open_table(path)
-        except (DamagedTableError, FileNotFoundError):
-            continue
-        for name in tables[path].info["supersedes"]:
-            superseded[folder / name] = path
-    return {path: table for path, table in tables.items() if path not in superseded}, superseded
 
 
 def _keep_all(source: int, rows: Rows) -> tuple[NDArray[np.bool_], Rows]:

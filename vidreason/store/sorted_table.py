@@ -108,6 +108,24 @@ def open_table(path: Path) -> SortedTable:
     )
 
 
+def list_tables(folder: Path, suffix: str) -> tuple[dict[Path, SortedTable], dict[Path, Path]]:
+    """Open the tables of a folder; ``info["supersedes"]`` of each names those that it takes in.
+
+    Returns:
+        The tables to search, and by which of them each of the others is superseded. A damaged table
+        is in neither.
+    """
+    tables: dict[Path, SortedTable] = {}
+    superseded: dict[Path, Path] = {}
+    for path in sorted(folder.glob(f"*{suffix}")):
+        try:
+            tables[path] = open_table(path)
+        except (DamagedTableError, FileNotFoundError):
+            continue
+        superseded |= {folder / name: path for name in tables[path].info["supersedes"]}
+    return {path: table for path, table in tables.items() if path not in superseded}, superseded
+
+
 def check_table(path: Path) -> SortedTable:
     """Read a whole table.
 
