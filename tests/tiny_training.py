@@ -1,7 +1,14 @@
 """A tiny training run for tests: a reasoner, batches with unequal numbers of targets, a trainer."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from callbacks.step_checkpoint import AtomicCheckpointIO
@@ -12,8 +19,22 @@ from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import encode_example
 from vidreason.training.optimizer import OptimizerConfig
+from vidreason.training.stage import StageModule
+from vidreason.training.trainable import Stage
 
 VISUAL_DIM = 24
+TESTS = Path(__file__).parent
+EXPECTED_WARNINGS = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
+    "ignore:You're resuming from a checkpoint that ended before the epoch",  # a plain loader
+)
+"""Lightning's warnings about a tiny training run."""
+BY_GRADIENT = {"learning_rate": 1.0, "epsilon": 1.0, "weight_decay": 0.0}
+"""Settings of AdamW by which a step is in proportion to the gradient. With a usual epsilon it would
+hide a gradient that is twice too large, and make whole steps of gradients that are only rounding.
+"""
 
 
 def tiny_samples(num_samples: int) -> list[tuple[VisualTokens, str, str]]:
@@ -89,3 +110,65 @@ def tiny_trainer(**options: object) -> Trainer:
         "plugins": [AtomicCheckpointIO()],
     }
     return Trainer(**{**quiet, **options})
+
+
+def tiny_module(
+    folder: str,
+    stage: Stage = "instruction",
+    *,
+    seed: int = 1,
+    total_steps: int = 8,
+    initial_checkpoint: str = "",
+    **optimizer: object,
+) -> StageModule:
+    """A stage on a tiny reasoner; the same for the same arguments."""
+    reasoner = tiny_training_reasoner(folder, lora=stage == "instruction", seed=seed)
+    settings = tiny_optimizer(**optimizer)
+    return StageModule(reasoner, settings, total_steps, stage, initial_checkpoint)
+
+
+def tiny_fit(
+    module: StageModule,
+    *callbacks: Callback,
+    batch_size: int = 4,
+    validate: bool = False,
+    resume: str | Path | None = None,
+    **options: object,
+) -> Trainer:
+    """Train ``module`` on the tiny samples, which are those of validation, too."""
+    trainer = tiny_trainer(callbacks=list(callbacks), **options)
+    loader = tiny_loader(module.reasoner, batch_size)
+    validation = loader if validate else None
+    trainer.fit(module, loader, validation, ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+class StepLosses(Callback):
+    """Records the loss of each optimizer step."""
+
+    def __init__(self) -> None:
+        self.by_step: dict[int, float] = {}
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if "train/loss" in trainer.callback_metrics:  # there is none before the first step's end
+            self.by_step[trainer.global_step] = float(trainer.callback_metrics["train/loss"])
+
+
+def run_as_program(file: str, *arguments: object, **environment: str) -> str:
+    """Run a test's file as a program, which starts its own ranks; gives what it prints."""
+    paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, file, *map(str, arguments)],
+        env={**os.environ, **variables},
+        timeout=290,
+        capture_output=True,  # apart: progress bars do not end their lines
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def this_rank() -> int:
+    """The rank that Lightning has started this process as."""
+    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -28,8 +28,9 @@ from experiments.benchmark.training_steps import (
     joined_mean_loss,
 )
 from experiments.experiment_config import ExperimentConfig, TrainerConfig
-from experiments.fit.run import STAGES, build_trainer
+from experiments.fit.run import build_trainer
 from vidreason.model import VideoReasoner
+from vidreason.training.stage import StageModule
 from vidreason.training.trainable import Stage
 
 
@@ -150,8 +151,7 @@ def measure_framework(
         device = next(reasoner.parameters()).device
         trainer = _trainer(loader, stage, len(batches[0].row_lengths), device, dtype, folder)
         trainer.callbacks.append(losses)  # type: ignore[attr-defined] # Lightning declares no type
-        module_class, _ = STAGES[stage]
-        module = module_class(copy_trained(reasoner, stage), OPTIMIZER, total)
+        module = StageModule(copy_trained(reasoner, stage), OPTIMIZER, total, stage)
         # Standard output is for the numbers.
         with contextlib.redirect_stdout(sys.stderr):
             trainer.fit(module, datamodule=_Data(loader))

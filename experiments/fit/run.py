@@ -59,17 +59,13 @@ from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import takes_blocks
 from vidreason.store.visual_token_source import VisualTokenSource
-from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import check_checkpoints
-from vidreason.training.instruction import InstructionModule
 from vidreason.training.sharding import compile_blocks
+from vidreason.training.stage import StageModule
 from vidreason.video.reader import VideoReader
 
-STAGES = {
-    "alignment": (AlignmentModule, AlignmentDataModule),
-    "instruction": (InstructionModule, InstructionDataModule),
-}
+DATA_MODULES = {"alignment": AlignmentDataModule, "instruction": InstructionDataModule}
 
 WARM_START_FILE = "warm_start.json"
 """In the run folder: which tensors of a Q-Former the fusion core started from."""
@@ -99,7 +95,6 @@ def _fit(config: ExperimentConfig) -> None:
     clear_debug_run(config)
     if rehearses(config):
         check_memory(config)
-    module_class, data_class = STAGES[config.stage]
     checkpoint = resume_checkpoint(config)
     if checkpoint is None:
         check_initial_checkpoint(config)
@@ -107,7 +102,7 @@ def _fit(config: ExperimentConfig) -> None:
         say_changes(config, checkpoint)
         # Another number of threads rounds otherwise: a resumed run keeps the one it began with.
         use_threads(recorded_threads(Path(config.run_dir)))
-    initial = initial_checkpoint(config) if checkpoint is None else {}
+    initial = initial_checkpoint(config) if checkpoint is None else ""
     source = token_source(config)
     visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(config.reasoner, visual_dim, perceiver=config.perceiver)
@@ -115,7 +110,7 @@ def _fit(config: ExperimentConfig) -> None:
         start_warm(config, reasoner)
     if config.trainer.compile:
         compile_blocks(reasoner)
-    data = data_class(
+    data = DATA_MODULES[config.stage](
         config.data,
         source,
         reasoner.tokenizer,
@@ -125,20 +120,20 @@ def _fit(config: ExperimentConfig) -> None:
         padded=not takes_blocks(causal_lm(reasoner.language_model)),
     )
     check_monitored(config, data.total_steps)
-    module = module_class(reasoner, config.optimizer, data.total_steps, **initial)
+    module = StageModule(reasoner, config.optimizer, data.total_steps, config.stage, initial)
     module.identity = run_identity(config, source)
     trainer = build_trainer(config, data, source, checkpoint)
     log_settings(trainer.loggers, learnt_settings(config))
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
-def initial_checkpoint(config: ExperimentConfig) -> dict[str, str]:
-    """The argument that lets stage 2 start from stage 1, if ``config`` names a checkpoint of it."""
+def initial_checkpoint(config: ExperimentConfig) -> str:
+    """Return the checkpoint of stage 1 that stage 2 starts from; empty for none."""
     if config.stage == "alignment":
-        return {}
+        return ""
     if not config.initial_checkpoint:
         rank_zero_info("no initial_checkpoint: the fusion core starts without stage 1")
-    return {"initial_checkpoint": config.initial_checkpoint}
+    return config.initial_checkpoint
 
 
 def start_warm(config: ExperimentConfig, reasoner: VideoReasoner) -> None:

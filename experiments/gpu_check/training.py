@@ -14,11 +14,12 @@ from callbacks.step_checkpoint import AtomicCheckpointIO
 from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.memory_check import largest_batch
-from experiments.fit.run import STAGES, silence_libraries
+from experiments.fit.run import silence_libraries
 from experiments.fit.strategies import build_strategy
 from experiments.gpu_check.results import Recorder
 from experiments.gpu_check.setting import GIB
 from vidreason.model import VideoReasoner
+from vidreason.training.stage import StageModule
 
 NUM_STEPS = 3
 """The first makes the optimizer's state, and what is compiled or chosen once."""
@@ -62,8 +63,7 @@ class StepTimes(StepCallback):
 def train(config: ExperimentConfig, reasoner: VideoReasoner) -> Trained:
     """Train ``NUM_STEPS`` steps, each of at most two micro-batches, through Lightning's Trainer."""
     silence_libraries()
-    module_class, _ = STAGES[config.stage]
-    module = module_class(reasoner, config.optimizer, total_steps=1000)
+    module = StageModule(reasoner, config.optimizer, total_steps=1000, stage=config.stage)
     batch = largest_batch(config).make_batch(reasoner)
     wanted = accumulation(config.data.global_batch_size, config.data.batch_size, 1)
     micro_batches = min(wanted, MAX_MICRO_BATCHES)

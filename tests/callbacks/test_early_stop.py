@@ -1,18 +1,48 @@
+from types import SimpleNamespace
+
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from lightning.pytorch.trainer.states import TrainerFn
+from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module
 
 from callbacks.early_stop import EarlyStop
-from vidreason.training.alignment import AlignmentModule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+pytestmark = EXPECTED_WARNINGS
 
 
-class Given(Callback):
-    """Lets each validation log the next of the given values."""
+def validate(stop, *values, metric="val/given"):
+    """The number of validations after which a run ends."""
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    trainer = SimpleNamespace(
+        **{"sanity_checking": False, "fast_dev_run": False, "should_stop": False},
+        **{"state": state, "strategy": strategy},
+    )
+    for trainer.current_epoch, value in enumerate(values, start=1):
+        trainer.callback_metrics = {metric: torch.tensor(value)}
+        stop.on_validation_end(trainer, None)
+        if trainer.should_stop:
+            return trainer.current_epoch
+    return None
+
+
+def test_a_run_ends_when_a_metric_stalls():
+    stop = EarlyStop("val/given", "max", patience=2, min_delta=0.1)
+    assert validate(stop, 0.3, 0.5, 0.55, 0.2, 0.9) == 4
+    assert "did not improve in the last 2" in stop.stopping_reason_message
+
+
+@pytest.mark.parametrize(("patience", "more"), [(2, 1), (3, 2), (4, None)])
+def test_a_resumed_run_continues_to_count_with_the_configured_patience(patience, more):
+    first, stop = EarlyStop("val/given", "min", 2), EarlyStop("val/given", "min", patience)
+    assert validate(first, 3.0, 4.0) is None
+    stop.load_state_dict(first.state_dict())
+    assert validate(stop, 3.5, 3.5) == more
+
+
+class Log(Callback):
+    """Logs the next of the given values at each validation."""
 
     def __init__(self, *values: float) -> None:
         self.values = list(values)
@@ -21,38 +51,32 @@ class Given(Callback):
         pl_module.log("val/given", self.values.pop(0))
 
 
-def fit(folder, stop, *values, resume=None, max_epochs=9):
-    reasoner = tiny_training_reasoner(folder)
-    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=99)
-    trainer = tiny_trainer(
-        callbacks=[Given(*values), stop], max_epochs=max_epochs, num_sanity_val_steps=0
-    )
-    loader = tiny_loader(reasoner, 4, num_samples=8)
-    trainer.fit(module, loader, loader, ckpt_path=resume, weights_only=True)
-    return trainer
+@pytest.mark.parametrize(("patience", "stops"), [(2, True), (3, False)])
+def test_a_run_that_has_stopped_stays_stopped_unless_it_gets_more_patience(patience, stops):
+    first, stop = EarlyStop("val/given", "min", 2), EarlyStop("val/given", "min", patience)
+    assert validate(first, 3.0, 4.0, 5.0) == 3
+    stop.load_state_dict(first.state_dict())
+    trainer = SimpleNamespace(should_stop=False)
+    stop.on_train_start(trainer, None)
+    assert trainer.should_stop == stops
 
 
-def test_a_run_ends_when_a_metric_stalls_and_stays_ended(tiny_language_model_folder, tmp_path):
+def test_a_resumed_run_that_has_stopped_makes_no_step(tiny_language_model_folder, tmp_path):
     """An epoch has two steps, and a validation."""
-    stop = EarlyStop("val/given", "max", patience=2, min_delta=0.1)
-    trainer = fit(tiny_language_model_folder, stop, 0.3, 0.5, 0.55, 0.2, 0.9, 0.9)
-    assert trainer.global_step == 8
-    assert trainer.early_stopping_callback is stop
-    assert "did not improve in the last 2" in stop.stopping_reason_message
+
+    def fit(*values, resume=None):
+        module = tiny_module(tiny_language_model_folder, "alignment", total_steps=99)
+        callbacks = Log(*values), EarlyStop("val/given", "min", patience=1)
+        options = {"max_epochs": 9, "num_sanity_val_steps": 0, "limit_train_batches": 2}
+        return tiny_fit(module, *callbacks, validate=True, resume=resume, **options)
+
+    trainer = fit(1.0, 2.0)
+    assert trainer.global_step == 4
+    assert trainer.early_stopping_callback is not None
     trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    again = EarlyStop("val/given", "max", patience=2, min_delta=0.1)
-    resumed = fit(tiny_language_model_folder, again, 0.9, 0.9, resume=tmp_path / "a.ckpt")
-    assert resumed.global_step == 8
+    assert fit(3.0, resume=tmp_path / "a.ckpt").global_step == 4
 
 
-def test_a_run_that_was_cut_off_goes_on_counting(tiny_language_model_folder, tmp_path):
-    half = fit(tiny_language_model_folder, EarlyStop("val/given", "min", 2), 3.0, 4.0, max_epochs=2)
-    half.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    stop = EarlyStop("val/given", "min", 2)
-    trainer = fit(tiny_language_model_folder, stop, 3.5, 1.0, resume=tmp_path / "a.ckpt")
-    assert trainer.global_step == 6
-
-
-def test_a_metric_that_is_not_logged_is_refused(tiny_language_model_folder):
-    with pytest.raises(ValueError, match=r"trainer.monitor is 'val/los', .* it logs .*val/loss"):
-        fit(tiny_language_model_folder, EarlyStop("val/los", "min", 2), 1.0)
+def test_a_metric_that_is_not_logged_is_refused():
+    with pytest.raises(ValueError, match=r"trainer.monitor is 'val/los', .* it logs val/loss"):
+        validate(EarlyStop("val/los", "min", 2), 1.0, metric="val/loss")

@@ -5,19 +5,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy, SingleDeviceStrategy
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module, tiny_trainer
 from torch import nn
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
-from vidreason.training.instruction import InstructionModule
 from vidreason.training.stage import StageModule
 from vidreason.training.trainable import PARTS, part_names, part_of
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+pytestmark = EXPECTED_WARNINGS
 STEPS_PER_EPOCH = 4
 BOTH = {"fusion", "lora"}
 
@@ -135,29 +130,16 @@ class Watch(Callback):
         pl_module.log("val/given", self.values.pop(0))
 
 
-def fit(module, thaws, watch, *, resume=None, **options):
-    trainer = tiny_trainer(
-        callbacks=[FreezeSchedule(thaws), watch],
-        val_check_interval=2,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        **options,
-    )
-    validating = tiny_loader(module.reasoner, 4, num_samples=4)
-    loaders = tiny_loader(module.reasoner, 4), validating if watch.values else None
-    trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
-    return trainer
-
-
-def new_module(folder):
-    reasoner = tiny_training_reasoner(folder, lora=True)
-    return InstructionModule(reasoner, tiny_optimizer(), total_steps=20)
+def fit(module, thaws, watch, **options):
+    every = {"val_check_interval": 2, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+    options |= {"validate": bool(watch.values), "limit_val_batches": 1, **every}
+    return tiny_fit(module, FreezeSchedule(thaws), watch, **options)
 
 
 def test_parts_learn_when_they_have_thawed_and_checkpoints_hold_them_all(
     tiny_language_model_folder, tmp_path
 ):
-    module, watch = new_module(tiny_language_model_folder), Watch()
+    module, watch = tiny_module(tiny_language_model_folder), Watch()
     thaws = [Thaw(part="language_model", from_step=1), Thaw(part="lora", from_step=2)]
     trainer = fit(module, thaws, watch, max_steps=3)
     assert watch.changed == [{"fusion"}, {"fusion", "language_model"}, set(PARTS)]
@@ -173,7 +155,7 @@ def test_a_run_that_is_resumed_in_a_warm_up_equals_an_uninterrupted_one(
 ):
     """The metric has thawed the part before, and would not again."""
     thaws = [Thaw(part="lora", when_metric="val/given", reaches=2.0, warmup_steps=6)]
-    whole, half, resumed = (new_module(tiny_language_model_folder) for _ in range(3))
+    whole, half, resumed = (tiny_module(tiny_language_model_folder) for _ in range(3))
     fit(whole, thaws, Watch(1.0, 3.0, 3.0, 3.0), max_epochs=2)
     fit(half, thaws, Watch(1.0, 3.0), max_epochs=1).save_checkpoint(tmp_path / "half.ckpt")
     [state] = torch.load(tmp_path / "half.ckpt", weights_only=True)["callbacks"].values()

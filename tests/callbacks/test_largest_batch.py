@@ -1,16 +1,16 @@
 """The largest batch before step 1: it runs for real, and leaves nothing behind."""
 
 import copy
-import os
-import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 from tiny_training import (
+    EXPECTED_WARNINGS,
     VISUAL_DIM,
+    run_as_program,
+    this_rank,
     tiny_loader,
     tiny_optimizer,
     tiny_trainer,
@@ -21,13 +21,9 @@ from callbacks.freeze_schedule import FreezeSchedule, Thaw
 from callbacks.largest_batch import LargestBatch
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import EncodedText
-from vidreason.training.instruction import InstructionModule
+from vidreason.training.stage import StageModule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+pytestmark = EXPECTED_WARNINGS
 
 NUM_TOKENS = 90
 """More than any sample of the tiny training has."""
@@ -41,11 +37,11 @@ def largest(reasoner):
     return {**batch, "text": collate_texts([text, text])}
 
 
-class Observed(InstructionModule):
+class Observed(StageModule):
     """Remembers the lengths of its batches, and what had gradients then."""
 
     def __init__(self, reasoner, fail_at=None):
-        super().__init__(reasoner, tiny_optimizer(), 8)
+        super().__init__(reasoner, tiny_optimizer(), 8, "instruction")
         self.lengths = []
         self.with_gradients = []
         self.fail_at = fail_at
@@ -112,7 +108,7 @@ def train_on_two(folder: str, failing: str) -> None:
     """One rank of two; rank 1 alone has too little memory if ``failing`` is "1"."""
     module = Observed(tiny_training_reasoner(folder, lora=True))
     rehearsal = LargestBatch(largest, lambda: "data.batch_size=1 fits")
-    rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by Lightning for the ranks it starts
+    rank = this_rank()
     if failing == str(rank):
         module.fail_at = NUM_TOKENS
     trainer = tiny_trainer(
@@ -129,19 +125,11 @@ def train_on_two(folder: str, failing: str) -> None:
 @pytest.mark.slow  # two processes that import torch
 @pytest.mark.parametrize("failing", ["none", "1"])
 def test_two_ranks_try_it_and_fail_together(tiny_language_model_folder, failing):
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [sys.executable, __file__, tiny_language_model_folder, failing],
-        env=environment,
-        capture_output=True,  # apart: progress bars do not end their lines
-        text=True,
-        timeout=200,
-    )
-    lines = [line for line in finished.stdout.splitlines() if line.startswith("rank ")]
+    output = run_as_program(__file__, tiny_language_model_folder, failing)
+    lines = [line for line in output.splitlines() if line.startswith("rank ")]
     complaints = [line for line in lines if "does not fit" in line]
     ends = sorted(set(lines) - set(complaints))
-    assert len(ends) == 2, finished.stdout + finished.stderr
+    assert len(ends) == 2, output
     # The same weights on both ranks, after the steps or without any.
     assert ends[0].removeprefix("rank 0") == ends[1].removeprefix("rank 1")
     assert f": {NUM_TOKENS}, " in ends[0]

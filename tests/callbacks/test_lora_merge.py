@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module, tiny_training_reasoner
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
@@ -10,25 +10,18 @@ from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning import language_model
 from vidreason.reasoning.language_model import causal_lm
-from vidreason.training.alignment import AlignmentModule
-from vidreason.training.instruction import InstructionModule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+pytestmark = EXPECTED_WARNINGS
 
 
 def test_the_merged_folder_gives_the_adapters_logits(
     tiny_language_model_folder, tmp_path, make_visual_tokens
 ):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-    module = InstructionModule(reasoner, tiny_optimizer(learning_rate=0.02), total_steps=9)
+    module = tiny_module(tiny_language_model_folder, learning_rate=0.02)
+    reasoner = module.reasoner
     config = reasoner.perceiver = PerceiverConfig(objects_per_key_frame=3)
     merge = LoraMerge(tmp_path / "reasoner", Provenance(training_data=["nextqa (train)"]))
-    trainer = tiny_trainer(max_steps=6, callbacks=[merge])
-    trainer.fit(module, tiny_loader(reasoner, 4))
+    tiny_fit(module, merge, max_steps=6)
 
     folder = tmp_path / "reasoner" / "language_model"
     merged, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
@@ -57,15 +50,12 @@ def test_the_merged_folder_gives_the_adapters_logits(
 @pytest.mark.slow
 def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_model_folder, tmp_path):
     def train(*, merge):
-        reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-        module = InstructionModule(reasoner, tiny_optimizer(), total_steps=9)
-        reasoner.perceiver = PerceiverConfig()
+        module = tiny_module(tiny_language_model_folder)
+        module.reasoner.perceiver = PerceiverConfig()
         callbacks = [LoraMerge(tmp_path / "reasoner")] if merge else []
         for epoch in (1, 2):
-            trainer = tiny_trainer(max_epochs=epoch, callbacks=callbacks)
             path = tmp_path / "epoch1.ckpt" if epoch == 2 else None
-            loader = tiny_loader(reasoner, 4)
-            trainer.fit(module, loader, ckpt_path=path, weights_only=True)
+            trainer = tiny_fit(module, *callbacks, resume=path, max_epochs=epoch)
             trainer.save_checkpoint(tmp_path / f"epoch{epoch}.ckpt")
         return torch.load(tmp_path / "epoch2.ckpt", weights_only=True)["state_dict"]
 
@@ -77,11 +67,10 @@ def test_training_can_be_saved_and_gone_on_with_after_merging(tiny_language_mode
 def test_stage_1_leaves_a_folder_without_the_unchanged_language_model(
     tiny_language_model_folder, tmp_path
 ):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    module = tiny_module(tiny_language_model_folder, "alignment")
+    reasoner = module.reasoner
     reasoner.perceiver = PerceiverConfig()
-    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=9)
-    merge = LoraMerge(tmp_path / "reasoner")
-    tiny_trainer(max_steps=2, callbacks=[merge]).fit(module, tiny_loader(reasoner, 4))
+    tiny_fit(module, LoraMerge(tmp_path / "reasoner"), max_steps=2)
     assert not list((tmp_path / "reasoner" / "language_model").glob("*.safetensors"))
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     expected = reasoner.state_dict()
@@ -91,12 +80,11 @@ def test_stage_1_leaves_a_folder_without_the_unchanged_language_model(
 
 
 def test_a_thawed_language_model_is_written_whole(tiny_language_model_folder, tmp_path):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    module = tiny_module(tiny_language_model_folder, "alignment")
+    reasoner = module.reasoner
     reasoner.perceiver = PerceiverConfig()
-    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=9)
     thaw = FreezeSchedule([Thaw(part="language_model", from_step=1)])
-    merge = LoraMerge(tmp_path / "reasoner")
-    tiny_trainer(max_steps=3, callbacks=[thaw, merge]).fit(module, tiny_loader(reasoner, 4))
+    tiny_fit(module, thaw, LoraMerge(tmp_path / "reasoner"), max_steps=3)
     untrained = tiny_training_reasoner(tiny_language_model_folder).language_model.state_dict()
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner").language_model.state_dict()
     for name, value in reasoner.language_model.state_dict().items():
@@ -125,14 +113,13 @@ def test_what_merging_adds_to_likelihoods_is_rounding(
 
 
 def train_and_merge(language_model_folder, tmp_path, dtype):
-    reasoner = tiny_training_reasoner(language_model_folder, lora=True)
+    module = tiny_module(language_model_folder, learning_rate=0.05)
+    reasoner = module.reasoner
     reasoner.perceiver = PerceiverConfig()
     reasoner.config.language_model.dtype = dtype
     causal_lm(reasoner.language_model).to(getattr(torch, dtype))
     for name, parameter in reasoner.named_parameters():
         if ".lora_" in name:
             parameter.data = parameter.data.float()
-    module = InstructionModule(reasoner, tiny_optimizer(learning_rate=0.05), total_steps=9)
-    merge = LoraMerge(tmp_path / "reasoner")
-    tiny_trainer(max_steps=6, callbacks=[merge]).fit(module, tiny_loader(reasoner, 4))
+    tiny_fit(module, LoraMerge(tmp_path / "reasoner"), max_steps=6)
     return reasoner, tmp_path / "reasoner"

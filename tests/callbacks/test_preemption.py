@@ -4,20 +4,15 @@ import time
 
 import pytest
 from lightning.pytorch.callbacks import Callback
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import EXPECTED_WARNINGS, tiny_loader, tiny_module, tiny_trainer
 
 from callbacks import preemption
 from callbacks.pending_validation import PendingValidation
 from callbacks.preemption import Preemption, Stopped, StopRequest
 from callbacks.step_checkpoint import StepCheckpoint
 from vidreason.training.checkpoint import newest_checkpoint
-from vidreason.training.instruction import InstructionModule
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Found .* module.* in eval mode"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 
 @pytest.fixture
@@ -118,8 +113,7 @@ class Witness(Callback):
 
 
 def train(folder, tmp_path, witness, checkpoint_path=None):
-    reasoner = tiny_training_reasoner(folder, lora=True)
-    module = InstructionModule(reasoner, tiny_optimizer(), total_steps=6)
+    module = tiny_module(folder, total_steps=6)
     checkpoint = StepCheckpoint(tmp_path, save_every_n_steps=100)
     trainer = tiny_trainer(
         enable_checkpointing=True,
@@ -128,40 +122,37 @@ def train(folder, tmp_path, witness, checkpoint_path=None):
         val_check_interval=2,
         num_sanity_val_steps=0,
     )
-    loaders = tiny_loader(reasoner, 2), tiny_loader(reasoner, 4)
+    loaders = (tiny_loader(module.reasoner, size) for size in (2, 4))
     trainer.fit(module, *loaders, ckpt_path=checkpoint_path, weights_only=True)
+
+
+def stop_and_continue(folder, tmp_path, witness):
+    """What another witness sees of the run that goes on where this one has stopped it."""
+    handlers = {number: signal.getsignal(number) for number in preemption.STATUS_OF_SIGNAL}
+    with pytest.raises(Stopped) as stopped:
+        train(folder, tmp_path, witness)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert stopped.value.code == 75
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    rest = Witness()
+    train(folder, tmp_path, rest, str(newest))
+    return rest
 
 
 @pytest.mark.parametrize("in_validation", [False, True])
 def test_it_saves_once_stops_and_validates_when_it_goes_on(
     tiny_language_model_folder, tmp_path, in_validation
 ):
-    handlers = {number: signal.getsignal(number) for number in preemption.STATUS_OF_SIGNAL}
     witness = Witness(at_step=2, in_validation=in_validation)
-    with pytest.raises(Stopped) as stopped:
-        train(tiny_language_model_folder, tmp_path, witness)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    assert stopped.value.code == 75
+    rest = stop_and_continue(tiny_language_model_folder, tmp_path, witness)
     assert witness.saved == [2]
     assert witness.validated == ([(2, 0)] if in_validation else [])
-    newest = newest_checkpoint(tmp_path)
-    assert newest is not None
-    rest = Witness()
-    train(tiny_language_model_folder, tmp_path, rest, str(newest))
     assert rest.validated == [(step, batch) for step in (2, 4, 6) for batch in range(4)]
     assert rest.saved == [6]
 
 
 def test_a_validation_that_has_ended_is_not_done_again(tiny_language_model_folder, tmp_path):
-    witness = Witness(at_step=3)
-    handlers = {number: signal.getsignal(number) for number in preemption.STATUS_OF_SIGNAL}
-    with pytest.raises(Stopped):
-        train(tiny_language_model_folder, tmp_path, witness)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    newest = newest_checkpoint(tmp_path)
-    assert newest is not None
-    rest = Witness()
-    train(tiny_language_model_folder, tmp_path, rest, str(newest))
+    rest = stop_and_continue(tiny_language_model_folder, tmp_path, Witness(at_step=3))
     assert {step for step, _ in rest.validated} == {4, 6}

@@ -6,7 +6,7 @@ from socket import gethostname
 from types import SimpleNamespace
 
 import pytest
-from tiny_training import tiny_optimizer, tiny_training_reasoner
+from tiny_training import tiny_module
 
 from callbacks.run_record import (
     GUIDE_FILE,
@@ -16,7 +16,6 @@ from callbacks.run_record import (
     read_weight_hashes,
 )
 from vidreason.config import merge_config
-from vidreason.training.instruction import InstructionModule
 
 
 @dataclass(kw_only=True)
@@ -100,9 +99,7 @@ def test_the_guide_names_the_files_that_the_record_writes(tmp_path):
 
 
 def test_checkpoints_leave_the_hash_of_what_trains(tiny_language_model_folder, tmp_path):
-    module = InstructionModule(
-        tiny_training_reasoner(tiny_language_model_folder, lora=True), tiny_optimizer(), 8
-    )
+    module = tiny_module(tiny_language_model_folder)
     callback = RunRecord(Config(), tmp_path)
     hashes = []
     for change in ("nothing", "a trained parameter", "a frozen one"):

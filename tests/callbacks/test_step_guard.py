@@ -5,17 +5,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DeepSpeedStrategy
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module
 
 from callbacks.step_guard import DivergedError, StepGuard, StepGuardConfig
-from vidreason.training.alignment import AlignmentModule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-    "ignore:step . is left out",
-)
+pytestmark = [EXPECTED_WARNINGS, pytest.mark.filterwarnings("ignore:step . is left out")]
 NAN = float("nan")
 
 
@@ -55,12 +49,8 @@ def copy_of(state):
 
 
 def fit(folder, run_dir, harm, *, guard=None, **options):
-    reasoner = tiny_training_reasoner(folder)
-    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
     guard = guard or StepGuard(StepGuardConfig(), str(run_dir))
-    trainer = tiny_trainer(callbacks=[harm, guard], **options)
-    trainer.fit(module, tiny_loader(reasoner, 4))
-    return trainer
+    return tiny_fit(tiny_module(folder, "alignment"), harm, guard, **options)
 
 
 def lines(run_dir):
@@ -149,8 +139,8 @@ def test_deepspeed_makes_its_own_steps(tmp_path):
     guard = StepGuard(StepGuardConfig(), str(tmp_path))
     guard.setup(trainer, None, "fit")
     guard.on_before_optimizer_step(trainer, None, None)  # leaves all alone
-    for asked in ({"skip_nonfinite": True}, {"spike_deviations": 4.0}):
-        guard = StepGuard(StepGuardConfig(**asked), str(tmp_path))
+    for requested in ({"skip_nonfinite": True}, {"spike_deviations": 4.0}):
+        guard = StepGuard(StepGuardConfig(**requested), str(tmp_path))
         with pytest.raises(ValueError, match="cannot leave steps out under DeepSpeed"):
             guard.setup(trainer, None, "fit")
 

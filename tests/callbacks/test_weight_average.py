@@ -4,17 +4,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ModelParallelStrategy
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module
 
 from callbacks.weight_average import WeightAverage, WeightAverageConfig
 from vidreason.training.checkpoint_files import read_weights_and_record
-from vidreason.training.instruction import InstructionModule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+pytestmark = EXPECTED_WARNINGS
 
 
 class Weights(Callback):
@@ -43,13 +38,11 @@ def weights(module):
 
 def fit(folder, config, *, resume=None, save_to=None, **options):
     """Train tiny; gives the module, the average and what was seen of the weights."""
-    reasoner = tiny_training_reasoner(folder, lora=True)
-    module = InstructionModule(reasoner, tiny_optimizer(learning_rate=0.01), total_steps=8)
+    module = tiny_module(folder, learning_rate=0.01)
     average = WeightAverage(WeightAverageConfig(**config)) if config else None
     seen = Weights(save_to)
-    trainer = tiny_trainer(callbacks=[*([average] if average else []), seen], **options)
-    loader = tiny_loader(reasoner, 4)
-    trainer.fit(module, loader, loader, ckpt_path=resume, weights_only=True)
+    callbacks = [average, seen] if average else [seen]
+    trainer = tiny_fit(module, *callbacks, validate=True, resume=resume, **options)
     return module, average, seen, trainer
 
 

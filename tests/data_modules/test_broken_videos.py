@@ -20,7 +20,7 @@ from callbacks.throughput import DataWaitTimer, Throughput
 from data_modules.alignment import AlignmentDataModule
 from data_modules.corpora import CorpusConfig, DataConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
-from vidreason.training.alignment import AlignmentModule
+from vidreason.training.stage import StageModule
 from vidreason.video.reader import DIRECT
 
 pytestmark = [
@@ -107,7 +107,7 @@ class DecodingSource:
         )
 
 
-class WithoutBroken(AlignmentModule):
+class WithoutBroken(StageModule):
     """The model never meets an unreadable sample."""
 
     @override
@@ -130,7 +130,7 @@ class Losses(Callback):
 
 
 def train(
-    module_class: type[AlignmentModule],
+    module_class: type[StageModule],
     corpus: Path,
     language_model_folder: str,
     tokenizer: PreTrainedTokenizerFast,
@@ -150,7 +150,7 @@ def train(
         config, DecodingSource(), tokenizer, visual_dim=VISUAL_DIM, failures_path=failures
     )
     reasoner = tiny_training_reasoner(language_model_folder)
-    module = module_class(reasoner, tiny_optimizer(), total_steps=10)
+    module = module_class(reasoner, tiny_optimizer(), total_steps=10, stage="alignment")
     timer, losses = DataWaitTimer(), Losses()
     trainer = tiny_trainer(
         max_epochs=1,
@@ -171,7 +171,7 @@ def test_training_goes_on_names_each_and_learns_as_without_them(
     tmp_path: Path,
 ) -> None:
     arguments = (corpus, tiny_language_model_folder, tiny_tokenizer)
-    found, trainer = train(AlignmentModule, *arguments, tmp_path / "failures.jsonl")
+    found, trainer = train(StageModule, *arguments, tmp_path / "failures.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     assert {int(row["id"].rpartition(":")[2]): row["cause"] for row in rows} == CAUSES
     assert len(rows) == len(BROKEN)

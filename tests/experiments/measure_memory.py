@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from experiments.config.memory_estimate import longest_batch
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit.run import STAGES, silence_libraries
+from experiments.fit.run import silence_libraries
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.reasoning.decoding import generate_ids, left_pad
+from vidreason.training.stage import StageModule
 
 VISUAL_DIM = 24
 
@@ -29,7 +30,7 @@ def fit(config: ExperimentConfig, reasoner: VideoReasoner, max_steps: int) -> No
     visual, text = longest_batch(config, reasoner, config.data.batch_size)
     batch = {"visual": visual, "text": text}
     micro_batches = config.data.global_batch_size // config.data.batch_size
-    module = STAGES[config.stage][0](reasoner, config.optimizer, total_steps=100)
+    module = StageModule(reasoner, config.optimizer, total_steps=100, stage=config.stage)
     trainer = Trainer(
         accelerator="cpu",
         devices=1,

@@ -13,13 +13,13 @@ from data_modules.global_order import accumulation
 from experiments.devices import num_processes
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume_rules import learnt_settings
-from experiments.fit.run import STAGES
 from experiments.fit.strategies import build_strategy
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
 from vidreason.perception.models import build_video_encoder, video_encoder_sizes
 from vidreason.perception.sam import build_sam
 from vidreason.released_parts import RELEASED_PARTS
+from vidreason.training.stage import StageModule
 
 CHECKOUT = Path(__file__).parents[2]
 CONFIGS = CHECKOUT / "experiments" / "configs"
@@ -70,7 +70,7 @@ def test_loads_and_builds_on_the_meta_device(names, shallow_llama):
     reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
     visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(reasoner_config, visual_dim, device="meta")
-    module = STAGES[config.stage][0](reasoner, config.optimizer, total_steps=1_000_000)
+    module = StageModule(reasoner, config.optimizer, 1_000_000, config.stage)
     module.configure_optimizers()
     encoder = build_video_encoder(config.perceiver.video_encoder, device="meta")
     assert {p.device.type for m in (module, encoder) for p in m.parameters()} == {"meta"}
@@ -212,7 +212,7 @@ def test_stage_2_needs_lora(shallow_llama):
         dataclasses.replace(config.reasoner, language_model=language_model, lora=None), 8, "meta"
     )
     with pytest.raises(ValueError, match=r"reasoner\.lora"):
-        STAGES["instruction"][0](reasoner, config.optimizer, total_steps=10_000)
+        StageModule(reasoner, config.optimizer, 10_000, "instruction")
 
 
 def test_an_initial_checkpoint_does_not_go_with_stage_1():

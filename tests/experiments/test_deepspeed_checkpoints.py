@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import tiny_loader, tiny_optimizer, tiny_training_reasoner
+from tiny_training import tiny_loader, tiny_module, tiny_training_reasoner
 
 from experiments.checkpoint.__main__ import main
 from vidreason.training.checkpoint import load_trainable
 from vidreason.training.checkpoint_files import read_checkpoint
 from vidreason.training.checkpoint_format import RunIdentity, make_record, name_optimizer_state
-from vidreason.training.instruction import InstructionModule
 
 TESTS = Path(__file__).parents[1]
 
@@ -28,8 +27,8 @@ def write(language_model: str, folder: Path, stage: int) -> None:
     import deepspeed
 
     deepspeed.init_distributed("gloo")
-    reasoner = tiny_training_reasoner(language_model, lora=True)
-    module = InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
+    module = tiny_module(language_model)
+    reasoner = module.reasoner
     module.identity = RunIdentity({"seed": 0}, lambda: {"language_model": "aa"})
     record = make_record(module)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=0.01)

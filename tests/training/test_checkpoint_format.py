@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module
 from torch import nn
 from torch.optim import AdamW
 
-from callbacks.step_checkpoint import AtomicCheckpointIO
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
 from vidreason.model import build_reasoner
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_files import write_file
 from vidreason.training.checkpoint_format import (
     FORMAT_VERSION,
@@ -25,38 +23,29 @@ from vidreason.training.checkpoint_format import (
     random_state,
     restore_random_state,
 )
-from vidreason.training.instruction import InstructionModule
 from vidreason.training.trainable import trainable_names
 
 CHECKOUT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-    "ignore:You're resuming from a checkpoint that ended before the epoch",  # a plain loader
-)
+pytestmark = EXPECTED_WARNINGS
 
 
-def module_of(folder, identity=None, *, lora=False, initial=""):
-    reasoner = tiny_training_reasoner(folder, lora=lora)
-    if lora:
-        module = InstructionModule(reasoner, tiny_optimizer(), 8, initial_checkpoint=initial)
-    else:
-        module = AlignmentModule(reasoner, tiny_optimizer(), 8)
+def module_of(folder, identity=None, *, initial=""):
+    """Stage 1; stage 2 if it starts from a checkpoint."""
+    stage = "instruction" if initial else "alignment"
+    module = tiny_module(folder, stage, initial_checkpoint=str(initial))
     module.identity = identity or RunIdentity()
     return module
 
 
-def train(module, max_steps=1, **options):
-    trainer = tiny_trainer(max_steps=max_steps, plugins=[AtomicCheckpointIO()])
-    trainer.fit(module, tiny_loader(module.reasoner, 4), weights_only=True, **options)
-    return trainer
-
-
 def saved(folder, path, identity=None):
-    train(module_of(folder, identity)).save_checkpoint(path, weights_only=False)
+    trainer = tiny_fit(module_of(folder, identity), max_steps=1)
+    trainer.save_checkpoint(path, weights_only=False)
     return torch.load(path, weights_only=True)
+
+
+def resume(module, path):
+    tiny_fit(module, resume=path, max_steps=2)
 
 
 def test_the_record_says_what_the_checkpoint_is_of(tiny_language_model_folder, tmp_path):
@@ -68,7 +57,7 @@ def test_the_record_says_what_the_checkpoint_is_of(tiny_language_model_folder, t
 
     identity = RunIdentity({"seed": 5, "reasoner": {"lora": None}}, hash_frozen)
     module = module_of(tiny_language_model_folder, identity)
-    trainer = train(module)
+    trainer = tiny_fit(module, max_steps=1)
     for name in "ab":
         trainer.save_checkpoint(tmp_path / f"{name}.ckpt", weights_only=False)
     assert len(calls) == 1  # 8 billion weights are hashed once
@@ -98,8 +87,8 @@ def test_other_formats_are_refused(tiny_language_model_folder, tmp_path, change,
     change(content)
     write_file(content, tmp_path / "a.ckpt")
     for attempt in (
-        lambda: train(module_of(tiny_language_model_folder), 2, ckpt_path=tmp_path / "a.ckpt"),
-        lambda: module_of(tiny_language_model_folder, lora=True, initial=str(tmp_path / "a.ckpt")),
+        lambda: resume(module_of(tiny_language_model_folder), tmp_path / "a.ckpt"),
+        lambda: module_of(tiny_language_model_folder, initial=tmp_path / "a.ckpt"),
     ):
         with pytest.raises(ValueError, match=message):
             attempt()
@@ -123,16 +112,14 @@ def test_another_frozen_part_is_refused_by_its_content(
         rf"another {part}: it has the content hash {parts[part]}, the configured one ee; .*{key}"
     )
     with pytest.raises(ValueError, match=message):
-        train(module_of(tiny_language_model_folder, other), 2, ckpt_path=tmp_path / "a.ckpt")
-    second = module_of(
-        tiny_language_model_folder, other, lora=True, initial=str(tmp_path / "a.ckpt")
-    )
+        resume(module_of(tiny_language_model_folder, other), tmp_path / "a.ckpt")
+    second = module_of(tiny_language_model_folder, other, initial=tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match=message):
-        train(second)
+        tiny_fit(second, max_steps=1)
     # A part that only one of the two has says nothing: stage 2 may be the first to see objects.
     del parts[part]
     saved(tiny_language_model_folder, tmp_path / "b.ckpt", RunIdentity({}, lambda: parts))
-    train(module_of(tiny_language_model_folder, other), 2, ckpt_path=tmp_path / "b.ckpt")
+    resume(module_of(tiny_language_model_folder, other), tmp_path / "b.ckpt")
 
 
 def test_random_states_are_taken_up_again(tiny_language_model_folder, tmp_path):
@@ -164,7 +151,7 @@ def test_a_run_continues_with_the_random_states_of_its_checkpoint(
         states.append(torch.get_rng_state())
 
     module.on_train_start = record_and_start
-    train(module, 2, ckpt_path=tmp_path / "a.ckpt")
+    resume(module, tmp_path / "a.ckpt")
     assert torch.equal(states[0], expected)
 
 

@@ -4,65 +4,53 @@ Real processes with gloo on the CPU. Run as a program, this file is one of their
 """
 
 import json
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import (
+    BY_GRADIENT,
+    StepLosses,
+    run_as_program,
+    this_rank,
+    tiny_loader,
+    tiny_module,
+    tiny_trainer,
+)
 
 from callbacks.lora_merge import LoraMerge
-from callbacks.step_checkpoint import AtomicCheckpointIO
 from vidreason.model import VideoReasoner
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.training.checkpoint_files import read_checkpoint
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import ShardedStrategy
-from vidreason.training.instruction import InstructionModule
 
-TESTS = Path(__file__).parents[1]
 STEPS_PER_EPOCH = 2
 FIND_UNUSED = "ddp_find_unused_parameters_true"
-
-
-class Losses(Callback):
-    def __init__(self):
-        self.losses = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
 def train(folder, how, num_processes, num_epochs, out, resume):
     """Train on global batches of 6 samples; save, and merge, at the end."""
     plain = {"single": "auto", "ddp": "ddp", FIND_UNUSED: FIND_UNUSED}
     strategy = plain.get(how) or ShardedStrategy(save_distributed_checkpoint=how == "folder")
-    reasoner = tiny_training_reasoner(folder, lora=True)
-    reasoner.perceiver = PerceiverConfig()
-    # With so large an epsilon a step is in proportion to the gradient: AdamW itself would make
-    # whole steps of gradients that are nothing but rounding.
-    optimizer = tiny_optimizer(learning_rate=1.0, epsilon=1.0, weight_decay=0.0)
-    module = InstructionModule(reasoner, optimizer, total_steps=8)
+    module = tiny_module(folder, **BY_GRADIENT)
+    module.reasoner.perceiver = PerceiverConfig()
     module.identity = RunIdentity({"seed": 0}, lambda: {"language_model": "aa"})
-    losses = Losses()
+    losses = StepLosses()
     trainer = tiny_trainer(
         devices=num_processes,
         strategy=strategy,
         max_epochs=num_epochs,
         use_distributed_sampler=False,
-        plugins=[AtomicCheckpointIO()],
         callbacks=[losses, LoraMerge(out / "reasoner")],
     )
-    rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by Lightning for the ranks it starts
-    loader = tiny_loader(reasoner, 6 // num_processes, 12, rank, num_processes)
+    loader = tiny_loader(module.reasoner, 6 // num_processes, 12, this_rank(), num_processes)
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(out / "a.ckpt", weights_only=False)
     if trainer.is_global_zero:
-        (out / "losses.json").write_text(json.dumps(losses.losses))
+        (out / "losses.json").write_text(json.dumps(list(losses.by_step.values())))
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +59,8 @@ def run(tiny_language_model_folder, tmp_path_factory):
 
     def start(how, num_processes, num_epochs, resume=""):
         out = tmp_path_factory.mktemp(f"{how}-{num_processes}")
-        command = [sys.executable, __file__, tiny_language_model_folder, how]
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        arguments = [str(num_processes), str(num_epochs), str(out), str(resume)]
-        done = subprocess.run(
-            [*command, *arguments], env=environment, timeout=280, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        arguments = (tiny_language_model_folder, how, num_processes, num_epochs, out, resume)
+        run_as_program(__file__, *arguments)
         return out
 
     return start

@@ -6,17 +6,22 @@ as a program, this file is one of their ranks.
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import ParallelStrategy
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import (
+    BY_GRADIENT,
+    StepLosses,
+    run_as_program,
+    this_rank,
+    tiny_loader,
+    tiny_module,
+    tiny_trainer,
+)
 
 from callbacks.lora_merge import LoraMerge
 from vidreason.model import VideoReasoner
@@ -24,19 +29,6 @@ from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import EngineStrategy
-from vidreason.training.instruction import InstructionModule
-
-TESTS = Path(__file__).parents[1]
-STEPS_PER_EPOCH = 2
-
-
-class Losses(Callback):
-    def __init__(self):
-        self.by_step = {}
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if "train/loss" in trainer.callback_metrics:  # there is none before the first step's end
-            self.by_step[trainer.global_step] = float(trainer.callback_metrics["train/loss"])
 
 
 class EngineOnCpu(EngineStrategy):
@@ -53,15 +45,11 @@ class EngineOnCpu(EngineStrategy):
 
 def train(folder, stage, num_processes, num_epochs, out, resume):
     """Train on global batches of 8 samples, in two micro-batches; save at the end."""
-    reasoner = tiny_training_reasoner(folder, lora=True)
+    module = tiny_module(folder, **BY_GRADIENT, gradient_clip_norm=0.2)  # gradients are as long
+    reasoner = module.reasoner
     reasoner.perceiver = PerceiverConfig()
-    # With so large an epsilon a step is in proportion to the gradient: AdamW itself would hide one
-    # that is twice too large. Clipping acts: gradients are about as long.
-    settings = {"learning_rate": 1.0, "epsilon": 1.0, "weight_decay": 0.0}
-    optimizer = tiny_optimizer(**settings, gradient_clip_norm=0.2)
-    module = InstructionModule(reasoner, optimizer, total_steps=8)
     module.identity = RunIdentity({"seed": 0}, lambda: {"language_model": "aa"})
-    losses = Losses()
+    losses = StepLosses()
     options = {"zero_force_ds_cpu_optimizer": False} if stage else {}
     strategy = EngineOnCpu(stage=stage) if stage else "auto"
     if stage:
@@ -74,8 +62,7 @@ def train(folder, stage, num_processes, num_epochs, out, resume):
         use_distributed_sampler=False,
         callbacks=[losses, LoraMerge(out / "reasoner")],
     )
-    rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by Lightning for the ranks it starts
-    loader = tiny_loader(reasoner, 4 // num_processes, 16, rank, num_processes)
+    loader = tiny_loader(reasoner, 4 // num_processes, 16, this_rank(), num_processes)
     trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
     trainer.save_checkpoint(out / "a.ckpt", weights_only=False)
     values = dict(gather_parameters(reasoner, module.trainable))
@@ -90,17 +77,8 @@ def run(tiny_language_model_folder, tmp_path_factory):
 
     def start(stage, num_processes, num_epochs, resume=""):
         out = tmp_path_factory.mktemp(f"zero{stage}-{num_processes}")
-        path = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
-        own = {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-        arguments = [stage, num_processes, num_epochs, out, resume]
-        done = subprocess.run(
-            [sys.executable, __file__, tiny_language_model_folder, *map(str, arguments)],
-            env={**os.environ, **own},
-            timeout=290,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+        arguments = (tiny_language_model_folder, stage, num_processes, num_epochs, out, resume)
+        run_as_program(__file__, *arguments, DS_ACCELERATOR="cpu")
         losses = json.loads((out / "losses.json").read_text())
         return losses, torch.load(out / "weights.pt", weights_only=True), out
 

@@ -7,11 +7,12 @@ import torch
 from process_memory import linux_only, memory
 from safetensors.torch import save_file
 from tiny_training import (
+    BY_GRADIENT,
+    EXPECTED_WARNINGS,
     VISUAL_DIM,
     tiny_loader,
-    tiny_optimizer,
+    tiny_module,
     tiny_trainer,
-    tiny_training_reasoner,
 )
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,7 +26,6 @@ from vidreason.reasoning import output_layer
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.checkpoint_strategies import ShardedStrategy
-from vidreason.training.instruction import InstructionModule
 from vidreason.training.loss import next_token_loss
 from vidreason.training.sharding import blocks, compile_blocks, shard, shard_units
 from vidreason.training.trainable import set_trainable, trainable_names
@@ -120,18 +120,13 @@ def test_shards_compute_what_the_whole_computes(
         torch.testing.assert_close(sharded_gradients[name], gradient, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+@EXPECTED_WARNINGS
 @pytest.mark.slow
 def test_training_with_shards_is_training_in_mixed_precision(tiny_language_model_folder):
     results = []
     for strategy in ("auto", ShardedStrategy()):
-        reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-        optimizer = tiny_optimizer(learning_rate=1.0, epsilon=1.0, weight_decay=0.0)
-        module = InstructionModule(reasoner, optimizer, total_steps=8)
+        module = tiny_module(tiny_language_model_folder, **BY_GRADIENT)
+        reasoner = module.reasoner
         trainer = tiny_trainer(
             strategy=strategy,
             precision="bf16-mixed",

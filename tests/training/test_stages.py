@@ -4,21 +4,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import (
+    EXPECTED_WARNINGS,
+    tiny_fit,
+    tiny_loader,
+    tiny_module,
+    tiny_trainer,
+)
 
 from vidreason.training import stage
-from vidreason.training.alignment import AlignmentModule
 from vidreason.training.checkpoint_files import write_file
-from vidreason.training.instruction import InstructionModule
 from vidreason.training.loss import next_token_loss
-from vidreason.training.stage import StageModule
 from vidreason.training.trainable import trainable_names
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:You defined a `validation_step` but have no `val_dataloader`",
-    "ignore:Found .* in eval mode at the start of training",  # the frozen ones, on purpose
-)
+pytestmark = EXPECTED_WARNINGS
 
 
 class RecordGradients(Callback):
@@ -46,10 +45,9 @@ class RecordGradients(Callback):
             self.losses.append(logged.item())
 
 
-def fit(module, loader, **options):
+def fit(module, *callbacks, **options):
     record = RecordGradients()
-    trainer = tiny_trainer(callbacks=[record, *options.pop("callbacks", [])], **options)
-    trainer.fit(module, loader)
+    tiny_fit(module, record, *callbacks, **options)
     return record
 
 
@@ -67,11 +65,11 @@ def test_a_step_is_the_mean_over_its_target_tokens_however_it_is_split(
     tiny_language_model_folder, batch_size, accumulate, samples_of_steps
 ):
     """Also for a last step of fewer micro-batches, which Lightning divides by all of them."""
-    reasoner = tiny_training_reasoner(tiny_language_model_folder)
     # So slow that all steps start from the same parameters.
-    module = AlignmentModule(reasoner, tiny_optimizer(learning_rate=1e-12), total_steps=8)
-    loader = tiny_loader(reasoner, batch_size)
-    record = fit(module, loader, max_epochs=1, accumulate_grad_batches=accumulate)
+    module = tiny_module(tiny_language_model_folder, "alignment", learning_rate=1e-12)
+    reasoner = module.reasoner
+    options = {"max_epochs": 1, "accumulate_grad_batches": accumulate}
+    record = fit(module, batch_size=batch_size, **options)
     assert len(record.gradients) == len(record.losses) == 2
 
     singles = list(tiny_loader(reasoner, 1))
@@ -94,9 +92,7 @@ def test_between_looks_of_the_loggers_the_loss_is_logged_once_a_second(
     tiny_language_model_folder, monkeypatch
 ):
     """Of eight steps that take 0.4 seconds the loggers write the fourth and the eighth."""
-    module = AlignmentModule(
-        tiny_training_reasoner(tiny_language_model_folder), tiny_optimizer(), total_steps=8
-    )
+    module = tiny_module(tiny_language_model_folder, "alignment")
     seconds = itertools.count(100.0, 0.4)
     monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     logged = []
@@ -104,17 +100,16 @@ def test_between_looks_of_the_loggers_the_loss_is_logged_once_a_second(
         name == "train/loss" and logged.append(module.trainer.global_step + 1)
     )
     module.log_dict = lambda *_: None
-    fit(module, tiny_loader(module.reasoner, 2), max_steps=8, log_every_n_steps=4)
+    fit(module, batch_size=2, max_steps=8, log_every_n_steps=4)
     assert logged == [1, 4, 7, 8]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("measured", [True, False])
 def test_gradients_are_clipped_after_they_are_normalised(
-    tiny_language_model_folder, asked, accumulate
+    tiny_language_model_folder, measured, accumulate
 ):
-    """With the length that a callback has asked for, too."""
-    reasoner = tiny_training_reasoner(tiny_language_model_folder)
+    """Also by the length that a callback has measured."""
     norms, answers = [], []
 
     class Norms(Callback):
@@ -124,27 +119,24 @@ def test_gradients_are_clipped_after_they_are_normalised(
                 norms.append(torch.nn.utils.get_total_norm(gradients).item())
 
         def on_before_optimizer_step(self, trainer, pl_module, optimizer):
-            if asked:
+            if measured:
                 answers.append(pl_module.step_gradient_norm(optimizer).item())
 
-    config = tiny_optimizer(gradient_clip_norm=0.01)
-    module = AlignmentModule(reasoner, config, total_steps=8)
-    options = {"accumulate_grad_batches": accumulate, "callbacks": [Norms()]}
-    record = fit(module, tiny_loader(reasoner, 4), max_steps=2, **options)
+    module = tiny_module(tiny_language_model_folder, "alignment", gradient_clip_norm=0.01)
+    record = fit(module, Norms(), max_steps=2, accumulate_grad_batches=accumulate)
     assert len(norms) >= 1
     assert all(norm == pytest.approx(0.01, rel=1e-3) for norm in norms)
     before = [torch.nn.utils.get_total_norm(list(g.values())).item() for g in record.gradients]
     assert all(0.05 < norm < 50 for norm in before)  # of a mean, not of a sum over all tokens
-    assert answers == (pytest.approx(before, rel=1e-4) if asked else [])
+    assert answers == (pytest.approx(before, rel=1e-4) if measured else [])
 
 
 def test_the_validation_loss_is_over_all_tokens(tiny_language_model_folder):
     losses = []
     for batch_size in (16, 3):
-        reasoner = tiny_training_reasoner(tiny_language_model_folder)
-        module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
-        trainer = tiny_trainer()
-        [metrics] = trainer.validate(module, tiny_loader(reasoner, batch_size), verbose=False)
+        module = tiny_module(tiny_language_model_folder, "alignment")
+        loader = tiny_loader(module.reasoner, batch_size)
+        [metrics] = tiny_trainer().validate(module, loader, verbose=False)
         losses.append(metrics["val/loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -152,15 +144,9 @@ def test_the_validation_loss_is_over_all_tokens(tiny_language_model_folder):
 def test_validation_in_the_midst_of_a_step_does_not_change_it(tiny_language_model_folder):
     records = []
     for options in ({}, {"val_check_interval": 1, "check_val_every_n_epoch": None}):
-        reasoner = tiny_training_reasoner(tiny_language_model_folder)
-        module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
-        record = RecordGradients()
-        trainer = tiny_trainer(
-            callbacks=[record], max_epochs=1, accumulate_grad_batches=2, **options
-        )
-        loader = tiny_loader(reasoner, 4)
-        trainer.fit(module, loader, loader if options else None)
-        records.append(record)
+        module = tiny_module(tiny_language_model_folder, "alignment")
+        options |= {"validate": bool(options), "max_epochs": 1, "accumulate_grad_batches": 2}
+        records.append(fit(module, **options))
     for first, second in zip(records[0].gradients, records[1].gradients, strict=True):
         assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -168,12 +154,10 @@ def test_validation_in_the_midst_of_a_step_does_not_change_it(tiny_language_mode
 @pytest.mark.slow
 def test_one_batch_can_be_learnt_by_heart(tiny_language_model_folder):
     """Each video has its own answer to the same question, so the answer is in the tokens alone."""
-    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-    config = tiny_optimizer(learning_rate=2e-2, warmup_steps=10, weight_decay=0.0)
-    module = InstructionModule(reasoner, config, total_steps=80)
-    loader = tiny_loader(reasoner, 4, num_samples=4)
-    record = fit(module, loader, max_steps=80)
-    [batch] = list(loader)
+    settings = {"learning_rate": 2e-2, "warmup_steps": 10, "weight_decay": 0.0}
+    module = tiny_module(tiny_language_model_folder, total_steps=80, **settings)
+    record = fit(module, max_steps=80, limit_train_batches=1)
+    batch = next(iter(tiny_loader(module.reasoner, 4)))
     # A guess among the four letters would have -log(4) = -1.4; the random output layer is not sure.
     assert (module.reasoner(**batch) > -1).all()
     # The frozen random output layer cannot be surer than this of the right tokens.
@@ -181,8 +165,8 @@ def test_one_batch_can_be_learnt_by_heart(tiny_language_model_folder):
 
 
 def test_frozen_parameters_and_modes_stay_through_fit(tiny_language_model_folder):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-    module = InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
+    module = tiny_module(tiny_language_model_folder)
+    reasoner = module.reasoner
     before = {name: value.clone() for name, value in reasoner.named_parameters()}
     modes = []
 
@@ -190,12 +174,9 @@ def test_frozen_parameters_and_modes_stay_through_fit(tiny_language_model_folder
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             modes.append({n for n, m in pl_module.reasoner.named_modules() if m.training})
 
-    trainer = tiny_trainer(
-        callbacks=[Modes()], max_epochs=2, val_check_interval=2, num_sanity_val_steps=1
-    )
-    loader = tiny_loader(reasoner, 4)
     reasoner.eval()
-    trainer.fit(module, loader, loader)
+    options = {"max_epochs": 2, "val_check_interval": 2, "num_sanity_val_steps": 1}
+    tiny_fit(module, Modes(), validate=True, **options)
     for training in modes:
         assert {"", "fusion"} <= training
         assert all(name == "" or name.startswith("fusion") or "lora_" in name for name in training)
@@ -204,44 +185,36 @@ def test_frozen_parameters_and_modes_stay_through_fit(tiny_language_model_folder
         assert torch.equal(parameter, before[name]) == (name not in module.trainable), name
 
 
+def saved(module, path, **options):
+    """Train; gives what the checkpoint at the end holds."""
+    tiny_fit(module, **options).save_checkpoint(path)
+    return torch.load(path, weights_only=True)
+
+
 def test_a_checkpoint_holds_what_trains_and_nothing_else(tiny_language_model_folder, tmp_path):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-    module = InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
-    trainer = tiny_trainer(max_steps=2)
-    trainer.fit(module, tiny_loader(reasoner, 4))
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    expected = {f"reasoner.{name}" for name in trainable_names(reasoner, "instruction")}
+    module = tiny_module(tiny_language_model_folder)
+    checkpoint = saved(module, tmp_path / "a.ckpt", max_steps=2)
+    expected = {f"reasoner.{name}" for name in trainable_names(module.reasoner, "instruction")}
     assert set(checkpoint["state_dict"]) == expected
     state = checkpoint["optimizer_states"][0]["state"]
     assert len(state) == len(expected)
 
 
 def test_other_shapes_are_said_in_a_line(tiny_language_model_folder, tmp_path):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder)
-    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
-    trainer = tiny_trainer(max_steps=1)
-    trainer.fit(module, tiny_loader(reasoner, 4))
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    module = tiny_module(tiny_language_model_folder, "alignment")
+    checkpoint = saved(module, tmp_path / "a.ckpt", max_steps=1)
     state = checkpoint["state_dict"]
     checkpoint["state_dict"] = {name: value[:1] for name, value in state.items()}
     write_file(checkpoint, tmp_path / "b.ckpt")
     with pytest.raises(ValueError, match=r"the configuration makes it .*; and \d+ more") as error:
-        tiny_trainer(max_steps=2).fit(
-            module, tiny_loader(reasoner, 4), ckpt_path=tmp_path / "b.ckpt", weights_only=True
-        )
+        tiny_fit(module, resume=tmp_path / "b.ckpt", max_steps=2)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
 def test_a_checkpoint_that_does_not_fit_is_refused(tiny_language_model_folder, tmp_path, change):
-    reasoner = tiny_training_reasoner(tiny_language_model_folder)
-    module = AlignmentModule(reasoner, tiny_optimizer(), total_steps=8)
-    trainer = tiny_trainer(max_steps=1)
-    trainer.fit(module, tiny_loader(reasoner, 4))
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    module = tiny_module(tiny_language_model_folder, "alignment")
+    checkpoint = saved(module, tmp_path / "a.ckpt", max_steps=1)
     if change == "missing":
         del checkpoint["state_dict"]["reasoner.fusion.queries"]
     else:
@@ -249,14 +222,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tiny_language_model_folder, t
     write_file(checkpoint, tmp_path / "b.ckpt")
     key = "queries" if change == "missing" else "extra"
     for attempt in (
-        lambda: tiny_trainer(max_steps=2).fit(
-            module, tiny_loader(reasoner, 4), ckpt_path=tmp_path / "b.ckpt", weights_only=True
-        ),
-        lambda: InstructionModule(
-            tiny_training_reasoner(tiny_language_model_folder, lora=True),
-            tiny_optimizer(),
-            total_steps=8,
-            initial_checkpoint=str(tmp_path / "b.ckpt"),
+        lambda: tiny_fit(module, resume=tmp_path / "b.ckpt", max_steps=2),
+        lambda: tiny_module(
+            tiny_language_model_folder, initial_checkpoint=str(tmp_path / "b.ckpt")
         ),
     ):
         with pytest.raises(ValueError, match=rf"{change} 1 \(reasoner\.fusion\.{key}\)"):
@@ -264,42 +232,25 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tiny_language_model_folder, t
 
 
 def test_stage_2_starts_from_stage_1(tiny_language_model_folder, tmp_path):
-    first = tiny_training_reasoner(tiny_language_model_folder)
-    module: StageModule = AlignmentModule(first, tiny_optimizer(), total_steps=8)
-    trainer = tiny_trainer(max_steps=2)
-    trainer.fit(module, tiny_loader(first, 4))
-    trainer.save_checkpoint(tmp_path / "stage1.ckpt")
-
-    second = tiny_training_reasoner(tiny_language_model_folder, lora=True, seed=2)
-    InstructionModule(second, tiny_optimizer(), 8, initial_checkpoint=str(tmp_path / "stage1.ckpt"))
-    expected, found = first.fusion.state_dict(), second.fusion.state_dict()
+    first = tiny_module(tiny_language_model_folder, "alignment")
+    saved(first, tmp_path / "stage1.ckpt", max_steps=2)
+    initial = str(tmp_path / "stage1.ckpt")
+    second = tiny_module(tiny_language_model_folder, seed=2, initial_checkpoint=initial)
+    expected = first.reasoner.fusion.state_dict()
+    found = second.reasoner.fusion.state_dict()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert all(parameter.requires_grad for parameter in second.fusion.parameters())
+    assert all(parameter.requires_grad for parameter in second.reasoner.fusion.parameters())
 
     with pytest.raises(ValueError, match=r"no checkpoint 'nowhere\.ckpt'"):
-        InstructionModule(second, tiny_optimizer(), 8, initial_checkpoint="nowhere.ckpt")
+        tiny_module(tiny_language_model_folder, initial_checkpoint="nowhere.ckpt")
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_language_model_folder, tmp_path):
     """The data position is the data module's affair: here, each run starts on an epoch."""
-
-    def new_module():
-        reasoner = tiny_training_reasoner(tiny_language_model_folder, lora=True)
-        return InstructionModule(reasoner, tiny_optimizer(), total_steps=8)
-
-    whole = new_module()
-    tiny_trainer(max_epochs=2).fit(whole, tiny_loader(whole.reasoner, 4))
-    half = new_module()
-    trainer = tiny_trainer(max_epochs=1)
-    trainer.fit(half, tiny_loader(half.reasoner, 4))
-    trainer.save_checkpoint(tmp_path / "half.ckpt")
-    resumed = new_module()
-    tiny_trainer(max_epochs=2).fit(
-        resumed,
-        tiny_loader(resumed.reasoner, 4),
-        ckpt_path=tmp_path / "half.ckpt",
-        weights_only=True,
-    )
+    whole, half, resumed = (tiny_module(tiny_language_model_folder) for _ in range(3))
+    tiny_fit(whole, max_epochs=2)
+    saved(half, tmp_path / "half.ckpt", max_epochs=1)
+    tiny_fit(resumed, resume=tmp_path / "half.ckpt", max_epochs=2)
     expected = dict(whole.named_parameters())
     for name, parameter in resumed.named_parameters():
         assert torch.equal(parameter, expected[name]), name

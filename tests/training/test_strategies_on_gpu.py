@@ -6,23 +6,25 @@ Not run so far: no GPU was at hand. Run as a program, this file is one strategy'
 import functools
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import (
+    BY_GRADIENT,
+    StepLosses,
+    run_as_program,
+    tiny_loader,
+    tiny_module,
+    tiny_trainer,
+)
 
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import EngineStrategy, ShardedStrategy
-from vidreason.training.instruction import InstructionModule
 from vidreason.training.sharding import compile_blocks
 
-TESTS = Path(__file__).parents[1]
 LOSSES_FILE = "losses.json"
 STRATEGIES = {
     "fsdp2": ShardedStrategy,
@@ -34,25 +36,14 @@ without_deepspeed = pytest.mark.skipif(
 )
 
 
-class Losses(Callback):
-    def __init__(self):
-        self.by_step = {}
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if "train/loss" in trainer.callback_metrics:  # there is none before the first step's end
-            self.by_step[trainer.global_step] = float(trainer.callback_metrics["train/loss"])
-
-
 def train(folder, accelerator, how, num_epochs, out, resume=None):
     """Two steps an epoch, of 8 samples in two micro-batches; save at the end; losses by step."""
-    reasoner = tiny_training_reasoner(folder, lora=True)
+    module = tiny_module(folder, **BY_GRADIENT)
+    reasoner = module.reasoner
     if how == "compile":
         compile_blocks(reasoner)
-    # With so large an epsilon a step is in proportion to the gradient.
-    optimizer = tiny_optimizer(learning_rate=1.0, epsilon=1.0, weight_decay=0.0)
-    module = InstructionModule(reasoner, optimizer, total_steps=8)
     module.identity = RunIdentity({"seed": 0}, lambda: {"language_model": "aa"})
-    losses = Losses()
+    losses = StepLosses()
     trainer = tiny_trainer(
         accelerator=accelerator,
         strategy=STRATEGIES[how]() if how in STRATEGIES else "auto",
@@ -77,15 +68,7 @@ def train_and_go_on(folder, accelerator, how, out):
 
 def train_elsewhere(folder, accelerator, how, out):
     """The same in another process, which a strategy leaves its process group to."""
-    path = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, __file__, folder, accelerator, how, str(out)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
-        timeout=280,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_as_program(__file__, folder, accelerator, how, out)
     return {int(step): loss for step, loss in json.loads((out / LOSSES_FILE).read_text()).items()}
 
 

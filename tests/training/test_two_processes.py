@@ -1,28 +1,26 @@
 """Two processes under DDP make the steps that one process makes. Run as a program, it is a rank."""
 
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import (
+    BY_GRADIENT,
+    run_as_program,
+    this_rank,
+    tiny_loader,
+    tiny_module,
+    tiny_trainer,
+)
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
-from vidreason.training.instruction import InstructionModule
-
-TESTS = Path(__file__).parents[1]
 
 
 def train(folder: str, result: Path, devices: int, *, frozen: bool) -> None:
     """Four steps of 8 samples with unequal numbers of target tokens, in 2 micro-batches."""
-    reasoner = tiny_training_reasoner(folder, lora=True)
-    # With so large an epsilon a step is in proportion to the gradient: AdamW itself would hide a
-    # gradient that is twice too large.
-    optimizer = tiny_optimizer(learning_rate=1.0, epsilon=1.0, weight_decay=0.0)
-    module = InstructionModule(reasoner, optimizer, total_steps=8)
+    module = tiny_module(folder, **BY_GRADIENT)
     trainer = tiny_trainer(
         devices=devices,
         strategy="auto" if devices == 1 else "ddp",
@@ -31,9 +29,8 @@ def train(folder: str, result: Path, devices: int, *, frozen: bool) -> None:
         accumulate_grad_batches=2,
         use_distributed_sampler=False,
     )
-    rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by Lightning for the ranks it starts
-    loader = tiny_loader(reasoner, 4 // devices, rank=rank, world_size=devices)
-    trainer.fit(module, loader)
+    rank = this_rank()
+    trainer.fit(module, tiny_loader(module.reasoner, 4 // devices, rank=rank, world_size=devices))
     loss = trainer.callback_metrics["train/loss"]
     trainer.save_checkpoint(result)
     if trainer.is_global_zero:
@@ -47,12 +44,7 @@ def test_two_processes_equal_one(tiny_language_model_folder, tmp_path, frozen):
     results = []
     for devices in (1, 2):
         result = tmp_path / f"{devices}.ckpt"
-        command = [sys.executable, __file__, tiny_language_model_folder, str(result)]
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [*command, str(devices), str(int(frozen))], check=True, env=environment, timeout=280
-        )
+        run_as_program(__file__, tiny_language_model_folder, result, devices, int(frozen))
         results.append(torch.load(result, weights_only=True))
     one, two = results
     assert one["state"].keys() == two["state"].keys()

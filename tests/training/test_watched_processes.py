@@ -4,8 +4,6 @@ Under DDP and FSDP2. Run as a program, this file is a rank.
 """
 
 import json
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -13,23 +11,29 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from tiny_training import tiny_loader, tiny_optimizer, tiny_trainer, tiny_training_reasoner
+from tiny_training import (
+    BY_GRADIENT,
+    run_as_program,
+    this_rank,
+    tiny_loader,
+    tiny_optimizer,
+    tiny_trainer,
+    tiny_training_reasoner,
+)
 from torch.distributed.fsdp import fully_shard
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
-from callbacks.step_checkpoint import AtomicCheckpointIO
 from callbacks.step_guard import StepGuard, StepGuardConfig
 from callbacks.weight_average import WeightAverage, WeightAverageConfig
 from vidreason.training.checkpoint_files import read_checkpoint
 from vidreason.training.checkpoint_strategies import ShardedStrategy
-from vidreason.training.instruction import InstructionModule
+from vidreason.training.stage import StageModule
 
-TESTS = Path(__file__).parents[1]
 BROKEN = "7"
 """Of the samples of the second step; of two ranks, the second one's."""
 
 
-class ShardedModule(InstructionModule):
+class ShardedModule(StageModule):
     def configure_model(self):
         if isinstance(self.trainer.strategy, ShardedStrategy):
             mesh = self.device_mesh["data_parallel"]
@@ -56,11 +60,7 @@ def train(folder: str, out: Path, how: str) -> None:
         data_parallel_size=2, tensor_parallel_size=1
     )
     reasoner = tiny_training_reasoner(folder, lora=True)
-    # With so large an epsilon a step is in proportion to the gradient: AdamW itself would make
-    # whole steps of gradients that are nothing but rounding.
-    optimizer = tiny_optimizer(
-        learning_rate=1.0, epsilon=1.0, weight_decay=0.0, learning_rate_factors={"lora": 0.5}
-    )
+    optimizer = tiny_optimizer(**BY_GRADIENT, learning_rate_factors={"lora": 0.5})
     trainer = tiny_trainer(
         devices=devices,
         strategy=strategy,
@@ -72,12 +72,9 @@ def train(folder: str, out: Path, how: str) -> None:
         ],
         max_epochs=2,
         use_distributed_sampler=False,
-        plugins=[AtomicCheckpointIO()],
-        log_every_n_steps=1,
     )
-    rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by Lightning for the ranks it starts
-    module = ShardedModule(reasoner, optimizer, total_steps=8)
-    loader = tiny_loader(reasoner, 4 // devices, rank=rank, world_size=devices)
+    module = ShardedModule(reasoner, optimizer, total_steps=8, stage="instruction")
+    loader = tiny_loader(reasoner, 4 // devices, rank=this_rank(), world_size=devices)
     trainer.fit(module, loader, loader)
     trainer.save_checkpoint(out / "a.ckpt", weights_only=False)
     if trainer.is_global_zero:
@@ -92,11 +89,7 @@ def test_two_processes_watch_as_one_does(tiny_language_model_folder, tmp_path):
     for how in ("single", "ddp", "fsdp2"):
         out = tmp_path / how
         out.mkdir()
-        command = [sys.executable, __file__, tiny_language_model_folder, str(out), how]
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, timeout=280, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        run_as_program(__file__, tiny_language_model_folder, out, how)
         [line] = map(json.loads, (out / "skipped.jsonl").read_text().splitlines())
         assert (line["step"], line["cause"]) == (1, "loss nan")
         assert {i for ids in line["ids_by_rank"] for i in ids} == {"4", "5", "6", "7"}

@@ -1,4 +1,13 @@
-"""What both stages share: the training step, the loss of whole steps, what checkpoints hold."""
+"""Both training stages as one LightningModule (section 3.4).
+
+Notable choices:
+
+* What a stage trains is one table, :data:`vidreason.training.trainable.STAGE_PARTS`.
+* The loss of an optimizer step is the sum over its target tokens divided by their number, over all
+  micro-batches and ranks; Lightning's and DDP's means are undone.
+* A checkpoint holds the parameters that train, and no others, whatever the strategy.
+* A step's loss and gradient norm are computed once, for logging, clipping and the step guard.
+"""
 
 import math
 import time
@@ -25,6 +34,7 @@ from vidreason.training.checkpoint import (
     PREFIX,
     check_shapes,
     check_trainable,
+    load_trainable,
     trainable_state,
 )
 from vidreason.training.checkpoint_format import (
@@ -61,23 +71,34 @@ class TrainingBatch(TypedDict):
 
 
 class StageModule(LightningModule):
-    """Train what a stage trains.
+    """Train the parts of a reasoner that belong to a stage.
 
     Args:
-        reasoner: What to train; its other parameters are frozen.
+        reasoner: The reasoner; its other parameters are frozen.
         optimizer: AdamW and its schedule.
         total_steps: Optimizer steps of the whole run, from the configuration: asking the trainer
             for them makes Lightning 2.6 skip the restoring of the data position.
-        stage: Which parameters train.
+        stage: ``alignment`` (stage 1), or ``instruction`` (stage 2), which needs LoRA adapters.
+        initial_checkpoint: Stage 1's checkpoint, from which stage 2's fusion core starts; empty to
+            leave it as it is, as when the run continues from a checkpoint of its own.
 
     Attributes:
-        trainable: Names of all parameters that train at any time of the run: what the optimizer and
-            the checkpoints hold. The freeze schedule may add to it in its ``setup``.
-        identity: What checkpoints say about the run; the program sets it.
+        trainable: Names of all parameters that train at any time of the run, and are in the
+            optimizer and the checkpoints. The freeze schedule may add to it in its ``setup``.
+        identity: The run's identity in its checkpoints; the program sets it.
+
+    Raises:
+        ValueError: The reasoner has no adapters, or the initial checkpoint does not fit. In
+            ``setup``: it was made with another language model or video encoder.
     """
 
     def __init__(
-        self, reasoner: VideoReasoner, optimizer: OptimizerConfig, total_steps: int, stage: Stage
+        self,
+        reasoner: VideoReasoner,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        stage: Stage,
+        initial_checkpoint: str = "",
     ) -> None:
         super().__init__()
         self.reasoner = reasoner
@@ -85,6 +106,11 @@ class StageModule(LightningModule):
         self.total_steps = total_steps
         self.stage = stage
         self.identity = RunIdentity()
+        self.initial_checkpoint = initial_checkpoint
+        self._initial_frozen: dict[str, str] = {}
+        if initial_checkpoint:
+            names = trainable_names(reasoner, "alignment")
+            self._initial_frozen = load_trainable(reasoner, initial_checkpoint, names)
         self._random_state: dict[str, Any] | None = None
         self.trainable = trainable_names(reasoner, stage)
         set_trainable(reasoner, self.trainable)
@@ -98,8 +124,15 @@ class StageModule(LightningModule):
         self._shown_at = -math.inf
 
     @override
+    def setup(self, stage: str) -> None:
+        # Not in __init__: rank 0 hashes the parts for all, and before the launch there is none.
+        if self._initial_frozen:
+            source = f"initial_checkpoint {self.initial_checkpoint!r}"
+            check_frozen(self._initial_frozen, self.identity.frozen(), source)
+
+    @override
     def configure_model(self) -> None:
-        # Lightning calls it more than once; a mesh there is under FSDP2 alone.
+        # Lightning calls it more than once; there is a mesh under FSDP2 alone.
         if self.device_mesh is not None and not isinstance(self.reasoner, FSDPModule):
             shard(self.reasoner, self.device_mesh["data_parallel"])
 

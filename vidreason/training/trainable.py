@@ -1,6 +1,6 @@
-"""What trains: sets of parameter names, from here only (section 3.4).
+"""Sets of names of the parameters that train (section 3.4).
 
-Read by the optimizer, the freeze schedule and the checkpoints. Names are those of
+The optimizer, the freeze schedule and the checkpoints read them. Names are those of
 ``reasoner.named_parameters()``.
 """
 
@@ -17,10 +17,12 @@ STAGE_PARTS: dict[Stage, tuple[Part, ...]] = {
     "alignment": ("fusion",),
     "instruction": ("fusion", "lora"),
 }
+"""Parts that a stage trains: stage 1 the fusion core, on captions, before the frozen language model
+(section 3.4.1); stage 2 the fusion core and the adapters, on instructions (section 3.4.2)."""
 
 
 def part_of(name: str) -> Part:
-    """The part that a parameter of a reasoner belongs to."""
+    """Return the part that a parameter of a reasoner belongs to."""
     if name.startswith("fusion."):
         return "fusion"
     assert name.startswith("language_model."), name
@@ -28,31 +30,31 @@ def part_of(name: str) -> Part:
 
 
 def part_names(reasoner: VideoReasoner, part: Part) -> frozenset[str]:
-    """The parameters of a part: the fusion core, the LoRA adapters, or the model's own weights.
+    """Return the parameters of a part: fusion core, LoRA adapters, or language model.
 
     Raises:
         ValueError: The part is ``lora`` and the reasoner has no adapters.
     """
-    found = frozenset(n for n, _ in reasoner.named_parameters() if part_of(n) == part)
-    if part == "lora" and not found:
+    names = frozenset(n for n, _ in reasoner.named_parameters() if part_of(n) == part)
+    if part == "lora" and not names:
         raise ValueError(
             "the reasoner has no LoRA adapters to train: set reasoner.lora (rank and alpha), as "
             "experiments/configs/stage2_instruction.yaml does"
         )
-    return found
+    return names
 
 
 def trainable_names(reasoner: VideoReasoner, stage: Stage) -> frozenset[str]:
-    """The parameters that a stage trains: the fusion core, and in stage 2 the LoRA adapters.
+    """Return the parameters of the parts in :data:`STAGE_PARTS`.
 
     Raises:
-        ValueError: Stage 2 and the reasoner has no adapters.
+        ValueError: Stage 2, and the reasoner has no adapters.
     """
     return frozenset[str]().union(*(part_names(reasoner, part) for part in STAGE_PARTS[stage]))
 
 
 def set_trainable(reasoner: VideoReasoner, names: Collection[str]) -> None:
-    """Let exactly ``names`` require gradients; what no longer trains goes into eval mode."""
+    """Let exactly ``names`` require gradients; modules that no longer train go into eval mode."""
     for name, parameter in reasoner.named_parameters():
         parameter.requires_grad_(name in names)
     reasoner.train(reasoner.training)
