@@ -8,7 +8,7 @@ import torch.distributed
 from lightning import LightningModule, Trainer
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback
+from callbacks.step_callback import StepCallback
 from vidreason.evaluation.benchmark import (
     EvaluationConfig,
     evaluate_examples,

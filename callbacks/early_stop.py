@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from callbacks.occasions import logged_metric
+from callbacks.step_callback import logged_metric
 
 
 class EarlyStop(EarlyStopping):

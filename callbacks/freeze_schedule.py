@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from callbacks.occasions import logged_metric
+from callbacks.step_callback import logged_metric
 from vidreason.training.checkpoint_strategies import ShardedStrategy
 from vidreason.training.sharded_values import from_rank_zero
 from vidreason.training.stage import StageModule

@@ -25,7 +25,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback
+from callbacks.step_callback import StepCallback
 from callbacks.step_checkpoint import StepCheckpoint
 
 PREEMPTED_STATUS = os.EX_TEMPFAIL

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback
+from callbacks.step_callback import StepCallback
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens

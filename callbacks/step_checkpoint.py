@@ -18,7 +18,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback, logged_metric
+from callbacks.step_callback import StepCallback, logged_metric
 from vidreason.atomic_file import write_atomically
 from vidreason.training.atomic_checkpoint import PARTIAL, CheckpointWriteError
 from vidreason.training.checkpoint import BEST_CHECKPOINT, LAST_CHECKPOINT, step_checkpoints

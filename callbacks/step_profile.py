@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 from torch.profiler import ProfilerActivity, profile
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback
+from callbacks.step_callback import StepCallback
 
 TRACE_FILE = "trace.json"
 """For chrome://tracing, or ui.perfetto.dev."""

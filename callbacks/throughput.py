@@ -7,17 +7,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from callbacks.occasions import StepEnds
+from callbacks.step_callback import StepCallback
 from vidreason.atomic_file import write_atomically
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
@@ -60,33 +60,33 @@ class DataWaitTimer(Profiler):
         return ""
 
 
-class Throughput(Callback):
-    """Log throughput every ``every_n_steps`` optimizer steps; totals of the run survive a resume.
+@dataclass(eq=False)
+class Throughput(StepCallback):
+    """Log throughput every few optimizer steps; totals of the run survive a resume.
 
-    Logged, over the steps since the last time and over all ranks: ``train/samples_per_second``,
-    ``train/target_tokens_per_second``, ``train/fill`` (0 to 1: of the positions that the language
-    model computed, those that hold a video embedding or a token; the others are padding) and
-    ``train/data_wait_share`` (0 to 1; rank 0's). The clock stands still during validation and runs
-    during everything else, checkpoints included. Of the whole run, also in the progress bar:
-    ``data/unreadable``, the samples whose video could not be read, as the data module counts them
-    (its ``num_unreadable``).
+    Metrics, over the steps since the last time and over all ranks:
 
+    * ``train/samples_per_second``, ``train/target_tokens_per_second``
+    * ``train/fill``: share of the positions that the language model computed which hold a video
+      embedding or a token; the others are padding
+    * ``train/data_wait_share``: share of rank 0's time in which it waited for data
+    * ``data/unreadable``: samples of the whole run whose video could not be read, as the data
+      module counts them (its ``num_unreadable``); also in the progress bar
+
+    The clock stands still during validation and runs during everything else, checkpoints included.
     At the end of training, a table of the whole run is shown, and written to ``SPEED_FILE``.
-
-    Args:
-        timer: The Trainer's profiler.
-        every_n_steps: Optimizer steps between two looks.
-        run_dir: The run's folder.
     """
 
-    def __init__(self, timer: DataWaitTimer, every_n_steps: int, run_dir: str | Path) -> None:
-        self.timer = timer
-        self.path = Path(run_dir) / SPEED_FILE
+    timer: DataWaitTimer
+    """The Trainer's profiler."""
+    log_every_n_steps: int
+    """Optimizer steps between two logged windows."""
+    run_dir: Path
+
+    def __post_init__(self) -> None:
         self.totals = dict.fromkeys(_COUNTS, 0.0)
         self.step_times: Counter[int] = Counter()
-        """How many optimizer steps of rank 0 took so long: the logarithm of their seconds."""
-        self._step_ends = StepEnds(every_n_steps)
-        self._every_step = StepEnds()
+        """Number of optimizer steps of rank 0 by the logarithm of their seconds."""
         self._step_start = 0.0
         self._restart_window()
 
@@ -101,14 +101,12 @@ class Throughput(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # The first checkpoints had fewer of them.
-        self.totals = {name: float(state_dict.get(name, 0.0)) for name in _COUNTS}
-        self.step_times = Counter(state_dict.get("step_times", {}))  # not in the first checkpoints
+        self.totals = {name: float(state_dict[name]) for name in _COUNTS}
+        self.step_times = Counter(state_dict["step_times"])
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step_ends.start(trainer)
-        self._every_step.start(trainer)
+        super().on_train_start(trainer, pl_module)
         self._restart_window()
         self._step_start = self._window_start
 
@@ -124,12 +122,7 @@ class Throughput(Callback):
 
     @override
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, StageModule)
         self._counts["samples"] += len(batch["ids"])
@@ -137,11 +130,14 @@ class Throughput(Callback):
         positions, computed = pl_module.reasoner.num_positions(batch["text"])
         self._counts["positions"] += positions
         self._counts["computed_positions"] += computed
-        if self._every_step.reached(trainer):
-            now = time.perf_counter()
-            self.step_times[_bin_of(now - self._step_start)] += 1
-            self._step_start = now
-        if not self._step_ends.reached(trainer):
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    @override
+    def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        now = time.perf_counter()
+        self.step_times[_bin_of(now - self._step_start)] += 1
+        self._step_start = now
+        if trainer.global_step % self.log_every_n_steps:
             return
         window = self._end_window(trainer, pl_module)
         for key, value in _rates(window).items():
@@ -159,7 +155,7 @@ class Throughput(Callback):
             summary = {**self.summary(), "peak_memory_gib": peak / _GIB}
             lines = [f"{name:>26}  {value:.4g}" for name, value in summary.items()]
             rank_zero_info("\n".join(["the run's steps, validation left out:", *lines]))
-            write_atomically(self.path, json.dumps(summary, indent=1) + "\n")
+            write_atomically(self.run_dir / SPEED_FILE, json.dumps(summary, indent=1) + "\n")
 
     def summary(self) -> dict[str, float]:
         """Sum up all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""
@@ -200,13 +196,13 @@ def _bin_of(seconds: float) -> int:
 
 
 def _quantile(step_times: Counter[int], share: float) -> float:
-    """The seconds that this share of the steps did not exceed."""
+    """Return the seconds that this share of the steps did not exceed."""
     ordered = sorted(step_times.elements())
     return float(_BIN_RATIO ** ordered[math.ceil(share * len(ordered)) - 1])
 
 
 def _peak_bytes(device: torch.device) -> int:
-    """The most memory that tensors took on a GPU, or this process on the host."""
+    """Return the peak memory of tensors on a GPU, or of this process on the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback
+from callbacks.step_callback import StepCallback
 from vidreason.training.checkpoint import PREFIX
 from vidreason.training.checkpoint_files import AVERAGE
 from vidreason.training.checkpoint_strategies import ShardedStrategy

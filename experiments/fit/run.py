@@ -186,7 +186,7 @@ def build_trainer(
                 resumed_from=checkpoint,
                 record_samples=settings.record_samples,
             ),
-            Throughput(timer, settings.log_every_n_steps, config.run_dir),
+            Throughput(timer, settings.log_every_n_steps, Path(config.run_dir)),
             *build_callbacks(config, data, source),
         ],
         plugins=[AtomicCheckpointIO()],

@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from callbacks.occasions import StepCallback
+from callbacks.step_callback import StepCallback
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig

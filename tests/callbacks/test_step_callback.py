@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from callbacks.occasions import StepCallback, logged_metric
+from callbacks.step_callback import StepCallback, logged_metric
 
 
 class Recorder(StepCallback):

@@ -1,4 +1,4 @@
-"""When a callback acts: after optimizer steps, or by a metric of a validation."""
+"""Base class of callbacks that act after optimizer steps, and a lookup of validation metrics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,32 +40,6 @@ class StepCallback(Callback):
 
     def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Act; ``trainer.global_step`` counts the step that has ended."""
-
-
-class StepEnds:
-    """Tells the micro-batch that ends an optimizer step from those that only add to it.
-
-    Lightning calls callbacks behind each micro-batch. A step is over when its counter has moved.
-
-    Args:
-        every_n_steps: Only the steps whose number it divides count; 0 for none.
-    """
-
-    def __init__(self, every_n_steps: int = 1) -> None:
-        self.every_n_steps = every_n_steps
-        self._seen = 0
-
-    def start(self, trainer: Trainer) -> None:
-        """Called in ``on_train_start``: the steps before a resume were over then."""
-        self._seen = trainer.global_step
-
-    def reached(self, trainer: Trainer) -> bool:
-        """Called behind each micro-batch: whether it ended a step that counts."""
-        step = trainer.global_step
-        if step == self._seen:
-            return False
-        self._seen = step
-        return self.every_n_steps > 0 and step % self.every_n_steps == 0
 
 
 def logged_metric(metrics: Mapping[str, Tensor], name: str, field: str) -> float:
