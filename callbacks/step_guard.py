@@ -1,7 +1,7 @@
-"""Steps that would do harm are left out: a loss or gradient that is no number, or a loss far off.
+"""Skip harmful optimizer steps: a loss or gradient that is not finite, or a loss that spikes.
 
-Such a step is one of a broken sample, of an overflow, or of a run that diverges. The first two
-pass; the third does not, and is to end the run while its last checkpoints are still good.
+Such a step comes from a broken sample, an overflow, or a run that diverges. The first two pass; the
+third does not, and should end the run while its last checkpoints are still good.
 """
 
 import json
@@ -25,28 +25,28 @@ from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 
 SKIPPED_FILE = "skipped.jsonl"
-"""In the run folder: the steps that were left out, with their samples."""
+"""In the run folder: the skipped steps, with their samples."""
 
 
 class DivergedError(ReportedError):
-    """Too many steps were left out."""
+    """Too many steps were skipped."""
 
 
 @dataclass(kw_only=True)
 class StepGuardConfig:
-    """Which optimizer steps are left out, and how many may be."""
+    """Optimizer steps to skip, and their largest number."""
 
     skip_nonfinite: bool | None = None
-    """Those whose loss or gradient is infinite or not a number. It takes one wait of the host for
-    the device a step. None: everywhere but under DeepSpeed, which makes its steps itself."""
+    """Skip steps whose loss or gradient is infinite or not a number. The host waits once for the
+    device a step. None: everywhere but under DeepSpeed, which makes its steps itself."""
     spike_deviations: float | None = None
-    """Those whose loss lies so many standard deviations above the mean of the ``window`` before;
-    None for none."""
+    """Skip steps whose loss lies more than this many standard deviations above the mean of the
+    ``window`` before; None for no such limit."""
     window: int = 100
-    """How many of the last steps that were made give mean and deviation. No step counts as a spike
-    before there are so many."""
+    """Number of the last steps, skipped ones left out, that give mean and deviation. No step counts
+    as a spike before there are as many."""
     max_skipped: int = 10
-    """The run ends at one more than so many, counted over all of it."""
+    """Skipped steps, over the whole run, that are tolerated; one more ends it."""
 
     def __post_init__(self) -> None:
         if self.spike_deviations is not None and not self.spike_deviations > 0:
@@ -60,19 +60,19 @@ class StepGuardConfig:
 
 
 class StepGuard(Callback):
-    """Leave an optimizer step out, on all ranks alike, and write down what it was to learn from.
+    """Skip harmful optimizer steps, on all ranks alike, and record their samples.
 
     Weights and optimizer are then bit for bit as before. Everything else goes on: the samples are
     consumed, the step counts, and the learning rate takes its next value, so that any step of a run
-    is always made of the same samples at the same learning rate, whatever was left out before it.
+    always has the same samples and the same learning rate, whatever was skipped before it.
 
     Ranks agree because they decide by the same two numbers, which are reduced over them: the loss
-    of the whole step, over micro-batches and ranks, and the length of its gradient. With a loss
-    scaler (``16-mixed``) the gradient is the scaler's affair: to overflow is part of its search.
+    of the whole step, over micro-batches and ranks, and the norm of its gradient. With a loss
+    scaler (``16-mixed``) the gradient is not looked at: overflows are part of the scaler's search.
 
     Args:
-        config: What is left out.
-        run_dir: Gets ``SKIPPED_FILE``. Steps that are done again after a kill are in it twice.
+        config: Steps to skip.
+        run_dir: Gets ``SKIPPED_FILE``. Steps that are repeated after a kill are in it twice.
     """
 
     def __init__(self, config: StepGuardConfig, run_dir: str) -> None:
@@ -81,7 +81,7 @@ class StepGuard(Callback):
         self.num_skipped = 0
         self._losses: deque[float] = deque(maxlen=config.window)
         self._ids: list[str] = []
-        """Samples of the step so far, of this rank."""
+        """This rank's samples of the current step so far."""
         self._is_on = True
 
     @override
@@ -116,7 +116,7 @@ class StepGuard(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Lightning calls this before the module's own, which scales and clips what is left."""
+        """Lightning calls this before the module's hook, which scales and clips the gradients."""
         if not self._is_on:
             return
         ids, self._ids = self._ids, []
@@ -139,19 +139,19 @@ class StepGuard(Callback):
     def _measure(
         self, trainer: Trainer, module: LightningModule, optimizer: Optimizer
     ) -> tuple[float, float]:
-        """Loss and length of the gradient of the step that ends, the same on all ranks."""
+        """Return loss and gradient norm of the step that ends, the same on all ranks."""
         assert isinstance(module, StageModule)
         loss, _, _ = module.step_loss()
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         norm = torch.zeros_like(loss) if scaled else module.step_gradient_norm(optimizer)
-        # Equal on all ranks already, but for the last bit maybe, which must not part them.
+        # Equal on all ranks but maybe for the last bit, by which they must not disagree.
         measured = trainer.strategy.reduce(torch.stack([loss, norm]), reduce_op="mean")
         assert isinstance(measured, torch.Tensor)
         loss_value, norm_value = measured.tolist()
         return loss_value, norm_value
 
     def _cause(self, loss: float, norm: float) -> str:
-        """Why the step is to be left out; empty if it is not."""
+        """Return the reason to skip the step; empty to make it."""
         if self.config.skip_nonfinite is not False:
             if not math.isfinite(loss):
                 return f"loss {loss}"
