@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from data_modules.files import Files
-from data_modules.json_files import read_json_array, read_json_members
+from data_modules.json_files import read_json_array, read_json_members, read_json_object
 from data_modules.question_manifest import Manifest, read_manifest
 from data_modules.rows import MalformedRowError, Row
 from data_modules.skipped_rows import SkippedRows
@@ -161,9 +161,7 @@ def _egoschema_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[
         for row in read_parquet_rows(files, copy):
             yield row.adding({"q_uid": row.get("video_idx"), "options": row.get("option")})
         return
-    answers = {}
-    if split == "subset":
-        answers = {uid: answer for _, uid, answer in read_json_members(files, answer_name)}
+    answers = read_json_object(files, answer_name) if split == "subset" else {}
     unasked = dict.fromkeys(answers)
     for row in read_json_array(files, name, skipped):
         uid = str(row.get("q_uid")).strip()

@@ -1,9 +1,11 @@
 """Configuration of the data: which corpora a run reads, and how."""
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Literal
 
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION
+from vidreason.ranges import check_ranges
 from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 
 LongPrompts = Literal["leave_out", "cut_earlier_turns"]
@@ -87,14 +89,10 @@ class CorpusConfig:
             )
         if self.weight <= 0:
             raise ValueError(
-                f"weight of corpus {self.reader!r} is {self.weight}; it must be above 0 (to leave "
-                "a corpus out, "
-                "take it off the list)"
+                f"corpus {self.reader}.weight is {self.weight}; it must be above 0 (to leave a "
+                "corpus out, take it off the list)"
             )
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(
-                f"limit of corpus {self.reader!r} is {self.limit}; it must be at least 1, or null"
-            )
+        check_ranges(f"corpus {self.reader}", self, limit=(1, inf))
 
 
 @dataclass(kw_only=True)
@@ -143,28 +141,18 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and hand ``limit`` to each corpus."""
-        for name in ("limit", "overfit_batches"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"data.{name} is {value}; it must be at least 1, or null")
-        if self.limit is not None:
-            self.train, self.validation, self.benchmark = (
-                [replace(c, limit=min(c.limit or self.limit, self.limit)) for c in corpora]
-                for corpora in (self.train, self.validation, self.benchmark)
-            )
-        for name in ("batch_size", "global_batch_size", "num_epochs", "max_text_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"data.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("num_workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"data.{name} is {getattr(self, name)}; it must not be negative")
+        counts = "limit overfit_batches batch_size global_batch_size num_epochs max_text_tokens"
+        ranges: dict[str, tuple[float, float]] = dict.fromkeys(counts.split(), (1, inf))
+        ranges |= dict.fromkeys(("num_workers", "seed"), (0, inf))
+        ranges |= dict.fromkeys(("max_malformed_fraction", "max_unreadable_fraction"), (0, 1))
+        check_ranges("data", self, **ranges)
         if self.decode_timeout_seconds is not None and self.decode_timeout_seconds <= 0:
             raise ValueError(
                 f"data.decode_timeout_seconds is {self.decode_timeout_seconds}; it must be above "
                 "0, or null for no limit"
             )
-        for name in ("max_malformed_fraction", "max_unreadable_fraction"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(
-                    f"data.{name} is {getattr(self, name)}; it is a share, from 0 to 1"
-                )
+        if self.limit is not None:
+            self.train, self.validation, self.benchmark = (
+                [replace(c, limit=min(c.limit or self.limit, self.limit)) for c in corpora]
+                for corpora in (self.train, self.validation, self.benchmark)
+            )

@@ -117,18 +117,14 @@ def open_trainable(
         assert isinstance(corpus, CorpusIndex)
         name = f"corpus {config.reader!r}, split {config.split!r} in {config.root!r}"
         examples = TrainableExamples(corpus, limit)
-        told = [examples.long_prompts.summary(limit.max_text_tokens)]
-        if examples.num_without_response:
-            told.append(
-                f"{examples.num_without_response} examples, such as "
-                f"{examples.first_without_response}, have no response, because their reference is "
-                "hidden"
-            )
-        told = [line for line in told if line]
+        counts = examples.left_out
+        told = [counts.summary()] if counts.num_skipped else []
+        told += [f"{number} x {remark}" for remark, number in counts.remarks.items()]
+        shown = f"with data.max_text_tokens={limit.max_text_tokens}: {'; '.join(told)}"
         if not len(examples):
-            raise ValueError(f"{name} has nothing to train or validate on: {'; '.join(told)}")
+            raise ValueError(f"{name} has nothing to train or validate on, {shown}")
         if told:
-            logger.warning("%s: %s", name, "; ".join(told))
+            logger.warning("%s, %s", name, shown)
         trainable.append(examples)
     return Corpora(trainable)
 

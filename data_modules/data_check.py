@@ -1,7 +1,9 @@
 """The data health report of a run: every corpus, and what training and evaluation share."""
 
-from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.health import CorpusExamination, CorpusHealth, VideoSample, problems
 from data_modules.prompt_lengths import PromptLimit
 from vidreason.example import Example
+from vidreason.ranges import check_ranges
 from vidreason.video.failures import VideoReadError
 from vidreason.video.perceptual_hash import VideoHash, hash_video
 from vidreason.video.reader import VideoReader
@@ -35,16 +38,14 @@ class DataCheckConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("probe_videos", "decode_videos", "hash_videos"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"data_check.{name} is {getattr(self, name)}; it must not be negative"
-                )
-        for name in ("min_text_similarity", "max_skipped_fraction", "max_contaminated_fraction"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(
-                    f"data_check.{name} is {getattr(self, name)}; it is a share, from 0 to 1"
-                )
+        numbers, shares = (0, inf), (0, 1)
+        check_ranges(
+            "data_check",
+            self,
+            **{"probe_videos": numbers, "decode_videos": numbers, "hash_videos": numbers},
+            **{"min_text_similarity": shares, "max_skipped_fraction": shares},
+            max_contaminated_fraction=shares,
+        )
         if self.min_text_similarity == 0.0:
             raise ValueError("data_check.min_text_similarity is 0; every text would match")
 
@@ -63,7 +64,8 @@ class DataReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as data for ``json.dump``."""
-        return asdict(self)
+        report: dict[str, Any] = json.loads(json.dumps(self, default=vars))
+        return report
 
 
 def check_data(
@@ -81,18 +83,16 @@ def check_data(
     Raises:
         ValueError: No corpus is configured.
     """
-    evaluation = [(corpus, "validation") for corpus in data.validation]
-    evaluation += [(corpus, "benchmark") for corpus in data.benchmark]
-    if not evaluation and not data.train:
+    if not (data.train or data.validation or data.benchmark):
         raise ValueError("data.train, data.validation and data.benchmark are empty; name a corpus")
     folder.mkdir(parents=True, exist_ok=True)
     checker = _Checker(config, folder, data, limit)
-    for corpus, role in evaluation:
-        checker.examine_evaluation(corpus, role)
-    for corpus in data.train:
-        checker.examine_training(corpus)
+    # Training corpora last: they are compared with all that is evaluated on.
+    for role in ("validation", "benchmark", "train"):
+        for corpus in getattr(data, role):
+            checker.examine(corpus, role)
     report = checker.report
-    if evaluation and data.train:
+    if data.train and (data.validation or data.benchmark):
         report.contamination = checker.contamination.report()
     report.problems = problems(
         report.corpora,
@@ -116,30 +116,12 @@ class _Checker:
         # A file that several corpora link to is hashed once.
         self._hashes: dict[Hashable, VideoHash | None] = {}
 
-    def examine_evaluation(self, corpus: CorpusConfig, role: str) -> None:
-        """Examine a corpus that is evaluated on."""
-        sample = VideoSample(self.config.hash_videos)
-        examination = self._examination(corpus, role)
-        for example in examination.examples():
-            self.contamination.add_evaluation(example)
-            sample.add(example)
-        for example, video in self._hashed(sample):
-            self.contamination.add_evaluation_hash(example, video)
-        self._finish(examination)
-
-    def examine_training(self, corpus: CorpusConfig) -> None:
-        """Examine a corpus that is trained on; all that is evaluated on has been examined."""
-        sample = VideoSample(self.config.hash_videos)
-        examination = self._examination(corpus, "train")
-        for example in examination.examples():
-            self.contamination.check(example)
-            sample.add(example)
-        for example, video in self._hashed(sample):
-            self.contamination.check_hash(example, video)
-        self._finish(examination)
-
-    def _examination(self, corpus: CorpusConfig, role: str) -> CorpusExamination:
-        return CorpusExamination(
+    def examine(self, corpus: CorpusConfig, role: str) -> None:
+        """Examine a corpus, and compare what it shows and says with the others."""
+        seen, is_training = self.contamination, role == "train"
+        add = seen.check if is_training else seen.add_evaluation
+        add_hash = seen.check_hash if is_training else seen.add_evaluation_hash
+        examination = CorpusExamination(
             corpus,
             role,
             self.folder,
@@ -147,32 +129,29 @@ class _Checker:
             max_malformed_fraction=self.max_malformed_fraction,
             limit=None if role == "benchmark" else self.limit,
         )
-
-    def _finish(self, examination: CorpusExamination) -> None:
-        examination.probe(self.config.decode_videos, self.reader)
-        self.report.corpora.append(examination.health)
-
-    def _hashed(self, sample: VideoSample) -> Sequence[tuple[Example, VideoHash]]:
-        hashed = []
+        sample = VideoSample(self.config.hash_videos)
+        for example in examination.examples():
+            add(example)
+            sample.add(example)
         for example in sample:
-            span = (example.start_seconds, example.end_seconds)
-            key = (file_identity(example.media), *span)
-            if key not in self._hashes:
-                self._hashes[key] = _try_hash(example, self.reader)
-            video = self._hashes[key]
+            video = self._hash(example)
             if video is None:
                 self.report.num_not_hashed += 1
             else:
-                hashed.append((example, video))
-        return hashed
+                add_hash(example, video)
+        examination.probe(self.config.decode_videos, self.reader)
+        self.report.corpora.append(examination.health)
 
-
-def _try_hash(example: Example, reader: VideoReader) -> VideoHash | None:
-    span = (example.start_seconds, example.end_seconds)
-    try:
-        return hash_video(example.media, *span, reader=reader)
-    except VideoReadError:
-        return None  # counted by the caller; the probe says why
+    def _hash(self, example: Example) -> VideoHash | None:
+        """The hash of an example's video; None where it cannot be read: the probe says why."""
+        span = (example.start_seconds, example.end_seconds)
+        key = (file_identity(example.media), *span)
+        if key not in self._hashes:
+            try:
+                self._hashes[key] = hash_video(example.media, *span, reader=self.reader)
+            except VideoReadError:
+                self._hashes[key] = None
+        return self._hashes[key]
 
 
 def _contamination_problems(

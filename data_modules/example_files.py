@@ -189,7 +189,7 @@ class IndexWriter:
         self._examples.write_batch(batch)
         lengths.tofile(self._lengths)
         self._ids.update("".join(f"{one}\n" for one in batch.column("id").to_pylist()).encode())
-        self._hashes.add(hashes)
+        self._hashes.add(hashes.tolist())
         self._num_examples += len(batch)
 
     def __enter__(self) -> Self:

@@ -1,9 +1,10 @@
 """The health of a corpus: what its files hold, which videos are there, what is left out and why."""
 
 import heapq
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,6 @@ from vidreason.video.reader import VideoReader
 PRESENT = ("there", "remote")
 PERCENTILES = (1, 25, 50, 75, 99)
 _REMEMBERED_FILES = 2**17
-_HASHES_AT_ONCE = 2**16
 
 
 @dataclass(kw_only=True)
@@ -48,28 +48,28 @@ class CorpusHealth:
     """Rows of its files, with those that were left out."""
     official_rows: int | None = None
     """Rows of the released files, where they are known and these are meant to be all of them."""
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
     """Rows that the reader left out, by cause."""
-    row_remarks: dict[str, int] = field(default_factory=dict)
+    row_remarks: Counter[str] = field(default_factory=Counter)
     """Rows that were read but for something in them, by what that is."""
     malformed: list[str] = field(default_factory=list)
     """What is wrong with the first of the malformed rows."""
-    media: dict[str, int] = field(default_factory=dict)
+    media: Counter[str] = field(default_factory=Counter)
     """Examples whose video is ``there``, ``missing``, ``empty`` or ``unreachable``, or ``remote``
     and not looked for; its content is not looked at."""
     question_words: list[float] = field(default_factory=list)
     answer_words: list[float] = field(default_factory=list)
     """Percentiles of the words of a response: an answer or caption."""
-    license_tags: dict[str, int] = field(default_factory=dict)
+    license_tags: Counter[str] = field(default_factory=Counter)
     """Of corpora whose rows have one."""
     num_probed: int = 0
     """Videos of a random sample that were opened and indexed, of those that are there."""
     num_decoded: int = 0
     """Of these, how many were decoded from first to last frame."""
-    unreadable: dict[str, int] = field(default_factory=dict)
+    unreadable: Counter[str] = field(default_factory=Counter)
     """Probed videos that cannot be read, by cause."""
     unreadable_examples: list[str] = field(default_factory=list)
-    remarks: dict[str, int] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
     """Probed videos whose times are not all the file's own, by
     :data:`vidreason.video.clock.RemarkKind`."""
     duration_seconds: list[float] = field(default_factory=list)
@@ -166,55 +166,50 @@ class CorpusExamination:
         self.sample = VideoSample(num_probed)
         stem = f"{role}-{config.reader}-{config.split}".replace("/", "_")
         self._folder, self._stem = folder, stem
-        self._states: OrderedDict[str, str] = OrderedDict()
+        self._file_state = lru_cache(_REMEMBERED_FILES)(_file_state)
 
     def examples(self) -> Iterator[Example]:
         """Yield the corpus' examples while they are counted; a malformed file ends them.
 
         The error is kept in the report, and not raised.
         """
-        health = self.health
+        config, health = self.config, self.health
         skipped = SkippedRows(
             self._folder / f"skipped-{self._stem}.jsonl",
             max_malformed_fraction=self.max_malformed_fraction,
         )
-        ids = DistinctCount(self._folder / f"ids-{self._stem}.uint64")
-        media = DistinctCount(self._folder / f"media-{self._stem}.uint64")
-        states: Counter[str] = Counter()
-        tags: Counter[str] = Counter()
+        health.skipped, health.row_remarks = skipped.causes, skipped.remarks
+        health.malformed = skipped.malformed
+        ids = IdHashes(self._folder / f"ids-{self._stem}.uint64")
+        media = IdHashes(self._folder / f"media-{self._stem}.uint64")
         question_words: Counter[int] = Counter()
         answer_words: Counter[int] = Counter()
         try:
-            for example in read_corpus(self.config, skipped):
-                if self._limit is not None and not self._limit.admits(example, skipped):
+            for example in read_corpus(config, skipped):
+                if self._limit is not None and self._limit.fitted(example, skipped) is None:
                     continue
                 health.num_examples += 1
                 health.num_without_reference += not example.response
-                ids.add(example.id)
-                media.add(example.media)
-                states[self._state(example.media)] += 1
-                question = example.meta.get("question", example.prompt)
-                question_words[len(question.split())] += 1
+                ids.add([id_hash(example.id)])
+                media.add([id_hash(example.media)])
+                health.media[self._state(example.media)] += 1
+                question_words[len(example.meta.get("question", example.prompt).split())] += 1
                 if example.response:
                     answer_words[len(example.response.split())] += 1
                 if "license_tag" in example.meta:
-                    tags[example.meta["license_tag"]] += 1
+                    health.license_tags[example.meta["license_tag"]] += 1
                 self.sample.add(example)
                 yield example
             skipped.check_malformed(self.max_malformed_fraction)
         except ValueError as error:
             health.error = str(error)
-        health.skipped, health.media = dict(skipped.causes), dict(states)
-        health.malformed, health.row_remarks = skipped.malformed, dict(skipped.remarks)
         health.num_rows = skipped.num_rows
-        config = self.config
         covered = coverage(config.reader, config.split, skipped, config.limit)
         health.official_rows = covered.num_questions if covered.is_official else None
-        health.license_tags = dict(tags)
         health.question_words = percentiles(question_words)
         health.answer_words = percentiles(answer_words)
-        health.num_duplicate_ids = health.num_examples - ids.number()
-        health.num_videos = media.number()
+        health.num_duplicate_ids = health.num_examples - ids.num_distinct()
+        health.num_videos = media.num_distinct()
 
     def probe(self, num_decoded: int, reader: VideoReader) -> None:
         """Open and index the sampled videos that are there, and decode the first ``num_decoded``.
@@ -222,9 +217,8 @@ class CorpusExamination:
         Videos that are not there are counted under ``media`` already.
         """
         health = self.health
-        durations, resolutions = [], Counter[str]()
-        unreadable: Counter[str] = Counter()
-        remarks: Counter[str] = Counter()
+        durations = []
+        resolutions: Counter[str] = Counter()
         for example in self.sample:
             if self._state(example.media) not in PRESENT:
                 continue
@@ -236,14 +230,13 @@ class CorpusExamination:
                     health.num_decoded += 1
                     reader.check_frames(example.media)
             except VideoReadError as error:
-                unreadable[error.cause] += 1
+                health.unreadable[error.cause] += 1
                 if len(health.unreadable_examples) < 10:
                     health.unreadable_examples.append(f"{example.id}: {error}")
                 continue
-            remarks.update(remark.kind for remark in index.remarks)
+            health.remarks.update(remark.kind for remark in index.remarks)
             durations.append(index.duration_seconds)
             resolutions[f"{index.width}x{index.height}"] += 1
-        health.unreadable, health.remarks = dict(unreadable), dict(remarks)
         health.resolutions = dict(resolutions.most_common(10))
         if durations:
             health.duration_seconds = [float(v) for v in np.percentile(durations, PERCENTILES)]
@@ -256,56 +249,14 @@ class CorpusExamination:
         """
         member = parse_member(media)
         media = media if member is None else member.archive
-        if is_remote(media):
-            return "remote"
-        if media in self._states:
-            self._states.move_to_end(media)
-            return self._states[media]
-        try:
-            state = "there" if media_size(media) > 0 else "empty"
-        except OSError as error:
-            state = read_error(media, error).cause
-        self._states[media] = state
-        if len(self._states) > _REMEMBERED_FILES:
-            self._states.popitem(last=False)
-        return state
+        return "remote" if is_remote(media) else self._file_state(media)
 
 
-class DistinctCount:
-    """Counts different texts by their hashes, in a scratch file: memory stays flat.
-
-    Args:
-        path: The file; it is removed in the end.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._hashes = IdHashes(path)
-        self._pending: list[int] = []
-
-    def add(self, text: str) -> None:
-        """Take one more text."""
-        self._pending.append(id_hash(text))
-        if len(self._pending) == _HASHES_AT_ONCE:
-            self._flush()
-
-    def number(self) -> int:
-        """How many different ones there were; nothing can be added any more."""
-        self._flush()
-        self._hashes.write()
-        size = self.path.stat().st_size // 8
-        number = min(size, 1)
-        if size:
-            ordered = np.memmap(self.path, np.uint64, "r")
-            for start in range(0, size - 1, _HASHES_AT_ONCE):
-                piece = ordered[start : start + _HASHES_AT_ONCE + 1]
-                number += int(np.count_nonzero(piece[1:] != piece[:-1]))
-        self.path.unlink()
-        return number
-
-    def _flush(self) -> None:
-        self._hashes.add(np.array(self._pending, np.uint64))
-        self._pending = []
+def _file_state(path: str) -> str:
+    try:
+        return "there" if media_size(path) > 0 else "empty"
+    except OSError as error:
+        return read_error(path, error).cause
 
 
 def percentiles(counts: Counter[int]) -> list[float]:
@@ -315,7 +266,7 @@ def percentiles(counts: Counter[int]) -> list[float]:
     values = np.array(sorted(counts))
     cumulative = np.cumsum([counts[int(value)] for value in values])
     ranks = np.array(PERCENTILES) / 100 * cumulative[-1]
-    return [float(values[place]) for place in np.searchsorted(cumulative, ranks)]
+    return [float(values[index]) for index in np.searchsorted(cumulative, ranks)]
 
 
 def problems(
@@ -340,7 +291,7 @@ def problems(
         if num_unreadable > max_unreadable_fraction * health.num_probed:
             found.append(
                 f"{health.name}: {num_unreadable} of {health.num_probed} probed videos cannot be "
-                f"read ({health.unreadable}); data.max_unreadable_fraction is "
+                f"read ({dict(health.unreadable)}); data.max_unreadable_fraction is "
                 f"{max_unreadable_fraction}"
             )
         if health.official_rows not in (None, health.num_rows) and not health.error:
@@ -352,7 +303,7 @@ def problems(
         if health.num_skipped > max_skipped_fraction * num_rows:
             found.append(
                 f"{health.name}: {health.num_skipped} rows were left out, of "
-                f"{health.num_examples} examples and them ({health.skipped}); "
+                f"{health.num_examples} examples and them ({dict(health.skipped)}); "
                 f"data_check.max_skipped_fraction is {max_skipped_fraction}"
             )
     return found

@@ -5,13 +5,14 @@ hashes are a reason to look at the ids themselves, and different ones a proof.
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-SPILL_HASHES = 2**20
-"""So many are held in memory before they are put into buckets on disk."""
+SPILL_HASHES = 2**18
+"""Hashes held in memory before they are put into buckets on disk."""
 
 _NUM_BUCKETS = 256  # by the first byte: buckets in order are all hashes in order
 _CHUNK = 2**20
@@ -31,22 +32,19 @@ class IdHashes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._held: list[NDArray[np.uint64]] = []
-        self._num_held = 0
+        self._held: list[int] = []
         self._spilled = False
 
-    def add(self, hashes: NDArray[np.uint64]) -> None:
+    def add(self, hashes: Iterable[int]) -> None:
         """Take more hashes, in any order."""
-        self._held.append(hashes)
-        self._num_held += len(hashes)
-        if self._num_held >= SPILL_HASHES:
+        self._held.extend(hashes)
+        if len(self._held) >= SPILL_HASHES:
             self._spill()
 
     def write(self) -> None:
         """Write the file."""
         if not self._spilled:
-            held = np.concatenate(self._held) if self._held else np.zeros(0, np.uint64)
-            np.sort(held).tofile(self.path)
+            np.sort(np.array(self._held, np.uint64)).tofile(self.path)
             return
         self._spill()
         with self.path.open("wb") as file:
@@ -56,10 +54,23 @@ class IdHashes:
                     np.sort(np.fromfile(bucket, np.uint64)).tofile(file)
                     bucket.unlink()
 
+    def num_distinct(self) -> int:
+        """Write the file, count the different hashes in it, and remove it."""
+        self.write()
+        size = self.path.stat().st_size // 8
+        number = min(size, 1)
+        if size:
+            ordered = np.memmap(self.path, np.uint64, "r")
+            for start in range(0, size - 1, _CHUNK):
+                piece = ordered[start : start + _CHUNK + 1]
+                number += int(np.count_nonzero(piece[1:] != piece[:-1]))
+        self.path.unlink()
+        return number
+
     def _spill(self) -> None:
         self._spilled = True
-        held = np.sort(np.concatenate(self._held)) if self._held else np.zeros(0, np.uint64)
-        self._held, self._num_held = [], 0
+        held = np.sort(np.array(self._held, np.uint64))
+        self._held = []
         edges = np.arange(1, _NUM_BUCKETS, dtype=np.uint64) << np.uint64(56)
         for number, part in enumerate(np.split(held, np.searchsorted(held, edges))):
             if len(part):
@@ -76,6 +87,6 @@ def shared_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDAr
     shared = []
     for start in range(0, len(fewer), _CHUNK):
         chunk = fewer[start : start + _CHUNK]
-        places = np.minimum(np.searchsorted(more, chunk), len(more) - 1)
-        shared.append(chunk[more[places] == chunk])
+        positions = np.minimum(np.searchsorted(more, chunk), len(more) - 1)
+        shared.append(chunk[more[positions] == chunk])
     return np.concatenate(shared) if shared else np.zeros(0, np.uint64)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from data_modules.annotation_files import decode_line, read_lines, read_raw_lines
+from data_modules.annotation_files import decode_line, read_raw_lines
 from data_modules.files import Files
 from data_modules.rows import MalformedRowError, Row
 from data_modules.skipped_rows import SkippedRows
@@ -22,22 +22,6 @@ _REMEDY = "the file may be cut off, or edited here: fetch it again"
 _CHUNK_CHARACTERS = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else float(name))
-
-
-def read_json(files: Files, name: str | Path) -> Any:  # noqa: ANN401 - any JSON value
-    """Read one JSON document, whole: for small files such as id maps.
-
-    Raises:
-        ValueError: The file is missing or not valid JSON; the message has the line.
-    """
-    path = files.path(name)
-    text = "".join(line for _, line in read_lines(files, name))
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise _not_json(f"{path}:{error.lineno}", error) from error
-    except (ValueError, RecursionError) as error:
-        raise _not_json(path, error) from error
 
 
 def read_json_lines(files: Files, name: str | Path, skipped: SkippedRows) -> Iterator[Row]:
@@ -118,6 +102,15 @@ def read_json_members(files: Files, name: str | Path) -> Iterator[tuple[str, str
                 )
             document.take(":", "not valid JSON: expected ':' after a member's name")
             yield location, key, document.value()
+
+
+def read_json_object(files: Files, name: str | Path) -> dict[str, Any]:
+    """Read a file that is one JSON object, whole: for small files such as id maps.
+
+    Raises:
+        ValueError: As :func:`read_json_members`.
+    """
+    return {key: value for _, key, value in read_json_members(files, name)}
 
 
 def _json_row(value: Any, location: str) -> Row:  # noqa: ANN401 - any JSON value

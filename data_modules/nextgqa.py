@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from data_modules.files import Files
-from data_modules.json_files import read_json_members
+from data_modules.json_files import read_json_object
 from data_modules.nextqa import read_nextqa_rows
 from data_modules.rows import Row, parse_seconds
 from data_modules.skipped_rows import SkippedRows
@@ -32,9 +31,7 @@ def read_nextgqa(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
         ValueError: A file or column is missing or wrong as a whole.
     """
     name = f"gsub_{split}.json"
-    located: dict[str, Any] | None = None
-    if files.exists(name):
-        located = {video_id: video for _, video_id, video in read_json_members(files, name)}
+    located = read_json_object(files, name) if files.exists(name) else None
 
     def with_grounding(example: Example, row: Row) -> Iterator[Example]:
         question_id = example.id.rpartition("_")[2]

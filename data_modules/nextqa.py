@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from data_modules.annotation_files import read_csv_rows
 from data_modules.example_kinds import choice_example
 from data_modules.files import Files
-from data_modules.json_files import read_json_members
+from data_modules.json_files import read_json_object
 from data_modules.multiple_choice import AnswerForm, option_texts, right_option
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows, examples_of
@@ -133,7 +133,7 @@ class NextVideos:
             return
         self._paths = {
             video_id: path.strip().removesuffix(".mp4")
-            for _, video_id, path in read_json_members(files, _MAP_FILE)
+            for video_id, path in read_json_object(files, _MAP_FILE).items()
             if isinstance(path, str) and not is_nan_like(path)
         }
 

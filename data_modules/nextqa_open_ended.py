@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from data_modules.annotation_files import read_csv_rows
 from data_modules.example_kinds import open_ended_example
 from data_modules.files import Files
-from data_modules.json_files import read_json_members
+from data_modules.json_files import read_json_object
 from data_modules.nextqa import NAMED_BY, NextVideos, video_id_of
 from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows, examples_of
@@ -27,9 +27,8 @@ def read_nextqa_open_ended(files: Files, split: str, skipped: SkippedRows) -> It
     """
     videos = NextVideos(files)
     references_file = f"add_reference_answer_{split}.json"
-    second = {}
-    if files.exists(references_file):
-        second = {video: answers for _, video, answers in read_json_members(files, references_file)}
+    has_second = files.exists(references_file)
+    second = read_json_object(files, references_file) if has_second else {}
 
     def make(row: Row) -> Iterator[Example]:
         video_id, question_id = video_id_of(row), row.id("qid")

@@ -44,11 +44,11 @@ class Reader(NamedTuple):
     """A reader, and what is known of its corpus."""
 
     read: ReadFunction
-    version: int
-    """Raise it whenever the same files give other examples: an index of an older version is made
-    again."""
     licence: str
     """The corpus' terms, as a note, not legal advice."""
+    version: int = 1
+    """Raise it whenever the same files give other examples: an index of an older version is made
+    again."""
     has_captions: bool = False
     """Whether the responses are captions, as stage 1 needs them."""
     num_questions: Mapping[str, int] = {}
@@ -62,89 +62,76 @@ _CONVERSATIONS = "that of whatever the conversations were made from"
 READERS: dict[str, Reader] = {
     "webvid": Reader(
         read_webvid,
-        1,
         "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
         has_captions=True,
     ),
     "webdataset": Reader(
-        read_webdataset, 1, "that of whatever the shards were made from", has_captions=True
+        read_webdataset, "that of whatever the shards were made from", has_captions=True
     ),
     "hd_vila": Reader(
-        read_hd_vila, 1, "R-UDA v1.0: research only; the videos are YouTube's", has_captions=True
+        read_hd_vila, "R-UDA v1.0: research only; the videos are YouTube's", has_captions=True
     ),
     "nextqa": Reader(
         read_nextqa,
-        1,
         _YFCC,
         num_questions={"train": 34_132, "val": 4_996, "test": 8_564},  # train: from the paper
     ),
     "nextqa_open_ended": Reader(
         read_nextqa_open_ended,
-        1,
         _YFCC,
         num_questions={"train": 37_523, "val": 5_343, "test": 9_178},
     ),
     "activitynet_qa": Reader(
         read_activitynet_qa,
-        1,
         "non-commercial use only, says its README; the videos are YouTube's",
         num_questions={"train": 32_000, "val": 18_000, "test": 8_000},
     ),
-    "nextgqa": Reader(read_nextgqa, 1, _YFCC, num_questions={"val": 3_358, "test": 5_553}),
+    "nextgqa": Reader(read_nextgqa, _YFCC, num_questions={"val": 3_358, "test": 5_553}),
     "clevrer": Reader(
         read_clevrer,
-        1,
         "CC0, says its page",
         num_questions={"train": 152_572, "val": 76_364, "test": 76_344},
     ),
     "vcr": Reader(
         read_vcr,
-        1,
         "a research agreement; the images are of LSMDC and MovieClips",
         num_questions={"train": 212_923, "val": 26_534, "test": 25_263},
     ),
-    "test_of_time": Reader(read_test_of_time, 1, "that of the suite whose questions were adapted"),
+    "test_of_time": Reader(read_test_of_time, "that of the suite whose questions were adapted"),
     "mvbench": Reader(
         read_mvbench,
-        1,
         "see its page; the videos come from many sources, a licence each",
         num_questions={"test": 4_000},
     ),
-    "tempcompass": Reader(read_tempcompass, 1, "CC-BY-NC-4.0", num_questions={"test": 5_536}),
+    "tempcompass": Reader(read_tempcompass, "CC-BY-NC-4.0", num_questions={"test": 5_536}),
     "video_mme": Reader(
-        read_video_mme, 1, "academic use only; no redistribution", num_questions={"test": 2_700}
+        read_video_mme, "academic use only; no redistribution", num_questions={"test": 2_700}
     ),
     "egoschema": Reader(
         read_egoschema,
-        1,
         "Ego4D's signed agreement for the videos",
         num_questions={"subset": 500, "test": 5_031},
     ),
     "star": Reader(
         read_star,
-        1,
         "see its page",
         num_questions={"train": 45_731, "val": 7_098, "test": 7_377},
     ),
-    "intentqa": Reader(
-        read_intentqa, 1, "see its page", num_questions={"val": 2_044, "test": 2_134}
-    ),
+    "intentqa": Reader(read_intentqa, "see its page", num_questions={"val": 2_044, "test": 2_134}),
     "causal_vid_instruct": Reader(
         read_causal_vid_instruct,
-        1,
         "each row's license_tag; the source videos keep their own licences",
     ),
-    "ego4d": Reader(read_ego4d, 1, "signed agreement; no redistribution", has_captions=True),
+    "ego4d": Reader(read_ego4d, "signed agreement; no redistribution", has_captions=True),
     "something_something": Reader(
         read_something_something,
-        1,
         "Qualcomm's research licence, behind a login",
         has_captions=True,
     ),
-    "llava": Reader(read_llava, 1, _CONVERSATIONS),
-    "chat_messages": Reader(read_chat_messages, 1, _CONVERSATIONS),
+    "llava": Reader(read_llava, _CONVERSATIONS),
+    "chat_messages": Reader(read_chat_messages, _CONVERSATIONS),
     # By its columns' word the responses may be captions.
-    "huggingface": Reader(read_huggingface, 1, "see the data set's card", has_captions=True),
+    "huggingface": Reader(read_huggingface, "see the data set's card", has_captions=True),
 }
 
 

@@ -127,11 +127,11 @@ class SkippedRows:
         """Rows met so far."""
         return self.num_read + self.num_skipped
 
-    def record(self, location: str, cause: str) -> None:
-        """Count a row as left out."""
+    def record(self, location: str, cause: str, num_rows: int = 1) -> None:
+        """Count a row as left out, or several for one cause, of which the first is named."""
         if cause not in self.causes:
             self._warn("%s: left out: %s (further such rows are only counted)", location, cause)
-        self._count(location, cause, cause)
+        self._count(location, cause, cause, num_rows)
 
     def record_refused(self, location: str, cause: str) -> None:
         """Count an example that a reader gave, and whose row counts as left out all the same."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from data_modules.example_kinds import caption_example
 from data_modules.files import Files
-from data_modules.json_files import read_json_array, read_json_members
+from data_modules.json_files import read_json_array, read_json_object
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
@@ -33,11 +33,8 @@ def read_something_something(files: Files, split: str, skipped: SkippedRows) -> 
     """
     name = "validation" if split == "val" else split
     path = files.first(*(form.format(name) for form in FILE_NAMES))
-    labels_path = path.with_name(path.name.replace(name, "labels"))
     # Template without brackets -> number.
-    labels = {
-        template: str(number) for _, template, number in read_json_members(files, labels_path)
-    }
+    labels = read_json_object(files, path.with_name(path.name.replace(name, "labels")))
 
     def make(row: Row) -> Iterator[Example]:
         video_id = row.id("id")
@@ -56,7 +53,7 @@ def read_something_something(files: Files, split: str, skipped: SkippedRows) -> 
             corpus="something_something",
             media=str(files.path("20bn-something-something-v2", f"{video_id}.webm")),
             video_id=video_id,
-            question_type=labels[label] if template else "",
+            question_type=str(labels[label]) if template else "",
             meta={"template": template} if template else {},
         )
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from data_modules.annotation_files import read_lines
 from data_modules.files import Files
-from data_modules.json_files import read_json
+from data_modules.json_files import read_json_object
 
 _SECONDS = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2}(?:[.,]\d+)?)")
 _CLOCK = r"(?:\d+:)?\d{1,2}:\d{2}(?:[.,]\d{1,9})?"
@@ -217,8 +217,7 @@ def _new_text(before: _Shown, cue: _Shown, rolls: bool) -> str:
 
 def _json3(files: Files, path: Path) -> Iterator[_Shown]:
     """The events of YouTube's own format, in which nothing is repeated and nothing marked up."""
-    document = read_json(files, path)
-    events = document.get("events") if isinstance(document, dict) else None
+    events = read_json_object(files, path).get("events")
     if not isinstance(events, list):
         raise ValueError(f"{path}:1: expected an object with a list 'events'")
     for event in events:

@@ -5,8 +5,7 @@ that cannot be learnt from. The index is searched by its columns, a row is only 
 too long: of 110 million captions none is.
 """
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +15,11 @@ from typing_extensions import override
 
 from data_modules.example_files import CorpusIndex, StoredExamples
 from data_modules.index_cache import digest
-from data_modules.prompt_lengths import LongPromptCounts, PromptLimit, with_fitted_prompt
+from data_modules.prompt_lengths import PromptLimit
+from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
+
+HIDDEN = "its reference is hidden: it has no response to learn from"
 
 
 class TrainableExamples(StoredExamples):
@@ -29,32 +31,29 @@ class TrainableExamples(StoredExamples):
 
     Attributes:
         skipped: Rows that the reader left out when the index was written.
-        long_prompts: Examples whose prompts are too long, counted.
-        num_without_response: Examples left out because their reference is hidden.
-        first_without_response: The id of the first of them, or empty.
+        left_out: Counts of the examples left out, and of the prompts cut.
         ids_digest: The corpus' own where nothing is left out.
     """
 
     def __init__(self, corpus: CorpusIndex, limit: PromptLimit) -> None:
         self.corpus = corpus
         self.skipped = corpus.skipped
-        self.long_prompts = LongPromptCounts()
+        self.left_out = SkippedRows(quiet=True)
         self._limit = limit
-        silent = corpus.rows_where("response", _is_empty)
-        self.num_without_response = len(silent)
-        self.first_without_response = corpus[int(silent[0])].id if len(silent) else ""
-        left_out = set(silent.tolist())
+        hidden = corpus.rows_where("response", _is_empty)
+        if len(hidden):
+            self.left_out.record(corpus[int(hidden[0])].id, HIDDEN, len(hidden))
+        left_out = set(hidden.tolist())
         cut = []
         max_bytes = limit.max_prompt_bytes
         for row in corpus.rows_where("prompt", lambda texts: _is_longer(texts, max_bytes)).tolist():
             if row in left_out:
                 continue
             example = corpus[row]
-            fitted = limit.fitted(example)
-            self.long_prompts.count(example, fitted)
-            if not fitted.fits:
+            prompt = limit.fitted(example, self.left_out)
+            if prompt is None:
                 left_out.add(row)
-            elif fitted.num_cut:
+            elif prompt != example.prompt:
                 cut.append(row)
         self._cut = frozenset(cut)
         missing = np.array(sorted(left_out), np.int64)
@@ -69,21 +68,21 @@ class TrainableExamples(StoredExamples):
 
     @override
     def example(self, row: int) -> Example:
-        place = int(self._rows(np.array([row], np.int64))[0])
-        example = self.corpus[place]
-        return with_fitted_prompt(example, self._limit) if place in self._cut else example
+        number = int(self._rows(np.array([row], np.int64))[0])
+        example = self.corpus[number]
+        if number not in self._cut:
+            return example
+        prompt = self._limit.fitted(example)
+        assert prompt is not None
+        return replace(example, prompt=prompt, earlier_turns=())
 
     def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Characters of prompt and response together, of each of ``rows``, before any cut."""
         return self.corpus.lengths(self._rows(rows))
 
     def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Their numbers in the corpus."""
+        """Row numbers in the corpus."""
         return rows + np.searchsorted(self._missing_before, rows, side="right")
-
-
-Condition = Callable[[Any], Any]
-"""From an Arrow array of texts to one of booleans."""
 
 
 def _is_empty(texts: pa.StringArray) -> pa.BooleanArray:

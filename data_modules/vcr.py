@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from data_modules.example_kinds import choice_example
 from data_modules.files import Files
-from data_modules.json_files import read_json, read_json_lines
+from data_modules.json_files import read_json_lines, read_json_object
 from data_modules.multiple_choice import right_option
 from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows, examples_of
@@ -187,16 +187,16 @@ def _image_boxes(files: Files, name: str) -> _ImageBoxes:
     path = files.path(_IMAGES, name)
     if not files.exists(path):
         return _ImageBoxes([], None)
-    metadata = read_json(files, path)
-    boxes = metadata.get("boxes") if isinstance(metadata, dict) else None
+    metadata = read_json_object(files, path)
+    boxes = metadata.get("boxes")
     if not isinstance(boxes, list) or not all(
         isinstance(box, list) and len(box) >= 4 and all(map(_is_pixels, box[:4])) for box in boxes
     ):
         raise ValueError(f"{path}: expected 'boxes', a list of [left, top, right, bottom, ...]")
-    width, height = (metadata.get(name) for name in ("width", "height"))
-    is_size = all(_is_pixels(edge) and edge > 0 for edge in (width, height))
+    size: Any = (metadata.get("width"), metadata.get("height"))
+    is_size = all(_is_pixels(edge) and edge > 0 for edge in size)
     pixels = [[float(edge) for edge in box[:4]] for box in boxes]
-    return _ImageBoxes(pixels, (width, height) if is_size else None)
+    return _ImageBoxes(pixels, size if is_size else None)
 
 
 def _is_pixels(value: Any) -> bool:  # noqa: ANN401 - any JSON value

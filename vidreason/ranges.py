@@ -1,5 +1,7 @@
 """Checks of numbers in configurations."""
 
+from math import inf
+
 
 def check_ranges(section: str, config: object, **ranges: tuple[float, float]) -> None:
     """Make sure that fields of ``config`` lie in their ranges; None is left alone.
@@ -7,7 +9,7 @@ def check_ranges(section: str, config: object, **ranges: tuple[float, float]) ->
     Args:
         section: The configuration's name, for messages.
         config: A configuration dataclass.
-        ranges: By field: the smallest and the largest value.
+        ranges: By field: the smallest and the largest value; ``inf`` for no largest one.
 
     Raises:
         ValueError: Some do not; all are named.
@@ -16,6 +18,7 @@ def check_ranges(section: str, config: object, **ranges: tuple[float, float]) ->
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            problems.append(f"{section}.{name} is {value}; it must be from {low:,} to {high:,}")
+            bounds = f"at least {low:,}" if high == inf else f"from {low:,} to {high:,}"
+            problems.append(f"{section}.{name} is {value}; it must be {bounds}")
     if problems:
         raise ValueError("; ".join(problems))

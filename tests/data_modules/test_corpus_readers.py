@@ -319,7 +319,7 @@ def test_corpora_are_read_in_order_with_a_limit_and_unique_ids(tmp_path: Path) -
 
 def test_configuration_is_checked_and_read_from_yaml(tmp_path: Path) -> None:
     for change in ({"weight": 0.0}, {"limit": 0}):
-        with pytest.raises(ValueError, match=f"{next(iter(change))} of corpus 'webvid' is 0"):
+        with pytest.raises(ValueError, match=f"corpus webvid.{next(iter(change))} is 0"):
             CorpusConfig(reader="webvid", root="r", **change)
     for name in ("batch_size", "global_batch_size", "num_epochs"):
         with pytest.raises(ValueError, match=f"data.{name} is 0"):

@@ -16,7 +16,7 @@ from data_modules.data_check import DataCheckConfig, check_data
 from data_modules.example_files import CorpusIndex, write_index
 from data_modules.instruction import InstructionDataModule
 from data_modules.prompt_lengths import CUT, TOO_LONG, PromptLimit, shortened_prompts
-from data_modules.trainable_examples import TrainableExamples
+from data_modules.trainable_examples import HIDDEN, TrainableExamples
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.tokenization import encode_example, encode_prompt
@@ -52,11 +52,10 @@ def test_long_conversations_are_left_out_and_counted(
     assert list(kept) == fitting
     (corpus,) = kept.corpora
     assert isinstance(corpus, TrainableExamples)
-    assert corpus.long_prompts.num_left_out == len(everything) - len(fitting)
+    assert corpus.left_out.causes[TOO_LONG] == len(everything) - len(fitting)
     told = caplog.records[-1].getMessage()
     first = next(example.id for example in everything if example not in fitting)
-    assert f"in {llava.root!r}: " in told
-    assert f"data.max_text_tokens={MAX_TOKENS}" in told
+    assert f"in {llava.root!r}, with data.max_text_tokens={MAX_TOKENS}: " in told
     assert first in told
     assert corpus.ids_digest != everything.corpora[0].ids_digest
 
@@ -80,7 +79,7 @@ def test_earlier_turns_are_cut_until_the_prompt_fits(
             assert len(encode_prompt(tiny_tokenizer, longer)) >= MAX_TOKENS
     (corpus,) = kept.corpora
     assert isinstance(corpus, TrainableExamples)
-    assert corpus.long_prompts.num_cut == num_cut > 0
+    assert corpus.left_out.remarks[CUT] == num_cut > 0
     copy = pickle.loads(pickle.dumps(kept))
     assert list(copy) == list(kept)
 
@@ -189,8 +188,11 @@ def test_tokens_are_counted_of_candidates_only(
     assert kept.lengths(rows).tolist() == [
         len(kept[int(row)].prompt) + len(kept[int(row)].response) for row in rows
     ]
-    assert (kept.num_without_response, kept.first_without_response) == (2, "webvid:train:8")
-    assert kept.long_prompts.first_ids == [f"webvid:train:{number}" for number in long]
+    assert kept.left_out.causes == {HIDDEN: 2, TOO_LONG: 3}
+    assert kept.left_out.first_locations == {
+        HIDDEN: ["webvid:train:8"],
+        TOO_LONG: [f"webvid:train:{number}" for number in long],
+    }
     assert kept[-1].id == "webvid:train:8999"
     with pytest.raises(IndexError):
         kept[len(kept)]
@@ -212,7 +214,7 @@ def test_a_corpus_of_which_nothing_is_left_is_refused_at_the_start(
     for name, text in (("test", '[{"id": "5"}, {"id": "6"}]'), ("labels", "{}")):
         (tmp_path / f"{name}.json").write_text(text)
     hidden = CorpusConfig(reader="something_something", root=str(tmp_path), split="test")
-    with pytest.raises(ValueError, match=r"nothing to train .*2 examples.*reference is hidden"):
+    with pytest.raises(ValueError, match=r"nothing to train .*2 x its reference is hidden"):
         open_trainable([hidden], limit(tiny_tokenizer))
     report = check_data(
         DataConfig(train=[hidden]),

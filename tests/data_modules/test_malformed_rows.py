@@ -240,5 +240,5 @@ def test_a_corpus_of_malformed_rows_only_says_so(
 
 def test_the_share_is_one() -> None:
     assert DataConfig().max_malformed_fraction == 0.001
-    with pytest.raises(ValueError, match=r"data.max_malformed_fraction is 1.5; it is a share"):
+    with pytest.raises(ValueError, match=r"data.max_malformed_fraction is 1.5; it must be"):
         DataConfig(max_malformed_fraction=1.5)
