@@ -17,8 +17,9 @@ from vidreason.evaluation.benchmark import (
 from vidreason.evaluation.metrics import ALL, score_predictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.example import Example
-from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
+from vidreason.reasoning.reasoner_config import DecodingConfig
 
 
 class BenchmarkEvaluation(StepCallback):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -15,56 +15,10 @@ from typing_extensions import override
 
 from callbacks.step_callback import logged_metric
 from vidreason.training.checkpoint_strategies import ShardedStrategy
+from vidreason.training.config import Thaw
 from vidreason.training.sharded_values import from_rank_zero
 from vidreason.training.stage import StageModule
 from vidreason.training.trainable import part_names, set_trainable
-
-
-@dataclass(kw_only=True)
-class Thaw:
-    """Start of one part's training; if several conditions are given, all have to be met.
-
-    ``optimizer.learning_rate_factors`` sets how fast it learns.
-    """
-
-    part: Literal["fusion", "lora", "language_model"]
-    """The fusion core, the LoRA adapters, or the language model's own weights."""
-    from_step: int = 0
-    """Optimizer step from which it trains."""
-    from_epoch: int = 0
-    """Epoch from which it trains; the first is 0."""
-    when_metric: str = ""
-    """A metric of the validations, such as ``val/loss``: the part trains after the first validation
-    at which it ``reaches`` a value, or has stalled. It may get worse again afterwards."""
-    mode: Literal["min", "max"] = "min"
-    """``min`` if lower values of the metric are better."""
-    reaches: float | None = None
-    """Value of the metric that has to be reached."""
-    stalls_for: int | None = None
-    """Number of validations in a row without a new best value, from the start of the run on."""
-    warmup_steps: int = 0
-    """Optimizer steps, from the thaw on, over which the part's learning rate rises linearly to the
-    schedule's."""
-
-    def __post_init__(self) -> None:
-        for name in ("from_step", "from_epoch", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"freeze_schedule: {self.part} has {name} {getattr(self, name)}; it cannot be "
-                    "below 0"
-                )
-        conditions = [self.reaches, self.stalls_for]
-        if conditions.count(None) != (1 if self.when_metric else 2):
-            raise ValueError(
-                f"freeze_schedule: {self.part} has when_metric {self.when_metric!r}, reaches "
-                f"{self.reaches}, stalls_for {self.stalls_for}; a metric takes one of the two, and "
-                "they take a metric"
-            )
-        if self.stalls_for is not None and self.stalls_for < 1:
-            raise ValueError(
-                f"freeze_schedule: {self.part} has stalls_for {self.stalls_for}; it must be at "
-                "least 1"
-            )
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,9 @@ from typing_extensions import override
 
 from callbacks.step_callback import StepCallback
 from vidreason.example import Example
-from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
+from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import VideoReadError
 
 

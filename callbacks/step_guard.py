@@ -8,7 +8,6 @@ import json
 import math
 import statistics
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from vidreason.errors import ReportedError
+from vidreason.training.config import StepGuardConfig
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 
@@ -30,33 +30,6 @@ SKIPPED_FILE = "skipped.jsonl"
 
 class DivergedError(ReportedError):
     """Too many steps were skipped."""
-
-
-@dataclass(kw_only=True)
-class StepGuardConfig:
-    """Optimizer steps to skip, and their largest number."""
-
-    skip_nonfinite: bool | None = None
-    """Skip steps whose loss or gradient is infinite or not a number. The host waits once for the
-    device a step. None: everywhere but under DeepSpeed, which makes its steps itself."""
-    spike_deviations: float | None = None
-    """Skip steps whose loss lies more than this many standard deviations above the mean of the
-    ``window`` before; None for no such limit."""
-    window: int = 100
-    """Number of the last steps, skipped ones left out, that give mean and deviation. No step counts
-    as a spike before there are as many."""
-    max_skipped: int = 10
-    """Skipped steps, over the whole run, that are tolerated; one more ends it."""
-
-    def __post_init__(self) -> None:
-        if self.spike_deviations is not None and not self.spike_deviations > 0:
-            raise ValueError(
-                f"guard.spike_deviations is {self.spike_deviations}; it must be above 0, or null"
-            )
-        if self.window < 2:
-            raise ValueError(f"guard.window is {self.window}; it must be at least 2")
-        if self.max_skipped < 0:
-            raise ValueError(f"guard.max_skipped is {self.max_skipped}; it must be 0 or more")
 
 
 class StepGuard(Callback):

@@ -1,8 +1,7 @@
 """Average of the weights of many steps, which often answers better than the last ones."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
@@ -17,31 +16,9 @@ from callbacks.step_callback import StepCallback
 from vidreason.training.checkpoint import PREFIX
 from vidreason.training.checkpoint_files import AVERAGE
 from vidreason.training.checkpoint_strategies import ShardedStrategy
+from vidreason.training.config import WeightAverageConfig
 from vidreason.training.sharded_values import shard_like
 from vidreason.training.stage import StageModule
-
-
-@dataclass(kw_only=True)
-class WeightAverageConfig:
-    """Average of the trained weights to keep, if any."""
-
-    kind: Literal["none", "ema", "swa"] = "none"
-    """``ema`` is exponential: recent steps count more. ``swa`` is the mean of all."""
-    decay: float = 0.999
-    """``ema``: weight of the former average at each update."""
-    from_step: int = 1
-    """First optimizer step after which the weights count."""
-    every_n_steps: int = 1
-    """Optimizer steps between two updates."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"weight_average.decay is {self.decay}; it must be in [0, 1)")
-        for name in ("from_step", "every_n_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"weight_average.{name} is {getattr(self, name)}; it must be at least 1"
-                )
 
 
 class WeightAverage(StepCallback):

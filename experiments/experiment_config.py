@@ -5,16 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from callbacks.freeze_schedule import Thaw
-from callbacks.step_guard import StepGuardConfig
-from callbacks.weight_average import WeightAverageConfig
 from data_modules.corpora import DataConfig
 from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.controls import Control
-from vidreason.model import DecodingConfig, ReasonerConfig
-from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.store.feature_store import StoreConfig
-from vidreason.training.optimizer import OptimizerConfig
+from vidreason.perception.config import PerceiverConfig
+from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
+from vidreason.store.config import StoreConfig
+from vidreason.training.config import OptimizerConfig, StepGuardConfig, Thaw, WeightAverageConfig
 
 STRATEGIES = (
     *("auto", "ddp", "ddp_find_unused_parameters_true"),

@@ -7,11 +7,12 @@ import torch
 
 from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
-from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.pretrained.folder import existing_folder, read_perceiver
 from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.pretrained.identity import ReasonerIdentity, reasoner_identity
+from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.reader import VideoReader
 

@@ -2,8 +2,7 @@
 
 from typing import get_args, get_type_hints
 
-from vidreason.perception.segmenter import SegmenterConfig
-from vidreason.perception.video_encoder import VideoEncoderConfig
+from vidreason.perception.config import SegmenterConfig, VideoEncoderConfig
 from vidreason.reasoning.language_model import LanguageModelConfig
 from vidreason.released_parts import RELEASED_PARTS, released_part
 

@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from vidreason.config import config_from_values
-from vidreason.model import Provenance, ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.model import Provenance, VideoReasoner, build_reasoner
+from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.weights import check_keys
 from vidreason.pretrained.frozen_parts import PARTS, content_hash
 from vidreason.reasoning.language_model import load_tokenizer
+from vidreason.reasoning.reasoner_config import ReasonerConfig
 from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
 from vidreason.training.checkpoint_damage import is_complete
 from vidreason.training.checkpoint_files import read_weights_and_record

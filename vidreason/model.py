@@ -15,14 +15,14 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
-from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
 from vidreason.pretrained.folder import ReasonerParts, read_folder, write_folder
 from vidreason.pretrained.folder_config import Form
 from vidreason.pretrained.hub import local_reasoner_folder, upload
 from vidreason.pretrained.model_card import Provenance
 from vidreason.reasoning.adapter_checks import check_mergeable
-from vidreason.reasoning.decoding import DecodingConfig, generate_ids, left_pad
+from vidreason.reasoning.decoding import generate_ids, left_pad
 from vidreason.reasoning.joined_rows import join_rows, predicting_positions
 from vidreason.reasoning.language_model import (
     add_lora,
@@ -33,7 +33,7 @@ from vidreason.reasoning.language_model import (
 )
 from vidreason.reasoning.output_layer import decoder_of, target_log_likelihoods
 from vidreason.reasoning.packed_attention import row_arguments, takes_blocks
-from vidreason.reasoning.reasoner_config import ReasonerConfig
+from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
 from vidreason.reasoning.shared_prefixes import tree_batches, tree_log_likelihoods
 from vidreason.reasoning.text_batch import TextBatch, collate_texts, move_texts
 from vidreason.reasoning.tokenization import (

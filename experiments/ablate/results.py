@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callbacks.run_record import RECORD_FILE, read_starts
+from experiments.ablate.config import FULL, StudyConfig
 from experiments.ablate.numbers import Row, compare
-from experiments.ablate.study import FULL, Run, StudyConfig, study_variants
+from experiments.ablate.study import Run, study_variants
 from experiments.ablate.table import group_tables, main_table, to_csv, to_latex, to_svg
 from experiments.jobs import Job, is_finished, read_record
 from experiments.kept_runs import predictions_file

@@ -30,8 +30,8 @@ from experiments.benchmark.training_steps import (
 from experiments.experiment_config import ExperimentConfig, TrainerConfig
 from experiments.fit.run import build_trainer
 from vidreason.model import VideoReasoner
+from vidreason.training.config import Stage
 from vidreason.training.stage import StageModule
-from vidreason.training.trainable import Stage
 
 
 class TurnsLoader:

@@ -29,8 +29,9 @@ from experiments.benchmark.workloads import (
 from vidreason.evaluation.benchmark import evaluation_mode, question_batches
 from vidreason.example import Example
 from vidreason.markdown import table
-from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.reasoning.reasoner_config import DecodingConfig
 
 Batches = Sequence[Sequence[Example]]
 Answers = dict[str, list[int]]

@@ -19,10 +19,10 @@ from torch import Tensor
 from experiments.benchmark.paired import cpu_seconds, in_turns, ratios
 from vidreason.markdown import table
 from vidreason.microworld import parts
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.mask_generation import GridSegmenter, PromptableModel, limit_side
 from vidreason.perception.models import build_segmenter
 from vidreason.perception.sam import PromptedSam
-from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.video.reader import DIRECT
 
 STAGES = ("encoder", "decoder", "filters", "all")

@@ -13,18 +13,14 @@ from torch import nn
 from transformers import LlamaConfig
 
 from experiments.gpu_check.random_parts import random_language_model
-from vidreason.fusion.fusion_core import FusionConfig, build_fusion
+from vidreason.fusion.config import FusionConfig
+from vidreason.fusion.fusion_core import build_fusion
 from vidreason.microworld import parts
-from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.model import VideoReasoner, build_reasoner
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.perception.video_encoder import VideoEncoderConfig
-from vidreason.reasoning.language_model import (
-    LanguageModelConfig,
-    LoraSettings,
-    add_lora,
-    causal_lm,
-    load_tokenizer,
-)
+from vidreason.reasoning.language_model import add_lora, causal_lm, load_tokenizer
+from vidreason.reasoning.reasoner_config import LanguageModelConfig, LoraSettings, ReasonerConfig
 from vidreason.reasoning.word_embeddings import word_embedding_size
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

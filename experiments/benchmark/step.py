@@ -41,7 +41,7 @@ from experiments.benchmark.training_steps import (
 )
 from experiments.benchmark.workloads import check_positive, fill
 from vidreason.markdown import table
-from vidreason.reasoning.language_model import LoraSettings
+from vidreason.reasoning.reasoner_config import LoraSettings
 from vidreason.training.trainable import set_trainable, trainable_names
 
 WAYS = {"joined": joined_mean_loss, "padded": padded_mean_loss}

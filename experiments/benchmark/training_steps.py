@@ -20,9 +20,10 @@ from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import move_visual_tokens
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.text_batch import move_texts
+from vidreason.training.config import OptimizerConfig, Stage
 from vidreason.training.loss import next_token_loss
-from vidreason.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
-from vidreason.training.trainable import Stage, set_trainable, trainable_names
+from vidreason.training.optimizer import build_optimizer, build_schedule
+from vidreason.training.trainable import set_trainable, trainable_names
 
 OPTIMIZER = OptimizerConfig(warmup_steps=1)
 

@@ -19,12 +19,14 @@ from experiments.config.memory_estimate import (
 )
 from experiments.devices import num_processes, trains_on_gpu
 from experiments.experiment_config import ExperimentConfig
-from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.perception.models import build_segmenter, build_video_encoder, video_encoder_sizes
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, portable
 from vidreason.reasoning.language_model import at_hand
+from vidreason.reasoning.reasoner_config import ReasonerConfig
 from vidreason.released_parts import released_part
-from vidreason.training.trainable import STAGE_PARTS, Part, part_names
+from vidreason.training.config import Part
+from vidreason.training.trainable import STAGE_PARTS, part_names
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from experiments.devices import num_processes
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
+from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.models import build_segmenter, build_video_encoder
-from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.reasoning.decoding import left_pad

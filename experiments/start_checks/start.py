@@ -19,7 +19,8 @@ from experiments.experiment_config import ExperimentConfig
 from vidreason.config import ConfigurationError
 from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.reasoning.language_model import LanguageModelConfig, at_hand
+from vidreason.reasoning.language_model import at_hand
+from vidreason.reasoning.reasoner_config import LanguageModelConfig
 
 Use = Literal["fit", "perceive", "evaluate", "generate", "data check", "explain"]
 """Who asks. ``explain`` may be asked on another machine than the one that trains."""

@@ -9,8 +9,9 @@ from tiny_training import EXPECTED_WARNINGS, tiny_fit, tiny_module, tiny_trainer
 from torch import nn
 
 from callbacks.freeze_schedule import FreezeSchedule, Thaw
+from vidreason.training.config import PARTS
 from vidreason.training.stage import StageModule
-from vidreason.training.trainable import PARTS, part_names, part_of
+from vidreason.training.trainable import part_names, part_of
 
 pytestmark = EXPECTED_WARNINGS
 STEPS_PER_EPOCH = 4

@@ -18,8 +18,8 @@ from vidreason.evaluation.page.pictures import (
     key_frames,
 )
 from vidreason.example import Example
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualTokens
 from vidreason.store.feature_store import StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource

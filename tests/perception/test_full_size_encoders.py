@@ -8,8 +8,8 @@ import pytest
 import torch
 from golden_weights import fill, random_frames, write_lightning_ckpt, write_official_pth
 
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
-from vidreason.perception.video_encoder import VideoEncoderConfig
 
 TEXT_TOWER = {"text_encoder.ln_final.bias": torch.zeros(3), "temp": torch.tensor(1.0)}
 

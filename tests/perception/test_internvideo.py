@@ -12,8 +12,8 @@ from golden_weights import (
     write_shards,
 )
 
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
-from vidreason.perception.video_encoder import VideoEncoderConfig
 
 TINY_VICLIP = TINY["viclip"]
 

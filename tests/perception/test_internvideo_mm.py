@@ -11,8 +11,8 @@ from golden_weights import (
     write_safetensors,
 )
 
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
-from vidreason.perception.video_encoder import VideoEncoderConfig
 
 TEXT_TOWER = {
     "clip.transformer.resblocks.0.ln_1.weight": torch.ones(2),

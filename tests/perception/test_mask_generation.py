@@ -9,11 +9,12 @@ from segment_anything import SamAutomaticMaskGenerator
 from vidreason.microworld import parts
 from vidreason.microworld.renderer import render_frame
 from vidreason.microworld.scenes import draw_rollouts
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.mask_generation import GridSegmenter, limit_side, point_grid
 from vidreason.perception.models import build_segmenter
 from vidreason.perception.sam import PromptedSam
 from vidreason.perception.sam_forward import decode_points, encode_image, upscale_masks
-from vidreason.perception.segmenter import ObjectMask, SegmenterConfig
+from vidreason.perception.segmenter import ObjectMask
 from vidreason.video.reader import DIRECT
 
 VIDEOS = Path(__file__).parents[1] / "assets" / "videos"

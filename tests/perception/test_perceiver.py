@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from segment_anything.utils.amg import rle_to_mask
 
 from vidreason.perception import perceiver as perceiver_module
+from vidreason.perception.config import SegmenterConfig, VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
 from vidreason.perception.object_tokens import pool_patches
 from vidreason.perception.perceiver import (
@@ -17,8 +18,7 @@ from vidreason.perception.perceiver import (
     build_perceiver,
     perceiver_fingerprint,
 )
-from vidreason.perception.segmenter import ObjectMask, SegmenterConfig
-from vidreason.perception.video_encoder import VideoEncoderConfig
+from vidreason.perception.segmenter import ObjectMask
 from vidreason.perception.visual_tokens import (
     CLIP_TOKEN,
     OBJECT_TOKEN,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.models import build_segmenter
 from vidreason.perception.sam import build_sam
-from vidreason.perception.segmenter import SegmenterConfig
 
 SMALL = {
     "name": "custom",

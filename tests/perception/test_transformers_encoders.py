@@ -30,8 +30,8 @@ from transformers import (
     VJEPA2VideoProcessor,
 )
 
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder, video_encoder_sizes
-from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.video.reader import DIRECT
 
 VIDEO = Path(__file__).parents[1] / "assets" / "videos" / "av1_video.mkv"

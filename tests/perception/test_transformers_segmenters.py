@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.models import build_segmenter
-from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.perception.weights import hash_weights
 
 NAMES = ["sam", "sam-hq", "sam2", "sam3-tracker"]

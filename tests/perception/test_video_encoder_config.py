@@ -3,8 +3,8 @@
 import pytest
 from golden_weights import TINY
 
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder, video_encoder_sizes
-from vidreason.perception.video_encoder import VideoEncoderConfig
 
 
 def test_the_default_is_the_released_viclip_b16():

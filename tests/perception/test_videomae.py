@@ -14,12 +14,12 @@ from golden_weights import (
 )
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
 from vidreason.perception.object_tokens import pool_patches
 from vidreason.perception.perceiver import Perceiver, PerceiverConfig
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
 from vidreason.perception.segmenter import ObjectMask
-from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.video.reader import DIRECT
 from vidreason.video.sampling import SamplingConfig
 

@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from test_feature_store import make_tokens
 from torch.utils.data import DataLoader, Dataset
 
+from vidreason.perception.config import SegmenterConfig, VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
 from vidreason.perception.perceiver import PerceiverConfig, build_perceiver
-from vidreason.perception.segmenter import SegmenterConfig
-from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN
 from vidreason.perception.weights import hash_weights
 from vidreason.store.feature_store import FeatureStore, StoreConfig

@@ -20,13 +20,14 @@ from vidreason.evaluation.predictions.rows import (
     unanswered,
 )
 from vidreason.example import Example
-from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import (
     TokenSource,
     VisualTokens,
     collate_visual_tokens,
     move_visual_tokens,
 )
+from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.failures import FailureLog, VideoReadError
 
 

@@ -20,7 +20,7 @@ from vidreason.evaluation.predictions.rows import unanswered
 from vidreason.evaluation.protocols import Protocol
 from vidreason.example import Example
 from vidreason.pretrained.identity import ReasonerIdentity
-from vidreason.reasoning.decoding import DecodingConfig
+from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.reasoning.tokenization import MARKUP_VERSION
 
 SCORED = ("parser", "scoring", "judge")

@@ -8,65 +8,15 @@ Shapes: B batch, V visual tokens, Q queries, D width.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from vidreason.fusion.config import FusionConfig
 from vidreason.fusion.mean_pool import MeanPool
 from vidreason.fusion.token_positions import TokenPositions
 from vidreason.perception.visual_tokens import VisualBatch
-from vidreason.ranges import check_ranges
-
-MAX_WIDTH = 2**16
-"""Largest width, and most queries, that a fusion core is built with."""
-_MAX_LAYERS = 512
-
-
-@dataclass(kw_only=True)
-class FusionConfig:
-    """Sizes of the fusion core; the defaults are the paper's (section 4.2.1)."""
-
-    kind: Literal["qformer", "mean_pool"] = "qformer"
-    """``mean_pool`` is the ablation "w/o Fusion Core" (section 5.3); it has no sizes of its own."""
-    num_queries: int = 32
-    """Embeddings that the language model is given for a video (1 for ``mean_pool``)."""
-    width: int = 768
-    """Width of the queries and of the visual tokens inside the fusion core."""
-    num_layers: int = 8
-    """Blocks, each with one cross-attention."""
-    num_heads: int = 12
-    """Attention heads; they share ``width``."""
-    token_positions: Literal["full", "none"] = "full"
-    """``full`` tells each visual token's kind, time and, for objects, box. ``none`` is the paper's
-    literal form, in which the order of the tokens, and so of the events, cannot be seen."""
-    warm_start: str = ""
-    """Path of a BLIP-2 or InstructBLIP Q-Former that a new run starts from, as far as shapes allow;
-    see ``vidreason/fusion/warm_start.py``. The released ones need the default width and heads."""
-
-    def __post_init__(self) -> None:
-        if self.warm_start and self.kind == "mean_pool":
-            raise ValueError(
-                f"fusion.warm_start is {self.warm_start!r}, but fusion.kind is 'mean_pool', which "
-                "has nothing to start; set kind=qformer or leave warm_start empty"
-            )
-        for name in ("num_queries", "width", "num_layers", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"fusion.{name} is {getattr(self, name)}; it must be at least 1")
-        check_ranges(
-            "fusion",
-            self,
-            num_queries=(1, MAX_WIDTH),
-            width=(1, MAX_WIDTH),
-            num_layers=(1, _MAX_LAYERS),
-        )
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"fusion.width {self.width} is not a multiple of fusion.num_heads "
-                f"{self.num_heads}; choose a number of heads that divides the width"
-            )
 
 
 def build_fusion(

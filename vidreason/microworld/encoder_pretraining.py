@@ -28,9 +28,9 @@ from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
+from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.internvideo import ViCLIPEncoder
 from vidreason.perception.models import build_video_encoder, video_encoder_sizes
-from vidreason.perception.video_encoder import VideoEncoderConfig
 from vidreason.video.sampling import SamplingConfig, clip_frame_indices, clip_spans
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -6,9 +6,7 @@ precision on disk and load as float32.
 
 from pathlib import Path
 
-from vidreason.perception.perceiver import PerceiverConfig
-from vidreason.perception.segmenter import SegmenterConfig
-from vidreason.perception.video_encoder import VideoEncoderConfig
+from vidreason.perception.config import PerceiverConfig, SegmenterConfig, VideoEncoderConfig
 from vidreason.video.sampling import SamplingConfig
 
 PARTS_FOLDER = Path(__file__).parent / "parts"

@@ -20,8 +20,8 @@ from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks, render_wall
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import VIDEO_SECONDS
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.sam import build_sam
-from vidreason.perception.segmenter import SegmenterConfig
 
 _POINTS_PER_FRAME = 12
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidreason.perception.clip_blocks import ResidualBlock
+from vidreason.perception.config import VideoEncoderSizes
 from vidreason.perception.position_embeddings import (
     resize_frame_embeddings,
     resize_patch_embeddings,
@@ -23,7 +24,6 @@ from vidreason.perception.position_embeddings import (
 from vidreason.perception.video_encoder import (
     EncodedClips,
     SizedEncoder,
-    VideoEncoderSizes,
     arrange_clips,
     check_clips,
 )

@@ -19,13 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vidreason.perception.clip_blocks import Mlp, PackedAttention, ResidualBlock
+from vidreason.perception.config import VideoEncoderSizes
 from vidreason.perception.position_embeddings import resize_patch_embeddings
-from vidreason.perception.video_encoder import (
-    EncodedClips,
-    SizedEncoder,
-    VideoEncoderSizes,
-    arrange_clips,
-)
+from vidreason.perception.video_encoder import EncodedClips, SizedEncoder, arrange_clips
 from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import CLIP_DEVIATION, CLIP_MEAN, FrameTransform
 

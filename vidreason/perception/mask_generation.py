@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from vidreason.perception.segmenter import ObjectMask, SegmenterConfig
+from vidreason.perception.config import SegmenterConfig
+from vidreason.perception.segmenter import ObjectMask
 
 _PIXELS_AT_ONCE = 2**24
 """Mask pixels that are compared with the cut-offs at once: 64 MB of logits."""

@@ -6,14 +6,14 @@ Each model's own module is imported where it is chosen: those of transformers ta
 import torch
 from torch import nn
 
-from vidreason.perception.mask_generation import GridSegmenter
-from vidreason.perception.segmenter import SegmenterConfig
-from vidreason.perception.video_encoder import (
+from vidreason.perception.config import (
     SIZED_BY_FOLDER,
+    SegmenterConfig,
     VideoEncoderConfig,
     VideoEncoderSizes,
     named_sizes,
 )
+from vidreason.perception.mask_generation import GridSegmenter
 from vidreason.perception.weights import frozen_model
 
 

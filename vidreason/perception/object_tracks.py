@@ -19,33 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vidreason.perception.config import TrackConfig
+
 _FORGOTTEN_AFTER = 2
 """Key frames. An object that is hidden on one key frame is found again on the next."""
-
-
-@dataclass(kw_only=True)
-class TrackConfig:
-    """When two masks are of one object.
-
-    The defaults were set on 60 videos of the microworld, whose objects move by up to half a frame
-    between key frames; no real encoder has been measured.
-    """
-
-    overlap_weight: float = 0.2
-    """The likeness of two objects is the cosine of their tokens plus this much of their masks'
-    IoU. With more weight, an object that takes the place of another one gets its id."""
-    min_likeness: float = 0.35
-    """Less alike objects are two. Encoders whose tokens are all alike need more."""
-    same_object_overlap: float = 0.8
-    """Masks of one key frame with at least this IoU are one object. Parts of a thing have less."""
-
-    def __post_init__(self) -> None:
-        for name in ("overlap_weight", "min_likeness", "same_object_overlap"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(
-                    f"tracks.{name}: expected more than 0 and at most 1, found "
-                    f"{getattr(self, name)}"
-                )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

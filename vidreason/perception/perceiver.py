@@ -7,7 +7,7 @@ S image side.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -15,17 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidreason.perception.config import (
+    PerceiverConfig,
+)
 from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.perception.object_tokens import pool_patches, select_objects, visible_objects
-from vidreason.perception.object_tracks import KeyFrameObjects, TrackConfig, track_objects
-from vidreason.perception.segmenter import ObjectMask, Segmenter, SegmenterConfig
-from vidreason.perception.video_encoder import VideoEncoder, VideoEncoderConfig
+from vidreason.perception.object_tracks import KeyFrameObjects, track_objects
+from vidreason.perception.segmenter import ObjectMask, Segmenter
+from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.perception.weights import hash_weights
 from vidreason.video.limits import LARGE_SIDE
 from vidreason.video.reader import GUARDED, VideoReader
 from vidreason.video.sampling import (
-    SamplingConfig,
     clip_frame_indices,
     clip_spans,
     key_frame_positions,
@@ -37,55 +39,6 @@ configuration gives. 3: pixels that are not square, times on the file's clock, s
 
 _DECODED_A_PIXEL = 4
 """Pixels of a frame, along its longer side, for each that the encoder sees of it."""
-
-
-@dataclass(kw_only=True)
-class PerceiverConfig:
-    """Everything that decides which visual tokens a video has."""
-
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """Which frames are looked at."""
-    video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
-    """The backbone that clip tokens and patch tokens come from."""
-    use_objects: bool = True
-    """Whether key frames are segmented. Without it there are clip tokens only, and no segmenter is
-    built. To leave out objects that a store holds, set ``kept_objects`` to 0 instead."""
-    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
-    """The model that finds objects on key frames."""
-    objects_per_key_frame: int = 16
-    """At most this many objects of a key frame become tokens, the largest and most stable first."""
-    kept_objects: int | None = None
-    """At most this many of those are shown to the reasoner; 0 for clip tokens only, None for all.
-    Applied behind the store, so another number needs no perceiving."""
-    min_object_share: float = 0.0
-    """Masks that cover a smaller share of the frame are left out as specks."""
-    max_object_share: float = 0.9
-    """Masks that cover a larger share of the frame are left out as background."""
-    tracks: TrackConfig = field(default_factory=TrackConfig)
-    """Which objects of different key frames are one."""
-
-    def __post_init__(self) -> None:
-        if self.sampling.frames_per_clip != self.video_encoder.frames_per_clip:
-            raise ValueError(
-                f"perceiver.sampling.frames_per_clip: {self.sampling.frames_per_clip} is not the "
-                f"encoder's video_encoder.num_frames {self.video_encoder.frames_per_clip}; give "
-                "both the same value"
-            )
-        if self.objects_per_key_frame < 1:
-            raise ValueError(
-                "perceiver.objects_per_key_frame: expected at least 1, found "
-                f"{self.objects_per_key_frame}; set use_objects=false for clip tokens only"
-            )
-        if self.kept_objects is not None and self.kept_objects < 0:
-            raise ValueError(
-                f"perceiver.kept_objects: expected 0 or more, found {self.kept_objects}; leave it "
-                "null for all objects"
-            )
-        if not 0 <= self.min_object_share < self.max_object_share <= 1:
-            raise ValueError(
-                "perceiver.min_object_share and max_object_share: expected 0 <= min < max <= 1, "
-                f"found {self.min_object_share} and {self.max_object_share}"
-            )
 
 
 class Perceiver:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.mask_generation import PointMasks
 from vidreason.perception.sam_forward import decode_points, encode_image, upscale_masks
-from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.perception.weights import frozen_model, load_weights
 
 

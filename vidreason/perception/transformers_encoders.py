@@ -23,18 +23,13 @@ from transformers import (
     PreTrainedModel,
 )
 
+from vidreason.perception.config import VideoEncoderConfig, VideoEncoderSizes
 from vidreason.perception.model_folder import (
     check_built,
     check_model_folder,
     foreign_errors,
 )
-from vidreason.perception.video_encoder import (
-    EncodedClips,
-    SizedEncoder,
-    VideoEncoderConfig,
-    VideoEncoderSizes,
-    arrange_clips,
-)
+from vidreason.perception.video_encoder import EncodedClips, SizedEncoder, arrange_clips
 from vidreason.perception.weights import local_folder
 from vidreason.video.transforms import FrameTransform, Interpolation
 

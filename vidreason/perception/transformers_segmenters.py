@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.mask_generation import PointMasks
 from vidreason.perception.model_folder import (
     check_built,
     check_model_folder,
     foreign_errors,
 )
-from vidreason.perception.segmenter import SegmenterConfig
 from vidreason.perception.weights import local_folder
 
 _CLASSES = {

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import VideoMAEConfig, VideoMAEModel
 
+from vidreason.perception.config import VideoEncoderSizes
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
 from vidreason.perception.video_encoder import (
     EncodedClips,
     SizedEncoder,
-    VideoEncoderSizes,
     arrange_clips,
     check_clips,
 )

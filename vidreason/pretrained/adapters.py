@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from vidreason.json_object import read_json_object
 from vidreason.perception.weights import open_weights, read_weights
-from vidreason.reasoning.language_model import LoraSettings, add_lora
+from vidreason.reasoning.language_model import add_lora
+from vidreason.reasoning.reasoner_config import LoraSettings
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

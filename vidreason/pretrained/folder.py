@@ -31,7 +31,7 @@ from vidreason.finite_values import describe_nonfinite, nonfinite_names
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
 from vidreason.json_object import read_json_object
-from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.weights import hash_file, load_weights
 from vidreason.pretrained import adapters
 from vidreason.pretrained.folder_config import (
@@ -55,15 +55,14 @@ from vidreason.pretrained.frozen_parts import (
     reference,
 )
 from vidreason.pretrained.model_card import Provenance, model_card
-from vidreason.reasoning.decoding import DecodingConfig, decoding_config, generation_config
+from vidreason.reasoning.decoding import decoding_config, generation_config
 from vidreason.reasoning.language_model import (
-    LanguageModelConfig,
     load_language_model,
     load_tokenizer,
     merge_lora,
     trained_names,
 )
-from vidreason.reasoning.reasoner_config import ReasonerConfig
+from vidreason.reasoning.reasoner_config import DecodingConfig, LanguageModelConfig, ReasonerConfig
 from vidreason.reasoning.tokenization import stop_ids
 from vidreason.reasoning.word_embeddings import word_embedding_size
 

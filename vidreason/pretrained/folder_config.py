@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from vidreason.config import config_from_values
-from vidreason.fusion.fusion_core import MAX_WIDTH
+from vidreason.fusion.config import MAX_WIDTH
 from vidreason.json_object import read_json_object
-from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.config import PerceiverConfig
 from vidreason.pretrained import adapters
 from vidreason.pretrained.folder_files import check_files
 from vidreason.pretrained.frozen_parts import PARTS, FrozenPart

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import vidreason
-from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.weights import hash_file, hash_weights, local_folder
-from vidreason.reasoning.language_model import LanguageModelConfig
+from vidreason.reasoning.reasoner_config import LanguageModelConfig
 from vidreason.video.file_hashes import FileHashes
 
 Part = Literal["language_model", "video_encoder", "segmenter"]

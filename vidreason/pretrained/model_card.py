@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from vidreason.markdown import code, escaped, table
-from vidreason.perception.perceiver import PerceiverConfig
+from vidreason.perception.config import PerceiverConfig
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, FrozenPart
 from vidreason.reasoning.reasoner_config import ReasonerConfig
 from vidreason.released_parts import released_part

@@ -4,14 +4,14 @@ Shapes: B batch, Q queries, T text tokens, D width.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from vidreason.config import config_from_values
+from vidreason.reasoning.reasoner_config import DecodingConfig
 
 _GENERATION_FIELDS = frozenset(
     (
@@ -20,43 +20,6 @@ _GENERATION_FIELDS = frozenset(
     )
 )
 """Of ``generation_config.json``: what :func:`generation_config` sets, and the version's note."""
-
-
-@dataclass(kw_only=True)
-class DecodingConfig:
-    """How an answer is drawn from the model. What a model's own folder recommends is not used."""
-
-    strategy: Literal["greedy", "nucleus", "beam"] = "greedy"
-    max_new_tokens: int = 256
-    """Longest answer."""
-    temperature: float = 1.0
-    """``nucleus``: logits are divided by it."""
-    top_p: float = 0.9
-    """``nucleus``: draw among the likeliest tokens that together have this probability."""
-    seed: int = 0
-    """``nucleus``: the same batch with the same seed gives the same answers."""
-    num_beams: int = 5
-    """``beam``: hypotheses kept."""
-    length_penalty: float = 1.0
-    """``beam``: a hypothesis' log-likelihood is divided by its length to this power."""
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(
-                f"decoding.max_new_tokens is {self.max_new_tokens}; it must be at least 1"
-            )
-        if not self.temperature > 0:
-            raise ValueError(
-                f"decoding.temperature is {self.temperature}; it must be above 0 "
-                "(strategy=greedy takes the likeliest token)"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"decoding.top_p is {self.top_p}; it must be in (0, 1]")
-        if self.num_beams < 2:
-            raise ValueError(
-                f"decoding.num_beams is {self.num_beams}; it must be at least 2 "
-                "(strategy=greedy is one beam)"
-            )
 
 
 def left_pad(

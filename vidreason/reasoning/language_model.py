@@ -1,13 +1,12 @@
 """The language model (section 3.3): any causal one of transformers, frozen; LoRA adapters on it."""
 
 import importlib.util
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -29,7 +28,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from vidreason.bounded_patterns import pattern_problem
 from vidreason.perception.model_folder import (
     check_built,
     check_model_folder,
@@ -37,6 +35,7 @@ from vidreason.perception.model_folder import (
 )
 from vidreason.reasoning.adapter_checks import check_no_adapter_folder, check_no_adapters
 from vidreason.reasoning.packed_attention import offer_packed_attention
+from vidreason.reasoning.reasoner_config import LanguageModelConfig, LoraSettings
 from vidreason.secrets import first_line
 
 _DTYPES = {
@@ -44,81 +43,6 @@ _DTYPES = {
     "float16": torch.float16,
     "float32": torch.float32,
 }
-
-
-@dataclass(kw_only=True)
-class LanguageModelConfig:
-    """Which language model, and how it is held; the default is the paper's (section 4.2.1)."""
-
-    name_or_path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
-    """A local Hugging Face folder, or a repository on the Hub. A model that brings code of its own
-    is refused: nothing that is downloaded runs."""
-    revision: str | None = None
-    """Commit, tag or branch of the repository on the Hub; None for its newest."""
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
-    quantization: Literal["none", "nf4"] = "none"
-    """``nf4`` keeps the linear layers, but the output layer, in 4 bits with doubly quantised
-    scales, and computes in ``dtype``. It needs the extra ``quantize``. Adapters train on it; they
-    are merged into the unquantised weights."""
-    attention: Literal["auto", "sdpa", "eager"] = "auto"
-    """``sdpa`` is PyTorch's fused attention, ``eager`` plain products; ``auto`` is ``sdpa`` for the
-    models that can use it."""
-    gradient_checkpointing: bool = False
-    """Compute layers again in the backward pass instead of keeping their activations."""
-
-    def __post_init__(self) -> None:
-        if not self.name_or_path:
-            raise ValueError(
-                "language_model.name_or_path is empty; give a local Hugging Face folder or the "
-                "name of a repository on the Hub"
-            )
-        if self.quantization != "none" and self.dtype == "float32":
-            raise ValueError(
-                f"language_model.quantization is {self.quantization!r} and dtype 'float32'; set "
-                "dtype=bfloat16: computing in float32 would cost more than 4 bits save"
-            )
-
-
-@dataclass(kw_only=True)
-class LoraSettings:
-    """Low-rank adapters for stage 2; rank, alpha and targets are the paper's (section 4.2.2)."""
-
-    rank: int = 64
-    alpha: int = 128
-    """The adapters' product is scaled by ``alpha / rank``."""
-    dropout: float = 0.0
-    """On the adapters' input. The paper names none."""
-    target_modules: str = "all-linear"
-    """All linear layers but the output layer, or a regular expression on module names."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError(
-                f"lora.rank is {self.rank} and lora.alpha {self.alpha}; both must be at least 1"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"lora.dropout is {self.dropout}; it must be in [0, 1)")
-        self._check_target_modules()
-
-    def _check_target_modules(self) -> None:
-        given = self.target_modules
-        if given == "all-linear":
-            return
-        if "," in given and not re.search(r"[\\(\[{]", given):
-            names = "|".join(name.strip() for name in given.split(","))
-            raise ValueError(
-                f"lora.target_modules is {given!r}; it is one regular expression on whole module "
-                f"names and no list: write '.*\\.({names})'"
-            )
-        try:
-            re.compile(given)
-        except re.error as error:
-            raise ValueError(
-                f"lora.target_modules is {given!r}, which is no regular expression: {error}"
-            ) from error
-        if problem := pattern_problem(given):
-            raise ValueError(f"lora.target_modules is {given!r}, which is not used: {problem}")
 
 
 def load_language_model(

@@ -1,9 +1,86 @@
-"""``ReasonerConfig``: what a reasoner is built from."""
+"""Configuration of a reasoner and its answers. Nothing here imports torch."""
 
+import re
 from dataclasses import dataclass, field
+from typing import Literal
 
-from vidreason.fusion.fusion_core import FusionConfig
-from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
+from vidreason.bounded_patterns import pattern_problem
+from vidreason.fusion.config import FusionConfig
+
+
+@dataclass(kw_only=True)
+class LanguageModelConfig:
+    """Which language model, and how it is held; the default is the paper's (section 4.2.1)."""
+
+    name_or_path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
+    """A local Hugging Face folder, or a repository on the Hub. A model that brings code of its own
+    is refused: nothing that is downloaded runs."""
+    revision: str | None = None
+    """Commit, tag or branch of the repository on the Hub; None for its newest."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4`` keeps the linear layers, but the output layer, in 4 bits with doubly quantised
+    scales, and computes in ``dtype``. It needs the extra ``quantize``. Adapters train on it; they
+    are merged into the unquantised weights."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """``sdpa`` is PyTorch's fused attention, ``eager`` plain products; ``auto`` is ``sdpa`` for the
+    models that can use it."""
+    gradient_checkpointing: bool = False
+    """Compute layers again in the backward pass instead of keeping their activations."""
+
+    def __post_init__(self) -> None:
+        if not self.name_or_path:
+            raise ValueError(
+                "language_model.name_or_path is empty; give a local Hugging Face folder or the "
+                "name of a repository on the Hub"
+            )
+        if self.quantization != "none" and self.dtype == "float32":
+            raise ValueError(
+                f"language_model.quantization is {self.quantization!r} and dtype 'float32'; set "
+                "dtype=bfloat16: computing in float32 would cost more than 4 bits save"
+            )
+
+
+@dataclass(kw_only=True)
+class LoraSettings:
+    """Low-rank adapters for stage 2; rank, alpha and targets are the paper's (section 4.2.2)."""
+
+    rank: int = 64
+    alpha: int = 128
+    """The adapters' product is scaled by ``alpha / rank``."""
+    dropout: float = 0.0
+    """On the adapters' input. The paper names none."""
+    target_modules: str = "all-linear"
+    """All linear layers but the output layer, or a regular expression on module names."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError(
+                f"lora.rank is {self.rank} and lora.alpha {self.alpha}; both must be at least 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora.dropout is {self.dropout}; it must be in [0, 1)")
+        self._check_target_modules()
+
+    def _check_target_modules(self) -> None:
+        given = self.target_modules
+        if given == "all-linear":
+            return
+        if "," in given and not re.search(r"[\\(\[{]", given):
+            names = "|".join(name.strip() for name in given.split(","))
+            raise ValueError(
+                f"lora.target_modules is {given!r}; it is one regular expression on whole module "
+                f"names and no list: write '.*\\.({names})'"
+            )
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise ValueError(
+                f"lora.target_modules is {given!r}, which is no regular expression: {error}"
+            ) from error
+        if problem := pattern_problem(given):
+            raise ValueError(f"lora.target_modules is {given!r}, which is not used: {problem}")
 
 
 @dataclass(kw_only=True)
@@ -19,3 +96,40 @@ class ReasonerConfig:
     says of itself, often nothing; an empty text is an empty message. A template that writes today's
     date writes 26 July 2024 here, always (:data:`vidreason.reasoning.chat_markup.TEMPLATE_DATE`).
     """
+
+
+@dataclass(kw_only=True)
+class DecodingConfig:
+    """How an answer is drawn from the model. What a model's own folder recommends is not used."""
+
+    strategy: Literal["greedy", "nucleus", "beam"] = "greedy"
+    max_new_tokens: int = 256
+    """Longest answer."""
+    temperature: float = 1.0
+    """``nucleus``: logits are divided by it."""
+    top_p: float = 0.9
+    """``nucleus``: draw among the likeliest tokens that together have this probability."""
+    seed: int = 0
+    """``nucleus``: the same batch with the same seed gives the same answers."""
+    num_beams: int = 5
+    """``beam``: hypotheses kept."""
+    length_penalty: float = 1.0
+    """``beam``: a hypothesis' log-likelihood is divided by its length to this power."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(
+                f"decoding.max_new_tokens is {self.max_new_tokens}; it must be at least 1"
+            )
+        if not self.temperature > 0:
+            raise ValueError(
+                f"decoding.temperature is {self.temperature}; it must be above 0 "
+                "(strategy=greedy takes the likeliest token)"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"decoding.top_p is {self.top_p}; it must be in (0, 1]")
+        if self.num_beams < 2:
+            raise ValueError(
+                f"decoding.num_beams is {self.num_beams}; it must be at least 2 "
+                "(strategy=greedy is one beam)"
+            )

@@ -15,7 +15,6 @@ The checksum covers the key, so an index that points to another video's entry is
 
 import struct
 import zlib
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,9 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidreason.perception.visual_tokens import MaskRuns, VisualTokens
-
-StoredType = Literal["bfloat16", "float32", "int8"]
-"""Number types that features are stored in."""
+from vidreason.store.config import StoredType
 
 NUMBER_TYPES: dict[StoredType, torch.dtype] = {
     "bfloat16": torch.bfloat16,

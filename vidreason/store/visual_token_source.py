@@ -5,15 +5,16 @@ from typing import Any
 
 import torch
 
+from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.perceiver import (
     Perceiver,
-    PerceiverConfig,
     build_perceiver,
     perceiver_fingerprint,
     shown_tokens,
 )
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.store.feature_store import FeatureKey, FeatureStore, StoreConfig
+from vidreason.store.config import StoreConfig
+from vidreason.store.feature_store import FeatureKey, FeatureStore
 from vidreason.video.reader import GUARDED, VideoReader
 
 

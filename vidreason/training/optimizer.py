@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,59 +10,9 @@ from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vidreason.training.config import PARTS, OptimizerConfig, Part
 from vidreason.training.sharded_values import whole
-from vidreason.training.trainable import PARTS, Part, part_of
-
-
-@dataclass(kw_only=True)
-class OptimizerConfig:
-    """The defaults are stage 1's in the paper (section 4.2.2); stage 2 lowers the learning rate."""
-
-    learning_rate: float = 1e-4
-    """At the end of the warm-up."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    """AdamW's decay rates of the gradient's mean and square."""
-    epsilon: float = 1e-8
-    weight_decay: float = 0.05
-    """Not on norms, biases and queries."""
-    warmup_steps: int = 2000
-    """Optimizer steps over which the learning rate rises from almost 0."""
-    final_learning_rate_ratio: float = 0.0
-    """The learning rate of the last step is this share of ``learning_rate``."""
-    learning_rate_factors: dict[str, float] = field(default_factory=dict)
-    """What a part's learning rate is multiplied with, by ``fusion``, ``lora`` or
-    ``language_model``; 1 for a part that is not named."""
-    gradient_clip_norm: float | None = 1.0
-    """Longest gradient, over all parameters together; None for any. The paper names none."""
-
-    def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}; it must be above 0")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(
-                f"optimizer.betas is {list(self.betas)}; it must be two numbers in [0, 1)"
-            )
-        for name in ("epsilon", "weight_decay", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"optimizer.{name} is {getattr(self, name)}; it must not be below 0"
-                )
-        if not 0 <= self.final_learning_rate_ratio <= 1:
-            raise ValueError(
-                f"optimizer.final_learning_rate_ratio is {self.final_learning_rate_ratio}; "
-                "it must be in [0, 1]"
-            )
-        for part, factor in self.learning_rate_factors.items():
-            if part not in PARTS or not factor > 0:
-                raise ValueError(
-                    f"optimizer.learning_rate_factors gives {part!r} {factor}; it names "
-                    f"{', '.join(PARTS)}, with numbers above 0"
-                )
-        if self.gradient_clip_norm is not None and not self.gradient_clip_norm > 0:
-            raise ValueError(
-                f"optimizer.gradient_clip_norm is {self.gradient_clip_norm}; it must be above 0, "
-                "or null for no clipping"
-            )
+from vidreason.training.trainable import part_of
 
 
 def undecayed_names(module: nn.Module) -> frozenset[str]:

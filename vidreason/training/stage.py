@@ -46,10 +46,10 @@ from vidreason.training.checkpoint_format import (
     read_record,
     restore_random_state,
 )
+from vidreason.training.config import OptimizerConfig, Stage
 from vidreason.training.engine_step import divide_gradients, is_step
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import (
-    OptimizerConfig,
     build_optimizer,
     build_schedule,
     gradient_norms,
@@ -57,7 +57,7 @@ from vidreason.training.optimizer import (
     learning_rates,
 )
 from vidreason.training.sharding import shard
-from vidreason.training.trainable import Stage, set_trainable, trainable_names
+from vidreason.training.trainable import set_trainable, trainable_names
 
 _BAR_SECONDS = 1.0
 """Shortest time between two updates of the loss in the progress bar alone."""

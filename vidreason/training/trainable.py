@@ -5,13 +5,9 @@ The optimizer, the freeze schedule and the checkpoints read them. Names are thos
 """
 
 from collections.abc import Collection
-from typing import Literal
 
 from vidreason.model import VideoReasoner
-
-Stage = Literal["alignment", "instruction"]
-Part = Literal["fusion", "lora", "language_model"]
-PARTS: tuple[Part, ...] = ("fusion", "lora", "language_model")
+from vidreason.training.config import Part, Stage
 
 STAGE_PARTS: dict[Stage, tuple[Part, ...]] = {
     "alignment": ("fusion",),

@@ -7,12 +7,9 @@ from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.judges import JudgeConfig, pinned_id
 from vidreason.evaluation.judge.request import JudgeRequest
 from vidreason.pretrained.frozen_parts import content_hash
-from vidreason.reasoning.decoding import DecodingConfig, generate_ids
-from vidreason.reasoning.language_model import (
-    LanguageModelConfig,
-    load_language_model,
-    load_tokenizer,
-)
+from vidreason.reasoning.decoding import generate_ids
+from vidreason.reasoning.language_model import load_language_model, load_tokenizer
+from vidreason.reasoning.reasoner_config import DecodingConfig, LanguageModelConfig
 from vidreason.reasoning.tokenization import (
     MARKUP_VERSION,
     answer_text,

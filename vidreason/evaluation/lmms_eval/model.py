@@ -15,8 +15,8 @@ from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
-from vidreason.reasoning.decoding import DecodingConfig
-from vidreason.store.feature_store import StoreConfig
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.store.config import StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource
 
 

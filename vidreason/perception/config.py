@@ -1,0 +1,367 @@
+"""Configuration of perception: video encoder, segmenter, tracks. Nothing here imports torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from vidreason.ranges import check_ranges
+from vidreason.video.sampling import SamplingConfig
+
+_VIT_B16 = {"image_size": 224, "patch_size": 16, "width": 768, "num_layers": 12, "num_heads": 12}
+_VIT_L14 = {"image_size": 224, "patch_size": 14, "width": 1024, "num_layers": 24, "num_heads": 16}
+_RELEASED_SIZES: dict[str, dict[str, int]] = {
+    "viclip-b16": _VIT_B16 | {"num_frames": 8, "output_dim": 512},
+    "viclip-l14": _VIT_L14 | {"num_frames": 8, "output_dim": 768},
+    "internvideo-mm-b16": _VIT_B16 | {"num_frames": 8, "output_dim": 512, "num_global_layers": 4},
+    "videomae-b16": _VIT_B16 | {"num_frames": 16},
+}
+"""Sizes of the released models, from the builders of OpenGVLab/InternVideo at 3965eef16e2d."""
+_SIZED_BY_FIELDS = {
+    "viclip": tuple(_RELEASED_SIZES["viclip-b16"]),
+    "internvideo-mm": tuple(_RELEASED_SIZES["internvideo-mm-b16"]),
+    "videomae": tuple(_RELEASED_SIZES["videomae-b16"]),
+}
+SIZED_BY_FOLDER = ("vjepa2", "image")
+_DEFAULT_FRAMES = 8
+"""Frames of a clip for encoders that take any number."""
+_SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
+_LARGEST_ENCODER: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("width", "output_dim"), (1, 2**16)),
+    **dict.fromkeys(("num_layers", "num_heads", "num_global_layers"), (1, 512)),
+    **dict.fromkeys(("image_size", "patch_size", "num_frames"), (1, 2**13)),
+}
+
+
+@dataclass(kw_only=True)
+class VideoEncoderConfig:
+    """Architecture, sizes and weights of the video encoder. The defaults are ViCLIP-B/16."""
+
+    name: Literal[
+        "viclip-b16",
+        "viclip-l14",
+        "internvideo-mm-b16",
+        "videomae-b16",
+        "vjepa2",
+        "image",
+        "viclip",
+        "internvideo-mm",
+        "videomae",
+    ] = "viclip-b16"
+    """Which model. ``viclip-b16`` and ``viclip-l14`` have one [CLS] token a clip and attend over
+    space and time jointly, as the paper describes; ``internvideo-mm-b16`` attends inside frames and
+    gathers the clip in one token; ``videomae-b16`` and ``vjepa2`` have no [CLS]: their clip token
+    is the mean. ``image`` is any image encoder of transformers (CLIP, SigLIP, DINOv2), frame by
+    frame. ``viclip``, ``internvideo-mm`` and ``videomae`` have the sizes of the fields below."""
+    weights: str = ""
+    """What holds the weights. ``viclip-*``: ``model.safetensors`` of OpenGVLab/ViCLIP-B-16-hf or
+    the official ``.pth``; ``internvideo-mm-b16``: the official ``.ckpt``; ``videomae-b16``: the
+    official ``.pth``, of pre-training or fine-tuned, or a folder of transformers; ``vjepa2`` and
+    ``image``: a folder of transformers, or a repository on the Hugging Face Hub."""
+    ignored_keys: list[str] = field(default_factory=list)
+    """Beginnings of further keys in the weights file that are not wanted. Text towers, decoders and
+    heads of the released files are left out without it; any other surplus key is an error."""
+    allow_random_weights: bool = False
+    """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for
+    pre-training."""
+    seed: int = 0
+    """Seed of the random weights."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the weights and of the forward pass. Tokens come out as float32 in either
+    case."""
+    image_size: int | None = None
+    """Side S in pixels of the square network input. None takes the named model's; another value
+    resizes the position embeddings of the weights."""
+    patch_size: int | None = None
+    """Side of a patch in pixels; divides ``image_size``."""
+    width: int | None = None
+    """Width D of the tokens."""
+    num_layers: int | None = None
+    """Transformer blocks."""
+    num_heads: int | None = None
+    """Attention heads; divides ``width``."""
+    num_frames: int | None = None
+    """Frames F in a clip. None takes the named model's, and 8 for ``vjepa2`` and ``image``; another
+    value resizes the position embeddings of the weights."""
+    output_dim: int | None = None
+    """Width of the contrastive projection. Perception does not use it; checkpoints contain it."""
+    num_global_layers: int | None = None
+    """Of ``internvideo-mm``: after how many of the last blocks the clip's token is updated."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in _SIZE_FIELDS if getattr(self, name) is not None]
+        for name in given:
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"video_encoder.{name}: expected at least 1, found {getattr(self, name)}"
+                )
+        check_ranges("video_encoder", self, **_LARGEST_ENCODER)
+        if self.name in _SIZED_BY_FIELDS:
+            takes: Sequence[str] = _SIZED_BY_FIELDS[self.name]
+            missing = [name for name in takes if name not in given]
+            if missing:
+                raise ValueError(
+                    f"video_encoder.{missing[0]}: empty, but {self.name!r} takes its sizes from "
+                    "the fields; give it, or name a released model"
+                )
+        else:
+            takes = (
+                ("num_frames",) if self.name in SIZED_BY_FOLDER else ("num_frames", "image_size")
+            )
+        surplus = [name for name in given if name not in takes]
+        if surplus:
+            raise ValueError(
+                f"video_encoder.{surplus[0]}: {getattr(self, surplus[0])}, but it is no choice of "
+                f"{self.name!r}, which takes {', '.join(takes)}; leave it out, or name 'viclip', "
+                "'internvideo-mm' or 'videomae' for sizes of your own"
+            )
+        if self.name not in SIZED_BY_FOLDER:
+            _check_sizes(named_sizes(self))
+
+    @property
+    def frames_per_clip(self) -> int:
+        """Frames F in a clip, configured or the named model's; reads no file."""
+        released = _RELEASED_SIZES.get(self.name, {}).get("num_frames", _DEFAULT_FRAMES)
+        return self.num_frames or released
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEncoderSizes:
+    """All sizes of an encoder."""
+
+    width: int
+    """Width D of the tokens."""
+    image_size: int
+    """Side S in pixels of the square network input."""
+    patch_size: int
+    """Side of a patch in pixels."""
+    num_frames: int
+    """Frames F in a clip."""
+    tubelet_size: int = 1
+    """Frames that share one patch token."""
+    num_layers: int
+    """Transformer blocks."""
+    num_heads: int
+    """Attention heads."""
+    output_dim: int = 0
+    """Width of the contrastive projection; 0 without one."""
+    num_global_layers: int = 0
+    """Blocks of InternVideo-MM after which the clip's token is updated."""
+    trained_image_size: int
+    """``image_size`` of the weights, which their position embeddings belong to."""
+    trained_frames: int
+    """``num_frames`` of the weights."""
+
+
+def named_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
+    """Sizes of an encoder that is configured by its name and fields; reads no file.
+
+    Those of ``vjepa2`` and ``image`` lie in their folder:
+    :func:`vidreason.perception.models.video_encoder_sizes` knows all.
+    """
+    released = _RELEASED_SIZES.get(config.name, {})
+    given = {name: getattr(config, name) for name in _SIZE_FIELDS}
+    sizes = {**released, **{name: value for name, value in given.items() if value is not None}}
+    return VideoEncoderSizes(
+        **sizes,
+        tubelet_size=2 if config.name.startswith("videomae") else 1,
+        trained_image_size=released.get("image_size", sizes["image_size"]),
+        trained_frames=released.get("num_frames", sizes["num_frames"]),
+    )
+
+
+def _check_sizes(sizes: VideoEncoderSizes) -> None:
+    for whole, part in (
+        ("image_size", "patch_size"),
+        ("width", "num_heads"),
+        ("num_frames", "tubelet_size"),
+    ):
+        if getattr(sizes, whole) % getattr(sizes, part):
+            raise ValueError(
+                f"video_encoder.{whole}: {getattr(sizes, whole)} is not a multiple of {part} "
+                f"{getattr(sizes, part)}; choose sizes of which one divides the other"
+            )
+    if sizes.num_global_layers > sizes.num_layers:
+        raise ValueError(
+            f"video_encoder.num_global_layers: {sizes.num_global_layers} is more than num_layers "
+            f"{sizes.num_layers}; choose at most as many"
+        )
+
+
+SegmenterName = Literal[
+    "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
+]
+_LARGEST_SEGMENTER: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), (1, 512)),
+    **dict.fromkeys(("encoder_width", "prompt_dim", "decoder_mlp_dim"), (1, 2**16)),
+    **dict.fromkeys(("image_size", "max_frame_side"), (1, 2**14)),
+    **dict.fromkeys(("patch_size", "encoder_heads", "decoder_heads"), (1, 2**10)),
+    **dict.fromkeys(("points_per_side", "frames_per_batch"), (1, 2**10)),
+    **dict.fromkeys(("points_per_batch",), (1, 2**20)),
+    **dict.fromkeys(("window_size",), (0, 2**10)),
+}
+
+
+@dataclass(kw_only=True)
+class SegmenterConfig:
+    """Model, weights and mask filters of the segmenter.
+
+    The filters' defaults are segment_anything's, which it set for ViT-H.
+    """
+
+    name: SegmenterName = "sam-vit-h"
+    """A size of SAM that Meta released; ``custom``, SAM with the sizes of the fields from
+    ``image_size`` to ``decoder_mlp_dim``, which the others do not read; or a class of transformers:
+    ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``."""
+    weights: str = ""
+    """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors
+    file of those keys; for a class of transformers, a folder in the Hugging Face layout or a
+    repository of the Hub."""
+    allow_random_weights: bool = False
+    """Build with weights drawn from ``seed`` when ``weights`` is empty: for tests and for
+    pre-training. Classes of transformers need ``weights``, which also say their sizes."""
+    seed: int = 0
+    """Seed of the random weights."""
+    points_per_side: int = 32
+    """The prompts are a grid of ``points_per_side`` x ``points_per_side`` points over the frame."""
+    frames_per_batch: int = 1
+    """Key frames that the image encoder sees at once. A large ViT is busy with one, for which ViT-H
+    takes 1 GB of attention bias; small models gain from more."""
+    points_per_batch: int = 64
+    """Points decoded at once, over all key frames of a batch. Each has image tokens of its own: in
+    the released SAMs 4 MB, several times over."""
+    pred_iou_threshold: float = 0.88
+    """Masks whose quality the model itself predicts at or below this are dropped."""
+    stability_threshold: float = 0.95
+    """Masks whose stability (IoU of the mask at a higher and a lower cut-off) is below this are
+    dropped."""
+    stability_offset: float = 1.0
+    """How far those two cut-offs lie from the mask threshold, in logits."""
+    box_nms_threshold: float = 0.7
+    """Of two masks whose boxes overlap by more than this IoU, only the better one is kept."""
+    max_frame_side: int = 1024
+    """Frames whose longer side has more pixels than this are segmented, and their masks kept, at
+    this size. The network sees ``image_size`` pixels in any case; this bounds memory and time."""
+    image_size: int = 1024
+    """Side in pixels of the square network input; the frame's longer side is resized to it."""
+    patch_size: int = 16
+    """Side of a patch in pixels; divides ``image_size``."""
+    encoder_width: int = 768
+    """Width of the image encoder."""
+    encoder_layers: int = 12
+    """Blocks of the image encoder."""
+    encoder_heads: int = 12
+    """Attention heads of the image encoder; divides ``encoder_width``."""
+    window_size: int = 14
+    """Side in patches of the windows that most blocks attend in; 0 makes every block global."""
+    global_attention_layers: list[int] = field(default_factory=lambda: [2, 5, 8, 11])
+    """Blocks that attend over the whole image."""
+    prompt_dim: int = 256
+    """Width of prompts, mask tokens and image embedding; a multiple of 8."""
+    decoder_layers: int = 2
+    """Two-way blocks of the mask decoder."""
+    decoder_heads: int = 8
+    """Attention heads of the mask decoder; divides half of ``prompt_dim``."""
+    decoder_mlp_dim: int = 2048
+    """Hidden width of the mask decoder's MLPs."""
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(SegmenterName):
+            raise ValueError(
+                f"segmenter.name: {self.name!r} is not one of "
+                f"{', '.join(get_args(SegmenterName))}; others do not answer points on an image "
+                "(text prompts, fixed classes, video trackers) or need a package that is not "
+                "installed with this one (EdgeTAM: timm)"
+            )
+        batches = ("frames_per_batch", "points_per_side", "points_per_batch", "max_frame_side")
+        for name in (*batches, "image_size", "patch_size", "encoder_heads", "decoder_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"segmenter.{name}: expected at least 1, found {getattr(self, name)}"
+                )
+        check_ranges("segmenter", self, **_LARGEST_SEGMENTER)
+        multiples = (
+            ("image_size", self.image_size, "patch_size", self.patch_size),
+            ("encoder_width", self.encoder_width, "encoder_heads", self.encoder_heads),
+            ("prompt_dim", self.prompt_dim, "8", 8),
+            ("prompt_dim", self.prompt_dim, "twice decoder_heads", 2 * self.decoder_heads),
+        )
+        for name, value, divisor_name, divisor in multiples:
+            if value % divisor:
+                raise ValueError(
+                    f"segmenter.{name}: {value} is not a multiple of {divisor_name} ({divisor}); "
+                    "change one of them"
+                )
+
+
+@dataclass(kw_only=True)
+class TrackConfig:
+    """When two masks are of one object.
+
+    The defaults were set on 60 videos of the microworld, whose objects move by up to half a frame
+    between key frames; no real encoder has been measured.
+    """
+
+    overlap_weight: float = 0.2
+    """The likeness of two objects is the cosine of their tokens plus this much of their masks'
+    IoU. With more weight, an object that takes the place of another one gets its id."""
+    min_likeness: float = 0.35
+    """Less alike objects are two. Encoders whose tokens are all alike need more."""
+    same_object_overlap: float = 0.8
+    """Masks of one key frame with at least this IoU are one object. Parts of a thing have less."""
+
+    def __post_init__(self) -> None:
+        for name in ("overlap_weight", "min_likeness", "same_object_overlap"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(
+                    f"tracks.{name}: expected more than 0 and at most 1, found "
+                    f"{getattr(self, name)}"
+                )
+
+
+@dataclass(kw_only=True)
+class PerceiverConfig:
+    """Everything that decides which visual tokens a video has."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Which frames are looked at."""
+    video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
+    """The backbone that clip tokens and patch tokens come from."""
+    use_objects: bool = True
+    """Whether key frames are segmented. Without it there are clip tokens only, and no segmenter is
+    built. To leave out objects that a store holds, set ``kept_objects`` to 0 instead."""
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    """The model that finds objects on key frames."""
+    objects_per_key_frame: int = 16
+    """At most this many objects of a key frame become tokens, the largest and most stable first."""
+    kept_objects: int | None = None
+    """At most this many of those are shown to the reasoner; 0 for clip tokens only, None for all.
+    Applied behind the store, so another number needs no perceiving."""
+    min_object_share: float = 0.0
+    """Masks that cover a smaller share of the frame are left out as specks."""
+    max_object_share: float = 0.9
+    """Masks that cover a larger share of the frame are left out as background."""
+    tracks: TrackConfig = field(default_factory=TrackConfig)
+    """Which objects of different key frames are one."""
+
+    def __post_init__(self) -> None:
+        if self.sampling.frames_per_clip != self.video_encoder.frames_per_clip:
+            raise ValueError(
+                f"perceiver.sampling.frames_per_clip: {self.sampling.frames_per_clip} is not the "
+                f"encoder's video_encoder.num_frames {self.video_encoder.frames_per_clip}; give "
+                "both the same value"
+            )
+        if self.objects_per_key_frame < 1:
+            raise ValueError(
+                "perceiver.objects_per_key_frame: expected at least 1, found "
+                f"{self.objects_per_key_frame}; set use_objects=false for clip tokens only"
+            )
+        if self.kept_objects is not None and self.kept_objects < 0:
+            raise ValueError(
+                f"perceiver.kept_objects: expected 0 or more, found {self.kept_objects}; leave it "
+                "null for all objects"
+            )
+        if not 0 <= self.min_object_share < self.max_object_share <= 1:
+            raise ValueError(
+                "perceiver.min_object_share and max_object_share: expected 0 <= min < max <= 1, "
+                f"found {self.min_object_share} and {self.max_object_share}"
+            )

@@ -1,0 +1,156 @@
+"""Configuration of training: optimizer, thaws, averages, guards. Nothing here imports torch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Stage = Literal["alignment", "instruction"]
+Part = Literal["fusion", "lora", "language_model"]
+PARTS: tuple[Part, ...] = ("fusion", "lora", "language_model")
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """The defaults are stage 1's in the paper (section 4.2.2); stage 2 lowers the learning rate."""
+
+    learning_rate: float = 1e-4
+    """At the end of the warm-up."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    """AdamW's decay rates of the gradient's mean and square."""
+    epsilon: float = 1e-8
+    weight_decay: float = 0.05
+    """Not on norms, biases and queries."""
+    warmup_steps: int = 2000
+    """Optimizer steps over which the learning rate rises from almost 0."""
+    final_learning_rate_ratio: float = 0.0
+    """The learning rate of the last step is this share of ``learning_rate``."""
+    learning_rate_factors: dict[str, float] = field(default_factory=dict)
+    """What a part's learning rate is multiplied with, by ``fusion``, ``lora`` or
+    ``language_model``; 1 for a part that is not named."""
+    gradient_clip_norm: float | None = 1.0
+    """Longest gradient, over all parameters together; None for any. The paper names none."""
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}; it must be above 0")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                f"optimizer.betas is {list(self.betas)}; it must be two numbers in [0, 1)"
+            )
+        for name in ("epsilon", "weight_decay", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"optimizer.{name} is {getattr(self, name)}; it must not be below 0"
+                )
+        if not 0 <= self.final_learning_rate_ratio <= 1:
+            raise ValueError(
+                f"optimizer.final_learning_rate_ratio is {self.final_learning_rate_ratio}; "
+                "it must be in [0, 1]"
+            )
+        for part, factor in self.learning_rate_factors.items():
+            if part not in PARTS or not factor > 0:
+                raise ValueError(
+                    f"optimizer.learning_rate_factors gives {part!r} {factor}; it names "
+                    f"{', '.join(PARTS)}, with numbers above 0"
+                )
+        if self.gradient_clip_norm is not None and not self.gradient_clip_norm > 0:
+            raise ValueError(
+                f"optimizer.gradient_clip_norm is {self.gradient_clip_norm}; it must be above 0, "
+                "or null for no clipping"
+            )
+
+
+@dataclass(kw_only=True)
+class Thaw:
+    """Start of one part's training; if several conditions are given, all have to be met.
+
+    ``optimizer.learning_rate_factors`` sets how fast it learns.
+    """
+
+    part: Part
+    """The fusion core, the LoRA adapters, or the language model's own weights."""
+    from_step: int = 0
+    """Optimizer step from which it trains."""
+    from_epoch: int = 0
+    """Epoch from which it trains; the first is 0."""
+    when_metric: str = ""
+    """A metric of the validations, such as ``val/loss``: the part trains after the first validation
+    at which it ``reaches`` a value, or has stalled. It may get worse again afterwards."""
+    mode: Literal["min", "max"] = "min"
+    """``min`` if lower values of the metric are better."""
+    reaches: float | None = None
+    """Value of the metric that has to be reached."""
+    stalls_for: int | None = None
+    """Number of validations in a row without a new best value, from the start of the run on."""
+    warmup_steps: int = 0
+    """Optimizer steps, from the thaw on, over which the part's learning rate rises linearly to the
+    schedule's."""
+
+    def __post_init__(self) -> None:
+        for name in ("from_step", "from_epoch", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"freeze_schedule: {self.part} has {name} {getattr(self, name)}; it cannot be "
+                    "below 0"
+                )
+        conditions = [self.reaches, self.stalls_for]
+        if conditions.count(None) != (1 if self.when_metric else 2):
+            raise ValueError(
+                f"freeze_schedule: {self.part} has when_metric {self.when_metric!r}, reaches "
+                f"{self.reaches}, stalls_for {self.stalls_for}; a metric takes one of the two, and "
+                "they take a metric"
+            )
+        if self.stalls_for is not None and self.stalls_for < 1:
+            raise ValueError(
+                f"freeze_schedule: {self.part} has stalls_for {self.stalls_for}; it must be at "
+                "least 1"
+            )
+
+
+@dataclass(kw_only=True)
+class WeightAverageConfig:
+    """Average of the trained weights to keep, if any."""
+
+    kind: Literal["none", "ema", "swa"] = "none"
+    """``ema`` is exponential: recent steps count more. ``swa`` is the mean of all."""
+    decay: float = 0.999
+    """``ema``: weight of the former average at each update."""
+    from_step: int = 1
+    """First optimizer step after which the weights count."""
+    every_n_steps: int = 1
+    """Optimizer steps between two updates."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"weight_average.decay is {self.decay}; it must be in [0, 1)")
+        for name in ("from_step", "every_n_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"weight_average.{name} is {getattr(self, name)}; it must be at least 1"
+                )
+
+
+@dataclass(kw_only=True)
+class StepGuardConfig:
+    """Optimizer steps to skip, and their largest number."""
+
+    skip_nonfinite: bool | None = None
+    """Skip steps whose loss or gradient is infinite or not a number. The host waits once for the
+    device a step. None: everywhere but under DeepSpeed, which makes its steps itself."""
+    spike_deviations: float | None = None
+    """Skip steps whose loss lies more than this many standard deviations above the mean of the
+    ``window`` before; None for no such limit."""
+    window: int = 100
+    """Number of the last steps, skipped ones left out, that give mean and deviation. No step counts
+    as a spike before there are as many."""
+    max_skipped: int = 10
+    """Skipped steps, over the whole run, that are tolerated; one more ends it."""
+
+    def __post_init__(self) -> None:
+        if self.spike_deviations is not None and not self.spike_deviations > 0:
+            raise ValueError(
+                f"guard.spike_deviations is {self.spike_deviations}; it must be above 0, or null"
+            )
+        if self.window < 2:
+            raise ValueError(f"guard.window is {self.window}; it must be at least 2")
+        if self.max_skipped < 0:
+            raise ValueError(f"guard.max_skipped is {self.max_skipped}; it must be 0 or more")
