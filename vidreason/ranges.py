@@ -1,6 +1,12 @@
 """Checks of numbers in configurations."""
 
+import math
 from math import inf
+
+ABOVE_0 = math.nextafter(0.0, 1.0)
+"""Lower bound of numbers that must not be 0."""
+BELOW_1 = math.nextafter(1.0, 0.0)
+"""Upper bound of numbers that must not be 1."""
 
 
 def check_ranges(section: str, config: object, **ranges: tuple[float, float]) -> None:
@@ -18,7 +24,15 @@ def check_ranges(section: str, config: object, **ranges: tuple[float, float]) ->
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            bounds = f"at least {low:,}" if high == inf else f"from {low:,} to {high:,}"
-            problems.append(f"{section}.{name} is {value}; it must be {bounds}")
+            problems.append(f"{section}.{name} is {value}; it must be {_bounds(low, high)}")
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _bounds(low: float, high: float) -> str:
+    lower = "above 0" if low == ABOVE_0 else f"at least {low:,}"
+    if high == inf:
+        return lower
+    if low == ABOVE_0 or high == BELOW_1:
+        return f"{lower} and {'below 1' if high == BELOW_1 else f'at most {high:,}'}"
+    return f"from {low:,} to {high:,}"

@@ -178,10 +178,10 @@ def test_ddp_is_told_of_unused_parameters():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"from_step": -1}, "from_step -1"),
+        ({"from_step": -1}, "from_step is -1"),
         ({"when_metric": "val/loss"}, "a metric takes one of the two"),
         ({"reaches": 2.0}, r"when_metric '', reaches 2.0"),
-        ({"when_metric": "val/loss", "stalls_for": 0}, "stalls_for 0; it must be at least 1"),
+        ({"when_metric": "val/loss", "stalls_for": 0}, "stalls_for is 0; it must be at least 1"),
     ],
 )
 def test_impossible_conditions_are_refused(fields, message):

@@ -117,7 +117,7 @@ def test_the_next_stage_starts_from_the_average(tiny_language_model_folder, tmp_
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"decay": 1.0}, r"decay is 1.0; it must be in \[0, 1\)"),
+        ({"decay": 1.0}, "decay is 1.0; it must be at least 0 and below 1"),
         ({"from_step": 0}, "from_step is 0"),
         ({"every_n_steps": 0}, "every_n_steps is 0"),
     ],

@@ -2,15 +2,17 @@
 
 import re
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from vidreason.bounded_patterns import pattern_problem
 from vidreason.fusion.config import FusionConfig
+from vidreason.ranges import ABOVE_0, BELOW_1, check_ranges
 
 
 @dataclass(kw_only=True)
 class LanguageModelConfig:
-    """Which language model, and how it is held; the default is the paper's (section 4.2.1)."""
+    """Language model and form of its weights; the default is the paper's (section 4.2.1)."""
 
     name_or_path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
     """A local Hugging Face folder, or a repository on the Hub. A model that brings code of its own
@@ -18,7 +20,7 @@ class LanguageModelConfig:
     revision: str | None = None
     """Commit, tag or branch of the repository on the Hub; None for its newest."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    """Of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
+    """dtype of the frozen weights. Trained parameters (fusion core, LoRA) are float32."""
     quantization: Literal["none", "nf4"] = "none"
     """``nf4`` keeps the linear layers, but the output layer, in 4 bits with doubly quantised
     scales, and computes in ``dtype``. It needs the extra ``quantize``. Adapters train on it; they
@@ -50,17 +52,13 @@ class LoraSettings:
     alpha: int = 128
     """The adapters' product is scaled by ``alpha / rank``."""
     dropout: float = 0.0
-    """On the adapters' input. The paper names none."""
+    """Dropout on the adapters' input. The paper names none."""
     target_modules: str = "all-linear"
     """All linear layers but the output layer, or a regular expression on module names."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha < 1:
-            raise ValueError(
-                f"lora.rank is {self.rank} and lora.alpha {self.alpha}; both must be at least 1"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"lora.dropout is {self.dropout}; it must be in [0, 1)")
+        ranges = {"rank": (1, inf), "alpha": (1, inf), "dropout": (0, BELOW_1)}
+        check_ranges("lora", self, **ranges)
         self._check_target_modules()
 
     def _check_target_modules(self) -> None:
@@ -85,51 +83,42 @@ class LoraSettings:
 
 @dataclass(kw_only=True)
 class ReasonerConfig:
-    """The half of the system behind the visual tokens."""
+    """The half of the system after the visual tokens."""
 
     fusion: FusionConfig = field(default_factory=FusionConfig)
     language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     lora: LoraSettings | None = None
     """Adapters on the language model: stage 2 trains them, stage 1 goes without."""
     system_prompt: str | None = None
-    """What the system message says, in training and use. None is what the model's chat template
-    says of itself, often nothing; an empty text is an empty message. A template that writes today's
-    date writes 26 July 2024 here, always (:data:`vidreason.reasoning.chat_markup.TEMPLATE_DATE`).
-    """
+    """System message, in training and use. None is the default of the model's chat template, often
+    none; an empty text is an empty message. A template that writes today's date always writes 26
+    July 2024 here (:data:`vidreason.reasoning.chat_markup.TEMPLATE_DATE`)."""
 
 
 @dataclass(kw_only=True)
 class DecodingConfig:
-    """How an answer is drawn from the model. What a model's own folder recommends is not used."""
+    """Decoding of answers. Recommendations in a model's folder are not used."""
 
     strategy: Literal["greedy", "nucleus", "beam"] = "greedy"
     max_new_tokens: int = 256
     """Longest answer."""
     temperature: float = 1.0
-    """``nucleus``: logits are divided by it."""
+    """``nucleus``: divisor of the logits; ``strategy: greedy`` is the limit towards 0."""
     top_p: float = 0.9
     """``nucleus``: draw among the likeliest tokens that together have this probability."""
     seed: int = 0
     """``nucleus``: the same batch with the same seed gives the same answers."""
     num_beams: int = 5
-    """``beam``: hypotheses kept."""
+    """``beam``: number of hypotheses; ``strategy: greedy`` is one."""
     length_penalty: float = 1.0
     """``beam``: a hypothesis' log-likelihood is divided by its length to this power."""
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(
-                f"decoding.max_new_tokens is {self.max_new_tokens}; it must be at least 1"
-            )
-        if not self.temperature > 0:
-            raise ValueError(
-                f"decoding.temperature is {self.temperature}; it must be above 0 "
-                "(strategy=greedy takes the likeliest token)"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"decoding.top_p is {self.top_p}; it must be in (0, 1]")
-        if self.num_beams < 2:
-            raise ValueError(
-                f"decoding.num_beams is {self.num_beams}; it must be at least 2 "
-                "(strategy=greedy is one beam)"
-            )
+        check_ranges(
+            "decoding",
+            self,
+            max_new_tokens=(1, inf),
+            temperature=(ABOVE_0, inf),
+            top_p=(ABOVE_0, 1),
+            num_beams=(2, inf),
+        )

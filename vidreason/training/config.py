@@ -1,7 +1,10 @@
 """Configuration of training: optimizer, thaws, averages, guards. Nothing here imports torch."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
+
+from vidreason.ranges import ABOVE_0, BELOW_1, check_ranges
 
 Stage = Literal["alignment", "instruction"]
 Part = Literal["fusion", "lora", "language_model"]
@@ -24,27 +27,25 @@ class OptimizerConfig:
     final_learning_rate_ratio: float = 0.0
     """The learning rate of the last step is this share of ``learning_rate``."""
     learning_rate_factors: dict[str, float] = field(default_factory=dict)
-    """What a part's learning rate is multiplied with, by ``fusion``, ``lora`` or
-    ``language_model``; 1 for a part that is not named."""
+    """Factor of a part's learning rate, by ``fusion``, ``lora`` or ``language_model``; 1 for parts
+    that are not named."""
     gradient_clip_norm: float | None = 1.0
-    """Longest gradient, over all parameters together; None for any. The paper names none."""
+    """Largest norm of the whole gradient; null for no clipping. The paper names none."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"optimizer.learning_rate is {self.learning_rate}; it must be above 0")
+        check_ranges(
+            "optimizer",
+            self,
+            learning_rate=(ABOVE_0, inf),
+            epsilon=(0, inf),
+            weight_decay=(0, inf),
+            warmup_steps=(0, inf),
+            final_learning_rate_ratio=(0, 1),
+            gradient_clip_norm=(ABOVE_0, inf),
+        )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(
                 f"optimizer.betas is {list(self.betas)}; it must be two numbers in [0, 1)"
-            )
-        for name in ("epsilon", "weight_decay", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"optimizer.{name} is {getattr(self, name)}; it must not be below 0"
-                )
-        if not 0 <= self.final_learning_rate_ratio <= 1:
-            raise ValueError(
-                f"optimizer.final_learning_rate_ratio is {self.final_learning_rate_ratio}; "
-                "it must be in [0, 1]"
             )
         for part, factor in self.learning_rate_factors.items():
             if part not in PARTS or not factor > 0:
@@ -52,11 +53,6 @@ class OptimizerConfig:
                     f"optimizer.learning_rate_factors gives {part!r} {factor}; it names "
                     f"{', '.join(PARTS)}, with numbers above 0"
                 )
-        if self.gradient_clip_norm is not None and not self.gradient_clip_norm > 0:
-            raise ValueError(
-                f"optimizer.gradient_clip_norm is {self.gradient_clip_norm}; it must be above 0, "
-                "or null for no clipping"
-            )
 
 
 @dataclass(kw_only=True)
@@ -86,23 +82,20 @@ class Thaw:
     schedule's."""
 
     def __post_init__(self) -> None:
-        for name in ("from_step", "from_epoch", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"freeze_schedule: {self.part} has {name} {getattr(self, name)}; it cannot be "
-                    "below 0"
-                )
+        check_ranges(
+            f"freeze_schedule: {self.part}",
+            self,
+            from_step=(0, inf),
+            from_epoch=(0, inf),
+            warmup_steps=(0, inf),
+            stalls_for=(1, inf),
+        )
         conditions = [self.reaches, self.stalls_for]
         if conditions.count(None) != (1 if self.when_metric else 2):
             raise ValueError(
                 f"freeze_schedule: {self.part} has when_metric {self.when_metric!r}, reaches "
                 f"{self.reaches}, stalls_for {self.stalls_for}; a metric takes one of the two, and "
                 "they take a metric"
-            )
-        if self.stalls_for is not None and self.stalls_for < 1:
-            raise ValueError(
-                f"freeze_schedule: {self.part} has stalls_for {self.stalls_for}; it must be at "
-                "least 1"
             )
 
 
@@ -120,13 +113,8 @@ class WeightAverageConfig:
     """Optimizer steps between two updates."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"weight_average.decay is {self.decay}; it must be in [0, 1)")
-        for name in ("from_step", "every_n_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"weight_average.{name} is {getattr(self, name)}; it must be at least 1"
-                )
+        ranges = {"decay": (0, BELOW_1), "from_step": (1, inf), "every_n_steps": (1, inf)}
+        check_ranges("weight_average", self, **ranges)
 
 
 @dataclass(kw_only=True)
@@ -146,11 +134,5 @@ class StepGuardConfig:
     """Skipped steps, over the whole run, that are tolerated; one more ends it."""
 
     def __post_init__(self) -> None:
-        if self.spike_deviations is not None and not self.spike_deviations > 0:
-            raise ValueError(
-                f"guard.spike_deviations is {self.spike_deviations}; it must be above 0, or null"
-            )
-        if self.window < 2:
-            raise ValueError(f"guard.window is {self.window}; it must be at least 2")
-        if self.max_skipped < 0:
-            raise ValueError(f"guard.max_skipped is {self.max_skipped}; it must be 0 or more")
+        ranges = {"spike_deviations": (ABOVE_0, inf), "window": (2, inf), "max_skipped": (0, inf)}
+        check_ranges("guard", self, **ranges)
