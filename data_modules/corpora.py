@@ -94,6 +94,9 @@ class CorpusConfig:
             )
         check_ranges(f"corpus {self.reader}", self, limit=(1, inf))
 
+    def __str__(self) -> str:
+        return f"corpus {self.reader!r}, split {self.split!r} in {self.root!r}"
+
 
 @dataclass(kw_only=True)
 class DataConfig:

@@ -115,16 +115,15 @@ def open_trainable(
     corpora = open_corpora(configs, max_malformed_fraction).corpora
     for config, corpus in zip(configs, corpora, strict=True):
         assert isinstance(corpus, CorpusIndex)
-        name = f"corpus {config.reader!r}, split {config.split!r} in {config.root!r}"
         examples = TrainableExamples(corpus, limit)
         counts = examples.left_out
         told = [counts.summary()] if counts.num_skipped else []
         told += [f"{number} x {remark}" for remark, number in counts.remarks.items()]
         shown = f"with data.max_text_tokens={limit.max_text_tokens}: {'; '.join(told)}"
         if not len(examples):
-            raise ValueError(f"{name} has nothing to train or validate on, {shown}")
+            raise ValueError(f"{config} has nothing to train or validate on, {shown}")
         if told:
-            logger.warning("%s, %s", name, shown)
+            logger.warning("%s, %s", config, shown)
         trainable.append(examples)
     return Corpora(trainable)
 
@@ -138,29 +137,23 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
         with exclusive(folder):
             index = _valid(folder, config)  # another process may have made it
             if index is None:
-                logger.info("indexing corpus %r, split %r", config.reader, config.split)
+                logger.info("indexing %s", config)
                 index = _make(config, folder, max_malformed_fraction)
                 _delete_outdated(folder, index)
     with suppress(OSError):  # the cache may be somebody else's
         os.utime(index)
     corpus = CorpusIndex(index)
     if corpus.skipped.num_skipped:
-        logger.warning(
-            "corpus %r, split %r in %r: %d rows were left out, besides %d examples: %s",
-            *(config.reader, config.split, config.root),
-            *(corpus.skipped.num_skipped, len(corpus), corpus.skipped.summary()),
+        left_out = (
+            f"{corpus.skipped.num_skipped} rows were left out, besides {len(corpus)} examples"
         )
+        logger.warning("%s: %s: %s", config, left_out, corpus.skipped.summary())
     for remark, count in corpus.skipped.remarks.most_common():
-        logger.warning(
-            "corpus %r, split %r in %r: %d rows: %s",
-            *(config.reader, config.split, config.root, count, remark),
-        )
+        logger.warning("%s: %d rows: %s", config, count, remark)
     try:
         corpus.skipped.check_malformed(max_malformed_fraction)
     except ValueError as error:
-        raise ValueError(
-            f"corpus {config.reader!r}, split {config.split!r} in {config.root!r}: {error}"
-        ) from error
+        raise ValueError(f"{config}: {error}") from error
     return corpus
 
 

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from data_modules.contamination import ContaminationCheck, ContaminationReport, file_identity
 from data_modules.corpora import CorpusConfig, DataConfig
-from data_modules.health import CorpusExamination, CorpusHealth, VideoSample, problems
+from data_modules.health import CorpusExamination, CorpusHealth, problems
 from data_modules.prompt_lengths import PromptLimit
 from vidreason.example import Example
 from vidreason.ranges import check_ranges
@@ -38,16 +39,10 @@ class DataCheckConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        numbers, shares = (0, inf), (0, 1)
-        check_ranges(
-            "data_check",
-            self,
-            **{"probe_videos": numbers, "decode_videos": numbers, "hash_videos": numbers},
-            **{"min_text_similarity": shares, "max_skipped_fraction": shares},
-            max_contaminated_fraction=shares,
-        )
-        if self.min_text_similarity == 0.0:
-            raise ValueError("data_check.min_text_similarity is 0; every text would match")
+        numbers = dict.fromkeys(("probe_videos", "decode_videos", "hash_videos"), (0, inf))
+        shares = dict.fromkeys(("max_skipped_fraction", "max_contaminated_fraction"), (0, 1))
+        # With 0 every text would match.
+        check_ranges("data_check", self, **numbers, **shares, min_text_similarity=(0.01, 1))
 
 
 @dataclass(kw_only=True)
@@ -125,21 +120,19 @@ class _Checker:
             corpus,
             role,
             self.folder,
-            num_probed=self.config.probe_videos,
+            num_sampled=max(self.config.probe_videos, self.config.hash_videos),
             max_malformed_fraction=self.max_malformed_fraction,
             limit=None if role == "benchmark" else self.limit,
         )
-        sample = VideoSample(self.config.hash_videos)
         for example in examination.examples():
             add(example)
-            sample.add(example)
-        for example in sample:
+        for example in islice(examination.sample, self.config.hash_videos):
             video = self._hash(example)
             if video is None:
                 self.report.num_not_hashed += 1
             else:
                 add_hash(example, video)
-        examination.probe(self.config.decode_videos, self.reader)
+        examination.probe(self.config.probe_videos, self.config.decode_videos, self.reader)
         self.report.corpora.append(examination.health)
 
     def _hash(self, example: Example) -> VideoHash | None:

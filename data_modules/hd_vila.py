@@ -8,7 +8,6 @@ Ids of videos may begin with ``-``; times may have no milliseconds; some clips h
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from data_modules.example_kinds import caption_example
 from data_modules.files import Files
@@ -59,7 +58,7 @@ def read_hd_vila(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
     for path in paths:
         texts = _texts(files, path, skipped)
 
-        def make(row: Row, texts: _Texts = texts) -> Iterator[Example]:
+        def make(row: Row, texts: "_ClipTranscripts | _Subtitles" = texts) -> Iterator[Example]:
             video_id = _video_id(row)
             for clip in list(_clips(row)):
                 clip_id, start, end = clip["clip_id"], clip["start"], clip["end"]
@@ -105,19 +104,7 @@ def _clips(row: Row) -> Iterator[Row]:
         yield Row(fields, f"{row.location}:{clip_id}")
 
 
-class _Texts(Protocol):
-    """The texts of clips."""
-
-    def find(self, video_id: str, clip: Row) -> str:
-        """The text of one clip; raises an ``UnusableRowError`` if it has none."""
-        ...
-
-    def check_finished(self) -> None:
-        """Raise a ``ValueError`` if a text is left that no clip took."""
-        ...
-
-
-def _texts(files: Files, path: Path, skipped: SkippedRows) -> _Texts:
+def _texts(files: Files, path: Path, skipped: SkippedRows) -> "_ClipTranscripts | _Subtitles":
     beside = path.with_suffix(_TEXTS_SUFFIX)
     if files.exists(beside):
         return _ClipTranscripts(files, beside, skipped)

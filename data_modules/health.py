@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ class CorpusExamination:
         config: The corpus.
         role: The list of the data that it stands in.
         folder: For scratch files and the rows left out, ``skipped-<role>-<reader>-<split>.jsonl``.
-        num_probed: Size of the sample of videos that :meth:`probe` opens.
+        num_sampled: Videos in the sample, of which :meth:`probe` opens the first.
         max_malformed_fraction: Share of the corpus' rows that may be malformed.
         limit: Which prompts are too long to train on; None to leave that out.
     """
@@ -149,7 +150,7 @@ class CorpusExamination:
         role: str,
         folder: Path,
         *,
-        num_probed: int,
+        num_sampled: int,
         max_malformed_fraction: float,
         limit: PromptLimit | None = None,
     ) -> None:
@@ -163,7 +164,7 @@ class CorpusExamination:
             role=role,
             licence=READERS[config.reader].licence,
         )
-        self.sample = VideoSample(num_probed)
+        self.sample = VideoSample(num_sampled)
         stem = f"{role}-{config.reader}-{config.split}".replace("/", "_")
         self._folder, self._stem = folder, stem
         self._file_state = lru_cache(_REMEMBERED_FILES)(_file_state)
@@ -211,15 +212,15 @@ class CorpusExamination:
         health.num_duplicate_ids = health.num_examples - ids.num_distinct()
         health.num_videos = media.num_distinct()
 
-    def probe(self, num_decoded: int, reader: VideoReader) -> None:
-        """Open and index the sampled videos that are there, and decode the first ``num_decoded``.
+    def probe(self, num_probed: int, num_decoded: int, reader: VideoReader) -> None:
+        """Open and index the first sampled videos, and decode the first ``num_decoded`` of them.
 
         Videos that are not there are counted under ``media`` already.
         """
         health = self.health
         durations = []
         resolutions: Counter[str] = Counter()
-        for example in self.sample:
+        for example in islice(self.sample, num_probed):
             if self._state(example.media) not in PRESENT:
                 continue
             health.num_probed += 1

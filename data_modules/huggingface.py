@@ -12,6 +12,7 @@ from data_modules.conversations import media_below
 from data_modules.corpora import FIELDS
 from data_modules.example_kinds import choice_example
 from data_modules.files import Files
+from data_modules.multiple_choice import AnswerForm, right_option
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys, one_span, span_of
@@ -162,8 +163,11 @@ def _example(row: Row, span: SpanKeys, root: str, split: str) -> Example:
         "question_type": "" if row.get("question_type") is None else str(row["question_type"]),
     }
     if options:
-        answer_index = _answer_index(row, response, options)
-        return choice_example(row.required("prompt"), options, answer_index, **fields)
+        form: tuple[AnswerForm, str] = ("text", "response")
+        if row.get("answer_index") is not None:
+            form = ("index", "answer_index")
+        index = right_option(row.get(form[1]), options, *form, row)
+        return choice_example(row.required("prompt"), options, index, **fields)
     question = prompt or CAPTION_PROMPT
     return Example(
         prompt=question,
@@ -186,17 +190,3 @@ def _media(row: Row) -> str:
     if value is not None and not isinstance(value, str):
         raise row.malformed(f"field 'media' must be a path or URL, found {value!r:.200}")
     return (value or "").strip()
-
-
-def _answer_index(row: Row, response: str, options: tuple[str, ...]) -> int | None:
-    value = row.get("answer_index")
-    if value is None:
-        if response and response not in options:
-            raise row.malformed(f"field 'response' is {response!r:.200}, none of {options!r:.200}")
-        return options.index(response) if response else None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < len(options):
-        raise row.malformed(
-            f"field 'answer_index' is {value!r:.200}, expected a number from 0 to "
-            f"{len(options) - 1}"
-        )
-    return value

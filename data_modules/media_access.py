@@ -19,7 +19,6 @@ OUTSIDE = (
     "this corpus' configuration allows a further folder"
 )
 UNSUPPORTED = f"its media has a protocol that is not read (those that are: {', '.join(PROTOCOLS)})"
-NOT_UTF8 = "its media's name is not UTF-8"
 
 _REMEMBERED_FOLDERS = 4096
 
@@ -45,9 +44,9 @@ class MediaAccess:
         self, root: str, media_dir: str = "", *, allow_remote: bool = False, is_on_hub: bool = False
     ) -> None:
         self._allow_remote = allow_remote
-        places = [place for place in (root, media_dir) if place]
-        self._urls = [_with_slash(place) for place in places if is_remote(place)]
-        folders = [place for place in map(_local_path, places) if place is not None]
+        allowed = [location for location in (root, media_dir) if location]
+        self._urls = [_with_slash(location) for location in allowed if is_remote(location)]
+        folders = [path for path in map(_local_path, allowed) if path is not None]
         if is_on_hub:
             self._urls += [f"hf://datasets/{root}/", f"hf://datasets/{root}@"]
             folders += _hub_caches()
@@ -61,8 +60,6 @@ class MediaAccess:
         """Why ``media`` may not be opened, in the same words for all such rows; empty if it may."""
         member = parse_member(media)
         file = media if member is None else member.archive
-        if not media.isascii() and not _is_encodable(media):
-            return NOT_UTF8
         path = _local_path(file)
         if path is None:
             return self._remote_refusal(file)
@@ -72,7 +69,7 @@ class MediaAccess:
         protocol = url.partition("://")[0].lower()
         if protocol not in PROTOCOLS:
             return UNSUPPORTED
-        is_below = any(url.startswith(place) for place in self._urls) and not _climbs(url)
+        is_below = any(url.startswith(allowed) for allowed in self._urls) and not _climbs(url)
         return "" if self._allow_remote or is_below else REMOTE
 
     def _is_inside(self, path: str) -> bool:
@@ -82,7 +79,7 @@ class MediaAccess:
             real = os.path.realpath(path)
         else:
             real = os.path.join(real_folder, name)
-        return any(real.startswith(_with_slash(place)) for place in self._folders)
+        return any(real.startswith(_with_slash(folder)) for folder in self._folders)
 
 
 def _local_path(media: str) -> str | None:
@@ -94,8 +91,8 @@ def _local_path(media: str) -> str | None:
     return None
 
 
-def _with_slash(place: str) -> str:
-    return place if place.endswith("/") else f"{place}/"
+def _with_slash(path: str) -> str:
+    return path if path.endswith("/") else f"{path}/"
 
 
 def _climbs(url: str) -> bool:
@@ -128,11 +125,3 @@ def _hub_blobs(folder: str) -> Sequence[str]:
         return []
     repository = Path(*parts[: parts.index("snapshots")])
     return [str(repository / "blobs")] if "--" in repository.name else []
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -163,12 +163,10 @@ def read_corpus(
             is_empty = False
             yield example
     except OSError as error:
-        raise ValueError(
-            f"corpus {config.reader!r} in {config.root!r} cannot be read: {error}"
-        ) from error
+        raise ValueError(f"{config} cannot be read: {error}") from error
     if is_empty:
         raise ValueError(
-            f"corpus {config.reader!r}, split {config.split!r} in {config.root!r} has no example"
+            f"{config} has no example"
             + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
             + "".join(f"\n  {line}" for line in skipped.malformed)
         )

@@ -27,6 +27,7 @@ _TIMING = re.compile(rf"\s*(?P<start>{_CLOCK})\s*-->\s*(?P<end>{_CLOCK})(?:[ \t]
 _ARROW = "-->"
 # What begins like one: "3 < 5" and "<-" are text. {\an8} is SubRip's.
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|</?>|\{\\[^{}]*\}")
+_ANYTHING = re.compile(r".+")
 _REFERENCE = re.compile(r"&#?[A-Za-z0-9]{1,32};")
 _INLINE_TIME = re.compile(rf"<{_CLOCK}>")
 
@@ -114,9 +115,7 @@ def _shown_cues(files: Files, path: Path) -> Iterator[_Shown]:
             )
             continue
         num_cues += 1
-        start, end = parse_clock(match["start"]), parse_clock(match["end"])
-        assert start is not None
-        assert end is not None
+        start, end = (parse_clock(match[name]) or 0.0 for name in ("start", "end"))
         yield _Shown(start, end, _plain_lines(block.texts, is_vtt))
     if wrong and not num_cues:
         raise ValueError(wrong)
@@ -168,15 +167,11 @@ def _plain_lines(texts: Sequence[str], is_vtt: bool) -> list[tuple[str, bool]]:
     for line in marked.split("\n"):
         plain = _TAG.sub("", line)
         # WebVTT decodes as HTML does, "&amp" without a semicolon too; SubRip has no such rule.
-        decoded = html.unescape(plain) if is_vtt else _REFERENCE.sub(_decoded, plain)
-        text = " ".join(decoded.split())
+        pattern = _ANYTHING if is_vtt else _REFERENCE
+        text = " ".join(pattern.sub(lambda part: html.unescape(part[0]), plain).split())
         if text:
             lines.append((text, _INLINE_TIME.search(line) is not None))
     return lines
-
-
-def _decoded(reference: re.Match[str]) -> str:
-    return html.unescape(reference[0])
 
 
 def _without_repetition(shown: Iterable[_Shown]) -> list[Cue]:

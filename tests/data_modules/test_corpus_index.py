@@ -342,5 +342,5 @@ def test_an_annotation_file_that_may_not_be_read_is_named(
         raise PermissionError(13, "Permission denied", "train.csv")
 
     monkeypatch.setattr("data_modules.annotation_files._split_lines", refuse)
-    with pytest.raises(ValueError, match=r"corpus 'webvid' in .* cannot be read: .*'train.csv'"):
+    with pytest.raises(ValueError, match=r"corpus 'webvid', .* cannot be read: .*'train.csv'"):
         webvid()
