@@ -47,7 +47,6 @@ def read_activitynet_qa(files: Files, split: str, skipped: SkippedRows) -> Itera
             question,
             answer,
             id=f"activitynet_qa:{split}:{question_id}",
-            corpus="activitynet_qa",
             media=videos.find(f"v_{video_name}", video_name),
             video_id=video_name,
             question_type=question_type,

@@ -13,7 +13,7 @@ from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_members, read_json_object
 from data_modules.question_manifest import Manifest, read_manifest
 from data_modules.rows import MalformedRowError, Row
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import SkippedRows, expanded
 from data_modules.table_files import read_parquet_rows, read_table
 from data_modules.video_files import VideoFolder
 
@@ -101,19 +101,17 @@ def _tempcompass_rows(files: Files, split: str, skipped: SkippedRows) -> Iterato
     with one, two have no blank after an option's letter, and six have two options.
     """
     for task in TEMPCOMPASS_TASKS:
-        for location, video, aspects in read_json_members(files, f"questions/{task}.json"):
-            try:
-                if not isinstance(aspects, dict):
-                    raise MalformedRowError(location, f"video {video!r} is {aspects!r:.200}")
-                rows = {aspect: Row(aspects, location).objects(aspect) for aspect in aspects}
-            except MalformedRowError as error:
-                skipped.record_malformed(error)
-                continue
-            for aspect, questions in rows.items():
-                for number, row in enumerate(questions):
-                    shared = {"video": video, "task": task, "aspect": aspect}
-                    name = f"{task}_{video}_{aspect}_{number}"
-                    yield row.adding({"id": name, **shared, **_with_options(row, task)})
+        members = read_json_members(files, f"questions/{task}.json")
+        for row in expanded(members, _tempcompass_questions, skipped):
+            name = f"{task}_{row['video']}_{row['aspect']}_{row['number']}"
+            yield row.adding({"id": name, "task": task, **_with_options(row, task)})
+
+
+def _tempcompass_questions(member: Row) -> Iterator[Row]:
+    aspects = member.nested("value")
+    for aspect in aspects:
+        for number, row in enumerate(aspects.objects(aspect)):
+            yield row.adding({"video": member["name"], "aspect": aspect, "number": number})
 
 
 def _with_options(row: Row, task: str) -> dict[str, object]:
@@ -135,16 +133,14 @@ def _video_mme_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[
     """
     forms = (f"{split}-00000-of-00001.parquet", f"{split}.parquet", f"{split}.json")
     names = [f"{folder}{form}" for folder in ("videomme/", "") for form in forms]
-    for row in read_table(files, [*names, f"{split}.jsonl"], skipped):
+
+    def questions(row: Row) -> list[Row]:
         if row.get("questions") is None:
-            yield row
-            continue
-        try:
-            questions = row.objects("questions")
-        except MalformedRowError as error:
-            skipped.record_malformed(error)
-        else:
-            yield from map(row.adding, questions)
+            return [row]
+        return list(map(row.adding, row.objects("questions")))
+
+    table = read_table(files, [*names, f"{split}.jsonl"], skipped)
+    return expanded(table, questions, skipped)
 
 
 def _egoschema_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:

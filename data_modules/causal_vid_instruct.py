@@ -6,6 +6,7 @@ One JSON object a line. The paper's set has no public release; the file format i
 
 from collections.abc import Iterator
 
+from data_modules.example_kinds import prompted_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_lines
 from data_modules.rows import Row, is_nan_like
@@ -43,7 +44,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
 
     def make(row: Row) -> Iterator[Example]:
         row_id, video_id = row.id("id"), row.id("video_id")
-        start, end = row.span()
+        span = row.span()
         explanation = _explanation(row)
         prediction_prompt, prediction, events = _prediction(row)
         if not explanation and not prediction:
@@ -54,15 +55,13 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
             ("prediction", prediction_prompt, prediction, events),
         ):
             if response:
-                yield Example(
+                yield prompted_example(
+                    prompt,
+                    response,
                     id=f"causal_vid_instruct:{split}:{row_id}:{kind}",
-                    corpus="causal_vid_instruct",
                     media=str(files.path("videos", f"{video_id}.mp4")),
                     video_id=video_id,
-                    start_seconds=start,
-                    end_seconds=end,
-                    prompt=prompt,
-                    response=response,
+                    span=span,
                     answers=answers,
                     question_type=kind,
                     meta={

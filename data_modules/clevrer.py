@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 
 from data_modules.example_kinds import choice_example, open_ended_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_array
-from data_modules.rows import MalformedRowError, Row
-from data_modules.skipped_rows import SkippedRows, examples_of
+from data_modules.rows import Row
+from data_modules.skipped_rows import SkippedRows, examples_of, expanded
 from data_modules.video_files import VideoFolder
 from vidreason.example import Example
 from vidreason.reasoning.prompts import yes_no_prompt
@@ -43,7 +42,11 @@ def read_clevrer(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
     folders = (f"videos/{name}/", f"videos/{split}/", f"video_{name}/", "videos/", "")
     # The questions about one video follow each other.
     find = lru_cache(maxsize=1)(VideoFolder(files, ".").find)
-    first = islice(_questions(files, path, SkippedRows.uncounted()), _NUM_LOOKED_AT)
+
+    def rows(skipped: SkippedRows) -> Iterator[Row]:
+        return expanded(read_json_array(files, path, skipped), _questions, skipped)
+
+    first = islice(rows(SkippedRows.uncounted()), _NUM_LOOKED_AT)
     has_answers = any(map(_is_answered, first))
 
     def make(question: Row) -> list[Example]:
@@ -52,29 +55,18 @@ def read_clevrer(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
         parts = (f"{_part_folder(scene)}/", "")
         media = find(*(f"{folder}{part}{file}" for folder in folders for part in parts))
         examples = list(_examples(question, split, scene, media))
-        if any(bool(example.response) != has_answers for example in examples):
-            raise question.malformed(
-                "field 'answer' is missing or empty, in other questions it is not"
-                if has_answers
-                else "field 'answer' is there, in other questions it is hidden"
-            )
+        for example in examples:
+            question.check_answered("answer", bool(example.response), in_others=has_answers)
         return examples
 
-    rows = _questions(files, path, skipped)
     named_by = ("scene_index", "question_id")
-    yield from examples_of(rows, make, skipped, named_by=named_by, unique=True)
+    yield from examples_of(rows(skipped), make, skipped, named_by=named_by, unique=True)
 
 
-def _questions(files: Files, path: Path, skipped: SkippedRows) -> Iterator[Row]:
-    """Each question, with the fields of its scene."""
-    for scene in read_json_array(files, path, skipped):
-        try:
-            questions = scene.objects("questions")
-        except MalformedRowError as error:
-            skipped.record_malformed(error)
-            continue
-        shared = {name: scene.get(name) for name in ("scene_index", "video_filename")}
-        yield from (question.adding(shared) for question in questions)
+def _questions(scene: Row) -> Iterator[Row]:
+    """The questions about a scene, with its fields."""
+    shared = {name: scene.get(name) for name in ("scene_index", "video_filename")}
+    return (question.adding(shared) for question in scene.objects("questions"))
 
 
 def _is_answered(question: Row) -> bool:
@@ -103,7 +95,7 @@ def _examples(question: Row, split: str, scene_index: int, media: str) -> Iterat
     text = question.question()
     group_id = f"{scene_index}_{question.id('question_id')}"
     shared = {
-        **{"corpus": "clevrer", "media": media, "video_id": str(scene_index)},
+        **{"media": media, "video_id": str(scene_index)},
         **{"question_type": kind, "group_id": group_id},
     }
     if kind == "descriptive":

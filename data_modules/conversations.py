@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from data_modules.example_kinds import prompted_example
 from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import SpanKeys
@@ -77,16 +78,13 @@ def conversation_examples(
     )
     for number, (question, answer) in enumerate(pairs):
         prompt, earlier_turns = _prompt(system, pairs[:number], question)
-        yield Example(
+        yield prompted_example(
+            prompt,
+            answer,
             id=f"{name}:{number}",
-            corpus=name.partition(":")[0],
             media=media_below(root, video),
             video_id=str(PurePosixPath(video).with_suffix("")),
-            start_seconds=conversation.span.start_seconds,
-            end_seconds=conversation.span.end_seconds,
-            prompt=prompt,
-            response=answer,
-            answers=(answer,),
+            span=conversation.span[:2],
             earlier_turns=earlier_turns,
             meta={"question": question} | row_id,
         )

@@ -144,10 +144,8 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
         os.utime(index)
     corpus = CorpusIndex(index)
     if corpus.skipped.num_skipped:
-        left_out = (
-            f"{corpus.skipped.num_skipped} rows were left out, besides {len(corpus)} examples"
-        )
-        logger.warning("%s: %s: %s", config, left_out, corpus.skipped.summary())
+        counts = f"{corpus.skipped.num_skipped} rows were left out, besides {len(corpus)} examples"
+        logger.warning("%s: %s: %s", config, counts, corpus.skipped.summary())
     for remark, count in corpus.skipped.remarks.most_common():
         logger.warning("%s: %d rows: %s", config, count, remark)
     try:

@@ -9,13 +9,13 @@ video's start or after its end.
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from data_modules.example_kinds import caption_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_members
 from data_modules.rows import MalformedRowError, Row, parse_seconds
-from data_modules.skipped_rows import SkippedRows, examples_of
+from data_modules.skipped_rows import SkippedRows, examples_of, expanded
 from vidreason.example import Example
 
 SECONDS_BEFORE, SECONDS_AFTER = 1.0, 3.0
@@ -64,15 +64,15 @@ def read_ego4d(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
         yield caption_example(
             text,
             id=f"ego4d:{split}:{uid}_{narration['name']}",
-            corpus="ego4d",
             media=str(files.path(folder, f"{uid}.mp4")),
             video_id=uid,
-            start_seconds=max(moment - SECONDS_BEFORE, 0.0),
-            end_seconds=min(moment + SECONDS_AFTER, duration),
+            span=(max(moment - SECONDS_BEFORE, 0.0), min(moment + SECONDS_AFTER, duration)),
             meta={"narration": narration["narration_text"]},
         )
 
-    yield from examples_of(_narrations(files, split, videos, skipped), make, skipped)
+    members = read_json_members(files, "annotations/narration.json")
+    rows = expanded(members, lambda member: _narrations(member, split, videos), skipped)
+    yield from examples_of(rows, make, skipped)
 
 
 def plain_narration(narration: str) -> tuple[str, str]:
@@ -98,82 +98,47 @@ class _Video(NamedTuple):
 def _read_videos(files: Files, skipped: SkippedRows) -> dict[str, _Video]:
     path = files.first("ego4d.json", files.path("").parent / "ego4d.json")
     videos = {}
-    for location, key, value in read_json_members(files, path):
-        if key != "videos":
-            continue
-        if not isinstance(value, list):
-            raise ValueError(f"{location}: field 'videos' must be a list, found {value!r:.200}")
-        for fields in value:
+    for member in read_json_members(files, path):
+        for row in _rows_of(member, "value") if member["name"] == "videos" else ():
             try:
-                uid, video = _video(fields, location)
+                duration = parse_seconds(row.get("duration_sec"))
+                if not duration:
+                    raise row.malformed(f"a video has no 'duration_sec': {row!r:.200}")
+                splits = {row.text(field) for field in _SPLIT_FIELDS}
+                split = next((name for name in ("test", "val") if name in splits), "train")
+                videos[row.id("video_uid")] = _Video(split, duration)
             except MalformedRowError as error:
                 skipped.record_malformed(error)
-            else:
-                videos[uid] = video
     if not videos:
         raise ValueError(f"{path}: there is no video in the field 'videos'")
     return videos
 
 
-def _video(fields: object, location: str) -> tuple[str, _Video]:
-    if not isinstance(fields, dict):
-        problem = f"field 'videos': expected objects, found {fields!r:.200}"
-        raise MalformedRowError(location, problem)
-    row = Row(fields, location)
-    duration = parse_seconds(row.get("duration_sec"))
-    if not duration:
-        raise row.malformed(f"a video has no 'duration_sec': {fields!r:.200}")
-    splits = {row.text(field) for field in _SPLIT_FIELDS}
-    split = next((name for name in ("test", "val") if name in splits), "train")
-    return row.id("video_uid"), _Video(split, duration)
+def _rows_of(row: Row, name: str) -> list[Row]:
+    """The rows of a list, each to be found malformed by itself; none where it is null."""
+    items = row.get(name)
+    if items is not None and not isinstance(items, list):
+        raise row.malformed(f"field {name!r} must be a list, found {items!r:.200}")
+    return [Row(item if isinstance(item, dict) else {}, row.location) for item in items or ()]
 
 
 def _egoschema_videos(files: Files) -> set[str]:
     """Videos of EgoSchema's questions; none without its file."""
-    videos: set[str] = set()
-    if not files.exists("uid_to_ego4d.json"):
-        return videos
-    for location, _, clip in read_json_members(files, "uid_to_ego4d.json"):
-        if not isinstance(clip, dict):
-            found = f"found {clip!r:.200}"
-            raise ValueError(f"{location}: expected an object with 'video_uid', {found}")
-        videos.add(Row(clip, location).id("video_uid"))
-    return videos
+    name = "uid_to_ego4d.json"
+    clips = read_json_members(files, name) if files.exists(name) else ()
+    return {clip.nested("value").id("video_uid") for clip in clips}
 
 
-def _narrations(
-    files: Files, split: str, videos: dict[str, _Video], skipped: SkippedRows
-) -> Iterator[Row]:
-    """Each narration of the split's videos, with the video's ``uid`` and its own ``name``."""
-    for location, uid, record in read_json_members(files, "annotations/narration.json"):
-        try:
-            if uid not in videos:
-                problem = f"video {uid!r} is not in ego4d.json; use one release of both"
-                raise MalformedRowError(location, problem)
-            if videos[uid].split != split:
-                continue
-            passes = {name: _narration_pass(record, name, location) for name in _PASSES}
-        except MalformedRowError as error:
-            skipped.record_malformed(error)
-            continue
-        for name, narrations in passes.items():
-            for number, narration in enumerate(narrations):
-                at = f"{location}:{name}:{number}"
-                fields = narration if isinstance(narration, dict) else {}
-                yield Row({**fields, "uid": uid, "name": f"{name[-1]}_{number}"}, at)
-
-
-def _narration_pass(record: object, name: str, location: str) -> list[Any]:
-    """The narrations of one pass; a pass may be missing."""
-    value: Any = record
-    for key in (name, "narrations"):
-        if not isinstance(value, dict):
-            break
-        value = value.get(key)
-        if value is None:
-            return []
-    else:
-        if isinstance(value, list):
-            return value
-    problem = f"expected {name!r} with a list 'narrations', found {record!r:.200}"
-    raise MalformedRowError(location, problem)
+def _narrations(member: Row, split: str, videos: dict[str, _Video]) -> Iterator[Row]:
+    """Each narration of a video, with its ``uid`` and ``name``; a pass may be missing."""
+    uid = member["name"]
+    if uid not in videos:
+        raise member.malformed(f"video {uid!r} is not in ego4d.json; use one release of both")
+    if videos[uid].split != split:
+        return
+    record = member.nested("value")
+    for name in _PASSES:
+        narrations = [] if record.get(name) is None else _rows_of(record.nested(name), "narrations")
+        for number, narration in enumerate(narrations):
+            fields = {"uid": uid, "name": f"{name[-1]}_{number}"}
+            yield Row({**narration, **fields}, f"{member.location}:{name}:{number}")

@@ -9,11 +9,11 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import fields
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -108,11 +108,11 @@ class CorpusIndex(StoredExamples):
 
     @override
     def example(self, row: int) -> Example:
-        number, place = divmod(row, self._rows_a_batch)
+        number, index = divmod(row, self._rows_a_batch)
         if self._batch[0] != number:
             self._batch = number, self._file.get_batch(number)
         values = {
-            name: column[place].as_py()
+            name: column[index].as_py()
             for name, column in zip(SCHEMA.names, self._batch[1].columns, strict=True)
         }
         return _example(values, self._usual)
@@ -130,14 +130,14 @@ class CorpusIndex(StoredExamples):
         """
         usual = self._usual.get(column)
         is_usual = usual is not None and condition(pa.array([usual]))[0].as_py()
-        found = [np.zeros(0, np.int64)]
+        parts = [np.zeros(0, np.int64)]
         for number in range(self._file.num_record_batches):
             texts = self._file.get_batch(number).column(column)
             # Null stands for the usual text.
             fulfils = pc.fill_null(condition(texts), is_usual)
             (rows,) = np.nonzero(fulfils.to_numpy(zero_copy_only=False))
-            found.append(rows + number * self._rows_a_batch)
-        return np.concatenate(found)
+            parts.append(rows + number * self._rows_a_batch)
+        return np.concatenate(parts)
 
     @property
     def id_hashes(self) -> NDArray[np.uint64]:
@@ -151,63 +151,51 @@ class CorpusIndex(StoredExamples):
         CorpusIndex.__init__(self, state["folder"])
 
 
-class IndexWriter:
-    """Writes an index into a new folder, batch by batch; use it in a ``with`` statement.
+WriteRows = Callable[[pa.RecordBatch, NDArray[np.int32], NDArray[np.uint64]], None]
+"""Adds ``ROWS_A_BATCH`` rows of ``SCHEMA`` to an index, or fewer if they are the last; further, of
+each row, the characters of prompt and response, and :func:`data_modules.id_hashes.id_hash`."""
+
+
+@contextmanager
+def index_writer(
+    folder: Path, usual: dict[str, str], skipped: SkippedRows | None = None
+) -> Iterator[WriteRows]:
+    """Write an index into a new folder, batch by batch; without an error it is whole at the end.
 
     Args:
         folder: The folder, which is made.
         usual: Values that stand for null in the columns of these names.
         skipped: What is left out while it is written; None for nothing.
     """
+    folder.mkdir(parents=True)
+    ids, id_hashes = hashlib.sha256(), IdHashes(folder / HASHES_FILE)
+    num_examples = 0
+    with (
+        pa.OSFile(str(folder / EXAMPLES_FILE), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA) as examples,
+        (folder / LENGTHS_FILE).open("wb") as lengths_file,
+    ):
 
-    def __init__(
-        self, folder: Path, usual: dict[str, str], skipped: SkippedRows | None = None
-    ) -> None:
-        folder.mkdir(parents=True)
-        self._folder = folder
-        self._usual = usual
-        self._skipped = skipped or SkippedRows()
-        self._num_examples = 0
-        self._ids = hashlib.sha256()
-        self._hashes = IdHashes(folder / HASHES_FILE)
-        with ExitStack() as stack:
-            sink = stack.enter_context(pa.OSFile(str(folder / EXAMPLES_FILE), "wb"))
-            self._examples = stack.enter_context(pa.ipc.new_file(sink, SCHEMA))
-            self._lengths = stack.enter_context((folder / LENGTHS_FILE).open("wb"))
-            self._files = stack.pop_all()
+        def write(
+            batch: pa.RecordBatch, lengths: NDArray[np.int32], hashes: NDArray[np.uint64]
+        ) -> None:
+            nonlocal num_examples
+            examples.write_batch(batch)
+            lengths.tofile(lengths_file)
+            ids.update("".join(f"{one}\n" for one in batch.column("id").to_pylist()).encode())
+            id_hashes.add(hashes.tolist())
+            num_examples += len(batch)
 
-    def write(
-        self, batch: pa.RecordBatch, lengths: NDArray[np.int32], hashes: NDArray[np.uint64]
-    ) -> None:
-        """Add ``ROWS_A_BATCH`` rows of ``SCHEMA``, or fewer if they are the last.
-
-        Args:
-            batch: The rows.
-            lengths: Characters of each row's prompt and response.
-            hashes: :func:`data_modules.id_hashes.id_hash` of each row's id.
-        """
-        self._examples.write_batch(batch)
-        lengths.tofile(self._lengths)
-        self._ids.update("".join(f"{one}\n" for one in batch.column("id").to_pylist()).encode())
-        self._hashes.add(hashes.tolist())
-        self._num_examples += len(batch)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._files.close()
-        if kind is not None:
-            return
-        self._hashes.write()
-        manifest = {
-            "num_examples": self._num_examples,
-            "rows_a_batch": ROWS_A_BATCH,
-            "ids_digest": self._ids.hexdigest()[:16],
-            "usual": self._usual,
-            "skipped": self._skipped.as_json(),
-        }
-        (self._folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+        yield write
+    id_hashes.write()
+    manifest = {
+        "num_examples": num_examples,
+        "rows_a_batch": ROWS_A_BATCH,
+        "ids_digest": ids.hexdigest()[:16],
+        "usual": usual,
+        "skipped": (skipped or SkippedRows()).as_json(),
+    }
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
 def write_index(
@@ -220,27 +208,17 @@ def write_index(
         examples: What is to be in it.
         skipped: What the reader leaves out meanwhile; None for nothing.
     """
-    batches = _batched(examples)
+    remaining = iter(examples)
+    batches = iter(lambda: list(islice(remaining, ROWS_A_BATCH)), [])
     first = next(batches, [])
     usual = {name: _columns(first[:1], {})[name][0] for name in _USUAL} if first else {}
-    with IndexWriter(folder, usual, skipped) as writer:
+    with index_writer(folder, usual, skipped) as write:
         for rows in chain([first] if first else [], batches):
-            writer.write(
+            write(
                 pa.record_batch(_columns(rows, usual), schema=SCHEMA),
                 np.array([len(row.prompt) + len(row.response) for row in rows], np.int32),
                 np.array([id_hash(row.id) for row in rows], np.uint64),
             )
-
-
-def _batched(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    rows: list[Example] = []
-    for example in examples:
-        rows.append(example)
-        if len(rows) == ROWS_A_BATCH:
-            yield rows
-            rows = []
-    if rows:
-        yield rows
 
 
 def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[Any]]:
@@ -252,7 +230,7 @@ def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[A
         columns[name] = [getattr(row, name) or None for row in rows]
     columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
     for name, value in usual.items():
-        columns[name] = [None if found == value else found for found in columns[name]]
+        columns[name] = [None if one == value else one for one in columns[name]]
     return columns
 
 

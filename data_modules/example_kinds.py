@@ -1,30 +1,26 @@
 """Examples of three kinds: captions, open-ended and multiple-choice questions.
 
-What differs between corpora, such as ids and media, is passed on to :class:`Example` as it is.
+The corpus is what an id begins with. What else differs between corpora, such as media, is passed on
+to :class:`Example` as it is.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from data_modules.rows import Span
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT, multiple_choice_prompt, open_ended_prompt
 
 
 def caption_example(caption: str, **fields: Any) -> Example:  # noqa: ANN401 - fields of an example
     """A video and what it shows; an empty caption is a hidden one."""
-    return Example(prompt=CAPTION_PROMPT, response=caption, answers=_answers(caption), **fields)
+    return prompted_example(CAPTION_PROMPT, caption, **fields)
 
 
 def open_ended_example(question: str, answer: str, **fields: Any) -> Example:  # noqa: ANN401
     """A question and its answer; an empty answer is a hidden one."""
-    answers = fields.pop("answers", _answers(answer))
-    return Example(
-        prompt=open_ended_prompt(question),
-        response=answer,
-        answers=answers,
-        meta={"question": question},
-        **fields,
-    )
+    meta = {"question": question}
+    return prompted_example(open_ended_prompt(question), answer, meta=meta, **fields)
 
 
 def choice_example(
@@ -46,17 +42,33 @@ def choice_example(
         meta: Besides the question.
         fields: Further fields of the example.
     """
-    response = "" if answer_index is None else options[answer_index]
-    return Example(
-        prompt=prompt or multiple_choice_prompt(question, options),
-        response=response,
+    return prompted_example(
+        prompt or multiple_choice_prompt(question, options),
+        "" if answer_index is None else options[answer_index],
         options=options,
         answer_index=answer_index,
-        answers=_answers(response),
         meta={"question": question, **(meta or {})},
         **fields,
     )
 
 
-def _answers(response: str) -> tuple[str, ...]:
-    return (response,) if response else ()
+def prompted_example(
+    prompt: str,
+    response: str,
+    *,
+    id: str,
+    answers: tuple[str, ...] | None = None,
+    span: Span = (None, None),
+    **fields: Any,  # noqa: ANN401 - fields of an example
+) -> Example:
+    """A prompt and its response, which is the accepted answer unless others are given."""
+    return Example(
+        id=id,
+        corpus=id.partition(":")[0],
+        prompt=prompt,
+        response=response,
+        answers=((response,) if response else ()) if answers is None else answers,
+        start_seconds=span[0],
+        end_seconds=span[1],
+        **fields,
+    )

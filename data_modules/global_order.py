@@ -69,17 +69,8 @@ class GlobalOrder:
         padded: bool = False,
         repeated_steps: int | None = None,
     ) -> None:
-        if not corpus_sizes or min(corpus_sizes) < 1 or min(weights) <= 0:
-            raise ValueError(
-                "need at least one corpus, each with examples and a weight above 0; found sizes "
-                f"{list(corpus_sizes)}, "
-                f"weights {list(weights)}"
-            )
-        if global_batch_size < 1 or seed < 0:
-            raise ValueError(
-                "global_batch_size must be at least 1 and seed at least 0; found "
-                f"{global_batch_size} and {seed}"
-            )
+        assert min(corpus_sizes) >= 1
+        assert min(weights) > 0
         self.corpus_sizes = list(corpus_sizes)
         self.global_batch_size = global_batch_size
         self.seed = seed
@@ -95,9 +86,8 @@ class GlobalOrder:
             corpus = self.quotas.index(0)
             raise ValueError(
                 f"corpus number {corpus} ({self.corpus_sizes[corpus]} examples, weight "
-                f"{weights[corpus]}) would get no "
-                f"sample of the {sum(self.quotas)} an epoch holds: raise its weight or take it off "
-                "the list"
+                f"{weights[corpus]}) would get no sample of the {sum(self.quotas)} an epoch holds: "
+                "raise its weight or take it off the list"
             )
         self.repeated_steps = repeated_steps
         if repeated_steps is not None:
@@ -146,9 +136,9 @@ class GlobalOrder:
         size = self.corpus_sizes[corpus]
         parts = [np.zeros(0, np.int64)]
         while start < stop:
-            number, place = divmod(start, size)
+            number, first = divmod(start, size)
             end = min(stop - number * size, size)
-            parts.append(self._pass(corpus, number).rows(place, end))
+            parts.append(self._pass(corpus, number).rows(first, end))
             start = number * size + end
         return np.concatenate(parts)
 
@@ -204,8 +194,8 @@ class GlobalOrderBatchSampler(Sampler[list[int]]):
         for step in range(first_step, self.order.steps_per_epoch):
             indices = self.order.step(epoch, step)
             for start in range(consumed_of_step, len(indices), at_once):
-                own = start + self.rank * self.batch_size
-                yield indices[own : own + self.batch_size].tolist()
+                first = start + self.rank * self.batch_size
+                yield indices[first : first + self.batch_size].tolist()
             consumed_of_step = 0
 
 
@@ -229,8 +219,7 @@ def accumulation(global_batch_size: int, batch_size: int, world_size: int) -> in
     if global_batch_size % at_once:
         raise ValueError(
             f"global_batch_size {global_batch_size} is not a multiple of batch_size {batch_size} x "
-            f"{world_size} "
-            "processes: change one of them, or the number of devices"
+            f"{world_size} processes: change one of them, or the number of devices"
         )
     return global_batch_size // at_once
 
@@ -240,7 +229,7 @@ def spread(quotas: Sequence[int], count: int) -> list[int]:
 
     Item k of a corpus of n comes at the moment (2 k + 1) / 2 n of the epoch; at equal moments, the
     corpus listed first (Webster's method). So the numbers only grow with ``count``, and reach the
-    quotas at its end. Exact at any place, without looking at those before.
+    quotas at its end. Exact at any position, without looking at those before.
     """
     total = sum(quotas)
     # What had come when ``count / total`` of the epoch was over; few corrections are left to do.

@@ -72,11 +72,9 @@ def read_hd_vila(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
                 yield caption_example(
                     text,
                     id=f"hd_vila:{split}:{clip_id}",
-                    corpus="hd_vila",
                     media=str(files.path(cut if are_cut else whole)),
                     video_id=video_id,
-                    start_seconds=None if are_cut else start,
-                    end_seconds=None if are_cut else end,
+                    span=(None, None) if are_cut else (start, end),
                 )
 
         rows = read_json_lines(files, path, skipped)

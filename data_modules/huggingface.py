@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_modules.conversations import media_below
 from data_modules.corpora import FIELDS
-from data_modules.example_kinds import choice_example
+from data_modules.example_kinds import choice_example, prompted_example
 from data_modules.files import Files
 from data_modules.multiple_choice import AnswerForm, right_option
 from data_modules.rows import Row, is_nan_like
@@ -155,11 +155,9 @@ def _example(row: Row, span: SpanKeys, root: str, split: str) -> Example:
     row_id = number if row.get("id") is None else row.id("id")
     fields: dict[str, Any] = {
         "id": f"huggingface:{split}:{row_id}",
-        "corpus": "huggingface",
         "media": media_below(root, media),
         "video_id": media if row.get("video_id") is None else row.id("video_id"),
-        "start_seconds": span.start_seconds,
-        "end_seconds": span.end_seconds,
+        "span": span[:2],
         "question_type": "" if row.get("question_type") is None else str(row["question_type"]),
     }
     if options:
@@ -169,13 +167,7 @@ def _example(row: Row, span: SpanKeys, root: str, split: str) -> Example:
         index = right_option(row.get(form[1]), options, *form, row)
         return choice_example(row.required("prompt"), options, index, **fields)
     question = prompt or CAPTION_PROMPT
-    return Example(
-        prompt=question,
-        response=response,
-        answers=(response,) if response else (),
-        meta={"question": question},
-        **fields,
-    )
+    return prompted_example(question, response, meta={"question": question}, **fields)
 
 
 def _media(row: Row) -> str:

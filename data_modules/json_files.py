@@ -87,8 +87,8 @@ def read_json_array(files: Files, name: str | Path, skipped: SkippedRows) -> Ite
                 yield row
 
 
-def read_json_members(files: Files, name: str | Path) -> Iterator[tuple[str, str, Any]]:
-    """Yield ``(location, key, value)`` for each member of a file that is one JSON object.
+def read_json_members(files: Files, name: str | Path) -> Iterator[Row]:
+    """Yield each member of a file that is one JSON object, as a row of ``name`` and ``value``.
 
     Raises:
         ValueError: The file is missing, not a JSON object, or cut off.
@@ -101,7 +101,7 @@ def read_json_members(files: Files, name: str | Path) -> Iterator[tuple[str, str
                     f"{location}: not valid JSON: expected a member's name, found {key}"
                 )
             document.take(":", "not valid JSON: expected ':' after a member's name")
-            yield location, key, document.value()
+            yield Row({"name": key, "value": document.value()}, location)
 
 
 def read_json_object(files: Files, name: str | Path) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def read_json_object(files: Files, name: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: As :func:`read_json_members`.
     """
-    return {key: value for _, key, value in read_json_members(files, name)}
+    return {member["name"]: member["value"] for member in read_json_members(files, name)}
 
 
 def _json_row(value: Any, location: str) -> Row:  # noqa: ANN401 - any JSON value

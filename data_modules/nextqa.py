@@ -88,7 +88,6 @@ def read_nextqa_rows(
             options,
             index,
             id=f"{corpus}:{split}:{video_id}_{row.id('qid')}",
-            corpus=corpus,
             media=videos.find(video_id, row),
             video_id=video_id,
             question_type=row.required("type"),

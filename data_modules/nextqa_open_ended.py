@@ -43,7 +43,6 @@ def read_nextqa_open_ended(files: Files, split: str, skipped: SkippedRows) -> It
             question,
             answer,
             id=f"nextqa_open_ended:{split}:{video_id}_{question_id}",
-            corpus="nextqa_open_ended",
             media=videos.find(video_id, row),
             video_id=video_id,
             answers=tuple(dict.fromkeys((answer, reference or answer))),

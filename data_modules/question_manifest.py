@@ -62,11 +62,9 @@ def read_manifest(
         options = option_texts(row.get(manifest.options), manifest.options, row)
         answer = row.get(manifest.answer)
         index = right_option(answer, options, manifest.answer_form, manifest.answer, row)
-        if has_answers != (index is not None):
-            state = "missing or empty" if has_answers else "there"
-            raise row.malformed(f"field {manifest.answer!r} is {state}, in other rows it is not")
-        start, end = row.span() if manifest.has_span else (None, None)
-        if start == 0.0 and str(row["start"]).lstrip().startswith("-"):
+        row.check_answered(manifest.answer, index is not None, in_others=has_answers)
+        span = row.span() if manifest.has_span else (None, None)
+        if span[0] == 0.0 and str(row["start"]).lstrip().startswith("-"):
             remark = "a span begins before the video: it is taken from its start"
             skipped.remark(row.location, remark)
         video_id = row.id(manifest.video)
@@ -76,11 +74,9 @@ def read_manifest(
             options,
             index,
             id=f"{name}:{split}:{row.id(manifest.id)}",
-            corpus=name,
             media=media,
             video_id=video_id,
-            start_seconds=None if is_cut else start,
-            end_seconds=None if is_cut else end,
+            span=(None, None) if is_cut else span,
             question_type="/".join(map(row.required, manifest.question_type)),
         )
 

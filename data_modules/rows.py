@@ -142,6 +142,13 @@ class Row(dict[str, Any]):
         """
         return self.check_span(self.seconds(start), self.seconds(end))
 
+    def nested(self, name: str) -> "Row":
+        """An object, as a row at the same location."""
+        value = self.get(name)
+        if not isinstance(value, dict):
+            raise self.malformed(f"field {name!r} must be an object, found {value!r:.200}")
+        return Row(value, self.location)
+
     def objects(self, name: str) -> list["Row"]:
         """A list of objects, as rows at the same location."""
         items = self.get(name)
@@ -155,6 +162,12 @@ class Row(dict[str, Any]):
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise self.malformed(f"field {name!r} must be a list of texts, found {items!r:.200}")
         return [item.strip() for item in items]
+
+    def check_answered(self, name: str, is_answered: bool, *, in_others: bool) -> None:
+        """Raise an error where a row has an answer and others hide it, or the other way round."""
+        if is_answered != in_others:
+            state = "there" if is_answered else "missing or empty"
+            raise self.malformed(f"field {name!r} is {state}, in other rows it is not")
 
     def check_finite(self, value: object) -> None:
         """Raise an :class:`UnusableRowError` for a time that is infinite or NaN."""

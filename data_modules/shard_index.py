@@ -74,8 +74,7 @@ class ShardSample:
     """Extensions of members that came later in the shard under the same names."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexedShard:
+class IndexedShard(NamedTuple):
     """What is known of one shard."""
 
     media: str
@@ -110,11 +109,6 @@ class ShardIndex:
                 file_name, file = shard.file, pq.ParquetFile(shard.file)
             columns = file.read_row_group(shard.row_group).to_pydict()
             yield shard.media, _group(shard.media, columns)
-
-    def samples(self) -> Iterator[ShardSample]:
-        """All samples; memory does not grow with the number of shards."""
-        for _, samples in self.by_shard():
-            yield from samples
 
 
 def open_shard_index(
@@ -173,9 +167,8 @@ def _write(
     scanned: Iterator[tuple[list[ScannedMember], list[str]]],
     files: Path,
 ) -> None:
-    number = max((_number(path) for path in files.glob("*.parquet")), default=-1)
-    for start in range(0, len(shards), SHARDS_A_FILE):
-        number += 1
+    first = sum(1 for _ in files.glob("*.parquet"))  # files are only ever added
+    for number, start in enumerate(range(0, len(shards), SHARDS_A_FILE), start=first):
         footer = []
         with (
             atomic_file(files / f"{number:06d}.parquet") as file,
@@ -194,23 +187,13 @@ def _write(
 def _read_footers(files: Path) -> dict[str, tuple[tuple[int, str], IndexedShard]]:
     """Each shard's state when it was indexed, and where; the newest file's word counts."""
     known = {}
-    for path in sorted(files.glob("*.parquet"), key=_number):
+    for path in sorted(files.glob("*.parquet")):
         metadata = pq.read_metadata(path).metadata
         for row_group, row in enumerate(json.loads(metadata[b"shards"])):
             shard, size, version, num_members, failures = row
-            indexed = IndexedShard(
-                media=shard,
-                num_members=num_members,
-                failures=tuple(failures),
-                file=str(path),
-                row_group=row_group,
-            )
+            indexed = IndexedShard(shard, num_members, tuple(failures), str(path), row_group)
             known[shard] = (size, version), indexed
     return known
-
-
-def _number(path: Path) -> int:
-    return int(path.stem)
 
 
 def _group(shard: str, columns: dict[str, list[Any]]) -> Iterator[ShardSample]:

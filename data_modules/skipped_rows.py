@@ -30,7 +30,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from data_modules.rows import MalformedRowError, Row, UnusableRowError
 from vidreason.example import Example
@@ -58,15 +58,6 @@ _HOPELESS_ROWS, _HOPELESS_FACTOR = 1000, 10
 _MAX_NAME_CHARACTERS = 80
 
 
-class SkippedRow(NamedTuple):
-    """One row that gave no example, as it is written down."""
-
-    place: str
-    """``file:line``, or the member of a tar file."""
-    cause: str
-    """The same words for every row left out for the same reason; of a malformed row, its error."""
-
-
 class SkippedRows:
     """Counts the rows of one corpus that its reader left out.
 
@@ -74,8 +65,8 @@ class SkippedRows:
     ``NUM_MALFORMED_SHOWN`` malformed ones.
 
     Args:
-        path: A file that gets one JSON object a row (:class:`SkippedRow`), written anew; None to
-            count without writing.
+        path: A file that gets one JSON object a row (``place`` and ``cause``), written anew; None
+            to count without writing.
         max_malformed_fraction: Share of malformed rows beyond which it is hopeless to read on. With
             0 the first one is raised.
         quiet: Whether nothing is logged.
@@ -210,7 +201,7 @@ class SkippedRows:
         if len(locations) < NUM_SHOWN:
             locations.append(location)
         if self._path is not None:
-            row = json.dumps(SkippedRow(location, written)._asdict(), ensure_ascii=False)
+            row = json.dumps({"place": location, "cause": written}, ensure_ascii=False)
             # A name in a damaged file may hold half a character.
             with self._path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(row + "\n")
@@ -222,6 +213,26 @@ class SkippedRows:
             f"data.max_malformed_fraction is {max_malformed_fraction:g}: repair the file, or raise "
             f"the share. The first are{shown}"
         )
+
+
+def expanded(
+    rows: Iterable[Row], expand: Callable[[Row], Iterable[Row]], skipped: SkippedRows
+) -> Iterator[Row]:
+    """Yield the rows inside of each row, such as the questions about a video.
+
+    Args:
+        rows: The outer rows.
+        expand: Returns the rows of one of them, or yields them; it raises
+            :class:`MalformedRowError` for a row that is malformed with all that is in it.
+        skipped: Counts these.
+    """
+    for row in rows:
+        try:
+            inner = list(expand(row))
+        except MalformedRowError as error:
+            skipped.record_malformed(_named(error, row, ("name",)))
+        else:
+            yield from inner
 
 
 def examples_of(
@@ -264,8 +275,7 @@ def examples_of(
         except UnusableRowError as left_out:
             skipped.record(left_out.location, left_out.cause)
         except MalformedRowError as error:
-            named = MalformedRowError(error.location, error.problem, _record_name(row, named_by))
-            skipped.record_malformed(named.with_traceback(error.__traceback__))
+            skipped.record_malformed(_named(error, row, named_by))
         else:
             skipped.num_read += bool(examples)
             yield from examples
@@ -294,11 +304,13 @@ def _check_texts(example: Example, row: Row) -> None:
         ) from error
 
 
-def _record_name(row: Row, named_by: Sequence[str]) -> str:
-    """The values of the fields that name a record, as far as it has them."""
+def _named(error: MalformedRowError, row: Row, named_by: Sequence[str]) -> MalformedRowError:
+    """The error with the values of the fields that name the record, as far as it has them."""
     values = ((field, row.get(field)) for field in named_by)
-    return ", ".join(
+    name = ", ".join(
         f"{field} {value!r:.{_MAX_NAME_CHARACTERS}}"
         for field, value in values
         if isinstance(value, str | int) and value != ""
     )
+    named = MalformedRowError(error.location, error.problem, name)
+    return named.with_traceback(error.__traceback__)

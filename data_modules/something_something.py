@@ -50,7 +50,6 @@ def read_something_something(files: Files, split: str, skipped: SkippedRows) -> 
         yield caption_example(
             sentence,
             id=f"something_something:{split}:{video_id}",
-            corpus="something_something",
             media=str(files.path("20bn-something-something-v2", f"{video_id}.webm")),
             video_id=video_id,
             question_type=str(labels[label]) if template else "",

@@ -68,18 +68,16 @@ def _read_suite(files: Files, name: str, split: str, skipped: SkippedRows) -> It
             raise row.malformed(
                 f"field 'category' must be one of {', '.join(CATEGORIES)}, found {category!r:.200}"
             )
-        start, end = row.span()
+        span = row.span()
         options = option_texts(row.get("options"), "options", row)
         yield choice_example(
             row.question(),
             options,
             right_option(row.get("answer_index"), options, "index", "answer_index", row),
             id=f"test_of_time:{split}:{row_id}",
-            corpus="test_of_time",
             media=videos.find(video),
             video_id=Path(video).stem,
-            start_seconds=start,
-            end_seconds=end,
+            span=span,
             question_type=category,
             group_id="" if row.get("minimal_pair_id") is None else row.id("minimal_pair_id"),
             meta={"source": row.text("source")},
@@ -109,7 +107,6 @@ def _read_synthetic(files: Files, name: str, split: str, skipped: SkippedRows) -
             options[::-1] if index else options,
             index,
             id=f"test_of_time:{split}:tot_syn:{number}",
-            corpus="test_of_time",
             media=videos.find(video),
             video_id=video,
             question_type="order",
@@ -136,7 +133,6 @@ def _read_agqa(files: Files, name: str, split: str, skipped: SkippedRows) -> Ite
             _BEFORE_AFTER,
             index,
             id=f"test_of_time:{split}:agqa_temporal:{number}",
-            corpus="test_of_time",
             media=videos.find(video),
             video_id=video,
             question_type="order",

@@ -163,16 +163,15 @@ class TrainingDataModule(LightningDataModule):
 
     @override
     def train_dataloader(self) -> RankLoader[Batch]:
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_world_size()
         config = self.config
         expected = accumulation(config.global_batch_size, config.batch_size, world_size)
         if self.trainer is not None and self.trainer.accumulate_grad_batches != expected:
             raise ValueError(
                 f"the Trainer accumulates {self.trainer.accumulate_grad_batches} micro-batches a "
-                "step, but "
-                f"global_batch_size {config.global_batch_size} = batch_size {config.batch_size} x "
-                f"{world_size} "
-                f"processes x {expected}: pass accumulate_grad_batches={expected}"
+                f"step, but global_batch_size {config.global_batch_size} = batch_size "
+                f"{config.batch_size} x {world_size} processes x {expected}: pass "
+                f"accumulate_grad_batches={expected}"
             )
         sampler = GlobalOrderBatchSampler(
             self.order,
@@ -186,11 +185,10 @@ class TrainingDataModule(LightningDataModule):
 
     @override
     def val_dataloader(self) -> RankLoader[Batch]:
-        rank, world_size = self._place()
-        own = range(rank, len(self.validation_examples), world_size)
-        return self._loader(
-            self.validation_examples, sampler=own, batch_size=self.config.batch_size
-        )
+        rank, world_size = self._rank_and_world_size()
+        share = range(rank, len(self.validation_examples), world_size)
+        batch_size = self.config.batch_size
+        return self._loader(self.validation_examples, sampler=share, batch_size=batch_size)
 
     def _loader(self, examples: Corpora, **batching: Any) -> RankLoader[Batch]:  # noqa: ANN401
         config = self.config
@@ -212,7 +210,7 @@ class TrainingDataModule(LightningDataModule):
         )
         return RankLoader(loader)
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world_size(self) -> tuple[int, int]:
         """Rank and number of processes."""
         if self.trainer is None:
             return 0, 1
@@ -293,9 +291,8 @@ class TrainingDataModule(LightningDataModule):
             raise ValueError(
                 f"the checkpoint's samples were ordered by {state_dict['order']}, this run's by "
                 f"{self._order_identity()}: to resume, restore the training corpora, their weights "
-                "and limits, "
-                "global_batch_size and seed; to train on other data, start a new run from this "
-                "checkpoint"
+                "and limits, global_batch_size and seed; to train on other data, start a new run "
+                "from this checkpoint"
             )
         assert self._failure_log is not None
         self._failure_log.num_samples = int(state_dict["samples_seen"])

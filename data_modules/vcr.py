@@ -66,7 +66,6 @@ def _row_examples(
     answer_label, rationale_label = _labels(row)
     annotation_id = row.id("annot_id")
     shared: dict[str, Any] = {
-        "corpus": "vcr",
         "media": f"{images}/{row.required('img_fn')}",
         "video_id": row.id("img_id"),
         "group_id": annotation_id,

@@ -89,8 +89,7 @@ class VideoTextDataset(Dataset[Sample]):
         if not example.response:
             raise ValueError(
                 f"example {example.id!r} has no response: the reference of this split is hidden; "
-                "train and validate "
-                "on a split with answers"
+                "train and validate on a split with answers"
             )
         try:
             text = encode_example(
@@ -131,12 +130,12 @@ class Collator:
         for sample in samples:
             if sample.tokens is not None:
                 dtype = sample.tokens.features.dtype
-                found = sample.tokens.features.shape[1]
-                if found != self.visual_dim:
+                width = sample.tokens.features.shape[1]
+                if width != self.visual_dim:
                     raise ValueError(
-                        f"example {sample.id!r} has visual tokens of width {found}, expected "
-                        f"{self.visual_dim}: the "
-                        "store was filled by another encoder than the configured one"
+                        f"example {sample.id!r} has visual tokens of width {width}, expected "
+                        f"{self.visual_dim}: the store was filled by another encoder than the "
+                        "configured one"
                     )
         empty = _no_tokens(self.visual_dim, dtype)
         return Batch(

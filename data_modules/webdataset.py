@@ -67,7 +67,6 @@ def read_shards(files: Files, split: str, corpus: str, skipped: SkippedRows) -> 
         yield caption_example(
             _caption(row, sample),
             id=f"{corpus}:{split}:{stem}/{sample.key}",
-            corpus=corpus,
             media=media[0],
             video_id=str(row.get("videoid") or sample.key),
         )

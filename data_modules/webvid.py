@@ -47,7 +47,6 @@ def read_webvid(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exam
         yield caption_example(
             caption,
             id=f"webvid:{split}:{video_id}",
-            corpus="webvid",
             media=str(
                 files.path("videos", "" if is_nan_like(folder) else folder, f"{video_id}.mp4")
             ),

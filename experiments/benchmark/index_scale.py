@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_modules.corpus_index import Corpora
-from data_modules.example_files import ROWS_A_BATCH, SCHEMA, CorpusIndex, IndexWriter, write_index
+from data_modules.example_files import ROWS_A_BATCH, SCHEMA, CorpusIndex, index_writer, write_index
 from data_modules.global_order import GlobalOrder
 from vidreason.example import Example
 from vidreason.markdown import table
@@ -82,12 +82,12 @@ def build_from_batches(folder: Path, num_rows: int) -> tuple[Figures, object]:
     usual = {name: "" for name in ("question_type", "group_id", "meta")}
     usual |= {"corpus": "webvid", "prompt": CAPTION_PROMPT}
     random = np.random.default_rng(0)
-    with IndexWriter(folder, usual) as writer:
+    with index_writer(folder, usual) as write:
         for first in range(0, num_rows, ROWS_A_BATCH):
             rows = np.arange(first, min(first + ROWS_A_BATCH, num_rows))
             batch = _batch(rows)
             lengths = np.full(len(rows), len(CAPTION_PROMPT) + len(CAPTION) + 9, np.int32)
-            writer.write(batch, lengths, random.integers(0, 2**64, len(rows), np.uint64))
+            write(batch, lengths, random.integers(0, 2**64, len(rows), np.uint64))
     return _build_figures(folder, num_rows, start, began), None
 
 

@@ -12,7 +12,12 @@ import pytest
 from data_modules import annotation_files, json_files
 from data_modules.annotation_files import read_csv_rows
 from data_modules.files import Files
-from data_modules.json_files import read_json_array, read_json_lines, read_json_members
+from data_modules.json_files import (
+    read_json_array,
+    read_json_lines,
+    read_json_members,
+    read_json_object,
+)
 from data_modules.readers import READERS
 from data_modules.rows import Row, UnusableRowError
 from data_modules.skipped_rows import MAX_TEXT_CHARACTERS, SkippedRows
@@ -56,7 +61,7 @@ def test_documents_are_the_same_in_pieces_of_any_size(
         assert array(path) == rows
         members = {f"\u00e9{number}": random_value(generator) for number in range(20)}
         path.write_text(json.dumps(members, indent=indent))
-        assert {key: value for _, key, value in read_json_members(HERE, path)} == members
+        assert read_json_object(HERE, path) == members
     path.write_text("[\n]\n")
     assert array(path) == []
 
@@ -66,7 +71,7 @@ def test_places_are_lines(tmp_path: Path) -> None:
     path.write_text('\n[{"a":\n1},\n\n{"b": 2}, {"c": 3}]')
     assert [row.location for row in array(path)] == [f"{path}:{n}" for n in (2, 5, 5)]
     path.write_text('{"a":\n1,\n"b": 2}')
-    assert [location for location, *_ in read_json_members(HERE, path)] == [
+    assert [row.location for row in read_json_members(HERE, path)] == [
         f"{path}:{n}" for n in (1, 3)
     ]
 

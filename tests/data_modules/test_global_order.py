@@ -163,18 +163,9 @@ def test_0_1_of_30_is_3() -> None:
     assert order([30], [0.1], batch=1).samples_per_epoch == 3
 
 
-@pytest.mark.parametrize(
-    ("sizes", "weights", "batch", "message"),
-    [
-        ([], [], 4, "need at least one corpus"),
-        ([5], [0.0], 4, "weight above 0"),
-        ([5], [1.0], 0, "global_batch_size must be at least 1"),
-        ([400, 5], [1.0, 0.01], 4, "corpus number 1 .* would get no sample"),
-    ],
-)
-def test_errors(sizes: list[int], weights: list[float], batch: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        GlobalOrder(sizes, weights, global_batch_size=batch, seed=0)
+def test_a_corpus_that_would_get_no_sample_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"corpus number 1 .* would get no sample"):
+        order([400, 5], [1.0, 0.01], batch=4)
 
 
 def global_batches(
