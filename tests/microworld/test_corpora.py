@@ -108,18 +108,6 @@ def test_pretraining_speaks_as_the_corpora_do(world: Path):
     assert read_lines <= first_lines
 
 
-def test_writing_again_gives_the_same_bytes(tmp_path: Path):
-    config = WorldConfig(num_videos={"train": 3, "test": 2})
-    for name in ("one", "two"):
-        write_world(tmp_path / name, config)
-    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
-    assert len(files) > 20
-    for file in files:
-        one, two = tmp_path / "one" / file, tmp_path / "two" / file
-        if one.is_file():
-            assert one.read_bytes() == two.read_bytes(), file
-
-
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match=r"num_videos: unknown splits \['dev'\]"):
         WorldConfig(num_videos={"dev": 1})
