@@ -16,14 +16,13 @@ from typing_extensions import override
 
 from vidreason.export import reasoner_of_values
 from vidreason.fusion.fusion_core import build_fusion
-from vidreason.model import Provenance, VideoReasoner
+from vidreason.model import Provenance, VideoReasoner, evaluating
 from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
 from vidreason.perception.weights import load_weights
 from vidreason.pretrained.folder_config import FUSION_FILE, LANGUAGE_MODEL_FOLDER
-from vidreason.reasoning.language_model import load_language_model
+from vidreason.reasoning.language_model import load_language_model, word_embedding_size
 from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.reasoning.tokenization import EncodedText
-from vidreason.reasoning.word_embeddings import word_embedding_size
 from vidreason.training.checkpoint import gather_parameters
 from vidreason.training.stage import StageModule
 
@@ -119,7 +118,7 @@ class LoraMerge(Callback):
         )
 
     def _read_back(self, reasoner: VideoReasoner) -> VideoReasoner:
-        """The written reasoner on the CPU, strictly read; its perceiver's weights may be away."""
+        """Read the written reasoner on the CPU, strictly, but without its perceiver's weights."""
         model = str(self.folder / LANGUAGE_MODEL_FOLDER)
         settings = replace(reasoner.config.language_model, name_or_path=model, revision=None)
         language_model = load_language_model(settings, strict=True)
@@ -135,7 +134,7 @@ class LoraMerge(Callback):
 
 @torch.no_grad()
 def probe(reasoner: VideoReasoner) -> Tensor:
-    """Log-likelihoods of a made-up text on a made-up video, ``(M,)``; collective under shards."""
+    """Return log-likelihoods of an invented text on an invented video, ``(M,)``; collective."""
     device = next(reasoner.fusion.parameters()).device
     generator = torch.Generator().manual_seed(0)
     count = 3
@@ -150,15 +149,10 @@ def probe(reasoner: VideoReasoner) -> Tensor:
     )
     ids = list(range(1, 1 + _PROBE_TOKENS))
     text = move_texts(collate_texts([EncodedText(ids, ids)]), device)
-    in_training = [module for module in reasoner.modules() if module.training]
-    reasoner.eval()
-    try:
+    with evaluating(reasoner):
         return cast(Tensor, reasoner(move_visual_tokens(visual, device), text))
-    finally:
-        for module in in_training:
-            module.training = True
 
 
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Length of the difference, relative to that of how ``expected`` differs from its mean."""
-    return float((found - expected).norm() / (expected - expected.mean()).norm())
+def relative_difference(values: Tensor, expected: Tensor) -> float:
+    """Return the norm of the difference, relative to that of ``expected`` less its mean."""
+    return float((values - expected).norm() / (expected - expected.mean()).norm())

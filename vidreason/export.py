@@ -1,4 +1,4 @@
-"""From a training checkpoint to a reasoner that can be saved: what ``vidreason export`` does."""
+"""A reasoner from a training checkpoint, to be saved: the work of ``vidreason export``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,15 +15,14 @@ from vidreason.perception.weights import check_keys
 from vidreason.pretrained.frozen_parts import PARTS, content_hash
 from vidreason.reasoning.language_model import load_tokenizer
 from vidreason.reasoning.reasoner_config import ReasonerConfig
-from vidreason.training.checkpoint import CHECKPOINT_FOLDER, PREFIX, newest_checkpoint
-from vidreason.training.checkpoint_damage import is_complete
+from vidreason.training.checkpoint import PREFIX, find_checkpoint
 from vidreason.training.checkpoint_files import read_weights_and_record
 from vidreason.training.checkpoint_format import check_frozen, read_record
 from vidreason.training.trainable import part_names, set_trainable
 
 
 def reasoner_of_checkpoint(
-    place: str | Path, frozen_parts: Mapping[str, str] | None = None
+    path: str | Path, frozen_parts: Mapping[str, str] | None = None
 ) -> tuple[VideoReasoner, Provenance]:
     """Build the reasoner that a checkpoint of ``experiments.fit`` holds, for it to be saved.
 
@@ -31,23 +30,23 @@ def reasoner_of_checkpoint(
     neither form of :meth:`VideoReasoner.save_pretrained` needs them.
 
     Args:
-        place: A run folder, of which the newest checkpoint is taken, or a checkpoint in one.
-        frozen_parts: Where frozen parts lie, if not where the run's configuration says, by
+        path: A run folder, of which the newest checkpoint is taken, or a checkpoint in one.
+        frozen_parts: Paths of frozen parts that differ from the run's configuration, by
             ``language_model``, ``video_encoder`` and ``segmenter``.
 
     Returns:
-        The reasoner, and what its model card is to say.
+        The reasoner, and the provenance for its model card.
 
     Raises:
         ValueError: There is no such checkpoint, or it is damaged or not of ``experiments.fit``.
     """
-    checkpoint = _find(Path(place))
+    checkpoint = find_checkpoint(path)
     content = read_weights_and_record(checkpoint)
     record = read_record(content, repr(str(checkpoint)))
     values = _configuration(record, checkpoint)
     config = config_from_values(ReasonerConfig, values["reasoner"], str(checkpoint))
     perceiver = config_from_values(PerceiverConfig, values["perceiver"], str(checkpoint))
-    _put_elsewhere(config, perceiver, frozen_parts or {})
+    _set_paths(config, perceiver, frozen_parts or {})
     state = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items()}
     reasoner = reasoner_of_values(
         state,
@@ -76,16 +75,16 @@ def reasoner_of_values(
     source: str,
     description: str,
 ) -> VideoReasoner:
-    """A reasoner in which only what was trained has values: all that its folder is made from.
+    """Build a reasoner in which only trained parameters have values; its folder needs no others.
 
     Args:
-        values: What was trained, by the reasoner's names.
-        config: What it was built from. Adapters that are not among ``values`` are left out: they
-            add nothing.
+        values: The trained parameters, by the reasoner's names.
+        config: Its configuration. Adapters that are not among ``values`` are left out: they add
+            nothing.
         visual_dim: Width of the visual tokens.
-        perceiver: What these are made with.
-        source: Where the values are from, for messages.
-        description: What they should fit, for messages.
+        perceiver: Configuration of their perceiver.
+        source: Origin of the values, for messages.
+        description: The reasoner that they should fit, for messages.
 
     Raises:
         ValueError: ``values`` are not those of such a reasoner.
@@ -112,23 +111,8 @@ def reasoner_of_values(
     )
 
 
-def _find(place: Path) -> Path:
-    """The checkpoint that is meant."""
-    if place.is_dir() and not is_complete(place):
-        newest = newest_checkpoint(place / CHECKPOINT_FOLDER) or newest_checkpoint(place)
-        if newest is None:
-            raise ValueError(
-                f"{str(place)!r} holds no complete checkpoint; give a run folder, such as "
-                f"runs/stage2, with {CHECKPOINT_FOLDER}/, or a checkpoint in one"
-            )
-        return newest
-    if place.exists():
-        return place.resolve()
-    raise ValueError(f"there is no run folder and no checkpoint {str(place)!r}")
-
-
 def _configuration(record: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The configuration that the checkpoint was made with, whatever lies beside it."""
+    """Return the configuration that the checkpoint was made with."""
     values: dict[str, Any] = record["config"]
     missing = [name for name in ("reasoner", "perceiver", "stage", "data") if name not in values]
     if missing:
@@ -139,16 +123,16 @@ def _configuration(record: Mapping[str, Any], checkpoint: Path) -> dict[str, Any
     return values
 
 
-def _put_elsewhere(
+def _set_paths(
     config: ReasonerConfig, perceiver: PerceiverConfig, frozen_parts: Mapping[str, str]
 ) -> None:
-    for name, place in frozen_parts.items():
+    for name, path in frozen_parts.items():
         if name == "language_model":
-            config.language_model.name_or_path = place
+            config.language_model.name_or_path = path
         elif name == "video_encoder":
-            perceiver.video_encoder.weights = place
+            perceiver.video_encoder.weights = path
         elif name == "segmenter":
-            perceiver.segmenter.weights = place
+            perceiver.segmenter.weights = path
         else:
             raise ValueError(f"there is no frozen part {name!r}; the parts are {', '.join(PARTS)}")
 

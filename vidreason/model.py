@@ -1,10 +1,19 @@
-"""``VideoReasoner``: Algorithm 1 from visual tokens on. Fuse, prepend to the prompt, loss or text.
+"""``VideoReasoner``: Algorithm 1 from the visual tokens on. Fuse, prepend, loss or text.
+
+Notable choices:
+
+* ``forward`` returns log-likelihoods of the target tokens, never logits of all positions.
+* Rows of a batch are joined to one sequence without padding, where the language model allows it.
+* Options of a question share the computation of their common beginning.
+* Frozen modules stay in eval mode in training: their dropout does not act.
+* Decoding has one configuration; recommendations in a model's folder are not used.
 
 Shapes: B batch, V visual tokens, Q queries, N text tokens, M targets of the batch, D width.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,10 +38,12 @@ from vidreason.reasoning.language_model import (
     causal_lm,
     load_language_model,
     load_tokenizer,
+    num_word_embeddings,
     set_language_model_mode,
+    word_embedding_size,
 )
 from vidreason.reasoning.output_layer import decoder_of, target_log_likelihoods
-from vidreason.reasoning.packed_attention import row_arguments, takes_blocks
+from vidreason.reasoning.packed_attention import packs_rows, row_arguments
 from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
 from vidreason.reasoning.shared_prefixes import tree_batches, tree_log_likelihoods
 from vidreason.reasoning.text_batch import TextBatch, collate_texts, move_texts
@@ -40,11 +51,11 @@ from vidreason.reasoning.tokenization import (
     IGNORE_INDEX,
     EncodedText,
     answer_text,
+    check_texts,
     encode_example,
     encode_prompt,
     stop_ids,
 )
-from vidreason.reasoning.word_embeddings import word_embedding_size
 
 __all__ = ["DecodingConfig", "Provenance", "ReasonerConfig", "VideoReasoner", "build_reasoner"]
 
@@ -55,13 +66,13 @@ class VideoReasoner(nn.Module):
     Made by :func:`build_reasoner` to be trained, by :meth:`from_pretrained` to be used.
 
     Args:
-        config: What it was built from.
+        config: Configuration that it was built from.
         visual_dim: Width of the visual tokens.
         fusion: Visual tokens to embeddings.
         language_model: A causal language model of transformers, or one with LoRA around it.
         tokenizer: Its tokenizer; None on the meta device, where there is no text.
-        perceiver: What its visual tokens are made with; None where that is not known.
-        decoding: How it answers if nothing else is said.
+        perceiver: Configuration of the perceiver of its visual tokens, if known.
+        decoding: Default of :meth:`generate`.
     """
 
     def __init__(
@@ -82,8 +93,8 @@ class VideoReasoner(nn.Module):
         self.perceiver = perceiver
         self.decoding = decoding or DecodingConfig()
         self._tokenizer = tokenizer
-        # What transformers finds here, it uses where a call leaves something out. Decoding is
-        # configured in one place, so a model folder's recommendations must not be found.
+        # transformers would fill in options from here. Decoding is configured in one place, so the
+        # recommendations of the model's folder are replaced.
         causal_lm(language_model).generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             eos_token_id=None if tokenizer is None else self.stop_ids
         )
@@ -102,68 +113,69 @@ class VideoReasoner(nn.Module):
         return stop_ids(self.tokenizer)
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Token ids of a prompt behind the configured system prompt; as in training."""
+        """Return the token ids of a prompt after the configured system prompt, as in training."""
         return encode_prompt(self.tokenizer, prompt, self.config.system_prompt)
 
     def encode_example(self, prompt: str, response: str, max_tokens: int) -> EncodedText:
-        """Token ids and labels of a prompt with its response; see :func:`encode_example`."""
+        """Return ids and labels of a prompt with its response; see :func:`encode_example`."""
         system_prompt = self.config.system_prompt
         return encode_example(self.tokenizer, prompt, response, max_tokens, system_prompt)
 
     def train(self, mode: bool = True) -> "VideoReasoner":
-        """Set training mode for what trains; what is frozen stays in eval mode, without dropout."""
+        """Set training mode for modules that train; frozen ones stay in eval mode."""
         super().train(mode)
         set_language_model_mode(self.language_model, mode)
         return self
 
     def forward(self, visual: VisualBatch, text: TextBatch) -> Tensor:
-        """Log-likelihood of each target token. Only what predicts one reaches the output layer.
+        """Return the log-likelihood of each target token.
 
-        The rows of the batch are joined to one sequence, so that nothing is computed for padding;
-        a language model that cannot be told where rows begin gets them padded.
+        Only positions that predict a target reach the output layer. The rows of the batch are
+        joined to one sequence, so that nothing is computed for padding; a language model that
+        cannot be told where rows begin gets them padded.
 
         Args:
             visual: Visual tokens of B videos.
-            text: Their texts.
+            text: Prompts with responses about them.
 
         Returns:
             Shape ``(M,)``, float32, in the order of the targets.
         """
         model = causal_lm(self.language_model)
+        # Embed: (N,) -> (N, D), and (B, V, visual_dim) -> (B, Q, D)
         words = model.get_input_embeddings()(text["input_ids"])
         video = self.fusion(visual).to(words.dtype)
+        # Join [E_vision; E_text] of all rows: (B Q + N, D)
         rows = join_rows(video, words, text)
         predicting = predicting_positions(rows, text, video.shape[1])
+        # Run the decoder. Any: the output record is named after the model's class.
         decoder = decoder_of(model)
-        # Any: the output record is named after the model's class.
-        if takes_blocks(model):
+        if packs_rows(model):
             arguments = row_arguments(rows)
             output: Any = decoder(inputs_embeds=rows.embeddings[None], use_cache=False, **arguments)
         else:
-            # No mask but the causal one: padding on the right is after all that predicts a target.
+            # The causal mask suffices: padding on the right is after all positions that count.
             output = decoder(inputs_embeds=rows.pad(), use_cache=False)
             predicting = rows.padded[predicting]
+        # Keep the positions that predict a target: (1, B Q + N, D) or (B, longest, D) -> (M, D)
         hidden = output.last_hidden_state.flatten(0, 1).index_select(0, predicting)
         return target_log_likelihoods(model, output, hidden, text["target_ids"])
 
     def num_positions(self, text: TextBatch) -> tuple[int, int]:
-        """Count the positions of a batch of texts, with those of its videos, and the computed ones.
-
-        There are more of the latter where rows are padded.
-        """
+        """Return the positions of a batch, videos included, and those computed with padding."""
         num_rows, queries = len(text["lengths"]), self.fusion.num_embeddings
         positions = len(text["input_ids"]) + num_rows * queries
-        if takes_blocks(causal_lm(self.language_model)):
+        if packs_rows(causal_lm(self.language_model)):
             return positions, positions
         return positions, num_rows * (text["longest"] + queries)
 
     def response_log_likelihoods(
         self, visual: VisualBatch, videos: Sequence[int], texts: Sequence[EncodedText]
     ) -> tuple[Tensor, Tensor]:
-        """Log-likelihoods of the targets of texts that begin alike, such as options of a question.
+        """Return log-likelihoods of texts with common beginnings, such as options of a question.
 
-        Each video is fused once, and what several texts about it begin with is computed once. A
-        language model whose attention cannot be told so gets a row for each text.
+        Each video is fused once, and a common beginning of texts about it is computed once. A
+        language model whose attention cannot do that gets a row for each text.
 
         Args:
             visual: Visual tokens of V videos.
@@ -171,8 +183,7 @@ class VideoReasoner(nn.Module):
             texts: The texts, in any order.
 
         Returns:
-            Of each text, the sum over its targets, float64, and how many there are, int64; on the
-            CPU.
+            Sums over each text's targets, float64, and their numbers, int64; on the CPU.
         """
         model = causal_lm(self.language_model)
         batches, others = tree_batches(model, texts, videos, self.fusion.num_embeddings)
@@ -204,8 +215,8 @@ class VideoReasoner(nn.Module):
         return self.decode(self.generate_ids(visual, prompts, decoding))
 
     def decode(self, ids: list[list[int]]) -> list[str]:
-        """The texts of generated tokens; see :func:`answer_text`."""
-        return [answer_text(self.tokenizer, own) for own in ids]
+        """Return the texts of generated tokens; see :func:`answer_text`."""
+        return [answer_text(self.tokenizer, answer) for answer in ids]
 
     @torch.no_grad()
     def generate_ids(
@@ -232,15 +243,10 @@ class VideoReasoner(nn.Module):
         rows = [torch.tensor(self.encode_prompt(prompt)) for prompt in prompts]
         lengths = torch.tensor([len(row) for row in rows], device=device)
         text = model.get_input_embeddings()(pad_sequence(rows, batch_first=True).to(device))
-        in_training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
+        with evaluating(self):
             video = self.fusion(move_visual_tokens(visual, device)).to(text.dtype)
             inputs_embeds, attention_mask = left_pad(video, text, lengths)
             return generate_ids(model, inputs_embeds, attention_mask, decoding, self.stop_ids)
-        finally:
-            for module in in_training:
-                module.training = True
 
     def save_pretrained(
         self,
@@ -260,8 +266,8 @@ class VideoReasoner(nn.Module):
             form: ``trained`` holds the fusion core and the adapters, and refers to the language
                 model; ``merged`` has the language model in it, adapters added to its weights.
             provenance: Training data and scores, for the model card.
-            known_hashes: Content hashes of the perceiver's weights, by the place that its
-                configuration gives them; these weights need not be there.
+            known_hashes: Content hashes of the perceiver's weights, by their paths in its
+                configuration; these weights need not be there.
 
         Raises:
             ValueError: The perceiver is not known, a frozen part is not where it was, the form
@@ -324,8 +330,8 @@ class VideoReasoner(nn.Module):
     def _parts(self) -> ReasonerParts:
         if self.perceiver is None:
             raise ValueError(
-                "a reasoner is of no use behind another perceiver: build it with perceiver=, so "
-                "that what its visual tokens are made with is saved with it"
+                "a reasoner is of no use after another perceiver: build it with perceiver=, so "
+                "that the perceiver's configuration is saved with it"
             )
         return ReasonerParts(
             config=self.config,
@@ -336,6 +342,18 @@ class VideoReasoner(nn.Module):
             perceiver=self.perceiver,
             decoding=self.decoding,
         )
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode for the block; each of its modules gets its mode back."""
+    in_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in in_training:
+            part.training = True
 
 
 def build_reasoner(
@@ -360,7 +378,7 @@ def build_reasoner(
     tokenizer = None if device.type == "meta" else load_tokenizer(config.language_model)
     language_model: nn.Module = load_language_model(config.language_model, device)
     if tokenizer is not None:
-        check_texts(tokenizer, language_model, config.system_prompt)
+        check_texts(tokenizer, num_word_embeddings(language_model), config.system_prompt)
     output_dim, output_scale = word_embedding_size(language_model)
     # New weights are drawn on the CPU, so that a seed gives the same ones for every device.
     with torch.device("meta" if device.type == "meta" else "cpu"):
@@ -371,24 +389,3 @@ def build_reasoner(
         language_model = adapted
     fusion = fusion.to(device)
     return VideoReasoner(config, visual_dim, fusion, language_model, tokenizer, perceiver)
-
-
-def check_texts(
-    tokenizer: PreTrainedTokenizerBase, language_model: nn.Module, system_prompt: str | None
-) -> None:
-    """Make sure that texts can be put into chat markup, and the markup into the model.
-
-    Raises:
-        ValueError: The chat template cannot be used, or writes tokens that the model has no word
-            embeddings for.
-    """
-    ids = encode_example(tokenizer, "probe", "probe", 1 << 20, system_prompt).input_ids
-    highest = max(*ids, *stop_ids(tokenizer))
-    known = cast(Tensor, causal_lm(language_model).get_input_embeddings().weight).shape[0]
-    if highest >= known:
-        token = tokenizer.convert_ids_to_tokens(highest)
-        raise ValueError(
-            f"the tokenizer of {tokenizer.name_or_path!r} writes {token!r} as token {highest}, and "
-            f"the model has word embeddings for {known} tokens: tokens were added without resizing "
-            "the model; take the tokenizer that the model was trained with, or resize and train it"
-        )

@@ -19,9 +19,13 @@ from vidreason.microworld import parts
 from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.reasoning.language_model import add_lora, causal_lm, load_tokenizer
+from vidreason.reasoning.language_model import (
+    add_lora,
+    causal_lm,
+    load_tokenizer,
+    word_embedding_size,
+)
 from vidreason.reasoning.reasoner_config import LanguageModelConfig, LoraSettings, ReasonerConfig
-from vidreason.reasoning.word_embeddings import word_embedding_size
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 """Of the microworld's language model; models of random weights speak its language."""

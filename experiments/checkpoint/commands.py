@@ -13,14 +13,12 @@ from torch import Tensor
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
 from vidreason.training.checkpoint import (
-    CHECKPOINT_FOLDER,
     PREFIX,
     check_trainable,
-    newest_checkpoint,
+    find_checkpoint,
 )
 from vidreason.training.checkpoint_damage import (
     check_undamaged,
-    is_complete,
     is_deepspeed,
     is_folder,
 )
@@ -95,23 +93,6 @@ def convert(arguments: argparse.Namespace) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         save_file(values, out, metadata={"format": "pt", **frozen})
     print(f"{out}: {arguments.to}, {_size(_bytes_on_disk(out))}")
-
-
-def find_checkpoint(place: str) -> Path:
-    """The checkpoint at ``place``, or the newest of the run folder that it is.
-
-    Raises:
-        ValueError: There is none.
-    """
-    path = Path(place)
-    if is_complete(path) or path.is_file():
-        return path
-    newest = newest_checkpoint(path / CHECKPOINT_FOLDER) or newest_checkpoint(path)
-    if newest is None:
-        raise ValueError(
-            f"there is no complete checkpoint at {place!r}, nor in {CHECKPOINT_FOLDER}/ below it"
-        )
-    return newest
 
 
 def differences(recorded: Any, present: Any, key: str = "") -> list[str]:  # noqa: ANN401

@@ -57,7 +57,7 @@ from vidreason.model import Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.models import video_encoder_sizes
 from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.reasoning.language_model import causal_lm
-from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.reasoning.packed_attention import packs_rows
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.checkpoint_format import RunIdentity
 from vidreason.training.checkpoint_strategies import check_checkpoints
@@ -117,7 +117,7 @@ def _fit(config: ExperimentConfig) -> None:
         visual_dim=reasoner.visual_dim,
         failures_path=Path(config.run_dir) / FAILURES_FILE,
         system_prompt=config.reasoner.system_prompt,
-        padded=not takes_blocks(causal_lm(reasoner.language_model)),
+        padded=not packs_rows(causal_lm(reasoner.language_model)),
     )
     check_monitored(config, data.total_steps)
     module = StageModule(reasoner, config.optimizer, data.total_steps, config.stage, initial)

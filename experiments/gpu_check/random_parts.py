@@ -9,9 +9,13 @@ from experiments.experiment_config import ExperimentConfig
 from vidreason.fusion.fusion_core import build_fusion
 from vidreason.model import VideoReasoner
 from vidreason.perception.models import video_encoder_sizes
-from vidreason.reasoning.language_model import add_lora, load_language_model, load_tokenizer
+from vidreason.reasoning.language_model import (
+    add_lora,
+    load_language_model,
+    load_tokenizer,
+    word_embedding_size,
+)
 from vidreason.reasoning.reasoner_config import LanguageModelConfig
-from vidreason.reasoning.word_embeddings import word_embedding_size
 
 
 def random_language_model(config: LanguageModelConfig, device: torch.device) -> PreTrainedModel:

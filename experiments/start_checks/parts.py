@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.start_checks.start import Start, raised
-from vidreason.model import check_texts
-from vidreason.reasoning.language_model import load_tokenizer
+from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
+from vidreason.reasoning.tokenization import check_texts
 
 _TOKENIZER_FILE = "tokenizer_config.json"
 
@@ -33,7 +33,5 @@ def chat_template(start: Start) -> Iterator[str]:
         return  # to be downloaded
     built = start.reasoner
     if built is not None:
-        system_prompt = start.config.reasoner.system_prompt
-        yield from raised(
-            lambda: check_texts(load_tokenizer(model), built.language_model, system_prompt)
-        )
+        known, system_prompt = num_word_embeddings(built.language_model), built.config.system_prompt
+        yield from raised(lambda: check_texts(load_tokenizer(model), known, system_prompt))

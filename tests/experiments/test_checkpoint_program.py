@@ -90,7 +90,7 @@ def test_safetensors_hold_what_was_trained_by_the_models_names(newest, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inspect", "{tmp}/nowhere"], "there is no complete checkpoint at"),
+        (["inspect", "{tmp}/nowhere"], "there is no run folder and no checkpoint"),
         (["convert", "{newest}", "{tmp}"], "is there already; name another place"),
         (["consolidate", "{newest}", "{tmp}/out"], "is one file already"),
         (["convert", "{tmp}/other.ckpt", "{tmp}/out"], "damaged, or not one of experiments.fit"),

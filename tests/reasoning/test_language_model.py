@@ -15,8 +15,8 @@ from vidreason.reasoning.language_model import (
     load_tokenizer,
     merge_lora,
     set_language_model_mode,
+    word_embedding_size,
 )
-from vidreason.reasoning.word_embeddings import word_embedding_size
 
 LINEAR_LAYERS = [
     f"model.layers.{layer}.{name}"

@@ -23,7 +23,7 @@ from tests.reasoning.tiny_models import SIZES, random_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning import output_layer
 from vidreason.reasoning.language_model import causal_lm
-from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.reasoning.packed_attention import packs_rows
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 from vidreason.training import stage
@@ -99,11 +99,11 @@ def videos(make_visual_tokens):
 def values_and_gradients(reasoner, videos, rows, *, at_once):
     """Compute those of all rows, in one batch or in batches of one."""
     reasoner.zero_grad()
-    places = [range(len(rows))] if at_once else [[place] for place in range(len(rows))]
+    batches = [range(len(rows))] if at_once else [[row] for row in range(len(rows))]
     values = []
-    for own in places:
-        visual = collate_visual_tokens([videos[place] for place in own])
-        found = reasoner(visual, collate_texts([rows[place] for place in own]))
+    for batch in batches:
+        visual = collate_visual_tokens([videos[row] for row in batch])
+        found = reasoner(visual, collate_texts([rows[row] for row in batch]))
         (-found.sum() / 100).backward()
         values.append(found.detach())
     gradients = {n: p.grad.clone() for n, p in reasoner.named_parameters() if p.grad is not None}
@@ -122,7 +122,7 @@ def assert_equal(first, second):
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_values_and_gradients_are_those_of_each_row_alone(make, videos, kind, lora):
     reasoner = make(kind, lora=lora)
-    assert takes_blocks(causal_lm(reasoner.language_model))
+    assert packs_rows(causal_lm(reasoner.language_model))
     rows = rows_of()
     joined = values_and_gradients(reasoner, videos, rows, at_once=True)
     assert any("lora" in name for name in joined[1]) == lora
@@ -134,7 +134,7 @@ def test_values_and_gradients_are_those_of_each_row_alone(make, videos, kind, lo
 @pytest.mark.parametrize("kind", [*TOLD, *PADDED])
 def test_rows_do_not_see_each_other_in_any_model(make, videos, kind):
     reasoner = make(kind)
-    assert takes_blocks(causal_lm(reasoner.language_model)) == (kind in TOLD)
+    assert packs_rows(causal_lm(reasoner.language_model)) == (kind in TOLD)
     rows = rows_of((7, 30, 2, 12, 1, 3))
     with torch.no_grad():
         joined = reasoner(collate_visual_tokens(videos), collate_texts(rows))
@@ -188,10 +188,21 @@ def test_a_model_that_does_not_call_its_decoder_is_refused(make, videos, monkeyp
         reasoner(collate_visual_tokens(videos), collate_texts(rows_of()))
 
 
-def test_a_run_says_once_that_its_batches_are_padded(make, monkeypatch):
-    said = []
-    monkeypatch.setattr(stage, "rank_zero_warn", said.append)
-    for kind in ("llama", "biases of positions"):
-        optimizer = OptimizerConfig(warmup_steps=1)
-        stage.StageModule(make(kind), optimizer, 8, stage="alignment").on_fit_start()
-    assert said == ["BloomForCausalLM cannot be told where rows begin: its batches are padded"]
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("llama", {}, ""),
+        ("llama", {"attention": "eager"}, "its attention is eager"),
+        ("biases of positions", {}, "its attention is eager"),
+        ("looks at chunks", {}, "it has layers without attention, or with a window in their mask"),
+    ],
+)
+def test_a_run_warns_that_its_batches_are_padded_and_says_why(
+    make, monkeypatch, kind, options, reason
+):
+    warnings = []
+    monkeypatch.setattr(stage, "rank_zero_warn", warnings.append)
+    optimizer = OptimizerConfig(warmup_steps=1)
+    stage.StageModule(make(kind, **options), optimizer, 8, stage="alignment").on_fit_start()
+    assert len(warnings) == bool(reason)
+    assert all(f"cannot be told where rows begin: {reason}" in text for text in warnings)

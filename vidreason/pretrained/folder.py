@@ -61,10 +61,10 @@ from vidreason.reasoning.language_model import (
     load_tokenizer,
     merge_lora,
     trained_names,
+    word_embedding_size,
 )
 from vidreason.reasoning.reasoner_config import DecodingConfig, LanguageModelConfig, ReasonerConfig
 from vidreason.reasoning.tokenization import stop_ids
-from vidreason.reasoning.word_embeddings import word_embedding_size
 
 PREVIOUS = ".previous"
 """Behind the name of a folder that is being replaced."""

@@ -18,7 +18,7 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -38,6 +38,8 @@ from vidreason.reasoning.packed_attention import offer_packed_attention
 from vidreason.reasoning.reasoner_config import LanguageModelConfig, LoraSettings
 from vidreason.secrets import first_line
 
+_SCALE_SAMPLE = 4096
+"""Number of word embeddings that their typical size is measured on."""
 _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -217,6 +219,26 @@ def trained_names(model: nn.Module) -> frozenset[str]:
 def causal_lm(model: nn.Module) -> PreTrainedModel:
     """The model of transformers behind a LoRA wrapper, adapters in place; else ``model`` itself."""
     return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
+
+
+def num_word_embeddings(model: nn.Module) -> int:
+    """Return the number of tokens that the language model has word embeddings for."""
+    return cast(Tensor, causal_lm(model).get_input_embeddings().weight).shape[0]
+
+
+def word_embedding_size(model: nn.Module) -> tuple[int, float]:
+    """Return width and root mean square of the word embeddings, as the layers get them.
+
+    On the meta device the root mean square is that of a newly initialised model.
+    """
+    embeddings = causal_lm(model).get_input_embeddings()
+    weight = embeddings.weight
+    assert isinstance(weight, torch.Tensor)
+    if weight.is_meta:
+        return weight.shape[1], float(getattr(causal_lm(model).config, "initializer_range", 0.02))
+    with torch.no_grad():
+        ids = torch.arange(min(len(weight), _SCALE_SAMPLE), device=weight.device)
+        return weight.shape[1], float(embeddings(ids).float().square().mean().sqrt())
 
 
 def set_language_model_mode(model: nn.Module, training: bool) -> None:

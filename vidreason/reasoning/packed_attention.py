@@ -2,7 +2,7 @@
 
 Padding costs a language model as much as text. Here rows of unequal lengths stand one after the
 other in one sequence, which all layers but attention treat position by position; attention is told
-where rows begin, and no position sees another row. On a CUDA device in 16 bits that is the
+where rows begin, and no position attends to another row. On a CUDA device in 16 bits that is the
 variable-length kernel of flash attention; elsewhere queries, keys and values, and they alone, are
 padded to rows for the causal kernel of ``scaled_dot_product_attention``.
 
@@ -11,12 +11,12 @@ Shapes: B rows, L positions of all rows, H heads, K key and value heads, D width
 
 import copy
 import inspect
-import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from transformers.masking_utils import sdpa_mask
 
 from vidreason.reasoning.joined_rows import JoinedRows
 from vidreason.reasoning.output_layer import decoder_of
+from vidreason.secrets import first_line
 
 varlen_attn: Any
 try:
@@ -38,13 +39,11 @@ try:
 except ImportError:  # torch before 2.10
     varlen_attn = None
 
-logger = logging.getLogger(__name__)
-
 PACKED = "vidreason_packed"
-"""Name under which transformers knows this attention. Not told of rows, it is ``sdpa``."""
+"""Name under which transformers knows this attention. Without rows, it is ``sdpa``."""
 
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
-"""Arguments that some models hand to their attention, and none of these kernels knows."""
+"""Arguments that some models pass to their attention, and none of these kernels knows."""
 _MAX_FLASH_WIDTH = 256
 _FLASH_CAPABILITY = (8, 0)
 """Flash attention has kernels from NVIDIA's Ampere on."""
@@ -53,9 +52,11 @@ _VARLEN_TAKES = (
 )
 
 _calls: ContextVar[list[tuple[bool, bool]] | None] = ContextVar("calls", default=None)
-"""While a model is looked at: for each call, whether it can be answered, and has a window."""
-_told: dict[tuple[type[PreTrainedModel], str], bool] = {}
-"""By class and configuration, whether a model can be told of rows: a look takes 60 ms and more."""
+"""During a probe: for each call, whether it can be answered, and has a window."""
+_obstacles: dict[tuple[type[PreTrainedModel], str], str] = {}
+"""Results of :func:`_obstacle` by class and configuration: a probe takes 60 ms and more."""
+_reasons: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
+"""Reasons why loaded models keep their attention."""
 
 
 def row_arguments(rows: JoinedRows) -> dict[str, Any]:
@@ -65,8 +66,8 @@ def row_arguments(rows: JoinedRows) -> dict[str, Any]:
     """
     return {
         "position_ids": rows.positions[None],
-        # A mask of four dimensions is handed on as it is: none is made, and nobody looks whether
-        # positions begin anew, for which the host would wait for the device.
+        # A mask of four dimensions is passed on as it is: none is made, and transformers does not
+        # look for positions that begin anew, for which the host would wait for the device.
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=rows.positions.device),
         "cu_seq_lens_q": rows.offsets,
         "cu_seq_lens_k": rows.offsets,
@@ -76,36 +77,46 @@ def row_arguments(rows: JoinedRows) -> dict[str, Any]:
     }
 
 
-def takes_blocks(model: PreTrainedModel) -> bool:
+def packs_rows(model: PreTrainedModel) -> bool:
     """Return whether a loaded language model attends within rows if it is told of them."""
     return bool(model.config._attn_implementation == PACKED)
+
+
+def padding_reason(model: PreTrainedModel) -> str:
+    """Return why the rows of a loaded language model are padded; empty if they are not."""
+    return "" if packs_rows(model) else _reasons.get(model, "it was not asked when it was loaded")
 
 
 def offer_packed_attention(model: PreTrainedModel, structure: PreTrainedModel) -> None:
     """Let ``model`` use this attention, if all of its layers can be told of rows.
 
-    Whether they can is seen in a run without values: each layer has to come here, with all that it
-    was told, and ask for nothing that is not known here. Models that mix positions by other means
-    (state spaces, convolutions, position biases) do not, and keep their own attention.
+    A probe without values shows that: each layer has to call this attention, with all arguments
+    about rows, and with none that is not known here. Models that mix positions by other means
+    (state spaces, convolutions, position biases) do not, and keep their attention.
 
     Args:
         model: A causal language model.
         structure: The same model on the meta device.
     """
-    if model.config._attn_implementation != "sdpa":
+    implementation = model.config._attn_implementation
+    if implementation != "sdpa":
+        _reasons[model] = f"its attention is {implementation}"
         return
     kind = type(structure), structure.config.to_json_string()
-    if kind not in _told:
-        _told[kind] = _can_be_told(structure)
-    if _told[kind]:
+    if kind not in _obstacles:
+        _obstacles[kind] = _obstacle(structure)
+    if _obstacles[kind]:
+        _reasons[model] = _obstacles[kind]
+    else:
         model.set_attn_implementation(PACKED)
 
 
-def _can_be_told(structure: PreTrainedModel) -> bool:
+def _obstacle(structure: PreTrainedModel) -> str:
+    """Return why a model on the meta device cannot be told of rows; empty if it can."""
     if "position_ids" not in inspect.signature(decoder_of(structure).forward).parameters:
-        return False
+        return "its decoder takes no position_ids"
     if not structure._can_set_attn_implementation():
-        return False
+        return "transformers cannot replace its attention"
     # In 16 bits: without values, the kernels of experts take nothing else.
     dtype = torch.bfloat16
     probe: Any = copy.deepcopy(structure).to(dtype)  # type: ignore[arg-type] # mypy binds no self
@@ -119,22 +130,23 @@ def _can_be_told(structure: PreTrainedModel) -> bool:
         padded=torch.zeros(4, dtype=torch.int64, device=meta),
         longest=2,
     )
-    with _looking() as calls, torch.no_grad():
+    with _probing() as calls, torch.no_grad():
         try:
             decoder_of(probe)(
                 inputs_embeds=rows.embeddings[None], use_cache=False, **row_arguments(rows)
             )
         except Exception as error:  # it may raise anything: TypeError, AttributeError, ...
-            logger.info("not told of rows: %s: %s", type(error).__name__, error)
-            return False
-    config = probe.config.get_text_config()
+            return f"{type(error).__name__}: {first_line(error)}"
+    if not all(answered for answered, _ in calls):
+        return "its attention needs arguments that the kernels do not know"
     # A window may be in the mask alone, which is not made here.
-    windows = [window for _, window in calls] == _windows(config)
-    return all(answered for answered, _ in calls) and windows
+    if [window for _, window in calls] != _windows(probe.config.get_text_config()):
+        return "it has layers without attention, or with a window in their mask alone"
+    return ""
 
 
 def _windows(config: PreTrainedConfig) -> list[bool | str]:
-    """Tell of each layer whether it has a sliding window; other kinds of layers by their names."""
+    """Return for each layer whether it has a sliding window; other kinds of layers by name."""
     kinds = {"full_attention": False, "sliding_attention": True}
     types: list[str] | None = getattr(config, "layer_types", None)
     if types is not None:
@@ -144,7 +156,7 @@ def _windows(config: PreTrainedConfig) -> list[bool | str]:
 
 
 @contextmanager
-def _looking() -> Iterator[list[tuple[bool, bool]]]:
+def _probing() -> Iterator[list[tuple[bool, bool]]]:
     calls: list[tuple[bool, bool]] = []
     token = _calls.set(calls)
     try:
@@ -176,12 +188,13 @@ def packed_attention(
         value: Shape ``(1, K, L, D)``.
         attention_mask: Not used for rows.
         dropout: Share of the weights that are set to 0.
-        scaling: Of the products; None for the root of ``1 / D``.
-        sliding_window: How many positions a position sees, itself among them; None for all before.
-        cu_seq_lens_q: Where rows begin and the last one ends, shape ``(B + 1,)``, int32.
+        scaling: Factor of the products; None for the root of ``1 / D``.
+        sliding_window: Number of positions that a position attends to, itself included; None for
+            all before it.
+        cu_seq_lens_q: Start of each row, and end of the last, shape ``(B + 1,)``, int32.
         max_length_q: Length of the longest row.
-        padded_positions: Where positions are among ``B * max_length_q`` padded ones, ``(L,)``.
-        **kwargs: More of transformers' arguments.
+        padded_positions: Index of each position among ``B * max_length_q`` padded ones, ``(L,)``.
+        **kwargs: Further arguments of transformers.
 
     Returns:
         Shape ``(1, L, H, D)``, and no weights.
@@ -202,15 +215,17 @@ def packed_attention(
     num_rows = len(cu_seq_lens_q) - 1
     mask = None
     if sliding_window is not None:
-        place = torch.arange(max_length_q, device=query.device)
-        ahead = place[:, None] - place[None, :]
-        mask = ((ahead >= 0) & (ahead < sliding_window))[None, None]
+        position = torch.arange(max_length_q, device=query.device)
+        distance = position[:, None] - position[None, :]
+        mask = ((distance >= 0) & (distance < sliding_window))[None, None]
+    # (1, H, L, D) -> (B, H, longest, D)
     query, key, value = (
         _pad(states, padded_positions, num_rows, max_length_q) for states in (query, key, value)
     )
     attended, _ = sdpa_attention_forward(
         module, query, key, value, mask, dropout, scaling, is_causal=True
     )
+    # (B, longest, H, D) -> (1, L, H, D)
     return attended.flatten(0, 1).index_select(0, padded_positions)[None], None
 
 
@@ -220,8 +235,8 @@ def _note(*, answered: bool, window: bool) -> None:
 
 
 def _pad(states: Tensor, padded_positions: Tensor, num_rows: int, longest: int) -> Tensor:
-    """From ``(1, H, L, D)`` to ``(B, H, longest, D)``."""
-    flat = states[0].transpose(0, 1)
+    """Pad ``(1, H, L, D)`` to ``(B, H, longest, D)``."""
+    flat = states[0].transpose(0, 1)  # (1, H, L, D) -> (L, H, D)
     padded = flat.new_zeros(num_rows * longest, *flat.shape[1:])
     padded = padded.index_copy(0, padded_positions, flat)
     return padded.view(num_rows, longest, *flat.shape[1:]).transpose(1, 2)
@@ -234,7 +249,7 @@ def _kernel_options(
     scaling: float | None,
     sliding_window: int | None,
 ) -> dict[str, Any] | None:
-    """Options of the variable-length kernel besides rows; None if it cannot do this."""
+    """Return further options of the variable-length kernel; None if it cannot do this."""
     width = query.shape[-1]
     suits = query.is_cuda and value.dtype in (torch.bfloat16, torch.float16) and dropout == 0
     if not suits or width != value.shape[-1] or width > _MAX_FLASH_WIDTH:
@@ -270,6 +285,7 @@ def _attend_varlen(
             groups = query.shape[1] // key.shape[1]
             key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     # Under autocast rotated queries and keys may be in float32 beside values in 16 bits.
+    # (1, H, L, D) -> (L, H, D)
     query, key, value = (
         states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from vidreason.reasoning.output_layer import decoder_of, target_log_likelihoods
-from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.reasoning.packed_attention import packs_rows
 from vidreason.reasoning.prefix_tree import (
     MAX_POSITIONS,
     TreeBatch,
@@ -34,7 +34,7 @@ def longest_shared(model: PreTrainedModel) -> int:
     Returns:
         Positions; 0 for a model whose attention cannot be given a mask.
     """
-    if not takes_blocks(model):
+    if not packs_rows(model):
         return 0
     config = model.config.get_text_config()
     windows: list[int | None] = [getattr(config, name, None) for name in _WINDOWS]

@@ -106,6 +106,32 @@ def encode_example(
     return EncodedText(input_ids=input_ids, labels=labels)
 
 
+def check_texts(
+    tokenizer: PreTrainedTokenizerBase, num_embeddings: int, system_prompt: str | None
+) -> None:
+    """Make sure that texts can be put into chat markup, and the markup into the model.
+
+    Args:
+        tokenizer: The language model's.
+        num_embeddings: Number of the model's word embeddings.
+        system_prompt: As configured.
+
+    Raises:
+        ValueError: The chat template cannot be used, or writes tokens that the model has no word
+            embeddings for.
+    """
+    ids = encode_example(tokenizer, "probe", "probe", 1 << 20, system_prompt).input_ids
+    highest = max(*ids, *stop_ids(tokenizer))
+    if highest >= num_embeddings:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path!r} writes {token!r} as token {highest}, and "
+            f"the model has word embeddings for {num_embeddings} tokens: tokens were added without "
+            "resizing the model; take the tokenizer that the model was trained with, or resize and "
+            "train it"
+        )
+
+
 def end_of_turn_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token with which the assistant ends its turn.
 

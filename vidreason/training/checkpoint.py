@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from vidreason.model import VideoReasoner
-from vidreason.training.checkpoint_damage import damage
+from vidreason.training.checkpoint_damage import damage, is_complete
 from vidreason.training.checkpoint_files import read_weights_and_record, read_without_tensors
 from vidreason.training.checkpoint_format import read_record
 from vidreason.training.sharded_values import is_rank_zero, shard_like, whole
@@ -162,6 +162,26 @@ def read_record_alone(path: Path) -> dict[str, Any]:
     """
     content = read_without_tensors(path)
     return {**read_record(content, str(path)), "global_step": content.get("global_step", 0)}
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the checkpoint at ``path``, or the newest one of a run folder or its checkpoints.
+
+    Raises:
+        ValueError: There is none.
+    """
+    path = Path(path)
+    if path.is_dir() and not is_complete(path):
+        newest = newest_checkpoint(path / CHECKPOINT_FOLDER) or newest_checkpoint(path)
+        if newest is None:
+            raise ValueError(
+                f"{str(path)!r} holds no complete checkpoint; give a run folder, such as "
+                f"runs/stage2, with {CHECKPOINT_FOLDER}/, or a checkpoint in one"
+            )
+        return newest
+    if path.exists():
+        return path.resolve()
+    raise ValueError(f"there is no run folder and no checkpoint {str(path)!r}")
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:

@@ -28,7 +28,7 @@ from typing_extensions import override
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.reasoning.language_model import causal_lm
-from vidreason.reasoning.packed_attention import takes_blocks
+from vidreason.reasoning.packed_attention import padding_reason
 from vidreason.reasoning.text_batch import TextBatch
 from vidreason.training.checkpoint import (
     PREFIX,
@@ -146,9 +146,10 @@ class StageModule(LightningModule):
     @override
     def on_fit_start(self) -> None:
         self.train()  # frozen modules stay in eval mode, see VideoReasoner.train
-        if not takes_blocks(causal_lm(self.reasoner.language_model)):
-            name = type(causal_lm(self.reasoner.language_model)).__name__
-            rank_zero_warn(f"{name} cannot be told where rows begin: its batches are padded")
+        model = causal_lm(self.reasoner.language_model)
+        if reason := padding_reason(model):
+            name = type(model).__name__
+            rank_zero_warn(f"{name} cannot be told where rows begin: {reason}; batches are padded")
 
     @override
     def on_train_start(self) -> None:
