@@ -9,13 +9,12 @@ from lightning import LightningModule, Trainer
 from typing_extensions import override
 
 from callbacks.step_callback import StepCallback
-from vidreason.evaluation.benchmark import (
-    EvaluationConfig,
-    evaluate_examples,
-    spread_examples,
-)
-from vidreason.evaluation.metrics import ALL, score_predictions
+from vidreason.evaluation.benchmark import evaluate_examples, spread_examples
+from vidreason.evaluation.cells import score_predictions
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.protocols import ALL
+from vidreason.evaluation.reasoner_answerer import reasoner_answerer
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
@@ -82,7 +81,7 @@ class BenchmarkEvaluation(StepCallback):
             predictions = self._evaluate(trainer, pl_module)
             scores = score_predictions(predictions, [example.id for example in self.examples])
             self._accuracies = {
-                score.corpus: score.accuracy.mean for score in scores if score.group == ALL
+                score.corpus: score.score.mean for score in scores if score.group == ALL
             }
             if self.predictions_dir is not None and trainer.is_global_zero:
                 name = f"step-{trainer.global_step:08d}.jsonl"
@@ -94,9 +93,12 @@ class BenchmarkEvaluation(StepCallback):
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> list[BenchmarkPrediction]:
         reasoner = pl_module.reasoner
         assert isinstance(reasoner, VideoReasoner)
-        own = self.examples[trainer.global_rank :: trainer.world_size]
+        examples = self.examples[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.forward_context():
-            predictions = evaluate_examples(reasoner, self.source, own, self.config, self.decoding)
+            answerer = reasoner_answerer(
+                reasoner, self.source, examples, self.config, self.decoding
+            )
+            predictions = evaluate_examples(answerer, examples, self.config)
         if trainer.world_size == 1:
             return predictions
         gathered: list[Any] = [None] * trainer.world_size

@@ -46,7 +46,7 @@ class SampleGenerations(StepCallback):
     def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not self.examples:
             return
-        answers = self._answer(pl_module)
+        answers = self._generate(pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for example, answer in zip(self.examples, answers, strict=True):
@@ -68,7 +68,7 @@ class SampleGenerations(StepCallback):
         self.examples = tuple(readable)
         return tokens
 
-    def _answer(self, pl_module: LightningModule) -> list[str]:
+    def _generate(self, pl_module: LightningModule) -> list[str]:
         if self._tokens is None:
             self._tokens = self._perceive()
         if not self._tokens:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_modules.corpora import DataConfig
-from vidreason.evaluation.benchmark import EvaluationConfig
-from vidreason.evaluation.controls import Control
+from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.perception.config import PerceiverConfig
 from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
 from vidreason.store.config import StoreConfig

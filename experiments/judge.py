@@ -22,18 +22,24 @@ from vidreason.atomic_file import write_atomically
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.evaluation.judge.agreement import agreement
+from vidreason.evaluation.judge.build import build_judge
 from vidreason.evaluation.judge.files import read_evidence, read_scores
-from vidreason.evaluation.judge.judges import Judge, JudgeConfig, build_judge
+from vidreason.evaluation.judge.judges import Judge, JudgeConfig
 from vidreason.evaluation.judge.judging import judge_answer, judge_pair
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import AXES, Axis
-from vidreason.evaluation.judge.summary import summarise_pairwise, summarise_pointwise
-from vidreason.evaluation.judge.tables import agreement_table, judged_table
+from vidreason.evaluation.judge.summary import (
+    Summary,
+    agreement_table,
+    judged_table,
+    summarise_aspects,
+    summarise_pairwise,
+    summarise_pointwise,
+)
 from vidreason.evaluation.judge.video_chatgpt import (
     GENERATION,
     QUESTION_ANSWERING,
     judge_aspect,
-    summarise_aspects,
 )
 from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.predictions.rows import (
@@ -103,26 +109,26 @@ def judge(config: JudgeProgramConfig) -> int:
     items = [judge_item(prediction, evidence) for prediction in predictions]
     folder = Path(config.output_dir or Path(config.predictions).parent / "judged")
     cache = ReplyCache(folder / "outputs.sqlite")
-    asked = build_judge(config.judge)
+    chosen_judge = build_judge(config.judge)
     try:
-        judgements, summaries, counts = _judge_all(config, asked, cache, items)
+        judgements, summaries, counts = _judge_all(config, chosen_judge, cache, items)
     except EndpointUnavailableError as error:
         print(f"judge: {error}; start again to go on from here", file=sys.stderr)
         return 1
     finally:
-        asked.close()
+        chosen_judge.close()
     prompt_hashes = sorted({row["prompt_hash"] for row in judgements})
     summary: dict[str, Any] = {
-        "judge": asked.judge_id,
+        "judge": chosen_judge.judge_id,
         "prompt_hashes": prompt_hashes,
         "predictions": _described(config.predictions),
-        "manifest": _manifest(config, asked.judge_id, prompt_hashes),
+        "manifest": _manifest(config, chosen_judge.judge_id, prompt_hashes),
         "against": _described(config.against) if config.against else None,
         "protocol": config.protocol,
         **counts,
         "num_videos": len({item.video_id for item in items}),
         "num_empty_answers": sum(not item.answer.strip() for item in items),
-        "results": [dataclasses.asdict(own) for own in summaries],
+        "results": summaries,
         "agreement": {path: _agreement(scores, judgements) for path, scores in others.items()},
     }
     rows = "".join(json.dumps(row) + "\n" for row in judgements)
@@ -133,12 +139,12 @@ def judge(config: JudgeProgramConfig) -> int:
         judged_table(
             summaries,
             title=named if config.against else config.predictions,
-            judge_id=asked.judge_id,
+            judge_id=chosen_judge.judge_id,
             prompt_hashes=prompt_hashes,
         )
     ]
     if config.agreement_with:
-        tables.append(agreement_table(asked.judge_id, summary["agreement"]))
+        tables.append(agreement_table(chosen_judge.judge_id, summary["agreement"]))
     markdown = "\n\n".join(table.to_markdown() for table in tables) + "\n"
     write_atomically(folder / TABLES_FILE, markdown)
     print("\n\n".join(table.to_text() for table in tables))
@@ -156,7 +162,9 @@ def open_ended(
     predictions: Sequence[BenchmarkPrediction], limit: int | None = None
 ) -> list[BenchmarkPrediction]:
     """The rows whose answer is a free text."""
-    rows = [own for own in predictions if not own.options and not true_spans(own)]
+    rows = [
+        row for row in predictions if not (row.options or true_spans(row) or row.missing_capability)
+    ]
     return rows[:limit]
 
 
@@ -176,23 +184,28 @@ def judge_item(prediction: BenchmarkPrediction, evidence: Mapping[str, str]) -> 
 
 
 def _judge_all(
-    config: JudgeProgramConfig, asked: Judge, cache: ReplyCache, items: Sequence[JudgeItem]
-) -> tuple[list[dict[str, Any]], Sequence[Any], dict[str, int]]:
+    config: JudgeProgramConfig, judge: Judge, cache: ReplyCache, items: Sequence[JudgeItem]
+) -> tuple[list[dict[str, Any]], list[Summary], dict[str, int]]:
     """Rows of ``judgements.jsonl``, summaries, and how many answers were judged and left out."""
     if config.against:
         ids = [item.id for item in items]
         matching = [row for row in _read_predictions(config.against) if row.id in set(ids)]
         rows = align_predictions(matching, ids)
+        if missing := [row.id for row in rows if row.missing_capability]:
+            raise ValueError(
+                f"{config.against} is of a system that cannot answer {len(missing)} of the "
+                f"questions, such as {missing[0]}: there is nothing to compare"
+            )
         others = [judge_item(row, {}).answer for row in rows]
         compared = _in_parallel(
             config,
-            asked,
-            lambda pair: judge_pair(asked, cache, pair[0], pair[0].answer, pair[1]),
+            judge,
+            lambda pair: judge_pair(judge, cache, pair[0], pair[0].answer, pair[1]),
             list(zip(items, others, strict=True)),
         )
         return _rows(compared), summarise_pairwise(compared), {"num_items": len(items)}
     if config.protocol == "axes":
-        scored = _in_parallel(config, asked, lambda item: judge_answer(asked, cache, item), items)
+        scored = _in_parallel(config, judge, lambda item: judge_answer(judge, cache, item), items)
         return _rows(scored), summarise_pointwise(scored), {"num_items": len(items)}
     aspects = QUESTION_ANSWERING if config.protocol == "video_chatgpt_qa" else GENERATION
     known = [item for item in items if any(text.strip() for text in item.references)]
@@ -200,8 +213,8 @@ def _judge_all(
         raise ValueError(f"{config.predictions} has no references, which {config.protocol} needs")
     judged = _in_parallel(
         config,
-        asked,
-        lambda pair: judge_aspect(asked, cache, *pair),
+        judge,
+        lambda pair: judge_aspect(judge, cache, *pair),
         [(item, aspect) for item in known for aspect in aspects],
     )
     counts = {"num_items": len(known), "num_without_reference": len(items) - len(known)}
@@ -209,7 +222,10 @@ def _judge_all(
 
 
 def _in_parallel(
-    config: JudgeProgramConfig, asked: Judge, judge_one: Callable[[T], Any], work: Sequence[T]
+    config: JudgeProgramConfig,
+    chosen_judge: Judge,
+    judge_one: Callable[[T], Any],
+    work: Sequence[T],
 ) -> list[Any]:
     """Results in the order of ``work``; at the first error no further request is begun."""
     num_threads = config.num_parallel if config.judge.kind == "openai" else 1
@@ -228,36 +244,36 @@ def _in_parallel(
     try:
         return list(pool.map(judge_named, work))
     except (KeyboardInterrupt, SystemExit):
-        asked.close()  # else the requests under way would be waited for
+        chosen_judge.close()  # else the requests under way would be waited for
         raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _rows(judgements: Sequence[Any]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(own) for own in judgements]
+    return [dataclasses.asdict(judgement) for judgement in judgements]
 
 
 def _agreement(
     others: Mapping[Axis, Mapping[str, int]], judgements: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """By axis, how far the scores of another judge agree with these."""
-    found: dict[str, Any] = {}
+    by_axis: dict[str, Any] = {}
     for axis in AXES:
         first = {row["id"]: row["scores"][axis] for row in judgements if axis in row["scores"]}
         second = others[axis]
-        found[axis] = (
+        by_axis[axis] = (
             dataclasses.asdict(agreement(first, second)) if first.keys() & second.keys() else None
         )
-    return found
+    return by_axis
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """What is not defined, such as an interval of one video, as null: JSON has no NaN."""
     if isinstance(value, Mapping):
-        return {name: _without_nan(own) for name, own in value.items()}
+        return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(own) for own in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -265,10 +281,10 @@ def _manifest(
     config: JudgeProgramConfig, judge_id: str, prompt_hashes: Sequence[str]
 ) -> dict[str, Any] | None:
     """That of the predictions, as judged; None where they do not say what they were made with."""
-    found = read_predictions_file(config.predictions).manifest
-    if found is None:
+    values = read_predictions_file(config.predictions).manifest
+    if values is None:
         return None
-    manifest = manifest_from_json(found, config.predictions)
+    manifest = manifest_from_json(values, config.predictions)
     judged_by = f"{judge_id}, {config.protocol}, prompts {' '.join(prompt_hashes)}"
     return dataclasses.replace(manifest, judge=judged_by).as_json()
 

@@ -10,7 +10,7 @@ from data_modules.official_counts import incomplete_corpora
 from experiments.experiment_config import ExperimentConfig
 from vidreason.evaluation.answers import PARSER_VERSION
 from vidreason.evaluation.comparison import Run
-from vidreason.evaluation.controls import Control
+from vidreason.evaluation.config import Control
 from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.predictions.official import read_official_predictions
 from vidreason.evaluation.predictions.rows import read_predictions_file

@@ -27,9 +27,10 @@ from experiments.kept_runs import predictions_file
 from experiments.program import run_program
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
-from vidreason.evaluation.metrics import ALL, score_predictions
+from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.predictions.rows import read_predictions
-from vidreason.evaluation.report import Table
+from vidreason.evaluation.protocols import ALL
+from vidreason.evaluation.tables import Table
 
 Value = int | float | str | bool
 
@@ -189,7 +190,7 @@ def trial_accuracy(config: SweepConfig, trial: Trial) -> float:
     if not is_finished(trial.evaluation):
         return math.nan
     rows = read_predictions(predictions_file(trial.evaluation.config, "none"))
-    means = {s.corpus: s.accuracy.mean for s in score_predictions(rows) if s.group == ALL}
+    means = {s.corpus: s.score.mean for s in score_predictions(rows) if s.group == ALL}
     if config.corpus and config.corpus not in means:
         raise ValueError(f"corpus {config.corpus!r} is not among the benchmarks {list(means)}")
     return means[config.corpus] if config.corpus else float(np.mean(list(means.values())))

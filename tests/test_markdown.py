@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidreason.evaluation.report import Table
+from vidreason.evaluation.tables import Table
 from vidreason.markdown import code, escaped, table
 
 

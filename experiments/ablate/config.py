@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from experiments.demo.config import DemoConfig
-from vidreason.evaluation.controls import Control
+from vidreason.evaluation.config import Control
 
 FULL = "full"
 """The variant that all others are compared with."""

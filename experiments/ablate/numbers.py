@@ -1,29 +1,16 @@
-"""The numbers of a study: accuracies of its variants, and paired differences to the full system.
+"""The numbers of a study: scores of its variants, and paired differences to the full system.
 
-Whether a question is answered rightly is averaged over the seeds, question by question. Differences
-are of such averages over the same questions; their intervals draw whole videos: they tell what
-other videos might have given. The p-value of a variant counts what other seeds might have given,
-too (:mod:`vidreason.evaluation.statistics.seeds`); that of a control, which is the same models
-seeing less, flips videos alone, and so does that of a study with one seed.
+The p-value of a variant counts what other seeds might have given, too
+(:mod:`vidreason.evaluation.statistics.seeds`); that of a control, which is the same models seeing
+less, flips videos alone, and so does that of a study with one seed.
 """
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vidreason.evaluation.metrics import ALL, score_items
+from vidreason.evaluation.cells import Cell, make_cell, with_difference, with_holm
+from vidreason.evaluation.items import Column, Items, scored_items, with_everything
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions
-from vidreason.evaluation.statistics.intervals import (
-    Interval,
-    bootstrap_interval,
-    paired_difference,
-)
-from vidreason.evaluation.statistics.paired_tests import holm, paired_test
-from vidreason.evaluation.statistics.seeds import seeds_difference
-
-Column = tuple[str, str]
-"""A corpus and a group of its questions; both ``all`` for everything that was asked."""
-EVERYTHING: Column = (ALL, ALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,24 +29,6 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One variant on one group of questions. Numbers are fractions."""
-
-    accuracy: Interval
-    seed_accuracies: tuple[float, ...]
-    num_items: int
-    num_videos: int
-    difference: Interval | None = None
-    """To the full system; negative where the variant is worse. None for the full system."""
-    seed_differences: tuple[float, ...] = ()
-    """Of runs of one seed."""
-    p_value: float | None = None
-    """Over seeds and videos; of a control, or with one seed, over videos alone."""
-    adjusted_p_value: float | None = None
-    """Corrected by Holm over the variants."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class StudyResult:
     """All numbers of a study."""
 
@@ -67,7 +36,8 @@ class StudyResult:
     """The full system first."""
     columns: tuple[Column, ...]
     cells: Mapping[tuple[int, Column], Cell]
-    """By number of the row, and column."""
+    """By number of the row, and column. Differences are to the full system: negative where the
+    variant is worse."""
 
 
 def compare(rows: Sequence[Row]) -> StudyResult:
@@ -76,97 +46,48 @@ def compare(rows: Sequence[Row]) -> StudyResult:
     Raises:
         ValueError: They do not answer the same questions, or have no seed in common with the first.
     """
-    ids = [prediction.id for prediction in next(iter(rows[0].seeds.values()))]
+    full = rows[0]
+    first = next(iter(full.seeds.values()))
+    # Corpora in alphabetical order.
+    ids = [prediction.id for prediction in sorted(first, key=lambda prediction: prediction.corpus)]
     items = [
-        {seed: _columns(align_predictions(own, ids)) for seed, own in row.seeds.items()}
+        {
+            seed: with_everything(scored_items(align_predictions(predictions, ids)))
+            for seed, predictions in row.seeds.items()
+        }
         for row in rows
     ]
     for row in rows:
-        if not row.seeds.keys() & rows[0].seeds.keys():
+        if not row.seeds.keys() & full.seeds.keys():
             raise ValueError(
-                f"{row.title!r} has the seeds {list(row.seeds)}, and {rows[0].title!r} has none of "
+                f"{row.title!r} has the seeds {list(row.seeds)}, and {full.title!r} has none of "
                 "them: there is nothing to compare"
             )
     columns = tuple(next(iter(items[0].values())))
     cells: dict[tuple[int, Column], Cell] = {}
     for column in columns:
-        own = [
-            _cell(items[0], of_row, column, over_seeds=not row.is_control)
-            for row, of_row in zip(rows, items, strict=True)
+        of_column = [
+            _cell(column, items[0], of_row, row) for row, of_row in zip(rows, items, strict=True)
         ]
         variants = [number for number, row in enumerate(rows) if number and not row.is_control]
-        adjusted = holm([_p_value(own[number]) for number in variants])
-        for number, cell in enumerate(own):
-            corrected = dict(zip(variants, adjusted, strict=True)).get(number, cell.p_value)
-            cells[number, column] = replace(cell, adjusted_p_value=corrected)
+        corrected = dict(
+            zip(variants, with_holm(of_column[number] for number in variants), strict=True)
+        )
+        for number, cell in enumerate(of_column):
+            cells[number, column] = corrected.get(number, replace(cell, p_value_holm=cell.p_value))
     return StudyResult(rows=tuple(rows), columns=columns, cells=cells)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Column:
-    ids: tuple[str, ...]
-    values: tuple[float, ...]
-    videos: tuple[str, ...]
-
-
-_Seeds = Mapping[int, Mapping[Column, _Column]]
-
-
-def _columns(predictions: Sequence[BenchmarkPrediction]) -> dict[Column, _Column]:
-    """The items of each group of questions, and of all together."""
-    videos = {prediction.id: prediction.video_id for prediction in predictions}
-    videos |= {p.group_id: p.video_id for p in predictions if p.group_id}
-    found: dict[Column, _Column] = {}
-    every: list[tuple[str, float, str]] = []
-    for corpus, groups in score_items(predictions).items():
-        for group, items in groups.items():
-            values = [(item.id, item.share, videos[item.id]) for item in items]
-            found[corpus, group] = _column(values)
-            if group == ALL:
-                every += values
-    return {EVERYTHING: _column(every)} | found
-
-
-def _column(values: Sequence[tuple[str, float, str]]) -> _Column:
-    ids, numbers, videos = zip(*values, strict=True)
-    return _Column(ids=ids, values=numbers, videos=videos)
-
-
-def _cell(full: _Seeds, own: _Seeds, name: Column, *, over_seeds: bool) -> Cell:
-    first = next(iter(full.values()))[name]
-    if any(seed[name].ids != first.ids for seed in [*full.values(), *own.values()]):
-        raise ValueError(f"the runs do not answer the same questions of {name}")
-    cell = Cell(
-        accuracy=bootstrap_interval(_mean_over_seeds(own.values(), name), first.videos),
-        seed_accuracies=tuple(statistics.fmean(seed[name].values) for seed in own.values()),
-        num_items=len(first.ids),
-        num_videos=len(set(first.videos)),
-    )
-    if own is full:
+def _cell(
+    column: Column, full: Mapping[int, Items], variant: Mapping[int, Items], row: Row
+) -> Cell:
+    cell = make_cell(column, [items[column] for items in variant.values()])
+    if variant is full:
         return cell
-    pairs = [(own[seed], full[seed]) for seed in own if seed in full]
-    a = _mean_over_seeds([pair[0] for pair in pairs], name)
-    b = _mean_over_seeds([pair[1] for pair in pairs], name)
-    if over_seeds and len(pairs) > 1 and cell.num_videos > 1:
-        runs_a, runs_b = ([pair[side][name].values for pair in pairs] for side in (0, 1))
-        p_value = seeds_difference(runs_a, runs_b, first.videos).p_value
-    else:
-        p_value = paired_test(a, b, first.videos).p_value
-    return replace(
+    shared = [seed for seed in variant if seed in full]
+    return with_difference(
         cell,
-        difference=paired_difference(a, b, first.videos),
-        seed_differences=tuple(
-            statistics.fmean(x[name].values) - statistics.fmean(y[name].values) for x, y in pairs
-        ),
-        p_value=p_value,
+        [variant[seed][column] for seed in shared],
+        [full[seed][column] for seed in shared],
+        over_seeds=not row.is_control,
     )
-
-
-def _mean_over_seeds(seeds: Iterable[Mapping[Column, _Column]], name: Column) -> list[float]:
-    values = [seed[name].values for seed in seeds]
-    return [statistics.fmean(of_item) for of_item in zip(*values, strict=True)]
-
-
-def _p_value(cell: Cell) -> float:
-    assert cell.p_value is not None
-    return cell.p_value

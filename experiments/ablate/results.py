@@ -9,7 +9,7 @@ from callbacks.run_record import RECORD_FILE, read_starts
 from experiments.ablate.config import FULL, StudyConfig
 from experiments.ablate.numbers import Row, compare
 from experiments.ablate.study import Run, study_variants
-from experiments.ablate.table import group_tables, main_table, to_csv, to_latex, to_svg
+from experiments.ablate.table import group_tables, main_table, to_csv
 from experiments.jobs import Job, is_finished, read_record
 from experiments.kept_runs import predictions_file
 from vidreason.atomic_file import write_atomically
@@ -19,7 +19,7 @@ RESULTS_FOLDER = "results"
 
 
 def write_results(config: StudyConfig, runs: Sequence[Run]) -> list[Path]:
-    """Write the tables and the plot of what is finished into ``<run_dir>/results``.
+    """Write the tables of what is finished into ``<run_dir>/results``.
 
     Returns:
         The files; none while the full system is not finished under any seed.
@@ -32,9 +32,8 @@ def write_results(config: StudyConfig, runs: Sequence[Run]) -> list[Path]:
     folder = Path(config.run_dir) / RESULTS_FOLDER
     texts = {
         "ablation.md": "\n\n".join(table.to_markdown() for table in (main, *groups)) + "\n",
-        "ablation.tex": "\n".join(to_latex(table) for table in (main, *groups)),
+        "ablation.tex": "\n".join(table.to_latex() for table in (main, *groups)),
         "ablation.csv": to_csv(result),
-        "ablation.svg": to_svg(result),
         "runs.json": json.dumps([_run_entry(run) for run in runs], indent=1) + "\n",
     }
     for name, text in texts.items():
@@ -52,21 +51,21 @@ def study_rows(config: StudyConfig, runs: Sequence[Run]) -> list[Row]:
     full_seeds = {run.seed for run in finished if run.variant == FULL}
     rows = []
     for name, variant in study_variants(config).items():
-        own = [run for run in finished if run.variant == name]
-        if not full_seeds & {run.seed for run in own}:
+        of_variant = [run for run in finished if run.variant == name]
+        if not full_seeds & {run.seed for run in of_variant}:
             continue
-        missing = len(config.seeds) - len(own)
-        note = f" ({len(own)} of {len(config.seeds)} seeds)" if missing else ""
-        for control in own[0].controls:
+        missing = len(config.seeds) - len(of_variant)
+        note = f" ({len(of_variant)} of {len(config.seeds)} seeds)" if missing else ""
+        for control in of_variant[0].controls:
             seen = "" if control == "none" else f", {control}"
             rows.append(
                 Row(
                     title=f"{variant.title or name}{seen}{note}",
                     seeds={
                         run.seed: read_predictions(predictions_file(run.evaluation.config, control))
-                        for run in own
+                        for run in of_variant
                     },
-                    cost="-" if seen else _cost(own),
+                    cost="-" if seen else _cost(of_variant),
                     is_control=bool(seen),
                 )
             )

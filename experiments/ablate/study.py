@@ -16,7 +16,7 @@ from experiments.jobs import Job, experiment_job, job_folder, job_key
 from experiments.kept_runs import predictions_file
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
-from vidreason.evaluation.controls import Control
+from vidreason.evaluation.config import Control
 from vidreason.microworld import parts
 from vidreason.training.checkpoint import LAST_CHECKPOINT
 
@@ -122,16 +122,16 @@ def _expand_run(
 
 def _stage_experiment(config: StudyConfig, variant: Variant, stage: Stage) -> ExperimentConfig:
     """The configuration of a stage under a variant, without seed and paths to other jobs."""
-    both, own = [*config.both_stages, *variant.both_stages], getattr(variant, stage)
+    both, of_stage = [*config.both_stages, *variant.both_stages], getattr(variant, stage)
     if config.microworld is None:
-        return merge_config(ExperimentConfig, getattr(config, stage), [*both, *own])
+        return merge_config(ExperimentConfig, getattr(config, stage), [*both, *of_stage])
     demo = config.microworld.demo
     demo = dataclasses.replace(
         demo,
         run_dir=config.run_dir,
         both_stages=[*demo.both_stages, *both],
-        stage1=[*demo.stage1, *own],
-        stage2=[*demo.stage2, *own],
+        stage1=[*demo.stage1, *of_stage],
+        stage2=[*demo.stage2, *of_stage],
     )
     return stage_experiment(demo, stage)  # reads the overrides of this stage alone
 

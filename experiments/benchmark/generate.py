@@ -26,7 +26,8 @@ from experiments.benchmark.workloads import (
     random_video,
     random_words,
 )
-from vidreason.evaluation.benchmark import evaluation_mode, question_batches
+from vidreason.evaluation.benchmark import question_batches
+from vidreason.evaluation.reasoner_answerer import evaluation_mode
 from vidreason.example import Example
 from vidreason.markdown import table
 from vidreason.model import VideoReasoner

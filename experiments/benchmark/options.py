@@ -33,7 +33,7 @@ from experiments.benchmark.workloads import (
     random_video,
     random_words,
 )
-from vidreason.evaluation.benchmark import evaluation_mode
+from vidreason.evaluation.reasoner_answerer import evaluation_mode
 from vidreason.markdown import table
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import (

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from data_modules.contamination import KINDS, ContaminationReport
 from data_modules.data_check import DataReport
 from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
-from vidreason.evaluation.report import Table
+from vidreason.evaluation.tables import Table
 
 
 def report_text(report: DataReport) -> str:

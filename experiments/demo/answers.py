@@ -91,8 +91,8 @@ def answer_questions(
     reasoner, source = load_trained_model(config)
     videos = []
     for video_id in shown:
-        own = by_video[video_id]
-        media = own[0].media
+        about_video = by_video[video_id]
+        media = about_video[0].media
         explanation, futures = answer_prompts(
             reasoner,
             source(media, None, None),
@@ -107,7 +107,7 @@ def answer_questions(
                 media=media,
                 questions=[
                     _shown_question(example, predictions[example.id], blind[example.id])
-                    for example in _one_of_each_corpus(own, generator)
+                    for example in _one_of_each_corpus(about_video, generator)
                 ],
                 explanation=explanation,
                 reference_explanation=explanations.get(video_id, ""),
@@ -169,14 +169,14 @@ def _shown_question(
         question=example.meta["question"],
         options=list(example.options),
         reference=example.response,
-        answer=_answer(prediction),
+        answer=_answer_text(prediction),
         correct=bool(prediction.correct),
-        blind_answer=_answer(blind),
+        blind_answer=_answer_text(blind),
         blind_correct=bool(blind.correct),
     )
 
 
-def _answer(prediction: BenchmarkPrediction) -> str:
+def _answer_text(prediction: BenchmarkPrediction) -> str:
     if prediction.options and isinstance(prediction.parsed, int):
         return prediction.options[prediction.parsed]
     return prediction.output

@@ -16,8 +16,8 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import read_metrics
 from experiments.kept_runs import ROW_NAMES, predictions_file
 from vidreason.cores import available_cores
-from vidreason.evaluation.metrics import score_predictions
-from vidreason.evaluation.page.charts import bar_chart, line_chart
+from vidreason.evaluation.cells import score_predictions
+from vidreason.evaluation.page.charts import grouped_bars, line_chart
 from vidreason.evaluation.page.elements import (
     table_element,
     table_row,
@@ -88,8 +88,7 @@ def _write_questions(
 
 
 def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
-    every = results["groups"]["all"]
-    accuracy, low, high = results["rows"][FULL]["all"]
+    _, accuracy, low, high = results["bars"][0]
     interval = "" if low is None else f" (95% interval {low:.1%} to {high:.1%})"
     done = [(title, record) for title, record in records.items() if record.complete]
     rows = [
@@ -106,8 +105,8 @@ def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
             "<p>A video encoder and a segmenter look at short videos of a small world; a fusion "
             "core turns what they see into embeddings for a language model. Here it was trained on "
             "this machine in two stages and asked about videos that it had never seen: it answered "
-            f"<strong>{accuracy:.1%}</strong>{escape(interval)} of {every['num_questions']} "
-            f"questions about {every['num_videos']} videos rightly.</p>",
+            f"<strong>{accuracy:.1%}</strong>{escape(interval)} of {results['num_questions']} "
+            f"questions about {results['num_videos']} videos rightly.</p>",
             f'<p class="muted">{escape(_machine())}</p>',
             '<div class="scroll"><table><thead><tr><th scope="col">part</th>'
             '<th scope="col">seconds</th><th scope="col">CPU seconds</th></tr></thead><tbody>',
@@ -128,9 +127,10 @@ def _machine() -> str:
 
 
 def _bars(results: Mapping[str, Any]) -> str:
-    bars = [(name, *row["all"]) for name, row in results["rows"].items()]
+    bars = {name: {"all questions": tuple(bar)} for name, *bar in results["bars"]}
+    chart = grouped_bars("Accuracy over all questions", bars, ["all questions"])
     return (
-        f'<figure class="wide">{bar_chart("Accuracy over all questions", bars)}'
+        f'<figure class="wide">{chart}'
         "<figcaption>All questions, with "
         "95% intervals of a bootstrap over videos.</figcaption></figure>"
     )

@@ -1,24 +1,35 @@
-"""The demo's accuracies: the trained model beside what sees less, overall and by type of question.
+"""The demo's scores: the trained model beside what sees less, in ``evaluate``'s own tables.
 
-Both corpora ask about the same test videos, so the bootstrap draws videos with all their questions.
+Both corpora ask about the same test videos, so intervals over all questions draw videos with the
+questions of both.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from math import isnan
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from experiments.kept_runs import MAJORITY, ROW_NAMES
-from vidreason.evaluation.answers import normalise_answer
-from vidreason.evaluation.controls import Control
-from vidreason.evaluation.metrics import question_groups
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions
-from vidreason.evaluation.report import Table
-from vidreason.evaluation.statistics.intervals import (
-    Interval,
-    bootstrap_interval,
-    paired_difference,
+from vidreason.evaluation.cells import run_cells, run_differences
+from vidreason.evaluation.config import Control
+from vidreason.evaluation.items import (
+    EVERYTHING,
+    Column,
+    chance_scores,
+    run_items,
+    with_everything,
+)
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.priors import fit_majority
+from vidreason.evaluation.protocols import ALL
+from vidreason.evaluation.tables import (
+    CHANCE,
+    Table,
+    accuracy_table,
+    none_for_nan,
+    score_table,
+    value_text,
 )
 from vidreason.example import Example
 
@@ -27,86 +38,74 @@ TABLE_FILE = "table.md"
 
 FULL = "full model (stage 2)"
 STAGE_1 = "stage 1 alone"
-CHANCE = "chance"
 CONTROLS: tuple[Control, ...] = ("none", "blind", "random", "shuffled")
-"""What the model of stage 2 is shown."""
+"""Controls under which the model of stage 2 is asked."""
 
-CORPORA = {"nextqa": "NExT-QA form (5 options)", "activitynet_qa": "ActivityNet-QA form (open)"}
-TYPES = {
-    "nextqa": {
-        "CW": "why",
-        "CH": "how",
-        "TN": "before, after",
-        "TC": "meanwhile",
-        "DC": "how many",
-        "DL": "where",
-        "DO": "which object",
-    },
-    "activitynet_qa": {
-        "motion": "motion",
-        "spatial": "spatial",
-        "temporal": "order",
-        "yesno": "yes or no",
-        "color": "color",
-        "object": "shape",
-        "location": "came from",
-        "number": "number",
-        "other": "what is next",
-    },
+_NEXTQA, _ACTIVITYNET = "nextqa", "activitynet_qa"
+NAMES: dict[Column, str] = {
+    EVERYTHING: "all questions",
+    (_NEXTQA, ALL): "NExT-QA form",
+    (_NEXTQA, "CW"): "why",
+    (_NEXTQA, "CH"): "how",
+    (_NEXTQA, "TN"): "before, after",
+    (_NEXTQA, "TC"): "meanwhile",
+    (_NEXTQA, "DC"): "how many",
+    (_NEXTQA, "DL"): "where",
+    (_NEXTQA, "DO"): "which object",
+    (_ACTIVITYNET, ALL): "ActivityNet-QA form",
+    (_ACTIVITYNET, "temporal"): "order",
+    (_ACTIVITYNET, "yesno"): "yes or no",
+    (_ACTIVITYNET, "object"): "shape",
+    (_ACTIVITYNET, "location"): "came from",
+    (_ACTIVITYNET, "other"): "what is next",
 }
 """Readable names of the benchmarks' own groups, for what the microworld asks in them."""
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 
 
-def score_runs(runs: Runs, train: Sequence[Example]) -> dict[str, Any]:
+def score_demo(runs: Runs, train: Sequence[Example]) -> dict[str, Any]:
     """Score all runs, which answer the same questions, and chance.
 
     Args:
         runs: Predictions by name of the row; ``FULL`` is one of them.
-        train: The training examples; what chance draws open answers from.
+        train: The training examples; chance draws open answers from theirs.
 
     Returns:
-        What ``results.json`` holds: ``groups`` with the sizes of each group of questions; ``rows``
-        with ``[accuracy, low, high]`` as fractions for each row and group; ``differences`` of
-        ``FULL`` minus each other row over all questions. Bounds that do not exist are None.
+        What ``results.json`` holds: the ``tables``; and of all questions ``num_questions``,
+        ``num_videos`` and ``bars``, ``[name, score, low, high]`` as fractions, where bounds that do
+        not exist are None.
     """
-    full = runs[FULL]
-    ids = [prediction.id for prediction in full]
-    flags = {
-        name: [float(bool(row.correct)) for row in align_predictions(predictions, ids)]
-        for name, predictions in runs.items()
+    items = {name: with_everything(of_run) for name, of_run in run_items(runs).items()}
+    cells = {name: run_cells(of_run) for name, of_run in items.items()}
+    columns = list(items[FULL])
+    every = cells[FULL][EVERYTHING]
+    chances = chance_scores(runs[FULL], known_answers=fit_majority(train).texts)
+    differences = {
+        name: value_text(cell.difference, sign="+")
+        for name, cell in run_differences(items, EVERYTHING, FULL).items()
     }
-    members = _members(full)
-    videos = [prediction.video_id for prediction in full]
-    chances = _chances(full, train)
-
-    def interval(values: Sequence[float], group: str) -> list[float | None]:
-        places = members[group]
-        return _bounds(bootstrap_interval([values[i] for i in places], [videos[i] for i in places]))
-
-    rows = {
-        name: {group: interval(values, group) for group in members}
-        for name, values in flags.items()
-    }
-    rows[CHANCE] = {
-        group: [sum(chances[i] for i in places) / len(places), None, None]
-        for group, places in members.items()
-    }
+    overall = score_table(
+        f"Accuracy in % on held-out questions about {every.num_videos} held-out videos, [95% "
+        "interval over videos]",
+        cells,
+        [column for column in columns if column[1] == ALL],
+        further=("full model minus this, points", differences),
+        chances=chances,
+        names=NAMES,
+    )
+    of_corpora = [
+        accuracy_table(corpus, cells, columns, chances=chances, names=NAMES)
+        for corpus in dict.fromkeys(corpus for corpus, _ in columns if corpus != ALL)
+    ]
+    bars = [[name, *map(none_for_nan, of_run[EVERYTHING].score)] for name, of_run in cells.items()]
+    if EVERYTHING in chances:
+        bars.append([CHANCE, chances[EVERYTHING], None, None])
     return {
-        "groups": {
-            group: {
-                "num_questions": len(places),
-                "num_videos": len({videos[i] for i in places}),
-            }
-            for group, places in members.items()
-        },
-        "rows": rows,
-        "differences": {
-            name: _bounds(paired_difference(flags[FULL], values, videos))
-            for name, values in flags.items()
-            if name != FULL
-        },
+        "num_questions": every.num_items,
+        "num_videos": every.num_videos,
+        "bars": bars,
+        "tables": [astuple(table) for table in (overall, *of_corpora)],
     }
 
 
@@ -125,46 +124,10 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def result_tables(results: Mapping[str, Any]) -> list[Table]:
     """All questions and both corpora; then, for each corpus, its types of questions."""
-    groups, rows = results["groups"], results["rows"]
-
-    def size(group: str) -> str:
-        return f"n={groups[group]['num_questions']}"
-
-    overall = [group for group in ("all", *CORPORA) if group in groups]
-    names = {"all": "all questions", **CORPORA}
-    tables = [
-        Table(
-            f"Accuracy in % on held-out questions about {groups['all']['num_videos']} held-out "
-            "videos, [95% interval over videos]",
-            ("", *(f"{names[g]}, {size(g)}" for g in overall), "full model minus this, points"),
-            tuple(
-                (
-                    name,
-                    *(_percent(row[group], 1) for group in overall),
-                    _percent(results["differences"].get(name), 1, "+"),
-                )
-                for name, row in rows.items()
-            ),
-        )
+    return [
+        Table(title, tuple(header), tuple(map(tuple, rows)))
+        for title, header, rows in results["tables"]
     ]
-    for corpus, title in CORPORA.items():
-        own = {
-            f"{corpus}/{key}": name
-            for key, name in TYPES[corpus].items()
-            if f"{corpus}/{key}" in groups
-        }
-        if own:
-            tables.append(
-                Table(
-                    f"{title}: accuracy in % by type of question, [95% interval over videos]",
-                    ("", *(f"{name}, {size(group)}" for group, name in own.items())),
-                    tuple(
-                        (name, *(_percent(row[group], 0) for group in own))
-                        for name, row in rows.items()
-                    ),
-                )
-            )
-    return tables
 
 
 def ordered_runs(
@@ -176,47 +139,3 @@ def ordered_runs(
     return rows | {
         name: stage2[name] for name in (*(ROW_NAMES[control] for control in CONTROLS[1:]), MAJORITY)
     }
-
-
-def _members(predictions: Sequence[BenchmarkPrediction]) -> dict[str, list[int]]:
-    """Places of the questions of each group: ``all``, a corpus, or ``<corpus>/<type>``."""
-    members: dict[str, list[int]] = {"all": list(range(len(predictions)))}
-    for place, prediction in enumerate(predictions):
-        corpus = prediction.corpus
-        narrowest = question_groups(corpus, prediction.question_type)[-1]
-        for group in (corpus, f"{corpus}/{narrowest}"):
-            members.setdefault(group, []).append(place)
-    return members
-
-
-def _chances(predictions: Sequence[BenchmarkPrediction], train: Sequence[Example]) -> list[float]:
-    """How probably a random option is right, or a random one of the type's training answers."""
-    known: dict[tuple[str, str], set[str]] = {}
-    for example in train:
-        answers = known.setdefault((example.corpus, example.question_type), set())
-        answers.update(map(normalise_answer, example.answers))
-    chances = []
-    for row in predictions:
-        if row.options:
-            chances.append(1 / len(row.options))
-            continue
-        assert isinstance(row.reference, tuple)
-        answers = known.get((row.corpus, row.question_type), set())
-        right = answers & {normalise_answer(str(answer)) for answer in row.reference}
-        chances.append(len(right) / len(answers) if answers else 0.0)
-    return chances
-
-
-def _bounds(interval: Interval) -> list[float | None]:
-    return [None if isnan(value) else value for value in interval]
-
-
-def _percent(bounds: Sequence[float | None] | None, decimals: int, sign: str = "") -> str:
-    """``61.2 [55.0, 67.3]``; a dash without a value, no bounds where there are none."""
-    mean, low, high = bounds or (None, None, None)
-    if mean is None:
-        return "-"
-    text = f"{100 * mean:{sign}.{decimals}f}"
-    if low is None or high is None:
-        return text
-    return f"{text} [{100 * low:{sign}.{decimals}f}, {100 * high:{sign}.{decimals}f}]"

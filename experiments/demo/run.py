@@ -25,7 +25,7 @@ from experiments.demo.results import (
     ordered_runs,
     read_results,
     result_tables,
-    score_runs,
+    score_demo,
     write_results,
 )
 from experiments.evaluate.run import answer_benchmark
@@ -105,7 +105,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             title="answer",
             settings=[config.num_shown_videos],
             outputs=(run_dir / ANSWERS_FILE,),
-            work=lambda: _answer(config, stage2),
+            work=lambda: _answer_shown_videos(config, stage2),
         ),
         Part(
             title="report",
@@ -164,10 +164,10 @@ def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig)
         answer_benchmark(dataclasses.replace(stage1, controls=["none"])),
     )
     train = list(open_corpora(stage2.data.train, stage2.data.max_malformed_fraction))
-    write_results(run_dir, score_runs(runs, train))
+    write_results(run_dir, score_demo(runs, train))
 
 
-def _answer(config: DemoConfig, stage2: ExperimentConfig) -> None:
+def _answer_shown_videos(config: DemoConfig, stage2: ExperimentConfig) -> None:
     videos = answer_questions(
         stage2, num_videos=config.num_shown_videos, world_seed=config.world_seed
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.kept_runs import ROW_NAMES
-from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
@@ -42,7 +42,8 @@ def write_report(
     full = ROW_NAMES["none"]
     board = score_runs(runs, config, full=full, validation=validation, incomplete=incomplete)
     protocols = scoring_protocols(config)
-    scored = {name: own.scored_by(protocols) for name, own in (manifests or {}).items()}
+    measures = {corpus: protocol.measure_name for corpus, protocol in protocols.items()}
+    scored = {name: manifest.scored_by(measures) for name, manifest in (manifests or {}).items()}
     if full in scored:
         board.metrics["notes"].append(
             f"protocol {scored[full].protocol_hash}: numbers of another one are not comparable "
@@ -61,7 +62,7 @@ def write_report(
         "model": model,
         **board.metrics,
         "submissions": [str(path.relative_to(folder)) for path in submissions],
-        "manifests": {name: own.as_json() for name, own in scored.items()},
+        "manifests": {name: manifest.as_json() for name, manifest in scored.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     (folder / "tables.md").write_text(board.to_markdown() + "\n")

@@ -16,7 +16,7 @@ from experiments.kept_runs import (
 )
 from vidreason.config import merge_config
 from vidreason.evaluation.comparison import Run
-from vidreason.evaluation.metrics import official_free_accuracy
+from vidreason.evaluation.protocols import official_free_accuracy
 
 _NAMES: dict[str, str] = {str(stem): name for stem, name in [*ROW_NAMES.items(), *PRIORS.items()]}
 """Rows by what their files are called, in the order of the tables."""

@@ -2,9 +2,9 @@
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from data_modules.corpora import CorpusConfig
@@ -29,25 +29,26 @@ from experiments.trained_model import (
     trained_token_source,
 )
 from experiments.writer_lock import sole_writer
+from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.benchmark import (
-    EvaluationConfig,
     answer_batches,
+    evaluate_examples,
     question_batches,
     spread_examples,
 )
-from vidreason.evaluation.controls import Control, controlled_source
-from vidreason.evaluation.manifest import Manifest, make_manifest
+from vidreason.evaluation.config import Control
+from vidreason.evaluation.controls import controlled_source
+from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions.kept import KeptPredictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
-from vidreason.evaluation.priors import (
-    fit_majority,
-    majority_predictions,
-    text_prior_predictions,
-)
+from vidreason.evaluation.priors import MajorityAnswerer, TextPriorAnswerer, fit_majority
+from vidreason.evaluation.provenance import Provenance, make_manifest
+from vidreason.evaluation.reasoner_answerer import ReasonerAnswerer
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
+from vidreason.pretrained.identity import ReasonerIdentity
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.failures import FailureLog
 
@@ -85,7 +86,7 @@ def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPredic
 
 
 class _Answers(NamedTuple):
-    """What there is to score; nothing on all ranks but the first."""
+    """Predictions to score; nothing on all ranks but the first."""
 
     runs: dict[str, list[BenchmarkPrediction]]
     """By row of the table."""
@@ -97,41 +98,44 @@ class _Answers(NamedTuple):
     """Corpora of which questions could not be read, and how many were."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """One run over some questions: what answers, and where its answers are kept."""
+
+    name: str
+    """Of the row of the table."""
+    kind: Control | Prior | Literal["validation"]
+    answerer: Answerer
+    examples: Sequence[Example]
+    manifest: Manifest
+
+
 def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool) -> _Answers:
     """Answer, write down, and put together; ``lock`` then holds that of the folder."""
     check_start(config, "evaluate")
-    runs: dict[str, list[BenchmarkPrediction]] = {}
-    validation: list[BenchmarkPrediction] = []
     with started_ranks(config) as ranks:
         ranks.on_first(lambda: lock.enter_context(sole_writer(config.run_dir, "evaluate")))
         examples, incomplete = ranks.on_first(lambda: _questions(config))
-        identity = trained_model_identity(config)
         # Loaded when the first question is asked: there may be none left.
         load = functools.cache(lambda: load_trained_model(config, ranks.device))
-        manifests = {
-            control: make_manifest(
-                examples, identity, _evaluation(config, control), config.decoding, incomplete
-            )
-            for control in config.controls
-        }
-        for control, manifest in manifests.items():
-            runs[ROW_NAMES[control]] = _answer(config, ranks, load, examples, control, manifest)
+        entry = functools.partial(_reasoner_entry, config, trained_model_identity(config), load)
+        entries = [entry(control, examples, incomplete) for control in config.controls]
+        runs = {one.name: _answer_entry(config, ranks, one) for one in entries}
+        validation: list[BenchmarkPrediction] = []
         if with_validation and "none" in config.controls:
             others = ranks.on_first(lambda: _validation_examples(config, examples))
             if others:
-                manifest = make_manifest(
-                    others, identity, _evaluation(config, "none"), config.decoding
-                )
-                validation = _answer(config, ranks, load, others, VALIDATION, manifest)
+                validation = _answer_entry(config, ranks, entry(VALIDATION, others, {}))
         if not ranks.is_first:
             return _Answers({}, [], {}, {})
-        by_row = {ROW_NAMES[control]: manifest for control, manifest in manifests.items()}
-        for prior, rows in _priors(config, examples).items():
-            runs[PRIORS[prior]] = rows
-            manifest = _prior_manifest(next(iter(manifests.values())), prior, rows)
-            by_row[PRIORS[prior]] = manifest
-            write_predictions(predictions_file(config, prior), rows, manifest.as_json())
-    return _Answers(runs, validation, by_row, incomplete)
+        provenance = entries[0].answerer.provenance
+        for one in _prior_entries(config, examples, incomplete, provenance):
+            entries.append(one)
+            runs[one.name] = evaluate_examples(one.answerer, one.examples, config.evaluation)
+            path = predictions_file(config, one.kind)
+            write_predictions(path, runs[one.name], one.manifest.as_json())
+    manifests = {one.name: one.manifest for one in entries}
+    return _Answers(runs, validation, manifests, incomplete)
 
 
 def _questions(config: ExperimentConfig) -> tuple[list[Example], dict[str, str]]:
@@ -145,55 +149,70 @@ def _corpora(config: ExperimentConfig, corpora: Sequence[CorpusConfig]) -> Corpo
     return open_corpora(corpora, config.data.max_malformed_fraction)
 
 
-def _evaluation(config: ExperimentConfig, control: Control) -> EvaluationConfig:
-    return replace(config.evaluation, control=control)
-
-
-def _answer(
+def _reasoner_entry(
     config: ExperimentConfig,
-    ranks: Ranks,
+    identity: ReasonerIdentity,
     load: Callable[[], tuple[VideoReasoner, TokenSource]],
-    examples: Sequence[Example],
     kind: Control | Literal["validation"],
-    manifest: Manifest,
-) -> list[BenchmarkPrediction]:
-    """Answer what is missing under one control; the rows of all ranks, to the first only."""
-    kept = KeptPredictions(predictions_file(config, kind), manifest)
+    examples: Sequence[Example],
+    incomplete: Mapping[str, str],
+) -> _Entry:
+    """The trained reasoner under a control, or on questions for temperatures."""
     control: Control = "none" if kind == VALIDATION else kind
+
+    def load_controlled() -> tuple[VideoReasoner, TokenSource]:
+        reasoner, source = load()
+        return reasoner, controlled_source(source, examples, control, config.evaluation.seed)
+
+    answerer = ReasonerAnswerer(
+        functools.cache(load_controlled),
+        config.decoding,
+        config.evaluation.max_text_tokens,
+        identity,
+    )
+    return _Entry(
+        name="validation, for temperatures" if kind == VALIDATION else ROW_NAMES[control],
+        kind=kind,
+        answerer=answerer,
+        examples=examples,
+        manifest=make_manifest(
+            examples,
+            answerer.provenance,
+            config.evaluation,
+            config.decoding,
+            control=control,
+            incomplete=incomplete,
+        ),
+    )
+
+
+def _answer_entry(
+    config: ExperimentConfig, ranks: Ranks, entry: _Entry
+) -> list[BenchmarkPrediction]:
+    """Answer what is missing of an entry; the rows of all ranks, to the first only."""
+    kept = KeptPredictions(predictions_file(config, entry.kind), entry.manifest)
     answered = ranks.on_first(kept.recover)
     # Batches are cut from all questions, whatever is missing and whoever answers: a question always
     # has the same others beside it, and so the same bits.
     missing = [
         batch
-        for batch in question_batches(examples, config.evaluation.batch_size)
+        for batch in question_batches(entry.examples, config.evaluation.batch_size)
         if any(example.id not in answered for example in batch)
     ]
     if ranks.is_first:
         done = f", {len(answered)} of them answered before" if answered else ""
-        name = "validation, for temperatures" if kind == VALIDATION else ROW_NAMES[control]
-        print(f"evaluate: {len(examples)} questions, {name}{done}", file=sys.stderr)
-    own = missing[ranks.rank :: ranks.world_size]
-    if own:
-        reasoner, source = load()
-        failures = FailureLog(None, config.evaluation.max_unreadable_fraction, len(examples))
+        print(f"evaluate: {len(entry.examples)} questions, {entry.name}{done}", file=sys.stderr)
+    of_this_rank = missing[ranks.rank :: ranks.world_size]
+    if of_this_rank:
+        failures = FailureLog(None, config.evaluation.max_unreadable_fraction, len(entry.examples))
         failures.count(len(answered), 0)
         rows_of_batches = answer_batches(
-            reasoner,
-            controlled_source(source, examples, control, config.evaluation.seed),
-            own,
-            config.evaluation,
-            config.decoding,
-            failures,
-            progress=ranks.is_first,
+            entry.answerer, of_this_rank, config.evaluation, failures, progress=ranks.is_first
         )
         for rows in rows_of_batches:
             kept.append([row for row in rows if row.id not in answered])
             ranks.end_if_orphaned()
-
-    def finish() -> list[BenchmarkPrediction]:
-        return kept.finish([example.id for example in examples])
-
-    return ranks.on_first(finish)
+    return ranks.on_first(lambda: kept.finish([example.id for example in entry.examples]))
 
 
 def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
@@ -205,7 +224,7 @@ def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
     )
 
 
-def _validation_examples(config: ExperimentConfig, asked: Sequence[Example]) -> list[Example]:
+def _validation_examples(config: ExperimentConfig, tested: Sequence[Example]) -> list[Example]:
     """Validation questions that are answered with a confidence.
 
     Only of corpora that the benchmark has, too, and never its own questions.
@@ -215,7 +234,7 @@ def _validation_examples(config: ExperimentConfig, asked: Sequence[Example]) -> 
     corpora = [corpus for corpus in config.data.validation if corpus.reader in readers]
     if not limit or not corpora:
         return []
-    ids = {example.id for example in asked}
+    ids = {example.id for example in tested}
     by_likelihood = config.evaluation.multiple_choice == "likelihood"
     confident = [
         example
@@ -226,40 +245,44 @@ def _validation_examples(config: ExperimentConfig, asked: Sequence[Example]) -> 
     return spread_examples(confident, limit)
 
 
-def _priors(
-    config: ExperimentConfig, examples: Sequence[Example]
-) -> dict[Prior, list[BenchmarkPrediction]]:
-    """What training answers alone give, for the benchmark corpora that were trained on."""
+def _prior_entries(
+    config: ExperimentConfig,
+    examples: Sequence[Example],
+    incomplete: Mapping[str, str],
+    provenance: Provenance,
+) -> Iterator[_Entry]:
+    """Answers of the training set alone, to the benchmark corpora that were trained on.
+
+    Args:
+        config: The experiment's.
+        examples: All questions.
+        incomplete: Corpora of which questions could not be read.
+        provenance: Of the reasoner, whose rows stand beside those of the priors.
+    """
     train = list(_corpora(config, config.data.train))
-    known = {example.corpus for example in train if example.answers or example.options}
-    own = [example for example in examples if example.corpus in known]
-    with_options = {example.corpus for example in own if example.options}
     baseline = fit_majority(train)
-    rows: dict[Prior, list[BenchmarkPrediction]] = {
-        "majority": majority_predictions(baseline, own),
-        "text-prior": text_prior_predictions(
-            baseline, [example for example in own if example.corpus in with_options]
-        ),
-    }
-    return {prior: predictions for prior, predictions in rows.items() if predictions}
-
-
-def _prior_manifest(
-    manifest: Manifest, prior: Prior, rows: Sequence[BenchmarkPrediction]
-) -> Manifest:
-    """That of a run over the same questions, as far as the training answers say anything there."""
-    known = {row.corpus for row in rows}
-
-    def own(hashes: Mapping[str, str]) -> dict[str, str]:
-        return {corpus: value for corpus, value in hashes.items() if corpus in known}
-
-    return replace(
-        manifest,
-        questions=own(manifest.questions),
-        incomplete=own(manifest.incomplete),
-        prompts=own(manifest.prompts),
-        model=PRIORS[prior],
-        perceiver="",
-        control=prior,
-        seed=0,
+    known = {example.corpus for example in train if example.answers or example.options}
+    answerable = [example for example in examples if example.corpus in known]
+    with_options = {example.corpus for example in answerable if example.options}
+    chosen = [example for example in answerable if example.corpus in with_options]
+    priors: tuple[tuple[Prior, Answerer, list[Example]], ...] = (
+        ("majority", MajorityAnswerer(baseline), answerable),
+        ("text-prior", TextPriorAnswerer(baseline), chosen),
     )
+    for kind, answerer, questions in priors:
+        if questions:
+            manifest = make_manifest(
+                questions,
+                replace(provenance, model=PRIORS[kind], perceiver=""),
+                config.evaluation,
+                config.decoding,
+                control=kind,
+                incomplete=incomplete,
+            )
+            yield _Entry(
+                name=PRIORS[kind],
+                kind=kind,
+                answerer=answerer,
+                examples=questions,
+                manifest=manifest,
+            )

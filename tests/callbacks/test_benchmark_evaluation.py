@@ -11,8 +11,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
-from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
+from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.reasoner_answerer import reasoner_answerer
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens
@@ -110,7 +112,8 @@ def test_accuracies_are_logged_at_steps_and_at_validation(
     assert names == [
         f"step-{step:08d}.jsonl" for step in (2, 3, 4, 6)
     ]  # 3: a validation; 0: no sanity check
-    final = evaluate_examples(tiny_reasoner, source, questions(), evaluation.config, GREEDY)
+    answerer = reasoner_answerer(tiny_reasoner, source, questions(), evaluation.config, GREEDY)
+    final = evaluate_examples(answerer, questions(), evaluation.config)
     assert read_predictions(tmp_path / "p/step-00000006.jsonl") == final
     for corpus in ("nextqa", "star"):
         right = [row.correct for row in final if row.corpus == corpus]

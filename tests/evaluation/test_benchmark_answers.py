@@ -8,13 +8,10 @@ from itertools import groupby
 import pytest
 import torch
 
-from vidreason.evaluation.benchmark import (
-    EvaluationConfig,
-    evaluate_examples,
-    load_examples,
-    question_batches,
-    spread_examples,
-)
+from vidreason.evaluation.benchmark import evaluate_examples, question_batches, spread_examples
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.reasoner_answerer import load_examples, reasoner_answerer
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
@@ -43,6 +40,13 @@ class Source:
         if number in self.broken:
             raise VideoReadError(media, "truncated")
         return self.make(2, number % 3, seed=number)
+
+
+def answers(
+    reasoner: VideoReasoner, source: Source, examples: Sequence[Example], config: EvaluationConfig
+) -> list[BenchmarkPrediction]:
+    answerer = reasoner_answerer(reasoner, source, examples, config, GREEDY)
+    return evaluate_examples(answerer, examples, config)
 
 
 def choice(video: int, number: int, right: int = 0) -> Example:
@@ -78,7 +82,7 @@ def test_rows_come_in_the_order_of_the_questions(
     tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
 ) -> None:
     source = Source(make_visual_tokens)
-    rows = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=2), GREEDY)
+    rows = answers(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=2))
     assert [row.id for row in rows] == [example.id for example in MIXED]
     for row, example in zip(rows, MIXED, strict=True):
         assert (row.prompt, row.options) == (example.prompt, example.options)
@@ -99,7 +103,7 @@ def test_an_options_score_is_its_log_likelihood_per_token(
     tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
 ) -> None:
     source = Source(make_visual_tokens)
-    rows = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=3), GREEDY)
+    rows = answers(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=3))
     for row, example in zip(rows, MIXED, strict=True):
         tokens = source(example.media, None, None)
         for index, option in enumerate(example.options):
@@ -117,10 +121,8 @@ def test_the_batch_size_changes_nothing(
     tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens, batch_size: int
 ) -> None:
     source = Source(make_visual_tokens)
-    first = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=2), GREEDY)
-    other = evaluate_examples(
-        tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=batch_size), GREEDY
-    )
+    first = answers(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=2))
+    other = answers(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=batch_size))
     for row, again in zip(first, other, strict=True):
         assert again.option_log_likelihoods == pytest.approx(row.option_log_likelihoods, abs=1e-5)
         assert (again.parsed, again.output) == (row.parsed, row.output)
@@ -134,7 +136,7 @@ def test_blind_answers_do_not_depend_on_the_video(
 
     def scores(control: str) -> list[tuple[float, ...]]:
         config = EvaluationConfig(control=control, batch_size=4)
-        rows = evaluate_examples(tiny_reasoner, source, asked, config, GREEDY)
+        rows = answers(tiny_reasoner, source, asked, config)
         return [row.option_log_likelihoods for row in rows]
 
     own, blind, shuffled = scores("none"), scores("blind"), scores("shuffled")
@@ -154,15 +156,15 @@ def test_generated_letters(
     make_visual_tokens: MakeTokens,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answers = iter([["(B)", "no idea"], ["it"]])
+    outputs = iter([["(B)", "no idea"], ["it"]])
 
     def generate_ids(reasoner: VideoReasoner, *_: object) -> list[list[int]]:
-        return [reasoner.tokenizer.encode(a, add_special_tokens=False) for a in next(answers)]
+        return [reasoner.tokenizer.encode(a, add_special_tokens=False) for a in next(outputs)]
 
     monkeypatch.setattr(VideoReasoner, "generate_ids", generate_ids)
     asked = [choice(0, 0, right=1), choice(1, 0), choice(2, 0, right=2)]
     config = EvaluationConfig(multiple_choice="generate", batch_size=2)
-    rows = evaluate_examples(tiny_reasoner, Source(make_visual_tokens), asked, config, GREEDY)
+    rows = answers(tiny_reasoner, Source(make_visual_tokens), asked, config)
     assert [row.output for row in rows] == ["(B)", "no idea", "it"]
     assert [row.parsed for row in rows] == [1, None, 2]
     assert [row.correct for row in rows] == [True, False, True]
@@ -174,13 +176,13 @@ def test_unreadable_videos_count_as_wrong_within_a_budget(
 ) -> None:
     source = Source(make_visual_tokens, broken=[1])
     config = EvaluationConfig(batch_size=2, max_unreadable_fraction=0.4)
-    rows = evaluate_examples(tiny_reasoner, source, MIXED, config, GREEDY)
+    rows = answers(tiny_reasoner, source, MIXED, config)
     errors = {row.video_id for row in rows if row.error}
     assert errors == {"1"}
     assert all(row.correct is False and row.parsed is None for row in rows if row.error)
     assert rows[1].error == "cannot read video '/v/1.mp4': truncated"
     with pytest.raises(UnreadableVideosError, match="1 x truncated"):
-        evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=1), GREEDY)
+        answers(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=1))
 
 
 def test_modes_gradients_and_random_state_are_left_as_they_were(
@@ -192,12 +194,12 @@ def test_modes_gradients_and_random_state_are_left_as_they_were(
     torch.manual_seed(0)
     state = torch.random.get_rng_state()
     source = Source(make_visual_tokens)
-    rows = evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(), GREEDY)
+    rows = answers(tiny_reasoner, source, MIXED, EvaluationConfig())
     assert {name: module.training for name, module in tiny_reasoner.named_modules()} == modes
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.is_grad_enabled()
     tiny_reasoner.eval()
-    assert evaluate_examples(tiny_reasoner, source, MIXED, EvaluationConfig(), GREEDY) == rows
+    assert answers(tiny_reasoner, source, MIXED, EvaluationConfig()) == rows
 
 
 def test_a_video_is_loaded_once_a_batch(make_visual_tokens: MakeTokens) -> None:
@@ -248,7 +250,7 @@ def test_a_limit_spreads_over_each_benchmark() -> None:
 def test_errors(tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens) -> None:
     source = Source(make_visual_tokens)
     with pytest.raises(ValueError, match="two predictions for 'nextqa:val:2_0'"):
-        evaluate_examples(tiny_reasoner, source, [MIXED[0], MIXED[0]], EvaluationConfig(), GREEDY)
+        answers(tiny_reasoner, source, [MIXED[0], MIXED[0]], EvaluationConfig())
     for name, value in (
         ("batch_size", 0),
         ("max_text_tokens", 0),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 from vidreason.evaluation.confidence.calibration import (
     adaptive_calibration_error,
-    brier_score,
+    brier_scores,
     calibration_error,
-    negative_log_likelihood,
+    negative_log_likelihoods,
     option_brier_score,
     option_negative_log_likelihood,
 )
@@ -19,10 +20,9 @@ from vidreason.evaluation.confidence.selective import confidence_auroc, risk_cov
 from vidreason.evaluation.confidence.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
-    fit_confidence_temperature,
     fit_temperature,
+    log_odds,
     option_probabilities,
-    scale_confidence,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "assets/golden/golden_metrics.json").read_text())[
@@ -55,9 +55,9 @@ def test_errors_over_bins_of_equal_size() -> None:
 
 
 def test_proper_scores_and_selection() -> None:
-    assert brier_score(CONFIDENCES, CORRECT) == pytest.approx(GOLDEN["brier"], abs=1e-9)
-    nll = negative_log_likelihood(CONFIDENCES, CORRECT)
-    assert nll == pytest.approx(GOLDEN["nll_clipped_1e-7"], abs=1e-9)
+    assert brier_scores(CONFIDENCES, CORRECT).mean() == pytest.approx(GOLDEN["brier"], abs=1e-9)
+    nlls = negative_log_likelihoods(CONFIDENCES, CORRECT)
+    assert nlls.mean() == pytest.approx(GOLDEN["nll_clipped_1e-7"], abs=1e-9)
     auroc = confidence_auroc(CONFIDENCES, CORRECT)
     assert auroc == pytest.approx(GOLDEN["auroc_confidence_separates_correct"], abs=1e-9)
     assert risk_coverage(CONFIDENCES, CORRECT).area == pytest.approx(GOLDEN["aurc"], abs=1e-9)
@@ -81,8 +81,8 @@ def test_true_probabilities_are_calibrated_and_overconfident_ones_are_not() -> N
     assert calibration_error(truth, correct).expected < 0.015
     assert adaptive_calibration_error(truth, correct).expected < 0.02
     assert calibration_error(overconfident, correct).expected > 0.1
-    assert brier_score(truth, correct) < brier_score(overconfident, correct)
-    assert negative_log_likelihood(truth, correct) < negative_log_likelihood(overconfident, correct)
+    for measure in (brier_scores, negative_log_likelihoods):
+        assert measure(truth, correct).mean() < measure(overconfident, correct).mean()
     # The order is the same, so what only looks at the order does not change.
     assert confidence_auroc(truth, correct) == confidence_auroc(overconfident, correct)
 
@@ -99,15 +99,15 @@ def test_risk_does_not_depend_on_the_order_of_equal_confidences() -> None:
 
 
 def test_scores_over_options() -> None:
-    probabilities = [(0.7, 0.2, 0.1), (0.5, 0.5)]
-    assert option_brier_score(probabilities, [0, 1]) == pytest.approx(
-        ((0.09 + 0.04 + 0.01) + 0.5) / 2
-    )
-    expected = -(math.log(0.7) + math.log(0.5)) / 2
-    assert option_negative_log_likelihood(probabilities, [0, 1]) == pytest.approx(expected)
-    assert option_negative_log_likelihood([(1.0, 0.0)], [1]) == pytest.approx(-math.log(1e-7))
-    with pytest.raises(ValueError, match="question 1 has 2 options, but answer 2"):
-        option_brier_score(probabilities, [0, 2])
+    assert option_brier_score((0.7, 0.2, 0.1), 0) == pytest.approx(0.09 + 0.04 + 0.01)
+    assert option_brier_score((0.5, 0.5), 1) == pytest.approx(0.5)
+    assert option_negative_log_likelihood((0.7, 0.2, 0.1), 0) == pytest.approx(-math.log(0.7))
+    assert option_negative_log_likelihood((1.0, 0.0), 1) == pytest.approx(-math.log(1e-7))
+
+
+def mean_nll(probabilities: Iterable[Sequence[float]], answers: Iterable[int]) -> float:
+    pairs = zip(probabilities, answers, strict=True)
+    return float(np.mean([option_negative_log_likelihood(*pair) for pair in pairs]))
 
 
 def scored_questions(temperature: float, num_questions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,7 +129,7 @@ def test_the_temperature_of_the_scores_is_found(temperature: float) -> None:
     # No other temperature nearby is better.
     for factor in (0.98, 1.02):
         probabilities = [option_probabilities(own, fit.temperature * factor) for own in scores]
-        assert option_negative_log_likelihood(probabilities, answers.tolist()) > fit.nll_after
+        assert mean_nll(probabilities, answers.tolist()) > fit.nll_after
 
 
 def test_scaling_makes_held_out_confidences_calibrated_and_keeps_the_choice() -> None:
@@ -152,8 +152,7 @@ def test_questions_may_have_different_numbers_of_options() -> None:
     padded = [(*own, -1e6) for own in scores]
     assert fit.temperature == pytest.approx(fit_temperature(padded, [0, 1, 1]).temperature)
     probabilities = [option_probabilities(own, fit.temperature) for own in scores]
-    nll = option_negative_log_likelihood(probabilities, [0, 1, 1])
-    assert nll == pytest.approx(fit.nll_after)
+    assert mean_nll(probabilities, [0, 1, 1]) == pytest.approx(fit.nll_after)
 
 
 def test_extreme_fits_stop_at_the_bounds() -> None:
@@ -167,13 +166,14 @@ def test_printed_confidences_are_scaled_in_log_odds() -> None:
     correct = rng.random(20_000) < truth
     odds = truth / (1 - truth)
     printed = odds**2 / (1 + odds**2)  # twice the log-odds: too sure of itself
-    fit = fit_confidence_temperature(printed.tolist(), correct.tolist())
+    logits = [(log_odds(value), 0.0) for value in printed.tolist()]
+    fit = fit_temperature(logits, [int(not hit) for hit in correct])
     assert fit.temperature == pytest.approx(2.0, rel=0.05)
-    assert scale_confidence(float(printed[0]), 2.0) == pytest.approx(truth[0])
-    assert scale_confidence(0.5, 7.0) == 0.5
-    assert scale_confidence(0.3, 1.0) == pytest.approx(0.3)
+    assert option_probabilities(logits[0], 2.0)[0] == pytest.approx(truth[0])
+    assert option_probabilities((log_odds(0.5), 0.0), 7.0)[0] == 0.5
+    assert option_probabilities((log_odds(0.3), 0.0), 1.0)[0] == pytest.approx(0.3)
     with pytest.raises(ValueError, match=r"from 0 to 1, found 1\.5"):
-        fit_confidence_temperature([1.5], [True])
+        log_odds(1.5)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_printed_confidences_are_scaled_in_log_odds() -> None:
     ],
 )
 def test_arguments_that_would_give_a_wrong_number_are_refused(confidences, correct, message):
-    for metric in (calibration_error, adaptive_calibration_error, brier_score):
+    for metric in (calibration_error, adaptive_calibration_error, brier_scores):
         with pytest.raises(ValueError, match=message):
             metric(confidences, correct)
 
@@ -195,7 +195,7 @@ def test_arguments_that_would_give_a_wrong_number_are_refused(confidences, corre
 def test_other_errors() -> None:
     with pytest.raises(ValueError, match="num_bins is 0"):
         calibration_error([0.5], [1], num_bins=0)
-    with pytest.raises(ValueError, match="a confidence is NaN"):
+    with pytest.raises(ValueError, match="not from 0 to 1, such as nan"):
         risk_coverage([float("nan")], [1])
     with pytest.raises(ValueError, match="question 0 has scores"):
         fit_temperature([(0.0, float("-inf"))], [0])

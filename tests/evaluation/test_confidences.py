@@ -1,16 +1,18 @@
 """From a run's rows to confidences with outcomes."""
 
+from dataclasses import replace
+
 import pytest
 
 from vidreason.evaluation.confidence.calibration import calibration_error
 from vidreason.evaluation.confidence.confidences import (
     choice_confidences,
     event_confidences,
-    fit_choice_temperature,
-    fit_event_temperature,
 )
+from vidreason.evaluation.confidence.temperature import fit_temperature
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.reasoning.predictions import Prediction, format_predictions
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 
 def choice(name: str, scores: tuple[float, ...], reference: int | None) -> BenchmarkPrediction:
@@ -44,12 +46,12 @@ def test_confidences_of_choices() -> None:
 def test_a_temperature_is_fitted_on_one_split_and_used_on_another() -> None:
     # Sure of all, right on 3 of 4: a higher temperature says 3/4.
     validation = [choice(f"v{n}", (0.0, -9.0), int(n % 4 == 0)) for n in range(40)]
-    fit = fit_choice_temperature(validation)
+    confidences = choice_confidences(validation)
+    fit = fit_temperature(confidences.logits, confidences.outcomes)
     test = [choice(f"t{n}", (0.0, -9.0), 0) for n in range(4)]
     assert choice_confidences(test).values[0] > 0.99
     assert choice_confidences(test, fit.temperature).values == pytest.approx((0.75,) * 4)
-    with pytest.raises(ValueError, match="0 questions"):
-        fit_choice_temperature([choice("a", (), 0)])
+    assert choice_confidences([choice("a", (), 0)]).logits == ()
 
 
 def test_confidences_of_predicted_events() -> None:
@@ -58,19 +60,27 @@ def test_confidences_of_predicted_events() -> None:
     )
     rows = [
         BenchmarkPrediction(
-            id="1", corpus="c", video_id="1", output=output, reference=("the ball leaves",)
-        ),
-        BenchmarkPrediction(
-            id="2", corpus="c", video_id="2", output="I do not know.", reference=("it turns",)
-        ),
-        BenchmarkPrediction(id="3", corpus="c", video_id="3", output=output),
+            id=number,
+            corpus="c",
+            video_id=number,
+            prompt=FUTURE_PREDICTION_PROMPT,
+            output=said,
+            reference=reference,
+        )
+        for number, said, reference in (
+            ("1", output, ("the ball leaves",)),
+            ("2", "I do not know.", ("it turns",)),
+            ("3", output, None),
+        )
     ]
-    found = event_confidences(rows, lambda row, event: event in (row.reference or ()))
+    rows.append(replace(rows[0], prompt="what else"))
+    found = event_confidences(rows)
     assert found.values == (0.8, 0.3)
     assert found.correct == (False, True)
     assert found.video_ids == ("c:1", "c:1")
     assert found.num_without == 1
-    fit = fit_event_temperature(found)
-    scaled = found.scaled(fit.temperature)
+    assert found.briers == pytest.approx((0.64, 0.49))
+    fit = fit_temperature(found.logits, found.outcomes)
+    scaled = event_confidences(rows, fit.temperature)
     assert scaled.correct == found.correct
     assert abs(scaled.values[0] - 0.5) < 0.01, "wrong when sure: no confidence is worth anything"

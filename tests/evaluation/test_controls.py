@@ -8,8 +8,10 @@ from typing import Literal
 import pytest
 import torch
 
-from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
-from vidreason.evaluation.controls import Control, controlled_source
+from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.config import Control, EvaluationConfig
+from vidreason.evaluation.controls import controlled_source
+from vidreason.evaluation.reasoner_answerer import reasoner_answerer
 from vidreason.example import Example
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import DecodingConfig, ReasonerConfig, build_reasoner
@@ -251,11 +253,15 @@ def test_order_reaches_the_model_by_token_positions_alone(
     tokens = make_visual_tokens(4, 5)
     scores = [
         evaluate_examples(
-            reasoner,
-            lambda *_: tokens,
+            reasoner_answerer(
+                reasoner,
+                lambda *_: tokens,
+                [question],
+                EvaluationConfig(control=control),
+                DecodingConfig(),
+            ),
             [question],
-            EvaluationConfig(control=control),
-            DecodingConfig(),
+            EvaluationConfig(),
         )[0].option_log_likelihoods
         for control in IN_ORDER_AND_NOT
     ]

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.comparison import Run, comparability
-from vidreason.evaluation.manifest import Manifest, make_manifest, manifest_from_json
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.manifest import Manifest, manifest_from_json
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.provenance import Provenance, make_manifest
 from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example
 from vidreason.model import DecodingConfig
-from vidreason.pretrained.identity import ReasonerIdentity
 
 READ = {"nextqa": "8,563 of 8,564 official questions"}
 QUESTION = Example(
@@ -24,12 +24,7 @@ QUESTION = Example(
     options=("x", "y"),
     answer_index=1,
 )
-WHOLE = make_manifest(
-    [QUESTION],
-    ReasonerIdentity(model="m", perceiver="p", frames={}),
-    EvaluationConfig(),
-    DecodingConfig(),
-)
+WHOLE = make_manifest([QUESTION], Provenance(model="m"), EvaluationConfig(), DecodingConfig())
 PART = replace(WHOLE, incomplete=READ)
 ROWS = [
     BenchmarkPrediction(

@@ -10,9 +10,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointUnavailableError
+from vidreason.evaluation.judge.build import build_judge
 from vidreason.evaluation.judge.causal_lm import load_causal_lm_judge
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
-from vidreason.evaluation.judge.judges import JudgeConfig, build_judge, pinned_id
+from vidreason.evaluation.judge.judges import JudgeConfig, pinned_id
 from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.openai_compatible import OpenAICompatibleJudge
 from vidreason.evaluation.judge.request import JudgeItem

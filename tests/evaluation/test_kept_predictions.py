@@ -11,13 +11,13 @@ from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.predictions.kept import KeptPredictions, merge_predictions
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
-    judge,
+    grade,
     read_predictions,
     read_predictions_file,
 )
 
 ROWS = [
-    judge(BenchmarkPrediction(id=f"q{number}", corpus="c", video_id="v", output=f"\u00e9 {number}"))
+    grade(BenchmarkPrediction(id=f"q{number}", corpus="c", video_id="v", output=f"\u00e9 {number}"))
     for number in range(6)
 ]
 IDS = [row.id for row in ROWS]

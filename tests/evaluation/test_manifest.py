@@ -5,20 +5,18 @@ from dataclasses import replace
 import pytest
 
 from vidreason.evaluation.answers import PARSER_VERSION, parse_choice, parse_span, short_answer
-from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.manifest import (
     MUST_AGREE,
     Manifest,
-    make_manifest,
     manifest_differences,
     manifest_from_json,
 )
-from vidreason.evaluation.protocols import PROTOCOLS, Protocol
+from vidreason.evaluation.provenance import Provenance, make_manifest
 from vidreason.example import Example
 from vidreason.model import DecodingConfig
-from vidreason.pretrained.identity import ReasonerIdentity
 
-IDENTITY = ReasonerIdentity(model="m", perceiver="p", frames={"num_clips": 8})
+SYSTEM = Provenance(model="m", perceiver="p", frames={"num_clips": 8})
 CHOICE = Example(
     id="nextqa:val:1_2",
     corpus="nextqa",
@@ -41,9 +39,15 @@ OPEN = Example(
 )
 
 
-def manifest(examples=(CHOICE, OPEN), identity=IDENTITY, decoding=None, **evaluation) -> Manifest:
+def manifest(
+    examples=(CHOICE, OPEN), system=SYSTEM, decoding=None, control="none", **evaluation
+) -> Manifest:
     return make_manifest(
-        examples, identity, EvaluationConfig(**evaluation), decoding or DecodingConfig()
+        examples,
+        system,
+        EvaluationConfig(**evaluation),
+        decoding or DecodingConfig(),
+        control=control,
     )
 
 
@@ -56,13 +60,13 @@ def manifest(examples=(CHOICE, OPEN), identity=IDENTITY, decoding=None, **evalua
         (manifest([replace(CHOICE, end_seconds=9.0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, prompt="why not"), OPEN]), ["prompts"]),
         (manifest([CHOICE]), ["questions", "prompts", "answering"]),
-        (manifest(identity=replace(IDENTITY, frames={"num_clips": 4})), ["frames"]),
+        (manifest(system=replace(SYSTEM, frames={"num_clips": 4})), ["frames"]),
         (manifest(decoding=DecodingConfig(max_new_tokens=8)), ["answering"]),
         (manifest(decoding=DecodingConfig(num_beams=9)), []),  # greedy has no beams
         (manifest(multiple_choice="generate"), ["answering"]),
         (manifest(max_text_tokens=99), ["answering"]),
-        (manifest(identity=replace(IDENTITY, model="n")), ["model"]),
-        (manifest(identity=replace(IDENTITY, perceiver="q")), ["perceiver"]),
+        (manifest(system=replace(SYSTEM, model="n")), ["model"]),
+        (manifest(system=replace(SYSTEM, perceiver="q")), ["perceiver"]),
         (manifest(control="blind"), ["control"]),
         (manifest(control="random", seed=3), ["control", "seed"]),
         (manifest(seed=3), []),  # nothing is drawn
@@ -79,11 +83,11 @@ def test_what_differs(changed, fields):
 
 
 def test_another_measure_is_another_protocol():
-    other = manifest().scored_by(PROTOCOLS | {"nextqa": Protocol(measure_name="WUPS")})
-    assert manifest_differences(manifest().scored_by(PROTOCOLS), other) == {
+    other = manifest().scored_by({"nextqa": "WUPS"})
+    assert manifest_differences(manifest().scored_by({}), other) == {
         "scoring": ["scoring.nextqa: 'accuracy' and 'WUPS'"]
     }
-    assert other.protocol_hash != manifest().scored_by(PROTOCOLS).protocol_hash
+    assert other.protocol_hash != manifest().scored_by({}).protocol_hash
 
 
 def test_what_no_question_needs_does_not_matter():

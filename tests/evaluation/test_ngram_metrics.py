@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from vidreason.evaluation.text.bleu import bleu
-from vidreason.evaluation.text.cider import cider_d, document_frequencies
+from vidreason.evaluation.text.bleu import bleu_counts, bleu_of_counts
+from vidreason.evaluation.text.cider import cider_d
 from vidreason.evaluation.text.ptb_tokenizer import ptb_tokens
 from vidreason.evaluation.text.rouge import rouge_l
-from vidreason.evaluation.text.scores import text_scores
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "assets/golden/golden_metrics.json").read_text())
 SETS: dict[str, Any] = GOLDEN["sets"]
@@ -19,18 +18,17 @@ SETS: dict[str, Any] = GOLDEN["sets"]
 def official_scores(
     hypotheses: list[list[str]], references: list[list[list[str]]]
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    bleu_scores, rouge, cider = (
-        bleu(hypotheses, references),
-        rouge_l(hypotheses, references),
-        cider_d(hypotheses, references),
+    counts, rouge, cider = (
+        metric(hypotheses, references) for metric in (bleu_counts, rouge_l, cider_d)
     )
 
     def named(bleus: tuple[float, ...], own_rouge: float, own_cider: float) -> dict[str, float]:
         names = {f"BLEU_{order}": value for order, value in enumerate(bleus, start=1)}
         return names | {"ROUGE_L": own_rouge, "CIDEr": own_cider}
 
-    corpus = named(bleu_scores.corpus, sum(rouge) / len(rouge), cider.corpus)
-    return corpus, [named(*row) for row in zip(bleu_scores.texts, rouge, cider.texts, strict=True)]
+    corpus = named(bleu_of_counts(counts), sum(rouge) / len(rouge), sum(cider) / len(cider))
+    texts = [bleu_of_counts([own]) for own in counts]
+    return corpus, [named(*row) for row in zip(texts, rouge, cider, strict=True)]
 
 
 def without_meteor(scores: dict[str, float]) -> Any:
@@ -92,15 +90,7 @@ def test_a_corpus_score_is_not_the_mean_of_its_parts() -> None:
     references = [item["tokens_refs"] for item in items]
     halves = [cider_d(hypotheses[own], references[own]) for own in (slice(0, 5), slice(5, 10))]
     whole = cider_d(hypotheses, references)
-    assert abs(sum(half.corpus for half in halves) / 2 - whole.corpus) > 0.03
-    # With the weights of the whole corpus, the parts give what the whole gives.
-    frequencies = document_frequencies(references)
-    texts = [
-        score
-        for own in (slice(0, 5), slice(5, 10))
-        for score in cider_d(hypotheses[own], references[own], frequencies).texts
-    ]
-    assert texts == pytest.approx(list(whole.texts), abs=1e-12)
+    assert abs(sum(map(sum, halves)) / 10 - sum(whole) / 10) > 0.03
 
 
 def test_order_of_texts_and_of_references_does_not_matter() -> None:
@@ -115,7 +105,7 @@ def test_order_of_texts_and_of_references_does_not_matter() -> None:
         assert own == pytest.approx(other, abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", [bleu, rouge_l, cider_d])
+@pytest.mark.parametrize("metric", [bleu_counts, rouge_l, cider_d])
 def test_arguments_that_would_give_a_wrong_number(metric: Any) -> None:
     with pytest.raises(ValueError, match="no texts to score"):
         metric([], [])
@@ -127,13 +117,3 @@ def test_arguments_that_would_give_a_wrong_number(metric: Any) -> None:
         metric(["a b"], [[["a", "b"]]])
     with pytest.raises(ValueError, match="are strings; pass lists of tokens"):
         metric([["a", "b"]], [["a b"]])
-
-
-def test_all_scores_of_raw_texts_at_once() -> None:
-    items = SETS["edge_cases_6"]["items"]
-    found = text_scores([item["hyp"] for item in items], [item["refs"] for item in items])
-    expected = SETS["edge_cases_6"]["official_ptb"]["corpus"]
-    assert found.bleu == pytest.approx([expected[f"BLEU_{order}"] for order in range(1, 5)])
-    assert (found.rouge_l, found.cider_d) == pytest.approx((expected["ROUGE_L"], expected["CIDEr"]))
-    assert (found.num_texts, found.num_empty) == (6, 2)
-    assert sum(found.text_cider_d) / 6 == pytest.approx(found.cider_d)

@@ -6,7 +6,6 @@ import pytest
 
 from vidreason.evaluation.confidence.calibration import calibration_error
 from vidreason.evaluation.page.charts import (
-    bar_chart,
     grouped_bars,
     line_chart,
     reliability_chart,
@@ -24,12 +23,6 @@ def test_charts_are_svg_and_say_what_they_show():
     numbers = [float(n) for n in path.attrib["d"][1:].replace("L", " ").split()]
     assert numbers[0] < numbers[2]  # to the right
     assert numbers[1] < numbers[3]  # and down
-    bars = ElementTree.fromstring(
-        bar_chart("accuracy", [("a", 0.5, 0.4, 0.7), ("b", 1, None, None)])
-    )
-    widths = [float(e.attrib["width"]) for e in bars if e.tag == "rect"]
-    assert widths[1] == pytest.approx(2 * widths[0], abs=0.1)
-    assert bars.attrib["aria-label"] == "accuracy: a 50.0%, b 100.0%"
 
 
 def test_grouped_bars_keep_the_colour_of_a_run_where_another_is_missing():

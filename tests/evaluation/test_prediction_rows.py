@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from vidreason.evaluation.metrics import chance_scores, score_predictions
+from vidreason.evaluation.cells import score_predictions
+from vidreason.evaluation.items import chance_scores
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
-    judge,
+    grade,
     read_predictions,
     unanswered,
     write_predictions,
@@ -36,7 +37,7 @@ CHOICE = BenchmarkPrediction(
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
-    rows = [judge(OPEN), judge(CHOICE), judge(replace(OPEN, id="x", error="cannot read video"))]
+    rows = [grade(OPEN), grade(CHOICE), grade(replace(OPEN, id="x", error="cannot read video"))]
     path = tmp_path / "new/predictions.jsonl"
     write_predictions(path, rows)
     assert read_predictions(path) == rows
@@ -46,19 +47,19 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
 
 
 def test_what_counts_as_right() -> None:
-    assert (judge(OPEN).parsed, judge(OPEN).correct) == ("yes", True)
-    assert judge(replace(OPEN, output="yeah!")).correct
-    assert not judge(replace(OPEN, output="yes it is")).correct
-    assert (judge(CHOICE).parsed, judge(CHOICE).correct) == (1, True)
-    tie = judge(replace(CHOICE, option_log_likelihoods=(-1.0, -1.0)))
+    assert (grade(OPEN).parsed, grade(OPEN).correct) == ("yes", True)
+    assert grade(replace(OPEN, output="yeah!")).correct
+    assert not grade(replace(OPEN, output="yes it is")).correct
+    assert (grade(CHOICE).parsed, grade(CHOICE).correct) == (1, True)
+    tie = grade(replace(CHOICE, option_log_likelihoods=(-1.0, -1.0)))
     assert (tie.parsed, tie.correct) == (0, False)
     written = replace(CHOICE, option_log_likelihoods=(), output="(B) y")
-    assert judge(written).correct
-    invalid = judge(replace(written, output="no idea"))
+    assert grade(written).correct
+    invalid = grade(replace(written, output="no idea"))
     assert (invalid.parsed, invalid.correct) == (None, False)
-    unreadable = judge(replace(CHOICE, error="cannot read video"))
+    unreadable = grade(replace(CHOICE, error="cannot read video"))
     assert (unreadable.parsed, unreadable.correct) == (None, False)
-    assert judge(replace(OPEN, reference=None)).correct is None
+    assert grade(replace(OPEN, reference=None)).correct is None
 
 
 def test_a_span_is_right_when_half_of_it_is(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_span_is_right_when_half_of_it_is(tmp_path: Path) -> None:
         ("5 to 11.1", (5.0, 11.1), False),
         ("3", None, False),
     ):
-        judged = judge(replace(row, output=output))
+        judged = grade(replace(row, output=output))
         assert (judged.parsed, judged.correct) == (parsed, correct)
         write_predictions(tmp_path / "p.jsonl", [judged])
         assert read_predictions(tmp_path / "p.jsonl") == [judged]
@@ -93,12 +94,12 @@ def test_unanswered_takes_the_reference_from_the_example() -> None:
 
 def test_what_says_nothing_is_invalid() -> None:
     for output in ("", "...", "<think>yes", "**"):
-        empty = judge(replace(OPEN, output=output))
+        empty = grade(replace(OPEN, output=output))
         assert (empty.parsed, empty.correct) == (None, False)
     assert score_predictions([replace(OPEN, output="")])[0].num_invalid == 1
     for value in (float("nan"), float("inf"), float("-inf")):
         for scores in ((value, -1.0), (-1.0, value), (value, value)):
-            broken = judge(replace(CHOICE, option_log_likelihoods=scores))
+            broken = grade(replace(CHOICE, option_log_likelihoods=scores))
             assert (broken.parsed, broken.correct) == (None, False)
             assert score_predictions([broken])[0].num_invalid == 1
 
@@ -107,13 +108,13 @@ def test_either_of_two_options_with_one_text_is_right() -> None:
     twins = replace(CHOICE, options=("x", "Happy ", "sad", "happy"), option_log_likelihoods=())
     for reference in (1, 3):
         for letter, correct in (("A", False), ("B", True), ("C", False), ("D", True)):
-            assert judge(replace(twins, reference=reference, output=letter)).correct is correct
-        assert judge(replace(twins, reference=reference, output="happy")).correct
+            assert grade(replace(twins, reference=reference, output=letter)).correct is correct
+        assert grade(replace(twins, reference=reference, output="happy")).correct
         scored = replace(twins, reference=reference, option_log_likelihoods=(-3.0, -1, -2, -1))
-        assert judge(scored).correct
-    assert not judge(replace(twins, reference=0, output="B")).correct
-    assert chance_scores([replace(twins, reference=3)])["nextqa"]["all"] == 0.5
-    assert chance_scores([replace(twins, reference=0)])["nextqa"]["all"] == 0.25
+        assert grade(scored).correct
+    assert not grade(replace(twins, reference=0, output="B")).correct
+    assert chance_scores([replace(twins, reference=3)])["nextqa", "all"] == 0.5
+    assert chance_scores([replace(twins, reference=0)])["nextqa", "all"] == 0.25
 
 
 def test_accepted_answers_without_a_word_are_left_out() -> None:

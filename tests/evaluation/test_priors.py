@@ -1,12 +1,14 @@
 """Baselines that never look: fitted on training answers only."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from vidreason.evaluation.priors import (
-    fit_majority,
-    majority_predictions,
-    text_prior_predictions,
-)
+from vidreason.evaluation.answerer import Answerer
+from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.priors import MajorityAnswerer, TextPriorAnswerer, fit_majority
 from vidreason.example import Example
 
 
@@ -24,6 +26,10 @@ def open_ended(number: int, kind: str, answer: str) -> Example:
         id=f"anet:{number}", corpus="activitynet_qa", media="m", video_id=str(number), prompt="p",
         response=answer, answers=(answer,), question_type=kind,
     )  # fmt: skip
+
+
+def rows_of(answerer: Answerer, examples: Sequence[Example]) -> list[BenchmarkPrediction]:
+    return evaluate_examples(answerer, examples, EvaluationConfig())
 
 
 TRAIN = [
@@ -45,7 +51,7 @@ def test_majority_by_corpus_and_type() -> None:
         open_ended(15, "7", "2"),  # equally frequent: the first in alphabetical order
         open_ended(16, "8", "blue"),
     ]
-    rows = majority_predictions(baseline, asked)
+    rows = rows_of(MajorityAnswerer(baseline), asked)
     assert [row.parsed for row in rows] == [3, 0, 0, 0, "no", "2", "no"]
     assert [row.correct for row in rows] == [True, False, True, False, True, True, False]
     assert [row.id for row in rows] == [example.id for example in asked]
@@ -54,16 +60,16 @@ def test_majority_by_corpus_and_type() -> None:
 def test_text_prior_picks_the_offered_option_that_was_right_most_often() -> None:
     baseline = fit_majority(TRAIN)  # "CW": d twice, b once
     asked = [choice(10, "CW", 0, options="xbzd"), choice(11, "CW", 2, options="xyz")]
-    assert [row.parsed for row in text_prior_predictions(baseline, asked)] == [3, 0]
-    (row,) = text_prior_predictions(baseline, [open_ended(12, "3", "no")])
+    assert [row.parsed for row in rows_of(TextPriorAnswerer(baseline), asked)] == [3, 0]
+    (row,) = rows_of(TextPriorAnswerer(baseline), [open_ended(12, "3", "no")])
     assert row.correct
 
 
 def test_the_benchmarks_own_answers_are_not_used() -> None:
     asked = [choice(number, "CW", 4) for number in range(10)]
-    assert not any(row.correct for row in majority_predictions(fit_majority(TRAIN), asked))
+    assert not any(row.correct for row in rows_of(MajorityAnswerer(fit_majority(TRAIN)), asked))
 
 
 def test_an_untrained_corpus_is_an_error() -> None:
     with pytest.raises(ValueError, match="no training answer of corpus 'nextqa'"):
-        majority_predictions(fit_majority(TRAIN[-2:]), [choice(0, "CW", 1)])
+        rows_of(MajorityAnswerer(fit_majority(TRAIN[-2:])), [choice(0, "CW", 1)])

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from vidreason.evaluation.cells import Cell, run_differences, score_predictions
 from vidreason.evaluation.grounding import max_iop, max_iou
-from vidreason.evaluation.metrics import Score, compare_runs, score_predictions
+from vidreason.evaluation.items import run_items
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS, wups_protocol
 from vidreason.evaluation.text.wordnet import WordNet
@@ -41,12 +42,12 @@ def choice(
     )
 
 
-def scores(rows: list[BenchmarkPrediction]) -> dict[str, Score]:
+def scores(rows: list[BenchmarkPrediction]) -> dict[str, Cell]:
     return {score.group: score for score in score_predictions(rows)}
 
 
 def percent(rows: list[BenchmarkPrediction]) -> dict[str, float]:
-    return {group: 100 * score.accuracy.mean for group, score in scores(rows).items()}
+    return {group: 100 * score.score.mean for group, score in scores(rows).items()}
 
 
 def clevrer_rows() -> list[BenchmarkPrediction]:
@@ -89,7 +90,7 @@ def test_an_option_without_answer_spoils_its_question() -> None:
     lost = replace(right, option_log_likelihoods=(), output="maybe")
     found = scores([lost if row is right else row for row in rows])
     per_question = found["predictive per question"]
-    assert (per_question.accuracy.mean, per_question.num_invalid) == (0.0, 1)
+    assert (per_question.score.mean, per_question.num_invalid) == (0.0, 1)
     assert found["predictive per option"].num_invalid == 1
 
 
@@ -103,12 +104,12 @@ def test_vcr() -> None:
         )
     ]
     found = scores(rows)
-    means = {group: score.accuracy.mean for group, score in found.items()}
+    means = {group: score.score.mean for group, score in found.items()}
     assert means == {**golden["expected"], "all": golden["expected"]["Q->AR"]}
-    assert (found["Q->AR"].num_questions, found["Q->A"].num_questions) == (4, 4)
+    assert (found["Q->AR"].num_items, found["Q->A"].num_items) == (4, 4)
     # A question whose rationale was not asked for (a limit cut the corpus) is in Q->A alone.
     found = scores(rows[:-1])
-    assert (found["Q->AR"].num_questions, found["Q->A"].num_questions) == (3, 4)
+    assert (found["Q->AR"].num_items, found["Q->A"].num_items) == (3, 4)
 
 
 def grounding_rows() -> list[BenchmarkPrediction]:
@@ -154,8 +155,8 @@ def test_a_span_that_is_not_named_counts_as_none() -> None:
     lost = [replace(row, output="soon") if row.reference == rows[1].reference else row
             for row in rows]  # fmt: skip
     whole, found = scores(rows), scores(lost)
-    assert found["mIoU"].num_questions == whole["mIoU"].num_questions == 6
-    assert found["mIoU"].accuracy.mean < whole["mIoU"].accuracy.mean
+    assert found["mIoU"].num_items == whole["mIoU"].num_items == 6
+    assert found["mIoU"].score.mean < whole["mIoU"].score.mean
     assert (found["mIoU"].num_invalid, found["Acc@GQA"].num_invalid) == (1, 1)
 
 
@@ -169,9 +170,9 @@ def test_pairs_and_the_mean_of_categories() -> None:
     ]
     found = scores(rows)
     assert list(found) == ["all", "pairs", "mean of categories", "duration", "order"]
-    assert (found["pairs"].accuracy.mean, found["pairs"].num_questions) == (0.5, 2)
-    assert found["all"].accuracy.mean == pytest.approx(3 / 5)
-    assert found["mean of categories"].accuracy.mean == pytest.approx((3 / 4 + 0) / 2)
+    assert (found["pairs"].score.mean, found["pairs"].num_items) == (0.5, 2)
+    assert found["all"].score.mean == pytest.approx(3 / 5)
+    assert found["mean of categories"].score.mean == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_a_mean_of_categories_stays_in_its_interval_and_counts_right_answers() -> None:
@@ -181,15 +182,15 @@ def test_a_mean_of_categories_stays_in_its_interval_and_counts_right_answers() -
         for n in range(14)
     ]
     found = scores(rows)["mean of categories"]
-    assert found.accuracy.mean == pytest.approx(0.5)
-    assert 0 <= found.accuracy.low < 0.5 < found.accuracy.high <= 1
+    assert found.score.mean == pytest.approx(0.5)
+    assert 0 <= found.score.low < 0.5 < found.score.high <= 1
     assert found.num_correct == 7
     other = [replace(row, option_log_likelihoods=(-1.0, 0.0)) for row in rows]
-    (difference,) = (
-        own for own in compare_runs(rows, other, groups=None) if own.group == "mean of categories"
-    )
-    assert difference.means == pytest.approx((0.5, 0.5))
-    assert -1 <= difference.difference.low <= 0 <= difference.difference.high <= 1
+    column = ("test_of_time", "mean of categories")
+    cell = run_differences(run_items({"a": rows, "b": other}), column, "a")["b"]
+    assert cell.seed_scores == pytest.approx((0.5,))
+    assert cell.difference is not None
+    assert -1 <= cell.difference.low <= 0 <= cell.difference.high <= 1
 
 
 def test_a_type_of_two_parts_counts_in_each() -> None:
@@ -226,7 +227,7 @@ def test_open_ended_nextqa_by_wups() -> None:
     found = {score.group: score for score in score_predictions(rows, protocols=protocols)}
     related = wups.score(["cat"], ["dog"])
     assert 0 < related < 1
-    values = {group: score.accuracy.mean for group, score in found.items()}
+    values = {group: score.score.mean for group, score in found.items()}
     assert values["T"] == related
     assert (values["C"], values["DB"], values["DC"], values["D"]) == (0.5, 1.0, 0.0, 0.5)
     assert values["all"] == pytest.approx((1 + related + 1 + 0 + 0) / 5)
@@ -242,11 +243,11 @@ def test_open_ended_nextqa_by_wups() -> None:
         ("DC", "", ("the",), 0.0),
     ):
         row = replace(rows[0], question_type=kind, output=output, reference=reference)
-        assert score_predictions([row], protocols=protocols)[0].accuracy.mean == value
+        assert score_predictions([row], protocols=protocols)[0].score.mean == value
     unfiltered = wups_protocol(wups, frozenset())
     assert unfiltered.measure_name != protocols["nextqa_open_ended"].measure_name
     exact = scores(rows)
-    assert (exact["all"].measure, exact["T"].accuracy.mean) == ("accuracy", 0.0)
+    assert (exact["all"].measure, exact["T"].score.mean) == ("accuracy", 0.0)
 
 
 def test_hits_of_predicted_events() -> None:
@@ -261,7 +262,7 @@ def test_hits_of_predicted_events() -> None:
         reference=("the red circle leaves on the left",),
     )
     found = scores([row, replace(row, id="q", output="who knows")])
-    assert found["top-1 hit"].accuracy.mean == 0.0
-    assert found["any-of-3 hit"].accuracy.mean == 0.5
+    assert found["top-1 hit"].score.mean == 0.0
+    assert found["any-of-3 hit"].score.mean == 0.5
     assert found["any-of-3 hit"].num_invalid == 1
     assert found["all"].measure == "top-1 hit"

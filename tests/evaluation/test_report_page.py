@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from vidreason.evaluation.cells import run_cells, score_predictions
 from vidreason.evaluation.confidence.calibration import calibration_error
 from vidreason.evaluation.confidence.confidences import choice_confidences
-from vidreason.evaluation.metrics import score_predictions
+from vidreason.evaluation.items import run_items
 from vidreason.evaluation.page.items import browser_data, choose_items, fair_shares
 from vidreason.evaluation.page.pictures import KeyFrame
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade
 from vidreason.evaluation.protocols import accuracy
-from vidreason.evaluation.report import accuracy_table, corpus_scores, score_rows
+from vidreason.evaluation.tables import Table, accuracy_table, score_rows
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import (
     FUTURE_PREDICTION_PROMPT,
@@ -46,14 +47,14 @@ def choice(number: int, chosen: int | None, corpus: str = "nextqa") -> Benchmark
         reference=0,
     )
     if chosen is None:
-        return judge(replace(row, output="I cannot say."))
+        return grade(replace(row, output="I cannot say."))
     scores = [-2.0, -2.5, -3.0]
     scores[chosen] = -0.5
-    return judge(replace(row, option_log_likelihoods=tuple(scores), option_token_counts=(2, 2, 1)))
+    return grade(replace(row, option_log_likelihoods=tuple(scores), option_token_counts=(2, 2, 1)))
 
 
 def open_row(number: int, output: str, error: str = "") -> BenchmarkPrediction:
-    return judge(
+    return grade(
         BenchmarkPrediction(
             id=f"activitynet_qa:test:{number}",
             corpus="activitynet_qa",
@@ -152,12 +153,16 @@ def report(runs, tables=()) -> EvaluationReport:
     )
 
 
+def table_of(corpus: str) -> Table:
+    items = run_items(RUNS)
+    cells = {name: run_cells(own) for name, own in items.items()}
+    return accuracy_table(corpus, cells, list(items["full model"]))
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Page:
     path = tmp_path_factory.mktemp("page") / "new" / "report.html"
-    tables = [
-        accuracy_table(corpus_scores(RUNS, corpus)) for corpus in ("nextqa", "activitynet_qa")
-    ]
+    tables = [table_of(corpus) for corpus in ("nextqa", "activitynet_qa")]
     write_report_page(
         path, report(RUNS, tables), pictures=Pictures("/videos/a1.mp4"), num_pictured=6
     )
@@ -213,7 +218,7 @@ def test_the_numbers_are_those_of_the_metrics(page):
             assert f"{label}: {score['accuracy']:.1%} {bounds}" in chart
     cells = page.texts["td"] + page.texts["th"]
     for corpus in ("nextqa", "activitynet_qa"):
-        table = accuracy_table(corpus_scores(RUNS, corpus))
+        table = table_of(corpus)
         assert table.title in page.texts["caption"]
         assert {*table.header, *(cell for row in table.rows for cell in row)} <= set(cells)
     confidences = choice_confidences([row for row in FULL if row.corpus == "nextqa"])
@@ -358,7 +363,7 @@ def test_runs_that_lack_questions_and_groups_without_interval(tmp_path):
 
 
 def test_rows_without_references_and_runs_without_rows(tmp_path):
-    hidden = [judge(replace(row, reference=None)) for row in FULL[:8]]
+    hidden = [grade(replace(row, reference=None)) for row in FULL[:8]]
     write_report_page(tmp_path / "hidden.html", report({"full model": hidden}))
     page = Page(tmp_path / "hidden.html")
     assert {item["answers"][0]["verdict"] for item in page.data["items"]} == {"unscored"}
@@ -377,7 +382,7 @@ def test_events_count_as_their_protocol_says_and_have_a_diagram(tmp_path):
         [Prediction("The ball stops", "slow", 0.9), Prediction("it turns", "", 0.4)]
     )
     rows = [
-        judge(
+        grade(
             BenchmarkPrediction(
                 id=f"causal_vid_instruct:{number}", corpus="causal_vid_instruct", video_id="v",
                 question_type="prediction", prompt=FUTURE_PREDICTION_PROMPT, output=output,
@@ -396,7 +401,7 @@ def test_events_count_as_their_protocol_says_and_have_a_diagram(tmp_path):
 
 
 def test_spans_are_told_in_seconds():
-    row = judge(
+    row = grade(
         BenchmarkPrediction(
             id="nextgqa:1", corpus="nextgqa", video_id="v", question_type="grounding",
             prompt=grounding_prompt("why"), output="2 to 6.5", reference=((2.0, 6.0), (8.5, 9.0)),

@@ -14,7 +14,7 @@ from vidreason.evaluation.predictions.official import read_official_predictions
 from vidreason.evaluation.predictions.row_schema import row_problem
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
-    judge,
+    grade,
     read_predictions,
     write_predictions,
 )
@@ -95,7 +95,7 @@ def read(tmp_path: Path, line: str) -> list[BenchmarkPrediction]:
 def test_whole_rows_are_read(tmp_path: Path) -> None:
     for row in (CHOICE, OPEN, SPAN):
         (_, found) = read(tmp_path, json.dumps(row))
-        assert found == judge(found)
+        assert found == grade(found)
         assert (found.correct, found.reference) == (True, _tuples(row["reference"]))
     for name, valid in VALID.items():
         for value in VALUES:

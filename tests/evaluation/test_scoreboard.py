@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidreason.evaluation.benchmark import EvaluationConfig
 from vidreason.evaluation.confidence.calibration import (
     adaptive_calibration_error,
     calibration_error,
 )
-from vidreason.evaluation.confidence.confidences import (
-    choice_confidences,
-    choice_probabilities,
-    fit_choice_temperature,
-)
-from vidreason.evaluation.confidence.scores import choice_scores
+from vidreason.evaluation.confidence.confidences import choice_confidences
+from vidreason.evaluation.confidence.scores import confidence_scores
+from vidreason.evaluation.confidence.temperature import fit_temperature
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.free_texts import free_text_scores
 from vidreason.evaluation.page.items import browser_data
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
 from vidreason.evaluation.protocols import PROTOCOLS
 from vidreason.evaluation.scoreboard import Scoreboard, score_runs, scoring_protocols
 from vidreason.evaluation.statistics.intervals import bootstrap_interval, bootstrap_statistic
-from vidreason.evaluation.text.scores import text_scores
+from vidreason.evaluation.text.bleu import bleu_counts, bleu_of_counts
+from vidreason.evaluation.text.cider import cider_d
+from vidreason.evaluation.text.ptb_tokenizer import ptb_tokens
+from vidreason.evaluation.text.rouge import rouge_l
 from vidreason.example import Example
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -143,7 +143,8 @@ def test_metrics_are_json_and_hold_each_section(board: Scoreboard) -> None:
 def test_calibration_of_choices_is_that_of_its_parts(board: Scoreboard) -> None:
     rows, validation = choices(0, 3.0), choices(2, 3.0, "val")
     section = board.metrics["calibration"]["nextqa: confidence of choices"]
-    fit = fit_choice_temperature(validation)
+    held_out = choice_confidences(validation)
+    fit = fit_temperature(held_out.logits, held_out.outcomes)
     assert section["temperature"]["temperature"] == fit.temperature
     assert section["temperature"]["num_questions"] == 36
     assert 1.5 < fit.temperature < 6  # the scores are three times too sure
@@ -182,10 +183,12 @@ def test_a_temperature_is_never_fitted_on_what_it_is_judged_by() -> None:
 def test_free_texts_are_scored_as_one_corpus_with_intervals(board: Scoreboard) -> None:
     (row,) = board.metrics["texts"][BLIND]
     blind = explanations(offset=1)
-    expected = text_scores([own.output for own in blind], [own.reference_texts for own in blind])
-    assert [row[f"bleu_{n}"] for n in (1, 2, 3, 4)] == pytest.approx(list(expected.bleu))
-    assert row["rouge_l"] == pytest.approx(expected.rouge_l)
-    assert row["cider_d"] == pytest.approx(expected.cider_d)
+    texts = [ptb_tokens(own.output) for own in blind]
+    references = [[ptb_tokens(text) for text in own.reference_texts] for own in blind]
+    bleu = bleu_of_counts(bleu_counts(texts, references))
+    assert [row[f"bleu_{n}"] for n in (1, 2, 3, 4)] == pytest.approx(list(bleu))
+    assert row["rouge_l"] == pytest.approx(np.mean(rouge_l(texts, references)))
+    assert row["cider_d"] == pytest.approx(np.mean(cider_d(texts, references)))
     for name in ("bleu_4", "rouge_l", "cider_d"):
         assert row[f"{name}_low"] < row[name] < row[f"{name}_high"]
     (perfect,) = board.metrics["texts"][FULL]
@@ -197,8 +200,8 @@ def test_an_unreadable_video_has_an_empty_text() -> None:
     rows = explanations()
     rows[0] = replace(rows[0], error="cannot read")
     (scores,) = free_text_scores(rows)
-    assert scores.num_empty == 1
-    assert scores.rouge_l.mean == pytest.approx(11 / 12)
+    assert scores["num_empty"] == 1
+    assert scores["rouge_l"].mean == pytest.approx(11 / 12)
 
 
 def test_only_free_answers_have_reference_texts() -> None:
@@ -234,7 +237,7 @@ def test_scores_without_wordnet_say_so(tmp_path: Path) -> None:
 
 def test_likelihoods_that_are_not_finite_are_invalid_everywhere() -> None:
     rows = choices(0, 3.0)
-    whole = choice_scores(rows[2:])
+    whole = confidence_scores(choice_confidences(rows[2:]))
     for number, value in enumerate((math.nan, -math.inf)):
         scores = (*rows[number].option_log_likelihoods[:3], value)
         rows[number] = replace(rows[number], option_log_likelihoods=scores)
@@ -242,7 +245,7 @@ def test_likelihoods_that_are_not_finite_are_invalid_everywhere() -> None:
     json.dumps(found.metrics, allow_nan=False)
     assert found.metrics["runs"][FULL][0]["num_invalid"] == 2
     assert found.tables[0].rows[0][-1] == "2"
-    assert choice_scores(rows) == replace(whole, num_without=2)
+    assert confidence_scores(choice_confidences(rows)) == whole | {"num_without": 2}
     (note,) = (note for note in found.metrics["notes"] if "finite" in note)
     assert note == (
         "full model: 2 questions have likelihoods that are not finite, and count as invalid: "
@@ -272,17 +275,13 @@ def test_options_with_one_text_are_reported() -> None:
     both = shares[2:].sum() / shares.sum()
     expected = both if scores.correct[0] else shares.max() / shares.sum()
     assert scores.values == (pytest.approx(expected),)
-    ((own, right),) = choice_probabilities([rows[1]])
-    assert own[right] == pytest.approx(both)
-    assert sum(own) == pytest.approx(1)
-    assert fit_choice_temperature(rows).num_questions == 3
+    assert scores.nlls == (pytest.approx(-np.log(both)),)
+    assert len(choice_confidences(rows).logits) == 3  # no score is the right one's alone
 
 
 def test_one_video_has_numbers_without_bounds() -> None:
     rows = [replace(row, video_id="1") for row in choices(0, 1.0)]
-    scores = choice_scores(rows)
-    assert scores is not None
-    assert math.isnan(scores.ece.low)
+    assert math.isnan(confidence_scores(choice_confidences(rows))["ece"].low)
     found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
     json.dumps(found.metrics, allow_nan=False)
 

@@ -64,7 +64,6 @@ def test_a_study_runs_shares_goes_on_and_leaves_its_tables(tmp_path):
     }
     assert "CPU min" in (results / "ablation.md").read_text()
     assert "\\toprule" in (results / "ablation.tex").read_text()
-    assert (results / "ablation.svg").read_text().startswith("<svg")
 
 
 def test_jobs_are_handed_to_slurm_with_what_they_wait_for(tmp_path, monkeypatch):

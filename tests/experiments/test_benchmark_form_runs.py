@@ -18,10 +18,10 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.run import fit
 from experiments.perceive.run import perceive
 from vidreason.config import merge_config
+from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.lmms_eval import tasks
 from vidreason.evaluation.lmms_eval.plugin import manifest
 from vidreason.evaluation.lmms_eval.tasks import write_tasks
-from vidreason.evaluation.metrics import score_predictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.predictions.submissions import write_submissions
 from vidreason.microworld.corpora import WorldConfig, write_world
@@ -91,7 +91,7 @@ def test_each_form_is_scored_by_its_own_protocol(predictions: list[BenchmarkPred
     assert {row.error for row in predictions} == {""}
     groups: dict[str, dict[str, int]] = {}
     for score in score_predictions(predictions):
-        groups.setdefault(score.corpus, {})[score.group] = score.num_questions
+        groups.setdefault(score.corpus, {})[score.group] = score.num_items
     assert groups["nextgqa"]["Acc@GQA"] == groups["nextgqa"]["mIoU"] == 3
     assert groups["vcr"] == {"all": 3, "Q->AR": 3, "Q->A": 3, "QA->R": 3}
     of_time = groups["test_of_time"]
@@ -180,7 +180,7 @@ def test_lmms_eval_scores_what_evaluate_scores(
             # lmms-eval 0.7.3 hands on texts.
             assert tasks.process_choices(document, [*map(str, answers)]) == results[-1]
         own_scores = {
-            score.group: score.accuracy.mean
+            score.group: score.score.mean
             for score in score_predictions(predictions)
             if f"vidreason_{score.corpus}" == name
         }

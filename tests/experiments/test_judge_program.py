@@ -18,7 +18,8 @@ from vidreason.evaluation.judge.files import read_evidence, read_scores
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
 from vidreason.evaluation.judge.judging import judge_answer
 from vidreason.evaluation.judge.request import JudgeItem
-from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect, summarise_aspects
+from vidreason.evaluation.judge.summary import summarise_aspects
+from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
@@ -232,7 +233,7 @@ def test_a_bad_reply_ends_in_a_line_and_the_next_start_goes_on(
     assert line.isprintable()
     server.script(reply("no verdict"))
     assert ask_endpoint(monkeypatch, files["good"], url, *arguments) == 0
-    assert len(server.asked) == 2, "what came before was kept, and the bad reply was not"
+    assert len(server.requests) == 2, "what came before was kept, and the bad reply was not"
 
 
 WRONG_OUTPUTS = [
@@ -252,10 +253,10 @@ def test_outputs_that_are_no_verdicts_are_counted_once_and_for_all(
     texts = [f"{GROUNDED} {n}" for n in range(len(WRONG_OUTPUTS))]
     write_predictions(files["good"], answers(texts))
     url = server.script(*(reply(text, finish_reason="length") for text in WRONG_OUTPUTS))
-    for num_asked in (len(WRONG_OUTPUTS), 0):
-        server.asked.clear()
+    for num_requests in (len(WRONG_OUTPUTS), 0):
+        server.requests.clear()
         assert ask_endpoint(monkeypatch, files["good"], url, "num_parallel=1") == 0
-        assert len(server.asked) == num_asked, "all of them are kept"
+        assert len(server.requests) == num_requests, "all of them are kept"
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("judge: 7 of 7 outputs are no verdicts, such as that of c:0: the ou")
         rows, summary = read(tmp_path / "judged")
@@ -307,9 +308,9 @@ def test_mistakes_are_a_line_and_status_2(files, capsys, arguments, message):
     ("line", "message"),
     [
         (b"{", "not valid JSON: Expecting"),
-        (b"[" * 90_000, "not valid JSON: nested too deeply"),
-        (b'{"id": ' + b"9" * 5_000 + b"}", "not valid JSON: a number has thousands of digits"),
-        (b'{"id": "\xff"}', "not valid JSON: its bytes are no UTF-8"),
+        (b"[" * 90_000, "not valid JSON: nested too deep"),
+        (b'{"id": ' + b"9" * 5_000 + b"}", "not valid JSON: Exceeds the limit"),
+        (b'{"id": "\xff"}', "not UTF-8"),
         (b"[]", "[], not an object"),
         (b'{"id": ["a"], "evidence": "e"}', "id is ['a'], expected a text"),
         (b'{"id": true, "evidence": "e"}', "id is True, expected a text"),
@@ -409,9 +410,9 @@ def test_unreadable_outputs_leave_the_accuracy_and_are_counted(tmp_path):
         for n, text in enumerate(outputs)
     ]
     (summary,) = summarise_aspects(judged)
-    assert (summary.num_judged, summary.num_invalid) == (3, 1)
-    assert summary.accuracy.mean == pytest.approx(1 / 3)
-    assert summary.score.mean == pytest.approx(2.0)
+    assert (summary["num_judged"], summary["num_invalid"]) == (3, 1)
+    assert summary["accuracy"].mean == pytest.approx(1 / 3)
+    assert summary["score"].mean == pytest.approx(2.0)
     assert judged[3].pred == "no", "no answer is a wrong one"
     with pytest.raises(ValueError, match="needs a correct answer"):
         judge_aspect(

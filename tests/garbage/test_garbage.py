@@ -40,7 +40,7 @@ from vidreason.config import merge_config
 from vidreason.endpoints.replies import read_reply
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import pointwise_request, read_pointwise
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, read_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, read_predictions
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.microworld import parts
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
@@ -328,7 +328,7 @@ def test_predictions(tmp_path: Path, times: int) -> None:
 
         def read(path: Path = path) -> bool:
             for row in read_predictions(path):
-                judge(row)
+                grade(row)
             return False
 
         outcomes.add(seed, outcome(read, (str(path),)))

@@ -6,14 +6,13 @@ corrected together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
+from vidreason.evaluation.cells import make_cell, with_difference, with_holm
+from vidreason.evaluation.items import run_items
 from vidreason.evaluation.manifest import MUST_AGREE, Manifest, manifest_differences
-from vidreason.evaluation.metrics import Difference, compare_runs
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.evaluation.protocols import PROTOCOLS, Protocol
-from vidreason.evaluation.report import Table, interval_text, p_value_text
-from vidreason.evaluation.statistics.paired_tests import holm
+from vidreason.evaluation.protocols import ACCURACY, PROTOCOLS, Protocol
+from vidreason.evaluation.tables import Table, p_value_text, value_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +56,15 @@ def comparability(first: Run, second: Run) -> Comparability:
     )
     if first.manifest is None or second.manifest is None:
         return Comparability(against=incomplete + unknown, compared=())
-    found = manifest_differences(first.manifest, second.manifest)
-    differing = tuple(line for name in found if name in MUST_AGREE for line in found[name])
+    differences = manifest_differences(first.manifest, second.manifest)
+    differing = tuple(
+        line for name in differences if name in MUST_AGREE for line in differences[name]
+    )
     return Comparability(
         against=incomplete + differing,
-        compared=tuple(line for name in found if name not in MUST_AGREE for line in found[name]),
+        compared=tuple(
+            line for name in differences if name not in MUST_AGREE for line in differences[name]
+        ),
     )
 
 
@@ -98,36 +101,39 @@ def comparison_tables(
         protocols: How each corpus is scored.
         comparable: What :func:`comparability` says; if not, each title does too.
     """
-    differences = compare_runs(first.predictions, second.predictions, protocols, groups=None)
-    adjusted = holm([row.test.p_value for row in differences])
+    runs = {first.name: first.predictions, second.name: second.predictions}
+    items, others = run_items(runs, protocols).values()
+    cells = {
+        column: (
+            with_difference(make_cell(column, [of_column]), [of_column], [others[column]]),
+            make_cell(column, [others[column]]),
+        )
+        for column, of_column in items.items()
+        if of_column and others[column]
+    }
+    corrected = with_holm(cell for cell, _ in cells.values())
     mark = "" if comparable else "NOT COMPARABLE, "
-    tables = []
-    numbered = list(zip(differences, adjusted, strict=True))
-    for corpus, own in groupby(numbered, key=lambda pair: pair[0].corpus):
-        rows = [
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for cell, (_, other) in zip(corrected, cells.values(), strict=True):
+        measure = "" if cell.measure in (ACCURACY, cell.group) else f", {cell.measure}"
+        rows.setdefault(cell.corpus, []).append(
             (
-                _group_text(row),
-                *(f"{100 * mean:.1f}" for mean in row.means),
-                interval_text(row.difference, sign="+"),
-                p_value_text(row.test.p_value),
-                p_value_text(p_value),
-            )
-            for row, p_value in own
-        ]
-        tables.append(
-            Table(
-                f"{mark}{corpus}: {first.name} - {second.name} in points, 95% interval over "
-                "videos, p by exchange of runs within videos",
-                ("group", first.name, second.name, "difference", "p", f"p (Holm, {len(adjusted)})"),
-                tuple(rows),
+                f"{cell.group}{measure} (n={cell.num_items}, {cell.num_videos} videos)",
+                *(value_text(score.seed_scores[0]) for score in (cell, other)),
+                value_text(cell.difference, sign="+"),
+                p_value_text(cell.p_value),
+                p_value_text(cell.p_value_holm),
             )
         )
-    return tables
-
-
-def _group_text(row: Difference) -> str:
-    measure = "" if row.measure in ("accuracy", row.group) else f", {row.measure}"
-    return f"{row.group}{measure} (n={row.num_questions}, {row.num_videos} videos)"
+    return [
+        Table(
+            f"{mark}{corpus}: {first.name} - {second.name} in points, 95% interval over "
+            "videos, p by exchange of runs within videos",
+            ("group", first.name, second.name, "difference", "p", f"p (Holm, {len(corrected)})"),
+            tuple(of_corpus),
+        )
+        for corpus, of_corpus in rows.items()
+    ]
 
 
 def _item(row: BenchmarkPrediction) -> tuple[object, ...]:

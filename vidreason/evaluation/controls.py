@@ -5,14 +5,14 @@ evaluation is the same.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidreason.evaluation.config import Control
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import (
     CLIP_TOKEN,
@@ -21,28 +21,26 @@ from vidreason.perception.visual_tokens import (
     VisualTokens,
 )
 
-Control = Literal["none", "blind", "single_frame", "shuffled_frames", "shuffled", "random"]
-
 Span = tuple[str, float | None, float | None]
 
 
 def controlled_source(
     source: TokenSource, examples: Sequence[Example], control: Control, seed: int = 0
 ) -> TokenSource:
-    """The source that a run under ``control`` reads.
+    """Return the source that a run under ``control`` reads.
 
     * ``none``: the video's own tokens.
     * ``blind``: no visual token at all.
-    * ``single_frame``: one moment, :class:`SingleFrameSource`.
-    * ``shuffled_frames``: all moments in another order, :class:`ShuffledFramesSource`.
+    * ``single_frame``: one moment, :func:`single_moment`.
+    * ``shuffled_frames``: all moments in another order, :func:`shuffled_frames`.
     * ``shuffled``: the tokens of another video of ``examples``, never its own.
     * ``random``: as many tokens with Gaussian features of the same mean and standard deviation, and
-      random boxes and areas for objects, because places tell what happened too. The number of
+      random boxes and areas for objects, because positions tell what happened too. The number of
       objects and the times of clips and key frames stay.
 
     Args:
         source: The true source.
-        examples: What will be asked for; ``shuffled`` draws from their videos.
+        examples: All questions of the run; ``shuffled`` draws from their videos.
         control: Which control.
         seed: Seed of what is drawn; the same span always gives the same tokens.
 
@@ -52,166 +50,147 @@ def controlled_source(
     match control:
         case "none":
             return source
-        case "blind":
-            return BlindSource(source)
-        case "single_frame":
-            return SingleFrameSource(source)
-        case "shuffled_frames":
-            return ShuffledFramesSource(source, seed)
         case "shuffled":
-            return ShuffledSource(source, _derangement(examples, seed))
-        case "random":
-            return RandomSource(source, seed)
+            return StandInSource(source, _derangement(examples, seed))
+    return ChangedSource(source, _CHANGES[control], seed)
 
 
 @dataclass(frozen=True)
-class BlindSource:
-    """No visual tokens."""
-
-    source: TokenSource
-
-    def __call__(
-        self, media: str, start_seconds: float | None, end_seconds: float | None
-    ) -> VisualTokens:
-        """The video without tokens; it must be readable, as under the other controls."""
-        return self.source(media, start_seconds, end_seconds).without_tokens()
-
-
-@dataclass(frozen=True)
-class SingleFrameSource:
-    """One moment of the video: what can be answered without seeing anything happen.
-
-    Left are the token of the middle clip and the object tokens of one key frame, the one nearest to
-    that clip's middle. A clip token comes from several frames (``frames_per_clip``) and so may
-    still know of motion within its clip: with 4 clips, a quarter of the video. Truly one frame has
-    only a video that is perceived anew with one frame, which a store cannot give.
-    """
-
-    source: TokenSource
-
-    def __call__(
-        self, media: str, start_seconds: float | None, end_seconds: float | None
-    ) -> VisualTokens:
-        """The tokens of the moment; of two in the middle, the earlier."""
-        tokens = self.source(media, start_seconds, end_seconds)
-        middles = tokens.spans.mean(dim=1)
-        kept = torch.zeros(len(tokens), dtype=torch.bool)
-        moment = tokens.duration_seconds / 2
-        for kind in (CLIP_TOKEN, OBJECT_TOKEN):
-            own = tokens.kinds == kind
-            if own.any():
-                moment = _nearest(middles[own].tolist(), moment)
-                kept |= own & (middles == moment)
-        return tokens.select(kept.nonzero()[:, 0].tolist())
-
-
-@dataclass(frozen=True)
-class ShuffledFramesSource:
-    """The same content in another order: what can be answered without knowing what came first.
-
-    Clips exchange their times, never all of them keeping their own where there are two. Key frames
-    move with the clip in which they lie, and those of one clip exchange their places in it. A
-    token's feature, box and area stay with it. Order inside a clip, which its token may know of,
-    is not destroyed.
-    """
-
-    source: TokenSource
-    seed: int
-
-    def __call__(
-        self, media: str, start_seconds: float | None, end_seconds: float | None
-    ) -> VisualTokens:
-        """The tokens at their new times, in the order of those."""
-        tokens = self.source(media, start_seconds, end_seconds)
-        generator = _generator(self.seed, (media, start_seconds, end_seconds))
-        is_clip = tokens.kinds == CLIP_TOKEN
-        clips = tokens.spans[is_clip]
-        if not len(clips):
-            return tokens
-        places = _other_order(len(clips), generator)
-        spans = tokens.spans.clone()
-        spans[is_clip] = clips[places]
-        spans[~is_clip] = torch.from_numpy(
-            self._moved(tokens.spans[~is_clip, 0].numpy(), clips.numpy(), places, generator)
-        )[:, None].clamp(0.0, tokens.duration_seconds)
-        in_order = sorted(
-            range(len(tokens)), key=lambda token: (int(tokens.kinds[token]), float(spans[token, 0]))
-        )
-        return replace(tokens, spans=spans).select(in_order)
-
-    @staticmethod
-    def _moved(
-        times: NDArray[np.float32],
-        clips: NDArray[np.float32],
-        places: list[int],
-        generator: torch.Generator,
-    ) -> NDArray[np.float32]:
-        """New times of key frames, when each clip gets the span of the clip ``places`` names."""
-        moved = times.copy()
-        homes = np.searchsorted(clips[:-1, 1], times, side="right")
-        for home in np.unique(homes):
-            own = homes == home
-            moments, which = np.unique(times[own], return_inverse=True)
-            order = (
-                torch.randperm(len(moments), generator=generator).tolist()
-                if len(clips) > 1
-                else _other_order(len(moments), generator)
-            )
-            (start, end), (new_start, new_end) = clips[home], clips[places[home]]
-            moments = new_start + (moments - start) * ((new_end - new_start) / (end - start))
-            moved[own] = moments[order][which]
-        return moved
-
-
-@dataclass(frozen=True)
-class RandomSource:
-    """Noise of the same size and scale."""
-
-    source: TokenSource
-    seed: int
-
-    def __call__(
-        self, media: str, start_seconds: float | None, end_seconds: float | None
-    ) -> VisualTokens:
-        """Random tokens for this span, the same at every call."""
-        tokens = self.source(media, start_seconds, end_seconds)
-        if len(tokens) == 0:
-            return tokens
-        generator = _generator(self.seed, (media, start_seconds, end_seconds))
-        features = tokens.features.float()
-        noise = torch.randn(features.shape, generator=generator)
-        noise = noise * features.std(correction=0) + features.mean()
-        is_object = tokens.kinds == OBJECT_TOKEN
-        corners = torch.rand(len(tokens), 2, 2, generator=generator).sort(dim=1).values
-        boxes = torch.where(is_object[:, None], corners.flatten(1), tokens.boxes)
-        sides = corners[:, 1] - corners[:, 0]
-        areas = torch.where(is_object, sides.prod(dim=1), tokens.areas)
-        return replace(
-            tokens,
-            features=noise.to(tokens.features.dtype),
-            boxes=boxes,
-            areas=areas,
-            masks=(None,) * len(tokens),
-        )
-
-
-@dataclass(frozen=True)
-class ShuffledSource:
+class StandInSource:
     """Another video's tokens."""
 
     source: TokenSource
-    other: dict[str, Span]
+    stand_ins: dict[str, Span]
     """For each video file, a span of another one."""
 
     def __call__(
         self, media: str, start_seconds: float | None, end_seconds: float | None
     ) -> VisualTokens:
         """The tokens of the video that stands in for ``media``."""
-        return self.source(*self.other[media])
+        return self.source(*self.stand_ins[media])
+
+
+@dataclass(frozen=True)
+class ChangedSource:
+    """The video's own tokens after a change; the video must be readable under every control."""
+
+    source: TokenSource
+    change: Callable[[VisualTokens, torch.Generator], VisualTokens]
+    """Draws from a generator that is the span's own."""
+    seed: int
+
+    def __call__(
+        self, media: str, start_seconds: float | None, end_seconds: float | None
+    ) -> VisualTokens:
+        """The changed tokens of a span, the same ones at every call."""
+        span = (media, start_seconds, end_seconds)
+        return self.change(self.source(*span), _generator(self.seed, span))
+
+
+def no_tokens(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
+    """The video without tokens."""
+    return tokens.without_tokens()
+
+
+def single_moment(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
+    """One moment of the video: what can be answered without seeing anything happen.
+
+    Left are the token of the middle clip and the object tokens of one key frame, the one nearest to
+    that clip's middle; of two in the middle, the earlier. A clip token comes from several frames
+    (``frames_per_clip``) and so may still know of motion within its clip: with 4 clips, a quarter
+    of the video. Truly one frame has only a video that is perceived anew with one frame, which a
+    store cannot give.
+    """
+    middles = tokens.spans.mean(dim=1)
+    kept = torch.zeros(len(tokens), dtype=torch.bool)
+    moment = tokens.duration_seconds / 2
+    for kind in (CLIP_TOKEN, OBJECT_TOKEN):
+        of_kind = tokens.kinds == kind
+        if of_kind.any():
+            times = middles[of_kind].tolist()
+            moment = min(times, key=lambda time: (abs(time - moment), time))
+            kept |= of_kind & (middles == moment)
+    return tokens.select(kept.nonzero()[:, 0].tolist())
+
+
+def shuffled_frames(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
+    """The same content in another order: what can be answered without knowing what came first.
+
+    Clips exchange their times, never all of them keeping their own where there are two. Key frames
+    move with the clip in which they lie, and those of one clip exchange their times in it. A
+    token's feature, box and area stay with it. Order inside a clip, which its token may know of,
+    is not destroyed.
+    """
+    is_clip = tokens.kinds == CLIP_TOKEN
+    clips = tokens.spans[is_clip]
+    if not len(clips):
+        return tokens
+    order = _other_order(len(clips), generator)
+    spans = tokens.spans.clone()
+    spans[is_clip] = clips[order]
+    spans[~is_clip] = torch.from_numpy(
+        _moved_times(tokens.spans[~is_clip, 0].numpy(), clips.numpy(), order, generator)
+    )[:, None].clamp(0.0, tokens.duration_seconds)
+    in_order = sorted(
+        range(len(tokens)), key=lambda token: (int(tokens.kinds[token]), float(spans[token, 0]))
+    )
+    return replace(tokens, spans=spans).select(in_order)
+
+
+def _moved_times(
+    times: NDArray[np.float32],
+    clips: NDArray[np.float32],
+    order: list[int],
+    generator: torch.Generator,
+) -> NDArray[np.float32]:
+    """New times of key frames, when each clip gets the span of the clip that ``order`` names."""
+    moved = times.copy()
+    clip_of_frame = np.searchsorted(clips[:-1, 1], times, side="right")
+    for clip in np.unique(clip_of_frame):
+        members = clip_of_frame == clip
+        moments, which = np.unique(times[members], return_inverse=True)
+        order_inside = (
+            torch.randperm(len(moments), generator=generator).tolist()
+            if len(clips) > 1
+            else _other_order(len(moments), generator)
+        )
+        (start, end), (new_start, new_end) = clips[clip], clips[order[clip]]
+        moments = new_start + (moments - start) * ((new_end - new_start) / (end - start))
+        moved[members] = moments[order_inside][which]
+    return moved
+
+
+def random_tokens(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
+    """Noise of the same size and scale."""
+    if len(tokens) == 0:
+        return tokens
+    features = tokens.features.float()
+    noise = torch.randn(features.shape, generator=generator)
+    noise = noise * features.std(correction=0) + features.mean()
+    is_object = tokens.kinds == OBJECT_TOKEN
+    corners = torch.rand(len(tokens), 2, 2, generator=generator).sort(dim=1).values
+    boxes = torch.where(is_object[:, None], corners.flatten(1), tokens.boxes)
+    sides = corners[:, 1] - corners[:, 0]
+    areas = torch.where(is_object, sides.prod(dim=1), tokens.areas)
+    return replace(
+        tokens,
+        features=noise.to(tokens.features.dtype),
+        boxes=boxes,
+        areas=areas,
+        masks=(None,) * len(tokens),
+    )
+
+
+_CHANGES: dict[Control, Callable[[VisualTokens, torch.Generator], VisualTokens]] = {
+    "blind": no_tokens,
+    "single_frame": single_moment,
+    "shuffled_frames": shuffled_frames,
+    "random": random_tokens,
+}
 
 
 def _generator(seed: int, span: Span) -> torch.Generator:
-    """The generator of a span: what is drawn for it does not depend on what was asked before."""
+    """The generator of a span: what is drawn for it does not depend on earlier draws."""
     name = f"{seed}|{span[0]}|{span[1]}|{span[2]}".encode()
     return torch.Generator().manual_seed(
         int.from_bytes(hashlib.sha256(name).digest()[:8], "big") >> 1
@@ -224,11 +203,6 @@ def _other_order(number: int, generator: torch.Generator) -> list[int]:
     while order == same and number > 1:
         order = torch.randperm(number, generator=generator).tolist()
     return order
-
-
-def _nearest(times: list[float], moment: float) -> float:
-    """The time nearest to ``moment``, the earlier of two."""
-    return min(times, key=lambda time: (abs(time - moment), time))
 
 
 def _derangement(examples: Sequence[Example], seed: int) -> dict[str, Span]:

@@ -7,44 +7,33 @@ truth: see :mod:`experiments.judge` for what an answer says.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.evaluation.report import Table, interval_row, interval_text
-from vidreason.evaluation.statistics.intervals import (
-    Interval,
-    bootstrap_interval,
-    bootstrap_statistic,
-)
+from vidreason.evaluation.statistics.intervals import bootstrap_interval, bootstrap_statistic
+from vidreason.evaluation.tables import Field, Table, record_table
 from vidreason.evaluation.text.bertscore import BertScorer
-from vidreason.evaluation.text.bleu import BleuCounts, bleu_of_counts
+from vidreason.evaluation.text.bleu import BleuCounts, bleu_counts, bleu_of_counts
+from vidreason.evaluation.text.cider import cider_d
 from vidreason.evaluation.text.ngrams import MAX_ORDER
-from vidreason.evaluation.text.scores import text_scores
+from vidreason.evaluation.text.ptb_tokenizer import ptb_tokens
+from vidreason.evaluation.text.rouge import rouge_l
 
+_FIELDS = (
+    *(Field(f"bleu_{order}", f"BLEU-{order}") for order in range(1, MAX_ORDER + 1)),
+    Field("rouge_l", "ROUGE-L"),
+    Field("cider_d", "CIDEr-D (0-10)", factor=1.0, decimals=2),
+    Field("bert_score_f1", "BERTScore F1"),
+    Field("num_empty", "empty"),
+)
 
-@dataclass(frozen=True, kw_only=True)
-class FreeTextScores:
-    """Scores of one run's free answers on one corpus; intervals are over videos."""
-
-    corpus: str
-    question_type: str
-    num_texts: int
-    num_videos: int
-    num_empty: int
-    """Answers without a word, those on unreadable videos among them. They count."""
-    bleu: tuple[Interval, ...]
-    """BLEU-1 to BLEU-4, from 0 to 1."""
-    rouge_l: Interval
-    """From 0 to 1."""
-    cider_d: Interval
-    """From 0 to 10. Its weights are of all references of this corpus, whichever videos are drawn:
-    it cannot be compared with that of another set of questions."""
-    bert_score: Interval | None
-    """Mean F1; None without a model."""
+FreeTextScores = dict[str, Any]
+"""Scores of one run's free answers on one corpus and type of question; see
+:func:`free_text_scores`."""
 
 
 def free_text_scores(
@@ -52,7 +41,15 @@ def free_text_scores(
 ) -> list[FreeTextScores]:
     """Score the answers that have reference texts, by corpus and type of question.
 
-    These are scores of a corpus: gather all ranks' rows first, each question once.
+    These are scores of a corpus: gather all ranks' rows first, each question once. Intervals are
+    over videos.
+
+    * ``num_texts``, ``num_videos``, and ``num_empty``: answers without a word, those on unreadable
+      videos among them. They count.
+    * ``bleu_1`` to ``bleu_4`` and ``rouge_l``, from 0 to 1.
+    * ``cider_d``, from 0 to 10. Its weights are of all references of this corpus, whichever videos
+      are drawn: it cannot be compared with that of another set of questions.
+    * ``bert_score_f1``: mean F1; only with ``scorer``.
 
     Args:
         predictions: Of one run; rows without reference texts are left out.
@@ -60,61 +57,28 @@ def free_text_scores(
     """
     by_kind: dict[tuple[str, str], list[BenchmarkPrediction]] = {}
     for row in predictions:
-        if row.reference_texts:
+        if row.reference_texts and not row.missing_capability:
             by_kind.setdefault((row.corpus, row.question_type), []).append(row)
     return [_scores(*kind, by_kind[kind], scorer) for kind in sorted(by_kind)]
 
 
-def free_text_table(by_run: Mapping[str, FreeTextScores]) -> Table:
-    """Scores of several runs on one corpus and type of question, times 100 except CIDEr-D."""
-    first = next(iter(by_run.values()))
-    kind = f"{first.corpus} {first.question_type}".strip()
-    with_bert_score = first.bert_score is not None
-    return Table(
-        f"{kind}: free answers beside their references, n={first.num_texts}, 95% interval over "
-        f"{first.num_videos} videos",
-        (
-            "run",
-            *(f"BLEU-{order}" for order in range(1, len(first.bleu) + 1)),
-            "ROUGE-L",
-            "CIDEr-D (0-10)",
-            *(["BERTScore F1"] if with_bert_score else []),
-            "empty",
-        ),
-        tuple(
-            (
-                name,
-                *map(interval_text, scores.bleu),
-                interval_text(scores.rouge_l),
-                interval_text(scores.cider_d, factor=1.0, decimals=2),
-                *([interval_text(scores.bert_score)] if scores.bert_score else []),
-                str(scores.num_empty),
-            )
-            for name, scores in by_run.items()
-        ),
-    )
-
-
-def free_text_rows(scores: Sequence[FreeTextScores]) -> list[dict[str, str | int | float | None]]:
-    """Scores as plain rows for JSON; None where a number is not defined."""
-    return [
-        {
-            "corpus": own.corpus,
-            "question_type": own.question_type,
-            "num_texts": own.num_texts,
-            "num_videos": own.num_videos,
-            "num_empty": own.num_empty,
-            **{
-                name: value
-                for order, interval in enumerate(own.bleu, start=1)
-                for name, value in interval_row(f"bleu_{order}", interval).items()
-            },
-            **interval_row("rouge_l", own.rouge_l),
-            **interval_row("cider_d", own.cider_d),
-            **(interval_row("bert_score_f1", own.bert_score) if own.bert_score else {}),
-        }
-        for own in scores
-    ]
+def free_text_tables(by_run: Mapping[str, Sequence[FreeTextScores]]) -> list[Table]:
+    """A table for each corpus and type of question: scores of runs, times 100 except CIDEr-D."""
+    by_kind: dict[str, dict[str, FreeTextScores]] = {}
+    for name, scores in by_run.items():
+        for scored in scores:
+            kind = f"{scored['corpus']} {scored['question_type']}".strip()
+            by_kind.setdefault(kind, {})[name] = scored
+    tables = []
+    for kind, of_kind in by_kind.items():
+        first = next(iter(of_kind.values()))
+        title = (
+            f"{kind}: free answers beside their references, n={first['num_texts']}, 95% interval "
+            f"over {first['num_videos']} videos"
+        )
+        fields = [field for field in _FIELDS if field.name in first]
+        tables.append(record_table(title, "run", of_kind, fields))
+    return tables
 
 
 def _scores(
@@ -123,29 +87,35 @@ def _scores(
     texts = ["" if row.error else row.output for row in rows]
     references = [row.reference_texts for row in rows]
     videos = [row.video_id for row in rows]
-    found = text_scores(texts, references)
-    counts = np.array([[*own.matches, *own.guesses, *own[2:]] for own in found.text_bleu_counts])
+    # Words as the official scorers cut them.
+    hypotheses = [ptb_tokens(text) for text in texts]
+    expected = [[ptb_tokens(text) for text in of_text] for of_text in references]
+    counts = np.array(
+        [
+            [*of_text.matches, *of_text.guesses, *of_text[2:]]
+            for of_text in bleu_counts(hypotheses, expected)
+        ]
+    )
 
-    def bleu_n(places: NDArray[np.intp], order: int) -> float:
-        sums = counts[places].sum(axis=0).tolist()
+    def bleu_n(indices: NDArray[np.intp], order: int) -> float:
+        sums = counts[indices].sum(axis=0).tolist()
         drawn = BleuCounts(tuple(sums[:MAX_ORDER]), tuple(sums[MAX_ORDER:-2]), *sums[-2:])
         return bleu_of_counts([drawn])[order - 1]
 
-    bert_score = None
-    if scorer is not None:
-        own = [score.f1 for score in scorer.score(texts, references)]
-        bert_score = bootstrap_interval(own, videos, limits=None)
-    return FreeTextScores(
-        corpus=corpus,
-        question_type=question_type,
-        num_texts=found.num_texts,
-        num_videos=len(set(videos)),
-        num_empty=found.num_empty,
-        bleu=tuple(
-            bootstrap_statistic(partial(bleu_n, order=order), videos)
+    scores: FreeTextScores = {
+        "corpus": corpus,
+        "question_type": question_type,
+        "num_texts": len(texts),
+        "num_videos": len(set(videos)),
+        "num_empty": sum(not tokens for tokens in hypotheses),
+        **{
+            f"bleu_{order}": bootstrap_statistic(partial(bleu_n, order=order), videos)
             for order in range(1, MAX_ORDER + 1)
-        ),
-        rouge_l=bootstrap_interval(found.text_rouge_l, videos),
-        cider_d=bootstrap_interval(found.text_cider_d, videos, limits=None),
-        bert_score=bert_score,
-    )
+        },
+        "rouge_l": bootstrap_interval(rouge_l(hypotheses, expected), videos),
+        "cider_d": bootstrap_interval(cider_d(hypotheses, expected), videos, limits=None),
+    }
+    if scorer is not None:
+        f1 = [score.f1 for score in scorer.score(texts, references)]
+        scores["bert_score_f1"] = bootstrap_interval(f1, videos, limits=None)
+    return scores

@@ -6,22 +6,12 @@ questions in the same words, saw the same frames, and were decoded, parsed and s
 """
 
 import hashlib
-import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import vidreason
 from vidreason.evaluation.answers import PARSER_VERSION
-from vidreason.evaluation.benchmark import EvaluationConfig
-from vidreason.evaluation.controls import Control
-from vidreason.evaluation.predictions.rows import unanswered
-from vidreason.evaluation.protocols import Protocol
-from vidreason.example import Example
-from vidreason.pretrained.identity import ReasonerIdentity
-from vidreason.reasoning.reasoner_config import DecodingConfig
-from vidreason.reasoning.tokenization import MARKUP_VERSION
 
 SCORED = ("parser", "scoring", "judge")
 """Fields that say how answers are scored, and nothing of how they were made: kept answers are
@@ -29,9 +19,6 @@ scored anew, by the current rules, whenever they are read."""
 MUST_AGREE = ("questions", "prompts", "frames", "answering", "parser", "scoring", "judge")
 """Fields that comparable runs have in common; the others say what is compared, or how it ran."""
 
-_PACKAGES = ("torch", "transformers")
-_DRAWN: tuple[Control, ...] = ("shuffled_frames", "shuffled", "random")
-"""Controls that depend on a seed."""
 _HASHES = ("hash", "protocol_hash")
 
 
@@ -73,71 +60,25 @@ class Manifest:
     @property
     def hash(self) -> str:
         """Over all fields: files with the same one may be parts of one run."""
-        return _digest([asdict(self)])
+        return digest_of([asdict(self)])
 
     @property
     def protocol_hash(self) -> str:
         """Over the fields of ``MUST_AGREE``: numbers with different ones are not comparable."""
-        return _digest([{name: getattr(self, name) for name in MUST_AGREE}])
+        return digest_of([{name: getattr(self, name) for name in MUST_AGREE}])
 
-    def scored_by(self, protocols: Mapping[str, Protocol]) -> "Manifest":
-        """This manifest with the measure, and the rules, that each corpus is now scored by."""
-        measures = {
-            corpus: protocols.get(corpus, Protocol()).measure_name for corpus in self.questions
-        }
-        return replace(self, scoring=measures, parser=PARSER_VERSION)
+    def scored_by(self, measures: Mapping[str, str]) -> "Manifest":
+        """This manifest with the measure, and the rules, that each corpus is now scored by.
+
+        Args:
+            measures: Names by corpus; accuracy for one that is not listed.
+        """
+        scoring = {corpus: measures.get(corpus, "accuracy") for corpus in self.questions}
+        return replace(self, scoring=scoring, parser=PARSER_VERSION)
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with both hashes."""
         return {"hash": self.hash, "protocol_hash": self.protocol_hash, **asdict(self)}
-
-
-def make_manifest(
-    examples: Iterable[Example],
-    identity: ReasonerIdentity,
-    evaluation: EvaluationConfig,
-    decoding: DecodingConfig,
-    incomplete: Mapping[str, str] | None = None,
-) -> Manifest:
-    """The manifest of a run under ``evaluation.control``.
-
-    Args:
-        examples: All questions, in any order.
-        identity: Of the model.
-        evaluation: How the questions are answered.
-        decoding: How texts are generated, where any are.
-        incomplete: Corpora of which questions could not be read, and how many were.
-    """
-    by_corpus: dict[str, list[Example]] = {}
-    for example in sorted(examples, key=lambda example: example.id):
-        by_corpus.setdefault(example.corpus, []).append(example)
-    by_likelihood = evaluation.multiple_choice == "likelihood"
-    has_choices = any(example.options for own in by_corpus.values() for example in own)
-    generates = any(
-        not (example.options and by_likelihood) for own in by_corpus.values() for example in own
-    )
-    answering: dict[str, Any] = {"markup": MARKUP_VERSION}
-    if has_choices:
-        answering["multiple_choice"] = evaluation.multiple_choice
-        answering["max_text_tokens"] = evaluation.max_text_tokens
-    if generates:
-        answering["decoding"] = _used_settings(decoding)
-    return Manifest(
-        questions=_digests(by_corpus, _content),
-        prompts=_digests(by_corpus, lambda example: [example.id, example.prompt]),
-        incomplete=dict(incomplete or {}),
-        frames=identity.frames,
-        answering=answering,
-        model=identity.model,
-        perceiver=identity.perceiver,
-        control=evaluation.control,
-        seed=evaluation.seed if evaluation.control in _DRAWN else 0,
-        batch_size=evaluation.batch_size,
-        versions={
-            "vidreason": vidreason.__version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-    )
 
 
 def manifest_from_json(values: Mapping[str, Any], source: str) -> Manifest:
@@ -150,9 +91,9 @@ def manifest_from_json(values: Mapping[str, Any], source: str) -> Manifest:
     Raises:
         ValueError: They are no manifest, or were changed since.
     """
-    own = {name: value for name, value in values.items() if name not in _HASHES}
-    if own.keys() == {item.name for item in fields(Manifest)}:
-        manifest = Manifest(**own)
+    described = {name: value for name, value in values.items() if name not in _HASHES}
+    if described.keys() == {item.name for item in fields(Manifest)}:
+        manifest = Manifest(**described)
         if manifest.hash == values.get("hash"):
             return manifest
     raise ValueError(
@@ -165,7 +106,7 @@ def manifest_differences(first: Manifest, second: Manifest) -> dict[str, list[st
     """In words, where two manifests differ: lines by the name of the field."""
     a, b = asdict(first), asdict(second)
     lines = {name: list(_differences(name, a[name], b[name])) for name in a}
-    return {name: own for name, own in lines.items() if own}
+    return {name: of_field for name, of_field in lines.items() if of_field}
 
 
 def _differences(name: str, first: Any, second: Any) -> Iterator[str]:  # noqa: ANN401 - JSON values
@@ -178,33 +119,7 @@ def _differences(name: str, first: Any, second: Any) -> Iterator[str]:  # noqa: 
         yield f"{name}: {first!r} and {second!r}"
 
 
-def _content(example: Example) -> list[Any]:
-    """What of a question decides its score."""
-    return [
-        *(example.id, example.video_id, example.start_seconds, example.end_seconds),
-        *(example.question_type, example.group_id, example.options),
-        *(example.answer_index, example.answers, example.spans),
-        unanswered(example).reference_texts,
-    ]
-
-
-def _used_settings(decoding: DecodingConfig) -> dict[str, Any]:
-    """The fields that the strategy reads."""
-    names = ["strategy", "max_new_tokens"]
-    if decoding.strategy == "nucleus":
-        names += ["temperature", "top_p", "seed"]
-    elif decoding.strategy == "beam":
-        names += ["num_beams", "length_penalty"]
-    return {name: getattr(decoding, name) for name in names}
-
-
-def _digests(
-    by_corpus: Mapping[str, Sequence[Example]], of: Callable[[Example], Any]
-) -> dict[str, str]:
-    return {corpus: _digest(map(of, by_corpus[corpus])) for corpus in sorted(by_corpus)}
-
-
-def _digest(values: Iterable[Any]) -> str:
+def digest_of(values: Iterable[Any]) -> str:
     """16 hex digits for JSON values one after another."""
     digest = hashlib.sha256()
     for value in values:

@@ -5,11 +5,12 @@ A model that does not beat them has learnt the benchmark's answers, not its vide
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
+from vidreason.evaluation.answerer import Answerer, Reply
 from vidreason.evaluation.answers import normalise_answer
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
 
 K = TypeVar("K", int, str)
@@ -39,58 +40,63 @@ def fit_majority(train: Iterable[Example]) -> MajorityBaseline:
     return MajorityBaseline(positions, texts)
 
 
-def majority_predictions(
-    baseline: MajorityBaseline, examples: Sequence[Example]
-) -> list[BenchmarkPrediction]:
-    """Answer with the most frequent training answer of the question's corpus and type.
+class MajorityAnswerer(Answerer):
+    """Answers with the most frequent training answer of the question's corpus and type.
 
     Multiple choice: the most frequent index of the right option. Open-ended: the most frequent
     answer. A type that was not trained on gets the corpus' most frequent answer. Among equally
-    frequent answers, the smallest index or the first text in alphabetical order.
-
-    Raises:
-        ValueError: Nothing was trained on a corpus.
+    frequent answers, the smallest index or the first text in alphabetical order. A corpus that was
+    not trained on is a ``ValueError``.
     """
-    predictions = []
-    for example in examples:
-        row = unanswered(example)
-        if example.options:
-            index = _most_frequent(_counts(baseline.positions, example))
-            row = _choose(row, index if index < len(example.options) else 0)
-        else:
-            row = replace(row, output=_most_frequent(_counts(baseline.texts, example)))
-        predictions.append(judge(row))
-    return predictions
+
+    provenance = Provenance(model="majority answer")
+
+    def __init__(self, baseline: MajorityBaseline) -> None:
+        self._baseline = baseline
+
+    def choose(self, examples: Sequence[Example]) -> list[Reply]:
+        """Choose the most frequent index, or the first where it is not offered."""
+        indices = [
+            _most_frequent(_counts(self._baseline.positions, question)) for question in examples
+        ]
+        return [
+            _choice(example, index if index < len(example.options) else 0)
+            for example, index in zip(examples, indices, strict=True)
+        ]
+
+    def answer(self, examples: Sequence[Example]) -> list[Reply]:
+        """Answer with the most frequent text."""
+        return [
+            Reply(output=_most_frequent(_counts(self._baseline.texts, example)))
+            for example in examples
+        ]
+
+    predict = answer
 
 
-def text_prior_predictions(
-    baseline: MajorityBaseline, examples: Sequence[Example]
-) -> list[BenchmarkPrediction]:
-    """Choose the offered option whose text was most often right in training.
+class TextPriorAnswerer(MajorityAnswerer):
+    """Chooses the offered option whose text was most often right in training.
 
     Among equally frequent options the first. This shows what the answer texts alone give away;
-    open-ended questions are answered as by :func:`majority_predictions`.
-
-    Raises:
-        ValueError: Nothing was trained on a corpus.
+    open-ended questions are answered as by the majority.
     """
-    predictions = []
-    for example in examples:
-        row = unanswered(example)
-        counts = _counts(baseline.texts, example)
-        if example.options:
+
+    provenance = Provenance(model="most frequent option")
+
+    def choose(self, examples: Sequence[Example]) -> list[Reply]:
+        """Choose by the training frequencies of the options' texts."""
+        replies = []
+        for example in examples:
+            counts = _counts(self._baseline.texts, example)
             frequencies = [counts[normalise_answer(option)] for option in example.options]
-            row = _choose(row, frequencies.index(max(frequencies)))
-        else:
-            row = replace(row, output=_most_frequent(counts))
-        predictions.append(judge(row))
-    return predictions
+            replies.append(_choice(example, frequencies.index(max(frequencies))))
+        return replies
 
 
-def _choose(row: BenchmarkPrediction, index: int) -> BenchmarkPrediction:
-    """Choose an option by made-up scores, which are no likelihoods."""
-    scores = [0.0 if option == index else -1.0 for option in range(len(row.options))]
-    return replace(row, option_log_likelihoods=tuple(scores))  # an order, of no tokens
+def _choice(example: Example, index: int) -> Reply:
+    """Choose an option by an order of all, which are no likelihoods: of no tokens."""
+    scores = [0.0 if option == index else -1.0 for option in range(len(example.options))]
+    return Reply(log_likelihoods=tuple(scores))
 
 
 def _counts(table: dict[tuple[str, str], Counter[K]], example: Example) -> Counter[K]:

@@ -7,7 +7,8 @@ MILVLG/activitynet-qa, 2cf80ae), CLEVRER's ``run_mc.py`` (github chuangg/CLEVRER
 over all and by question type.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,10 +35,22 @@ def accuracy(prediction: BenchmarkPrediction) -> float | None:
     return None if prediction.parsed is None else float(bool(prediction.correct))
 
 
-def chance(prediction: BenchmarkPrediction) -> float | None:
-    """How probably a random option is right; None for an open-ended question."""
-    options = prediction.options
-    return max(len(right_options(prediction)), 1) / len(options) if options else None
+def chance(
+    prediction: BenchmarkPrediction, known_answers: Mapping[tuple[str, str], Collection[str]]
+) -> float | None:
+    """Probability that a random option is right, or a random one of the known answers.
+
+    None for an open-ended question of a corpus and type without known answers.
+    """
+    options, reference = prediction.options, prediction.reference
+    if options:
+        return max(len(right_options(prediction)), 1) / len(options)
+    known = known_answers.get((prediction.corpus, prediction.question_type))
+    if not known or not isinstance(reference, tuple):
+        return None
+    return len({normalise_answer(str(answer)) for answer in reference}.intersection(known)) / len(
+        known
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +132,27 @@ def _overlap(
     return value if threshold is None else float(value >= threshold)
 
 
+def official_free_accuracy(question_types: Sequence[str], correct: Sequence[bool]) -> float:
+    """ActivityNet-QA's "free" accuracy *as its official script prints it*, which is wrong.
+
+    The script divides the right answers of types 3 to 8 by the sizes of the types that come fourth
+    and later *in order of first appearance*, which are other types. It is here only to compare with
+    printed numbers; the right value is the accuracy of the group ``free``.
+
+    Args:
+        question_types: Codes "0" to "8", in the order of the official answer file.
+        correct: One flag a question.
+    """
+    sizes = Counter(question_types)  # in order of first appearance
+    num_correct = sum(
+        flag
+        for question_type, flag in zip(question_types, correct, strict=True)
+        if "free" in ACTIVITYNET_QA_GROUPS[question_type]
+    )
+    denominator = sum(list(sizes.values())[3:])
+    return num_correct / denominator if denominator else float("nan")
+
+
 def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
     """Whether one of the ``first`` predicted events is, word for word, one of the reference's.
 
@@ -148,7 +182,7 @@ def wups_protocol(wups: Wups, stop_words: frozenset[str]) -> Protocol:
 
     ``PROTOCOLS`` counts exact matches for this corpus, because WordNet is not at hand everywhere:
     pass ``PROTOCOLS | {"nextqa_open_ended": wups_protocol(...)}`` to
-    :func:`vidreason.evaluation.metrics.score_predictions`.
+    :func:`vidreason.evaluation.cells.score_predictions`.
 
     Args:
         wups: Of WordNet 3.0, by the legacy rule.

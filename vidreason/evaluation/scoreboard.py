@@ -4,64 +4,55 @@ Nothing here asks a model or reads a video, so that all numbers can be had again
 predictions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidreason.evaluation.benchmark import EvaluationConfig
+from vidreason.evaluation.cells import Cell, run_cells, run_differences
 from vidreason.evaluation.confidence.confidences import (
     Confidences,
+    choice_confidences,
     event_confidences,
-    fit_choice_temperature,
-    fit_event_temperature,
 )
 from vidreason.evaluation.confidence.scores import (
     ConfidenceScores,
-    choice_scores,
     confidence_rows,
+    confidence_scores,
     confidence_table,
-    event_scores,
 )
-from vidreason.evaluation.confidence.temperature import TemperatureFit
-from vidreason.evaluation.free_texts import (
-    FreeTextScores,
-    free_text_rows,
-    free_text_scores,
-    free_text_table,
-)
-from vidreason.evaluation.metrics import Score, chance_scores
+from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.free_texts import free_text_scores, free_text_tables
+from vidreason.evaluation.items import chance_scores, run_items
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     has_finite_scores,
     has_twins,
     right_options,
 )
-from vidreason.evaluation.protocols import (
-    PROTOCOLS,
-    Protocol,
-    is_event,
-    wups_protocol,
-)
-from vidreason.evaluation.report import (
+from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol, wups_protocol
+from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
+from vidreason.evaluation.tables import (
     Table,
     accuracy_table,
-    corpus_scores,
     difference_rows,
     difference_table,
-    run_differences,
+    record_row,
     score_rows,
 )
-from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
 from vidreason.evaluation.text.bertscore import BertScorer, load_bert_scorer
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups
 from vidreason.markdown import escaped, one_line
-from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 _WUPS_CORPUS = "nextqa_open_ended"
 _MAX_NAMED = 10
+_CONFIDENCES: dict[str, Callable[..., Confidences]] = {
+    "confidence of choices": choice_confidences,
+    "printed confidence of predicted events": event_confidences,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +60,7 @@ class Scoreboard:
     """All scores of some runs on the same questions."""
 
     tables: tuple[Table, ...]
-    scores: dict[str, list[Score]]
+    scores: dict[str, list[Cell]]
     """Of each run, what the section ``runs`` of the metrics says."""
     metrics: dict[str, Any]
     """Sections ``runs``, ``differences``, ``calibration``, ``texts``, ``incomplete`` and ``notes``;
@@ -140,34 +131,42 @@ def score_runs(
     incomplete = incomplete or {}
     bert_scorer = _bert_scorer(config)
     tables: list[Table] = []
-    scores: dict[str, list[Score]] = {name: [] for name in runs}
+    items = run_items(runs, protocols)
+    cells = {name: run_cells(of_run) for name, of_run in items.items()}
     differences: list[dict[str, Any]] = []
     for corpus in _scored_corpora(runs):
-        own = {name: rows for name, rows in runs.items() if _has(rows, corpus)}
-        found_scores = corpus_scores(own, corpus, protocols)
-        for name, of_run in found_scores.items():
-            scores[name] += of_run
-        chances = chance_scores(_of_corpus(next(iter(own.values())), corpus), protocols)
-        tables.append(accuracy_table(found_scores, chances.get(corpus), incomplete.get(corpus, "")))
-        if full in own and len(own) > 1:
-            found = run_differences(own, corpus, full, protocols)
-            tables.append(difference_table(corpus, full, found))
-            differences += difference_rows(full, found)
+        names = [name for name, of_run in items.items() if (corpus, ALL) in of_run]
+        if not any(column[0] == corpus for name in names for column in cells[name]):
+            continue  # no run can answer it
+        rows = [row for row in runs[names[0]] if row.corpus == corpus]
+        tables.append(
+            accuracy_table(
+                corpus,
+                {name: cells[name] for name in names},
+                list(items[names[0]]),
+                chances=chance_scores(rows, protocols),
+                incomplete=incomplete.get(corpus, ""),
+            )
+        )
+        compared = run_differences({name: items[name] for name in names}, (corpus, ALL), full)
+        if compared:
+            tables.append(difference_table(full, compared))
+            differences += difference_rows(full, compared)
     calibration = list(_calibration(runs.get(full, ()), validation))
-    for title, by_name, fit in calibration:
-        tables.append(confidence_table(title, by_name, fit))
+    tables += [confidence_table(title, by_name, fit) for title, by_name, fit in calibration]
     texts = {name: free_text_scores(rows, bert_scorer) for name, rows in runs.items()}
-    tables += _free_text_tables(texts)
+    tables += free_text_tables(texts)
+    scores = {name: list(of_run.values()) for name, of_run in cells.items()}
     return Scoreboard(
         tables=tuple(tables),
         scores=scores,
         metrics={
-            "runs": {name: score_rows(own) for name, own in scores.items()},
+            "runs": {name: score_rows(scored) for name, scored in scores.items()},
             "differences": differences,
             "calibration": {
                 title: confidence_rows(by_name, fit) for title, by_name, fit in calibration
             },
-            "texts": {name: free_text_rows(scores) for name, scores in texts.items() if scores},
+            "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
             "incomplete": dict(incomplete),
             "notes": _notes(runs, config) + list(map(_incomplete_note, incomplete.items())),
         },
@@ -190,60 +189,21 @@ def _of_corpus(rows: Sequence[BenchmarkPrediction], corpus: str) -> list[Benchma
 def _calibration(
     rows: Sequence[BenchmarkPrediction], validation: Sequence[BenchmarkPrediction]
 ) -> Iterator[tuple[str, dict[str, ConfidenceScores], TemperatureFit | None]]:
-    """Of each corpus' choices and predicted events: title, scores by name, and the temperature."""
+    """Calibrate each corpus' choices and events: title, scores by name, and the temperature."""
     tested = {row.id for row in rows}
     others = [row for row in validation if row.id not in tested]
     for corpus in dict.fromkeys(row.corpus for row in rows):
-        own, fitted_on = _of_corpus(rows, corpus), _of_corpus(others, corpus)
-        yield from _choices(corpus, own, fitted_on)
-        yield from _events(corpus, own, fitted_on)
-
-
-def _choices(
-    corpus: str, rows: Sequence[BenchmarkPrediction], validation: Sequence[BenchmarkPrediction]
-) -> Iterator[tuple[str, dict[str, ConfidenceScores], TemperatureFit | None]]:
-    scores = choice_scores(rows)
-    if scores is None:
-        return
-    by_name, fit = {"as it is": scores}, None
-    if choice_scores(validation) is not None:
-        fit = fit_choice_temperature(validation)
-        scaled = choice_scores(rows, fit.temperature)
-        assert scaled is not None
-        by_name["at the fitted temperature"] = scaled
-    yield f"{corpus}: confidence of choices", by_name, fit
-
-
-def _events(
-    corpus: str, rows: Sequence[BenchmarkPrediction], validation: Sequence[BenchmarkPrediction]
-) -> Iterator[tuple[str, dict[str, ConfidenceScores], TemperatureFit | None]]:
-    confidences = _printed(rows)
-    scores = event_scores(confidences)
-    if scores is None:
-        return
-    by_name, fit = {"as it is": scores}, None
-    others = _printed(validation)
-    if others.values:
-        fit = fit_event_temperature(others)
-        scaled = event_scores(confidences.scaled(fit.temperature))
-        assert scaled is not None
-        by_name["at the fitted temperature"] = scaled
-    yield f"{corpus}: printed confidence of predicted events", by_name, fit
-
-
-def _printed(rows: Sequence[BenchmarkPrediction]) -> Confidences:
-    return event_confidences(
-        [row for row in rows if row.prompt == FUTURE_PREDICTION_PROMPT], is_event
-    )
-
-
-def _free_text_tables(texts: Mapping[str, Sequence[FreeTextScores]]) -> list[Table]:
-    """A table for each corpus and type of question."""
-    by_kind: dict[tuple[str, str], dict[str, FreeTextScores]] = {}
-    for name, scores in texts.items():
-        for own in scores:
-            by_kind.setdefault((own.corpus, own.question_type), {})[name] = own
-    return [free_text_table(by_name) for by_name in by_kind.values()]
+        of_corpus, fitted_on = _of_corpus(rows, corpus), _of_corpus(others, corpus)
+        for title, confidences_of in _CONFIDENCES.items():
+            confidences, held_out = confidences_of(of_corpus), confidences_of(fitted_on)
+            if not confidences.values:
+                continue
+            by_name, fit = {"as it is": confidence_scores(confidences)}, None
+            if held_out.logits:
+                fit = fit_temperature(held_out.logits, held_out.outcomes)
+                scaled = confidences_of(of_corpus, fit.temperature)
+                by_name["at the fitted temperature"] = confidence_scores(scaled)
+            yield f"{corpus}: {title}", by_name, fit
 
 
 def _bert_scorer(config: EvaluationConfig) -> BertScorer | None:
@@ -283,7 +243,7 @@ def _few_videos(runs: Runs) -> list[str]:
     for rows in runs.values():
         for row in rows:
             videos.setdefault(row.corpus, set()).add(row.video_id)
-    few = {corpus: len(own) for corpus, own in videos.items() if len(own) < MIN_CLUSTERS}
+    few = {corpus: len(ids) for corpus, ids in videos.items() if len(ids) < MIN_CLUSTERS}
     return [
         f"{corpus}: of one video there is no interval"
         if number == 1
@@ -295,21 +255,21 @@ def _few_videos(runs: Runs) -> list[str]:
 
 def _not_finite(runs: Runs) -> list[str]:
     """Questions whose options have likelihoods that are no numbers: a model went wrong there."""
-    found = {
+    broken = {
         name: [row.id for row in rows if row.option_log_likelihoods and not has_finite_scores(row)]
         for name, rows in runs.items()
     }
     return [
         f"{name}: {len(ids)} questions have likelihoods that are not finite, and count as "
         f"invalid: {_some(ids)}"
-        for name, ids in found.items()
+        for name, ids in broken.items()
         if ids
     ]
 
 
 def _twin_options(runs: Runs) -> list[str]:
     """Questions that offer one text twice."""
-    rows = {row.id: row for own in runs.values() for row in own if row.options}
+    rows = {row.id: row for of_run in runs.values() for row in of_run if row.options}
     twins: dict[str, list[str]] = {}
     for row in rows.values():
         if has_twins(row):

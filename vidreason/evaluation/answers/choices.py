@@ -48,9 +48,9 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
         return exact
     reading = Reading(said, options)
     if is_yes_no(options):
-        found = leading_yes_no(reading)
-        if found is not None:
-            return _only(found, reading)
+        leading = leading_yes_no(reading)
+        if leading is not None:
+            return _only(leading, reading)
     letters, texts = list(letter_mentions(reading)), text_mentions(reading)
     said_to_be = [one for one in (*letters, *texts) if one.strength is Strength.SAID]
     if said_to_be:
@@ -76,11 +76,11 @@ def _exact(said: str, options: Sequence[str]) -> int | None:
 
 def _by_letter(mentions: Sequence[Mention], reading: Reading) -> int | None:
     listed = set(_listed(mentions))
-    own = [one for number, one in enumerate(mentions) if number not in listed]
-    alone = [one for one in own if one.strength is Strength.ALONE]
+    mentioned = [one for number, one in enumerate(mentions) if number not in listed]
+    alone = [one for one in mentioned if one.strength is Strength.ALONE]
     if alone:
         return _chosen(alone[-1], reading)
-    casual = [one for one in own if one.strength is Strength.CASUAL]
+    casual = [one for one in mentioned if one.strength is Strength.CASUAL]
     named = frozenset[int]().union(*(one.choices for one in casual))
     if casual:
         return _only(named, reading)
@@ -114,8 +114,8 @@ def _chosen(mention: Mention, reading: Reading) -> int | None:
     if index is None or not reading.tokens[mention.start].is_letter:
         return index
     rest = reading.rest_of_line(mention.start + 1)
-    own = reading.option_words[index]
-    return None if rest != own and rest in set(filter(None, reading.option_words)) else index
+    wanted = reading.option_words[index]
+    return None if rest != wanted and rest in set(filter(None, reading.option_words)) else index
 
 
 def _by_text(mentions: Sequence[Mention], reading: Reading) -> int | None:

@@ -37,8 +37,8 @@ def conclusion(text: str) -> str:
     text = own_turn(text)
     spans = sorted([*_tagged(text), *_boxed(text), *_keyed(text)], key=lambda span: span[1])
     # The last first: the slices of nested ones are never all taken.
-    told = (own for start, end in reversed(spans) if (own := text[start:end]).strip())
-    content = next(told, None)
+    contents = (inside for start, end in reversed(spans) if (inside := text[start:end]).strip())
+    content = next(contents, None)
     said = without_markup(_ends(_TAG.sub(" ", text) if content is None else content)).strip()
     return _first_of_pairs(said)
 
@@ -65,35 +65,35 @@ def _ends(text: str) -> str:
 
 def _tagged(text: str) -> list[tuple[int, int]]:
     """Start and end of each tagged content; the last one may be unclosed."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     start: int | None = None
     for tag in _TAG.finditer(text):
         if not any(tag.group("slash", "end")):
             start = tag.end()
         elif start is not None:
-            found.append((start, tag.start()))
+            spans.append((start, tag.start()))
             start = None
-    return found if start is None else [*found, (start, len(text))]
+    return spans if start is None else [*spans, (start, len(text))]
 
 
 def _boxed(text: str) -> list[tuple[int, int]]:
     r"""The same of ``\boxed{...}``; one that is never closed ends with its line."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     open_braces: list[tuple[bool, int]] = []  # whether of a box, and where its content begins
     for sign in _BOX.finditer(text):
         match sign[0]:
             case "}":
                 if open_braces:
                     is_box, start = open_braces.pop()
-                    found += [(start, sign.start())] if is_box else []
+                    spans += [(start, sign.start())] if is_box else []
             case "\n":
-                found += [(start, sign.start()) for is_box, start in open_braces[-1:] if is_box]
+                spans += [(start, sign.start()) for is_box, start in open_braces[-1:] if is_box]
                 open_braces.clear()
             case "{":
                 open_braces.append((False, sign.end()))
             case _:
                 open_braces.append((True, sign.end()))
-    return [*found, *((start, len(text)) for is_box, start in open_braces[-1:] if is_box)]
+    return [*spans, *((start, len(text)) for is_box, start in open_braces[-1:] if is_box)]
 
 
 def _keyed(text: str) -> list[tuple[int, int]]:

@@ -46,21 +46,21 @@ class Mention(NamedTuple):
 
 def letter_mentions(reading: Reading) -> Iterator[Mention]:
     """Options that are named by letter, in order, without those that are taken back."""
-    place = 0
-    while place < len(reading.tokens):
-        if not reading.letters[place]:
-            place += 1
+    at = 0
+    while at < len(reading.tokens):
+        if not reading.letters[at]:
+            at += 1
             continue
-        start, end, choices = place, place + 1, {reading.index(reading.tokens[place])}
+        start, end, choices = at, at + 1, {reading.index(reading.tokens[at])}
         end = reading.after_own_text(end, choices)
-        while (following := _listed_letter(reading, end, is_bare=end == place + 1)) is not None:
+        while (following := _listed_letter(reading, end, is_bare=end == at + 1)) is not None:
             if reading.ends_clause(end) and reading.is_taken_back(start, end):
                 break  # "not A. B"
-            own = {reading.index(reading.tokens[following])}
-            choices |= own
-            place = following
-            end = reading.after_own_text(following + 1, own)
-        place = end
+            named = {reading.index(reading.tokens[following])}
+            choices |= named
+            at = following
+            end = reading.after_own_text(following + 1, named)
+        at = end
         if not reading.is_taken_back(start, end):
             strength = _strength(reading, start, end, choices)
             if strength is not None:
@@ -76,23 +76,25 @@ def text_mentions(reading: Reading) -> list[Mention]:
     """
     by_first: dict[str, list[int]] = {}
     first_of: dict[tuple[str, ...], int] = {}
-    for number, own in enumerate(reading.option_words):
-        if own and own not in first_of:
-            first_of[own] = number
-            by_first.setdefault(own[0], []).append(number)
-    places = [n for n, token in enumerate(reading.tokens) if token.kind in (Kind.WORD, Kind.CJK)]
-    found: list[tuple[int, int, int]] = []
-    for number, place in enumerate(places):
-        for option in by_first.get(reading.tokens[place].text, ()):
-            own = reading.option_words[option]
-            there = places[number : number + len(own)]
-            if tuple(reading.tokens[one].text for one in there) == own:
-                found.append((there[0], there[-1] + 1, option))
-    named = {reading.option_words[option] for _, _, option in found}
-    inner = {own for own in named if any(_is_part(own, other) for other in named)}
+    for number, words in enumerate(reading.option_words):
+        if words and words not in first_of:
+            first_of[words] = number
+            by_first.setdefault(words[0], []).append(number)
+    word_indices = [
+        n for n, token in enumerate(reading.tokens) if token.kind in (Kind.WORD, Kind.CJK)
+    ]
+    matches: list[tuple[int, int, int]] = []
+    for number, index in enumerate(word_indices):
+        for option in by_first.get(reading.tokens[index].text, ()):
+            words = reading.option_words[option]
+            matched = word_indices[number : number + len(words)]
+            if tuple(reading.tokens[one].text for one in matched) == words:
+                matches.append((matched[0], matched[-1] + 1, option))
+    named = {reading.option_words[option] for _, _, option in matches}
+    inner = {words for words in named if any(_is_part(words, other) for other in named)}
     mentions: list[Mention] = []
     reached = 0
-    for start, end, option in sorted(found, key=lambda one: (one[0], -one[1])):
+    for start, end, option in sorted(matches, key=lambda one: (one[0], -one[1])):
         if end <= reached or reading.is_taken_back(start, end):
             continue
         reached = end
@@ -116,32 +118,32 @@ def _listed_letter(reading: Reading, end: int, *, is_bare: bool) -> int | None:
 
     In the next sentence or line, it belongs to the ones before only if all are bare letters.
     """
-    place, new_sentence, has_words = end, False, False
-    while (token := reading.at(place)) is not None:
-        if reading.letters[place]:
-            following = reading.at(place + 1)
-            bare = is_bare and not has_words and _stands_alone(reading, place)
+    index, new_sentence, has_words = end, False, False
+    while (token := reading.at(index)) is not None:
+        if reading.letters[index]:
+            following = reading.at(index + 1)
+            bare = is_bare and not has_words and _stands_alone(reading, index)
             if new_sentence and not bare:
                 return None
             if has_words and following is not None and following.text in SINGULAR:
                 return None  # "A, and B is wrong"
-            return place
+            return index
         if token.kind is Kind.LINE or token.raw in SENTENCE_ENDS:
             new_sentence = True
         elif token.text in LIST_WORDS:
             has_words = True
         elif token.kind is not Kind.MARK:
             return None
-        place += 1
+        index += 1
     return None
 
 
-def _stands_alone(reading: Reading, place: int) -> bool:
+def _stands_alone(reading: Reading, index: int) -> bool:
     """Whether nothing but signs comes between a letter and the next one, or the line's end."""
-    place += 1
-    while reading.is_mark(place):
-        place += 1
-    return reading.ends_line(place) or reading.letters[place]
+    index += 1
+    while reading.is_mark(index):
+        index += 1
+    return reading.ends_line(index) or reading.letters[index]
 
 
 def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Strength | None:
@@ -172,9 +174,9 @@ def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Stre
     return Strength.LISTED if reading.is_mark(start + 1, frozenset(".:")) else None
 
 
-def _closes(reading: Reading, place: int) -> bool:
+def _closes(reading: Reading, index: int) -> bool:
     """Whether a small letter ends as those of lists do: "b)", "b.", or with its line."""
-    return reading.is_mark(place + 1, frozenset(").:")) or reading.ends_line(place + 1)
+    return reading.is_mark(index + 1, frozenset(").:")) or reading.ends_line(index + 1)
 
 
 def _style(reading: Reading, start: int) -> str:
@@ -184,8 +186,8 @@ def _style(reading: Reading, start: int) -> str:
     )
 
 
-def _is_part(own: tuple[str, ...], other: tuple[str, ...]) -> bool:
+def _is_part(part: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether some words are a part of others."""
-    return len(own) < len(other) and any(
-        other[start : start + len(own)] == own for start in range(len(other) - len(own) + 1)
+    return len(part) < len(other) and any(
+        other[start : start + len(part)] == part for start in range(len(other) - len(part) + 1)
     )

@@ -51,46 +51,46 @@ class Reading:
 
     # Tokens
 
-    def at(self, place: int) -> Token | None:
+    def at(self, index: int) -> Token | None:
         """A token; None beyond the ends."""
-        return self.tokens[place] if 0 <= place < len(self.tokens) else None
+        return self.tokens[index] if 0 <= index < len(self.tokens) else None
 
-    def ends_line(self, place: int) -> bool:
+    def ends_line(self, index: int) -> bool:
         """Whether a line or the text ends here."""
-        token = self.at(place)
+        token = self.at(index)
         return token is None or token.kind is Kind.LINE
 
-    def is_mark(self, place: int, marks: frozenset[str] | None = None) -> bool:
+    def is_mark(self, index: int, marks: frozenset[str] | None = None) -> bool:
         """Whether a sign, or one of ``marks``, is here."""
-        token = self.at(place)
+        token = self.at(index)
         return (
             token is not None and token.kind is Kind.MARK and (marks is None or token.raw in marks)
         )
 
-    def skip(self, place: int, step: int, marks: frozenset[str]) -> int:
+    def skip(self, index: int, step: int, marks: frozenset[str]) -> int:
         """The first place from here on, forwards or backwards, that is none of some signs."""
-        while self.is_mark(place, marks):
-            place += step
-        return place
+        while self.is_mark(index, marks):
+            index += step
+        return index
 
     # Letters
 
     @cached_property
     def letters(self) -> list[bool]:
         """Of each token, whether it is the letter of an option, and not the article or "I"."""
-        found = [False] * len(self.tokens)
-        for place in reversed(range(len(self.tokens))):
-            token = self.tokens[place]
-            found[place] = token.is_letter and self._is_option_letter(place, token, found)
-        return found
+        flags = [False] * len(self.tokens)
+        for index in reversed(range(len(self.tokens))):
+            token = self.tokens[index]
+            flags[index] = token.is_letter and self._is_option_letter(index, token, flags)
+        return flags
 
     def index(self, letter: Token) -> int:
         """The option of a letter; ``NOWHERE`` beyond the options."""
         number = ord(letter.raw.upper()) - ord("A")
         return number if number < len(self.options) else NOWHERE
 
-    def _is_option_letter(self, place: int, token: Token, later: Sequence[bool]) -> bool:
-        before, following = self.at(place - 1), self.at(place + 1)
+    def _is_option_letter(self, start: int, token: Token, later: Sequence[bool]) -> bool:
+        before, following = self.at(start - 1), self.at(start + 1)
         # "#B", "x_a": inside of something longer.
         inside = before is not None and token.glued and before.kind is Kind.MARK
         if inside and before is not None and before.raw in NO_PUNCTUATION - {"=", "&", "/", "<"}:
@@ -104,43 +104,43 @@ class Reading:
             return False
         if following.kind is Kind.CJK or following.text in AFTER_A_LETTER:
             return True
-        if self.is_affirmed(place + 1):  # "B would be the best answer"
+        if self.is_affirmed(start + 1):  # "B would be the best answer"
             return True
         if following.is_letter:
-            return later[place + 1]
-        own = self.option_words[number] if (number := self.index(token)) >= 0 else ()
-        return bool(own) and self._words_from(place + 1, len(own)) == own
+            return later[start + 1]
+        wanted = self.option_words[number] if (number := self.index(token)) >= 0 else ()
+        return bool(wanted) and self._words_from(start + 1, len(wanted)) == wanted
 
-    def _words_from(self, place: int, number: int) -> tuple[str, ...]:
+    def _words_from(self, index: int, number: int) -> tuple[str, ...]:
         """The next words, over signs but not over the end of a line."""
-        found: list[str] = []
-        while len(found) < number and not self.ends_line(place):
-            token = self.tokens[place]
+        following: list[str] = []
+        while len(following) < number and not self.ends_line(index):
+            token = self.tokens[index]
             if token.kind is not Kind.MARK:
-                found.append(token.text)
-            place += 1
-        return tuple(found)
+                following.append(token.text)
+            index += 1
+        return tuple(following)
 
     def after_own_text(self, end: int, choices: set[int]) -> int:
         """After the option's text, where that follows its letter on the line."""
         (number,) = choices
-        own = self.option_words[number] if number != NOWHERE else ()
-        place, left = end, list(own)
-        while left and not self.ends_line(place):
-            token = self.tokens[place]
+        wanted = self.option_words[number] if number != NOWHERE else ()
+        index, left = end, list(wanted)
+        while left and not self.ends_line(index):
+            token = self.tokens[index]
             if token.kind is not Kind.MARK:
                 if token.text != left.pop(0):
                     return end
-                end_of_text = place + 1
-            place += 1
-        return end if left or not own else end_of_text
+                end_of_text = index + 1
+            index += 1
+        return end if left or not wanted else end_of_text
 
     def rest_of_line(self, start: int) -> tuple[str, ...]:
         """The words from here to the line's end."""
-        place = start
-        while not self.ends_line(place):
-            place += 1
-        return words(self.tokens[start:place])
+        index = start
+        while not self.ends_line(index):
+            index += 1
+        return words(self.tokens[start:index])
 
     def is_joined(self, end: int, start: int) -> bool:
         """Whether only "or", "and" and signs within a sentence stand between."""
@@ -161,14 +161,14 @@ class Reading:
         return self._refused_before(start) or self._refuted_after(end)
 
     def _refused_before(self, start: int) -> bool:
-        for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
-            token = self.tokens[place]
+        for index in range(start - 1, max(start - 1 - _REACH, -1), -1):
+            token = self.tokens[index]
             if token.kind is Kind.LINE or token.raw in SENTENCE_ENDS or token.raw == ",":
                 return False
             if token.text in TAKEN_BACK:
                 return True
             if token.text == "of":
-                previous = self.at(place - 1)
+                previous = self.at(index - 1)
                 if previous is not None and previous.text == "instead":
                     return True
             if token.text in CLAUSE_STARTS:
@@ -176,13 +176,13 @@ class Reading:
         return False
 
     def _refuted_after(self, end: int) -> bool:
-        place = self.skip(end, 1, CLOSERS)
-        first = self.skip(place, 1, frozenset(":-\u2013\u2014,("))
+        index = self.skip(end, 1, CLOSERS)
+        first = self.skip(index, 1, frozenset(":-\u2013\u2014,("))
         direct, following = self.at(first), self.at(first + 1)
         if direct is not None and direct.text in REFUTED:
             # "B, not C" says B.
             return direct.text != "not" or following is None or not following.is_letter
-        for further in range(place, place + _REACH):
+        for further in range(index, index + _REACH):
             token = self.at(further)
             if token is None or token.text in REFUTED:
                 return token is not None
@@ -202,14 +202,14 @@ class Reading:
             announcements: Words that announce it if "is", a colon or the like follows them.
         """
         copula = False
-        for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
-            token = self.tokens[place]
+        for index in range(start - 1, max(start - 1 - _REACH, -1), -1):
+            token = self.tokens[index]
             if token.kind is Kind.CJK:
                 return token.text.endswith(CJK_ANNOUNCEMENTS)
-            if self.letters[place]:  # "option B is a dog" says nothing of another option
+            if self.letters[index]:  # "option B is a dog" says nothing of another option
                 return False
             if token.kind is Kind.LINE:
-                if not copula and not self._is_heading(place, announcements):
+                if not copula and not self._is_heading(index, announcements):
                     return False
                 copula = True
             elif token.text in COPULAS:
@@ -227,10 +227,10 @@ class Reading:
 
     def is_committed(self, start: int) -> bool:
         """Whether a word such as "choose", "so" or "wait" stands before."""
-        for place in range(start - 1, max(start - 1 - _REACH, -1), -1):
-            token = self.tokens[place]
+        for index in range(start - 1, max(start - 1 - _REACH, -1), -1):
+            token = self.tokens[index]
             if token.text in COMMITMENTS:
-                before = self.at(place - 1)
+                before = self.at(index - 1)
                 excepts = token.text == "but" and before is not None and before.text in ALL
                 return not excepts
             if token.kind is Kind.LINE or token.text not in FILLERS:
@@ -239,23 +239,23 @@ class Reading:
 
     def is_affirmed(self, end: int) -> bool:
         """Whether what stands after says that this is the answer: "is correct"."""
-        place = self.skip(end, 1, CLOSERS)
-        first = self.skip(place, 1, frozenset(":-\u2013\u2014."))
+        index = self.skip(end, 1, CLOSERS)
+        first = self.skip(index, 1, frozenset(":-\u2013\u2014."))
         token = self.at(first)
         if token is None:
             return False
-        if first > place and token.text in VERDICTS:
+        if first > index and token.text in VERDICTS:
             return self.is_mark(first + 1) or self.ends_line(first + 1)
         if token.text not in AUXILIARIES:
             return False
         if token.text == "is" and (self.is_mark(first + 1) or self.ends_line(first + 1)):
             return True  # "A is not right. B is."
-        for place in range(first, first + _REACH):
-            token = self.at(place)
+        for index in range(first, first + _REACH):
+            token = self.at(index)
             if token is None:
                 return False
             if token.text in VERDICTS | {"answer"}:
-                following = self.at(place + 1)
+                following = self.at(index + 1)
                 return (
                     following is None
                     or following.kind is not Kind.WORD
@@ -267,22 +267,22 @@ class Reading:
 
     def ends_clause(self, end: int) -> bool:
         """Whether a sentence or line ends here."""
-        place = self.skip(end, 1, CLOSERS)
-        return self.ends_line(place) or self.is_mark(place, SENTENCE_ENDS)
+        index = self.skip(end, 1, CLOSERS)
+        return self.ends_line(index) or self.is_mark(index, SENTENCE_ENDS)
 
     def starts_line(self, start: int) -> bool:
         """Whether no word but "option" or the number of a list stands before on the line."""
-        place = start - 1
-        while not self.ends_line(place):
-            token = self.tokens[place]
-            is_number = token.text.isdigit() and self.is_mark(place + 1, frozenset(".)"))
+        index = start - 1
+        while not self.ends_line(index):
+            token = self.tokens[index]
+            is_number = token.text.isdigit() and self.is_mark(index + 1, frozenset(".)"))
             if token.kind is not Kind.MARK and token.text not in HEADS and not is_number:
                 return False
-            place -= 1
+            index -= 1
         return True
 
     def is_clause(self, start: int, end: int) -> bool:
         """Whether this is all that stands between a sign of punctuation and the end of a line."""
-        place = self.skip(start - 1, -1, OPENERS)
-        begins = self.ends_line(place) or self.is_mark(place, frozenset(".!?:;,-\u2013\u2014"))
+        index = self.skip(start - 1, -1, OPENERS)
+        begins = self.ends_line(index) or self.is_mark(index, frozenset(".!?:;,-\u2013\u2014"))
         return begins and self.ends_line(self.skip(end, 1, CLOSERS | SENTENCE_ENDS))

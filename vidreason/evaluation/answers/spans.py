@@ -92,11 +92,11 @@ def parse_span(text: str) -> Span | None:
     time before 0 keeps its sign: the official scorer of NExT-GQA takes spans as they are.
     """
     said = unified(conclusion(text)).replace("\u2212", "-")
-    found = list(_found(said))
-    if not found:
+    candidates = list(_found(said))
+    if not candidates:
         return None
-    best = max(one.strength for one in found)
-    clear = [one for one in found if one.strength is best]
+    best = max(one.strength for one in candidates)
+    clear = [one for one in candidates if one.strength is best]
     for first, second in itertools.pairwise(clear):
         if first.span != second.span and _LISTED.fullmatch(said, first.end, second.start):
             return None

@@ -31,15 +31,15 @@ def leading_yes_no(reading: Reading) -> frozenset[int] | None:
     "Yes, ... There is no indication" is yes. Both are named by "yes and no", and by nothing that
     only has the words of the other. A word after "wait" or "actually" takes the first one back.
     """
-    place = 0
-    while (token := reading.at(place)) is not None and (
+    index = 0
+    while (token := reading.at(index)) is not None and (
         token.kind in (Kind.MARK, Kind.LINE) or token.text in _LABELS
     ):
-        place += 1
-    first = _choice(reading, place)
+        index += 1
+    first = _choice(reading, index)
     if first is None:
         return None
-    following = place + 1
+    following = index + 1
     while (token := reading.at(following)) is not None and (
         (token.kind is Kind.MARK and token.raw not in ".!?;:") or token.text in ("or", "and")
     ):
@@ -55,37 +55,37 @@ def named_yes_no(reading: Reading) -> frozenset[int]:
     """The options that an answer names elsewhere: "I think so, yes", "The answer to that is no"."""
     said: list[int] = []
     named: set[int] = set()
-    for place in range(len(reading.tokens)):
-        own = _choice(reading, place)
-        if own is None or reading.is_taken_back(place, place + 1):
+    for index in range(len(reading.tokens)):
+        option = _choice(reading, index)
+        if option is None or reading.is_taken_back(index, index + 1):
             continue
-        if reading.is_announced(place, ANNOUNCEMENTS) and not reading.is_asked(place + 1):
-            said.append(own)
-        if reading.is_mark(place + 1) or reading.ends_line(place + 1):
-            named.add(own)  # not "there is no indication"
+        if reading.is_announced(index, ANNOUNCEMENTS) and not reading.is_asked(index + 1):
+            said.append(option)
+        if reading.is_mark(index + 1) or reading.ends_line(index + 1):
+            named.add(option)  # not "there is no indication"
     return frozenset(said[-1:] or named)
 
 
 def _corrected(reading: Reading, start: int, first: int) -> int:
-    found = first
-    for place in range(start, len(reading.tokens)):
-        if reading.tokens[place].text in _CORRECTIONS:
-            following = place + 1
+    choice = first
+    for index in range(start, len(reading.tokens)):
+        if reading.tokens[index].text in _CORRECTIONS:
+            following = index + 1
             while (token := reading.at(following)) is not None and (
                 token.text in FILLERS | COMMITMENTS or token.raw in ".!"
             ):
                 following += 1
-            own = _choice(reading, following)
-            found = found if own is None else own
-    return found
+            later = _choice(reading, following)
+            choice = choice if later is None else later
+    return choice
 
 
-def _choice(reading: Reading, place: int) -> int | None:
+def _choice(reading: Reading, start: int) -> int | None:
     """The option of the word here; None for another word."""
-    token = reading.at(place)
+    token = reading.at(start)
     if token is None or token.text not in YES | NO:
         return None
-    following = reading.at(place + 1)
+    following = reading.at(start + 1)
     if token.text in NO and following is not None and following.text in NO_IDIOMS:
         return None
     wanted = "yes" if token.text in YES else "no"

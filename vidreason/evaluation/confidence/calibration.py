@@ -66,16 +66,16 @@ def calibration_error(
     Raises:
         ValueError: No answers, different lengths, values out of range, or no bins.
     """
-    values, hits = _checked(confidences, correct)
+    values, hits = checked(confidences, correct)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
     # k / num_bins is the number nearest to the fraction, as is a confidence written in digits, so
     # that 0.6 is on a bound; steps of linspace are not.
     edges = np.arange(num_bins + 1) / num_bins
-    places = np.searchsorted(edges, values, side="left" if closed == "right" else "right") - 1
-    places = places.clip(0)
+    numbers = np.searchsorted(edges, values, side="left" if closed == "right" else "right") - 1
+    numbers = numbers.clip(0)
     edges = np.append(edges, 1.0)  # the bin of exactly 1, empty in `right`
-    members = [np.flatnonzero(places == place) for place in range(num_bins + 1)]
+    members = [np.flatnonzero(numbers == number) for number in range(num_bins + 1)]
     bounds = [(float(low), float(high)) for low, high in itertools.pairwise(edges)]
     return _error(values, hits, members, bounds)
 
@@ -90,79 +90,52 @@ def adaptive_calibration_error(
     Raises:
         ValueError: As :func:`calibration_error`.
     """
-    values, hits = _checked(confidences, correct)
+    values, hits = checked(confidences, correct)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
     order = np.argsort(values, kind="stable")
-    members = [own for own in np.array_split(order, num_bins) if len(own)]
-    bounds = [(float(values[own[0]]), float(values[own[-1]])) for own in members]
+    members = [of_bin for of_bin in np.array_split(order, num_bins) if len(of_bin)]
+    bounds = [(float(values[of_bin[0]]), float(values[of_bin[-1]])) for of_bin in members]
     return _error(values, hits, members, bounds)
 
 
-def brier_score(confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats) -> float:
-    """Mean squared difference of confidence and outcome; 0 is best, 0.25 is a coin.
+def brier_scores(confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats) -> Floats:
+    """Squared differences of confidence and outcome, shape ``(n,)``; 0 is best, a coin has 0.25.
 
     Raises:
         ValueError: As :func:`calibration_error`.
     """
-    values, hits = _checked(confidences, correct)
-    return float(np.mean((values - hits) ** 2))
+    values, hits = checked(confidences, correct)
+    scores: Floats = (values - hits) ** 2
+    return scores
 
 
-def negative_log_likelihood(
+def negative_log_likelihoods(
     confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
-) -> float:
-    """Mean negative natural logarithm of what was given to the outcome, at least 1e-7.
+) -> Floats:
+    """Negative natural logarithms of what was given to each outcome, at least 1e-7; shape ``(n,)``.
 
     Raises:
         ValueError: As :func:`calibration_error`.
     """
-    values, hits = _checked(confidences, correct)
-    given = np.where(hits == 1, values, 1 - values).clip(CLIP)
-    return float(-np.log(given).mean())
+    values, hits = checked(confidences, correct)
+    losses: Floats = -np.log(np.where(hits == 1, values, 1 - values).clip(CLIP))
+    return losses
 
 
-def option_brier_score(probabilities: Sequence[Sequence[float]], answers: Sequence[int]) -> float:
-    """Brier score of multiple choice: squared differences summed over options, from 0 to 2.
+def option_brier_score(probabilities: Sequence[float], answer: int) -> float:
+    """Brier score of a choice: squared differences summed over options, from 0 to 2.
 
     Args:
-        probabilities: For each question, of each of its options; questions may have different
-            numbers of options.
-        answers: Index of the right option of each question.
-
-    Raises:
-        ValueError: No questions, different lengths, or an answer that is no option.
+        probabilities: Of each option.
+        answer: Index of the right one.
     """
-    _check_answers(probabilities, answers)
-    scores = [
-        sum((value - (index == answer)) ** 2 for index, value in enumerate(own))
-        for own, answer in zip(probabilities, answers, strict=True)
-    ]
-    return float(np.mean(scores))
+    return sum((value - (index == answer)) ** 2 for index, value in enumerate(probabilities))
 
 
-def option_negative_log_likelihood(
-    probabilities: Sequence[Sequence[float]], answers: Sequence[int]
-) -> float:
-    """Mean negative natural logarithm of the right option's probability, at least 1e-7.
-
-    Raises:
-        ValueError: As :func:`option_brier_score`.
-    """
-    _check_answers(probabilities, answers)
-    given = [own[answer] for own, answer in zip(probabilities, answers, strict=True)]
-    return float(-np.log(np.maximum(given, CLIP)).mean())
-
-
-def _check_answers(probabilities: Sequence[Sequence[float]], answers: Sequence[int]) -> None:
-    if not probabilities or len(probabilities) != len(answers):
-        raise ValueError(
-            f"expected at least one question and one answer for each; found {len(probabilities)} "
-            f"questions and {len(answers)} answers"
-        )
-    for number, (own, answer) in enumerate(zip(probabilities, answers, strict=True)):
-        if not 0 <= answer < len(own):
-            raise ValueError(f"question {number} has {len(own)} options, but answer {answer}")
+def option_negative_log_likelihood(probabilities: Sequence[float], answer: int) -> float:
+    """Negative natural logarithm of the right option's probability, at least 1e-7."""
+    return float(-np.log(max(probabilities[answer], CLIP)))
 
 
 def _error(
@@ -175,15 +148,15 @@ def _error(
         ReliabilityBin(
             low=low,
             high=high,
-            num_answers=len(own),
-            confidence=float(values[own].mean()),
-            accuracy=float(hits[own].mean()),
+            num_answers=len(of_bin),
+            confidence=float(values[of_bin].mean()),
+            accuracy=float(hits[of_bin].mean()),
         )
-        for own, (low, high) in zip(members, bounds, strict=True)
-        if len(own)
+        for of_bin, (low, high) in zip(members, bounds, strict=True)
+        if len(of_bin)
     )
-    shares = np.array([own.num_answers for own in bins]) / len(values)
-    gaps = np.array([abs(own.confidence - own.accuracy) for own in bins])
+    shares = np.array([of_bin.num_answers for of_bin in bins]) / len(values)
+    gaps = np.array([abs(of_bin.confidence - of_bin.accuracy) for of_bin in bins])
     return CalibrationError(
         expected=float(shares @ gaps),
         maximum=float(gaps.max()),
@@ -192,9 +165,14 @@ def _error(
     )
 
 
-def _checked(
+def checked(
     confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
 ) -> tuple[Floats, Floats]:
+    """Confidences and outcomes as arrays of shape ``(n,)``.
+
+    Raises:
+        ValueError: No answers, different lengths, or values out of range.
+    """
     values = np.asarray(confidences, dtype=np.float64)
     hits = np.asarray(correct, dtype=np.float64)
     if values.ndim != 1 or not len(values) or values.shape != hits.shape:

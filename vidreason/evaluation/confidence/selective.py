@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidreason.evaluation.confidence.calibration import Floats
+from vidreason.evaluation.confidence.calibration import Floats, checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +29,16 @@ def risk_coverage(
     not depend on the order of the answers.
 
     Args:
-        confidences: Shape ``(n,)``; only their order matters.
+        confidences: Shape ``(n,)``, from 0 to 1; only their order matters.
         correct: Shape ``(n,)``, 1 for a right and 0 for a wrong answer.
 
     Raises:
-        ValueError: No answers, or not one outcome for each.
+        ValueError: No answers, not one outcome for each, or values out of range.
     """
-    values, errors = _checked(confidences, correct)
+    values, hits = checked(confidences, correct)
     order = np.argsort(-values, kind="stable")
     _, group, sizes = np.unique(-values[order], return_inverse=True, return_counts=True)
-    wrong = np.bincount(group, weights=errors[order]) / sizes
+    wrong = np.bincount(group, weights=1.0 - hits[order]) / sizes
     kept = np.arange(1, len(values) + 1)
     risk = wrong[group].cumsum() / kept
     return RiskCoverage(
@@ -58,25 +58,10 @@ def confidence_auroc(
     Raises:
         ValueError: As :func:`risk_coverage`.
     """
-    values, errors = _checked(confidences, correct)
-    right, wrong = values[errors == 0], np.sort(values[errors == 1])
+    values, hits = checked(confidences, correct)
+    right, wrong = values[hits == 1], np.sort(values[hits == 0])
     if not len(right) or not len(wrong):
         return float("nan")
     below = np.searchsorted(wrong, right, side="left")
     not_above = np.searchsorted(wrong, right, side="right")
     return float((below + not_above).mean() / 2 / len(wrong))
-
-
-def _checked(
-    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
-) -> tuple[Floats, Floats]:
-    values = np.asarray(confidences, dtype=np.float64)
-    errors = 1.0 - np.asarray(correct, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or values.shape != errors.shape:
-        raise ValueError(
-            "expected at least one confidence and one outcome for each; found shapes "
-            f"{values.shape} and {errors.shape}"
-        )
-    if np.isnan(values).any():
-        raise ValueError("a confidence is NaN; leave out answers without a confidence")
-    return values, errors

@@ -49,16 +49,10 @@ def option_probabilities(
     return tuple((weights / weights.sum()).tolist())
 
 
-def scale_confidence(confidence: float, temperature: float) -> float:
-    """A printed confidence at another temperature: its log-odds divided by ``temperature``."""
-    log_odds = _log_odds(confidence)
-    return option_probabilities((log_odds, 0.0), temperature)[0]
-
-
 def fit_temperature(
     log_likelihoods: Sequence[Sequence[float]], answers: Sequence[int]
 ) -> TemperatureFit:
-    """Fit the temperature of multiple-choice scores.
+    """Fit the temperature of scores.
 
     The negative log-likelihood is convex in ``1 / temperature``, so halving the interval finds the
     one optimum: there is no seed, no start and no step size.
@@ -78,13 +72,13 @@ def fit_temperature(
             f"questions and {len(answers)} answers"
         )
     scores = np.full((len(answers), max(map(len, log_likelihoods))), -np.inf)
-    for number, (own, answer) in enumerate(zip(log_likelihoods, answers, strict=True)):
-        if not 0 <= answer < len(own) or not all(map(math.isfinite, own)):
+    for number, (logits, answer) in enumerate(zip(log_likelihoods, answers, strict=True)):
+        if not 0 <= answer < len(logits) or not all(map(math.isfinite, logits)):
             raise ValueError(
-                f"question {number} has scores {list(own)} and answer {answer}; scores must be "
+                f"question {number} has scores {list(logits)} and answer {answer}; scores must be "
                 "finite and the answer one of them"
             )
-        scores[number, : len(own)] = own
+        scores[number, : len(logits)] = logits
     right = scores[np.arange(len(answers)), np.asarray(answers)]
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(_NUM_HALVINGS):
@@ -103,20 +97,12 @@ def fit_temperature(
     )
 
 
-def fit_confidence_temperature(
-    confidences: Sequence[float], correct: Sequence[bool]
-) -> TemperatureFit:
-    """Fit the temperature of printed confidences; apply it with :func:`scale_confidence`.
+def log_odds(confidence: float) -> float:
+    """Log-odds of a printed confidence, whose probabilities are those of the scores ``(it, 0)``.
 
     Raises:
-        ValueError: No confidences, different lengths, or a confidence that is not from 0 to 1.
+        ValueError: The confidence is not from 0 to 1.
     """
-    return fit_temperature(
-        [(_log_odds(value), 0.0) for value in confidences], [int(not hit) for hit in correct]
-    )
-
-
-def _log_odds(confidence: float) -> float:
     if not 0 <= confidence <= 1:
         raise ValueError(f"a confidence must be from 0 to 1, found {confidence}")
     clipped = min(max(confidence, CLIP), 1 - CLIP)

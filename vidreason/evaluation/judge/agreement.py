@@ -1,22 +1,20 @@
-"""Whether judges agree: with each other, or with people.
+"""Agreement of judges with each other, or with people.
 
 A judge is worth little before it is compared with about a hundred human scores; a rule of thumb
 asks for a weighted kappa of 0.6.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from math import nan
 
 import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How two raters' scores of the same items go together."""
+    """Agreement of two raters' scores of the same items; NaN where a measure is not defined."""
 
     num_items: int
     """Items that both have scored."""
@@ -42,96 +40,32 @@ def agreement(first: Mapping[str, int], second: Mapping[str, int]) -> Agreement:
         second: Scores by item id.
 
     Raises:
-        ValueError: No item is scored by both.
+        ValueError: No item is scored by both, or the packages of the extra ``eval`` are missing.
     """
+    try:
+        from scipy.stats import spearmanr  # type: ignore[import-untyped]
+        from sklearn.metrics import cohen_kappa_score  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ValueError(
+            "agreement_with needs the packages scipy and scikit-learn: pip install "
+            "'vidreason[eval]'"
+        ) from error
     shared = sorted(first.keys() & second.keys())
     if not shared:
         raise ValueError("no item is scored by both judges; were they given the same predictions?")
-    one = np.array([first[name] for name in shared], dtype=np.float64)
-    other = np.array([second[name] for name in shared], dtype=np.float64)
+    pairs = np.array([(first[name], second[name]) for name in shared], dtype=np.int64)
+    one, other = pairs.T
+    # All scores in between, too: the distance of two labels is that of their positions.
+    labels = np.arange(pairs.min(), pairs.max() + 1)
+    varies = len(labels) > 1
+    both_vary = bool(np.ptp(one) and np.ptp(other))
+    kappa = partial(cohen_kappa_score, one, other, labels=labels)
     return Agreement(
         num_items=len(shared),
         exact=float((one == other).mean()),
-        kappa=cohen_kappa(one, other, weights="none"),
-        weighted_kappa=cohen_kappa(one, other, weights="quadratic"),
-        alpha=krippendorff_alpha([one, other]),
-        spearman=spearman_correlation(one, other),
+        kappa=float(kappa()) if varies else nan,
+        weighted_kappa=float(kappa(weights="quadratic")) if varies else nan,
+        # Of two raters without gaps, chance is the variance of all values.
+        alpha=float(1 - ((one - other) ** 2).mean() / (2 * pairs.var(ddof=1))) if varies else nan,
+        spearman=float(spearmanr(one, other).statistic) if both_vary else nan,
     )
-
-
-def cohen_kappa(
-    first: Sequence[float] | Floats,
-    second: Sequence[float] | Floats,
-    *,
-    weights: Literal["none", "quadratic"] = "none",
-) -> float:
-    """Cohen's kappa of two raters: 1 for equal scores, 0 for chance; NaN where chance is sure.
-
-    Args:
-        first: Shape ``(n,)``.
-        second: Shape ``(n,)``, of the same items.
-        weights: ``quadratic`` counts a disagreement by its squared distance.
-    """
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    distance = _distance(weights)
-    observed = distance(one, other).mean()
-    expected = _sum_over_pairs(one, other, distance) / len(one) ** 2
-    return float(1 - observed / expected) if expected else float("nan")
-
-
-def krippendorff_alpha(
-    ratings: Sequence[Sequence[float] | Floats],
-    *,
-    level: Literal["nominal", "interval"] = "interval",
-) -> float:
-    """Krippendorff's alpha of any number of raters, of whom some may not have rated all items.
-
-    Args:
-        ratings: For each rater, a value an item; NaN where there is none.
-        level: ``interval`` counts a disagreement by its squared distance.
-
-    Returns:
-        1 for equal values, 0 for chance; NaN where no item has two values, or all are the same.
-    """
-    table = np.asarray(ratings, dtype=np.float64)
-    distance = _distance("none" if level == "nominal" else "quadratic")
-    units = [unit[~np.isnan(unit)] for unit in table.T]
-    units = [unit for unit in units if len(unit) > 1]
-    if not units:
-        return float("nan")
-    values = np.concatenate(units)
-    observed = sum(_sum_over_pairs(unit, unit, distance) / (len(unit) - 1) for unit in units)
-    expected = _sum_over_pairs(values, values, distance) / (len(values) - 1)
-    return float(1 - observed / expected) if expected else float("nan")
-
-
-def spearman_correlation(
-    first: Sequence[float] | Floats, second: Sequence[float] | Floats
-) -> float:
-    """Correlation of ranks, equal values sharing their mean rank; NaN where a rater is constant."""
-    ranks = [_mean_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
-    centred = [own - own.mean() for own in ranks]
-    norm = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    return float((centred[0] * centred[1]).sum()) / norm if norm else float("nan")
-
-
-def _distance(weights: Literal["none", "quadratic"]) -> Callable[[Floats, Floats], Floats]:
-    if weights == "none":
-        return lambda one, other: (one != other).astype(np.float64)
-    return lambda one, other: (one - other) ** 2
-
-
-def _sum_over_pairs(
-    first: Floats, second: Floats, distance: Callable[[Floats, Floats], Floats]
-) -> float:
-    """Sum of the distances of every value of one to every value of the other."""
-    # There are few different scores, but the pairs of all items may not fit into memory.
-    one, num_one = np.unique(first, return_counts=True)
-    other, num_other = np.unique(second, return_counts=True)
-    return float(num_one @ distance(one[:, None], other[None, :]) @ num_other)
-
-
-def _mean_ranks(values: Floats) -> Floats:
-    _, place, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    last = sizes.cumsum()
-    return (last - (sizes - 1) / 2)[place]

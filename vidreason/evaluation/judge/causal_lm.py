@@ -92,14 +92,14 @@ def load_causal_lm_judge(config: JudgeConfig) -> CausalLMJudge:
     Raises:
         ValueError: There is no such model, or its weights are incomplete.
     """
-    place = LanguageModelConfig(
+    location = LanguageModelConfig(
         name_or_path=config.model, revision=config.revision, dtype=config.dtype
     )
-    model = load_language_model(place, config.device)
+    model = load_language_model(location, config.device)
     digest = content_hash(config.model, config.revision)
     return CausalLMJudge(
         model,
-        load_tokenizer(place),
+        load_tokenizer(location),
         name=f"{config.model}#{digest[:12]}",
         max_new_tokens=config.max_new_tokens,
     )

@@ -1,12 +1,12 @@
 """Files that the judge reads beside predictions: evidence, and the judgements of other judges."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vidreason.evaluation.judge.rubric import AXES, MAX_SCORE, MIN_SCORE, Axis
 from vidreason.evaluation.judge.schema import shown
+from vidreason.evaluation.predictions.rows import read_json
 
 _EVIDENCE_KEYS = {"id": "id", "video": "video_id"}
 
@@ -73,24 +73,12 @@ def json_lines(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ValueError(f"there is no file {path!r} (looked in {Path.cwd()})")
     with Path(path).open("rb") as stream:
         for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            location = f"{path}:{number}"
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", None) or _REASONS.get(type(error), str(error))
-                raise ValueError(f"{location}: not valid JSON: {reason}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{location}: {shown(row)}, not an object")
-            yield location, row
-
-
-_REASONS: dict[type[Exception], str] = {
-    UnicodeDecodeError: "its bytes are no UTF-8",
-    RecursionError: "nested too deeply",
-    ValueError: "a number has thousands of digits",
-}
+            if line.strip():
+                location = f"{path}:{number}"
+                row = read_json(line, location)
+                if not isinstance(row, dict):
+                    raise ValueError(f"{location}: {shown(row)}, not an object")
+                yield location, row
 
 
 def _id(value: object, name: str, location: str) -> str:

@@ -1,15 +1,20 @@
-"""What a judge is, and which one a configuration names."""
+"""The protocol of judges, and the configuration that names one."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from math import inf
+from typing import Any, Literal, Protocol, TypeVar
 
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.request import JudgeRequest, as_json
+from vidreason.evaluation.judge.schema import InvalidVerdictError, why_invalid
+from vidreason.ranges import check_ranges
+
+T = TypeVar("T")
 
 _OWN_FIELDS = {"model", "messages", "stream", "n"}
 """Fields of a request's body that decide what is judged, and how a reply is to be read."""
@@ -33,13 +38,25 @@ class Judge(Protocol):
         """End the requests of other threads that are under way; the judge is not asked again."""
 
 
-def ask_once(judge: Judge, cache: ReplyCache, request: JudgeRequest) -> ChatReply:
-    """The output that ``judge`` gave, or gives now, to ``request``.
+def ask_for_verdict(
+    judge: Judge,
+    cache: ReplyCache,
+    request: JudgeRequest,
+    read: Callable[[str, JudgeRequest], T],
+) -> tuple[str, T | None, str]:
+    """Take the output that ``judge`` gave, or gives now, and read the verdict.
+
+    Returns:
+        The output; the verdict, None where it is none; why it is none, else empty.
 
     Raises:
         EndpointUnavailableError: As :meth:`Judge.ask`; nothing is kept then.
     """
-    return cache.reply(judge.judge_id, as_json(request), lambda: judge.ask(request))
+    reply = cache.reply(judge.judge_id, as_json(request), lambda: judge.ask(request))
+    try:
+        return reply.text, read(reply.text, request), ""
+    except InvalidVerdictError as error:
+        return reply.text, None, why_invalid(error, reply)
 
 
 @dataclass(kw_only=True)
@@ -76,8 +93,7 @@ class JudgeConfig(EndpointConfig):
             super().__post_init__()
         except ValueError as error:
             raise ValueError(f"judge.{error}") from error
-        if self.max_new_tokens <= 0:
-            raise ValueError(f"judge.max_new_tokens is {self.max_new_tokens}; it must be above 0")
+        check_ranges("judge", self, max_new_tokens=(1, inf))
         taken = sorted(_OWN_FIELDS & self.request_fields.keys())
         if taken:
             raise ValueError(
@@ -90,26 +106,3 @@ def pinned_id(name: str, parameters: Mapping[str, Any]) -> str:
     """``name`` with a hash of all parameters that can change what the judge says."""
     digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
     return f"{name}@{digest[:12]}"
-
-
-def build_judge(config: JudgeConfig) -> Judge:
-    """The judge that a configuration names.
-
-    Raises:
-        ValueError: No model is named, or the key or the model is not there.
-    """
-    if config.kind == "heuristic":
-        from vidreason.evaluation.judge.heuristic import HeuristicJudge
-
-        return HeuristicJudge()
-    if not config.model:
-        raise ValueError(
-            f"judge.model is empty; name the model that judges, as judge.kind is {config.kind!r}"
-        )
-    if config.kind == "openai":
-        from vidreason.evaluation.judge.openai_compatible import OpenAICompatibleJudge
-
-        return OpenAICompatibleJudge(config)
-    from vidreason.evaluation.judge.causal_lm import load_causal_lm_judge
-
-    return load_causal_lm_judge(config)

@@ -1,10 +1,10 @@
 """Judging answers one by one, and two systems' answers against each other in both orders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vidreason.endpoints.cache import ReplyCache
-from vidreason.evaluation.judge.judges import Judge, ask_once
+from vidreason.evaluation.judge.judges import Judge, ask_for_verdict
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import (
     MIN_SCORE,
@@ -17,7 +17,6 @@ from vidreason.evaluation.judge.rubric import (
     read_pairwise,
     read_pointwise,
 )
-from vidreason.evaluation.judge.schema import InvalidVerdictError, why_invalid
 
 _OTHER: dict[Winner, Winner] = {"first": "second", "second": "first", "tie": "tie"}
 
@@ -71,7 +70,7 @@ def judge_answer(judge: Judge, cache: ReplyCache, item: JudgeItem) -> PointwiseJ
         EndpointUnavailableError: The judge gives no output.
     """
     request, axes = pointwise_request(item), judged_axes(item)
-    found = PointwiseJudgement(
+    judgement = PointwiseJudgement(
         id=item.id,
         video_id=item.video_id,
         judge_id=judge.judge_id,
@@ -79,19 +78,10 @@ def judge_answer(judge: Judge, cache: ReplyCache, item: JudgeItem) -> PointwiseJ
         axes=axes,
     )
     if not item.answer.strip():
-        return replace(found, scores=dict.fromkeys(axes, MIN_SCORE), reason="there is no answer")
-    reply = ask_once(judge, cache, request)
-    try:
-        verdict = read_pointwise(reply.text, request)
-    except InvalidVerdictError as error:
-        return replace(found, output=reply.text, invalid=why_invalid(error, reply))
-    return replace(
-        found,
-        output=reply.text,
-        scores=verdict.scores,
-        claims=verdict.claims,
-        reason=verdict.reason,
-    )
+        lowest = dict.fromkeys(axes, MIN_SCORE)
+        return replace(judgement, scores=lowest, reason="there is no answer")
+    output, verdict, invalid = ask_for_verdict(judge, cache, request, read_pointwise)
+    return replace(judgement, output=output, invalid=invalid, **(verdict or {}))
 
 
 def judge_pair(
@@ -113,7 +103,7 @@ def judge_pair(
     """
     requests = (pairwise_request(item, first, second), pairwise_request(item, second, first))
     axes = judged_axes(item)
-    found = PairwiseJudgement(
+    judgement = PairwiseJudgement(
         id=item.id,
         video_id=item.video_id,
         judge_id=judge.judge_id,
@@ -123,26 +113,19 @@ def judge_pair(
     )
     if first.strip() == second.strip():
         return replace(
-            found, winners=dict.fromkeys(axes, "tie"), consistent=dict.fromkeys(axes, True)
+            judgement, winners=dict.fromkeys(axes, "tie"), consistent=dict.fromkeys(axes, True)
         )
-    replies = [ask_once(judge, cache, request) for request in requests]
-    outputs = tuple(reply.text for reply in replies)
-    verdicts = []
-    for reply, request in zip(replies, requests, strict=True):
-        try:
-            verdicts.append(read_pairwise(reply.text, request))
-        except InvalidVerdictError as error:
-            return replace(found, outputs=outputs, invalid=why_invalid(error, reply))
+    outputs, verdicts, invalid = zip(
+        *(ask_for_verdict(judge, cache, request, read_pairwise) for request in requests),
+        strict=True,
+    )
     forth, back = verdicts
-    pairs = {axis: (forth.winners[axis], _OTHER[back.winners[axis]]) for axis in axes}
+    if forth is None or back is None:
+        return replace(judgement, outputs=outputs, invalid=next(filter(None, invalid)))
+    pairs = {axis: (forth[axis], _OTHER[back[axis]]) for axis in axes}
     return replace(
-        found,
+        judgement,
         outputs=outputs,
         winners={axis: one if one == other else "tie" for axis, (one, other) in pairs.items()},
         consistent={axis: one == other for axis, (one, other) in pairs.items()},
     )
-
-
-def scores_of(judgements: Sequence[PointwiseJudgement], axis: Axis) -> dict[str, int]:
-    """Valid scores on one axis by item id, to compare judges by."""
-    return {own.id: own.scores[axis] for own in judgements if axis in own.scores}

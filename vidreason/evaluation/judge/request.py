@@ -76,8 +76,8 @@ class JudgeRequest:
 
     def prompt_hash(self) -> str:
         """SHA-256 of all that is ours: instructions, data rule and schema, without the data."""
-        own = [self.instructions, _DATA_RULE, self.schema]
-        return hashlib.sha256(json.dumps(own).encode()).hexdigest()
+        fixed = [self.instructions, _DATA_RULE, self.schema]
+        return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
 
 
 def data_blocks(item: JudgeItem, answers: Mapping[str, str]) -> dict[str, str]:

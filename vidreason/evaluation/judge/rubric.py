@@ -60,24 +60,6 @@ class Claim:
     supported: Literal["yes", "no", "unclear"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PointwiseVerdict:
-    """Scores of one answer."""
-
-    claims: tuple[Claim, ...]
-    reason: str
-    scores: Mapping[Axis, int]
-    """From 1 to 5; without evidence, factual grounding is not among them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairwiseVerdict:
-    """Which of two answers is better, on each axis, in the order in which they were shown."""
-
-    reason: str
-    winners: Mapping[Axis, Winner]
-
-
 def judged_axes(item: JudgeItem) -> tuple[Axis, ...]:
     """The axes that can be judged: without evidence nothing can be said of factual grounding."""
     return AXES if item.evidence.strip() else AXES[1:]
@@ -118,27 +100,25 @@ def pairwise_request(item: JudgeItem, first: str, second: str) -> JudgeRequest:
     )
 
 
-def read_pointwise(text: str, request: JudgeRequest) -> PointwiseVerdict:
-    """Read a judge's output.
+def read_pointwise(text: str, request: JudgeRequest) -> dict[str, Any]:
+    """Read a judge's output: ``claims``, ``reason`` and ``scores`` by axis.
 
     Raises:
         InvalidVerdictError: It is not what was asked for.
     """
     value = read_object(text, request.schema)
-    return PointwiseVerdict(
-        claims=tuple(Claim(**claim) for claim in value["claims"]),
-        reason=value["reason"],
-        scores={axis: value[axis] for axis in AXES if axis in value},
-    )
+    claims = tuple(Claim(**claim) for claim in value["claims"])
+    return {"claims": claims, "reason": value["reason"], "scores": _by_axis(value)}
 
 
-def read_pairwise(text: str, request: JudgeRequest) -> PairwiseVerdict:
-    """Read a judge's output.
+def read_pairwise(text: str, request: JudgeRequest) -> dict[Axis, Winner]:
+    """Read a judge's output: which of two answers is better on each axis, as they were shown.
 
     Raises:
         InvalidVerdictError: It is not what was asked for.
     """
-    value = read_object(text, request.schema)
-    return PairwiseVerdict(
-        reason=value["reason"], winners={axis: value[axis] for axis in AXES if axis in value}
-    )
+    return _by_axis(read_object(text, request.schema))
+
+
+def _by_axis(value: Mapping[str, Any]) -> dict[Axis, Any]:
+    return {axis: value[axis] for axis in AXES if axis in value}

@@ -79,8 +79,8 @@ def check(value: object, schema: Schema, where: str) -> None:
             raise InvalidVerdictError(
                 f"{where} has the keys {shown(sorted(value))}, not exactly {sorted(expected)}"
             )
-        for name, own in expected.items():
-            check(value[name], own, f"{where}.{name}")
+        for name, expected_type in expected.items():
+            check(value[name], expected_type, f"{where}.{name}")
 
 
 def why_invalid(error: InvalidVerdictError, reply: ChatReply) -> str:
@@ -96,8 +96,8 @@ def shown(value: object) -> str:
             return repr(value) if len(value) <= 60 else f"{value[:57]!r}..."
         case int() if value.bit_length() > 64:
             return f"a number of {value.bit_length()} bits"
-        case list() if all(isinstance(own, str) for own in value):
-            text = ", ".join(repr(own[:60]) for own in value[:8])
+        case list() if all(isinstance(item, str) for item in value):
+            text = ", ".join(repr(item[:60]) for item in value[:8])
             return f"[{text}]" if len(value) <= 8 else f"[{text}, ... {len(value) - 8} more]"
         case None | bool() | int() | float():
             return repr(value)

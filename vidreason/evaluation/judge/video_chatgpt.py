@@ -12,15 +12,13 @@ weeks. The original asks again until an output can be read; here an unreadable o
 import ast
 import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vidreason.endpoints.cache import ReplyCache
-from vidreason.evaluation.judge.judges import Judge, ask_once
+from vidreason.evaluation.judge.judges import Judge, ask_for_verdict
 from vidreason.evaluation.judge.request import JudgeItem, JudgeRequest, data_blocks
-from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema, shown, why_invalid
-from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
+from vidreason.evaluation.judge.schema import InvalidVerdictError, object_schema, shown
 
 Aspect = Literal["answer", "correctness", "detail", "context", "temporal"]
 
@@ -28,7 +26,7 @@ QUESTION_ANSWERING: tuple[Aspect, ...] = ("answer",)
 GENERATION: tuple[Aspect, ...] = ("correctness", "detail", "context", "temporal")
 """The benchmark's fifth axis, consistency, needs the same question asked in two ways."""
 
-_MAX_SCORE = 5
+MAX_SCORE = 5
 _MAX_OUTPUT_CHARS = 10_000
 """The parser takes hundreds of bytes of memory for each character of an output."""
 _WARNINGS_LOCK = threading.Lock()
@@ -51,7 +49,7 @@ _ASKED: dict[Aspect, str] = {
         "Score how well the order and the timing of events in ANSWER agree with REFERENCE."
     ),
 }
-_SCORE = {"type": "integer", "minimum": 0, "maximum": _MAX_SCORE}
+_SCORE = {"type": "integer", "minimum": 0, "maximum": MAX_SCORE}
 _PRED = {"type": "string", "enum": ["yes", "no"]}
 
 
@@ -73,19 +71,6 @@ class AspectJudgement:
     invalid: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AspectSummary:
-    """One aspect over all items."""
-
-    aspect: Aspect
-    num_judged: int
-    num_invalid: int
-    score: Interval | None
-    """Mean from 0 to 5, over valid outputs."""
-    accuracy: Interval | None = field(default=None)
-    """Of ``answer``: share of "yes" among valid outputs."""
-
-
 def aspect_request(item: JudgeItem, aspect: Aspect) -> JudgeRequest:
     """Ask for one aspect; evidence is not shown."""
     schema = (
@@ -95,7 +80,7 @@ def aspect_request(item: JudgeItem, aspect: Aspect) -> JudgeRequest:
     )
     rules = (
         "You compare a predicted answer about a video, ANSWER, with the correct answer, REFERENCE. "
-        f"{_ASKED[aspect]} The score is a whole number from 0 to {_MAX_SCORE}, the best."
+        f"{_ASKED[aspect]} The score is a whole number from 0 to {MAX_SCORE}, the best."
     )
     blocks = data_blocks(replace(item, evidence=""), {"ANSWER": item.answer})
     return JudgeRequest(instructions=rules, blocks=blocks, schema=schema)
@@ -121,12 +106,8 @@ def read_aspect(text: str, aspect: Aspect) -> dict[str, Any]:
     if not isinstance(value, dict) or value.keys() != names:
         raise InvalidVerdictError(f"expected a dictionary with the keys {sorted(names)}")
     score, pred = value["score"], value.get("pred", "no")
-    if (
-        isinstance(score, bool)
-        or not isinstance(score, int | float)
-        or not 0 <= score <= _MAX_SCORE
-    ):
-        raise InvalidVerdictError(f"score is {shown(score)}, not a number from 0 to {_MAX_SCORE}")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= MAX_SCORE:
+        raise InvalidVerdictError(f"score is {shown(score)}, not a number from 0 to {MAX_SCORE}")
     if not isinstance(pred, str) or pred.lower() not in ("yes", "no"):
         raise InvalidVerdictError(f"pred is {shown(pred)}, neither yes nor no")
     # Asked for whole numbers, the original's own example has 4.8, and its script cuts it to 4.
@@ -145,7 +126,7 @@ def judge_aspect(
     if not any(reference.strip() for reference in item.references):
         raise ValueError(f"{item.id}: Video-ChatGPT's protocol needs a correct answer")
     request = aspect_request(item, aspect)
-    found = AspectJudgement(
+    judgement = AspectJudgement(
         id=item.id,
         video_id=item.video_id,
         aspect=aspect,
@@ -153,32 +134,8 @@ def judge_aspect(
         prompt_hash=request.prompt_hash(),
     )
     if not item.answer.strip():
-        return replace(found, score=0, pred="no" if aspect == "answer" else None)
-    reply = ask_once(judge, cache, request)
-    try:
-        return replace(found, output=reply.text, **read_aspect(reply.text, aspect))
-    except InvalidVerdictError as error:
-        return replace(found, output=reply.text, invalid=why_invalid(error, reply))
-
-
-def summarise_aspects(judgements: Sequence[AspectJudgement]) -> list[AspectSummary]:
-    """Summaries by aspect; intervals are over videos."""
-    by_aspect: dict[Aspect, list[AspectJudgement]] = {}
-    for judgement in judgements:
-        by_aspect.setdefault(judgement.aspect, []).append(judgement)
-    return [_summary(aspect, own) for aspect, own in by_aspect.items()]
-
-
-def _summary(aspect: Aspect, judgements: Sequence[AspectJudgement]) -> AspectSummary:
-    valid = [own for own in judgements if own.score is not None]
-    videos = [own.video_id for own in valid]
-    scores = [float(own.score) for own in valid if own.score is not None]
-    hits = [float(own.pred == "yes") for own in valid]
-    with_accuracy = bool(valid) and aspect == "answer"
-    return AspectSummary(
-        aspect=aspect,
-        num_judged=len(valid),
-        num_invalid=len(judgements) - len(valid),
-        score=bootstrap_interval(scores, videos, limits=(0.0, 5.0)) if valid else None,
-        accuracy=bootstrap_interval(hits, videos) if with_accuracy else None,
+        return replace(judgement, score=0, pred="no" if aspect == "answer" else None)
+    output, verdict, invalid = ask_for_verdict(
+        judge, cache, request, lambda text, _: read_aspect(text, aspect)
     )
+    return replace(judgement, output=output, invalid=invalid, **(verdict or {}))

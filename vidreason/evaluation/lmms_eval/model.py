@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from lmms_eval.api.model import lmms
 
-from vidreason.evaluation.benchmark import EvaluationConfig, evaluate_examples
+from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.reasoner_answerer import reasoner_answerer
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.reasoning.reasoner_config import DecodingConfig
@@ -70,27 +72,27 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
         included: lmms-eval's multiple choice takes the option of the *lowest* value, as its own
         models return losses.
         """
-        asked = []
+        questions = []
         for number, request in enumerate(requests):
             context, target, to_visual, document_id, task, split = request.args
             document = self.task_dict[task][split][document_id]
-            told = target if isinstance(target, str) else target(document)
+            text = target if isinstance(target, str) else target(document)
             example = self._example(number, context, to_visual, document, task)
-            asked.append(replace(example, options=(str(told).strip(),)))
-        scored = self._answer(asked, self.decoding)
+            questions.append(replace(example, options=(str(text).strip(),)))
+        scored = self._predictions(questions, self.decoding)
         longest = max((row.option_token_counts[0] for row in scored), default=1)
         # One answer is generated for all options of a question, no longer than they are.
         first: dict[tuple[str, str], Example] = {}
-        for example in asked:
+        for example in questions:
             first.setdefault((example.media, example.prompt), replace(example, options=()))
-        rows = self._answer(list(first.values()), DecodingConfig(max_new_tokens=longest))
+        rows = self._predictions(list(first.values()), DecodingConfig(max_new_tokens=longest))
         greedy = {key: row.output.strip() for key, row in zip(first, rows, strict=True)}
         return [
             (
                 -row.option_log_likelihoods[0],
                 greedy[example.media, example.prompt] == example.options[0],
             )
-            for row, example in zip(scored, asked, strict=True)
+            for row, example in zip(scored, questions, strict=True)
         ]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -100,7 +102,7 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
             context, settings, to_visual, document_id, task, split = request.args
             document = self.task_dict[task][split][document_id]
             example = self._example(number, context, to_visual, document, task)
-            (row,) = self._answer([example], self._decoding(settings))
+            (row,) = self._predictions([example], self._decoding(settings))
             answer = row.output
             for stop in settings.get("until") or ():
                 answer = answer.partition(stop)[0]
@@ -128,10 +130,11 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
             top_p=float(settings.get("top_p") or 1.0),
         )
 
-    def _answer(
+    def _predictions(
         self, examples: Sequence[Example], decoding: DecodingConfig
     ) -> list[BenchmarkPrediction]:
-        return evaluate_examples(self.reasoner, self.source, examples, self.config, decoding)
+        answerer = reasoner_answerer(self.reasoner, self.source, examples, self.config, decoding)
+        return evaluate_examples(answerer, examples, self.config)
 
     def _example(
         self,

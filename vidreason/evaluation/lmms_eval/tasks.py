@@ -15,8 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from vidreason.evaluation.metrics import score_predictions
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.cells import score_predictions
+from vidreason.evaluation.items import scored_items
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, unanswered
 from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol
 from vidreason.example import Example
 
@@ -44,12 +45,12 @@ def write_tasks(examples: Sequence[Example], folder: str | Path) -> list[str]:
             tasks.setdefault(name, []).append(example)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, own in tasks.items():
+    for name, of_task in tasks.items():
         data = folder / f"{name}.jsonl"
         both = f"{name}_open" in tasks or name.removesuffix("_open") in tasks.keys() - {name}
-        groups = _groups(own, is_half=both)
-        data.write_text("".join(json.dumps(_document(one, groups)) + "\n" for one in own))
-        is_choice = bool(own[0].options)
+        groups = _groups(of_task, is_half=both)
+        data.write_text("".join(json.dumps(_document(one, groups)) + "\n" for one in of_task))
+        is_choice = bool(of_task[0].options)
         (folder / f"{name}.yaml").write_text(_task(name, data.resolve(), groups, is_choice))
     return sorted(tasks)
 
@@ -103,16 +104,16 @@ def aggregate(items: Sequence[dict[str, Any]]) -> float:
 @lru_cache(maxsize=1)  # the groups of a task follow each other
 def _means(rows: tuple[str, ...]) -> dict[str, float]:
     scores = score_predictions([_from_json(row) for row in rows])
-    return {score.group: score.accuracy.mean for score in scores}
+    return {score.group: score.score.mean for score in scores}
 
 
 def _groups(examples: Sequence[Example], *, is_half: bool) -> list[str]:
-    """What is scored: not what counts rows as one of which a half is in another task."""
+    """Groups that a task can score; groups whose rows are split over two tasks are left out."""
     protocol = PROTOCOLS.get(examples[0].corpus, Protocol())
     split = {name for name, types in protocol.joint.items() if not types}
     split |= {ALL} if protocol.all_is_joint else set()
-    scores = score_predictions([unanswered(one) for one in examples])
-    return [score.group for score in scores if not (is_half and score.group in split)]
+    items = scored_items([unanswered(one) for one in examples])
+    return [group for _, group in items if not (is_half and group in split)]
 
 
 def _document(example: Example, groups: Sequence[str]) -> dict[str, Any]:
@@ -158,8 +159,8 @@ def _scored(doc: dict[str, Any], row: BenchmarkPrediction) -> dict[str, Any]:
 
     Some groups count several rows as one.
     """
-    told = json.dumps(asdict(judge(row)))
-    return {group: {"group": group, "row": told} for group in doc["groups"]}
+    text = json.dumps(asdict(grade(row)))
+    return {group: {"group": group, "row": text} for group in doc["groups"]}
 
 
 def _loss(result: tuple[float, bool] | str) -> float:

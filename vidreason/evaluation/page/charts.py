@@ -70,20 +70,6 @@ def line_chart(
     return _svg(width, height, f"{title}: {', '.join(described)}", parts)
 
 
-def bar_chart(title: str, bars: Sequence[tuple[str, float, float | None, float | None]]) -> str:
-    """An SVG with a horizontal bar for each ``(name, share, low, high)``; shares from 0 to 1."""
-    row, left, width, right = 30, 190, 960, 70
-    height = row * len(bars) + 26
-    parts = _share_grid(left, width - right, height)
-    for number, (name, share, low, high) in enumerate(bars):
-        y = row * number + 5
-        parts.append(f'<text x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
-        kind = "bar first" if number == 0 else "bar"
-        parts += _bar(kind, (left, width - right), y, 20, (share, low, high))
-    described = ", ".join(f"{name} {share:.1%}" for name, share, _, _ in bars)
-    return _svg(width, height, f"{title}: {described}", parts)
-
-
 def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Sequence[str]) -> str:
     """An SVG with horizontal bars: for each group, one a series, in the series' colours.
 
@@ -107,11 +93,11 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
         for name, (share, low, high) in bars.items():
             kind = f"bar series{names.index(name) % NUM_SERIES}"
             bounds = "" if low is None or high is None else f" [{low:.1%}, {high:.1%}]"
-            said = f"{label}, {name}: {share:.1%}{bounds}"
-            parts.append(f"<g><title>{escape(said)}</title>")
+            description = f"{label}, {name}: {share:.1%}{bounds}"
+            parts.append(f"<g><title>{escape(description)}</title>")
             parts += _bar(kind, (left, width - right), y, row - 2, (share, low, high))
             parts.append("</g>")
-            described.append(said)
+            described.append(description)
             y += row
         y += gap
     return _svg(width, height, f"{title}: {'; '.join(described)}", parts)
@@ -133,26 +119,26 @@ def reliability_chart(title: str, error: CalibrationError) -> str:
         parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:.0%}</text>')
         parts.append(f'<text x="{x:.1f}" y="{base + 16}" text-anchor="middle">{tick:.0%}</text>')
-    largest = max(own.num_answers for own in error.bins)
+    largest = max(of_bin.num_answers for of_bin in error.bins)
     described = []
-    for own in error.bins:
-        x = left + own.low * (right - left)
-        across = max((own.high - own.low) * (right - left) - 1.5, 3)
-        said = (
-            f"confidence {own.low:.0%} to {own.high:.0%}: {own.num_answers} answers, "
-            f"mean confidence {own.confidence:.1%}, {own.accuracy:.1%} right"
+    for of_bin in error.bins:
+        x = left + of_bin.low * (right - left)
+        across = max((of_bin.high - of_bin.low) * (right - left) - 1.5, 3)
+        description = (
+            f"confidence {of_bin.low:.0%} to {of_bin.high:.0%}: {of_bin.num_answers} answers, "
+            f"mean confidence {of_bin.confidence:.1%}, {of_bin.accuracy:.1%} right"
         )
-        tall, many = own.accuracy * side, own.num_answers / largest * strip
+        tall, many = of_bin.accuracy * side, of_bin.num_answers / largest * strip
         parts.append(
-            f"<g><title>{escape(said)}</title>"
+            f"<g><title>{escape(description)}</title>"
             f'<rect class="bar series0" x="{x:.1f}" y="{bottom - tall:.1f}" width="{across:.1f}" '
             f'height="{tall:.1f}"/>'
             f'<rect class="bar count" x="{x:.1f}" y="{base - many:.1f}" width="{across:.1f}" '
             f'height="{many:.1f}"/>'
-            f'<circle class="dot1" cx="{left + own.confidence * (right - left):.1f}" '
-            f'cy="{bottom - own.accuracy * side:.1f}" r="3.5"/></g>'
+            f'<circle class="dot1" cx="{left + of_bin.confidence * (right - left):.1f}" '
+            f'cy="{bottom - of_bin.accuracy * side:.1f}" r="3.5"/></g>'
         )
-        described.append(said)
+        described.append(description)
     parts.append(f'<path class="diagonal" d="M{left} {bottom}L{right} {top}"/>')
     parts.append(f'<path class="grid" d="M{left} {base}H{right}"/>')
     parts.append(f'<text x="{left - 8}" y="{base}" text-anchor="end">0</text>')

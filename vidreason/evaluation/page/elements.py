@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidreason.atomic_file import atomic_file
-from vidreason.evaluation.report import Table
+from vidreason.evaluation.tables import Table
 
 _STYLE = Path(__file__).with_name("style.css")
 

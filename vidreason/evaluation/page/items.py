@@ -8,8 +8,8 @@ from vidreason.evaluation.controls import Span
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
+    grade,
     has_finite_scores,
-    judge,
 )
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.reasoning.prompts import multiple_choice_prompt
@@ -29,8 +29,8 @@ def verdict(
     """What the tables count a judged prediction as.
 
     ``invalid`` (names no option, span or event) and ``unreadable`` (the video) count as wrong;
-    ``unscored`` (the reference is hidden) is not counted. Where a measure gives parts of a point,
-    only the whole is right.
+    ``unscored`` (the reference is hidden, or the system cannot answer) is not counted. Where a
+    measure gives parts of a point, only the whole is right.
     """
     if prediction.correct is None:
         return "unscored"
@@ -59,19 +59,19 @@ def choose_items(
         protocols: What is right.
     """
     kinds: dict[str, dict[str, list[int]]] = {}
-    for place, own in enumerate(predictions):
-        found = verdict(own, protocols)
-        kind = found if found in ("right", "unscored") else "wrong"
-        kinds.setdefault(own.corpus, {}).setdefault(kind, []).append(place)
-    sizes = [sum(map(len, own.values())) for own in kinds.values()]
+    for index, row in enumerate(predictions):
+        judged = verdict(row, protocols)
+        kind = judged if judged in ("right", "unscored") else "wrong"
+        kinds.setdefault(row.corpus, {}).setdefault(kind, []).append(index)
+    sizes = [sum(map(len, row.values())) for row in kinds.values()]
     chosen: list[int] = []
     for share, of_corpus in zip(fair_shares(sizes, limit), kinds.values(), strict=True):
-        places = list(of_corpus.values())
+        of_kinds = list(of_corpus.values())
         for number, kind_places in zip(
-            fair_shares([*map(len, places)], share), places, strict=True
+            fair_shares([*map(len, of_kinds)], share), of_kinds, strict=True
         ):
             chosen += _evenly(kind_places, number)
-    return [predictions[place] for place in sorted(chosen)]
+    return [predictions[index] for index in sorted(chosen)]
 
 
 def fair_shares(sizes: Sequence[int], total: int) -> list[int]:
@@ -82,11 +82,11 @@ def fair_shares(sizes: Sequence[int], total: int) -> list[int]:
     shares = [0] * len(sizes)
     left = min(total, sum(sizes))
     while left > 0:
-        wanting = [place for place, size in enumerate(sizes) if shares[place] < size]
+        wanting = [index for index, size in enumerate(sizes) if shares[index] < size]
         step, rest = divmod(left, len(wanting))
-        for number, place in enumerate(wanting):
-            more = min(step + (number < rest), sizes[place] - shares[place])
-            shares[place] += more
+        for number, index in enumerate(wanting):
+            more = min(step + (number < rest), sizes[index] - shares[index])
+            shares[index] += more
             left -= more
     return shares
 
@@ -110,23 +110,23 @@ def browser_data(
         protocols: What is right.
         max_items: How many questions there are at most.
     """
-    judged = {name: {row.id: judge(row) for row in rows} for name, rows in runs.items()}
+    judged = {name: {row.id: grade(row) for row in rows} for name, rows in runs.items()}
     first = list(next(iter(judged.values())).values())
     shown = choose_items(first, max_items, protocols)
     videos: list[dict[str, Any]] = []
-    places: dict[str, int] = {}
+    video_of_item: dict[str, int] = {}
     if pictures is not None:
         pictured = choose_items(shown, num_pictured, protocols)
-        spans = dict.fromkeys(span for own in pictured if (span := pictures.span(own.id)))
+        spans = dict.fromkeys(span for question in pictured if (span := pictures.span(question.id)))
         numbers = {}
         for span in spans:
             video = _video(pictures, span)
             if video not in videos:  # corpora may have copies of one video
                 videos.append(video)
             numbers[span] = videos.index(video)
-        for own in shown:
-            if (span := pictures.span(own.id)) in numbers:
-                places[own.id] = numbers[span]
+        for question in shown:
+            if (span := pictures.span(question.id)) in numbers:
+                video_of_item[question.id] = numbers[span]
     return {
         "runs": list(runs),
         "num_questions": len(first),
@@ -134,9 +134,12 @@ def browser_data(
         "videos": videos,
         "items": [
             _item(
-                own, places.get(own.id), [rows.get(own.id) for rows in judged.values()], protocols
+                question,
+                video_of_item.get(question.id),
+                [rows.get(question.id) for rows in judged.values()],
+                protocols,
             )
-            for own in shown
+            for question in shown
         ],
     }
 
@@ -148,34 +151,36 @@ def _video(pictures: PictureSource, span: Span) -> dict[str, Any]:
         return {"frames": [], "missing": str(error)}
     return {
         "frames": [
-            {"seconds": own.seconds, "num_objects": own.num_objects, "picture": own.data_uri}
-            for own in frames
+            {"seconds": frame.seconds, "num_objects": frame.num_objects, "picture": frame.data_uri}
+            for frame in frames
         ],
         "missing": "",
     }
 
 
 def _item(
-    own: BenchmarkPrediction,
+    row: BenchmarkPrediction,
     video: int | None,
     answers: Sequence[BenchmarkPrediction | None],
     protocols: Mapping[str, Protocol],
 ) -> dict[str, Any]:
     return {
-        "id": own.id,
-        "corpus": own.corpus,
-        "type": own.question_type,
-        "video_id": own.video_id,
-        "question": _question(own),
-        "options": own.options,
-        "right": own.reference if isinstance(own.reference, int) else None,
-        "reference": _told(own.reference, own.options),
+        "id": row.id,
+        "corpus": row.corpus,
+        "type": row.question_type,
+        "video_id": row.video_id,
+        "question": _question(row),
+        "options": row.options,
+        "right": row.reference if isinstance(row.reference, int) else None,
+        "reference": _in_words(row.reference, row.options),
         "video": video,
-        "answers": [None if answer is None else _answer(answer, protocols) for answer in answers],
+        "answers": [
+            None if answer is None else _answer_entry(answer, protocols) for answer in answers
+        ],
     }
 
 
-def _answer(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
+def _answer_entry(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict[str, Any]:
     # A prior's are an order and no likelihoods: no tokens were scored.
     # Of scores that are not finite, which JSON cannot hold, the verdict says that they are invalid.
     is_scored = bool(row.option_token_counts) and has_finite_scores(row)
@@ -185,7 +190,7 @@ def _answer(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -> dict
     return {
         "verdict": verdict(row, protocols),
         "chosen": chosen,
-        "text": _told(row.parsed, row.options) if chosen is not None else row.output,
+        "text": _in_words(row.parsed, row.options) if chosen is not None else row.output,
         "output": row.output,
         "shares": [round(share, 4) for share in shares],
         "scores": [round(score, 3) for score in scores],
@@ -200,7 +205,7 @@ def _question(row: BenchmarkPrediction) -> str:
     return row.prompt.removesuffix(multiple_choice_prompt("", row.options)).rstrip()
 
 
-def _told(
+def _in_words(
     value: int
     | str
     | tuple[float, float]
@@ -219,7 +224,7 @@ def _told(
             return value
         case (float() | int() as start, float() | int() as end):
             return f"{start:g} to {end:g} s"
-    return "; ".join(own if isinstance(own, str) else _told(own, ()) for own in value)
+    return "; ".join(part if isinstance(part, str) else _in_words(part, ()) for part in value)
 
 
 def _evenly(values: Sequence[T], number: int) -> list[T]:

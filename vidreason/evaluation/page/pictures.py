@@ -65,7 +65,10 @@ class StoredPictures:
         cls, examples: Iterable[Example], source: VisualTokenSource
     ) -> "StoredPictures":
         """Pictures for the questions of ``examples``."""
-        spans = {own.id: (own.media, own.start_seconds, own.end_seconds) for own in examples}
+        spans = {
+            example.id: (example.media, example.start_seconds, example.end_seconds)
+            for example in examples
+        }
         return cls(spans, source)
 
     def span(self, question_id: str) -> Span | None:
@@ -110,8 +113,8 @@ def key_frames(
     zero = start_seconds or 0.0
     indices = clip_frame_indices(index.timestamps, index.duration_seconds, sampling, start, end)
     middles = [(clip, sampling.frames_per_clip // 2) for clip in range(sampling.num_clips)]
-    places = key_frame_positions(sampling) or middles
-    chosen = list(dict.fromkeys(int(indices[place]) for place in places))
+    positions = key_frame_positions(sampling) or middles
+    chosen = list(dict.fromkeys(int(indices[position]) for position in positions))
     pictures = []
     frames = reader.read_frames(index, chosen, max_side=LARGE_SIDE)
     for frame, number in zip(frames, chosen, strict=True):
@@ -168,8 +171,8 @@ def _masks_at(tokens: VisualTokens | None, seconds: float) -> list[tuple[int, ND
     shown = (tokens.kinds == OBJECT_TOKEN) & ((tokens.spans[:, 0] - seconds).abs() < 1e-3)
     # By track, because the key frames of a short video may be one frame.
     masks: dict[int, MaskRuns] = {}
-    for place in shown.nonzero()[:, 0].tolist():
-        mask = tokens.masks[place]
+    for index in shown.nonzero()[:, 0].tolist():
+        mask = tokens.masks[index]
         if mask is not None:
-            masks[int(tokens.track_ids[place])] = mask
+            masks[int(tokens.track_ids[index])] = mask
     return [(number, rle_to_mask(mask)) for number, mask in masks.items()]

@@ -6,7 +6,7 @@ from html import escape
 from math import isnan
 from pathlib import Path
 
-from vidreason.evaluation.answers import normalise_answer
+from vidreason.evaluation.cells import Cell
 from vidreason.evaluation.confidence.calibration import calibration_error
 from vidreason.evaluation.confidence.confidences import (
     Confidences,
@@ -14,7 +14,6 @@ from vidreason.evaluation.confidence.confidences import (
     event_confidences,
 )
 from vidreason.evaluation.confidence.selective import risk_coverage
-from vidreason.evaluation.metrics import Score
 from vidreason.evaluation.page.charts import (
     NUM_SERIES,
     Bar,
@@ -27,8 +26,7 @@ from vidreason.evaluation.page.items import browser_data
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import ACCURACY, PROTOCOLS, Protocol
-from vidreason.evaluation.report import Table
-from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.evaluation.tables import Table
 
 _HERE = Path(__file__)
 NUM_BINS = 15
@@ -48,7 +46,7 @@ class EvaluationReport:
     tables: Sequence[Table]
     notes: Sequence[str] = ()
     """Shown below the tables: what has to be known about them."""
-    scores: Mapping[str, Sequence[Score]]
+    scores: Mapping[str, Sequence[Cell]]
     """Of each run: what the bars show."""
     protocols: Mapping[str, Protocol] = field(default_factory=lambda: PROTOCOLS)
     """How ``scores`` were counted."""
@@ -105,13 +103,13 @@ def write_report_page(
     )
 
 
-def _bars(scores: Mapping[str, Sequence[Score]]) -> list[str]:
+def _bars(scores: Mapping[str, Sequence[Cell]]) -> list[str]:
     """For each corpus, its groups of questions with a bar a run."""
     by_corpus: dict[str, dict[str, dict[str, Bar]]] = {}
-    for name, own in scores.items():
-        for score in own:
+    for name, of_run in scores.items():
+        for score in of_run:
             bars = by_corpus.setdefault(score.corpus, {}).setdefault(_label(score), {})
-            mean, low, high = score.accuracy
+            mean, low, high = score.score
             bars[name] = (mean, None, None) if isnan(low) else (mean, low, high)
     legend = "".join(
         f'<li><span class="swatch series{number % NUM_SERIES}"></span>{escape(name)}</li>'
@@ -125,23 +123,22 @@ def _bars(scores: Mapping[str, Sequence[Score]]) -> list[str]:
     ]
 
 
-def _label(score: Score) -> str:
+def _label(score: Cell) -> str:
     named = score.measure in (ACCURACY, score.group)
-    return f"{score.group} (n={score.num_questions}{'' if named else f', {score.measure}'})"
+    return f"{score.group} (n={score.num_items}{'' if named else f', {score.measure}'})"
 
 
 def _calibration(name: str, predictions: Sequence[BenchmarkPrediction]) -> list[str]:
     """Diagrams of one run: choices by corpus, and printed confidences of events."""
-    corpora = dict.fromkeys(own.corpus for own in predictions)
-    futures = [own for own in predictions if own.prompt == FUTURE_PREDICTION_PROMPT]
+    corpora = dict.fromkeys(row.corpus for row in predictions)
     kinds = {
         f"{corpus}, choices": choice_confidences(
-            [own for own in predictions if own.corpus == corpus]
+            [row for row in predictions if row.corpus == corpus]
         )
         for corpus in corpora
     }
-    kinds["predicted events"] = event_confidences(futures, _is_told)
-    figures = [_diagrams(f"{name}: {kind}", own) for kind, own in kinds.items() if own.values]
+    kinds["predicted events"] = event_confidences(predictions)
+    figures = [_diagrams(f"{name}: {kind}", row) for kind, row in kinds.items() if row.values]
     if not figures:
         return ["<p>No answer has a confidence: no options were scored, no events predicted.</p>"]
     return [
@@ -152,24 +149,22 @@ def _calibration(name: str, predictions: Sequence[BenchmarkPrediction]) -> list[
     ]
 
 
-def _diagrams(title: str, own: Confidences) -> str:
-    error = calibration_error(own.values, own.correct, num_bins=NUM_BINS)
-    curve = risk_coverage(own.values, own.correct)
+def _diagrams(title: str, confidences: Confidences) -> str:
+    error = calibration_error(confidences.values, confidences.correct, num_bins=NUM_BINS)
+    curve = risk_coverage(confidences.values, confidences.correct)
     step = max(len(curve.risk) // _MAX_POINTS, 1)
     points = list(zip(curve.coverage, curve.risk, strict=True))
     points = [*points[:-1:step], points[-1]]
-    without = f", {own.num_without} more without confidence" if own.num_without else ""
+    without = (
+        f", {confidences.num_without} more without confidence" if confidences.num_without else ""
+    )
     risk = line_chart(f"{title}, share of wrong answers", [("risk", points)], "share answered")
     return (
         f'<h3>{escape(title)}</h3><div class="charts"><figure>{reliability_chart(title, error)}'
-        f"<figcaption>ECE {error.expected:.3f} ({NUM_BINS} bins, n={len(own.values)}{without}). "
-        "Bars: share of right answers; dots: at their mean confidence; below: how many."
+        f"<figcaption>ECE {error.expected:.3f} ({NUM_BINS} bins, "
+        f"n={len(confidences.values)}{without}). Bars: share of right answers; dots: at their mean "
+        "confidence; below: how many."
         "</figcaption></figure>"
         f"<figure>{risk}<figcaption>Share of wrong answers if only the most confident are given; "
         f"area {curve.area:.3f}.</figcaption></figure></div>"
     )
-
-
-def _is_told(prediction: BenchmarkPrediction, event: str) -> bool:
-    references = prediction.reference if isinstance(prediction.reference, tuple) else ()
-    return normalise_answer(event) in {normalise_answer(str(own)) for own in references}

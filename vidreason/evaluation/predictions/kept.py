@@ -109,15 +109,15 @@ class KeptPredictions:
         if read.manifest is None:
             if not read.predictions and may_be_torn:
                 return read  # killed within the first line
-            found = [f"{path} does not say what its answers were made with"]
+            differences = [f"{path} does not say what its answers were made with"]
         else:
             other = manifest_from_json(read.manifest, str(path))
             changes = manifest_differences(other, self.manifest)
-            found = [line for name in changes if name not in SCORED for line in changes[name]]
-        if found:
+            differences = [line for name in changes if name not in SCORED for line in changes[name]]
+        if differences:
             raise ValueError(
-                f"{path} holds answers that were made otherwise ({'; '.join(found)}): remove the "
-                f"folder {str(path.parent)!r}, or set another run_dir"
+                f"{path} holds answers that were made otherwise ({'; '.join(differences)}): remove "
+                f"the folder {str(path.parent)!r}, or set another run_dir"
             )
         return read
 

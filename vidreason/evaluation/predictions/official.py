@@ -16,7 +16,7 @@ from typing import Any
 from vidreason.evaluation.predictions.row_schema import shown
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
-    judge,
+    grade,
     read_json,
     unanswered,
 )
@@ -53,26 +53,27 @@ def read_official_predictions(
             f"{path} does not answer the questions of the split: {len(missing)} are not answered "
             f"{missing[:3]}, {len(unknown)} answers are to no question {unknown[:3]}"
         )
-    return [judge(_row(by_id[name], answers[name], f"{path}: {name}")) for name in by_id]
+    return [grade(_row(by_id[name], answers[name], f"{path}: {name}")) for name in by_id]
 
 
-def _row(example: Example, answer: Any, place: str) -> BenchmarkPrediction:  # noqa: ANN401 - JSON
+def _row(example: Example, answer: Any, location: str) -> BenchmarkPrediction:  # noqa: ANN401 - JSON
     """A chosen index becomes the option's letter, none (-1) a text that names none."""
     row = unanswered(example)
     if not example.options:
-        return replace(row, output=_text(answer, place))
+        return replace(row, output=_text(answer, location))
     if not isinstance(answer, dict) or not _is_index(answer.get("prediction"), -1, example):
         raise ValueError(
-            f"{place}: expected {{'prediction': index of an option, or -1}}, found {shown(answer)}"
+            f"{location}: expected {{'prediction': index of an option, or -1}}, found "
+            f"{shown(answer)}"
         )
     reference, chosen = answer.get("answer"), answer["prediction"]
     if reference is not None and not _is_index(reference, 0, example):
         raise ValueError(
-            f"{place}: answer is {shown(reference)}, expected the index of an option, or none"
+            f"{location}: answer is {shown(reference)}, expected the index of an option, or none"
         )
     if None not in (reference, example.answer_index) and reference != example.answer_index:
         raise ValueError(
-            f"{place}: the file takes option {reference} for the right one, the corpus "
+            f"{location}: the file takes option {reference} for the right one, the corpus "
             f"{example.answer_index}: they are of different splits or versions"
         )
     return replace(row, output="" if chosen < 0 else f"({chr(ord('A') + chosen)})")
@@ -83,9 +84,9 @@ def _is_index(value: Any, lowest: int, example: Example) -> bool:  # noqa: ANN40
     return is_whole and lowest <= value < len(example.options)
 
 
-def _text(value: Any, place: str) -> str:  # noqa: ANN401 - JSON
+def _text(value: Any, location: str) -> str:  # noqa: ANN401 - JSON
     if not isinstance(value, str):
-        raise ValueError(f"{place}: expected a text, found {shown(value)}")
+        raise ValueError(f"{location}: expected a text, found {shown(value)}")
     return value
 
 
@@ -100,8 +101,8 @@ def _nextqa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
 
 def _nextqa_open_ended(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON
     answers: dict[str, Any] = {}
-    for video, own in _object(content, path).items():
-        for question, answer in _object(own, f"{path}: {video}").items():
+    for video, of_video in _object(content, path).items():
+        for question, answer in _object(of_video, f"{path}: {video}").items():
             name = f"{video}_{question}"
             if name in answers:
                 raise ValueError(f"{path}: {name!r} is answered twice")
@@ -124,9 +125,9 @@ def _activitynet_qa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 
     return answers
 
 
-def _object(value: Any, place: str) -> Mapping[str, Any]:  # noqa: ANN401 - JSON
+def _object(value: Any, location: str) -> Mapping[str, Any]:  # noqa: ANN401 - JSON
     if not isinstance(value, dict):
-        raise ValueError(f"{place}: expected an object, found {type(value).__name__}")
+        raise ValueError(f"{location}: expected an object, found {type(value).__name__}")
     return value
 
 

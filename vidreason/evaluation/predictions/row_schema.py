@@ -55,63 +55,43 @@ def _misfit(row: Mapping[str, Any]) -> str:
     return ""
 
 
-def _is_text(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return isinstance(value, str)
-
-
-def _is_name(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_texts(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_count(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    """Whether it is a number, also none that is finite: a model may give such likelihoods."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_finite(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    try:
-        return _is_number(value) and math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
-
-
-def _is_span(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(map(_is_finite, value))
-        and value[0] <= value[1]
-    )
-
-
-def _is_reference(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    if value is None or _is_count(value):
-        return True
-    if not isinstance(value, list) or not value:
-        return False
-    texts = all(_is_text(one) and normalise_answer(one) for one in value)
-    return texts or all(map(_is_span, value))
-
-
-def _is_parsed(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    return value is None or _is_text(value) or _is_count(value) or _is_span(value)
+def _is(*kinds: type) -> _Check:
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _is_list_of(is_valid: _Check) -> _Check:
     return lambda value: isinstance(value, list) and all(map(is_valid, value))
 
 
+def _is_name(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_count(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return _is(int)(value) and value >= 0
+
+
+def _is_finite(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    try:
+        return _is(int, float)(value) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _is_span(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return _is_list_of(_is_finite)(value) and len(value) == 2 and value[0] <= value[1]
+
+
+def _is_reference(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    if value is None or _is_count(value):
+        return True
+    answers = _is_list_of(lambda one: isinstance(one, str) and bool(normalise_answer(one)))
+    return value != [] and (answers(value) or _is_list_of(_is_span)(value))
+
+
 _NAME = ("a text that is not empty", _is_name)
-_TEXT = ("a text", _is_text)
-_TEXTS = ("a list of texts", _is_texts)
+_TEXT = ("a text", _is(str))
+_TEXTS = ("a list of texts", _is_list_of(_is(str)))
 _COUNT = ("a whole number of 0 or more", _is_count)
 _REQUIRED = ("id", "corpus", "video_id")
 _FORMS: dict[str, tuple[str, _Check]] = {
@@ -122,10 +102,14 @@ _FORMS: dict[str, tuple[str, _Check]] = {
     "group_id": _TEXT,
     "prompt": _TEXT,
     "options": _TEXTS,
-    "option_log_likelihoods": ("a list of numbers", _is_list_of(_is_number)),
+    # Also numbers that are not finite: a model may give such likelihoods.
+    "option_log_likelihoods": ("a list of numbers", _is_list_of(_is(int, float))),
     "option_token_counts": ("a list of whole numbers of 0 or more", _is_list_of(_is_count)),
     "output": _TEXT,
-    "parsed": ("null, the index of an option, a text or [start, end]", _is_parsed),
+    "parsed": (
+        "null, the index of an option, a text or [start, end]",
+        lambda value: value is None or _is(str)(value) or _is_count(value) or _is_span(value),
+    ),
     "reference": (
         "null, the index of an option, a list of answers with a word in each, or a list of spans "
         "[start, end] in seconds",
@@ -136,6 +120,7 @@ _FORMS: dict[str, tuple[str, _Check]] = {
     "error": _TEXT,
     "num_prompt_tokens": _COUNT,
     "num_generated_tokens": _COUNT,
+    "missing_capability": _TEXT,
     "batch_seconds_share": (
         "a finite number of 0 or more",
         lambda value: _is_finite(value) and value >= 0,

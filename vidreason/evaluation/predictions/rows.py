@@ -61,8 +61,8 @@ class BenchmarkPrediction:
     """What a free answer, such as an explanation, is compared with word by word; empty where the
     answer is short, chosen or hidden."""
     correct: bool | None = None
-    """None without a reference. A span is right when at least half of it lies in a true one, an
-    option also when it has the same text as the right one."""
+    """None without a reference, or for a system that cannot answer. A span is right when at least
+    half of it lies in a true one, an option also when it has the same text as the right one."""
     error: str = ""
     """Why the video could not be read. Such a question counts as answered wrongly."""
     num_prompt_tokens: int = 0
@@ -72,6 +72,9 @@ class BenchmarkPrediction:
     batch_seconds_share: float = field(default=0.0, compare=False)
     """Seconds that the question's batch took, loading its visual tokens included, divided by the
     batch's size. It differs from run to run, so rows that differ in it alone are equal."""
+    missing_capability: str = ""
+    """Capability that the question asks for and the system does not have. Such a question has no
+    score: a group with one is not applicable, which is not zero."""
 
 
 def unanswered(example: Example) -> BenchmarkPrediction:
@@ -95,8 +98,8 @@ def unanswered(example: Example) -> BenchmarkPrediction:
     )
 
 
-def judge(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
-    """Fill ``parsed`` and ``correct`` from what the model gave, whatever they were before.
+def grade(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
+    """Return a row with ``parsed`` and ``correct`` by what the model gave, whatever they were.
 
     Scored options: the highest length-normalised likelihood, the first among equals; none if one
     of them is not finite. Generated text: the option it names (:func:`parse_choice`); for a
@@ -116,7 +119,8 @@ def judge(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
         parsed = parse_span(prediction.output)
     else:
         parsed = short_answer(prediction.output) or None
-    return replace(prediction, parsed=parsed, correct=_is_correct(parsed, prediction))
+    correct = None if prediction.missing_capability else _is_correct(parsed, prediction)
+    return replace(prediction, parsed=parsed, correct=correct)
 
 
 def has_finite_scores(prediction: BenchmarkPrediction) -> bool:
@@ -170,8 +174,11 @@ def write_predictions(
 
 def prediction_line(prediction: BenchmarkPrediction) -> bytes:
     """The line of a prediction, with its end."""
+    values = asdict(prediction)
+    if not prediction.missing_capability:
+        del values["missing_capability"]
     # Half a character, which JSON may hold, is read again as it is.
-    return f"{json.dumps(asdict(prediction), ensure_ascii=False)}\n".encode(errors="surrogatepass")
+    return f"{json.dumps(values, ensure_ascii=False)}\n".encode(errors="surrogatepass")
 
 
 def manifest_line(manifest: Mapping[str, Any]) -> bytes:
@@ -217,20 +224,22 @@ def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> Pre
         if may_be_torn and not line.endswith(b"\n"):
             torn = True
             break
-        place = f"{path}:{number}"
-        row = _json_object(line, place)
+        location = f"{path}:{number}"
+        row = _json_object(line, location)
         if number == 1 and row.keys() == {MANIFEST}:
             manifest = row[MANIFEST]
             if not isinstance(manifest, dict):
-                raise ValueError(f"{place}: manifest is {shown(manifest)}, expected an object")
+                raise ValueError(f"{location}: manifest is {shown(manifest)}, expected an object")
             continue
         if problem := row_problem(row):
-            raise ValueError(f"{place}: {problem}")
+            raise ValueError(f"{location}: {problem}")
         if row["id"] in seen:
-            raise ValueError(f"{place}: id is {row['id']!r}, expected one that is not there before")
+            raise ValueError(
+                f"{location}: id is {row['id']!r}, expected one that is not there before"
+            )
         seen.add(row["id"])
         values = {name: _as_tuples(value) for name, value in row.items()}
-        rows.append(judge(BenchmarkPrediction(**values)))
+        rows.append(grade(BenchmarkPrediction(**values)))
     return PredictionsFile(rows, manifest, torn)
 
 
@@ -279,14 +288,14 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         yield from enumerate(stream, start=1)
 
 
-def _json_object(line: bytes, place: str) -> dict[str, Any]:
-    row = read_json(line, place)
+def _json_object(line: bytes, location: str) -> dict[str, Any]:
+    row = read_json(line, location)
     if not isinstance(row, dict):
-        raise ValueError(f"{place}: the row is {shown(row)}, expected an object")
+        raise ValueError(f"{location}: the row is {shown(row)}, expected an object")
     return row
 
 
-def read_json(content: bytes, place: str) -> Any:  # noqa: ANN401 - any JSON value
+def read_json(content: bytes, location: str) -> Any:  # noqa: ANN401 - any JSON value
     """Read JSON whose objects name no key twice.
 
     Raises:
@@ -296,13 +305,13 @@ def read_json(content: bytes, place: str) -> Any:  # noqa: ANN401 - any JSON val
     try:
         return json.loads(content, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not valid JSON: {error.msg}") from error
+        raise ValueError(f"{location}: not valid JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{place}: not UTF-8") from error
+        raise ValueError(f"{location}: not UTF-8") from error
     except RecursionError as error:
-        raise ValueError(f"{place}: not valid JSON: nested too deep") from error
+        raise ValueError(f"{location}: not valid JSON: nested too deep") from error
     except ValueError as error:  # a number of thousands of digits, or a key that is there twice
-        raise ValueError(f"{place}: not valid JSON: {error}") from error
+        raise ValueError(f"{location}: not valid JSON: {error}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

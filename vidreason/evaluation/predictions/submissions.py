@@ -14,8 +14,8 @@ from typing import Any
 
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
+    grade,
     has_finite_scores,
-    judge,
 )
 
 VCR_COLUMNS = (
@@ -45,10 +45,10 @@ def write_submissions(predictions: Sequence[BenchmarkPrediction], folder: str | 
     folder = Path(folder)
     written: list[Path] = []
     for corpus, write in _WRITERS.items():
-        own = [judge(row) for row in predictions if row.corpus == corpus]
-        if own:
+        of_corpus = [grade(row) for row in predictions if row.corpus == corpus]
+        if of_corpus:
             folder.mkdir(parents=True, exist_ok=True)
-            written += write(own, folder)
+            written += write(of_corpus, folder)
     return written
 
 
@@ -78,14 +78,16 @@ def _write_vcr(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Path]:
     values: dict[str, dict[str, float]] = {}
     for row in rows:
         annotation_id, _, kind = _own_id(row).rpartition(":")
-        own = values.setdefault(annotation_id, {})
+        probabilities = values.setdefault(annotation_id, {})
         if kind != "answer" and not kind.startswith("rationale_given_"):
             continue  # asked with the right answer: not for the leaderboard
         given = kind.rpartition("_")[2]
         prefix = "answer" if kind == "answer" else f"rationale_conditioned_on_a{given}"
         for number, probability in enumerate(_probabilities(row)):
-            own[f"{prefix}_{number}"] = probability
-    incomplete = [name for name, own in values.items() if len(own) != len(VCR_COLUMNS) - 1]
+            probabilities[f"{prefix}_{number}"] = probability
+    incomplete = [
+        name for name, probabilities in values.items() if len(probabilities) != len(VCR_COLUMNS) - 1
+    ]
     if incomplete:
         if any("rationale_given_" in row.id for row in rows):
             raise ValueError(
@@ -97,8 +99,8 @@ def _write_vcr(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Path]:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(VCR_COLUMNS)
-        for name, own in values.items():
-            writer.writerow([name, *(f"{own[column]:.6f}" for column in VCR_COLUMNS[1:])])
+        for name, probabilities in values.items():
+            writer.writerow([name, *(f"{probabilities[column]:.6f}" for column in VCR_COLUMNS[1:])])
     return [path]
 
 

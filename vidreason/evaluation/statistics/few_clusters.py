@@ -69,7 +69,7 @@ def unlimited_bounds(
     NaN where all videos agree: nothing says then how far others could be off.
     """
     mean = float(np.average(values, weights=weights))
-    deviation = math.sqrt(_variance(values - mean, weights, members))
+    deviation = math.sqrt(mean_variance(values - mean, weights, members))
     if deviation <= _ROUNDING:
         return math.nan, math.nan
     half = student_quantile(confidence, int(members.max())) * deviation
@@ -105,7 +105,7 @@ def _wilson(
 ) -> Bounds:
     share = float(np.average(values, weights=weights))
     num_clusters = int(members.max()) + 1
-    variance = _variance(values - share, weights, members)
+    variance = mean_variance(values - share, weights, members)
     if variance <= _ROUNDING**2:
         # At most this part of all videos differs from those that were seen, which agree.
         unseen = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / num_clusters)
@@ -120,8 +120,14 @@ def _wilson(
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def _variance(residuals: Floats, weights: Floats, members: NDArray[np.intp]) -> float:
-    """Variance of a weighted mean, of the values less the mean, if clusters are drawn."""
+def mean_variance(residuals: Floats, weights: Floats, members: NDArray[np.intp]) -> float:
+    """Variance of a weighted mean if clusters are drawn.
+
+    Args:
+        residuals: Shape ``(n,)``, the values less their mean.
+        weights: Shape ``(n,)``.
+        members: Shape ``(n,)``, the number of each value's cluster.
+    """
     sums = np.bincount(members, weights=residuals * weights)
     total = float(weights.sum())
     return float((sums**2).sum()) / total**2 * len(sums) / (len(sums) - 1)

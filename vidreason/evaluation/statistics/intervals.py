@@ -43,7 +43,7 @@ Limits = tuple[float, float]
 def bootstrap_interval(
     values: Sequence[float] | NDArray[np.float64],
     clusters: Sequence[str],
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | NDArray[np.float64] | None = None,
     *,
     limits: Limits | None = (0.0, 1.0),
     num_resamples: int = NUM_RESAMPLES,
@@ -79,14 +79,29 @@ def bootstrap_interval(
         raise ValueError(
             f"values are from {array.min()} to {array.max()}, beyond their limits {limits}"
         )
-    resampled = _Resampling(array, clusters, weights)
-    if resampled.num_clusters < 2:
-        return Interval(resampled.mean, float("nan"), float("nan"))
-    if resampled.num_clusters >= MIN_CLUSTERS:
-        interval = resampled.percentiles(num_resamples, confidence, seed)
+    weights = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
+    sums, totals = cluster_sums(array * weights, clusters), cluster_sums(weights, clusters)
+    mean = float(np.average(array, weights=weights))
+    if len(sums) < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    if len(sums) >= MIN_CLUSTERS:
+        means = _resampled_means(sums, totals, num_resamples, np.random.default_rng(seed))
+        interval = _percentile_interval(mean, means, confidence)
         if interval.high - interval.low > _ROUNDING:
             return interval
-    return resampled.few(limits, confidence)
+    # Few clusters, or clusters that all agree.
+    members = cluster_numbers(clusters)
+    if limits is None:
+        low, high = unlimited_bounds(array, weights, members, confidence)
+    elif limits[0] == -limits[1]:
+        bounds = difference_bounds(array / limits[1], weights, members, confidence)
+        low, high = (bound * limits[1] for bound in bounds)
+    else:
+        width = limits[1] - limits[0]
+        bounds = share_bounds((array - limits[0]) / width, weights, members, confidence)
+        low, high = (limits[0] + bound * width for bound in bounds)
+    # Rounding must not part a mean from its interval.
+    return Interval(mean, min(low, mean), max(high, mean))
 
 
 def bootstrap_statistic(
@@ -118,22 +133,22 @@ def bootstrap_statistic(
     """
     if not clusters:
         raise ValueError("expected at least one item, found none")
-    members: dict[str, list[int]] = {}
-    for place, name in enumerate(clusters):
-        members.setdefault(name, []).append(place)
-    own = [np.array(places, dtype=np.intp) for places in members.values()]
+    numbers = cluster_numbers(clusters)
+    members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
     everything = np.arange(len(clusters))
     value = statistic(everything)
     none = Interval(value, float("nan"), float("nan"))
-    if len(own) < 2:
+    if len(members) < 2:
         return none
-    if len(own) < MIN_CLUSTERS:
-        left_out = np.array([statistic(np.setdiff1d(everything, one)) for one in own])
+    if len(members) < MIN_CLUSTERS:
+        left_out = np.array(
+            [statistic(np.setdiff1d(everything, members_of_one)) for members_of_one in members]
+        )
         low, high = jackknife_bounds(value, left_out, confidence)
         return Interval(value, *(float(bound) for bound in np.clip((low, high), *limits)))
     generator = np.random.default_rng(seed)
-    drawn = generator.integers(0, len(own), size=(num_resamples, len(own)))
-    values = np.array([statistic(np.concatenate([own[n] for n in row])) for row in drawn])
+    drawn = generator.integers(0, len(members), size=(num_resamples, len(members)))
+    values = np.array([statistic(np.concatenate([members[n] for n in row])) for row in drawn])
     values = values[~np.isnan(values)]
     if not len(values) or np.ptp(values) <= _ROUNDING:
         return none
@@ -173,49 +188,6 @@ def paired_difference(
         limits=(-width, width),
         num_resamples=num_resamples,
     )
-
-
-class _Resampling:
-    """Values by cluster, and the intervals of their mean."""
-
-    def __init__(
-        self,
-        array: NDArray[np.float64],
-        clusters: Sequence[str],
-        weights: Sequence[float] | None,
-    ) -> None:
-        self._values = array
-        self._clusters = clusters
-        self._weights = (
-            np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
-        )
-        self._sums = cluster_sums(array * self._weights, clusters)
-        self._totals = cluster_sums(self._weights, clusters)
-        self.num_clusters = len(self._sums)
-        self.mean = float(np.average(array, weights=self._weights))
-
-    def percentiles(self, num_resamples: int, confidence: float, seed: int) -> Interval:
-        """Of a bootstrap over clusters."""
-        generator = np.random.default_rng(seed)
-        means = _resampled_means(self._sums, self._totals, num_resamples, generator)
-        return _percentile_interval(self.mean, means, confidence)
-
-    def few(self, limits: Limits | None, confidence: float) -> Interval:
-        """Of few clusters, or of those that all agree."""
-        members = cluster_numbers(self._clusters)
-        if limits is None:
-            low, high = unlimited_bounds(self._values, self._weights, members, confidence)
-        elif limits[0] == -limits[1]:
-            scaled = self._values / limits[1]
-            bounds = difference_bounds(scaled, self._weights, members, confidence)
-            low, high = (bound * limits[1] for bound in bounds)
-        else:
-            width = limits[1] - limits[0]
-            scaled = (self._values - limits[0]) / width
-            bounds = share_bounds(scaled, self._weights, members, confidence)
-            low, high = (limits[0] + bound * width for bound in bounds)
-        # Rounding must not part a mean from its interval.
-        return Interval(self.mean, min(low, self.mean), max(high, self.mean))
 
 
 def _percentile_interval(

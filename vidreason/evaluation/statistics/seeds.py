@@ -1,4 +1,4 @@
-"""Whether two ways of training differ, and not only these runs: several seeds of each.
+"""Comparison of two ways of training, and not only of these runs, by several seeds of each.
 
 A test between two runs on the same questions (``statistics/paired_tests.py``) says whether *these*
 models differ. Models of two seeds do: one is better by chance, on all videos, and the mean over
@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vidreason.evaluation.statistics.clusters import cluster_numbers
+from vidreason.evaluation.statistics.few_clusters import mean_variance
 from vidreason.evaluation.statistics.intervals import Interval
 from vidreason.evaluation.statistics.student import student_p_value, student_quantile
 
@@ -55,25 +57,25 @@ def seeds_difference(
         ValueError: Fewer than two seeds of a way, fewer than two videos, or different items.
     """
     first, second = (np.asarray(runs, dtype=np.float64) for runs in (runs_a, runs_b))
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    num_videos = len(set(clusters))
     for runs in (first, second):
-        if runs.ndim != 2 or len(runs) < 2 or runs.shape[1] != len(clusters) or len(names) < 2:
+        if runs.ndim != 2 or len(runs) < 2 or runs.shape[1] != len(clusters) or num_videos < 2:
             raise ValueError(
                 "expected values of at least two seeds on the same items of at least two videos; "
                 f"found shapes {first.shape} and {second.shape} and {len(clusters)} items of "
-                f"{len(names)} videos"
+                f"{num_videos} videos"
             )
-    videos = np.fromiter((names[name] for name in clusters), dtype=np.int64)
+    videos, ones = cluster_numbers(clusters), np.ones(len(clusters))
     differences = first.mean(axis=0) - second.mean(axis=0)
     mean = float(differences.mean())
-    of_videos = _cluster_variance(differences - mean, videos)
+    of_videos = mean_variance(differences - mean, ones, videos)
     of_seeds = [float(runs.mean(axis=1).var(ddof=1)) / len(runs) for runs in (first, second)]
     of_both = sum(_shared_variance(runs, videos) for runs in (first, second))
     variance = max(of_videos, sum(of_seeds), of_videos + sum(of_seeds) - of_both)
     if variance == 0:
         return SeedsDifference(Interval(mean, mean, mean), 1.0 if mean == 0 else 0.0, math.inf)
-    spread = of_videos**2 / (len(names) - 1) + sum(
-        own**2 / (len(runs) - 1) for own, runs in zip(of_seeds, (first, second), strict=True)
+    spread = of_videos**2 / (num_videos - 1) + sum(
+        part**2 / (len(runs) - 1) for part, runs in zip(of_seeds, (first, second), strict=True)
     )
     degrees = variance**2 / spread
     half = student_quantile(confidence, degrees) * math.sqrt(variance)
@@ -84,14 +86,8 @@ def seeds_difference(
     )
 
 
-def _cluster_variance(residuals: Floats, videos: NDArray[np.int64]) -> float:
-    """Variance of the mean of values whose mean was subtracted, if videos are drawn."""
-    sums = np.bincount(videos, weights=residuals)
-    return float((sums**2).sum()) / len(residuals) ** 2 * len(sums) / (len(sums) - 1)
-
-
 def _shared_variance(runs: Floats, videos: NDArray[np.int64]) -> float:
-    """What of the mean's variance comes from seeds being better on some videos than on others."""
+    """Part of the mean's variance that comes from seeds being better on some videos."""
     residuals = runs - runs.mean(axis=1, keepdims=True) - runs.mean(axis=0) + runs.mean()
-    of_seeds = (_cluster_variance(own, videos) for own in residuals)
+    of_seeds = (mean_variance(of_seed, np.ones(len(of_seed)), videos) for of_seed in residuals)
     return sum(of_seeds) / (len(runs) * (len(runs) - 1))

@@ -6,10 +6,8 @@ tokens and so gives other numbers. Special tokens have no weight, but a token ma
 Shapes: H tokens of a hypothesis, R tokens of a reference, D width.
 """
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -37,27 +35,6 @@ class BertScore(NamedTuple):
     f1: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """Scores of unrelated sentences, by which scores can be stretched to begin at about 0."""
-
-    precision: float
-    recall: float
-    f1: float
-
-    def rescale(self, score: BertScore) -> BertScore:
-        """``(x - baseline) / (1 - baseline)`` of each of the three."""
-        return BertScore(
-            (score.precision - self.precision) / (1 - self.precision),
-            (score.recall - self.recall) / (1 - self.recall),
-            (score.f1 - self.f1) / (1 - self.f1),
-        )
-
-
-ROBERTA_LARGE_BASELINE = Baseline(precision=0.83150584, recall=0.8314941, f1=0.83122575)
-"""Of layer 17 of ``roberta-large`` for English (``rescale_baseline/en/roberta-large.tsv``)."""
-
-
 def greedy_match(
     hypothesis: Tensor, reference: Tensor, hypothesis_weights: Tensor, reference_weights: Tensor
 ) -> BertScore:
@@ -83,18 +60,6 @@ def greedy_match(
     return BertScore(precision, recall, 2 * precision * recall / total if total else 0.0)
 
 
-def inverse_document_frequencies(references: Sequence[Sequence[int]]) -> dict[int, float]:
-    """Weights of token ids: ``log((N + 1) / (references that hold it + 1))``.
-
-    Args:
-        references: Token ids of each reference, special tokens included.
-    """
-    counts: Counter[int] = Counter()
-    for reference in references:
-        counts.update(set(reference))
-    return {token: math.log((len(references) + 1) / (count + 1)) for token, count in counts.items()}
-
-
 class BertScorer:
     """BERTScore with one model.
 
@@ -103,8 +68,6 @@ class BertScorer:
         tokenizer: Its tokenizer. A RoBERTa or GPT-2 tokenizer has to be loaded with
             ``add_prefix_space=True``, as :func:`load_bert_scorer` does.
         layer: Whose hidden states are compared; 0 is the embeddings.
-        idf: Whether rare tokens weigh more, by the references of each call.
-        baseline: Rescale by it; None for raw scores.
 
     Raises:
         ValueError: The model has no such layer.
@@ -116,8 +79,6 @@ class BertScorer:
         tokenizer: Any,  # noqa: ANN401 - tokenizers of transformers are untyped
         *,
         layer: int,
-        idf: bool = False,
-        baseline: Baseline | None = None,
     ) -> None:
         num_layers = int(getattr(model.config, "num_hidden_layers"))  # noqa: B009 - untyped
         if not 0 <= layer <= num_layers:
@@ -125,8 +86,6 @@ class BertScorer:
         self._model = model
         self._tokenizer = tokenizer
         self._layer = layer
-        self._idf = idf
-        self._baseline = baseline
 
     def score(
         self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]
@@ -143,39 +102,27 @@ class BertScorer:
         if len(hypotheses) != len(references) or not all(references):
             raise ValueError(
                 f"expected at least one reference for each of {len(hypotheses)} texts; found "
-                f"{len(references)} lists, {sum(not own for own in references)} of them empty"
+                f"{len(references)} lists, {sum(not group for group in references)} of them empty"
             )
-        all_references = [text for own in references for text in own]
-        ids = {text: self._encode(text) for text in {*hypotheses, *all_references}}
-        weights = (
-            inverse_document_frequencies([ids[text] for text in all_references])
-            if self._idf
-            else None
-        )
+        ids = {text: self._encode(text) for group in references for text in group}
+        ids |= {text: self._encode(text) for text in hypotheses}
         embedded = dict(self._embed(ids))
         ends = ("cls_token_id", "sep_token_id", "bos_token_id", "eos_token_id")
         special = {getattr(self._tokenizer, name) for name in ends}
-
-        def weights_of(text: str) -> Tensor:
-            default = 1.0 if weights is None else math.log(len(all_references) + 1)
-            return torch.tensor(
-                [0.0 if i in special else (weights or {}).get(i, default) for i in ids[text]]
+        weights = {
+            text: torch.tensor([float(token not in special) for token in tokens])
+            for text, tokens in ids.items()
+        }
+        return [
+            max(
+                (
+                    greedy_match(embedded[text], embedded[other], weights[text], weights[other])
+                    for other in group
+                ),
+                key=lambda score: score.f1,
             )
-
-        def best(hypothesis: str, own: Sequence[str]) -> BertScore:
-            scores = [
-                greedy_match(
-                    embedded[hypothesis],
-                    embedded[text],
-                    weights_of(hypothesis),
-                    weights_of(text),
-                )
-                for text in own
-            ]
-            chosen = max(scores, key=lambda score: score.f1)
-            return chosen if self._baseline is None else self._baseline.rescale(chosen)
-
-        return [best(*pair) for pair in zip(hypotheses, references, strict=True)]
+            for text, group in zip(hypotheses, references, strict=True)
+        ]
 
     def _encode(self, text: str) -> list[int]:
         limit = self._tokenizer.model_max_length
@@ -202,32 +149,20 @@ class BertScorer:
             )
             states = output.hidden_states[self._layer].float().cpu()
             kept = padded["attention_mask"].bool().cpu()
-            for text, own, mask in zip(batch, states, kept, strict=True):
-                yield text, own[mask]
+            for text, state, mask in zip(batch, states, kept, strict=True):
+                yield text, state[mask]
 
 
-def load_bert_scorer(
-    folder: str,
-    *,
-    layer: int | None = None,
-    idf: bool = False,
-    baseline: Baseline | None = None,
-    device: str = "cpu",
-) -> BertScorer:
+def load_bert_scorer(folder: str, *, layer: int | None = None) -> BertScorer:
     """Load a scorer from a local folder of a transformers encoder.
 
     Args:
         folder: Where the model and its tokenizer are; nothing is downloaded.
         layer: None looks the model's name up in ``BEST_LAYERS``.
-        idf: See :class:`BertScorer`.
-        baseline: See :class:`BertScorer`.
-        device: Where the model runs.
 
     Raises:
         ValueError: There is no such folder, or no layer is known for the model.
     """
-    from pathlib import Path
-
     from transformers import AutoModel, AutoTokenizer
 
     if not Path(folder).is_dir():
@@ -235,17 +170,15 @@ def load_bert_scorer(
             f"there is no folder {folder!r} with an encoder for BERTScore; download one first, "
             "such as roberta-large"
         )
-    known = [own for name, own in BEST_LAYERS.items() if Path(folder).name == Path(name).name]
+    known = [number for name, number in BEST_LAYERS.items() if Path(folder).name == Path(name).name]
     if layer is None and not known:
         raise ValueError(
             f"no layer is known for {Path(folder).name!r}; set layer, or name the folder after one "
             f"of {sorted(BEST_LAYERS)}"
         )
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(device)
+    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, add_prefix_space=True)
-    return BertScorer(
-        model, tokenizer, layer=known[0] if layer is None else layer, idf=idf, baseline=baseline
-    )
+    return BertScorer(model, tokenizer, layer=known[0] if layer is None else layer)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> float:

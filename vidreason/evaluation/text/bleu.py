@@ -7,7 +7,6 @@ small constants are kept: they are why a perfect sentence of three words has a B
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from vidreason.evaluation.text.ngrams import MAX_ORDER, Tokens, check_corpus, count_ngrams
@@ -17,7 +16,7 @@ _SMALL = 1e-9
 
 
 class BleuCounts(NamedTuple):
-    """What BLEU is made of. The sums over texts are the counts of a corpus of them."""
+    """Sufficient statistics of BLEU; summing them over texts gives the corpus counts."""
 
     matches: tuple[int, ...]
     """Of 1 to 4 words, how many of the text are in a reference, too."""
@@ -27,20 +26,10 @@ class BleuCounts(NamedTuple):
     """Of the reference whose length is closest."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BleuScores:
-    """BLEU of a corpus, and of each text as a corpus of its own."""
-
-    corpus: tuple[float, ...]
-    """BLEU-1 to BLEU-4, from 0 to 1. It is not the mean of the texts' scores."""
-    texts: tuple[tuple[float, ...], ...]
-    """BLEU-1 to BLEU-4 of each text."""
-    counts: tuple[BleuCounts, ...]
-    """Of each text, for :func:`bleu_of_counts` of some of them."""
-
-
-def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> BleuScores:
-    """BLEU of tokenised texts.
+def bleu_counts(
+    hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> list[BleuCounts]:
+    """Counts of each tokenised text, for :func:`bleu_of_counts` of all or some of them.
 
     Args:
         hypotheses: Tokens of each text; the official ones are
@@ -51,22 +40,20 @@ def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -
         ValueError: See :func:`vidreason.evaluation.text.ngrams.check_corpus`.
     """
     check_corpus(hypotheses, references)
-    counts = [_count(tokens, own) for tokens, own in zip(hypotheses, references, strict=True)]
-    return BleuScores(
-        corpus=bleu_of_counts(counts),
-        texts=tuple(bleu_of_counts([own]) for own in counts),
-        counts=tuple(counts),
-    )
+    return [_count(tokens, group) for tokens, group in zip(hypotheses, references, strict=True)]
 
 
 def bleu_of_counts(counts: Sequence[BleuCounts]) -> tuple[float, ...]:
-    """BLEU-1 to BLEU-4 of the texts that were counted, as one corpus."""
+    """BLEU-1 to BLEU-4, from 0 to 1, of the counted texts as one corpus.
+
+    It is not the mean of the texts' scores.
+    """
     matches, guesses = (
         [sum(column) for column in zip(*rows, strict=True)]
-        for rows in ([own.matches for own in counts], [own.guesses for own in counts])
+        for rows in ([count.matches for count in counts], [count.guesses for count in counts])
     )
-    num_tokens = sum(own.num_tokens for own in counts)
-    num_reference_tokens = sum(own.num_reference_tokens for own in counts)
+    num_tokens = sum(count.num_tokens for count in counts)
+    num_reference_tokens = sum(count.num_reference_tokens for count in counts)
     ratio = (num_tokens + _TINY) / (num_reference_tokens + _SMALL)
     brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
     scores, product = [], 1.0
@@ -84,5 +71,5 @@ def _count(tokens: Tokens, references: Sequence[Tokens]) -> BleuCounts:
             allowed |= count_ngrams(reference, order)
         matches.append((count_ngrams(tokens, order) & allowed).total())
         guesses.append(max(0, len(tokens) - order + 1))
-    closest = min((abs(len(own) - len(tokens)), len(own)) for own in references)[1]
+    closest = min((abs(len(other) - len(tokens)), len(other)) for other in references)[1]
     return BleuCounts(tuple(matches), tuple(guesses), len(tokens), closest)

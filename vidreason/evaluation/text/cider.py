@@ -19,22 +19,6 @@ _SCALE = 10.0
 Ngram = tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DocumentFrequencies:
-    """How many items' references hold each n-gram; to score a subset with the weights of all."""
-
-    num_items: int
-    counts: Counter[Ngram]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CiderScores:
-    """CIDEr-D of a corpus and of its texts, from 0 to 10."""
-
-    corpus: float
-    texts: tuple[float, ...]
-
-
 @dataclass(frozen=True)
 class _Vectors:
     """For each order, weights by n-gram and their norm."""
@@ -44,63 +28,50 @@ class _Vectors:
     num_pairs: int
 
 
-def document_frequencies(references: Sequence[Sequence[Tokens]]) -> DocumentFrequencies:
-    """Count in how many items' references each n-gram of up to four words is."""
-    counts: Counter[Ngram] = Counter()
-    for own in references:
-        counts.update(
-            {
-                ngram
-                for reference in own
-                for order in range(1, MAX_ORDER + 1)
-                for ngram in count_ngrams(reference, order)
-            }
-        )
-    return DocumentFrequencies(num_items=len(references), counts=counts)
-
-
 def cider_d(
-    hypotheses: Sequence[Tokens],
-    references: Sequence[Sequence[Tokens]],
-    frequencies: DocumentFrequencies | None = None,
-) -> CiderScores:
-    """CIDEr-D of tokenised texts.
+    hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> tuple[float, ...]:
+    """CIDEr-D of each tokenised text, from 0 to 10; the corpus' score is their mean.
 
     Args:
         hypotheses: Tokens of each text.
         references: For each text, the tokens of one or several references.
-        frequencies: Of a larger corpus; None, the official way, takes those of ``references``.
 
     Raises:
         ValueError: See :func:`vidreason.evaluation.text.ngrams.check_corpus`.
     """
     check_corpus(hypotheses, references)
-    known = document_frequencies(references) if frequencies is None else frequencies
-    texts = tuple(
-        _score(tokens, own, known) for tokens, own in zip(hypotheses, references, strict=True)
-    )
-    return CiderScores(corpus=sum(texts) / len(texts), texts=texts)
-
-
-def _score(tokens: Tokens, references: Sequence[Tokens], frequencies: DocumentFrequencies) -> float:
-    hypothesis = _vectors(tokens, frequencies)
-    similarities = [
-        _similarity(hypothesis, _vectors(reference, frequencies)) for reference in references
-    ]
-    return _SCALE * sum(similarities) / len(similarities)
-
-
-def _vectors(tokens: Tokens, frequencies: DocumentFrequencies) -> _Vectors:
-    log_items = math.log(frequencies.num_items)
-    weights = tuple(
-        {
-            ngram: count * (log_items - math.log(max(1, frequencies.counts[ngram])))
-            for ngram, count in count_ngrams(tokens, order).items()
+    # In how many items' references each n-gram is.
+    frequencies = Counter(
+        ngram
+        for group in references
+        for ngram in {
+            ngram
+            for reference in group
+            for order in range(1, MAX_ORDER + 1)
+            for ngram in count_ngrams(reference, order)
         }
-        for order in range(1, MAX_ORDER + 1)
     )
-    norms = tuple(math.sqrt(sum(value * value for value in own.values())) for own in weights)
-    return _Vectors(weights, norms, max(0, len(tokens) - 1))
+
+    def vectors(tokens: Tokens) -> _Vectors:
+        weights = tuple(
+            {
+                ngram: count * (math.log(len(references)) - math.log(max(1, frequencies[ngram])))
+                for ngram, count in count_ngrams(tokens, order).items()
+            }
+            for order in range(1, MAX_ORDER + 1)
+        )
+        norms = tuple(
+            math.sqrt(sum(value * value for value in group.values())) for group in weights
+        )
+        return _Vectors(weights, norms, max(0, len(tokens) - 1))
+
+    scores = []
+    for tokens, group in zip(hypotheses, references, strict=True):
+        hypothesis = vectors(tokens)
+        similarities = [_similarity(hypothesis, vectors(reference)) for reference in group]
+        scores.append(_SCALE * sum(similarities) / len(similarities))
+    return tuple(scores)
 
 
 def _similarity(hypothesis: _Vectors, reference: _Vectors) -> float:

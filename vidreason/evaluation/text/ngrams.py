@@ -27,10 +27,10 @@ def check_corpus(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tok
             f"{len(hypotheses)} texts, but references for {len(references)}; give one list of "
             "references for each text"
         )
-    for index, (hypothesis, own) in enumerate(zip(hypotheses, references, strict=True)):
-        if not own:
+    for index, (hypothesis, group) in enumerate(zip(hypotheses, references, strict=True)):
+        if not group:
             raise ValueError(f"text {index} has no reference; leave it out and say so")
-        if any(isinstance(tokens, str) for tokens in (hypothesis, own, *own)):
+        if any(isinstance(tokens, str) for tokens in (hypothesis, group, *group)):
             raise ValueError(
                 f"text {index} or its references are strings; pass lists of tokens, such as those "
                 "of ptb_tokens()"

@@ -25,7 +25,9 @@ def rouge_l(
         ValueError: See :func:`vidreason.evaluation.text.ngrams.check_corpus`.
     """
     check_corpus(hypotheses, references)
-    return tuple(_score(tokens, own) for tokens, own in zip(hypotheses, references, strict=True))
+    return tuple(
+        _score(tokens, group) for tokens, group in zip(hypotheses, references, strict=True)
+    )
 
 
 def _score(tokens: Tokens, references: Sequence[Tokens]) -> float:

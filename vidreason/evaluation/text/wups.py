@@ -98,10 +98,10 @@ class Wups:
 
         It is not symmetric under the legacy rule.
         """
-        own, others = self._wordnet.synsets(word), self._wordnet.synsets(other)
-        if not own or not others:
+        meanings, others = self._wordnet.synsets(word), self._wordnet.synsets(other)
+        if not meanings or not others:
             return 0.0
-        return self._wu_palmer(own[0], others[0])
+        return self._wu_palmer(meanings[0], others[0])
 
     def _wu_palmer(self, first: Synset, second: Synset) -> float:
         rooted = self._needs_root(first) or (self._rule == "modern" and self._needs_root(second))
@@ -136,10 +136,12 @@ class Wups:
         return first if first in lowest else min(lowest, key=self._name)
 
     def _shortest_distance(self, synset: Synset, other: Synset, *, rooted: bool) -> int:
-        own, others = (
+        distances, others = (
             self._with_root(self._ancestors(end), rooted=rooted) for end in (synset, other)
         )
-        return min(steps + others[meeting] for meeting, steps in own.items() if meeting in others)
+        return min(
+            steps + others[meeting] for meeting, steps in distances.items() if meeting in others
+        )
 
     @staticmethod
     def _with_root(distances: dict[Synset, int], *, rooted: bool) -> dict[Synset, int]:

@@ -1,19 +1,28 @@
 """Tables of scores."""
 
 import json
+import math
 
 import pytest
 
-from vidreason.evaluation.metrics import chance_scores, compare_runs, score_predictions
+from vidreason.evaluation.cells import (
+    make_cell,
+    run_cells,
+    run_differences,
+    score_predictions,
+    with_difference,
+)
+from vidreason.evaluation.items import chance_scores, run_items
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.evaluation.report import (
+from vidreason.evaluation.protocols import ALL
+from vidreason.evaluation.statistics.intervals import Interval
+from vidreason.evaluation.tables import (
     Table,
     accuracy_table,
-    corpus_scores,
     difference_rows,
     difference_table,
-    run_differences,
     score_rows,
+    value_text,
 )
 
 
@@ -29,8 +38,10 @@ def run(num_right: int, num_videos: int = 10) -> list[BenchmarkPrediction]:
 
 
 def table_of(runs: dict[str, list[BenchmarkPrediction]], corpus: str) -> Table:
-    chances = chance_scores(next(iter(runs.values())))
-    return accuracy_table(corpus_scores(runs, corpus), chances.get(corpus))
+    items = run_items(runs)
+    first = next(iter(runs))
+    cells = {name: run_cells(own) for name, own in items.items()}
+    return accuracy_table(corpus, cells, list(items[first]), chances=chance_scores(runs[first]))
 
 
 def test_rows_columns_and_intervals() -> None:
@@ -58,20 +69,20 @@ def test_one_video_has_no_interval() -> None:
 
 def test_differences_are_paired_and_tested() -> None:
     runs = {"full": run(20), "blind": run(10), "other": run(18), "same": run(20)}
-    found = run_differences(runs, "nextqa", "full")
-    table = difference_table("nextqa", "full", found)
+    found = run_differences(run_items(runs), ("nextqa", ALL), "full")
+    table = difference_table("full", found)
     assert table.header == ("runs", "difference", "p", "p (Holm, 3 tests)")
     assert table.rows[0][0] == "full - blind"
     assert table.rows[0][1].startswith("+50.0 [+")
     # 10 videos of 2 questions: one of both is wrong in each, so two of 2 ** 10 assignments count.
-    assert [row.score.test.p_value for row in found] == pytest.approx([2 / 2**10, 0.5, 1])
-    assert [row.adjusted_p_value for row in found] == pytest.approx([6 / 2**10, 1, 1])
+    cells = found.values()
+    assert [cell.p_value for cell in cells] == pytest.approx([2 / 2**10, 0.5, 1])
+    assert [cell.p_value_holm for cell in cells] == pytest.approx([6 / 2**10, 1, 1])
     assert table.rows[0][2:] == ("0.002", "0.006")
     rows = difference_rows("full", found)
     assert (rows[0]["run"], rows[0]["minus"], rows[0]["difference"]) == ("full", "blind", 0.5)
     assert rows[0]["num_differing_videos"] == 10
-    with pytest.raises(ValueError, match="no run 'other'; found full"):
-        run_differences({"full": run(1)}, "nextqa", against="other")
+    assert run_differences(run_items({"full": run(1)}), ("nextqa", ALL), "other") == {}
 
 
 def test_what_is_compared_is_what_the_protocol_scores() -> None:
@@ -88,22 +99,32 @@ def test_what_is_compared_is_what_the_protocol_scores() -> None:
 
     full = [row for n in range(4) for row in pair(n, answer=True, rationale=n < 2)]
     blind = [row for n in range(4) for row in pair(n, answer=True, rationale=False)]
-    (found,) = compare_runs(full, blind[::-1])
-    assert (found.group, found.num_questions, found.difference.mean) == ("all", 4, 0.5)
-    every = compare_runs(full, blind, groups=None)
-    assert {row.group: row.difference.mean for row in every} == {
+    items, others = run_items({"full": full, "blind": blind[::-1]}).values()
+    differences = {
+        column[1]: with_difference(make_cell(column, [own]), [own], [others[column]])
+        for column, own in items.items()
+    }
+    assert differences["all"].num_items == 4
+    assert {name: cell.difference.mean for name, cell in differences.items()} == {
         "all": 0.5, "Q->AR": 0.5, "Q->A": 0, "QA->R": 0.5
     }  # fmt: skip
     table = table_of({"full": full}, "vcr")
     assert dict(zip(table.header[1:-1], table.rows[1][1:-1], strict=True)) == {
         "all (n=4)": "6.2", "Q->AR (n=4)": "6.2", "Q->A (n=4)": "25.0", "QA->R (n=4)": "25.0"
     }  # fmt: skip
-    with pytest.raises(ValueError, match="1 missing"):
-        compare_runs(full, blind[:-1])
 
 
 def test_runs_must_answer_the_same_questions() -> None:
     with pytest.raises(ValueError, match="1 missing"):
-        corpus_scores({"full": run(20), "blind": run(10)[:-1]}, "nextqa")
-    with pytest.raises(ValueError, match="'full' has no prediction with a reference of corpus 'x'"):
-        corpus_scores({"full": run(20)}, "x")
+        run_items({"full": run(20), "blind": run(10)[:-1]})
+    items, fewer = run_items({"full": run(20)})["full"], run_items({"other": run(19)[:19]})["other"]
+    column = ("nextqa", ALL)
+    with pytest.raises(ValueError, match="do not answer the same questions of nextqa all"):
+        with_difference(make_cell(column, [items[column]]), [items[column]], [fewer[column]])
+
+
+def test_one_form_of_numbers() -> None:
+    assert value_text(Interval(0.612, 0.55, 0.673)) == "61.2 [55.0, 67.3]"
+    assert value_text(Interval(1.0, math.nan, math.nan), factor=1.0, decimals=2) == "1.00 [-]"
+    assert value_text(0.05, sign="+") == "+5.0"
+    assert [value_text(value) for value in (3, "a", None)] == ["3", "a", "-"]

@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 from tiny_corpora import examples_in
 
-from vidreason.evaluation.metrics import (
-    chance_scores,
-    compare_runs,
-    official_free_accuracy,
-    question_groups,
-    score_predictions,
-)
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, judge, unanswered
+from vidreason.evaluation.cells import run_differences, score_predictions
+from vidreason.evaluation.items import EVERYTHING, chance_scores, run_items
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, unanswered
+from vidreason.evaluation.protocols import ALL, PROTOCOLS, official_free_accuracy
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "assets/golden/benchmark_metrics.json").read_text()
@@ -43,7 +39,7 @@ def choice(video: str, qid: str, kind: str, chosen: int, right: int) -> Benchmar
 
 
 def by_group(predictions: list[BenchmarkPrediction]) -> dict[str, float]:
-    return {score.group: score.accuracy.mean for score in score_predictions(predictions)}
+    return {score.group: score.score.mean for score in score_predictions(predictions)}
 
 
 def official_names(expected: dict[str, float]) -> dict[str, float]:
@@ -62,10 +58,9 @@ def test_groups_come_in_the_official_order() -> None:
     rows = [choice(*row) for row in GOLDEN["nextqa_mc"]["rows_video_qid_type_pred_answer"]]
     groups = [score.group for score in score_predictions(rows[::-1])]
     assert groups == ["all", "C", "CW", "CH", "T", "TN", "TC", "D", "DC", "DL", "DO"]
-    assert question_groups("nextqa", "TP") == ("all", "T", "TN")
-    assert question_groups("activitynet_qa", "4") == ("all", "free", "color")
-    assert question_groups("nextqa", "new kind") == ("all", "new kind")
-    assert question_groups("else", "") == ("all",)
+    assert PROTOCOLS["nextqa"].groups_of("TP") == ("T", "TN")
+    assert PROTOCOLS["activitynet_qa"].groups_of("4") == ("free", "color")
+    assert PROTOCOLS["nextqa"].groups_of("new kind") == ("new kind",)
 
 
 def test_counts_of_questions_videos_and_invalid_answers() -> None:
@@ -75,8 +70,8 @@ def test_counts_of_questions_videos_and_invalid_answers() -> None:
         replace(choice("2", "0", "CW", 2, 2), error="cannot read video"),
     ]
     score = score_predictions(rows)[0]
-    assert (score.num_questions, score.num_videos, score.num_correct) == (3, 2, 1)
-    assert (score.num_invalid, score.accuracy.mean) == (2, pytest.approx(1 / 3))
+    assert (score.num_items, score.num_videos, score.num_correct) == (3, 2, 1)
+    assert (score.num_invalid, score.score.mean) == (2, pytest.approx(1 / 3))
 
 
 def test_scores_do_not_trust_what_a_row_says_of_itself() -> None:
@@ -86,7 +81,7 @@ def test_scores_do_not_trust_what_a_row_says_of_itself() -> None:
 
 def test_hidden_references_are_left_out() -> None:
     hidden = replace(choice("1", "0", "CW", 2, 2), reference=None)
-    assert judge(hidden).correct is None
+    assert grade(hidden).correct is None
     assert score_predictions([hidden]) == []
 
 
@@ -106,12 +101,14 @@ def test_missing_unknown_and_double_predictions_are_errors() -> None:
 def test_difference_of_two_runs_matches_by_id() -> None:
     full = [choice(str(n), "0", "CW", 2, 2) for n in range(20)]
     blind = [choice(str(n), "0", "CW", 2 if n < 5 else 1, 2) for n in range(20)]
-    (found,) = compare_runs(full, blind[::-1])
-    assert found.means == (1.0, 0.25)
+    items = run_items({"full": full, "blind": blind[::-1]})
+    found = run_differences(items, ("nextqa", ALL), "full")["blind"]
+    assert found.seed_scores == (0.25,)
+    assert found.difference is not None
     assert found.difference.mean == pytest.approx(0.75)
     assert found.difference.low > 0.4  # of 20 videos: no bootstrap
     with pytest.raises(ValueError, match="1 missing"):
-        compare_runs(full, blind[:-1])
+        run_items({"full": full, "blind": blind[:-1]})
 
 
 def test_chance_is_the_expected_value_of_a_random_option() -> None:
@@ -121,7 +118,9 @@ def test_chance_is_the_expected_value_of_a_random_option() -> None:
         replace(choice("1", "2", "TN", 1, 1), reference=None),  # hidden: not scored
     ]
     expected = {"all": (0.2 + 0.5) / 2, "C": 0.2, "CW": 0.2, "T": 0.5, "TN": 0.5}
-    assert chance_scores(rows)["nextqa"] == pytest.approx(expected)
+    assert chance_scores(rows) == pytest.approx(
+        {("nextqa", group): value for group, value in expected.items()} | {EVERYTHING: 0.35}
+    )
     # Open-ended questions have no chance; a CLEVRER question of three options is right in 1 of 8.
     questions = [
         BenchmarkPrediction(
@@ -133,9 +132,12 @@ def test_chance_is_the_expected_value_of_a_random_option() -> None:
             [("descriptive", ()), *[("predictive", ("yes", "no"))] * 3]
         )
     ]  # fmt: skip
-    assert chance_scores(questions)["clevrer"] == {
-        "predictive per option": 0.5, "predictive per question": 0.125
+    assert chance_scores(questions) == {
+        ("clevrer", "predictive per option"): 0.5, ("clevrer", "predictive per question"): 0.125
     }  # fmt: skip
+    # Unless it is known what is answered at all.
+    known = {("clevrer", "descriptive"): {"yes", "no", "3", "red"}}
+    assert chance_scores(questions, known_answers=known)["clevrer", "descriptive"] == 0.25
 
 
 def test_the_official_free_accuracy_divides_by_other_types() -> None:
@@ -191,7 +193,7 @@ def test_activitynet_qa_example_predictions_score_as_the_official_script_prints(
     expected = dict(golden["official_printed"])
     printed_free = expected.pop("free")
     assert found == expected | {"free": round(golden["free_correct"], 4)}
-    flags = [bool(judge(row).correct) for row in rows]
+    flags = [bool(grade(row).correct) for row in rows]
     # The script's order of first appearance is that of the answer file.
     official_order = {
         row["question_id"]: n

@@ -1,0 +1,207 @@
+"""From prediction rows to items: what a benchmark's protocol counts once in a group of questions.
+
+Items are the first of three steps from rows to numbers: :mod:`vidreason.evaluation.cells` takes the
+means of items, and :mod:`vidreason.evaluation.tables` shows them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    align_predictions,
+    grade,
+)
+from vidreason.evaluation.protocols import (
+    ACCURACY,
+    ALL,
+    PROTOCOLS,
+    Measure,
+    Protocol,
+    chance,
+)
+
+Column = tuple[str, str]
+"""A corpus and a group of its questions: ``all``, a group of the official protocol (such as ``C``
+or ``free``), or a question type."""
+EVERYTHING: Column = (ALL, ALL)
+"""All questions of all corpora."""
+
+
+class Item(NamedTuple):
+    """What counts once in a group of questions."""
+
+    id: str
+    """Of the prediction, or of the group of predictions that count as one."""
+    measure: str
+    video: str
+    """Intervals and tests draw whole videos."""
+    value: float | None
+    """From 0 to 1; None for an answer that says nothing, which counts 0."""
+    weight: float = 1.0
+    """Of the value in the group's mean; over a group, the weights are 1 on average."""
+
+    @property
+    def share(self) -> float:
+        """What the item adds to the mean, times the number of items."""
+        return self.weight * (self.value or 0.0)
+
+
+Items = dict[Column, list[Item]]
+"""The items of a run by column. A column without items is one that the run cannot answer."""
+
+
+def run_items(
+    runs: Mapping[str, Sequence[BenchmarkPrediction]], protocols: Mapping[str, Protocol] = PROTOCOLS
+) -> dict[str, Items]:
+    """The items of several runs, which are the same ones in the same order.
+
+    Args:
+        runs: Predictions by name. A run may lack whole corpora, but no single question.
+        protocols: How each corpus is scored; one that is not listed by accuracy.
+
+    Raises:
+        ValueError: Two runs do not answer the same questions of a corpus.
+    """
+    expected: dict[str, list[str]] = {}
+    items = {}
+    for name, rows in runs.items():
+        by_corpus = _by_corpus(rows)
+        for corpus, of_corpus in by_corpus.items():
+            expected.setdefault(corpus, [row.id for row in of_corpus])
+        aligned = [
+            row
+            for corpus, ids in expected.items()
+            if corpus in by_corpus
+            for row in align_predictions(by_corpus[corpus], ids)
+        ]
+        items[name] = scored_items(aligned, protocols)
+    return items
+
+
+def scored_items(
+    predictions: Sequence[BenchmarkPrediction], protocols: Mapping[str, Protocol] = PROTOCOLS
+) -> Items:
+    """Grade the predictions of one run, and say what counts in which group.
+
+    Corpora come in the order of the predictions, ``all`` first in each; the other groups follow in
+    the official order, or sorted where there is none. Predictions without a reference are left out.
+    """
+    items: Items = {}
+    for corpus, rows in _by_corpus(predictions).items():
+        protocol = protocols.get(corpus, Protocol())
+        groups: dict[str, list[Item]] = {}
+        for group, item in _items(protocol, [grade(row) for row in rows]):
+            groups.setdefault(group, []).append(item)
+        order = {name: number for number, name in enumerate(protocol.order())}
+        for name in sorted(groups, key=lambda name: (order.get(name, len(order)), name)):
+            # A mean over some of a group's questions would not be the group's.
+            missing = any(math.isnan(item.value or 0.0) for item in groups[name])
+            items[corpus, name] = [] if missing else groups[name]
+    return items
+
+
+def with_everything(items: Items) -> Items:
+    """Add the column of all questions, in front."""
+    every = [of_corpus for (_, group), of_corpus in items.items() if group == ALL]
+    return {
+        EVERYTHING: [item for of_corpus in every for item in of_corpus] if all(every) else []
+    } | items
+
+
+def chance_scores(
+    predictions: Sequence[BenchmarkPrediction],
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
+    known_answers: Mapping[tuple[str, str], Collection[str]] | None = None,
+) -> dict[Column, float]:
+    """Expected score of random options, as a fraction, by column.
+
+    Args:
+        predictions: Of one run.
+        protocols: How each corpus is scored.
+        known_answers: Normalised answers of each corpus and question type that an open-ended
+            question is guessed from. Groups with a question that cannot be guessed are left out.
+    """
+    guess = partial(chance, known_answers=known_answers or {})
+    guessing = {
+        row.corpus: replace(
+            protocols.get(row.corpus, Protocol()), measure=guess, joint_measure=guess, further={}
+        )
+        for row in predictions
+    }
+    return {
+        column: math.fsum(item.share for item in items) / len(items)
+        for column, items in with_everything(scored_items(predictions, guessing)).items()
+        if items and all(item.value is not None for item in items)
+    }
+
+
+def _by_corpus(rows: Sequence[BenchmarkPrediction]) -> dict[str, list[BenchmarkPrediction]]:
+    by_corpus: dict[str, list[BenchmarkPrediction]] = {}
+    for row in rows:
+        if row.reference is not None:
+            by_corpus.setdefault(row.corpus, []).append(row)
+    return by_corpus
+
+
+def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[tuple[str, Item]]:
+    """Each item with its group."""
+    for row in rows:
+        value = _measured(protocol.measure, row)
+        item = Item(row.id, protocol.measure_name, row.video_id, value)
+        groups = protocol.groups_of(row.question_type)
+        for group in groups if protocol.all_is_joint else (ALL, *groups):
+            yield group, item
+        for name, (question_type, measure) in protocol.further.items():
+            if row.question_type == question_type:
+                yield name, Item(row.id, name, row.video_id, _measured(measure, row))
+    if protocol.all_is_joint:
+        yield from _joint_items(ALL, rows, (), protocol.joint_measure, with_single=True)
+    for name, types in protocol.joint.items():
+        yield from _joint_items(name, rows, types, protocol.joint_measure, with_single=False)
+    if protocol.macro:
+        yield from _macro_items(protocol.macro, protocol.measure, rows)
+
+
+def _joint_items(
+    group: str,
+    rows: Sequence[BenchmarkPrediction],
+    question_types: tuple[str, ...],
+    measure: Measure,
+    *,
+    with_single: bool,
+) -> Iterator[tuple[str, Item]]:
+    """One item for the rows of each ``group_id``: right if all are, invalid if one is."""
+    members: dict[tuple[str, str], list[BenchmarkPrediction]] = {}
+    for row in rows:
+        if question_types and row.question_type not in question_types:
+            continue
+        if row.group_id or with_single:
+            members.setdefault((row.group_id, "" if row.group_id else row.id), []).append(row)
+    for together in members.values():
+        if set(question_types) <= {row.question_type for row in together}:
+            values = [_measured(measure, row) for row in together]
+            known = [value for value in values if value is not None]
+            is_valid = len(known) == len(values) or math.isnan(sum(known))
+            right = math.prod(known) if is_valid else None
+            first = together[0]
+            yield group, Item(first.group_id or first.id, ACCURACY, first.video_id, right)
+
+
+def _macro_items(
+    group: str, measure: Measure, rows: Sequence[BenchmarkPrediction]
+) -> Iterator[tuple[str, Item]]:
+    """Items whose weighted mean is the mean over question types of the types' means."""
+    sizes = Counter(row.question_type for row in rows)
+    for row in rows:
+        weight = len(rows) / (len(sizes) * sizes[row.question_type])
+        yield group, Item(row.id, ACCURACY, row.video_id, _measured(measure, row), weight)
+
+
+def _measured(measure: Measure, row: BenchmarkPrediction) -> float | None:
+    """Value of a row; NaN where the system cannot answer it."""
+    return math.nan if row.missing_capability else measure(row)

@@ -1,0 +1,214 @@
+"""Our reasoner as one of the systems that answer benchmarks.
+
+Shapes: B questions of a batch, T text tokens.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from vidreason.evaluation.answerer import Answerer, Reply
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.controls import Span, controlled_source
+from vidreason.evaluation.provenance import Provenance
+from vidreason.example import Example
+from vidreason.model import VideoReasoner
+from vidreason.perception.visual_tokens import (
+    TokenSource,
+    VisualTokens,
+    collate_visual_tokens,
+    move_visual_tokens,
+)
+from vidreason.pretrained.identity import ReasonerIdentity
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.reasoning.tokenization import MARKUP_VERSION
+from vidreason.video.failures import VideoReadError
+
+
+class LoadedExample(NamedTuple):
+    """A question with its visual tokens, or with the reason why there are none."""
+
+    example: Example
+    tokens: VisualTokens | None
+    error: VideoReadError | None = None
+
+
+class ReasonerAnswerer(Answerer):
+    """A reasoner behind a source of visual tokens.
+
+    Args:
+        load: Gives the reasoner, which is put into evaluation mode for each batch and back, and its
+            visual tokens of ``(media, start_seconds, end_seconds)`` under the control. It is called
+            when a batch is answered.
+        decoding: How texts are generated.
+        max_text_tokens: Longest prompt and option together.
+        identity: Of the reasoner; None where its answers are not kept.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], tuple[VideoReasoner, TokenSource]],
+        decoding: DecodingConfig,
+        max_text_tokens: int,
+        identity: ReasonerIdentity | None = None,
+    ) -> None:
+        self._load = load
+        self._decoding = decoding
+        self._max_text_tokens = max_text_tokens
+        self.provenance = Provenance(
+            model=identity.model if identity else "",
+            perceiver=identity.perceiver if identity else "",
+            frames=identity.frames if identity else {},
+            answering={"markup": MARKUP_VERSION},
+        )
+
+    def answer(self, examples: Sequence[Example]) -> list[Reply]:
+        """Generate a text for each prompt."""
+
+        def generate(
+            reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
+        ) -> list[Reply]:
+            visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
+            prompts = [example.prompt for example in readable]
+            ids = reasoner.generate_ids(visual, prompts, self._decoding)
+            return [
+                Reply(output=output, num_generated_tokens=len(tokens_of_output))
+                for tokens_of_output, output in zip(ids, reasoner.decode(ids), strict=True)
+            ]
+
+        return self._replies(examples, generate)
+
+    # One text generation: a batch may hold questions of all three kinds.
+    choose = answer
+    predict = answer
+
+    def log_likelihoods(self, examples: Sequence[Example]) -> list[Reply]:
+        """Score each option by the mean log-likelihood of its tokens, end of turn included."""
+
+        def score(
+            reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
+        ) -> list[Reply]:
+            return _score_options(reasoner, readable, tokens, self._max_text_tokens)
+
+        return self._replies(examples, score)
+
+    def _replies(
+        self,
+        examples: Sequence[Example],
+        reply_to: Callable[[VideoReasoner, Sequence[Example], Sequence[VisualTokens]], list[Reply]],
+    ) -> list[Reply]:
+        """Replies of ``reply_to`` to what can be read, and errors for the rest."""
+        reasoner, source = self._load()
+        loaded = load_examples(source, examples)
+        readable = [item.example for item in loaded if item.tokens is not None]
+        tokens = [item.tokens for item in loaded if item.tokens is not None]
+        with evaluation_mode(reasoner):
+            replies = iter(reply_to(reasoner, readable, tokens) if readable else [])
+        return [
+            Reply(error=item.error)
+            if item.tokens is None
+            else replace(
+                next(replies), num_prompt_tokens=len(reasoner.encode_prompt(item.example.prompt))
+            )
+            for item in loaded
+        ]
+
+
+def reasoner_answerer(
+    reasoner: VideoReasoner,
+    source: TokenSource,
+    examples: Sequence[Example],
+    config: EvaluationConfig,
+    decoding: DecodingConfig,
+) -> ReasonerAnswerer:
+    """A reasoner at hand as an answerer of ``examples`` under the control of ``config``.
+
+    Args:
+        reasoner: The reasoner.
+        source: Visual tokens, before any control.
+        examples: What will be asked.
+        config: Its control, seed and longest text.
+        decoding: How texts are generated.
+
+    Raises:
+        ValueError: The control cannot be made.
+    """
+    source = controlled_source(source, examples, config.control, config.seed)
+    return ReasonerAnswerer(lambda: (reasoner, source), decoding, config.max_text_tokens)
+
+
+def load_examples(source: TokenSource, examples: Sequence[Example]) -> list[LoadedExample]:
+    """Load the visual tokens of a batch; a span that follows itself is loaded once."""
+    loaded: list[LoadedExample] = []
+    previous: Example | None = None
+    for example in examples:
+        if previous is not None and _span(previous) == _span(example):
+            loaded.append(LoadedExample(example, loaded[-1].tokens, loaded[-1].error))
+        else:
+            try:
+                loaded.append(LoadedExample(example, source(*_span(example))))
+            except VideoReadError as error:
+                loaded.append(LoadedExample(example, None, error))
+        previous = example
+    return loaded
+
+
+@contextmanager
+def evaluation_mode(reasoner: torch.nn.Module) -> Iterator[None]:
+    """Turn off dropout and gradients; restore modes and random state at the end."""
+    modes = {module: module.training for module in reasoner.modules()}
+    device = _device(reasoner)
+    cuda_devices = [device] if device.type == "cuda" else []
+    reasoner.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda_devices):
+            yield
+    finally:
+        for module, training in modes.items():  # frozen parts may be in another mode than the rest
+            module.training = training
+
+
+def _score_options(
+    reasoner: VideoReasoner,
+    examples: Sequence[Example],
+    tokens: Sequence[VisualTokens],
+    max_text_tokens: int,
+) -> list[Reply]:
+    """Log-likelihoods per token of each question's options, and their numbers of tokens."""
+    texts = [
+        reasoner.encode_example(example.prompt, option, max_text_tokens)
+        for example in examples
+        for option in example.options
+    ]
+    # Questions about one video follow each other: its tokens are in the batch once.
+    videos: list[VisualTokens] = []
+    of_texts: list[int] = []
+    for of_example, example in zip(tokens, examples, strict=True):
+        if not videos or videos[-1] is not of_example:
+            videos.append(of_example)
+        of_texts += [len(videos) - 1] * len(example.options)
+    visual = move_visual_tokens(collate_visual_tokens(videos), _device(reasoner))
+    sums, counts = reasoner.response_log_likelihoods(visual, of_texts, texts)
+    means = (sums / counts).tolist()
+    replies, start = [], 0
+    for example in examples:
+        options = slice(start, start + len(example.options))
+        replies.append(
+            Reply(
+                log_likelihoods=tuple(means[options]),
+                token_counts=tuple(counts[options].tolist()),
+            )
+        )
+        start = options.stop
+    return replies
+
+
+def _span(example: Example) -> Span:
+    return example.media, example.start_seconds, example.end_seconds
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next(module.parameters()).device
