@@ -2,12 +2,14 @@
 
 import difflib
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Literal
 
 from data_modules.corpora import DataConfig
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.perception.config import PerceiverConfig
+from vidreason.ranges import check_ranges
 from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
 from vidreason.store.config import StoreConfig
 from vidreason.training.config import OptimizerConfig, StepGuardConfig, Thaw, WeightAverageConfig
@@ -96,19 +98,13 @@ class TrainerConfig:
                 f"trainer.sharded_checkpoints is for trainer.strategy=fsdp2, found {self.strategy}"
                 ": leave it out"
             )
-        if self.keep_best < 0:
-            raise ValueError(f"trainer.keep_best is {self.keep_best}; it must be 0 or more")
-        if self.stop_min_delta < 0:
-            raise ValueError(
-                f"trainer.stop_min_delta is {self.stop_min_delta}; it must be 0 or more"
-            )
-        for name in (
+        counts = (
             *("num_nodes", "log_every_n_steps", "checkpoint_every_n_steps", "keep_checkpoints"),
             *("stop_after_steps", "validate_every_n_steps", "stop_after_stalls"),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"trainer.{name} is {value}; it must be at least 1")
+        )
+        ranges = dict.fromkeys(counts, (1, inf))
+        ranges |= dict.fromkeys(("keep_best", "stop_min_delta", "profile_steps"), (0, inf))
+        check_ranges("trainer", self, **ranges)
 
 
 @dataclass(kw_only=True)
@@ -139,12 +135,8 @@ class PerceiveConfig:
     outside of one."""
 
     def __post_init__(self) -> None:
-        if self.num_workers is not None and self.num_workers < 0:
-            raise ValueError(f"perceive.num_workers: expected 0 or more, found {self.num_workers}")
-        if self.max_crashes < 0:
-            raise ValueError(f"perceive.max_crashes: expected 0 or more, found {self.max_crashes}")
-        if self.num_shards is not None and self.num_shards < 1:
-            raise ValueError(f"perceive.num_shards: expected 1 or more, found {self.num_shards}")
+        ranges = {"num_workers": (0, inf), "max_crashes": (0, inf), "num_shards": (1, inf)}
+        check_ranges("perceive", self, **ranges)
 
 
 @dataclass(kw_only=True)
@@ -205,8 +197,7 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         if not self.run_dir:
             raise ValueError("run_dir is empty; name the folder for checkpoints and results")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
+        check_ranges("", self, seed=(0, 2**32 - 1))
         if not self.resume:
             raise ValueError("resume is empty; it is 'auto', 'never' or the path of a checkpoint")
         if self.initial_checkpoint and self.stage == "alignment":

@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.tables import Table
+from vidreason.ranges import check_ranges
 
 Value = int | float | str | bool
 
@@ -96,9 +98,7 @@ class SweepConfig:
         for key, values in self.choices.items():
             if not values:
                 raise ValueError(f"choices: {key} has no value")
-        for name in ("num_trials", "max_parallel", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_ranges("", self, num_trials=(1, inf), max_parallel=(1, inf), threads=(1, inf))
 
 
 Parameters = dict[str, Value]

@@ -13,7 +13,7 @@ def check_ranges(section: str, config: object, **ranges: tuple[float, float]) ->
     """Make sure that fields of ``config`` lie in their ranges; None is left alone.
 
     Args:
-        section: The configuration's name, for messages.
+        section: Its key path in an experiment's configuration, for messages; empty for the top.
         config: A configuration dataclass.
         ranges: By field: the smallest and the largest value; ``inf`` for no largest one.
 
@@ -24,7 +24,8 @@ def check_ranges(section: str, config: object, **ranges: tuple[float, float]) ->
     for name, (low, high) in ranges.items():
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            problems.append(f"{section}.{name} is {value}; it must be {_bounds(low, high)}")
+            path = f"{section}.{name}" if section else name
+            problems.append(f"{path} is {value}; it must be {_bounds(low, high)}")
     if problems:
         raise ValueError("; ".join(problems))
 

@@ -5,10 +5,12 @@ of the two stages' configurations; a new one needs no code (``variants.NAME.both
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from experiments.demo.config import DemoConfig
 from vidreason.evaluation.config import Control
+from vidreason.ranges import check_ranges
 
 FULL = "full"
 """The variant that all others are compared with."""
@@ -126,9 +128,7 @@ class StudyConfig:
             raise ValueError(f"only: unknown variants {unknown}; known are {list(self.variants)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: expected one or more different ones, found {self.seeds}")
-        for name in ("max_parallel", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_ranges("", self, max_parallel=(1, inf), threads=(1, inf))
         if self.microworld is None and not (self.stage1 and self.stage2):
             raise ValueError(
                 "stage1 and stage2 are empty: name the YAML files of the two stages, or start from "

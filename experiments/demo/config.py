@@ -1,8 +1,10 @@
 """``DemoConfig``: how large the demo is."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from vidreason.microworld import parts
+from vidreason.ranges import check_ranges
 
 QUICK = (
     *("num_train_videos=8", "num_validation_videos=4", "num_test_videos=6"),
@@ -43,13 +45,12 @@ class DemoConfig:
     """Overrides for stage 2 alone."""
 
     def __post_init__(self) -> None:
-        for name in ("num_train_videos", "num_validation_videos", "questions_per_video"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.num_test_videos < 2:  # the shuffled control exchanges them
-            raise ValueError(f"num_test_videos is {self.num_test_videos}; it must be at least 2")
-        if not 1 <= self.num_shown_videos <= self.num_test_videos:
-            raise ValueError(
-                f"num_shown_videos is {self.num_shown_videos}; it must be from 1 to "
-                f"num_test_videos ({self.num_test_videos})"
-            )
+        check_ranges(
+            "",
+            self,
+            num_train_videos=(1, inf),
+            num_validation_videos=(1, inf),
+            num_test_videos=(2, inf),  # the shuffled control exchanges them
+            questions_per_video=(1, inf),
+            num_shown_videos=(1, max(self.num_test_videos, 1)),
+        )

@@ -1,8 +1,10 @@
 """``StoreCommandConfig``: an experiment's configuration, and what is to be done to its store."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from experiments.experiment_config import ExperimentConfig
+from vidreason.ranges import check_ranges
 
 
 @dataclass(kw_only=True)
@@ -23,5 +25,4 @@ class StoreCommandConfig(ExperimentConfig):
         super().__post_init__()
         if not self.store.path:
             raise ValueError("store.path is empty; name the folder of the store")
-        if self.unfinished_hours < 0:
-            raise ValueError(f"unfinished_hours: expected 0 or more, found {self.unfinished_hours}")
+        check_ranges("", self, unfinished_hours=(0, inf))

@@ -163,7 +163,7 @@ def test_too_many_deaths_end_the_run_with_what_to_do(monkeypatch):
         outcomes += perceive_in_workers(None, spans(60), stop, 1, 3)
     assert stop.value == signal.SIGTERM
     assert set(map(str, range(24, 30))) <= world.disk.keys()  # alone, and written at once
-    with pytest.raises(ValueError, match=r"perceive\.max_crashes: expected 0 or more, found -1"):
+    with pytest.raises(ValueError, match=r"perceive\.max_crashes is -1; it must be at least 0"):
         PerceiveConfig(max_crashes=-1)
 
 

@@ -119,5 +119,7 @@ def test_overlap_is_the_share_of_common_pixels():
 
 @pytest.mark.parametrize("field", ["overlap_weight", "min_likeness", "same_object_overlap"])
 def test_shares_outside_of_their_range_are_refused(field):
-    with pytest.raises(ValueError, match=rf"tracks\.{field}: expected more than 0 .* found 1\.5"):
+    with pytest.raises(
+        ValueError, match=rf"tracks\.{field} is 1\.5; it must be above 0 and at most 1"
+    ):
         TrackConfig(**{field: 1.5})

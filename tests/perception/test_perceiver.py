@@ -332,8 +332,8 @@ def test_the_fingerprint_names_configuration_and_weights(tmp_path):
     ("changes", "message"),
     [
         ({"sampling": SamplingConfig(frames_per_clip=3)}, "3 is not the encoder's .*num_frames 2"),
-        ({"kept_objects": -1}, "kept_objects: expected 0 or more, found -1"),
-        ({"objects_per_key_frame": 0}, "objects_per_key_frame: expected at least 1, found 0"),
+        ({"kept_objects": -1}, "kept_objects is -1; it must be at least 0"),
+        ({"objects_per_key_frame": 0}, "objects_per_key_frame is 0; it must be at least 1"),
         ({"min_object_share": 0.5, "max_object_share": 0.2}, r"found 0\.5 and 0\.2"),
     ],
 )

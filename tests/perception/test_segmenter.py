@@ -136,8 +136,8 @@ def test_the_default_custom_size_is_vit_b():
             {"name": "edgetam"},
             r"segmenter.name: 'edgetam' is not one of sam-vit-b, .*EdgeTAM: timm",
         ),
-        ({"frames_per_batch": 0}, "segmenter.frames_per_batch: expected at least 1, found 0"),
-        ({"points_per_side": 0}, "segmenter.points_per_side: expected at least 1, found 0"),
+        ({"frames_per_batch": 0}, "segmenter.frames_per_batch is 0; it must be from 1 to 1,024"),
+        ({"points_per_side": 0}, "segmenter.points_per_side is 0; it must be from 1 to 1,024"),
     ],
 )
 def test_impossible_sizes_are_refused(changed, message):

@@ -58,7 +58,7 @@ def test_frames_and_resolution_of_a_released_model_can_be_chosen():
         (TINY["viclip"] | {"image_size": 40}, "40 is not a multiple of patch_size 16"),
         (TINY["viclip"] | {"num_heads": 5}, "width: 64 is not a multiple of num_heads 5"),
         (TINY["videomae"] | {"num_frames": 5}, "num_frames: 5 is not a multiple of tubelet_size 2"),
-        ({"num_frames": 0}, "num_frames: expected at least 1, found 0"),
+        ({"num_frames": 0}, "num_frames is 0; it must be from 1 to 8,192"),
         ({"name": "viclip-l14", "image_size": 225}, "225 is not a multiple of patch_size 14"),
     ],
 )

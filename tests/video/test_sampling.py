@@ -152,10 +152,13 @@ def test_key_frames_are_different_and_evenly_spread_over_what_the_encoder_sees()
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_clips": 0}, "num_clips must be at least 1, found 0"),
-        ({"frames_per_clip": 0}, "frames_per_clip must be at least 1, found 0"),
-        ({"num_key_frames": 33}, "num_clips \\* frames_per_clip = 32.*found 33"),
-        ({"num_key_frames": -1}, "found -1"),
+        ({"num_clips": 0}, "perceiver.sampling.num_clips is 0; it must be from 1 to 65,536"),
+        (
+            {"frames_per_clip": 0},
+            "perceiver.sampling.frames_per_clip is 0; it must be from 1 to 8,192",
+        ),
+        ({"num_key_frames": 33}, "num_key_frames is 33.*num_clips \\* frames_per_clip = 32"),
+        ({"num_key_frames": -1}, "num_key_frames is -1"),
     ],
 )
 def test_wrong_numbers_are_named(fields: dict[str, int], message: str) -> None:

@@ -34,21 +34,20 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.warm_start and self.kind == "mean_pool":
             raise ValueError(
-                f"fusion.warm_start is {self.warm_start!r}, but fusion.kind is 'mean_pool', which "
+                f"reasoner.fusion.warm_start is {self.warm_start!r}, but fusion.kind is "
+                f"'mean_pool', which "
                 "has nothing to start; set kind=qformer or leave warm_start empty"
             )
-        for name in ("num_queries", "width", "num_layers", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"fusion.{name} is {getattr(self, name)}; it must be at least 1")
         check_ranges(
-            "fusion",
+            "reasoner.fusion",
             self,
             num_queries=(1, MAX_WIDTH),
             width=(1, MAX_WIDTH),
             num_layers=(1, _MAX_LAYERS),
+            num_heads=(1, MAX_WIDTH),
         )
         if self.width % self.num_heads:
             raise ValueError(
-                f"fusion.width {self.width} is not a multiple of fusion.num_heads "
+                f"reasoner.fusion.width {self.width} is not a multiple of fusion.num_heads "
                 f"{self.num_heads}; choose a number of heads that divides the width"
             )

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal, get_args
 
-from vidreason.ranges import check_ranges
+from vidreason.ranges import ABOVE_0, check_ranges
 from vidreason.video.sampling import SamplingConfig
 
 _VIT_B16 = {"image_size": 224, "patch_size": 16, "width": 768, "num_layers": 12, "num_heads": 12}
@@ -89,18 +90,14 @@ class VideoEncoderConfig:
 
     def __post_init__(self) -> None:
         given = [name for name in _SIZE_FIELDS if getattr(self, name) is not None]
-        for name in given:
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"video_encoder.{name}: expected at least 1, found {getattr(self, name)}"
-                )
-        check_ranges("video_encoder", self, **_LARGEST_ENCODER)
+        check_ranges("perceiver.video_encoder", self, **_LARGEST_ENCODER)
         if self.name in _SIZED_BY_FIELDS:
             takes: Sequence[str] = _SIZED_BY_FIELDS[self.name]
             missing = [name for name in takes if name not in given]
             if missing:
                 raise ValueError(
-                    f"video_encoder.{missing[0]}: empty, but {self.name!r} takes its sizes from "
+                    f"perceiver.video_encoder.{missing[0]}: empty, but {self.name!r} takes its "
+                    f"sizes from "
                     "the fields; give it, or name a released model"
                 )
         else:
@@ -110,7 +107,8 @@ class VideoEncoderConfig:
         surplus = [name for name in given if name not in takes]
         if surplus:
             raise ValueError(
-                f"video_encoder.{surplus[0]}: {getattr(self, surplus[0])}, but it is no choice of "
+                f"perceiver.video_encoder.{surplus[0]}: {getattr(self, surplus[0])}, but it is "
+                f"no choice of "
                 f"{self.name!r}, which takes {', '.join(takes)}; leave it out, or name 'viclip', "
                 "'internvideo-mm' or 'videomae' for sizes of your own"
             )
@@ -177,12 +175,14 @@ def _check_sizes(sizes: VideoEncoderSizes) -> None:
     ):
         if getattr(sizes, whole) % getattr(sizes, part):
             raise ValueError(
-                f"video_encoder.{whole}: {getattr(sizes, whole)} is not a multiple of {part} "
+                f"perceiver.video_encoder.{whole}: {getattr(sizes, whole)} is not a multiple of "
+                f"{part} "
                 f"{getattr(sizes, part)}; choose sizes of which one divides the other"
             )
     if sizes.num_global_layers > sizes.num_layers:
         raise ValueError(
-            f"video_encoder.num_global_layers: {sizes.num_global_layers} is more than num_layers "
+            f"perceiver.video_encoder.num_global_layers: {sizes.num_global_layers} is more than "
+            f"num_layers "
             f"{sizes.num_layers}; choose at most as many"
         )
 
@@ -267,18 +267,12 @@ class SegmenterConfig:
     def __post_init__(self) -> None:
         if self.name not in get_args(SegmenterName):
             raise ValueError(
-                f"segmenter.name: {self.name!r} is not one of "
+                f"perceiver.segmenter.name: {self.name!r} is not one of "
                 f"{', '.join(get_args(SegmenterName))}; others do not answer points on an image "
                 "(text prompts, fixed classes, video trackers) or need a package that is not "
                 "installed with this one (EdgeTAM: timm)"
             )
-        batches = ("frames_per_batch", "points_per_side", "points_per_batch", "max_frame_side")
-        for name in (*batches, "image_size", "patch_size", "encoder_heads", "decoder_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"segmenter.{name}: expected at least 1, found {getattr(self, name)}"
-                )
-        check_ranges("segmenter", self, **_LARGEST_SEGMENTER)
+        check_ranges("perceiver.segmenter", self, **_LARGEST_SEGMENTER)
         multiples = (
             ("image_size", self.image_size, "patch_size", self.patch_size),
             ("encoder_width", self.encoder_width, "encoder_heads", self.encoder_heads),
@@ -288,7 +282,8 @@ class SegmenterConfig:
         for name, value, divisor_name, divisor in multiples:
             if value % divisor:
                 raise ValueError(
-                    f"segmenter.{name}: {value} is not a multiple of {divisor_name} ({divisor}); "
+                    f"perceiver.segmenter.{name}: {value} is not a multiple of {divisor_name} "
+                    f"({divisor}); "
                     "change one of them"
                 )
 
@@ -310,12 +305,10 @@ class TrackConfig:
     """Masks of one key frame with at least this IoU are one object. Parts of a thing have less."""
 
     def __post_init__(self) -> None:
-        for name in ("overlap_weight", "min_likeness", "same_object_overlap"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(
-                    f"tracks.{name}: expected more than 0 and at most 1, found "
-                    f"{getattr(self, name)}"
-                )
+        ranges = dict.fromkeys(
+            ("overlap_weight", "min_likeness", "same_object_overlap"), (ABOVE_0, 1)
+        )
+        check_ranges("perceiver.tracks", self, **ranges)
 
 
 @dataclass(kw_only=True)
@@ -350,16 +343,8 @@ class PerceiverConfig:
                 f"encoder's video_encoder.num_frames {self.video_encoder.frames_per_clip}; give "
                 "both the same value"
             )
-        if self.objects_per_key_frame < 1:
-            raise ValueError(
-                "perceiver.objects_per_key_frame: expected at least 1, found "
-                f"{self.objects_per_key_frame}; set use_objects=false for clip tokens only"
-            )
-        if self.kept_objects is not None and self.kept_objects < 0:
-            raise ValueError(
-                f"perceiver.kept_objects: expected 0 or more, found {self.kept_objects}; leave it "
-                "null for all objects"
-            )
+        ranges = {"objects_per_key_frame": (1, inf), "kept_objects": (0, inf)}
+        check_ranges("perceiver", self, **ranges)
         if not 0 <= self.min_object_share < self.max_object_share <= 1:
             raise ValueError(
                 "perceiver.min_object_share and max_object_share: expected 0 <= min < max <= 1, "

@@ -34,12 +34,14 @@ class LanguageModelConfig:
     def __post_init__(self) -> None:
         if not self.name_or_path:
             raise ValueError(
-                "language_model.name_or_path is empty; give a local Hugging Face folder or the "
+                "reasoner.language_model.name_or_path is empty; give a local Hugging Face folder "
+                "or the "
                 "name of a repository on the Hub"
             )
         if self.quantization != "none" and self.dtype == "float32":
             raise ValueError(
-                f"language_model.quantization is {self.quantization!r} and dtype 'float32'; set "
+                f"reasoner.language_model.quantization is {self.quantization!r} and dtype "
+                f"'float32'; set "
                 "dtype=bfloat16: computing in float32 would cost more than 4 bits save"
             )
 
@@ -58,7 +60,7 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         ranges = {"rank": (1, inf), "alpha": (1, inf), "dropout": (0, BELOW_1)}
-        check_ranges("lora", self, **ranges)
+        check_ranges("reasoner.lora", self, **ranges)
         self._check_target_modules()
 
     def _check_target_modules(self) -> None:
@@ -68,17 +70,21 @@ class LoraSettings:
         if "," in given and not re.search(r"[\\(\[{]", given):
             names = "|".join(name.strip() for name in given.split(","))
             raise ValueError(
-                f"lora.target_modules is {given!r}; it is one regular expression on whole module "
+                f"reasoner.lora.target_modules is {given!r}; it is one regular expression on "
+                f"whole module "
                 f"names and no list: write '.*\\.({names})'"
             )
         try:
             re.compile(given)
         except re.error as error:
             raise ValueError(
-                f"lora.target_modules is {given!r}, which is no regular expression: {error}"
+                f"reasoner.lora.target_modules is {given!r}, which is no regular expression: "
+                f"{error}"
             ) from error
         if problem := pattern_problem(given):
-            raise ValueError(f"lora.target_modules is {given!r}, which is not used: {problem}")
+            raise ValueError(
+                f"reasoner.lora.target_modules is {given!r}, which is not used: {problem}"
+            )
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,10 @@
 """``StoreConfig``: where visual tokens are stored and how. Nothing here imports torch."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, get_args
+
+from vidreason.ranges import check_ranges
 
 StoredType = Literal["bfloat16", "float32", "int8"]
 """Number types that features are stored in."""
@@ -35,9 +38,4 @@ class StoreConfig:
         if self.dtype not in get_args(StoredType):
             known = ", ".join(get_args(StoredType))
             raise ValueError(f"store.dtype: expected {known}; found {self.dtype}")
-        if self.shard_megabytes < 1:
-            raise ValueError(
-                f"store.shard_megabytes: expected at least 1, found {self.shard_megabytes}"
-            )
-        if self.flush_seconds < 0:
-            raise ValueError(f"store.flush_seconds: expected 0 or more, found {self.flush_seconds}")
+        check_ranges("store", self, shard_megabytes=(1, inf), flush_seconds=(0, inf))

@@ -33,16 +33,14 @@ class SamplingConfig:
     sees; 0 for none."""
 
     def __post_init__(self) -> None:
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips must be at least 1, found {self.num_clips}")
-        if self.frames_per_clip < 1:
-            raise ValueError(f"frames_per_clip must be at least 1, found {self.frames_per_clip}")
-        check_ranges("sampling", self, num_clips=(1, 2**16), frames_per_clip=(1, 2**13))
+        ranges = {"num_clips": (1, 2**16), "frames_per_clip": (1, 2**13)}
+        check_ranges("perceiver.sampling", self, **ranges)
         num_frames = self.num_clips * self.frames_per_clip
         if not 0 <= self.num_key_frames <= num_frames:
             raise ValueError(
-                f"num_key_frames must be between 0 and num_clips * frames_per_clip = {num_frames}, "
-                f"because the encoder sees every key frame; found {self.num_key_frames}"
+                f"perceiver.sampling.num_key_frames is {self.num_key_frames}; it must be between "
+                f"0 and num_clips * frames_per_clip = {num_frames}, because the encoder sees every "
+                "key frame"
             )
 
 
