@@ -52,7 +52,7 @@ class BlockShuffle:
         self._window: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def rows(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The rows at the places ``start`` to ``stop`` of the order."""
+        """The rows at the positions ``start`` to ``stop`` of the order."""
         first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
         parts = [
             self._window_rows(number)[max(start - int(self._starts[number]), 0) :][
@@ -74,11 +74,11 @@ class BlockShuffle:
         rows = rows[shuffled(len(rows), *self._key, number)]
         if self._block_rows == 1:
             return rows
-        # Each sweep's places of a block are given to the same rows in ascending order.
+        # Each sweep's positions of a block are given to the same rows in ascending order.
         sweeps = np.arange(len(rows)) * NUM_SWEEPS // len(rows)
         mixed = np.empty_like(rows)
-        places = np.lexsort((np.arange(len(rows)), rows // self._block_rows, sweeps))
-        mixed[places] = rows[np.lexsort((rows, sweeps))]
+        positions = np.lexsort((np.arange(len(rows)), rows // self._block_rows, sweeps))
+        mixed[positions] = rows[np.lexsort((rows, sweeps))]
         return mixed
 
 

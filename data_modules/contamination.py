@@ -1,4 +1,4 @@
-"""Whether what a model is evaluated on stands in its training data: the contamination report.
+"""The contamination report: evaluation data that are in the training data.
 
 The evaluation corpora are held in memory, and the training corpora pass by, so memory does not grow
 with the latter. A training example matches an evaluation example by
@@ -38,7 +38,7 @@ class Match(NamedTuple):
 
 @dataclass(kw_only=True)
 class ContaminationReport:
-    """What was compared and found."""
+    """The comparison and its result."""
 
     num_evaluation_videos: int = 0
     """By id."""
@@ -73,12 +73,12 @@ class ContaminationCheck:
         self._hashes = VideoHashIndex()
         self._video_keys: dict[str, Hashable] = {}
         self._num_training: Counter[str] = Counter()
-        self._found: defaultdict[str, set[Hashable]] = defaultdict(set)
+        self._seen: defaultdict[str, set[Hashable]] = defaultdict(set)
         self._matches: defaultdict[str, list[Match]] = defaultdict(list)
         self._num_training_hashes = 0
 
     def add_evaluation(self, example: Example) -> None:
-        """Put an evaluation example on the side that is held in memory."""
+        """Add an evaluation example to those that are held in memory."""
         self._video_keys[example.id] = (example.corpus, example.video_id)
         for key in _id_keys(example):
             self._by_id.setdefault(key, example.id)
@@ -86,7 +86,7 @@ class ContaminationCheck:
         self._texts.add(example.id, compared_text(example))
 
     def add_evaluation_hash(self, example: Example, video: VideoHash) -> None:
-        """Put the pictures of an evaluation example's video on that side."""
+        """Add the pictures of an evaluation example's video."""
         self._hashes.add(example.id, video)
 
     def check(self, example: Example) -> None:
@@ -105,24 +105,23 @@ class ContaminationCheck:
     def check_hash(self, example: Example, video: VideoHash) -> None:
         """Compare the pictures of a training example's video."""
         self._num_training_hashes += 1
-        found = self._hashes.find(video)
-        if found:
-            self._num_training["video"] += 1
-        for name, apart in found:
-            self._record("video", example, str(name), f"distance {apart:.3f}", count=False)
+        matches = self._hashes.find(video)
+        self._num_training["video"] += bool(matches)
+        for name, distance in matches:
+            self._record("video", example, str(name), f"distance {distance:.3f}", count=False)
 
     def report(self) -> ContaminationReport:
-        """What has been found so far."""
+        """The result so far."""
         videos = set(self._video_keys.values())
-        found: set[Hashable] = set().union(*(self._found[k] for k in ("id", "file", "video")))
+        seen: set[Hashable] = set().union(*(self._seen[k] for k in ("id", "file", "video")))
         return ContaminationReport(
             num_evaluation_videos=len(videos),
             num_evaluation_texts=len(self._texts),
             num_evaluation_hashes=len(self._hashes),
             num_training_hashes=self._num_training_hashes,
             num_training_examples={kind: self._num_training[kind] for kind in KINDS},
-            num_evaluation_videos_found={kind: len(self._found[kind]) for kind in KINDS},
-            contaminated_fraction=len(found) / max(len(videos), 1),
+            num_evaluation_videos_found={kind: len(self._seen[kind]) for kind in KINDS},
+            contaminated_fraction=len(seen) / max(len(videos), 1),
             matches=[match for kind in KINDS for match in self._matches[kind]],
         )
 
@@ -130,13 +129,13 @@ class ContaminationCheck:
         self, kind: str, example: Example, evaluation_id: str, detail: str, count: bool = True
     ) -> None:
         self._num_training[kind] += count
-        self._found[kind].add(self._video_keys[evaluation_id])
+        self._seen[kind].add(self._video_keys[evaluation_id])
         if len(self._matches[kind]) < NUM_SHOWN:
             self._matches[kind].append(Match(kind, example.id, evaluation_id, detail))
 
 
 def compared_text(example: Example) -> str:
-    """What an example says of its video: question, options and answer; of a caption, itself."""
+    """The text about a video that is compared: question, options and answer, or the caption."""
     question = example.meta.get("question", "")
     return " ".join([question, *example.options, example.response])
 
@@ -151,6 +150,6 @@ def file_identity(media: str) -> Hashable:
 
 
 def _id_keys(example: Example) -> Sequence[Hashable]:
-    """What an example's video is known by: its id, without folder and YouTube's ``v_``."""
+    """Keys of an example's video: its id, without folder and YouTube's ``v_``."""
     name = example.video_id.rpartition("/")[2].removeprefix("v_")
     return [(example.corpus, name)] if name.isdecimal() else [name]

@@ -25,7 +25,7 @@ _LONE_QUESTION = "a last question without an answer is not read"
 
 
 class Turn(NamedTuple):
-    """What one side says."""
+    """One message of a conversation."""
 
     role: str
     """``system``, ``user`` or ``assistant``."""

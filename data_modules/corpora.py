@@ -57,7 +57,7 @@ class CorpusConfig:
     """Training only: passes through this corpus an epoch. 1 shows every example once an epoch, 0.5
     a different half in each of two epochs, 2 every example twice."""
     limit: int | None = None
-    """Read only the first so many examples, or None for all."""
+    """Read at most this many examples, or None for all."""
     media_dir: str = ""
     """A further folder or URL that the rows' media may lie in. Without it rows are left out, and
     counted, whose media are outside of ``root``, by an absolute path, ``..`` or a link."""
@@ -130,16 +130,16 @@ class DataConfig:
     """Share of samples whose video may be unreadable; beyond it the run stops with a summary."""
     decode_timeout_seconds: float | None = DECODE_TIMEOUT_SECONDS
     """A video counts as unreadable when hashing it for the store, finding its frames, or decoding
-    them takes longer. Null waits for ever, and reads videos in the process that perceives, where a
-    crash would end the run."""
+    them takes longer. Null waits without limit, and reads videos in the process that perceives,
+    where a crash would end the run."""
     seed: int = 0
     """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
     """
     limit: int | None = None
-    """For debugging: at most so many examples of every corpus, also where its own ``limit`` is
+    """For debugging: at most this many examples of every corpus, also where its own ``limit`` is
     higher. None for all."""
     overfit_batches: int | None = None
-    """For debugging: an epoch is the first so many global batches of the order, the same in each.
+    """For debugging: an epoch is this many first global batches of the order, the same in each.
     None for all."""
 
     def __post_init__(self) -> None:

@@ -117,12 +117,12 @@ def open_trainable(
         assert isinstance(corpus, CorpusIndex)
         examples = TrainableExamples(corpus, limit)
         counts = examples.left_out
-        told = [counts.summary()] if counts.num_skipped else []
-        told += [f"{number} x {remark}" for remark, number in counts.remarks.items()]
-        shown = f"with data.max_text_tokens={limit.max_text_tokens}: {'; '.join(told)}"
+        parts = [counts.summary()] if counts.num_skipped else []
+        parts += [f"{number} x {remark}" for remark, number in counts.remarks.items()]
+        shown = f"with data.max_text_tokens={limit.max_text_tokens}: {'; '.join(parts)}"
         if not len(examples):
             raise ValueError(f"{config} has nothing to train or validate on, {shown}")
-        if told:
+        if parts:
             logger.warning("%s, %s", config, shown)
         trainable.append(examples)
     return Corpora(trainable)
@@ -156,7 +156,7 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
 
 
 def _versions(config: CorpusConfig) -> list[int]:
-    """Of the index's form, and of the reader."""
+    """Versions of the index's form and of the reader."""
     return [VERSION, READERS[config.reader].version]
 
 

@@ -21,7 +21,7 @@ from vidreason.video.reader import VideoReader
 
 @dataclass(kw_only=True)
 class DataCheckConfig:
-    """How closely ``experiments.data check`` looks. Annotations are always read in full."""
+    """Thoroughness and thresholds of ``experiments.data check``, which reads all annotations."""
 
     probe_videos: int = 200
     """Videos of each corpus, drawn at random, that are opened and indexed."""
@@ -47,7 +47,7 @@ class DataCheckConfig:
 
 @dataclass(kw_only=True)
 class DataReport:
-    """What the check found."""
+    """The result of the check."""
 
     corpora: list[CorpusHealth] = field(default_factory=list)
     contamination: ContaminationReport | None = None
@@ -152,9 +152,9 @@ def _contamination_problems(
 ) -> list[str]:
     if report is None or report.contaminated_fraction <= config.max_contaminated_fraction:
         return []
-    found = {kind: n for kind, n in report.num_evaluation_videos_found.items() if kind != "text"}
+    counts = {kind: n for kind, n in report.num_evaluation_videos_found.items() if kind != "text"}
     return [
         f"{report.contaminated_fraction:.1%} of the {report.num_evaluation_videos} evaluation "
-        f"videos stand in the training data ({found}); data_check.max_contaminated_fraction is "
+        f"videos stand in the training data ({counts}); data_check.max_contaminated_fraction is "
         f"{config.max_contaminated_fraction}"
     ]

@@ -51,7 +51,7 @@ class GlobalOrder:
         lengths: From indices into the concatenated corpora to lengths of these examples, in any
             unit; None to leave the samples of a step in random order.
         padded: Whether rows of a micro-batch are padded to the longest.
-        repeated_steps: Let every epoch be the first so many steps of epoch 0, for a look at whether
+        repeated_steps: Let every epoch be this many first steps of epoch 0, for a look at whether
             a model can learn them by heart. None for all samples.
 
     Raises:

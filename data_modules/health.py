@@ -273,38 +273,38 @@ def percentiles(counts: Counter[int]) -> list[float]:
 def problems(
     corpora: Iterable[CorpusHealth], *, max_unreadable_fraction: float, max_skipped_fraction: float
 ) -> list[str]:
-    """What is wrong beyond the thresholds, a line each; empty for healthy corpora."""
-    found = []
+    """The problems beyond the thresholds, a line each; none for healthy corpora."""
+    lines = []
     for health in corpora:
         if health.error:
-            found.append(f"{health.name}: {health.error}")
+            lines.append(f"{health.name}: {health.error}")
         if health.num_without_reference == health.num_examples > 0 and health.role != "benchmark":
-            found.append(f"{health.name}: no example has a response to learn from: it is hidden")
+            lines.append(f"{health.name}: no example has a response to learn from: it is hidden")
         if health.num_duplicate_ids:
-            found.append(f"{health.name}: {health.num_duplicate_ids} ids are there before")
+            lines.append(f"{health.name}: {health.num_duplicate_ids} ids are there before")
         if health.absent_fraction > max_unreadable_fraction and health.num_examples:
             absent = {cause: n for cause, n in health.media.items() if cause not in PRESENT}
-            found.append(
+            lines.append(
                 f"{health.name}: {health.absent_fraction:.1%} of the examples have no video "
                 f"({absent}); data.max_unreadable_fraction is {max_unreadable_fraction}"
             )
         num_unreadable = sum(health.unreadable.values())
         if num_unreadable > max_unreadable_fraction * health.num_probed:
-            found.append(
+            lines.append(
                 f"{health.name}: {num_unreadable} of {health.num_probed} probed videos cannot be "
                 f"read ({dict(health.unreadable)}); data.max_unreadable_fraction is "
                 f"{max_unreadable_fraction}"
             )
         if health.official_rows not in (None, health.num_rows) and not health.error:
-            found.append(
+            lines.append(
                 f"{health.name}: {health.num_rows:,} rows, but the released split has "
                 f"{health.official_rows:,}: fetch its files again, or call them by another split"
             )
         num_rows = health.num_examples + health.num_skipped
         if health.num_skipped > max_skipped_fraction * num_rows:
-            found.append(
+            lines.append(
                 f"{health.name}: {health.num_skipped} rows were left out, of "
                 f"{health.num_examples} examples and them ({dict(health.skipped)}); "
                 f"data_check.max_skipped_fraction is {max_skipped_fraction}"
             )
-    return found
+    return lines

@@ -1,4 +1,4 @@
-"""Are ids unique? Answered for any number of them in flat memory, by sorted 64-bit hashes on disk.
+"""Sorted 64-bit hashes of ids on disk, which tell in flat memory whether any number is unique.
 
 Two of 110 million different ids share a hash with a probability of 0.03 % (n^2 / 2^65), so equal
 hashes are a reason to look at the ids themselves, and different ones a proof.

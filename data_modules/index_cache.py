@@ -1,4 +1,4 @@
-"""Where indices of corpora and shards are kept.
+"""The folder of the indices of corpora and shards.
 
 The folder is ``$VIDREASON_CACHE``, else ``$XDG_CACHE_HOME/vidreason``, else ``~/.cache/vidreason``:
 it belongs to the machine, not to an experiment. It may be deleted at any time; what is in it is

@@ -195,7 +195,7 @@ class _JsonStream:
                     return value
 
     def _next_character(self) -> str:
-        """What comes next after space; empty at the end."""
+        """The next character after space; empty at the end."""
         while True:
             match = _SPACE.match(self._text, self._position)
             assert match is not None

@@ -1,4 +1,4 @@
-"""Which media a corpus' rows may name: files below its root, and what its configuration allows.
+"""Media that a corpus' rows may name: files below its root, and what its configuration allows.
 
 A data set is written by somebody else. A row of it that names ``/etc/passwd``, or an address of the
 network that this machine is in, must not be opened because it stands there.
@@ -96,7 +96,7 @@ def _with_slash(path: str) -> str:
 
 
 def _climbs(url: str) -> bool:
-    """Whether a part of a URL's path leads upwards, as a server may read it."""
+    """Return whether a part of a URL's path leads upwards, as a server may read it."""
     plain = url.lower().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/")
     return ".." in plain.replace("\\", "/").split("/")
 
@@ -111,7 +111,7 @@ def _links(folder: str) -> frozenset[str]:
 
 
 def _hub_caches() -> Sequence[str]:
-    """Where ``datasets`` and the Hub's client put what they fetch."""
+    """Folders in which ``datasets`` and the Hub's client put what they fetch."""
     import datasets  # slow to import
     from huggingface_hub import constants
 
@@ -119,7 +119,7 @@ def _hub_caches() -> Sequence[str]:
 
 
 def _hub_blobs(folder: str) -> Sequence[str]:
-    """Where the links of a repository point to that was downloaded into the Hub's cache."""
+    """Folder that the links of a repository point to if it lies in the Hub's cache."""
     parts = Path(folder).parts
     if "snapshots" not in parts:
         return []

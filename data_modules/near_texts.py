@@ -91,8 +91,8 @@ def _digest(words: list[str]) -> bytes:
 
 def _shingles(words: list[str]) -> frozenset[int]:
     return frozenset(
-        zlib.crc32(" ".join(words[place : place + _SHINGLE_WORDS]).encode()) & 0x7FFFFFFF
-        for place in range(len(words) - _SHINGLE_WORDS + 1)
+        zlib.crc32(" ".join(words[start : start + _SHINGLE_WORDS]).encode()) & 0x7FFFFFFF
+        for start in range(len(words) - _SHINGLE_WORDS + 1)
     )
 
 

@@ -114,9 +114,9 @@ def video_id_of(row: Row) -> str:
 
 
 class NextVideos:
-    """Where the videos of NExT-QA and its relatives are.
+    """The videos of NExT-QA and its relatives.
 
-    In ``<root>/NExTVideo``, ``<root>/Videos`` (IntentQA's) or ``<root>/videos``. With
+    They are in ``<root>/NExTVideo``, ``<root>/Videos`` (IntentQA's) or ``<root>/videos``. With
     ``<root>/map_vid_vidorID.json`` (10,000 entries) it is ``<map[video]>.mp4`` there, or
     ``<video>.mp4``; an entry that is no path is as one that is missing. Without the map it is
     ``<video>.mp4``.
@@ -150,7 +150,7 @@ class NextVideos:
 
 
 def _answer_form(files: Files, name: str) -> AnswerForm | None:
-    """How the file writes answers, by what most rows allow; None where all of them are hidden."""
+    """Return the form of the file's answers that most rows allow; None where all are hidden."""
     num_rows = num_indices = num_texts = num_answers = 0
     for row in read_csv_rows(files, name, _REQUIRED, SkippedRows.uncounted()):
         answer = row["answer"].strip()

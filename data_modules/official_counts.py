@@ -1,4 +1,4 @@
-"""How many of the questions of a released benchmark a reader could read."""
+"""Questions of a released benchmark, and those of them that a reader could read."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from data_modules.skipped_rows import SkippedRows
 
 
 class Coverage(NamedTuple):
-    """How much of a benchmark's split was read."""
+    """Questions of a benchmark's split that were read, and all of them."""
 
     num_read: int
     """Questions that are asked."""
@@ -20,7 +20,7 @@ class Coverage(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of them are asked."""
+        """Return whether all of them are asked."""
         return self.num_read == self.num_questions
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(reader: str, split: str, skipped: SkippedRows, limit: int | None) -> Coverage:
-    """How much of a split a reader has read.
+    """Compare the questions that were read with those of the split.
 
     Files with less than half of the official questions are not taken for the benchmark's own: the
     format is often used for other data. Neither is what a ``limit`` has cut on purpose.
@@ -55,9 +55,9 @@ def incomplete_corpora(
         configs: The corpora.
         counts: Of the rows of each.
     """
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for config, skipped in zip(configs, counts, strict=True):
         covered = coverage(config.reader, config.split, skipped, config.limit)
         if not covered.is_complete:
-            found.setdefault(config.reader, []).append(str(covered))
-    return {reader: " and ".join(texts) for reader, texts in found.items()}
+            texts.setdefault(config.reader, []).append(str(covered))
+    return {reader: " and ".join(parts) for reader, parts in texts.items()}

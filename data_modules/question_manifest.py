@@ -18,7 +18,7 @@ _NUM_LOOKED_AT = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Where a benchmark keeps what an example needs: its rows, and the names of their fields."""
+    """The rows of a benchmark, and the names of their fields."""
 
     rows: Callable[[Files, str, SkippedRows], Iterator[Row]]
     """Yields the rows of a split, in the order of the file."""

@@ -30,7 +30,7 @@ class RankLoader(Generic[BatchType]):
 
     @property
     def _iterator(self) -> object:
-        """Where Lightning looks for worker processes to end when the fit ends, also by an error.
+        """The iterator whose worker processes Lightning ends when the fit ends, also by an error.
 
         Left to the garbage collector, they may lose their queue first and are waited for in vain.
         """

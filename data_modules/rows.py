@@ -68,7 +68,7 @@ class Row(dict[str, Any]):
         return UnusableRowError(self.location, cause)
 
     def adding(self, fields: Mapping[str, Any]) -> "Row":
-        """A copy with further fields, or with others in their stead."""
+        """A copy with further fields, or with other values of these."""
         return Row({**self, **fields}, self.location)
 
     def text(self, name: str) -> str:

@@ -49,7 +49,7 @@ class ShardMember(NamedTuple):
     """What it holds, for small texts."""
 
     def read(self) -> bytes:
-        """What the member holds.
+        """The content of the member.
 
         Raises:
             OSError: Its shard is missing or cannot be reached.
@@ -75,7 +75,7 @@ class ShardSample:
 
 
 class IndexedShard(NamedTuple):
-    """What is known of one shard."""
+    """One shard, as it was scanned."""
 
     media: str
     """Path or URL."""
@@ -98,7 +98,7 @@ class ShardIndex:
 
     @property
     def failures(self) -> list[tuple[str, str]]:
-        """What cannot be read, each with its shard."""
+        """Causes of what cannot be read, each with its shard."""
         return [(shard.media, failure) for shard in self.shards for failure in shard.failures]
 
     def by_shard(self) -> Iterator[tuple[str, Iterator[ShardSample]]]:

@@ -91,9 +91,9 @@ class _Scan:
             except Exception as error:
                 # tarfile raises ValueError, IndexError, RecursionError and others for headers of
                 # which a field is damaged; it has no list of them.
-                found = str(error) or type(error).__name__
-                cause = "cut off" if found == "unexpected end of data" else "damaged"
-                self._fail(f"the shard is {cause}: {found:.200}")
+                reason = str(error) or type(error).__name__
+                cause = "cut off" if reason == "unexpected end of data" else "damaged"
+                self._fail(f"the shard is {cause}: {reason:.200}")
                 return
             offset = None if end is None else self._next_archive(end)
 
@@ -139,7 +139,7 @@ class _Scan:
             self.members.append(ScannedMember(self._last, info.offset_data, info.size, text))
 
     def _next_archive(self, end: int) -> int | None:
-        """Where another archive begins after the end of one; None if none does, or at damage."""
+        """Offset of another archive after the end of one; None without one, or at damage."""
         self._file.seek(end)
         block = self._file.read(tarfile.BLOCKSIZE)
         if len(block) < tarfile.BLOCKSIZE:

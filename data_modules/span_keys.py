@@ -40,7 +40,7 @@ class SpanKeys(NamedTuple):
 
 
 class _Meaning(NamedTuple):
-    """How a key is understood."""
+    """The meaning of a key."""
 
     part: str
     """``start``, ``end`` or ``pair``; ``view`` for what is seen but cannot be given, ``unread`` for
@@ -150,7 +150,7 @@ def _pair(value: Any) -> Sequence[Any]:  # noqa: ANN401 - any JSON value
 
 
 def _are_times(values: Iterable[Any]) -> bool:
-    """Whether all are null or times, as numbers or texts; those that are no number are, too."""
+    """Return whether all are null or times, as numbers (NaN too) or texts."""
     return all(
         value is None
         or (isinstance(value, float) and not math.isfinite(value))

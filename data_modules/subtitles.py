@@ -37,7 +37,7 @@ _ADJACENT_SECONDS = 0.1
 
 
 class Cue(NamedTuple):
-    """What is said in a span of time, in seconds."""
+    """A text and the span of time in which it is said, in seconds."""
 
     start_seconds: float
     end_seconds: float
@@ -45,7 +45,7 @@ class Cue(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """What a cue shows: its lines without markup, each with whether its words are timed."""
+    """A cue with its lines without markup, each with whether its words are timed."""
 
     start_seconds: float
     end_seconds: float
@@ -79,7 +79,7 @@ def read_subtitles(files: Files, path: Path) -> list[Cue]:
 
 
 def text_between(cues: Sequence[Cue], start_seconds: float, end_seconds: float) -> str:
-    """What is said in a span: the cues whose middle lies in it, so that adjacent spans share none.
+    """The text of the cues whose middle lies in a span, so that adjacent spans share none.
 
     Args:
         cues: Of the whole video.
@@ -154,7 +154,8 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[_Block]:
 
 
 def _is_next_number(label: str, texts: Sequence[str]) -> bool:
-    """Whether a cue's last line is the number of the one that follows without an empty line."""
+    """Return whether the last line is the number of the next cue, without an empty line between.
+    """
     last = texts[-1].strip() if texts else ""
     return label.strip().isdecimal() and last.isdecimal() and int(last) == int(label) + 1
 
@@ -190,7 +191,7 @@ def _without_repetition(shown: Iterable[_Shown]) -> list[Cue]:
 
 
 def _new_text(before: _Shown, cue: _Shown, rolls: bool) -> str:
-    """What ``cue`` shows that the cue before it has not shown."""
+    """The text of ``cue`` that the cue before it has not shown."""
     texts = [text for text, _ in cue.lines]
     whole = " ".join(texts)
     if not before.lines or cue.start_seconds > before.end_seconds + _ADJACENT_SECONDS:

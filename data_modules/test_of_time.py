@@ -1,4 +1,4 @@
-"""Test of Time: the order, duration and place in time of events, from several public files.
+"""Test of Time: the order, duration and time of events, from several public files.
 
 The paper cites a benchmark of this name that has no public artefact. What is scored under it is a
 suite in a file format of this project, together with the public sets that ask the same; TempCompass

@@ -1,4 +1,4 @@
-"""What the data modules of both stages share: batches in an order that a resume continues exactly.
+"""Training and validation batches of both stages, in an order that a resume continues exactly.
 
 The position is this data module's state: the epoch, and the samples consumed in it over all ranks.
 It is counted when the training loop takes a batch, not when a worker process loads one, and it is

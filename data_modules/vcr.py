@@ -81,12 +81,12 @@ def _row_examples(
     located = {name: image.percent(box) for name, box in boxes.items() if image.size}
 
     def example(
-        kind: str, suffix: str, asked: str, options: tuple[str, ...], label: int | None
+        kind: str, suffix: str, text: str, options: tuple[str, ...], label: int | None
     ) -> Example:
-        prompt = multiple_choice_prompt(asked, options)
+        prompt = multiple_choice_prompt(text, options)
         shown = {name: box for name, box in located.items() if name in prompt}
         return choice_example(
-            asked,
+            text,
             options,
             label,
             prompt=f"{boxes_text(shown)}\n{prompt}" if shown else prompt,
@@ -97,14 +97,14 @@ def _row_examples(
         )
 
     yield example("answer", "", question, answers, answer_label)
-    for given in range(NUM_CHOICES) if answer_label is None else (answer_label,):
-        suffix = f"_given_{given}" if answer_label is None else ""
-        why = f"{question}\nThe answer is: {answers[given]}\nWhy?"
+    for index in range(NUM_CHOICES) if answer_label is None else (answer_label,):
+        suffix = f"_given_{index}" if answer_label is None else ""
+        why = f"{question}\nThe answer is: {answers[index]}\nWhy?"
         yield example("rationale", suffix, why, rationales, rationale_label)
 
 
 def object_name(objects: Sequence[str], number: int) -> str:
-    """How a text names the object of an index: ``[person1]`` for the first."""
+    """The name of an object in texts: ``[person1]`` for the first."""
     kind = objects[number] if 0 <= number < len(objects) else "object"
     return f"[{kind}{number + 1}]"
 

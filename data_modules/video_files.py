@@ -1,4 +1,4 @@
-"""Where a benchmark's videos are: by name, in whatever container and case of its extension."""
+"""Videos of a benchmark, found by name in whatever container and case of its extension."""
 
 import os
 from pathlib import Path

@@ -50,8 +50,8 @@ class Batch(TypedDict):
 class VideoTextDataset(Dataset[Sample]):
     """Examples with their visual tokens and token ids.
 
-    An example whose video cannot be read keeps its place: it has no visual token and no target
-    token, so nothing is learnt from it, and never stands in for another video.
+    An example whose video cannot be read keeps its position in the batch: it has no visual token
+    and no target token, so nothing is learnt from it, and never stands in for another video.
 
     Args:
         examples: What to load, by index.

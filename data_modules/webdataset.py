@@ -34,7 +34,7 @@ def read_webdataset(files: Files, split: str, skipped: SkippedRows) -> Iterator[
     its ``txt``, else the column ``caption`` of the parquet file beside the shard (local shards).
     Left out are samples without video, with a ``status`` other than ``success``, without a caption,
     or with a damaged json; what a cut-off or damaged shard has lost, counted as one; and rows of
-    the parquet file that its shard lacks.
+    the parquet file that are not in its shard.
 
     Raises:
         ValueError: There is no shard, or a parquet file beside one is damaged.

@@ -32,7 +32,7 @@ def check(config: DataCommandConfig) -> int:
 
 
 def prompt_limit(config: ExperimentConfig) -> tuple[PromptLimit | None, str]:
-    """Which prompts are too long, as ``fit`` finds them; None where there is no tokenizer, and why.
+    """The limit of prompts that ``fit`` has; None where there is no tokenizer, and why.
 
     Nothing is downloaded for it.
     """

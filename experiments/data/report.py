@@ -67,7 +67,7 @@ def _videos_table(corpora: Sequence[CorpusHealth]) -> Table:
 
 
 def _notes(health: CorpusHealth) -> str:
-    """What the tables have no room for."""
+    """Details of one corpus, below the tables."""
     lines = [f"{health.name} in {health.root}", f"  licence: {health.licence}"]
     absent = {cause: n for cause, n in health.media.items() if cause not in PRESENT}
     for title, counts in (

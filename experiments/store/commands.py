@@ -29,10 +29,10 @@ def verify(config: StoreCommandConfig) -> int:
 def stats(config: StoreCommandConfig) -> None:
     """Print how much of what is in the store."""
     folder = _folder(config)
-    own = _fingerprint(config)
+    configured = _fingerprint(config)
     print("  fingerprint   type      shards    entries      bytes  tokens/entry  perceiver")
     for row in maintenance.store_stats(folder):
-        mark = "*" if row.fingerprint == own else " "
+        mark = "*" if row.fingerprint == configured else " "
         print(
             f"{mark} {row.fingerprint[:12]}  {row.dtype:8} {row.num_shards:7} {row.num_entries:10} "
             f"{_size(row.num_bytes):>10}  {row.num_tokens / row.num_entries:12.1f}  "
@@ -44,18 +44,18 @@ def stats(config: StoreCommandConfig) -> None:
 
 def gc(config: StoreCommandConfig) -> None:
     """List what can go; remove it if ``config`` says so, and index again what stays."""
-    own = _fingerprint(config)
+    kept = {_fingerprint(config), *config.keep}
     garbage = maintenance.find_garbage(
-        _folder(config), {own, *config.keep}, older_than_seconds=3600 * config.unfinished_hours
+        _folder(config), kept, older_than_seconds=3600 * config.unfinished_hours
     )
-    for found in garbage:
-        print(f"{_size(found.num_bytes):>10}  {found.why}: {found.path}")
-    total = _size(sum(found.num_bytes for found in garbage))
+    for file in garbage:
+        print(f"{_size(file.num_bytes):>10}  {file.why}: {file.path}")
+    total = _size(sum(file.num_bytes for file in garbage))
     if not config.delete:
         print(f"{len(garbage)} files of {total} can go; delete=true removes them")
         return
-    for found in garbage:
-        found.path.unlink(missing_ok=True)
+    for file in garbage:
+        file.path.unlink(missing_ok=True)
     store = FeatureStore(config.store)
     store.index.cover(0)
     store.media.cover(0)

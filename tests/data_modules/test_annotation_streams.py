@@ -66,7 +66,7 @@ def test_documents_are_the_same_in_pieces_of_any_size(
     assert array(path) == []
 
 
-def test_places_are_lines(tmp_path: Path) -> None:
+def test_locations_are_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('\n[{"a":\n1},\n\n{"b": 2}, {"c": 3}]')
     assert [row.location for row in array(path)] == [f"{path}:{n}" for n in (2, 5, 5)]

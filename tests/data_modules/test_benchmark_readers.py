@@ -1,4 +1,4 @@
-"""What the benchmarks' readers make of their files: questions, references, groups."""
+"""Readers of benchmarks: questions, references, groups."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_clevrer_asks_about_each_option(tmp_path: Path) -> None:
     assert seen.media == str(tmp_path / "video_validation" / folder)
 
 
-def test_a_clevrer_scene_about_which_nothing_is_asked_has_no_example(tmp_path: Path) -> None:
+def test_a_clevrer_scene_without_questions_has_no_example(tmp_path: Path) -> None:
     rows = json.loads(json.dumps(TINY["clevrer"].rows))
     rows[0]["questions"] = []
     assert {e.video_id for e in read("clevrer", tmp_path, rows)} == {"10001"}
@@ -95,12 +95,14 @@ def test_clevrers_test_split_hides_its_answers(tmp_path: Path) -> None:
 def test_vcr_names_objects_and_keeps_their_boxes(tmp_path: Path) -> None:
     answer, rationale, *_ = examples = read("vcr", tmp_path)
     assert [e.id for e in examples[:2]] == ["vcr:val:val-0:answer", "vcr:val:val-0:rationale"]
-    told = "Boxes (left, top, right, bottom in percent of the picture): "
+    boxes = "Boxes (left, top, right, bottom in percent of the picture): "
     assert answer.prompt.startswith(
-        f"{told}[person1] 2 5 60 100; [person2] 10 15 14 21\n"
+        f"{boxes}[person1] 2 5 60 100; [person2] 10 15 14 21\n"
         "Does [person2] feel comfortable?\n(A) Yes.\n(B) No, [person1]"
     )
-    assert rationale.prompt.startswith(f"{told}[person1] 2 5 60 100; [person2] 10 15 14 21; [car3]")
+    assert rationale.prompt.startswith(
+        f"{boxes}[person1] 2 5 60 100; [person2] 10 15 14 21; [car3]"
+    )
     assert answer.response == "No, [person1] and [person2] do"
     assert answer.response in rationale.prompt  # the right answer is given
     assert rationale.response == "[car3] is here."
@@ -123,8 +125,8 @@ def test_vcr_names_objects_and_keeps_their_boxes(tmp_path: Path) -> None:
 def test_vcr_without_labels_asks_for_the_rationale_of_each_answer(tmp_path: Path) -> None:
     rows = [{k: v for k, v in row.items() if not k.endswith("_label")} for row in TINY["vcr"].rows]
     examples = read("vcr", tmp_path, rows)
-    own = [example.id.rpartition(":")[2] for example in examples[:5]]
-    assert own == ["answer", *(f"rationale_given_{k}" for k in range(4))]
+    kinds = [example.id.rpartition(":")[2] for example in examples[:5]]
+    assert kinds == ["answer", *(f"rationale_given_{k}" for k in range(4))]
     assert Counter(e.question_type for e in examples) == {"answer": 2, "rationale": 8}
     assert all(example.answer_index is None and not example.response for example in examples)
     assert "Never" in examples[4].prompt.partition("Why?")[0]

@@ -23,7 +23,7 @@ TINY = {corpus.reader: corpus for corpus in TINY_CORPORA}
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -92,7 +92,7 @@ def test_webvid_shards_of_video2dataset(tmp_path: Path) -> None:
     ]
 
 
-def test_the_parquet_file_beside_a_shard_tells_what_the_shard_lacks(tmp_path: Path) -> None:
+def test_the_parquet_file_beside_a_shard_names_what_is_not_in_the_shard(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "train/a/00000.tar", {"0.mp4": b"video", "1_00002.webm": b"clip"})
     rows = [
         {"key": "0", "status": "success", "caption": "from the parquet file"},
@@ -342,7 +342,7 @@ def test_webvid_files_of_other_mirrors(tmp_path: Path) -> None:
         examples_in("webvid", tmp_path, "train")
 
 
-def test_ego4d_counts_what_another_release_lacks(tmp_path: Path) -> None:
+def test_ego4d_counts_what_is_not_in_another_release(tmp_path: Path) -> None:
     corpus = TINY["ego4d"]
     (record,) = corpus.rows
     odd = {

@@ -77,13 +77,13 @@ def test_webvid_keeps_leading_zeros_and_rows_without_folder(tmp_path: Path) -> N
     assert (dog.start_seconds, dog.end_seconds) == (None, None)  # the csv's duration is not trusted
     assert waves.media == str(tmp_path / "videos/77.mp4")
     assert dict(skipped.causes) == {"no caption (column 'name')": 2}  # one of them "None"
-    places = [f"{tmp_path}/metadata/results_2M_train.csv:{line}" for line in (4, 5)]
-    assert skipped.first_locations["no caption (column 'name')"] == places
+    locations = [f"{tmp_path}/metadata/results_2M_train.csv:{line}" for line in (4, 5)]
+    assert skipped.first_locations["no caption (column 'name')"] == locations
 
 
-@pytest.mark.parametrize("place", ["val.csv", "data/val/partitions/0000.csv"])
-def test_webvid_mirror_has_another_header_and_place(tmp_path: Path, place: str) -> None:
-    write(tmp_path / place, WEBVID_MIRROR)
+@pytest.mark.parametrize("name", ["val.csv", "data/val/partitions/0000.csv"])
+def test_webvid_mirror_has_another_header_and_folder(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, WEBVID_MIRROR)
     (dog,) = examples_in("webvid", tmp_path, "val")
     assert dog.response == "A dog runs, then stops."
     assert dog.media.endswith("videos/000001_000050/0021.mp4")

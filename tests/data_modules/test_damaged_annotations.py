@@ -22,12 +22,12 @@ every_corpus = pytest.mark.parametrize("corpus", TINY_CORPORA, ids=lambda corpus
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 class Outcome:
-    """What a reader makes of a folder."""
+    """The examples that a reader makes of a folder, and its errors."""
 
     def __init__(self, corpus: TinyCorpus, root: Path) -> None:
         self.examples: list[Example] = []
@@ -49,7 +49,7 @@ class Outcome:
 
     @property
     def messages(self) -> list[str]:
-        """What is said of the file, or of its malformed rows."""
+        """Messages about the file, or about its malformed rows."""
         return [self.error] if self.error else self.skipped.malformed
 
 
@@ -146,7 +146,7 @@ def test_a_line_of_ten_megabytes(corpus: TinyCorpus, tmp_path: Path) -> None:
 
 
 def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Where the texts of a row stand that become part of an example, the response first."""
+    """Holders and keys of a row's texts that become part of an example, the response first."""
     wanted = ("name", "narration_text", "value", "content", "question", "label", "instruction")
     wanted += ("clip_id", "video_id", "movie")
     items = value.items() if isinstance(value, dict) else enumerate(value)

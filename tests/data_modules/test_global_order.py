@@ -32,7 +32,7 @@ def test_one_corpus_is_shown_once_an_epoch_in_another_order() -> None:
     assert first.tolist() == epoch(order([12]), 0).tolist()
 
 
-def test_an_epoch_is_rounded_up_to_whole_steps_and_no_example_falls_behind() -> None:
+def test_an_epoch_is_rounded_up_to_whole_steps_and_no_example_is_left_out() -> None:
     whole = order([10])
     assert whole.samples_per_epoch == 12
     shown: Counter[int] = Counter()
@@ -171,7 +171,7 @@ def test_a_corpus_that_would_get_no_sample_is_an_error() -> None:
 def global_batches(
     whole: GlobalOrder, batch_size: int, world_size: int, position: tuple[int, int] = (0, 0)
 ) -> list[list[int]]:
-    """What all ranks see, put together again step by step."""
+    """The samples of all ranks, put together again step by step."""
     ranks = [
         list(
             GlobalOrderBatchSampler(

@@ -157,7 +157,7 @@ LINES = b'{"a": 1}\n{"a": 2}\n{"a": 3}\n'
         ("array", b'[{"a": 1},\n7,\nnull, {"a": 3}]', "13", 2, r":2: expected a JSON object"),
     ],
 )
-def test_a_damaged_place_of_a_file_is_a_malformed_row(
+def test_a_damaged_part_of_a_file_is_a_malformed_row(
     tmp_path: Path, read: str, text: bytes, kept: str, num_malformed: int, message: str
 ) -> None:
     path = tmp_path / "rows"

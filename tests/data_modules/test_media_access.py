@@ -135,7 +135,7 @@ def test_what_was_downloaded_from_the_hub_lies_in_its_cache(tmp_path: Path) -> N
     assert by_name.refusal("hf://datasets/someone/clips-2/a.mp4") == REMOTE
 
 
-def test_a_corpus_of_many_files_is_not_asked_about_each(
+def test_a_corpus_of_many_files_takes_no_request_for_each(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access, asked = MediaAccess(str(root)), []

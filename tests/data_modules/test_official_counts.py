@@ -55,7 +55,9 @@ def of_ten_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(READERS, "star", READERS["star"]._replace(num_questions={"val": 10}))
 
 
-def test_what_an_evaluation_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_corpora_of_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path / "cache"))
     of_ten_questions(monkeypatch)
     configs = [CorpusConfig(reader="star", root=str(tmp_path / "star"), split="val")]

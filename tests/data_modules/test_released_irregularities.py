@@ -75,7 +75,7 @@ def test_segments_of_nextgqa(tmp_path: Path, segments: Any, spans: Any, num_rema
     assert "question '0101_1' in gsub_val.json" in skipped.malformed[0]
 
 
-def test_a_damaged_video_of_nextgqa_loses_its_own_questions_only(tmp_path: Path) -> None:
+def test_a_damaged_video_of_nextgqa_loses_no_other_questions(tmp_path: Path) -> None:
     TINY["nextgqa"].write(tmp_path)
     located = json.loads((tmp_path / "gsub_val.json").read_text())
     write(tmp_path / "gsub_val.json", located | {"0101": {"duration": 9}, "unasked": None})
@@ -85,7 +85,7 @@ def test_a_damaged_video_of_nextgqa_loses_its_own_questions_only(tmp_path: Path)
 
 
 def test_options_in_lines_with_blanks_around_them(tmp_path: Path) -> None:
-    """As in the real file, where one such line of 1,580 questions lost all 5,536."""
+    """The real file has one such line in 1,580 questions, which once lost all 5,536."""
     corpus = TINY["tempcompass"]
     question = (
         "Which way does the disc turn?\nA. clockwise\r\nB. counterclockwise \n\n"

@@ -121,7 +121,7 @@ class Run:
         )
 
     def carry_out(self, attempts: list[Attempt]) -> list[list[str]]:
-        """What was consumed in all, epoch by epoch: of each attempt up to its last checkpoint."""
+        """All samples consumed, epoch by epoch: of each attempt up to its last checkpoint."""
         consumed: list[list[str]] = [[] for _ in self.plan]
         for number, attempt in enumerate(attempts):
             start = self.state()
@@ -187,7 +187,7 @@ class Run:
 def drive(
     data: TrainingDataModule, attempt: Attempt, rank: int, folder: Path, trace_path: Path
 ) -> None:
-    """What the training loop does with a data module, on one rank."""
+    """Do with a data module what the training loop does, on one rank."""
     config = data.config
     counters = SimpleNamespace(ready=0, processed=0)
     progress = SimpleNamespace(current=counters, total=counters)

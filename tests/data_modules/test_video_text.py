@@ -66,7 +66,7 @@ def test_a_batch_holds_ids_tokens_and_labels_on_the_response_only(
         assert tiny_tokenizer.decode(targets[:-1]) == response
 
 
-def test_an_unreadable_video_keeps_its_place_without_tokens_and_targets(
+def test_an_unreadable_video_keeps_its_position_without_tokens_and_targets(
     make_visual_tokens: MakeTokens, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = dataset(make_visual_tokens, tiny_tokenizer, [example(n) for n in range(4)])

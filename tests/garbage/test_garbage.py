@@ -70,7 +70,7 @@ def nothing_is_executed(
 
 @pytest.fixture(params=[1, pytest.param(20, marks=pytest.mark.slow)], ids=["few", "many"])
 def times(request: pytest.FixtureRequest) -> int:
-    """How many times the usual number of inputs."""
+    """Factor on the usual number of inputs."""
     return int(request.param)
 
 
@@ -85,7 +85,7 @@ def test_there_are_enough_inputs() -> None:
     assert sum(NUM_INPUTS.values()) >= 300
 
 
-def test_a_foreign_error_is_found_out() -> None:
+def test_a_foreign_error_is_detected() -> None:
     def foreign() -> bool:
         return bool({}["x"])
 

@@ -1,4 +1,4 @@
-"""What becomes of a hostile input: one of a short list of outcomes, watched while it is read."""
+"""Outcomes of hostile inputs, one of a short list for each, watched while they are read."""
 
 import signal
 import sys
