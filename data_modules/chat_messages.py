@@ -7,14 +7,13 @@ Files that are found have the video beside the messages or in their contents, as
 """
 
 from collections.abc import Iterator
-from itertools import count
 from typing import Any
 
-from data_modules.conversations import Conversation, Turn, conversation_examples
+from data_modules.conversations import Conversation, Turn, read_conversations
 from data_modules.files import Files
 from data_modules.json_files import read_json_lines
 from data_modules.rows import Row, is_nan_like
-from data_modules.skipped_rows import SkippedRows, examples_of
+from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import SpanKeys, one_span, span_of
 from vidreason.example import Example
 
@@ -38,10 +37,8 @@ def read_chat_messages(files: Files, split: str, skipped: SkippedRows) -> Iterat
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
-    numbers = count()
 
-    def make(row: Row) -> Iterator[Example]:
-        name = f"chat_messages:{split}:{next(numbers)}"
+    def parse(row: Row) -> Conversation:
         turns, inside = _turns(row)
         listed = row.get("videos") or []
         if not isinstance(listed, list):
@@ -50,14 +47,11 @@ def read_chat_messages(files: Files, split: str, skipped: SkippedRows) -> Iterat
             raise row.unusable(_NOT_ONLY_VIDEO)
         videos = [_video(video, row) for video in [*listed, *inside]]
         spans = [span_of(row, ignored=_OTHER_KEYS), *(span for _, span in videos)]
-        conversation = Conversation(
-            videos=[path for path, _ in videos],
-            turns=turns,
-            span=one_span(spans if len(videos) == 1 else [], row, skipped),
-        )
-        yield from conversation_examples(conversation, name, files.root, row, skipped)
+        span = one_span(spans if len(videos) == 1 else [], row, skipped)
+        return Conversation([path for path, _ in videos], turns, span)
 
-    yield from examples_of(read_json_lines(files, f"{split}.jsonl", skipped), make, skipped)
+    rows = read_json_lines(files, f"{split}.jsonl", skipped)
+    yield from read_conversations(rows, parse, f"chat_messages:{split}", files.root, skipped)
 
 
 def _turns(row: Row) -> tuple[list[Turn], list[Any]]:

@@ -6,13 +6,14 @@ it?"); what the model is taught is only that turn's answer.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from data_modules.example_kinds import prompted_example
 from data_modules.rows import Row
-from data_modules.skipped_rows import SkippedRows
+from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys
 from vidreason.example import Example
 from vidreason.video.media import is_remote
@@ -42,27 +43,39 @@ class Conversation(NamedTuple):
     """The part of the video that it is about."""
 
 
-def conversation_examples(
-    conversation: Conversation, name: str, root: str, row: Row, skipped: SkippedRows
+def read_conversations(
+    rows: Iterable[Row],
+    parse: Callable[[Row], Conversation],
+    name: str,
+    root: str,
+    skipped: SkippedRows,
 ) -> Iterator[Example]:
-    """Yield an example for each question and answer of ``conversation``.
-
-    Args:
-        conversation: The row, read.
-        name: What ids begin with: corpus, split and number of the row.
-        root: The folder or URL that relative paths start from.
-        row: The row as it stands in the file.
-        skipped: Counts what of it is not read.
+    """Yield an example for each question and answer of each row.
 
     A system message stands in front of the question. What a conversation begins with before its
-    first question, and a last question that has no answer, is not read, and counted.
+    first question, and a last question that has no answer, is not read, and counted. Left out are
+    rows without a video or with several, and those whose text points at it in other ways than once,
+    in the first question; malformed are rows whose turns do not alternate, or are empty.
 
-    Raises:
-        UnusableRowError: There is no video or several, or the text points at it in other ways than
-            once, in the first question.
-        MalformedRowError: The turns do not alternate, from a user's to an assistant's, or one is
-            empty.
+    Args:
+        rows: One conversation each.
+        parse: Reads a row; it raises errors as for :func:`examples_of`.
+        name: Of corpus and split: what ids begin with, before the row's number from 0.
+        root: The folder or URL that relative paths start from.
+        skipped: Counts what is left out, and what is not read.
     """
+    numbers = count()
+
+    def make(row: Row) -> Iterator[Example]:
+        row_name = f"{name}:{next(numbers)}"
+        return _examples(parse(row), row_name, root, row, skipped)
+
+    yield from examples_of(rows, make, skipped)
+
+
+def _examples(
+    conversation: Conversation, name: str, root: str, row: Row, skipped: SkippedRows
+) -> Iterator[Example]:
     _check_usable(conversation, row)
     (video,) = conversation.videos
     system, turns = _alternating(conversation.turns, row, skipped)

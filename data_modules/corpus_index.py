@@ -90,7 +90,8 @@ def open_corpora(
             # Ids begin with the corpus' name and the split.
             if (config.reader, config.split) == (other_config.reader, other_config.split):
                 shared = shared_hashes(corpus.id_hashes, other.id_hashes)
-                _refuse_repeated(_ids_with(shared, corpus) & _ids_with(shared, other), config)
+                both = _ids_with(shared, corpus).keys() & _ids_with(shared, other).keys()
+                _refuse_repeated(both, config)
     return Corpora(corpora)
 
 
@@ -196,20 +197,13 @@ def _delete_outdated(folder: Path, current: Path) -> None:
 def _repeated_ids(corpus: CorpusIndex) -> set[str]:
     hashes = corpus.id_hashes
     repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
-    if not len(repeated):
-        return set()
-    counts = Counter(_id_list(repeated, corpus))
-    return {one for one, count in counts.items() if count > 1}
+    return {one for one, count in _ids_with(repeated, corpus).items() if count > 1}
 
 
-def _ids_with(hashes: NDArray[np.uint64], corpus: CorpusIndex) -> set[str]:
-    return set(_id_list(hashes, corpus)) if len(hashes) else set()
-
-
-def _id_list(hashes: NDArray[np.uint64], corpus: CorpusIndex) -> list[str]:
+def _ids_with(hashes: NDArray[np.uint64], corpus: CorpusIndex) -> Counter[str]:
     """The ids of ``corpus`` that have one of ``hashes``: equal hashes may be of two ids."""
     wanted = set(hashes.tolist())
-    return [example.id for example in corpus if id_hash(example.id) in wanted]
+    return Counter(one.id for one in corpus if id_hash(one.id) in wanted) if wanted else Counter()
 
 
 def _refuse_repeated(ids: set[str], config: CorpusConfig) -> None:

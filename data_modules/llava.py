@@ -7,14 +7,13 @@ with an answer or end with a question, and, beside the video, keys for the part 
 """
 
 from collections.abc import Iterator
-from itertools import count
 
-from data_modules.conversations import Conversation, Turn, conversation_examples
+from data_modules.conversations import Conversation, Turn, read_conversations
 from data_modules.files import Files
-from data_modules.json_files import read_json_array, read_json_lines
 from data_modules.rows import Row, is_nan_like
-from data_modules.skipped_rows import SkippedRows, examples_of
+from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import one_span, span_of
+from data_modules.table_files import read_table
 from vidreason.example import Example
 
 ROLES = {
@@ -39,26 +38,19 @@ def read_llava(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
-    numbers = count()
-
-    def make(row: Row) -> Iterator[Example]:
-        name = f"llava:{split}:{next(numbers)}"
-        if row.get("video") is None and "image" in row:
-            raise row.unusable("an image, not a video")
-        conversation = Conversation(
-            videos=_videos(row),
-            turns=_turns(row),
-            span=one_span([span_of(row, ignored=_OTHER_KEYS)], row, skipped),
-        )
-        yield from conversation_examples(conversation, name, files.root, row, skipped)
-
     array, lines = f"{split}.json", f"{split}.jsonl"
-    read = read_json_lines if files.exists(lines) else read_json_array
     if files.exists(array) and files.exists(lines):
         paths = f"{files.path(array)} and {files.path(lines)}"
         raise ValueError(f"there are both {paths}: keep one of them")
-    rows = read(files, lines if read is read_json_lines else array, skipped)
-    yield from examples_of(rows, make, skipped)
+
+    def parse(row: Row) -> Conversation:
+        if row.get("video") is None and "image" in row:
+            raise row.unusable("an image, not a video")
+        span = one_span([span_of(row, ignored=_OTHER_KEYS)], row, skipped)
+        return Conversation(_videos(row), _turns(row), span)
+
+    rows = read_table(files, (lines, array), skipped)
+    yield from read_conversations(rows, parse, f"llava:{split}", files.root, skipped)
 
 
 def _videos(row: Row) -> list[str]:

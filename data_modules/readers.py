@@ -77,9 +77,7 @@ READERS: dict[str, Reader] = {
         num_questions={"train": 34_132, "val": 4_996, "test": 8_564},  # train: from the paper
     ),
     "nextqa_open_ended": Reader(
-        read_nextqa_open_ended,
-        _YFCC,
-        num_questions={"train": 37_523, "val": 5_343, "test": 9_178},
+        read_nextqa_open_ended, _YFCC, num_questions={"train": 37_523, "val": 5_343, "test": 9_178}
     ),
     "activitynet_qa": Reader(
         read_activitynet_qa,
@@ -113,9 +111,7 @@ READERS: dict[str, Reader] = {
         num_questions={"subset": 500, "test": 5_031},
     ),
     "star": Reader(
-        read_star,
-        "see its page",
-        num_questions={"train": 45_731, "val": 7_098, "test": 7_377},
+        read_star, "see its page", num_questions={"train": 45_731, "val": 7_098, "test": 7_377}
     ),
     "intentqa": Reader(read_intentqa, "see its page", num_questions={"val": 2_044, "test": 2_134}),
     "causal_vid_instruct": Reader(
@@ -124,9 +120,7 @@ READERS: dict[str, Reader] = {
     ),
     "ego4d": Reader(read_ego4d, "signed agreement; no redistribution", has_captions=True),
     "something_something": Reader(
-        read_something_something,
-        "Qualcomm's research licence, behind a login",
-        has_captions=True,
+        read_something_something, "Qualcomm's research licence, behind a login", has_captions=True
     ),
     "llava": Reader(read_llava, _CONVERSATIONS),
     "chat_messages": Reader(read_chat_messages, _CONVERSATIONS),

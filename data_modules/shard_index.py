@@ -146,10 +146,7 @@ def open_shard_index(
 
 
 def _index(
-    shards: Sequence[str],
-    listed: Mapping[str, tuple[int, str]],
-    files: Path,
-    num_processes: int,
+    shards: Sequence[str], listed: Mapping[str, tuple[int, str]], files: Path, num_processes: int
 ) -> None:
     """Scan ``shards`` and add them to the index in ``files``, a Parquet file at a time."""
     sizes = [listed[shard][0] for shard in shards]

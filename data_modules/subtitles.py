@@ -154,8 +154,7 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[_Block]:
 
 
 def _is_next_number(label: str, texts: Sequence[str]) -> bool:
-    """Return whether the last line is the number of the next cue, without an empty line between.
-    """
+    """Return whether the last line is the number of the next cue, without an empty line between."""
     last = texts[-1].strip() if texts else ""
     return label.strip().isdecimal() and last.isdecimal() and int(last) == int(label) + 1
 

@@ -5,7 +5,7 @@ suite in a file format of this project, together with the public sets that ask t
 and MVBench, which ask it too, have readers of their own (:mod:`data_modules.benchmark_manifests`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +23,7 @@ CATEGORIES = ("order", "duration", "localization", "relation")
 _SYNTHETIC = "ToT-syn-v2.0/splits/{split}_v2.0.csv"
 _AGQA = "AGQA/splits/{split}_unbalanced_subset-temporal-v1.0.csv"
 _BEFORE_AFTER = ("before", "after")
+_Question = tuple[str, tuple[str, ...], int]
 _WHICH = "Which of the two happens in the video?"
 
 
@@ -88,12 +89,8 @@ def _read_suite(files: Files, name: str, split: str, skipped: SkippedRows) -> It
 
 
 def _read_synthetic(files: Files, name: str, split: str, skipped: SkippedRows) -> Iterator[Example]:
-    videos = VideoFolder(files, "ToT-syn-v2.0/videos")
-    numbers = count()
-
-    def make(row: Row) -> Iterator[Example]:
-        number = next(numbers)
-        video, sentence = row.id("video_id"), row.required("sentence")
+    def question(row: Row, number: int) -> _Question:
+        sentence = row.required("sentence")
         word = next((word for word in _BEFORE_AFTER if f" {word} " in sentence), None)
         if word is None:
             raise row.malformed(
@@ -102,42 +99,47 @@ def _read_synthetic(files: Files, name: str, split: str, skipped: SkippedRows) -
         first, _, second = sentence.partition(f" {word} ")
         options = (sentence, f"{second} {word} {first}")
         index = number % 2  # the right one has each position equally often
-        yield choice_example(
-            _WHICH,
-            options[::-1] if index else options,
-            index,
-            id=f"test_of_time:{split}:tot_syn:{number}",
-            media=videos.find(video),
-            video_id=video,
-            question_type="order",
-            group_id=video,
-            meta={"source": "tot_syn"},
-        )
+        return _WHICH, options[::-1] if index else options, index
 
     rows = read_csv_rows(files, name, ("video_id", "sentence"), skipped)
-    yield from examples_of(rows, make, skipped, named_by=("video_id",))
+    videos = VideoFolder(files, "ToT-syn-v2.0/videos")
+    return _order_examples(rows, question, videos, split, "tot_syn", skipped)
 
 
 def _read_agqa(files: Files, name: str, split: str, skipped: SkippedRows) -> Iterator[Example]:
+    def question(row: Row, number: int) -> _Question:
+        index = right_option(row["answer"], _BEFORE_AFTER, "text", "answer", row)
+        if index is None:
+            raise row.malformed("column 'answer' is empty")
+        return row.question(), _BEFORE_AFTER, index
+
+    rows = read_csv_rows(files, name, ("video_id", "question", "answer"), skipped)
     videos = VideoFolder(files, "AGQA/videos")
+    return _order_examples(rows, question, videos, split, "agqa_temporal", skipped)
+
+
+def _order_examples(
+    rows: Iterable[Row],
+    question: Callable[[Row, int], _Question],
+    videos: VideoFolder,
+    split: str,
+    source: str,
+    skipped: SkippedRows,
+) -> Iterator[Example]:
+    """Yield an example about the order of two events for each row, which are numbered from 0."""
     numbers = count()
 
     def make(row: Row) -> Iterator[Example]:
         number = next(numbers)
         video = row.id("video_id")
-        index = right_option(row["answer"], _BEFORE_AFTER, "text", "answer", row)
-        if index is None:
-            raise row.malformed("column 'answer' is empty")
         yield choice_example(
-            row.question(),
-            _BEFORE_AFTER,
-            index,
-            id=f"test_of_time:{split}:agqa_temporal:{number}",
+            *question(row, number),
+            id=f"test_of_time:{split}:{source}:{number}",
             media=videos.find(video),
             video_id=video,
             question_type="order",
-            meta={"source": "agqa_temporal"},
+            group_id=video if source == "tot_syn" else "",
+            meta={"source": source},
         )
 
-    rows = read_csv_rows(files, name, ("video_id", "question", "answer"), skipped)
     yield from examples_of(rows, make, skipped, named_by=("video_id",))

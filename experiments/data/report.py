@@ -1,17 +1,22 @@
 """The report of ``experiments.data check`` for a terminal: tables, notes, contamination."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from data_modules.contamination import KINDS, ContaminationReport
 from data_modules.data_check import DataReport
 from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
 from vidreason.evaluation.tables import Table
 
+Columns = dict[str, Callable[[CorpusHealth], str]]
+"""From the header of a column to its text for a corpus."""
+
 
 def report_text(report: DataReport) -> str:
     """The report for a terminal."""
     corpora = report.corpora
-    parts = [_rows_table(corpora).to_text(), _videos_table(corpora).to_text()]
+    shown = ", ".join(map(str, PERCENTILES))
+    parts = [_table(f"Annotations (words: percentiles {shown})", _ROWS, corpora)]
+    parts += [_table(f"Videos (seconds: percentiles {shown})", _VIDEOS, corpora)]
     parts += [_notes(health) for health in corpora]
     if report.contamination is None:
         parts.append("contamination: not looked for; it takes training data and something to test")
@@ -21,49 +26,31 @@ def report_text(report: DataReport) -> str:
     return "\n\n".join(parts)
 
 
-def _rows_table(corpora: Sequence[CorpusHealth]) -> Table:
-    header = (
-        "corpus",
-        "examples",
-        "rows read",
-        "hidden",
-        "left out",
-        "repeated ids",
-        "question words",
-        "answer",
-    )
-    rows = [
-        (
-            health.name,
-            f"{health.num_examples:,}",
-            _rows_read(health),
-            f"{health.num_without_reference:,}",
-            f"{health.num_skipped:,}",
-            f"{health.num_duplicate_ids:,}",
-            _percentiles(health.question_words),
-            _percentiles(health.answer_words),
-        )
-        for health in corpora
-    ]
-    shown = ", ".join(map(str, PERCENTILES))
-    return Table(f"Annotations (words: percentiles {shown})", header, tuple(rows))
+def _table(title: str, columns: Columns, corpora: Sequence[CorpusHealth]) -> str:
+    rows = tuple(tuple(text(health) for text in columns.values()) for health in corpora)
+    return Table(title, tuple(columns), rows).to_text()
 
 
-def _videos_table(corpora: Sequence[CorpusHealth]) -> Table:
-    header = ("corpus", "videos", "examples without", "probed", "unreadable", "seconds", "sizes")
-    rows = [
-        (
-            health.name,
-            f"{health.num_videos:,}",
-            f"{health.absent_fraction:.1%}",
-            f"{health.num_probed:,}",
-            f"{sum(health.unreadable.values()):,}",
-            _percentiles(health.duration_seconds),
-            " ".join(list(health.resolutions)[:3]) or "-",
-        )
-        for health in corpora
-    ]
-    return Table(f"Videos (seconds: percentiles {PERCENTILES})", header, tuple(rows))
+_ROWS: Columns = {
+    "corpus": lambda health: health.name,
+    "examples": lambda health: f"{health.num_examples:,}",
+    "rows read": lambda health: _rows_read(health),
+    "hidden": lambda health: f"{health.num_without_reference:,}",
+    "left out": lambda health: f"{health.num_skipped:,}",
+    "repeated ids": lambda health: f"{health.num_duplicate_ids:,}",
+    "question words": lambda health: _percentiles(health.question_words),
+    "answer": lambda health: _percentiles(health.answer_words),
+}
+
+_VIDEOS: Columns = {
+    "corpus": lambda health: health.name,
+    "videos": lambda health: f"{health.num_videos:,}",
+    "examples without": lambda health: f"{health.absent_fraction:.1%}",
+    "probed": lambda health: f"{health.num_probed:,}",
+    "unreadable": lambda health: f"{sum(health.unreadable.values()):,}",
+    "seconds": lambda health: _percentiles(health.duration_seconds),
+    "sizes": lambda health: " ".join(list(health.resolutions)[:3]) or "-",
+}
 
 
 def _notes(health: CorpusHealth) -> str:
