@@ -7,11 +7,10 @@ egoschema/EgoSchema and csbobby/STAR_Benchmark; IntentQA is written as NExT-QA i
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_members, read_json_object
-from data_modules.question_manifest import Manifest, read_manifest
+from data_modules.question_manifest import Manifest
 from data_modules.rows import MalformedRowError, Row
 from data_modules.skipped_rows import SkippedRows, expanded
 from data_modules.table_files import read_parquet_rows, read_table
@@ -203,7 +202,6 @@ MANIFESTS: dict[str, Manifest] = {
         folders=("videos",),
         answer_form="text",
         question_type=("aspect", "task"),
-        named_by=("id",),
     ),
     "video_mme": Manifest(
         rows=_video_mme_rows,
@@ -212,7 +210,6 @@ MANIFESTS: dict[str, Manifest] = {
         folders=("data", "videos"),
         answer_form="letter",
         question_type=("duration", "task_type"),
-        named_by=("question_id",),
     ),
     "egoschema": Manifest(
         rows=_egoschema_rows,
@@ -220,7 +217,6 @@ MANIFESTS: dict[str, Manifest] = {
         video="q_uid",
         folders=("videos",),
         answer_form="index",
-        named_by=("q_uid",),
     ),
     "star": Manifest(
         rows=_star_rows,
@@ -231,13 +227,6 @@ MANIFESTS: dict[str, Manifest] = {
         answer_form="text",
         question_type=("type",),
         has_span=True,
-        named_by=("question_id",),
     ),
 }
 """Benchmark -> its files and fields."""
-
-read_mvbench = partial(read_manifest, MANIFESTS["mvbench"], "mvbench")
-read_tempcompass = partial(read_manifest, MANIFESTS["tempcompass"], "tempcompass")
-read_video_mme = partial(read_manifest, MANIFESTS["video_mme"], "video_mme")
-read_egoschema = partial(read_manifest, MANIFESTS["egoschema"], "egoschema")
-read_star = partial(read_manifest, MANIFESTS["star"], "star")

@@ -13,6 +13,7 @@ rows some 215,000 and 32,768 numbers.
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class BlockShuffle:
         # The last block of the file may be short, and comes anywhere.
         short = int(np.flatnonzero(self._blocks == num_blocks - 1)[0])
         self._starts[short // self._window_blocks + 1 :] -= num_blocks * self._block_rows - num_rows
-        self._window: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+        self._window_rows = lru_cache(maxsize=1)(self._mix)
 
     def rows(self, start: int, stop: int) -> NDArray[np.int64]:
         """The rows at the positions ``start`` to ``stop`` of the order."""
@@ -61,11 +62,6 @@ class BlockShuffle:
             for number in range(int(first), int(last) + 1)
         ]
         return np.concatenate(parts)
-
-    def _window_rows(self, number: int) -> NDArray[np.int64]:
-        if self._window[0] != number:
-            self._window = number, self._mix(number)
-        return self._window[1]
 
     def _mix(self, number: int) -> NDArray[np.int64]:
         blocks = self._blocks[number * self._window_blocks : (number + 1) * self._window_blocks]

@@ -6,6 +6,7 @@ it?"); what the model is taught is only that turn's answer.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import PurePosixPath
@@ -18,8 +19,8 @@ from data_modules.span_keys import SpanKeys
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
-PLACEHOLDERS = ("<video>", "<image>")
-"""Where the formats put the video into the text. Ours stands in front of the prompt, always."""
+_PLACEHOLDER = re.compile("<video>|<image>")
+"""The video's position in the text of these formats. Ours is in front of the prompt, always."""
 
 _LONE_ANSWER = "what the assistant says before the first question is not read"
 _LONE_QUESTION = "a last question without an answer is not read"
@@ -80,7 +81,7 @@ def _examples(
     (video,) = conversation.videos
     system, turns = _alternating(conversation.turns, row, skipped)
     pairs = [
-        (_plain(question.text), answer.text.strip())
+        (_PLACEHOLDER.sub("", question.text).strip(), answer.text.strip())
         for question, answer in zip(turns[::2], turns[1::2], strict=True)
     ]
     if not all(question and answer for question, answer in pairs):
@@ -113,10 +114,9 @@ def media_below(root: str, media: str) -> str:
 def _check_usable(conversation: Conversation, row: Row) -> None:
     if len(conversation.videos) != 1:
         raise row.unusable("several videos" if conversation.videos else "no video")
-    users = [turn.text for turn in conversation.turns if turn.role == "user"]
-    counts = [sum(turn.text.count(mark) for mark in PLACEHOLDERS) for turn in conversation.turns]
-    first = sum(users[0].count(mark) for mark in PLACEHOLDERS) if users else 0
-    if sum(counts) > 1 or sum(counts) != first:
+    first = next((turn.text for turn in conversation.turns if turn.role == "user"), "")
+    marks = [mark for turn in conversation.turns for mark in _PLACEHOLDER.findall(turn.text)]
+    if len(marks) > 1 or len(marks) != len(_PLACEHOLDER.findall(first)):
         raise row.unusable(
             "its text points at the video in the middle of the conversation, or at several"
         )
@@ -143,12 +143,6 @@ def _alternating(
     for remark in remarks:
         skipped.remark(row.location, remark)
     return system, turns
-
-
-def _plain(text: str) -> str:
-    for mark in PLACEHOLDERS:
-        text = text.replace(mark, "")
-    return text.strip()
 
 
 def _prompt(

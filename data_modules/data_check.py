@@ -1,12 +1,10 @@
 """The data health report of a run: every corpus, and what training and evaluation share."""
 
-import json
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from data_modules.contamination import ContaminationCheck, ContaminationReport, file_identity
 from data_modules.corpora import CorpusConfig, DataConfig
@@ -56,11 +54,6 @@ class DataReport:
     """Sampled videos whose pictures could not be compared, because they cannot be read."""
     problems: list[str] = field(default_factory=list)
     """What is beyond the thresholds; empty if all is well."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as data for ``json.dump``."""
-        report: dict[str, Any] = json.loads(json.dumps(self, default=vars))
-        return report
 
 
 def check_data(
@@ -155,6 +148,6 @@ def _contamination_problems(
     counts = {kind: n for kind, n in report.num_evaluation_videos_found.items() if kind != "text"}
     return [
         f"{report.contaminated_fraction:.1%} of the {report.num_evaluation_videos} evaluation "
-        f"videos stand in the training data ({counts}); data_check.max_contaminated_fraction is "
+        f"videos are in the training data ({counts}); data_check.max_contaminated_fraction is "
         f"{config.max_contaminated_fraction}"
     ]

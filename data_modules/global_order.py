@@ -7,6 +7,7 @@ continues on any machine. Any step is computed by itself, so that it continues a
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,8 @@ class GlobalOrder:
         if repeated_steps is not None:
             self.steps_per_epoch = min(self.steps_per_epoch, repeated_steps)
         self.samples_per_epoch = self.steps_per_epoch * global_batch_size
-        self._passes: list[dict[int, BlockShuffle]] = [{} for _ in self.corpus_sizes]
+        # A step lies in two passes of each corpus at most, unless one is tiny.
+        self._pass = lru_cache(2 * len(corpus_sizes))(self._shuffle)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -142,14 +144,8 @@ class GlobalOrder:
             start = number * size + end
         return np.concatenate(parts)
 
-    def _pass(self, corpus: int, number: int) -> BlockShuffle:
-        passes = self._passes[corpus]
-        if number not in passes:
-            while len(passes) > 1:  # a step lies in two passes at most, unless a corpus is tiny
-                del passes[min(passes)]
-            size = self.corpus_sizes[corpus]
-            passes[number] = BlockShuffle(size, self.seed, _PASS, corpus, number)
-        return passes[number]
+    def _shuffle(self, corpus: int, number: int) -> BlockShuffle:
+        return BlockShuffle(self.corpus_sizes[corpus], self.seed, _PASS, corpus, number)
 
 
 class GlobalOrderBatchSampler(Sampler[list[int]]):

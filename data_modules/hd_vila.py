@@ -124,7 +124,7 @@ class _ClipTranscripts:
     def __init__(self, files: Files, path: Path, skipped: SkippedRows) -> None:
         self._rows = read_json_lines(files, path, skipped)
         self._skipped = skipped
-        self._ahead: deque[tuple[str, str, str]] = deque()  # location, id and text
+        self._ahead: deque[Row] = deque()
         self._num_malformed = 0
         self._is_behind = False
 
@@ -133,12 +133,13 @@ class _ClipTranscripts:
         if self._skipped.num_malformed != self._num_malformed:
             self._num_malformed, self._is_behind = self._skipped.num_malformed, True
         self._read(LOOK_AHEAD if self._is_behind else 1)
-        number = next((n for n, row in enumerate(self._ahead) if row[1] == clip["clip_id"]), None)
+        clip_id = clip["clip_id"]
+        number = next((n for n, row in enumerate(self._ahead) if row["clip_id"] == clip_id), None)
         if number is None:
             raise clip.unusable("no transcript")
         for _ in range(number):
             self._ahead.popleft()
-        _, _, text = self._ahead.popleft()
+        text: str = self._ahead.popleft()["text"]
         self._is_behind = False
         if is_nan_like(text):
             raise clip.unusable("an empty transcript")
@@ -148,10 +149,10 @@ class _ClipTranscripts:
         """Raise a ``ValueError`` if a text is left that no clip took, and no lost row may have."""
         self._read(1)
         if self._ahead and not self._skipped.num_malformed:
-            location, clip_id, _ = self._ahead[0]
+            row = self._ahead[0]
             raise ValueError(
-                f"{location}: clip {clip_id!r} does not come, or came before: transcripts must "
-                "stand in the order of the clips, each once"
+                f"{row.location}: clip {row['clip_id']!r} does not come, or came before: "
+                "transcripts must be in the order of the clips, each once"
             )
 
     def _read(self, count: int) -> None:
@@ -161,7 +162,8 @@ class _ClipTranscripts:
             if row is None:
                 return
             try:
-                self._ahead.append((row.location, row.id("clip_id"), row.text("text")))
+                fields = {"clip_id": row.id("clip_id"), "text": row.text("text")}
+                self._ahead.append(Row(fields, row.location))
             except MalformedRowError as error:
                 self._skipped.record_malformed(error)
 

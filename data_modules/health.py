@@ -1,6 +1,5 @@
 """The health of a corpus: what its files hold, which videos are there, what is left out and why."""
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -107,29 +106,23 @@ class VideoSample:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._heap: list[tuple[int, str]] = []
         self._kept: dict[str, Example] = {}
 
     def add(self, example: Example) -> None:
         """Take ``example`` into the sample, or not."""
         name = f"{example.media}\n{example.start_seconds}\n{example.end_seconds}"
-        if self.size == 0 or name in self._kept:
-            return
-        rank = -id_hash(name)
-        if len(self._heap) < self.size:
-            heapq.heappush(self._heap, (rank, name))
-        elif rank > self._heap[0][0]:
-            _, dropped = heapq.heapreplace(self._heap, (rank, name))
-            del self._kept[dropped]
-        else:
-            return
-        self._kept[name] = example
+        self._kept.setdefault(name, example)
+        if len(self._kept) > 2 * self.size:
+            self._drop()
 
     def __iter__(self) -> Iterator[Example]:
-        return iter([self._kept[name] for _, name in sorted(self._heap, reverse=True)])
+        self._drop()
+        return iter(self._kept.values())
 
-    def __len__(self) -> int:
-        return len(self._kept)
+    def _drop(self) -> None:
+        """Keep the smallest hashes, in their order."""
+        names = sorted(self._kept, key=id_hash)[: self.size]
+        self._kept = {name: self._kept[name] for name in names}
 
 
 class CorpusExamination:
@@ -205,7 +198,7 @@ class CorpusExamination:
         except ValueError as error:
             health.error = str(error)
         health.num_rows = skipped.num_rows
-        covered = coverage(config.reader, config.split, skipped, config.limit)
+        covered = coverage(config, skipped)
         health.official_rows = covered.num_questions if covered.is_official else None
         health.question_words = percentiles(question_words)
         health.answer_words = percentiles(answer_words)

@@ -6,7 +6,7 @@ span of the video under a common name (:mod:`data_modules.span_keys`) are read w
 
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_modules.conversations import media_below
 from data_modules.corpora import FIELDS
@@ -18,9 +18,6 @@ from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys, one_span, span_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT
-
-if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
 
 _DATA_SUFFIXES = (
     *(".arrow", ".parquet", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".yaml", ".xml"),
@@ -88,9 +85,7 @@ def read_huggingface(
     yield from examples_of(_rows(dataset, mapping["media"], f"{root}[{split}]"), make, skipped)
 
 
-def _load(
-    files: Files, split: str, streaming: bool, revision: str | None
-) -> "Dataset | IterableDataset":
+def _load(files: Files, split: str, streaming: bool, revision: str | None) -> Any:  # noqa: ANN401
     import datasets  # slow to import
 
     root = files.root

@@ -61,15 +61,11 @@ class MediaAccess:
         member = parse_member(media)
         file = media if member is None else member.archive
         path = _local_path(file)
-        if path is None:
-            return self._remote_refusal(file)
-        return "" if "\0" not in path and self._is_inside(path) else OUTSIDE
-
-    def _remote_refusal(self, url: str) -> str:
-        protocol = url.partition("://")[0].lower()
-        if protocol not in PROTOCOLS:
+        if path is not None:
+            return "" if "\0" not in path and self._is_inside(path) else OUTSIDE
+        if file.partition("://")[0].lower() not in PROTOCOLS:
             return UNSUPPORTED
-        is_below = any(url.startswith(allowed) for allowed in self._urls) and not _climbs(url)
+        is_below = any(file.startswith(allowed) for allowed in self._urls) and not _climbs(file)
         return "" if self._allow_remote or is_below else REMOTE
 
     def _is_inside(self, path: str) -> bool:

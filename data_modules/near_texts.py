@@ -42,8 +42,7 @@ class TextIndex:
     def __init__(self, min_similarity: float) -> None:
         self.min_similarity = min_similarity
         self._equal: dict[bytes, str] = {}
-        self._names: list[str] = []
-        self._shingles: list[frozenset[int]] = []
+        self._texts: list[tuple[str, frozenset[int]]] = []  # name and shingles
         self._bands: dict[tuple[int, bytes], list[int]] = defaultdict(list)
 
     def __len__(self) -> int:
@@ -58,9 +57,8 @@ class TextIndex:
         self._equal[key] = name
         shingles = _shingles(words)
         for band in _bands(shingles):
-            self._bands[band].append(len(self._names))
-        self._names.append(name)
-        self._shingles.append(shingles)
+            self._bands[band].append(len(self._texts))
+        self._texts.append((name, shingles))
 
     def find(self, text: str) -> TextMatch | None:
         """The most similar text of the set, or None if there is none within ``min_similarity``."""
@@ -72,11 +70,9 @@ class TextIndex:
             return TextMatch(equal, 1.0)
         shingles = _shingles(words)
         candidates = {number for band in _bands(shingles) for number in self._bands.get(band, ())}
-        best = max(
-            (TextMatch(self._names[n], _jaccard(shingles, self._shingles[n])) for n in candidates),
-            key=lambda match: match.similarity,
-            default=None,
-        )
+        near = (self._texts[number] for number in candidates)
+        matches = (TextMatch(name, _jaccard(shingles, others)) for name, others in near)
+        best = max(matches, key=lambda match: match.similarity, default=None)
         return best if best is not None and best.similarity >= self.min_similarity else None
 
 

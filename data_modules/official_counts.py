@@ -28,22 +28,20 @@ class Coverage(NamedTuple):
         return f"{self.num_read:,} of {self.num_questions:,} {whose}"
 
 
-def coverage(reader: str, split: str, skipped: SkippedRows, limit: int | None) -> Coverage:
+def coverage(config: CorpusConfig, skipped: SkippedRows) -> Coverage:
     """Compare the questions that were read with those of the split.
 
     Files with less than half of the official questions are not taken for the benchmark's own: the
     format is often used for other data. Neither is what a ``limit`` has cut on purpose.
 
     Args:
-        reader: Its name.
-        split: The split.
+        config: The corpus.
         skipped: The counts of all its rows.
-        limit: Of the examples that were to be read.
     """
-    official = READERS[reader].num_questions.get(split)
-    is_official = official is not None and limit is None and 2 * skipped.num_rows >= official
-    total = official if is_official and official is not None else skipped.num_rows
-    return Coverage(skipped.num_read, total, is_official)
+    official = READERS[config.reader].num_questions.get(config.split)
+    if official is None or config.limit is not None or 2 * skipped.num_rows < official:
+        return Coverage(skipped.num_read, skipped.num_rows, is_official=False)
+    return Coverage(skipped.num_read, official, is_official=True)
 
 
 def incomplete_corpora(
@@ -57,7 +55,7 @@ def incomplete_corpora(
     """
     texts: dict[str, list[str]] = {}
     for config, skipped in zip(configs, counts, strict=True):
-        covered = coverage(config.reader, config.split, skipped, config.limit)
+        covered = coverage(config, skipped)
         if not covered.is_complete:
             texts.setdefault(config.reader, []).append(str(covered))
     return {reader: " and ".join(parts) for reader, parts in texts.items()}

@@ -38,8 +38,8 @@ class Manifest:
     """Fields that make up the type, joined by ``/``."""
     has_span: bool = False
     """Whether rows have ``start`` and ``end``."""
-    named_by: tuple[str, ...]
-    """Fields by which messages name a row."""
+    named_by: tuple[str, ...] = ()
+    """Fields by which messages name a row, if not by its id."""
 
 
 def read_manifest(
@@ -81,4 +81,6 @@ def read_manifest(
         )
 
     rows = manifest.rows(files, split, skipped)
-    yield from examples_of(rows, make, skipped, named_by=manifest.named_by, unique=True)
+    yield from examples_of(
+        rows, make, skipped, named_by=manifest.named_by or (manifest.id,), unique=True
+    )

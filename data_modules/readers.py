@@ -6,13 +6,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from data_modules.activitynet_qa import read_activitynet_qa
-from data_modules.benchmark_manifests import (
-    read_egoschema,
-    read_mvbench,
-    read_star,
-    read_tempcompass,
-    read_video_mme,
-)
+from data_modules.benchmark_manifests import MANIFESTS
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
 from data_modules.chat_messages import read_chat_messages
 from data_modules.clevrer import read_clevrer
@@ -26,6 +20,7 @@ from data_modules.media_access import MediaAccess
 from data_modules.nextgqa import read_nextgqa
 from data_modules.nextqa import read_intentqa, read_nextqa
 from data_modules.nextqa_open_ended import read_nextqa_open_ended
+from data_modules.question_manifest import read_manifest
 from data_modules.skipped_rows import SkippedRows
 from data_modules.something_something import read_something_something
 from data_modules.test_of_time import read_test_of_time
@@ -58,6 +53,10 @@ class Reader(NamedTuple):
 
 _YFCC = "annotations MIT; videos from YFCC-100M, a licence each"
 _CONVERSATIONS = "that of whatever the conversations were made from"
+
+
+_MANIFESTS: dict[str, ReadFunction]
+_MANIFESTS = {name: partial(read_manifest, manifest, name) for name, manifest in MANIFESTS.items()}
 
 READERS: dict[str, Reader] = {
     "webvid": Reader(
@@ -97,21 +96,25 @@ READERS: dict[str, Reader] = {
     ),
     "test_of_time": Reader(read_test_of_time, "that of the suite whose questions were adapted"),
     "mvbench": Reader(
-        read_mvbench,
+        _MANIFESTS["mvbench"],
         "see its page; the videos come from many sources, a licence each",
         num_questions={"test": 4_000},
     ),
-    "tempcompass": Reader(read_tempcompass, "CC-BY-NC-4.0", num_questions={"test": 5_536}),
+    "tempcompass": Reader(_MANIFESTS["tempcompass"], "CC-BY-NC-4.0", num_questions={"test": 5_536}),
     "video_mme": Reader(
-        read_video_mme, "academic use only; no redistribution", num_questions={"test": 2_700}
+        _MANIFESTS["video_mme"],
+        "academic use only; no redistribution",
+        num_questions={"test": 2_700},
     ),
     "egoschema": Reader(
-        read_egoschema,
+        _MANIFESTS["egoschema"],
         "Ego4D's signed agreement for the videos",
         num_questions={"subset": 500, "test": 5_031},
     ),
     "star": Reader(
-        read_star, "see its page", num_questions={"train": 45_731, "val": 7_098, "test": 7_377}
+        _MANIFESTS["star"],
+        "see its page",
+        num_questions={"train": 45_731, "val": 7_098, "test": 7_377},
     ),
     "intentqa": Reader(read_intentqa, "see its page", num_questions={"val": 2_044, "test": 2_134}),
     "causal_vid_instruct": Reader(

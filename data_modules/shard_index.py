@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_modules.index_cache import cache_folder, digest, exclusive
-from data_modules.shard_scan import ScannedMember, scan_shard
+from data_modules.shard_scan import Scanned, scan_shard
 from vidreason.atomic_file import atomic_file
 from vidreason.cores import free_cores
 from vidreason.video.media import TarMember, is_remote, open_media
@@ -150,35 +151,26 @@ def _index(
 ) -> None:
     """Scan ``shards`` and add them to the index in ``files``, a Parquet file at a time."""
     sizes = [listed[shard][0] for shard in shards]
-    num_processes = min(num_processes, len(shards) // MIN_SHARDS_A_PROCESS)
-    if num_processes < 2:
-        _write(shards, listed, map(scan_shard, shards, sizes), files)
-        return
-    with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
-        _write(shards, listed, pool.map(scan_shard, shards, sizes, chunksize=4), files)
-
-
-def _write(
-    shards: Sequence[str],
-    listed: Mapping[str, tuple[int, str]],
-    scanned: Iterator[tuple[list[ScannedMember], list[str]]],
-    files: Path,
-) -> None:
     first = sum(1 for _ in files.glob("*.parquet"))  # files are only ever added
-    for number, start in enumerate(range(0, len(shards), SHARDS_A_FILE), start=first):
-        footer = []
-        with (
-            atomic_file(files / f"{number:06d}.parquet") as file,
-            pq.ParquetWriter(file, _SCHEMA) as writer,
-        ):
-            for shard in shards[start : start + SHARDS_A_FILE]:
-                members, failures = next(scanned)
-                columns = zip(*members, strict=True) if members else [[]] * len(_SCHEMA)
-                table = pa.table(list(map(list, columns)), schema=_SCHEMA)
-                # A row group even for a shard without members: their numbers must agree.
-                writer.write_table(table, row_group_size=max(len(table), 1))
-                footer.append([shard, *listed[shard], len(table), failures])
-            writer.add_key_value_metadata({"shards": json.dumps(footer)})
+    with ExitStack() as stack:
+        scanned: Iterator[Scanned] = map(scan_shard, shards, sizes)
+        num_processes = min(num_processes, len(shards) // MIN_SHARDS_A_PROCESS)
+        if num_processes > 1:
+            spawned = ProcessPoolExecutor(num_processes, mp_context=get_context("spawn"))
+            pool = stack.enter_context(spawned)
+            scanned = pool.map(scan_shard, shards, sizes, chunksize=4)
+        for number, start in enumerate(range(0, len(shards), SHARDS_A_FILE), start=first):
+            footer = []
+            path = files / f"{number:06d}.parquet"
+            with atomic_file(path) as file, pq.ParquetWriter(file, _SCHEMA) as writer:
+                for shard in shards[start : start + SHARDS_A_FILE]:
+                    members, failures = next(scanned)
+                    columns = zip(*members, strict=True) if members else [[]] * len(_SCHEMA)
+                    table = pa.table(list(map(list, columns)), schema=_SCHEMA)
+                    # A row group even for a shard without members: their numbers must agree.
+                    writer.write_table(table, row_group_size=max(len(table), 1))
+                    footer.append([shard, *listed[shard], len(table), failures])
+                writer.add_key_value_metadata({"shards": json.dumps(footer)})
 
 
 def _read_footers(files: Path) -> dict[str, tuple[tuple[int, str], IndexedShard]]:

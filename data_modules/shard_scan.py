@@ -38,7 +38,11 @@ class ScannedMember(NamedTuple):
     """Its content, for small texts."""
 
 
-def scan_shard(shard: str, size: int) -> tuple[list[ScannedMember], list[str]]:
+Scanned = tuple[list[ScannedMember], list[str]]
+"""The members of a shard that are there in full, and what is not."""
+
+
+def scan_shard(shard: str, size: int) -> Scanned:
     """Find the members of one shard, also of archives that were written one after another.
 
     Args:

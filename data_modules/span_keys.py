@@ -39,17 +39,10 @@ class SpanKeys(NamedTuple):
     """Keys that say how a video is to be looked at, or may say which part of it."""
 
 
-class _Meaning(NamedTuple):
-    """The meaning of a key."""
+_Meaning = tuple[str, float]
+"""``start``, ``end`` or ``pair``, ``view`` for what is seen but cannot be given, ``unread`` for
+what may concern it, or empty for other keys; and the divisor from the key's unit to seconds."""
 
-    part: str
-    """``start``, ``end`` or ``pair``; ``view`` for what is seen but cannot be given, ``unread`` for
-    what may concern it; empty for other keys."""
-    divisor: float = 1.0
-    """From the key's unit to seconds."""
-
-
-_NOTHING = _Meaning("")
 _PARTS = ("start", "end")
 
 
@@ -70,31 +63,31 @@ def span_of(fields: Row, *, ignored: Iterable[str] = ()) -> SpanKeys:
     for key, value in fields.items():
         if key in ignored or value is None:
             continue
-        meaning = _meaning(key, value)
-        if meaning.part == "view" and value:
+        meaning, divisor = _meaning(key, value)
+        if meaning == "view" and value:
             raise fields.unusable(f"its {key!r} changes what is seen of the video, and is not read")
-        parts = {meaning.part: value} if meaning.part in _PARTS else {}
-        if meaning.part == "pair":
+        parts = {meaning: value} if meaning in _PARTS else {}
+        if meaning == "pair":
             parts = dict(zip(_PARTS, _pair(value), strict=True))
         for part, written in parts.items():
             fields.check_finite(written)
             seconds = _seconds(written)
             if seconds is None:
                 continue
-            seconds /= meaning.divisor
+            seconds /= divisor
             known = times.setdefault(part, (seconds, key))
             if known[0] != seconds:
                 raise fields.malformed(
                     f"fields {known[1]!r} and {key!r} name different times, {known[0]:g} and "
                     f"{seconds:g} s"
                 )
-        if meaning.part == "unread" or (parts and not _are_times(parts.values())):
+        if meaning == "unread" or (parts and not _are_times(parts.values())):
             unread.append(key)
         elif isinstance(value, dict) and not parts:
             unread += [
                 f"{key}.{inner}"
                 for inner, held in value.items()
-                if held and _meaning(str(inner), held).part in (*_PARTS, "pair", "view")
+                if held and _meaning(str(inner), held)[0] in (*_PARTS, "pair", "view")
             ]
     start, end = (times[part][0] if part in times else None for part in _PARTS)
     return SpanKeys(*fields.check_span(start, end), tuple(unread))
@@ -119,28 +112,28 @@ def one_span(spans: Sequence[SpanKeys], row: Row, skipped: SkippedRows) -> SpanK
 def _meaning(key: str, value: Any) -> _Meaning:  # noqa: ANN401 - any JSON value
     known = {word.lower() for word in _WORD.findall(key)}
     if known & _VIEWS:
-        return _Meaning("view")
+        return "view", 1.0
     for part, names in (("start", _STARTS), ("end", _ENDS)):
         if known & names:
             rest = known - names - _VIDEO
             if not rest - _SECONDS:
-                return _Meaning(part)
+                return part, 1.0
             if not rest - _SECONDS - _MILLISECONDS:
-                return _Meaning(part, 1000.0)
+                return part, 1000.0
             # Of frames; or a share of the whole, or the start of something else.
-            return _Meaning("view" if rest <= _FRAMES | _SECONDS else "unread")
+            return "view" if rest <= _FRAMES | _SECONDS else "unread", 1.0
     if known & _PAIRS and not known - _PAIRS - _VIDEO - _SECONDS:
         if _pair(value):
-            return _Meaning("pair")
+            return "pair", 1.0
         is_name = isinstance(value, str) and not known - {"clip", "segment", "video"}
-        return _NOTHING if is_name or isinstance(value, int | float) else _Meaning("unread")
-    return _Meaning("unread") if known & _SAMPLING else _NOTHING
+        return "" if is_name or isinstance(value, int | float) else "unread", 1.0
+    return "unread" if known & _SAMPLING else "", 1.0
 
 
 def _pair(value: Any) -> Sequence[Any]:  # noqa: ANN401 - any JSON value
     """Two times, as ``[s, e]``, ``[[s, e]]`` or an object of them; nothing for anything else."""
     if isinstance(value, dict) and len(value) == 2:
-        parts = {_meaning(str(key), None).part: time for key, time in value.items()}
+        parts = {_meaning(str(key), None)[0]: time for key, time in value.items()}
         return (parts["start"], parts["end"]) if parts.keys() == {"start", "end"} else ()
     if not isinstance(value, list | tuple):
         return ()

@@ -14,6 +14,7 @@ import html
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,7 +134,7 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[_Block]:
     """
     block: _Block | None = None
     label = ""
-    for number, line in lines:
+    for number, line in chain(lines, [(0, "")]):  # an empty line ends the last cue
         text = line.rstrip("\r\n")
         if _ARROW in text:
             if block is not None:
@@ -149,8 +150,6 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[_Block]:
             block.texts.append(text)
         else:
             label = text  # or a line of the header, of a comment, of a style: it comes to nothing
-    if block is not None:
-        yield block
 
 
 def _is_next_number(label: str, texts: Sequence[str]) -> bool:

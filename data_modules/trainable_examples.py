@@ -8,7 +8,6 @@ too long: of 110 million captions none is.
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typing_extensions import override
@@ -40,13 +39,15 @@ class TrainableExamples(StoredExamples):
         self.skipped = corpus.skipped
         self.left_out = SkippedRows(quiet=True)
         self._limit = limit
-        hidden = corpus.rows_where("response", _is_empty)
+        hidden = corpus.rows_where("response", lambda texts: pc.equal(texts, ""))
         if len(hidden):
             self.left_out.record(corpus[int(hidden[0])].id, HIDDEN, len(hidden))
         left_out = set(hidden.tolist())
         cut = []
-        max_bytes = limit.max_prompt_bytes
-        for row in corpus.rows_where("prompt", lambda texts: _is_longer(texts, max_bytes)).tolist():
+        long = corpus.rows_where(
+            "prompt", lambda texts: pc.greater(pc.binary_length(texts), limit.max_prompt_bytes)
+        )
+        for row in long.tolist():
             if row in left_out:
                 continue
             example = corpus[row]
@@ -83,11 +84,3 @@ class TrainableExamples(StoredExamples):
     def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers in the corpus."""
         return rows + np.searchsorted(self._missing_before, rows, side="right")
-
-
-def _is_empty(texts: pa.StringArray) -> pa.BooleanArray:
-    return pc.equal(pc.binary_length(texts), 0)
-
-
-def _is_longer(texts: pa.StringArray, max_bytes: int) -> pa.BooleanArray:
-    return pc.greater(pc.binary_length(texts), max_bytes)

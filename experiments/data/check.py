@@ -26,7 +26,7 @@ def check(config: DataCommandConfig) -> int:
     if unknown:
         print(f"lengths of prompts: not looked at: {unknown}")
     path = run_dir / REPORT_FILE
-    path.write_text(json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(report, default=vars, indent=2, ensure_ascii=False) + "\n")
     print(f"all numbers are in {path}")
     return 1 if report.problems else 0
 

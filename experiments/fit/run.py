@@ -25,11 +25,13 @@ from callbacks.step_profile import StepProfile
 from callbacks.step_seed import StepSeed
 from callbacks.throughput import DataWaitTimer, Throughput
 from callbacks.weight_average import WeightAverage
-from data_modules.alignment import AlignmentDataModule
 from data_modules.corpus_index import open_corpora
 from data_modules.global_order import accumulation
-from data_modules.instruction import InstructionDataModule
-from data_modules.training_data import TrainingDataModule
+from data_modules.training_data import (
+    AlignmentDataModule,
+    InstructionDataModule,
+    TrainingDataModule,
+)
 from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.debug_run import clear_debug_run

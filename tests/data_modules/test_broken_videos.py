@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from typing_extensions import override
 
 from callbacks.throughput import DataWaitTimer, Throughput
-from data_modules.alignment import AlignmentDataModule
 from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.training_data import AlignmentDataModule
 from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
 from vidreason.training.stage import StageModule
 from vidreason.video.reader import DIRECT

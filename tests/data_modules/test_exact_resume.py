@@ -11,10 +11,12 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from transformers import PreTrainedTokenizerFast
 
-from data_modules.alignment import AlignmentDataModule
 from data_modules.corpora import CorpusConfig, DataConfig
-from data_modules.instruction import InstructionDataModule
-from data_modules.training_data import TrainingDataModule
+from data_modules.training_data import (
+    AlignmentDataModule,
+    InstructionDataModule,
+    TrainingDataModule,
+)
 from data_modules.video_text import Batch
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.video.failures import UnreadableVideosError

@@ -14,9 +14,9 @@ from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import open_corpora, open_trainable
 from data_modules.data_check import DataCheckConfig, check_data
 from data_modules.example_files import CorpusIndex, write_index
-from data_modules.instruction import InstructionDataModule
 from data_modules.prompt_lengths import CUT, TOO_LONG, PromptLimit, shortened_prompts
 from data_modules.trainable_examples import HIDDEN, TrainableExamples
+from data_modules.training_data import InstructionDataModule
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.tokenization import encode_example, encode_prompt

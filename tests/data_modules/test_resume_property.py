@@ -22,8 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.corpora import CorpusConfig, DataConfig
-from data_modules.instruction import InstructionDataModule
-from data_modules.training_data import TrainingDataModule
+from data_modules.training_data import InstructionDataModule, TrainingDataModule
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError

@@ -11,7 +11,7 @@ from coded_video import write_video
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.corpora import CorpusConfig, DataConfig
-from data_modules.instruction import InstructionDataModule
+from data_modules.training_data import InstructionDataModule
 from data_modules.video_text import Batch
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.video.reader import DIRECT

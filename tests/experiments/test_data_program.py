@@ -58,7 +58,7 @@ def test_evaluating_on_the_training_videos_is_a_problem(
 ) -> None:
     assert main(config(world, tmp_path, benchmark_split="train")) == 1
     output = capsys.readouterr().out
-    assert "PROBLEM 100.0% of the 12 evaluation videos stand in the training data" in output
+    assert "PROBLEM 100.0% of the 12 evaluation videos are in the training data" in output
     kinds = json.loads((tmp_path / "data_health.json").read_text())["contamination"]
     # webvid names the same files (hard links), nextqa is the same corpus.
     assert kinds["num_evaluation_videos_found"]["id"] == 12
