@@ -62,7 +62,6 @@ from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import packs_rows
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.checkpoint_format import RunIdentity
-from vidreason.training.checkpoint_strategies import check_checkpoints
 from vidreason.training.sharding import compile_blocks
 from vidreason.training.stage import StageModule
 from vidreason.video.reader import VideoReader
@@ -196,7 +195,6 @@ def build_trainer(
         use_distributed_sampler=False,  # the data modules cut the global order themselves
         default_root_dir=config.run_dir,
     )
-    check_checkpoints(trainer.strategy)
     # Only the Trainer knows how many processes there are, and what follows depends on it.
     micro_batches = accumulation(
         config.data.global_batch_size, config.data.batch_size, trainer.world_size

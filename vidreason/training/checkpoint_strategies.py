@@ -15,9 +15,7 @@ from typing import Any
 from lightning import LightningModule
 from lightning.pytorch.strategies import (
     DeepSpeedStrategy,
-    FSDPStrategy,
     ModelParallelStrategy,
-    Strategy,
 )
 from torch import Tensor
 from torch.nn import Module
@@ -162,23 +160,3 @@ class EngineStrategy(DeepSpeedStrategy):
                 tensors = {k: v for k, v in fields.items() if isinstance(v, Tensor)}
                 values |= {f"optimizer's {k}, part {number}": v for k, v in tensors.items()}
         return values
-
-
-def check_checkpoints(strategy: Strategy) -> None:
-    """Make sure that a strategy's checkpoints hold what trains, before it trains for days.
-
-    Raises:
-        ValueError: It is FSDP1, which cuts parameters into flat pieces under other names, or one of
-            Lightning's own that :class:`ShardedStrategy` and :class:`EngineStrategy` replace.
-    """
-    replaced = {ModelParallelStrategy: "ShardedStrategy", DeepSpeedStrategy: "EngineStrategy"}
-    if isinstance(strategy, FSDPStrategy):
-        raise ValueError(
-            "trainer.strategy is fsdp, under which a checkpoint of what trains would silently hold "
-            "a part of it: set trainer.strategy=fsdp2, which shards the same parameters"
-        )
-    if type(strategy) in replaced:
-        raise ValueError(
-            f"{type(strategy).__name__} saves the frozen parameters, or cannot load without them: "
-            f"use {replaced[type(strategy)]} of {__name__}"
-        )
