@@ -29,7 +29,7 @@ _GIB = 2**30
 _OVER_RANKS = ("samples", "target_tokens", "positions", "computed_positions")
 _COUNTS = (*_OVER_RANKS, "seconds", "waited_seconds")
 _BIN_RATIO = 1.02
-"""Of the longest to the shortest step time that count as one: they are known to 1%."""
+"""Ratio of the longest to the shortest step time in a bin: times are known to 1 %."""
 
 
 class DataWaitTimer(Profiler):

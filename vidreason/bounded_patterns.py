@@ -57,7 +57,7 @@ def pattern_problem(pattern: str) -> str | None:
 
 
 class _Group:
-    """What is known of a group while it is read."""
+    """State of a group while it is read."""
 
     def __init__(self) -> None:
         self.repeats = False
@@ -78,7 +78,7 @@ class _Group:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether two alternatives may fit the same text; literal characters that differ do not."""
+        """True if two alternatives may fit the same text; distinct literal characters do not."""
         if len(self.alternatives) < 2:
             return False
         firsts = self.alternatives
@@ -122,17 +122,17 @@ def _after_opening(pattern: str, position: int) -> int:
 
 
 def _quantifier(pattern: str, position: int) -> tuple[int, bool, int]:
-    """Where a quantifier ends, whether it repeats without a bound, and how often at most."""
-    found = re.match(r"([*+?]|\{(\d*)(,?)(\d*)\})([?+]?)", pattern[position:])
-    if found is None:
+    """Return the end of a quantifier, whether it is unbounded, and its largest count."""
+    match = re.match(r"([*+?]|\{(\d*)(,?)(\d*)\})([?+]?)", pattern[position:])
+    if match is None:
         return position, False, 1
-    end = position + found.end()
-    if found[1] in "*+":
+    end = position + match.end()
+    if match[1] in "*+":
         return end, True, 1
-    if found[1] == "?":
+    if match[1] == "?":
         return end, False, 1
-    if not (found[2] or found[4]):
+    if not (match[2] or match[4]):
         return position, False, 1  # two braces that mean themselves
-    counts = [int(digits[:9]) for digits in (found[2], found[4]) if digits]
-    unbounded = bool(found[3]) and not found[4]
+    counts = [int(digits[:9]) for digits in (match[2], match[4]) if digits]
+    unbounded = bool(match[3]) and not match[4]
     return end, unbounded or max(counts) > 2, max(counts)

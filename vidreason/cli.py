@@ -228,15 +228,15 @@ def default_reasoner_folder() -> str:
     """The demo's reasoner below the working directory, else the newest one of any run."""
     if (Path(DEMO_REASONER) / REASONER_FILE).is_file():
         return DEMO_REASONER
-    found = sorted(
+    reasoners = sorted(
         Path("runs").glob(f"*/reasoner/{REASONER_FILE}"), key=lambda file: file.stat().st_mtime
     )
-    if not found:
+    if not reasoners:
         raise CommandError(
             f"there is no trained reasoner below {Path.cwd() / 'runs'}: "
             "run `vidreason demo` first, or give --model"
         )
-    return str(found[-1].parent)
+    return str(reasoners[-1].parent)
 
 
 def answer_text(answer: str, *, predictions: bool) -> str:

@@ -55,7 +55,7 @@ def free_cores(sample_seconds: float = _SAMPLE_SECONDS) -> int:
     if cores == 1:
         return 1
     first = _busy_seconds()
-    own = time.process_time()
+    cpu_before = time.process_time()
     time.sleep(sample_seconds)
     last = _busy_seconds()
     if first is None or last is None:
@@ -64,7 +64,7 @@ def free_cores(sample_seconds: float = _SAMPLE_SECONDS) -> int:
     elapsed = all_after - all_before
     if elapsed <= 0:
         return cores
-    by_others = max(0.0, busy_after - busy_before - (time.process_time() - own))
+    by_others = max(0.0, busy_after - busy_before - (time.process_time() - cpu_before))
     num_cores = len(_affinity())
     # Half a core of other work, such as a shell or an editor, still leaves the core to us.
     idle = num_cores - math.floor(by_others / elapsed * num_cores + 0.5)

@@ -24,9 +24,9 @@ class Example:
     end_seconds: float | None = None
     """End of the span, or None for the end of the video."""
     prompt: str
-    """What the user says, without chat markup."""
+    """User message, without chat markup."""
     response: str
-    """What the assistant should say, or the empty string when the reference is hidden."""
+    """Reference answer of the assistant; empty if it is hidden."""
     options: tuple[str, ...] = ()
     """Answer options in file order; empty for open-ended questions."""
     answer_index: int | None = None
@@ -39,11 +39,10 @@ class Example:
     """Shared by examples that a benchmark also scores as one, such as the options of a CLEVRER
     question; empty for an example that stands alone."""
     spans: tuple[tuple[float, float], ...] = ()
-    """Where the answer to a grounding question can be seen: start and end in seconds of each
-    place."""
+    """Spans in which the answer to a grounding question can be seen: start and end in seconds."""
     earlier_turns: tuple[int, ...] = ()
-    """Of a turn of a conversation whose prompt holds the turns before it: where in the prompt these
-    have their heading, where each of them begins, and where the question does, in characters. A
-    prompt that is too long is cut there. Empty for all other examples."""
+    """Offsets, in characters, in a prompt that holds the earlier turns of a conversation: of their
+    heading, of each of them, and of the question. A prompt that is too long is cut there. Empty for
+    all other examples."""
     meta: dict[str, str] = field(default_factory=dict)
     """Anything else a report may want to show."""

@@ -1,4 +1,4 @@
-"""Where the published foundation models come from, under which licence, and what was tested.
+"""Sources, licences and tests of the published foundation models.
 
 One literal table; ``experiments.config --explain`` and the model card print it. Licences are given
 as they stand in the named source; this is no legal advice.
@@ -17,9 +17,9 @@ class ReleasedPart:
     source: str
     """The repository and file that hold its weights."""
     licence: str
-    """Of the weights; "see the model's page" where it could not be established."""
+    """Licence of the weights; "see the model's page" if it could not be established."""
     verified: Verification
-    """What the tests hold this project's loading of it to. ``golden``: outputs of the official code
+    """Test of this project's loading of it. ``golden``: outputs of the official code
     at a small size; ``synthetic file``: a file made from the release's list of keys; ``real
     classes, random weights``: a small model of transformers' own class. None of the released
     weights themselves has been loaded by a test."""
@@ -133,5 +133,5 @@ RELEASED_PARTS: dict[str, ReleasedPart] = {
 
 
 def released_part(name: str) -> ReleasedPart | None:
-    """What is known of a part, or None for a local folder or a model that is not in the table."""
+    """Return the entry of a part; None for a local folder or a model that is not in the table."""
     return RELEASED_PARTS.get(name)

@@ -81,10 +81,10 @@ class SecretFilter:
             seen.add(id(one))
             pending += [one.__cause__, one.__context__]
             one.args = tuple(
-                printable(self.clean(own[: 8 * max_chars]), max_chars)
-                if isinstance(own, str)
-                else own
-                for own in one.args
+                printable(self.clean(value[: 8 * max_chars]), max_chars)
+                if isinstance(value, str)
+                else value
+                for value in one.args
             )
 
 
@@ -157,15 +157,17 @@ def refuse_secrets(values: object, where: str = "") -> None:
     """
     # Shorter ones may be words of a path.
     secrets = {
-        name: own for name, own in environment_secrets().items() if len(own) >= _PARTIAL_FROM_CHARS
+        name: value
+        for name, value in environment_secrets().items()
+        if len(value) >= _PARTIAL_FROM_CHARS
     }
     for field, text in _texts(values, where):
-        found = [f"the value of {name}" for name, own in secrets.items() if own in text]
+        held = [f"the value of {name}" for name, value in secrets.items() if value in text]
         if _USER_AND_PASSWORD.search(text):
-            found.append("a URL's user and password")
-        if found:
+            held.append("a URL's user and password")
+        if held:
             raise ValueError(
-                f"{field} holds {found[0]}, which would be written into run folders and "
+                f"{field} holds {held[0]}, which would be written into run folders and "
                 "checkpoints; leave it out: secrets belong into environment variables or the "
                 "store's own file of credentials"
             )
@@ -197,8 +199,8 @@ def without_controls(text: str) -> str:
     direction of writing are written as escapes of Python.
     """
     return "".join(
-        own if own.isprintable() or own in "\n\t" else own.encode("unicode_escape").decode()
-        for own in text
+        sign if sign.isprintable() or sign in "\n\t" else sign.encode("unicode_escape").decode()
+        for sign in text
     )
 
 

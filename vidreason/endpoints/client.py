@@ -211,12 +211,12 @@ class ChatEndpoint:
 
     def _final(self, failure: Failure, num_tries: int) -> Exception:
         """Make the exception for the last failure."""
-        said = self._shown(failure.message)
+        cause = self._shown(failure.message)
         if failure.refused:
-            return EndpointRefusedError(f"{self._config.base_url} {said}")
+            return EndpointRefusedError(f"{self._config.base_url} {cause}")
         tries = "1 try" if num_tries == 1 else f"{num_tries} tries"
         return EndpointUnavailableError(
-            f"{self._config.base_url} gave no output in {tries}; the last one failed: {said}"
+            f"{self._config.base_url} gave no output in {tries}; the last one failed: {cause}"
         )
 
     def _shown(self, message: str) -> str:
@@ -249,7 +249,7 @@ def _secret_parts(key: str, proxy: str | None) -> list[str]:
 
 def _plain(content: str) -> str:
     """Return ``content`` without strings that a server may parse as control tokens."""
-    return _CONTROL_TOKEN.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
+    return _CONTROL_TOKEN.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - JSON

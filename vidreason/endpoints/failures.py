@@ -22,7 +22,7 @@ _CONTENT_CODES = (
     *("context_length_exceeded", "string_above_max_length"),
 )
 _TOO_LONG = re.compile(r"context (?:length|window|size)|prompt is too long|input is too long", re.I)
-"""How vLLM, llama.cpp and others say it, which give no code."""
+"""Messages of vLLM, llama.cpp and others, which give no code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +67,14 @@ def _status_failure(
     error: openai.APIStatusError, config: EndpointConfig, now: datetime.datetime
 ) -> Failure:
     status, body, headers = error.status_code, error.response.text, error.response.headers
-    said = read_error(body)
+    reason = read_error(body)
     if error.code in _NO_CREDIT:
         return Failure(
-            message=f"the account has no credit (status {status}): {said}", passing=False
+            message=f"the account has no credit (status {status}): {reason}", passing=False
         )
     if status in _PASSING_STATUS or not 300 <= status < 500:
         return Failure(
-            message=f"status {status}: {said}", retry_after=retry_after_seconds(headers, now)
+            message=f"status {status}: {reason}", retry_after=retry_after_seconds(headers, now)
         )
     if 300 <= status < 400:
         target = headers.get("Location", "another URL")
@@ -84,9 +84,9 @@ def _status_failure(
             passing=False,
             refused=True,
         )
-    if status in (400, 413, 422) and (error.code in _CONTENT_CODES or _TOO_LONG.search(said)):
+    if status in (400, 413, 422) and (error.code in _CONTENT_CODES or _TOO_LONG.search(reason)):
         return Failure(
-            message=f"the endpoint refuses the texts of the request (status {status}): {said}",
+            message=f"the endpoint refuses the texts of the request (status {status}): {reason}",
             passing=False,
             about_content=True,
         )
@@ -97,7 +97,7 @@ def _status_failure(
     }
     remedy = remedies.get(status, "fields of the request can be set or left out by request_fields")
     return Failure(
-        message=f"refuses the request (status {status}; {remedy}): {said}",
+        message=f"refuses the request (status {status}; {remedy}): {reason}",
         passing=False,
         refused=True,
     )

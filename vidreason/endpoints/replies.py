@@ -20,7 +20,7 @@ class ChatReply:
     """Output of a model."""
 
     text: str
-    """As the model wrote it; may be empty."""
+    """Text as the model wrote it; may be empty."""
     problem: str = ""
     """Reason why ``text`` may not be a whole answer (cut, refused, filtered, a tool called); empty
     if the model ended by itself."""

@@ -101,7 +101,7 @@ def _moves(rollout: Rollout, times: NDArray[np.float64]) -> bool:
 
 
 def clip_fact_names() -> list[str]:
-    """What a [CLS] token is taught about its clip, one binary fact a name."""
+    """Return the binary facts that a [CLS] token is taught about its clip."""
     names = ["wall"]
     for color in COLORS:
         names += [f"{color} {shape}" for shape in SHAPES]
@@ -115,7 +115,7 @@ def clip_fact_names() -> list[str]:
 
 
 def clip_facts(rollout: Rollout, times: NDArray[np.float64], start: float, end: float) -> set[str]:
-    """Those of :func:`clip_fact_names` that hold in a clip.
+    """Return the facts of :func:`clip_fact_names` that hold in a clip.
 
     Args:
         rollout: What happens.
@@ -285,7 +285,7 @@ def _network_input(frames: NDArray[np.uint8], image_size: int) -> Tensor:
 def _patch_labels(
     rollout: Rollout, time: float, grid: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """What covers most of each patch's object pixels: colour, shape, velocity."""
+    """Return colour, shape and velocity of the object that covers most of each patch."""
     cell = FRAME_SIZE // grid
     covered = np.zeros((len(COLORS), grid * grid))
     for color, mask in render_masks(rollout, time).items():

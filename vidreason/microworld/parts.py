@@ -21,7 +21,7 @@ NUM_LAYERS = 4
 
 
 def perceiver_config() -> PerceiverConfig:
-    """How microworld videos are perceived, without weights: what pre-training starts from."""
+    """Return the perceiver's configuration without weights, from which pre-training starts."""
     return PerceiverConfig(
         sampling=SamplingConfig(num_clips=4, frames_per_clip=4, num_key_frames=4),
         video_encoder=VideoEncoderConfig(

@@ -25,7 +25,7 @@ class Question:
     """A question with its right answer and, for multiple choice, the wrong ones."""
 
     template: str
-    """Which kind of question it is; balancing works within a template."""
+    """Kind of question; balancing works within a template."""
     type: str
     """NExT-QA's type code for multiple choice, ActivityNet-QA's digit for open questions, Test of
     Time's category for those about time."""
@@ -33,9 +33,9 @@ class Question:
     answer: str
     distractors: tuple[str, ...] = ()
     answer_class: str = ""
-    """What :func:`balance` counts; the answer itself when empty."""
+    """Class that :func:`balance` counts; the answer itself if empty."""
     seen_at: tuple[float, float] | None = None
-    """Times in seconds between which the answer can be seen; None where it is no matter of time."""
+    """Times in seconds between which the answer can be seen; None if no time matters."""
     balance_over: tuple[str, ...] = ()
     """The answer classes in the proportion in which they shall be right (a class may stand several
     times), or empty when any object may be the answer."""

@@ -19,7 +19,7 @@ from typing import Literal
 ARENA = 64.0
 RADIUS = 7.0
 VIDEO_SECONDS = 6.0
-"""What the video shows. Simulation goes on to ``HORIZON_SECONDS``, so that the future is known."""
+"""Length of the video. Simulation goes on to ``HORIZON_SECONDS``, so that the future is known."""
 HORIZON_SECONDS = 10.0
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -49,7 +49,7 @@ class Body:
 
     @property
     def enters(self) -> bool:
-        """Whether the object starts outside of the arena."""
+        """True if the object starts outside of the arena."""
         return not (0 <= self.x <= ARENA and 0 <= self.y <= ARENA)
 
 
@@ -126,7 +126,7 @@ class Rollout:
         return [event for event in self.events if after <= event.time < before]
 
     def visible(self, color: Color, time: float) -> bool:
-        """Whether any part of the body lies inside of the arena at ``time``."""
+        """Return whether any part of the body lies inside of the arena at ``time``."""
         x, y, _, _ = self.state(color, time)
         return -RADIUS < x < ARENA + RADIUS and -RADIUS < y < ARENA + RADIUS
 

@@ -1,4 +1,4 @@
-"""What merging adapters would refuse or get wrong at the end of a training, found at its start."""
+"""Checks before training that merging adapters after it would fail or go wrong."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -78,10 +78,10 @@ def check_mergeable(model: PeftModel, quantization: str) -> None:
 
 
 def _own_quantization(model: PeftModel) -> str:
-    found: Any = getattr(model.get_base_model().config, "quantization_config", None)
-    if found is None:
+    settings: Any = getattr(model.get_base_model().config, "quantization_config", None)
+    if settings is None:
         return ""
-    fields = found if isinstance(found, Mapping) else vars(found)
+    fields = settings if isinstance(settings, Mapping) else vars(settings)
     return str(getattr(fields.get("quant_method"), "value", fields.get("quant_method")))
 
 

@@ -35,9 +35,9 @@ and where they are put in."""
 MAX_TEMPLATE = 2**17
 """Characters of a template."""
 MAX_SECONDS = 10.0
-"""Of one rendering, where a published template takes a millisecond."""
+"""Longest time of one rendering; a published template takes a millisecond."""
 _CHARACTERS_PER_STEP = 1024
-"""What is searched, copied or changed counts as steps by its length."""
+"""Length of a searched, copied or changed value that counts as one step."""
 _STEPS_OF_CALL = 10
 _MAX_BITS = 4096
 _MAX_INDENT = 64
@@ -53,8 +53,8 @@ _FILTERS = frozenset(
         *("tojson", "trim", "unique", "upper", "wordcount"),
     )
 )
-"""Of jinja2's: those that published chat templates have a use for, and whose results can be told
-beforehand not to be much larger than what they are given."""
+"""Filters of jinja2 that published chat templates use, and whose results are known not to be much
+larger than their input."""
 _GROWING_METHODS = frozenset(
     (
         *("center", "ljust", "rjust", "zfill", "expandtabs", "translate", "to_bytes", "encode"),
@@ -143,8 +143,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for imported in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
-            if found := next(iter(tree.find_all(imported)), None):
-                raise TemplateLimitError(f"line {found.lineno} wants another template")
+            if node := next(iter(tree.find_all(imported)), None):
+                raise TemplateLimitError(f"line {node.lineno} wants another template")
         for named in tree.find_all(nodes.Name):
             if named.name.startswith("__"):
                 raise TemplateLimitError(f"line {named.lineno} names {named.name}")
@@ -305,7 +305,7 @@ def _check_length(length: int) -> None:
 
 
 def _check_growth(text: str, new: str) -> None:
-    """Of a replacement, if every character and every gap between two were replaced."""
+    """Bound a replacement, as if every character and every gap between two were replaced."""
     if len(new) > 1:
         _check_length((len(text) + 1) * len(new))
 

@@ -134,7 +134,7 @@ class _Chat:
         return self._choose(rendered[len(prompt) :], after, answer)
 
     def quoted(self, user: _Content, answer: _Content) -> Markup:
-        """What the template writes with the contents put in for their stand-ins."""
+        """Return the template's text with the contents put in for their stand-ins."""
         system = self.system
         if system is not None and not self.system_is_read:
             system = replace(system, core=_SYSTEM)
@@ -148,7 +148,7 @@ class _Chat:
     def render(
         self, user: _Content, answer: _Content | None, system: _Content | None = None
     ) -> str:
-        """What the template itself makes of the contents."""
+        """Render the contents by the template itself."""
         system = system or self.system
         messages = [] if system is None else [{"role": "system", "content": system.text}]
         messages.append({"role": "user", "content": user.text})
@@ -195,8 +195,8 @@ class _Chat:
         if any(mark in content.text for mark in _marks(self.template)):
             return quoted
         changed = Markup((rendered,), ())
-        found = template_control_ids(self.tokenizer, changed.template)
-        return changed if found == template_control_ids(self.tokenizer, quoted.template) else quoted
+        ids = template_control_ids(self.tokenizer, changed.template)
+        return changed if ids == template_control_ids(self.tokenizer, quoted.template) else quoted
 
 
 @lru_cache(maxsize=8)
@@ -243,15 +243,15 @@ def _joined_blanks(chat: _Chat) -> int:
     """
     probe = _Content.of("probe")
     finished = chat.render(probe, _ANY_RESPONSE).partition(_RESPONSE)[0]
-    asked = chat.render(probe, None)
-    # Some ask for thoughts: a finished turn has none.
-    if not (finished.startswith(asked) or asked.startswith(finished)):
+    prompt = chat.render(probe, None)
+    # Some prompts open a block of thoughts: a finished turn has none.
+    if not (finished.startswith(prompt) or prompt.startswith(finished)):
         raise ValueError(
             f"the chat template of {chat.tokenizer.name_or_path!r} renders a finished turn "
-            f"differently from the prompt for one: {finished!r} does not begin with {asked!r}; "
+            f"differently from the prompt for one: {finished!r} does not begin with {prompt!r}; "
             "give the tokenizer a chat_template in which it does"
         )
-    more = finished[len(asked) :]
+    more = finished[len(prompt) :]
     return len(more) - len(more.rstrip(" "))
 
 

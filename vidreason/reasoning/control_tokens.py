@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from transformers import AddedToken, PreTrainedTokenizerBase
 
 _WORD_START = "\u2581"
-"""How SentencePiece writes a blank."""
+"""A blank in SentencePiece's vocabularies."""
 _CONTENT = "~0~"
 """Stands for any content where only the template's tokens are asked for."""
 
@@ -31,7 +31,7 @@ class Markup:
     template: tuple[str, ...]
     """Pieces that the template wrote; one more than there are contents."""
     contents: tuple[str, ...]
-    """What comes between one piece and the next."""
+    """Texts between one piece and the next."""
 
     @property
     def text(self) -> str:
@@ -58,13 +58,13 @@ class Markup:
         return self._cut(start, len(self.text))
 
     def _cut(self, start: int, end: int) -> "Markup":
-        template, contents, own = [""], [], 0
+        template, contents, offset = [""], [], 0
         for index, (mine, theirs) in enumerate(
             zip_longest(self.template, self.contents, fillvalue="")
         ):
             for is_content, piece in ((False, mine), (True, theirs)):
-                part = piece[max(start - own, 0) : max(end - own, 0)]
-                own += len(piece)
+                part = piece[max(start - offset, 0) : max(end - offset, 0)]
+                offset += len(piece)
                 if not is_content:
                     template[-1] += part
                 elif part and index < len(self.contents):
@@ -88,14 +88,16 @@ def encode_markup(tokenizer: PreTrainedTokenizerBase, markup: Markup) -> list[in
     spans = markup.spans
     if [i for i in ids if i in known] == expected and not _unknown_is_written(tokenizer, markup):
         if offsets is None:
-            found = [match.span() for match in _pattern(tokenizer).finditer(markup.text)]
+            controls = [match.span() for match in _pattern(tokenizer).finditer(markup.text)]
         else:
-            found = [
+            controls = [
                 _without_blanks(markup.text, *offset)
                 for token_id, offset in zip(ids, offsets, strict=True)
                 if token_id in known
             ]
-        if not any(start < last and first < end for start, end in found for first, last in spans):
+        if not any(
+            start < last and first < end for start, end in controls for first, last in spans
+        ):
             return ids
     ids = _encode_apart(tokenizer, markup)
     if [i for i in ids if i in known] != expected:
@@ -107,7 +109,7 @@ def encode_markup(tokenizer: PreTrainedTokenizerBase, markup: Markup) -> list[in
 
 
 def has_control_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Whether the tokenizer, left to itself, finds a control token in a text."""
+    """Return whether the tokenizer, left to itself, finds a control token in a text."""
     known = control_ids(tokenizer)
     return any(token_id in known for token_id in _encode(tokenizer, text)[0])
 
@@ -228,9 +230,9 @@ class _Renamed:
 
     tokenizer: Tokenizer
     names: dict[str, str]
-    """Of control tokens: the name by which they are known here."""
+    """Name of each control token in this tokenizer."""
     ids: dict[int, int]
-    """Of added tokens: id here -> id in the tokenizer proper."""
+    """Id of each added token here -> id in the original tokenizer."""
     pattern: re.Pattern[str]
 
     def encode(self, markup: Markup) -> list[int]:
@@ -247,7 +249,7 @@ class _Renamed:
 def _renamed(tokenizer: PreTrainedTokenizerBase, size: int) -> _Renamed | None:
     """None for a tokenizer that cannot be copied, such as one with a part written in Python."""
     try:
-        told = json.loads(tokenizer.backend_tokenizer.to_str())
+        serialized = json.loads(tokenizer.backend_tokenizer.to_str())
     except Exception as error:  # the library raises this very class
         if "cannot be serialized" not in str(error).lower():
             raise
@@ -257,16 +259,16 @@ def _renamed(tokenizer: PreTrainedTokenizerBase, size: int) -> _Renamed | None:
     unknown = _unknown_token(tokenizer)
     names: dict[str, str] = {}
     proper: dict[str, int] = {}
-    for token in told["added_tokens"]:
+    for token in serialized["added_tokens"]:
         name = token["content"]
         if token["id"] in control or name == unknown:
             names[name] = f"\ue000{secret}-{len(names)}\ue001"
             # Found as it is written, before any rule for other text.
             token |= {"content": names[name], "normalized": False, "single_word": False}
         proper[token["content"]] = token["id"]
-    told |= {"truncation": None, "padding": None, "post_processor": None}
-    _rename_in_model(told["model"], names)
-    renamed = Tokenizer.from_str(json.dumps(told))
+    serialized |= {"truncation": None, "padding": None, "post_processor": None}
+    _rename_in_model(serialized["model"], names)
+    renamed = Tokenizer.from_str(json.dumps(serialized))
     ids = {cast(int, renamed.token_to_id(name)): token_id for name, token_id in proper.items()}
     return _Renamed(renamed, names, ids, pattern)
 

@@ -19,7 +19,7 @@ _GENERATION_FIELDS = frozenset(
         *("temperature", "top_p", "top_k", "length_penalty", "transformers_version"),
     )
 )
-"""Of ``generation_config.json``: what :func:`generation_config` sets, and the version's note."""
+"""Fields of ``generation_config.json`` that :func:`generation_config` sets, and the version."""
 
 
 def left_pad(
@@ -78,8 +78,8 @@ def generate_ids(
 
 
 def generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:
-    """The same in transformers' words; :func:`decoding_config` undoes it, but for the seed."""
-    # Each field that a strategy reads is given here: what is left out, transformers fills in.
+    """Translate to transformers' class; :func:`decoding_config` is the inverse, less the seed."""
+    # transformers fills in what is left out: set each field that a strategy reads.
     fields: dict[str, Any] = {
         "max_new_tokens": decoding.max_new_tokens,
         "eos_token_id": list(stop_ids),
@@ -114,16 +114,16 @@ def decoding_config(fields: Mapping[str, Any], source: str) -> DecodingConfig:
     beams = fields.get("num_beams", 1)
     if not isinstance(beams, int) or not isinstance(fields.get("do_sample", False), bool):
         raise ValueError(f"{source}: num_beams is a whole number, and do_sample true or false")
-    own = {name: fields[name] for name in ("max_new_tokens",) if name in fields}
+    values = {name: fields[name] for name in ("max_new_tokens",) if name in fields}
     if fields.get("do_sample"):
-        own |= {"strategy": "nucleus"}
-        own |= {name: fields[name] for name in ("temperature", "top_p") if name in fields}
+        values |= {"strategy": "nucleus"}
+        values |= {name: fields[name] for name in ("temperature", "top_p") if name in fields}
     elif beams > 1:
-        own |= {"strategy": "beam", "num_beams": beams}
-        own |= {name: fields[name] for name in ("length_penalty",) if name in fields}
-    return config_from_values(DecodingConfig, own, source)
+        values |= {"strategy": "beam", "num_beams": beams}
+        values |= {name: fields[name] for name in ("length_penalty",) if name in fields}
+    return config_from_values(DecodingConfig, values, source)
 
 
 def _before_stop(ids: list[int], stop_ids: set[int]) -> list[int]:
-    ends = (place for place, token_id in enumerate(ids) if token_id in stop_ids)
+    ends = (index for index, token_id in enumerate(ids) if token_id in stop_ids)
     return ids[: next(ends, len(ids))]

@@ -123,17 +123,17 @@ def at_hand(config: LanguageModelConfig) -> LanguageModelConfig:
     if Path(name).is_dir():
         return config
     try:
-        found = try_to_load_from_cache(name, "config.json", revision=config.revision)
+        cached = try_to_load_from_cache(name, "config.json", revision=config.revision)
     except HFValidationError:
-        found = None  # a path
-    if not isinstance(found, str):
+        cached = None  # a path
+    if not isinstance(cached, str):
         revision = "" if config.revision is None else f" --revision {config.revision}"
         raise ValueError(
             f"language_model.name_or_path {name!r}: its config.json is not on this machine; get it "
             f"by `hf download {name} config.json{revision}` (after `hf auth login` if its licence "
             "must be accepted first), or name a local folder"
         )
-    return replace(config, name_or_path=str(Path(found).parent), revision=None)
+    return replace(config, name_or_path=str(Path(cached).parent), revision=None)
 
 
 def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
@@ -212,8 +212,8 @@ def trained_names(model: nn.Module) -> frozenset[str]:
 
     Names are those in :func:`causal_lm`'s model.
     """
-    own = causal_lm(model).named_parameters()
-    return frozenset(name for name, p in own if p.requires_grad and ".lora_" not in name)
+    named = causal_lm(model).named_parameters()
+    return frozenset(name for name, p in named if p.requires_grad and ".lora_" not in name)
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""From a language model's hidden states to log-likelihoods, without all logits at once.
+"""Log-likelihoods from a language model's hidden states, without all logits at once.
 
 Shapes: M targets, D width, V vocabulary.
 """
@@ -17,7 +17,7 @@ MAX_LOGIT_BYTES = 2**28
 
 
 def decoder_name(model: PreTrainedModel) -> str:
-    """Name under which a causal language model has all that comes before its output layer.
+    """Return the attribute of a causal language model that holds all before its output layer.
 
     Raises:
         ValueError: It has no such part.
@@ -35,7 +35,7 @@ def decoder_name(model: PreTrainedModel) -> str:
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """All of a causal language model that comes before its output layer.
+    """Return all of a causal language model that comes before its output layer.
 
     Raises:
         ValueError: It has no such part.
@@ -46,15 +46,15 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
 def target_log_likelihoods(
     model: PreTrainedModel, output: ModelOutput, hidden: Tensor, targets: Tensor
 ) -> Tensor:
-    """Log-likelihood of each target.
+    """Return the log-likelihood of each target.
 
     Logits that would take more than :data:`MAX_LOGIT_BYTES` are made in chunks, and made again in
     the backward pass: their whole matrix never exists.
 
     Args:
         model: A causal language model.
-        output: What its decoder returned.
-        hidden: Shape ``(M, D)``: of the decoder's last hidden states, those that predict a target.
+        output: The decoder's output.
+        hidden: Shape ``(M, D)``: the decoder's last hidden states that predict a target.
         targets: Shape ``(M,)``, int64.
 
     Returns:
@@ -85,13 +85,13 @@ def _log_likelihoods(
 ) -> Tensor:
     after: Any = _AfterDecoder(model, output, hidden[None])
     # Any: the output record is named after the model's class.
-    found: Any = type(model).forward(after, inputs_embeds=hidden[None], use_cache=False)
+    result: Any = type(model).forward(after, inputs_embeds=hidden[None], use_cache=False)
     if not after.used:
         raise ValueError(
             f"{type(model).__name__} does not call its {decoder_name(model)!r}: its logits "
             "cannot be computed for some positions alone; use another language model"
         )
-    return -cross_entropy(found.logits[0].float(), targets, reduction="none")
+    return -cross_entropy(result.logits[0].float(), targets, reduction="none")
 
 
 class _AfterDecoder:
@@ -107,7 +107,7 @@ class _AfterDecoder:
 
     @property
     def used(self) -> bool:
-        """True after the decoder has been asked."""
+        """True after the decoder has been called."""
         return self._decoder.called
 
     def __getattr__(self, name: str) -> object:
@@ -117,15 +117,15 @@ class _AfterDecoder:
 
 
 class _Decoder:
-    """A decoder that answers with what it answered before, but for other hidden states."""
+    """A decoder that returns its former output with other hidden states."""
 
     def __init__(self, output: ModelOutput, hidden: Tensor) -> None:
         self.called = False
-        self._answer = type(output)(**{**output, "last_hidden_state": hidden})
+        self._output = type(output)(**{**output, "last_hidden_state": hidden})
 
     def __call__(self, *args: object, **kwargs: object) -> ModelOutput:
         self.called = True
-        return self._answer
+        return self._output
 
     @property
     def decoder(self) -> "_Decoder":

@@ -30,13 +30,13 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What could be read of an answer."""
+    """Predictions that could be read of an answer."""
 
     items: tuple[Prediction, ...]
     """Up to three, in the answer's order."""
     unparsed: str
-    """The parts of the answer that look like a prediction but lack an event or a confidence from 0
-    to 1; the whole answer where nothing could be read; empty where all was read."""
+    """Parts of the answer that look like a prediction, but have no event or no valid confidence;
+    the whole answer if nothing could be read; empty if everything was."""
 
 
 def format_predictions(predictions: Sequence[Prediction]) -> str:
@@ -129,17 +129,18 @@ def _parts(text: str) -> list[str]:
 
 
 def _parse_part(part: str) -> Prediction | None:
-    found = list(_CONFIDENCE.finditer(part))
-    if not found:
+    matches = list(_CONFIDENCE.finditer(part))
+    if not matches:
         return None
-    confidence = _confidence(found[-1])
+    last = matches[-1]
+    confidence = _confidence(last)
     if confidence is None:
         return None
-    told = part[: found[-1].start()] + "\n" + part[found[-1].end() :]
-    told = _EVENT_LABEL.sub("", told, count=1)
-    justification = _JUSTIFICATION.search(told) or _BECAUSE.search(told)
-    event = told if justification is None else told[: justification.start()]
-    reason = "" if justification is None else told[justification.end() :]
+    text = part[: last.start()] + "\n" + part[last.end() :]
+    text = _EVENT_LABEL.sub("", text, count=1)
+    justification = _JUSTIFICATION.search(text) or _BECAUSE.search(text)
+    event = text if justification is None else text[: justification.start()]
+    reason = "" if justification is None else text[justification.end() :]
     event, reason = _tidy(event), _tidy(reason)
     return Prediction(event, reason, confidence) if event else None
 

@@ -126,11 +126,11 @@ def plan_trees(
     """
     trees = []
     for video in dict.fromkeys(videos[index] for index in chosen):
-        own = [index for index in chosen if videos[index] == video]
-        own.sort(key=lambda index: texts[index].input_ids)
-        lengths = [len(texts[index].input_ids) - 1 for index in own]
+        about = [index for index in chosen if videos[index] == video]
+        about.sort(key=lambda index: texts[index].input_ids)
+        lengths = [len(texts[index].input_ids) - 1 for index in about]
         added = [0]  # nodes of the first, second, ... text that the texts before it do not have
-        for before, index, length in zip(own, own[1:], lengths[1:], strict=False):
+        for before, index, length in zip(about, about[1:], lengths[1:], strict=False):
             known = common_length(texts[before].input_ids[:-1], texts[index].input_ids[:-1])
             added.append(added[-1] + length - known)
 
@@ -141,7 +141,8 @@ def plan_trees(
             return sequence_cost(positions, even_length) if positions <= MAX_POSITIONS else math.inf
 
         trees += [
-            grow_tree(video, texts, own[start:stop]) for start, stop in cheapest_cut(len(own), cost)
+            grow_tree(video, texts, about[start:stop])
+            for start, stop in cheapest_cut(len(about), cost)
         ]
     return trees
 
@@ -229,11 +230,11 @@ def cheapest_cut(count: int, cost: Callable[[int, int], float]) -> list[tuple[in
     for stop in range(1, count + 1):
         best, chosen = math.inf, stop - 1
         for start in range(stop - 1, -1, -1):
-            own = cost(start, stop)
-            if own == math.inf:
+            here = cost(start, stop)
+            if here == math.inf:
                 break
-            if least[start] + own < best:
-                best, chosen = least[start] + own, start
+            if least[start] + here < best:
+                best, chosen = least[start] + here, start
         least.append(best)
         starts.append(chosen)
     cuts = []

@@ -1,4 +1,4 @@
-"""What the user says (section 3.3.1), without markup."""
+"""Prompts of the user (section 3.3.1), without chat markup."""
 
 import string
 from collections.abc import Mapping, Sequence
@@ -61,8 +61,8 @@ def boxes_text(boxes: Mapping[str, Sequence[int]]) -> str:
     Args:
         boxes: Name -> left, top, right, bottom, in percent of the picture's width and height.
     """
-    told = "; ".join(f"{name} {' '.join(map(str, box))}" for name, box in boxes.items())
-    return f"Boxes (left, top, right, bottom in percent of the picture): {told}"
+    listed = "; ".join(f"{name} {' '.join(map(str, box))}" for name, box in boxes.items())
+    return f"Boxes (left, top, right, bottom in percent of the picture): {listed}"
 
 
 def grounding_prompt(question: str) -> str:

@@ -1,9 +1,10 @@
 """Prompts and responses to token ids and labels, the same for training and generation; and back."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple, cast
+from itertools import takewhile
+from typing import NamedTuple, TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,10 +17,10 @@ from vidreason.reasoning.control_tokens import (
 )
 
 MARKUP_VERSION = 2
-"""To be raised with any change after which some texts have other token ids, or some generated
-tokens another text: what was answered before is then not comparable."""
+"""Raise it with any change after which some texts have other token ids, or some generated tokens
+another text: earlier answers are not comparable then."""
 IGNORE_INDEX = -100
-"""Label of a token that nothing is to be learnt from."""
+"""Label of a token that nothing is learnt from."""
 
 
 THOUGHT_MARKS = (
@@ -30,11 +31,14 @@ THOUGHT_MARKS = (
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
 )
-"""With which models begin and end a block of thoughts before an answer."""
+"""Marks by which models begin and end a block of thoughts before an answer."""
 _OPENING, _CLOSING = (
     frozenset(map(str.lower, marks)) for marks in zip(*THOUGHT_MARKS, strict=True)
 )
 _THOUGHT_MARK = re.compile(f"({'|'.join(map(re.escape, _OPENING | _CLOSING))})", re.IGNORECASE)
+
+
+_T = TypeVar("_T")
 
 
 class EncodedText(NamedTuple):
@@ -44,7 +48,7 @@ class EncodedText(NamedTuple):
     """The prompt's ids, as :func:`encode_prompt` gives them, then the response's and the end of
     turn."""
     labels: list[int]
-    """As long as ``input_ids``: the same id where the assistant speaks or ends its turn, else
+    """One label an id: the id itself where the assistant speaks or ends its turn, else
     ``IGNORE_INDEX``. Not shifted."""
 
 
@@ -155,36 +159,33 @@ def answer_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """
     opening, closing = _thought_ids(tokenizer, len(tokenizer))
     ends = control_ids(tokenizer) - opening - closing
-    said: list[int] = []
-    thinking = False
-    for token_id in ids:
-        if token_id in ends:
-            break
-        if token_id in closing:
-            said, thinking = said if thinking else [], False  # some prompts open the thoughts
-        elif token_id in opening:
-            thinking = True
-        elif not thinking:
-            said.append(token_id)
-    text = cast(str, tokenizer.decode(said, skip_special_tokens=True))
+    answer = takewhile(lambda token_id: token_id not in ends, ids)
+    kept = _outside_thoughts(answer, opening, closing)
+    text = cast(str, tokenizer.decode(kept, skip_special_tokens=True))
     return without_thoughts(text).strip()
 
 
 def without_thoughts(text: str) -> str:
-    """Return what is outside of blocks of thoughts; nothing after one that does not end.
+    """Return a text without its blocks of thoughts; for models whose marks are no tokens."""
+    pieces = _THOUGHT_MARK.split(text)
+    pieces[1::2] = map(str.lower, pieces[1::2])  # the marks
+    return "".join(_outside_thoughts(pieces, _OPENING, _CLOSING))
 
-    For models to which the marks of a thought are text like any other.
-    """
-    said: list[str] = []
+
+def _outside_thoughts(
+    pieces: Iterable[_T], opening: frozenset[_T], closing: frozenset[_T]
+) -> list[_T]:
+    """Return the pieces outside of blocks of thoughts; none after one that does not end."""
+    kept: list[_T] = []
     thinking = False
-    for piece in _THOUGHT_MARK.split(text):
-        if piece.lower() in _CLOSING:
-            said, thinking = said if thinking else [], False  # some prompts open the thoughts
-        elif piece.lower() in _OPENING:
+    for piece in pieces:
+        if piece in closing:
+            kept, thinking = kept if thinking else [], False  # some prompts open the thoughts
+        elif piece in opening:
             thinking = True
         elif not thinking:
-            said.append(piece)
-    return "".join(said)
+            kept.append(piece)
+    return kept
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -210,9 +210,9 @@ def _folder_damage(folder: Path) -> str:
     for name, digest in expected.items():
         if not (folder / name).is_file():
             return f"its file {name} is missing"
-        found = folder_digests(folder, [name])[name]
-        if found != digest:
-            return f"its file {name} has the sha256 {found[:12]}..., not {digest[:12]}..."
+        present = folder_digests(folder, [name])[name]
+        if present != digest:
+            return f"its file {name} has the sha256 {present[:12]}..., not {digest[:12]}..."
     return ""
 
 

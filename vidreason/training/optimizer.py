@@ -16,7 +16,7 @@ from vidreason.training.trainable import part_of
 
 
 def undecayed_names(module: nn.Module) -> frozenset[str]:
-    """Names of the parameters without weight decay: norms, biases and queries."""
+    """Return the names of the parameters without weight decay: norms, biases and queries."""
     return frozenset(
         name
         for name, parameter in module.named_parameters()
@@ -27,19 +27,19 @@ def undecayed_names(module: nn.Module) -> frozenset[str]:
 def build_optimizer(
     reasoner: nn.Module, names: Collection[str], config: OptimizerConfig
 ) -> Optimizer:
-    """AdamW over the parameters ``names`` of a reasoner, in its order.
+    """Build AdamW over the parameters ``names`` of a reasoner, in its order.
 
-    The groups are those with weight decay and those without, each by part; their entry ``part``
-    names it. A parameter that gets no gradient in a step, because it is frozen for now, is left as
-    it is: AdamW passes over it, weight decay included.
+    There is a group with weight decay and one without for each part; their entry ``part`` names it.
+    A parameter without a gradient in a step, because it is frozen for now, is left as it is: AdamW
+    passes over it, weight decay included.
 
     Raises:
         ValueError: A part that has a factor of the learning rate does not train, or a parameter is
-            of a number type in which small steps are lost.
+            of a dtype in which small steps are lost.
     """
     undecayed = undecayed_names(reasoner)
     parameters = [(n, p) for n, p in reasoner.named_parameters() if n in names]
-    _check_number_types(parameters)
+    _check_dtypes(parameters)
     present = {part_of(name) for name, _ in parameters}
     if absent := sorted(config.learning_rate_factors.keys() - present):
         raise ValueError(
@@ -69,7 +69,7 @@ def build_optimizer(
     return optimizer
 
 
-def _check_number_types(parameters: Sequence[tuple[str, Tensor]]) -> None:
+def _check_dtypes(parameters: Sequence[tuple[str, Tensor]]) -> None:
     """Refuse parameters that would be trained in 16 bits or fewer.
 
     A bfloat16 has 8 significant bits: a step below 1/256 of a value rounds to nothing, so that norm
@@ -79,7 +79,7 @@ def _check_number_types(parameters: Sequence[tuple[str, Tensor]]) -> None:
     for name, parameter in parameters:
         if parameter.dtype in (torch.float32, torch.float64):
             continue
-        found = str(parameter.dtype).removeprefix("torch.")
+        dtype = str(parameter.dtype).removeprefix("torch.")
         remedy = "set trainer.precision=bf16-mixed, which computes in bfloat16 and trains float32"
         if part_of(name) == "language_model":
             remedy = (
@@ -87,32 +87,32 @@ def _check_number_types(parameters: Sequence[tuple[str, Tensor]]) -> None:
                 "language model's own weights"
             )
         raise ValueError(
-            f"{name} would be trained in {found}, which loses steps that are small beside the "
+            f"{name} would be trained in {dtype}, which loses steps that are small beside the "
             f"value: {remedy}"
         )
 
 
 def learning_rates(optimizer: Optimizer) -> dict[Part, float]:
-    """The present learning rate of each part."""
+    """Return the current learning rate of each part."""
     return {group["part"]: group["lr"] for group in optimizer.param_groups}
 
 
 @torch.no_grad()
 def gradient_norms(optimizer: Optimizer) -> dict[Part, Tensor]:
-    """Length of each part's gradient, without a dimension; collective where it is sharded.
+    """Return the norm of each part's gradient, without a dimension; collective if sharded.
 
     Parts without a gradient are left out. Nothing waits for the device.
     """
     gradients: dict[Part, list[Tensor]] = {}
     for group in optimizer.param_groups:
-        found = [p.grad for p in group["params"] if p.grad is not None]
-        if found:
-            gradients.setdefault(group["part"], []).extend(found)
-    return {part: whole(get_total_norm(found)) for part, found in gradients.items()}
+        present = [p.grad for p in group["params"] if p.grad is not None]
+        if present:
+            gradients.setdefault(group["part"], []).extend(present)
+    return {part: whole(get_total_norm(of_part)) for part, of_part in gradients.items()}
 
 
 def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) -> float:
-    """Learning rate of the optimizer step after ``step`` others, relative to a part's highest.
+    """Return the learning rate of the step after ``step`` others, relative to a part's highest.
 
     It rises linearly over the warm-up, reaches 1 at its last step, and falls along half a cosine to
     ``final_learning_rate_ratio`` at ``total_steps``, where it stays.
@@ -125,7 +125,7 @@ def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) ->
 
 
 class Schedule:
-    """The learning rate of each optimizer step, relative to a part's highest.
+    """Learning rate of each optimizer step, relative to a part's highest.
 
     It is :func:`learning_rate_ratio`, until a run is made longer on the way: then the rate moves
     linearly, over ``warmup_steps``, from where it stood to the schedule over the new length, so
@@ -152,7 +152,7 @@ class Schedule:
         self.joined_from = 0.0
 
     def __call__(self, step: int) -> float:
-        """The ratio of the optimizer step after ``step`` others."""
+        """Return the ratio of the optimizer step after ``step`` others."""
         ratio = learning_rate_ratio(step, self.planned_steps, self._config)
         warmup = self._config.warmup_steps
         if self.joined_at is None or not self.joined_at <= step < self.joined_at + warmup:
@@ -174,7 +174,7 @@ class Schedule:
 
 
 def build_schedule(optimizer: Optimizer, total_steps: int, config: OptimizerConfig) -> LambdaLR:
-    """The schedule over ``total_steps`` optimizer steps; to be advanced after each.
+    """Build the schedule over ``total_steps`` optimizer steps; to be advanced after each.
 
     Raises:
         ValueError: The warm-up is not shorter than the training.
@@ -188,10 +188,10 @@ def build_schedule(optimizer: Optimizer, total_steps: int, config: OptimizerConf
 
 
 def join_schedule(schedule: LambdaLR, step: int) -> str:
-    """Let a schedule that was loaded go over to the run's present length, from ``step`` on.
+    """Let a loaded schedule change to the run's present length, from ``step`` on.
 
     Returns:
-        What changes, for the user; empty if nothing does.
+        A message about the change; empty if there is none.
     """
     ratio_of = schedule.lr_lambdas[0]  # one object for all groups
     assert isinstance(ratio_of, Schedule)

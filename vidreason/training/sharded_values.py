@@ -1,6 +1,6 @@
-"""Values that are cut over the processes of a run (FSDP2, ZeRO-3), made whole and cut again.
+"""Values that are sharded over the processes of a run (FSDP2, ZeRO-3): gathered and cut again.
 
-Under one process all of it is the identity.
+With one process everything here is the identity.
 """
 
 import importlib
@@ -14,27 +14,27 @@ T = TypeVar("T")
 
 
 def is_distributed() -> bool:
-    """Whether this process is one of a group."""
+    """Return whether this process is one of a group."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process is the one that writes."""
     return not is_distributed() or distributed.get_rank() == 0
 
 
 def rank() -> int:
-    """The number of this process in its group; 0 without a group."""
+    """Return the rank of this process; 0 without a group."""
     return distributed.get_rank() if is_distributed() else 0
 
 
 def num_ranks() -> int:
-    """How many processes the group has; 1 without a group."""
+    """Return the number of processes in the group; 1 without a group."""
     return distributed.get_world_size() if is_distributed() else 1
 
 
 def whole(value: Tensor) -> Tensor:
-    """The value that ``value`` is a shard of, on its device; collective where it is one."""
+    """Return the whole value of a shard, on its device; collective for shards."""
     if hasattr(value, "ds_id"):  # DeepSpeed's mark on a parameter that ZeRO-3 has cut
         deepspeed = importlib.import_module("deepspeed")  # an extra
         with deepspeed.zero.GatheredParameters([value]):
@@ -43,7 +43,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """This rank's shard of a whole ``value``, cut as ``parameter`` is; a shard stays as it is.
+    """Return this rank's shard of a whole ``value``, cut like ``parameter``; a shard stays.
 
     Not collective: each rank has the whole value, as from a file that is mapped into memory.
     """
@@ -58,7 +58,7 @@ def shard_like(value: Tensor, parameter: Tensor) -> Tensor:
 
 
 def from_rank_zero(compute: Callable[[], T]) -> T:
-    """What ``compute`` returns on rank 0, on all ranks; collective.
+    """Return rank 0's result of ``compute`` on all ranks; collective.
 
     Raises:
         ValueError: It raised one on rank 0.
@@ -78,7 +78,7 @@ def from_rank_zero(compute: Callable[[], T]) -> T:
 
 
 def of_each_rank(value: T) -> list[T]:
-    """The ranks' values, by rank, on all of them; collective."""
+    """Return all ranks' values, by rank, on each of them; collective."""
     if not is_distributed():
         return [value]
     values: list[Any] = [None] * num_ranks()

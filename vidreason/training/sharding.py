@@ -16,11 +16,11 @@ from vidreason.reasoning.language_model import causal_lm
 
 
 def blocks(module: nn.Module) -> list[nn.Module]:
-    """The members of the outermost stacks in ``module``: fusion blocks and decoder layers."""
-    found: list[nn.Module] = []
+    """Return the members of the outermost stacks in ``module``: fusion blocks, decoder layers."""
+    outermost: list[nn.Module] = []
     for child in module.children():
-        found += child if isinstance(child, nn.ModuleList) else blocks(child)
-    return found
+        outermost += child if isinstance(child, nn.ModuleList) else blocks(child)
+    return outermost
 
 
 def compile_blocks(reasoner: VideoReasoner) -> None:
@@ -34,7 +34,7 @@ def compile_blocks(reasoner: VideoReasoner) -> None:
 
 
 def shard_units(reasoner: VideoReasoner) -> list[nn.Module]:
-    """What is gathered at once: a block, the word embeddings, the output layer.
+    """Return the units that are gathered at once: blocks, word embeddings, output layer.
 
     Tied embeddings are left to the root, which stays gathered through a step with the little that
     is in no unit.

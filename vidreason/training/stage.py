@@ -116,7 +116,7 @@ class StageModule(LightningModule):
         set_trainable(reasoner, self.trainable)
         # Checkpoints hold no frozen parameters; on_load_checkpoint is strict about the others.
         self.strict_loading = False
-        # Sum of the loss and number of target tokens; validation may run in the midst of a step.
+        # Sum of the loss and number of target tokens; validation may run in the middle of a step.
         self._step_totals = torch.zeros(2)
         self._step_loss: tuple[Tensor, Tensor, Tensor] | None = None
         self._step_norm: Tensor | None = None
@@ -207,7 +207,7 @@ class StageModule(LightningModule):
         self.log_dict({f"train/gradient_norm_{part}": norm for part, norm in norms.items()})
 
     def step_loss(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss and weight of the optimizer step that ends now, over micro-batches and ranks.
+        """Return loss and weight of the optimizer step that ends, over micro-batches and ranks.
 
         Collective when it is first called for a step.
 
@@ -223,9 +223,9 @@ class StageModule(LightningModule):
         return self._step_loss
 
     def step_gradient_norm(self, optimizer: Optimizer) -> Tensor:
-        """Length of the gradient of the step that ends, of its loss per target token.
+        """Return the gradient norm of the step that ends, for its loss per target token.
 
-        Clipping uses it, too: to go through all gradients takes about as long as to clip them.
+        Clipping uses it, too: a pass over all gradients takes about as long as clipping them.
         Collective when it is first called for a step.
         """
         if self._step_norm is None:
@@ -235,7 +235,7 @@ class StageModule(LightningModule):
         return self._step_norm
 
     def _batch_is_step(self) -> bool:
-        """Tell whether a step has one micro-batch, on one rank."""
+        """Return whether a step has one micro-batch, on one rank."""
         return self.trainer.accumulate_grad_batches * self.trainer.world_size == 1
 
     @override
@@ -278,10 +278,10 @@ class StageModule(LightningModule):
         source = "the checkpoint to continue from"
         record = read_record(checkpoint, source)
         # DeepSpeed keeps the values to itself, and reads them itself.
-        found = checkpoint.get("state_dict", [PREFIX + name for name in record["trainable"]])
-        check_trainable(found, self.trainable, source)
-        if isinstance(found, dict) and not any(hasattr(p, "ds_id") for p in self.parameters()):
-            check_shapes(found, self.reasoner, source)  # torch's own message is a wall of lines
+        state = checkpoint.get("state_dict", [PREFIX + name for name in record["trainable"]])
+        check_trainable(state, self.trainable, source)
+        if isinstance(state, dict) and not any(hasattr(p, "ds_id") for p in self.parameters()):
+            check_shapes(state, self.reasoner, source)  # torch's message has a line per tensor
         check_frozen(record["frozen"], self.identity.frozen(), source)
         # At another number of processes there is no state for each; StepSeed seeds all steps.
         if record["world_size"] == self.trainer.world_size:
@@ -291,6 +291,6 @@ class StageModule(LightningModule):
         return next_token_loss(self.reasoner(batch["visual"], batch["text"]))
 
     def _reduce(self, totals: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss sum and number of target tokens over all ranks; the number is at least 1."""
+        """Return loss sum and number of target tokens, at least 1, over all ranks."""
         reduced = cast(Tensor, self.trainer.strategy.reduce(totals, reduce_op="sum"))
         return reduced[0], reduced[1].clamp(min=1)
