@@ -159,3 +159,29 @@ class DataConfig:
                 [replace(c, limit=min(c.limit or self.limit, self.limit)) for c in corpora]
                 for corpora in (self.train, self.validation, self.benchmark)
             )
+
+
+@dataclass(kw_only=True)
+class DataCheckConfig:
+    """Thoroughness and thresholds of ``experiments.data check``, which reads all annotations."""
+
+    probe_videos: int = 200
+    """Videos of each corpus, drawn at random, that are opened and indexed."""
+    decode_videos: int = 0
+    """How many of these are decoded from the first to the last frame, too."""
+    hash_videos: int = 200
+    """Videos (or spans) of each corpus, drawn at random, whose pictures are compared between
+    training and evaluation; 0 leaves the pictures out."""
+    min_text_similarity: float = 0.8
+    """From which share of common three-word sequences on two texts are nearly the same."""
+    max_skipped_fraction: float = 0.5
+    """Share of a corpus' rows that its reader may leave out: failed downloads, no caption."""
+    max_contaminated_fraction: float = 0.0
+    """Share of the evaluation videos that may stand in the training data."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        numbers = dict.fromkeys(("probe_videos", "decode_videos", "hash_videos"), (0, inf))
+        shares = dict.fromkeys(("max_skipped_fraction", "max_contaminated_fraction"), (0, 1))
+        # With 0 every text would match.
+        check_ranges("data_check", self, **numbers, **shares, min_text_similarity=(0.01, 1))

@@ -3,44 +3,16 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import islice
-from math import inf
 from pathlib import Path
 
 from data_modules.contamination import ContaminationCheck, ContaminationReport, file_identity
-from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.corpora import CorpusConfig, DataCheckConfig, DataConfig
 from data_modules.health import CorpusExamination, CorpusHealth, problems
 from data_modules.prompt_lengths import PromptLimit
 from vidreason.example import Example
-from vidreason.ranges import check_ranges
 from vidreason.video.failures import VideoReadError
 from vidreason.video.perceptual_hash import VideoHash, hash_video
 from vidreason.video.reader import VideoReader
-
-
-@dataclass(kw_only=True)
-class DataCheckConfig:
-    """Thoroughness and thresholds of ``experiments.data check``, which reads all annotations."""
-
-    probe_videos: int = 200
-    """Videos of each corpus, drawn at random, that are opened and indexed."""
-    decode_videos: int = 0
-    """How many of these are decoded from the first to the last frame, too."""
-    hash_videos: int = 200
-    """Videos (or spans) of each corpus, drawn at random, whose pictures are compared between
-    training and evaluation; 0 leaves the pictures out."""
-    min_text_similarity: float = 0.8
-    """From which share of common three-word sequences on two texts are nearly the same."""
-    max_skipped_fraction: float = 0.5
-    """Share of a corpus' rows that its reader may leave out: failed downloads, no caption."""
-    max_contaminated_fraction: float = 0.0
-    """Share of the evaluation videos that may stand in the training data."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        numbers = dict.fromkeys(("probe_videos", "decode_videos", "hash_videos"), (0, inf))
-        shares = dict.fromkeys(("max_skipped_fraction", "max_contaminated_fraction"), (0, 1))
-        # With 0 every text would match.
-        check_ranges("data_check", self, **numbers, **shares, min_text_similarity=(0.01, 1))
 
 
 @dataclass(kw_only=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from data_modules.data_check import DataCheckConfig
+from data_modules.corpora import DataCheckConfig
 from experiments.experiment_config import ExperimentConfig
 
 

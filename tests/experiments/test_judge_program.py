@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from loopback import Loopback, http, reply
 
-from experiments import judge as program
+from experiments.judge import __main__ as program
+from experiments.judge import run as judge_run
 from vidreason.config import merge_config
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointUnavailableError
@@ -183,7 +184,7 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
                 raise EndpointUnavailableError("the service is down")
             return super().ask(request)
 
-    monkeypatch.setattr(program, "build_judge", lambda config: Failing())
+    monkeypatch.setattr(judge_run, "build_judge", lambda config: Failing())
     # Answers differ, so that each is a request of its own.
     write_predictions(files["good"], answers([f"{GROUNDED} {n}" for n in range(6)]))
     assert run(f"predictions={files['good']}") == 1

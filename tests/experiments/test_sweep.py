@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import sweep as sweep_module
 from experiments.jobs import Job, is_finished, read_record, write_record
-from experiments.sweep import (
-    Range,
-    SweepConfig,
+from experiments.sweep import run as sweep_module
+from experiments.sweep.__main__ import main
+from experiments.sweep.config import Range, SweepConfig
+from experiments.sweep.run import (
     draw_parameters,
-    main,
     make_trial,
     sweep,
     trial_accuracy,

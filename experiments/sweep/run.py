@@ -1,22 +1,14 @@
-"""Sweeps in one command: ``python -m experiments.sweep --config FILE.yaml [key=value ...]``.
-
-Trials are one configuration with other values for some keys: all combinations (``grid``), random
-draws, or draws that Optuna proposes from what it has seen. Each is trained and evaluated once;
-equal trials are one. Started again, the program does what is not done yet. ``<run_dir>/results``
-has the table, best first.
-"""
+"""Trials of a sweep: drawn, trained, evaluated, and written as a table."""
 
 import csv
 import itertools
 import json
 import math
 import random
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,80 +17,15 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume_rules import learnt_settings
 from experiments.jobs import Job, experiment_job, is_finished, run_jobs
 from experiments.kept_runs import predictions_file
-from experiments.program import run_program
+from experiments.sweep.config import Range, SweepConfig
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.config import merge_config
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.predictions.rows import read_predictions
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.tables import Table
-from vidreason.ranges import check_ranges
 
 Value = int | float | str | bool
-
-
-@dataclass(kw_only=True)
-class Range:
-    """Values of a random or Optuna sweep between two bounds, both included."""
-
-    low: float = 0.0
-    high: float = 1.0
-    log: bool = False
-    """Whether values are evenly spread by their logarithm, as for learning rates."""
-    whole: bool = False
-    """Whether they are whole numbers."""
-
-    def __post_init__(self) -> None:
-        if not self.low <= self.high or (self.log and self.low <= 0):
-            raise ValueError(
-                f"a range from {self.low} to {self.high}: expected low <= high, and low > 0 for "
-                "log=true"
-            )
-
-
-@dataclass(kw_only=True)
-class SweepConfig:
-    """What a sweep tries."""
-
-    run_dir: str = "runs/sweep"
-    """Folder of everything that the sweep writes."""
-    configs: list[str] = field(default_factory=list)
-    """YAML files of the stage that is trained; a later one wins."""
-    overrides: list[str] = field(default_factory=list)
-    """Of all trials, such as ``data.num_epochs=1``."""
-    choices: dict[str, list[Any]] = field(default_factory=dict)
-    """Values to choose from by dotted key: ``{optimizer.learning_rate: [1e-4, 3e-4]}``."""
-    ranges: dict[str, Range] = field(default_factory=dict)
-    """Ranges to draw from by dotted key, not for ``grid``."""
-    method: Literal["grid", "random", "optuna"] = "grid"
-    num_trials: int = 16
-    """Of ``random`` and ``optuna``; ``grid`` has as many as there are combinations."""
-    seed: int = 0
-    """Of the draws; the trials' own seed is the configuration's."""
-    corpus: str = ""
-    """The benchmark whose accuracy is compared; empty for the mean over the benchmarks."""
-    max_parallel: int = 1
-    """Programs at a time; ``optuna`` sees as many trials at once without knowing their results."""
-    threads: int = 1
-    """Of each program."""
-
-    def __post_init__(self) -> None:
-        if not self.configs:
-            raise ValueError("configs is empty: name the YAML files of the stage to train")
-        if not self.choices and not self.ranges:
-            raise ValueError("choices and ranges are empty: name the keys to try values of")
-        if self.method == "grid" and self.ranges:
-            raise ValueError(
-                f"ranges has {list(self.ranges)}, but method 'grid' needs choices; list values, or "
-                "set method=random"
-            )
-        both = sorted(self.choices.keys() & self.ranges.keys())
-        if both:
-            raise ValueError(f"{both} are in choices and in ranges; leave them in one")
-        for key, values in self.choices.items():
-            if not values:
-                raise ValueError(f"choices: {key} has no value")
-        check_ranges("", self, num_trials=(1, inf), max_parallel=(1, inf), threads=(1, inf))
 
 
 Parameters = dict[str, Value]
@@ -279,18 +206,3 @@ def _draw(own: Range, generator: random.Random) -> Value:
 
 def _text(value: Value) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a sweep; the exit status is that of :func:`experiments.program.exit_status`."""
-    return run_program(
-        sweep,
-        program="sweep",
-        description="Try values of configuration keys: grid, random, or Optuna.",
-        argv=argv,
-        schema=SweepConfig,
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

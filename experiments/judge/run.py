@@ -1,10 +1,4 @@
-"""Have free answers judged: ``python -m experiments.judge predictions=FILE.jsonl judge.model=...``.
-
-It reads predictions that ``evaluate`` wrote and asks a judge about the open-ended ones: alone, or
-with ``against=OTHER.jsonl`` each against another run's answer in both orders. In ``output_dir`` are
-then ``judgements.jsonl``, ``summary.json`` and ``tables.md``. Outputs are kept in a cache: started
-again after a stop, no judge is asked twice.
-"""
+"""Judgements of free answers: asked for in parallel, cached, summarised."""
 
 import dataclasses
 import hashlib
@@ -13,18 +7,17 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from experiments.program import run_program
+from experiments.judge.config import JudgeProgramConfig
 from vidreason.atomic_file import write_atomically
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.evaluation.judge.agreement import agreement
 from vidreason.evaluation.judge.build import build_judge
 from vidreason.evaluation.judge.files import read_evidence, read_scores
-from vidreason.evaluation.judge.judges import Judge, JudgeConfig
+from vidreason.evaluation.judge.judges import Judge
 from vidreason.evaluation.judge.judging import judge_answer, judge_pair
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import AXES, Axis
@@ -56,43 +49,6 @@ SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.md"
 
 T = TypeVar("T")
-
-
-@dataclass(kw_only=True)
-class JudgeProgramConfig:
-    """Which answers are judged, by whom, and how."""
-
-    predictions: str = ""
-    """Predictions that ``evaluate`` wrote, such as ``RUN/evaluation/predictions-none.jsonl``."""
-    against: str = ""
-    """Predictions of another run on the same questions: compare instead of scoring."""
-    evidence: str = ""
-    """JSONL of what is in the videos: objects with ``evidence`` and either ``id`` (of a question)
-    or ``video_id``. Without it, factual grounding is not judged."""
-    protocol: Literal["axes", "video_chatgpt_qa", "video_chatgpt_generation"] = "axes"
-    """``axes``: the paper's three, from 1 to 5. The others follow Video-ChatGPT: yes or no with a
-    score, or four aspects, from 0 to 5 against the reference."""
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    agreement_with: list[str] = field(default_factory=list)
-    """``judgements.jsonl`` of other judges on the same predictions: how far they agree."""
-    output_dir: str = ""
-    """Empty for a folder ``judged`` beside the predictions."""
-    limit: int | None = None
-    """Judge only so many answers, the first ones; None for all."""
-    num_parallel: int = 4
-    """Requests at a time to an endpoint."""
-
-    def __post_init__(self) -> None:
-        """Check what goes together."""
-        if not self.predictions:
-            raise ValueError("predictions is empty; name a file that evaluate wrote")
-        if self.against and self.protocol != "axes":
-            raise ValueError(f"against compares on the axes; protocol is {self.protocol!r}")
-        if self.agreement_with and (self.against or self.protocol != "axes"):
-            raise ValueError("agreement_with compares scores on the axes; unset against, protocol")
-        for name in ("limit", "num_parallel"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 def judge(config: JudgeProgramConfig) -> int:
@@ -297,18 +253,3 @@ def _read_predictions(path: str) -> list[BenchmarkPrediction]:
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path!r} (looked in {Path.cwd()})")
     return read_predictions(path)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Load the configuration and judge."""
-    return run_program(
-        judge,
-        program="judge",
-        description="Have free answers judged on the paper's axes.",
-        argv=argv,
-        schema=JudgeProgramConfig,
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

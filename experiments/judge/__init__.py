@@ -1,0 +1,1 @@
+"""Have free answers judged."""

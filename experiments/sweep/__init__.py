@@ -1,0 +1,1 @@
+"""Search values of configuration keys: grid, random, or Optuna."""

@@ -1,0 +1,34 @@
+"""Sweeps in one command: ``python -m experiments.sweep --config FILE.yaml [key=value ...]``.
+
+Trials are one configuration with other values for some keys: all combinations (``grid``), random
+draws, or draws that Optuna proposes from what it has seen. Each is trained and evaluated once;
+equal trials are one. Started again, the program does what is not done yet. ``<run_dir>/results``
+has the table, best first.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from experiments.program import run_program
+from experiments.sweep.config import SweepConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sweep; the exit status is that of :func:`experiments.program.exit_status`."""
+
+    def run(config: SweepConfig) -> int:
+        from experiments.sweep.run import sweep
+
+        return sweep(config)
+
+    return run_program(
+        run,
+        program="sweep",
+        description="Try values of configuration keys: grid, random, or Optuna.",
+        argv=argv,
+        schema=SweepConfig,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
