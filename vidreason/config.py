@@ -29,7 +29,6 @@ from vidreason.literal_yaml import (
     shown,
 )
 from vidreason.secrets import refuse_secrets, without_secrets
-from vidreason.typed_merge import typed
 
 T = TypeVar("T")
 
@@ -90,6 +89,8 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
             range. The messages name the file with its line or the override, and the field.
         ValueError: A value is a secret.
     """
+    from vidreason.typed_merge import typed  # OmegaConf, which no --help needs
+
     tree: Node = Section({}, "")
     problems = []
     for read, sources in ((_read_file, files), (_read_override, overrides)):
@@ -117,6 +118,8 @@ def config_from_values(schema: type[T], values: Mapping[str, Any], source: str) 
     Raises:
         ConfigurationError: As :func:`merge_config`.
     """
+    from vidreason.typed_merge import typed
+
     try:
         tree = node_of(values, source)
     except YamlError as error:

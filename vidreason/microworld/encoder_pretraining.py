@@ -31,7 +31,8 @@ from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS
 from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.internvideo import ViCLIPEncoder
 from vidreason.perception.models import build_video_encoder, video_encoder_sizes
-from vidreason.video.sampling import SamplingConfig, clip_frame_indices, clip_spans
+from vidreason.video.config import SamplingConfig
+from vidreason.video.sampling import clip_frame_indices, clip_spans
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -7,7 +7,7 @@ precision on disk and load as float32.
 from pathlib import Path
 
 from vidreason.perception.config import PerceiverConfig, SegmenterConfig, VideoEncoderConfig
-from vidreason.video.sampling import SamplingConfig
+from vidreason.video.config import SamplingConfig
 
 PARTS_FOLDER = Path(__file__).parent / "parts"
 ENCODER_WEIGHTS = PARTS_FOLDER / "encoder.safetensors"

@@ -6,7 +6,7 @@ from math import inf
 from typing import Literal, get_args
 
 from vidreason.ranges import ABOVE_0, check_ranges
-from vidreason.video.sampling import SamplingConfig
+from vidreason.video.config import SamplingConfig
 
 _VIT_B16 = {"image_size": 224, "patch_size": 16, "width": 768, "num_layers": 12, "num_heads": 12}
 _VIT_L14 = {"image_size": 224, "patch_size": 14, "width": 1024, "num_layers": 24, "num_heads": 16}

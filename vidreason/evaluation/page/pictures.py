@@ -15,10 +15,10 @@ from vidreason.evaluation.controls import Span
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import OBJECT_TOKEN, MaskRuns, VisualTokens
 from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.video.config import SamplingConfig
 from vidreason.video.limits import LARGE_SIDE
 from vidreason.video.reader import DIRECT, VideoReader
 from vidreason.video.sampling import (
-    SamplingConfig,
     clip_frame_indices,
     key_frame_positions,
 )
