@@ -164,9 +164,9 @@ def test_documented_limits_hold(tmp_path: Path, end: str) -> None:
     long = "x" * (MAX_TEXT_CHARACTERS - 1)
     rows = [["videoid", "name"], ["1", "a"], ["02", f'"{long},"'], ["3", f'"b{end}""c"""']]
     path.write_bytes("".join(",".join(row) + end for row in rows).encode())
-    found = csv_rows(path, "videoid", "name")
-    assert [row["name"] for row in found] == ["a", f"{long},", f'b{end}"c"']
-    assert [row.location for row in found] == [f"{path}:{line}" for line in (2, 3, 4)]
+    rows = csv_rows(path, "videoid", "name")
+    assert [row["name"] for row in rows] == ["a", f"{long},", f'b{end}"c"']
+    assert [row.location for row in rows] == [f"{path}:{line}" for line in (2, 3, 4)]
     lines = tmp_path / "a.jsonl"
     lines.write_bytes(end.join(json.dumps({"a": n, "b": long}) for n in range(3)).encode())
     assert [row["a"] for row in read_json_lines(HERE, lines, SkippedRows())] == [
@@ -189,5 +189,5 @@ def test_line_ends_where_pieces_of_the_file_meet(
         content = "".join(generator.choices(["a", "\r", "\n", "\r\n", "\u00e9"], k=200))
         path.write_bytes(content.encode())
         expected = content.encode().splitlines(keepends=True)
-        found = list(annotation_files.read_raw_lines(HERE, path))
-        assert found == list(enumerate(expected, start=1))
+        lines = list(annotation_files.read_raw_lines(HERE, path))
+        assert lines == list(enumerate(expected, start=1))

@@ -44,8 +44,8 @@ def test_a_window_is_read_forward_in_each_block_and_neighbours_come_apart() -> N
             for block in set(blocks.tolist()):
                 assert (np.diff(rows[sweep][blocks[sweep] == block]) > 0).all()
         # Rows side by side in a file are within 256 samples only if they share a sweep.
-        place = dict(zip(rows.tolist(), range(window), strict=True))
-        apart = [abs(place[row + 1] - at) for row, at in place.items() if row + 1 in place]
+        position = dict(zip(rows.tolist(), range(window), strict=True))
+        apart = [abs(position[row + 1] - at) for row, at in position.items() if row + 1 in position]
         assert np.mean(np.array(apart) < 256) < 1.1 / block_shuffle.NUM_SWEEPS
 
 
@@ -66,7 +66,7 @@ def test_the_order_is_of_this_project_and_does_not_change() -> None:
 
 def test_shuffles_of_different_keys_have_nothing_in_common() -> None:
     first = np.stack([shuffled(200, 0, key) for key in range(300)])
-    # Any number may come anywhere: the mean place of each is the middle, to 5 standard errors.
+    # Any number may come anywhere: the mean position of each is the middle, to 5 standard errors.
     assert np.abs(first.mean(axis=0) - 99.5).max() < 5 * 57.7 / 300**0.5
     fixed = (first[1:] == first[:-1]).mean()
     assert fixed < 0.01

@@ -171,7 +171,7 @@ def test_training_goes_on_names_each_and_learns_as_without_them(
     tmp_path: Path,
 ) -> None:
     arguments = (corpus, tiny_language_model_folder, tiny_tokenizer)
-    found, trainer = train(StageModule, *arguments, tmp_path / "failures.jsonl")
+    recorded, trainer = train(StageModule, *arguments, tmp_path / "failures.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
     assert {int(row["id"].rpartition(":")[2]): row["cause"] for row in rows} == CAUSES
     assert len(rows) == len(BROKEN)
@@ -180,9 +180,9 @@ def test_training_goes_on_names_each_and_learns_as_without_them(
         assert row["path"] == str(corpus / f"videos/{number}.mp4")
         assert row["detail"], BROKEN[int(number)]
         assert row["time"]
-    assert found.unreadable == sorted(found.unreadable)
-    assert found.unreadable[-1] == trainer.logged_metrics["data/unreadable"] == len(BROKEN)
+    assert recorded.unreadable == sorted(recorded.unreadable)
+    assert recorded.unreadable[-1] == trainer.logged_metrics["data/unreadable"] == len(BROKEN)
     expected, _ = train(WithoutBroken, *arguments, tmp_path / "others.jsonl")
     assert len(expected.by_step) == 11
-    assert found.by_step == expected.by_step  # bit for bit
-    assert len(set(found.by_step.values())) > 9  # the losses do change
+    assert recorded.by_step == expected.by_step  # bit for bit
+    assert len(set(recorded.by_step.values())) > 9  # the losses do change

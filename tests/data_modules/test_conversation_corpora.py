@@ -198,8 +198,8 @@ def test_spans_that_cannot_be_shown_are_left_out(
     skipped = SkippedRows()
     (example,) = examples_in("llava", tmp_path, "qa", skipped)
     assert example.id == "llava:qa:1:0"
-    (found,) = skipped.causes
-    assert found.startswith(cause)
+    (counted,) = skipped.causes
+    assert counted.startswith(cause)
 
 
 def test_keys_that_contradict_each_other_are_malformed(tmp_path: Path) -> None:
@@ -435,10 +435,10 @@ def test_huggingface_revisions_are_read_and_kept_apart(
     saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = {None: ["newest"], "v1": ["first"], "0a1b2c": ["second"]}
-    asked = []
+    loaded = []
 
     def load_dataset(root: str, *, split: str, streaming: bool, revision: str | None) -> Any:
-        asked.append(revision)
+        loaded.append(revision)
         rows = [{"media": "a.mp4", "response": text} for text in hub[revision]]
         return datasets.Dataset.from_list(rows)
 
@@ -447,7 +447,7 @@ def test_huggingface_revisions_are_read_and_kept_apart(
         for revision, texts in hub.items():
             config = CorpusConfig(reader="huggingface", root="someone/clips", revision=revision)
             assert [example.response for example in open_corpora([config])] == texts
-    assert asked == [None, "v1", "0a1b2c"]
+    assert loaded == [None, "v1", "0a1b2c"]
     with pytest.raises(ValueError, match=r"'v1' of corpus .* is a folder of this machine"):
         examples_in("huggingface", saved, "train", columns=COLUMNS, revision="v1")
     with pytest.raises(ValueError, match="revision are for the reader 'huggingface'"):

@@ -74,9 +74,9 @@ def test_byte_order_mark_and_line_ends_change_nothing(corpus: TinyCorpus, tmp_pa
     path.write_bytes(b"\xef\xbb\xbf" + sound)
     assert Outcome(corpus, tmp_path).examples == expected
     path.write_bytes(sound.replace(b"\n", b"\r\n"))
-    found = Outcome(corpus, tmp_path).examples
+    examples = Outcome(corpus, tmp_path).examples
     # Inside of quotes a line end is part of the text.
-    assert [e.response.replace("\r\n", "\n") for e in found] == [e.response for e in expected]
+    assert [e.response.replace("\r\n", "\n") for e in examples] == [e.response for e in expected]
 
 
 @every_corpus
@@ -84,9 +84,9 @@ def test_byte_order_mark_and_line_ends_change_nothing(corpus: TinyCorpus, tmp_pa
 def test_bytes_that_are_no_text(corpus: TinyCorpus, tmp_path: Path, junk: bytes) -> None:
     path = corpus.write(tmp_path)
     sound = path.read_bytes()
-    place = len(sound) // 2
-    line = sound[:place].count(b"\n") + 1
-    path.write_bytes(sound[:place] + junk + sound[place:])
+    middle = len(sound) // 2
+    line = sound[:middle].count(b"\n") + 1
+    path.write_bytes(sound[:middle] + junk + sound[middle:])
     outcome = Outcome(corpus, tmp_path)
     if corpus.form in ("csv", "lines"):
         expected = rf"{path}:{line}: .*(UTF-8|null byte).*(fetch|convert)"
@@ -125,8 +125,8 @@ def test_random_bytes_never_make_a_crash(corpus: TinyCorpus, tmp_path: Path) -> 
     for _ in range(60):
         damaged = bytearray(sound)
         for _ in range(generator.randrange(1, 4)):
-            place = generator.randrange(len(damaged))
-            damaged[place : place + generator.randrange(3)] = generator.choice(marks)
+            start = generator.randrange(len(damaged))
+            damaged[start : start + generator.randrange(3)] = generator.choice(marks)
         path.write_bytes(damaged)
         messages = Outcome(corpus, tmp_path).messages
         assert all(str(tmp_path) in message for message in messages), messages
@@ -252,14 +252,14 @@ def test_a_damaged_field(corpus: TinyCorpus, name: str, letters: str, tmp_path: 
     corpus.write(tmp_path)
     sound = Outcome(corpus, tmp_path).examples
     assert len(letters) == len(VALUES)
-    found = ""
+    outcomes = ""
     for value, expected in zip(VALUES, letters, strict=True):
         if expected == "-":
-            found += "-"
+            outcomes += "-"
             continue
         corpus.write(tmp_path, _damaged_rows(corpus, name, value))
         outcome = Outcome(corpus, tmp_path)
-        found += outcome.letter
+        outcomes += outcome.letter
         if expected == "E":
             assert re.search(rf"{tmp_path}.*?:\d+: ", outcome.error), (value, outcome.error)
         if expected == "M":
@@ -267,7 +267,7 @@ def test_a_damaged_field(corpus: TinyCorpus, name: str, letters: str, tmp_path: 
         if expected in "MS":
             assert all(example in sound for example in outcome.examples), value
             assert str(tmp_path) in outcome.skipped.summary(), (value, outcome.error)
-    assert found == letters
+    assert outcomes == letters
 
 
 def _damaged_rows(corpus: TinyCorpus, name: str, value: str) -> list[Any]:
@@ -278,11 +278,11 @@ def _damaged_rows(corpus: TinyCorpus, name: str, value: str) -> list[Any]:
         *above, last = name.split(".")
         for step in above:
             holder = holder[int(step) if isinstance(holder, list) else step]
-        place = int(last) if isinstance(holder, list) else last
+        key = int(last) if isinstance(holder, list) else last
         if VALUES[value] is ABSENT:
-            del holder[place]
+            del holder[key]
         else:
-            holder[place] = VALUES[value]
+            holder[key] = VALUES[value]
     return rows
 
 

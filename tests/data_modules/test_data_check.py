@@ -171,17 +171,17 @@ def test_planted_copies_under_other_names_are_the_only_contamination(
     evaluation = {f"e{number}": path for number, path in enumerate(videos[5:])}
     write_webvid(tmp_path / "b", "test", evaluation, "clip number")
     report = check_data(corpora(tmp_path), DataCheckConfig(), tmp_path / "scratch")
-    found = report.contamination
-    assert found is not None
-    pairs = {(m.training_id, m.evaluation_id) for m in found.matches if m.kind == "video"}
+    contamination = report.contamination
+    assert contamination is not None
+    pairs = {(m.training_id, m.evaluation_id) for m in contamination.matches if m.kind == "video"}
     assert pairs == {
         ("webvid:train:re-encoded", "webvid:test:e0"),
         ("webvid:train:mirrored", "webvid:test:e1"),
         ("webvid:train:trimmed", "webvid:test:e2"),
     }
-    assert (found.num_evaluation_hashes, found.num_training_hashes) == (5, 8)
-    assert found.num_training_examples == {"id": 0, "file": 0, "video": 3, "text": 0}
-    assert found.contaminated_fraction == pytest.approx(0.6)
+    assert (contamination.num_evaluation_hashes, contamination.num_training_hashes) == (5, 8)
+    assert contamination.num_training_examples == {"id": 0, "file": 0, "video": 3, "text": 0}
+    assert contamination.contaminated_fraction == pytest.approx(0.6)
     (problem,) = report.problems
     assert problem.startswith("60.0% of the 5 evaluation videos are in the training data")
     tolerant = DataCheckConfig(max_contaminated_fraction=0.6, hash_videos=0)

@@ -99,11 +99,11 @@ def test_micro_batches_are_about_as_long_as_each_other_where_nothing_is_padded()
     for number in range(4):
         assert sorted(even.step(0, number)) == sorted(plain.step(0, number))
     for size in (16, 32, 128):  # powers of two, unlike the ratio that the samples are dealt by
-        found, random = (
+        dealt, random = (
             lengths[epoch(kind, 0)].reshape(4, -1, size).sum(axis=2).std(axis=1).mean()
             for kind in (even, plain)
         )
-        assert found < 0.7 * random
+        assert dealt < 0.7 * random
     assert sorted(even_ranks(7)) == list(range(7))
     assert even_ranks(0).tolist() == []
 
@@ -144,12 +144,12 @@ def test_steps_of_a_mixture_are_those_of_one_order_wherever_one_begins() -> None
     sizes, weights = [9_000, 40, 700], [0.7, 3.0, 1.0]
     whole = order(sizes, weights, batch=12)
     steps = [(number, step) for number in range(2) for step in range(whole.steps_per_epoch)]
-    expected = {place: whole.step(*place).tolist() for place in steps}
+    expected = {at: whole.step(*at).tolist() for at in steps}
     shares = [np.searchsorted([9_000, 9_040], step, side="right") for step in expected.values()]
     counts = np.array([np.bincount(share, minlength=3) for share in shares])
     assert np.abs(counts - 12 * np.array(whole.quotas) / whole.samples_per_epoch).max() <= 4
-    for place in np.random.default_rng(0).permutation(steps)[:40].tolist():
-        assert order(sizes, weights, batch=12).step(*place).tolist() == expected[tuple(place)]
+    for at in np.random.default_rng(0).permutation(steps)[:40].tolist():
+        assert order(sizes, weights, batch=12).step(*at).tolist() == expected[tuple(at)]
 
 
 def test_the_identity_tells_orders_apart() -> None:

@@ -53,10 +53,10 @@ def test_long_conversations_are_left_out_and_counted(
     (corpus,) = kept.corpora
     assert isinstance(corpus, TrainableExamples)
     assert corpus.left_out.causes[TOO_LONG] == len(everything) - len(fitting)
-    told = caplog.records[-1].getMessage()
+    message = caplog.records[-1].getMessage()
     first = next(example.id for example in everything if example not in fitting)
-    assert f"in {llava.root!r}, with data.max_text_tokens={MAX_TOKENS}: " in told
-    assert first in told
+    assert f"in {llava.root!r}, with data.max_text_tokens={MAX_TOKENS}: " in message
+    assert first in message
     assert corpus.ids_digest != everything.corpora[0].ids_digest
 
 

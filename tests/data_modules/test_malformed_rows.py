@@ -40,8 +40,8 @@ def make(row: Row) -> Iterator[Example]:
 
 def test_a_malformed_row_gives_no_example_and_the_rows_after_it_are_read() -> None:
     skipped = SkippedRows(**LENIENT)
-    found = list(examples_of(numbers(4, {1}), make, skipped, named_by=("video", "qid")))
-    assert [one.id for one in found] == ["0a", "0b", "2a", "2b", "3a", "3b"]
+    examples = list(examples_of(numbers(4, {1}), make, skipped, named_by=("video", "qid")))
+    assert [one.id for one in examples] == ["0a", "0b", "2a", "2b", "3a", "3b"]
     assert (skipped.num_read, skipped.num_malformed, skipped.num_rows) == (3, 1, 4)
     assert skipped.malformed == ["f.json:2 (qid 1): field 'ok' is false"]
 
@@ -58,8 +58,8 @@ def test_a_row_with_nothing_to_teach_is_left_out_and_not_malformed() -> None:
         yield example(str(row["qid"]))
 
     skipped = SkippedRows()
-    found = list(examples_of(numbers(5, {0, 1, 3}), unusable, skipped))
-    assert [one.id for one in found] == ["2", "4"]
+    examples = list(examples_of(numbers(5, {0, 1, 3}), unusable, skipped))
+    assert [one.id for one in examples] == ["2", "4"]
     assert skipped.causes == {"its span is empty": 3}
     skipped.check_malformed(0.0)
 
@@ -78,8 +78,8 @@ def test_an_example_that_no_file_can_hold_is_malformed(field: str, text: str) ->
 def test_repeated_ids_are_malformed_rows_where_a_reader_asks_for_it() -> None:
     rows = [*numbers(3, set()), *numbers(2, set())]
     skipped = SkippedRows(**LENIENT)
-    found = list(examples_of(rows, make, skipped, unique=True))
-    assert [one.id for one in found] == ["0a", "0b", "1a", "1b", "2a", "2b"]
+    examples = list(examples_of(rows, make, skipped, unique=True))
+    assert [one.id for one in examples] == ["0a", "0b", "1a", "1b", "2a", "2b"]
     assert skipped.malformed[0] == "f.json:1: the id '0a' is there twice: keep one of the two rows"
     assert len(list(examples_of(rows, make, SkippedRows()))) == 10
 

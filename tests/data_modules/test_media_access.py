@@ -138,15 +138,15 @@ def test_what_was_downloaded_from_the_hub_lies_in_its_cache(tmp_path: Path) -> N
 def test_a_corpus_of_many_files_takes_no_request_for_each(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    access, asked = MediaAccess(str(root)), []
+    access, requests = MediaAccess(str(root)), []
     for name in ("scandir", "lstat", "readlink"):
         call = getattr(os, name)
         monkeypatch.setattr(
-            os, name, lambda *a, call=call, **k: asked.append(call) or call(*a, **k)
+            os, name, lambda *a, call=call, **k: requests.append(call) or call(*a, **k)
         )
     for number in range(1000):
         assert access.refusal(f"{root}/videos/{number}.mp4") == ""
-    assert len(asked) < 40  # those of the path to one folder
+    assert len(requests) < 40  # those of the path to one folder
 
 
 def write_rows(root: Path, *media: str) -> Path:

@@ -37,8 +37,8 @@ def counts(num_read: int, num_malformed: int = 0) -> SkippedRows:
 )
 def test_coverage(skipped: SkippedRows, limit: int | None, text: str, is_complete: bool) -> None:
     config = CorpusConfig(reader="nextqa", root="r", split="test", limit=limit)
-    found = coverage(config, skipped)
-    assert (str(found), found.is_complete) == (text, is_complete)
+    covered = coverage(config, skipped)
+    assert (str(covered), covered.is_complete) == (text, is_complete)
 
 
 def write_star(root: Path, num_rows: int, num_malformed: int = 0) -> None:

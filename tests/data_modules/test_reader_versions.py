@@ -118,9 +118,9 @@ def test_what_a_reader_gives_belongs_to_its_version(
 ) -> None:
     monkeypatch.setenv("VIDREASON_CACHE", str(tmp_path / "cache"))
     version, known = READERS[reader].version, DIGESTS.get(reader, {})
-    found = digest(reader, tmp_path / "corpora")
-    assert version in known, f"record version {version} of {reader} in DIGESTS: {found!r}"
-    assert found == known[version], (
+    actual = digest(reader, tmp_path / "corpora")
+    assert version in known, f"record version {version} of {reader} in DIGESTS: {actual!r}"
+    assert actual == known[version], (
         f"the same files give other examples: raise the version of {reader!r} in "
-        f"data_modules/readers.py to {version + 1}, and record {found!r} for it here"
+        f"data_modules/readers.py to {version + 1}, and record {actual!r} for it here"
     )

@@ -118,9 +118,9 @@ def test_blanks_around_texts_change_nothing(reader: str, tmp_path: Path) -> None
     rows = rows_of(reader)
     _pad(rows[0])
     corpus.write(tmp_path, rows)
-    found, skipped = read(reader, tmp_path)
+    examples, skipped = read(reader, tmp_path)
     assert skipped.num_skipped == 0
-    assert found == expected
+    assert examples == expected
 
 
 def _pad(value: Any) -> None:
@@ -141,9 +141,9 @@ def test_further_fields_and_another_order_change_nothing(reader: str, tmp_path: 
     if corpus.form != "members":
         rows = [{"note": "NA", **dict(reversed(row.items()))} for row in rows]
     corpus.write(tmp_path, rows)
-    found, skipped = read(reader, tmp_path)
+    examples, skipped = read(reader, tmp_path)
     assert skipped.num_skipped == 0
-    assert found == expected
+    assert examples == expected
 
 
 @pytest.mark.parametrize(
@@ -166,17 +166,17 @@ def test_further_fields_and_another_order_change_nothing(reader: str, tmp_path: 
 )
 def test_a_value_in_other_forms(reader: str, field: str, values: list[Any], tmp_path: Path) -> None:
     corpus = TINY[reader]
-    found = []
+    readings = []
     for value in values:
         rows = rows_of(reader)
         rows[0][field] = value
         corpus.write(tmp_path, rows)
         examples, skipped = read(reader, tmp_path)
         assert skipped.num_skipped == 0, (value, skipped.malformed)
-        found.append(examples)
-    assert all(examples == found[0] for examples in found)
+        readings.append(examples)
+    assert all(examples == readings[0] for examples in readings)
     if reader != "vcr":
-        assert found[0][0].answer_index in (0, 1)
+        assert readings[0][0].answer_index in (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_an_answer_hidden_in_one_row(reader: str, field: str, tmp_path: Path) ->
     rows = rows_of(reader)
     rows[0][field] = ""
     corpus.write(tmp_path, rows)
-    found, skipped = read(reader, tmp_path)
+    examples, skipped = read(reader, tmp_path)
     lost = 2 if reader == "nextgqa" else 1
-    assert found == expected[lost:]
+    assert examples == expected[lost:]
     assert skipped.num_malformed == 1
 
 
@@ -253,11 +253,11 @@ def test_videos_in_another_container_case_or_folder(tmp_path: Path) -> None:
     ):
         write(tmp_path / "videos" / name, "")
     videos = VideoFolder(Files(tmp_path), "absent", "videos")
-    found = {
+    paths = {
         name: Path(videos.find(name)).relative_to(tmp_path / "videos").as_posix()
         for name in ("a", "b", "c", "sub/d", "e", "e.avi", "e.mkv", "f", "g.v2")
     }
-    assert found == {
+    assert paths == {
         **{"a": "a.MP4", "b": "b.mkv", "c": "c.mp4", "sub/d": "sub/d.Mov", "e": "e.mp4"},
         **{"e.avi": "e.avi", "e.mkv": "e.mp4", "f": "f.mp4", "g.v2": "g.v2.mp4"},
     }
@@ -418,32 +418,30 @@ def test_clevrer_in_the_forms_of_copies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "name",
     [
         *("video_10000-11000/video_10000.mp4", "videos/video_10000-11000/video_10000.mp4"),
         *("videos/val/video_10000.MP4", "video_validation/video_10000-11000/video_10000.webm"),
     ],
 )
-def test_clevrers_archives_unpacked_anywhere(place: str, tmp_path: Path) -> None:
+def test_clevrers_archives_unpacked_anywhere(name: str, tmp_path: Path) -> None:
     TINY["clevrer"].write(tmp_path)
     (tmp_path / "questions/validation.json").rename(tmp_path / "validation.json")
-    write(tmp_path / place, "")
+    write(tmp_path / name, "")
     examples, _ = read("clevrer", tmp_path)
-    assert {e.media for e in examples if e.video_id == "10000"} == {str(tmp_path / place)}
+    assert {e.media for e in examples if e.video_id == "10000"} == {str(tmp_path / name)}
 
 
 @pytest.mark.parametrize(
-    "place",
+    "name",
     ["NExTVideo/0001/0101.MP4", "NExTVideo/0101.mkv", "videos/0001/0101.mp4", "Videos/0101.mp4"],
 )
 @pytest.mark.parametrize("reader", ["nextqa", "nextqa_open_ended", "nextgqa", "intentqa"])
-def test_next_videos_in_another_container_or_folder(
-    place: str, reader: str, tmp_path: Path
-) -> None:
+def test_next_videos_in_another_container_or_folder(name: str, reader: str, tmp_path: Path) -> None:
     TINY[reader].write(tmp_path)
-    write(tmp_path / place, "")
+    write(tmp_path / name, "")
     examples, _ = read(reader, tmp_path)
-    assert {e.media for e in examples if e.video_id == "0101"} == {str(tmp_path / place)}
+    assert {e.media for e in examples if e.video_id == "0101"} == {str(tmp_path / name)}
 
 
 def test_vcrs_annotations_in_the_folder_of_their_archive(tmp_path: Path) -> None:

@@ -131,11 +131,11 @@ class Run:
             end = self.state()
             ranks = [self.trace(number, rank) for rank in range(attempt.world_size)]
             for rank_lines in zip(*ranks, strict=False):  # killed at slightly different moments
-                (place,) = {(line["epoch"], line["consumed"]) for line in rank_lines}
+                (position,) = {(line["epoch"], line["consumed"]) for line in rank_lines}
                 ids = [one for line in rank_lines for one in line["ids"]]
-                epoch, at = place
+                epoch, at = position
                 # Whatever was loaded, also what a kill has made void, stands where it was planned.
-                assert ids == self.plan[epoch][at : at + len(ids)], (attempt, place)
+                assert ids == self.plan[epoch][at : at + len(ids)], (attempt, position)
                 if start[:2] <= [epoch, at] < end[:2]:
                     consumed[epoch] += ids
         return consumed
@@ -269,9 +269,9 @@ def check(run: Run, attempts: list[Attempt]) -> None:
     assert {json.loads(row)["id"] for row in rows} == set(broken)
     counts = Counter(consumed)
     for number, corpus in enumerate(run.corpora):
-        own = [count for one, count in counts.items() if f":{number}-" in one]
-        missed = int(Path(corpus.root, "train.csv").read_text().count("\n")) - 1 - len(own)
-        assert max(own) - (0 if missed else min(own)) <= 1
+        shown = [count for one, count in counts.items() if f":{number}-" in one]
+        missed = int(Path(corpus.root, "train.csv").read_text().count("\n")) - 1 - len(shown)
+        assert max(shown) - (0 if missed else min(shown)) <= 1
 
 
 def test_two_processes_then_one_then_three_consume_each_sample_once(

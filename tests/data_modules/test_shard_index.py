@@ -61,10 +61,10 @@ def test_members_are_read_by_their_bytes(tmp_path: Path) -> None:
     write_shard(tmp_path / "shards/00000.tar", keys)
     write_shard(tmp_path / "shards/more/00001.tar", ["000010000"])
     (tmp_path / "shards/00000_stats.json").write_text("{}")
-    found = samples(tmp_path / "shards")
-    assert [sample.key for sample in found] == [*keys, "000010000"]
-    assert {Path(sample.shard).name for sample in found} == {"00000.tar", "00001.tar"}
-    for sample in found:
+    listed = samples(tmp_path / "shards")
+    assert [sample.key for sample in listed] == [*keys, "000010000"]
+    assert {Path(sample.shard).name for sample in listed} == {"00000.tar", "00001.tar"}
+    for sample in listed:
         status = json.loads(sample.members["json"].read())["status"]
         assert sample.members["txt"].read().decode() == f"caption of {sample.key}"
         assert ("mp4" in sample.members) == (status == "success")
@@ -168,11 +168,11 @@ def test_a_corpus_keeps_what_its_cut_off_shard_still_holds_and_counts_the_rest(
     skipped = SkippedRows()
     examples = examples_in("webdataset", tmp_path, "train", skipped)
     assert [example.id for example in examples] == [
-        f"webdataset:train:{place}" for place in ("a/a0", "b/b0", "b/b1")
+        f"webdataset:train:{location}" for location in ("a/a0", "b/b0", "b/b1")
     ]
     assert skipped.causes == {"the shard is cut off": 1, "no video (mp4, webm, mkv, mov, avi)": 1}
-    (place,) = skipped.first_locations["the shard is cut off"]
-    assert place.startswith(f"{tmp_path}/train/a.tar (its member 'a1.mp4' ends at byte ")
+    (location,) = skipped.first_locations["the shard is cut off"]
+    assert location.startswith(f"{tmp_path}/train/a.tar (its member 'a1.mp4' ends at byte ")
     member = parse_member(examples[-1].media)
     assert member is not None
     assert (member.name, member.archive) == ("b1.mp4", str(tmp_path / "train/b.tar"))
@@ -332,8 +332,8 @@ def test_compressed_and_empty_shards(tmp_path: Path) -> None:
     assert causes == {"the shard is compressed": 2}
     skipped = SkippedRows()
     assert len(examples_in("webdataset", tmp_path, "train", skipped)) == 2
-    (place, _) = skipped.first_locations["the shard is compressed"]
-    assert place.startswith(f"{tmp_path}/train/b.tar (by gzip, and cannot be read by byte range")
+    (location, _) = skipped.first_locations["the shard is compressed"]
+    assert location.startswith(f"{tmp_path}/train/b.tar (by gzip, and cannot be read by byte range")
 
 
 def damaged_headers() -> Iterator[tuple[str, bytes]]:
@@ -380,8 +380,8 @@ def test_a_damaged_header_loses_what_follows_it_and_nothing_else(
     assert captions == {"0": "sound"}
     assert causes in ({"the shard is damaged": 1}, {"the shard is cut off": 1})
     assert peak < 50e6
-    ((place, _),) = index_of(shard.parent).failures
-    assert place == str(shard)
+    ((location, _),) = index_of(shard.parent).failures
+    assert location == str(shard)
 
 
 def test_a_shard_that_cannot_be_read_is_named(

@@ -49,11 +49,11 @@ def batches(
         data = InstructionDataModule(
             config, source, tiny_tokenizer, visual_dim=source.tokens.features.shape[1]
         )
-        found = {}
+        batches = {}
         for batch in data.train_dataloader():
             assert batch["failures"] == []
-            found[batch["ids"][0][-2:]] = batch
-        return found
+            batches[batch["ids"][0][-2:]] = batch
+        return batches
 
     return read
 
@@ -82,12 +82,12 @@ def test_from_files_from_shards_and_from_a_store(
     assert len(expected) == NUM_VIDEOS
     features = [batch["visual"]["features"].flatten().tolist() for batch in expected.values()]
     assert len({tuple(values) for values in features}) == NUM_VIDEOS
-    for found in (
+    for batches in (
         batches(str(tmp_path / "shards"), "webdataset"),
         batches(str(tmp_path / "shards"), "webdataset", num_workers=1),
         batches("memory://streamed-test", "webdataset"),
     ):
-        assert found.keys() == expected.keys()
+        assert batches.keys() == expected.keys()
         for name, batch in expected.items():
-            assert torch.equal(found[name]["visual"]["features"], batch["visual"]["features"])
-            assert torch.equal(found[name]["text"]["target_ids"], batch["text"]["target_ids"])
+            assert torch.equal(batches[name]["visual"]["features"], batch["visual"]["features"])
+            assert torch.equal(batches[name]["text"]["target_ids"], batch["text"]["target_ids"])

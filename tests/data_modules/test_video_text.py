@@ -57,9 +57,9 @@ def test_a_batch_holds_ids_tokens_and_labels_on_the_response_only(
     assert text["longest"] == max(text["lengths"])
     for row, response in enumerate(e.response for e in examples):
         ids = text["input_ids"][starts[row] : starts[row + 1]].tolist()
-        is_own = text["target_rows"] == row
-        targets = text["target_ids"][is_own].tolist()
-        columns = text["target_columns"][is_own].tolist()
+        in_row = text["target_rows"] == row
+        targets = text["target_ids"][in_row].tolist()
+        columns = text["target_columns"][in_row].tolist()
         # All but the last token are there to predict from; the targets follow the prompt.
         assert ids == prompt + targets[:-1]
         assert columns == [len(prompt) + number for number in range(len(targets))]

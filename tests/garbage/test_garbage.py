@@ -134,7 +134,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Small files of several forms, by suffix."""
     folder = tmp_path_factory.mktemp("media")
     pictures = [np.full((32, 48, 3), 20 * number, np.uint8) for number in range(10)]
-    found = {}
+    files = {}
     for suffix, codec in (("mp4", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("avi", "")):
         path = folder / f"v.{suffix}"
         with av.open(str(path), "w") as container:
@@ -143,7 +143,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
             for picture in pictures:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode(None))
-        found[suffix] = path.read_bytes()
+        files[suffix] = path.read_bytes()
     for suffix in ("png", "jpg", "gif", "webp"):
         file = io.BytesIO()
         images = [Image.fromarray(picture) for picture in pictures[:3]]
@@ -152,8 +152,8 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
             format="jpeg" if suffix == "jpg" else suffix,
             **({"save_all": True, "append_images": images[1:]} if suffix == "gif" else {}),
         )
-        found[suffix] = file.getvalue()
-    return found
+        files[suffix] = file.getvalue()
+    return files
 
 
 def test_videos(media: dict[str, bytes], tmp_path: Path, times: int) -> None:

@@ -72,17 +72,17 @@ def outcome(read: Callable[[], bool], names: tuple[str, ...]) -> str:
     events: list[str] = []
     try:
         with _watched(events):
-            found = "counted" if read() else "read"
+            result = "counted" if read() else "read"
     except HungError:
         return "hung"
     except NAMED as error:
-        found = "named" if _is_ours(error) else f"foreign: {type(error).__name__}: {error!s:.300}"
-        if found == "named" and names and not any(name in str(error) for name in names):
-            found = f"unnamed: {error!s:.300}"
+        result = "named" if _is_ours(error) else f"foreign: {type(error).__name__}: {error!s:.300}"
+        if result == "named" and names and not any(name in str(error) for name in names):
+            result = f"unnamed: {error!s:.300}"
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        found = f"other: {type(error).__name__}: {error!s:.200} ({last.filename}:{last.lineno})"
-    return f"executed: {events}" if events else found
+        result = f"other: {type(error).__name__}: {error!s:.200} ({last.filename}:{last.lineno})"
+    return f"executed: {events}" if events else result
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -105,11 +105,11 @@ class Outcomes:
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    def add(self, seed: str, found: str) -> None:
+    def add(self, seed: str, result: str) -> None:
         """Count one."""
-        self.counts[found.partition(":")[0]] += 1
-        if found not in ("read", "counted", "named"):
-            self.wrong.append(f"seed {seed!r}: {found}")
+        self.counts[result.partition(":")[0]] += 1
+        if result not in ("read", "counted", "named"):
+            self.wrong.append(f"seed {seed!r}: {result}")
 
     def check(self) -> None:
         """Fail with the seeds of all wrong outcomes."""
