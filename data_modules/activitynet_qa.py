@@ -36,7 +36,9 @@ def read_activitynet_qa(files: Files, split: str, skipped: SkippedRows) -> Itera
     def make(row: Row) -> Iterator[Example]:
         question_id = row.id("question_id")
         unasked.discard(question_id)
-        video_name = _video_name(row.id("video_name"))
+        video_name = row.id("video_name")
+        if len(video_name) == _YOUTUBE_ID_LENGTH + len("v_"):  # copies have the file's name
+            video_name = video_name.removeprefix("v_")
         question = row.question()
         answer = question_type = ""
         if answers is not None:
@@ -86,9 +88,3 @@ def _answer(row: Row) -> tuple[str, str]:
     if not answer:
         raise row.malformed("field 'answer' is missing, empty, or there twice")
     return answer, kind
-
-
-def _video_name(name: str) -> str:
-    """The YouTube id; some copies have it with the ``v_`` of the file's name."""
-    has_prefix = name.startswith("v_") and len(name) == _YOUTUBE_ID_LENGTH + len("v_")
-    return name.removeprefix("v_") if has_prefix else name

@@ -55,6 +55,7 @@ def read_csv_rows(
             row begins.
     """
     path = files.path(name)
+    # The number of the last line read: a row may have several.
     number, last_line = 0, ""
 
     def decoded(numbered: tuple[int, bytes]) -> str:
@@ -75,6 +76,7 @@ def read_csv_rows(
                 return
             if not any(value.strip() for value in values):
                 continue
+            # Nobody can tell a whole last row from one that is cut within its last text.
             if not last_line.endswith(("\n", "\r")):
                 raise ValueError(
                     f"{location}: the last row has no line end: the file may be cut off within "

@@ -83,6 +83,7 @@ def _mvbench_media(videos: VideoFolder, row: Row, video: str) -> tuple[str, bool
     folders = (folder, _MVBENCH_CONVERTED_FOLDERS.get(task, folder))
     whole = [f"{top}{one}/{video}" for top in ("video/", "", "data0613/") for one in folders]
     cut_folder = _MVBENCH_CUT_FOLDERS.get(task, folder)
+    # Names of cut videos hold the span as the file writes it.
     span = f"{row.get('start', '')}_{row.get('end', '')}"
     names = (f"{str(row['video']).removesuffix('.mp4')}_{span}.mp4", video)
     cut = [f"{top}{cut_folder}/{name}" for top in ("video/", "") for name in names]

@@ -65,8 +65,10 @@ class BlockShuffle:
 
     def _mix(self, number: int) -> NDArray[np.int64]:
         blocks = self._blocks[number * self._window_blocks : (number + 1) * self._window_blocks]
+        # (blocks,) -> (blocks, rows of a block) -> (rows,)
         rows = (blocks[:, None] * self._block_rows + np.arange(self._block_rows)).reshape(-1)
         rows = rows[rows < self.num_rows]
+        # Which rows of each block come in which sweep.
         rows = rows[shuffled(len(rows), *self._key, number)]
         if self._block_rows == 1:
             return rows

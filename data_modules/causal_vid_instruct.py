@@ -49,6 +49,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
         prediction_prompt, prediction, events = _prediction(row)
         if not explanation and not prediction:
             raise row.malformed("it has none of 'causal_explanation', 'prediction', 'predictions'")
+        # A row gives an explanation, a prediction, or both.
         instruction = _no_nan(row, "instruction") or EVENT_REASONING_PROMPT
         for kind, prompt, response, answers in (
             ("explanation", instruction, explanation, ()),

@@ -40,6 +40,7 @@ def read_chat_messages(files: Files, split: str, skipped: SkippedRows) -> Iterat
 
     def parse(row: Row) -> Conversation:
         turns, inside = _turns(row)
+        # Videos are listed beside the messages, or are parts of their contents.
         listed = row.get("videos") or []
         if not isinstance(listed, list):
             listed = [listed]
@@ -64,6 +65,7 @@ def _turns(row: Row) -> tuple[list[Turn], list[Any]]:
             raise row.malformed(
                 f"field 'role' must be one of {', '.join(ROLES)}, found {role!r:.200}"
             )
+        # Contents are a text, or parts of several kinds.
         if not isinstance(content, list):
             turns.append(Turn(role, message.text("content")))
             continue

@@ -52,7 +52,9 @@ def read_clevrer(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
     def make(question: Row) -> list[Example]:
         scene = _scene_index(question)
         file = question.required("video_filename")
-        parts = (f"{_part_folder(scene)}/", "")
+        # The archives have a folder for each thousand videos.
+        first = scene // _FOLDER_SIZE * _FOLDER_SIZE
+        parts = (f"video_{first:05d}-{first + _FOLDER_SIZE:05d}/", "")
         media = find(*(f"{folder}{part}{file}" for folder in folders for part in parts))
         examples = list(_examples(question, split, scene, media))
         for example in examples:
@@ -98,6 +100,7 @@ def _examples(question: Row, split: str, scene_index: int, media: str) -> Iterat
         **{"media": media, "video_id": str(scene_index)},
         **{"question_type": kind, "group_id": group_id},
     }
+    # Descriptive questions are open-ended; of the others each choice is a yes/no question.
     if kind == "descriptive":
         answer = question.number_or_text("answer")
         yield open_ended_example(text, answer, id=f"clevrer:{split}:{group_id}", **shared)
@@ -121,8 +124,3 @@ def _examples(question: Row, split: str, scene_index: int, media: str) -> Iterat
             id=f"clevrer:{split}:{group_id}_{choice.id('choice_id')}",
             **shared,
         )
-
-
-def _part_folder(scene_index: int) -> str:
-    first = scene_index // _FOLDER_SIZE * _FOLDER_SIZE
-    return f"video_{first:05d}-{first + _FOLDER_SIZE:05d}"

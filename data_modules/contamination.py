@@ -91,6 +91,7 @@ class ContaminationCheck:
 
     def check(self, example: Example) -> None:
         """Compare a training example's id, file and text."""
+        # By id, by file, then by words; pictures are compared by check_hash().
         for key in _id_keys(example):
             if key in self._by_id:
                 self._record("id", example, self._by_id[key], example.video_id)

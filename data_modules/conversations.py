@@ -77,8 +77,15 @@ def read_conversations(
 def _examples(
     conversation: Conversation, name: str, root: str, row: Row, skipped: SkippedRows
 ) -> Iterator[Example]:
-    _check_usable(conversation, row)
+    if len(conversation.videos) != 1:
+        raise row.unusable("several videos" if conversation.videos else "no video")
     (video,) = conversation.videos
+    first = next((turn.text for turn in conversation.turns if turn.role == "user"), "")
+    marks = [mark for turn in conversation.turns for mark in _PLACEHOLDER.findall(turn.text)]
+    if len(marks) > 1 or len(marks) != len(_PLACEHOLDER.findall(first)):
+        raise row.unusable(
+            "its text points at the video in the middle of the conversation, or at several"
+        )
     system, turns = _alternating(conversation.turns, row, skipped)
     pairs = [
         (_PLACEHOLDER.sub("", question.text).strip(), answer.text.strip())
@@ -86,10 +93,10 @@ def _examples(
     ]
     if not all(question and answer for question, answer in pairs):
         raise row.malformed("a question or an answer is empty")
-    value = row.get("id")  # for reports only: ids are often those of videos, and repeat
-    row_id = (
-        {"id": str(value)[:200]} if isinstance(value, str | int | float) and value != "" else {}
-    )
+    # For reports only: ids are often those of videos, and repeat.
+    value = row.get("id")
+    has_id = isinstance(value, str | int | float) and value != ""
+    row_id = {"id": str(value)[:200]} if has_id else {}
     for number, (question, answer) in enumerate(pairs):
         prompt, earlier_turns = _prompt(system, pairs[:number], question)
         yield prompted_example(
@@ -109,17 +116,6 @@ def media_below(root: str, media: str) -> str:
     if is_remote(media) or os.path.isabs(media):
         return media
     return f"{root.rstrip('/')}/{media}"
-
-
-def _check_usable(conversation: Conversation, row: Row) -> None:
-    if len(conversation.videos) != 1:
-        raise row.unusable("several videos" if conversation.videos else "no video")
-    first = next((turn.text for turn in conversation.turns if turn.role == "user"), "")
-    marks = [mark for turn in conversation.turns for mark in _PLACEHOLDER.findall(turn.text)]
-    if len(marks) > 1 or len(marks) != len(_PLACEHOLDER.findall(first)):
-        raise row.unusable(
-            "its text points at the video in the middle of the conversation, or at several"
-        )
 
 
 def _alternating(

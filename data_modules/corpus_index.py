@@ -59,6 +59,7 @@ class Corpora(StoredExamples):
 
     def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
         """Characters of prompt and response together, of each of ``indices``."""
+        # (n,) indices -> (n,) numbers of corpora
         numbers = np.searchsorted(self._ends, indices, side="right")
         lengths = np.empty(len(indices), np.int32)
         for number in np.unique(numbers).tolist():
@@ -85,6 +86,7 @@ def open_corpora(
             a corpus has no example, or two examples have one id.
     """
     corpora = [_open_corpus(config, max_malformed_fraction) for config in configs]
+    # Ids have to be unique over corpora, too; equal hashes are a reason to compare them.
     for number, (config, corpus) in enumerate(zip(configs, corpora, strict=True)):
         for other_config, other in zip(configs[:number], corpora, strict=False):
             # Ids begin with the corpus' name and the split.
@@ -178,6 +180,7 @@ def _make(config: CorpusConfig, folder: Path, max_malformed_fraction: float) -> 
         undo.callback(shutil.rmtree, index, ignore_errors=True)
         files = Files(config.root)
         skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction)
+        # Written into a folder of its own, which the pointer names once it is whole.
         write_index(index, read_corpus(config, skipped, files), skipped)
         _refuse_repeated(_repeated_ids(CorpusIndex(index)), config)
         pointer = {"index": index.name, "versions": _versions(config), "inputs": files.inputs}

@@ -54,11 +54,9 @@ def check_data(
     report = checker.report
     if data.train and (data.validation or data.benchmark):
         report.contamination = checker.contamination.report()
-    report.problems = problems(
-        report.corpora,
-        max_unreadable_fraction=data.max_unreadable_fraction,
-        max_skipped_fraction=config.max_skipped_fraction,
-    ) + _contamination_problems(report.contamination, config)
+    shares = (data.max_unreadable_fraction, config.max_skipped_fraction)
+    report.problems = problems(report.corpora, *shares)
+    report.problems += _contamination_problems(report.contamination, config)
     return report
 
 
@@ -79,6 +77,7 @@ class _Checker:
     def examine(self, corpus: CorpusConfig, role: str) -> None:
         """Examine a corpus, and compare what it shows and says with the others."""
         seen, is_training = self.contamination, role == "train"
+        # Evaluation data are remembered, training data compared with them.
         add = seen.check if is_training else seen.add_evaluation
         add_hash = seen.check_hash if is_training else seen.add_evaluation_hash
         examination = CorpusExamination(

@@ -55,6 +55,7 @@ def read_ego4d(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
         if moment is None:
             raise narration.malformed("field 'timestamp_sec' is missing")
         text, cause = plain_narration(narration.text("narration_text"))
+        # Of several reasons the one that concerns the whole video is counted.
         if uid in held_out:
             text, cause = "", "EgoSchema asks about its video"
         elif moment >= duration:
@@ -98,6 +99,7 @@ class _Video(NamedTuple):
 def _read_videos(files: Files, skipped: SkippedRows) -> dict[str, _Video]:
     path = files.first("ego4d.json", files.path("").parent / "ego4d.json")
     videos = {}
+    # One member holds all videos; a wrong one is left out alone.
     for member in read_json_members(files, path):
         for row in _rows_of(member, "value") if member["name"] == "videos" else ():
             try:

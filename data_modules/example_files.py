@@ -187,6 +187,7 @@ def index_writer(
             num_examples += len(batch)
 
         yield write
+    # The manifest comes last: a folder without one is no index.
     id_hashes.write()
     manifest = {
         "num_examples": num_examples,
@@ -211,6 +212,7 @@ def write_index(
     remaining = iter(examples)
     batches = iter(lambda: list(islice(remaining, ROWS_A_BATCH)), [])
     first = next(batches, [])
+    # Values of the first example, which most rows of a corpus share.
     usual = {name: _columns(first[:1], {})[name][0] for name in _USUAL} if first else {}
     with index_writer(folder, usual, skipped) as write:
         for rows in chain([first] if first else [], batches):
@@ -228,6 +230,7 @@ def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[A
     columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
     for name in ("spans", "earlier_turns"):
         columns[name] = [getattr(row, name) or None for row in rows]
+    # Null stands for the response, the usual answer.
     columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
     for name, value in usual.items():
         columns[name] = [None if one == value else one for one in columns[name]]

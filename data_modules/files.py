@@ -103,6 +103,7 @@ class Files:
 
     def _record(self, kind: str, name: str | Path) -> None:
         path = str(name) if is_remote(str(name)) else os.path.abspath(self.path(name))
+        # A tree is recorded as a whole.
         if any(path.startswith(tree) and path.endswith(ends) for tree, ends in self._trees):
             return
         key = f"{kind}:{path}"

@@ -116,8 +116,10 @@ class GlobalOrder:
         """
         if self.repeated_steps is not None:
             epoch = 0
+        # What each corpus has given before this step, and after it.
         starts = spread(self.quotas, step * self.global_batch_size)
         stops = spread(self.quotas, (step + 1) * self.global_batch_size)
+        # Rows of each corpus -> indices into all of them, (global_batch_size,).
         offsets = np.cumsum([0, *self.corpus_sizes[:-1]])
         indices = np.concatenate(
             [
@@ -127,6 +129,7 @@ class GlobalOrder:
                 )
             ]
         )
+        # Random order within the step; then by length, or with lengths spread evenly.
         indices = indices[shuffled(len(indices), self.seed, _STEP, epoch, step)]
         if self.lengths is None:
             return indices
@@ -201,6 +204,7 @@ def even_ranks(count: int) -> NDArray[np.int64]:
     Multiples of the golden ratio less their whole parts are such a row of fractions; these are
     their ranks.
     """
+    # (count,) fractions in [0, 1)
     fractions = np.modf(np.arange(1, count + 1) * _GOLDEN_RATIO)[0]
     return np.argsort(np.argsort(fractions))
 

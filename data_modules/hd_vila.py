@@ -59,7 +59,9 @@ def read_hd_vila(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
         texts = _texts(files, path, skipped)
 
         def make(row: Row, texts: "_ClipTranscripts | _Subtitles" = texts) -> Iterator[Example]:
-            video_id = _video_id(row)
+            video_id = row.id("video_id")
+            if "/" in video_id or "\0" in video_id:  # it names the file of subtitles, too
+                raise row.malformed(f"field 'video_id' is {video_id!r:.200}, which is no id")
             for clip in list(_clips(row)):
                 clip_id, start, end = clip["clip_id"], clip["start"], clip["end"]
                 try:
@@ -68,6 +70,7 @@ def read_hd_vila(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
                 except UnusableRowError as left_out:
                     skipped.record(left_out.location, left_out.cause)
                     continue
+                # Clips that were cut begin somewhat before their span, and are shown whole.
                 cut, whole = f"video_clips/{video_id}/{clip_id}", f"videos/{video_id}.mp4"
                 yield caption_example(
                     text,
@@ -80,13 +83,6 @@ def read_hd_vila(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
         rows = read_json_lines(files, path, skipped)
         yield from examples_of(rows, make, skipped, named_by=("video_id",))
         texts.check_finished()
-
-
-def _video_id(row: Row) -> str:
-    video_id = row.id("video_id")
-    if "/" in video_id or "\0" in video_id:  # it names the file of subtitles, too
-        raise row.malformed(f"field 'video_id' is {video_id!r:.200}, which is no id")
-    return video_id
 
 
 def _clips(row: Row) -> Iterator[Row]:
@@ -130,6 +126,7 @@ class _ClipTranscripts:
 
     def find(self, video_id: str, clip: Row) -> str:
         """The clip's text."""
+        # A malformed row of clips leaves texts that nobody takes.
         if self._skipped.num_malformed != self._num_malformed:
             self._num_malformed, self._is_behind = self._skipped.num_malformed, True
         self._read(LOOK_AHEAD if self._is_behind else 1)

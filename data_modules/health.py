@@ -194,6 +194,7 @@ class CorpusExamination:
                     health.license_tags[example.meta["license_tag"]] += 1
                 self.sample.add(example)
                 yield example
+            # The share of malformed rows is known at the end only.
             skipped.check_malformed(self.max_malformed_fraction)
         except ValueError as error:
             health.error = str(error)
@@ -220,6 +221,7 @@ class CorpusExamination:
             try:
                 index = reader.index(example.media)
                 index.span(example.start_seconds)
+                # Decoding every frame finds damage that the index of the packets does not show.
                 if health.num_decoded < num_decoded:
                     health.num_decoded += 1
                     reader.check_frames(example.media)
@@ -258,13 +260,14 @@ def percentiles(counts: Counter[int]) -> list[float]:
     if not counts:
         return []
     values = np.array(sorted(counts))
+    # The value at rank r is the first whose cumulative count reaches r.
     cumulative = np.cumsum([counts[int(value)] for value in values])
     ranks = np.array(PERCENTILES) / 100 * cumulative[-1]
     return [float(values[index]) for index in np.searchsorted(cumulative, ranks)]
 
 
 def problems(
-    corpora: Iterable[CorpusHealth], *, max_unreadable_fraction: float, max_skipped_fraction: float
+    corpora: Iterable[CorpusHealth], max_unreadable_fraction: float, max_skipped_fraction: float
 ) -> list[str]:
     """The problems beyond the thresholds, a line each; none for healthy corpora."""
     lines = []

@@ -12,7 +12,7 @@ from data_modules.conversations import media_below
 from data_modules.corpora import FIELDS
 from data_modules.example_kinds import choice_example, prompted_example
 from data_modules.files import Files
-from data_modules.multiple_choice import AnswerForm, right_option
+from data_modules.multiple_choice import right_option
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys, one_span, span_of
@@ -64,6 +64,7 @@ def read_huggingface(
     dataset = _load(files, split, streaming, revision)
     names: list[str] = dataset.column_names or []
     mapping = {name: name for name in FIELDS if name in names} | dict(columns or {})
+    # Streams may not know their columns before the first row.
     missing = sorted(set(mapping.values()) - set(names)) if names else []
     if missing or "media" not in mapping:
         shown = ", ".join(map(repr, missing)) or "'media'"
@@ -74,6 +75,7 @@ def read_huggingface(
     mapped = set(mapping.values())
 
     def make(values: Row) -> Iterator[Example]:
+        # The fields of an example, then the span, which other columns may name as well.
         fields = {field: values.get(column) for field, column in mapping.items()}
         row = Row(fields, values.location)
         spans = [
@@ -120,6 +122,7 @@ def _rows(
 ) -> Iterator[Row]:
     import datasets
 
+    # Undecoded, the feature Video gives a path.
     features = dataset.features or {}
     if isinstance(features.get(media_column), datasets.Video):
         dataset = dataset.cast_column(media_column, datasets.Video(decode=False))
@@ -156,10 +159,10 @@ def _example(row: Row, span: SpanKeys, root: str, split: str) -> Example:
         "question_type": "" if row.get("question_type") is None else str(row["question_type"]),
     }
     if options:
-        form: tuple[AnswerForm, str] = ("text", "response")
-        if row.get("answer_index") is not None:
-            form = ("index", "answer_index")
-        index = right_option(row.get(form[1]), options, *form, row)
+        if row.get("answer_index") is None:
+            index = right_option(row, "response", options, "text")
+        else:
+            index = right_option(row, "answer_index", options, "index")
         return choice_example(row.required("prompt"), options, index, **fields)
     question = prompt or CAPTION_PROMPT
     return prompted_example(question, response, meta={"question": question}, **fields)

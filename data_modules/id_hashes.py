@@ -61,6 +61,7 @@ class IdHashes:
         number = min(size, 1)
         if size:
             ordered = np.memmap(self.path, np.uint64, "r")
+            # Neighbours that differ; chunks overlap by one.
             for start in range(0, size - 1, _CHUNK):
                 piece = ordered[start : start + _CHUNK + 1]
                 number += int(np.count_nonzero(piece[1:] != piece[:-1]))
@@ -71,6 +72,7 @@ class IdHashes:
         self._spilled = True
         held = np.sort(np.array(self._held, np.uint64))
         self._held = []
+        # Sorted hashes split at the first bytes: one part a bucket.
         edges = np.arange(1, _NUM_BUCKETS, dtype=np.uint64) << np.uint64(56)
         for number, part in enumerate(np.split(held, np.searchsorted(held, edges))):
             if len(part):

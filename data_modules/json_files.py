@@ -182,6 +182,7 @@ class _JsonStream:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:
+                # A value that goes on after what was read of the file is no error yet.
                 is_cut = error.msg.startswith("Unterminated") or error.pos + 64 > len(self._text)
                 if not (is_cut and self._read_more()):
                     line = self._line + self._text.count("\n", self._position, error.pos)

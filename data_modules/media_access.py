@@ -50,6 +50,7 @@ class MediaAccess:
         if is_on_hub:
             self._urls += [f"hf://datasets/{root}/", f"hf://datasets/{root}@"]
             folders += _hub_caches()
+        # Links are followed once: a corpus may itself be a link, as snapshots of the Hub are.
         self._folders = [os.path.realpath(folder) for folder in folders]
         self._folders += [blobs for folder in self._folders for blobs in _hub_blobs(folder)]
         # Of the folder with the file's name; bounded, as a corpus may have a million folders.

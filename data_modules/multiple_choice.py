@@ -27,20 +27,16 @@ _LABEL = re.compile(
 _LETTER = re.compile(r"\W*(?P<letter>[A-Za-z])\W*")
 
 
-def option_texts(value: object, name: str, row: Row) -> tuple[str, ...]:
-    """The options of a list, without blanks around them and without their labels.
+def option_texts(row: Row, name: str) -> tuple[str, ...]:
+    """The options in the list of a field, without blanks around them and without their labels.
 
     Labels (``A.``, ``(B)``, ``Option 3:``) are taken off where each option has its own, in order: a
     single option that begins like one is left as it is. Numbers are texts.
 
-    Args:
-        value: What the field ``name`` holds.
-        name: For messages.
-        row: For messages.
-
     Raises:
         MalformedRowError: It is no list of 2 to 26 texts, or one of them is empty.
     """
+    value = row.get(name)
     options = [_text(item) for item in value] if isinstance(value, list | tuple) else []
     if not 2 <= len(options) <= len(LETTERS):
         raise row.malformed(
@@ -52,26 +48,25 @@ def option_texts(value: object, name: str, row: Row) -> tuple[str, ...]:
     return tuple(unlabelled)
 
 
-def right_option(
-    answer: object, options: tuple[str, ...], form: AnswerForm, name: str, row: Row
-) -> int | None:
-    """The index of the right option; None where the row hides it.
+def right_option(row: Row, name: str, options: tuple[str, ...], form: AnswerForm) -> int | None:
+    """The index of the right option, as a field names it; None where the row hides it.
 
     Of two options with the same text the first is meant as much as the second.
 
     Args:
-        answer: What the field ``name`` holds.
+        row: The row.
+        name: The field's name.
         options: From :func:`option_texts`.
         form: How the benchmark writes answers. A text that differs from an option's in case, blanks
             or a full stop, a number written as a text, a letter, and a letter with its option's
             text are read in any case, where they can mean one option only.
-        name: For messages.
-        row: For messages.
 
     Raises:
         MalformedRowError: The answer names none of the options.
     """
+    answer = row.get(name)
     text = _text(answer)
+    # The form of the benchmark first, then the others, unless a number is meant.
     order: list[_ReadAnswer] = [_READERS[form]]
     if not text.isdigit():
         order += [_by_letter, _by_text, _by_label]

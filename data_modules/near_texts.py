@@ -69,6 +69,7 @@ class TextIndex:
         if equal is not None:
             return TextMatch(equal, 1.0)
         shingles = _shingles(words)
+        # Texts that share a band; compared in full below.
         candidates = {number for band in _bands(shingles) for number in self._bands.get(band, ())}
         near = (self._texts[number] for number in candidates)
         matches = (TextMatch(name, _jaccard(shingles, others)) for name, others in near)
@@ -94,6 +95,7 @@ def _shingles(words: list[str]) -> frozenset[int]:
 
 def _bands(shingles: frozenset[int]) -> list[tuple[int, bytes]]:
     values: NDArray[np.uint64] = np.fromiter(shingles, dtype=np.uint64)[None, :]
+    # (hashes, 1) functions of (1, shingles) -> smallest of each, (hashes,)
     smallest = ((values * _FACTORS + _SUMMANDS) % _PRIME).min(axis=1)
     rows = smallest.reshape(_NUM_BANDS, _BAND_ROWS)
     return [(band, row.tobytes()) for band, row in enumerate(rows)]

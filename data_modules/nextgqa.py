@@ -36,6 +36,7 @@ def read_nextgqa(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exa
     def with_grounding(example: Example, row: Row) -> Iterator[Example]:
         question_id = example.id.rpartition("_")[2]
         group_id = f"{example.video_id}_{question_id}"
+        # The question itself, and below, with segments, when its answer is seen.
         yield replace(example, id=f"{example.id}:answer", group_id=group_id)
         if located is None:
             return

@@ -72,15 +72,17 @@ def read_nextqa_rows(
         ValueError: A file or column is missing or wrong as a whole.
     """
     name = f"{split}.csv"
+    # Read once for the form of the answers, once for the examples.
     answer_form = _answer_form(files, name)
-    videos = NextVideos(files)
+    find = next_videos(files)
 
     def make(row: Row) -> Iterable[Example]:
         video_id = video_id_of(row)
-        options = option_texts([row[column] for column in OPTION_COLUMNS], "a0 ... a4", row)
+        listed = {"a0 ... a4": [row[column] for column in OPTION_COLUMNS]}
+        options = option_texts(row.adding(listed), "a0 ... a4")
         index = None
         if answer_form is not None:
-            index = right_option(row["answer"], options, answer_form, "answer", row)
+            index = right_option(row, "answer", options, answer_form)
             if index is None:
                 raise row.malformed("column 'answer' is empty, in other rows it is not")
         example = choice_example(
@@ -88,7 +90,7 @@ def read_nextqa_rows(
             options,
             index,
             id=f"{corpus}:{split}:{video_id}_{row.id('qid')}",
-            media=videos.find(video_id, row),
+            media=find(video_id, row),
             video_id=video_id,
             question_type=row.required("type"),
         )
@@ -113,40 +115,29 @@ def video_id_of(row: Row) -> str:
     )
 
 
-class NextVideos:
-    """The videos of NExT-QA and its relatives.
+def next_videos(files: Files) -> Callable[[str, Row], str]:
+    """Return a function that finds the videos of NExT-QA and its relatives, there or not.
 
-    They are in ``<root>/NExTVideo``, ``<root>/Videos`` (IntentQA's) or ``<root>/videos``. With
-    ``<root>/map_vid_vidorID.json`` (10,000 entries) it is ``<map[video]>.mp4`` there, or
-    ``<video>.mp4``; an entry that is no path is as one that is missing. Without the map it is
+    Videos are in ``<root>/NExTVideo``, ``<root>/Videos`` (IntentQA's) or ``<root>/videos``. With
+    ``<root>/map_vid_vidorID.json`` (10,000 entries) a path is ``<map[video]>.mp4`` there, or
+    ``<video>.mp4``; a row whose entry is missing, or no path, is malformed. Without the map it is
     ``<video>.mp4``.
 
     Raises:
         ValueError: There is neither the map nor such a folder, or the map is wrong as a whole.
     """
+    videos = VideoFolder(files, "NExTVideo", "Videos", "videos")
+    if not files.exists(_MAP_FILE) and files.is_folder(videos.path):
+        return lambda video_id, row: videos.find(video_id)
+    paths = read_json_object(files, _MAP_FILE)
 
-    def __init__(self, files: Files) -> None:
-        self._videos = VideoFolder(files, "NExTVideo", "Videos", "videos")
-        self._paths: dict[str, str] | None = None
-        if not files.exists(_MAP_FILE) and files.is_folder(self._videos.path):
-            return
-        self._paths = {
-            video_id: path.strip().removesuffix(".mp4")
-            for video_id, path in read_json_object(files, _MAP_FILE).items()
-            if isinstance(path, str) and not is_nan_like(path)
-        }
-
-    def find(self, video_id: str, row: Row) -> str:
-        """The path of a row's video, there or not.
-
-        Raises:
-            MalformedRowError: The map does not have it.
-        """
-        if self._paths is None:
-            return self._videos.find(video_id)
-        if video_id not in self._paths:
+    def find(video_id: str, row: Row) -> str:
+        path = paths.get(video_id)
+        if not isinstance(path, str) or is_nan_like(path):
             raise row.malformed(f"video {video_id!r} is not in {_MAP_FILE}")
-        return self._videos.find(self._paths[video_id], video_id)
+        return videos.find(path.strip().removesuffix(".mp4"), video_id)
+
+    return find
 
 
 def _answer_form(files: Files, name: str) -> AnswerForm | None:

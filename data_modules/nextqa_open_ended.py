@@ -6,7 +6,7 @@ from data_modules.annotation_files import read_csv_rows
 from data_modules.example_kinds import open_ended_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_object
-from data_modules.nextqa import NAMED_BY, NextVideos, video_id_of
+from data_modules.nextqa import NAMED_BY, next_videos, video_id_of
 from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
@@ -25,7 +25,7 @@ def read_nextqa_open_ended(files: Files, split: str, skipped: SkippedRows) -> It
     Raises:
         ValueError: A file or column is missing or wrong as a whole.
     """
-    videos = NextVideos(files)
+    find = next_videos(files)
     references_file = f"add_reference_answer_{split}.json"
     has_second = files.exists(references_file)
     second = read_json_object(files, references_file) if has_second else {}
@@ -33,6 +33,7 @@ def read_nextqa_open_ended(files: Files, split: str, skipped: SkippedRows) -> It
     def make(row: Row) -> Iterator[Example]:
         video_id, question_id = video_id_of(row), row.id("qid")
         question, answer = row.question(), row.required("answer")
+        # The second reference is often equal to the first, or missing.
         references = second.get(video_id, {})
         if not isinstance(references, dict):
             raise row.malformed(
@@ -43,7 +44,7 @@ def read_nextqa_open_ended(files: Files, split: str, skipped: SkippedRows) -> It
             question,
             answer,
             id=f"nextqa_open_ended:{split}:{video_id}_{question_id}",
-            media=videos.find(video_id, row),
+            media=find(video_id, row),
             video_id=video_id,
             answers=tuple(dict.fromkeys((answer, reference or answer))),
             question_type=row.required("type"),

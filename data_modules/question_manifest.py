@@ -53,21 +53,22 @@ def read_manifest(
     Raises:
         ValueError: A file is missing or wrong as a whole.
     """
+    # Does the file hide its answers? Counted when the rows are read for good.
     first = islice(manifest.rows(files, split, SkippedRows.uncounted()), _NUM_LOOKED_AT)
     has_answers = any(row.get(manifest.answer) is not None for row in first)
     videos = VideoFolder(files, *manifest.folders)
 
     def make(row: Row) -> Iterator[Example]:
         question = row.question()
-        options = option_texts(row.get(manifest.options), manifest.options, row)
-        answer = row.get(manifest.answer)
-        index = right_option(answer, options, manifest.answer_form, manifest.answer, row)
+        options = option_texts(row, manifest.options)
+        index = right_option(row, manifest.answer, options, manifest.answer_form)
         row.check_answered(manifest.answer, index is not None, in_others=has_answers)
         span = row.span() if manifest.has_span else (None, None)
         if span[0] == 0.0 and str(row["start"]).lstrip().startswith("-"):
             remark = "a span begins before the video: it is taken from its start"
             skipped.remark(row.location, remark)
         video_id = row.id(manifest.video)
+        # A video that was cut to the span is shown whole.
         media, is_cut = manifest.media(videos, row, video_id)
         yield choice_example(
             question,

@@ -153,6 +153,7 @@ def read_corpus(
     if config.reader == "huggingface":
         names = ("columns", "streaming", "revision")
         read = partial(read, **{name: getattr(config, name) for name in names})
+    # Media are checked here, for all readers in one place.
     examples = _allowed(read(files, config.split, skipped), config, files, skipped)
     is_empty = True
     try:

@@ -192,6 +192,7 @@ def _group(shard: str, columns: dict[str, list[Any]]) -> Iterator[ShardSample]:
     too, as in a shard with all videos before all texts, unless it brings something that the sample
     has: then nobody can tell what belongs together, and the first run holds.
     """
+    # Members that follow one another under one key.
     runs: list[tuple[str, dict[str, ShardMember]]] = []
     for name, offset, size, text in zip(*columns.values(), strict=True):
         folder, slash, base = name.rpartition("/")
@@ -201,6 +202,7 @@ def _group(shard: str, columns: dict[str, list[Any]]) -> Iterator[ShardSample]:
             runs.append((key, {}))
         media = TarMember(shard, offset, size, name).media
         runs[-1][1][extension] = ShardMember(media, text)
+    # Runs of one key are one sample unless they bring the same extension twice.
     samples: dict[str, dict[str, ShardMember]] = {}
     repeated: dict[str, list[str]] = {}
     for key, members in runs:

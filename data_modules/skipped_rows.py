@@ -263,6 +263,7 @@ def examples_of(
     ids: set[str] = set()
     for row in rows:
         try:
+            # All or none: a row that turns out to be malformed gives no example.
             examples = tuple(make(row))
             for example in examples:
                 _check_texts(example, row)
@@ -283,6 +284,7 @@ def examples_of(
 
 def _check_texts(example: Example, row: Row) -> None:
     """Refuse what no file name, table or tokenizer can hold, whichever field it came from."""
+    # Prompts may be long: those of late turns hold the turns before.
     named = (example.id, example.media, example.video_id, example.question_type, example.group_id)
     answered = (example.response, *example.options, *example.answers, *example.meta.values())
     for text in (*named, *answered):

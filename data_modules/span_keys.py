@@ -66,6 +66,7 @@ def span_of(fields: Row, *, ignored: Iterable[str] = ()) -> SpanKeys:
         meaning, divisor = _meaning(key, value)
         if meaning == "view" and value:
             raise fields.unusable(f"its {key!r} changes what is seen of the video, and is not read")
+        # One key gives a start, an end, or both.
         parts = {meaning: value} if meaning in _PARTS else {}
         if meaning == "pair":
             parts = dict(zip(_PARTS, _pair(value), strict=True))
@@ -75,12 +76,14 @@ def span_of(fields: Row, *, ignored: Iterable[str] = ()) -> SpanKeys:
             if seconds is None:
                 continue
             seconds /= divisor
+            # Two keys for one time are common, and may not differ.
             known = times.setdefault(part, (seconds, key))
             if known[0] != seconds:
                 raise fields.malformed(
                     f"fields {known[1]!r} and {key!r} name different times, {known[0]:g} and "
                     f"{seconds:g} s"
                 )
+        # Keys that may matter and are not read become remarks of the row.
         if meaning == "unread" or (parts and not _are_times(parts.values())):
             unread.append(key)
         elif isinstance(value, dict) and not parts:

@@ -104,6 +104,7 @@ def parse_clock(text: str) -> float | None:
 
 
 def _shown_cues(files: Files, path: Path) -> Iterator[_Shown]:
+    # The first line tells the format, whatever the file is called.
     first = next((line for _, line in read_lines(files, path)), "")
     is_vtt = first.startswith("WEBVTT") or path.suffix.casefold() == ".vtt"
     num_cues, wrong = 0, ""
@@ -196,6 +197,7 @@ def _new_text(before: _Shown, cue: _Shown, rolls: bool) -> str:
         return whole
     shown = [text for text, _ in before.lines]
     untimed = next((n for n, (_, timed) in enumerate(cue.lines) if timed), len(texts))
+    # Lines at the start that stood at the end of the cue before.
     count = next((n for n in range(min(untimed, len(shown)), 0, -1) if shown[-n:] == texts[:n]), 0)
     if count == len(texts):
         # A word that is said twice is two cues; the same cue again is one.

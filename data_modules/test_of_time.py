@@ -50,6 +50,7 @@ def read_test_of_time(files: Files, split: str, skipped: SkippedRows) -> Iterato
         _SYNTHETIC.format(split=split): _read_synthetic,
         _AGQA.format(split=split): _read_agqa,
     }
+    # A root may hold any of the files.
     there = [name for name in readers if files.exists(name)]
     if not there:
         raise ValueError(
@@ -70,11 +71,11 @@ def _read_suite(files: Files, name: str, split: str, skipped: SkippedRows) -> It
                 f"field 'category' must be one of {', '.join(CATEGORIES)}, found {category!r:.200}"
             )
         span = row.span()
-        options = option_texts(row.get("options"), "options", row)
+        options = option_texts(row, "options")
         yield choice_example(
             row.question(),
             options,
-            right_option(row.get("answer_index"), options, "index", "answer_index", row),
+            right_option(row, "answer_index", options, "index"),
             id=f"test_of_time:{split}:{row_id}",
             media=videos.find(video),
             video_id=Path(video).stem,
@@ -108,7 +109,7 @@ def _read_synthetic(files: Files, name: str, split: str, skipped: SkippedRows) -
 
 def _read_agqa(files: Files, name: str, split: str, skipped: SkippedRows) -> Iterator[Example]:
     def question(row: Row, number: int) -> _Question:
-        index = right_option(row["answer"], _BEFORE_AFTER, "text", "answer", row)
+        index = right_option(row, "answer", _BEFORE_AFTER, "text")
         if index is None:
             raise row.malformed("column 'answer' is empty")
         return row.question(), _BEFORE_AFTER, index

@@ -39,6 +39,7 @@ class TrainableExamples(StoredExamples):
         self.skipped = corpus.skipped
         self.left_out = SkippedRows(quiet=True)
         self._limit = limit
+        # By column, without making examples of the rows.
         hidden = corpus.rows_where("response", lambda texts: pc.equal(texts, ""))
         if len(hidden):
             self.left_out.record(corpus[int(hidden[0])].id, HIDDEN, len(hidden))
@@ -47,6 +48,7 @@ class TrainableExamples(StoredExamples):
         long = corpus.rows_where(
             "prompt", lambda texts: pc.greater(pc.binary_length(texts), limit.max_prompt_bytes)
         )
+        # Only prompts with more bytes than tokens are allowed can be too long.
         for row in long.tolist():
             if row in left_out:
                 continue

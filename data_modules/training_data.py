@@ -100,6 +100,7 @@ class TrainingDataModule(LightningDataModule):
             self.config.long_prompts,
             self.system_prompt,
         )
+        # Indices are made here if there are none: the first start reads the annotations.
         self.train_examples = open_trainable(self.config.train, limit, allowed)
         self.validation_examples = open_trainable(self.config.validation, limit, allowed)
         if self.config.train:
@@ -228,6 +229,7 @@ class TrainingDataModule(LightningDataModule):
         """
         assert self._failure_log is not None
         assert self.trainer is not None
+        # Counted when the loop takes a batch, not when a worker loads it.
         self._failure_log.write(batch["failures"])
         self._uncounted[0] += len(batch["ids"])
         self._uncounted[1] += len(batch["failures"])
@@ -327,6 +329,7 @@ class TrainingDataModule(LightningDataModule):
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
         if progress.current.processed == 0:
             return
+        # In micro-batches of this rank.
         shift = consumed // samples_at_once - progress.current.processed
         for counts in (progress.current, progress.total):
             for name in ("ready", "started", "processed", "completed"):

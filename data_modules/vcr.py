@@ -75,6 +75,7 @@ def _row_examples(
         image = image_of(row.required("metadata_fn"))
     except ValueError as error:
         raise row.malformed(f"its metadata file is damaged: {error}") from error
+    # Boxes that the row speaks of, in pixels in meta and in percent in prompts.
     boxes = _boxes_of_tokens(image.boxes, objects, row)
     if boxes:
         meta["boxes"] = json.dumps(boxes)
@@ -96,6 +97,7 @@ def _row_examples(
             **shared,
         )
 
+    # Q->A, then QA->R with the right answer, or with each where labels are hidden.
     yield example("answer", "", question, answers, answer_label)
     for index in range(NUM_CHOICES) if answer_label is None else (answer_label,):
         suffix = f"_given_{index}" if answer_label is None else ""
@@ -141,8 +143,7 @@ def _choices(row: Row, name: str, objects: Sequence[str]) -> tuple[str, ...]:
 def _labels(row: Row) -> tuple[int | None, int | None]:
     """Indices of the right answer and rationale, both or neither."""
     answer, rationale = (
-        right_option(row.get(f"{kind}_label"), _CHOICE_NUMBERS, "index", f"{kind}_label", row)
-        for kind in _KINDS
+        right_option(row, f"{kind}_label", _CHOICE_NUMBERS, "index") for kind in _KINDS
     )
     if (answer is None) != (rationale is None):
         raise row.malformed("one of the fields 'answer_label' and 'rationale_label' is missing")

@@ -40,6 +40,7 @@ class VideoFolder:
             # Not recorded: examples name their videos, whether or not these are there.
             if os.path.isfile(path):  # also of a name that no file can have
                 return str(path)
+        # Then in another container or case.
         for path in paths:
             name = self._listing(path.parent).get(path.stem)
             if name is not None:

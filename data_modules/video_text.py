@@ -101,6 +101,7 @@ class VideoTextDataset(Dataset[Sample]):
             )
         except ValueError as error:
             raise ValueError(f"example {example.id!r} of {example.media!r}: {error}") from error
+        # An unreadable video keeps the text but no label, so that nothing is learnt.
         try:
             tokens = self.source(example.media, example.start_seconds, example.end_seconds)
         except VideoReadError as error:
@@ -137,6 +138,7 @@ class Collator:
                         f"{self.visual_dim}: the store was filled by another encoder than the "
                         "configured one"
                     )
+        # All samples need the dtype of those that have tokens.
         empty = _no_tokens(self.visual_dim, dtype)
         return Batch(
             ids=[sample.id for sample in samples],

@@ -50,6 +50,7 @@ def read_shards(files: Files, split: str, corpus: str, skipped: SkippedRows) -> 
     except OSError as error:
         raise ValueError(f"the shards in {folder!r} cannot be read: {error}") from error
     base = folder if is_remote(folder) else os.path.abspath(folder)
+    # What a damaged shard has lost is counted once a shard.
     for shard, failure in index.failures:
         cause, _, detail = failure.partition(": ")
         skipped.record(f"{shard} ({detail})", cause)
@@ -71,6 +72,7 @@ def read_shards(files: Files, split: str, corpus: str, skipped: SkippedRows) -> 
             video_id=str(row.get("videoid") or sample.key),
         )
 
+    # One shard at a time, so that its parquet file is held no longer than needed.
     for shard, samples in index.by_shard():
         rows = _SideFile(files, shard)
         yield from examples_of(rows.joined(samples, skipped), make, skipped)

@@ -41,15 +41,13 @@ def read_webvid(files: Files, split: str, skipped: SkippedRows) -> Iterator[Exam
 
     def make(row: Row) -> Iterator[Example]:
         video_id, caption = row.id("videoid"), row.text("name")
-        folder = row.text("page_dir")
+        folder = "" if is_nan_like(row.text("page_dir")) else row.text("page_dir")
         if is_nan_like(caption):
             raise row.unusable("no caption (column 'name')")
         yield caption_example(
             caption,
             id=f"webvid:{split}:{video_id}",
-            media=str(
-                files.path("videos", "" if is_nan_like(folder) else folder, f"{video_id}.mp4")
-            ),
+            media=str(files.path("videos", folder, f"{video_id}.mp4")),
             video_id=video_id,
         )
 

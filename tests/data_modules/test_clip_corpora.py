@@ -150,8 +150,8 @@ def test_hd_vila_transcripts_have_gaps_and_keep_the_clips_order(tmp_path: Path) 
     lines = texts.read_text().splitlines(keepends=True)
     texts.write_text(lines[0] + lines[3])
     skipped = SkippedRows()
-    texts = [example.response for example in examples_in("hd_vila", tmp_path, "train", skipped)]
-    assert texts == ["said in -QM 0", "said in abc 1"]
+    responses = [example.response for example in examples_in("hd_vila", tmp_path, "train", skipped)]
+    assert responses == ["said in -QM 0", "said in abc 1"]
     assert skipped.causes == {"no transcript": 2}
     texts.write_text(lines[3] + lines[0])
     with pytest.raises(ValueError, match=r"asr.jsonl:2: clip '-QM.0.mp4' .* order of the clips"):
@@ -200,8 +200,8 @@ def test_subtitles_are_joined_to_clips_by_time(tmp_path: Path) -> None:
         Cue(3.01, 8.0, "now we begin"),
     ]
     skipped = SkippedRows()
-    texts = [example.response for example in examples_in("hd_vila", tmp_path, "train", skipped)]
-    assert texts == ["hello dear all", "now we begin"]
+    responses = [example.response for example in examples_in("hd_vila", tmp_path, "train", skipped)]
+    assert responses == ["hello dear all", "now we begin"]
     assert skipped.causes == {"its video's subtitle file is damaged": 2}
     (folder / "abc.srt").write_text(SRT)
     assert [e.response for e in examples_in("hd_vila", tmp_path, "train")][2:] == [

@@ -5,7 +5,9 @@ import pytest
 from data_modules.multiple_choice import AnswerForm, option_texts, right_option
 from data_modules.rows import MalformedRowError, Row
 
-ROW = Row({}, "f:1")
+
+def row(field: str, value: object) -> Row:
+    return Row({field: value}, "f:1")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ ROW = Row({}, "f:1")
 )
 def test_options(written: object, read: object) -> None:
     expected = tuple(read.split("|")) if isinstance(read, str) else read
-    assert option_texts(written, "options", ROW) == expected
+    assert option_texts(row("options", written), "options") == expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_options(written: object, read: object) -> None:
 )
 def test_what_is_no_list_of_options(written: object) -> None:
     with pytest.raises(MalformedRowError, match=r"^f:1: field 'options'"):
-        option_texts(written, "options", ROW)
+        option_texts(row("options", written), "options")
 
 
 FRUIT = ("Apples.", "Red berries", "None", "2")
@@ -77,7 +79,7 @@ FRUIT = ("Apples.", "Red berries", "None", "2")
     ],
 )
 def test_right_options(form: AnswerForm, answer: object, index: int | None) -> None:
-    assert right_option(answer, FRUIT, form, "answer", ROW) == index
+    assert right_option(row("answer", answer), "answer", FRUIT, form) == index
 
 
 @pytest.mark.parametrize(
@@ -90,13 +92,13 @@ def test_right_options(form: AnswerForm, answer: object, index: int | None) -> N
 )
 def test_answers_that_name_no_option(form: AnswerForm, answer: object) -> None:
     with pytest.raises(MalformedRowError, match=r"^f:1: field 'answer' is .*by its"):
-        right_option(answer, FRUIT, form, "answer", ROW)
+        right_option(row("answer", answer), "answer", FRUIT, form)
 
 
 def test_of_two_options_with_one_text() -> None:
     twice = ("happy", "sad", "happy")
-    assert right_option("happy", twice, "text", "answer", ROW) == 0
-    assert right_option("C. happy", twice, "text", "answer", ROW) == 2
-    assert right_option(2, twice, "index", "answer", ROW) == 2
+    assert right_option(row("answer", "happy"), "answer", twice, "text") == 0
+    assert right_option(row("answer", "C. happy"), "answer", twice, "text") == 2
+    assert right_option(row("answer", 2), "answer", twice, "index") == 2
     with pytest.raises(MalformedRowError):  # which of the two?
-        right_option("HAPPY", ("Happy", "happy"), "text", "answer", ROW)
+        right_option(row("answer", "HAPPY"), "answer", ("Happy", "happy"), "text")

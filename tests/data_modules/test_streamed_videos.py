@@ -82,12 +82,12 @@ def test_from_files_from_shards_and_from_a_store(
     assert len(expected) == NUM_VIDEOS
     features = [batch["visual"]["features"].flatten().tolist() for batch in expected.values()]
     assert len({tuple(values) for values in features}) == NUM_VIDEOS
-    for batches in (
+    for streamed in (
         batches(str(tmp_path / "shards"), "webdataset"),
         batches(str(tmp_path / "shards"), "webdataset", num_workers=1),
         batches("memory://streamed-test", "webdataset"),
     ):
-        assert batches.keys() == expected.keys()
+        assert streamed.keys() == expected.keys()
         for name, batch in expected.items():
-            assert torch.equal(batches[name]["visual"]["features"], batch["visual"]["features"])
-            assert torch.equal(batches[name]["text"]["target_ids"], batch["text"]["target_ids"])
+            assert torch.equal(streamed[name]["visual"]["features"], batch["visual"]["features"])
+            assert torch.equal(streamed[name]["text"]["target_ids"], batch["text"]["target_ids"])
