@@ -74,9 +74,9 @@ def test_stage_1_leaves_a_folder_without_the_unchanged_language_model(
     assert not list((tmp_path / "reasoner" / "language_model").glob("*.safetensors"))
     loaded = VideoReasoner.from_pretrained(tmp_path / "reasoner")
     expected = reasoner.state_dict()
-    found = loaded.state_dict()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    state = loaded.state_dict()
+    assert expected.keys() == state.keys()
+    assert all(torch.equal(expected[name], state[name]) for name in expected)
 
 
 def test_a_thawed_language_model_is_written_whole(tiny_language_model_folder, tmp_path):

@@ -62,7 +62,7 @@ def test_before_training_signals_do_what_they_did():
 
 
 def status_of_fork(request: StopRequest, *numbers: int, is_worker: bool) -> int:
-    """How a fork ends that these signals come to, if it does not end by itself with 7."""
+    """Exit status of a fork that gets these signals; 7 if it ends by itself."""
     pid = os.fork()
     if pid == 0:
         if not is_worker:
@@ -127,7 +127,7 @@ def train(folder, tmp_path, witness, checkpoint_path=None):
 
 
 def stop_and_continue(folder, tmp_path, witness):
-    """What another witness sees of the run that goes on where this one has stopped it."""
+    """Stop a run by a witness, continue it, and return the witness of the rest."""
     handlers = {number: signal.getsignal(number) for number in preemption.STATUS_OF_SIGNAL}
     with pytest.raises(Stopped) as stopped:
         train(folder, tmp_path, witness)

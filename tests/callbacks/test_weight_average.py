@@ -13,7 +13,7 @@ pytestmark = EXPECTED_WARNINGS
 
 
 class Weights(Callback):
-    """What trains, behind each step, and as validation sees it."""
+    """Records the trained weights after each step, and those in validation."""
 
     def __init__(self, save_to=None) -> None:
         self.of_steps: list[dict[str, torch.Tensor]] = []
@@ -46,16 +46,16 @@ def fit(folder, config, *, resume=None, save_to=None, **options):
     return module, average, seen, trainer
 
 
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
+def assert_equal(values, expected):
+    assert values.keys() == expected.keys()
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        assert torch.equal(values[name], value), name
 
 
-def assert_close(found, expected):
-    assert found.keys() == expected.keys()
+def assert_close(values, expected):
+    assert values.keys() == expected.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5, msg=name)
+        torch.testing.assert_close(values[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_an_exponential_average_of_what_trains_and_nothing_else(tiny_language_model_folder):
@@ -72,8 +72,8 @@ def test_an_exponential_average_of_what_trains_and_nothing_else(tiny_language_mo
         assert_equal(validated, average.averages)
     assert_equal(weights(module), average.averages)
     _, _, without, _ = fit(tiny_language_model_folder, None, **options)
-    for found, wanted in zip(seen.of_steps, without.of_steps, strict=True):
-        assert_equal(found, wanted)
+    for values, others in zip(seen.of_steps, without.of_steps, strict=True):
+        assert_equal(values, others)
 
 
 def test_the_mean_of_every_second_step(tiny_language_model_folder):

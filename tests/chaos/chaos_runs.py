@@ -19,9 +19,9 @@ from vidreason.training.checkpoint import newest_checkpoint
 SAMPLES_AT_ONCE = 2
 """Samples of a micro-batch, over all ranks."""
 PROGRESS_SECONDS = 120
-"""How long a run may take to its next batch on a busy machine."""
+"""Longest time of a run to its next batch on a busy machine."""
 SURVIVAL_SECONDS = 20
-"""How long a rank may outlive one that was killed."""
+"""Longest time that a rank may outlive one that was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Blow:
     """Micro-batches that rank 0 has begun since this start."""
     delay_seconds: float = 0.0
     also_their_children: bool = False
-    """As SLURM signals a job: worker processes too."""
+    """Signal worker processes, too, as SLURM does."""
 
 
 @dataclass
@@ -152,7 +152,7 @@ class Run:
         return self.run_dir.parent / f"{self.run_dir.name}-{self.num_starts}-{rank}.log"
 
     def arguments(self, world_size: int) -> list[str]:
-        """Of ``experiments.fit``, whoever starts it."""
+        """Arguments of ``experiments.fit``."""
         several = [] if world_size == 1 else [f"trainer.devices={world_size}", "data.batch_size=1"]
         arguments = ["--config", str(self.config), f"run_dir={self.run_dir}"]
         return [*arguments, *several, *self.overrides]
@@ -181,11 +181,11 @@ def global_samples(run: Run) -> dict[tuple[int, int], list[str]]:
     """Ids by (epoch, step) in the global order, from the last time that each batch was begun."""
     ranks = [{(b["epoch"], b["batch"]): b for b in run.batches(rank)} for rank in (0, 1)]
     samples: dict[tuple[int, int], list[str]] = {}
-    for place, batch in sorted(ranks[0].items()):
+    for position, batch in sorted(ranks[0].items()):
         ids = batch["ids"]
         if len(ids) < SAMPLES_AT_ONCE:  # a start with two processes, which share them
-            ids = ids + ranks[1][place]["ids"]
-        samples.setdefault((place[0], batch["step"]), []).extend(ids)
+            ids = ids + ranks[1][position]["ids"]
+        samples.setdefault((position[0], batch["step"]), []).extend(ids)
     return samples
 
 
@@ -195,27 +195,27 @@ def logged(run: Run, name: str) -> dict[int, float]:
     return {step: row[name] for step, row in metrics.items() if name in row}
 
 
-def assert_same_training(found: Run, expected: Run, world_size: int) -> None:
+def assert_same_training(run: Run, expected: Run, world_size: int) -> None:
     """Both runs trained on the same samples, to the same losses, weights and optimizer state."""
     for rank in range(world_size):
         wanted = expected.batches(rank)
-        repeated = found.batches(rank)
-        by_place = {(batch["epoch"], batch["batch"]): batch for batch in repeated}
-        assert [by_place[batch["epoch"], batch["batch"]] for batch in wanted] == wanted
+        repeated = run.batches(rank)
+        by_position = {(batch["epoch"], batch["batch"]): batch for batch in repeated}
+        assert [by_position[batch["epoch"], batch["batch"]] for batch in wanted] == wanted
         assert all(batch in wanted for batch in repeated)
-    assert logged(found, "train/loss") == logged(expected, "train/loss")
-    assert logged(found, "train/learning_rate") == logged(expected, "train/learning_rate")
+    assert logged(run, "train/loss") == logged(expected, "train/loss")
+    assert logged(run, "train/learning_rate") == logged(expected, "train/learning_rate")
     validated = logged(expected, "val/loss")
     # That of the last step is not made up for, see PendingValidation.
-    assert [(s, v) for s, v in validated.items() if logged(found, "val/loss").get(s) != v] in (
+    assert [(s, v) for s, v in validated.items() if logged(run, "val/loss").get(s) != v] in (
         [],
         list(validated.items())[-1:],
     )
-    _assert_equal(_checkpoint(found), _checkpoint(expected))
+    _assert_equal(_checkpoint(run), _checkpoint(expected))
     weights = sorted((expected.run_dir / "reasoner").rglob("*.safetensors"))
     assert len(weights) >= 2
     for path in weights:
-        other = found.run_dir / path.relative_to(expected.run_dir)
+        other = run.run_dir / path.relative_to(expected.run_dir)
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
@@ -227,20 +227,20 @@ def _checkpoint(run: Run) -> dict[str, Any]:
     return {key: content[key] for key in keys if key in content}
 
 
-def _assert_equal(found: Any, expected: Any, where: str = "") -> None:
-    assert type(found) is type(expected), where
+def _assert_equal(value: Any, expected: Any, where: str = "") -> None:
+    assert type(value) is type(expected), where
     if isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
+        assert torch.equal(value, expected), where
     elif isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key, value in expected.items():
-            _assert_equal(found[key], value, f"{where}/{key}")
+        assert value.keys() == expected.keys(), where
+        for key, other in expected.items():
+            _assert_equal(value[key], other, f"{where}/{key}")
     elif isinstance(expected, list):
-        assert len(found) == len(expected), where
-        for number, value in enumerate(expected):
-            _assert_equal(found[number], value, f"{where}/{number}")
+        assert len(value) == len(expected), where
+        for number, other in enumerate(expected):
+            _assert_equal(value[number], other, f"{where}/{number}")
     else:
-        assert found == expected, where
+        assert value == expected, where
 
 
 def _sessions(leaders: list[int]) -> Iterator[int]:

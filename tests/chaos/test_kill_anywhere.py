@@ -70,7 +70,7 @@ def test_all_ranks_stop_at_one_step_though_one_is_told(whole, harmed):
     # They went on behind the very step at which they stopped: no batch was begun twice.
     batches = run.batches()
     assert [(b["epoch"], b["batch"]) for b in batches] == [
-        divmod(place, NUM_STEPS) for place in range(len(batches))
+        divmod(batch, NUM_STEPS) for batch in range(len(batches))
     ]
     run.finish(2)
     assert_same_training(run, whole(2, "trainer.validate_every_n_steps=2"), 2)

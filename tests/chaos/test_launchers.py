@@ -64,7 +64,7 @@ class Launched:
 
     def processes(self) -> dict[int, dict[str, str]]:
         """The environments of the run's processes."""
-        found = {}
+        environments = {}
         for entry in Path("/proc").iterdir():
             try:
                 entries = (entry / "environ").read_text(errors="replace").split("\0")
@@ -72,8 +72,8 @@ class Launched:
                 continue  # not a process, or one that has just ended
             variables = dict(item.split("=", 1) for item in entries if "=" in item)
             if entry.name.isdigit() and variables.get(MARK) == str(self.run.run_dir):
-                found[int(entry.name)] = variables
-        return found
+                environments[int(entry.name)] = variables
+        return environments
 
     def rank_one(self) -> int:
         (rank,) = (p for p, v in self.processes().items() if v.get("LOCAL_RANK") == "1")

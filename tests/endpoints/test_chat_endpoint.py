@@ -29,9 +29,9 @@ MESSAGES = [{"role": "user", "content": "Why?"}]
 
 @pytest.fixture(scope="module")
 def servers():
-    found = (Loopback(), Loopback())
-    yield found
-    for server in found:
+    both = (Loopback(), Loopback())
+    yield both
+    for server in both:
         server.close()
 
 
@@ -82,7 +82,7 @@ def failure(endpoint, error_type=EndpointUnavailableError) -> str:
 
 
 def leaks(text: str) -> bool:
-    """Whether eight characters of the key, or an encoding of it, are in a text."""
+    """Return whether eight characters of the key, or an encoding of it, are in a text."""
     folded = text.lower()
     pieces = [KEY[start : start + 8].lower() for start in range(len(KEY) - 7)]
     forms = [quote(KEY, safe=""), base64.b64encode(KEY.encode()).decode()[:20], KEY.encode().hex()]
@@ -117,8 +117,8 @@ def test_without_a_key_none_is_sent(server, connect, monkeypatch):
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(server, other_server, connect, status):
-    place = f"Location: {other_server.url}/chat/completions?key={quote(KEY)}"
-    server.script(http(status, KEY.encode(), place, f"Refresh: 0; url={other_server.url}"))
+    location = f"Location: {other_server.url}/chat/completions?key={quote(KEY)}"
+    server.script(http(status, KEY.encode(), location, f"Refresh: 0; url={other_server.url}"))
     message = failure(connect(server.url), EndpointRefusedError)
     assert f"redirect (status {status}), which is not followed" in message
     assert other_server.url in message
@@ -457,10 +457,10 @@ def test_a_refusal_is_final_and_says_what_to_change(server, connect, status, bod
 )
 def test_texts_that_are_refused_are_an_outcome_and_no_end(server, connect, status, error):
     server.script(http(status, {"error": error}))
-    found = connect(server.url).complete("m", MESSAGES)
-    said = error["message"].replace(KEY, "[secret]")
-    problem = f"the endpoint refuses the texts of the request (status {status}): {said}"
-    assert found == ChatReply(text="", problem=problem)
+    answer = connect(server.url).complete("m", MESSAGES)
+    cause = error["message"].replace(KEY, "[secret]")
+    problem = f"the endpoint refuses the texts of the request (status {status}): {cause}"
+    assert answer == ChatReply(text="", problem=problem)
     assert len(server.requests) == 1
 
 

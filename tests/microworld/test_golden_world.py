@@ -36,11 +36,11 @@ def test_the_annotations_of_a_seed(tmp_path):
 def test_what_the_parts_of_a_seed_are_trained_on():
     rollouts = list(split_rollouts("train", CONFIG).values())
     times = frame_times()[:12]
-    found = {
+    trained_on = {
         "instructions": instructions(rollouts, random.Random(1)),
         "facts": [sorted(clip_facts(rollout, times, 0.0, 1.5)) for rollout in rollouts],
     }
-    assert {name: sha256(repr(content).encode()) for name, content in found.items()} == {
+    assert {name: sha256(repr(content).encode()) for name, content in trained_on.items()} == {
         "instructions": "0bd29d698941b9f17ccd76ea0d41a6405ed57a4c561c6b09244ff9523965e26d",
         "facts": "e5807e589529c6ee59c41acd23d8487ab9cfab4c965fec1d015a85725e0d4239",
     }

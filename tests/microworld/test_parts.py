@@ -40,11 +40,11 @@ def test_the_shipped_segmenter_finds_the_objects_of_unseen_scenes():
     overlaps = []
     for _, rollout in draw_rollouts("segmenter test", 24):
         frame = torch.from_numpy(render_frame(rollout, 4.0).copy()).permute(2, 0, 1)
-        found = [item.mask for item in segmenter.segment(frame[None])[0]]
+        objects = [item.mask for item in segmenter.segment(frame[None])[0]]
         for true in render_masks(rollout, 4.0).values():
             if true.sum() >= 60:
                 mask = torch.from_numpy(true.copy())
-                shares = [float((mask & f).sum() / (mask | f).sum()) for f in found]
+                shares = [float((mask & f).sum() / (mask | f).sum()) for f in objects]
                 overlaps.append(max(shares, default=0.0))
     assert len(overlaps) > 40
     assert sum(overlap > 0.6 for overlap in overlaps) >= 0.9 * len(overlaps)
@@ -62,8 +62,8 @@ def test_the_shipped_language_model_reads():
         story_ids = tokenizer(story, add_special_tokens=False)["input_ids"]
         ids = torch.tensor([story_ids + encode_prompt(tokenizer, prompt)])
         wanted = tokenizer(response, add_special_tokens=False)["input_ids"]
-        said = model.generate(ids, max_new_tokens=len(wanted), do_sample=False)[0, ids.shape[1] :]
-        copied += said.tolist() == wanted
+        answer = model.generate(ids, max_new_tokens=len(wanted), do_sample=False)[0, ids.shape[1] :]
+        copied += answer.tolist() == wanted
     assert copied >= 8
 
 

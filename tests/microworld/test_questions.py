@@ -102,7 +102,7 @@ def test_options_are_distinct_and_of_one_form():
 
 def test_balance_leaves_listed_answers_right_in_proportion():
     generator = random.Random(0)
-    asked = [
+    drawn = [
         (str(index), question)
         for index, rollout in draw_rollouts("balance", 400)
         for questions in (multiple_choice_questions, open_questions)
@@ -110,7 +110,7 @@ def test_balance_leaves_listed_answers_right_in_proportion():
     ]
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     shares: dict[str, tuple[str, ...]] = {}
-    for _, question in balance(asked, generator):
+    for _, question in balance(drawn, generator):
         if question.balance_over:
             counts[question.template][question.answer_class or question.answer] += 1
             shares[question.template] = question.balance_over

@@ -15,7 +15,7 @@ from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
 
 
 def true_names(tokens: VisualTokens, rollout: Rollout) -> dict[int, str]:
-    """What each object token shows, by its place; of several masks of one thing, the best one."""
+    """Return what each object token shows, by index; the best of several masks of one thing."""
     names = {}
     objects = tokens.kinds == OBJECT_TOKEN
     for time in tokens.spans[objects, 0].unique().tolist():

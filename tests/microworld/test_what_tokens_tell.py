@@ -1,4 +1,4 @@
-"""Why objects add little here: the clip tokens of the microworld tell the same facts themselves."""
+"""Objects add little here: the clip tokens of the microworld tell the same facts themselves."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def ridge(features: torch.Tensor, truth: torch.Tensor, penalty: float) -> torch.
 
 
 def area_under_curve(scores: torch.Tensor, truth: torch.Tensor) -> float:
-    """How often a fact that holds has a higher score than one that does not."""
+    """Return how often a fact that holds has a higher score than one that does not."""
     truth = truth.flatten().bool()
     ranks = scores.flatten().argsort().argsort() + 1.0
     num_true, num_false = int(truth.sum()), int((~truth).sum())

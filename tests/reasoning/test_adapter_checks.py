@@ -1,4 +1,4 @@
-"""What a merge would refuse at the end is refused when the model is built."""
+"""Building a model refuses adapters that a merge would refuse at the end."""
 
 import json
 import shutil

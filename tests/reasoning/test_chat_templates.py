@@ -68,16 +68,16 @@ class SaysThenStops(torch.nn.Module):
 
     def generate(self, *, generation_config, **_):
         stops = set(generation_config.eos_token_id)
-        last = next(place for place, token in enumerate(self.ids) if token in stops)
+        last = next(index for index, token in enumerate(self.ids) if token in stops)
         padding = [generation_config.pad_token_id] * (len(self.ids) - last - 1)
         return torch.tensor([self.ids[: last + 1] + padding])
 
 
 def test_an_answer_ends_at_the_end_of_turn(family):
     _, tokenizer, end = family
-    said = tokenizer("So.", add_special_tokens=False)["input_ids"]
+    spoken = tokenizer("So.", add_special_tokens=False)["input_ids"]
     stop = end_of_turn_id(tokenizer)
-    model = SaysThenStops([*said, stop, *said])
+    model = SaysThenStops([*spoken, stop, *spoken])
     decoding = DecodingConfig(max_new_tokens=9)
     ids = generate_ids(model, torch.zeros(1, 1, 2), torch.ones(1, 1), decoding, [stop])
     assert tokenizer.decode(ids[0]) == "So."
@@ -116,8 +116,8 @@ def decoded_prompt(name, system_prompt=None, template=None):
 
 def test_what_the_template_writes_before_a_response_is_prompt():
     tokenizer = family_tokenizer("qwen3")
-    asked = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
-    assert decoded_prompt("qwen3") == asked
+    prompt = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    assert decoded_prompt("qwen3") == prompt
     encoded = encode_example(tokenizer, "Why?", "So.", max_tokens=200)
     targets = [label for label in encoded.labels if label != IGNORE_INDEX]
     assert tokenizer.decode(targets) == "So.<|im_end|>"
@@ -225,7 +225,7 @@ def test_several_templates_mean_the_one_without_tools():
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("spoken", "answer"),
     [
         ("So.<|im_end|>more", "So."),
         ("So.<|vision_start|>more", "So."),
@@ -240,9 +240,9 @@ def test_several_templates_mean_the_one_without_tools():
     ],
 )
 @pytest.mark.parametrize("name", ["qwen3", "plain"])
-def test_an_answer_has_no_thoughts_and_ends_at_a_control_token(name, said, answer):
+def test_an_answer_has_no_thoughts_and_ends_at_a_control_token(name, spoken, answer):
     tokenizer = family_tokenizer(name)
-    if name == "plain" and ("|" in said or "tool" in said):
-        said = said.partition("<")[0] + "<|endoftext|>more"
-    ids = tokenizer(said, add_special_tokens=False)["input_ids"]
+    if name == "plain" and ("|" in spoken or "tool" in spoken):
+        spoken = spoken.partition("<")[0] + "<|endoftext|>more"
+    ids = tokenizer(spoken, add_special_tokens=False)["input_ids"]
     assert answer_text(tokenizer, ids) == answer

@@ -60,7 +60,7 @@ def test_texts_without_control_tokens_are_what_the_library_makes_of_them(tokeniz
         prompt_ids = encode_prompt(tokenizer, prompt)
         encoded = encode_example(tokenizer, prompt, response, max_tokens=10_000)
         if tokenizer.chat_template and "think>" in tokenizer.chat_template:
-            # A finished turn has an empty block of thoughts, or none though one is asked for.
+            # A finished turn has an empty block of thoughts, or none though the prompt opens one.
             before = (
                 whole[: whole.rindex("\n</think>\n\n") + 11]
                 if "</think>" in whole
@@ -175,8 +175,8 @@ def test_markup_in_contents_does_not_steer_the_template():
     prompt_ids = encode_prompt(tokenizer, "Why?")
     assert tokenizer.decode(prompt_ids).endswith("assistant\n<think>\n\n</think>\n\n")
     assert tokenizer.decode(encoded.input_ids[len(prompt_ids) :]) == f"{thoughts}<|im_end|>"
-    asked = encode_prompt(tokenizer, "<tool_response>x</tool_response>")
-    assert controls(tokenizer, asked) == controls(tokenizer, prompt_ids)
+    prompt = encode_prompt(tokenizer, "<tool_response>x</tool_response>")
+    assert controls(tokenizer, prompt) == controls(tokenizer, prompt_ids)
     # Text that the template searches for, though it is no token here.
     tokenizer = family_tokenizer("plain")
     tokenizer.chat_template = family_tokenizer("r1").chat_template

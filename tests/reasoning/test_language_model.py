@@ -121,9 +121,9 @@ def test_merging_gives_the_adapters_logits_and_changes_nothing(
         plain = load_language_model(tiny_config(tiny_language_model_folder))
         assert (plain(input_ids=ids).logits - expected).abs().max() > 0.01
         merged = merge_lora(model, tiny_config(tiny_language_model_folder))
-        found = merged(input_ids=ids).logits
+        merged_logits = merged(input_ids=ids).logits
     # Measured 5e-7 on logits of size 1: the same products, rounded in another order.
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(merged_logits, expected, atol=1e-5, rtol=1e-5)
     assert type(merged) is LlamaForCausalLM
     assert merged.state_dict().keys() == plain.state_dict().keys()
     after = model.state_dict()
@@ -134,7 +134,7 @@ def test_merging_gives_the_adapters_logits_and_changes_nothing(
     loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
     with torch.no_grad():
-        assert torch.equal(loaded(input_ids=ids).logits, found)
+        assert torch.equal(loaded(input_ids=ids).logits, merged_logits)
 
 
 def test_merging_without_adapters_gives_the_model_as_its_file_has_it(tiny_language_model_folder):

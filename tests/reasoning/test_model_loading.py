@@ -33,7 +33,7 @@ def write_llama(folder, *, dtype, **sizes):
 @linux_only
 @pytest.mark.parametrize(
     ("in_file", "private"),
-    # Weights of the file's own type stay mapped; others are converted one by one.
+    # Weights of the file's own dtype stay mapped; others are converted one by one.
     [(torch.bfloat16, 0.0), (torch.float32, 1.0)],
 )
 def test_loading_holds_the_weights_once(tmp_path, in_file, private):
@@ -41,12 +41,12 @@ def test_loading_holds_the_weights_once(tmp_path, in_file, private):
     folder = write_llama(tmp_path, dtype=in_file, vocab_size=4000, **sizes)
     config = LanguageModelConfig(name_or_path=str(folder), dtype="bfloat16")
     models = []
-    own = []
+    private_bytes = []
 
     def load():
         before = memory("RssAnon")
         models.append(load_language_model(config))
-        own.append(memory("RssAnon") - before)
+        private_bytes.append(memory("RssAnon") - before)
         for parameter in models[0].parameters():
             parameter.view(-1)[::2048].sum()  # every page of the weights has been read now
 
@@ -55,7 +55,7 @@ def test_loading_holds_the_weights_once(tmp_path, in_file, private):
     assert weights > 190e6
     # What else a process takes or gives back meanwhile; a second copy would be all of the weights.
     others = 0.3 * weights
-    assert abs(own[0] - private * weights) < others
+    assert abs(private_bytes[0] - private * weights) < others
     # The pages of the file count too, although the system may drop them at any time.
     file_bytes = weights * in_file.itemsize / 2
     assert file_bytes - others < peak < private * weights + file_bytes + others
@@ -90,10 +90,10 @@ def test_offline_the_network_is_left_alone(monkeypatch):
 
 
 def test_the_revision_reaches_the_hub(monkeypatch):
-    asked = []
+    requested = []
 
     def hub_file(repository, filename, **options):
-        asked.append((repository, options["revision"]))
+        requested.append((repository, options["revision"]))
         raise OSError("not cached")
 
     for module in ("transformers.utils.hub", "transformers.configuration_utils"):
@@ -101,7 +101,7 @@ def test_the_revision_reaches_the_hub(monkeypatch):
     config = LanguageModelConfig(name_or_path="owner/model", revision="abc123")
     with pytest.raises(ValueError, match="could not be loaded"):
         load_language_model(config, "meta")
-    assert set(asked) == {("owner/model", "abc123")}
+    assert set(requested) == {("owner/model", "abc123")}
 
 
 def test_a_local_folder_has_no_revision(tiny_language_model_folder):

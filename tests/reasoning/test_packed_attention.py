@@ -103,9 +103,9 @@ def values_and_gradients(reasoner, videos, rows, *, at_once):
     values = []
     for batch in batches:
         visual = collate_visual_tokens([videos[row] for row in batch])
-        found = reasoner(visual, collate_texts([rows[row] for row in batch]))
-        (-found.sum() / 100).backward()
-        values.append(found.detach())
+        result = reasoner(visual, collate_texts([rows[row] for row in batch]))
+        (-result.sum() / 100).backward()
+        values.append(result.detach())
     gradients = {n: p.grad.clone() for n, p in reasoner.named_parameters() if p.grad is not None}
     return torch.cat(values), gradients
 
@@ -156,8 +156,8 @@ def test_padding_is_what_is_computed_only_where_rows_cannot_be_joined(make):
 def test_other_ways_to_hold_the_model_give_the_same(make, videos, options):
     rows = rows_of((7, 30, 2, 12, 1, 3))
     expected = values_and_gradients(make("llama").train(), videos, rows, at_once=True)
-    found = values_and_gradients(make("llama", **options).train(), videos, rows, at_once=True)
-    assert_equal(found, expected)
+    result = values_and_gradients(make("llama", **options).train(), videos, rows, at_once=True)
+    assert_equal(result, expected)
 
 
 def test_logits_are_never_whole(make, videos, monkeypatch):
@@ -174,16 +174,16 @@ def test_logits_are_never_whole(make, videos, monkeypatch):
     assert sum(sizes) == 2 * num_targets  # once more in the backward pass
     sizes.clear()
     with torch.no_grad():
-        found = reasoner(collate_visual_tokens(videos), collate_texts(rows))
-    torch.testing.assert_close(found, expected[0], atol=1e-6, rtol=1e-6)
+        result = reasoner(collate_visual_tokens(videos), collate_texts(rows))
+    torch.testing.assert_close(result, expected[0], atol=1e-6, rtol=1e-6)
     assert sum(sizes) == num_targets
 
 
 def test_a_model_that_does_not_call_its_decoder_is_refused(make, videos, monkeypatch):
     reasoner = make("llama")
     model = causal_lm(reasoner.language_model)
-    found = SimpleNamespace(logits=torch.zeros(1, 1, 400))
-    monkeypatch.setattr(type(model), "forward", lambda self, **arguments: found)
+    result = SimpleNamespace(logits=torch.zeros(1, 1, 400))
+    monkeypatch.setattr(type(model), "forward", lambda self, **arguments: result)
     with pytest.raises(ValueError, match="does not call its 'model'"):
         reasoner(collate_visual_tokens(videos), collate_texts(rows_of()))
 

@@ -34,7 +34,7 @@ DEVICES = [
 
 
 class Layer(nn.Module):
-    """What transformers' attention asks of the layer that it is called for."""
+    """The attributes of a layer that transformers' attention reads."""
 
     is_causal = True
     num_key_value_groups = HEADS // KEY_HEADS
@@ -68,15 +68,15 @@ def row_by_row(query, key, value, window):
     key, value = (one.repeat_interleave(HEADS // KEY_HEADS, dim=1) for one in (key, value))
     outputs = []
     for rows in zip(*(one.split(LENGTHS, dim=2) for one in (query, key, value)), strict=True):
-        places = torch.arange(rows[0].shape[2])
-        ahead = places[:, None] - places
-        mask = (ahead >= 0) & (ahead < (window or len(places)))
+        positions = torch.arange(rows[0].shape[2])
+        ahead = positions[:, None] - positions
+        mask = (ahead >= 0) & (ahead < (window or len(positions)))
         outputs.append(scaled_dot_product_attention(*rows, attn_mask=mask))
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
 def joined_rows(device):
-    """Where the rows begin and end; without embeddings."""
+    """Rows without embeddings."""
     lengths = torch.tensor(LENGTHS)
     rows = torch.arange(len(LENGTHS)).repeat_interleave(lengths)
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
@@ -91,9 +91,9 @@ def joined_rows(device):
     )
 
 
-def distance(found, expected):
+def distance(packed, expected):
     """Norm of the difference, relative to that of ``expected``."""
-    return float((found.detach().cpu().float() - expected).norm() / expected.norm())
+    return float((packed.detach().cpu().float() - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("window", [None, 5])
@@ -105,17 +105,17 @@ def test_rows_attend_within_themselves(device, head_width, window, kernel_calls)
     reference = row_by_row(*expected, window)
     reference.backward(gradient.transpose(1, 2))
 
-    found = [one.to(device, torch.bfloat16).requires_grad_() for one in inputs]
-    told = row_arguments(joined_rows(device))
-    told.pop("position_ids")
+    packed = [one.to(device, torch.bfloat16).requires_grad_() for one in inputs]
+    arguments = row_arguments(joined_rows(device))
+    arguments.pop("position_ids")
     output, _ = packed_attention.packed_attention(
-        Layer(), *found, dropout=0.0, scaling=None, sliding_window=window, **told
+        Layer(), *packed, dropout=0.0, scaling=None, sliding_window=window, **arguments
     )
     output.backward(gradient.transpose(1, 2).to(device, torch.bfloat16))
     assert len(kernel_calls) == (device == "cuda")
     # bfloat16 has 8 bits: a rounding is up to 0.4 %.
     assert distance(output, reference.detach()) < 0.01
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(packed, expected, strict=True):
         assert distance(one.grad, other.grad) < 0.02
 
 
@@ -153,14 +153,14 @@ def test_a_mixed_step_learns_what_padded_rows_do(
         gradients = {n: p.grad.cpu() for n, p in reasoner.named_parameters() if p.grad is not None}
         return values.detach().cpu(), gradients
 
-    found, found_gradients = step()
+    packed, packed_gradients = step()
     assert len(kernel_calls) == (0 if device == "cpu" else sizes["num_hidden_layers"])
     monkeypatch.setattr(packed_attention, "_kernel_options", lambda *arguments: None)
     expected, expected_gradients = step()
-    assert distance(found, expected) < 0.02
-    assert found_gradients.keys() == expected_gradients.keys()
+    assert distance(packed, expected) < 0.02
+    assert packed_gradients.keys() == expected_gradients.keys()
     joined, padded = (
         torch.cat([gradients[name].flatten() for name in sorted(gradients)])
-        for gradients in (found_gradients, expected_gradients)
+        for gradients in (packed_gradients, expected_gradients)
     )
     assert distance(joined, padded) < 0.05

@@ -102,36 +102,36 @@ def test_only_three_are_read():
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("text", "expected"),
     [
         *[
-            (said, 0.8)
-            for said in ("0.8", "0,8", ".8", "8e-1", "80%", "80 %", "80 percent", "8/10")
+            (text, 0.8)
+            for text in ("0.8", "0,8", ".8", "8e-1", "80%", "80 %", "80 percent", "8/10")
         ],
-        *[(said, 0.8) for said in ("8 out of 10", "**0.8**", "`0.8`", '"0.8"', "(0.8)", "[0.8]")],
+        *[(text, 0.8) for text in ("8 out of 10", "**0.8**", "`0.8`", '"0.8"', "(0.8)", "[0.8]")],
         *[
-            (said, 0.8)
-            for said in ("high (0.8)", "0.8 (high)", "~0.8", "about 0.8", "0.8.", "0.8/1")
+            (text, 0.8)
+            for text in ("high (0.8)", "0.8 (high)", "~0.8", "about 0.8", "0.8.", "0.8/1")
         ],
         *[("1e-3", 0.001), ("1E-3", 0.001), ("1", 1.0), ("0", 0.0), ("100%", 1.0), ("1.0.", 1.0)],
         *[
-            (said, None)
-            for said in ("high", "0.7-0.9", "0.7 to 0.9", "80-90%", "1.7", "-0.1", "NaN")
+            (text, None)
+            for text in ("high", "0.7-0.9", "0.7 to 0.9", "80-90%", "1.7", "-0.1", "NaN")
         ],
         *[
-            (said, None)
-            for said in ("inf", "80", "120%", "1,5", "0.8.1", "1e5", "\u22120.1", "", "?")
+            (text, None)
+            for text in ("inf", "80", "120%", "1,5", "0.8.1", "1e5", "\u22120.1", "", "?")
         ],
     ],
 )
-def test_confidences_are_written_in_many_ways(said, expected):
+def test_confidences_are_written_in_many_ways(text, expected):
     for form in (
         "1. A man sits.\nJustification: he is tired\nConfidence: {}",
         "1. A man sits. Confidence Score (0-1): {}",
         "**Event 1**: A man sits.\n**Confidence**: {}\n",
         "1. A man sits.\nProbability = {}",
     ):
-        items = parse_predictions(form.format(said)).items
+        items = parse_predictions(form.format(text)).items
         assert [item.confidence for item in items] == ([] if expected is None else [expected])
 
 

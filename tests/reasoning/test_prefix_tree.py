@@ -94,9 +94,9 @@ def test_random_texts_share_all_that_they_begin_with() -> None:
         texts = random_texts(generator)
         half = len(texts) // 2
         trees = [
-            grow_tree(video, texts, own)
-            for video, own in enumerate([range(half), range(half, len(texts))])
-            if own
+            grow_tree(video, texts, members)
+            for video, members in enumerate([range(half), range(half, len(texts))])
+            if members
         ]
         for tree in trees:
             # The last token of a text predicts nothing.
@@ -165,8 +165,8 @@ def test_trees_of_similar_size_are_computed_together(monkeypatch: pytest.MonkeyP
     batches = batch_trees(trees, 4, 1e6)
     assert [batch.videos.tolist() for batch in batches] == [[1, 3], [2, 4, 0]]
     for batch in batches:
-        own = [trees[video] for video in batch.videos.tolist()]
-        check_batch(batch, own, texts, 4)
+        members = [trees[video] for video in batch.videos.tolist()]
+        check_batch(batch, members, texts, 4)
     monkeypatch.setattr(prefix_tree, "MAX_MASK", 2 * 120**2)
     batches = batch_trees(trees, 4, 1e6)
     assert [len(batch.videos) for batch in batches] == [1, 1, 1, 2]

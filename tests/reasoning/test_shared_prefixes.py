@@ -1,4 +1,4 @@
-"""Log-likelihoods from trees of tokens are those of each text as a row of its own."""
+"""Log-likelihoods from trees of tokens are those of each text as a separate row."""
 
 import pytest
 import torch
@@ -149,13 +149,13 @@ def test_a_question_has_the_same_score_whoever_is_beside_it(make, videos):
     assert sum(rows for rows, _ in watch.positions) == 3
     start = 0
     for question in QUESTIONS:
-        own, of_own = texts_of(reasoner, [question])
+        options, of_options = texts_of(reasoner, [question])
         visual = collate_visual_tokens([videos[question[0]]])
-        alone, _ = reasoner.response_log_likelihoods(visual, [0] * len(of_own), own)
-        part = together[start : start + len(own)]
+        alone, _ = reasoner.response_log_likelihoods(visual, [0] * len(of_options), options)
+        part = together[start : start + len(options)]
         torch.testing.assert_close(part, alone, atol=1e-4, rtol=1e-6)
         assert part.argmax() == alone.argmax()
-        start += len(own)
+        start += len(options)
 
 
 @torch.no_grad()

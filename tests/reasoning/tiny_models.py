@@ -19,7 +19,7 @@ SIZES = {
     "initializer_range": 0.2,
     "max_position_embeddings": 512,
 }
-"""Of the classes whose configurations have Llama's names."""
+"""Sizes for classes whose configurations have Llama's names."""
 VOCABULARY = 400
 
 

@@ -54,8 +54,8 @@ def zeros(content, start, length=200):
     return content[:start] + bytes(length) + content[start + length :]
 
 
-def flipped(content, place):
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+def flipped(content, offset):
+    return content[:offset] + bytes([content[offset] ^ 1]) + content[offset + 1 :]
 
 
 HARM = {
@@ -89,10 +89,10 @@ def test_a_harmed_file_is_not_used(copies, caplog, harm):
         assert "\n" not in str(error.value)
     with caplog.at_level(logging.WARNING):
         assert newest_checkpoint(folder) == folder / "step-00000001.ckpt"
-    said = [r.getMessage() for r in caplog.records if "step-00000002.ckpt" in r.getMessage()]
-    assert len(said) == 1
-    assert "using" in said[0]
-    assert "step-00000001.ckpt" in said[0]
+    warnings = [r.getMessage() for r in caplog.records if "step-00000002.ckpt" in r.getMessage()]
+    assert len(warnings) == 1
+    assert "using" in warnings[0]
+    assert "step-00000001.ckpt" in warnings[0]
 
 
 def exchange(folder, name):

@@ -33,7 +33,7 @@ WRITERS = {"file": write_file, "folder": write_folder}
 
 
 def checkpoint_of(step, size=5):
-    """What a checkpoint consists of; all its values are ``step``."""
+    """A checkpoint in which all values are ``step``."""
 
     def value(*shape):
         return torch.full(shape, float(step))
@@ -56,21 +56,21 @@ def checkpoint_of(step, size=5):
     }
 
 
-def assert_same(found, expected):
-    assert type(found) is type(expected)
+def assert_same(value, expected):
+    assert type(value) is type(expected)
     if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert_same(found[key], value)
+        assert value.keys() == expected.keys()
+        for key, other in expected.items():
+            assert_same(value[key], other)
     elif isinstance(expected, list):
-        assert len(found) == len(expected)
-        for first, second in zip(found, expected, strict=True):
+        assert len(value) == len(expected)
+        for first, second in zip(value, expected, strict=True):
             assert_same(first, second)
     elif isinstance(expected, torch.Tensor):
-        assert found.dtype == expected.dtype
-        assert torch.equal(found, expected)
+        assert value.dtype == expected.dtype
+        assert torch.equal(value, expected)
     else:
-        assert found == expected
+        assert value == expected
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -135,7 +135,7 @@ def test_a_removal_that_is_cut_off_leaves_no_checkpoint(tmp_path, monkeypatch, f
     path = tmp_path / "step-00000001.ckpt"
     WRITERS[form](checkpoint_of(1), path)
 
-    def crash(place):
+    def crash(path):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run, and the optimizer's state by names."""
+"""The record of a checkpoint, and the optimizer's state by names."""
 
 import random
 from pathlib import Path
@@ -197,7 +197,7 @@ def test_a_parameter_that_has_not_trained_yet_has_no_state():
 
 
 def test_flat_tensors_in_the_parameters_place_keep_torchs_own_form():
-    """As DeepSpeed's ZeRO puts there, one a group."""
+    """DeepSpeed's ZeRO puts one there for each group."""
     states = []
     for _ in range(2):
         module = two_layers()

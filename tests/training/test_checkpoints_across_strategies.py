@@ -75,10 +75,10 @@ def losses_of(out):
     return json.loads((out / "losses.json").read_text())
 
 
-def assert_states_are_close(found, expected):
+def assert_states_are_close(result, expected):
     for name, value in expected["state_dict"].items():
-        torch.testing.assert_close(found["state_dict"][name], value, atol=1e-5, rtol=0, msg=name)
-    [states], [expected_states] = found["optimizer_states"], expected["optimizer_states"]
+        torch.testing.assert_close(result["state_dict"][name], value, atol=1e-5, rtol=0, msg=name)
+    [states], [expected_states] = result["optimizer_states"], expected["optimizer_states"]
     assert states["state"].keys() == expected_states["state"].keys()
     for name, fields in expected_states["state"].items():
         for field, value in fields.items():
@@ -113,10 +113,10 @@ def test_any_strategy_continues_from_any_others_checkpoint(run, whole, how, num_
         second = run(other, others, 2, checkpoint)
         assert losses_of(second) == pytest.approx(expected[STEPS_PER_EPOCH:], abs=1e-5)
         assert_states_are_close(read_checkpoint(second / "a.ckpt"), final)
-        found = VideoReasoner.from_pretrained(second / "reasoner").state_dict()
-        assert found.keys() == merged.keys()
+        result = VideoReasoner.from_pretrained(second / "reasoner").state_dict()
+        assert result.keys() == merged.keys()
         for name, value in merged.items():
-            torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0, msg=name)
+            torch.testing.assert_close(result[name], value, atol=1e-5, rtol=0, msg=name)
 
 
 if __name__ == "__main__":

@@ -93,13 +93,13 @@ def run(tiny_language_model_folder, tmp_path_factory):
 def test_zero_learns_and_goes_on_as_one_process(run, stage):
     losses, weights, alone = run(0, 1, 2)
     first, _, out = run(stage, 2, 1)
-    second, found, folder = run(stage, 2, 2, out / "a.ckpt")
+    second, values, folder = run(stage, 2, 2, out / "a.ckpt")
     assert folder.joinpath("a.ckpt", "latest").is_file()
     assert list(first) + list(second) == list(losses)
     assert [*first.values(), *second.values()] == pytest.approx(list(losses.values()), abs=1e-5)
-    assert found.keys() == weights.keys()
+    assert values.keys() == weights.keys()
     for name, value in weights.items():
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0, msg=name)
+        torch.testing.assert_close(values[name], value, atol=1e-5, rtol=0, msg=name)
     # LoraMerge has compared its logits with those of the run.
     merged = VideoReasoner.from_pretrained(folder / "reasoner").state_dict()
     for name, value in VideoReasoner.from_pretrained(alone / "reasoner").state_dict().items():

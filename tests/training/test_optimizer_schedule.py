@@ -168,9 +168,9 @@ def stopped_at(tmp_path):
 def test_a_run_that_is_made_longer_has_no_step_without_a_rate_and_no_jump(stopped_at, step, final):
     rates, state = stopped_at(step, 10, final_learning_rate_ratio=final)
     longer = schedule_of(20, state, final_learning_rate_ratio=final)
-    said = join_schedule(longer, step)
-    assert "20 optimizer steps instead of 10" in said
-    assert f"step {step + 1} is {longer.get_last_lr()[0]:.3g} instead of" in said
+    announced = join_schedule(longer, step)
+    assert "20 optimizer steps instead of 10" in announced
+    assert f"step {step + 1} is {longer.get_last_lr()[0]:.3g} instead of" in announced
     assert longer.optimizer.param_groups[0]["lr"] == longer.get_last_lr()[0]
     rates += rates_of(longer, 20 - step)
     assert min(rates) > 0

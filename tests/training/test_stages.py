@@ -21,7 +21,7 @@ pytestmark = EXPECTED_WARNINGS
 
 
 class RecordGradients(Callback):
-    """What each optimizer step is made with, after normalisation and before clipping."""
+    """Records the gradients of each optimizer step, after normalisation and before clipping."""
 
     def __init__(self) -> None:
         self.gradients: list[dict[str, torch.Tensor]] = []
@@ -83,15 +83,15 @@ def test_a_step_is_the_mean_over_its_target_tokens_however_it_is_split(
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 # Gradients are up to 0.1; sums in another order differ by 1e-7.
-                found = record.gradients[step].pop(name)
-                torch.testing.assert_close(found, parameter.grad, atol=2e-6, rtol=1e-4)
+                actual = record.gradients[step].pop(name)
+                torch.testing.assert_close(actual, parameter.grad, atol=2e-6, rtol=1e-4)
         assert not record.gradients[step]
 
 
 def test_between_looks_of_the_loggers_the_loss_is_logged_once_a_second(
     tiny_language_model_folder, monkeypatch
 ):
-    """Of eight steps that take 0.4 seconds the loggers write the fourth and the eighth."""
+    """Eight steps take 0.4 seconds each; the loggers write the fourth and the eighth."""
     module = tiny_module(tiny_language_model_folder, "alignment")
     seconds = itertools.count(100.0, 0.4)
     monkeypatch.setattr(stage, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
@@ -237,8 +237,8 @@ def test_stage_2_starts_from_stage_1(tiny_language_model_folder, tmp_path):
     initial = str(tmp_path / "stage1.ckpt")
     second = tiny_module(tiny_language_model_folder, seed=2, initial_checkpoint=initial)
     expected = first.reasoner.fusion.state_dict()
-    found = second.reasoner.fusion.state_dict()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    actual = second.reasoner.fusion.state_dict()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert all(parameter.requires_grad for parameter in second.reasoner.fusion.parameters())
 
     with pytest.raises(ValueError, match=r"no checkpoint 'nowhere\.ckpt'"):

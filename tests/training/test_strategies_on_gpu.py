@@ -93,7 +93,7 @@ on_gpu = [
 @pytest.mark.parametrize(
     ("accelerator", "how"),
     [
-        # The same on the CPU, so that what is wrong here is found without a GPU.
+        # The same on the CPU, so that mistakes show without a GPU.
         pytest.param("cpu", "fsdp2", marks=pytest.mark.slow),
         pytest.param("gpu", "compile", marks=on_gpu),
         pytest.param("gpu", "fsdp2", marks=on_gpu),
@@ -105,10 +105,10 @@ def test_one_device_learns_and_goes_on_the_same_under_each(
     alone, tiny_language_model_folder, tmp_path, accelerator, how
 ):
     run = train_and_go_on if how == "compile" else train_elsewhere
-    found = run(tiny_language_model_folder, accelerator, how, tmp_path)
+    losses = run(tiny_language_model_folder, accelerator, how, tmp_path)
     expected = alone(accelerator)
     assert len(expected) == 4
-    assert found == pytest.approx(expected, abs=1e-3)
+    assert losses == pytest.approx(expected, abs=1e-3)
 
 
 if __name__ == "__main__":

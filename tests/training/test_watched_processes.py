@@ -30,7 +30,7 @@ from vidreason.training.checkpoint_strategies import ShardedStrategy
 from vidreason.training.stage import StageModule
 
 BROKEN = "7"
-"""Of the samples of the second step; of two ranks, the second one's."""
+"""A sample of the second step; with two ranks, of the second one."""
 
 
 class ShardedModule(StageModule):
@@ -100,12 +100,12 @@ def test_two_processes_watch_as_one_does(tiny_language_model_folder, tmp_path):
         )
     expected, metrics = results.pop("single")
     assert not torch.equal(*(expected[kind][LORA] for kind in ("state_dict", "average")))
-    for found, others in results.values():
+    for result, others in results.values():
         assert others == pytest.approx(metrics, rel=1e-4)
         for kind in ("state_dict", "average"):
-            assert found[kind].keys() == expected[kind].keys()
+            assert result[kind].keys() == expected[kind].keys()
             for name, value in expected[kind].items():
-                other = found[kind][name]
+                other = result[kind][name]
                 torch.testing.assert_close(other, value, atol=1e-5, rtol=1e-4, msg=name)
 
 
