@@ -47,28 +47,28 @@ def predictions_file(
     return evaluation_folder(config) / f"{_PREFIX}{kind}{OWN_FORM}"
 
 
-def evaluation_folder_of(place: str) -> Path | None:
-    """The folder of predictions that ``place`` is, as itself or as a run's; None for a file.
+def evaluation_folder_of(location: str) -> Path | None:
+    """The folder of predictions that ``location`` is, as itself or as a run's; None for a file.
 
     Raises:
         ValueError: There is nothing, or no predictions.
     """
-    path = Path(place)
+    path = Path(location)
     if path.is_file():
         return None
     for folder in (path / EVALUATION_FOLDER, path):
         if any(folder.glob(f"{_PREFIX}*{OWN_FORM}")):
             return folder
     raise ValueError(
-        f"{place!r} is no file, and there are no {_PREFIX}*{OWN_FORM} in it (looked in "
+        f"{location!r} is no file, and there are no {_PREFIX}*{OWN_FORM} in it (looked in "
         f"{Path.cwd()}); evaluate writes them"
     )
 
 
-def prediction_files(place: str) -> dict[str, Path]:
+def prediction_files(location: str) -> dict[str, Path]:
     """Files of predictions by what stands behind ``predictions-`` in their names."""
-    folder = evaluation_folder_of(place)
-    paths = [Path(place)] if folder is None else sorted(folder.glob(f"{_PREFIX}*{OWN_FORM}"))
+    folder = evaluation_folder_of(location)
+    paths = [Path(location)] if folder is None else sorted(folder.glob(f"{_PREFIX}*{OWN_FORM}"))
     return {path.stem.removeprefix(_PREFIX): path for path in paths}
 
 

@@ -188,17 +188,12 @@ def _perceive_job(
     experiment.perceiver.kept_objects = None
     data = experiment.data
     corpora = [data.train, data.validation, data.benchmark]
-    settings = [
-        dataclasses.asdict(experiment.perceiver),
-        dataclasses.asdict(experiment.store),
-        [[dataclasses.asdict(corpus) for corpus in section] for section in corpora],
-    ]
     return experiment_job(
         config.run_dir,
         "perceive",
         "experiments.perceive",
         experiment,
-        settings,
+        [experiment.perceiver, experiment.store, corpora],
         title=f"perceive the videos of {_STAGE_TITLES[stage]}",
         needs=needs,
     )
@@ -234,12 +229,7 @@ def _evaluation_job(
     experiment.initial_checkpoint = ""
     experiment.model = str(Path(trained.config.run_dir) / REASONER_FOLDER)
     experiment.controls = list(controls)
-    settings = [
-        [dataclasses.asdict(corpus) for corpus in experiment.data.benchmark],
-        dataclasses.asdict(experiment.evaluation),
-        dataclasses.asdict(experiment.decoding),
-        controls,
-    ]
+    settings = [experiment.data.benchmark, experiment.evaluation, experiment.decoding, controls]
     job = experiment_job(
         config.run_dir,
         "evaluate",

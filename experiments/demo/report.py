@@ -4,28 +4,24 @@ import platform
 from collections.abc import Mapping
 from html import escape
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
-from typing import Any
 
 from callbacks.run_record import git_revision
 from data_modules.corpus_index import open_corpora
 from experiments.demo.answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
 from experiments.demo.parts import PartRecord, read_records
-from experiments.demo.results import CONTROLS, FULL, STAGE_1, read_results, result_tables
+from experiments.demo.results import FULL, NAMES, DemoResults, read_results
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import read_metrics
-from experiments.kept_runs import ROW_NAMES, predictions_file
 from vidreason.cores import available_cores
-from vidreason.evaluation.cells import score_predictions
-from vidreason.evaluation.page.charts import grouped_bars, line_chart
-from vidreason.evaluation.page.elements import (
-    table_element,
-    table_row,
-    write_page,
-)
+from vidreason.evaluation.cells import Cell
+from vidreason.evaluation.items import EVERYTHING
+from vidreason.evaluation.page.charts import Bar, grouped_bars, line_chart
+from vidreason.evaluation.page.elements import table_element, write_page
 from vidreason.evaluation.page.pictures import StoredPictures, key_frames
 from vidreason.evaluation.page.report_page import EvaluationReport, write_report_page
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.tables import CHANCE, Table, none_for_nan
 from vidreason.store.visual_token_source import VisualTokenSource
 
 REPORT_FILE = "report.html"
@@ -37,15 +33,27 @@ _PACKAGES = ("vidreason", "torch", "lightning", "transformers", "peft", "segment
 
 def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
     """Write both pages from what the demo's other parts have left in ``run_dir``."""
-    results = read_results(run_dir)
+    results = read_results(stage1, stage2)
     videos = read_answers(run_dir)
     source = VisualTokenSource(stage2.perceiver, stage2.store)
-    _write_questions(run_dir, stage1, stage2, source)
+    write_report_page(
+        run_dir / QUESTIONS_FILE,
+        EvaluationReport(
+            title="vidreason: the demo's questions",
+            runs=results.runs,
+            tables=results.tables,
+            scores={name: list(cells.values()) for name, cells in results.cells.items()},
+        ),
+        pictures=StoredPictures.of_examples(
+            open_corpora(stage2.data.benchmark, stage2.data.max_malformed_fraction), source
+        ),
+        num_pictured=stage2.evaluation.report_items,
+    )
     sections = [
-        _head(results, read_records(run_dir)),
+        _head(results.cells[FULL][EVERYTHING], read_records(run_dir)),
         "<h2>Accuracy</h2>",
         _bars(results),
-        *(table_element(table, strong=FULL) for table in result_tables(results)),
+        *(table_element(table, strong=FULL) for table in results.tables),
         f'<p><a href="{QUESTIONS_FILE}">Every question, with its frames and what the model and the '
         "controls answered</a></p>",
         "<h2>Training</h2>",
@@ -61,57 +69,26 @@ def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: Experimen
     write_page(run_dir / REPORT_FILE, "vidreason: demo report", sections, style=_STYLE.read_text())
 
 
-def _write_questions(
-    run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig, source: VisualTokenSource
-) -> None:
-    """The page of an evaluation, with the demo's tables."""
-    kept = {FULL: predictions_file(stage2, "none"), STAGE_1: predictions_file(stage1, "none")}
-    kept |= {
-        ROW_NAMES[control]: predictions_file(stage2, control)
-        for control in CONTROLS
-        if control != "none"
+def _head(every: Cell, records: Mapping[str, PartRecord]) -> str:
+    accuracy, low, high = every.score
+    interval = "" if isnan(low) else f" (95% interval {low:.1%} to {high:.1%})"
+    seconds = {
+        title: (record.seconds, record.cpu_seconds)
+        for title, record in records.items()
+        if record.complete
     }
-    runs = {name: read_predictions(path) for name, path in kept.items()}
-    write_report_page(
-        run_dir / QUESTIONS_FILE,
-        EvaluationReport(
-            title="vidreason: the demo's questions",
-            runs=runs,
-            tables=result_tables(read_results(run_dir)),
-            scores={name: score_predictions(rows) for name, rows in runs.items()},
-        ),
-        pictures=StoredPictures.of_examples(
-            open_corpora(stage2.data.benchmark, stage2.data.max_malformed_fraction), source
-        ),
-        num_pictured=stage2.evaluation.report_items,
-    )
-
-
-def _head(results: Mapping[str, Any], records: Mapping[str, PartRecord]) -> str:
-    _, accuracy, low, high = results["bars"][0]
-    interval = "" if low is None else f" (95% interval {low:.1%} to {high:.1%})"
-    done = [(title, record) for title, record in records.items() if record.complete]
-    rows = [
-        table_row([title, f"{record.seconds:.0f}", f"{record.cpu_seconds:.0f}"])
-        for title, record in done
-    ]
-    total = sum(record.seconds for _, record in done)
-    rows.append(
-        table_row(["all", f"{total:.0f}", f"{sum(r.cpu_seconds for _, r in done):.0f}"], "first")
-    )
+    seconds["all"] = (sum(a for a, _ in seconds.values()), sum(b for _, b in seconds.values()))
+    rows = [(title, *(f"{value:.0f}" for value in values)) for title, values in seconds.items()]
     return "\n".join(
         [
             "<h1>Why it happened, and what happens next</h1>",
             "<p>A video encoder and a segmenter look at short videos of a small world; a fusion "
             "core turns what they see into embeddings for a language model. Here it was trained on "
             "this machine in two stages and asked about videos that it had never seen: it answered "
-            f"<strong>{accuracy:.1%}</strong>{escape(interval)} of {results['num_questions']} "
-            f"questions about {results['num_videos']} videos rightly.</p>",
+            f"<strong>{accuracy:.1%}</strong>{escape(interval)} of {every.num_items} questions "
+            f"about {every.num_videos} videos rightly.</p>",
             f'<p class="muted">{escape(_machine())}</p>',
-            '<div class="scroll"><table><thead><tr><th scope="col">part</th>'
-            '<th scope="col">seconds</th><th scope="col">CPU seconds</th></tr></thead><tbody>',
-            *rows,
-            "</tbody></table></div>",
+            table_element(Table("", ("part", "seconds", "CPU seconds"), tuple(rows)), strong="all"),
         ]
     )
 
@@ -126,13 +103,17 @@ def _machine() -> str:
     )
 
 
-def _bars(results: Mapping[str, Any]) -> str:
-    bars = {name: {"all questions": tuple(bar)} for name, *bar in results["bars"]}
-    chart = grouped_bars("Accuracy over all questions", bars, ["all questions"])
+def _bars(results: DemoResults) -> str:
+    label = NAMES[EVERYTHING]
+    bars: dict[str, dict[str, Bar]] = {
+        name: {label: tuple(map(none_for_nan, cells[EVERYTHING].score))}  # type: ignore[dict-item]
+        for name, cells in results.cells.items()
+    }
+    bars[CHANCE] = {label: (results.chances[EVERYTHING], None, None)}
+    chart = grouped_bars("Accuracy over all questions", bars, [label])
     return (
-        f'<figure class="wide">{chart}'
-        "<figcaption>All questions, with "
-        "95% intervals of a bootstrap over videos.</figcaption></figure>"
+        f'<figure class="wide">{chart}<figcaption>All questions, with 95% intervals of a bootstrap '
+        "over videos.</figcaption></figure>"
     )
 
 

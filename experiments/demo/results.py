@@ -4,14 +4,13 @@ Both corpora ask about the same test videos, so intervals over all questions dra
 questions of both.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from experiments.kept_runs import MAJORITY, ROW_NAMES
-from vidreason.evaluation.cells import run_cells, run_differences
+from data_modules.corpus_index import open_corpora
+from experiments.experiment_config import ExperimentConfig
+from experiments.kept_runs import MAJORITY, ROW_NAMES, predictions_file
+from vidreason.evaluation.cells import Cell, run_cells, run_differences
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.items import (
     EVERYTHING,
@@ -20,21 +19,11 @@ from vidreason.evaluation.items import (
     run_items,
     with_everything,
 )
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, read_predictions
 from vidreason.evaluation.priors import fit_majority
 from vidreason.evaluation.protocols import ALL
-from vidreason.evaluation.tables import (
-    CHANCE,
-    Table,
-    accuracy_table,
-    none_for_nan,
-    score_table,
-    value_text,
-)
+from vidreason.evaluation.tables import Table, accuracy_table, score_table, value_text
 from vidreason.example import Example
-
-RESULTS_FILE = "results.json"
-TABLE_FILE = "table.md"
 
 FULL = "full model (stage 2)"
 STAGE_1 = "stage 1 alone"
@@ -64,30 +53,44 @@ NAMES: dict[Column, str] = {
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 
 
-def score_demo(runs: Runs, train: Sequence[Example]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class DemoResults:
+    """The demo's runs with their scores and chance, in the order of the tables."""
+
+    runs: Runs
+    cells: Mapping[str, Mapping[Column, Cell]]
+    chances: Mapping[Column, float]
+    tables: Sequence[Table]
+    """All questions and both corpora; then, for each corpus, its types of questions."""
+
+
+def read_results(stage1: ExperimentConfig, stage2: ExperimentConfig) -> DemoResults:
+    """Score the predictions that are kept of both stages."""
+    files = {FULL: predictions_file(stage2, "none"), STAGE_1: predictions_file(stage1, "none")}
+    files |= {ROW_NAMES[name]: predictions_file(stage2, name) for name in CONTROLS[1:]}
+    files[MAJORITY] = predictions_file(stage2, "majority")
+    train = open_corpora(stage2.data.train, stage2.data.max_malformed_fraction)
+    return score_demo({name: read_predictions(path) for name, path in files.items()}, train)
+
+
+def score_demo(runs: Runs, train: Iterable[Example]) -> DemoResults:
     """Score all runs, which answer the same questions, and chance.
 
     Args:
         runs: Predictions by name of the row; ``FULL`` is one of them.
         train: The training examples; chance draws open answers from theirs.
-
-    Returns:
-        What ``results.json`` holds: the ``tables``; and of all questions ``num_questions``,
-        ``num_videos`` and ``bars``, ``[name, score, low, high]`` as fractions, where bounds that do
-        not exist are None.
     """
     items = {name: with_everything(of_run) for name, of_run in run_items(runs).items()}
     cells = {name: run_cells(of_run) for name, of_run in items.items()}
     columns = list(items[FULL])
-    every = cells[FULL][EVERYTHING]
     chances = chance_scores(runs[FULL], known_answers=fit_majority(train).texts)
     differences = {
         name: value_text(cell.difference, sign="+")
         for name, cell in run_differences(items, EVERYTHING, FULL).items()
     }
     overall = score_table(
-        f"Accuracy in % on held-out questions about {every.num_videos} held-out videos, [95% "
-        "interval over videos]",
+        f"Accuracy in % on held-out questions about {cells[FULL][EVERYTHING].num_videos} held-out "
+        "videos, [95% interval over videos]",
         cells,
         [column for column in columns if column[1] == ALL],
         further=("full model minus this, points", differences),
@@ -98,44 +101,4 @@ def score_demo(runs: Runs, train: Sequence[Example]) -> dict[str, Any]:
         accuracy_table(corpus, cells, columns, chances=chances, names=NAMES)
         for corpus in dict.fromkeys(corpus for corpus, _ in columns if corpus != ALL)
     ]
-    bars = [[name, *map(none_for_nan, of_run[EVERYTHING].score)] for name, of_run in cells.items()]
-    if EVERYTHING in chances:
-        bars.append([CHANCE, chances[EVERYTHING], None, None])
-    return {
-        "num_questions": every.num_items,
-        "num_videos": every.num_videos,
-        "bars": bars,
-        "tables": [astuple(table) for table in (overall, *of_corpora)],
-    }
-
-
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write ``results.json`` and ``table.md``."""
-    tables = result_tables(results)
-    (folder / TABLE_FILE).write_text("\n\n".join(table.to_markdown() for table in tables) + "\n")
-    (folder / RESULTS_FILE).write_text(json.dumps(results, indent=1) + "\n")
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """Read ``results.json``."""
-    results: dict[str, Any] = json.loads((folder / RESULTS_FILE).read_text())
-    return results
-
-
-def result_tables(results: Mapping[str, Any]) -> list[Table]:
-    """All questions and both corpora; then, for each corpus, its types of questions."""
-    return [
-        Table(title, tuple(header), tuple(map(tuple, rows)))
-        for title, header, rows in results["tables"]
-    ]
-
-
-def ordered_runs(
-    stage2: Mapping[str, Sequence[BenchmarkPrediction]],
-    stage1: Mapping[str, Sequence[BenchmarkPrediction]],
-) -> dict[str, Sequence[BenchmarkPrediction]]:
-    """The rows of the table in their order, from what ``evaluate`` gives for the two models."""
-    rows = {FULL: stage2[ROW_NAMES["none"]], STAGE_1: stage1[ROW_NAMES["none"]]}
-    return rows | {
-        name: stage2[name] for name in (*(ROW_NAMES[control] for control in CONTROLS[1:]), MAJORITY)
-    }
+    return DemoResults(runs=runs, cells=cells, chances=chances, tables=(overall, *of_corpora))

@@ -7,7 +7,6 @@ from typing import Literal
 
 import transformers
 
-from data_modules.corpus_index import open_corpora
 from experiments.demo.answers import (
     ANSWERS_FILE,
     answer_questions,
@@ -18,16 +17,7 @@ from experiments.demo.answers import (
 from experiments.demo.config import DemoConfig
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
-from experiments.demo.results import (
-    CONTROLS,
-    RESULTS_FILE,
-    TABLE_FILE,
-    ordered_runs,
-    read_results,
-    result_tables,
-    score_demo,
-    write_results,
-)
+from experiments.demo.results import CONTROLS, read_results
 from experiments.evaluate.run import answer_benchmark
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume import checkpoint_folder
@@ -44,6 +34,7 @@ from vidreason.perception.weights import hash_file
 from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+TABLE_FILE = "table.md"
 
 
 def demo(config: DemoConfig) -> None:
@@ -51,11 +42,10 @@ def demo(config: DemoConfig) -> None:
     _quieten_libraries()
     run_dir = Path(config.run_dir)
     run_parts(demo_parts(config), run_dir)
-    print()
-    print("\n\n".join(table.to_text() for table in result_tables(read_results(run_dir))))
-    print()
-    print("\n\n".join(answers_text(video) for video in read_answers(run_dir)))
-    stage2 = stage_experiment(config, "stage2")
+    stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
+    tables = [table.to_text() for table in read_results(stage1, stage2).tables]
+    answers = [answers_text(video) for video in read_answers(run_dir)]
+    print("\n\n".join(["", *tables, *answers]))
     print(
         f"\ntable:  {run_dir / TABLE_FILE}\nreport: {run_dir / REPORT_FILE}\n"
         f"ask:    vidreason ask {read_answers(run_dir)[0].media} 'what entered first' "
@@ -98,7 +88,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
         Part(
             title="evaluate",
             settings=answering,
-            outputs=(evaluation_folder(stage1), evaluation_folder(stage2), run_dir / RESULTS_FILE),
+            outputs=(evaluation_folder(stage1), evaluation_folder(stage2), run_dir / TABLE_FILE),
             work=lambda: _evaluate(run_dir, stage1, stage2),
         ),
         Part(
@@ -159,12 +149,10 @@ def stage_experiment(
 
 
 def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
-    runs = ordered_runs(
-        answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS))),
-        answer_benchmark(dataclasses.replace(stage1, controls=["none"])),
-    )
-    train = list(open_corpora(stage2.data.train, stage2.data.max_malformed_fraction))
-    write_results(run_dir, score_demo(runs, train))
+    answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS)))
+    answer_benchmark(dataclasses.replace(stage1, controls=["none"]))
+    tables = [table.to_markdown() for table in read_results(stage1, stage2).tables]
+    (run_dir / TABLE_FILE).write_text("\n\n".join(tables) + "\n")
 
 
 def _answer_shown_videos(config: DemoConfig, stage2: ExperimentConfig) -> None:

@@ -24,14 +24,14 @@ def compare(arguments: argparse.Namespace) -> int:
     """
     config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
     first, second = (
-        _read(place, name, arguments.control, config)
-        for place, name in ((arguments.first, "A"), (arguments.second, "B"))
+        _read(path, name, arguments.control, config)
+        for path, name in ((arguments.first, "A"), (arguments.second, "B"))
     )
     check_same_items(first, second)
     verdict = comparability(first, second)
-    for run, place in ((first, arguments.first), (second, arguments.second)):
+    for run, path in ((first, arguments.first), (second, arguments.second)):
         hashes = "no manifest" if run.manifest is None else f"manifest {run.manifest.hash}"
-        print(f"{run.name}: {place}, {hashes}")
+        print(f"{run.name}: {path}, {hashes}")
     for line in verdict.compared:
         print(f"  differs, and is what is compared: {line}")
     if verdict.against:
@@ -45,11 +45,11 @@ def compare(arguments: argparse.Namespace) -> int:
     return 1 if verdict.against else 0
 
 
-def _read(place: str, name: str, control: str, config: ExperimentConfig) -> Run:
-    files = prediction_files(place)
+def _read(location: str, name: str, control: str, config: ExperimentConfig) -> Run:
+    files = prediction_files(location)
     if len(files) > 1 and control not in files:
         raise ValueError(
-            f"{place!r} has no predictions under the control {control!r}; it has "
+            f"{location!r} has no predictions under the control {control!r}; it has "
             f"{', '.join(files)}: set --control"
         )
     path = files[control] if control in files else next(iter(files.values()))

@@ -7,8 +7,9 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from experiments.judge.config import JudgeProgramConfig
 from vidreason.atomic_file import write_atomically
@@ -48,8 +49,6 @@ JUDGEMENTS_FILE = "judgements.jsonl"
 SUMMARY_FILE = "summary.json"
 TABLES_FILE = "tables.md"
 
-T = TypeVar("T")
-
 
 def judge(config: JudgeProgramConfig) -> int:
     """Judge, print the tables and write all files; 1 where the judge could not be reached.
@@ -65,20 +64,20 @@ def judge(config: JudgeProgramConfig) -> int:
     items = [judge_item(prediction, evidence) for prediction in predictions]
     folder = Path(config.output_dir or Path(config.predictions).parent / "judged")
     cache = ReplyCache(folder / "outputs.sqlite")
-    chosen_judge = build_judge(config.judge)
+    chosen = build_judge(config.judge)
     try:
-        judgements, summaries, counts = _judge_all(config, chosen_judge, cache, items)
+        judgements, summaries, counts = _judge_all(config, chosen, cache, items)
     except EndpointUnavailableError as error:
         print(f"judge: {error}; start again to go on from here", file=sys.stderr)
         return 1
     finally:
-        chosen_judge.close()
+        chosen.close()
     prompt_hashes = sorted({row["prompt_hash"] for row in judgements})
     summary: dict[str, Any] = {
-        "judge": chosen_judge.judge_id,
+        "judge": chosen.judge_id,
         "prompt_hashes": prompt_hashes,
         "predictions": _described(config.predictions),
-        "manifest": _manifest(config, chosen_judge.judge_id, prompt_hashes),
+        "manifest": _manifest(config, chosen.judge_id, prompt_hashes),
         "against": _described(config.against) if config.against else None,
         "protocol": config.protocol,
         **counts,
@@ -95,12 +94,12 @@ def judge(config: JudgeProgramConfig) -> int:
         judged_table(
             summaries,
             title=named if config.against else config.predictions,
-            judge_id=chosen_judge.judge_id,
+            judge_id=chosen.judge_id,
             prompt_hashes=prompt_hashes,
         )
     ]
     if config.agreement_with:
-        tables.append(agreement_table(chosen_judge.judge_id, summary["agreement"]))
+        tables.append(agreement_table(chosen.judge_id, summary["agreement"]))
     markdown = "\n\n".join(table.to_markdown() for table in tables) + "\n"
     write_atomically(folder / TABLES_FILE, markdown)
     print("\n\n".join(table.to_text() for table in tables))
@@ -143,71 +142,71 @@ def _judge_all(
     config: JudgeProgramConfig, judge: Judge, cache: ReplyCache, items: Sequence[JudgeItem]
 ) -> tuple[list[dict[str, Any]], list[Summary], dict[str, int]]:
     """Rows of ``judgements.jsonl``, summaries, and how many answers were judged and left out."""
+    work: list[tuple[JudgeItem, Callable[[], Any]]]
+    summarise: Callable[[Sequence[Any]], list[Summary]]
+    counts = {"num_items": len(items)}
     if config.against:
-        ids = [item.id for item in items]
-        matching = [row for row in _read_predictions(config.against) if row.id in set(ids)]
-        rows = align_predictions(matching, ids)
-        if missing := [row.id for row in rows if row.missing_capability]:
+        summarise = summarise_pairwise
+        work = [
+            (item, partial(judge_pair, judge, cache, item, item.answer, other))
+            for item, other in zip(items, _other_answers(config.against, items), strict=True)
+        ]
+    elif config.protocol == "axes":
+        summarise = summarise_pointwise
+        work = [(item, partial(judge_answer, judge, cache, item)) for item in items]
+    else:
+        summarise = summarise_aspects
+        aspects = QUESTION_ANSWERING if config.protocol == "video_chatgpt_qa" else GENERATION
+        known = [item for item in items if any(text.strip() for text in item.references)]
+        if not known:
             raise ValueError(
-                f"{config.against} is of a system that cannot answer {len(missing)} of the "
-                f"questions, such as {missing[0]}: there is nothing to compare"
+                f"{config.predictions} has no references, which {config.protocol} needs"
             )
-        others = [judge_item(row, {}).answer for row in rows]
-        compared = _in_parallel(
-            config,
-            judge,
-            lambda pair: judge_pair(judge, cache, pair[0], pair[0].answer, pair[1]),
-            list(zip(items, others, strict=True)),
+        counts = {"num_items": len(known), "num_without_reference": len(items) - len(known)}
+        work = [
+            (item, partial(judge_aspect, judge, cache, item, aspect))
+            for item in known
+            for aspect in aspects
+        ]
+    num_threads = config.num_parallel if config.judge.kind == "openai" else 1
+    judgements = _in_parallel(judge, work, num_threads)
+    return [dataclasses.asdict(one) for one in judgements], summarise(judgements), counts
+
+
+def _other_answers(path: str, items: Sequence[JudgeItem]) -> list[str]:
+    """Another run's answers to the same questions."""
+    ids = [item.id for item in items]
+    rows = align_predictions([row for row in _read_predictions(path) if row.id in set(ids)], ids)
+    if missing := [row.id for row in rows if row.missing_capability]:
+        raise ValueError(
+            f"{path} is of a system that cannot answer {len(missing)} of the questions, such as "
+            f"{missing[0]}: there is nothing to compare"
         )
-        return _rows(compared), summarise_pairwise(compared), {"num_items": len(items)}
-    if config.protocol == "axes":
-        scored = _in_parallel(config, judge, lambda item: judge_answer(judge, cache, item), items)
-        return _rows(scored), summarise_pointwise(scored), {"num_items": len(items)}
-    aspects = QUESTION_ANSWERING if config.protocol == "video_chatgpt_qa" else GENERATION
-    known = [item for item in items if any(text.strip() for text in item.references)]
-    if not known:
-        raise ValueError(f"{config.predictions} has no references, which {config.protocol} needs")
-    judged = _in_parallel(
-        config,
-        judge,
-        lambda pair: judge_aspect(judge, cache, *pair),
-        [(item, aspect) for item in known for aspect in aspects],
-    )
-    counts = {"num_items": len(known), "num_without_reference": len(items) - len(known)}
-    return _rows(judged), summarise_aspects(judged), counts
+    return [judge_item(row, {}).answer for row in rows]
 
 
 def _in_parallel(
-    config: JudgeProgramConfig,
-    chosen_judge: Judge,
-    judge_one: Callable[[T], Any],
-    work: Sequence[T],
+    judge: Judge, work: Sequence[tuple[JudgeItem, Callable[[], Any]]], num_threads: int
 ) -> list[Any]:
     """Results in the order of ``work``; at the first error no further request is begun."""
-    num_threads = config.num_parallel if config.judge.kind == "openai" else 1
     pool = ThreadPoolExecutor(num_threads)
 
-    def judge_named(work_item: T) -> Any:  # noqa: ANN401 - any judgement
+    def judge_named(item_and_call: tuple[JudgeItem, Callable[[], Any]]) -> Any:  # noqa: ANN401
+        item, call = item_and_call
         try:
-            return judge_one(work_item)
+            return call()
         except EndpointRefusedError:
             raise  # as a rule it is the same for all items
         except ValueError as error:
-            item = work_item[0] if isinstance(work_item, tuple) else work_item
-            assert isinstance(item, JudgeItem)
             raise ValueError(f"{item.id}: {error}") from error
 
     try:
         return list(pool.map(judge_named, work))
     except (KeyboardInterrupt, SystemExit):
-        chosen_judge.close()  # else the requests under way would be waited for
+        judge.close()  # else the requests under way would be waited for
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _rows(judgements: Sequence[Any]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(judgement) for judgement in judgements]
 
 
 def _agreement(

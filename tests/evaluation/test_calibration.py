@@ -12,11 +12,12 @@ from vidreason.evaluation.confidence.calibration import (
     adaptive_calibration_error,
     brier_scores,
     calibration_error,
+    confidence_auroc,
     negative_log_likelihoods,
     option_brier_score,
     option_negative_log_likelihood,
+    risk_coverage,
 )
-from vidreason.evaluation.confidence.selective import confidence_auroc, risk_coverage
 from vidreason.evaluation.confidence.temperature import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,

@@ -63,9 +63,6 @@ def test_a_pure_function_that_does_not_see_names_or_the_global_state() -> None:
     assert bootstrap_interval(values, [f"{hash(name)}" for name in videos]) == first
     few = [bootstrap_interval(values, videos, num_resamples=50, seed=seed) for seed in (0, 1)]
     assert few[0] != few[1]
-    wider = bootstrap_interval(values, videos, confidence=0.99)
-    assert wider.low <= first.low
-    assert wider.high >= first.high
 
 
 def test_coverage_is_near_95_percent() -> None:

@@ -1,19 +1,10 @@
 """The demo's table, on predictions made by hand."""
 
-import json
-
 import pytest
 
-from experiments.demo.results import (
-    CONTROLS,
-    FULL,
-    ordered_runs,
-    read_results,
-    result_tables,
-    score_demo,
-    write_results,
-)
+from experiments.demo.results import CONTROLS, FULL, STAGE_1, DemoResults, score_demo
 from experiments.kept_runs import MAJORITY, ROW_NAMES
+from vidreason.evaluation.items import EVERYTHING
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
 
@@ -57,55 +48,46 @@ def train_example(answer: str) -> Example:
 
 
 @pytest.fixture
-def results():
-    names = (*(ROW_NAMES[control] for control in CONTROLS[1:]), MAJORITY)
-    stage2 = {ROW_NAMES["none"]: run(6)} | {name: run(3, reverse=True) for name in names}
-    runs = ordered_runs(stage2, {ROW_NAMES["none"]: run(4)})
+def results() -> DemoResults:
+    fewer = (*(ROW_NAMES[control] for control in CONTROLS[1:]), MAJORITY)
+    runs = {FULL: run(6), STAGE_1: run(4)} | {name: run(3, reverse=True) for name in fewer}
     return score_demo(runs, [train_example("yes"), train_example("No"), train_example("no.")])
 
 
 def test_all_rows_stand_in_their_order(results):
-    names = [
-        FULL,
-        "stage 1 alone",
-        "blind (no visual tokens)",
-        "random visual tokens",
-        "another video's tokens",
-        "majority answer",
-        "chance",
-    ]
-    assert [name for name, *_ in results["bars"]] == names
-    overall, closed, opened = result_tables(results)
-    assert all([row[0] for row in table.rows] == names for table in (overall, closed, opened))
-    assert [name.partition(" (n=")[0] for name in overall.header] == [
-        *("run", "all questions", "NExT-QA form", "ActivityNet-QA form"),
-        "full model minus this, points",
-    ]
+    for table in results.tables:
+        assert [row[0] for row in table.rows] == [
+            FULL,
+            "stage 1 alone",
+            "blind (no visual tokens)",
+            "random visual tokens",
+            "another video's tokens",
+            "majority answer",
+            "chance",
+        ]
 
 
 def test_scores_differences_and_chance(results):
-    bars = {name: own for name, *own in results["bars"]}
-    assert (results["num_questions"], results["num_videos"]) == (12, 6)
+    full, blind = (results.cells[name][EVERYTHING] for name in (FULL, "blind (no visual tokens)"))
+    assert (full.num_items, full.num_videos) == (12, 6)
     # Six videos that are all right: an exact bound of what others could be.
-    assert bars[FULL] == pytest.approx([1, 0.025 ** (1 / 6), 1])
-    score, low, high = bars["blind (no visual tokens)"]
-    assert score == 0.5
+    assert full.score == pytest.approx([1, 0.025 ** (1 / 6), 1])
     # Both questions of a video stand and fall together: 6 answers, not 12, and Student's t of 5.
-    assert (low, high) == pytest.approx((0.123, 0.877), abs=0.001)
+    assert blind.score == pytest.approx((0.5, 0.123, 0.877), abs=0.001)
     # A fifth for five options, a half for "yes" and "no".
-    assert bars["chance"] == [pytest.approx(0.35), None, None]
-    overall, *_ = result_tables(results)
-    assert overall.rows[-1] == ("chance", "35.0", "20.0", "50.0", "-")
+    assert results.chances[EVERYTHING] == pytest.approx(0.35)
+    assert results.tables[0].rows[-1] == ("chance", "35.0", "20.0", "50.0", "-")
 
 
-def test_the_tables_are_written_and_the_results_read_back(results, tmp_path):
-    write_results(tmp_path, results)
-    assert read_results(tmp_path) == json.loads(json.dumps(results))
-    overall, closed, opened = result_tables(read_results(tmp_path))
-    assert overall.header[1] == "all questions (n=12)"
+def test_the_tables_are_those_of_evaluate(results):
+    overall, closed, opened = results.tables
+    assert overall.header == (
+        *("run", "all questions (n=12)", "NExT-QA form (n=6)", "ActivityNet-QA form (n=6)"),
+        "full model minus this, points",
+    )
     assert overall.rows[0][1] == "100.0 [54.1, 100.0]"
     assert overall.rows[0][-1] == "-"
+    assert overall.rows[1][1].startswith("66.7 [")
     assert overall.rows[2][-1].startswith("+50.0 [-9.4, ")
     assert closed.header[1:] == ("all (n=6)", "T (n=6)", "before, after (n=6)", "invalid")
     assert opened.header[1:] == ("all (n=6)", "free (n=6)", "yes or no (n=6)", "invalid")
-    assert "| stage 1 alone | 66.7 [" in (tmp_path / "table.md").read_text()

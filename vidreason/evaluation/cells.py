@@ -20,7 +20,7 @@ from vidreason.evaluation.statistics.intervals import (
     paired_difference,
 )
 from vidreason.evaluation.statistics.paired_tests import PairedTest, holm, paired_test
-from vidreason.evaluation.statistics.seeds import seeds_difference
+from vidreason.evaluation.statistics.seeds import seeds_p_value
 
 Seeds = Sequence[Sequence[Item]]
 """The items of one column under each seed, the same ones in the same order."""
@@ -100,7 +100,7 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
     )
     test = None
     if over_seeds and len(first) > 1 and cell.num_videos > 1:
-        p_value = seeds_difference(shares_a, shares_b, videos).p_value
+        p_value = seeds_p_value(shares_a, shares_b, videos)
     else:
         test = paired_test(_mean_by_item(shares_a), _mean_by_item(shares_b), videos)
         p_value = test.p_value

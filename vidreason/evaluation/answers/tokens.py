@@ -47,14 +47,8 @@ class Token(NamedTuple):
         return len(self.raw) == 1 and self.raw.isascii() and self.raw.isalpha()
 
 
-_KINDS = {
-    "line": Kind.LINE,
-    "initials": Kind.WORD,
-    "number": Kind.WORD,
-    "cjk": Kind.CJK,
-    "word": Kind.WORD,
-    "mark": Kind.MARK,
-}
+_WORDS = ("initials", "number")
+"""Groups of ``_TOKEN`` that are words, too."""
 
 
 def tokenise(text: str) -> list[Token]:
@@ -65,8 +59,8 @@ def tokenise(text: str) -> list[Token]:
 def _tokens(text: str) -> Iterator[Token]:
     end = -1
     for match in _TOKEN.finditer(text):
-        assert match.lastgroup is not None
-        yield Token(_KINDS[match.lastgroup], match[0].casefold(), match[0], match.start() == end)
+        kind = Kind.WORD if match.lastgroup in _WORDS else Kind(match.lastgroup)
+        yield Token(kind, match[0].casefold(), match[0], match.start() == end)
         end = match.end()
 
 
@@ -114,24 +108,13 @@ COPULAS = _split(
     "ist "  # codespell:ignore
     "\u00e8 \u00e9"
 )
-CJK_ANNOUNCEMENTS = (
-    "\u7b54\u6848",  # answer, Chinese
-    "\u7b54\u6848\u662f",
-    "\u7b54\u6848\u4e3a",
-    "\u662f",
-    "\u4e3a",
-    "\u9009",  # choose
-    "\u9009\u62e9",
-    "\u9009\u9879",
-    "\u9078",
-    "\u9078\u64c7",
-    "\u6b63\u89e3\u306f",  # answer, Japanese
-    "\u7b54\u3048\u306f",
-    "\u7b54\u3048",
-    "\ub2f5",  # answer, Korean
-    "\ub2f5\uc740",
-    "\uc815\ub2f5\uc740",
-    "\uc815\ub2f5",
+# Answer, choose: Chinese; answer: Japanese; answer: Korean.
+CJK_ANNOUNCEMENTS = tuple(
+    _split(
+        "\u7b54\u6848 \u7b54\u6848\u662f \u7b54\u6848\u4e3a \u662f \u4e3a \u9009 \u9009\u62e9 "
+        "\u9009\u9879 \u9078 \u9078\u64c7 \u6b63\u89e3\u306f \u7b54\u3048\u306f \u7b54\u3048 "
+        "\ub2f5 \ub2f5\uc740 \uc815\ub2f5\uc740 \uc815\ub2f5"
+    )
 )
 FILLERS = (
     COPULAS

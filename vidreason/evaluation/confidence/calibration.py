@@ -1,4 +1,4 @@
-"""Whether confidences are right as often as they say: calibration errors and proper scores.
+"""Worth of confidences: calibration errors, proper scores, and answering only where they are high.
 
 A confidence is the probability that a model gives to its answer (a share of the options'
 likelihoods) or prints beside a predicted event. Shapes: n answers, K options.
@@ -66,7 +66,7 @@ def calibration_error(
     Raises:
         ValueError: No answers, different lengths, values out of range, or no bins.
     """
-    values, hits = checked(confidences, correct)
+    values, hits = _checked(confidences, correct)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
     # k / num_bins is the number nearest to the fraction, as is a confidence written in digits, so
@@ -90,7 +90,7 @@ def adaptive_calibration_error(
     Raises:
         ValueError: As :func:`calibration_error`.
     """
-    values, hits = checked(confidences, correct)
+    values, hits = _checked(confidences, correct)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
     order = np.argsort(values, kind="stable")
@@ -105,7 +105,7 @@ def brier_scores(confidences: Sequence[float] | Floats, correct: Sequence[bool] 
     Raises:
         ValueError: As :func:`calibration_error`.
     """
-    values, hits = checked(confidences, correct)
+    values, hits = _checked(confidences, correct)
     scores: Floats = (values - hits) ** 2
     return scores
 
@@ -118,7 +118,7 @@ def negative_log_likelihoods(
     Raises:
         ValueError: As :func:`calibration_error`.
     """
-    values, hits = checked(confidences, correct)
+    values, hits = _checked(confidences, correct)
     losses: Floats = -np.log(np.where(hits == 1, values, 1 - values).clip(CLIP))
     return losses
 
@@ -136,6 +136,65 @@ def option_brier_score(probabilities: Sequence[float], answer: int) -> float:
 def option_negative_log_likelihood(probabilities: Sequence[float], answer: int) -> float:
     """Negative natural logarithm of the right option's probability, at least 1e-7."""
     return float(-np.log(max(probabilities[answer], CLIP)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskCoverage:
+    """Share of wrong answers among the ``k`` most confident ones, for ``k`` from 1 to n."""
+
+    coverage: tuple[float, ...]
+    """k / n."""
+    risk: tuple[float, ...]
+    area: float
+    """AURC, the mean of ``risk``; lower is better. A confidence that says nothing gives the share
+    of wrong answers."""
+
+
+def risk_coverage(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> RiskCoverage:
+    """Risk at every coverage.
+
+    Among answers of the same confidence, the wrong ones are spread evenly, so that the result does
+    not depend on the order of the answers.
+
+    Args:
+        confidences: Shape ``(n,)``, from 0 to 1; only their order matters.
+        correct: Shape ``(n,)``, 1 for a right and 0 for a wrong answer.
+
+    Raises:
+        ValueError: No answers, not one outcome for each, or values out of range.
+    """
+    values, hits = _checked(confidences, correct)
+    order = np.argsort(-values, kind="stable")
+    _, group, sizes = np.unique(-values[order], return_inverse=True, return_counts=True)
+    wrong = np.bincount(group, weights=1.0 - hits[order]) / sizes
+    kept = np.arange(1, len(values) + 1)
+    risk = wrong[group].cumsum() / kept
+    return RiskCoverage(
+        coverage=tuple((kept / len(values)).tolist()),
+        risk=tuple(risk.tolist()),
+        area=float(risk.mean()),
+    )
+
+
+def confidence_auroc(
+    confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
+) -> float:
+    """Probability that a right answer has a higher confidence than a wrong one; ties count half.
+
+    NaN where all answers are right or all are wrong.
+
+    Raises:
+        ValueError: As :func:`risk_coverage`.
+    """
+    values, hits = _checked(confidences, correct)
+    right, wrong = values[hits == 1], np.sort(values[hits == 0])
+    if not len(right) or not len(wrong):
+        return float("nan")
+    below = np.searchsorted(wrong, right, side="left")
+    not_above = np.searchsorted(wrong, right, side="right")
+    return float((below + not_above).mean() / 2 / len(wrong))
 
 
 def _error(
@@ -165,7 +224,7 @@ def _error(
     )
 
 
-def checked(
+def _checked(
     confidences: Sequence[float] | Floats, correct: Sequence[bool] | Floats
 ) -> tuple[Floats, Floats]:
     """Confidences and outcomes as arrays of shape ``(n,)``.

@@ -15,9 +15,10 @@ from vidreason.evaluation.confidence.calibration import (
     Floats,
     adaptive_calibration_error,
     calibration_error,
+    confidence_auroc,
+    risk_coverage,
 )
 from vidreason.evaluation.confidence.confidences import Confidences
-from vidreason.evaluation.confidence.selective import confidence_auroc, risk_coverage
 from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.statistics.intervals import (
     Interval,

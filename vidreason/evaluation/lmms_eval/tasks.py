@@ -17,7 +17,12 @@ from PIL import Image
 
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.items import scored_items
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, unanswered
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    grade,
+    row_from_json,
+    unanswered,
+)
 from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol
 from vidreason.example import Example
 
@@ -103,7 +108,7 @@ def aggregate(items: Sequence[dict[str, Any]]) -> float:
 
 @lru_cache(maxsize=1)  # the groups of a task follow each other
 def _means(rows: tuple[str, ...]) -> dict[str, float]:
-    scores = score_predictions([_from_json(row) for row in rows])
+    scores = score_predictions([row_from_json(json.loads(row)) for row in rows])
     return {score.group: score.score.mean for score in scores}
 
 
@@ -170,12 +175,4 @@ def _loss(result: tuple[float, bool] | str) -> float:
 
 
 def _prediction(doc: dict[str, Any]) -> BenchmarkPrediction:
-    return _from_json(doc["prediction"])
-
-
-def _from_json(text: str) -> BenchmarkPrediction:
-    return BenchmarkPrediction(**{name: _tuples(v) for name, v in json.loads(text).items()})
-
-
-def _tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return row_from_json(json.loads(doc["prediction"]))

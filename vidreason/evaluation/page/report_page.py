@@ -7,13 +7,12 @@ from math import isnan
 from pathlib import Path
 
 from vidreason.evaluation.cells import Cell
-from vidreason.evaluation.confidence.calibration import calibration_error
+from vidreason.evaluation.confidence.calibration import calibration_error, risk_coverage
 from vidreason.evaluation.confidence.confidences import (
     Confidences,
     choice_confidences,
     event_confidences,
 )
-from vidreason.evaluation.confidence.selective import risk_coverage
 from vidreason.evaluation.page.charts import (
     NUM_SERIES,
     Bar,

@@ -17,6 +17,7 @@ from vidreason.evaluation.predictions.row_schema import shown
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     grade,
+    id_in_corpus,
     read_json,
     unanswered,
 )
@@ -45,7 +46,7 @@ def read_official_predictions(
         )
     content = read_json(Path(path).read_bytes(), str(path))
     answers = _READERS[corpus](content, str(path))
-    by_id = {_own_id(example): example for example in examples}
+    by_id = {id_in_corpus(example.id): example for example in examples}
     missing = [name for name in by_id if name not in answers]
     unknown = [name for name in answers if name not in by_id]
     if missing or len(unknown) > num_unread:
@@ -88,11 +89,6 @@ def _text(value: Any, location: str) -> str:  # noqa: ANN401 - JSON
     if not isinstance(value, str):
         raise ValueError(f"{location}: expected a text, found {shown(value)}")
     return value
-
-
-def _own_id(example: Example) -> str:
-    """The id without corpus and split."""
-    return example.id.split(":", 2)[2]
 
 
 def _nextqa(content: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - JSON

@@ -238,8 +238,7 @@ def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> Pre
                 f"{location}: id is {row['id']!r}, expected one that is not there before"
             )
         seen.add(row["id"])
-        values = {name: _as_tuples(value) for name, value in row.items()}
-        rows.append(grade(BenchmarkPrediction(**values)))
+        rows.append(grade(row_from_json(row)))
     return PredictionsFile(rows, manifest, torn)
 
 
@@ -320,6 +319,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(name for name, _ in pairs)
         raise ValueError(f"{counts.most_common(1)[0][0]!r} is there twice, expected once")
     return values
+
+
+def row_from_json(values: Mapping[str, Any]) -> BenchmarkPrediction:
+    """The row of the fields that JSON holds."""
+    return BenchmarkPrediction(**{name: _as_tuples(value) for name, value in values.items()})
+
+
+def id_in_corpus(identifier: str) -> str:
+    """The id of a question or a prediction without corpus and split."""
+    return identifier.split(":", 2)[2]
 
 
 def _as_tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value

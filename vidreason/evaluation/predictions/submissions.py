@@ -7,15 +7,16 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidreason.evaluation.confidence.temperature import option_probabilities
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     grade,
     has_finite_scores,
+    id_in_corpus,
 )
 
 VCR_COLUMNS = (
@@ -56,7 +57,7 @@ def _write_clevrer(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Pa
     """A question without a readable answer gets the empty text, an option without one "wrong"."""
     scenes: dict[int, dict[int, dict[str, Any]]] = {}
     for row in rows:
-        scene, question, *choice = map(int, _own_id(row).split("_"))
+        scene, question, *choice = map(int, id_in_corpus(row.id).split("_"))
         entry = scenes.setdefault(scene, {}).setdefault(question, {"question_id": question})
         if choice:
             answer = "correct" if row.parsed == 0 else "wrong"
@@ -77,7 +78,7 @@ def _write_vcr(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Path]:
     """Needs all four rationale questions of each row, which are asked where labels are hidden."""
     values: dict[str, dict[str, float]] = {}
     for row in rows:
-        annotation_id, _, kind = _own_id(row).rpartition(":")
+        annotation_id, _, kind = id_in_corpus(row.id).rpartition(":")
         probabilities = values.setdefault(annotation_id, {})
         if kind != "answer" and not kind.startswith("rationale_given_"):
             continue  # asked with the right answer: not for the leaderboard
@@ -125,7 +126,7 @@ def _write_nextqa(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Pat
 def _chosen(rows: Sequence[BenchmarkPrediction]) -> dict[str, dict[str, Any]]:
     """``<video>_<qid>`` -> chosen and right option; -1 where no option was named."""
     return {
-        row.group_id or _own_id(row): {
+        row.group_id or id_in_corpus(row.id): {
             "prediction": -1 if row.parsed is None else row.parsed,
             "answer": row.reference,
         }
@@ -133,20 +134,13 @@ def _chosen(rows: Sequence[BenchmarkPrediction]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _probabilities(row: BenchmarkPrediction) -> list[float]:
+def _probabilities(row: BenchmarkPrediction) -> Sequence[float]:
     """Of each option: a softmax of the likelihoods a token, or 1 for the one that was named."""
-    scores = row.option_log_likelihoods
     if has_finite_scores(row):
-        weights = [math.exp(score - max(scores)) for score in scores]
-        return [weight / sum(weights) for weight in weights]
+        return option_probabilities(row.option_log_likelihoods)
     if row.parsed is None:
         return [1 / len(row.options)] * len(row.options)
     return [float(number == row.parsed) for number in range(len(row.options))]
-
-
-def _own_id(row: BenchmarkPrediction) -> str:
-    """The id without corpus and split."""
-    return row.id.split(":", 2)[2]
 
 
 def _write_json(path: Path, content: Any) -> Path:  # noqa: ANN401 - any JSON value

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vidreason.evaluation.statistics.student import student_quantile
+from vidreason.evaluation.statistics.student import CONFIDENCE, student_quantile
 
 MIN_CLUSTERS = 40
 """Fewer have the intervals of this module."""
@@ -31,28 +31,23 @@ Bounds = tuple[float, float]
 Floats = NDArray[np.float64]
 
 
-def share_bounds(
-    values: Floats, weights: Floats, members: NDArray[np.intp], confidence: float
-) -> Bounds:
+def share_bounds(values: Floats, weights: Floats, members: NDArray[np.intp]) -> Bounds:
     """Bounds of the weighted mean of values from 0 to 1.
 
     Args:
         values: Shape ``(n,)``.
         weights: Shape ``(n,)``.
         members: Shape ``(n,)``, the number of each value's cluster.
-        confidence: The interval's coverage.
     """
     num_clusters = int(members.max()) + 1
-    return _wilson(values, weights, members, confidence, _ANSWERS_PER_CLUSTER * num_clusters)
+    return _wilson(values, weights, members, _ANSWERS_PER_CLUSTER * num_clusters)
 
 
-def difference_bounds(
-    values: Floats, weights: Floats, members: NDArray[np.intp], confidence: float
-) -> Bounds:
+def difference_bounds(values: Floats, weights: Floats, members: NDArray[np.intp]) -> Bounds:
     """Bounds of the weighted mean of differences from -1 to 1; arguments as above."""
     gains, losses = np.maximum(values, 0.0), np.maximum(-values, 0.0)
     (gain_low, gain_high), (loss_low, loss_high) = (
-        _wilson(part, weights, members, confidence, math.inf) for part in (gains, losses)
+        _wilson(part, weights, members, math.inf) for part in (gains, losses)
     )
     gain, loss = (float(np.average(part, weights=weights)) for part in (gains, losses))
     return (
@@ -61,9 +56,7 @@ def difference_bounds(
     )
 
 
-def unlimited_bounds(
-    values: Floats, weights: Floats, members: NDArray[np.intp], confidence: float
-) -> Bounds:
+def unlimited_bounds(values: Floats, weights: Floats, members: NDArray[np.intp]) -> Bounds:
     """Bounds of the weighted mean of values without limits, by Student's t.
 
     NaN where all videos agree: nothing says then how far others could be off.
@@ -72,17 +65,16 @@ def unlimited_bounds(
     deviation = math.sqrt(mean_variance(values - mean, weights, members))
     if deviation <= _ROUNDING:
         return math.nan, math.nan
-    half = student_quantile(confidence, int(members.max())) * deviation
+    half = student_quantile(int(members.max())) * deviation
     return mean - half, mean + half
 
 
-def jackknife_bounds(value: float, left_out: Floats, confidence: float) -> Bounds:
+def jackknife_bounds(value: float, left_out: Floats) -> Bounds:
     """Bounds of any number by the jackknife over clusters and Student's t.
 
     Args:
         value: The number.
         left_out: Shape ``(clusters,)``, the number without each one.
-        confidence: The interval's coverage.
 
     Returns:
         The bounds; NaN where the number is not defined without some cluster, or none changes it.
@@ -92,7 +84,7 @@ def jackknife_bounds(value: float, left_out: Floats, confidence: float) -> Bound
     if not spread > _ROUNDING**2:  # also of NaN
         return math.nan, math.nan
     deviation = math.sqrt(spread * (num_clusters - 1) / num_clusters)
-    half = student_quantile(confidence, num_clusters - 1) * deviation
+    half = student_quantile(num_clusters - 1) * deviation
     return value - half, value + half
 
 
@@ -100,7 +92,6 @@ def _wilson(
     values: Floats,
     weights: Floats,
     members: NDArray[np.intp],
-    confidence: float,
     most_answers: float,
 ) -> Bounds:
     share = float(np.average(values, weights=weights))
@@ -108,11 +99,11 @@ def _wilson(
     variance = mean_variance(values - share, weights, members)
     if variance <= _ROUNDING**2:
         # At most this part of all videos differs from those that were seen, which agree.
-        unseen = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / num_clusters)
+        unseen = 1.0 - ((1.0 - CONFIDENCE) / 2.0) ** (1.0 / num_clusters)
         return share * (1.0 - unseen), share + unseen * (1.0 - share)
     num_items = float(weights.sum() ** 2 / (weights**2).sum())
     number = min(share * (1.0 - share) / variance, num_items, most_answers)
-    quantile = student_quantile(confidence, num_clusters - 1)
+    quantile = student_quantile(num_clusters - 1)
     part = quantile**2 / number
     middle = (share + part / 2.0) / (1.0 + part)
     root = math.sqrt(share * (1.0 - share) / number + part / (4.0 * number))

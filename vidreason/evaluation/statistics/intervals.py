@@ -22,6 +22,7 @@ from vidreason.evaluation.statistics.few_clusters import (
     share_bounds,
     unlimited_bounds,
 )
+from vidreason.evaluation.statistics.student import CONFIDENCE
 
 NUM_RESAMPLES = 5_000
 NUM_STATISTICS = 500
@@ -47,7 +48,6 @@ def bootstrap_interval(
     *,
     limits: Limits | None = (0.0, 1.0),
     num_resamples: int = NUM_RESAMPLES,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """Weighted mean of ``values`` with its interval over clusters.
@@ -65,7 +65,6 @@ def bootstrap_interval(
         weights: Length n, above 0; None for equal ones.
         limits: The least and largest value that there can be; None for values without limits.
         num_resamples: Number of resamples.
-        confidence: The interval's coverage.
         seed: Seed of the resampling.
 
     Raises:
@@ -86,19 +85,19 @@ def bootstrap_interval(
         return Interval(mean, float("nan"), float("nan"))
     if len(sums) >= MIN_CLUSTERS:
         means = _resampled_means(sums, totals, num_resamples, np.random.default_rng(seed))
-        interval = _percentile_interval(mean, means, confidence)
+        interval = _percentile_interval(mean, means)
         if interval.high - interval.low > _ROUNDING:
             return interval
     # Few clusters, or clusters that all agree.
     members = cluster_numbers(clusters)
     if limits is None:
-        low, high = unlimited_bounds(array, weights, members, confidence)
+        low, high = unlimited_bounds(array, weights, members)
     elif limits[0] == -limits[1]:
-        bounds = difference_bounds(array / limits[1], weights, members, confidence)
+        bounds = difference_bounds(array / limits[1], weights, members)
         low, high = (bound * limits[1] for bound in bounds)
     else:
         width = limits[1] - limits[0]
-        bounds = share_bounds((array - limits[0]) / width, weights, members, confidence)
+        bounds = share_bounds((array - limits[0]) / width, weights, members)
         low, high = (limits[0] + bound * width for bound in bounds)
     # Rounding must not part a mean from its interval.
     return Interval(mean, min(low, mean), max(high, mean))
@@ -110,7 +109,6 @@ def bootstrap_statistic(
     *,
     limits: Limits = (0.0, 1.0),
     num_resamples: int = NUM_STATISTICS,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """Any number that is made of all items, with its interval over clusters.
@@ -125,7 +123,6 @@ def bootstrap_statistic(
         clusters: Length n, the video of each item.
         limits: The least and largest number that there can be.
         num_resamples: Number of resamples.
-        confidence: The interval's coverage.
         seed: Seed of the resampling.
 
     Raises:
@@ -144,7 +141,7 @@ def bootstrap_statistic(
         left_out = np.array(
             [statistic(np.setdiff1d(everything, members_of_one)) for members_of_one in members]
         )
-        low, high = jackknife_bounds(value, left_out, confidence)
+        low, high = jackknife_bounds(value, left_out)
         return Interval(value, *(float(bound) for bound in np.clip((low, high), *limits)))
     generator = np.random.default_rng(seed)
     drawn = generator.integers(0, len(members), size=(num_resamples, len(members)))
@@ -152,7 +149,7 @@ def bootstrap_statistic(
     values = values[~np.isnan(values)]
     if not len(values) or np.ptp(values) <= _ROUNDING:
         return none
-    return _percentile_interval(value, values, confidence)
+    return _percentile_interval(value, values)
 
 
 def paired_difference(
@@ -190,10 +187,8 @@ def paired_difference(
     )
 
 
-def _percentile_interval(
-    value: float, resampled: NDArray[np.float64], confidence: float
-) -> Interval:
-    tail = (1.0 - confidence) / 2.0
+def _percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+    tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(resampled, [tail, 1.0 - tail])
     return Interval(value, float(low), float(high))
 

@@ -23,11 +23,8 @@ _ROUNDING = 1e-9
 class PairedTest(NamedTuple):
     """Result of :func:`paired_test`."""
 
-    difference: float
-    """Mean of ``values_a - values_b``."""
     p_value: float
     """Two-sided; above 0, of however many videos."""
-    num_clusters: int
     num_differing: int
     """Clusters with different sums in both runs; the others say nothing."""
     exact: bool
@@ -71,7 +68,7 @@ def paired_test(
     exact = p_value is not None
     if p_value is None:
         p_value = _drawn_p_value(differing, observed, num_flips, np.random.default_rng(seed))
-    return PairedTest(float(array.mean()), p_value, len(sums), len(differing), exact)
+    return PairedTest(p_value, len(differing), exact)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

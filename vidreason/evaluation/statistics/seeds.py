@@ -9,37 +9,23 @@ in 48 of 300 pairs, and the one here in 9 (``tests/evaluation/test_seeds.py``).
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.evaluation.statistics.clusters import cluster_numbers
 from vidreason.evaluation.statistics.few_clusters import mean_variance
-from vidreason.evaluation.statistics.intervals import Interval
-from vidreason.evaluation.statistics.student import student_p_value, student_quantile
+from vidreason.evaluation.statistics.student import student_p_value
 
 Floats = NDArray[np.float64]
 
 
-class SeedsDifference(NamedTuple):
-    """Result of :func:`seeds_difference`."""
-
-    difference: Interval
-    """Mean over seeds and items of the first way minus the second, with its interval."""
-    p_value: float
-    """Two-sided."""
-    degrees_of_freedom: float
-
-
-def seeds_difference(
+def seeds_p_value(
     runs_a: Sequence[Sequence[float]] | Floats,
     runs_b: Sequence[Sequence[float]] | Floats,
     clusters: Sequence[str],
-    *,
-    confidence: float = 0.95,
-) -> SeedsDifference:
-    """Compare two ways of training by several runs of each on the same items.
+) -> float:
+    """Test whether two ways of training differ, by several runs of each on the same items.
 
     Seeds and videos are both drawn at random: the variance is that between videos plus that between
     seeds less what both contain (Cameron, Gelbach and Miller 2011), at least the larger of the two,
@@ -51,7 +37,9 @@ def seeds_difference(
         runs_a: Shape ``(seeds, n)``, such as 1 for a right and 0 for a wrong answer.
         runs_b: Of the other way, of the same items; it may have another number of seeds.
         clusters: Length n, the video of each item.
-        confidence: The interval's coverage.
+
+    Returns:
+        The two-sided p-value.
 
     Raises:
         ValueError: Fewer than two seeds of a way, fewer than two videos, or different items.
@@ -73,17 +61,11 @@ def seeds_difference(
     of_both = sum(_shared_variance(runs, videos) for runs in (first, second))
     variance = max(of_videos, sum(of_seeds), of_videos + sum(of_seeds) - of_both)
     if variance == 0:
-        return SeedsDifference(Interval(mean, mean, mean), 1.0 if mean == 0 else 0.0, math.inf)
+        return 1.0 if mean == 0 else 0.0
     spread = of_videos**2 / (num_videos - 1) + sum(
         part**2 / (len(runs) - 1) for part, runs in zip(of_seeds, (first, second), strict=True)
     )
-    degrees = variance**2 / spread
-    half = student_quantile(confidence, degrees) * math.sqrt(variance)
-    return SeedsDifference(
-        Interval(mean, mean - half, mean + half),
-        student_p_value(mean / math.sqrt(variance), degrees),
-        degrees,
-    )
+    return student_p_value(mean / math.sqrt(variance), variance**2 / spread)
 
 
 def _shared_variance(runs: Floats, videos: NDArray[np.int64]) -> float:

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+CONFIDENCE = 0.95
+"""Coverage of all intervals."""
 _NUM_STEPS = 1_000  # even; of Simpson's rule
 
 
@@ -22,14 +24,14 @@ def student_p_value(statistic: float, degrees_of_freedom: float) -> float:
 
 
 @lru_cache(maxsize=1_000)
-def student_quantile(confidence: float, degrees_of_freedom: float) -> float:
-    """How far from 0 Student's t is with a probability of 1 - ``confidence``."""
+def student_quantile(degrees_of_freedom: float) -> float:
+    """Distance from 0 that Student's t exceeds with a probability of 1 - ``CONFIDENCE``."""
     low, high = 0.0, 1.0
-    while student_p_value(high, degrees_of_freedom) > 1 - confidence:
+    while student_p_value(high, degrees_of_freedom) > 1 - CONFIDENCE:
         high *= 2
     for _ in range(50):
         middle = (low + high) / 2
-        if student_p_value(middle, degrees_of_freedom) > 1 - confidence:
+        if student_p_value(middle, degrees_of_freedom) > 1 - CONFIDENCE:
             low = middle
         else:
             high = middle
