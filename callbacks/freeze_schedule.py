@@ -104,7 +104,7 @@ class FreezeSchedule(Callback):
             progress.metric_met = (
                 sign * value <= sign * thaw.reaches
                 if thaw.reaches is not None
-                else progress.stalled == thaw.stalls_for
+                else progress.stalled == thaw.patience
             )
 
     @override

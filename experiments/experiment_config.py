@@ -14,6 +14,19 @@ from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
 from vidreason.store.config import StoreConfig
 from vidreason.training.config import OptimizerConfig, StepGuardConfig, Thaw, WeightAverageConfig
 
+READERS_OF_SECTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("video", "prompt", "predict"), ("generate",)),
+    **dict.fromkeys(("model", "frozen_parts"), ("evaluate", "generate")),
+    **dict.fromkeys(("controls",), ("evaluate",)),
+    **dict.fromkeys(("perceive",), ("perceive",)),
+    **dict.fromkeys(("resume", "initial_checkpoint", "optimizer", "freeze_schedule"), ("fit",)),
+    **dict.fromkeys(("weight_average", "guard", "sample_generations"), ("fit",)),
+    **dict.fromkeys(("evaluate_during_training",), ("fit",)),
+    **dict.fromkeys(("trainer", "evaluation"), ("fit", "evaluate")),
+    **dict.fromkeys(("decoding",), ("fit", "evaluate", "generate")),
+}
+"""Programs that read a section. Programs and sections that are not listed are not checked."""
+
 STRATEGIES = (
     *("auto", "ddp", "ddp_find_unused_parameters_true"),
     *("fsdp2", "deepspeed_zero2", "deepspeed_zero3"),
@@ -54,14 +67,14 @@ class TrainerConfig:
     """How many checkpoints stay besides, of the validations that gave ``monitor`` its best values.
     If any, every validated step is saved. ``best.ckpt`` is a link to the best."""
     monitor: str = "val/loss"
-    """The metric of ``keep_best`` and ``stop_after_stalls``, as validation logs it."""
+    """The metric of ``keep_best`` and ``early_stopping_patience``, as validation logs it."""
     monitor_mode: Literal["min", "max"] = "min"
     """Whether its lowest values are the best, or its highest."""
-    stop_after_stalls: int | None = None
-    """End the run behind so many validations in a row that give ``monitor`` no new best value; None
-    for never."""
-    stop_min_delta: float = 0.0
-    """A value that is better by no more than this is no new best for ``stop_after_stalls``."""
+    early_stopping_patience: int | None = None
+    """Stop after this many validations in a row without a new best value of ``monitor``; None for
+    never."""
+    early_stopping_min_delta: float = 0.0
+    """Improvements of at most this much do not count for ``early_stopping_patience``."""
     record_samples: bool = False
     """Append the ids of each consumed batch to ``samples-rank<r>.jsonl`` in the run folder."""
     loggers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(
@@ -71,8 +84,6 @@ class TrainerConfig:
     variables, such as ``WANDB_MODE=offline`` or ``MLFLOW_TRACKING_URI``."""
     save_reasoner: bool = True
     """Write the trained reasoner, with LoRA merged, to ``<run_dir>/reasoner`` at the end."""
-    log_devices: bool = False
-    """Also log what Lightning reads of the devices: memory of GPUs, load and memory of the host."""
     deterministic: bool = False
     """Use only kernels that give the same bits each time, and fail where there is none. Slower."""
     profile_steps: int = 0
@@ -100,10 +111,12 @@ class TrainerConfig:
             )
         counts = (
             *("num_nodes", "log_every_n_steps", "checkpoint_every_n_steps", "keep_checkpoints"),
-            *("stop_after_steps", "validate_every_n_steps", "stop_after_stalls"),
+            *("stop_after_steps", "validate_every_n_steps", "early_stopping_patience"),
         )
         ranges = dict.fromkeys(counts, (1, inf))
-        ranges |= dict.fromkeys(("keep_best", "stop_min_delta", "profile_steps"), (0, inf))
+        ranges |= dict.fromkeys(
+            ("keep_best", "early_stopping_min_delta", "profile_steps"), (0, inf)
+        )
         check_ranges("trainer", self, **ranges)
 
 
@@ -141,7 +154,7 @@ class PerceiveConfig:
 
 @dataclass(kw_only=True)
 class ExperimentConfig:
-    """All that the programs of ``experiments`` read; each ignores sections it has no use for."""
+    """All that the programs of ``experiments`` read; see :data:`READERS_OF_SECTIONS`."""
 
     stage: Literal["alignment", "instruction"] = "alignment"
     """Stage 1 trains the fusion core on captions; stage 2 trains it and LoRA on instructions."""
@@ -205,10 +218,9 @@ class ExperimentConfig:
                 f"initial_checkpoint is {self.initial_checkpoint!r}, but stage 1 starts from a new "
                 "fusion core; to continue a stage-1 run from a checkpoint, set resume to its path"
             )
-        waiting = [
-            *("freeze_schedule" for thaw in self.freeze_schedule if thaw.when_metric),
-            *["trainer.stop_after_stalls"] * (self.trainer.stop_after_stalls is not None),
-        ]
+        waiting = ["freeze_schedule" for thaw in self.freeze_schedule if thaw.when_metric]
+        if self.trainer.early_stopping_patience is not None:
+            waiting.append("trainer.early_stopping_patience")
         if waiting and not self.data.validation:
             raise ValueError(
                 f"{waiting[0]} waits for validations, and there are none: list corpora in "

@@ -6,13 +6,14 @@ in a configuration are answered at once. A program imports what it computes with
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from experiments.experiment_config import ExperimentConfig
+from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
 from experiments.signals import (
     CLOSED_PIPE_STATUS,
     INTERRUPTED_STATUS,
@@ -87,9 +88,26 @@ def run_program(
         if not command:
             parser.error(f"the first argument must be one of {', '.join(run)}")
         run = run[command]
-    return exit_status(
-        program, run, lambda: merge_config(schema, arguments.config, arguments.overrides)
-    )
+
+    def load() -> object:
+        config = merge_config(schema, arguments.config, arguments.overrides)
+        _warn_of_ignored(program, arguments.overrides)
+        return config
+
+    return exit_status(program, run, load)
+
+
+def _warn_of_ignored(program: str, overrides: Sequence[str]) -> None:
+    """Say which overrides have no effect here; YAML files are often shared by programs."""
+    listed = {name for names in READERS_OF_SECTIONS.values() for name in names}
+    if program not in listed:
+        return
+    given = dict.fromkeys(re.split(r"[.=]", override, maxsplit=1)[0] for override in overrides)
+    for section in given:
+        readers = READERS_OF_SECTIONS.get(section, (program,))
+        if program not in readers:
+            names = ", ".join(readers)
+            print(f"{program}: {section} has no effect here; it is for {names}", file=sys.stderr)
 
 
 def exit_status(

@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,20 @@ def test_library_parts_import_only_lower_parts() -> None:
         if higher:
             wrong[relative(path)] = higher
     assert not wrong, "these import parts that are not lower"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count: a circle that is broken at run time is one for a reader."""
+    files = {module_name(path): path for path in source_files()}
+    graph = {name: own_imports(path) & files.keys() - {name} for name, path in files.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def module_name(path: Path) -> str:
+    return relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def test_the_library_does_not_use_the_trainer() -> None:

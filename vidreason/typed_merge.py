@@ -38,6 +38,16 @@ T = TypeVar("T")
 
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MAX_INTEGER = 2**63
+RENAMED_KEYS = {
+    "trainer.stop_after_stalls": "trainer.early_stopping_patience",
+    "trainer.stop_min_delta": "trainer.early_stopping_min_delta",
+    "freeze_schedule.stalls_for": "freeze_schedule.patience",
+}
+"""New key paths by the old ones, without indices of lists."""
+REMOVED_KEYS = {
+    "trainer.log_devices": "Lightning's DeviceStatsMonitor is no longer an option",
+}
+"""Reasons by key path."""
 _MAX_MESSAGE = 300
 """Characters of what OmegaConf says, in which values stand whole."""
 
@@ -203,7 +213,12 @@ class _Merging:
             message = _one_line(error)
         else:
             raise AssertionError(f"{path} was taken")
-        if "Did you mean" not in message:
+        plain = re.sub(r"\[\d+\]", "", path)
+        if plain in RENAMED_KEYS:
+            message = f"the key is now {RENAMED_KEYS[plain]}"
+        elif plain in REMOVED_KEYS:
+            message = f"the key is gone: {REMOVED_KEYS[plain]}"
+        elif "Did you mean" not in message:
             message += f"; known are {', '.join(known)}"
         self._wrong += 1
         self.problems.append(f"{where}: {path}: {message}{_odd_character(key)}")

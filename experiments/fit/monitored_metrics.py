@@ -57,7 +57,7 @@ def validation_metrics(config: ExperimentConfig) -> set[str]:
 def _waiting(config: ExperimentConfig) -> Iterator[tuple[str, str]]:
     """Fields that name a metric which is waited for, and the metric."""
     trainer = config.trainer
-    if trainer.keep_best or trainer.stop_after_stalls is not None:
+    if trainer.keep_best or trainer.early_stopping_patience is not None:
         yield "trainer.monitor", trainer.monitor
     for number, thaw in enumerate(config.freeze_schedule):
         if thaw.when_metric:

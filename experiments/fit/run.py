@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lightning
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, DeviceStatsMonitor
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
@@ -242,11 +242,9 @@ def build_callbacks(
     ]
     if config.guard.skip_nonfinite is not False or config.guard.spike_deviations is not None:
         callbacks.append(StepGuard(config.guard, config.run_dir))
-    if settings.stop_after_stalls is not None:
-        patience, min_delta = settings.stop_after_stalls, settings.stop_min_delta
+    if settings.early_stopping_patience is not None:
+        patience, min_delta = settings.early_stopping_patience, settings.early_stopping_min_delta
         callbacks.append(EarlyStop(settings.monitor, settings.monitor_mode, patience, min_delta))
-    if settings.log_devices:
-        callbacks.append(DeviceStatsMonitor())
     if rehearses(config):
         callbacks.append(largest_batch(config))
     if settings.profile_steps:

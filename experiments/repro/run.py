@@ -141,7 +141,11 @@ def _run_again(
         "trainer.record_samples=true",
         *("trainer.keep_checkpoints=1", "trainer.keep_best=0", "trainer.profile_steps=0"),
         # What only looks at the run, and changes nothing of it.
-        *("trainer.loggers=[]", "trainer.save_reasoner=false", "trainer.stop_after_stalls=null"),
+        *(
+            "trainer.loggers=[]",
+            "trainer.save_reasoner=false",
+            "trainer.early_stopping_patience=null",
+        ),
         *("evaluate_during_training=false", "sample_generations.every_n_steps=0"),
         *([] if any(thaw.when_metric for thaw in thaws) else ["data.validation=[]"]),
     ]

@@ -64,8 +64,8 @@ def simulate(schedule, num_steps, values=(), *, validate_every=2, accumulate=1, 
         (Thaw(part="lora", from_step=3), 3),
         (Thaw(part="lora", from_epoch=1), 4),
         (Thaw(part="lora", when_metric="val/given", reaches=2.0), 6),
-        (Thaw(part="lora", when_metric="val/given", stalls_for=1), 4),
-        (Thaw(part="lora", when_metric="val/given", mode="max", stalls_for=2), 8),
+        (Thaw(part="lora", when_metric="val/given", patience=1), 4),
+        (Thaw(part="lora", when_metric="val/given", mode="max", patience=2), 8),
         (Thaw(part="lora", when_metric="val/given", mode="max", reaches=3.5), 4),
         (Thaw(part="lora", when_metric="val/given", reaches=2.0, from_step=7), 7),
     ],
@@ -86,7 +86,7 @@ def test_a_validation_in_the_middle_of_a_step_thaws_the_next(values):
 
 
 def test_a_resumed_run_continues_to_count_validations():
-    thaws = [Thaw(part="lora", when_metric="val/given", stalls_for=3)]
+    thaws = [Thaw(part="lora", when_metric="val/given", patience=3)]
     half, resumed = FreezeSchedule(thaws), FreezeSchedule(thaws)
     assert simulate(half, 4, (1.0, 2.0)) == [{"fusion"}] * 4
     resumed.load_state_dict(half.state_dict())
@@ -181,7 +181,7 @@ def test_ddp_is_told_of_unused_parameters():
         ({"from_step": -1}, "from_step is -1"),
         ({"when_metric": "val/loss"}, "a metric takes one of the two"),
         ({"reaches": 2.0}, r"when_metric '', reaches 2.0"),
-        ({"when_metric": "val/loss", "stalls_for": 0}, "stalls_for is 0; it must be at least 1"),
+        ({"when_metric": "val/loss", "patience": 0}, "patience is 0; it must be at least 1"),
     ],
 )
 def test_impossible_conditions_are_refused(fields, message):
@@ -195,7 +195,7 @@ def test_impossible_schedules_are_refused():
     thaws = [Thaw(part="lora", from_step=1), Thaw(part="fusion", from_step=2)]
     with pytest.raises(ValueError, match="nothing trains at step 0"):
         simulate(FreezeSchedule(thaws), 1)
-    schedule = FreezeSchedule([Thaw(part="lora", when_metric="val/los", stalls_for=1)])
+    schedule = FreezeSchedule([Thaw(part="lora", when_metric="val/los", patience=1)])
     with pytest.raises(ValueError, match=r"lora.when_metric is 'val/los', which validation does"):
         simulate(schedule, 2, [1.0])
     trainer = SimpleNamespace(strategy=ModelParallelStrategy())  # without our checkpoints

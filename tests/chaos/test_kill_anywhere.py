@@ -94,7 +94,7 @@ def test_what_watches_a_run_goes_on_as_if_it_had_not_been_killed(whole, harmed):
     overrides = (
         *("weight_average.kind=ema", "weight_average.decay=0.8"),
         # The loss falls, so that it has no new highest value at the second validation.
-        "freeze_schedule=[{part: lora, when_metric: val/loss, mode: max, stalls_for: 1, "
+        "freeze_schedule=[{part: lora, when_metric: val/loss, mode: max, patience: 1, "
         "warmup_steps: 6}]",
         "trainer.validate_every_n_steps=2",
         *("guard.spike_deviations=0.5", "guard.window=2", "guard.max_skipped=16"),

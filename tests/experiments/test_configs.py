@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from data_modules.global_order import accumulation
 from experiments.devices import num_processes
-from experiments.experiment_config import ExperimentConfig
-from experiments.fit.resume_rules import learnt_settings
+from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
+from experiments.fit.resume_rules import field_defaults, learnt_settings
 from experiments.fit.strategies import build_strategy
 from vidreason.config import merge_config, save_config
 from vidreason.model import build_reasoner
@@ -20,6 +21,7 @@ from vidreason.perception.models import build_video_encoder, video_encoder_sizes
 from vidreason.perception.sam import build_sam
 from vidreason.released_parts import RELEASED_PARTS
 from vidreason.training.stage import StageModule
+from vidreason.typed_merge import REMOVED_KEYS, RENAMED_KEYS
 
 CHECKOUT = Path(__file__).parents[2]
 CONFIGS = CHECKOUT / "experiments" / "configs"
@@ -226,3 +228,34 @@ def test_an_initial_checkpoint_does_not_go_with_stage_1():
 def test_values_that_cannot_be_are_refused(override):
     with pytest.raises(ValueError, match=override.split("=")[0]):
         merge_config(ExperimentConfig, [], [override])
+
+
+MAX_FIELDS = 202
+"""Keys of an experiment's configuration: only ever to be lowered, as fields go."""
+
+
+def test_the_number_of_keys_does_not_grow():
+    assert len(list(field_defaults(ExperimentConfig))) <= MAX_FIELDS
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.stop_after_stalls=2", "the key is now trainer.early_stopping_patience"),
+        ("freeze_schedule=[{part: lora, stalls_for: 2}]", "is now freeze_schedule.patience"),
+        ("trainer.log_devices=true", "the key is gone: Lightning's DeviceStatsMonitor"),
+    ],
+)
+def test_a_renamed_key_names_the_new_one(override, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        merge_config(ExperimentConfig, [], [override])
+
+
+def test_every_renamed_key_has_a_present_one():
+    keys = {key for key, _ in field_defaults(ExperimentConfig)}
+    assert set(RENAMED_KEYS.values()) <= keys
+    assert not keys & (RENAMED_KEYS.keys() | REMOVED_KEYS.keys())
+
+
+def test_the_readers_of_sections_are_told_of_sections_that_exist():
+    assert set(READERS_OF_SECTIONS) <= {field.name for field in fields(ExperimentConfig)}

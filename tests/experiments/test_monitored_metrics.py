@@ -36,7 +36,7 @@ def corpora(monkeypatch):
 
 WAITS = {
     "keep_best": ("trainer.keep_best=1", "trainer.monitor={}"),
-    "stop": ("trainer.stop_after_stalls=2", "trainer.monitor={}"),
+    "stop": ("trainer.early_stopping_patience=2", "trainer.monitor={}"),
     "thaw": ("freeze_schedule=[{{part: lora, when_metric: {}, reaches: 1.0}}]",),
 }
 

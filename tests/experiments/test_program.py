@@ -220,3 +220,12 @@ def test_a_broken_pipe_that_is_not_stdout_is_a_defect(monkeypatch):
 
     with pytest.raises(BrokenPipeError):
         run(program)
+
+
+def test_an_override_without_effect_is_said_once(capsys):
+    given = ("predict=true", "video=[a.mp4]", "seed=1", "predict=false")
+    assert run_program(lambda config: 0, program="fit", description="Train.", argv=given) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "fit: predict has no effect here; it is for generate",
+        "fit: video has no effect here; it is for generate",
+    ]

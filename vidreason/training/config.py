@@ -75,7 +75,7 @@ class Thaw:
     """``min`` if lower values of the metric are better."""
     reaches: float | None = None
     """Value of the metric that has to be reached."""
-    stalls_for: int | None = None
+    patience: int | None = None
     """Number of validations in a row without a new best value, from the start of the run on."""
     warmup_steps: int = 0
     """Optimizer steps, from the thaw on, over which the part's learning rate rises linearly to the
@@ -88,13 +88,13 @@ class Thaw:
             from_step=(0, inf),
             from_epoch=(0, inf),
             warmup_steps=(0, inf),
-            stalls_for=(1, inf),
+            patience=(1, inf),
         )
-        conditions = [self.reaches, self.stalls_for]
+        conditions = [self.reaches, self.patience]
         if conditions.count(None) != (1 if self.when_metric else 2):
             raise ValueError(
                 f"freeze_schedule: {self.part} has when_metric {self.when_metric!r}, reaches "
-                f"{self.reaches}, stalls_for {self.stalls_for}; a metric takes one of the two, and "
+                f"{self.reaches}, patience {self.patience}; a metric takes one of the two, and "
                 "they take a metric"
             )
 
