@@ -18,7 +18,7 @@ from vidreason.microworld.corpora import (
     write_annotations,
     write_world,
 )
-from vidreason.microworld.language import heading, place, sentence
+from vidreason.microworld.language import heading, position_phrase, sentence
 from vidreason.microworld.renderer import FRAME_SIZE
 from vidreason.microworld.simulation import COLORS, VIDEO_SECONDS, Rollout
 from vidreason.video.reader import DIRECT
@@ -71,22 +71,22 @@ def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
 
 
 def test_nextgqa_has_nextqas_causal_and_temporal_questions(world: World) -> None:
-    asked = examples_in("nextgqa", world.root / "nextgqa", "test")
-    answers = [example for example in asked if example.options]
+    examples = examples_in("nextgqa", world.root / "nextgqa", "test")
+    answers = [example for example in examples if example.options]
     nextqa = [
         example
         for example in examples_in("nextqa", world.root / "nextqa", "test")
         if not example.question_type.startswith("D")
     ]
-    assert len(answers) == len(asked) - len(answers) == len(nextqa) > 500
-    for own, original in zip(answers, nextqa, strict=True):
-        assert (own.prompt, own.answer_index) == (original.prompt, original.answer_index)
+    assert len(answers) == len(examples) - len(answers) == len(nextqa) > 500
+    for example, original in zip(answers, nextqa, strict=True):
+        assert (example.prompt, example.answer_index) == (original.prompt, original.answer_index)
 
 
 def test_what_is_asked_for_happens_in_the_spans(world: World) -> None:
     checked: Counter[str] = Counter()
-    asked = examples_in("nextgqa", world.root / "nextgqa", "test")
-    for answer, grounding in zip(asked[::2], asked[1::2], strict=True):
+    examples = examples_in("nextgqa", world.root / "nextgqa", "test")
+    for answer, grounding in zip(examples[::2], examples[1::2], strict=True):
         ((start, end),) = grounding.spans
         assert 0 <= start < end <= VIDEO_SECONDS
         assert end - start >= 0.5
@@ -139,7 +139,7 @@ def test_vcr_asks_what_its_boxes_and_pictures_show(world: World) -> None:
         sides = {"to the left": other_x - x, "to the right": x - other_x}
         sides |= {"above": other_y - y, "below": y - other_y}
         assert answer.response == f"{max(sides, key=lambda side: sides[side])}."
-        here, there = (place(x / 2, y / 2) for x, y in centres)  # two pixels a unit
+        here, there = (position_phrase(x / 2, y / 2) for x, y in centres)  # two pixels a unit
         assert reason.response == f"{names[0]} is {here} and {names[1]} is {there}."
         told = [f"{name} {' '.join(str(round(100 * e / FRAME_SIZE)) for e in boxes[name])}"
                 for name in names]  # fmt: skip

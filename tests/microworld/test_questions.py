@@ -3,7 +3,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from vidreason.microworld.language import caption, explanation, place, predictions
+from vidreason.microworld.language import caption, explanation, position_phrase, predictions
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
 from vidreason.microworld.questions import Question, balance
@@ -130,4 +130,4 @@ def test_balance_leaves_listed_answers_right_in_proportion():
     ],
 )
 def test_places(x: float, y: float, expected: str):
-    assert place(x, y) == expected
+    assert position_phrase(x, y) == expected

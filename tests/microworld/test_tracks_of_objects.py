@@ -21,13 +21,15 @@ def true_names(tokens: VisualTokens, rollout: Rollout) -> dict[int, str]:
     for time in tokens.spans[objects, 0].unique().tolist():
         things = render_masks(rollout, time)
         things["wall"] = render_wall(rollout) & ~np.any(list(things.values()), axis=0)
-        places = (objects & (tokens.spans[:, 0] == time)).nonzero()[:, 0].tolist()
-        found = torch.stack([torch.from_numpy(rle_to_mask(tokens.masks[p]).copy()) for p in places])
+        indices = (objects & (tokens.spans[:, 0] == time)).nonzero()[:, 0].tolist()
+        masks = torch.stack(
+            [torch.from_numpy(rle_to_mask(tokens.masks[p]).copy()) for p in indices]
+        )
         true = torch.from_numpy(np.stack(list(things.values())))
-        overlaps = mask_overlaps(found, true)
+        overlaps = mask_overlaps(masks, true)
         for column, name in enumerate(things):
             if overlaps[:, column].max() > 0.5:
-                names[places[int(overlaps[:, column].argmax())]] = name
+                names[indices[int(overlaps[:, column].argmax())]] = name
     return names
 
 

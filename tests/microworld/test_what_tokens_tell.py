@@ -24,9 +24,9 @@ def clip_features(tokens: VisualTokens) -> torch.Tensor:
 
 def object_features(tokens: VisualTokens, num_key_frames: int) -> torch.Tensor:
     """Mean and maximum over the objects of each key frame, of what they look like and where."""
-    own = tokens.kinds == OBJECT_TOKEN
-    described = torch.cat([tokens.features, tokens.boxes, tokens.areas[:, None]], dim=1)[own]
-    frames = (tokens.spans[own, 0] / VIDEO_SECONDS * num_key_frames).long()
+    is_object = tokens.kinds == OBJECT_TOKEN
+    described = torch.cat([tokens.features, tokens.boxes, tokens.areas[:, None]], dim=1)[is_object]
+    frames = (tokens.spans[is_object, 0] / VIDEO_SECONDS * num_key_frames).long()
     pooled = torch.zeros(num_key_frames, 2, described.shape[1])
     for frame in frames.unique():
         objects = described[frames == frame]
@@ -36,8 +36,8 @@ def object_features(tokens: VisualTokens, num_key_frames: int) -> torch.Tensor:
 
 def ridge(features: torch.Tensor, truth: torch.Tensor, penalty: float) -> torch.Tensor:
     gram = features.T @ features / len(features)
-    own = penalty * torch.eye(features.shape[1], dtype=features.dtype)
-    return torch.linalg.solve(gram + own, features.T @ truth / len(features))
+    ridge = penalty * torch.eye(features.shape[1], dtype=features.dtype)
+    return torch.linalg.solve(gram + ridge, features.T @ truth / len(features))
 
 
 def area_under_curve(scores: torch.Tensor, truth: torch.Tensor) -> float:
@@ -55,7 +55,7 @@ def probed(features: torch.Tensor, truth: torch.Tensor) -> float:
     features = ((features - train.mean(0)) / (train.std(0) + 1e-6)).double()
     tests, others = features[:NUM_TEST_VIDEOS], features[NUM_TEST_VIDEOS:]
     truth = truth.double()
-    known, asked = truth[NUM_TEST_VIDEOS:], truth[:NUM_TEST_VIDEOS]
+    known, held_out = truth[NUM_TEST_VIDEOS:], truth[:NUM_TEST_VIDEOS]
     mean = known.mean(0)
     held_out = torch.arange(len(others)) % 5 == 0
 
@@ -64,7 +64,7 @@ def probed(features: torch.Tensor, truth: torch.Tensor) -> float:
         return float((others[held_out] @ weights + mean - known[held_out]).square().mean())
 
     weights = ridge(others, known - mean, min(PENALTIES, key=error))
-    return area_under_curve(tests @ weights + mean, asked)
+    return area_under_curve(tests @ weights + mean, held_out)
 
 
 @pytest.mark.slow

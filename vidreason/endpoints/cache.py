@@ -65,27 +65,17 @@ class ReplyCache:
         return self._stored(key) or reply
 
     def _stored(self, key: str) -> ChatReply | None:
-        """Return the stored reply; delete one that is damaged."""
         with self._open() as connection:
-            row = connection.execute(
-                "SELECT typeof(output), output, typeof(problem), problem FROM outputs "
-                "WHERE key = ?",
-                (key,),
-            ).fetchone()
-            if row is None:
-                return None
-            reply = _read(*row)
-            if reply is None:
-                connection.execute("DELETE FROM outputs WHERE key = ?", (key,))
-            return reply
+            query = "SELECT output, problem FROM outputs WHERE key = ?"
+            row = connection.execute(query, (key,)).fetchone()
+        return None if row is None else ChatReply(text=row[0], problem=row[1])
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as connection:
-                connection.text_factory = bytes
-                with connection:
-                    yield connection
+            connected = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
+            with closing(connected) as connection, connection:
+                yield connection
         except sqlite3.Error as error:
             raise self._unusable(error) from error
 
@@ -100,17 +90,3 @@ def request_key(model_id: str, request: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the model and everything that it is shown."""
     content = json.dumps([model_id, request], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _read(
-    output_type: bytes, output: object, problem_type: bytes, problem: object
-) -> ChatReply | None:
-    """Return a row as a reply; None if it is damaged."""
-    if not (isinstance(output, bytes) and isinstance(problem, bytes)):
-        return None
-    if output_type != b"text" or problem_type != b"text":
-        return None
-    try:
-        return ChatReply(text=output.decode(), problem=problem.decode())
-    except UnicodeDecodeError:
-        return None

@@ -23,7 +23,7 @@ from torch.nn.functional import (
 )
 from torch.utils.data import DataLoader, IterableDataset
 
-from vidreason.microworld.language import heading, place
+from vidreason.microworld.language import heading, position_phrase
 from vidreason.microworld.pretraining import minimise
 from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollout
@@ -111,7 +111,7 @@ def clip_fact_names() -> list[str]:
         names += [f"{color} blocked", f"{color} rests"]
         names += [f"{color} moves {way}" for way in _HEADINGS]
         names += [f"{color} touches {other}" for other in COLORS if other != color]
-        names += [f"{color} starts {spot}" for spot in _places()]
+        names += [f"{color} starts {spot}" for spot in _positions()]
     return names
 
 
@@ -131,7 +131,8 @@ def clip_facts(rollout: Rollout, times: NDArray[np.float64], start: float, end: 
             continue
         facts.add(f"{body.color} {body.shape}")
         x, y, _, _ = rollout.state(body.color, seen[0])
-        facts.add(f"{body.color} starts {place(min(max(x, 0), 63.9), min(max(y, 0), 63.9))}")
+        spot = position_phrase(min(max(x, 0), 63.9), min(max(y, 0), 63.9))
+        facts.add(f"{body.color} starts {spot}")
         way = heading(*rollout.state(body.color, seen[-1])[2:])
         facts.add(f"{body.color} moves {way}" if way else f"{body.color} rests")
     for event in rollout.happened(before=end, after=start):
@@ -312,6 +313,6 @@ def _patch_labels(
     return colors, shapes, velocities
 
 
-def _places() -> list[str]:
+def _positions() -> list[str]:
     centres = (10.0, 32.0, 54.0)
-    return [place(x, y) for y in centres for x in centres]
+    return [position_phrase(x, y) for y in centres for x in centres]

@@ -39,7 +39,7 @@ def a(noun: str) -> str:
     return f"an {noun}" if noun.startswith("orange") else f"a {noun}"
 
 
-def place(x: float, y: float) -> str:
+def position_phrase(x: float, y: float) -> str:
     """One of nine places, such as ``at the top left``, ``in the middle`` or ``on the right``."""
     column = ("left", "", "right")[min(int(3 * x / ARENA), 2)]
     row = ("top", "", "bottom")[min(int(3 * y / ARENA), 2)]
@@ -86,7 +86,7 @@ def caption(rollout: Rollout) -> str:
     """Describe the whole video: what rests where, what happens, what still moves at the end."""
     sentences = ["there is a wall"] if rollout.scene.wall is not None else []
     for body in resting_bodies(rollout):
-        sentences.append(f"{a(name(rollout, body.color))} rests {place(body.x, body.y)}")
+        sentences.append(f"{a(name(rollout, body.color))} rests {position_phrase(body.x, body.y)}")
     sentences += [sentence(rollout, event) for event in rollout.happened()]
     for body in rollout.scene.bodies:
         direction = final_heading(rollout, body.color)

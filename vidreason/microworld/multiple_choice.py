@@ -8,7 +8,7 @@ from vidreason.microworld.language import (
     final_heading,
     heading,
     name,
-    place,
+    position_phrase,
     resting_bodies,
     the,
 )
@@ -24,8 +24,8 @@ from vidreason.microworld.simulation import (
     Rollout,
 )
 
-_PLACES = tuple(
-    place(ARENA * (column + 0.5) / 3, ARENA * (row + 0.5) / 3)
+_POSITIONS = tuple(
+    position_phrase(ARENA * (column + 0.5) / 3, ARENA * (row + 0.5) / 3)
     for row in range(3)
     for column in range(3)
 )
@@ -41,7 +41,7 @@ def multiple_choice_questions(rollout: Rollout, generator: random.Random) -> Ite
     yield from _order_of_entering(rollout, events, generator)
     yield from _meanwhile(rollout, events)
     yield from _counts(rollout)
-    yield from _places(rollout, generator)
+    yield from _positions(rollout, generator)
     yield from _struck_objects(rollout, events, generator)
 
 
@@ -208,10 +208,10 @@ def _counts(rollout: Rollout) -> Iterator[Question]:
             )
 
 
-def _places(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
+def _positions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
     for body in resting_bodies(rollout):
-        right = place(body.x, body.y)
-        wrong = generator.sample([p for p in _PLACES if p != right], 4)
+        right = position_phrase(body.x, body.y)
+        wrong = generator.sample([p for p in _POSITIONS if p != right], 4)
         yield Question(
             template="place",
             type="DL",

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vidreason.microworld.annotation_files import write_json, write_json_lines
-from vidreason.microworld.language import direction, name, place, the
+from vidreason.microworld.language import direction, name, position_phrase, the
 from vidreason.microworld.questions import Question
 from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks
 from vidreason.microworld.simulation import ARENA, VIDEO_SECONDS, Rollout
@@ -32,7 +32,7 @@ _CENTRES = tuple(ARENA * (number + 0.5) / 3 for number in range(3))
 _NUM_CHOICES = 4
 _NUM_TIMES = 4
 
-Places = tuple[str, str]
+Positions = tuple[str, str]
 """Parts of the picture of the object in question, and of the one it is seen from."""
 
 
@@ -46,7 +46,7 @@ class Look(Question):
     """Index in the list of the picture's objects."""
     other: int
     """Index of the object that it is seen from."""
-    places: Places
+    positions: Positions
 
 
 def looks(rollout: Rollout, generator: random.Random) -> Iterator[Look]:
@@ -65,8 +65,8 @@ def _looks_at(rollout: Rollout, time: float) -> Iterator[Look]:
         answer = _ANSWERS.get(direction(at[0] - seen_from[0], at[1] - seen_from[1]))
         if not answer or not _is_in_one_part(*at) or not _is_in_one_part(*seen_from):
             continue
-        places = place(*at), place(*seen_from)
-        if places in _REASONS[answer]:
+        positions = position_phrase(*at), position_phrase(*seen_from)
+        if positions in _REASONS[answer]:
             yield Look(
                 template="where",
                 type="where",
@@ -76,7 +76,7 @@ def _looks_at(rollout: Rollout, time: float) -> Iterator[Look]:
                 time=time,
                 subject=subject,
                 other=other,
-                places=places,
+                positions=positions,
             )
 
 
@@ -96,7 +96,7 @@ def write_questions(
         questions: Balanced :func:`looks`, each with the id of its video.
         generator: Decides the order of choices, and which rationales are wrong ones.
     """
-    right = Counter((look.answer, look.places) for _, look in questions)
+    right = Counter((look.answer, look.positions) for _, look in questions)
     by_video: dict[str, list[Look]] = defaultdict(list)
     for video_id, look in questions:
         by_video[video_id].append(look)
@@ -144,7 +144,7 @@ def _write_image(images: Path, video_id: str, rollout: Rollout, time: float) -> 
 def _texts(
     look: Look,
     labels: tuple[int, int],
-    right: Counter[tuple[str, Places]],
+    right: Counter[tuple[str, Positions]],
     generator: random.Random,
 ) -> dict[str, Any]:
     """Return question, answers and rationales of a row, as tokens; ``labels`` index the right."""
@@ -153,7 +153,7 @@ def _texts(
     generator.shuffle(answers)
     answers.insert(labels[0], look.answer)
     reasons = _wrong_reasons(look, right, generator)
-    reasons.insert(labels[1], look.places)
+    reasons.insert(labels[1], look.positions)
     return {
         "question": ["Where", "is", subject, "seen", "from", other, "?"],
         "answer_choices": [[*answer.split(), "."] for answer in answers],
@@ -167,27 +167,27 @@ def _texts(
 
 
 def _wrong_reasons(
-    look: Look, right: Counter[tuple[str, Places]], generator: random.Random
-) -> list[Places]:
-    """Return right places of other questions with the same answer, then made-up ones."""
-    weights = {places: n for (answer, places), n in right.items() if answer == look.answer}
-    weights.pop(look.places)
-    wrong: list[Places] = []
+    look: Look, right: Counter[tuple[str, Positions]], generator: random.Random
+) -> list[Positions]:
+    """Return right positions of other questions with the same answer, then made-up ones."""
+    weights = {positions: n for (answer, positions), n in right.items() if answer == look.answer}
+    weights.pop(look.positions)
+    wrong: list[Positions] = []
     while weights and len(wrong) < _NUM_CHOICES - 1:
         (drawn,) = generator.choices(list(weights), list(weights.values()))
         weights.pop(drawn)
         wrong.append(drawn)
-    made_up = [p for p in _REASONS[look.answer] if p != look.places and p not in wrong]
+    made_up = [p for p in _REASONS[look.answer] if p != look.positions and p not in wrong]
     return wrong + generator.sample(made_up, _NUM_CHOICES - 1 - len(wrong))
 
 
-def _reasons() -> dict[str, list[Places]]:
-    """Return the places that are a reason for each answer."""
+def _reasons() -> dict[str, list[Positions]]:
+    """Return the positions that are a reason for each answer."""
     points = [(x, y) for y in _CENTRES for x in _CENTRES]
-    reasons: dict[str, list[Places]] = {direction: [] for direction in _ANSWERS.values()}
+    reasons: dict[str, list[Positions]] = {direction: [] for direction in _ANSWERS.values()}
     for x, y in points:
         for other_x, other_y in points:
-            both = place(x, y), place(other_x, other_y)
+            both = position_phrase(x, y), position_phrase(other_x, other_y)
             if x != other_x:
                 reasons["to the left" if x < other_x else "to the right"].append(both)
             if y != other_y:

@@ -15,11 +15,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -33,12 +34,6 @@ from vidreason.reasoning.joined_rows import JoinedRows
 from vidreason.reasoning.output_layer import decoder_of
 from vidreason.secrets import first_line
 
-varlen_attn: Any
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None
-
 PACKED = "vidreason_packed"
 """Name under which transformers knows this attention. Without rows, it is ``sdpa``."""
 
@@ -47,9 +42,7 @@ _UNKNOWN = ("softcap", "s_aux", "position_bias")
 _MAX_FLASH_WIDTH = 256
 _FLASH_CAPABILITY = (8, 0)
 """Flash attention has kernels from NVIDIA's Ampere on."""
-_VARLEN_TAKES = (
-    frozenset() if varlen_attn is None else frozenset(inspect.signature(varlen_attn).parameters)
-)
+_VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters)
 
 _calls: ContextVar[list[tuple[bool, bool]] | None] = ContextVar("calls", default=None)
 """During a probe: for each call, whether it can be answered, and has a window."""
@@ -256,13 +249,11 @@ def _kernel_options(
         return None
     if torch.cuda.get_device_capability(query.device) < _FLASH_CAPABILITY:
         return None
-    options: dict[str, Any] = {}
-    if "window_size" in _VARLEN_TAKES:
-        options["window_size"] = (-1 if sliding_window is None else sliding_window - 1, 0)
-    elif "is_causal" in _VARLEN_TAKES and sliding_window is None:  # torch 2.10
-        options["is_causal"] = True
-    else:
+    if "window_size" not in _VARLEN_TAKES:
         return None
+    options: dict[str, Any] = {
+        "window_size": (-1 if sliding_window is None else sliding_window - 1, 0)
+    }
     if "scale" in _VARLEN_TAKES:
         options["scale"] = scaling
     elif scaling is not None and not math.isclose(scaling, width**-0.5):
@@ -289,8 +280,8 @@ def _attend_varlen(
     query, key, value = (
         states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value)
     )
-    attended: Tensor = varlen_attn(query, key, value, offsets, offsets, longest, longest, **options)
-    return attended[None]
+    attended: Any = varlen_attn(query, key, value, offsets, offsets, longest, longest, **options)
+    return cast(Tensor, attended[None])
 
 
 AttentionInterface.register(PACKED, packed_attention)
