@@ -26,7 +26,7 @@ SIZED_BY_FOLDER = ("vjepa2", "image")
 _DEFAULT_FRAMES = 8
 """Frames of a clip for encoders that take any number."""
 _SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
-_LARGEST_ENCODER: dict[str, tuple[float, float]] = {
+_ENCODER_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("width", "output_dim"), (1, 2**16)),
     **dict.fromkeys(("num_layers", "num_heads", "num_global_layers"), (1, 512)),
     **dict.fromkeys(("image_size", "patch_size", "num_frames"), (1, 2**13)),
@@ -90,15 +90,14 @@ class VideoEncoderConfig:
 
     def __post_init__(self) -> None:
         given = [name for name in _SIZE_FIELDS if getattr(self, name) is not None]
-        check_ranges("perceiver.video_encoder", self, **_LARGEST_ENCODER)
+        check_ranges("perceiver.video_encoder", self, **_ENCODER_RANGES)
         if self.name in _SIZED_BY_FIELDS:
             takes: Sequence[str] = _SIZED_BY_FIELDS[self.name]
             missing = [name for name in takes if name not in given]
             if missing:
                 raise ValueError(
                     f"perceiver.video_encoder.{missing[0]}: empty, but {self.name!r} takes its "
-                    f"sizes from "
-                    "the fields; give it, or name a released model"
+                    "sizes from the fields; give it, or name a released model"
                 )
         else:
             takes = (
@@ -107,10 +106,9 @@ class VideoEncoderConfig:
         surplus = [name for name in given if name not in takes]
         if surplus:
             raise ValueError(
-                f"perceiver.video_encoder.{surplus[0]}: {getattr(self, surplus[0])}, but it is "
-                f"no choice of "
-                f"{self.name!r}, which takes {', '.join(takes)}; leave it out, or name 'viclip', "
-                "'internvideo-mm' or 'videomae' for sizes of your own"
+                f"perceiver.video_encoder.{surplus[0]}: {getattr(self, surplus[0])}, but it is no "
+                f"choice of {self.name!r}, which takes {', '.join(takes)}; leave it out, or name "
+                "'viclip', 'internvideo-mm' or 'videomae' for sizes of your own"
             )
         if self.name not in SIZED_BY_FOLDER:
             _check_sizes(named_sizes(self))
@@ -176,21 +174,19 @@ def _check_sizes(sizes: VideoEncoderSizes) -> None:
         if getattr(sizes, whole) % getattr(sizes, part):
             raise ValueError(
                 f"perceiver.video_encoder.{whole}: {getattr(sizes, whole)} is not a multiple of "
-                f"{part} "
-                f"{getattr(sizes, part)}; choose sizes of which one divides the other"
+                f"{part} {getattr(sizes, part)}; choose sizes of which one divides the other"
             )
     if sizes.num_global_layers > sizes.num_layers:
         raise ValueError(
             f"perceiver.video_encoder.num_global_layers: {sizes.num_global_layers} is more than "
-            f"num_layers "
-            f"{sizes.num_layers}; choose at most as many"
+            f"num_layers {sizes.num_layers}; choose at most as many"
         )
 
 
 SegmenterName = Literal[
     "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
 ]
-_LARGEST_SEGMENTER: dict[str, tuple[float, float]] = {
+_SEGMENTER_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("encoder_layers", "decoder_layers"), (1, 512)),
     **dict.fromkeys(("encoder_width", "prompt_dim", "decoder_mlp_dim"), (1, 2**16)),
     **dict.fromkeys(("image_size", "max_frame_side"), (1, 2**14)),
@@ -272,7 +268,7 @@ class SegmenterConfig:
                 "(text prompts, fixed classes, video trackers) or need a package that is not "
                 "installed with this one (EdgeTAM: timm)"
             )
-        check_ranges("perceiver.segmenter", self, **_LARGEST_SEGMENTER)
+        check_ranges("perceiver.segmenter", self, **_SEGMENTER_RANGES)
         multiples = (
             ("image_size", self.image_size, "patch_size", self.patch_size),
             ("encoder_width", self.encoder_width, "encoder_heads", self.encoder_heads),
@@ -283,14 +279,13 @@ class SegmenterConfig:
             if value % divisor:
                 raise ValueError(
                     f"perceiver.segmenter.{name}: {value} is not a multiple of {divisor_name} "
-                    f"({divisor}); "
-                    "change one of them"
+                    f"({divisor}); change one of them"
                 )
 
 
 @dataclass(kw_only=True)
 class TrackConfig:
-    """When two masks are of one object.
+    """Thresholds for two masks to be of one object.
 
     The defaults were set on 60 videos of the microworld, whose objects move by up to half a frame
     between key frames; no real encoder has been measured.
@@ -305,10 +300,8 @@ class TrackConfig:
     """Masks of one key frame with at least this IoU are one object. Parts of a thing have less."""
 
     def __post_init__(self) -> None:
-        ranges = dict.fromkeys(
-            ("overlap_weight", "min_likeness", "same_object_overlap"), (ABOVE_0, 1)
-        )
-        check_ranges("perceiver.tracks", self, **ranges)
+        names = ("overlap_weight", "min_likeness", "same_object_overlap")
+        check_ranges("perceiver.tracks", self, **dict.fromkeys(names, (ABOVE_0, 1)))
 
 
 @dataclass(kw_only=True)
@@ -325,10 +318,11 @@ class PerceiverConfig:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     """The model that finds objects on key frames."""
     objects_per_key_frame: int = 16
-    """At most this many objects of a key frame become tokens, the largest and most stable first."""
+    """At most this many objects of a key frame become tokens, the largest and most stable first.
+    Set ``use_objects=false`` for clip tokens only."""
     kept_objects: int | None = None
     """At most this many of those are shown to the reasoner; 0 for clip tokens only, None for all.
-    Applied behind the store, so another number needs no perceiving."""
+    Applied after the store, so another number needs no perceiving."""
     min_object_share: float = 0.0
     """Masks that cover a smaller share of the frame are left out as specks."""
     max_object_share: float = 0.9
@@ -343,8 +337,7 @@ class PerceiverConfig:
                 f"encoder's video_encoder.num_frames {self.video_encoder.frames_per_clip}; give "
                 "both the same value"
             )
-        ranges = {"objects_per_key_frame": (1, inf), "kept_objects": (0, inf)}
-        check_ranges("perceiver", self, **ranges)
+        check_ranges("perceiver", self, objects_per_key_frame=(1, inf), kept_objects=(0, inf))
         if not 0 <= self.min_object_share < self.max_object_share <= 1:
             raise ValueError(
                 "perceiver.min_object_share and max_object_share: expected 0 <= min < max <= 1, "

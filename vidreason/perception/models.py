@@ -51,7 +51,7 @@ def build_video_encoder(
 
         return build_pretrained_encoder(config, device, dtype).requires_grad_(False).eval()
     encoder: nn.Module = frozen_model(
-        "video_encoder",
+        "perceiver.video_encoder",
         config,
         device,
         build=lambda: _encoder(config).to(dtype),

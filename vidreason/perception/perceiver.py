@@ -115,7 +115,8 @@ class Perceiver:
                     times=np.clip(shown_at, start - zero, end - zero).tolist(),
                     duration_seconds=end - zero,
                 )
-        return _concatenate(parts)
+        # Outside inference mode, so that the result may enter autograd graphs.
+        return VisualTokens.concatenate(parts)
 
     def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """All clips in one batch, on the encoder's device: ``(N, D)``, ``(N, F', h, w, D)``."""
@@ -291,17 +292,3 @@ def _stack_masks(objects: list[ObjectMask], size: Sequence[int], device: torch.d
     for place, found in enumerate(objects):
         masks[place] = found.mask
     return masks
-
-
-def _concatenate(parts: list[VisualTokens]) -> VisualTokens:
-    """Join the parts outside inference mode, so that the result may enter autograd graphs."""
-    return VisualTokens(
-        features=torch.cat([part.features for part in parts]),
-        kinds=torch.cat([part.kinds for part in parts]),
-        spans=torch.cat([part.spans for part in parts]),
-        boxes=torch.cat([part.boxes for part in parts]),
-        areas=torch.cat([part.areas for part in parts]),
-        track_ids=torch.cat([part.track_ids for part in parts]),
-        masks=tuple(mask for part in parts for mask in part.masks),
-        duration_seconds=parts[0].duration_seconds,
-    )

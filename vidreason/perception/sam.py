@@ -64,7 +64,7 @@ def build_sam(config: SegmenterConfig, device: torch.device | str = "cpu") -> An
         sam.to(device)  # the pixel mean and deviation, which are in no file
 
     build = _build_custom_sam if config.name == "custom" else _build_released_sam
-    return frozen_model("segmenter", config, device, lambda: build(config), load)
+    return frozen_model("perceiver.segmenter", config, device, lambda: build(config), load)
 
 
 def _build_released_sam(config: SegmenterConfig) -> Any:  # noqa: ANN401 - the package is untyped

@@ -162,13 +162,13 @@ def pretrained_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
     )
     if config.name == "vjepa2" and sizes.image_size != sizes.trained_image_size:
         raise ValueError(
-            f"video_encoder.weights: {config.weights!r} preprocesses to {sizes.image_size} pixels, "
+            f"{_where(config)} preprocesses to {sizes.image_size} pixels, "
             f"but its model takes {sizes.trained_image_size}; they must be the same"
         )
     if sizes.image_size % sizes.patch_size or sizes.num_frames % tubelet_size:
         raise ValueError(
-            f"video_encoder.weights: patches of {sizes.patch_size} pixels and {tubelet_size} frames"
-            f" do not divide {sizes.image_size} pixels and num_frames {sizes.num_frames}"
+            f"{_where(config)} has patches of {sizes.patch_size} pixels and {tubelet_size} frames"
+            f", which do not divide {sizes.image_size} pixels and num_frames {sizes.num_frames}"
         )
     return sizes
 
@@ -184,7 +184,7 @@ def build_pretrained_encoder(
     """
     model_class, model_config = _model_class(config)
     sizes, transform = pretrained_sizes(config), _transform(config)
-    with torch.device("meta"), foreign_errors(f"video_encoder.weights: {config.weights!r}"):
+    with torch.device("meta"), foreign_errors(_where(config)):
         model = model_class._from_config(model_config, dtype=dtype)
     if device.type != "meta":
         check_built(model, local_folder(config.weights))
@@ -244,19 +244,18 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
     """The class to build, and its configuration."""
     if not config.weights:
         raise ValueError(
-            f"video_encoder.weights: empty, but {config.name!r} needs a folder of transformers, or "
-            "a repository of the Hugging Face Hub"
+            f"perceiver.video_encoder.weights: empty, but {config.name!r} needs a folder of "
+            "transformers, or a repository of the Hugging Face Hub"
         )
     folder = local_folder(config.weights)
     check_model_folder(folder)
-    with foreign_errors(f"video_encoder.weights: {config.weights!r}"):
+    with foreign_errors(_where(config)):
         found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         found._attn_implementation = None  # a folder may name code on the Hub
     if config.name == "vjepa2":
         if found.model_type != "vjepa2":
             raise ValueError(
-                f"video_encoder.weights: {config.weights!r} holds a model of type "
-                f"{found.model_type!r}, not 'vjepa2'"
+                f"{_where(config)} holds a model of type {found.model_type!r}, not 'vjepa2'"
             )
         return transformers.VJEPA2Model, found
     kind = found.model_type.removesuffix("_vision_model")
@@ -269,7 +268,7 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
     ]
     if missing or type(found) not in transformers.MODEL_MAPPING:
         raise ValueError(
-            f"video_encoder.weights: {config.weights!r} holds a model of type "
+            f"{_where(config)} holds a model of type "
             f"{found.model_type!r}, which is not an image encoder with one token a patch, such as "
             "clip, siglip or dinov2"
         )
@@ -279,7 +278,7 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
 def _transform(config: VideoEncoderConfig) -> FrameTransform:
     """The preprocessing that the folder's own processor does, as a transform of frames."""
     auto: Any = AutoVideoProcessor if config.name == "vjepa2" else AutoImageProcessor
-    with foreign_errors(f"video_encoder.weights: {config.weights!r}"):
+    with foreign_errors(_where(config)):
         processor: Any = auto.from_pretrained(local_folder(config.weights), trust_remote_code=False)
     size = processor.size
     crop = processor.crop_size if processor.do_center_crop else None
@@ -291,7 +290,7 @@ def _transform(config: VideoEncoderConfig) -> FrameTransform:
         side = crop["height"]
     else:
         raise ValueError(
-            f"video_encoder.weights: {config.weights!r} preprocesses to size {dict(size)} and crop "
+            f"{_where(config)} preprocesses to size {dict(size)} and crop "
             f"{dict(crop) if crop else None}; only a squash to a square, or a short side and a "
             "square centre crop, can be followed by masks"
         )
@@ -299,7 +298,7 @@ def _transform(config: VideoEncoderConfig) -> FrameTransform:
         processor.do_resize and processor.do_rescale and processor.do_normalize
     ):
         raise ValueError(
-            f"video_encoder.weights: {config.weights!r} preprocesses with resample "
+            f"{_where(config)} preprocesses with resample "
             f"{processor.resample}, do_resize {processor.do_resize}, do_rescale "
             f"{processor.do_rescale}, do_normalize {processor.do_normalize}; expected bilinear (2) "
             "or bicubic (3), and all three done"
@@ -316,11 +315,12 @@ def _transform(config: VideoEncoderConfig) -> FrameTransform:
     )
 
 
+def _where(config: VideoEncoderConfig) -> str:
+    return f"perceiver.video_encoder.weights: {config.weights!r}"
+
+
 def _side(config: VideoEncoderConfig, name: str, value: int | list[int]) -> int:
     sides = {value} if isinstance(value, int) else set(value)
     if len(sides) != 1:
-        raise ValueError(
-            f"video_encoder.weights: {config.weights!r} has {name} {value}; only squares can be "
-            "used"
-        )
+        raise ValueError(f"{_where(config)} has {name} {value}; only squares can be used")
     return sides.pop()

@@ -99,17 +99,17 @@ def build_transformers_segmenter(
     device = torch.device(device)
     if not config.weights:
         raise ValueError(
-            f"segmenter.weights: empty; {config.name} needs a folder in the Hugging Face layout or "
-            "a repository of the Hub"
+            f"perceiver.segmenter.weights: empty; {config.name} needs a folder in the Hugging Face "
+            "layout or a repository of the Hub"
         )
     folder = local_folder(config.weights)
     check_model_folder(folder)
-    where = f"segmenter.weights: {config.weights!r}"
+    where = f"perceiver.segmenter.weights: {config.weights!r}"
     with foreign_errors(where):
         settings, _ = transformers.PretrainedConfig.get_config_dict(folder)
     if settings.get("model_type") not in _MODEL_TYPES[config.name]:
         raise ValueError(
-            f"segmenter.weights: {config.weights!r} holds a model of type "
+            f"{where} holds a model of type "
             f"{settings.get('model_type')!r}, {config.name} needs one of "
             f"{', '.join(_MODEL_TYPES[config.name])}; change segmenter.name"
         )
@@ -127,7 +127,7 @@ def build_transformers_segmenter(
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
             raise ValueError(
-                f"segmenter.weights: {config.weights!r} lacks {len(missing)} tensors of "
+                f"{where} lacks {len(missing)} tensors of "
                 f"{_CLASSES[config.name]}: {'; '.join(missing[:4])}"
             )
     with foreign_errors(where):

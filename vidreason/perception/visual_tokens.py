@@ -4,8 +4,8 @@ Shapes: B batch, V visual tokens, D width.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypedDict, cast
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -68,27 +68,32 @@ class VisualTokens:
         counts as one. Track ids stay, so some may be missing.
         """
         kept, num_seen = [], dict[float, int]()
-        for place, (kind, time) in enumerate(
+        for index, (kind, time) in enumerate(
             zip(self.kinds.tolist(), self.spans[:, 0].tolist(), strict=True)
         ):
             if kind == OBJECT_TOKEN:
                 num_seen[time] = num_seen.get(time, 0) + 1
             if kind != OBJECT_TOKEN or num_seen[time] <= limit:
-                kept.append(place)
+                kept.append(index)
         return self.select(kept)
 
-    def select(self, places: list[int]) -> "VisualTokens":
-        """Some tokens in the order of ``places``; track ids stay those of the whole video."""
-        return VisualTokens(
-            features=self.features[places],
-            kinds=self.kinds[places],
-            spans=self.spans[places],
-            boxes=self.boxes[places],
-            areas=self.areas[places],
-            track_ids=self.track_ids[places],
-            masks=tuple(self.masks[place] for place in places),
-            duration_seconds=self.duration_seconds,
-        )
+    def select(self, indices: list[int]) -> "VisualTokens":
+        """Some tokens in the order of ``indices``; track ids stay those of the whole video."""
+        chosen = {name: tensor[indices] for name, tensor in self._tensors().items()}
+        masks = tuple(self.masks[index] for index in indices)
+        return replace(self, masks=masks, **cast(dict[str, Any], chosen))
+
+    @staticmethod
+    def concatenate(parts: Sequence["VisualTokens"]) -> "VisualTokens":
+        """All tokens of parts of one video, in their order."""
+        tensors = [part._tensors() for part in parts]
+        joined = {name: torch.cat([each[name] for each in tensors]) for name in tensors[0]}
+        masks = tuple(mask for part in parts for mask in part.masks)
+        return replace(parts[0], masks=masks, **cast(dict[str, Any], joined))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The fields with a row per token, but for the masks."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 TokenSource = Callable[[str, float | None, float | None], VisualTokens]
@@ -126,9 +131,7 @@ def move_visual_tokens(batch: VisualBatch, device: torch.device) -> VisualBatch:
 def collate_visual_tokens(videos: Sequence[VisualTokens]) -> VisualBatch:
     """Pad the tokens of several videos with zeros to one batch; a video may have no token."""
     lengths = torch.tensor([len(video) for video in videos])
-    longest = max(
-        int(lengths.max()), 1
-    )  # attention needs at least one column, if only a padded one
+    longest = max(int(lengths.max()), 1)  # attention needs at least one column, if a padded one
 
     def pad(tensors: list[Tensor]) -> Tensor:
         padded = pad_sequence(tensors, batch_first=True)
