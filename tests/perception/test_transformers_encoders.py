@@ -248,7 +248,7 @@ def change_weights(folder, change):
         (lambda w: w.update({"encoder.more": torch.zeros(1)}), r"unexpected encoder\.more"),
         (
             lambda w: w.update({"layernorm.bias": torch.zeros(7)}),
-            r"cannot be read as those of Dinov2Model.*layernorm\.bias|ignore_mismatched_sizes",
+            r"video_encoder\.weights: .*layernorm\.bias|ignore_mismatched_sizes",
         ),
     ],
 )

@@ -5,14 +5,16 @@ sizes are compared with the shapes in its weight files, which are there in bytes
 does to a text is bounded as well. Nothing is allocated here, and no code of a folder is ever run.
 """
 
+import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils import logging as hf_logging
 
 from vidreason.bounded_patterns import pattern_problem
 from vidreason.json_object import read_json_object
@@ -94,6 +96,67 @@ def check_built(model: nn.Module, folder: Path) -> None:
             f"{folder / CONFIG_FILE}: its sizes come to {wanted:,} numbers, but the weights beside "
             f"it hold {stored:,}; they are not those of this config.json"
         )
+
+
+def load_pretrained(
+    model_class: Any,  # noqa: ANN401 - a class of transformers
+    config: Any,  # noqa: ANN401 - its configuration
+    folder: Path,
+    where: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    unused_prefixes: Sequence[str] = (),
+    dropped_prefixes: Sequence[str] = (),
+) -> Any:  # noqa: ANN401
+    """Build a model of transformers from a checked folder, with exactly the tensors that it needs.
+
+    Args:
+        model_class: The class to build.
+        config: What :func:`check_model_folder` has looked at, read by transformers.
+        folder: The folder of its weights.
+        where: The field and its value, for messages.
+        device: On ``meta`` no weights are read; else the model comes on the CPU.
+        dtype: Of the weights.
+        unused_prefixes: Beginnings of keys that the weights may lack.
+        dropped_prefixes: Beginnings of keys of the weights that are not wanted.
+
+    Raises:
+        ValueError: The weights cannot be read, or their keys are others; the first are named.
+    """
+    with torch.device("meta"), foreign_errors(where):
+        config._attn_implementation = None  # a folder may name code on the Hub
+        model = model_class._from_config(config, dtype=dtype)
+    if device.type == "meta":
+        return model
+    check_built(model, folder)
+    verbosity = hf_logging.get_verbosity()
+    # Its report lists the dropped keys as unexpected; what is truly wrong is an error below.
+    hf_logging.set_verbosity(logging.ERROR)
+    try:
+        with foreign_errors(where):
+            model, report = model_class.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    finally:
+        hf_logging.set_verbosity(verbosity)
+    problems = [
+        f"{kind} {key}"
+        for kind, prefixes in (("missing", unused_prefixes), ("unexpected", dropped_prefixes))
+        for key in sorted(report[f"{kind}_keys"])
+        if not key.startswith(tuple(prefixes))
+    ]
+    if problems:
+        shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
+        raise ValueError(
+            f"{where} does not fit {model_class.__name__} ({len(problems)} keys): {shown}. Check "
+            "that config.json is that of the weights"
+        )
+    return model
 
 
 def check_tokenizer_folder(folder: Path) -> None:

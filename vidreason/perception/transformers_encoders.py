@@ -8,26 +8,22 @@ Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side 
 """
 
 import inspect
-import logging
 from typing import Any, Self
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoVideoProcessor,
-    PreTrainedConfig,
-    PreTrainedModel,
 )
 
 from vidreason.perception.config import VideoEncoderConfig, VideoEncoderSizes
 from vidreason.perception.model_folder import (
-    check_built,
     check_model_folder,
     foreign_errors,
+    load_pretrained,
 )
 from vidreason.perception.video_encoder import EncodedClips, SizedEncoder, arrange_clips
 from vidreason.perception.weights import local_folder
@@ -184,60 +180,19 @@ def build_pretrained_encoder(
     """
     model_class, model_config = _model_class(config)
     sizes, transform = pretrained_sizes(config), _transform(config)
-    with torch.device("meta"), foreign_errors(_where(config)):
-        model = model_class._from_config(model_config, dtype=dtype)
-    if device.type != "meta":
-        check_built(model, local_folder(config.weights))
-        model = _load(model_class, model_config, config, dtype)
+    model = load_pretrained(
+        model_class,
+        model_config,
+        local_folder(config.weights),
+        _where(config),
+        device=device,
+        dtype=dtype,
+        unused_prefixes=_UNUSED_PREFIXES,
+        dropped_prefixes=(*_DROPPED_PREFIXES, *config.ignored_keys),
+    )
     if config.name == "vjepa2":
         return VJEPA2Encoder(model.encoder, sizes, transform).to(device)
     return ImageEncoder(model, sizes, transform).to(device)
-
-
-def _load(
-    model_class: type[PreTrainedModel],
-    model_config: PreTrainedConfig,
-    config: VideoEncoderConfig,
-    dtype: torch.dtype,
-) -> PreTrainedModel:
-    model: PreTrainedModel
-    found: dict[str, set[str]]
-    build: Any = model_class.from_pretrained  # the types do not know of output_loading_info
-    verbosity = transformers.utils.logging.get_verbosity()
-    # Its report lists the dropped keys as unexpected; what is truly wrong is an error below.
-    transformers.utils.logging.set_verbosity(logging.ERROR)
-    try:
-        model, found = build(
-            local_folder(config.weights),
-            config=model_config,
-            dtype=dtype,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, RuntimeError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"weights {config.weights!r} cannot be read as those of {model_class.__name__}: {error}"
-        ) from error
-    finally:
-        transformers.utils.logging.set_verbosity(verbosity)
-    dropped = (*_DROPPED_PREFIXES, *config.ignored_keys)
-    problems = [
-        f"missing {key}"
-        for key in sorted(found["missing_keys"])
-        if not key.startswith(_UNUSED_PREFIXES)
-    ]
-    problems += [
-        f"unexpected {key}"
-        for key in sorted(found["unexpected_keys"])
-        if not key.startswith(dropped)
-    ]
-    if problems:
-        shown = "; ".join(problems[:4]) + ("; ..." if len(problems) > 4 else "")
-        raise ValueError(
-            f"weights {config.weights!r} do not fit {model_class.__name__} ({len(problems)} keys): "
-            f"{shown}. Check that config.json is that of the weights"
-        )
-    return model
 
 
 def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
@@ -251,7 +206,6 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
     check_model_folder(folder)
     with foreign_errors(_where(config)):
         found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        found._attn_implementation = None  # a folder may name code on the Hub
     if config.name == "vjepa2":
         if found.model_type != "vjepa2":
             raise ValueError(

@@ -13,9 +13,9 @@ from torch.nn import functional
 from vidreason.perception.config import SegmenterConfig
 from vidreason.perception.mask_generation import PointMasks
 from vidreason.perception.model_folder import (
-    check_built,
     check_model_folder,
     foreign_errors,
+    load_pretrained,
 )
 from vidreason.perception.weights import local_folder
 
@@ -114,22 +114,17 @@ def build_transformers_segmenter(
             f"{', '.join(_MODEL_TYPES[config.name])}; change segmenter.name"
         )
     model_class = getattr(transformers, _CLASSES[config.name])
-    with torch.device("meta"), foreign_errors(where):
+    with foreign_errors(where):
         structure = model_class.config_class.from_pretrained(folder)
-        structure._attn_implementation = None  # a folder may name code on the Hub
-        model = model_class(structure)
-    if device.type != "meta":
-        check_built(model, folder)
-        with foreign_errors(where):
-            model, report = model_class.from_pretrained(
-                folder, config=structure, dtype=torch.float32, output_loading_info=True
-            )
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise ValueError(
-                f"{where} lacks {len(missing)} tensors of "
-                f"{_CLASSES[config.name]}: {'; '.join(missing[:4])}"
-            )
+    model = load_pretrained(
+        model_class,
+        structure,
+        folder,
+        where,
+        device=device,
+        dtype=torch.float32,
+        dropped_prefixes=("",),  # what a file for video has besides
+    )
     with foreign_errors(where):
         processor = transformers.AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, trust_remote_code=False
