@@ -168,17 +168,10 @@ def test_a_released_model_lands_where_the_report_says(released, num_blocks):
     values = expected_values(model.qformer, model.query_tokens.detach(), num_blocks)
     check(fusion, before, report, values)
     # Every key of the file is either used or accounted for.
-    counted = sum(
-        int(match[1]) if (match := re.search(r"\((\d+)\)$", key)) else 1
-        for keys in report.unused.values()
-        for key in keys
-    )
+    counted = sum(int(key.rpartition("(")[2].rstrip(")")) for key in report.unused)
     in_file = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
     assert len(set(report.used.values())) + counted == len(in_file)
-    too_many = f"the fusion core has {num_blocks} blocks"
-    assert (too_many in report.unused) == (num_blocks < 4)
-    others = report.unused["no part of the Q-Former's queries"]
-    assert any(name.startswith("language_projection.*") for name in others)
+    assert any(name.startswith("language_projection") for name in report.unused)
 
 
 def test_a_lavis_file_lands_there_too(lavis):
@@ -187,14 +180,8 @@ def test_a_lavis_file_lands_there_too(lavis):
     before = {name: value.clone() for name, value in fusion.state_dict().items()}
     report = warm_start(fusion, str(path))
     check(fusion, before, report, expected_values(qformer, state["query_tokens"], 4))
-    assert report.unused == {
-        "no part of the Q-Former's queries": [
-            "Qformer.bert.* (2)",
-            "Qformer.cls.* (1)",
-            "ln_vision.* (1)",
-            "visual_encoder.* (1)",
-        ]
-    }
+    others = {name.split(" ")[0].split(".")[0] for name in report.unused}
+    assert others == {"Qformer", "ln_vision", "visual_encoder"}
     assert "blocks.*.cross_attention.query" in report.summary()
 
 
@@ -228,11 +215,8 @@ def test_cross_attention_to_another_width_is_left_whole(tmp_path):
         if "cross_attention" not in name and not name.startswith(("queries", "output_norm"))
     }
     check(fusion, before, report, values)
-    reason = "cross-attention to tokens of width 48, not fusion.width"
-    assert len(report.unused[reason]) == 2 * 10
-    assert report.unused["there is no place for them"] == [
-        f"encoder.layer.3.output_query.LayerNorm.{kind}" for kind in ("bias", "weight")
-    ]
+    assert "encoder.layer.*.crossattention.attention.key (4)" in report.unused
+    assert "encoder.layer.*.output_query.LayerNorm (2)" in report.unused
 
 
 def test_another_number_of_queries_leaves_the_queries(lavis):
@@ -240,7 +224,7 @@ def test_another_number_of_queries_leaves_the_queries(lavis):
     fusion = fusion_core(4, num_queries=3)
     report = warm_start(fusion, str(path))
     assert "queries" in report.left
-    assert report.unused[f"fusion.num_queries is 3, not {QUERIES}"] == ["query_tokens"]
+    assert "query_tokens (1)" in report.unused
 
 
 def test_training_goes_on_from_a_warm_start(lavis, make_visual_tokens, tmp_path):

@@ -23,6 +23,7 @@ the MLP for the queries one for text. The fusion core has 8 blocks of the same w
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,8 +31,9 @@ from pathlib import Path
 import torch
 from torch.nn.functional import layer_norm
 
+from vidreason.atomic_file import write_atomically
 from vidreason.fusion.fusion_core import FusionBlock, FusionCore
-from vidreason.perception.weights import OpenWeights, open_weights
+from vidreason.perception.weights import open_weights
 
 _PREFIXES = ("qformer.", "model.qformer.", "Qformer.bert.", "")
 """Of a Q-Former's keys: transformers' models, LAVIS' files, a Q-Former by itself."""
@@ -56,34 +58,28 @@ _LAYER_END = "output_query.LayerNorm"
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStartReport:
-    """What a warm start did."""
+    """The tensors that a warm start took over, and those that it did not."""
 
     path: str
     """The weights file."""
     used: dict[str, str]
     """The key in the file by the name of the fusion core's parameter."""
-    unused: dict[str, list[str]]
-    """What else is in the file, by the reason why it was not used. Parts that have nothing to do
-    with a Q-Former are named by their first word and the number of tensors."""
+    unused: list[str]
+    """The other keys in the file; those of numbered layers as one, with their number."""
     left: list[str]
     """The fusion core's parameters that are as they were before."""
 
     def summary(self) -> str:
         """A few lines for a log."""
-        lines = [
+        return (
             f"warm start from {self.path}: {len(self.used)} tensors of the fusion core were taken "
-            f"over, {len(self.left)} left as they were ({', '.join(_stems(self.left))})"
-        ]
-        lines += [
-            f"  not used, {reason}: {', '.join(_stems(keys))}"
-            for reason, keys in self.unused.items()
-        ]
-        return "\n".join(lines)
+            f"over, {len(self.left)} left as they were: {', '.join(_grouped(self.left))}\n"
+            f"  not used of the file: {', '.join(self.unused)}"
+        )
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
@@ -104,28 +100,24 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     with open_weights(path) as file:
         names = _canonical_names(path, file.shapes)
         width, num_heads = fusion.queries.shape[1], blocks[0].self_attention.num_heads
-        _check_sizes(path, file.shapes[names["layer.0.attention.attention.query.weight"]], width)
+        found = file.shapes[names["layer.0.attention.attention.query.weight"]][0]
+        if found != width:
+            raise ValueError(
+                f"fusion.warm_start {path!r}: its Q-Former is {found} wide, fusion.width is "
+                f"{width}; set fusion.width={found}"
+            )
         _check_heads(path, width, num_heads)
-        wanted, unused = _plan(names, file, {k: tuple(p.shape) for k, p in parameters.items()})
+        used = _plan(names, file.shapes, {k: tuple(p.shape) for k, p in parameters.items()})
         with torch.no_grad():
-            for own, key in wanted.items():
-                value = file.read(key).to(parameters[own])
-                if own == "queries":
+            for parameter, key in used.items():
+                value = file.read(key).to(parameters[parameter])
+                if parameter == "queries":
                     value = layer_norm(value[0], value.shape[-1:])
-                parameters[own].copy_(value)
-        taken = {*wanted.values(), *(key for keys in unused.values() for key in keys)}
-        others = [key for key in file.shapes if key not in names.values()]
-        remaining = [key for key in names.values() if key not in taken]
-    if remaining:
-        unused["there is no place for them"] = sorted(remaining)
-    if others:
-        unused["no part of the Q-Former's queries"] = _components(others)
-    return WarmStartReport(
-        path=path,
-        used=wanted,
-        unused=unused,
-        left=[name for name in parameters if name not in wanted],
-    )
+                parameters[parameter].copy_(value)
+        taken = set(used.values())
+        unused = _grouped(key for key in file.shapes if key not in taken)
+    left = [name for name in parameters if name not in used]
+    return WarmStartReport(path=path, used=used, unused=unused, left=left)
 
 
 def _canonical_names(path: str, shapes: Mapping[str, object]) -> dict[str, str]:
@@ -161,7 +153,7 @@ def _canonical_names(path: str, shapes: Mapping[str, object]) -> dict[str, str]:
 
 
 def _check_complete(path: str, names: Mapping[str, str]) -> None:
-    """Whether each layer has all its tensors, with or without a cross-attention."""
+    """Make sure that each layer has all its tensors, with or without a cross-attention."""
     plain = [*_SELF_ATTENTION.values(), *_MLP.values(), "attention.output.LayerNorm", _LAYER_END]
     crossing = [f"crossattention.{key}" for key in (*_ATTENTION.values(), "output.LayerNorm")]
     missing = []
@@ -186,14 +178,6 @@ def _num_layers(names: Iterable[str]) -> int:
     return 1 + max(int(name.split(".")[1]) for name in names if name.startswith("layer."))
 
 
-def _check_sizes(path: str, shape: tuple[int, ...], width: int) -> None:
-    if shape[0] != width:
-        raise ValueError(
-            f"fusion.warm_start {path!r}: its Q-Former is {shape[0]} wide, fusion.width is "
-            f"{width}; set fusion.width={shape[0]}"
-        )
-
-
 def _check_heads(path: str, width: int, num_heads: int) -> None:
     """The same weights cut into other heads are another function, which no shape tells."""
     found = width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else num_heads
@@ -209,67 +193,43 @@ def _check_heads(path: str, width: int, num_heads: int) -> None:
 
 
 def _plan(
-    names: Mapping[str, str], file: OpenWeights, expected: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Which key starts which parameter, and reasons why others do not."""
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+) -> dict[str, str]:
+    """Map each parameter of the fusion core to the key that it starts from, where it fits."""
     num_layers = _num_layers(names)
     num_blocks = 1 + max(int(name.split(".")[1]) for name in expected if name.startswith("blocks."))
-    wanted: dict[str, str] = {}
-    unused: dict[str, list[str]] = {}
+    plan: dict[str, str] = {}
 
-    def take(own: str, source: str, reason: str, unit: Mapping[str, str]) -> None:
-        """Take a unit over if all of it fits; names of the unit are relative to own and source."""
+    def take(target: str, source: str, unit: Mapping[str, str]) -> None:
+        """Take a unit if all of it fits; its names are relative to ``target`` and ``source``."""
         pairs = {
-            f"{own}{mine}.{kind}": names[f"{source}{theirs}.{kind}"]
+            f"{target}{mine}.{kind}": names[f"{source}{theirs}.{kind}"]
             for mine, theirs in unit.items()
             for kind in ("weight", "bias")
         }
-        if all(expected[mine] == file.shapes[key] for mine, key in pairs.items()):
-            wanted.update(pairs)
-        else:
-            unused.setdefault(reason, []).extend(pairs.values())
+        if all(expected[mine] == shapes[key] for mine, key in pairs.items()):
+            plan.update(pairs)
 
-    if "queries" in names:
-        shape = file.shapes[names["queries"]]
-        if shape == (1, *expected["queries"]):
-            wanted["queries"] = names["queries"]
-        else:
-            reason = f"fusion.num_queries is {expected['queries'][0]}, not {shape[1]}"
-            unused[reason] = [names["queries"]]
+    if "queries" in names and shapes[names["queries"]] == (1, *expected["queries"]):
+        plan["queries"] = names["queries"]
     for number in range(min(num_layers, num_blocks)):
-        own, source = f"blocks.{number}.", f"layer.{number}."
+        block, layer = f"blocks.{number}.", f"layer.{number}."
         before = f"layer.{number - 1}.{_LAYER_END}" if number else "embedding_norm"
-        take(own, source, "of another shape", _SELF_ATTENTION)
-        take(own, "", "of another shape", {"self_attention_norm": before})
-        crossing = f"{source}crossattention.attention.key.weight" in names
-        last = "crossattention" if crossing else "attention"
-        if crossing:
-            key_width = file.shapes[names[f"{source}crossattention.attention.key.weight"]][1]
-            reason = f"cross-attention to tokens of width {key_width}, not fusion.width"
-            take(own, source, reason, _CROSS_ATTENTION)
-        take(own, source, "not 4 times as wide", _MLP | {"mlp_norm": f"{last}.output.LayerNorm"})
+        take(block, layer, _SELF_ATTENTION)
+        take(block, "", {"self_attention_norm": before})
+        last = "attention"
+        if f"{layer}crossattention.attention.key.weight" in names:
+            last = "crossattention"
+            take(block, layer, _CROSS_ATTENTION)
+        take(block, layer, _MLP | {"mlp_norm": f"{last}.output.LayerNorm"})
     if num_blocks <= num_layers:
-        last_layer = f"layer.{num_blocks - 1}."
-        take("", last_layer, "of another shape", {"output_norm": _LAYER_END})
-    for number in range(num_blocks, num_layers):
-        reason = f"the fusion core has {num_blocks} blocks"
-        keys = [key for name, key in names.items() if name.startswith(f"layer.{number}.")]
-        unused.setdefault(reason, []).extend(keys)
-    return wanted, unused
+        take("", f"layer.{num_blocks - 1}.", {"output_norm": _LAYER_END})
+    return plan
 
 
-def _components(keys: Iterable[str]) -> list[str]:
-    """``visual_encoder.* (12)``: the first words of keys and how many begin with them."""
-    counts: dict[str, int] = {}
-    for key in keys:
-        stem = key.split(".")[0]
-        if stem in ("model", "bert", "Qformer", "qformer", "encoder"):
-            stem = ".".join(key.split(".")[:2])
-        counts[stem] = counts.get(stem, 0) + 1
-    return [f"{stem}.* ({count})" for stem, count in sorted(counts.items())]
-
-
-def _stems(names: Iterable[str]) -> list[str]:
-    """Names of modules, each once, with all numbers of layers drawn together."""
-    stems = [re.sub(r"\.(weight|bias)$", "", re.sub(r"\.\d+\.", ".*.", name)) for name in names]
-    return list(dict.fromkeys(stems))
+def _grouped(names: Iterable[str]) -> list[str]:
+    """Names of tensors without their ends, and with the numbers of layers drawn together."""
+    stems = (re.sub(r"\.(weight|bias)$", "", re.sub(r"\.\d+\.", ".*.", name)) for name in names)
+    return [f"{stem} ({count})" for stem, count in Counter(stems).items()]
