@@ -90,14 +90,14 @@ class Plan:
                 continue
             file = _file_identity(example.media)
             digest = _digest(file, example.start_seconds, example.end_seconds)
-            name, own_file = _digest("name", example.media), _digest("file", file)
+            name, file_digest = _digest("name", example.media), _digest("file", file)
             is_new = digest not in seen
             if is_new:
                 seen.add(digest)
                 self._rows.append(row)
-            elif own_file in names and name not in names:
+            elif file_digest in names and name not in names:
                 self._aliases.append(example.media)
-            names.update((name, own_file))
+            names.update((name, file_digest))
 
     def __len__(self) -> int:
         return len(self._rows)

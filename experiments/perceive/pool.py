@@ -63,15 +63,15 @@ class StartFlags(Protocol):
 
 def perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
     """Perceive a span unless the store has it."""
-    place = (span.media, span.start_seconds, span.end_seconds)
+    span_of_media = (span.media, span.start_seconds, span.end_seconds)
     try:
         assert source.store is not None
-        key = source.key(*place)
+        key = source.key(*span_of_media)
         if span.is_alias:
             return "alias"
         if key in source.store:
             return "stored"
-        source(*place)
+        source(*span_of_media)
     except VideoReadError as error:
         if span.is_alias:  # its first name has failed too
             return "alias"
@@ -268,8 +268,8 @@ class _Worker:
             task.set_exception(error)
         self._tasks[task] = spans
         if is_first:  # for the exit status that it may have
-            own = (child for child in active_children() if child not in others)
-            self._process = next(own, None)
+            started = (child for child in active_children() if child not in others)
+            self._process = next(started, None)
 
     def _new_executor(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(

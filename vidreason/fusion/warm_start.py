@@ -47,9 +47,9 @@ _ATTENTION = {
     **{name: f"attention.{name}" for name in ("query", "key", "value")},
     "output": "output.dense",
 }
-_SELF_ATTENTION = {f"self_attention.{own}": f"attention.{key}" for own, key in _ATTENTION.items()}
+_SELF_ATTENTION = {f"self_attention.{mine}": f"attention.{key}" for mine, key in _ATTENTION.items()}
 _CROSS_ATTENTION = {
-    **{f"cross_attention.{own}": f"crossattention.{key}" for own, key in _ATTENTION.items()},
+    **{f"cross_attention.{mine}": f"crossattention.{key}" for mine, key in _ATTENTION.items()},
     "cross_attention_norm": "attention.output.LayerNorm",
 }
 _MLP = {"mlp.0": "intermediate_query.dense", "mlp.2": "output_query.dense"}
@@ -100,11 +100,11 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     with open_weights(path) as file:
         names = _canonical_names(path, file.shapes)
         width, num_heads = fusion.queries.shape[1], blocks[0].self_attention.num_heads
-        found = file.shapes[names["layer.0.attention.attention.query.weight"]][0]
-        if found != width:
+        found_width = file.shapes[names["layer.0.attention.attention.query.weight"]][0]
+        if found_width != width:
             raise ValueError(
-                f"fusion.warm_start {path!r}: its Q-Former is {found} wide, fusion.width is "
-                f"{width}; set fusion.width={found}"
+                f"fusion.warm_start {path!r}: its Q-Former is {found_width} wide, fusion.width is "
+                f"{width}; set fusion.width={found_width}"
             )
         _check_heads(path, width, num_heads)
         used = _plan(names, file.shapes, {k: tuple(p.shape) for k, p in parameters.items()})
@@ -123,9 +123,9 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
 def _canonical_names(path: str, shapes: Mapping[str, object]) -> dict[str, str]:
     """Keys of the query branch by one name for all layouts, ``layer.N.`` of transformers'."""
     for prefix in _PREFIXES:
-        own = {key.removeprefix(prefix): key for key in shapes if key.startswith(prefix)}
+        below_prefix = {key.removeprefix(prefix): key for key in shapes if key.startswith(prefix)}
         names = {}
-        for name, key in own.items():
+        for name, key in below_prefix.items():
             match = _LAYER.fullmatch(name)
             if match:
                 number, part, kind = match.groups()
@@ -142,9 +142,9 @@ def _canonical_names(path: str, shapes: Mapping[str, object]) -> dict[str, str]:
             f"{sorted(shapes)[:3]}"
         )
     for kind in ("weight", "bias"):
-        norms = [f"{norm}.{kind}" for norm in _EMBEDDING_NORMS if f"{norm}.{kind}" in own]
+        norms = [f"{norm}.{kind}" for norm in _EMBEDDING_NORMS if f"{norm}.{kind}" in below_prefix]
         if norms:
-            names[f"embedding_norm.{kind}"] = own[norms[0]]
+            names[f"embedding_norm.{kind}"] = below_prefix[norms[0]]
     for key in _QUERIES:
         if key in shapes:
             names["queries"] = key
@@ -158,8 +158,10 @@ def _check_complete(path: str, names: Mapping[str, str]) -> None:
     crossing = [f"crossattention.{key}" for key in (*_ATTENTION.values(), "output.LayerNorm")]
     missing = []
     for number in range(_num_layers(names)):
-        own = [name for name in names if name.startswith(f"layer.{number}.crossattention.")]
-        parts = [f"layer.{number}.{part}" for part in plain + (crossing if own else [])]
+        crossing_names = [
+            name for name in names if name.startswith(f"layer.{number}.crossattention.")
+        ]
+        parts = [f"layer.{number}.{part}" for part in plain + (crossing if crossing_names else [])]
         missing += _tensors(parts, lacking=names)
     missing += _tensors(["embedding_norm"], lacking=names)
     if missing:
@@ -180,15 +182,15 @@ def _num_layers(names: Iterable[str]) -> int:
 
 def _check_heads(path: str, width: int, num_heads: int) -> None:
     """The same weights cut into other heads are another function, which no shape tells."""
-    found = width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else num_heads
+    heads = width // _HEAD_WIDTH if width % _HEAD_WIDTH == 0 else num_heads
     config = Path(path) / "config.json"
     if config.is_file():
         settings = json.loads(config.read_text())
-        found = settings.get("qformer_config", settings).get("num_attention_heads", found)
-    if found != num_heads:
+        heads = settings.get("qformer_config", settings).get("num_attention_heads", heads)
+    if heads != num_heads:
         raise ValueError(
-            f"fusion.warm_start {path!r}: its Q-Former has {found} heads, fusion.num_heads is "
-            f"{num_heads}; set fusion.num_heads={found}"
+            f"fusion.warm_start {path!r}: its Q-Former has {heads} heads, fusion.num_heads is "
+            f"{num_heads}; set fusion.num_heads={heads}"
         )
 
 

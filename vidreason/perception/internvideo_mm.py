@@ -181,10 +181,10 @@ class _GatheringTransformer(nn.Module):
         for layer, block in enumerate(self.resblocks):
             tokens = block(tokens)
             if layer >= first_global_layer:
-                place = layer - first_global_layer
+                index = layer - first_global_layer
                 video = tokens.view(num_clips, -1, *tokens.shape[1:])
-                memory = _with_neighbours(video, self.dpe[place])
-                gathered = self.dec[place](gathered, memory)
+                memory = _with_neighbours(video, self.dpe[index])
+                gathered = self.dec[index](gathered, memory)
         frame_cls = tokens[:, 0].view(num_clips, -1, tokens.shape[-1]).mean(dim=1)
         share = torch.sigmoid(self.balance)
         return tokens, (1 - share) * gathered[:, 0] + share * frame_cls

@@ -112,14 +112,14 @@ class GridSegmenter:
         """Masks of all points on all frames; several frames are decoded at once if they fit."""
         at_once = self.config.points_per_batch
         frames_at_once = max(at_once // len(points), 1)
-        found = []
+        candidates = []
         for first in range(0, len(levels[0]), frames_at_once):
             some = tuple(level[first : first + frames_at_once] for level in levels)
-            for asked in torch.split(points, at_once):
-                answered = self.model.decode(some, asked, self.config.pred_iou_threshold)
+            for chunk in torch.split(points, at_once):
+                answered = self.model.decode(some, chunk, self.config.pred_iou_threshold)
                 kept = self._filter(answered, size, input_size)
-                found.append(kept._replace(frames=kept.frames + first))
-        return _Candidates(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+                candidates.append(kept._replace(frames=kept.frames + first))
+        return _Candidates(*(torch.cat(parts) for parts in zip(*candidates, strict=True)))
 
     def _filter(
         self, answered: PointMasks, size: tuple[int, ...], input_size: tuple[int, int]

@@ -75,11 +75,11 @@ def visible_objects(
     """
     if not objects:
         return []
-    masks = torch.stack([found.mask for found in objects])
+    masks = torch.stack([each.mask for each in objects])
     top, left = math.floor(row_edges[0]), math.floor(column_edges[0])
     bottom, right = math.ceil(row_edges[-1]), math.ceil(column_edges[-1])
     visible = masks[:, top:bottom, left:right].flatten(1).any(1).tolist()
-    return [found for found, is_visible in zip(objects, visible, strict=True) if is_visible]
+    return [each for each, is_visible in zip(objects, visible, strict=True) if is_visible]
 
 
 def select_objects(
@@ -100,8 +100,6 @@ def select_objects(
     Returns:
         The chosen objects in rank order; possibly none.
     """
-    eligible = [
-        found for found in objects if min_share <= found.area / found.mask.numel() <= max_share
-    ]
-    eligible.sort(key=lambda found: (-found.area * found.stability, found.box[1], found.box[0]))
+    eligible = [each for each in objects if min_share <= each.area / each.mask.numel() <= max_share]
+    eligible.sort(key=lambda each: (-each.area * each.stability, each.box[1], each.box[0]))
     return eligible[:limit]

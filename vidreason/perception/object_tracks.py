@@ -59,18 +59,18 @@ def track_objects(key_frames: Sequence[KeyFrameObjects], config: TrackConfig) ->
         }
         gains = np.zeros((len(groups), len(recent)))
         for (row, group), (column, track) in product(enumerate(groups), enumerate(recent)):
-            gains[row, column] = alike[track.seen_on][np.ix_(group, track.places)].max()
+            gains[row, column] = alike[track.seen_on][np.ix_(group, track.members)].max()
         matched = best_matches(np.where(gains >= config.min_likeness, gains, 0.0))
         frame_ids = [-1] * len(objects.masks)
         for row, group in enumerate(groups):
             if row in matched:
                 track = recent[matched[row]]
-                track.seen_on, track.places = number, group
+                track.seen_on, track.members = number, group
             else:
-                track = _Track(id=len(tracks), seen_on=number, places=group)
+                track = _Track(id=len(tracks), seen_on=number, members=group)
                 tracks.append(track)
-            for place in group:
-                frame_ids[place] = track.id
+            for index in group:
+                frame_ids[index] = track.id
         ids.append(frame_ids)
     return ids
 
@@ -82,7 +82,7 @@ class _Track:
     id: int
     seen_on: int
     """Number of the key frame."""
-    places: list[int]
+    members: list[int]
     """Among that key frame's objects."""
 
 
@@ -90,10 +90,10 @@ def _one_object_each(masks: Tensor, min_overlap: float) -> list[list[int]]:
     """Places of masks that are linked by overlaps of at least ``min_overlap``, by first place."""
     linked = (mask_overlaps(masks, masks) >= min_overlap).tolist()
     groups: list[list[int]] = []
-    for place, row in enumerate(linked):
+    for index, row in enumerate(linked):
         apart = [group for group in groups if not any(row[other] for other in group)]
         joined = [other for group in groups if group not in apart for other in group]
-        groups = [*apart, sorted([*joined, place])]
+        groups = [*apart, sorted([*joined, index])]
     return sorted(groups)
 
 
@@ -103,8 +103,8 @@ def _likeness(
     """``(K, N)``: from -1 to 1 for the tokens, and up to ``overlap_weight`` for the masks."""
     cosines = functional.cosine_similarity(objects.tokens[:, None], others.tokens[None], dim=-1)
     likeness = cosines + overlap_weight * mask_overlaps(objects.masks, others.masks)
-    found: NDArray[np.float64] = likeness.double().cpu().numpy()
-    return found
+    result: NDArray[np.float64] = likeness.double().cpu().numpy()
+    return result
 
 
 def mask_overlaps(first: Tensor, second: Tensor) -> Tensor:

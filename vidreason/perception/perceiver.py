@@ -97,12 +97,12 @@ class Perceiver:
             index.timestamps, index.duration_seconds, self.config.sampling, start, end
         )
         # Frames of a short video repeat; each is decoded once.
-        unique_indices, places = np.unique(frame_indices, return_inverse=True)
-        places = places.reshape(frame_indices.shape)
+        unique_indices, rows = np.unique(frame_indices, return_inverse=True)
+        rows = rows.reshape(frame_indices.shape)
         frames = self.reader.read_frames(index, unique_indices, max_side=self.decoded_side)
 
         with torch.inference_mode():
-            clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(places))
+            clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(rows))
             parts = [_clip_part(clip_tokens, start - zero, end - zero)]
             if self.segmenter is not None:
                 clips, positions = np.array(key_frame_positions(self.config.sampling)).T
@@ -110,7 +110,7 @@ class Perceiver:
                 parts += self._object_parts(
                     self.segmenter,
                     frames,
-                    places[clips, positions],
+                    rows[clips, positions],
                     patch_tokens[clips, positions // self.encoder.tubelet_size],
                     times=np.clip(shown_at, start - zero, end - zero).tolist(),
                     duration_seconds=end - zero,
@@ -118,17 +118,17 @@ class Perceiver:
         # Outside inference mode, so that the result may enter autograd graphs.
         return VisualTokens.concatenate(parts)
 
-    def _encode(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode(self, frames: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """All clips in one batch, on the encoder's device: ``(N, D)``, ``(N, F', h, w, D)``."""
         inputs = self.encoder.transform.apply(frames.to(self.device))
-        encoded = self.encoder(inputs[places.to(self.device)][None])
+        encoded = self.encoder(inputs[rows.to(self.device)][None])
         return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
 
     def _object_parts(
         self,
         segmenter: Segmenter,
         frames: Tensor,
-        places: NDArray[np.int64],
+        rows: NDArray[np.int64],
         patches: Tensor,
         *,
         times: list[float],
@@ -139,17 +139,18 @@ class Perceiver:
         Args:
             segmenter: Finds the objects of all key frames in one call.
             frames: ``(n, 3, H, W)`` on CPU.
-            places: Which of them each key frame is; one may be several.
+            rows: Which of them each key frame is; one may be several.
             patches: ``(key frames, h, w, D)`` patch tokens.
             times: Of the key frames, in seconds.
             duration_seconds: Of the span.
         """
-        different, repeats = np.unique(places, return_inverse=True)
-        found = segmenter.segment(frames[different])
+        different, repeats = np.unique(rows, return_inverse=True)
+        objects_by_frame = segmenter.segment(frames[different])
         height, width = frames.shape[2:]
         edges = self.encoder.transform.patch_edges(height, width, self.encoder.patch_size)
         # Masks of a large frame have fewer pixels than it, but cover the same rectangle.
-        mask_size = next((one.mask.shape for objects in found for one in objects), (height, width))
+        shapes = (each.mask.shape for objects in objects_by_frame for each in objects)
+        mask_size = next(shapes, (height, width))
         rows, columns = edges[0] * mask_size[0] / height, edges[1] * mask_size[1] / width
         chosen = [
             select_objects(
@@ -158,17 +159,17 @@ class Perceiver:
                 min_share=self.config.min_object_share,
                 max_share=self.config.max_object_share,
             )
-            for objects in found
+            for objects in objects_by_frame
         ]
         key_frames = []
-        for place, own_patches in zip(repeats, patches, strict=True):
-            masks = _stack_masks(chosen[place], mask_size, patches.device)
-            tokens = pool_patches(masks, own_patches, rows, columns)
+        for row, frame_patches in zip(repeats, patches, strict=True):
+            masks = _stack_masks(chosen[row], mask_size, patches.device)
+            tokens = pool_patches(masks, frame_patches, rows, columns)
             key_frames.append(KeyFrameObjects(masks=masks, tokens=tokens))
         track_ids = track_objects(key_frames, self.config.tracks)
         return [
-            _object_part(chosen[place], seen, ids, time, duration_seconds)
-            for place, seen, ids, time in zip(repeats, key_frames, track_ids, times, strict=True)
+            _object_part(chosen[row], seen, ids, time, duration_seconds)
+            for row, seen, ids, time in zip(repeats, key_frames, track_ids, times, strict=True)
         ]
 
 
@@ -235,7 +236,7 @@ def perceiver_fingerprint(
 
 
 def shown_tokens(tokens: VisualTokens, config: PerceiverConfig) -> VisualTokens:
-    """What of a video's tokens the reasoner is shown, by ``config.kept_objects``."""
+    """Return the tokens that the reasoner is shown, by ``config.kept_objects``."""
     return tokens if config.kept_objects is None else tokens.with_objects(config.kept_objects)
 
 
@@ -272,8 +273,8 @@ def _object_part(
 ) -> VisualTokens:
     masks = seen.masks.cpu()
     height, width = masks.shape[1:]
-    boxes = torch.tensor([found.box for found in objects], dtype=torch.float32).view(-1, 4)
-    areas = torch.tensor([found.area for found in objects], dtype=torch.float32)
+    boxes = torch.tensor([each.box for each in objects], dtype=torch.float32).view(-1, 4)
+    areas = torch.tensor([each.area for each in objects], dtype=torch.float32)
     return VisualTokens(
         features=seen.tokens.cpu(),
         kinds=torch.full((len(objects),), OBJECT_TOKEN),
@@ -289,6 +290,6 @@ def _object_part(
 def _stack_masks(objects: list[ObjectMask], size: Sequence[int], device: torch.device) -> Tensor:
     """``(K, h, w)`` on ``device``."""
     masks = torch.empty(len(objects), *size, dtype=torch.bool, device=device)
-    for place, found in enumerate(objects):
-        masks[place] = found.mask
+    for row, each in enumerate(objects):
+        masks[row] = each.mask
     return masks

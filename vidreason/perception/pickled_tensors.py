@@ -84,9 +84,9 @@ class TorchFile:
             name = f"{self._folder}data/{stored.record}"
             if name not in self._records:
                 raise ValueError(f"there is no record {stored.record}")
-            found = self._records[name].file_size
+            num_bytes = self._records[name].file_size
             with self._archive.open(name) as file:
-                return _read_tensor(cast(BinaryIO, file), stored, found)
+                return _read_tensor(cast(BinaryIO, file), stored, num_bytes)
 
     def _checked_records(self) -> dict[str, zipfile.ZipInfo]:
         """What the archive holds; each in bytes of its own, and as it is."""
@@ -141,15 +141,15 @@ def _read_tensor(file: BinaryIO, stored: StoredTensor, num_bytes: int) -> Tensor
     if math.prod(stored.shape) and last >= stored.num_elements:
         raise ValueError(f"a tensor reaches beyond the end of record {stored.record}")
     values = torch.empty(stored.num_elements, dtype=stored.dtype)
-    place = memoryview(values.view(torch.uint8).numpy().data)
-    found = 0
-    while found < len(place) and (block := file.read(min(_BLOCK_BYTES, len(place) - found))):
-        place[found : found + len(block)] = block
-        found += len(block)
-    if found != len(place):
-        raise ValueError(f"record {stored.record} has {found} of {len(place)} bytes")
+    view = memoryview(values.view(torch.uint8).numpy().data)
+    num_read = 0
+    while num_read < len(view) and (block := file.read(min(_BLOCK_BYTES, len(view) - num_read))):
+        view[num_read : num_read + len(block)] = block
+        num_read += len(block)
+    if num_read != len(view):
+        raise ValueError(f"record {stored.record} has {num_read} of {len(view)} bytes")
     if file.read(1) and isinstance(file, zipfile.ZipExtFile):  # reaches the end: compares the CRC
-        raise ValueError(f"record {stored.record} is longer than {found} bytes")
+        raise ValueError(f"record {stored.record} is longer than {num_read} bytes")
     tensor = values.as_strided(stored.shape, stored.stride, stored.offset)
     # A part of a larger record is copied, so that it does not keep the rest in memory.
     return tensor if tensor.numel() == values.numel() else tensor.clone()

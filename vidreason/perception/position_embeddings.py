@@ -68,14 +68,14 @@ def sine_cosine_embeddings(
     table = torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()
     grid = table.view(released_slots, released_side**2, width)
     grid = _resize_grid(grid, released_side, side)
-    by_place = grid.permute(1, 0, 2)  # (places of a grid, slots, D)
+    by_position = grid.permute(1, 0, 2)  # (places of a grid, slots, D)
     if num_slots <= released_slots:
-        by_place = by_place[:, :num_slots]
+        by_position = by_position[:, :num_slots]
     else:
-        by_place = functional.interpolate(
-            by_place.transpose(1, 2), size=num_slots, mode="linear"
+        by_position = functional.interpolate(
+            by_position.transpose(1, 2), size=num_slots, mode="linear"
         ).transpose(1, 2)
-    return by_place.permute(1, 0, 2).reshape(-1, width)
+    return by_position.permute(1, 0, 2).reshape(-1, width)
 
 
 def _resize_grid(rows: Tensor, old_side: int, new_side: int) -> Tensor:

@@ -207,7 +207,7 @@ def upscale_masks(
     side = math.isqrt(image.shape[1])
     if len(prompts) == 0:
         return image.new_zeros(0, 4 * side, 4 * side)
-    used, places = torch.unique_consecutive(prompts, return_inverse=True)
+    used, rows = torch.unique_consecutive(prompts, return_inverse=True)
     weights = torch.stack(
         [
             mlp(tokens[used, 1 + number])
@@ -224,8 +224,8 @@ def upscale_masks(
         pixels = functional.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps)
         pixels = functional.gelu(_project_to_four(second, functional.gelu(pixels)))
         of_all_masks = weights[start:end] @ pixels.flatten(1, -2).transpose(1, 2)  # p, masks, 16 L
-        inside = (places >= start) & (places < end)
-        logits.append(of_all_masks[places[inside] - start, masks[inside]])
+        inside = (rows >= start) & (rows < end)
+        logits.append(of_all_masks[rows[inside] - start, masks[inside]])
     blocks = torch.cat(logits).view(-1, side, side, 2, 2, 2, 2)
     return blocks.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * side, 4 * side)
 

@@ -205,28 +205,29 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
     folder = local_folder(config.weights)
     check_model_folder(folder)
     with foreign_errors(_where(config)):
-        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.name == "vjepa2":
-        if found.model_type != "vjepa2":
+        if model_config.model_type != "vjepa2":
             raise ValueError(
-                f"{_where(config)} holds a model of type {found.model_type!r}, not 'vjepa2'"
+                f"{_where(config)} holds a model of type {model_config.model_type!r}, not 'vjepa2'"
             )
-        return transformers.VJEPA2Model, found
-    kind = found.model_type.removesuffix("_vision_model")
+        return transformers.VJEPA2Model, model_config
+    kind = model_config.model_type.removesuffix("_vision_model")
     if kind in _VISION_HALVES:
-        return getattr(transformers, _VISION_HALVES[kind]), getattr(found, "vision_config", found)
+        vision_config = getattr(model_config, "vision_config", model_config)
+        return getattr(transformers, _VISION_HALVES[kind]), vision_config
     missing = [
         name
         for name in ("hidden_size", "image_size", "patch_size", "num_hidden_layers")
-        if not hasattr(found, name)
+        if not hasattr(model_config, name)
     ]
-    if missing or type(found) not in transformers.MODEL_MAPPING:
+    if missing or type(model_config) not in transformers.MODEL_MAPPING:
         raise ValueError(
             f"{_where(config)} holds a model of type "
-            f"{found.model_type!r}, which is not an image encoder with one token a patch, such as "
-            "clip, siglip or dinov2"
+            f"{model_config.model_type!r}, which is not an image encoder with one token a patch, "
+            "such as clip, siglip or dinov2"
         )
-    return transformers.MODEL_MAPPING[type(found)], found
+    return transformers.MODEL_MAPPING[type(model_config)], model_config
 
 
 def _transform(config: VideoEncoderConfig) -> FrameTransform:

@@ -78,11 +78,11 @@ class PromptedTransformersModel(nn.Module):
                 "intermediate_embeddings": list(levels[1:]),
             }
         answered = self.model(**embeddings, input_points=points, multimask_output=True)
-        frames, asked, masks = (answered.iou_scores > min_quality).nonzero(as_tuple=True)
+        frames, points_of_masks, masks = (answered.iou_scores > min_quality).nonzero(as_tuple=True)
         return PointMasks(
             frames=frames,
-            qualities=answered.iou_scores[frames, asked, masks],
-            logits=answered.pred_masks[frames, asked, masks],
+            qualities=answered.iou_scores[frames, points_of_masks, masks],
+            logits=answered.pred_masks[frames, points_of_masks, masks],
         )
 
 

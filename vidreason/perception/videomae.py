@@ -97,7 +97,7 @@ class VideoMAEEncoder(SizedEncoder):
             layout.expected | dict.fromkeys(layout.norm_keys, (self.width,)),
             model=type(self).__name__,
             dropped_prefixes=(*_DROPPED_PREFIXES, *ignored_keys, *layout.unseen_keys),
-            place=lambda _key, tensor: tensor.to(device, dtype),
+            move=lambda _key, tensor: tensor.to(device, dtype),
         )
         state_dict = {
             f"model.{key}": tensors[name] if third is None else tensors[name].chunk(3)[third]
@@ -108,8 +108,8 @@ class VideoMAEEncoder(SizedEncoder):
             f"model.{key}": torch.zeros(shapes[key], device=device, dtype=dtype)
             for key in key_biases
         }
-        for key, own in zip(layout.norm_keys, ("norm.weight", "norm.bias"), strict=True):
-            state_dict[own] = tensors[key]
+        for key, parameter in zip(layout.norm_keys, ("norm.weight", "norm.bias"), strict=True):
+            state_dict[parameter] = tensors[key]
         self.load_state_dict(state_dict, assign=True)
         self.averages_first = layout.norm_keys[0] == "fc_norm.weight"
 

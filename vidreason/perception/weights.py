@@ -118,7 +118,7 @@ def load_weights(
         model=type(module).__name__,
         dropped_prefixes=dropped_prefixes,
         resizers=resizers,
-        place=lambda key, tensor: tensor.to(device, expected[key].dtype),
+        move=lambda key, tensor: tensor.to(device, expected[key].dtype),
     )
     module.load_state_dict(tensors, assign=True)
 
@@ -130,7 +130,7 @@ def read_weights(
     model: str,
     dropped_prefixes: Sequence[str] = (),
     resizers: Mapping[str, Resizer] | None = None,
-    place: Callable[[str, Tensor], Tensor] = lambda _key, tensor: tensor,
+    move: Callable[[str, Tensor], Tensor] = lambda _key, tensor: tensor,
 ) -> dict[str, Tensor]:
     """Read exactly the expected tensors of a weights file.
 
@@ -141,25 +141,25 @@ def read_weights(
         dropped_prefixes: Keys of the file that begin with one of these are not wanted.
         resizers: For keys whose tensor may have another shape, but for the last dimension: what
             brings it to the expected one.
-        place: Moves each tensor, given with its key, to its device and dtype once it is read.
+        move: Moves each tensor, given with its key, to its device and dtype once it is read.
 
     Raises:
         ValueError: As :func:`load_weights`.
     """
     resizers = resizers or {}
     with open_weights(path) as file:
-        found = {
+        stored = {
             key: shape
             for key, shape in file.shapes.items()
             if not key.startswith(tuple(dropped_prefixes))
         }
-        check_keys(path, model, expected, found, resizers)
+        check_keys(path, model, expected, stored, resizers)
         tensors = {}
         for key, shape in expected.items():
             tensor = file.read(key)
             if tuple(tensor.shape) != shape:
                 tensor = resizers[key](tensor, shape)
-            tensors[key] = place(key, tensor)
+            tensors[key] = move(key, tensor)
     return tensors
 
 
@@ -167,7 +167,7 @@ def check_keys(
     path: str,
     model: str,
     expected: Mapping[str, Shape],
-    found: Mapping[str, Shape],
+    stored: Mapping[str, Shape],
     resizers: Mapping[str, Resizer],
 ) -> None:
     """Make sure that what is found are exactly the expected tensors; see :func:`read_weights`.
@@ -175,16 +175,16 @@ def check_keys(
     Raises:
         ValueError: They are not; the message names the first that differ.
     """
-    if not expected.keys() & found.keys():
+    if not expected.keys() & stored.keys():
         raise ValueError(
             f"weights {path!r} are not those of {model}: none of its {len(expected)} keys is there;"
-            f" expected keys like {next(iter(expected))!r}, found {next(iter(found), 'none')!r}. "
+            f" expected keys like {next(iter(expected))!r}, found {next(iter(stored), 'none')!r}. "
             "Check the file, and the prefix of its keys"
         )
-    problems = [f"missing {key}" for key in expected if key not in found]
-    problems += [f"unexpected {key}" for key in found if key not in expected]
+    problems = [f"missing {key}" for key in expected if key not in stored]
+    problems += [f"unexpected {key}" for key in stored if key not in expected]
     for key, shape in expected.items():
-        other = found.get(key, shape)
+        other = stored.get(key, shape)
         resized = key in resizers and len(other) == len(shape) and other[-1] == shape[-1]
         if other != shape and not resized:
             problems.append(f"{key} has shape {other} instead of {shape}")

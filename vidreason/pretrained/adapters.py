@@ -58,10 +58,10 @@ def load_adapters(base: PreTrainedModel, folder: Path, settings: LoraSettings) -
     model = add_lora(base, settings)
     read_json_object(folder / CONFIG_FILE)
     try:
-        found = PeftConfig.from_pretrained(str(folder))
+        stored = PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # peft raises anything
         raise ValueError(f"{folder / CONFIG_FILE} cannot be read: {error}") from error
-    expected, differing = _described(_adapter_config(model)), _described(found)
+    expected, differing = _described(_adapter_config(model)), _described(stored)
     differences = [
         f"{name} is {differing.get(name)!r} instead of {value!r}"
         for name, value in expected.items()
@@ -89,12 +89,12 @@ def _check_rank(folder: Path, settings: LoraSettings) -> None:
         ValueError: It is another.
     """
     with open_weights(str(folder / WEIGHTS_FILE)) as weights:
-        found = {shape[0] for key, shape in weights.shapes.items() if "lora_A" in key and shape}
-    if found and settings.rank not in found:
+        stored = {shape[0] for key, shape in weights.shapes.items() if "lora_A" in key and shape}
+    if stored and settings.rank not in stored:
         raise ValueError(
             f"{folder / CONFIG_FILE}: r is {settings.rank} by the folder's config.json "
             f"(reasoner.lora.rank), but {WEIGHTS_FILE} holds adapters of rank "
-            f"{', '.join(map(str, sorted(found)))}"
+            f"{', '.join(map(str, sorted(stored)))}"
         )
 
 

@@ -49,8 +49,8 @@ from vidreason.pretrained.folder_config import (
 from vidreason.pretrained.frozen_parts import (
     content_hash_of_file,
     locate,
+    locate_parts,
     perceiver_parts,
-    place_parts,
     portable,
     reference,
 )
@@ -165,7 +165,7 @@ def read_folder(
             the format, or a frozen part is missing or has another content.
     """
     folder = existing_folder(folder)
-    config = _placed_config(folder, frozen_parts or {})
+    config = _located_config(folder, frozen_parts or {})
     language_model = _read_language_model(folder, config, device)
     output_dim, output_scale = word_embedding_size(language_model)
     with torch.device("meta"):
@@ -193,10 +193,10 @@ def _check_weights(folder: Path, config: FolderConfig) -> None:
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{str(folder)!r} is incomplete: it has no {name}; copy it again")
-        found = content_hash_of_file(path)
-        if found != expected:
+        actual = content_hash_of_file(path)
+        if actual != expected:
             raise ValueError(
-                f"{str(path)!r} is damaged, or was exchanged: its sha256 is {found[:12]}..., and "
+                f"{str(path)!r} is damaged, or was exchanged: its sha256 is {actual[:12]}..., and "
                 f"it was written with {expected[:12]}...; copy the folder again; or, "
                 f"if that was on purpose, take its line out of 'weights' in {CONFIG_FILE}"
             )
@@ -222,21 +222,21 @@ def read_perceiver(folder: Path, frozen_parts: Mapping[str, str] | None = None) 
     Raises:
         ValueError: As :func:`read_folder`.
     """
-    return _placed_config(existing_folder(folder), frozen_parts or {}).perceiver
+    return _located_config(existing_folder(folder), frozen_parts or {}).perceiver
 
 
-def _placed_config(folder: Path, frozen_parts: Mapping[str, str]) -> FolderConfig:
+def _located_config(folder: Path, frozen_parts: Mapping[str, str]) -> FolderConfig:
     """The folder's configuration, with the places of its parts on this machine."""
     config = read_config(folder)
-    places = place_parts(
+    locations = locate_parts(
         config.frozen_parts,
         frozen_parts,
         config.reasoner.language_model.revision,
         str(folder),
     )
     if config.form == "merged":
-        places["language_model"] = str(folder / LANGUAGE_MODEL_FOLDER)
-    _put_places(config, places)
+        locations["language_model"] = str(folder / LANGUAGE_MODEL_FOLDER)
+    _set_locations(config, locations)
     return config
 
 
@@ -292,14 +292,14 @@ def _folder_config(
     parts: ReasonerParts, form: Form, known_hashes: Mapping[str, str]
 ) -> FolderConfig:
     references = {
-        name: reference(place, sha256=known_hashes.get(place))
-        for name, place in perceiver_parts(parts.perceiver).items()
+        name: reference(location, sha256=known_hashes.get(location))
+        for name, location in perceiver_parts(parts.perceiver).items()
     }
     config = parts.config
     if form == "merged":
         # What is merged is the unquantised model, and it is the folder's own.
-        own = replace(config.language_model, revision=None, quantization="none")
-        config = replace(config, lora=None, language_model=own)
+        unquantised = replace(config.language_model, revision=None, quantization="none")
+        config = replace(config, lora=None, language_model=unquantised)
     else:
         references["language_model"] = reference(
             config.language_model.name_or_path, config.language_model.revision
@@ -332,12 +332,12 @@ def _adapter_values(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value for name, value in model.named_parameters() if ".lora_" in name}
 
 
-def _put_places(config: FolderConfig, places: Mapping[str, str]) -> None:
-    for name, place in places.items():
+def _set_locations(config: FolderConfig, locations: Mapping[str, str]) -> None:
+    for name, location in locations.items():
         if name == "language_model":
-            config.reasoner.language_model.name_or_path = place
+            config.reasoner.language_model.name_or_path = location
         else:
-            getattr(config.perceiver, name).weights = place
+            getattr(config.perceiver, name).weights = location
 
 
 def existing_folder(folder: Path) -> Path:

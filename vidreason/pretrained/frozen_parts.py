@@ -41,33 +41,33 @@ class FrozenPart:
 
 def perceiver_parts(config: PerceiverConfig) -> dict[Part, str]:
     """Paths of the weights of the perceiver's parts; those drawn from a seed are left out."""
-    places: dict[Part, str] = {"video_encoder": config.video_encoder.weights}
+    locations: dict[Part, str] = {"video_encoder": config.video_encoder.weights}
     if config.use_objects:
-        places["segmenter"] = config.segmenter.weights
-    return {part: place for part, place in places.items() if place}
+        locations["segmenter"] = config.segmenter.weights
+    return {part: location for part, location in locations.items() if location}
 
 
-def portable(place: str) -> str:
+def portable(location: str) -> str:
     """A path or repository as a reference names it."""
-    if not Path(place).exists():
-        return place
-    path = Path(place).resolve()
+    if not Path(location).exists():
+        return location
+    path = Path(location).resolve()
     inside = path.is_relative_to(_PACKAGE)
     return f"{IN_PACKAGE}{path.relative_to(_PACKAGE).as_posix()}" if inside else str(path)
 
 
-def reference(place: str, revision: str | None = None, sha256: str | None = None) -> FrozenPart:
-    """Refer to what lies at ``place``, a path or a repository on the Hub.
+def reference(location: str, revision: str | None = None, sha256: str | None = None) -> FrozenPart:
+    """Refer to what lies at ``location``, a path or a repository on the Hub.
 
     Args:
-        place: Where.
+        location: A path or a repository.
         revision: Of the repository.
-        sha256: The content hash if it is known; nothing need be at ``place`` then.
+        sha256: The content hash if it is known; nothing need be at ``location`` then.
 
     Raises:
         ValueError: There is no such file, folder or repository.
     """
-    return FrozenPart(source=portable(place), sha256=sha256 or content_hash(place, revision))
+    return FrozenPart(source=portable(location), sha256=sha256 or content_hash(location, revision))
 
 
 def locate(part: FrozenPart) -> str:
@@ -89,7 +89,7 @@ def locate(part: FrozenPart) -> str:
     return str(_PACKAGE / inside) if packaged else part.source
 
 
-def place_parts(
+def locate_parts(
     references: Mapping[str, FrozenPart],
     elsewhere: Mapping[str, str],
     revision: str | None,
@@ -113,28 +113,30 @@ def place_parts(
             f"{source} refers to no frozen part {unknown[0]!r}; it refers to "
             f"{', '.join(references) or 'none'}"
         )
-    places = {}
+    locations = {}
     for name, part in references.items():
         remedy = (
             f"give the path of the right one: --part {name}=PATH, frozen_parts={{{name}: PATH}} "
             "in a configuration"
         )
         try:
-            places[name] = elsewhere.get(name) or locate(part)
+            locations[name] = elsewhere.get(name) or locate(part)
         except ValueError as error:
             raise ValueError(f"{source}: frozen_parts.{name}: {error}; {remedy}") from error
         try:
-            found = content_hash(places[name], revision if name == "language_model" else None)
+            actual = content_hash(locations[name], revision if name == "language_model" else None)
         except ValueError as error:
             raise ValueError(
-                f"{source}: its frozen part {name} is not at {places[name]!r} ({error}); {remedy}"
+                f"{source}: its frozen part {name} is not at {locations[name]!r} ({error}); "
+                f"{remedy}"
             ) from error
-        if found != part.sha256:
+        if actual != part.sha256:
             raise ValueError(
-                f"{source}: its frozen part {name} at {places[name]!r} is not the one that it was "
-                f"trained with: expected the content hash {part.sha256}, found {found}; {remedy}"
+                f"{source}: its frozen part {name} at {locations[name]!r} is not the one that it "
+                f"was trained with: expected the content hash {part.sha256}, found {actual}; "
+                f"{remedy}"
             )
-    return places
+    return locations
 
 
 def frozen_hashes(
@@ -154,19 +156,21 @@ def frozen_hashes(
     """
     known = known_hashes or {}
     parts = perceiver_parts(perceiver)
-    hashes = {str(part): known.get(place) or content_hash(place) for part, place in parts.items()}
-    own = content_hash(language_model.name_or_path, language_model.revision)
-    return {"language_model": own, **hashes}
+    hashes = {
+        str(part): known.get(location) or content_hash(location) for part, location in parts.items()
+    }
+    language_model_hash = content_hash(language_model.name_or_path, language_model.revision)
+    return {"language_model": language_model_hash, **hashes}
 
 
-def content_hash(place: str, revision: str | None = None) -> str:
+def content_hash(location: str, revision: str | None = None) -> str:
     """The content hash of weights; each file is read once and remembered until it changes.
 
     Raises:
-        ValueError: There are no weights at ``place``.
+        ValueError: There are no weights at ``location``.
     """
-    path = Path(place)
-    folder = place if path.is_file() else str(local_folder(place, revision))
+    path = Path(location)
+    folder = location if path.is_file() else str(local_folder(location, revision))
     return hash_weights(folder, _cached_hashes(_cache_folder()))
 
 

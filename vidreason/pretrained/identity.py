@@ -40,7 +40,7 @@ def reasoner_identity(folder: Path) -> ReasonerIdentity:
     config = read_config(folder)
     described = read_json_object(folder / CONFIG_FILE)
     # Where the frozen parts lie is no part of what they are.
-    described["frozen_parts"] = {name: own.sha256 for name, own in config.frozen_parts.items()}
+    described["frozen_parts"] = {name: part.sha256 for name, part in config.frozen_parts.items()}
     described.pop("weights", None)  # the same hashes again
     files = {
         path.relative_to(folder).as_posix(): content_hash_of_file(path)

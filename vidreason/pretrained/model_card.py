@@ -115,8 +115,8 @@ def _scores(metrics: Mapping[str, Any]) -> str:
             *map(escaped, (run, str(row["corpus"]), str(row["group"]))),
             *(str(row["num_questions"]), str(row["num_videos"]), _percent(row)),
         ]
-        for run, own in metrics["runs"].items()
-        for row in own
+        for run, rows_of_run in metrics["runs"].items()
+        for row in rows_of_run
     ]
     header = ("run", "corpus", "group", "questions", "videos", "accuracy")
     return f"Accuracy in %, [95% interval over videos].\n\n{table(header, rows, num_left=3)}"
@@ -141,12 +141,12 @@ def _licences(
         names["start of the fusion core"] = config.fusion.warm_start
     rows = []
     for part, name in names.items():
-        place = frozen_parts[part].source if part in frozen_parts else name
+        source_of_part = frozen_parts[part].source if part in frozen_parts else name
         known = released_part(name)
         source, licence = "not a published part that this project knows", "ask who made it"
         if known is not None:
             source, licence = known.source, known.licence
-        elif place.startswith(IN_PACKAGE):
+        elif source_of_part.startswith(IN_PACKAGE):
             source, licence = "comes with vidreason", "Apache-2.0"
         rows.append((part.replace("_", " "), code(name, in_table=True), source, licence))
     parts = table(("part", "what", "source", "licence"), rows, num_left=None)

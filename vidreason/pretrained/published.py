@@ -12,7 +12,7 @@ from typing import Any
 from vidreason.pretrained.folder_config import CARD_FILE, CONFIG_FILE, LANGUAGE_MODEL_FOLDER
 from vidreason.pretrained.frozen_parts import BY_HASH
 
-_OWN = re.compile(
+_FOLDER_FILES = re.compile(
     r"config\.json|fusion\.safetensors|generation_config\.json|README\.md|"
     rf"{LANGUAGE_MODEL_FOLDER}/[^/]+\.(json|safetensors|jinja|txt|model)"
 )
@@ -44,7 +44,7 @@ def published_copy(folder: Path) -> Iterator[Path]:
                 for local, name in names.items():
                     text = text.replace(local, name)
                 # What else the card tells of, such as a model that was merged, by its name alone.
-                text = _CARD_PATH.sub(lambda found: Path(found[0]).name, text)
+                text = _CARD_PATH.sub(lambda paths: Path(paths[0]).name, text)
                 target.write_text(text, encoding="utf-8")
             else:
                 os.link(path, target)
@@ -80,7 +80,7 @@ def told_by(folder: Path) -> list[str]:
         name = path.relative_to(folder).as_posix()
         if not path.is_file():
             continue
-        if not _OWN.fullmatch(name):
+        if not _FOLDER_FILES.fullmatch(name):
             lines.append(f"{name}: a file that is no part of a reasoner folder")
         elif path.suffix == ".json" and path.name != _TOKENIZER_FILE:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -89,8 +89,8 @@ def told_by(folder: Path) -> list[str]:
             ]
         elif name == CARD_FILE:
             text = path.read_text(encoding="utf-8")
-            found = dict.fromkeys(_CARD_PATH.findall(text))
-            lines += [f"{name}: the local path {path!r}" for path in found]
+            paths = dict.fromkeys(_CARD_PATH.findall(text))
+            lines += [f"{name}: the local path {path!r}" for path in paths]
     return lines
 
 

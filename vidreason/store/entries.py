@@ -163,11 +163,11 @@ def _pack(numbers: NDArray[np.uint32]) -> bytes:
         lengths += numbers >= 1 << bits
     packed = np.zeros(int(lengths.sum()), dtype=np.uint8)
     starts = np.cumsum(lengths) - lengths
-    for place in range(int(lengths.max(initial=0))):
-        longer = lengths > place
-        sevens = (numbers[longer] >> np.uint32(7 * place)) & np.uint32(0x7F)
-        flags = np.where(lengths[longer] > place + 1, 0x80, 0)
-        packed[starts[longer] + place] = sevens | flags.astype(np.uint32)
+    for digit in range(int(lengths.max(initial=0))):
+        longer = lengths > digit
+        sevens = (numbers[longer] >> np.uint32(7 * digit)) & np.uint32(0x7F)
+        flags = np.where(lengths[longer] > digit + 1, 0x80, 0)
+        packed[starts[longer] + digit] = sevens | flags.astype(np.uint32)
     return packed.tobytes()
 
 
@@ -177,8 +177,8 @@ def _unpack(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
         return np.zeros(0, dtype=np.int64)
     ends = np.flatnonzero(packed < 0x80)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    places = np.arange(len(packed)) - np.repeat(starts, ends - starts + 1)
-    sevens = (packed & 0x7F).astype(np.int64) << (7 * places)
+    digits = np.arange(len(packed)) - np.repeat(starts, ends - starts + 1)
+    sevens = (packed & 0x7F).astype(np.int64) << (7 * digits)
     return np.add.reduceat(sevens, starts)
 
 

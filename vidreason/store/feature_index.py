@@ -37,7 +37,7 @@ COVER_AFTER_SHARDS = 256
 _ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4")])
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where an entry is."""
 
     shard: str
@@ -61,12 +61,12 @@ class Segment:
     alive: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     """Which of the shards are in the folder."""
 
-    def find(self, key: bytes) -> Place | None:
+    def find(self, key: bytes) -> Location | None:
         """Where an entry of a shard that is there lies."""
         for row in self.table.find(key):
             if self.alive[row["shard"]]:
                 number = int(row["shard"])
-                return Place(self.shards[number], int(row["offset"]), int(row["length"]))
+                return Location(self.shards[number], int(row["offset"]), int(row["length"]))
         return None
 
 
@@ -100,12 +100,12 @@ class FeatureIndex:
         """Shards whose entries no segment lists; their headers are read by every process."""
         return len(self._headers)
 
-    def find(self, key: bytes) -> Place | None:
+    def find(self, key: bytes) -> Location | None:
         """Where the entry of ``key`` is, as of the last refresh; None if the store lacks it."""
         for segment in (*self._fresh, *self._segments):
-            place = segment.find(key)
-            if place is not None:
-                return place
+            location = segment.find(key)
+            if location is not None:
+                return location
         return None
 
     def look_again(self) -> bool:

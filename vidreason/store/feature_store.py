@@ -167,12 +167,12 @@ class FeatureStore:
         return self.index.look_again() and self.index.find(digest) is not None
 
     def _read(self, digest: bytes) -> bytearray | None:
-        place = self.index.find(digest)
-        if place is None:
+        location = self.index.find(digest)
+        if location is None:
             return None
-        path = self.index.shard_folder / place.shard
+        path = self.index.shard_folder / location.shard
         try:
-            return read_entry(path, digest, place.offset, place.length)
+            return read_entry(path, digest, location.offset, location.length)
         except OSError as error:
             if error.errno not in _REMOVED:
                 raise unreadable(path, error) from error

@@ -172,15 +172,15 @@ def find_garbage(
     if not keep:
         raise ValueError("keep: empty; name the perceivers whose entries are wanted")
     # With the file whose time of change says since when each is of no use.
-    found = [(path, path, "unfinished") for path in _unfinished(folder)]
-    found += [(path, path, "damaged") for path in sorted(folder.rglob(f"*{DAMAGED_SUFFIX}"))]
+    candidates = [(path, path, "unfinished") for path in _unfinished(folder)]
+    candidates += [(path, path, "damaged") for path in sorted(folder.rglob(f"*{DAMAGED_SUFFIX}"))]
     superseded = {
         **list_tables(folder / INDEX_FOLDER, SEGMENT_SUFFIX)[1],
         **_superseded_media_files(folder / MEDIA_FOLDER),
     }
-    found += [(path, by, "superseded") for path, by in sorted(superseded.items())]
+    candidates += [(path, by, "superseded") for path, by in sorted(superseded.items())]
     limit = time.time() - older_than_seconds
-    old = [(path, why) for path, by, why in found if _changed_at(by) <= limit]
+    old = [(path, why) for path, by, why in candidates if _changed_at(by) <= limit]
     for path in _shard_files(folder):
         shard = read_header(path)
         if not shard.fingerprint.startswith(tuple(keep)):
@@ -206,15 +206,15 @@ def _verify_segment(path: Path, headers: dict[str, Shard], verdict: Verdict) -> 
         shard = headers[name]
         listed = order[ends[number] - segment.counts[number] : ends[number]]
         rows = segment.table.rows[listed]
-        found = (segment.table.high[listed], segment.table.low[listed], rows["offset"])
+        detail = (segment.table.high[listed], segment.table.low[listed], rows["offset"])
         expected_rows = np.empty(len(shard), dtype=segment.table.rows.dtype)
         expected_rows["shard"] = number
         expected_rows["offset"] = shard.offsets[:-1]
         expected_rows["length"] = np.diff(shard.offsets)
         expected = table_of(shard.keys, expected_rows)
         if not (
-            np.array_equal(found[0], expected.high)
-            and np.array_equal(found[1], expected.low)
+            np.array_equal(detail[0], expected.high)
+            and np.array_equal(detail[1], expected.low)
             and np.array_equal(rows, expected.rows)
         ):
             verdict.damage.append(f"segment {str(path)!r} of the index disagrees with shard {name}")
@@ -230,8 +230,8 @@ def _faulty_entries(shard: Shard) -> Iterator[tuple[int, str]]:
             yield number, str(error)
 
 
-def _add_damage(verdict: Verdict, path: Path, found: str) -> None:
-    verdict.damage.append(f"{path.name}: {found}")
+def _add_damage(verdict: Verdict, path: Path, detail: str) -> None:
+    verdict.damage.append(f"{path.name}: {detail}")
     verdict.damaged_shards.append(path.name)
 
 

@@ -109,13 +109,13 @@ class MediaTable:
         if not self._is_read:
             self.refresh()
         key = _key(media)
-        found = [self._recent[key]] if key in self._recent else []
+        records = [self._recent[key]] if key in self._recent else []
         for table in self._tables.values():
-            found += [
+            records += [
                 Record(row["content"].tobytes(), *(int(row[name]) for name in _NUMBERS))
                 for row in table.find(key)
             ]
-        return max(found, key=lambda record: record.time, default=None)
+        return max(records, key=lambda record: record.time, default=None)
 
     @property
     def num_records(self) -> int:

@@ -173,10 +173,10 @@ def unreadable(path: Path, error: OSError) -> FeatureStoreError:
     )
 
 
-def damaged(path: Path, found: str) -> FeatureStoreError:
+def damaged(path: Path, detail: str) -> FeatureStoreError:
     """The error that says what is wrong with a shard."""
     return FeatureStoreError(
-        f"shard {str(path)!r} of the feature store is damaged: {found}. Run `python -m "
+        f"shard {str(path)!r} of the feature store is damaged: {detail}. Run `python -m "
         "experiments.store verify repair=true` with this store's configuration: sound entries are "
         "kept, the others will be perceived again"
     )

@@ -55,11 +55,11 @@ class SortedTable:
     def find(self, key: bytes) -> Iterator[np.void]:
         """The rows under a key of 16 bytes."""
         high, low = split_key(key)
-        place = int(self.high.searchsorted(high))
-        while place < len(self.high) and self.high[place] == high:
-            if self.low[place] == low:
-                yield self.rows[place]
-            place += 1
+        row = int(self.high.searchsorted(high))
+        while row < len(self.high) and self.high[row] == high:
+            if self.low[row] == low:
+                yield self.rows[row]
+            row += 1
 
 
 def split_key(key: bytes) -> tuple[np.uint64, np.uint64]:
@@ -137,8 +137,8 @@ def check_table(path: Path) -> SortedTable:
     with path.open("rb") as file:
         file.seek(-_TRAILER_BYTES, 2)
         expected = np.frombuffer(file.read(), "<u4").tolist()
-    found = [_crc32(column) for column in (table.high, table.low, table.rows)]
-    if found != expected:
+    actual = [_crc32(column) for column in (table.high, table.low, table.rows)]
+    if actual != expected:
         raise DamagedTableError(f"{str(path)!r}: a checksum is wrong")
     if (table.high[1:] < table.high[:-1]).any():
         raise DamagedTableError(f"{str(path)!r}: the keys are not in order")

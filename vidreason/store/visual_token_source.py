@@ -107,10 +107,10 @@ class VisualTokenSource:
         self.num_perceived += 1
         return self._perceiver.perceive(media, start_seconds, end_seconds)
 
-    def _known_hash(self, place: str) -> str:
+    def _known_hash(self, location: str) -> str:
         assert self.store is not None
-        self.weights_hashes[place] = self.store.weights.content_hash(place)
-        return self.weights_hashes[place]
+        self.weights_hashes[location] = self.store.weights.content_hash(location)
+        return self.weights_hashes[location]
 
     def _check_weights(self, media: str) -> None:
         """Refuse weights that the key does not stand for: what they see would be stored under it.
@@ -122,10 +122,10 @@ class VisualTokenSource:
             return
         lacking = f"the store in {str(self.store.folder)!r} has no tokens of {media!r}, and"
         try:
-            found = perceiver_fingerprint(self.config, self.store.weights.present_hash)
+            fingerprint = perceiver_fingerprint(self.config, self.store.weights.present_hash)
         except ValueError as error:
             raise ValueError(f"{lacking} it cannot be perceived: {error}") from error
-        if found != self._fingerprint:
+        if fingerprint != self._fingerprint:
             raise ValueError(
                 f"{lacking} the perceiver's weights ({', '.join(self.weights_hashes)}) are not "
                 "those that the run has begun with: put those back, or start it again"

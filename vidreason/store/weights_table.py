@@ -32,67 +32,67 @@ class WeightsTable:
         self.folder = folder
         self._files = FileHashes(folder)
 
-    def content_hash(self, place: str) -> str:
-        """The content hash of the weights at ``place``; the recorded one if they are not there.
+    def content_hash(self, location: str) -> str:
+        """The content hash of the weights at ``location``; the recorded one if they are not there.
 
         Args:
-            place: As configured: a file, a folder, or a repository of the Hub, which is not
+            location: As configured: a file, a folder, or a repository of the Hub, which is not
                 downloaded if its hash is known.
 
         Raises:
-            ValueError: There are no weights at ``place``, and there never were any.
+            ValueError: There are no weights at ``location``, and there never were any.
         """
-        recorded = self.recorded(place)
-        if recorded is not None and not _is_here(place):
+        recorded = self.recorded(location)
+        if recorded is not None and not _is_here(location):
             return recorded
         try:
-            found = self.present_hash(place)
+            content_hash = self.present_hash(location)
         except ValueError as error:
             if recorded is not None:
                 return recorded
             raise ValueError(
                 f"{error}; nor does the store in {str(self.folder.parent)!r} know what was there: "
                 "put them there, or give the place that they had when the store was filled "
-                f"(it knows {', '.join(map(repr, self._places())) or 'none'})"
+                f"(it knows {', '.join(map(repr, self._locations())) or 'none'})"
             ) from error
-        if found != recorded:
+        if content_hash != recorded:
             with recorded_if_possible(self.folder, _NOT_RECORDED):
-                record = json.dumps({"place": place, "sha256": found})
-                write_atomically(self._path(place), f"{record}\n")
-        return found
+                record = json.dumps({"place": location, "sha256": content_hash})
+                write_atomically(self._path(location), f"{record}\n")
+        return content_hash
 
-    def present_hash(self, place: str) -> str:
-        """The content hash of the weights that are at ``place`` now.
+    def present_hash(self, location: str) -> str:
+        """The content hash of the weights that are at ``location`` now.
 
         Raises:
             ValueError: There are none.
         """
-        return hash_weights(place, self._files.of)
+        return hash_weights(location, self._files.of)
 
-    def recorded(self, place: str) -> str | None:
-        """The content hash that was found at ``place`` last, or None."""
+    def recorded(self, location: str) -> str | None:
+        """The content hash that was found at ``location`` last, or None."""
         try:
-            return str(json.loads(self._path(place).read_bytes())["sha256"])
+            return str(json.loads(self._path(location).read_bytes())["sha256"])
         except FileNotFoundError:
             return None
 
-    def _places(self) -> list[str]:
+    def _locations(self) -> list[str]:
         records = self.folder.glob(f"*{RECORD_SUFFIX}")
         return sorted(json.loads(path.read_bytes())["place"] for path in records)
 
-    def _path(self, place: str) -> Path:
-        name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    def _path(self, location: str) -> Path:
+        name = sha256(location.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         return self.folder / f"{name}{RECORD_SUFFIX}"
 
 
-def _is_here(place: str) -> bool:
-    """Whether ``place`` is a path, or a repository of which something was downloaded."""
-    if Path(place).exists():
+def _is_here(location: str) -> bool:
+    """Whether ``location`` is a path, or a repository of which something was downloaded."""
+    if Path(location).exists():
         return True
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return isinstance(try_to_load_from_cache(place, "config.json"), str)
+        return isinstance(try_to_load_from_cache(location, "config.json"), str)
     except HFValidationError:
         return False  # a path

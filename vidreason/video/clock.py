@@ -169,16 +169,16 @@ def fill_in(
         remark = TimeRemark("no-times", "its frames have no times: they are taken as evenly spaced")
         return np.arange(len(ticks), dtype=np.float64) * step, remark
     positions = np.array(kept)
-    own = np.array([cast(int, ticks[position]) for position in kept], dtype=np.int64)
+    kept_ticks = np.array([cast(int, ticks[position]) for position in kept], dtype=np.int64)
     if len(kept) == len(ticks):
-        return own.astype(np.float64), None
+        return kept_ticks.astype(np.float64), None
     step = float(default_step)
     if len(kept) > 1:
-        step = float(np.median(np.diff(own) / np.diff(positions)))
-    times = np.interp(np.arange(len(ticks)), positions, own)
+        step = float(np.median(np.diff(kept_ticks) / np.diff(positions)))
+    times = np.interp(np.arange(len(ticks)), positions, kept_ticks)
     before, after = positions[0], len(ticks) - 1 - positions[-1]
-    times[:before] = own[0] - step * np.arange(before, 0, -1)
-    times[len(ticks) - after :] = own[-1] + step * np.arange(1, after + 1)
+    times[:before] = kept_ticks[0] - step * np.arange(before, 0, -1)
+    times[len(ticks) - after :] = kept_ticks[-1] + step * np.arange(1, after + 1)
     _share_ticks(times, ticks, kept)
     detail = (
         f"{len(ticks) - len(kept)} of its {len(ticks)} frames have a time that is missing, "

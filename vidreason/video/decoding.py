@@ -138,8 +138,8 @@ def _decode_run(
         frames, damage = decode_packet(video.stream, packet)
         for pts, cause in damage.items():
             if pts is None or pts >= key_pts or pts in wanted_pts:
-                place = _place(index, table, pts)
-                raise VideoReadError(index.path, "decode-error", f"it is damaged {place}: {cause}")
+                moment = _moment(index, table, pts)
+                raise VideoReadError(index.path, "decode-error", f"it is damaged {moment}: {cause}")
         for frame in frames:
             if frame.pts is not None and frame.pts in pending:
                 pending.remove(frame.pts)
@@ -149,8 +149,8 @@ def _decode_run(
     # out, and how, is no matter unless somebody asked for them.
     lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
     if lost:
-        place = _place(index, table, min(lost))
-        raise VideoReadError(index.path, "decode-error", f"no picture comes out {place}")
+        moment = _moment(index, table, min(lost))
+        raise VideoReadError(index.path, "decode-error", f"no picture comes out {moment}")
 
 
 def _packets(
@@ -207,7 +207,7 @@ def _decode_counting(
     raise VideoReadError(index.path, "decode-error", f"no picture comes out for frame {last}")
 
 
-def _place(index: VideoIndex, table: PacketTable, pts: int | None) -> str:
+def _moment(index: VideoIndex, table: PacketTable, pts: int | None) -> str:
     if pts is None:
         return "at an unknown time"
     frame = min(int(np.searchsorted(table.frame_pts, pts)), index.num_frames - 1)

@@ -39,19 +39,19 @@ def nal_units(packet: bytes, extradata: bytes | None) -> Iterator[bytes]:
 def _spans(packet: bytes, extradata: bytes | None) -> Iterator[tuple[int, int]]:
     """Start and end of each NAL unit; an empty one stands for what makes no sense."""
     if not extradata or extradata[:1] != b"\x01" or len(extradata) < 5:  # start codes (Annex B)
-        place = packet.find(b"\0\0\1")
-        while 0 <= place < len(packet) - 3:
-            following = packet.find(b"\0\0\1", place + 3)
-            yield place + 3, following if following >= 0 else len(packet)
-            place = following
+        offset = packet.find(b"\0\0\1")
+        while 0 <= offset < len(packet) - 3:
+            following = packet.find(b"\0\0\1", offset + 3)
+            yield offset + 3, following if following >= 0 else len(packet)
+            offset = following
         return
     length_size = (extradata[4] & 3) + 1  # avcC: each unit's length stands before it
-    place = 0
-    while place < len(packet):
-        length = int.from_bytes(packet[place : place + length_size], "big")
-        place += length_size
-        if length == 0 or place + length > len(packet):
-            yield place, place
+    offset = 0
+    while offset < len(packet):
+        length = int.from_bytes(packet[offset : offset + length_size], "big")
+        offset += length_size
+        if length == 0 or offset + length > len(packet):
+            yield offset, offset
             return
-        yield place, place + length
-        place += length
+        yield offset, offset + length
+        offset += length

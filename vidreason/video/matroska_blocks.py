@@ -44,7 +44,7 @@ _LENGTHS = np.array([9 - value.bit_length() for value in range(256)], dtype=np.i
 
 _MASKS = np.array([2 ** (8 * length) - 1 for length in range(9)], dtype=np.uint64)
 
-Places = NDArray[np.int64]
+Offsets = NDArray[np.int64]
 Content = NDArray[np.uint8]
 
 
@@ -53,9 +53,9 @@ class _Elements:
     """N elements in the order of the file."""
 
     ids: NDArray[np.int64]
-    starts: Places
+    starts: Offsets
     """``(N,)`` where their content starts."""
-    stops: Places
+    stops: Offsets
     parents: NDArray[np.int64]
     """``(N,)`` the number of the element each is in."""
 
@@ -118,16 +118,16 @@ def _block_table(data: Content) -> SampleTable:
     ticks = np.ascontiguousarray(headers[:, 1:3]).view(">i2")[:, 0].astype(np.int64)
     pts = _numbers(data, times.starts, times.stops - times.starts)[owners] + ticks
     sizes = stops - starts - _HEADER_BYTES
-    own = np.flatnonzero(headers[:, 0] == 0x80 | track)
-    own = own[np.argsort(starts[own])]
-    is_laced = headers[own, 3] & _LACING_FLAGS > 0
-    if len(own) == 0 or is_laced.any() or pts[own].min() < 0 or sizes[own].min() == 0:
+    blocks = np.flatnonzero(headers[:, 0] == 0x80 | track)
+    blocks = blocks[np.argsort(starts[blocks])]
+    is_laced = headers[blocks, 3] & _LACING_FLAGS > 0
+    if len(blocks) == 0 or is_laced.any() or pts[blocks].min() < 0 or sizes[blocks].min() == 0:
         raise UnusualError
-    is_shown = np.ones(len(own), dtype=np.bool_)
+    is_shown = np.ones(len(blocks), dtype=np.bool_)
     if codec == b"V_VP9":
-        is_shown = _shows_vp9(data[starts[own] + _HEADER_BYTES], data[stops[own] - 1])
+        is_shown = _shows_vp9(data[starts[blocks] + _HEADER_BYTES], data[stops[blocks] - 1])
     return SampleTable(
-        dts=None, pts=pts[own], sizes=sizes[own], is_shown=is_shown, is_key=is_key[own]
+        dts=None, pts=pts[blocks], sizes=sizes[blocks], is_shown=is_shown, is_key=is_key[blocks]
     )
 
 
@@ -140,26 +140,26 @@ def _shows_vp9(first: Content, last: Content) -> NDArray[np.bool_]:
     return is_shown
 
 
-def _find_clusters(data: Content) -> tuple[Places, int, bytes]:
+def _find_clusters(data: Content) -> tuple[Offsets, int, bytes]:
     """Start and stop of each cluster's content, ``(N, 2)``; the video track's number and codec."""
     view = data.data
     kind, _, stop = _element(view, 0)
     if kind != _EBML:
         raise UnusualError
-    kind, place, end = _element(view, stop)
+    kind, offset, end = _element(view, stop)
     if kind != _SEGMENT or end != len(data):
         raise UnusualError
     clusters = []
     tracks = None
-    while place < end:
-        kind, start, place = _element(view, place)
+    while offset < end:
+        kind, start, offset = _element(view, offset)
         if kind not in _TOP:
             raise UnusualError
         if kind == _CLUSTER:
-            clusters.append((start, place))
+            clusters.append((start, offset))
         elif kind == _TRACKS:
-            tracks = view[start:place]
-    if place != end or tracks is None or not clusters:
+            tracks = view[start:offset]
+    if offset != end or tracks is None or not clusters:
         raise UnusualError
     return np.array(clusters, dtype=np.int64), *_video_track(tracks)
 
@@ -182,66 +182,66 @@ def _video_track(tracks: memoryview) -> tuple[int, bytes]:
 
 def _pairs(data: memoryview) -> list[tuple[int, memoryview]]:
     """Ids and contents of the elements in ``data``."""
-    found = []
-    place = 0
-    while place < len(data):
-        kind, start, place = _element(data, place)
-        found.append((kind, data[start:place]))
-    return found
+    elements = []
+    offset = 0
+    while offset < len(data):
+        kind, start, offset = _element(data, offset)
+        elements.append((kind, data[start:offset]))
+    return elements
 
 
-def _element(data: memoryview, place: int) -> tuple[int, int, int]:
-    """The id of the element at ``place``, and where its content starts and stops."""
-    id_length = int(_LENGTHS[data[place]])
-    size_length = int(_LENGTHS[data[place + id_length]])
-    start = place + id_length + size_length
+def _element(data: memoryview, offset: int) -> tuple[int, int, int]:
+    """The id of the element at ``offset``, and where its content starts and stops."""
+    id_length = int(_LENGTHS[data[offset]])
+    size_length = int(_LENGTHS[data[offset + id_length]])
+    start = offset + id_length + size_length
     unknown = (1 << 7 * size_length) - 1
-    size = int.from_bytes(data[place + id_length : start]) & unknown
+    size = int.from_bytes(data[offset + id_length : start]) & unknown
     if id_length > 4 or size_length > 8 or size == unknown or start + size > len(data):
         raise UnusualError
-    return int.from_bytes(data[place : place + id_length]), start, start + size
+    return int.from_bytes(data[offset : offset + id_length]), start, start + size
 
 
-def _children(data: Content, starts: Places, stops: Places, allowed: list[int]) -> _Elements:
+def _children(data: Content, starts: Offsets, stops: Offsets, allowed: list[int]) -> _Elements:
     """The elements directly inside others, which lie at ``starts`` to ``stops``."""
-    places, parents = starts, np.arange(len(starts))
-    found = [np.zeros((4, 0), dtype=np.int64)]
+    offsets, parents = starts, np.arange(len(starts))
+    elements = [np.zeros((4, 0), dtype=np.int64)]
     for _ in range(MAX_CHILDREN):
-        is_inside = places < stops
-        places, stops, parents = places[is_inside], stops[is_inside], parents[is_inside]
-        if len(places) == 0:
+        is_inside = offsets < stops
+        offsets, stops, parents = offsets[is_inside], stops[is_inside], parents[is_inside]
+        if len(offsets) == 0:
             break
-        first = data[places].astype(np.int64)
+        first = data[offsets].astype(np.int64)
         id_lengths = _LENGTHS[first]
         is_long = id_lengths == 2
-        ids = np.where(is_long, first << 8 | data[np.minimum(places + 1, len(data) - 1)], first)
-        size_places = places + id_lengths
-        if (id_lengths > 2).any() or (size_places >= stops).any():
+        ids = np.where(is_long, first << 8 | data[np.minimum(offsets + 1, len(data) - 1)], first)
+        size_offsets = offsets + id_lengths
+        if (id_lengths > 2).any() or (size_offsets >= stops).any():
             raise UnusualError
-        size_lengths = _LENGTHS[data[size_places]]
+        size_lengths = _LENGTHS[data[size_offsets]]
         if (size_lengths > 8).any():
             raise UnusualError
         unknown = (np.int64(1) << 7 * size_lengths) - 1
-        sizes = _numbers(data, size_places, size_lengths) & unknown
-        content = size_places + size_lengths
-        places = content + sizes
-        if (sizes == unknown).any() or (places > stops).any():
+        sizes = _numbers(data, size_offsets, size_lengths) & unknown
+        content = size_offsets + size_lengths
+        offsets = content + sizes
+        if (sizes == unknown).any() or (offsets > stops).any():
             raise UnusualError
-        found.append(np.stack([ids, content, places, parents]))
+        elements.append(np.stack([ids, content, offsets, parents]))
     else:
         raise UnusualError
-    columns = np.concatenate(found, axis=1)
+    columns = np.concatenate(elements, axis=1)
     columns = columns[:, np.argsort(columns[1])]
     if not np.isin(columns[0], allowed).all():
         raise UnusualError
     return _Elements(ids=columns[0], starts=columns[1], stops=columns[2], parents=columns[3])
 
 
-def _numbers(data: Content, places: Places, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Big-endian numbers of 0 to 8 bytes at ``places``; one of 2**63 or more comes out negative."""
+def _numbers(data: Content, offsets: Offsets, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Big-endian numbers of 0 to 8 bytes at ``offsets``; from 2**63 on they are negative."""
     if lengths.max(initial=0) > 8:
         raise UnusualError
     # Read up to their ends: what stands before them is always inside the file, and shifted out.
-    windows = data[(places + lengths)[:, None] + np.arange(-8, 0)]
+    windows = data[(offsets + lengths)[:, None] + np.arange(-8, 0)]
     values = windows.view(">u8")[:, 0].astype(np.uint64)
     return cast("NDArray[np.int64]", (values & _MASKS[lengths]).astype(np.int64))

@@ -41,9 +41,9 @@ def read_sample_table(media: str, track_id: int) -> SampleTable | None:
         OSError: The file cannot be read.
     """
     size = media_size(media)
-    places = {kind: (begin, end) for kind, begin, end in _top_boxes(media, size)}
-    begin, end = places.get(b"moov", (0, 0))
-    if b"moof" in places or end > size or not 0 < end - begin <= MAX_INDEX_BYTES:
+    ranges = {kind: (begin, end) for kind, begin, end in _top_boxes(media, size)}
+    begin, end = ranges.get(b"moov", (0, 0))
+    if b"moof" in ranges or end > size or not 0 < end - begin <= MAX_INDEX_BYTES:
         return None
     with open_media(media) as file:
         file.seek(begin)
@@ -57,35 +57,35 @@ def read_sample_table(media: str, track_id: int) -> SampleTable | None:
 
 def _top_boxes(media: str, size: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of each outermost box's content; the last may end after the file."""
-    place = 0
+    offset = 0
     with open_media(media) as file:
-        while place + 8 <= size:
-            file.seek(place)
+        while offset + 8 <= size:
+            file.seek(offset)
             header = file.read(16)
-            length, kind, start = int.from_bytes(header[:4], "big"), header[4:8], place + 8
+            length, kind, start = int.from_bytes(header[:4], "big"), header[4:8], offset + 8
             if length == 1:
-                length, start = int.from_bytes(header[8:16], "big"), place + 16
+                length, start = int.from_bytes(header[8:16], "big"), offset + 16
             if length == 0:
-                length = size - place
-            if place + length < start or not kind.isascii():
+                length = size - offset
+            if offset + length < start or not kind.isascii():
                 return
-            yield kind, start, place + length
-            place += length
+            yield kind, start, offset + length
+            offset += length
 
 
 def _boxes(data: memoryview) -> Boxes:
     """The boxes inside ``data`` by kind."""
-    found: Boxes = {}
-    place = 0
-    while place + 8 <= len(data):
-        length, kind, start = _number(data, place, 4), bytes(data[place + 4 : place + 8]), 8
+    boxes: Boxes = {}
+    offset = 0
+    while offset + 8 <= len(data):
+        length, kind, start = _number(data, offset, 4), bytes(data[offset + 4 : offset + 8]), 8
         if length == 1:
-            length, start = _number(data, place + 8, 8), 16
-        if length < start or place + length > len(data):
+            length, start = _number(data, offset + 8, 8), 16
+        if length < start or offset + length > len(data):
             raise UnusualError
-        found.setdefault(kind, []).append(data[place + start : place + length])
-        place += length
-    return found
+        boxes.setdefault(kind, []).append(data[offset + start : offset + length])
+        offset += length
+    return boxes
 
 
 def _sample_table(moov: Boxes, track_id: int, file_size: int) -> SampleTable:
@@ -180,12 +180,12 @@ def _check_edits(box: memoryview, table: SampleTable, media_ticks_a_movie_tick: 
         raise UnusualError
 
 
-def _number(data: memoryview, place: int, length: int) -> int:
-    return int.from_bytes(data[place : place + length], "big")
+def _number(data: memoryview, offset: int, length: int) -> int:
+    return int.from_bytes(data[offset : offset + length], "big")
 
 
-def _numbers(data: memoryview, place: int, dtype: str) -> NDArray[np.int64]:
-    """All numbers from ``place`` on."""
-    whole = (len(data) - place) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize
-    values = np.frombuffer(data[place : place + whole], dtype=dtype)
+def _numbers(data: memoryview, offset: int, dtype: str) -> NDArray[np.int64]:
+    """All numbers from ``offset`` on."""
+    whole = (len(data) - offset) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize
+    values = np.frombuffer(data[offset : offset + whole], dtype=dtype)
     return cast("NDArray[np.int64]", values.astype(np.int64))

@@ -198,13 +198,13 @@ class VideoHashIndex:
         self, video: VideoHash, max_distance: float = SAME_VIDEO_DISTANCE
     ) -> list[tuple[Hashable, float]]:
         """Names and distances of the videos within ``max_distance``, the nearest first."""
-        found = []
+        matches = []
         for number in self._candidates(video):
             name, other = self._videos[number]
             apart = distance(video, other)
             if apart <= max_distance:
-                found.append((name, apart))
-        return sorted(found, key=lambda pair: pair[1])
+                matches.append((name, apart))
+        return sorted(matches, key=lambda pair: pair[1])
 
     def _candidates(self, video: VideoHash) -> list[int]:
         """Videos with a frame that is nearly one of ``video``'s."""
@@ -213,10 +213,11 @@ class VideoHashIndex:
             owners = np.repeat(np.arange(len(frames)), [len(one) for one in frames])
             self._stacked = np.concatenate([np.zeros((0, _NUM_WORDS), np.uint64), *frames]), owners
         stacked, owners = self._stacked
-        own = video.frames[~video.is_flat]
-        places = np.linspace(0, len(own) - 1, min(len(own), _NUM_PROBES)).round().astype(int)
+        compared = video.frames[~video.is_flat]
+        num_probes = min(len(compared), _NUM_PROBES)
+        positions = np.linspace(0, len(compared) - 1, num_probes).round().astype(int)
         near = np.zeros(len(stacked), dtype=np.bool_)
-        for probe in own[places]:
+        for probe in compared[positions]:
             for variant in (probe, probe ^ _MIRROR):
                 near |= _num_different(stacked, variant) <= _PROBE_BITS
         return [int(number) for number in np.unique(owners[near])]
@@ -243,8 +244,8 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 def _dct_matrix(num_frequencies: int, size: int) -> NDArray[np.float64]:
     """The first rows of the DCT-II, up to their scale: only signs are used."""
-    frequencies, places = np.arange(num_frequencies)[:, None], np.arange(size)[None, :]
-    return np.cos(np.pi * (2 * places + 1) * frequencies / (2 * size))
+    frequencies, positions = np.arange(num_frequencies)[:, None], np.arange(size)[None, :]
+    return np.cos(np.pi * (2 * positions + 1) * frequencies / (2 * size))
 
 
 _DCT = _dct_matrix(_LUMA_FREQUENCIES, _THUMBNAIL)

@@ -123,8 +123,8 @@ def clip_spans(duration_seconds: float, num_clips: int) -> NDArray[np.float64]:
 def key_frame_positions(config: SamplingConfig) -> list[tuple[int, int]]:
     """(clip, frame) of each key frame, in time order: the middles of equal parts of all frames."""
     num_frames = config.num_clips * config.frames_per_clip
-    places = [
+    numbers = [
         (2 * part + 1) * num_frames // (2 * config.num_key_frames)
         for part in range(config.num_key_frames)
     ]
-    return [divmod(place, config.frames_per_clip) for place in places]
+    return [divmod(number, config.frames_per_clip) for number in numbers]

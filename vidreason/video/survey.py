@@ -178,19 +178,19 @@ def _table(video: OpenVideo) -> SampleTable | None:
     return None
 
 
-def _agrees(table: SampleTable, found: PacketSurvey, place: slice, start: PacketSurvey) -> bool:
-    """Tell whether ``found`` is what stands at ``place`` of the table, moved as ``start`` says."""
+def _agrees(table: SampleTable, packets: PacketSurvey, rows: slice, start: PacketSurvey) -> bool:
+    """Tell whether ``packets`` is what stands at ``rows`` of the table, moved as ``start`` says."""
     if table.dts is not None:
         moved = start.dts[0] - table.dts[0]
-        if start.dts[0] == NO_PTS or not np.array_equal(found.dts, table.dts[place] + moved):
+        if start.dts[0] == NO_PTS or not np.array_equal(packets.dts, table.dts[rows] + moved):
             return False
     return (
         start.pts[0] != NO_PTS
-        and found.num_complete == len(found.pts) == len(table.pts[place])
-        and np.array_equal(found.pts, table.pts[place] + (start.pts[0] - table.pts[0]))
-        and np.array_equal(found.is_key, table.is_key[place])
-        and np.array_equal(found.is_shown, table.is_shown[place])
-        and found.is_exact
+        and packets.num_complete == len(packets.pts) == len(table.pts[rows])
+        and np.array_equal(packets.pts, table.pts[rows] + (start.pts[0] - table.pts[0]))
+        and np.array_equal(packets.is_key, table.is_key[rows])
+        and np.array_equal(packets.is_shown, table.is_shown[rows])
+        and packets.is_exact
     )
 
 

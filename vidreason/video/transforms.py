@@ -141,8 +141,8 @@ class FrameTransform:
         pixels = frames.permute(0, 2, 3, 1).reshape(num_frames, height * width, 3)
 
         def pick(rows: Tensor, columns: Tensor) -> Tensor:
-            places = (rows[:, None] * width + columns).flatten()
-            picked = pixels.index_select(1, places)
+            indices = (rows[:, None] * width + columns).flatten()
+            picked = pixels.index_select(1, indices)
             return picked.view(num_frames, self.size, self.size, 3).float()
 
         column_weights = column_weights[:, None]
