@@ -1,5 +1,16 @@
 """File to visual tokens: the frozen half of the model (3.1, ``Z_vision = [Z_global; Z_obj]``).
 
+Notable choices:
+
+* Frames are chosen by time, not by number: variable frame rates need no further care.
+* All clips go through the encoder in one batch; key frames are among the encoder's frames, so their
+  patch tokens are there already.
+* Each object is the mean of the patch tokens under its mask (eq. 2), as one matrix product. Masks
+  follow a frame through the encoder's geometric transform; nothing is resampled.
+* Objects of different key frames get one track id where they are alike.
+* The fingerprint covers configuration, weights by content, and the version of this code, so no
+  store serves what another perceiver saw.
+
 Shapes: N clips, F frames, K objects of a key frame, V visual tokens, h x w the patch grid, D width,
 S image side.
 """
@@ -88,23 +99,27 @@ class Perceiver:
             VideoReadError: The file cannot be read or decoded, or ends before the span.
             ValueError: The span is empty, or starts before the video.
         """
+        # Which frames: (N, F) indices into the video.
         index = self.reader.index(path)
         start, end = index.span(start_seconds, end_seconds)
-        # What tokens tell of times is counted from where the caller's span begins, also where
-        # the picture begins later.
-        zero = start_seconds or 0.0
         frame_indices = clip_frame_indices(
             index.timestamps, index.duration_seconds, self.config.sampling, start, end
         )
-        # Frames of a short video repeat; each is decoded once.
+        # Times of tokens count from the start of the caller's span, also where the picture begins
+        # later.
+        zero = start_seconds or 0.0
+
+        # Frames of a short video repeat; each is decoded once. rows: (N, F) -> row of frames.
         unique_indices, rows = np.unique(frame_indices, return_inverse=True)
         rows = rows.reshape(frame_indices.shape)
         frames = self.reader.read_frames(index, unique_indices, max_side=self.decoded_side)
 
         with torch.inference_mode():
+            # Clip tokens, and the patch tokens that objects are pooled from.
             clip_tokens, patch_tokens = self._encode(frames, torch.from_numpy(rows))
             parts = [_clip_part(clip_tokens, start - zero, end - zero)]
             if self.segmenter is not None:
+                # Object tokens of each key frame; its patches are those of its tube of frames.
                 clips, positions = np.array(key_frame_positions(self.config.sampling)).T
                 shown_at = index.timestamps[frame_indices[clips, positions]] - zero
                 parts += self._object_parts(
@@ -120,15 +135,15 @@ class Perceiver:
 
     def _encode(self, frames: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """All clips in one batch, on the encoder's device: ``(N, D)``, ``(N, F', h, w, D)``."""
-        inputs = self.encoder.transform.apply(frames.to(self.device))
-        encoded = self.encoder(inputs[rows.to(self.device)][None])
+        inputs = self.encoder.transform.apply(frames.to(self.device))  # (n, 3, S, S)
+        encoded = self.encoder(inputs[rows.to(self.device)][None])  # (1, N, F, 3, S, S)
         return encoded.clip_tokens[0].float(), encoded.patch_tokens[0].float()
 
     def _object_parts(
         self,
         segmenter: Segmenter,
         frames: Tensor,
-        rows: NDArray[np.int64],
+        key_rows: NDArray[np.int64],
         patches: Tensor,
         *,
         times: list[float],
@@ -139,19 +154,24 @@ class Perceiver:
         Args:
             segmenter: Finds the objects of all key frames in one call.
             frames: ``(n, 3, H, W)`` on CPU.
-            rows: Which of them each key frame is; one may be several.
+            key_rows: The row of ``frames`` that each key frame is; several may be the same.
             patches: ``(key frames, h, w, D)`` patch tokens.
             times: Of the key frames, in seconds.
             duration_seconds: Of the span.
         """
-        different, repeats = np.unique(rows, return_inverse=True)
+        # Each different frame is segmented once.
+        different, repeats = np.unique(key_rows, return_inverse=True)
         objects_by_frame = segmenter.segment(frames[different])
+
+        # Patch edges in pixels of the masks, which have fewer pixels than a large frame but cover
+        # the same rectangle.
         height, width = frames.shape[2:]
         edges = self.encoder.transform.patch_edges(height, width, self.encoder.patch_size)
-        # Masks of a large frame have fewer pixels than it, but cover the same rectangle.
         shapes = (each.mask.shape for objects in objects_by_frame for each in objects)
         mask_size = next(shapes, (height, width))
         rows, columns = edges[0] * mask_size[0] / height, edges[1] * mask_size[1] / width
+
+        # The objects that become tokens, pooled by eq. 2 and linked over the key frames.
         chosen = [
             select_objects(
                 visible_objects(objects, rows, columns),
@@ -162,14 +182,14 @@ class Perceiver:
             for objects in objects_by_frame
         ]
         key_frames = []
-        for row, frame_patches in zip(repeats, patches, strict=True):
-            masks = _stack_masks(chosen[row], mask_size, patches.device)
+        for frame, frame_patches in zip(repeats, patches, strict=True):
+            masks = _stack_masks(chosen[frame], mask_size, patches.device)
             tokens = pool_patches(masks, frame_patches, rows, columns)
             key_frames.append(KeyFrameObjects(masks=masks, tokens=tokens))
         track_ids = track_objects(key_frames, self.config.tracks)
         return [
-            _object_part(chosen[row], seen, ids, time, duration_seconds)
-            for row, seen, ids, time in zip(repeats, key_frames, track_ids, times, strict=True)
+            _object_part(chosen[frame], seen, ids, time, duration_seconds)
+            for frame, seen, ids, time in zip(repeats, key_frames, track_ids, times, strict=True)
         ]
 
 

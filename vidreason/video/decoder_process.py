@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -111,7 +111,7 @@ def serve(connection: Connection, pictures: SharedPictures) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
     _limit_memory()
     videos = _Videos(pictures)
-    functions = {
+    functions: dict[str, Callable[..., object]] = {
         "identify": identify,
         "read_content": read_content,
         "index_video": videos.index_video,
