@@ -1,4 +1,4 @@
-"""What ``experiments.perceive`` has to do: which spans, and which of them are this task's."""
+"""The spans that ``experiments.perceive`` has to perceive, and this task's share of them."""
 
 import os
 from array import array
@@ -18,7 +18,7 @@ class Share:
     count: int
 
     def has(self, media: str) -> bool:
-        """Whether a video is in this part; all spans of a video are in the same one."""
+        """Return whether a video is in this part; all spans of a video are in the same one."""
         return int.from_bytes(_digest(media)[:8], "big") % self.count == self.index
 
 

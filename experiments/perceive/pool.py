@@ -1,9 +1,9 @@
-"""The processes of ``experiments.perceive``, and how a run survives the death of one.
+"""The processes of ``experiments.perceive``, and how a run survives the crash of one.
 
 A library may end its process, and so may the system when memory runs out. Each worker process is a
-pool of its own, so that the others never notice. What a dead worker had in hand is perceived again
-one video at a time by the process that takes its place; the video on which that one dies too is a
-failure, and counted as such.
+pool of its own, so that the others never notice. What a crashed worker had in hand is perceived
+again one video at a time by the process that takes its place; the video on which that one crashes
+too is a failure, and counted as such.
 """
 
 import ctypes
@@ -38,8 +38,8 @@ _KEPT_BYTES = 256 * 2**20
 
 Outcome = str | VideoFailure
 """``stored``, ``perceived``, or the failure of a span; ``alias`` for a name of a perceived file.
-``lost`` takes a ``perceived`` back that had not reached the disk when its worker died; the span's
-outcome comes once more."""
+``lost`` takes a ``perceived`` back that had not reached the disk when its worker crashed; the
+span's outcome comes once more."""
 
 
 class StopFlag(Protocol):
@@ -95,10 +95,10 @@ def perceive_in_workers(
         spans: What to perceive.
         stop: Set, it ends the run after the videos in hand.
         num_workers: How many processes.
-        max_crashes: How many deaths of workers are survived.
+        max_crashes: Crashes of workers that are survived.
 
     Raises:
-        UnreadableVideosError: More workers died. What they had written is in the store.
+        UnreadableVideosError: More workers crashed. What they had written is in the store.
     """
     remaining = iter(spans)
     crashes = Crashes(max_crashes)
@@ -126,7 +126,7 @@ def perceive_in_workers(
 
 
 class Crashes:
-    """The deaths of all workers.
+    """The crashes of all workers.
 
     Args:
         limit: How many are survived.
@@ -144,13 +144,13 @@ class Crashes:
 
     @property
     def are_too_many(self) -> bool:
-        """Whether there are more than the limit."""
+        """Return whether there are more than the limit."""
         return len(self.causes) > self.limit
 
     def summary(self) -> str:
         """A few lines: how many, how they ended, what the last one had in hand, what to do."""
         lines = [
-            f"{len(self.causes)} worker processes died; perceive.max_crashes is {self.limit}",
+            f"{len(self.causes)} worker processes crashed; perceive.max_crashes is {self.limit}",
             *(f"  {self.causes.count(cause)} x {cause}" for cause in sorted(set(self.causes))),
             f"  the last one had in hand: {', '.join(span.media for span in self.last_in_hand)}",
             "  what they had written is in the store; SIGKILL is often the system's answer to a "
@@ -161,7 +161,7 @@ class Crashes:
 
 
 class Report(NamedTuple):
-    """What a worker says of the spans that it was given."""
+    """A worker's report on the spans that it was given."""
 
     outcomes: list[Outcome]
     """Of the first spans; it was told to stop before the others."""
@@ -174,7 +174,7 @@ class _Worker:
 
     Args:
         arguments: Of :func:`_start_worker`.
-        crashes: Where a death is counted.
+        crashes: Counts those of all workers.
     """
 
     def __init__(
@@ -184,15 +184,15 @@ class _Worker:
         self._crashes = crashes
         self._executor = self._new_executor()
         self._process: BaseProcess | None = None
-        self._suspects: deque[Span] = deque()  # one of them may have killed the last process
-        self._again: deque[Span] = deque()  # others that its death undid
+        self._suspects: deque[Span] = deque()  # one of them may have crashed the last process
+        self._again: deque[Span] = deque()  # others that its crash undid
         self._unwritten: list[Span] = []  # perceived, and not on the disk yet
         self._tasks: dict[Future[Report], list[Span]] = {}
         self._is_alone = False
 
     @property
     def tasks(self) -> Iterable[Future[Report]]:
-        """What was handed out and has not been reported."""
+        """Tasks that were handed out and have not been reported."""
         return self._tasks
 
     def hand_out(self, remaining: Iterator[Span], *, is_stopped: bool) -> None:
@@ -213,7 +213,7 @@ class _Worker:
             self._submit([], is_written=True)
 
     def outcomes(self, *, is_stopped: bool) -> Iterator[Outcome]:
-        """Those of the tasks that are done."""
+        """The outcomes of the tasks that are done."""
         for task in [task for task in self._tasks if task.done()]:
             try:
                 report = task.result()
@@ -234,10 +234,10 @@ class _Worker:
             self._process.kill()
 
     def _replace(self, *, is_stopped: bool) -> Iterator[Outcome]:
-        """Put a new process into the place of the dead one, and say what is lost with it."""
+        """Put a new process into the place of the crashed one, and say what is lost with it."""
         self._executor.shutdown()
         in_hand, *handed_out = self._tasks.values()  # the tasks are done in their order
-        cause = _cause_of_death(self._process)
+        cause = _cause_of_crash(self._process)
         if not is_stopped:  # else the signal may have ended it while it was starting
             self._crashes.record(cause, in_hand)
         yield from ["lost"] * len(self._unwritten)
@@ -263,7 +263,7 @@ class _Worker:
             resource_tracker.ensure_running()  # else it is started in there, and unblocks SIGINT
             with _sigint_blocked():
                 task = self._executor.submit(_perceive_chunk, spans, is_written=is_written)
-        except BrokenProcessPool as error:  # it died before this could be handed out
+        except BrokenProcessPool as error:  # it crashed before this could be handed out
             task = Future()
             task.set_exception(error)
         self._tasks[task] = spans
@@ -302,7 +302,7 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def _cause_of_death(process: BaseProcess | None) -> str:
+def _cause_of_crash(process: BaseProcess | None) -> str:
     status = None if process is None else process.exitcode
     if status is None:
         return "without a word"

@@ -29,7 +29,7 @@ from vidreason.video.reader import VideoReader
 
 @dataclass(kw_only=True)
 class Counts:
-    """What became of the spans."""
+    """Numbers of spans by their outcome."""
 
     stored: int = 0
     """Were in the store already."""
@@ -40,7 +40,7 @@ class Counts:
 
 
 def perceive(config: ExperimentConfig) -> Counts:
-    """Perceive what the store of ``config`` lacks; print and return the counts.
+    """Perceive what the store of ``config`` does not have yet; print and return the counts.
 
     A SIGTERM or Ctrl-C ends it after the videos in hand, with everything perceived in the store; a
     second Ctrl-C ends it at once.
@@ -48,7 +48,7 @@ def perceive(config: ExperimentConfig) -> Counts:
     Raises:
         ValueError: No store or no corpus is configured.
         UnreadableVideosError: More spans were unreadable than ``data.max_unreadable_fraction``; all
-            others are in the store by then. Or more worker processes died than
+            others are in the store by then. Or more worker processes crashed than
             ``perceive.max_crashes``.
         FeatureStoreError: The store is damaged or cannot be written to.
         SystemExit: A signal came; the status is 128 and its number, as of a program that ends by

@@ -1,4 +1,4 @@
-"""Workers of ``perceive`` that die: nothing is lost but the video that they die of."""
+"""Workers of ``perceive`` that crash: nothing is lost but the video that they crash on."""
 
 import json
 import os
@@ -49,11 +49,11 @@ class DeadlySource(VisualTokenSource):
 
 
 class World:
-    """What the fake processes share: which videos they die of, and what has reached the disk."""
+    """State that the fake processes share: videos that they crash on, entries on the disk."""
 
-    def __init__(self, seed: int, deaths: dict[str, int]) -> None:
+    def __init__(self, seed: int, crashes: dict[str, int]) -> None:
         self.random = random.Random(seed)
-        self.deaths = Counter(deaths)
+        self.crashes = Counter(crashes)
         self.disk: Counter[str] = Counter()
         self.num_started = 0
 
@@ -70,13 +70,13 @@ def fake_executor(world: World) -> type:
 
         def submit(self, _, spans, *, is_written):
             task: Future[Report] = Future()
-            # That a process has died is noticed at once or somewhat later.
+            # That a process has crashed is noticed at once or somewhat later.
             if self.is_broken and world.random.random() < 0.5:
                 raise BrokenProcessPool
             outcomes = []
             for span in spans:
-                if world.deaths[span.media] > 0 and not self.is_broken:
-                    world.deaths[span.media] -= 1
+                if world.crashes[span.media] > 0 and not self.is_broken:
+                    world.crashes[span.media] -= 1
                     self.is_broken = True
                 if self.is_broken:
                     break
@@ -118,14 +118,14 @@ def spans(number: int) -> list[Span]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_kills_a_worker_all_else_is_perceived_and_counted_once(seed, monkeypatch):
+def test_whatever_crashes_a_worker_all_else_is_perceived_and_counted_once(seed, monkeypatch):
     generator = random.Random(seed)
     number = generator.choice([1, 5, 60, 200])
     names = [span.media for span in spans(number)]
     always = set(generator.sample(names, number // 20))
     once = set(generator.sample(names, number // 10)) - always
-    deaths = {name: 10**9 for name in always} | dict.fromkeys(once, 1)
-    world = World(seed, deaths)
+    crashes = {name: 10**9 for name in always} | dict.fromkeys(once, 1)
+    world = World(seed, crashes)
     monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     limit = 2 * len(always) + len(once)
     outcomes = list(
@@ -138,13 +138,13 @@ def test_whatever_kills_a_worker_all_else_is_perceived_and_counted_once(seed, mo
     assert len(failed) == len(failures)
     assert {failure.cause for failure in failures} <= {"crashed"}
     counts = Counter(outcome for outcome in outcomes if isinstance(outcome, str))
-    # What a worker had written before it died is found in the store.
+    # What a worker had written before it crashed is found in the store.
     assert counts["perceived"] - counts["lost"] + counts["stored"] == number - len(failed)
     assert world.disk.keys() == set(names) - failed
     assert max(world.disk.values(), default=1) == 1
 
 
-def test_a_video_that_a_worker_once_died_of_is_perceived_by_the_next(monkeypatch):
+def test_a_video_that_a_worker_once_crashed_on_is_perceived_by_the_next(monkeypatch):
     world = World(0, {"20": 1})
     monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     outcomes = list(perceive_in_workers(None, spans(60), Stop(), 3, 1))
@@ -153,12 +153,12 @@ def test_a_video_that_a_worker_once_died_of_is_perceived_by_the_next(monkeypatch
     assert world.num_started == 4
 
 
-def test_too_many_deaths_end_the_run_with_what_to_do(monkeypatch):
+def test_too_many_crashes_end_the_run_with_what_to_do(monkeypatch):
     world = World(0, {"30": 10**9, "31": 10**9, "50": 10**9})
     monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     stop = Stop()
     outcomes = []
-    message = r"(?s)4 worker processes died; perceive.max_crashes is 3.*in hand: 48, 49, "
+    message = r"(?s)4 worker processes crashed; perceive.max_crashes is 3.*in hand: 48, 49, "
     with pytest.raises(UnreadableVideosError, match=message):
         outcomes += perceive_in_workers(None, spans(60), stop, 1, 3)
     assert stop.value == signal.SIGTERM
@@ -167,7 +167,7 @@ def test_too_many_deaths_end_the_run_with_what_to_do(monkeypatch):
         PerceiveConfig(max_crashes=-1)
 
 
-def test_a_death_after_the_signal_to_stop_is_nobodys_fault(monkeypatch):
+def test_a_crash_after_the_signal_to_stop_is_nobodys_fault(monkeypatch):
     world = World(0, {"20": 10**9})
     monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     stop, outcomes = Stop(), []
@@ -203,7 +203,7 @@ def write_world(folder: Path, contents: list[str]) -> ExperimentConfig:
 
 
 @pytest.mark.slow  # each of seven processes imports torch anew
-def test_a_video_that_kills_its_worker_is_a_failure_and_all_others_are_perceived(
+def test_a_video_that_crashes_its_worker_is_a_failure_and_all_others_are_perceived(
     tmp_path, monkeypatch, capsys
 ):
     contents = [f"video {number}" for number in range(40)]

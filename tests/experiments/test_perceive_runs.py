@@ -91,7 +91,7 @@ def read(path: Path, *overrides: str) -> ExperimentConfig:
 
 
 def num_stored(config: ExperimentConfig) -> int:
-    """How many of the corpus' spans the store holds."""
+    """Number of the corpus' spans in the store."""
     source = VisualTokenSource(config.perceiver, config.store)
     plan = Plan(open_corpora(config.data.train), Share(0, 1))
     return sum(

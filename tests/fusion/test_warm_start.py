@@ -116,7 +116,7 @@ def lavis(tmp_path):
 
 
 def expected_values(qformer, query_tokens, num_blocks):
-    """What the docstring of the module promises, written out a second time."""
+    """The promises of the module's docstring, written out a second time."""
     state = qformer.state_dict()
     embedding_norm = "layernorm" if "layernorm.weight" in state else "embeddings.layernorm"
     standard = torch.nn.functional.layer_norm(query_tokens[0], (WIDTH,))

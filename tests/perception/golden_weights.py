@@ -92,7 +92,7 @@ def write_shards(path: Path, weights: dict[str, torch.Tensor]) -> Path:
 
 
 def write_official_pth(path: Path, weights: dict[str, torch.Tensor], entry: str = "model") -> Path:
-    """As the official training scripts save: with an optimizer and an object of a foreign class."""
+    """Save as the official scripts do: with an optimizer and an object of a foreign class."""
     easydict = types.ModuleType("easydict")
 
     class EasyDict(dict):

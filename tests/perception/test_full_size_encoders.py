@@ -21,7 +21,7 @@ def released_shapes(name: str) -> dict[str, tuple[int, ...]]:
 
 
 def videomae_shapes() -> dict[str, tuple[int, ...]]:
-    """Those of a pre-training file of VideoMAE-B."""
+    """Shapes of a pre-training file of VideoMAE-B."""
     shapes = {
         "encoder.patch_embed.proj.weight": (768, 3, 2, 16, 16),
         "encoder.patch_embed.proj.bias": (768,),

@@ -19,7 +19,7 @@ HEADROOM_BYTES = 4 * 2**30
 
 @pytest.fixture(scope="module", autouse=True)
 def limited_memory() -> Iterator[None]:
-    """What asks for a size that a file claims fails, and does not take the machine's memory."""
+    """Limit memory: taking a size that a file claims fails, and does not exhaust the machine."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (mapped + HEADROOM_BYTES, hard))

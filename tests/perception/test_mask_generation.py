@@ -39,7 +39,7 @@ def real_frame() -> torch.Tensor:
 
 
 def package_masks(segmenter: GridSegmenter, frames: torch.Tensor) -> list[list[dict]]:
-    """What ``SamAutomaticMaskGenerator`` finds, without masks that have no pixel."""
+    """Masks of ``SamAutomaticMaskGenerator``, without those that have no pixel."""
     config = segmenter.config
     generator = SamAutomaticMaskGenerator(
         segmenter.model.sam,

@@ -47,7 +47,7 @@ def build(path, **changes):
 
 
 def encode(encoder, frames):
-    """Of clips ``(B, F, 3, S, S)`` the clip tokens and the tokens in the order of the model."""
+    """Clip tokens of clips ``(B, F, 3, S, S)``, and all tokens in the order of the model."""
     encoded = encoder(frames[:, None])
     return encoded.clip_tokens[:, 0], encoded.patch_tokens[:, 0].flatten(1, 3)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a folder is said in a message of its own, and nothing is loaded."""
+"""Damage to a folder is named in a message of its own, and nothing is loaded."""
 
 import json
 import shutil
@@ -158,7 +158,7 @@ def test_a_file_of_another_dtype_is_not_taken_for_the_same(save):
 
 @pytest.mark.parametrize("form", ["trained", "merged"])
 def test_a_copy_elsewhere_loads(make_reasoner, tmp_path, form):
-    """What the others damage here is such a copy: it loads as it is."""
+    """The other tests damage such a copy: it loads as it is."""
     folder = tmp_path / "reasoner"
     make_reasoner().save_pretrained(folder, form)
     shutil.copytree(folder, tmp_path / "far" / "away")

@@ -260,7 +260,7 @@ def test_deleted_shards_are_misses_and_other_copies_stay(tmp_path):
 
 
 def cuts_of(shard: Path) -> dict[str, int]:
-    """Where a shard is cut: at the border of every part of it, and within each."""
+    """Offsets at which a shard is cut: at the border of every part of it, and within each."""
     header = read_header(shard)
     size, start = shard.stat().st_size, int(header.offsets[0])
     length = int.from_bytes(shard.read_bytes()[:8], "little")
@@ -450,7 +450,7 @@ def test_in_a_store_that_may_not_be_written_what_is_perceived_is_not_kept(
     assert store.num_waiting == 0
     assert sorted(tmp_path.rglob("*")) == before
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/shards: this user may not write there: what the store lacks is perceived each "
+        f"{tmp_path}/shards: this user may not write there: what is missing is perceived each "
         "time, and not kept"
     ]
     with pytest.raises(FeatureStoreError, match=r"store\.path: this user may not write into"):

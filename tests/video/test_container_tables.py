@@ -1,4 +1,4 @@
-"""What a container says of its packets is what demuxing all of it says; else it is not used."""
+"""A container's table of its packets is used only where it agrees with demuxing."""
 
 import random
 import tarfile

@@ -1,4 +1,4 @@
-"""What is read is the displayed picture: turned as EXIF says, of square pixels, of bounded size."""
+"""Displayed pictures are read: turned as EXIF says, of square pixels, of bounded size."""
 
 import zlib
 from fractions import Fraction
@@ -36,7 +36,7 @@ def write_image(path: Path, orientation: int) -> Path:
 
 
 def upright(path: Path) -> np.ndarray:
-    """What Pillow shows of an image."""
+    """Pillow's upright picture of an image."""
     with Image.open(path) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB")).astype(int)
 

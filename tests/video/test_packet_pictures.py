@@ -98,7 +98,7 @@ def test_times_in_the_order_of_decoding(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["avi", "mkv"])
 def test_packed_pictures_of_mpeg4(suffix: str, tmp_path: Path) -> None:
-    """As DivX wrote them: a picture and the one before it in one packet, then one for none."""
+    """Packets as DivX wrote them: a picture and the one before it in one, then one for none."""
     source = write_video(tmp_path / "s.mkv", "mpeg4", 21, options={"g": "40", "bf": "1"})
     with av.open(str(source)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]

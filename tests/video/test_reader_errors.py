@@ -1,4 +1,4 @@
-"""What is no video, or not a whole one, is refused with its path and a cause; never guessed at."""
+"""Files that are no video, or not a whole one, are refused with path and cause."""
 
 import json
 import os

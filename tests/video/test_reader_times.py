@@ -1,4 +1,4 @@
-"""When frames are shown: the file's own times and clock, also where they are odd."""
+"""Times of frames: the file's own times and clock, also where they are odd."""
 
 import dataclasses
 import logging

@@ -4,6 +4,17 @@ Learnable queries summarise any number of visual tokens to ``Q`` embeddings of t
 width: blocks of self-attention among the queries, cross-attention to the visual tokens and an MLP,
 all pre-norm, then one linear layer.
 
+Notable choices:
+
+* Cross-attention in every block, pre-norm and without dropout; the queries carry the residual.
+* Token positions (kind, time, box) are added to the visual tokens, not to the queries: without them
+  cross-attention cannot tell "before" from "after".
+* Padding is masked, and a video without visual tokens gets exactly nothing from cross-attention, so
+  the blind control is well defined.
+* The output starts at the root mean square of the word embeddings: the frozen language model meets
+  no outliers.
+* Queries are shared by all videos up to the first cross-attention, so that work is done once.
+
 Shapes: B batch, V visual tokens, Q queries, D width.
 """
 
@@ -62,7 +73,7 @@ class FusionCore(nn.Module):
         self._initialise(output_scale)
 
     def _initialise(self, output_scale: float) -> None:
-        """Set all parameters, in one place.
+        """Set all parameters.
 
         Linear layers: Xavier, which keeps the size of a signal; those that end a residual branch
         are smaller by the root of the number of branches. Queries: standard normal, so that they
@@ -91,16 +102,19 @@ class FusionCore(nn.Module):
         Returns:
             ``E_vision``, shape ``(B, Q, output_dim)``.
         """
+        # Visual tokens in the core's width, with kind, time and box: (B, V, D).
         mask = visual["mask"]
-        tokens = self.visual_projection(visual["features"].to(self.queries.dtype))  # (B, V, D)
+        tokens = self.visual_projection(visual["features"].to(self.queries.dtype))
         if self.token_positions is not None:
             tokens = tokens + self.token_positions(visual)
         tokens = self.visual_norm(tokens)
+
         # Softmax over no token at all would be NaN: such a row attends to its padding instead, and
         # what comes of that is multiplied by 0.
         has_tokens = mask.any(dim=1)[:, None, None]
         attended = (mask[:, None, :] | ~has_tokens)[:, None]  # (B, heads = 1, queries = 1, V)
         keep = has_tokens.to(tokens.dtype)  # (B, 1, 1)
+
         # The same for all videos until they have seen a token: the first block makes B of them.
         queries = self.queries[None]  # (1, Q, D)
         for block in self.blocks:
@@ -135,6 +149,7 @@ class FusionBlock(nn.Module):
         Returns:
             Shape ``(B, Q, D)``.
         """
+        # Self-attention, cross-attention, MLP; each adds to the queries.
         normed = self.self_attention_norm(queries)
         queries = queries + self.self_attention(normed, normed)
         seen = self.cross_attention(self.cross_attention_norm(queries), tokens, attended)
@@ -174,9 +189,11 @@ class Attention(nn.Module):
             self._split(self.value(tokens)),
             attn_mask=attended,
         )
+        # (B, heads, Q, D / heads) -> (B, Q, D)
         output: Tensor = self.output(gathered.transpose(1, 2).flatten(2))
         return output
 
     def _split(self, tensor: Tensor) -> Tensor:
-        batch, length, width = tensor.shape  # to (B, heads, T, D / heads)
+        batch, length, width = tensor.shape
+        # (B, T, D) -> (B, heads, T, D / heads)
         return tensor.view(batch, length, self.num_heads, width // self.num_heads).transpose(1, 2)

@@ -29,8 +29,9 @@ class MeanPool(nn.Module):
     def forward(self, visual: VisualBatch) -> Tensor:
         """Return ``E_vision``, shape ``(B, 1, output_dim)``."""
         weight = self.output_projection.weight
-        real = visual["mask"][..., None]
+        real = visual["mask"][..., None]  # (B, V, 1)
         features = visual["features"].to(weight.dtype).masked_fill(~real, 0)
+        # Mean over the real tokens: (B, V, D) -> (B, 1, D)
         mean = features.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
         output: Tensor = self.output_projection(self.visual_norm(mean))
         return output

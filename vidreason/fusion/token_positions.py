@@ -1,4 +1,4 @@
-"""What a visual token is, when it is and where it is, as a vector to add to it.
+"""Kind, time and box of a visual token, as a vector to add to it.
 
 Cross-attention does not see the order of its keys: with bare ``[Z_global; Z_obj]`` the first clip
 and the last are interchangeable, and "before" cannot be told from "after".
@@ -36,7 +36,8 @@ class TokenPositions(nn.Module):
     def forward(self, visual: VisualBatch) -> Tensor:
         """Return the position vectors, shape ``(B, V, width)``."""
         kinds, spans = visual["kinds"], visual["spans"].float()  # (B, V), (B, V, 2)
-        durations = visual["durations"].float().clamp(min=1e-3)[:, None, None]
+        durations = visual["durations"].float().clamp(min=1e-3)[:, None, None]  # (B, 1, 1) seconds
+        # Start and end in seconds and as shares of the duration: (B, V, 2) -> (B, V, waves)
         time = torch.cat(
             [
                 _waves(spans, longest_period=1024.0, num_frequencies=_SECONDS_FREQUENCIES),
@@ -48,6 +49,7 @@ class TokenPositions(nn.Module):
             ],
             dim=-1,
         )
+        # Four edges and the area: (B, V, 5) -> (B, V, waves)
         geometry = torch.cat([visual["boxes"], visual["areas"][..., None]], dim=-1).float()
         box = _waves(geometry, longest_period=2.0, num_frequencies=_SHARE_FREQUENCIES)
         dtype = self.kind.weight.dtype

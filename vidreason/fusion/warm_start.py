@@ -6,7 +6,7 @@ the MLP for the queries one for text. The fusion core has 8 blocks of the same w
 *before* each sub-layer, each with cross-attention, to tokens of its own width. From that follows:
 
 * Layer ``n`` starts block ``n``, so that each layer still follows the one that it was trained
-  behind. The layers that there are no blocks for are not used.
+  after. Layers beyond the number of blocks are not used.
 * Self-attention and the MLP of the queries are taken over as they are.
 * A cross-attention is taken over whole or not at all: its query and output projections say nothing
   beside random keys and values. Whole it fits only where the Q-Former looked at tokens of the
@@ -162,8 +162,8 @@ def _check_complete(path: str, names: Mapping[str, str]) -> None:
             name for name in names if name.startswith(f"layer.{number}.crossattention.")
         ]
         parts = [f"layer.{number}.{part}" for part in plain + (crossing if crossing_names else [])]
-        missing += _tensors(parts, lacking=names)
-    missing += _tensors(["embedding_norm"], lacking=names)
+        missing += _tensors(parts, known=names)
+    missing += _tensors(["embedding_norm"], known=names)
     if missing:
         raise ValueError(
             f"fusion.warm_start {path!r}: the Q-Former is incomplete; missing {len(missing)} "
@@ -171,9 +171,9 @@ def _check_complete(path: str, names: Mapping[str, str]) -> None:
         )
 
 
-def _tensors(parts: Iterable[str], lacking: Mapping[str, str]) -> list[str]:
+def _tensors(parts: Iterable[str], known: Mapping[str, str]) -> list[str]:
     tensors = [f"{part}.{kind}" for part in parts for kind in ("weight", "bias")]
-    return [name for name in tensors if name not in lacking]
+    return [name for name in tensors if name not in known]
 
 
 def _num_layers(names: Iterable[str]) -> int:

@@ -45,7 +45,7 @@ class PackedAttention(nn.Module):
     def forward(self, tokens: Tensor, memory: Tensor | None = None) -> Tensor:
         """Attend from ``(B, tokens, D)`` to ``memory`` ``(B, others, D)``, or to themselves."""
         if memory is None:
-            packed = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)
+            packed = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)  # (., 3 D)
             queries, keys, values = self._heads(packed, 3)
         else:
             width = tokens.shape[-1]
@@ -54,6 +54,7 @@ class PackedAttention(nn.Module):
             packed = functional.linear(memory, weights[width:], biases[width:])
             keys, values = self._heads(packed, 2)
         attended = functional.scaled_dot_product_attention(queries, keys, values)
+        # (B, heads, tokens, D / heads) -> (B, tokens, D)
         output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return output
 

@@ -46,7 +46,7 @@ methods are pickled). They become inert like all other names."""
 
 
 class StoredTensor(NamedTuple):
-    """Where a tensor lies in its file; :meth:`TorchFile.read` reads it."""
+    """The location of a tensor in its file; :meth:`TorchFile.read` reads it."""
 
     record: str
     dtype: torch.dtype
@@ -118,7 +118,7 @@ class TensorUnpickler(pickle._Unpickler):
         self._file_read = lambda size: file.read(_bounded(size))
 
     def find_class(self, module: str, name: str) -> object:
-        """What stands for ``module.name``; nothing is imported."""
+        """Return the stand-in for ``module.name``; nothing is imported."""
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) in _REBUILDERS:
@@ -233,7 +233,7 @@ class _Rebuilder:
 def _tensor(
     storage: object, offset: object, shape: object, stride: object, *_others: object
 ) -> StoredTensor:
-    """What stands for ``torch._utils._rebuild_tensor_v2``."""
+    """Stand-in for ``torch._utils._rebuild_tensor_v2``."""
     match storage, offset, shape, stride:
         case StoredTensor() as stored, int(), tuple(), tuple() if len(shape) == len(
             stride
@@ -245,12 +245,12 @@ def _tensor(
 
 
 def _parameter(tensor: object, *_others: object) -> object:
-    """What stands for ``torch._utils._rebuild_parameter``."""
+    """Stand-in for ``torch._utils._rebuild_parameter``."""
     return tensor
 
 
 def _ordered_dict(*arguments: object) -> dict[Any, Any]:
-    """What stands for ``collections.OrderedDict``, which has no attributes that could be set."""
+    """Stand-in for ``collections.OrderedDict``, which has no attributes that could be set."""
     if arguments:
         raise pickle.UnpicklingError("a dictionary made of something")
     return {}

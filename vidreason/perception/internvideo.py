@@ -81,7 +81,8 @@ class ViCLIPVisionTower(nn.Module):
             ValueError: The frames have another number or size than the tower was built for.
         """
         check_clips(frames, self.num_frames, self.image_size)
-        # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU.
+        # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU:
+        # (B, F, 3, S, S) -> (B * F, 3, S, S) -> (B * F, D, h, w)
         patches = functional.conv2d(
             frames.flatten(0, 1).to(self.proj.dtype),
             self.conv1.weight[:, :, 0],
@@ -89,7 +90,9 @@ class ViCLIPVisionTower(nn.Module):
         )
         patches = patches.view(len(frames), self.num_frames, self.width, -1)  # (B, F, D, P)
         patches = patches.permute(0, 3, 1, 2)  # (B, P, F, D)
+        # Space and time: (P, 1, D) and (1, F, D)
         patches = patches + self.positional_embedding[1:, None] + self.temporal_positional_embedding
+        # One [CLS] before all patches of the clip: (B, 1 + P * F, D)
         cls = self.class_embedding + self.positional_embedding[0]
         tokens = torch.cat([cls.expand(len(frames), 1, -1), patches.flatten(1, 2)], dim=1)
         encoded: Tensor = self.ln_post(self.transformer(self.ln_pre(tokens)))
@@ -98,6 +101,7 @@ class ViCLIPVisionTower(nn.Module):
     def patch_grid(self, tokens: Tensor) -> Tensor:
         """Arrange the patch tokens of ``forward``'s result as ``(B, F, h, w, D)``."""
         side = self.grid_size
+        # (B, 1 + P * F, D) -> (B, h, w, F, D) -> (B, F, h, w, D)
         grid = tokens[:, 1:].reshape(len(tokens), side, side, self.num_frames, self.width)
         return grid.permute(0, 3, 1, 2, 4)
 
@@ -136,7 +140,7 @@ class ViCLIPEncoder(SizedEncoder):
 
     def forward(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames; every clip is encoded by itself."""
-        tokens = self.vision_encoder(frames.flatten(0, 1))
+        tokens = self.vision_encoder(frames.flatten(0, 1))  # (B * N, F, 3, S, S) -> (B * N, ., D)
         return arrange_clips(frames, tokens[:, 0], self.vision_encoder.patch_grid(tokens))
 
 

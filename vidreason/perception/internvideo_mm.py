@@ -37,7 +37,7 @@ _DROPPED_PREFIXES = (
 
 
 class ClipFeatures(NamedTuple):
-    """What the model computes of clips."""
+    """All that the model computes of clips."""
 
     tokens: Tensor
     """``(B, F, 1 + P, D)``: each frame's [CLS] and patches as the last block leaves them, without a
@@ -142,15 +142,16 @@ class _VisionTower(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         num_clips = len(frames)
-        # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU.
+        # One frame at a time the (1, p, p) convolution is a 2-d one, which is much faster on CPU:
+        # (B, F, 3, S, S) -> (B * F, 3, S, S) -> (B * F, D, h, w)
         patches = functional.conv2d(
             frames.flatten(0, 1), self.conv1.weight[:, :, 0], stride=self.patch_size
         )
         patches = patches.flatten(2).transpose(1, 2)  # (B * F, P, D)
         cls = self.class_embedding.expand(len(patches), 1, -1)
-        tokens = torch.cat([cls, patches], dim=1) + self.positional_embedding
+        tokens = torch.cat([cls, patches], dim=1) + self.positional_embedding  # (B * F, 1 + P, D)
         tokens, feature = self.transformer(self.ln_pre(tokens), num_clips)
-        return tokens.view(num_clips, -1, *tokens.shape[1:]), feature
+        return tokens.view(num_clips, -1, *tokens.shape[1:]), feature  # (B, F, 1 + P, D), (B, D)
 
 
 class _GatheringTransformer(nn.Module):
@@ -179,19 +180,20 @@ class _GatheringTransformer(nn.Module):
         gathered = self.temporal_cls_token.expand(num_clips, -1, -1)
         first_global_layer = self.num_layers - self.num_global_layers
         for layer, block in enumerate(self.resblocks):
-            tokens = block(tokens)
+            tokens = block(tokens)  # inside each frame: (B * F, 1 + P, D)
             if layer >= first_global_layer:
                 index = layer - first_global_layer
-                video = tokens.view(num_clips, -1, *tokens.shape[1:])
+                video = tokens.view(num_clips, -1, *tokens.shape[1:])  # (B, F, 1 + P, D)
                 memory = _with_neighbours(video, self.dpe[index])
                 gathered = self.dec[index](gathered, memory)
+        # The gathered token, blended with the mean [CLS] of the frames: (B, D)
         frame_cls = tokens[:, 0].view(num_clips, -1, tokens.shape[-1]).mean(dim=1)
         share = torch.sigmoid(self.balance)
         return tokens, (1 - share) * gathered[:, 0] + share * frame_cls
 
 
 def _with_neighbours(tokens: Tensor, convolution: nn.Module) -> Tensor:
-    """What the gathering token looks at: all tokens, patches with a convolution of them added.
+    """Return the gathering token's memory: all tokens, patches with a convolution of them added.
 
     Args:
         tokens: ``(B, F, 1 + P, D)``; they are not changed themselves.
@@ -203,6 +205,7 @@ def _with_neighbours(tokens: Tensor, convolution: nn.Module) -> Tensor:
     patches = tokens[:, :, 1:]
     num_clips, num_frames, num_patches, width = patches.shape
     side = math.isqrt(num_patches)
+    # (B, F, P, D) -> (B, D, F, h, w) for the convolution, and back
     video = patches.reshape(num_clips, num_frames, side, side, width).permute(0, 4, 1, 2, 3)
     added = convolution(video).permute(0, 2, 3, 4, 1).flatten(2, 3)
     return torch.cat([tokens[:, :, :1], patches + added], dim=2).flatten(1, 2)

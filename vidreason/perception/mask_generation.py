@@ -25,7 +25,7 @@ _PIXELS_AT_ONCE = 2**24
 
 
 class PointMasks(NamedTuple):
-    """What a model answers to points on frames; frames are outermost, then points."""
+    """A model's masks for points on frames; frames are outermost, then points."""
 
     frames: Tensor
     """``(m,)`` the number of each mask's frame."""
@@ -80,10 +80,12 @@ class GridSegmenter:
     @torch.inference_mode()
     def segment(self, frames: Tensor) -> list[list[ObjectMask]]:
         """Masks on uint8 RGB frames ``(n, 3, H, W)``; on each frame the best first, none empty."""
+        # Frames at the size at which they are segmented, and the grid in pixels of the network.
         frames = limit_side(frames, self.config.max_frame_side)
         size = frames.shape[2:]
         input_size = self._input_size(*size)
         points = point_grid(self.config.points_per_side) * torch.tensor(input_size[::-1])
+        # Encode a batch of frames, decode all points on it, keep each frame's best masks.
         objects: list[list[ObjectMask]] = []
         for some in torch.split(frames, self.config.frames_per_batch):
             levels = self.model.encode(resize_frames(some, *input_size))
@@ -131,7 +133,7 @@ class GridSegmenter:
         for frames, qualities, low in zip(
             *(torch.split(part, at_once) for part in answered), strict=True
         ):
-            logits = self._resize_logits(low, size, input_size)
+            logits = self._resize_logits(low, size, input_size)  # (m, a, b) -> (m, H, W)
             stabilities = _count(logits > offset) / _count(logits > -offset)
             rows, columns = logits.amax(2) > 0, logits.amax(1) > 0
             candidates = _Candidates(frames, qualities, low, stabilities, _outermost(rows, columns))

@@ -88,7 +88,7 @@ def check_built(model: nn.Module, folder: Path) -> None:
     """
     shapes = _stored_shapes(folder)
     if not shapes:
-        return  # whoever loads it says what is missing
+        return  # loading it says what is missing
     wanted = sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in model.buffers())
     stored = sum(math.prod(shape) for shape in shapes.values())
     if wanted > _ELEMENTS_PER_STORED * stored + _SLACK_ELEMENTS:
@@ -118,7 +118,7 @@ def load_pretrained(
         where: The field and its value, for messages.
         device: On ``meta`` no weights are read; else the model comes on the CPU.
         dtype: Of the weights.
-        unused_prefixes: Beginnings of keys that the weights may lack.
+        unused_prefixes: Beginnings of keys that may be missing in the weights.
         dropped_prefixes: Beginnings of keys of the weights that are not wanted.
 
     Raises:

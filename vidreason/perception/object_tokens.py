@@ -30,12 +30,12 @@ def pool_patches(masks: Tensor, patches: Tensor, row_edges: Tensor, column_edges
     Returns:
         ``(K, D)`` object tokens.
     """
-    areas = patch_areas(masks, row_edges, column_edges).flatten(1)
+    areas = patch_areas(masks, row_edges, column_edges).flatten(1)  # (K, h * w)
     return areas @ patches.flatten(0, 1) / areas.sum(1, keepdim=True)
 
 
 def patch_areas(masks: Tensor, row_edges: Tensor, column_edges: Tensor) -> Tensor:
-    """How much of each patch each mask covers.
+    """Area of each patch that each mask covers.
 
     A pixel on a patch border counts for each side with the part of its area that lies there. Masks
     are not resampled: a patch is a rectangle of the frame, so areas are a product over the two
@@ -50,8 +50,8 @@ def patch_areas(masks: Tensor, row_edges: Tensor, column_edges: Tensor) -> Tenso
         ``(K, h, w)`` float32 areas in pixels; each mask's areas add up to its number of pixels that
         are not cut off.
     """
-    rows = _overlaps(masks.shape[1], row_edges).to(masks.device)
-    columns = _overlaps(masks.shape[2], column_edges).to(masks.device)
+    rows = _overlaps(masks.shape[1], row_edges).to(masks.device)  # (h, H)
+    columns = _overlaps(masks.shape[2], column_edges).to(masks.device)  # (w, W)
     return rows @ masks.float() @ columns.T
 
 

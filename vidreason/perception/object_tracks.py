@@ -1,4 +1,4 @@
-"""Which objects of different key frames are one: track ids (section 3.1.2 leaves this open).
+"""Track ids: objects of different key frames that are one (section 3.1.2 leaves this open).
 
 "The red ball" of three key frames should be one object to point at. Objects are alike if their
 tokens are, which speaks also where they move far between key frames, and the more so if their masks
@@ -87,7 +87,7 @@ class _Track:
 
 
 def _one_object_each(masks: Tensor, min_overlap: float) -> list[list[int]]:
-    """Places of masks that are linked by overlaps of at least ``min_overlap``, by first place."""
+    """Groups of masks, as indices, linked by overlaps of at least ``min_overlap``."""
     linked = (mask_overlaps(masks, masks) >= min_overlap).tolist()
     groups: list[list[int]] = []
     for index, row in enumerate(linked):

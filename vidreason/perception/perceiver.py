@@ -224,8 +224,8 @@ def perceiver_fingerprint(
 
     Args:
         config: The perceiver's configuration; no model is built.
-        hash_weights: From the place of weights to their content hash; a table of hashes may take
-            the place of the default.
+        hash_weights: Map the location of weights to their content hash; a table of hashes may
+            replace the default.
 
     Raises:
         ValueError: A weights file or folder is missing.

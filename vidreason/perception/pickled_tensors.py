@@ -89,7 +89,7 @@ class TorchFile:
                 return _read_tensor(cast(BinaryIO, file), stored, num_bytes)
 
     def _checked_records(self) -> dict[str, zipfile.ZipInfo]:
-        """What the archive holds; each in bytes of its own, and as it is."""
+        """The records of the archive; they must not overlap, nor be compressed."""
         entries = sorted(self._archive.infolist(), key=lambda entry: entry.header_offset)
         size = os.path.getsize(self.path)
         end = 0

@@ -22,7 +22,7 @@ def resize_frame_embeddings(embeddings: Tensor, shape: tuple[int, ...]) -> Tenso
         return embeddings.mean(dim=1, keepdim=True)
     if num_frames <= embeddings.shape[1]:
         return embeddings[:, :num_frames].clone()
-    along_time = embeddings.float().transpose(1, 2)
+    along_time = embeddings.float().transpose(1, 2)  # (1, F, D) -> (1, D, F)
     resized = functional.interpolate(along_time, size=num_frames, mode="linear")
     return resized.transpose(1, 2).to(embeddings.dtype)
 
@@ -53,10 +53,10 @@ def sine_cosine_embeddings(
     resized.
 
     Args:
-        num_slots: Places along time, which is frames / tubelet_size.
+        num_slots: Positions along time, which is frames / tubelet_size.
         side: Side of the patch grid.
         width: D.
-        released_slots: Places along time of the model that was trained.
+        released_slots: Positions along time of the model that was trained.
         released_side: Side of its patch grid.
 
     Returns:
@@ -68,7 +68,7 @@ def sine_cosine_embeddings(
     table = torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()
     grid = table.view(released_slots, released_side**2, width)
     grid = _resize_grid(grid, released_side, side)
-    by_position = grid.permute(1, 0, 2)  # (places of a grid, slots, D)
+    by_position = grid.permute(1, 0, 2)  # (slots, side * side, D) -> (side * side, slots, D)
     if num_slots <= released_slots:
         by_position = by_position[:, :num_slots]
     else:
@@ -82,6 +82,7 @@ def _resize_grid(rows: Tensor, old_side: int, new_side: int) -> Tensor:
     """``(n, old * old, D)`` to ``(n, new * new, D)``, bicubically; unchanged if nothing changes."""
     if old_side == new_side:
         return rows
+    # (n, old * old, D) -> (n, D, old, old), and back
     grid = rows.float().view(len(rows), old_side, old_side, -1).permute(0, 3, 1, 2)
     grid = functional.interpolate(grid, size=(new_side, new_side), mode="bicubic")
     return grid.flatten(2).transpose(1, 2).to(rows.dtype)

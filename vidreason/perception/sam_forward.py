@@ -38,7 +38,7 @@ def encode_image(encoder: Any, pixels: Tensor) -> Tensor:  # noqa: ANN401 - the 
     """
     from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 
-    tokens = encoder.patch_embed(pixels)
+    tokens = encoder.patch_embed(pixels)  # (n, 3, S, S) -> (n, h, w, C)
     if encoder.pos_embed is not None:
         tokens = tokens + encoder.pos_embed
     for block in encoder.blocks:
@@ -60,6 +60,7 @@ def _attend_with_relative_positions(attention: Any, tokens: Tensor) -> Tensor:  
     from segment_anything.modeling.image_encoder import get_rel_pos
 
     count, height, width, _ = tokens.shape
+    # (n, h, w, C) -> (n, L, 3, H, C / H) -> three of (n, H, L, C / H)
     projected = attention.qkv(tokens).view(count, height * width, 3, attention.num_heads, -1)
     queries, keys, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
     grid = queries.unflatten(2, (height, width))  # n, H, h, w, C / H
@@ -67,6 +68,7 @@ def _attend_with_relative_positions(attention: Any, tokens: Tensor) -> Tensor:  
     columns = get_rel_pos(width, width, attention.rel_pos_w)
     row_bias = torch.einsum("nHhwc,hkc->nHhwk", grid, rows)
     column_bias = torch.einsum("nHhwc,wkc->nHhwk", grid, columns)
+    # (n, H, h, w, h, 1) + (n, H, h, w, 1, w) -> (n, H, L, L)
     bias = row_bias[..., :, None] + column_bias[..., None, :]
     bias = bias.reshape(count, attention.num_heads, height * width, height * width)
     mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
@@ -90,6 +92,7 @@ def decode_points(sam: Any, embeddings: Tensor, points: Tensor) -> tuple[Tensor,
     """
     decoder, encoder = sam.mask_decoder, sam.prompt_encoder
     transformer = decoder.transformer
+    # What every prompt starts from: image tokens of a frame, output tokens, the point itself.
     labels = torch.ones(len(points), 1, device=points.device)
     sparse, dense = encoder((points[:, None], labels), None, None)
     image = (embeddings + dense[:1]).flatten(2).transpose(1, 2).contiguous()  # n, L, C
@@ -98,6 +101,7 @@ def decode_points(sam: Any, embeddings: Tensor, points: Tensor) -> tuple[Tensor,
     prompts = torch.cat([output_tokens.expand(len(points), -1, -1), sparse], dim=1)
     prompts = prompts.repeat(len(embeddings), 1, 1)  # B, T, C with B = n * P
 
+    # The two-way blocks: tokens attend to themselves and to the image, the image to the tokens.
     tokens = prompts
     for layer in transformer.layers:
         placed_image = image + image_positions
@@ -226,6 +230,7 @@ def upscale_masks(
         of_all_masks = weights[start:end] @ pixels.flatten(1, -2).transpose(1, 2)  # p, masks, 16 L
         inside = (rows >= start) & (rows < end)
         logits.append(of_all_masks[rows[inside] - start, masks[inside]])
+    # Each image token has become 4 x 4 pixels: (m, h, w, 2, 2, 2, 2) -> (m, 4 h, 4 w)
     blocks = torch.cat(logits).view(-1, side, side, 2, 2, 2, 2)
     return blocks.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * side, 4 * side)
 

@@ -40,7 +40,7 @@ _DROPPED_PREFIXES = (
 """Text towers, projections and heads in the weights that the encoders have no use for."""
 
 _UNUSED_PREFIXES = ("pooler.", "predictor.", "embeddings.mask_token")
-"""What transformers' classes have, weights may lack, and no token depends on."""
+"""Parameters of transformers' classes that may be missing: no token depends on them."""
 
 _INTERPOLATIONS: dict[int, Interpolation] = {2: "antialiased-bilinear", 3: "antialiased-bicubic"}
 """By Pillow's numbers, which image processors store."""
@@ -73,8 +73,8 @@ class VJEPA2Encoder(_PretrainedEncoder):
 
     def forward(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames; every clip is encoded by itself."""
-        clips = frames.flatten(0, 1).to(next(self.model.parameters()).dtype)
-        tokens: Tensor = self.model(clips).last_hidden_state
+        clips = frames.flatten(0, 1).to(next(self.model.parameters()).dtype)  # (B * N, F, 3, S, S)
+        tokens: Tensor = self.model(clips).last_hidden_state  # (B * N, F' * h * w, D)
         side = self.image_size // self.patch_size
         patches = tokens.view(len(tokens), -1, side, side, self.width)
         return arrange_clips(frames, tokens.mean(dim=1), patches)
@@ -111,6 +111,7 @@ class ImageEncoder(_PretrainedEncoder):
         Raises:
             ValueError: The model gives other tokens than a patch grid after its prefix tokens.
         """
+        # Every frame by itself: (B, N, F, 3, S, S) -> (B * N * F, 3, S, S)
         pixels = frames.flatten(0, 2).to(next(self.model.parameters()).dtype)
         output: Any = self.model(pixel_values=pixels, **self.arguments)
         tokens: Tensor = output.last_hidden_state
@@ -124,12 +125,14 @@ class ImageEncoder(_PretrainedEncoder):
             )
         if isinstance(self.model, transformers.CLIPVisionModel):
             tokens = getattr(self.model, "vision_model", self.model).post_layernorm(tokens)
+        # The patch grid, and one token a frame: (B * N * F, h, w, D), (B * N * F, D)
         patches = tokens[:, self.num_prefix_tokens :].reshape(len(tokens), side, side, self.width)
         pooled = getattr(output, "pooler_output", None)
         if self.has_cls:
             frame_tokens = tokens[:, 0]
         else:
             frame_tokens = patches.mean(dim=(1, 2)) if pooled is None else pooled
+        # Their mean over the clip: (B * N, F, D) -> (B * N, D)
         clip_tokens = frame_tokens.view(-1, frames.shape[2], self.width).mean(dim=1)
         patches = patches.view(len(clip_tokens), -1, side, side, self.width)
         return arrange_clips(frames, clip_tokens, patches)

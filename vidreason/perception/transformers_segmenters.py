@@ -92,7 +92,7 @@ def build_transformers_segmenter(
     """Load the model of a folder in the Hugging Face layout, or of a repository of the Hub.
 
     Raises:
-        ValueError: ``weights`` is empty, holds another model, or lacks weights.
+        ValueError: ``weights`` is empty, holds another model, or weights are missing.
     """
     import transformers
 

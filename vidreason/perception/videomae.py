@@ -128,7 +128,7 @@ class VideoMAEEncoder(SizedEncoder):
 
     def forward(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames; every clip is encoded by itself."""
-        raw = self.raw_tokens(frames.flatten(0, 1))
+        raw = self.raw_tokens(frames.flatten(0, 1))  # (B * N, F / 2 * h * w, D)
         tokens = self.norm(raw)
         clip_tokens = self.norm(raw.mean(dim=1)) if self.averages_first else tokens.mean(dim=1)
         side = self.image_size // self.patch_size
@@ -139,7 +139,7 @@ class VideoMAEEncoder(SizedEncoder):
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a file names what the model holds."""
+    """A file's names of the model's tensors."""
 
     sources: dict[str, tuple[str, int | None]]
     """For each key of transformers' model the file's key, and which third of that tensor it is."""

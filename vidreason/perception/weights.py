@@ -239,9 +239,7 @@ def _open_folder(folder: Path, stack: ExitStack) -> OpenWeights:
     }
     for key, name in shard_of.items():
         if key not in shards[name].shapes:
-            raise ValueError(
-                f"weights {str(index)!r} place {key} in {name}, which does not have it"
-            )
+            raise ValueError(f"weights {str(index)!r} put {key} into {name}, where it is missing")
     return OpenWeights(
         shapes={key: shards[name].shapes[key] for key, name in shard_of.items()},
         read=lambda key: shards[shard_of[key]].read(key),

@@ -73,7 +73,7 @@ _PARTIAL = ".partial"
 
 @dataclass(kw_only=True)
 class ReasonerParts:
-    """What a reasoner consists of."""
+    """The parts of a reasoner."""
 
     config: ReasonerConfig
     visual_dim: int
@@ -83,7 +83,7 @@ class ReasonerParts:
     """Of transformers, or with peft's adapters around it."""
     tokenizer: PreTrainedTokenizerBase
     perceiver: PerceiverConfig
-    """What the visual tokens are made with: the reasoner is of no use behind another perceiver."""
+    """What the visual tokens are made with: the reasoner is of no use with another perceiver."""
     decoding: DecodingConfig
 
 
@@ -105,8 +105,8 @@ def write_folder(
         folder: Where to.
         form: See :class:`vidreason.model.VideoReasoner`.
         provenance: For the model card.
-        known_hashes: Content hashes of the perceiver's weights by place, of weights that need not
-            be there.
+        known_hashes: Content hashes of the perceiver's weights by location; these need not be
+            there.
 
     Raises:
         ValueError: ``folder`` is there and no reasoner folder; the form ``trained`` cannot hold
@@ -211,7 +211,7 @@ def _check_finite(values: Mapping[str, torch.Tensor], folder: Path) -> None:
 
 
 def read_perceiver(folder: Path, frozen_parts: Mapping[str, str] | None = None) -> PerceiverConfig:
-    """The configuration of the perceiver that a folder's reasoner was trained behind.
+    """The configuration of the perceiver that a folder's reasoner was trained with.
 
     Nothing is loaded, but the frozen parts must be there.
 
@@ -226,7 +226,7 @@ def read_perceiver(folder: Path, frozen_parts: Mapping[str, str] | None = None) 
 
 
 def _located_config(folder: Path, frozen_parts: Mapping[str, str]) -> FolderConfig:
-    """The folder's configuration, with the places of its parts on this machine."""
+    """The folder's configuration, with the locations of its parts on this machine."""
     config = read_config(folder)
     locations = locate_parts(
         config.frozen_parts,
@@ -266,7 +266,7 @@ def check_replaceable(folder: Path) -> None:
     if folder.exists() and not empty and not (folder / CONFIG_FILE).is_file():
         raise ValueError(
             f"{str(folder)!r} is there and is no reasoner folder; it would be replaced: choose "
-            "another place, or remove it"
+            "another folder, or remove it"
         )
 
 
@@ -278,13 +278,13 @@ def _check_target(parts: ReasonerParts, folder: Path, form: Form) -> None:
     if trained:
         raise ValueError(
             f"{len(trained)} of the language model's own weights were trained "
-            f"({min(trained)}, ...), which the form 'trained' has no place for: use form='merged'"
+            f"({min(trained)}, ...), which the form 'trained' cannot hold: use form='merged'"
         )
     source = Path(parts.config.language_model.name_or_path)
     if source.exists() and source.resolve().is_relative_to(folder.resolve()):
         raise ValueError(
             f"{str(folder)!r} holds the language model itself, which would be replaced by a "
-            "reference to it: choose another place, or form='merged'"
+            "reference to it: choose another folder, or form='merged'"
         )
 
 

@@ -26,7 +26,7 @@ LANGUAGE_MODEL_FOLDER = "language_model"
 
 @dataclass(kw_only=True)
 class FolderConfig:
-    """What ``config.json`` holds. Where a frozen part is, its reference alone says."""
+    """The content of ``config.json``. The location of a frozen part is in its reference alone."""
 
     format_version: int
     form: Form
@@ -87,7 +87,7 @@ def read_config(folder: Path) -> FolderConfig:
 
 
 def write_config(config: FolderConfig, path: Path) -> None:
-    """Write ``config.json``, without the places of parts: the references tell them."""
+    """Write ``config.json``, without the locations of parts: the references have them."""
     values = asdict(config)
     del values["reasoner"]["language_model"]["name_or_path"]
     for part in ("video_encoder", "segmenter"):

@@ -149,7 +149,7 @@ def frozen_hashes(
     Args:
         language_model: The frozen language model.
         perceiver: What the visual tokens are made with.
-        known_hashes: Of the perceiver's weights by place; these need not be there.
+        known_hashes: Of the perceiver's weights by location; these need not be there.
 
     Raises:
         ValueError: A part is not where its configuration says.

@@ -1,4 +1,4 @@
-"""Names for what a reasoner folder holds, by content and not by place, without loading it."""
+"""Hashes of a reasoner folder's content, wherever it lies, without loading it."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ _TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReasonerIdentity:
-    """What a reasoner is."""
+    """Hashes that tell one reasoner from another."""
 
     model: str
     """sha256 over configuration, trained weights, tokenizer and the content hashes of the frozen
     parts, as hex digits. How it decodes is no part of it."""
     perceiver: str
-    """:func:`vidreason.perception.perceiver.perceiver_fingerprint` of what it was trained behind.
+    """:func:`vidreason.perception.perceiver.perceiver_fingerprint` of what it was trained with.
     """
     frames: dict[str, Any]
     """Which frames its perceiver looks at."""

@@ -25,7 +25,7 @@ _LIMITS = """\
 
 @dataclass(kw_only=True)
 class Provenance:
-    """Where a reasoner comes from, for its card."""
+    """Origin of a reasoner, for its card."""
 
     stage: str = ""
     """The training stage that it comes out of."""

@@ -1,4 +1,4 @@
-"""What a reasoner folder tells, beyond the reasoner, when it is published."""
+"""Local paths in a reasoner folder, which must not be published with it."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def published_copy(folder: Path) -> Iterator[Path]:
 
 
 def _published_names(config: Any) -> dict[str, str]:  # noqa: ANN401 - JSON
-    """Of each local path that a folder's ``config.json`` names a part by, its name for others."""
+    """Map each local path of a part in a folder's ``config.json`` to its published name."""
     names = {
         part["source"]: f"{BY_HASH}{part['sha256']}"
         for part in config["frozen_parts"].values()

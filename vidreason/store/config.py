@@ -12,7 +12,7 @@ StoredType = Literal["bfloat16", "float32", "int8"]
 
 @dataclass(kw_only=True)
 class StoreConfig:
-    """Where visual tokens are kept and how."""
+    """Location and format of the stored visual tokens."""
 
     path: str = ""
     """Folder of the store, made when needed. Empty: no store, every video is perceived each

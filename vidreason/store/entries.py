@@ -3,7 +3,7 @@
 An entry is one range of a shard's bytes, so reading it is one request to the disk or file server.
 All numbers are little-endian; V tokens of width D::
 
-    uint32 V, uint32 D, uint32 number type, uint32 M, float64 duration in seconds
+    uint32 V, uint32 D, uint32 dtype, uint32 M, float64 duration in seconds
     float32 spans (V, 2), boxes (V, 4), areas (V,); int32 track ids (V,)
     int32 masks (V, 3): height, width, number of run lengths; zeros where there is no mask
     float32 scales (V,), of int8 features only
@@ -95,7 +95,7 @@ def decode_entry(key: bytes, content: bytes | bytearray) -> VisualTokens:
         offset += count * dtype.itemsize
         return tensor.view(shape)
 
-    # Copies, because a view would be pickled with the whole entry behind it.
+    # Copies, because a view would be pickled with the whole entry.
     spans = take(torch.float32, num_tokens, 2).clone()
     boxes = take(torch.float32, num_tokens, 4).clone()
     areas = take(torch.float32, num_tokens).clone()
@@ -129,7 +129,7 @@ def check_entry(key: bytes, content: bytes | bytearray) -> None:
 
 
 def num_tokens_of(content: bytes) -> int:
-    """How many visual tokens an entry holds."""
+    """Number of visual tokens in an entry."""
     return int(_HEAD.unpack_from(content)[0])
 
 

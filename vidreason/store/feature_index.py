@@ -1,4 +1,4 @@
-"""Where in the store's shards each entry is, for a hundred million of them.
+"""Locations of entries in the store's shards, for a hundred million of them.
 
 The shards' own headers are the truth. Reading all of them at each start would take minutes in a
 large store, so the index of many shards is written down as a sorted table (a *segment*), which is
@@ -32,13 +32,13 @@ INDEX_FOLDER = "index"
 WAIT_PER_LISTING = 20.0
 """Seconds between two listings of the folder of shards, per second that the last one took."""
 COVER_AFTER_SHARDS = 256
-"""So many uncovered shards make a new segment worth its while."""
+"""Uncovered shards that make a new segment worth its while."""
 
 _ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("length", "<u4")])
 
 
 class Location(NamedTuple):
-    """Where an entry is."""
+    """The location of an entry."""
 
     shard: str
     """File name in the folder of shards."""
@@ -62,7 +62,7 @@ class Segment:
     """Which of the shards are in the folder."""
 
     def find(self, key: bytes) -> Location | None:
-        """Where an entry of a shard that is there lies."""
+        """Return the location of an entry, unless its shard is gone."""
         for row in self.table.find(key):
             if self.alive[row["shard"]]:
                 number = int(row["shard"])
@@ -101,7 +101,7 @@ class FeatureIndex:
         return len(self._headers)
 
     def find(self, key: bytes) -> Location | None:
-        """Where the entry of ``key`` is, as of the last refresh; None if the store lacks it."""
+        """Return the location of ``key``'s entry as of the last refresh; None if it is missing."""
         for segment in (*self._fresh, *self._segments):
             location = segment.find(key)
             if location is not None:

@@ -9,7 +9,7 @@ is locked and none is written by two processes, so a folder on NFS will do.
 
 A store's folder holds ``shards/`` (the entries), ``index/`` (where they are: made from the shards,
 see :mod:`vidreason.store.feature_index`), ``media/`` (content hashes of the videos by name),
-``weights/`` (those of the perceivers' weights by place) and ``perceivers/`` (which configuration
+``weights/`` (those of the perceivers' weights by location) and ``perceivers/`` (which configuration
 each fingerprint stands for).
 """
 
@@ -44,9 +44,7 @@ MEDIA_FOLDER = "media"
 WEIGHTS_FOLDER = "weights"
 PERCEIVERS_FOLDER = "perceivers"
 
-_NOT_KEPT = (
-    "this user may not write there: what the store lacks is perceived each time, and not kept"
-)
+_NOT_KEPT = "this user may not write there: what is missing is perceived each time, and not stored"
 
 _REMOVED = (errno.ENOENT, errno.ESTALE)
 """What opening a removed file gives; the second one on NFS."""
@@ -66,7 +64,7 @@ class FeatureKey(NamedTuple):
     segmenter with the content of their weights, transform."""
 
     def digest(self, dtype: str) -> bytes:
-        """The 16 bytes under which a store of this number type keeps the entry."""
+        """The 16 bytes under which a store of this dtype keeps the entry."""
         span = [None if time is None else float(time) for time in self[1:3]]
         identity = json.dumps([self.video_hash, span, self.fingerprint, dtype])
         return hashlib.sha256(identity.encode()).digest()[:KEY_BYTES]
@@ -152,7 +150,7 @@ class FeatureStore:
             )
 
     def _may_write(self) -> bool:
-        """Whether shards can be added, by the permissions of the folder or of one above it."""
+        """Return whether shards can be added, by the permissions of the folder or of one above."""
         if self._is_writable is None:
             folder = self.folder / SHARDS_FOLDER
             while not folder.exists():

@@ -1,4 +1,4 @@
-"""What keeps a store in order: check all of it, say what is in it, remove what nobody wants."""
+"""Maintenance of a store: check it, repair it, count its entries, find garbage."""
 
 import json
 import time
@@ -29,7 +29,7 @@ DAMAGED_SUFFIX = ".damaged"
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What :func:`verify` found."""
+    """Result of :func:`verify`."""
 
     num_shards: int = 0
     num_entries: int = 0
@@ -44,7 +44,7 @@ class Verdict:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every entry can be read and the index tells the truth."""
+        """Return whether every entry can be read and the index agrees with the shards."""
         return not self.damage
 
 
@@ -94,7 +94,7 @@ def repair(folder: Path, verdict: Verdict) -> int:
         try:
             shard = read_header(path)
         except FeatureStoreError:
-            shard = None  # without its header nobody knows whose its entries are
+            shard = None  # without its header the keys of its entries are unknown
         if shard is not None:
             faults = dict(_faulty_entries(shard))
             sound = [number for number in range(len(shard)) if number not in faults]
@@ -110,7 +110,7 @@ def repair(folder: Path, verdict: Verdict) -> int:
 
 
 class PerceiverStats(NamedTuple):
-    """What one perceiver has put into a store, in one number type."""
+    """Statistics of one perceiver's entries of one dtype."""
 
     fingerprint: str
     dtype: str
@@ -124,7 +124,7 @@ class PerceiverStats(NamedTuple):
 
 
 def store_stats(folder: Path) -> list[PerceiverStats]:
-    """Count what is in a store by perceiver and number type; reads the shards' headers only.
+    """Count what is in a store by perceiver and dtype; reads the shards' headers only.
 
     Raises:
         FeatureStoreError: A shard is damaged; the message names it and the remedy.
@@ -157,7 +157,7 @@ class Garbage(NamedTuple):
 def find_garbage(
     folder: Path, keep: Collection[str], *, older_than_seconds: float
 ) -> list[Garbage]:
-    """What can be removed from a store; nothing is.
+    """List what can be removed from a store; nothing is removed.
 
     Args:
         folder: The store's.

@@ -29,7 +29,7 @@ from vidreason.video.unrecorded import recorded_if_possible, tell_once
 LOG_SUFFIX = ".jsonl"
 TABLE_SUFFIX = ".table"
 COVER_AFTER_ROWS = 50_000
-"""So many rows outside the tables make a new one worth its while."""
+"""Rows outside the tables that make a new one worth its while."""
 
 _NOT_RECORDED = (
     "content hashes of videos are not recorded there; each process reads such a video for its hash"
@@ -40,7 +40,7 @@ _ROW = np.dtype([("content", "V32"), *((name, "<u8") for name in _NUMBERS)])
 
 
 class Record(NamedTuple):
-    """What is known of one state of one video."""
+    """The content hash of one state of one video."""
 
     content: bytes
     """Its sha256."""

@@ -3,7 +3,7 @@
 Four tensors: ``offsets`` (int64, n + 1) says where in ``entries`` (bytes) each entry begins and the
 last one ends, ``tokens`` (int32, n) how many visual tokens each has, ``keys`` (bytes, n x 16) whose
 they are. The metadata name the format, the perceiver's fingerprint, which all entries of a shard
-share, and the features' number type. A shard is written once and never changed.
+share, and the features' dtype. A shard is written once and never changed.
 """
 
 import json
@@ -72,7 +72,7 @@ def write_shard(path: Path, entries: Mapping[bytes, bytes], *, fingerprint: str,
         path: The shard's file.
         entries: What :func:`~vidreason.store.entries.encode_entry` gave for each key.
         fingerprint: Of the perceiver.
-        dtype: Number type of the features.
+        dtype: Of the features.
 
     Returns:
         Where in the file the first entry begins; the others follow in their order.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vidreason.atomic_file import atomic_file
 
 BLOCK_ROWS = 2**21
-"""About so many rows are merged in memory at a time."""
+"""Rows that are merged in memory at a time, about."""
 
 _MAGIC = b"vidreason-table1"
 _ALIGNMENT = 64
@@ -98,7 +98,7 @@ def open_table(path: Path) -> SortedTable:
             expected = starts[-1] + _TRAILER_BYTES
             raise DamagedTableError(f"{str(path)!r}: {size} bytes, expected {expected}")
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    # A search reads single pages far apart; what lies behind them is not wanted.
+    # A search reads single pages far apart; the pages after them are not wanted.
     mapped.madvise(mmap.MADV_RANDOM)
     return SortedTable(
         high=np.frombuffer(mapped, np.uint64, count, starts[0]),
@@ -211,7 +211,7 @@ def _crc32(column: NDArray[Any], start: int = 0) -> int:
 
 
 def _starts(header_end: int, count: int, dtype: np.dtype[np.void]) -> list[int]:
-    """Where in the file the two halves of the keys, the rows and the trailer begin."""
+    """Offsets in the file of the two halves of the keys, the rows and the trailer."""
     starts = [header_end + (-header_end) % _ALIGNMENT]
     for size in (8, 8, dtype.itemsize):
         starts.append(starts[-1] + size * count)

@@ -19,7 +19,7 @@ from vidreason.video.reader import GUARDED, VideoReader
 
 
 class VisualTokenSource:
-    """Returns visual tokens when called; builds the perceiver when the store first lacks some.
+    """Returns visual tokens when called; builds the perceiver when some are first missing.
 
     May be pickled: a DataLoader worker gets its own store index and builds its own perceiver, if it
     needs one. Such workers run torch on one thread each, so that they do not compete for cores.
@@ -47,7 +47,7 @@ class VisualTokenSource:
         """Videos that this process has perceived, because the store did not have them."""
         self._perceiver: Perceiver | None = None
         self.weights_hashes: dict[str, str] = {}
-        """Content hashes of the perceiver's weights by place; empty without a store."""
+        """Content hashes of the perceiver's weights by location; empty without a store."""
         # Not at the first call: weights may be gigabytes, and workers get it with the pickle.
         self._fingerprint = ""
         if self.store is not None:
@@ -59,8 +59,8 @@ class VisualTokenSource:
         """The visual tokens of a video file or a span of it, as the reasoner is shown them.
 
         Raises:
-            VideoReadError: The file cannot be read or decoded, and the store lacks it.
-            ValueError: The store lacks it, and the perceiver's weights are not there, or not those
+            VideoReadError: The file cannot be read or decoded, and is not in the store.
+            ValueError: It is not in the store, and the perceiver's weights are missing or not those
                 that were there when this source was made.
             FeatureStoreError: A shard of the store is damaged, or cannot be written.
         """
@@ -120,14 +120,14 @@ class VisualTokenSource:
         """
         if self.store is None:
             return
-        lacking = f"the store in {str(self.store.folder)!r} has no tokens of {media!r}, and"
+        missing = f"the store in {str(self.store.folder)!r} has no tokens of {media!r}, and"
         try:
             fingerprint = perceiver_fingerprint(self.config, self.store.weights.present_hash)
         except ValueError as error:
-            raise ValueError(f"{lacking} it cannot be perceived: {error}") from error
+            raise ValueError(f"{missing} it cannot be perceived: {error}") from error
         if fingerprint != self._fingerprint:
             raise ValueError(
-                f"{lacking} the perceiver's weights ({', '.join(self.weights_hashes)}) are not "
+                f"{missing} the perceiver's weights ({', '.join(self.weights_hashes)}) are not "
                 "those that the run has begun with: put those back, or start it again"
             )
 

@@ -1,9 +1,9 @@
-"""The store's table of weights: what each place held that a perceiver's weights were read from.
+"""The store's table of weights: content hashes of a perceiver's weights by their location.
 
 An entry's key names the content of the weights. A cluster that only trains from a store may have
 neither the videos nor the weights; so the content hash of all weights is written down with the
-place that the configuration gives them. The encoders that take their sizes from a folder (``image``
-and ``vjepa2``) still need its configuration files.
+location that the configuration gives them. The encoders that take their sizes from a folder
+(``image`` and ``vjepa2``) still need its configuration files.
 """
 
 import json
@@ -22,10 +22,10 @@ _NOT_RECORDED = (
 
 
 class WeightsTable:
-    """Content hashes of weights by place; each file is read for it once, until it changes.
+    """Content hashes of weights by location; each file is read for it once, until it changes.
 
     Args:
-        folder: Where the hashes are: a JSON file a place, and the logs of :class:`FileHashes`.
+        folder: Where the hashes are: a JSON file a location, and the logs of :class:`FileHashes`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class WeightsTable:
                 return recorded
             raise ValueError(
                 f"{error}; nor does the store in {str(self.folder.parent)!r} know what was there: "
-                "put them there, or give the place that they had when the store was filled "
+                "put them there, or give the location that they had when the store was filled "
                 f"(it knows {', '.join(map(repr, self._locations())) or 'none'})"
             ) from error
         if content_hash != recorded:
@@ -86,7 +86,7 @@ class WeightsTable:
 
 
 def _is_here(location: str) -> bool:
-    """Whether ``location`` is a path, or a repository of which something was downloaded."""
+    """Return whether ``location`` is a path, or a repository that is in the cache."""
     if Path(location).exists():
         return True
     from huggingface_hub import try_to_load_from_cache

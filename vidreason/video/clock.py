@@ -229,5 +229,5 @@ def _longest_increasing(ticks: Sequence[int | None]) -> list[int]:
 
 
 def _ticks(packet: "Packet[Any]") -> int | None:
-    """When a packet is decoded, or else shown."""
+    """Time at which a packet is decoded, or else shown."""
     return packet.pts if packet.dts is None else packet.dts

@@ -157,10 +157,10 @@ def demux(video: OpenVideo) -> "Iterator[Packet[VideoStream]]":
 
 
 def clock_start(video: OpenVideo, first_frame_seconds: float) -> float:
-    """When the file begins, in seconds of its container's timestamps: its time 0 for a player.
+    """Start of the file, in seconds of its container's timestamps: its time 0 for a player.
 
     That is when its first sound or picture begins. Sound that precedes time 0 of a container that
-    has one is what a decoder of sound needs to get going; nobody hears it.
+    has one is what a decoder of sound needs to start; it is not played.
 
     Args:
         video: The open file.

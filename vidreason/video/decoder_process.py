@@ -40,7 +40,7 @@ IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 of a group, and the others still want the videos that they have in hand."""
 
 PASSED_ERRORS = (VideoReadError, ImportError)
-"""Raised by the parent. The second is no fault of a video: fsspec lacks a package for a URL."""
+"""Raised by the parent. The second is no fault of a video: a package for a URL is missing."""
 
 
 class Call(NamedTuple):
@@ -83,7 +83,7 @@ class SharedPictures:
 
     @property
     def descriptor(self) -> int:
-        """What the other process is started with."""
+        """The file's descriptor, which the other process is started with."""
         return self._file.fileno()
 
     def array(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:

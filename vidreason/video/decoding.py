@@ -43,7 +43,7 @@ def decode_frames(
             costs as much as decoding some ten frames.
 
     Raises:
-        VideoReadError: A frame that was asked for cannot be decoded, or the file is not the one
+        VideoReadError: A wanted frame cannot be decoded, or the file is not the one
             that was indexed.
     """
     rows: dict[int, list[int]] = {}
@@ -146,7 +146,7 @@ def _decode_run(
                 if frame.pts in wanted_pts:
                     yield wanted_pts[frame.pts], frame
     # Leading pictures of the run's first key frame refer to what was not decoded. Whether they come
-    # out, and how, is no matter unless somebody asked for them.
+    # out, and how, does not matter unless they are wanted.
     lost = [pts for pts in pending if pts >= key_pts or pts in wanted_pts]
     if lost:
         moment = _moment(index, table, min(lost))

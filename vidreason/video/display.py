@@ -24,7 +24,7 @@ the file. Anamorphic films have 2."""
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
-    """How the coded picture is turned into the displayed one: flipped first, turned then."""
+    """The flip, and then the turn, from the coded picture to the displayed one."""
 
     mirrored: bool = False
     """Whether left and right are exchanged."""

@@ -25,7 +25,7 @@ FailureCause = Literal[
     "changed",  # it is not the file that was indexed
     "span-outside",  # it ends before the span that an annotation names
     "timed-out",  # it took longer than the limit, and was given up
-    "crashed",  # the process that decoded or perceived it died
+    "crashed",  # the process that decoded or perceived it crashed
 ]
 """Why a video cannot be read. The names are stable: reports count by them."""
 
@@ -49,7 +49,7 @@ class VideoFailure(NamedTuple):
 
 
 class VideoReadError(ReportedError):
-    """A file cannot be opened, is not a video, or does not hold the frames asked for."""
+    """A file cannot be opened, is not a video, or does not hold the wanted frames."""
 
     def __init__(self, path: str, cause: FailureCause, detail: str = "") -> None:
         super().__init__(path, cause, detail)  # all, so that the error survives pickling
@@ -62,7 +62,7 @@ class VideoReadError(ReportedError):
         return without_url_credentials(text)
 
     def failure(self, example_id: str) -> VideoFailure:
-        """What the failure log keeps of it, for the example that asked for the video."""
+        """Return the failure log's row of this error, for the example that needs the video."""
         return VideoFailure(example_id, self.path, self.cause, self.detail)
 
 

@@ -1,4 +1,4 @@
-"""Which H.264 pictures no other picture refers to (ITU-T H.264, 7.3.1 and Annex B).
+"""H.264 pictures that no other picture refers to (ITU-T H.264, 7.3.1 and Annex B).
 
 Such pictures, most B-frames among them, need not be decoded unless they are wanted: a quarter to a
 third of the decoding time. The decoder's own ``skip_frame`` is no substitute: it takes a damaged
@@ -12,7 +12,7 @@ PICTURE_TYPES = range(1, 6)
 
 
 def is_unreferenced(packet: bytes, extradata: bytes | None) -> bool:
-    """Whether the packet holds one whole picture that no other picture refers to.
+    """Return whether the packet holds one whole picture that no other picture refers to.
 
     Args:
         packet: The packet's bytes.

@@ -1,4 +1,4 @@
-"""Whether an H.264 packet holds a field, half of a frame (ITU-T H.264, 7.3.2 and 7.3.3)."""
+"""H.264 packets that hold a field, half of a frame (ITU-T H.264, 7.3.2 and 7.3.3)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +13,7 @@ _HEADER_BYTES = 64
 
 
 class _Sequence(NamedTuple):
-    """What a sequence parameter set says of slice headers."""
+    """The layout of slice headers by a sequence parameter set."""
 
     may_have_fields: bool
     frame_number_bits: int
@@ -40,12 +40,12 @@ class FieldFinder:
 
     @property
     def may_have_fields(self) -> bool:
-        """Whether some sequence parameter set allows fields, or none is known yet."""
+        """Return whether some sequence parameter set allows fields, or none is known yet."""
         known = self._sequences.values()
         return not known or any(sequence.may_have_fields for sequence in known)
 
     def has_field(self, packet: bytes) -> bool:
-        """Whether the first slice in ``packet`` belongs to a field.
+        """Return whether the first slice in ``packet`` belongs to a field.
 
         Raises:
             IndexError: The packet ends early.

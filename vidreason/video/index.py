@@ -32,7 +32,7 @@ from vidreason.video.sequential import decode_numbered
 from vidreason.video.survey import NO_PTS, PacketSurvey, survey_packets
 
 SEEKABLE_FORMATS = {"mp4", "matroska"}
-"""They know the place of each key frame; in others it is searched by timestamps."""
+"""They have an index of key frames; in others a key frame is searched by timestamps."""
 
 BROADCAST_FORMATS = {"mpegts", "mpeg"}
 
@@ -334,7 +334,7 @@ def _check_complete(video: OpenVideo, survey: PacketSurvey) -> None:
 
 
 def _announced_end_seconds(video: OpenVideo) -> float | None:
-    """When a Matroska file says that its video stream ends, or None if it does not say."""
+    """End of the video stream by the header of a Matroska file; None without one."""
     match = re.fullmatch(
         r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", video.stream.metadata.get("DURATION", "")
     )

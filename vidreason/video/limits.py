@@ -12,5 +12,5 @@ MAX_PIXELS = 2**26
 kilobytes may declare any size, and a decoder holds up to 17 pictures."""
 
 LARGE_SIDE = 1280
-"""Pixels of the longer side that frames are scaled to as they are decoded, where nobody looks at
-more: 32 frames of 720p take 88 MB, and of 8K, unscaled, 3.2 GB."""
+"""Pixels of the longer side that frames are scaled to as they are decoded, where no more is
+needed: 32 frames of 720p take 88 MB, and of 8K, unscaled, 3.2 GB."""

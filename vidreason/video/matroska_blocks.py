@@ -17,7 +17,7 @@ from vidreason.video.media import is_remote, media_size, parse_member
 from vidreason.video.sample_table import SampleTable, UnusualError
 
 MAX_CHILDREN = 1024
-"""Of a cluster or block group. So many in a row cost as much as demuxing some ten thousand packets,
+"""Of a cluster or block group. This many in a row cost as much as demuxing ten thousand packets,
 and libav and mkvmerge write clusters of at most five seconds."""
 
 _EBML, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675
@@ -60,7 +60,7 @@ class _Elements:
     """``(N,)`` the number of the element each is in."""
 
     def of(self, kind: int) -> "_Elements":
-        """Those of one id."""
+        """The elements of one id."""
         chosen = self.ids == kind
         return _Elements(
             ids=self.ids[chosen],

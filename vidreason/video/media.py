@@ -1,4 +1,4 @@
-"""Where a video's bytes are: a path, an fsspec URL, or a member of a tar shard at either.
+"""Locations of a video's bytes: a path, an fsspec URL, or a member of a tar shard at either.
 
 One text names each of the three:
 
@@ -7,9 +7,9 @@ One text names each of the three:
 * ``s3://bucket/a.mp4``, ``https://...`` and the other ``PROTOCOLS``: a file of a store that fsspec
   opens. For ``s3``, ``gs`` and ``az`` it needs s3fs, gcsfs and adlfs. Protocols that open others
   (``zip``, ``simplecache``, ``reference``, ...) are none of these, and fsspec's chains of them with
-  ``::`` are not read: such a text may come out of somebody's data set, and what it opens, or runs,
+  ``::`` are not read: such a text may come out of any data set, and what it opens, or runs,
   would be theirs to say.
-* ``<path or URL>.tar#offset=1536&size=9331&name=000000001.mp4``: so many bytes from so far into a
+* ``<path or URL>.tar#offset=1536&size=9331&name=000000001.mp4``: a range of bytes of a
   tar shard, and the member's name, which is the rest of the text. Nothing but these bytes is read.
 
 A reader yields such a text as ``Example.media``; all that opens a video goes through this module.
@@ -75,7 +75,7 @@ class UnsupportedMediaError(OSError):
 
 
 class MediaIdentity(NamedTuple):
-    """What a cache knows a file by: as long as these are the same, so is its content."""
+    """A file's identity for caches: as long as it is the same, so is the content."""
 
     media: str
     """Paths are absolute."""
@@ -95,7 +95,7 @@ def parse_member(media: str) -> TarMember | None:
 
 
 def is_remote(media: str) -> bool:
-    """Whether ``media`` is a URL, of any protocol, or a member of an archive at one."""
+    """Return whether ``media`` is a URL, of any protocol, or a member of an archive at one."""
     return _SCHEME.match(media) is not None
 
 
@@ -135,7 +135,7 @@ def media_size(media: str) -> int:
 
 
 def media_identity(media: str) -> MediaIdentity:
-    """What ``media`` is known by, without reading it.
+    """Identify ``media`` without reading it.
 
     Raises:
         OSError: The file is missing or cannot be reached, or a member ends after its archive's end.
@@ -160,7 +160,7 @@ def media_identity(media: str) -> MediaIdentity:
 
 
 def file_version(info: Mapping[str, Any]) -> str:
-    """What fsspec's ``info`` tells about a file's state, in short; empty if it tells nothing."""
+    """Digest of a file's state by fsspec's ``info``; empty if that tells nothing."""
     told = {field: str(info[field]) for field in _VERSION_FIELDS if info.get(field) is not None}
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16] if told else ""
 
@@ -188,7 +188,7 @@ def open_media(media: str) -> io.BufferedIOBase:
 
 
 def libav_source(media: str) -> str | io.BufferedIOBase:
-    """What PyAV opens for ``media``: a URL of libav's own where it is local, else a file object.
+    """Return PyAV's source for ``media``: libav's own URL of a local file, else a file object.
 
     libav reads a member of a local shard by its ``subfile`` protocol, without a call into Python
     for each block.

@@ -1,4 +1,4 @@
-"""Whether there is a file at all, what it is known by, and the hash of what it holds."""
+"""Checks that a file is there, its identity, and the hash of its content."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ from vidreason.video.media import (
 
 
 class MediaContent(NamedTuple):
-    """What one reading of a file found."""
+    """Result of reading a file once."""
 
     sha256: str
     """As hex digits."""
@@ -37,7 +37,7 @@ def check_media(media: str) -> None:
 
 
 def identify(media: str) -> MediaIdentity:
-    """What a file is known by, without reading it.
+    """Identify a file without reading it.
 
     Raises:
         VideoReadError: It is missing or cannot be reached.

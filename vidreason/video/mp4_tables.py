@@ -24,7 +24,7 @@ Boxes = dict[bytes, list[memoryview]]
 
 
 def lacks_index(media: str) -> bool:
-    """Whether this is an mp4 file whose index, usually written last, is not in it.
+    """Return whether this is an mp4 file without its index, which is usually written last.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,4 +1,4 @@
-"""How many pictures a packet shows: mostly one, but a codec may split or bundle them.
+"""Number of pictures that a packet shows: mostly one, but a codec may split or bundle them.
 
 A field of an H.264 frame may be a packet of its own. VP8, VP9 and AV1 have pictures that are only
 referred to, alone or bundled with one that is shown. MPEG-4 in old files packs two into one packet

@@ -1,4 +1,4 @@
-"""Whether two videos show the same, after re-encoding, scaling, mirroring or trimming at the ends.
+"""Perceptual hashes: find copies after re-encoding, scaling, mirroring or trimming at the ends.
 
 A frame's hash is the signs of the lowest frequencies of a 32 x 32 thumbnail (its DCT without the
 means): 12 x 12 of its brightness and 6 x 6 of each of its two colour differences, 213 bits. The
@@ -67,7 +67,7 @@ _NUM_PROBES, _PROBE_BITS = 16, 42
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoHash:
-    """What a video looks like, n frames of it."""
+    """Perceptual hash of a video, from n frames."""
 
     step_seconds: float
     """Time between two frames: ``SMALLEST_STEP_SECONDS`` times a power of two."""

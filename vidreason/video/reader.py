@@ -94,14 +94,14 @@ class VideoReader:
                 so that only one is held in full; None leaves them as they are.
 
         Returns:
-            ``(n, 3, H, W)`` uint8 RGB in displayed orientation, in the order asked for; ``H`` and
-            ``W`` are the index's, or less by ``max_side``. Pixels lie channels-last in memory, as
-            decoding leaves them; call ``.contiguous()`` where that matters.
+            ``(n, 3, H, W)`` uint8 RGB in displayed orientation, in the order of ``frame_indices``;
+            ``H`` and ``W`` are the index's, or less by ``max_side``. Pixels lie channels-last in
+            memory, as decoding leaves them; call ``.contiguous()`` where that matters.
 
         Raises:
             ValueError: A frame index is out of range.
-            VideoReadError: A frame that was asked for cannot be decoded, the file is not the one
-                that was indexed, or the time is up.
+            VideoReadError: A wanted frame cannot be decoded, the file is not the one that was
+                indexed, or the time is up.
         """
         wanted = [int(frame_index) for frame_index in frame_indices]
         for frame_index in wanted:

@@ -12,7 +12,7 @@ from vidreason.video.failures import FailureCause, VideoReadError, read_error
 def reading_errors(path: str) -> Iterator[None]:
     """Turn any error of reading ``path`` into a :class:`VideoReadError`, with its cause kept.
 
-    Libraries that read a file nobody vouches for raise anything: errors of libav and of the store,
+    Libraries raise anything on files of unknown origin: errors of libav and of the store,
     but also a ``ValueError`` of an enumeration that is older than the file, or a ``MemoryError``
     for a size that the file claims. An ``ImportError`` passes: a package that is not installed is
     no fault of the file.
@@ -36,5 +36,5 @@ def reading_errors(path: str) -> Iterator[None]:
 
 
 def describe(error: FFmpegError) -> str:
-    """What libav says about ``error``, without codes and file names."""
+    """Return libav's words for ``error``, without codes and file names."""
     return f"libav says {error.strerror or type(error).__name__!r}"

@@ -1,4 +1,4 @@
-"""What a container itself says about all packets of a stream, as far as libav does not tell."""
+"""A container's own table of the packets of a stream, as far as libav does not give it."""
 
 from dataclasses import dataclass
 

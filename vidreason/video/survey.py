@@ -56,7 +56,7 @@ def survey_packets(video: OpenVideo, *, use_tables: bool) -> PacketSurvey | None
 
     What an mp4's own table, or the headers of a Matroska file's blocks, say of the packets is
     believed where it agrees with those up to the first frame and with those from the last key frame
-    on. Whoever reads frames later checks each packet again.
+    on. Reading frames checks each packet again.
 
     Args:
         video: To be opened again for anything else.

@@ -119,7 +119,7 @@ class FrameTransform:
         return rows, columns
 
     def _crop(self, height: int, width: int) -> tuple["_Axis", "_Axis"]:
-        """How long each axis is after the resize, and where the square begins on it."""
+        """Length of each axis after the resize, and the start of the square on it."""
         if self.short_side is None:
             return _Axis(height, self.size, 0), _Axis(width, self.size, 0)
         short = min(height, width)
@@ -138,6 +138,7 @@ class FrameTransform:
         # Only the pixels that are looked at become float: a large frame costs hardly more than a
         # small one. Whole pixels are picked, which lie together as the reader gives them.
         num_frames, _, height, width = frames.shape
+        # (n, 3, H, W) -> (n, H * W, 3)
         pixels = frames.permute(0, 2, 3, 1).reshape(num_frames, height * width, 3)
 
         def pick(rows: Tensor, columns: Tensor) -> Tensor:
@@ -145,6 +146,7 @@ class FrameTransform:
             picked = pixels.index_select(1, indices)
             return picked.view(num_frames, self.size, self.size, 3).float()
 
+        # Between the two columns, then between the two rows: (n, S, S, 3) -> (n, 3, S, S)
         column_weights = column_weights[:, None]
         top = torch.lerp(pick(rows_above, left), pick(rows_above, right), column_weights)
         bottom = torch.lerp(pick(rows_below, left), pick(rows_below, right), column_weights)

@@ -9,7 +9,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-"""A folder of somebody else, a file system mounted read-only, a full disk."""
+"""A folder of another user, a file system mounted read-only, a full disk."""
 
 _told: set[str] = set()
 

@@ -128,11 +128,11 @@ class _Decoder:
 
     @property
     def process_id(self) -> int:
-        """Of the decoder."""
+        """Process id of the decoder."""
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether it is alive, and this process' own."""
+        """Return whether it is alive, and this process' own."""
         if self._owner != os.getpid():
             self._process.returncode = 0  # the parent's to wait for, not ours
             self._connection.close()
@@ -201,7 +201,7 @@ def _stop(
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         # It waits in the kernel for a disk that does not answer. The kill takes effect when that
-        # ends; nobody else has to wait.
+        # ends; no other process has to wait.
         process.returncode = -signal.SIGKILL
 
 
