@@ -113,9 +113,9 @@ def perceive_in_child(config: ExperimentConfig, pause_seconds: float = 0.0) -> i
                 sys.stdout = sys.stderr = nowhere
                 real = VisualTokenSource.__call__
 
-                def slow(self, *place):
+                def slow(self, *span):
                     time.sleep(pause_seconds)
-                    return real(self, *place)
+                    return real(self, *span)
 
                 VisualTokenSource.__call__ = slow
                 perceive(config)
@@ -197,8 +197,8 @@ def test_a_signal_ends_it_with_everything_perceived_in_the_store(tmp_path, capsy
     seen: list[int] = []
     real = VisualTokenSource.__call__
 
-    def count_and_stop(self, *place):
-        tokens = real(self, *place)
+    def count_and_stop(self, *span):
+        tokens = real(self, *span)
         seen.append(1)
         if len(seen) == 4:
             os.kill(os.getpid(), number)
@@ -222,10 +222,10 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
     config = read(write_world(tmp_path, 3))
     real = VisualTokenSource.__call__
 
-    def press_twice(self, *place):
+    def press_twice(self, *span):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
-        return real(self, *place)
+        return real(self, *span)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(VisualTokenSource, "__call__", press_twice)
@@ -361,13 +361,13 @@ def perceived(tiny_experiment, filmed_experiment, tmp_path):
     shutil.copytree(broken.parents[2], root)
     write_clip(root / broken.relative_to(broken.parents[2]), 5)
     corpus = {"reader": "nextqa", "root": str(root), "split": "train"}
-    own = tmp_path / "own.yaml"
-    own.write_text(yaml.safe_dump({"data": {"train": [corpus], "benchmark": []}}))
+    corpora_file = tmp_path / "own.yaml"
+    corpora_file.write_text(yaml.safe_dump({"data": {"train": [corpus], "benchmark": []}}))
 
     def config(*overrides: str) -> ExperimentConfig:
-        places = [f"run_dir={tmp_path / 'run'}", f"store.path={tmp_path / 'store'}"]
-        files = [str(tiny_experiment), str(overlay), str(own)]
-        return merge_config(ExperimentConfig, files, [*places, *overrides])
+        locations = [f"run_dir={tmp_path / 'run'}", f"store.path={tmp_path / 'store'}"]
+        files = [str(tiny_experiment), str(overlay), str(corpora_file)]
+        return merge_config(ExperimentConfig, files, [*locations, *overrides])
 
     perceive(config())
     return root, config

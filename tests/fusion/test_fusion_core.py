@@ -66,8 +66,8 @@ def test_attention_is_equation_3():
             weights = scores.masked_fill(~seen[row], -math.inf).softmax(dim=-1)
             heads.append(weights @ v[:, head])
         expected[row] = attention.output(torch.cat(heads, dim=-1))
-    found = attention(queries, tokens, seen[:, None, None, :])
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    actual = attention(queries, tokens, seen[:, None, None, :])
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["qformer", "mean_pool"])
@@ -127,8 +127,8 @@ def test_without_positions_the_order_of_tokens_cannot_be_seen(make_visual_tokens
     tokens = make_visual_tokens(4, 3)
     shuffled = permuted(tokens, [3, 2, 1, 0, 6, 4, 5], positions=False)
     expected = fusion(collate_visual_tokens([tokens]))
-    found = fusion(collate_visual_tokens([shuffled]))
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    actual = fusion(collate_visual_tokens([shuffled]))
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
     assert not [name for name, _ in fusion.named_parameters() if "position" in name]
 
 
@@ -140,8 +140,8 @@ def test_with_positions_a_token_moved_in_time_is_seen(make_visual_tokens):
     assert (fusion(collate_visual_tokens([swapped])) - base).abs().max() > 1e-4
     # A token that takes its position along may stand anywhere in the sequence.
     moved = permuted(tokens, [3, 1, 2, 0, 6, 4, 5])
-    found = fusion(collate_visual_tokens([moved]))
-    torch.testing.assert_close(found, base, atol=1e-6, rtol=1e-5)
+    actual = fusion(collate_visual_tokens([moved]))
+    torch.testing.assert_close(actual, base, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("entry", ["spans", "boxes", "areas", "kinds", "durations"])
@@ -196,8 +196,8 @@ def test_mean_pool_is_a_mean_and_a_linear_layer(make_visual_tokens):
     mean = tokens.features.mean(dim=0)
     normed = (mean - mean.mean()) / (mean.var(correction=0) + 1e-5).sqrt()
     layer = fusion.output_projection
-    found = fusion(collate_visual_tokens([tokens, make_visual_tokens(4, 9, 1)]))
-    torch.testing.assert_close(found[0, 0], layer.weight @ normed + layer.bias)
+    actual = fusion(collate_visual_tokens([tokens, make_visual_tokens(4, 9, 1)]))
+    torch.testing.assert_close(actual[0, 0], layer.weight @ normed + layer.bias)
 
 
 def test_stored_bfloat16_features_are_read(make_visual_tokens):

@@ -142,7 +142,9 @@ def expected_values(qformer, query_tokens, num_blocks):
                     pairs[f"{block}.cross_attention.{name}"] = (
                         f"{layer}.crossattention.attention.{name}"
                     )
-            values |= {f"{own}.{kind}": state[f"{key}.{kind}"] for own, key in pairs.items()}
+            values |= {
+                f"{parameter}.{kind}": state[f"{key}.{kind}"] for parameter, key in pairs.items()
+            }
         last = f"encoder.layer.{num_blocks - 1}.output_query.LayerNorm"
         values[f"output_norm.{kind}"] = state[f"{last}.{kind}"]
     return values
@@ -195,9 +197,9 @@ def test_the_first_self_attention_sees_what_it_was_trained_on(lavis):
         attention = qformer.encoder.layer[0].attention
         expected = attention.output.dense(attention.attention(normed)[0])
         block = fusion.blocks[0]
-        found = block.self_attention(*[block.self_attention_norm(fusion.queries[None])] * 2)
+        actual = block.self_attention(*[block.self_attention_norm(fusion.queries[None])] * 2)
     # Measured 7e-7 on values up to 0.8: the two norms have epsilons of 1e-12 and 1e-5.
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_cross_attention_to_another_width_is_left_whole(tmp_path):

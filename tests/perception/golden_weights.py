@@ -66,10 +66,10 @@ def random_frames(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     return noise.reshape(shape).astype(np.float32)
 
 
-def distance(found: torch.Tensor, expected: np.ndarray) -> float:
+def distance(actual: torch.Tensor, expected: np.ndarray) -> float:
     """The largest difference; the shapes must be equal."""
-    assert tuple(found.shape) == expected.shape
-    return float((found - torch.from_numpy(expected)).abs().max())
+    assert tuple(actual.shape) == expected.shape
+    return float((actual - torch.from_numpy(expected)).abs().max())
 
 
 def write_safetensors(path: Path, weights: dict[str, torch.Tensor]) -> Path:

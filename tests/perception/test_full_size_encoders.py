@@ -58,8 +58,8 @@ def one_clip(seed: int, num_frames: int) -> torch.Tensor:
     return torch.from_numpy(frames).transpose(1, 2)
 
 
-def assert_begins_with(found: torch.Tensor, expected: list[float]) -> None:
-    torch.testing.assert_close(found[0, :3], torch.tensor(expected), atol=1e-4, rtol=0)
+def assert_begins_with(actual: torch.Tensor, expected: list[float]) -> None:
+    torch.testing.assert_close(actual[0, :3], torch.tensor(expected), atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow

@@ -209,8 +209,8 @@ def test_bfloat16_weights_give_float32_tokens(name):
     assert {p.dtype for p in rounded.parameters()} == {torch.bfloat16}
     shape = (1, 2, exact.num_frames, 3, 32, 32)
     frames = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    expected, found = exact(frames), rounded(frames)
-    for tokens, others in zip(found, expected, strict=True):
+    expected, actual = exact(frames), rounded(frames)
+    for tokens, others in zip(actual, expected, strict=True):
         assert tokens.dtype == torch.float32
         # 8 bits of mantissa; measured: 0.012 of the largest value at most.
         assert (tokens - others).abs().max() < 0.05 * others.abs().max()

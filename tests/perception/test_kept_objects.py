@@ -18,7 +18,7 @@ def video(make_visual_tokens):
 
 
 @pytest.mark.parametrize(
-    ("limit", "places"),
+    ("limit", "indices"),
     [
         (0, [0, 1]),
         (1, [0, 1, 2, 5]),
@@ -27,11 +27,11 @@ def video(make_visual_tokens):
         (9, [0, 1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_each_key_frame_keeps_its_first_objects_and_clips_stay(video, limit, places):
+def test_each_key_frame_keeps_its_first_objects_and_clips_stay(video, limit, indices):
     shown = video.with_objects(limit)
     for name in ("features", "kinds", "spans", "boxes", "areas", "track_ids"):
-        assert torch.equal(getattr(shown, name), getattr(video, name)[places]), name
-    assert shown.masks == tuple(video.masks[place] for place in places)
+        assert torch.equal(getattr(shown, name), getattr(video, name)[indices]), name
+    assert shown.masks == tuple(video.masks[index] for index in indices)
     assert shown.duration_seconds == video.duration_seconds
 
 

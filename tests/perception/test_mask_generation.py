@@ -50,16 +50,16 @@ def package_masks(segmenter: GridSegmenter, frames: torch.Tensor) -> list[list[d
         stability_score_offset=config.stability_offset,
         box_nms_thresh=config.box_nms_threshold,
     )
-    found = [generator.generate(f.permute(1, 2, 0).contiguous().numpy()) for f in frames]
-    return [[record for record in records if record["area"]] for records in found]
+    actual = [generator.generate(f.permute(1, 2, 0).contiguous().numpy()) for f in frames]
+    return [[record for record in records if record["area"]] for records in actual]
 
 
 def assert_the_same(
-    found: list[list[ObjectMask]], expected: list[list[dict]], max_pixels: int
+    actual: list[list[ObjectMask]], expected: list[list[dict]], max_pixels: int
 ) -> None:
     """The same masks in the same order; a logit within rounding of 0 may fall on either side."""
-    assert [len(items) for items in found] == [len(items) for items in expected]
-    for item, record in zip(chain(*found), chain(*expected), strict=True):
+    assert [len(items) for items in actual] == [len(items) for items in expected]
+    for item, record in zip(chain(*actual), chain(*expected), strict=True):
         different = item.mask != torch.from_numpy(record["segmentation"].copy())
         assert different.sum() <= max_pixels
         assert item.predicted_iou == pytest.approx(record["predicted_iou"], abs=1e-5)
@@ -71,9 +71,9 @@ def assert_the_same(
 
 def test_masks_are_the_packages_on_frames_that_the_model_knows(segmenter):
     frames = microworld_frames(6)
-    found = segmenter.segment(frames)
-    assert sum(map(len, found)) > 10
-    assert_the_same(found, package_masks(segmenter, frames), max_pixels=0)
+    actual = segmenter.segment(frames)
+    assert sum(map(len, actual)) > 10
+    assert_the_same(actual, package_masks(segmenter, frames), max_pixels=0)
 
 
 @pytest.mark.parametrize("nms", [0.7, pytest.param(1.0, marks=pytest.mark.slow)])
@@ -83,9 +83,9 @@ def test_masks_are_the_packages_on_a_real_frame(segmenter, nms):
     config.box_nms_threshold = nms
     lenient = GridSegmenter(segmenter.model, config)
     frames = real_frame()
-    found = lenient.segment(frames)
-    assert len(found[0]) > (5 if nms < 1 else 20)
-    assert_the_same(found, package_masks(lenient, frames), max_pixels=1)
+    actual = lenient.segment(frames)
+    assert len(actual[0]) > (5 if nms < 1 else 20)
+    assert_the_same(actual, package_masks(lenient, frames), max_pixels=1)
 
 
 @pytest.mark.slow
@@ -113,9 +113,9 @@ def test_masks_of_a_full_size_sam_are_the_packages_on_a_real_frame(monkeypatch):
     everything = segmenter.segment(frames)[0]
     config.pred_iou_threshold = float(np.quantile([m.predicted_iou for m in everything], 0.3))
     config.stability_threshold = float(np.quantile([m.stability for m in everything], 0.3))
-    found = segmenter.segment(frames)
-    assert 5 < len(found[0]) < len(everything)
-    assert_the_same(found, package_masks(segmenter, frames), max_pixels=1)
+    actual = segmenter.segment(frames)
+    assert 5 < len(actual[0]) < len(everything)
+    assert_the_same(actual, package_masks(segmenter, frames), max_pixels=1)
 
 
 def test_the_encoder_gives_the_packages_numbers():
@@ -157,8 +157,8 @@ def test_the_decoder_gives_the_packages_numbers(segmenter, num_frames):
         )
         rows = slice(5 * frame, 5 * frame + 5)
         torch.testing.assert_close(qualities[rows], expected_qualities, atol=1e-5, rtol=1e-5)
-        own = logits.view(-1, 4, 48, 48)[rows]
-        torch.testing.assert_close(own, expected_logits, atol=1e-4, rtol=1e-5)
+        actual_logits = logits.view(-1, 4, 48, 48)[rows]
+        torch.testing.assert_close(actual_logits, expected_logits, atol=1e-4, rtol=1e-5)
 
 
 def test_upscaling_some_masks_gives_the_same_as_upscaling_all(segmenter):
@@ -180,9 +180,9 @@ def test_batches_do_not_change_masks(segmenter):
     for frames_per_batch, points_per_batch in ((1, 49), (2, 20), (5, 1000)):
         config = parts.perceiver_config().segmenter
         config.frames_per_batch, config.points_per_batch = frames_per_batch, points_per_batch
-        found = GridSegmenter(segmenter.model, config).segment(frames)
-        assert [len(items) for items in found] == [len(items) for items in expected]
-        for first, second in zip(chain(*found), chain(*expected), strict=True):
+        actual = GridSegmenter(segmenter.model, config).segment(frames)
+        assert [len(items) for items in actual] == [len(items) for items in expected]
+        for first, second in zip(chain(*actual), chain(*expected), strict=True):
             assert (first.mask != second.mask).sum() <= 1
 
 
@@ -191,9 +191,9 @@ def test_a_4k_frame_is_segmented_at_the_largest_side_that_is_allowed(segmenter):
     large = small.repeat_interleave(17, dim=1).repeat_interleave(30, dim=2)[None]  # 2176 x 3840
     config = parts.perceiver_config().segmenter
     config.max_frame_side = 256
-    (found,) = GridSegmenter(segmenter.model, config).segment(large)
-    assert found
-    assert all(item.mask.shape == (145, 256) for item in found)
+    (actual,) = GridSegmenter(segmenter.model, config).segment(large)
+    assert actual
+    assert all(item.mask.shape == (145, 256) for item in actual)
     assert limit_side(large, 3840) is large
 
 

@@ -74,7 +74,7 @@ def test_no_objects_give_no_tokens():
     assert tokens.shape == (0, 5)
 
 
-def found(x0: int, y0: int, x1: int, y1: int, stability: float = 1.0) -> ObjectMask:
+def object_at(x0: int, y0: int, x1: int, y1: int, stability: float = 1.0) -> ObjectMask:
     mask = torch.zeros(10, 10, dtype=torch.bool)
     mask[y0:y1, x0:x1] = True
     return ObjectMask(
@@ -87,19 +87,27 @@ def found(x0: int, y0: int, x1: int, y1: int, stability: float = 1.0) -> ObjectM
 
 
 def test_objects_are_ranked_by_area_times_stability():
-    large, stable, shaky = found(0, 0, 5, 5), found(0, 0, 4, 4), found(5, 0, 9, 4, stability=0.5)
+    large, stable, shaky = (
+        object_at(0, 0, 5, 5),
+        object_at(0, 0, 4, 4),
+        object_at(5, 0, 9, 4, stability=0.5),
+    )
     chosen = select_objects([shaky, stable, large], 3, min_share=0, max_share=1)
     assert chosen == [large, stable, shaky]
     assert select_objects([shaky, stable, large], 2, min_share=0, max_share=1) == [large, stable]
 
 
 def test_the_order_does_not_depend_on_the_segmenters():
-    objects = [found(0, 0, 2, 2), found(4, 0, 6, 2), found(0, 4, 2, 6)]
+    objects = [object_at(0, 0, 2, 2), object_at(4, 0, 6, 2), object_at(0, 4, 2, 6)]
     for order in itertools.permutations(objects):
         assert select_objects(order, 3, min_share=0, max_share=1) == objects
 
 
 def test_background_and_specks_are_left_out():
-    background, thing, speck = found(0, 0, 10, 10), found(2, 2, 5, 5), found(9, 9, 10, 10)
+    background, thing, speck = (
+        object_at(0, 0, 10, 10),
+        object_at(2, 2, 5, 5),
+        object_at(9, 9, 10, 10),
+    )
     assert select_objects([background, thing, speck], 9, min_share=0.02, max_share=0.9) == [thing]
     assert select_objects([background], 9, min_share=0.02, max_share=0.9) == []

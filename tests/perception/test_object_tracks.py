@@ -19,9 +19,9 @@ def key_frame(*objects: tuple[int, int, int]) -> KeyFrameObjects:
     """Squares of 4 pixels given as (left, top, what it looks like)."""
     masks = torch.zeros(len(objects), SIDE, SIDE, dtype=torch.bool)
     tokens = torch.zeros(len(objects), WIDTH)
-    for place, (left, top, looks) in enumerate(objects):
-        masks[place, top : top + 4, left : left + 4] = True
-        tokens[place, looks] = 1.0
+    for index, (left, top, looks) in enumerate(objects):
+        masks[index, top : top + 4, left : left + 4] = True
+        tokens[index, looks] = 1.0
     return KeyFrameObjects(masks=masks, tokens=tokens)
 
 
@@ -36,13 +36,13 @@ def test_an_object_that_moves_far_is_known_by_its_looks():
     ]
 
 
-def test_things_that_look_the_same_are_known_by_their_places():
+def test_things_that_look_the_same_are_known_by_their_positions():
     here, there = (0, 0, 1), (8, 8, 1)
     assert track(key_frame(here, there), key_frame(there, here)) == [[0, 1], [1, 0]]
     assert track(key_frame(here, there), key_frame((7, 8, 1), (1, 0, 1))) == [[0, 1], [1, 0]]
 
 
-def test_what_is_new_gets_a_new_id_even_in_the_place_of_another():
+def test_what_is_new_gets_a_new_id_even_where_another_was():
     assert track(key_frame((0, 0, 1)), key_frame((0, 0, 2)), key_frame((0, 0, 3))) == [
         [0],
         [1],
@@ -82,11 +82,11 @@ def test_the_order_of_masks_does_not_change_which_objects_are_one():
             shuffled.append(KeyFrameObjects(masks=masks[order], tokens=tokens[order]))
             orders.append(order.tolist())
         expected = track(*frames)
-        found = [
-            [ids[order.index(place)] for place in range(len(ids))]
+        actual = [
+            [ids[order.index(index)] for index in range(len(ids))]
             for ids, order in zip(track(*shuffled), orders, strict=True)
         ]
-        flat = list(zip(itertools.chain(*expected), itertools.chain(*found), strict=True))
+        flat = list(zip(itertools.chain(*expected), itertools.chain(*actual), strict=True))
         # The same partition: ids correspond one to one.
         assert len(set(flat)) == len({a for a, _ in flat}) == len({b for _, b in flat})
 

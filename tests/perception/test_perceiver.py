@@ -177,11 +177,11 @@ def test_an_object_token_is_the_mean_patch_under_the_moving_square(video):
     hook.remove()
     frames_in_order = [2, 6, 10, 14, 18, 22]
     patches = seen["patches"][0].flatten(0, 1)
-    for place, number in enumerate(shown):
-        mask = torch.from_numpy(rle_to_mask(tokens.masks[3 + place]).copy())[None]
+    for index, number in enumerate(shown):
+        mask = torch.from_numpy(rle_to_mask(tokens.masks[3 + index]).copy())[None]
         edges = encoder.transform.patch_edges(HEIGHT, WIDTH, 8)
         expected = pool_patches(mask, patches[frames_in_order.index(number)], *edges)[0]
-        torch.testing.assert_close(tokens.features[3 + place], expected)
+        torch.testing.assert_close(tokens.features[3 + index], expected)
 
 
 class FixedSegmenter:

@@ -45,17 +45,22 @@ def perceive(tmp_path_factory):
     ],
 )
 def test_a_device_sees_what_the_cpu_sees(perceive, device):
-    expected, found = perceive("cpu"), perceive(device)
-    assert found.features.device.type == "cpu"
+    expected, actual = perceive("cpu"), perceive(device)
+    assert actual.features.device.type == "cpu"
     clips = expected.kinds != OBJECT_TOKEN
     torch.testing.assert_close(
-        found.features[found.kinds != OBJECT_TOKEN], expected.features[clips], atol=1e-2, rtol=1e-2
+        actual.features[actual.kinds != OBJECT_TOKEN],
+        expected.features[clips],
+        atol=1e-2,
+        rtol=1e-2,
     )
     # A mask at a threshold may be there on one device only, and borders differ by rounding.
     assert (~clips).sum() >= 4
-    overlaps = box_iou(found.boxes[found.kinds == OBJECT_TOKEN], expected.boxes[~clips])
+    overlaps = box_iou(actual.boxes[actual.kinds == OBJECT_TOKEN], expected.boxes[~clips])
     alike = cosine_similarity(
-        found.features[found.kinds == OBJECT_TOKEN][:, None], expected.features[~clips][None], dim=2
+        actual.features[actual.kinds == OBJECT_TOKEN][:, None],
+        expected.features[~clips][None],
+        dim=2,
     )
     seen_again = ((overlaps > 0.8) & (alike > 0.99)).any(0)
     assert seen_again.float().mean() >= 0.75

@@ -43,20 +43,20 @@ def test_masks_are_in_the_frames_pixels_and_fit_their_boxes(segmenter, frames):
     objects = segmenter.segment(frames)
     assert len(objects) == 2
     assert all(objects)
-    for found in itertools.chain(*objects):
-        assert found.mask.shape == (40, 56)
-        assert found.mask.dtype == torch.bool
-        assert found.area == found.mask.sum() > 0
-        x0, y0, x1, y1 = found.box
-        assert found.mask[y0:y1, x0:x1].sum() == found.area
-        for edge in (found.mask[y0], found.mask[y1 - 1], found.mask[:, x0], found.mask[:, x1 - 1]):
+    for each in itertools.chain(*objects):
+        assert each.mask.shape == (40, 56)
+        assert each.mask.dtype == torch.bool
+        assert each.area == each.mask.sum() > 0
+        x0, y0, x1, y1 = each.box
+        assert each.mask[y0:y1, x0:x1].sum() == each.area
+        for edge in (each.mask[y0], each.mask[y1 - 1], each.mask[:, x0], each.mask[:, x1 - 1]):
             assert edge.any()
 
 
 def test_segmenting_twice_gives_the_same(segmenter, frames):
     first, second = (itertools.chain(*segmenter.segment(frames)) for _ in range(2))
     first, second = list(first), list(second)
-    assert [found.box for found in first] == [found.box for found in second]
+    assert [each.box for each in first] == [each.box for each in second]
     assert all(torch.equal(a.mask, b.mask) for a, b in zip(first, second, strict=True))
 
 
@@ -72,8 +72,8 @@ def test_a_large_frame_is_segmented_small():
     frames = torch.full((1, 3, 90, 160), 77, dtype=torch.uint8)
     (objects,) = build_segmenter(config).segment(frames)
     assert objects
-    assert all(found.mask.shape == (36, 64) for found in objects)
-    assert all(found.area == found.mask.sum() for found in objects)
+    assert all(each.mask.shape == (36, 64) for each in objects)
+    assert all(each.area == each.mask.sum() for each in objects)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

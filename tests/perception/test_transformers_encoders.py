@@ -136,14 +136,14 @@ def test_image_encoders_equal_the_model_and_its_own_processor(tmp_path, frames, 
     model = make(tmp_path)
     pixels = processor_of(tmp_path)(list(frames), return_tensors="pt")["pixel_values"]
     encoder = build(tmp_path, num_frames=3)
-    own = encoder.transform.apply(frames)
+    transformed = encoder.transform.apply(frames)
     # The processor normalises in one multiplication less; measured: at most 2.4e-7 apart.
-    torch.testing.assert_close(own, pixels, atol=2e-6, rtol=0)
+    torch.testing.assert_close(transformed, pixels, atol=2e-6, rtol=0)
 
     interpolate = {"interpolate_pos_encoding": True} if name == "vit" else {}
     with torch.no_grad():
         output = model(pixel_values=pixels, **interpolate)
-    encoded = encoder(own[None, None])
+    encoded = encoder(transformed[None, None])
     tokens = output.last_hidden_state
     if name.startswith("clip"):
         tokens = getattr(model, "vision_model", model).post_layernorm(tokens)
@@ -208,9 +208,9 @@ def test_vjepa2_equals_the_model_and_its_own_processor(tmp_path, frames):
     processor = VJEPA2VideoProcessor.from_pretrained(tmp_path)
     pixels = processor([clip], return_tensors="pt")["pixel_values_videos"]
     encoder = build(tmp_path, "vjepa2", num_frames=4)
-    own = encoder.transform.apply(clip)
-    torch.testing.assert_close(own[None], pixels, atol=2e-6, rtol=0)
-    encoded = encoder(own[None, None].repeat(2, 1, 1, 1, 1, 1))
+    transformed = encoder.transform.apply(clip)
+    torch.testing.assert_close(transformed[None], pixels, atol=2e-6, rtol=0)
+    encoded = encoder(transformed[None, None].repeat(2, 1, 1, 1, 1, 1))
     assert encoder.tubelet_size == 2
     assert encoded.patch_tokens.shape == (2, 1, 2, 4, 4, 48)
     with torch.no_grad():

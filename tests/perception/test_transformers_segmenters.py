@@ -157,7 +157,7 @@ def test_masks_are_those_of_transformers_own_pipeline(folders, name):
     frame = pictures(1, height, side)
 
     inputs = processor(images=[frame[0]], return_tensors="pt")
-    cells = [(2 * place + 1) / 6 for place in range(3)]
+    cells = [(2 * cell + 1) / 6 for cell in range(3)]
     points = torch.tensor([[[[x * side, y * height]] for y in cells for x in cells]])
     with torch.no_grad():
         output = model(
@@ -174,9 +174,9 @@ def test_masks_are_those_of_transformers_own_pipeline(folders, name):
         if mask.any()
     ]
 
-    (found,) = segmenter.segment(frame)
-    assert len(found) == len(expected) > 5
-    for item, (quality, mask) in zip(found, expected, strict=True):
+    (actual,) = segmenter.segment(frame)
+    assert len(actual) == len(expected) > 5
+    for item, (quality, mask) in zip(actual, expected, strict=True):
         assert item.predicted_iou == pytest.approx(quality, abs=1e-5)
         assert (item.mask != mask).sum() <= 1
 
@@ -186,9 +186,9 @@ def test_batching_frames_and_points_changes_nothing(folders, name):
     frames = pictures(3, 30, 44)
     batched = build_segmenter(config(name, folders[name], frames_per_batch=2))
     single = build_segmenter(config(name, folders[name], points_per_batch=4))
-    found = batched.segment(frames)
-    assert len(found) == 3
-    for together, frame in zip(found, frames, strict=True):
+    actual = batched.segment(frames)
+    assert len(actual) == 3
+    for together, frame in zip(actual, frames, strict=True):
         (alone,) = single.segment(frame[None])
         assert len(together) == len(alone) > 0
         for first, second in zip(together, alone, strict=True):

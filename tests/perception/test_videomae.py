@@ -127,9 +127,9 @@ def test_a_folder_of_transformers_gives_what_transformers_does(
     model.save_pretrained(tmp_path)
     frames = golden_frames(golden)
     tokens = model.videomae(frames).last_hidden_state
-    clip_tokens, found = encode(build(tmp_path), frames)
+    clip_tokens, actual = encode(build(tmp_path), frames)
     if model_class is VideoMAEForPreTraining:
-        torch.testing.assert_close(found, tokens, atol=1e-5, rtol=0)
+        torch.testing.assert_close(actual, tokens, atol=1e-5, rtol=0)
         torch.testing.assert_close(clip_tokens, tokens.mean(dim=1), atol=1e-5, rtol=0)
     else:
         expected = model.fc_norm(tokens.mean(dim=1))
@@ -147,11 +147,11 @@ def test_biases_under_their_names_before_transformers_5_are_read(tmp_path, golde
     }
     assert "videomae.encoder.layer.0.attention.attention.q_bias" in weights
     loaded = build(write_official_pth(tmp_path / "old.bin", weights))
-    own = loaded.model.encoder.layer[1].attention.attention
+    loaded_layer = loaded.model.encoder.layer[1].attention.attention
     other = model.videomae.encoder.layer[1].attention.attention
-    assert torch.equal(own.query.bias, other.query.bias)
-    assert torch.equal(own.value.bias, other.value.bias)
-    assert own.query.bias.abs().max() > 0
+    assert torch.equal(loaded_layer.query.bias, other.query.bias)
+    assert torch.equal(loaded_layer.value.bias, other.value.bias)
+    assert loaded_layer.query.bias.abs().max() > 0
 
 
 def test_packed_weights_are_split_into_queries_keys_and_values(encoder):

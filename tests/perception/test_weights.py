@@ -328,7 +328,7 @@ def test_a_tensor_that_reaches_beyond_its_bytes_is_refused(tmp_path):
         file.read("encoder.table")
 
 
-def test_hashes_name_contents_and_not_places(tmp_path):
+def test_hashes_name_contents_and_not_locations(tmp_path):
     first = write_shards(tmp_path / "first", random_weights())
     (first / "config.json").write_text("{}")
     before = hash_weights(str(first))

@@ -39,22 +39,22 @@ def change_weights(path):
 
 @pytest.mark.parametrize("part", frozen_parts.PARTS)
 def test_a_changed_part_is_refused_by_name_hashes_and_remedy(saved, part):
-    folder, places = saved
+    folder, locations = saved
     expected = json.loads((folder / "config.json").read_text())["frozen_parts"][part]["sha256"]
-    change_weights(places[part])
-    found = frozen_parts.content_hash(str(places[part]))
-    assert found != expected
+    change_weights(locations[part])
+    actual = frozen_parts.content_hash(str(locations[part]))
+    assert actual != expected
     with pytest.raises(
         ValueError,
-        match=f"its frozen part {part} at '{places[part]}' is not the one .* expected the content "
-        f"hash {expected}, found {found}; give the path .*--part {part}=PATH",
+        match=f"its frozen part {part} at '{locations[part]}' is not the one .* expected the "
+        f"content hash {expected}, found {actual}; give the path .*--part {part}=PATH",
     ):
         VideoReasoner.from_pretrained(folder)
 
 
 def test_a_language_model_of_another_configuration_is_another_one(saved):
-    folder, places = saved
-    path = places["language_model"] / "config.json"
+    folder, locations = saved
+    path = locations["language_model"] / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
     with pytest.raises(ValueError, match="frozen part language_model"):
@@ -63,11 +63,11 @@ def test_a_language_model_of_another_configuration_is_another_one(saved):
 
 @pytest.mark.parametrize("part", frozen_parts.PARTS)
 def test_a_part_that_moved_is_found_where_one_says(saved, tmp_path, part):
-    folder, places = saved
-    elsewhere = tmp_path / "elsewhere" / places[part].name
+    folder, locations = saved
+    elsewhere = tmp_path / "elsewhere" / locations[part].name
     elsewhere.parent.mkdir()
-    shutil.move(places[part], elsewhere)
-    with pytest.raises(ValueError, match=f"its frozen part {part} is not at '{places[part]}'"):
+    shutil.move(locations[part], elsewhere)
+    with pytest.raises(ValueError, match=f"its frozen part {part} is not at '{locations[part]}'"):
         VideoReasoner.from_pretrained(folder)
     moved = {part: str(elsewhere)}
     loaded = VideoReasoner.from_pretrained(folder, frozen_parts=moved)
@@ -76,7 +76,9 @@ def test_a_part_that_moved_is_found_where_one_says(saved, tmp_path, part):
         "video_encoder": loaded.perceiver.video_encoder.weights,
         "segmenter": loaded.perceiver.segmenter.weights,
     }
-    assert used == {name: str(place) for name, place in (places | {part: elsewhere}).items()}
+    assert used == {
+        name: str(location) for name, location in (locations | {part: elsewhere}).items()
+    }
     # Saved again, it refers to the new place.
     loaded.save_pretrained(folder)
     VideoReasoner.from_pretrained(folder)
@@ -86,13 +88,13 @@ def test_a_part_that_moved_is_found_where_one_says(saved, tmp_path, part):
 
 
 def test_a_part_that_is_not_referred_to_cannot_be_elsewhere(saved, make_reasoner, tmp_path):
-    folder, places = saved
+    folder, locations = saved
     with pytest.raises(ValueError, match=r"refers to no frozen part 'encoder'; it refers to vid"):
         VideoReasoner.from_pretrained(folder, frozen_parts={"encoder": "x"})
     make_reasoner().save_pretrained(tmp_path / "merged", "merged")
     with pytest.raises(ValueError, match="refers to no frozen part 'language_model'"):
         VideoReasoner.from_pretrained(
-            tmp_path / "merged", frozen_parts={"language_model": str(places["language_model"])}
+            tmp_path / "merged", frozen_parts={"language_model": str(locations["language_model"])}
         )
 
 
@@ -146,8 +148,8 @@ def test_parts_of_the_package_are_found_in_a_checkout_that_moved(make_reasoner, 
         f"import sys; sys.path.insert(0, {str(tmp_path / 'moved')!r}); {code}",
     ]
     result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
-    place = tmp_path / "moved" / "vidreason" / "microworld" / "parts" / "language_model"
-    assert result.stdout.splitlines()[-1] == str(place)
+    location = tmp_path / "moved" / "vidreason" / "microworld" / "parts" / "language_model"
+    assert result.stdout.splitlines()[-1] == str(location)
 
 
 def test_an_unused_segmenter_is_not_referred_to(make_reasoner, tmp_path):
@@ -161,7 +163,7 @@ def test_an_unused_segmenter_is_not_referred_to(make_reasoner, tmp_path):
 
 
 def test_a_part_is_read_for_its_hash_once(saved, monkeypatch):
-    folder, places = saved
+    folder, locations = saved
     read = []
 
     def counting(path):
@@ -173,7 +175,7 @@ def test_a_part_is_read_for_its_hash_once(saved, monkeypatch):
     frozen_parts._cached_hashes.cache_clear()  # as in another process: what is on the disk counts
     VideoReasoner.from_pretrained(folder)
     assert read == []
-    weights = places["video_encoder"]
+    weights = locations["video_encoder"]
     weights.write_bytes(weights.read_bytes())  # the same content at another time
     VideoReasoner.from_pretrained(folder)
     assert read == [str(weights)]

@@ -28,9 +28,9 @@ def visual(make_visual_tokens):
 def log_likelihoods(reasoner, visual):
     row = encode_example(reasoner.tokenizer, "Why?", "It was pushed.", max_tokens=200)
     with torch.no_grad():
-        found = reasoner(visual, collate_texts([row] * 3))
-    assert found.shape == (3 * len("It was pushed.") + 3,)
-    return found
+        actual = reasoner(visual, collate_texts([row] * 3))
+    assert actual.shape == (3 * len("It was pushed.") + 3,)
+    return actual
 
 
 def texts(reasoner, visual):
@@ -46,10 +46,10 @@ def test_the_trained_form_comes_back_exactly(make_reasoner, visual, tmp_path, ki
     assert loaded.config == reasoner.config
     assert loaded.perceiver == reasoner.perceiver
     assert not any(module.training for module in loaded.modules())
-    expected, found = reasoner.state_dict(), loaded.state_dict()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert all(expected[name].dtype == found[name].dtype for name in expected)
+    expected, actual = reasoner.state_dict(), loaded.state_dict()
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert all(expected[name].dtype == actual[name].dtype for name in expected)
     assert torch.equal(log_likelihoods(loaded, visual), log_likelihoods(reasoner, visual))
     assert texts(loaded, visual) == texts(reasoner, visual)
 
@@ -67,9 +67,9 @@ def test_the_merged_form_is_the_merged_model(make_reasoner, visual, tmp_path, ki
 
     # What the file holds is exactly what peft's merge of the model in memory gives ...
     merged = copy.deepcopy(reasoner.language_model).merge_and_unload(safe_merge=True)
-    expected, found = merged.state_dict(), loaded.language_model.state_dict()
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, actual = merged.state_dict(), loaded.language_model.state_dict()
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
     in_memory = VideoReasoner(
         loaded.config, 24, reasoner.fusion, merged, reasoner.tokenizer, reasoner.perceiver
     ).eval()
@@ -113,10 +113,10 @@ def test_plain_peft_reads_the_adapters(make_reasoner, language_models, tmp_path,
         assert not torch.equal(base(input_ids=ids).logits, expected)
         plain = PeftModel.from_pretrained(base, folder)
         assert torch.equal(plain(input_ids=ids).logits, expected)
-        found_by_itself = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype])
+        loaded_alone = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype])
         # Qwen's tokenizer class has a token more than the tiny model; peft makes room for it.
-        found = found_by_itself(input_ids=ids).logits[..., : expected.shape[-1]]
-        assert torch.equal(found, expected)
+        actual = loaded_alone(input_ids=ids).logits[..., : expected.shape[-1]]
+        assert torch.equal(actual, expected)
     assert AutoTokenizer.from_pretrained(folder)("Why?").input_ids
 
 
@@ -147,12 +147,12 @@ def test_a_merged_reasoner_can_be_saved_over_itself_and_elsewhere(make_reasoner,
 
 def test_own_weights_that_trained_are_merged_and_not_forgotten(make_reasoner, visual, tmp_path):
     reasoner = make_reasoner("llama")
-    own = reasoner.get_parameter(
+    mlp_weight = reasoner.get_parameter(
         "language_model.base_model.model.model.layers.0.mlp.up_proj.base_layer.weight"
     )
     norm = reasoner.get_parameter("language_model.base_model.model.model.norm.weight")
     with torch.no_grad():
-        for parameter in (own, norm):
+        for parameter in (mlp_weight, norm):
             parameter.requires_grad_().mul_(1.5)
     with pytest.raises(ValueError, match=r"2 of the language model's own weights were trained"):
         reasoner.save_pretrained(tmp_path / "reasoner")
@@ -215,9 +215,9 @@ def test_what_else_is_there_is_not_replaced(make_reasoner, tmp_path):
     (tmp_path / "folder").mkdir()
     reasoner = make_reasoner()
     (tmp_path / "folder" / "thesis.txt").write_text("years of work")
-    for place in ("folder", "folder/thesis.txt"):
+    for name in ("folder", "folder/thesis.txt"):
         with pytest.raises(ValueError, match="is there and is no reasoner folder"):
-            reasoner.save_pretrained(tmp_path / place)
+            reasoner.save_pretrained(tmp_path / name)
     assert (tmp_path / "folder" / "thesis.txt").read_text() == "years of work"
     (tmp_path / "empty").mkdir()
     reasoner.save_pretrained(tmp_path / "empty")
@@ -265,8 +265,8 @@ def test_a_killed_save_leaves_a_good_folder(make_reasoner, visual, tmp_path, mon
 
         with pytest.raises(Killed):
             reasoner.save_pretrained(target)
-    found = texts(VideoReasoner.from_pretrained(target), visual)
-    assert found == (new if step == "at the end" else old)
+    actual = texts(VideoReasoner.from_pretrained(target), visual)
+    assert actual == (new if step == "at the end" else old)
     reasoner.save_pretrained(target)
     assert texts(VideoReasoner.from_pretrained(target), visual) == new
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reasoner", "weights"]

@@ -20,7 +20,7 @@ from vidreason.store.shards import FeatureStoreError, read_header
 def make_tokens(seed: int, num_clips: int = 2, num_objects: int = 3, width: int = 5):
     generator = torch.Generator().manual_seed(seed)
     count = num_clips + num_objects
-    runs = [MaskRuns(size=[4, 6], counts=[0, place, 24 - place]) for place in range(num_objects)]
+    runs = [MaskRuns(size=[4, 6], counts=[0, number, 24 - number]) for number in range(num_objects)]
     return VisualTokens(
         features=torch.randn(count, width, generator=generator),
         kinds=torch.tensor([CLIP_TOKEN] * num_clips + [OBJECT_TOKEN] * num_objects).long(),
@@ -306,15 +306,15 @@ def test_no_changed_byte_of_a_shard_goes_unnoticed(tmp_path):
     shard = filled_store(tmp_path, "a")
     whole = shard.read_bytes()
     num_harmless = 0
-    for place in range(len(whole)):
-        shard.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+    for offset in range(len(whole)):
+        shard.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x41]) + whole[offset + 1 :])
         try:
-            found = open_store(tmp_path).get(key_of("a"))
+            actual = open_store(tmp_path).get(key_of("a"))
         except FeatureStoreError:
             continue
         # Spaces behind the header, and names that only other tools look at.
         num_harmless += 1
-        assert_equal(found, make_tokens(0))
+        assert_equal(actual, make_tokens(0))
     assert num_harmless < len(whole) / 4
 
 
@@ -336,10 +336,10 @@ def test_an_index_that_points_elsewhere_does_not_give_another_video(tmp_path):
     header = read_header(shard)
     store = open_store(tmp_path)
     first, second = (key_of(name).digest("float32") for name in ("a", "b"))
-    place = store.index.find(first)
-    assert place is not None
-    store.index.find = lambda key: place if key == second else None
-    assert place.offset == header.offsets[0]
+    location = store.index.find(first)
+    assert location is not None
+    store.index.find = lambda key: location if key == second else None
+    assert location.offset == header.offsets[0]
     with pytest.raises(FeatureStoreError, match="the checksum of the entry"):
         store.get(key_of("b"))
 

@@ -171,9 +171,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_recorded(tmp_path, video, m
     read = media_content.hash_media
 
     def read_and_grow(media):
-        found = read(media)
+        content_hash = read(media)
         video.write_bytes(video.read_bytes() + b"d")
-        return found
+        return content_hash
 
     monkeypatch.setattr(media_content, "hash_media", read_and_grow)
     table = MediaTable(tmp_path / "media")

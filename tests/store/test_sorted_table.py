@@ -50,7 +50,7 @@ def test_merged_tables_hold_every_row_once_in_order(tmp_path, monkeypatch, block
             (row,) = opened.find(key(number))
             assert (row["number"], row["name"].tobytes()) == (number, f"{number:03}".encode())
         assert not list(opened.find(key(310)))
-    assert [found.name for found in tmp_path.iterdir()] == ["a.table"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.table"]
 
 
 def test_rows_of_one_key_are_found_in_the_order_of_their_tables(tmp_path):
@@ -96,11 +96,11 @@ def test_a_cut_or_changed_table_is_an_error(tmp_path):
         with pytest.raises(DamagedTableError):
             open_table(path)
     starts = whole.index(b"}") // 64 * 64 + 64
-    for place in range(starts, len(whole), 5):
+    for offset in range(starts, len(whole), 5):
         changed = bytearray(whole)
-        changed[place] ^= 255
+        changed[offset] ^= 255
         path.write_bytes(changed)
-        if place < starts + 24 or place >= starts + 48:
+        if offset < starts + 24 or offset >= starts + 48:
             with pytest.raises(DamagedTableError):
                 check_table(path)
 
@@ -116,4 +116,4 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write(path, [table([2])], 1)
     assert list(open_table(path).find(key(1)))
-    assert [found.name for found in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -259,9 +259,9 @@ def test_what_was_superseded_just_now_is_still_searched_by_others(tmp_path):
     write_shards(tmp_path, 1, first=1)
     assert FeatureIndex(tmp_path).cover(1)
     assert find_garbage(tmp_path, {"perceiver"}, older_than_seconds=3600) == []
-    assert [
-        found.path for found in find_garbage(tmp_path, {"perceiver"}, older_than_seconds=0)
-    ] == [old]
+    assert [each.path for each in find_garbage(tmp_path, {"perceiver"}, older_than_seconds=0)] == [
+        old
+    ]
 
 
 def test_garbage_collection_wants_to_know_what_to_keep(tmp_path):

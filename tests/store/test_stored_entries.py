@@ -82,13 +82,13 @@ def test_small_types_are_small():
 def test_each_changed_byte_and_each_cut_is_noticed(dtype):
     content = encode_entry(KEY, make_tokens(0), dtype)
     check_entry(KEY, content)
-    for place in range(len(content)):
+    for offset in range(len(content)):
         changed = bytearray(content)
-        changed[place] ^= 1
+        changed[offset] ^= 1
         with pytest.raises(DamagedEntryError):
             decode_entry(KEY, changed)
         with pytest.raises(DamagedEntryError):
-            decode_entry(KEY, content[:place])
+            decode_entry(KEY, content[:offset])
     with pytest.raises(DamagedEntryError, match="checksum"):
         decode_entry(bytes(16), content)
 

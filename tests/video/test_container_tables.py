@@ -113,9 +113,9 @@ def test_damaged_tables_are_not_believed(tmp_path: Path, index_both: IndexBoth) 
     options = {"movflags": "faststart"}
     path = write_video(tmp_path / "v.mp4", options=X264, container_options=options)
     data = path.read_bytes()
-    place = data.index(b"stbl")
+    offset = data.index(b"stbl")
     generator = random.Random(0)
-    tables = {kind: data.index(kind, place) for kind in (b"stts", b"ctts", b"stss", b"stsz")}
+    tables = {kind: data.index(kind, offset) for kind in (b"stts", b"ctts", b"stss", b"stsz")}
     num_used = 0
     for start, stop in pairwise(sorted([*tables.values(), data.index(b"mdat")])):
         for _ in range(40):
@@ -257,11 +257,11 @@ def remux(source: Path, per_cluster: int, *, grouped: bool) -> bytes:
     segment = data.index(b"\x18\x53\x80\x67")
     kept = b""
     for kind in (b"\x15\x49\xa9\x66", b"\x16\x54\xae\x6b"):  # Info, Tracks
-        place = data.index(kind, data.index(kind, segment) + 4)  # the seek table names it first
-        length_size = 9 - data[place + 4].bit_length()
-        length = int.from_bytes(data[place + 4 : place + 4 + length_size])
+        offset = data.index(kind, data.index(kind, segment) + 4)  # the seek table names it first
+        length_size = 9 - data[offset + 4].bit_length()
+        length = int.from_bytes(data[offset + 4 : offset + 4 + length_size])
         length &= (1 << 7 * length_size) - 1
-        kept += data[place : place + 4 + length_size + length]
+        kept += data[offset : offset + 4 + length_size + length]
     with av.open(str(source)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         rows = [(packet.pts, packet.is_keyframe, bytes(packet)) for packet in packets]

@@ -221,11 +221,11 @@ def test_a_small_video_that_claims_too_many_pixels(tmp_path: Path) -> None:
         for mark in patched:
             sides = (WIDTH, HEIGHT) if mark == b"stsd" else (HEIGHT, WIDTH)
             size = b"".join(side.to_bytes(2, "big") for side in sides)
-            place = data.index(mark)
-            while place >= 0:
-                start = data.index(size, place)
+            offset = data.index(mark)
+            while offset >= 0:
+                start = data.index(size, offset)
                 data[start : start + 4] = (16000).to_bytes(2, "big") * 2
-                place = data.find(mark, start)
+                offset = data.find(mark, start)
         path.write_bytes(data)
         if cause is None:
             assert DIRECT.index(str(path)).height == HEIGHT

@@ -53,27 +53,27 @@ def shard(folder: Path, video: Path) -> TarMember:
 
 @pytest.fixture(params=["path", "file", "memory", "http", "member", "memory-member", "http-member"])
 def media(request: pytest.FixtureRequest, tmp_path: Path, video: Path) -> Iterator[str]:
-    """The same video at seven kinds of places."""
-    place, in_shard = request.param.removesuffix("-member"), "member" in request.param
+    """The same video in seven kinds of storage."""
+    kind, in_shard = request.param.removesuffix("-member"), "member" in request.param
     member = shard(tmp_path, video)
-    if place == "member":
+    if kind == "member":
         yield member.media
         return
     name = "00000.tar" if in_shard else "video.mp4"
     (tmp_path / "video.mp4").write_bytes(video.read_bytes())
-    if place == "http":
+    if kind == "http":
         handler = partial(RangeHandler, directory=str(tmp_path))
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/{name}"
-    elif place == "memory":
+    elif kind == "memory":
         url = f"memory://media-test/{name}"
         fsspec.filesystem("memory").pipe(url, (tmp_path / name).read_bytes())
     else:
-        url = str(video) if place == "path" else f"file://{tmp_path}/video.mp4"
+        url = str(video) if kind == "path" else f"file://{tmp_path}/video.mp4"
     yield member._replace(archive=url).media if in_shard else url
-    if place == "http":
+    if kind == "http":
         server.shutdown()
         thread.join()
         server.server_close()
@@ -84,12 +84,12 @@ class RangeHandler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         data = Path(self.translate_path(self.path)).read_bytes()
-        asked = self.headers.get("Range")
+        byte_range = self.headers.get("Range")
         first, last = 0, len(data) - 1
-        if asked:
-            first, last = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+        if byte_range:
+            first, last = (int(number) for number in byte_range.removeprefix("bytes=").split("-"))
             last = min(last, len(data) - 1)
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if byte_range else 200)
         self.send_header("Content-Length", str(last + 1 - first))
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
         self.send_header("Accept-Ranges", "bytes")
@@ -100,7 +100,7 @@ class RangeHandler(SimpleHTTPRequestHandler):
         pass
 
 
-def test_the_same_frames_and_hash_from_every_place(
+def test_the_same_frames_and_hash_from_every_storage(
     media: str, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = video.read_bytes()
@@ -120,7 +120,7 @@ def test_the_same_frames_and_hash_from_every_place(
         assert torch.equal(frames, DIRECT.read_frames(DIRECT.index(str(video)), [11, 0, 7]))
 
 
-def test_a_member_is_known_by_its_place_and_its_archive(tmp_path: Path, video: Path) -> None:
+def test_a_member_is_known_by_its_offset_and_its_archive(tmp_path: Path, video: Path) -> None:
     member = shard(tmp_path, video)
     assert parse_member(member.media) == member
     odd = member._replace(name="x&size=3#name=y.mp4", archive="s3://b/#offset=1&size=2.tar")

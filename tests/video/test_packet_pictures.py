@@ -26,9 +26,9 @@ def rewrite(
         else:
             copy = writing.add_stream_from_template(stream)
         for number, packet in enumerate(p for p in reading.demux(stream) if p.size):
-            for place, data in enumerate(change(number, bytes(packet))):
+            for index, data in enumerate(change(number, bytes(packet))):
                 other = av.Packet(data)
-                other.pts, other.dts = packet.pts + place, packet.dts + place
+                other.pts, other.dts = packet.pts + index, packet.dts + index
                 other.time_base, other.is_keyframe = packet.time_base, packet.is_keyframe
                 other.stream = copy
                 writing.mux(other)
@@ -198,8 +198,8 @@ def test_damaged_headers_end_in_frames_or_in_one_kind_of_error(tmp_path: Path) -
         data = np.frombuffer(source.read_bytes()[:20_000], np.uint8)
         for _ in range(15):
             changed = data.copy()
-            places = generator.integers(100, len(data), 6)
-            changed[places] = generator.integers(0, 256, 6)
+            offsets = generator.integers(100, len(data), 6)
+            changed[offsets] = generator.integers(0, 256, 6)
             path = tmp_path / f"changed{source.suffix}"
             path.write_bytes(changed.tobytes())
             try:

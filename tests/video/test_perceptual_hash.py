@@ -55,8 +55,8 @@ def test_every_planted_copy_is_found_and_nothing_else(
     for kind, changes in COPIES.items():
         for path in videos[:NUM_COPIED]:
             copy = write_copy(path, tmp_path / path.name, **changes)
-            found = index.find(hash_video(str(copy)))
-            assert [name for name, _ in found] == [path.name], kind
+            matches = index.find(hash_video(str(copy)))
+            assert [name for name, _ in matches] == [path.name], kind
 
 
 def test_different_videos_are_far_apart(videos: list[Path], index: VideoHashIndex) -> None:

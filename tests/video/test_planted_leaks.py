@@ -50,9 +50,9 @@ def test_recall_and_false_alarms(
     num_found = num_false = 0
     for path in videos:
         copy = write_copy(path, tmp_path / "copy.mp4", **changes)
-        found = {name for name, _ in index.find(hash_video(str(copy)))}
-        num_found += path.name in found
-        num_false += len(found - {path.name})
+        matches = {name for name, _ in index.find(hash_video(str(copy)))}
+        num_found += path.name in matches
+        num_false += len(matches - {path.name})
     print(f"{kind}: {num_found} of {len(videos)} found, {num_false} others")
     assert num_found >= floor * len(videos)
     assert num_false <= 1
@@ -74,6 +74,6 @@ def test_copies_of_real_videos(tmp_path: Path) -> None:
     for kind, changes, _ in KINDS[:3]:
         for path in videos:
             copy = write_copy(path, tmp_path / "copy.mp4", **changes)
-            found = [name for name, _ in index.find(hash_video(str(copy)))]
-            assert found in ([path.name], []), kind
-            print(f"{kind}: {path.name} {'found' if found else 'missed'}")
+            matches = [name for name, _ in index.find(hash_video(str(copy)))]
+            assert matches in ([path.name], []), kind
+            print(f"{kind}: {path.name} {'found' if matches else 'missed'}")

@@ -214,8 +214,8 @@ def test_camera_that_writes_a_clockwise_quarter_turn(tmp_path: Path) -> None:
         (v & 0xFFFFFFFF).to_bytes(4, "big") for v in (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
     )
     header = data.index(b"tkhd")
-    place = data.index(upright, header)
-    path.write_bytes(data[:place] + turned + data[place + len(turned) :])
+    offset = data.index(upright, header)
+    path.write_bytes(data[:offset] + turned + data[offset + len(turned) :])
 
     index = DIRECT.index(str(path))
     (frame,) = DIRECT.read_frames(index, [2])
@@ -241,10 +241,10 @@ def test_of_several_video_streams_the_default_or_else_the_largest_is_read(
         for number, (stream, (width, height)) in enumerate(zip(streams, sizes, strict=True)):
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.disposition = Disposition.default if number == default else Disposition(0)
-        for place in range(10):
+        for number in range(10):
             for stream, (width, height) in zip(streams, sizes, strict=True):
-                picture = av.VideoFrame.from_ndarray(draw(place, width, height), format="rgb24")
-                picture.pts = place
+                picture = av.VideoFrame.from_ndarray(draw(number, width, height), format="rgb24")
+                picture.pts = number
                 container.mux(stream.encode(picture))
         for stream in streams:
             container.mux(stream.encode(None))

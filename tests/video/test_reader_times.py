@@ -32,12 +32,12 @@ def retimed(source: Path, target: Path, pts: list[int]) -> Path:
         packets = [
             (bytes(packet), packet.pts) for packet in container.demux(video=0) if packet.size
         ]
-    place = 0
+    offset = 0
     for (content, old), new in zip(packets, pts, strict=True):
-        place = data.index(content[:40], place)
+        offset = data.index(content[:40], offset)
         # Before the content: the time relative to the cluster's, two bytes, and the flags.
-        relative = int.from_bytes(data[place - 3 : place - 1], "big", signed=True) + new - old
-        data[place - 3 : place - 1] = relative.to_bytes(2, "big", signed=True)
+        relative = int.from_bytes(data[offset - 3 : offset - 1], "big", signed=True) + new - old
+        data[offset - 3 : offset - 1] = relative.to_bytes(2, "big", signed=True)
     target.write_bytes(data)
     return target
 
@@ -232,10 +232,10 @@ def test_joined_files_of_other_clocks(suffix: str, delays: tuple[int, ...], tmp_
     """A clock may begin anew, go on, or jump by hours, where one file ends and the next begins."""
     codec = {"ts": "libx264", "mpg": "mpeg2video"}[suffix]
     data = b""
-    for place, delay in enumerate(delays):
-        path, options = tmp_path / f"part{place}.mkv", {"g": "12", "bf": "2"}
-        source = write_video(path, codec, options=options, first_number=40 * place)
-        part = copy_packets(source, tmp_path / f"part{place}.{suffix}", delay=delay)
+    for number, delay in enumerate(delays):
+        path, options = tmp_path / f"part{number}.mkv", {"g": "12", "bf": "2"}
+        source = write_video(path, codec, options=options, first_number=40 * number)
+        part = copy_packets(source, tmp_path / f"part{number}.{suffix}", delay=delay)
         data += part.read_bytes()
     path = tmp_path / f"joined.{suffix}"
     path.write_bytes(data)

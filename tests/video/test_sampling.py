@@ -141,11 +141,11 @@ def test_key_frames_are_different_and_evenly_spread_over_what_the_encoder_sees()
                     num_key_frames=num_key_frames,
                 )
                 positions = key_frame_positions(config)
-                places = [clip * frames_per_clip + frame for clip, frame in positions]
-                assert len(set(places)) == num_key_frames
-                assert places == sorted(places)
-                assert all(0 <= place < num_frames for place in places)
-                gaps = np.diff(places)
+                numbers = [clip * frames_per_clip + frame for clip, frame in positions]
+                assert len(set(numbers)) == num_key_frames
+                assert numbers == sorted(numbers)
+                assert all(0 <= number < num_frames for number in numbers)
+                gaps = np.diff(numbers)
                 assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
 
 

@@ -139,11 +139,11 @@ def test_a_hash_is_given_up_like_a_frame(videos: list[Path], decoder: None) -> N
         VideoReader(0.2).read_content(str(silent))
     assert (caught.value.path, caught.value.cause) == (str(silent), "timed-out")
     silent.rename(good)
-    found = GUARDED.read_content(str(good))
-    assert found == DIRECT.read_content(str(good))
-    assert found.is_settled
-    assert found.identity == GUARDED.identify(str(good))
-    assert found.sha256 == hashlib.sha256(good.read_bytes()).hexdigest()
+    content = GUARDED.read_content(str(good))
+    assert content == DIRECT.read_content(str(good))
+    assert content.is_settled
+    assert content.identity == GUARDED.identify(str(good))
+    assert content.sha256 == hashlib.sha256(good.read_bytes()).hexdigest()
 
 
 def test_what_is_no_file_has_no_hash(tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_a_remote_video_is_hashed_and_decoded_by_one_transfer(
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/good.mp4"
-        found = GUARDED.read_content(url)
+        content = GUARDED.read_content(url)
         frames = GUARDED.read_frames(GUARDED.index(url), [3])
         server.shutdown()
         thread.join()
     assert _CountingHandler.fetched == ["/good.mp4"]
-    assert found.sha256 == hashlib.sha256(videos[2].read_bytes()).hexdigest()
+    assert content.sha256 == hashlib.sha256(videos[2].read_bytes()).hexdigest()
     assert torch.equal(frames, DIRECT.read_frames(DIRECT.index(str(videos[2])), [3]))
 
 
