@@ -10,7 +10,6 @@ with the latter. A training example matches an evaluation example by
 * ``video``: the same pictures, by perceptual hashes of a sample of the videos.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from data_modules.near_texts import TextIndex
 from vidreason.example import Example
+from vidreason.video.media import file_identity
 from vidreason.video.perceptual_hash import VideoHash, VideoHashIndex
 
 NUM_SHOWN = 20
@@ -139,15 +139,6 @@ def compared_text(example: Example) -> str:
     """The text about a video that is compared: question, options and answer, or the caption."""
     question = example.meta.get("question", "")
     return " ".join([question, *example.options, example.response])
-
-
-def file_identity(media: str) -> Hashable:
-    """Equal for two names of one file."""
-    try:
-        status = os.stat(media)
-    except (OSError, ValueError):  # missing, a URL, a member of a shard: known by its name
-        return media
-    return status.st_dev, status.st_ino
 
 
 def _id_keys(example: Example) -> Sequence[Hashable]:

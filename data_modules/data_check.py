@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from data_modules.contamination import ContaminationCheck, ContaminationReport, file_identity
+from data_modules.contamination import ContaminationCheck, ContaminationReport
 from data_modules.corpora import CorpusConfig, DataCheckConfig, DataConfig
 from data_modules.health import CorpusExamination, CorpusHealth, problems
 from data_modules.prompt_lengths import PromptLimit
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError
+from vidreason.video.media import file_identity
 from vidreason.video.perceptual_hash import VideoHash, hash_video
 from vidreason.video.reader import VideoReader
 

@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 from experiments.experiment_config import PerceiveConfig
 from vidreason.example import Example
+from vidreason.video.media import file_identity
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Plan:
         for row, example in enumerate(examples):
             if not share.has(example.media):
                 continue
-            file = _file_identity(example.media)
+            file = file_identity(example.media)
             digest = _digest(file, example.start_seconds, example.end_seconds)
             name, file_digest = _digest("name", example.media), _digest("file", file)
             is_new = digest not in seen
@@ -119,15 +120,6 @@ class Plan:
             Span(id=media, media=media, start_seconds=None, end_seconds=None, is_alias=True)
             for media in self._aliases
         ]
-
-
-def _file_identity(media: str) -> str:
-    """Equal for two paths of one file."""
-    try:
-        status = os.stat(media)
-    except (OSError, ValueError):
-        return media  # no local file; or perceiving will say why it cannot be read
-    return f"{status.st_dev} {status.st_ino}"
 
 
 def _digest(*parts: object) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 from vidreason.store import media_table
 from vidreason.store.media_table import MediaTable, Record
 from vidreason.store.sorted_table import list_tables
-from vidreason.video import media_content
+from vidreason.video import media_content, reader
 from vidreason.video.failures import VideoReadError
 from vidreason.video.media import TarMember, media_identity
 
@@ -155,9 +155,10 @@ def test_unchecked_media_are_not_looked_at(tmp_path, video, monkeypatch):
     MediaTable(tmp_path / "media").content_hash(str(video))
     looked: list[str] = []
     look = media_content.media_identity
-    monkeypatch.setattr(
-        media_content, "media_identity", lambda media: (looked.append(media), look(media))[1]
-    )
+    for module in (media_content, reader):
+        monkeypatch.setattr(
+            module, "media_identity", lambda media: (looked.append(media), look(media))[1]
+        )
     table = MediaTable(tmp_path / "media", check=False)
     assert table.content_hash(str(video)) == digest(b"abc")
     assert looked == []

@@ -16,7 +16,7 @@ from coded_video import copy_packets, decode_in_order, write_sound, write_video
 from PIL import Image
 
 from vidreason.video import index as indexing
-from vidreason.video import media_content
+from vidreason.video import media_content, reader
 from vidreason.video.decoding import plan_runs
 from vidreason.video.failures import FailureLog
 from vidreason.video.mp4_tables import read_sample_table
@@ -256,7 +256,7 @@ def test_whatever_is_raised_is_one_kind_of_error_with_its_cause(
         (indexing, "survey_packets", lambda: DIRECT.index(path)),
         (indexing, "display_orientation", lambda: DIRECT.index(path)),
         (media_content, "hash_media", lambda: DIRECT.read_content(path)),
-        (media_content, "media_identity", lambda: DIRECT.identify(path)),
+        (reader, "media_identity", lambda: DIRECT.identify(path)),
     ]
     for module, name, call in calls:
         with monkeypatch.context() as patched:

@@ -28,7 +28,8 @@ from vidreason.video.decoding import decode_frames
 from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex, index_and_keep_open
 from vidreason.video.limits import MAX_DECODER_BYTES
-from vidreason.video.media_content import identify, read_content
+from vidreason.video.media import media_identity
+from vidreason.video.media_content import read_content
 from vidreason.video.reading_errors import reading_errors
 from vidreason.video.sequential import frames_of_file
 
@@ -112,7 +113,7 @@ def serve(connection: Connection, pictures: SharedPictures) -> None:
     _limit_memory()
     videos = _Videos(pictures)
     functions: dict[str, Callable[..., object]] = {
-        "identify": identify,
+        "media_identity": media_identity,
         "read_content": read_content,
         "index_video": videos.index_video,
         "decode_frames": videos.decode_frames,

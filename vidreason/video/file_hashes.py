@@ -1,16 +1,13 @@
 """Content hashes of files (videos, weights), remembered so that each is read for it once."""
 
 import json
-import os
-import uuid
 from pathlib import Path
 
+from vidreason.atomic_file import process_name
 from vidreason.video.media import MediaIdentity, hash_media, media_identity
 from vidreason.video.unrecorded import recorded_if_possible
 
 _NOT_RECORDED = "content hashes are not recorded there; each process reads the files for them"
-
-_process = (0, "")
 
 
 class FileHashes:
@@ -56,13 +53,5 @@ class FileHashes:
         line = json.dumps([*identity, content_hash]).encode("ascii") + b"\n"
         with recorded_if_possible(self.folder, _NOT_RECORDED):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / f"{_process_name()}.jsonl").open("ab", buffering=0) as file:
+            with (self.folder / f"{process_name()}.jsonl").open("ab", buffering=0) as file:
                 file.write(line)
-
-
-def _process_name() -> str:
-    """A file name stem that no other process uses; a forked child gets one of its own."""
-    global _process
-    if _process[0] != os.getpid():
-        _process = (os.getpid(), uuid.uuid4().hex)
-    return _process[1]

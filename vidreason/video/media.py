@@ -21,7 +21,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -92,6 +92,15 @@ def parse_member(media: str) -> TarMember | None:
     if match is None:
         return None
     return TarMember(match["archive"], int(match["offset"]), int(match["size"]), match["name"])
+
+
+def file_identity(media: str) -> Hashable:
+    """Return what is equal for two paths of one file of this machine; of other media, the text."""
+    try:
+        status = os.stat(media)
+    except (OSError, ValueError):  # missing, a URL, a member of a shard
+        return media
+    return status.st_dev, status.st_ino
 
 
 def is_remote(media: str) -> bool:

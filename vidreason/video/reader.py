@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.video import media_content, watchdog
+from vidreason.video import watchdog
 from vidreason.video.decoding import decode_frames
 from vidreason.video.display import limited_size
 from vidreason.video.failures import VideoReadError
 from vidreason.video.index import VideoIndex, index_video
 from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
-from vidreason.video.media import MediaIdentity, is_remote
-from vidreason.video.media_content import MediaContent
+from vidreason.video.media import MediaIdentity, is_remote, media_identity
+from vidreason.video.media_content import MediaContent, read_content
 from vidreason.video.reading_errors import reading_errors
 from vidreason.video.sampling import frame_indices_at
 from vidreason.video.sequential import frames_of_file
@@ -165,7 +165,7 @@ class VideoReader:
             VideoReadError: It is missing or cannot be reached, or the time is up.
         """
         reader = self if is_remote(media) else DIRECT
-        return reader._call(media_content.identify, media)
+        return reader._call(media_identity, media)
 
     def read_content(self, media: str) -> MediaContent:
         """Read a whole file for its hash.
@@ -177,7 +177,7 @@ class VideoReader:
             VideoReadError: It is missing, empty, no regular file, or cannot be read; or the time is
                 up.
         """
-        return self._call(media_content.read_content, media)
+        return self._call(read_content, media)
 
     def _call(self, function: Callable[[str], T], path: str) -> T:
         """Call one of the functions that the decoder process knows by name, here or there."""
