@@ -451,7 +451,7 @@ def test_in_a_store_that_may_not_be_written_what_is_perceived_is_not_kept(
     assert sorted(tmp_path.rglob("*")) == before
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/shards: this user may not write there: what is missing is perceived each "
-        "time, and not kept"
+        "time, and not stored"
     ]
     with pytest.raises(FeatureStoreError, match=r"store\.path: this user may not write into"):
         store.require_writable()
