@@ -7,7 +7,7 @@ from vidreason.ranges import check_ranges
 
 @dataclass(kw_only=True)
 class SamplingConfig:
-    """How many clips, frames and key frames are taken from a video."""
+    """Numbers of clips, frames and key frames of a video."""
 
     num_clips: int = 4
     """Clips a video is cut into, N_t; each gives one clip token. The paper leaves the number
