@@ -51,14 +51,8 @@ class StopFlag(Protocol):
     value: int
 
 
-class StartFlags(Protocol):
-    """A number of each worker, which they share; 1 once its process can perceive."""
-
-    def __getitem__(self, index: int) -> int: ...
-
-    def __setitem__(self, index: int, value: int) -> None: ...
-
-    def __len__(self) -> int: ...
+StartFlags = ctypes.Array[ctypes.c_byte]
+"""A number of each worker, which they share; 1 once its process can perceive."""
 
 
 def perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
@@ -178,7 +172,7 @@ class _Worker:
     """
 
     def __init__(
-        self, arguments: tuple[VisualTokenSource, StopFlag, int, "StartFlags"], crashes: Crashes
+        self, arguments: tuple[VisualTokenSource, StopFlag, int, StartFlags], crashes: Crashes
     ) -> None:
         self._arguments = arguments
         self._crashes = crashes
@@ -314,7 +308,7 @@ _worker_stop: StopFlag | None = None
 
 
 def _start_worker(
-    source: VisualTokenSource, stop: StopFlag, index: int, has_started: "StartFlags"
+    source: VisualTokenSource, stop: StopFlag, index: int, has_started: StartFlags
 ) -> None:
     """Give this process its share of the cores, and its device where there are several."""
     global _worker_source, _worker_stop

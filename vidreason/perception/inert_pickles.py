@@ -121,7 +121,7 @@ class TensorUnpickler(pickle._Unpickler):
         """Return the stand-in for ``module.name``; nothing is imported."""
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _DTYPES[name]
-        if (module, name) in _REBUILDERS:
+        if (module, name) in _REBUILDERS:  # _build keeps pickles from altering them
             return _REBUILDERS[module, name]
         if module.split(".")[0] in _RUNNING_CODE and name not in _HARMLESS_NAMES:
             raise RunsCodeError(f"{module}.{name}")
@@ -213,23 +213,6 @@ _OPERATIONS: dict[int, Callable[[Any], None]] = {
 }
 
 
-class _Rebuilder:
-    """A function of torch that pickles name, replaced by one of ours. Pickles cannot alter it."""
-
-    __slots__ = ("_function",)
-
-    _function: Callable[..., object]
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        object.__setattr__(self, "_function", function)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"a pickle must not set {name!r} here")
-
-    def __call__(self, *arguments: object) -> object:
-        return self._function(*arguments)
-
-
 def _tensor(
     storage: object, offset: object, shape: object, stride: object, *_others: object
 ) -> StoredTensor:
@@ -256,9 +239,9 @@ def _ordered_dict(*arguments: object) -> dict[Any, Any]:
     return {}
 
 
-_REBUILDERS = {
-    ("collections", "OrderedDict"): _Rebuilder(_ordered_dict),
-    ("torch._utils", "_rebuild_tensor"): _Rebuilder(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Rebuilder(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Rebuilder(_parameter),
+_REBUILDERS: dict[tuple[str, str], Callable[..., object]] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
 }

@@ -35,7 +35,7 @@ class PictureCounter:
 
     def __init__(self, stream: VideoStream) -> None:
         codec = stream.codec_context.codec
-        self._count: Counter = _COUNTERS.get(codec.name, _count_nothing)
+        self._count: Counter = _COUNTERS.get(codec.name, lambda _: None)
         self.reads_contents = codec.name in ("mpeg1video", "mpeg2video", "mpeg4")
         """Whether each packet's content has to be looked at: what a container's table says of
         packets is not enough."""
@@ -43,7 +43,7 @@ class PictureCounter:
             fields = _FieldCounter(stream.codec_context.extradata)
             self._count, self.reads_contents = fields.count, fields.may_have_fields
         elif codec.name in ONE_A_PACKET or codec.intra_only:
-            self._count = _count_one
+            self._count = lambda _: 1
 
     def count(self, packet: "Packet[Any]") -> int | None:
         """0 or 1; None where only decoding tells how many pictures are shown for which packet."""
@@ -72,14 +72,6 @@ class _FieldCounter:
             return None if finder.has_field(bytes(packet)) else 1
         except (IndexError, KeyError, ValueError):
             return 1  # damaged: what comes out of it, decoding tells
-
-
-def _count_one(packet: "Packet[Any]") -> int:
-    return 1
-
-
-def _count_nothing(packet: "Packet[Any]") -> None:
-    return None
 
 
 def _count_vp8(packet: "Packet[Any]") -> int:
