@@ -1,6 +1,6 @@
 """Builds the frozen models of perception: video encoders and segmenters, by their configuration.
 
-Each model's own module is imported where it is chosen: those of transformers take seconds.
+Modules on transformers' classes are imported where they are chosen: that takes seconds.
 """
 
 import torch
@@ -13,7 +13,10 @@ from vidreason.perception.config import (
     VideoEncoderSizes,
     named_sizes,
 )
+from vidreason.perception.internvideo import ViCLIPEncoder
+from vidreason.perception.internvideo_mm import InternVideoMMEncoder
 from vidreason.perception.mask_generation import GridSegmenter
+from vidreason.perception.sam import PromptedSam, build_sam
 from vidreason.perception.weights import frozen_model
 
 
@@ -68,11 +71,7 @@ def _encoder(config: VideoEncoderConfig) -> nn.Module:
 
         return VideoMAEEncoder(sizes)
     if config.name.startswith("internvideo-mm"):
-        from vidreason.perception.internvideo_mm import InternVideoMMEncoder
-
         return InternVideoMMEncoder(sizes)
-    from vidreason.perception.internvideo import ViCLIPEncoder
-
     return ViCLIPEncoder(sizes)
 
 
@@ -89,8 +88,6 @@ def build_segmenter(config: SegmenterConfig, device: torch.device | str = "cpu")
             keys.
     """
     if config.name in ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"):
-        from vidreason.perception.sam import PromptedSam, build_sam
-
         return GridSegmenter(PromptedSam(build_sam(config, device)), config)
     from vidreason.perception.transformers_segmenters import build_transformers_segmenter
 
