@@ -20,18 +20,13 @@ from vidreason.perception.model_folder import (
 from vidreason.perception.weights import local_folder
 
 _CLASSES = {
-    "sam": "SamModel",
-    "sam-hq": "SamHQModel",
-    "sam2": "Sam2Model",
-    "sam3-tracker": "Sam3TrackerModel",
+    "sam": ("SamModel", ("sam",)),
+    "sam-hq": ("SamHQModel", ("sam_hq",)),
+    "sam2": ("Sam2Model", ("sam2", "sam2_video")),
+    "sam3-tracker": ("Sam3TrackerModel", ("sam3_tracker", "sam3_tracker_video", "sam3_video")),
 }
-_MODEL_TYPES = {
-    "sam": ("sam",),
-    "sam-hq": ("sam_hq",),
-    "sam2": ("sam2", "sam2_video"),
-    "sam3-tracker": ("sam3_tracker", "sam3_tracker_video", "sam3_video"),
-}
-"""What ``config.json`` of a folder may say: files for video hold the weights for images, too."""
+"""Class of transformers, and values of ``model_type`` in ``config.json`` of a folder: files for
+video hold the weights for images, too."""
 
 
 class PromptedTransformersModel(nn.Module):
@@ -107,13 +102,13 @@ def build_transformers_segmenter(
     where = f"perceiver.segmenter.weights: {config.weights!r}"
     with foreign_errors(where):
         settings, _ = transformers.PretrainedConfig.get_config_dict(folder)
-    if settings.get("model_type") not in _MODEL_TYPES[config.name]:
+    class_name, model_types = _CLASSES[config.name]
+    if settings.get("model_type") not in model_types:
         raise ValueError(
-            f"{where} holds a model of type "
-            f"{settings.get('model_type')!r}, {config.name} needs one of "
-            f"{', '.join(_MODEL_TYPES[config.name])}; change segmenter.name"
+            f"{where} holds a model of type {settings.get('model_type')!r}, {config.name} needs "
+            f"one of {', '.join(model_types)}; change segmenter.name"
         )
-    model_class = getattr(transformers, _CLASSES[config.name])
+    model_class = getattr(transformers, class_name)
     with foreign_errors(where):
         structure = model_class.config_class.from_pretrained(folder)
     model = load_pretrained(

@@ -68,7 +68,7 @@ class PacketClock:
         self.durations: list[int] = []
         self.num_joints = 0
         self._video = video
-        self._tick = float(video.stream.time_base or 1)
+        self._tick = float(video.tick)
         self._may_change = may_change_clock(video)
         self._steps = clock_steps(video)
         self._num_before_break = -FORGIVEN_PACKETS - 2  # none yet
@@ -124,7 +124,7 @@ class PacketClock:
     @property
     def _is_counted(self) -> bool:
         """AVI numbers its pictures in the order of decoding, and has no other time."""
-        return self._video.container.format.name == "avi"
+        return "avi" in self._video.formats
 
     def _is_near(self, ticks: int | None) -> bool:
         """Tell whether a time is on the clock of the last one."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, cast
 
 import av
@@ -28,7 +29,7 @@ NOT_VIDEO_FORMATS = {
     "hls": "it is a playlist, not a video",
 }
 
-ZEROLESS_FORMATS = {"mpegts", "mpeg"}
+BROADCAST_FORMATS = {"mpegts", "mpeg"}
 """Their clock runs on from broadcast to broadcast; it may be at any time when a file begins."""
 
 TS_PACKET_BYTES, TS_SYNC_BYTE = 188, 0x47
@@ -51,6 +52,16 @@ class OpenVideo:
     path: str
     container: InputContainer
     stream: VideoStream
+
+    @property
+    def formats(self) -> frozenset[str]:
+        """Names of the container's format; libav has one demuxer for several."""
+        return frozenset(self.container.format.name.split(","))
+
+    @property
+    def tick(self) -> Fraction:
+        """Seconds of a tick of the stream's timestamps."""
+        return self.stream.time_base or Fraction(1)
 
 
 @contextmanager
@@ -166,7 +177,7 @@ def clock_start(video: OpenVideo, first_frame_seconds: float) -> float:
         video: The open file.
         first_frame_seconds: When the first frame is shown, in container's timestamps.
     """
-    has_zero = not ZEROLESS_FORMATS.intersection(video.container.format.name.split(","))
+    has_zero = not BROADCAST_FORMATS & video.formats
     start = first_frame_seconds
     for other in video.container.streams:
         is_played = other.type in ("audio", "video") and not other.disposition & _COVERS

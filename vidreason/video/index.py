@@ -18,7 +18,7 @@ from vidreason.video.clock import (
     clock_steps,
     fill_in,
 )
-from vidreason.video.container import OpenVideo, clock_start, demux, open_video
+from vidreason.video.container import BROADCAST_FORMATS, OpenVideo, clock_start, demux, open_video
 from vidreason.video.display import (
     Orientation,
     check_image_size,
@@ -33,8 +33,6 @@ from vidreason.video.survey import NO_PTS, PacketSurvey, survey_packets
 
 SEEKABLE_FORMATS = {"mp4", "matroska"}
 """They have an index of key frames; in others a key frame is searched by timestamps."""
-
-BROADCAST_FORMATS = {"mpegts", "mpeg"}
 
 FORMATS_WITH_TIMES = SEEKABLE_FORMATS | BROADCAST_FORMATS | {"flv", "nut", "ogg"}
 """They say when a picture is shown. Others, such as AVI, ASF and MXF, may stamp pictures in the
@@ -166,10 +164,7 @@ def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | Non
             if not _has_decoding_times(video, survey):
                 index = _index_from_packets(video, survey)
                 if index is not None:
-                    is_sought = SEEKABLE_FORMATS.intersection(
-                        video.container.format.name.split(",")
-                    )
-                    yield index, video if is_sought else None
+                    yield index, video if SEEKABLE_FORMATS & video.formats else None
                     return
             break
     yield _index_by_decoding(path), None
@@ -177,10 +172,9 @@ def index_and_keep_open(path: str) -> Iterator[tuple[VideoIndex, OpenVideo | Non
 
 def _has_decoding_times(video: OpenVideo, survey: PacketSurvey) -> bool:
     """Tell whether timestamps increase by packet though pictures may be shown otherwise."""
-    name = video.container.format.name
-    if name == "avi":  # it numbers packets
+    if "avi" in video.formats:  # it numbers packets
         return True
-    if FORMATS_WITH_TIMES.intersection(name.split(",")):
+    if FORMATS_WITH_TIMES & video.formats:
         return False
     return bool(video.stream.codec_context.has_b_frames and (np.diff(survey.pts) > 0).all())
 
@@ -195,15 +189,13 @@ def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | 
     repeats = (shown_pts[1:] == shown_pts[:-1]).any()
     if first_frame.pts is None or NO_PTS in shown_pts[:1] or repeats or not survey.is_exact:
         return None
-    tick = video.stream.time_base or Fraction(1)
-    steps = np.diff(survey.dts[survey.dts != NO_PTS]) * float(tick)
+    steps = np.diff(survey.dts[survey.dts != NO_PTS]) * float(video.tick)
     least, most = clock_steps(video)
     if len(steps) and not least <= steps.min() <= steps.max() <= most:
         return None
     # A broadcast may be recorded from any packet on; other files begin with a key frame, marked or
     # not (a damaged one is not).
-    is_broadcast = video.container.format.name in BROADCAST_FORMATS
-    first_key = int(is_key.argmax()) if is_broadcast else 0
+    first_key = int(is_key.argmax()) if BROADCAST_FORMATS & video.formats else 0
     is_key[first_key] = True
     shown[:first_key] = False
     # Before its first frame a decoder shows nothing: what precedes it refers to pictures in front
@@ -216,7 +208,7 @@ def _index_from_packets(video: OpenVideo, survey: PacketSurvey) -> VideoIndex | 
     frame_packets = np.flatnonzero(shown & ~unseen)
     frame_packets = frame_packets[np.argsort(pts[frame_packets])]
     ticks, others = survey.dts, pts
-    if "matroska" in video.container.format.name.split(","):
+    if "matroska" in video.formats:
         ticks, others = pts, survey.dts
     table = PacketTable(
         pts=pts,
@@ -238,12 +230,11 @@ def _index_by_decoding(path: str) -> VideoIndex:
             raise _undecodable(video, "nothing comes out of its packets")
         numbers = [first_packet, *(number for _, number in frames)]
         ticks = [None if number is None else clock.pts[number] for number in numbers]
-        if not FORMATS_WITH_TIMES.intersection(video.container.format.name.split(",")):
+        if not FORMATS_WITH_TIMES & video.formats:
             # Times of decoding: all of them in order are those of showing.
             known = sorted(one for one in ticks if one is not None)
             ticks = [*known] if len(known) == len(ticks) else ticks
-        tick = video.stream.time_base or Fraction(1)
-        times, filled_in = fill_in(ticks, 1 / _frame_rate(video.stream) / tick)
+        times, filled_in = fill_in(ticks, 1 / _frame_rate(video.stream) / video.tick)
         remarks = [] if filled_in is None else [filled_in]
         if clock.num_joints:
             detail = (
@@ -266,7 +257,7 @@ def _build_index(
     remarks: tuple[TimeRemark, ...] = (),
 ) -> VideoIndex:
     """Turn the presentation times of all frames, in the stream's ticks, into the index."""
-    tick = video.stream.time_base or Fraction(1)
+    tick = video.tick
     first_seconds = float(ticks[0]) * tick.numerator / tick.denominator
     start_seconds = clock_start(video, first_seconds)
     timestamps = (ticks - ticks[0]) * tick.numerator / tick.denominator
@@ -308,8 +299,7 @@ def _undecodable(video: OpenVideo, cause: str) -> VideoReadError:
 
 def _check_complete(video: OpenVideo, survey: PacketSurvey) -> None:
     """Refuse a file that ends before the last packet its header speaks of."""
-    formats = video.container.format.name.split(",")
-    if "mp4" in formats:
+    if "mp4" in video.formats:
         num_announced = len(video.stream.index_entries)
         if survey.num_complete < num_announced:
             raise VideoReadError(
@@ -318,13 +308,13 @@ def _check_complete(video: OpenVideo, survey: PacketSurvey) -> None:
                 f"the file is cut off: {survey.num_complete} of its {num_announced} video packets "
                 f"are complete",
             )
-    elif "matroska" in formats:
+    elif "matroska" in video.formats:
         announced = _announced_end_seconds(video)
         has_pts = survey.pts != NO_PTS
         if announced is None or not has_pts.any():
             return
         end = int((survey.pts + survey.durations)[has_pts].max())
-        end_seconds = float(end * (video.stream.time_base or Fraction(1)))
+        end_seconds = float(end * video.tick)
         if end_seconds < announced - MISSING_END_SECONDS:
             raise VideoReadError(
                 video.path,

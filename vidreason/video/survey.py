@@ -163,15 +163,14 @@ def _demux_rest(recorder: _Recorder, packets: Iterator["Packet[VideoStream]"]) -
 
 def _table(video: OpenVideo) -> SampleTable | None:
     """Return what the container says of its packets, if it is worth a look."""
-    formats = video.container.format.name.split(",")
     stream = video.stream
     if stream.codec_context.codec.name == "vp8" or PictureCounter(stream).reads_contents:
         return None  # the packets' content tells which of them are shown
-    if "mp4" in formats:
+    if "mp4" in video.formats:
         num_packets = len(stream.index_entries)
         table = read_sample_table(video.path, stream.id) if num_packets > FEW_PACKETS else None
         return table if table is not None and len(table.pts) == num_packets else None
-    if "matroska" in formats:
+    if "matroska" in video.formats:
         seconds = (video.container.duration or 0) / av.time_base
         if seconds * (stream.average_rate or 0) > FEW_PACKETS:
             return read_block_table(video.path)
