@@ -15,15 +15,14 @@ from experiments.config.memory_estimate import (
     estimate_fit,
     estimate_generate,
     estimate_perception,
-    max_visual_tokens,
 )
 from experiments.devices import num_processes, trains_on_gpu
 from experiments.experiment_config import ExperimentConfig
-from vidreason.model import VideoReasoner, build_reasoner
-from vidreason.perception.models import build_segmenter, build_video_encoder, video_encoder_sizes
+from experiments.fit.largest_batch import max_visual_tokens
+from experiments.start_checks.start import meta_reasoner
+from vidreason.model import VideoReasoner
+from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, portable
-from vidreason.reasoning.language_model import at_hand
-from vidreason.reasoning.reasoner_config import ReasonerConfig
 from vidreason.released_parts import released_part
 from vidreason.training.config import Part
 from vidreason.training.trainable import STAGE_PARTS, part_names
@@ -50,7 +49,7 @@ def explain(config: ExperimentConfig) -> str:
     estimates that depend on it are left out.
     """
     problems: list[str] = []
-    reasoner = _attempt(lambda: _reasoner(config, config.reasoner), problems)
+    reasoner = _attempt(lambda: meta_reasoner(config, config.reasoner), problems)
     parts = [*_perceiving_rows(config, problems), *_reasoner_rows(config, reasoner)]
     tables = [
         ["part", "name", "parameters", "state", "dtype", "learning rate"],
@@ -159,7 +158,7 @@ def _memory_rows(
             config.device == "auto" and trains_on_gpu(config)
         )
         for use, size in (("generate, 1 prompt", 1), ("evaluate", config.evaluation.batch_size)):
-            answer = estimate_generate(config, _reasoner(config, answering), size)
+            answer = estimate_generate(config, meta_reasoner(config, answering), size)
             name = use if size == 1 else f"{use}, {size} at once"
             uses.append((name, answer, True, on_gpu))
     for name, estimate, perceives, on_gpu in uses:
@@ -191,13 +190,6 @@ def _verdict(peak: int, on_gpu: bool) -> str:
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     word = "yes" if peak <= (1 - _SPARE) * size else "barely" if peak <= size else "no"
     return f"{word}: {'the GPU' if on_gpu else 'this machine'} has {size / _GIB:.1f}"
-
-
-def _reasoner(config: ExperimentConfig, reasoner: ReasonerConfig) -> VideoReasoner:
-    """On the meta device, from files that are on this machine."""
-    local = replace(reasoner, language_model=at_hand(reasoner.language_model))
-    width = video_encoder_sizes(config.perceiver.video_encoder).width
-    return build_reasoner(local, width, device="meta")
 
 
 def _attempt(build: Callable[[], T], problems: list[str]) -> T | None:

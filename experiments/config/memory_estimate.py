@@ -16,15 +16,14 @@ from torch import nn
 from data_modules.global_order import accumulation
 from experiments.devices import num_processes
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.largest_batch import longest_batch
 from experiments.fit.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.perception.video_encoder import VideoEncoder
-from vidreason.perception.visual_tokens import VisualBatch
 from vidreason.reasoning.decoding import left_pad
 from vidreason.reasoning.language_model import causal_lm
-from vidreason.reasoning.text_batch import TextBatch
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import build_optimizer
 from vidreason.training.rehearsal import Rehearsal
@@ -60,14 +59,6 @@ class MemoryEstimate:
     def total(self) -> int:
         """The peak."""
         return self.weights + self.optimizer + self.gradients + self.working
-
-
-def max_visual_tokens(perceiver: PerceiverConfig) -> int:
-    """V: the clip tokens of a video, and the most object tokens that it may have."""
-    objects = perceiver.objects_per_key_frame if perceiver.use_objects else 0
-    if perceiver.kept_objects is not None:
-        objects = min(objects, perceiver.kept_objects)
-    return perceiver.sampling.num_clips + perceiver.sampling.num_key_frames * objects
 
 
 def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEstimate:
@@ -210,36 +201,6 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
             masks = config.points_per_batch * _MASKS_PER_POINT * (side // _MASK_STRIDE) ** 2
             peak = max(peak, rehearsal.peak_bytes + masks * 4)  # float32 logits
     return MemoryEstimate(weights=weights, working=peak - weights)
-
-
-def longest_batch(
-    config: ExperimentConfig, reasoner: VideoReasoner, batch_size: int
-) -> tuple[VisualBatch, TextBatch]:
-    """Visual tokens and texts, as ``VideoReasoner.forward`` takes them.
-
-    All are as long as the configuration allows; each text token is a target.
-    """
-    shape = batch_size, max_visual_tokens(config.perceiver)
-    visual = VisualBatch(
-        features=torch.ones(*shape, reasoner.visual_dim),
-        mask=torch.ones(shape, dtype=torch.bool),
-        kinds=torch.zeros(shape, dtype=torch.int64),
-        spans=torch.ones(*shape, 2),
-        boxes=torch.ones(*shape, 4),
-        areas=torch.ones(shape),
-        durations=torch.ones(batch_size),
-    )
-    length = config.data.max_text_tokens
-    ones = torch.ones(batch_size * length, dtype=torch.int64)
-    text = TextBatch(
-        input_ids=ones[: batch_size * (length - 1)],
-        lengths=torch.full((batch_size,), length - 1),
-        longest=length - 1,
-        target_ids=ones,
-        target_rows=torch.arange(batch_size).repeat_interleave(length),
-        target_columns=torch.arange(length).repeat(batch_size),
-    )
-    return visual, text
 
 
 def _largest_units(reasoner: VideoReasoner) -> int:

@@ -35,8 +35,8 @@ from data_modules.training_data import (
 from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.debug_run import clear_debug_run
+from experiments.fit.largest_batch import largest_batch, rehearses
 from experiments.fit.loggers import build_loggers, log_settings
-from experiments.fit.memory_check import check_memory, largest_batch, rehearses
 from experiments.fit.monitored_metrics import check_monitored
 from experiments.fit.resume import (
     check_initial_checkpoint,
@@ -94,8 +94,6 @@ def fit(config: ExperimentConfig) -> None:
 def _fit(config: ExperimentConfig) -> None:
     lightning.seed_everything(config.seed)
     clear_debug_run(config)
-    if rehearses(config):
-        check_memory(config)
     checkpoint = resume_checkpoint(config)
     if checkpoint is None:
         check_initial_checkpoint(config)

@@ -3,10 +3,11 @@
 Nothing heavy is imported here: the program that starts the checks needs none of it.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.gpu_check.setting import Setting
@@ -35,91 +36,24 @@ class Check:
         return f"not installed: {', '.join(absent)}" if absent else ""
 
 
-def _machine(setting: "Setting") -> None:
-    from experiments.gpu_check.machine import measure
+def _lazily(module: str, function: str, *arguments: Any) -> Callable[["Setting"], None]:  # noqa: ANN401
+    """Return a check that imports its module when it runs."""
 
-    measure(setting)
+    def run(setting: "Setting") -> None:
+        imported = importlib.import_module(f"experiments.gpu_check.{module}")
+        getattr(imported, function)(setting, *arguments)
 
-
-def _estimates(setting: "Setting") -> None:
-    from experiments.gpu_check.memory import estimate
-
-    estimate(setting)
-
-
-def _tests(setting: "Setting") -> None:
-    from experiments.gpu_check.gpu_tests import run_gpu_tests
-
-    run_gpu_tests(setting)
+    return run
 
 
 def _strategy(name: str) -> Check:
-    def run(setting: "Setting") -> None:
-        from experiments.gpu_check.strategy import train_under
-
-        train_under(setting, name)
-
     return Check(
         name=f"strategy {name}",
         what=f"steps of stage 2 with a 1-billion Llama under trainer.strategy={name}",
         limit_seconds=60,
-        run=run,
+        run=_lazily("strategy", "train_under", name),
         packages=("deepspeed",) if name.startswith("deepspeed") else (),
     )
-
-
-def _compiled(setting: "Setting") -> None:
-    from experiments.gpu_check.strategy import train_under
-
-    train_under(setting, "auto", compiled=True)
-
-
-def _four_bits(setting: "Setting") -> None:
-    from experiments.gpu_check.strategy import train_in_four_bits
-
-    train_in_four_bits(setting)
-
-
-def _perception(setting: "Setting") -> None:
-    from experiments.gpu_check.real_sizes import perceive
-
-    perceive(setting)
-
-
-def _stage_1(setting: "Setting") -> None:
-    from experiments.gpu_check.real_sizes import train_stage
-
-    train_stage(setting, "alignment")
-
-
-def _stage_2(setting: "Setting") -> None:
-    from experiments.gpu_check.real_sizes import train_stage
-
-    train_stage(setting, "instruction")
-
-
-def _generation(setting: "Setting") -> None:
-    from experiments.gpu_check.real_sizes import generate
-
-    generate(setting)
-
-
-def _steps_1(setting: "Setting") -> None:
-    from experiments.gpu_check.step_benchmark import measure_steps
-
-    measure_steps(setting, "alignment")
-
-
-def _steps_2(setting: "Setting") -> None:
-    from experiments.gpu_check.step_benchmark import measure_steps
-
-    measure_steps(setting, "instruction")
-
-
-def _memory(setting: "Setting") -> None:
-    from experiments.gpu_check.memory import compare
-
-    compare(setting)
 
 
 CHECKS = (
@@ -127,13 +61,13 @@ CHECKS = (
         name="machine",
         what="hardware, versions, and the chip's own rates of bf16 matrix products and copies",
         limit_seconds=60,
-        run=_machine,
+        run=_lazily("machine", "measure"),
     ),
     Check(
         name="estimates",
         what="the memory that the checks below are estimated to take, on the CPU beside them",
         limit_seconds=400,
-        run=_estimates,
+        run=_lazily("memory", "estimate"),
         needs_gpu=False,
         background=True,
     ),
@@ -141,7 +75,7 @@ CHECKS = (
         name="tests",
         what="pytest -m gpu",
         limit_seconds=150,
-        run=_tests,
+        run=_lazily("gpu_tests", "run_gpu_tests"),
         packages=("pytest",),
     ),
     _strategy("auto"),
@@ -152,50 +86,50 @@ CHECKS = (
         name="nf4",
         what="the same on weights of 4 bits",
         limit_seconds=60,
-        run=_four_bits,
+        run=_lazily("strategy", "train_in_four_bits"),
         packages=("bitsandbytes",),
     ),
     Check(
         name="perception",
         what="a 720p video through ViCLIP-B/16 and SAM ViT-H, with random weights",
         limit_seconds=90,
-        run=_perception,
+        run=_lazily("real_sizes", "perceive"),
     ),
     Check(
         name="stage 1",
         what="steps of the longest batch of stage 1 with Llama-3-8B in bf16, random weights",
         limit_seconds=60,
-        run=_stage_1,
+        run=_lazily("real_sizes", "train_stage", "alignment"),
     ),
     Check(
         name="generation",
         what="an answer to the longest prompt of stage 2 with it",
         limit_seconds=60,
-        run=_generation,
+        run=_lazily("real_sizes", "generate"),
     ),
     Check(
         name="stage 2",
         what="steps of the longest batch of stage 2 with it",
         limit_seconds=90,
-        run=_stage_2,
+        run=_lazily("real_sizes", "train_stage", "instruction"),
     ),
     Check(
         name="steps 1",
         what="the benchmark of training steps, stage 1, with Llama-3-8B in bf16",
         limit_seconds=100,
-        run=_steps_1,
+        run=_lazily("step_benchmark", "measure_steps", "alignment"),
     ),
     Check(
         name="steps 2",
         what="the same of stage 2",
         limit_seconds=100,
-        run=_steps_2,
+        run=_lazily("step_benchmark", "measure_steps", "instruction"),
     ),
     Check(
         name="memory",
         what="each peak above beside its estimate",
         limit_seconds=400,
-        run=_memory,
+        run=_lazily("memory", "compare"),
         needs_gpu=False,
         waits_for="estimates",
     ),
@@ -203,6 +137,6 @@ CHECKS = (
         name="compile",
         what="steps as under 'strategy auto', with trainer.compile",
         limit_seconds=90,
-        run=_compiled,
+        run=_lazily("strategy", "train_compiled"),
     ),
 )

@@ -8,18 +8,17 @@ from collections.abc import Callable
 
 from experiments.config.memory_estimate import (
     MemoryEstimate,
+    estimate_fit,
     estimate_generate,
     estimate_perception,
 )
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit.memory_check import estimate_of
 from experiments.gpu_check.real_sizes import answering_config
 from experiments.gpu_check.results import Failed, Skipped, read_results
 from experiments.gpu_check.setting import GIB, Setting
 from experiments.gpu_check.strategy import nf4_config, strategy_config
 from experiments.gpu_check.training import PEAK
-from vidreason.model import build_reasoner
-from vidreason.perception.models import video_encoder_sizes
+from experiments.start_checks.start import meta_reasoner
 
 ESTIMATES = "estimates"
 """Name of the check that makes them."""
@@ -32,12 +31,12 @@ TOLERANCE = 0.15
 def estimate(setting: Setting) -> None:
     """Estimate what the other checks take, in the order in which they run."""
     estimates: dict[str, Callable[[], MemoryEstimate]] = {
-        "strategy": lambda: estimate_of(strategy_config(setting)),
-        "nf4": lambda: estimate_of(nf4_config(setting)),
+        "strategy": lambda: _training(strategy_config(setting)),
+        "nf4": lambda: _training(nf4_config(setting)),
         "perception": lambda: estimate_perception(setting.config("alignment", "none").perceiver),
         "generation": lambda: _answering(answering_config(setting)),
-        "stage 1": lambda: estimate_of(setting.reasoning_config("alignment")),
-        "stage 2": lambda: estimate_of(setting.reasoning_config("instruction")),
+        "stage 1": lambda: _training(setting.reasoning_config("alignment")),
+        "stage 2": lambda: _training(setting.reasoning_config("instruction")),
     }
     for name, estimated in estimates.items():
         try:
@@ -46,9 +45,12 @@ def estimate(setting: Setting) -> None:
             print(f"{name}: {reason}", flush=True)
 
 
+def _training(config: ExperimentConfig) -> MemoryEstimate:
+    return estimate_fit(config, meta_reasoner(config, config.reasoner))
+
+
 def _answering(config: ExperimentConfig) -> MemoryEstimate:
-    width = video_encoder_sizes(config.perceiver.video_encoder).width
-    return estimate_generate(config, build_reasoner(config.reasoner, width, device="meta"), 1)
+    return estimate_generate(config, meta_reasoner(config, config.reasoner), 1)
 
 
 def compare(setting: Setting) -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import torch
 
 from experiments.benchmark.videos import VideoPlan, write_benchmark_video
-from experiments.config.memory_estimate import FRAME_SIZE, longest_batch
+from experiments.config.memory_estimate import FRAME_SIZE
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.largest_batch import longest_batch
 from experiments.gpu_check.random_parts import random_reasoner
 from experiments.gpu_check.results import Failed
 from experiments.gpu_check.setting import Setting, Stage

@@ -22,6 +22,11 @@ def strategy_config(setting: Setting, *overrides: str) -> ExperimentConfig:
     )
 
 
+def train_compiled(setting: Setting) -> None:
+    """Train the same steps with compiled blocks."""
+    train_under(setting, "auto", compiled=True)
+
+
 def train_under(setting: Setting, strategy: str, *, compiled: bool = False) -> None:
     """Train a few steps under a strategy, a value of ``trainer.strategy``."""
     config = strategy_config(setting, f"trainer.strategy={strategy}")

@@ -13,7 +13,7 @@ from callbacks.step_callback import StepCallback
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from data_modules.global_order import accumulation
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit.memory_check import largest_batch
+from experiments.fit.largest_batch import largest_batch
 from experiments.fit.run import silence_libraries
 from experiments.fit.strategies import build_strategy
 from experiments.gpu_check.results import Recorder

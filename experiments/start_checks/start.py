@@ -20,7 +20,7 @@ from vidreason.config import ConfigurationError
 from vidreason.model import VideoReasoner, build_reasoner
 from vidreason.perception.models import video_encoder_sizes
 from vidreason.reasoning.language_model import at_hand
-from vidreason.reasoning.reasoner_config import LanguageModelConfig
+from vidreason.reasoning.reasoner_config import LanguageModelConfig, ReasonerConfig
 
 Use = Literal["fit", "perceive", "evaluate", "generate", "data check", "explain"]
 """Who asks. ``explain`` may be asked on another machine than the one that trains."""
@@ -64,15 +64,22 @@ class Start:
     def _built(self) -> tuple[VideoReasoner | None, list[str]]:
         if self.language_model is None:
             return None, []
-        local = replace(self.config.reasoner, language_model=self.language_model)
         built: list[VideoReasoner] = []
-
-        def build() -> None:
-            width = video_encoder_sizes(self.config.perceiver.video_encoder).width
-            built.append(build_reasoner(local, width, device="meta"))
-
-        problems = list(raised(build))
+        problems = list(
+            raised(lambda: built.append(meta_reasoner(self.config, self.config.reasoner)))
+        )
         return (built[0] if built else None), problems
+
+
+def meta_reasoner(config: ExperimentConfig, reasoner: ReasonerConfig) -> VideoReasoner:
+    """Build ``reasoner`` on the meta device, from files that are on this machine.
+
+    Raises:
+        ValueError: A file is not here yet, or the parts do not fit together.
+    """
+    local = replace(reasoner, language_model=at_hand(reasoner.language_model))
+    width = video_encoder_sizes(config.perceiver.video_encoder).width
+    return build_reasoner(local, width, device="meta")
 
 
 Check = Callable[[Start], Iterable[str]]

@@ -15,8 +15,8 @@ import torch
 from lightning import Trainer
 from torch.utils.data import DataLoader
 
-from experiments.config.memory_estimate import longest_batch
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.largest_batch import longest_batch
 from experiments.fit.run import silence_libraries
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner, build_reasoner

@@ -1,13 +1,13 @@
-"""Whether a run fits is said before the models are loaded."""
+"""The largest batch is tried before step 1, and changes nothing that is learnt."""
 
 import pytest
 
-from experiments.config.memory_estimate import MemoryEstimate, longest_batch, max_visual_tokens
+from experiments.config.memory_estimate import estimate_fit
 from experiments.experiment_config import ExperimentConfig
-from experiments.fit import memory_check
-from experiments.fit.memory_check import check_memory, estimate_of, rehearses
+from experiments.fit.largest_batch import longest_batch, max_visual_tokens, rehearses, remedy
 from experiments.fit.metrics_log import read_metrics
 from experiments.fit.run import fit
+from experiments.start_checks.start import meta_reasoner
 from vidreason.config import merge_config
 
 
@@ -15,35 +15,21 @@ def tiny_config(tiny_experiment, *overrides):
     return merge_config(ExperimentConfig, [str(tiny_experiment)], list(overrides))
 
 
-@pytest.fixture(params=["a rule", pytest.param("the rehearsal", marks=pytest.mark.slow)])
-def estimated(request, monkeypatch):
-    """Estimates of the memory: of the program, which takes its time, or by a rule."""
-    if request.param == "a rule":
-
-        def by_batch(config):
-            return MemoryEstimate(weights=1000, working=100 * config.data.batch_size)
-
-        monkeypatch.setattr(memory_check, "estimate_of", by_batch)
-    return memory_check.estimate_of
-
-
-def test_a_run_that_does_not_fit_is_refused_with_a_batch_size_that_does(tiny_experiment, estimated):
-    short = "data.max_text_tokens=32"
-    config = tiny_config(tiny_experiment, "data.batch_size=2", short)
-    smaller = estimated(tiny_config(tiny_experiment, "data.batch_size=1", short)).total
-    with pytest.raises(
-        ValueError,
-        match=r"fit is estimated to take .*data\.batch_size=1 \(now 2\).*gradient_checkpointing",
-    ):
-        check_memory(config, smaller)
-    check_memory(config, 2 * smaller)
+def test_the_remedy_names_a_batch_size_that_suits_the_global_batch(tiny_experiment):
+    sizes = ["data.batch_size=4", "data.global_batch_size=12"]
+    said = remedy(tiny_config(tiny_experiment, *sizes))
+    assert said.startswith("data.batch_size=3 (now 4); reasoner.language_model.gradient_check")
+    assert "lower data.max_text_tokens, now 512" in said
 
 
 @pytest.mark.slow
 def test_what_a_strategy_shards_is_divided_by_the_processes(tiny_experiment):
+    def estimate(config):
+        return estimate_fit(config, meta_reasoner(config, config.reasoner))
+
     two = ["trainer.devices=2", "data.batch_size=1", "data.max_text_tokens=32"]
     one, ddp, zero2, fsdp2 = (
-        estimate_of(tiny_config(tiny_experiment, *two, *strategy))
+        estimate(tiny_config(tiny_experiment, *two, *strategy))
         for strategy in (
             ["trainer.devices=1"],
             *([f"trainer.strategy={name}"] for name in ("ddp", "deepspeed_zero2", "fsdp2")),
@@ -59,11 +45,6 @@ def test_what_a_strategy_shards_is_divided_by_the_processes(tiny_experiment):
     assert (zero2.weights, zero2.working) == (one.weights, one.working)
     assert fsdp2.weights == one.weights // 2
     assert fsdp2.working > one.working
-
-
-def test_models_that_are_not_at_hand_are_not_estimated(tiny_experiment):
-    absent = "reasoner.language_model.name_or_path=meta-llama/Llama-3.2-1B-Instruct"
-    check_memory(tiny_config(tiny_experiment, absent), 1000)
 
 
 def test_it_is_done_on_gpus_unless_told_otherwise(tiny_experiment, monkeypatch):
@@ -85,7 +66,7 @@ def test_fit_tries_the_longest_batch_and_learns_the_same(tiny_experiment, tmp_pa
         shapes.append(((text["lengths"] + 1).tolist(), visual["mask"].shape[1]))
         return visual, text
 
-    monkeypatch.setattr("experiments.fit.memory_check.longest_batch", watched)
+    monkeypatch.setattr("experiments.fit.largest_batch.longest_batch", watched)
     losses = []
     for asked in ("true", "false"):
         overrides = [
