@@ -118,7 +118,7 @@ def _csv_row(header: list[str], values: list[str], location: str) -> Row:
             f"expected {len(header)} columns ({', '.join(header)}), found {len(values)}; a text "
             "with a comma must stand in double quotes",
         )
-    return Row(dict(zip(header, values, strict=False)), location)
+    return Row(zip(header, values, strict=False), location)
 
 
 def _not_csv(error: csv.Error, location: str) -> MalformedRowError:

@@ -25,8 +25,8 @@ MIN_BLOCKS = 4096
 """Smaller blocks for smaller corpora: below this number of rows a block is a row, and the shuffle a
 plain one."""
 
-FORM = f"blocks-{MAX_BLOCK_ROWS}-{WINDOW_ROWS}-{NUM_SWEEPS}-{MIN_BLOCKS}"
-"""Names this order; another version of it must have another name, or a resume would mix the two."""
+VERSION = f"blocks-{MAX_BLOCK_ROWS}-{WINDOW_ROWS}-{NUM_SWEEPS}-{MIN_BLOCKS}"
+"""Change it whenever the same key gives another order: a run is not resumed in another one."""
 
 
 class BlockShuffle:

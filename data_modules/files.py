@@ -44,7 +44,7 @@ class Files:
 
     def path(self, name: str | Path, *more: str) -> Path:
         """The path of a file, for messages and as media; nothing is looked at."""
-        return Path(name if isinstance(name, Path) else Path(self.root, name), *more)
+        return Path(name, *more) if isinstance(name, Path) else Path(self.root, name, *more)
 
     def open(self, name: str | Path) -> BinaryIO:
         """Open a file.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from data_modules.block_shuffle import FORM, BlockShuffle, shuffled
+from data_modules.block_shuffle import VERSION, BlockShuffle, shuffled
 
 _PASS, _STEP = 0, 1  # what an order is for; keeps those of one seed apart
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -101,7 +101,7 @@ class GlobalOrder:
     def identity(self) -> dict[str, Any]:
         """The sources of the order, in the terms of a checkpoint: equal if the order is."""
         return {
-            "form": FORM,
+            "form": VERSION,
             "corpus_sizes": list(self.corpus_sizes),
             "samples_of_each_an_epoch": list(self.quotas),
             "global_batch_size": self.global_batch_size,

@@ -142,7 +142,6 @@ class CorpusExamination:
         config: CorpusConfig,
         role: str,
         folder: Path,
-        *,
         num_sampled: int,
         max_malformed_fraction: float,
         limit: PromptLimit | None = None,

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MAX_SECONDS = 1e9
@@ -51,11 +51,13 @@ class Row(dict[str, Any]):
     All its methods raise :class:`MalformedRowError` for a field that holds something else.
 
     Args:
-        fields: By name.
+        fields: By name, or as pairs of name and value.
         location: ``file:line``, or what else leads to the record.
     """
 
-    def __init__(self, fields: Mapping[str, Any], location: str) -> None:
+    def __init__(
+        self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]], location: str
+    ) -> None:
         super().__init__(fields)
         self.location = location
 

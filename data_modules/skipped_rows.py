@@ -55,7 +55,6 @@ MALFORMED = "malformed"
 # Reading stops early where so many rows are malformed, and ten times the allowed share of those
 # read so far: then a file of a hundred million rows is not read to its end to be refused.
 _HOPELESS_ROWS, _HOPELESS_FACTOR = 1000, 10
-_MAX_NAME_CHARACTERS = 80
 
 
 class SkippedRows:
@@ -284,16 +283,17 @@ def examples_of(
 
 def _check_texts(example: Example, row: Row) -> None:
     """Refuse what no file name, table or tokenizer can hold, whichever field it came from."""
-    # Prompts may be long: those of late turns hold the turns before.
     named = (example.id, example.media, example.video_id, example.question_type, example.group_id)
     answered = (example.response, *example.options, *example.answers, *example.meta.values())
-    for text in (*named, *answered):
-        if len(text) > MAX_TEXT_CHARACTERS:
+    text = "".join((*named, *answered, example.prompt))
+    # Prompts may be long: those of late turns hold the turns before.
+    if len(text) - len(example.prompt) > MAX_TEXT_CHARACTERS:
+        longest = max((*named, *answered), key=len)
+        if len(longest) > MAX_TEXT_CHARACTERS:
             raise row.malformed(
-                f"the text {text[:60]!r}... has {len(text)} characters, more than "
+                f"the text {longest[:60]!r}... has {len(longest)} characters, more than "
                 f"{MAX_TEXT_CHARACTERS}: something was not closed"
             )
-    text = "".join((*named, *answered, example.prompt))
     if "\0" in text:
         raise row.malformed("a text holds a null character")
     if text.isascii():
@@ -310,7 +310,7 @@ def _named(error: MalformedRowError, row: Row, named_by: Sequence[str]) -> Malfo
     """The error with the values of the fields that name the record, as far as it has them."""
     values = ((field, row.get(field)) for field in named_by)
     name = ", ".join(
-        f"{field} {value!r:.{_MAX_NAME_CHARACTERS}}"
+        f"{field} {value!r:.80}"
         for field, value in values
         if isinstance(value, str | int) and value != ""
     )

@@ -56,11 +56,11 @@ def test_a_small_corpus_is_shuffled_plainly() -> None:
 
 
 def test_the_order_is_of_this_project_and_does_not_change() -> None:
-    # Recorded when it was written. Whoever changes it must rename FORM, too.
+    # Recorded when it was written. Whoever changes it changes VERSION, too.
     assert shuffled(10, 3, 1).tolist() == [2, 7, 3, 6, 4, 1, 9, 8, 5, 0]
     rows = BlockShuffle(5_000_000, 3, 0, 1).rows(4_000_000, 4_000_004)
     assert rows.tolist() == [1331303, 3722809, 143922, 3293256]
-    assert block_shuffle.FORM == "blocks-512-32768-16-4096"
+    assert block_shuffle.VERSION == "blocks-512-32768-16-4096"
     assert shuffled(0, 1).tolist() == []
 
 
