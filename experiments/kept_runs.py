@@ -36,14 +36,14 @@ VALIDATION: Literal["validation"] = "validation"
 
 
 def evaluation_folder(config: ExperimentConfig) -> Path:
-    """Where the evaluation of a run is kept."""
+    """Folder that the evaluation of a run is kept in."""
     return Path(config.run_dir) / EVALUATION_FOLDER
 
 
 def predictions_file(
     config: ExperimentConfig, kind: Control | Prior | Literal["validation"]
 ) -> Path:
-    """Where the predictions under one control, of one prior, or for temperatures are kept."""
+    """File of the predictions under one control, of one prior, or for temperatures."""
     return evaluation_folder(config) / f"{_PREFIX}{kind}{OWN_FORM}"
 
 
@@ -66,7 +66,7 @@ def evaluation_folder_of(location: str) -> Path | None:
 
 
 def prediction_files(location: str) -> dict[str, Path]:
-    """Files of predictions by what stands behind ``predictions-`` in their names."""
+    """Files of predictions by what follows ``predictions-`` in their names."""
     folder = evaluation_folder_of(location)
     paths = [Path(location)] if folder is None else sorted(folder.glob(f"{_PREFIX}*{OWN_FORM}"))
     return {path.stem.removeprefix(_PREFIX): path for path in paths}

@@ -35,7 +35,7 @@ class Variant:
     without_corpora: list[str] = field(default_factory=list)
     """Readers whose corpora are not trained on."""
     smaller_language_model: bool = False
-    """Whether the language model is ``smaller_language_model``."""
+    """True if the language model is ``smaller_language_model``."""
     stages: Literal["both", "stage1", "stage2"] = "both"
     """Which stages are trained; the last of them is evaluated."""
 
@@ -76,11 +76,11 @@ class MicroworldStudy:
     """Sizes of the world, and overrides of the shipped configurations. Its ``run_dir`` is not
     read."""
     smaller_width: int = 96
-    """Of the smaller language model, which the study pre-trains; the shipped one has 192."""
+    """Width of the smaller language model, which the study pre-trains; the shipped one has 192."""
     smaller_layers: int = 2
     """The shipped one has 4."""
     smaller_steps: int = 3000
-    """As many as the shipped one has."""
+    """Steps of its pre-training; by default those of the shipped one."""
 
 
 @dataclass(kw_only=True)
@@ -113,7 +113,7 @@ class StudyConfig:
     max_parallel: int = 1
     """Programs at a time."""
     threads: int = 1
-    """Of each program. On 2 cores, two programs of one thread do more than one of two."""
+    """Threads of each program. On 2 cores, two programs of one thread do more than one of two."""
     submit: Literal["", "print", "sbatch"] = ""
     """``print`` only says what would be run; ``sbatch`` hands it to SLURM, and the same command
     makes the table when all jobs are done."""

@@ -22,9 +22,9 @@ class Row:
     """The predictions by seed, on the same questions. Differences are of the seeds that this row
     and the full system both have."""
     cost: str = ""
-    """Such as ``3.1 CPU min``."""
+    """Training cost, such as ``3.1 CPU min``."""
     is_control: bool = False
-    """Whether it is the full system seeing less, which is no variant: its test is corrected with no
+    """True if it is the full system seeing less, which is no variant: its test is corrected with no
     others."""
 
 

@@ -90,7 +90,7 @@ def gpu_seconds(job: Job) -> float:
 
 
 def _cost(runs: Sequence[Run]) -> str:
-    """Of training one seed, with what is shared with other variants."""
+    """Cost of training one seed, with what is shared with other variants."""
     jobs = [job for run in runs for job in run.training]
     on_gpus = sum(map(gpu_seconds, jobs)) / len(runs)
     if on_gpus:
@@ -99,7 +99,7 @@ def _cost(runs: Sequence[Run]) -> str:
 
 
 def _run_entry(run: Run) -> dict[str, object]:
-    """Where the run of a variant and a seed lies."""
+    """Folders of the run of a variant and a seed."""
     return {
         "variant": run.variant,
         "seed": run.seed,

@@ -137,7 +137,7 @@ def _stage_experiment(config: StudyConfig, variant: Variant, stage: Stage) -> Ex
 
 
 def _benchmark(config: StudyConfig) -> list[CorpusConfig]:
-    """What all variants answer."""
+    """Corpora that all variants answer."""
     data = _stage_experiment(config, config.variants[FULL], "stage2").data
     return [
         *data.benchmark,

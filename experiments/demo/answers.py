@@ -1,4 +1,4 @@
-"""What the demo shows of single test videos: answers, explanation, futures, and the truth."""
+"""Single test videos as the demo shows them: answers, explanation, futures, and the truth."""
 
 import json
 import random
@@ -44,7 +44,7 @@ class ShownFuture:
     justification: str
     confidence: float
     happened: bool
-    """Whether the simulator says that it happened before its horizon."""
+    """True if the simulator says that it happened before its horizon."""
 
 
 @dataclass(kw_only=True)
@@ -59,9 +59,9 @@ class ShownVideo:
     reference_explanation: str
     futures: list[ShownFuture]
     unparsed_futures: str
-    """What of the answer to the prediction prompt could not be read."""
+    """Part of the answer to the prediction prompt that could not be read."""
     events_after: list[str]
-    """What the simulator says did happen after the video's end, in order."""
+    """Events that happened, by the simulator, after the video's end, in order."""
 
 
 def answer_questions(
@@ -197,8 +197,8 @@ def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
 
 
 def _events_after(video_id: str, world_seed: int) -> list[str]:
-    """What the simulator lets happen between the end of a test video and its horizon."""
-    index = int(video_id[1:])  # behind the digit of the split
+    """Events that the simulator lets happen between the end of a test video and its horizon."""
+    index = int(video_id[1:])  # after the digit of the split
     *_, (_, rollout) = draw_rollouts("test", index + 1, world_seed)
     events = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
     return [sentence(rollout, event) for event in events] or ["nothing moves"]

@@ -13,12 +13,12 @@ QUICK = (
     "stage2=[data.num_epochs=1,data.batch_size=8,data.global_batch_size=8]",
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=64]",
 )
-"""What ``quick=true`` stands for; other overrides win over it."""
+"""Overrides that ``quick=true`` stands for; other overrides win over it."""
 
 
 @dataclass(kw_only=True)
 class DemoConfig:
-    """How large the demo is. How it learns is in ``experiments/configs/microworld*.yaml``."""
+    """Sizes of the demo. Its training is configured in ``experiments/configs/microworld*.yaml``."""
 
     run_dir: str = "runs/demo"
     """Folder of everything that the demo writes."""

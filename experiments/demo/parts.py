@@ -20,20 +20,20 @@ class Part:
     """One part of the whole."""
 
     title: str
-    """Such as ``stage 1: alignment``; names the part in the record."""
+    """Name of the part in the record, such as ``stage 1: alignment``."""
     settings: Any
-    """What its result depends on beside the parts before it: what JSON can hold, or dataclasses."""
+    """Settings that its result depends on, beside earlier parts: JSON values, or dataclasses."""
     outputs: tuple[Path, ...]
     """The files and folders it leaves. They are removed when the settings have changed."""
     work: Callable[[], object]
     """Does it, or continues what an interrupted call has left of its outputs."""
     repeat: bool = False
-    """Whether to do it each time, because it takes no time."""
+    """True to do it each time, because it takes no time."""
 
 
 @dataclass(kw_only=True)
 class PartRecord:
-    """What is known of one part; ``parts.json`` holds one for each that was begun."""
+    """Record of one part; ``parts.json`` holds one for each that was begun."""
 
     key: str
     """Stands for the settings of this part and of those before it."""
@@ -41,7 +41,7 @@ class PartRecord:
     seconds: float = 0.0
     """Elapsed, over all starts. A start that was killed is not counted."""
     cpu_seconds: float = 0.0
-    """Of this process and of the ones that it started."""
+    """CPU time of this process and of the ones that it started."""
     starts: int = 0
 
 

@@ -20,7 +20,7 @@ from experiments.experiment_config import ExperimentConfig
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=30)
-"""How long a rank waits for the others, whose shares may take longer. One that died does not keep
+"""Longest wait for other ranks, whose shares may take longer. One that crashed does not keep
 it waiting: the connection breaks."""
 
 
@@ -35,7 +35,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process does what is done once, and talks."""
+        """Tell whether this process does what is done once, and talks."""
         return self.rank == 0
 
     def on_first(self, work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves for people to read: tables, ``metrics.json``, submissions, the page."""
+"""Report of an evaluation for people: tables, ``metrics.json``, submissions, the page."""
 
 import json
 from collections.abc import Mapping, Sequence

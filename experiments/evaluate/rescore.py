@@ -60,7 +60,7 @@ def rescore(arguments: argparse.Namespace) -> None:
 
 
 def _model(folder: Path | None) -> str:
-    """What ``evaluate`` called the model."""
+    """Name that ``evaluate`` gave the model."""
     path = None if folder is None else folder / "metrics.json"
     if path is None or not path.is_file():
         return ""
@@ -68,7 +68,7 @@ def _model(folder: Path | None) -> str:
 
 
 def _print_official_free(run: Run) -> None:
-    """What ActivityNet-QA's own script would print for "free", which is not the accuracy."""
+    """Print what ActivityNet-QA's own script would print for "free", which is not the accuracy."""
     rows = [row for row in run.predictions if row.corpus == "activitynet_qa"]
     if not rows or any(row.correct is None for row in rows):
         return

@@ -4,7 +4,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from data_modules.corpora import CorpusConfig
@@ -57,7 +57,7 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
     """Answer the benchmark under each of ``config.controls``; print the tables and write all files.
 
     Returns:
-        The judged predictions by row of the table; of several processes, to the first only.
+        The graded predictions by row of the table; of several processes, to the first only.
 
     Raises:
         ValueError: No benchmark is configured, there is no trained model, or the folder holds
@@ -98,12 +98,11 @@ class _Answers(NamedTuple):
     """Corpora of which questions could not be read, and how many were."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One run over some questions: what answers, and where its answers are kept."""
 
     name: str
-    """Of the row of the table."""
+    """Name of the row of the table."""
     kind: Control | Prior | Literal["validation"]
     answerer: Answerer
     examples: Sequence[Example]
@@ -118,14 +117,25 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
         examples, incomplete = ranks.on_first(lambda: _questions(config))
         # Loaded when the first question is asked: there may be none left.
         load = functools.cache(lambda: load_trained_model(config, ranks.device))
-        entry = functools.partial(_reasoner_entry, config, trained_model_identity(config), load)
-        entries = [entry(control, examples, incomplete) for control in config.controls]
+        identity = trained_model_identity(config)
+
+        def entry(
+            kind: Control | Literal["validation"], questions: Sequence[Example], name: str
+        ) -> _Entry:
+            control: Control = "none" if kind == VALIDATION else kind
+            answerer = _reasoner(config, identity, load, questions, control)
+            unread = {} if kind == VALIDATION else incomplete
+            manifest = _manifest(config, answerer.provenance, questions, control, unread)
+            return _Entry(name, kind, answerer, questions, manifest)
+
+        entries = [entry(control, examples, ROW_NAMES[control]) for control in config.controls]
         runs = {one.name: _answer_entry(config, ranks, one) for one in entries}
         validation: list[BenchmarkPrediction] = []
         if with_validation and "none" in config.controls:
             others = ranks.on_first(lambda: _validation_examples(config, examples))
             if others:
-                validation = _answer_entry(config, ranks, entry(VALIDATION, others, {}))
+                held_out = entry(VALIDATION, others, "validation, for temperatures")
+                validation = _answer_entry(config, ranks, held_out)
         if not ranks.is_first:
             return _Answers({}, [], {}, {})
         provenance = entries[0].answerer.provenance
@@ -149,40 +159,38 @@ def _corpora(config: ExperimentConfig, corpora: Sequence[CorpusConfig]) -> Corpo
     return open_corpora(corpora, config.data.max_malformed_fraction)
 
 
-def _reasoner_entry(
+def _reasoner(
     config: ExperimentConfig,
     identity: ReasonerIdentity,
     load: Callable[[], tuple[VideoReasoner, TokenSource]],
-    kind: Control | Literal["validation"],
     examples: Sequence[Example],
-    incomplete: Mapping[str, str],
-) -> _Entry:
-    """The trained reasoner under a control, or on questions for temperatures."""
-    control: Control = "none" if kind == VALIDATION else kind
+    control: Control,
+) -> ReasonerAnswerer:
+    """The trained reasoner under a control, loaded when it is asked."""
 
+    @functools.cache
     def load_controlled() -> tuple[VideoReasoner, TokenSource]:
         reasoner, source = load()
         return reasoner, controlled_source(source, examples, control, config.evaluation.seed)
 
-    answerer = ReasonerAnswerer(
-        functools.cache(load_controlled),
+    max_text_tokens = config.evaluation.max_text_tokens
+    return ReasonerAnswerer(load_controlled, config.decoding, max_text_tokens, identity)
+
+
+def _manifest(
+    config: ExperimentConfig,
+    provenance: Provenance,
+    examples: Sequence[Example],
+    control: str,
+    incomplete: Mapping[str, str],
+) -> Manifest:
+    return make_manifest(
+        examples,
+        provenance,
+        config.evaluation,
         config.decoding,
-        config.evaluation.max_text_tokens,
-        identity,
-    )
-    return _Entry(
-        name="validation, for temperatures" if kind == VALIDATION else ROW_NAMES[control],
-        kind=kind,
-        answerer=answerer,
-        examples=examples,
-        manifest=make_manifest(
-            examples,
-            answerer.provenance,
-            config.evaluation,
-            config.decoding,
-            control=control,
-            incomplete=incomplete,
-        ),
+        control=control,
+        incomplete=incomplete,
     )
 
 
@@ -216,7 +224,7 @@ def _answer_entry(
 
 
 def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
-    """Where the page gets the frames of questions from; None if it is to show none."""
+    """Source of the frames of the page's questions; None if it is to show none."""
     if not config.evaluation.report_items:
         return None
     return StoredPictures.of_examples(
@@ -271,18 +279,7 @@ def _prior_entries(
     )
     for kind, answerer, questions in priors:
         if questions:
-            manifest = make_manifest(
-                questions,
-                replace(provenance, model=PRIORS[kind], perceiver=""),
-                config.evaluation,
-                config.decoding,
-                control=kind,
-                incomplete=incomplete,
-            )
-            yield _Entry(
-                name=PRIORS[kind],
-                kind=kind,
-                answerer=answerer,
-                examples=questions,
-                manifest=manifest,
-            )
+            # As the reasoner's, to stand beside it: only what answers is another.
+            prior = replace(provenance, model=answerer.provenance.model, perceiver="")
+            manifest = _manifest(config, prior, questions, kind, incomplete)
+            yield _Entry(PRIORS[kind], kind, answerer, questions, manifest)

@@ -28,7 +28,7 @@ class JudgeProgramConfig:
     output_dir: str = ""
     """Empty for a folder ``judged`` beside the predictions."""
     limit: int | None = None
-    """Judge only so many answers, the first ones; None for all."""
+    """Judge at most this many answers, the first ones; None for all."""
     num_parallel: int = 4
     """Requests at a time to an endpoint."""
 

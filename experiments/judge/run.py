@@ -224,7 +224,7 @@ def _agreement(
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """What is not defined, such as an interval of one video, as null: JSON has no NaN."""
+    """Turn what is not defined, such as an interval of one video, into null: JSON has no NaN."""
     if isinstance(value, Mapping):
         return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -235,7 +235,7 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 def _manifest(
     config: JudgeProgramConfig, judge_id: str, prompt_hashes: Sequence[str]
 ) -> dict[str, Any] | None:
-    """That of the predictions, as judged; None where they do not say what they were made with."""
+    """Manifest of the judged predictions; None where they do not say what they were made with."""
     values = read_predictions_file(config.predictions).manifest
     if values is None:
         return None

@@ -77,10 +77,10 @@ class Everything(FirstOption):
     def answer(self, examples: Sequence[Example]) -> list[Reply]:
         self.calls.append(("answer", len(examples)))
         return [
-            Reply(error=VideoReadError(own.media, "missing"))
-            if own.media == self.unreadable
+            Reply(error=VideoReadError(one.media, "missing"))
+            if one.media == self.unreadable
             else Reply(output="red")
-            for own in examples
+            for one in examples
         ]
 
     predict = answer

@@ -32,10 +32,10 @@ class Source:
     def __init__(self, make: MakeTokens, broken: Sequence[int] = ()) -> None:
         self.make = make
         self.broken = broken
-        self.asked: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
     def __call__(self, media: str, start: float | None, end: float | None) -> VisualTokens:
-        self.asked[media] += 1
+        self.calls[media] += 1
         number = int(media.removeprefix("/v/").removesuffix(".mp4"))
         if number in self.broken:
             raise VideoReadError(media, "truncated")
@@ -109,11 +109,13 @@ def test_an_options_score_is_its_log_likelihood_per_token(
         for index, option in enumerate(example.options):
             text = encode_example(tiny_reasoner.tokenizer, example.prompt, option, 512)
             with torch.no_grad():
-                found = tiny_reasoner.eval()(collate_visual_tokens([tokens]), collate_texts([text]))
-            assert len(found) == len(option) + 1  # one token a byte, and the end of turn
-            expected = float(found.mean())
+                result = tiny_reasoner.eval()(
+                    collate_visual_tokens([tokens]), collate_texts([text])
+                )
+            assert len(result) == len(option) + 1  # one token a byte, and the end of turn
+            expected = float(result.mean())
             assert row.option_log_likelihoods[index] == pytest.approx(expected, abs=1e-5)
-            assert row.option_token_counts[index] == len(found)
+            assert row.option_token_counts[index] == len(result)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -132,22 +134,22 @@ def test_blind_answers_do_not_depend_on_the_video(
     tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
 ) -> None:
     source = Source(make_visual_tokens)
-    asked = [choice(video, 0) for video in range(4)]
+    questions = [choice(video, 0) for video in range(4)]
 
     def scores(control: str) -> list[tuple[float, ...]]:
         config = EvaluationConfig(control=control, batch_size=4)
-        rows = answers(tiny_reasoner, source, asked, config)
+        rows = answers(tiny_reasoner, source, questions, config)
         return [row.option_log_likelihoods for row in rows]
 
-    own, blind, shuffled = scores("none"), scores("blind"), scores("shuffled")
-    assert len(set(own)) == 4
+    one, blind, shuffled = scores("none"), scores("blind"), scores("shuffled")
+    assert len(set(one)) == 4
     for row in blind:
         assert row == pytest.approx(blind[0], abs=1e-6)
     # Another video's tokens: the same rows, none in its own place.
-    for row, other in zip(own, shuffled, strict=True):
+    for row, other in zip(one, shuffled, strict=True):
         assert other != pytest.approx(row, abs=1e-4)
     assert [sum(r) for r in sorted(shuffled)] == pytest.approx(
-        [sum(r) for r in sorted(own)], abs=1e-4
+        [sum(r) for r in sorted(one)], abs=1e-4
     )
 
 
@@ -162,9 +164,9 @@ def test_generated_letters(
         return [reasoner.tokenizer.encode(a, add_special_tokens=False) for a in next(outputs)]
 
     monkeypatch.setattr(VideoReasoner, "generate_ids", generate_ids)
-    asked = [choice(0, 0, right=1), choice(1, 0), choice(2, 0, right=2)]
+    questions = [choice(0, 0, right=1), choice(1, 0), choice(2, 0, right=2)]
     config = EvaluationConfig(multiple_choice="generate", batch_size=2)
-    rows = answers(tiny_reasoner, Source(make_visual_tokens), asked, config)
+    rows = answers(tiny_reasoner, Source(make_visual_tokens), questions, config)
     assert [row.output for row in rows] == ["(B)", "no idea", "it"]
     assert [row.parsed for row in rows] == [1, None, 2]
     assert [row.correct for row in rows] == [True, False, True]
@@ -204,10 +206,10 @@ def test_modes_gradients_and_random_state_are_left_as_they_were(
 
 def test_a_video_is_loaded_once_a_batch(make_visual_tokens: MakeTokens) -> None:
     source = Source(make_visual_tokens, broken=[1])
-    asked = [choice(0, 0), choice(0, 1), choice(1, 0), choice(1, 1), choice(0, 0)]
-    asked[-1] = replace(asked[-1], id="span", start_seconds=1.0)
-    loaded = load_examples(source, asked)
-    assert source.asked == {"/v/0.mp4": 2, "/v/1.mp4": 1}  # the span is another request
+    questions = [choice(0, 0), choice(0, 1), choice(1, 0), choice(1, 1), choice(0, 0)]
+    questions[-1] = replace(questions[-1], id="span", start_seconds=1.0)
+    loaded = load_examples(source, questions)
+    assert source.calls == {"/v/0.mp4": 2, "/v/1.mp4": 1}  # the span is another request
     assert loaded[0].tokens is loaded[1].tokens
     assert [bool(item.error) for item in loaded] == [False, False, True, True, False]
 
@@ -223,26 +225,28 @@ def test_batches_hold_one_kind_and_keep_videos_together() -> None:
 
 
 def test_batches_hold_prompts_of_similar_lengths() -> None:
-    def asked(video: int, length: int) -> Example:
+    def questions(video: int, length: int) -> Example:
         return replace(open_ended(video), id=f"{video}-{length}", prompt="x" * length)
 
     # Two questions about each of five videos: next to each other, and a video's longer one next to
     # another video's longer one.
-    examples = [asked(video, 10 * video + more) for video in range(5) for more in (1, 6)]
+    examples = [questions(video, 10 * video + more) for video in range(5) for more in (1, 6)]
     batches = question_batches(examples, 3)
     lengths = [[len(example.prompt) for example in batch] for batch in batches]
     assert lengths == [[46, 41, 31], [36, 26, 21], [11, 16, 6], [1]]
     # Spans of one video are as different as videos are.
     spans = [replace(e, id=f"{e.id} late", start_seconds=1.0) for e in examples]
-    found = [e for batch in question_batches(examples + spans, 3) for e in batch]
-    assert len(list(groupby((e.media, e.start_seconds) for e in found))) == 10
+    result = [e for batch in question_batches(examples + spans, 3) for e in batch]
+    assert len(list(groupby((e.media, e.start_seconds) for e in result))) == 10
 
 
 def test_a_limit_spreads_over_each_benchmark() -> None:
-    asked = [choice(video, 0) for video in range(10)] + [open_ended(video) for video in range(3)]
-    chosen = spread_examples(asked, 4)
+    questions = [choice(video, 0) for video in range(10)] + [
+        open_ended(video) for video in range(3)
+    ]
+    chosen = spread_examples(questions, 4)
     assert [e.video_id for e in chosen] == ["0", "2", "5", "7", "0", "1", "2"]
-    assert spread_examples(asked, None) == asked
+    assert spread_examples(questions, None) == questions
     parted = [replace(choice(video, 0), group_id=str(video // 3)) for video in range(9)]
     assert [e.video_id for e in spread_examples(parted, 2)] == ["0", "1", "2", "3", "4", "5"]
 

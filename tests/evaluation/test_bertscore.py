@@ -57,13 +57,13 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("case", GOLDEN["cases"])
 def test_matching_as_bert_score_does(case):
-    found = greedy_match(
+    result = greedy_match(
         *(
             torch.tensor(case[name])
             for name in ("hyp_embeddings", "ref_embeddings", "hyp_weights", "ref_weights")
         )
     )
-    assert found == pytest.approx((case["P"], case["R"], case["F1"]), abs=1e-5)
+    assert result == pytest.approx((case["P"], case["R"], case["F1"]), abs=1e-5)
 
 
 def test_scores_do_not_depend_on_the_other_texts(folder):
@@ -71,8 +71,8 @@ def test_scores_do_not_depend_on_the_other_texts(folder):
     texts = ["a red ball hits the wall", "it falls", "the blue wall"]
     references = [["the ball hits a wall"], ["it slips because it falls"], ["the blue wall"]]
     together = scorer.score(texts, references)
-    for text, own, found in zip(texts, references, together, strict=True):
-        assert scorer.score([text], [own])[0] == pytest.approx(found, abs=1e-5)
+    for text, one, result in zip(texts, references, together, strict=True):
+        assert scorer.score([text], [one])[0] == pytest.approx(result, abs=1e-5)
     assert together[2] == pytest.approx((1, 1, 1), abs=1e-5)
     assert together[0].f1 < 0.9999
 

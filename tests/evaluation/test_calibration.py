@@ -42,17 +42,17 @@ def test_errors_over_bins_of_equal_width(num_bins: int) -> None:
     left = calibration_error(CONFIDENCES, CORRECT, num_bins=num_bins, closed="left")
     assert left.expected == pytest.approx(GOLDEN["ece_left_closed"][name], abs=1e-9)
     theirs = GOLDEN["torchmetrics_1.9.0"]
-    found = (left.expected, left.root_mean_square, left.maximum)
+    result = (left.expected, left.root_mean_square, left.maximum)
     expected = [theirs[f"BinaryCalibrationError_{norm}_{num_bins}"] for norm in ("l1", "l2", "max")]
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert result == pytest.approx(expected, abs=1e-6)
 
 
 def test_errors_over_bins_of_equal_size() -> None:
     for num_bins in (5, 10):
-        found = adaptive_calibration_error(CONFIDENCES, CORRECT, num_bins=num_bins)
+        result = adaptive_calibration_error(CONFIDENCES, CORRECT, num_bins=num_bins)
         golden = GOLDEN["adaptive_ece_equal_mass"][str(num_bins)]
-        assert found.expected == pytest.approx(golden, abs=1e-9)
-        assert {own.num_answers for own in found.bins} == {20 // num_bins}
+        assert result.expected == pytest.approx(golden, abs=1e-9)
+        assert {one.num_answers for one in result.bins} == {20 // num_bins}
 
 
 def test_proper_scores_and_selection() -> None:
@@ -65,13 +65,13 @@ def test_proper_scores_and_selection() -> None:
 
 
 def test_a_bin_is_a_bar_of_the_diagram() -> None:
-    found = calibration_error([0.1, 0.2, 0.2, 0.9, 1.0], [0, 0, 1, 1, 1], num_bins=2)
-    assert [(own.low, own.high, own.num_answers) for own in found.bins] == [
+    result = calibration_error([0.1, 0.2, 0.2, 0.9, 1.0], [0, 0, 1, 1, 1], num_bins=2)
+    assert [(one.low, one.high, one.num_answers) for one in result.bins] == [
         (0, 0.5, 3),
         (0.5, 1, 2),
     ]
-    assert found.bins[0].confidence == pytest.approx(0.5 / 3)
-    assert found.bins[0].accuracy == pytest.approx(1 / 3)
+    assert result.bins[0].confidence == pytest.approx(0.5 / 3)
+    assert result.bins[0].accuracy == pytest.approx(1 / 3)
 
 
 def test_true_probabilities_are_calibrated_and_overconfident_ones_are_not() -> None:
@@ -90,10 +90,10 @@ def test_true_probabilities_are_calibrated_and_overconfident_ones_are_not() -> N
 
 def test_risk_does_not_depend_on_the_order_of_equal_confidences() -> None:
     confidences, correct = [0.9, 0.9, 0.9, 0.5], [1, 0, 1, 0]
-    found = risk_coverage(confidences, correct)
-    assert found.coverage == (0.25, 0.5, 0.75, 1.0)
-    assert found.risk == pytest.approx((1 / 3, 1 / 3, 1 / 3, 0.5))
-    assert risk_coverage(confidences, [0, 1, 1, 0]) == found
+    result = risk_coverage(confidences, correct)
+    assert result.coverage == (0.25, 0.5, 0.75, 1.0)
+    assert result.risk == pytest.approx((1 / 3, 1 / 3, 1 / 3, 0.5))
+    assert risk_coverage(confidences, [0, 1, 1, 0]) == result
     assert risk_coverage([0.7] * 4, correct).area == pytest.approx(0.5)
     assert confidence_auroc([0.7] * 4, correct) == 0.5
     assert math.isnan(confidence_auroc([0.1, 0.2], [1, 1]))
@@ -129,7 +129,7 @@ def test_the_temperature_of_the_scores_is_found(temperature: float) -> None:
     assert fit.nll_after <= fit.nll_before
     # No other temperature nearby is better.
     for factor in (0.98, 1.02):
-        probabilities = [option_probabilities(own, fit.temperature * factor) for own in scores]
+        probabilities = [option_probabilities(one, fit.temperature * factor) for one in scores]
         assert mean_nll(probabilities, answers.tolist()) > fit.nll_after
 
 
@@ -138,7 +138,7 @@ def test_scaling_makes_held_out_confidences_calibrated_and_keeps_the_choice() ->
     fit = fit_temperature(scores[:4000].tolist(), answers[:4000].tolist())
     errors = []
     for temperature in (1.0, fit.temperature):
-        probabilities = np.array([option_probabilities(own, temperature) for own in scores[4000:]])
+        probabilities = np.array([option_probabilities(one, temperature) for one in scores[4000:]])
         chosen = probabilities.argmax(axis=1)
         assert (chosen == scores[4000:].argmax(axis=1)).all()
         hits = (chosen == answers[4000:]).astype(float)
@@ -150,9 +150,9 @@ def test_scaling_makes_held_out_confidences_calibrated_and_keeps_the_choice() ->
 def test_questions_may_have_different_numbers_of_options() -> None:
     scores = [(-1.0, -2.0), (-1.0, -2.0, -3.0), (-2.0, -1.0)]
     fit = fit_temperature(scores, [0, 1, 1])
-    padded = [(*own, -1e6) for own in scores]
+    padded = [(*one, -1e6) for one in scores]
     assert fit.temperature == pytest.approx(fit_temperature(padded, [0, 1, 1]).temperature)
-    probabilities = [option_probabilities(own, fit.temperature) for own in scores]
+    probabilities = [option_probabilities(one, fit.temperature) for one in scores]
     assert mean_nll(probabilities, [0, 1, 1]) == pytest.approx(fit.nll_after)
 
 

@@ -34,12 +34,12 @@ def test_confidences_of_choices() -> None:
         choice("b3", (), 1),  # a generated letter: no likelihoods
         BenchmarkPrediction(id="d", corpus="c", video_id="d", output="x", reference=("x",)),
     ]
-    found = choice_confidences(rows)
-    assert found.values == pytest.approx((0.5, 1.0))
-    assert found.correct == (True, False)
-    assert found.video_ids == ("c:a", "c:b")
-    assert found.num_without == 1
-    assert calibration_error(found.values, found.correct).expected == pytest.approx(0.75)
+    result = choice_confidences(rows)
+    assert result.values == pytest.approx((0.5, 1.0))
+    assert result.correct == (True, False)
+    assert result.video_ids == ("c:a", "c:b")
+    assert result.num_without == 1
+    assert calibration_error(result.values, result.correct).expected == pytest.approx(0.75)
     assert choice_confidences(rows, temperature=1e6).values == pytest.approx((0.5, 1 / 3), abs=1e-3)
 
 
@@ -74,13 +74,13 @@ def test_confidences_of_predicted_events() -> None:
         )
     ]
     rows.append(replace(rows[0], prompt="what else"))
-    found = event_confidences(rows)
-    assert found.values == (0.8, 0.3)
-    assert found.correct == (False, True)
-    assert found.video_ids == ("c:1", "c:1")
-    assert found.num_without == 1
-    assert found.briers == pytest.approx((0.64, 0.49))
-    fit = fit_temperature(found.logits, found.outcomes)
+    result = event_confidences(rows)
+    assert result.values == (0.8, 0.3)
+    assert result.correct == (False, True)
+    assert result.video_ids == ("c:1", "c:1")
+    assert result.num_without == 1
+    assert result.briers == pytest.approx((0.64, 0.49))
+    fit = fit_temperature(result.logits, result.outcomes)
     scaled = event_confidences(rows, fit.temperature)
-    assert scaled.correct == found.correct
+    assert scaled.correct == result.correct
     assert abs(scaled.values[0] - 0.5) < 0.01, "wrong when sure: no confidence is worth anything"

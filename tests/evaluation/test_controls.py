@@ -67,19 +67,19 @@ def test_random_keeps_size_and_scale_only(make_visual_tokens: MakeTokens) -> Non
         for media, tokens in source.by_media.items()
     }
     random = controlled_source(source, questions(), "random", seed=3)
-    true, found = source("/v/1.mp4", None, None), random("/v/1.mp4", None, None)
-    assert found.features.shape == true.features.shape
-    assert found.features.mean() == pytest.approx(float(true.features.mean()), abs=0.2)
-    assert found.features.std() == pytest.approx(float(true.features.std()), rel=0.05)
-    both = torch.stack([found.features.flatten(), true.features.flatten()])
+    true, result = source("/v/1.mp4", None, None), random("/v/1.mp4", None, None)
+    assert result.features.shape == true.features.shape
+    assert result.features.mean() == pytest.approx(float(true.features.mean()), abs=0.2)
+    assert result.features.std() == pytest.approx(float(true.features.std()), rel=0.05)
+    both = torch.stack([result.features.flatten(), true.features.flatten()])
     assert abs(torch.corrcoef(both)[0, 1]) < 0.1
     objects = true.kinds == OBJECT_TOKEN
-    assert torch.equal(found.kinds, true.kinds)
-    assert torch.equal(found.spans, true.spans)
-    assert torch.equal(found.boxes[~objects], true.boxes[~objects])
-    assert not torch.isclose(found.boxes[objects], true.boxes[objects]).all(dim=1).any()
-    assert (found.boxes[:, :2] <= found.boxes[:, 2:]).all()
-    assert set(found.masks) == {None}
+    assert torch.equal(result.kinds, true.kinds)
+    assert torch.equal(result.spans, true.spans)
+    assert torch.equal(result.boxes[~objects], true.boxes[~objects])
+    assert not torch.isclose(result.boxes[objects], true.boxes[objects]).all(dim=1).any()
+    assert (result.boxes[:, :2] <= result.boxes[:, 2:]).all()
+    assert set(result.masks) == {None}
 
 
 def test_random_is_a_function_of_seed_and_span(make_visual_tokens: MakeTokens) -> None:
@@ -102,7 +102,7 @@ def test_shuffled_gives_every_video_another_ones_tokens(
     source = Source(make_visual_tokens)
     shuffled = controlled_source(source, questions(), "shuffled", seed)
     given = {media: shuffled(media, None, None) for media in source.by_media}
-    assert all(given[media] is not own for media, own in source.by_media.items())
+    assert all(given[media] is not one for media, one in source.by_media.items())
     assert {id(tokens) for tokens in given.values()} == {id(t) for t in source.by_media.values()}
 
 
@@ -167,10 +167,10 @@ def test_single_frame_keeps_the_middle_clip_and_one_key_frame(
     num_clips: int, key_frames: list[tuple[float, int]], expected: list[int]
 ) -> None:
     tokens = timed(num_clips, key_frames)
-    found = under("single_frame", tokens)
-    assert numbers(found) == expected
-    assert torch.equal(found.spans, tokens.spans[expected])
-    assert found.duration_seconds == tokens.duration_seconds
+    result = under("single_frame", tokens)
+    assert numbers(result) == expected
+    assert torch.equal(result.spans, tokens.spans[expected])
+    assert result.duration_seconds == tokens.duration_seconds
     assert len(under("single_frame", tokens.without_tokens())) == 0
 
 
@@ -179,16 +179,16 @@ def test_single_frame_keeps_the_middle_clip_and_one_key_frame(
 def test_shuffled_frames_exchange_times_and_nothing_else(num_clips: int, seed: int) -> None:
     # Each key frame a quarter into its clip; the last clip has none.
     tokens = timed(num_clips, [(2.0 * clip + 0.5, 1 + clip % 2) for clip in range(num_clips - 1)])
-    found = under("shuffled_frames", tokens, seed)
-    order = numbers(found)
+    result = under("shuffled_frames", tokens, seed)
+    order = numbers(result)
     assert sorted(order) == list(range(len(tokens)))
     assert order[:num_clips] != list(range(num_clips))
     # Slots stay, and with them the order of tokens by time.
-    assert torch.equal(found.spans[:num_clips], tokens.spans[:num_clips])
-    assert torch.equal(found.kinds, tokens.kinds)
-    assert (found.spans[num_clips:].diff(dim=0) >= 0).all()
+    assert torch.equal(result.spans[:num_clips], tokens.spans[:num_clips])
+    assert torch.equal(result.kinds, tokens.kinds)
+    assert (result.spans[num_clips:].diff(dim=0) >= 0).all()
     # A key frame is still a quarter into its own clip.
-    new_start = {number: float(found.spans[place, 0]) for place, number in enumerate(order)}
+    new_start = {number: float(result.spans[position, 0]) for position, number in enumerate(order)}
     for number in range(num_clips, len(tokens)):
         home = int(tokens.spans[number, 0] // 2)
         assert new_start[number] == new_start[home] + 0.5
@@ -198,11 +198,11 @@ def test_key_frames_of_one_clip_exchange_their_places_in_it() -> None:
     tokens = timed(2, [(0.25, 2), (0.5, 1), (1.5, 1), (2.5, 1)])
     orders = set()
     for seed in range(40):
-        found = under("shuffled_frames", tokens, seed)
-        order = numbers(found)
+        result = under("shuffled_frames", tokens, seed)
+        order = numbers(result)
         assert order[:3] == [1, 0, 6]  # two clips change sides, the lone key frame of one with it
         # 2.5 has become 0.5; the others are in the second half, one of the moments twice.
-        times = found.spans[2:, 0].tolist()
+        times = result.spans[2:, 0].tolist()
         assert times == sorted(times)
         assert set(times) == {0.5, 2.25, 2.5, 3.5}
         orders.add(tuple(order[3:]))
@@ -212,8 +212,8 @@ def test_key_frames_of_one_clip_exchange_their_places_in_it() -> None:
 
 def test_one_clip_still_has_key_frames_to_exchange() -> None:
     for seed in range(20):
-        found = under("shuffled_frames", timed(1, [(0.5, 1), (1.0, 1)]), seed)
-        assert numbers(found) == [0, 2, 1]
+        result = under("shuffled_frames", timed(1, [(0.5, 1), (1.0, 1)]), seed)
+        assert numbers(result) == [0, 2, 1]
     still = timed(1, [(0.5, 2)])
     assert numbers(under("shuffled_frames", still)) == [0, 1, 2]  # there is nothing to exchange
     assert len(under("shuffled_frames", timed(2, []).without_tokens())) == 0

@@ -22,7 +22,7 @@ def data(num_videos: int, questions: int, seed: int = 0) -> tuple[np.ndarray, li
 def test_equals_a_loop_over_drawn_videos() -> None:
     values, videos = data(41, 4)
     values, videos = values[:-3], videos[:-3]  # one video with fewer questions
-    found = bootstrap_interval(values, videos, num_resamples=1000, seed=7)
+    result = bootstrap_interval(values, videos, num_resamples=1000, seed=7)
     rng = np.random.default_rng(7)
     names = list(dict.fromkeys(videos))
     by_video = [values[[v == name for v in videos]] for name in names]
@@ -30,8 +30,8 @@ def test_equals_a_loop_over_drawn_videos() -> None:
     for _ in range(1000):
         drawn = [by_video[index] for index in rng.integers(0, 41, size=41)]
         means.append(np.concatenate(drawn).mean())
-    assert found.mean == pytest.approx(values.mean())
-    assert found[1:] == pytest.approx(np.quantile(means, [0.025, 0.975]))
+    assert result.mean == pytest.approx(values.mean())
+    assert result[1:] == pytest.approx(np.quantile(means, [0.025, 0.975]))
 
 
 def test_width_agrees_with_the_normal_approximation() -> None:
@@ -120,7 +120,7 @@ def test_videos_that_all_agree_do_not_say_that_all_videos_do() -> None:
         assert wrong == pytest.approx((0.0, 0.0, 1 - low), abs=1e-3)
         scores = bootstrap_interval([5.0] * len(names), names, limits=(1.0, 5.0))
         assert scores == pytest.approx((5.0, 1 + 4 * low, 5.0), abs=4e-3)
-        same = bootstrap_statistic(lambda places: 1.0, names)
+        same = bootstrap_statistic(lambda indices: 1.0, names)
         assert same.mean == 1.0
         assert math.isnan(same.low)
         assert math.isnan(bootstrap_interval([2.5] * len(names), names, limits=None).low)
@@ -128,13 +128,13 @@ def test_videos_that_all_agree_do_not_say_that_all_videos_do() -> None:
 
 def test_other_numbers_of_few_videos_have_the_jackknife() -> None:
     values, videos = data(10, 4)
-    found = bootstrap_statistic(lambda places: float(values[places].mean()), videos)
+    result = bootstrap_statistic(lambda indices: float(values[indices].mean()), videos)
     # Of a mean over equal clusters it is Student's interval of the clusters' means.
     means = values.reshape(10, 4).mean(axis=1)
     half = 2.262157 * means.std(ddof=1) / math.sqrt(10)
-    assert found == pytest.approx((means.mean(), means.mean() - half, means.mean() + half))
+    assert result == pytest.approx((means.mean(), means.mean() - half, means.mean() + half))
     unlimited = bootstrap_interval(values, videos, limits=None)
-    assert unlimited == pytest.approx(tuple(found))
+    assert unlimited == pytest.approx(tuple(result))
     undefined = bootstrap_statistic(lambda p: 1.0 if len(p) == 40 else math.nan, videos)
     assert (undefined.mean, math.isnan(undefined.high)) == (1.0, True)
 

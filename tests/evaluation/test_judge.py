@@ -62,10 +62,10 @@ def cache(tmp_path):
 def test_a_good_output_is_read(cache):
     for output in (json.dumps(GOOD), f"```json\n{json.dumps(GOOD, indent=1)}\n```\n"):
         judge = ScriptedJudge(output, judge_id=output[:3])
-        found = judge_answer(judge, cache, item())
-        assert found.invalid == ""
-        assert found.scores == {axis: GOOD[axis] for axis in AXES}
-        assert [claim.supported for claim in found.claims] == ["yes"]
+        result = judge_answer(judge, cache, item())
+        assert result.invalid == ""
+        assert result.scores == {axis: GOOD[axis] for axis in AXES}
+        assert [claim.supported for claim in result.claims] == ["yes"]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_a_good_output_is_read(cache):
 )
 def test_anything_else_is_invalid_and_counted(cache, output, reason):
     judge = ScriptedJudge(output)
-    found = judge_answer(judge, cache, item())
-    assert reason in found.invalid
-    assert len(found.invalid) <= 200
-    assert found.invalid.isprintable()
-    assert found.scores == {}
-    assert found.output == output
+    result = judge_answer(judge, cache, item())
+    assert reason in result.invalid
+    assert len(result.invalid) <= 200
+    assert result.invalid.isprintable()
+    assert result.scores == {}
+    assert result.output == output
     summaries = summarise_pointwise(
-        [found, judge_answer(ScriptedJudge(json.dumps(GOOD), judge_id="b"), cache, item(id="2"))]
+        [result, judge_answer(ScriptedJudge(json.dumps(GOOD), judge_id="b"), cache, item(id="2"))]
     )
     insight = summaries[2]
     assert (insight["num_judged"], insight["num_invalid"]) == (1, 1)
@@ -135,8 +135,8 @@ def test_without_evidence_grounding_is_not_judged(cache):
 
 def test_an_empty_answer_has_the_lowest_scores_and_nobody_is_asked(cache):
     judge = ScriptedJudge(json.dumps(GOOD))
-    found = judge_answer(judge, cache, item(answer="  \n"))
-    assert set(found.scores.values()) == {1}
+    result = judge_answer(judge, cache, item(answer="  \n"))
+    assert set(result.scores.values()) == {1}
     assert judge.requests == []
 
 
@@ -194,20 +194,20 @@ def test_long_answers_are_cut_and_say_so():
     assert len(block) < MAX_ANSWER_CHARS + 50
 
 
-def winners(place: str):
+def winners(index: str):
     """A judge's output that finds the answer in one place the better one on all axes."""
-    return json.dumps({"reason": "r", **dict.fromkeys(AXES, place)})
+    return json.dumps({"reason": "r", **dict.fromkeys(AXES, index)})
 
 
 def test_a_judge_that_looks_at_the_order_gives_ties_only(cache):
     judge = ScriptedJudge(winners("first"))
-    found = judge_pair(judge, cache, item(), "a good answer", "a bad answer")
-    assert set(found.winners.values()) == {"tie"}
-    assert set(found.consistent.values()) == {False}
+    result = judge_pair(judge, cache, item(), "a good answer", "a bad answer")
+    assert set(result.winners.values()) == {"tie"}
+    assert set(result.consistent.values()) == {False}
     shown = [request.blocks for request in judge.requests]
     assert (shown[0]["FIRST"], shown[0]["SECOND"]) == ("a good answer", "a bad answer")
     assert (shown[1]["FIRST"], shown[1]["SECOND"]) == ("a bad answer", "a good answer")
-    summary = summarise_pairwise([found])[0]
+    summary = summarise_pairwise([result])[0]
     assert (summary["num_ties"], summary["consistency"], summary["win_rate"].mean) == (1, 0.0, 0.5)
 
 
@@ -234,9 +234,9 @@ def test_the_heuristic_judge_prefers_what_the_evidence_says(cache):
     judge = HeuristicJudge()
     grounded = "The red ball rolls to the wall and turns because it hits the wall."
     invented = "Aliens land nearby."
-    found = judge_pair(judge, cache, item(), grounded, invented)
-    assert found.winners["factual_grounding"] == "first"
-    assert found.invalid == ""
+    result = judge_pair(judge, cache, item(), grounded, invented)
+    assert result.winners["factual_grounding"] == "first"
+    assert result.invalid == ""
     scores = [judge_answer(judge, cache, item(answer=text)) for text in (grounded, invented)]
     assert scores[0].scores["factual_grounding"] > scores[1].scores["factual_grounding"]
 
@@ -282,16 +282,16 @@ def test_intervals_are_over_videos(cache):
 def test_agreement_of_judges():
     # Ten of twelve agree; chance is the sum of the products of the raters' shares.
     one, two = [1, 1, 2, 2, 4, 3, 3, 3, 5, 4, 4, 1], [2, 1, 2, 2, 2, 3, 3, 3, 5, 4, 4, 1]
-    found = agreement(dict(enumerate(one)), dict(enumerate(two)))
+    result = agreement(dict(enumerate(one)), dict(enumerate(two)))
     chance = sum(one.count(score) * two.count(score) for score in range(1, 6)) / 144
-    assert found.kappa == pytest.approx((10 / 12 - chance) / (1 - chance))
+    assert result.kappa == pytest.approx((10 / 12 - chance) / (1 - chance))
     # Squared distances: those of the pairs, over those of all scores with all others.
     squares = sum((a - b) ** 2 for a, b in zip(one, two, strict=True)) / 12
     crossed = sum((a - b) ** 2 for a in one for b in two) / 144
-    assert found.weighted_kappa == pytest.approx(1 - squares / crossed)
+    assert result.weighted_kappa == pytest.approx(1 - squares / crossed)
     every = [*one, *two]
     among = sum((a - b) ** 2 for a in every for b in every) / (24 * 23)
-    assert found.alpha == pytest.approx(1 - squares / among)
+    assert result.alpha == pytest.approx(1 - squares / among)
     first = dict(enumerate([1, 2, 3, 4, 5]))
     same = agreement(first, first)
     assert (same.exact, same.kappa, same.weighted_kappa) == (1, 1, 1)

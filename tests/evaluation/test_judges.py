@@ -31,9 +31,9 @@ REQUEST = pointwise_request(ITEM)
 
 @pytest.fixture(scope="module")
 def server():
-    found = Loopback()
-    yield found
-    found.close()
+    result = Loopback()
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_what_is_sent_and_what_comes_back(server, judge_at, tmp_path):
         "insightfulness": 2,
     }
     judge = judge_at(server.script(reply(json.dumps(verdict))), seed=7)
-    found = judge_answer(judge, ReplyCache(tmp_path / "cache.sqlite"), ITEM)
-    assert found.scores["factual_grounding"] == 4
+    result = judge_answer(judge, ReplyCache(tmp_path / "cache.sqlite"), ITEM)
+    assert result.scores["factual_grounding"] == 4
     (request,) = server.requests
     assert request.headers["authorization"] == "Bearer secret-key"
     body = request.body
@@ -92,8 +92,8 @@ def test_a_reply_of_another_form_is_not_kept(server, judge_at, tmp_path):
     with pytest.raises(EndpointUnavailableError, match=r"choices\[0\] is null"):
         judge_answer(judge, cache, ITEM)
     for _ in range(2):
-        found = judge_answer(judge, cache, ITEM)
-        assert found.invalid == "not one JSON object: Expecting value"
+        result = judge_answer(judge, cache, ITEM)
+        assert result.invalid == "not one JSON object: Expecting value"
     assert len(server.requests) == 2, "an output is kept, valid or not"
 
 
@@ -112,8 +112,8 @@ def test_an_output_without_a_verdict_says_why_also_from_the_cache(
 ):
     judge = judge_at(server.script(answer))
     for _ in range(2):
-        found = judge_answer(judge, ReplyCache(tmp_path / "c"), ITEM)
-        assert found.invalid.startswith(reason)
+        result = judge_answer(judge, ReplyCache(tmp_path / "c"), ITEM)
+        assert result.invalid.startswith(reason)
     assert len(server.requests) == 1
 
 
@@ -126,7 +126,7 @@ def test_the_id_pins_what_can_change_a_verdict(judge_at):
     ]
     ids = [judge.judge_id for judge in judges]
     assert len(set(ids)) == 4
-    assert all(own.startswith("m-2024-11-20@") for own in ids)
+    assert all(one.startswith("m-2024-11-20@") for one in ids)
     assert judge_at("http://a", max_attempts=9, timeout_seconds=1).judge_id == ids[0]
     assert pinned_id("m", {"a": 1, "b": 2}) == pinned_id("m", {"b": 2, "a": 1})
 
@@ -182,10 +182,10 @@ def test_a_language_model_judges_the_same_each_time(judge_folder, tmp_path):
     longer = load_causal_lm_judge(local_config(judge_folder, max_new_tokens=13))
     assert longer.judge_id != judge.judge_id
     # A random model writes no verdict, and none is made up.
-    found = judge_answer(judge, ReplyCache(tmp_path / "cache"), ITEM)
-    assert found.invalid
-    assert found.scores == {}
-    assert found.output == output
+    result = judge_answer(judge, ReplyCache(tmp_path / "cache"), ITEM)
+    assert result.invalid
+    assert result.scores == {}
+    assert result.output == output
 
 
 def test_markup_in_an_answer_is_text(judge_folder, tiny_tokenizer):
@@ -206,7 +206,7 @@ def test_markup_in_an_answer_is_text(judge_folder, tiny_tokenizer):
 def test_a_request_that_does_not_fit_is_counted_and_says_so(judge_folder, tmp_path):
     judge = load_causal_lm_judge(local_config(judge_folder))
     long = JudgeItem(id="1", video_id="v", question="q" * 9_000, answer="a")
-    found = judge_answer(judge, ReplyCache(tmp_path / "c"), long)
+    result = judge_answer(judge, ReplyCache(tmp_path / "c"), long)
     assert re.match(
-        r"the request has \d+ tokens .* but the model has 5000 positions", found.invalid
+        r"the request has \d+ tokens .* but the model has 5000 positions", result.invalid
     )

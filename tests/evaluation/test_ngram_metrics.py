@@ -27,7 +27,7 @@ def official_scores(
         return names | {"ROUGE_L": own_rouge, "CIDEr": own_cider}
 
     corpus = named(bleu_of_counts(counts), sum(rouge) / len(rouge), sum(cider) / len(cider))
-    texts = [bleu_of_counts([own]) for own in counts]
+    texts = [bleu_of_counts([one]) for one in counts]
     return corpus, [named(*row) for row in zip(texts, rouge, cider, strict=True)]
 
 
@@ -88,7 +88,7 @@ def test_a_corpus_score_is_not_the_mean_of_its_parts() -> None:
     items = SETS["multi_ref_10"]["items"]
     hypotheses = [item["tokens_hyp"] for item in items]
     references = [item["tokens_refs"] for item in items]
-    halves = [cider_d(hypotheses[own], references[own]) for own in (slice(0, 5), slice(5, 10))]
+    halves = [cider_d(hypotheses[one], references[one]) for one in (slice(0, 5), slice(5, 10))]
     whole = cider_d(hypotheses, references)
     assert abs(sum(map(sum, halves)) / 10 - sum(whole) / 10) > 0.03
 
@@ -98,11 +98,11 @@ def test_order_of_texts_and_of_references_does_not_matter() -> None:
     hypotheses = [item["tokens_hyp"] for item in items]
     references = [item["tokens_refs"] for item in items]
     corpus, texts = official_scores(hypotheses, references)
-    turned = [own[::-1] for own in references[::-1]]
+    turned = [one[::-1] for one in references[::-1]]
     turned_corpus, turned_texts = official_scores(hypotheses[::-1], turned)
     assert turned_corpus == pytest.approx(corpus, abs=1e-12)
-    for own, other in zip(texts, turned_texts[::-1], strict=True):
-        assert own == pytest.approx(other, abs=1e-12)
+    for one, other in zip(texts, turned_texts[::-1], strict=True):
+        assert one == pytest.approx(other, abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", [bleu_counts, rouge_l, cider_d])

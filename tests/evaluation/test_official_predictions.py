@@ -35,7 +35,7 @@ CHOICES = [
 ]
 OPEN = [
     Example(
-        id=f"{corpus}:val:{own}",
+        id=f"{corpus}:val:{one}",
         corpus=corpus,
         media="7.mp4",
         video_id="7",
@@ -44,7 +44,7 @@ OPEN = [
         answers=("ball",),
         question_type=kind,
     )
-    for corpus, own, kind in (
+    for corpus, one, kind in (
         ("nextqa_open_ended", "7_0", "CW"),
         ("activitynet_qa", "v_7_1", "5"),
     )
@@ -116,8 +116,8 @@ def scores(tmp_path: Path, file: Path, reader: str, root: Path, *more: str) -> d
 @pytest.mark.slow  # all questions of a real benchmark
 def test_nextqa_scores_as_published(tmp_path: Path) -> None:
     root = REAL / "nextqa"
-    found = scores(tmp_path, root / "HGA-bert-ft-h256-val-example.json", "nextqa", root)
-    assert found == {
+    result = scores(tmp_path, root / "HGA-bert-ft-h256-val-example.json", "nextqa", root)
+    assert result == {
         **{"all": 49.74, "C": 46.26, "T": 50.74, "D": 59.33, "CW": 46.99, "CH": 44.22},
         **{"TN": 49.53, "TC": 52.49, "DC": 44.07, "DL": 72.54, "DO": 55.41},
     }
@@ -129,9 +129,9 @@ def test_activitynet_qa_scores_as_the_script_should(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = REAL / "activitynet_qa"
-    found = scores(tmp_path, root / "pred_val_example.json", "activitynet_qa", root)
-    assert (found["all"], found["free"]) == (39.84, 50.55)
-    assert (found["motion"], found["yesno"], found["number"]) == (18.78, 76.34, 64.03)
+    result = scores(tmp_path, root / "pred_val_example.json", "activitynet_qa", root)
+    assert (result["all"], result["free"]) == (39.84, 50.55)
+    assert (result["motion"], result["yesno"], result["number"]) == (18.78, 76.34, 64.03)
     assert "prints 75.83 for free" in capsys.readouterr().out
 
 
@@ -143,7 +143,7 @@ def test_nextqa_open_ended_scores_as_published(tmp_path: Path) -> None:
     root.mkdir()
     (root / "val.csv").symlink_to(REAL / "next_oe" / "val.csv")
     (root / "map_vid_vidorID.json").symlink_to(REAL / "nextqa" / "map_vid_vidorID.json")
-    found = scores(
+    result = scores(
         tmp_path,
         REAL / "next_oe" / "HGA-same-att-qns23ans7-val-example.json",
         "nextqa_open_ended",
@@ -151,4 +151,4 @@ def test_nextqa_open_ended_scores_as_published(tmp_path: Path) -> None:
         f"evaluation.wordnet={REAL_WORDNET}",
         f"evaluation.stop_words={REAL / 'next_oe' / 'stopwords.txt'}",
     )
-    assert found["all"] == 21.5  # published: 21.48, with another lemmatiser
+    assert result["all"] == 21.5  # published: 21.48, with another lemmatiser

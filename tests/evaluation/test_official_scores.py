@@ -50,8 +50,8 @@ def official_names(expected: dict[str, float]) -> dict[str, float]:
 def test_nextqa_golden() -> None:
     golden = GOLDEN["nextqa_mc"]
     rows = [choice(*row) for row in golden["rows_video_qid_type_pred_answer"]]
-    found = {group: 100 * value for group, value in by_group(rows).items()}
-    assert found == pytest.approx(official_names(golden["expected_percent"]))
+    result = {group: 100 * value for group, value in by_group(rows).items()}
+    assert result == pytest.approx(official_names(golden["expected_percent"]))
 
 
 def test_groups_come_in_the_official_order() -> None:
@@ -102,11 +102,11 @@ def test_difference_of_two_runs_matches_by_id() -> None:
     full = [choice(str(n), "0", "CW", 2, 2) for n in range(20)]
     blind = [choice(str(n), "0", "CW", 2 if n < 5 else 1, 2) for n in range(20)]
     items = run_items({"full": full, "blind": blind[::-1]})
-    found = run_differences(items, ("nextqa", ALL), "full")["blind"]
-    assert found.seed_scores == (0.25,)
-    assert found.difference is not None
-    assert found.difference.mean == pytest.approx(0.75)
-    assert found.difference.low > 0.4  # of 20 videos: no bootstrap
+    result = run_differences(items, ("nextqa", ALL), "full")["blind"]
+    assert result.seed_scores == (0.25,)
+    assert result.difference is not None
+    assert result.difference.mean == pytest.approx(0.75)
+    assert result.difference.low > 0.4  # of 20 videos: no bootstrap
     with pytest.raises(ValueError, match="1 missing"):
         run_items({"full": full, "blind": blind[:-1]})
 
@@ -172,9 +172,9 @@ def test_nextqa_example_predictions_score_as_published() -> None:
         assert answer["answer"] == example.answer_index
         scores = tuple(-1.0 + (index == answer["prediction"]) for index in range(5))
         rows.append(replace(unanswered(example), option_log_likelihoods=scores))
-    found = {group: round(100 * value, 2) for group, value in by_group(rows).items()}
-    assert found == official_names(GOLDEN["nextqa_mc"]["real_file_check"]["expected"])
-    assert found["all"] == 49.74
+    result = {group: round(100 * value, 2) for group, value in by_group(rows).items()}
+    assert result == official_names(GOLDEN["nextqa_mc"]["real_file_check"]["expected"])
+    assert result["all"] == 49.74
 
 
 @pytest.mark.slow  # scores 18,000 answers; the tests above score few
@@ -188,11 +188,11 @@ def test_activitynet_qa_example_predictions_score_as_the_official_script_prints(
         replace(unanswered(example), output=outputs[example.id.removeprefix("activitynet_qa:val:")])
         for example in examples
     ]
-    found = {group: round(value, 4) for group, value in by_group(rows).items()}
+    result = {group: round(value, 4) for group, value in by_group(rows).items()}
     golden = GOLDEN["activitynet_qa"]
     expected = dict(golden["official_printed"])
     printed_free = expected.pop("free")
-    assert found == expected | {"free": round(golden["free_correct"], 4)}
+    assert result == expected | {"free": round(golden["free_correct"], 4)}
     flags = [bool(grade(row).correct) for row in rows]
     # The script's order of first appearance is that of the answer file.
     official_order = {

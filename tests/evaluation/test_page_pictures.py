@@ -113,7 +113,7 @@ def test_the_frames_of_a_question_show_the_masks_that_the_store_has(tmp_path, so
     for frame, (number, seconds) in zip((before, after), KEY_FRAMES.items(), strict=True):
         assert number_of(tensor(opened(frame.data_uri))) == number
         assert frame.seconds == timestamps[number] == pytest.approx(SPAN[0] + seconds)
-    first, second = (tensor(opened(own.data_uri)).int() for own in (before, after))
+    first, second = (tensor(opened(one.data_uri)).int() for one in (before, after))
     changed = (first - second).abs().amax(dim=0)[70:, 160:] > 60  # no numbers there, and no bar
     rows, columns = changed.nonzero().T
     assert 124 <= rows.min() + 70 < 134
@@ -122,7 +122,7 @@ def test_the_frames_of_a_question_show_the_masks_that_the_store_has(tmp_path, so
     assert 218 < columns.max() + 160 <= 228
     assert source.num_perceived == 0
     # Of the whole video the store knows nothing: its frames are shown, its objects are unknown.
-    assert [own.num_objects for own in pictures.frames((video, None, None))] == [None, None]
+    assert [one.num_objects for one in pictures.frames((video, None, None))] == [None, None]
 
 
 def test_a_video_that_is_gone_is_an_error_with_its_name(tmp_path, source):
@@ -135,11 +135,11 @@ def test_without_key_frames_the_clips_middles_are_shown(tmp_path):
     video = str(write_video(tmp_path / "v.mp4"))
     sampling = SamplingConfig(num_clips=4, frames_per_clip=5, num_key_frames=0)
     shown = key_frames((video, None, None), None, sampling)
-    assert [number_of(tensor(opened(own.data_uri))) for own in shown] == [5, 15, 25, 35]
+    assert [number_of(tensor(opened(one.data_uri))) for one in shown] == [5, 15, 25, 35]
 
 
 def test_frames_that_are_several_key_frames_are_shown_once(tmp_path):
     video = str(write_video(tmp_path / "v.mp4", num_frames=2))
     sampling = SamplingConfig(num_clips=2, frames_per_clip=4, num_key_frames=8)
     shown = key_frames((video, None, None), None, sampling)
-    assert [number_of(tensor(opened(own.data_uri))) for own in shown] == [0, 1]
+    assert [number_of(tensor(opened(one.data_uri))) for one in shown] == [0, 1]

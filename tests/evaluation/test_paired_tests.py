@@ -49,8 +49,8 @@ def answers(
     """Two runs' values, each averaged over seeds; ``gain`` is added to the first one's log-odds."""
     hard = rng.normal(0, 1, (num_videos, 1)) + rng.normal(0, 1.5, (num_videos, questions))
     runs = [
-        (rng.random((seeds, *hard.shape)) < 1 / (1 + np.exp(-hard - own))).mean(axis=0).ravel()
-        for own in (gain, 0.0)
+        (rng.random((seeds, *hard.shape)) < 1 / (1 + np.exp(-hard - one))).mean(axis=0).ravel()
+        for one in (gain, 0.0)
     ]
     videos = [f"v{video}" for video in range(num_videos) for _ in range(questions)]
     return runs[0], runs[1], videos
@@ -58,12 +58,12 @@ def answers(
 
 def test_by_hand() -> None:
     # Five videos, all in favour of the first run: only all + and all - are as far from 0.
-    found = paired_test([1.0] * 5, [0.0] * 5, list("abcde"))
-    assert found == (2 / 32, 5, True)
+    result = paired_test([1.0] * 5, [0.0] * 5, list("abcde"))
+    assert result == (2 / 32, 5, True)
     # Two questions a video; sums 2, 1, 0, -1: of 8 assignments, the totals 2, 4 and their negatives
     # are as far as 2: +2+1-1, +2-1+1, +2+1+1, and the same with the other signs.
-    found = paired_test([1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 1, 0], list("aabbccdd"))
-    assert found == (6 / 8, 3, True)
+    result = paired_test([1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 1, 0], list("aabbccdd"))
+    assert result == (6 / 8, 3, True)
 
 
 def test_one_question_a_video_is_mcnemar() -> None:
@@ -71,10 +71,10 @@ def test_one_question_a_video_is_mcnemar() -> None:
     first = [1.0] * 8 + [0.0] * 2 + [1.0, 0.0] * 15
     second = [0.0] * 8 + [1.0] * 2 + [1.0, 0.0] * 15
     expected = 2 * sum(math.comb(10, k) for k in range(3)) / 2**10
-    found = paired_test(first, second, [str(n) for n in range(40)])
-    assert found.p_value == pytest.approx(expected)
-    assert found.exact
-    assert found.num_differing == 10
+    result = paired_test(first, second, [str(n) for n in range(40)])
+    assert result.p_value == pytest.approx(expected)
+    assert result.exact
+    assert result.num_differing == 10
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 5, 12])
@@ -93,10 +93,10 @@ def test_any_sums_of_few_videos_equal_counting() -> None:
 def test_drawn_signs_are_near_counting_and_a_function_of_the_seed() -> None:
     sums = np.random.default_rng(3).normal(0.4, 1, size=16)
     names = [str(n) for n in range(16)]
-    found = paired_test(sums, np.zeros(16), names, num_flips=20_000)
+    result = paired_test(sums, np.zeros(16), names, num_flips=20_000)
     expected = by_counting(sums)
-    assert not found.exact
-    assert found.p_value == pytest.approx(
+    assert not result.exact
+    assert result.p_value == pytest.approx(
         expected, abs=4 * math.sqrt(expected * (1 - expected) / 20_000)
     )
     assert p_value(sums) == p_value(sums)
@@ -113,12 +113,12 @@ def test_p_is_never_0_and_1_without_a_difference() -> None:
 
 def test_neither_names_nor_order_nor_side_matter() -> None:
     first, second, videos = answers(np.random.default_rng(5), 20, 3, 2)
-    found = paired_test(first, second, videos)
+    result = paired_test(first, second, videos)
     order = np.random.default_rng(0).permutation(len(videos))
     mixed = paired_test(first[order], second[order], [f"{videos[n]}!" for n in order])
-    assert mixed == pytest.approx(found)
+    assert mixed == pytest.approx(result)
     other = paired_test(second, first, videos)
-    assert other.p_value == pytest.approx(found.p_value)
+    assert other.p_value == pytest.approx(result.p_value)
 
 
 def test_questions_of_one_video_change_sides_together() -> None:
@@ -150,9 +150,9 @@ def test_holm_keeps_the_level_of_a_family() -> None:
     # 2,000 families of 6 null tests that are the same test in pairs: at most 5% have a finding.
     rng = np.random.default_rng(0)
     draws = np.repeat(rng.random((2000, 3)), 2, axis=1)
-    found = sum(min(holm(own)) <= LEVEL for own in draws)
-    assert found <= most_allowed(2000, LEVEL)
-    assert sum(own.min() <= LEVEL for own in draws) > most_allowed(2000, LEVEL)  # uncorrected
+    result = sum(min(holm(one)) <= LEVEL for one in draws)
+    assert result <= most_allowed(2000, LEVEL)
+    assert sum(one.min() <= LEVEL for one in draws) > most_allowed(2000, LEVEL)  # uncorrected
 
 
 @pytest.mark.parametrize(("num_videos", "questions", "seeds"), [(12, 4, 1), (40, 3, 3), (60, 1, 3)])
@@ -163,12 +163,12 @@ def test_a_null_ablation_is_not_significant_too_often(
     # which a test that keeps its level exceeds once in a thousand times.
     rng = np.random.default_rng(num_videos)
     assert most_allowed(400, LEVEL) == 35
-    found = sum(
+    result = sum(
         paired_test(*answers(rng, num_videos, questions, seeds)).p_value <= LEVEL
         for _ in range(400)
     )
-    assert found <= 35
-    assert found >= 4  # nor does it never find anything: that would have no power
+    assert result <= 35
+    assert result >= 4  # nor does it never find anything: that would have no power
 
 
 def test_a_planted_difference_is_found() -> None:

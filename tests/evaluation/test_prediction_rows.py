@@ -63,11 +63,11 @@ def test_what_counts_as_right() -> None:
 
 
 def test_a_span_is_right_when_half_of_it_is(tmp_path: Path) -> None:
-    asked = Example(
+    questions = Example(
         id="g", corpus="nextgqa", media="m", video_id="v", prompt="when", response="2.0 to 8.0",
         group_id="q", spans=((2.0, 8.0), (20.0, 21.0)),
     )  # fmt: skip
-    row = unanswered(asked)
+    row = unanswered(questions)
     assert (row.reference, row.group_id) == (((2.0, 8.0), (20.0, 21.0)), "q")
     for output, parsed, correct in (
         ("5 to 11", (5.0, 11.0), True),
@@ -82,14 +82,14 @@ def test_a_span_is_right_when_half_of_it_is(tmp_path: Path) -> None:
 
 
 def test_unanswered_takes_the_reference_from_the_example() -> None:
-    asked = Example(
+    questions = Example(
         id="i", corpus="c", media="m", video_id="v", prompt="p", response="y", options=("x", "y"),
         answer_index=1, answers=("y",),
     )  # fmt: skip
-    assert unanswered(asked).reference == 1
-    assert unanswered(replace(asked, options=())).reference == ("y",)
-    assert unanswered(replace(asked, answer_index=None)).reference is None
-    assert unanswered(replace(asked, options=(), answers=())).reference is None
+    assert unanswered(questions).reference == 1
+    assert unanswered(replace(questions, options=())).reference == ("y",)
+    assert unanswered(replace(questions, answer_index=None)).reference is None
+    assert unanswered(replace(questions, options=(), answers=())).reference is None
 
 
 def test_what_says_nothing_is_invalid() -> None:
@@ -118,9 +118,9 @@ def test_either_of_two_options_with_one_text_is_right() -> None:
 
 
 def test_accepted_answers_without_a_word_are_left_out() -> None:
-    asked = Example(
+    questions = Example(
         id="i", corpus="c", media="m", video_id="v", prompt="p", response=".", answers=(".", "yes"),
     )  # fmt: skip
-    assert unanswered(asked).reference == ("yes",)
-    hidden = unanswered(replace(asked, answers=(".",)))
+    assert unanswered(questions).reference == ("yes",)
+    hidden = unanswered(replace(questions, answers=(".",)))
     assert (hidden.reference, hidden.reference_texts) == (None, ())

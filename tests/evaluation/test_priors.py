@@ -42,7 +42,7 @@ TRAIN = [
 
 def test_majority_by_corpus_and_type() -> None:
     baseline = fit_majority(TRAIN)
-    asked = [
+    questions = [
         choice(10, "CW", 3),
         choice(11, "TN", 1),
         choice(12, "DO", 0),  # not trained on: the corpus' most frequent index, 0
@@ -51,23 +51,23 @@ def test_majority_by_corpus_and_type() -> None:
         open_ended(15, "7", "2"),  # equally frequent: the first in alphabetical order
         open_ended(16, "8", "blue"),
     ]
-    rows = rows_of(MajorityAnswerer(baseline), asked)
+    rows = rows_of(MajorityAnswerer(baseline), questions)
     assert [row.parsed for row in rows] == [3, 0, 0, 0, "no", "2", "no"]
     assert [row.correct for row in rows] == [True, False, True, False, True, True, False]
-    assert [row.id for row in rows] == [example.id for example in asked]
+    assert [row.id for row in rows] == [example.id for example in questions]
 
 
 def test_text_prior_picks_the_offered_option_that_was_right_most_often() -> None:
     baseline = fit_majority(TRAIN)  # "CW": d twice, b once
-    asked = [choice(10, "CW", 0, options="xbzd"), choice(11, "CW", 2, options="xyz")]
-    assert [row.parsed for row in rows_of(TextPriorAnswerer(baseline), asked)] == [3, 0]
+    questions = [choice(10, "CW", 0, options="xbzd"), choice(11, "CW", 2, options="xyz")]
+    assert [row.parsed for row in rows_of(TextPriorAnswerer(baseline), questions)] == [3, 0]
     (row,) = rows_of(TextPriorAnswerer(baseline), [open_ended(12, "3", "no")])
     assert row.correct
 
 
 def test_the_benchmarks_own_answers_are_not_used() -> None:
-    asked = [choice(number, "CW", 4) for number in range(10)]
-    assert not any(row.correct for row in rows_of(MajorityAnswerer(fit_majority(TRAIN)), asked))
+    questions = [choice(number, "CW", 4) for number in range(10)]
+    assert not any(row.correct for row in rows_of(MajorityAnswerer(fit_majority(TRAIN)), questions))
 
 
 def test_an_untrained_corpus_is_an_error() -> None:

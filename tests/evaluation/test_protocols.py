@@ -65,33 +65,35 @@ def clevrer_rows() -> list[BenchmarkPrediction]:
                 )
             )
             continue
-        for place, (given, gold) in enumerate(zip(question["pred"], question["gold"], strict=True)):
+        for position, (given, gold) in enumerate(
+            zip(question["pred"], question["gold"], strict=True)
+        ):
             answers = [int(word == "wrong") for word in (given, gold)]
-            name = f"q{number}-{place}"
+            name = f"q{number}-{position}"
             rows.append(choice("clevrer", name, question["type"], *answers, group=f"q{number}"))
     return rows
 
 
 def test_clevrer_per_option_and_per_question() -> None:
-    found = percent(clevrer_rows())
+    result = percent(clevrer_rows())
     for kind, expected in GOLDEN["clevrer"]["expected_percent"].items():
         if kind == "descriptive":
-            assert found["descriptive"] == pytest.approx(expected["per_question"])
+            assert result["descriptive"] == pytest.approx(expected["per_question"])
             continue
-        assert found[f"{kind} per option"] == pytest.approx(expected["per_option"])
-        assert found[f"{kind} per question"] == pytest.approx(expected["per_question"])
-    assert found["all"] == pytest.approx(100 * 3 / 6)  # questions, not options
-    assert next(iter(found)) == "all"
+        assert result[f"{kind} per option"] == pytest.approx(expected["per_option"])
+        assert result[f"{kind} per question"] == pytest.approx(expected["per_question"])
+    assert result["all"] == pytest.approx(100 * 3 / 6)  # questions, not options
+    assert next(iter(result)) == "all"
 
 
 def test_an_option_without_answer_spoils_its_question() -> None:
     rows = clevrer_rows()
     right = next(row for row in rows if row.question_type == "predictive")
     lost = replace(right, option_log_likelihoods=(), output="maybe")
-    found = scores([lost if row is right else row for row in rows])
-    per_question = found["predictive per question"]
+    result = scores([lost if row is right else row for row in rows])
+    per_question = result["predictive per question"]
     assert (per_question.score.mean, per_question.num_invalid) == (0.0, 1)
-    assert found["predictive per option"].num_invalid == 1
+    assert result["predictive per option"].num_invalid == 1
 
 
 def test_vcr() -> None:
@@ -103,13 +105,13 @@ def test_vcr() -> None:
             zip(golden[f"{kind}_argmax"], golden[f"{kind}_label"], strict=True)
         )
     ]
-    found = scores(rows)
-    means = {group: score.score.mean for group, score in found.items()}
+    result = scores(rows)
+    means = {group: score.score.mean for group, score in result.items()}
     assert means == {**golden["expected"], "all": golden["expected"]["Q->AR"]}
-    assert (found["Q->AR"].num_items, found["Q->A"].num_items) == (4, 4)
+    assert (result["Q->AR"].num_items, result["Q->A"].num_items) == (4, 4)
     # A question whose rationale was not asked for (a limit cut the corpus) is in Q->A alone.
-    found = scores(rows[:-1])
-    assert (found["Q->AR"].num_items, found["Q->A"].num_items) == (3, 4)
+    result = scores(rows[:-1])
+    assert (result["Q->AR"].num_items, result["Q->A"].num_items) == (3, 4)
 
 
 def grounding_rows() -> list[BenchmarkPrediction]:
@@ -144,20 +146,20 @@ def test_nextgqa() -> None:
         predicted = tuple(golden["pred_ground"][name])
         assert max_iou(predicted, spans) == pytest.approx(expected["IoU"])
         assert max_iop(predicted, spans) == pytest.approx(expected["IoP"])
-    found = percent(grounding_rows())
+    result = percent(grounding_rows())
     for name, value in golden["summary"].items():
-        assert found[name] == pytest.approx(value), name
-    assert found["all"] == found["Acc@GQA"]
+        assert result[name] == pytest.approx(value), name
+    assert result["all"] == result["Acc@GQA"]
 
 
 def test_a_span_that_is_not_named_counts_as_none() -> None:
     rows = grounding_rows()
     lost = [replace(row, output="soon") if row.reference == rows[1].reference else row
             for row in rows]  # fmt: skip
-    whole, found = scores(rows), scores(lost)
-    assert found["mIoU"].num_items == whole["mIoU"].num_items == 6
-    assert found["mIoU"].score.mean < whole["mIoU"].score.mean
-    assert (found["mIoU"].num_invalid, found["Acc@GQA"].num_invalid) == (1, 1)
+    whole, result = scores(rows), scores(lost)
+    assert result["mIoU"].num_items == whole["mIoU"].num_items == 6
+    assert result["mIoU"].score.mean < whole["mIoU"].score.mean
+    assert (result["mIoU"].num_invalid, result["Acc@GQA"].num_invalid) == (1, 1)
 
 
 def test_pairs_and_the_mean_of_categories() -> None:
@@ -168,11 +170,11 @@ def test_pairs_and_the_mean_of_categories() -> None:
         choice("test_of_time", "b2", "order", 0, 0, "b"),
         choice("test_of_time", "c1", "duration", 1, 0),
     ]
-    found = scores(rows)
-    assert list(found) == ["all", "pairs", "mean of categories", "duration", "order"]
-    assert (found["pairs"].score.mean, found["pairs"].num_items) == (0.5, 2)
-    assert found["all"].score.mean == pytest.approx(3 / 5)
-    assert found["mean of categories"].score.mean == pytest.approx((3 / 4 + 0) / 2)
+    result = scores(rows)
+    assert list(result) == ["all", "pairs", "mean of categories", "duration", "order"]
+    assert (result["pairs"].score.mean, result["pairs"].num_items) == (0.5, 2)
+    assert result["all"].score.mean == pytest.approx(3 / 5)
+    assert result["mean of categories"].score.mean == pytest.approx((3 / 4 + 0) / 2)
 
 
 def test_a_mean_of_categories_stays_in_its_interval_and_counts_right_answers() -> None:
@@ -181,10 +183,10 @@ def test_a_mean_of_categories_stays_in_its_interval_and_counts_right_answers() -
         choice("test_of_time", f"{n}v", "order" if n < 12 else "duration", 0, n % 2)
         for n in range(14)
     ]
-    found = scores(rows)["mean of categories"]
-    assert found.score.mean == pytest.approx(0.5)
-    assert 0 <= found.score.low < 0.5 < found.score.high <= 1
-    assert found.num_correct == 7
+    result = scores(rows)["mean of categories"]
+    assert result.score.mean == pytest.approx(0.5)
+    assert 0 <= result.score.low < 0.5 < result.score.high <= 1
+    assert result.num_correct == 7
     other = [replace(row, option_log_likelihoods=(-1.0, 0.0)) for row in rows]
     column = ("test_of_time", "mean of categories")
     cell = run_differences(run_items({"a": rows, "b": other}), column, "a")["b"]
@@ -198,8 +200,8 @@ def test_a_type_of_two_parts_counts_in_each() -> None:
         choice("tempcompass", "a1", "order/multi-choice", 0, 0),
         choice("tempcompass", "a2", "order/yes_no", 0, 1),
     ]
-    found = percent(rows)
-    assert found == {"all": 50.0, "order": 50.0, "multi-choice": 100.0, "yes_no": 0.0}
+    result = percent(rows)
+    assert result == {"all": 50.0, "order": 50.0, "multi-choice": 100.0, "yes_no": 0.0}
 
 
 def test_open_ended_nextqa_by_wups() -> None:
@@ -224,14 +226,14 @@ def test_open_ended_nextqa_by_wups() -> None:
     ]
     rows.append(replace(rows[0], id="lost", error="cannot read video"))
     protocols = PROTOCOLS | {"nextqa_open_ended": wups_protocol(wups, stop_words)}
-    found = {score.group: score for score in score_predictions(rows, protocols=protocols)}
+    result = {score.group: score for score in score_predictions(rows, protocols=protocols)}
     related = wups.score(["cat"], ["dog"])
     assert 0 < related < 1
-    values = {group: score.score.mean for group, score in found.items()}
+    values = {group: score.score.mean for group, score in result.items()}
     assert values["T"] == related
     assert (values["C"], values["DB"], values["DC"], values["D"]) == (0.5, 1.0, 0.0, 0.5)
     assert values["all"] == pytest.approx((1 + related + 1 + 0 + 0) / 5)
-    assert (found["all"].measure, found["all"].num_invalid) == ("WUPS", 1)
+    assert (result["all"].measure, result["all"].num_invalid) == ("WUPS", 1)
     # Counts and yes or no are compared as lemmas without stop words, both sides, and exactly.
     for kind, output, reference, value in (
         ("DB", "Yes, the yes", ("yes yes",), 1.0),
@@ -261,8 +263,8 @@ def test_hits_of_predicted_events() -> None:
         output=format_predictions([Prediction(*item) for item in told]),
         reference=("the red circle leaves on the left",),
     )
-    found = scores([row, replace(row, id="q", output="who knows")])
-    assert found["top-1 hit"].score.mean == 0.0
-    assert found["any-of-3 hit"].score.mean == 0.5
-    assert found["any-of-3 hit"].num_invalid == 1
-    assert found["all"].measure == "top-1 hit"
+    result = scores([row, replace(row, id="q", output="who knows")])
+    assert result["top-1 hit"].score.mean == 0.0
+    assert result["any-of-3 hit"].score.mean == 0.5
+    assert result["any-of-3 hit"].num_invalid == 1
+    assert result["all"].measure == "top-1 hit"

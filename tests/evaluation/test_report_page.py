@@ -113,19 +113,19 @@ class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.source = path.read_text(encoding="utf-8")
-        self.found: list[tuple[str, dict[str, str]]] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
         self.texts: dict[str, list[str]] = {}
         self.open: list[str] = []
         self.feed(self.source)
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -134,12 +134,12 @@ class Page(HTMLParser):
         self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
 
     def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.elements if name == tag]
 
     @property
     def data(self) -> dict:
-        (place,) = (n for n, a in enumerate(self.all("script")) if a.get("id") == "report-data")
-        return json.loads(self.texts["script"][place])
+        (index,) = (n for n, a in enumerate(self.all("script")) if a.get("id") == "report-data")
+        return json.loads(self.texts["script"][index])
 
 
 def report(runs, tables=()) -> EvaluationReport:
@@ -155,7 +155,7 @@ def report(runs, tables=()) -> EvaluationReport:
 
 def table_of(corpus: str) -> Table:
     items = run_items(RUNS)
-    cells = {name: run_cells(own) for name, own in items.items()}
+    cells = {name: run_cells(one) for name, one in items.items()}
     return accuracy_table(corpus, cells, list(items["full model"]))
 
 
@@ -194,12 +194,12 @@ def test_every_question_is_there_with_what_all_runs_said(page):
 
 
 def test_verdicts_are_counted_as_the_metrics_are(page):
-    for place, (_, rows) in enumerate(RUNS.items()):
+    for index, (_, rows) in enumerate(RUNS.items()):
         for score in score_rows(score_predictions(rows)):
             if score["group"] != "all":
                 continue
             said = [
-                item["answers"][place]["verdict"]
+                item["answers"][index]["verdict"]
                 for item in page.data["items"]
                 if item["corpus"] == score["corpus"]
             ]
@@ -229,20 +229,20 @@ def test_the_numbers_are_those_of_the_metrics(page):
 
 
 def test_the_page_needs_nothing_else(page):
-    for _, attributes in page.found:
+    for _, attributes in page.elements:
         assert not {"src", "srcset", "data", "action", "poster", "background"} & attributes.keys()
         assert attributes.get("href", "#").startswith("#")
     assert not re.search(r"https?:|//[a-z]|url\(|@import", page.source)
-    assert "link" not in [tag for tag, _ in page.found]
+    assert "link" not in [tag for tag, _ in page.elements]
     (policy,) = (a["content"] for a in page.all("meta") if "http-equiv" in a)
     script = page.texts["script"][-1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
-    headings = [tag for tag, _ in page.found if re.fullmatch(r"h\d", tag)]
+    headings = [tag for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert headings[0] == "h1"
     assert headings.count("h1") == 1
-    targets = {a["id"] for _, a in page.found if "id" in a}
+    targets = {a["id"] for _, a in page.elements if "id" in a}
     assert {a["href"][1:] for a in page.all("a")} <= targets
 
 
@@ -337,8 +337,8 @@ def test_chosen_questions_are_spread_over_corpora_verdicts_and_files():
         for right in (True, False)
     }
     assert set(counts.values()) == {10}
-    places = [int(row.id.split(":")[2]) for row in chosen if row.corpus == "activitynet_qa"]
-    gaps = [after - before for before, after in itertools.pairwise(places)]
+    indices = [int(row.id.split(":")[2]) for row in chosen if row.corpus == "activitynet_qa"]
+    gaps = [after - before for before, after in itertools.pairwise(indices)]
     assert max(gaps) <= 100
     # What one kind lacks, the other gets: 10 wrong ones are all there are.
     more = choose_items(rows[:100], 60)

@@ -63,11 +63,11 @@ def mutations() -> Iterator[tuple[str, dict[str, Any]]]:
             if name in ("id", "corpus", "video_id"):
                 yield name, {key: value for key, value in row.items() if key != name}
             for value in VALUES:
-                own = valid.get(name, set())
+                one = valid.get(name, set())
                 if name == "options":
                     # Also texts do not fit where there are likelihoods of five options, or spans.
-                    own = set() if kind == "choice" else {"[]"}
-                if repr(value) not in own:
+                    one = set() if kind == "choice" else {"[]"}
+                if repr(value) not in one:
                     # What does not fit its options is named as that.
                     shown = "(options|option_log_likelihoods|reference)"
                     yield shown if name == "options" else name, row | {name: value}
@@ -94,9 +94,9 @@ def read(tmp_path: Path, line: str) -> list[BenchmarkPrediction]:
 
 def test_whole_rows_are_read(tmp_path: Path) -> None:
     for row in (CHOICE, OPEN, SPAN):
-        (_, found) = read(tmp_path, json.dumps(row))
-        assert found == grade(found)
-        assert (found.correct, found.reference) == (True, _tuples(row["reference"]))
+        (_, result) = read(tmp_path, json.dumps(row))
+        assert result == grade(result)
+        assert (result.correct, result.reference) == (True, _tuples(row["reference"]))
     for name, valid in VALID.items():
         for value in VALUES:
             if repr(value) in valid:

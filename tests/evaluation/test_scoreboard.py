@@ -158,7 +158,7 @@ def test_calibration_of_choices_is_that_of_its_parts(board: Scoreboard) -> None:
     assert after["accuracy"] == before["accuracy"]
     assert after["ece"] < before["ece"]
     assert after["nll"] < before["nll"]
-    assert sum(own["num_answers"] for own in before["bins"]) == before["num_answers"] == 36
+    assert sum(one["num_answers"] for one in before["bins"]) == before["num_answers"] == 36
     assert before["risk_at_coverage"]["1.0"] == pytest.approx(1 - before["accuracy"])
 
 
@@ -174,8 +174,8 @@ def test_calibration_of_printed_confidences_counts_what_has_none(board: Scoreboa
 
 def test_a_temperature_is_never_fitted_on_what_it_is_judged_by() -> None:
     rows = choices(0, 3.0)
-    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL, validation=rows)
-    section = found.metrics["calibration"]["nextqa: confidence of choices"]
+    result = score_runs({FULL: rows}, EvaluationConfig(), full=FULL, validation=rows)
+    section = result.metrics["calibration"]["nextqa: confidence of choices"]
     assert section["temperature"] is None
     assert list(section["scores"]) == ["as it is"]
 
@@ -183,8 +183,8 @@ def test_a_temperature_is_never_fitted_on_what_it_is_judged_by() -> None:
 def test_free_texts_are_scored_as_one_corpus_with_intervals(board: Scoreboard) -> None:
     (row,) = board.metrics["texts"][BLIND]
     blind = explanations(offset=1)
-    texts = [ptb_tokens(own.output) for own in blind]
-    references = [[ptb_tokens(text) for text in own.reference_texts] for own in blind]
+    texts = [ptb_tokens(one.output) for one in blind]
+    references = [[ptb_tokens(text) for text in one.reference_texts] for one in blind]
     bleu = bleu_of_counts(bleu_counts(texts, references))
     assert [row[f"bleu_{n}"] for n in (1, 2, 3, 4)] == pytest.approx(list(bleu))
     assert row["rouge_l"] == pytest.approx(np.mean(rouge_l(texts, references)))
@@ -221,10 +221,10 @@ def test_scores_without_wordnet_say_so(tmp_path: Path) -> None:
         id="nextqa_open_ended:val:1", corpus="nextqa_open_ended", video_id="1", output="a dog",
         reference=("dog",),
     )  # fmt: skip
-    found = score_runs({FULL: [row]}, EvaluationConfig(), full=FULL)
-    note, few = found.metrics["notes"]
+    result = score_runs({FULL: [row]}, EvaluationConfig(), full=FULL)
+    note, few = result.metrics["notes"]
     assert few == "nextqa_open_ended: of one video there is no interval"
-    assert note in found.to_text()
+    assert note in result.to_text()
     assert "scored by exact match, because evaluation.wordnet is not set" in note
     assert scoring_protocols(EvaluationConfig()) is PROTOCOLS
     with pytest.raises(ValueError, match="no WordNet in"):
@@ -241,12 +241,12 @@ def test_likelihoods_that_are_not_finite_are_invalid_everywhere() -> None:
     for number, value in enumerate((math.nan, -math.inf)):
         scores = (*rows[number].option_log_likelihoods[:3], value)
         rows[number] = replace(rows[number], option_log_likelihoods=scores)
-    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL, validation=rows)
-    json.dumps(found.metrics, allow_nan=False)
-    assert found.metrics["runs"][FULL][0]["num_invalid"] == 2
-    assert found.tables[0].rows[0][-1] == "2"
+    result = score_runs({FULL: rows}, EvaluationConfig(), full=FULL, validation=rows)
+    json.dumps(result.metrics, allow_nan=False)
+    assert result.metrics["runs"][FULL][0]["num_invalid"] == 2
+    assert result.tables[0].rows[0][-1] == "2"
     assert confidence_scores(choice_confidences(rows)) == whole | {"num_without": 2}
-    (note,) = (note for note in found.metrics["notes"] if "finite" in note)
+    (note,) = (note for note in result.metrics["notes"] if "finite" in note)
     assert note == (
         "full model: 2 questions have likelihoods that are not finite, and count as invalid: "
         "nextqa:test:0_0, nextqa:test:0_1"
@@ -265,8 +265,8 @@ def test_options_with_one_text_are_reported() -> None:
     rows = choices(0, 3.0)[:4]
     rows[1] = replace(rows[1], options=("a", "b", "c", "C"), reference=2)
     rows[2] = replace(rows[2], options=("a", "a", "c", "d"), reference=2)
-    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
-    assert found.metrics["notes"][0] == (
+    result = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
+    assert result.metrics["notes"][0] == (
         "nextqa: 2 questions offer the same text twice (nextqa:test:0_1, nextqa:test:0_2), of "
         "which 1 as the right answer: either option counts as right there"
     )
@@ -282,15 +282,15 @@ def test_options_with_one_text_are_reported() -> None:
 def test_one_video_has_numbers_without_bounds() -> None:
     rows = [replace(row, video_id="1") for row in choices(0, 1.0)]
     assert math.isnan(confidence_scores(choice_confidences(rows))["ece"].low)
-    found = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
-    json.dumps(found.metrics, allow_nan=False)
+    result = score_runs({FULL: rows}, EvaluationConfig(), full=FULL)
+    json.dumps(result.metrics, allow_nan=False)
 
 
 def test_the_bootstrap_of_a_statistic_is_that_of_a_mean() -> None:
     values = np.random.default_rng(0).random(90)
     videos = [str(n // 2) for n in range(90)]
     mean = bootstrap_interval(values, videos, num_resamples=500)
-    found = bootstrap_statistic(lambda places: float(values[places].mean()), videos)
-    assert found == pytest.approx(mean)
+    result = bootstrap_statistic(lambda indices: float(values[indices].mean()), videos)
+    assert result == pytest.approx(mean)
     with pytest.raises(ValueError, match="at least one item"):
-        bootstrap_statistic(lambda places: 0.0, [])
+        bootstrap_statistic(lambda indices: 0.0, [])

@@ -17,10 +17,10 @@ def runs(rng: np.random.Generator, spread: float, gain: float) -> tuple[np.ndarr
     seed shifts the log-odds of all its answers by a draw of deviation ``spread``."""
     hard = rng.normal(0, 1, (60, 1)) + rng.normal(0, 1.5, (60, 4))
     first, second = (
-        (rng.random((3, 60, 4)) < 1 / (1 + np.exp(-hard - own - rng.normal(0, spread, (3, 1, 1)))))
+        (rng.random((3, 60, 4)) < 1 / (1 + np.exp(-hard - one - rng.normal(0, spread, (3, 1, 1)))))
         .reshape(3, -1)
         .astype(float)
-        for own in (gain, 0.0)
+        for one in (gain, 0.0)
     )
     return first, second
 
@@ -61,8 +61,8 @@ def test_without_differences_of_seeds_it_is_the_clustered_test() -> None:
 
 def test_the_other_way_round() -> None:
     first, second = runs(np.random.default_rng(3), 0.2, 0.5)
-    found, turned = (seeds_p_value(*pair, VIDEOS) for pair in ((first, second), (second, first)))
-    assert turned == pytest.approx(found)
+    result, turned = (seeds_p_value(*pair, VIDEOS) for pair in ((first, second), (second, first)))
+    assert turned == pytest.approx(result)
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ def test_clevrer(tmp_path: Path) -> None:
 def test_vcr(tmp_path: Path) -> None:
     labels = ("answer_label", "rationale_label")
     hidden = [{k: v for k, v in row.items() if k not in labels} for row in TINY["vcr"].rows]
-    asked = rows("vcr", tmp_path, hidden)
-    answered = [scored(row, number % 4) for number, row in enumerate(asked)]
-    answered[1] = replace(asked[1], output="(C)")
-    answered[2] = replace(asked[2], output="no idea")
+    questions = rows("vcr", tmp_path, hidden)
+    answered = [scored(row, number % 4) for number, row in enumerate(questions)]
+    answered[1] = replace(questions[1], output="(C)")
+    answered[2] = replace(questions[2], output="no idea")
     (path,) = write_submissions(answered, tmp_path)
     header, first, second = csv.reader(path.read_text().splitlines())
     assert tuple(header) == VCR_COLUMNS
@@ -80,7 +80,7 @@ def test_vcr(tmp_path: Path) -> None:
     assert values[:4].index(max(values[:4])) == 0
     assert values[4:8] == [0, 0, 1, 0]
     assert values[8:12] == [0.25] * 4
-    with pytest.raises(ValueError, match=r"1 rows lack some \['val-1'\]: answer all questions"):
+    with pytest.raises(ValueError, match=r"1 rows miss some \['val-1'\]: answer all questions"):
         write_submissions(answered[:-1], tmp_path)
     labelled = rows("vcr", tmp_path / "labelled")
     assert write_submissions([scored(row, 0) for row in labelled], tmp_path) == []

@@ -40,7 +40,7 @@ def run(num_right: int, num_videos: int = 10) -> list[BenchmarkPrediction]:
 def table_of(runs: dict[str, list[BenchmarkPrediction]], corpus: str) -> Table:
     items = run_items(runs)
     first = next(iter(runs))
-    cells = {name: run_cells(own) for name, own in items.items()}
+    cells = {name: run_cells(one) for name, one in items.items()}
     return accuracy_table(corpus, cells, list(items[first]), chances=chance_scores(runs[first]))
 
 
@@ -69,17 +69,17 @@ def test_one_video_has_no_interval() -> None:
 
 def test_differences_are_paired_and_tested() -> None:
     runs = {"full": run(20), "blind": run(10), "other": run(18), "same": run(20)}
-    found = run_differences(run_items(runs), ("nextqa", ALL), "full")
-    table = difference_table("full", found)
+    result = run_differences(run_items(runs), ("nextqa", ALL), "full")
+    table = difference_table("full", result)
     assert table.header == ("runs", "difference", "p", "p (Holm, 3 tests)")
     assert table.rows[0][0] == "full - blind"
     assert table.rows[0][1].startswith("+50.0 [+")
     # 10 videos of 2 questions: one of both is wrong in each, so two of 2 ** 10 assignments count.
-    cells = found.values()
+    cells = result.values()
     assert [cell.p_value for cell in cells] == pytest.approx([2 / 2**10, 0.5, 1])
     assert [cell.p_value_holm for cell in cells] == pytest.approx([6 / 2**10, 1, 1])
     assert table.rows[0][2:] == ("0.002", "0.006")
-    rows = difference_rows("full", found)
+    rows = difference_rows("full", result)
     assert (rows[0]["run"], rows[0]["minus"], rows[0]["difference"]) == ("full", "blind", 0.5)
     assert rows[0]["num_differing_videos"] == 10
     assert run_differences(run_items({"full": run(1)}), ("nextqa", ALL), "other") == {}
@@ -101,8 +101,8 @@ def test_what_is_compared_is_what_the_protocol_scores() -> None:
     blind = [row for n in range(4) for row in pair(n, answer=True, rationale=False)]
     items, others = run_items({"full": full, "blind": blind[::-1]}).values()
     differences = {
-        column[1]: with_difference(make_cell(column, [own]), [own], [others[column]])
-        for column, own in items.items()
+        column[1]: with_difference(make_cell(column, [one]), [one], [others[column]])
+        for column, one in items.items()
     }
     assert differences["all"].num_items == 4
     assert {name: cell.difference.mean for name, cell in differences.items()} == {

@@ -39,16 +39,16 @@ def test_sentences_as_nltk_and_the_official_script_score_them(wordnet, rule):
     wups = Wups(wordnet, rule)
     for pair in GOLDEN["pairs"]:
         for alpha in (0, 0.9):
-            found = wups.score(pair["pred"].split(), pair["truth"].split(), alpha)
-            assert found == pytest.approx(pair[f"{rule}_alpha{alpha}"], abs=1e-12), pair
+            result = wups.score(pair["pred"].split(), pair["truth"].split(), alpha)
+            assert result == pytest.approx(pair[f"{rule}_alpha{alpha}"], abs=1e-12), pair
 
 
 @pytest.mark.parametrize("rule", ["legacy", "modern"])
 def test_words_as_nltk_compares_them(wordnet, rule):
     wups = Wups(wordnet, rule)
     for pair in GOLDEN["word_pairs_legacy"]:
-        found = wups.word_similarity(pair["a"], pair["b"])
-        assert found == pytest.approx(pair[rule], abs=1e-12), pair
+        result = wups.word_similarity(pair["a"], pair["b"])
+        assert result == pytest.approx(pair[rule], abs=1e-12), pair
 
 
 def test_a_perfect_answer_scores_one_whatever_its_words(wordnet):

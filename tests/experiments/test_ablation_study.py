@@ -30,9 +30,9 @@ def runs(config: StudyConfig) -> dict[tuple[str, int], Run]:
     return {(run.variant, run.seed): run for run in expand(config)}
 
 
-def changes(own: Run, other: Run, stage: int) -> dict[str, object]:
+def changes(one: Run, other: Run, stage: int) -> dict[str, object]:
     """The settings of a training job that differ from the same stage's of another run."""
-    a, b = (learnt_settings(run.training[stage].config) for run in (own, other))
+    a, b = (learnt_settings(run.training[stage].config) for run in (one, other))
     return {key: a[key] for key in a if a[key] != b[key] and key != "initial_checkpoint"}
 
 
@@ -64,30 +64,30 @@ def test_a_seed_changes_the_weights_and_the_order_of_the_data(runs):
 
 
 def test_without_stage_2_the_full_systems_stage_1_is_evaluated(runs):
-    full, own = runs[FULL, 0], runs["no_stage2", 0]
-    assert own.training == (own.training[0],)
-    assert own.training[0].key == full.training[0].key
-    assert reasoner_folder(own.evaluation.config) == f"{full.training[0].folder}/reasoner"
+    full, one = runs[FULL, 0], runs["no_stage2", 0]
+    assert one.training == (one.training[0],)
+    assert one.training[0].key == full.training[0].key
+    assert reasoner_folder(one.evaluation.config) == f"{full.training[0].folder}/reasoner"
     for name in ("benchmark", "num_epochs"):
-        assert getattr(own.evaluation.config.data, name) == getattr(
+        assert getattr(one.evaluation.config.data, name) == getattr(
             full.evaluation.config.data, name
         )
 
 
 def test_without_stage_1_stage_2_starts_anew(runs):
-    full, own = runs[FULL, 0], runs["no_stage1", 0]
-    assert [job.config.stage for job in own.training] == ["instruction"]
-    assert own.training[0].config.initial_checkpoint == ""
+    full, one = runs[FULL, 0], runs["no_stage1", 0]
+    assert [job.config.stage for job in one.training] == ["instruction"]
+    assert one.training[0].config.initial_checkpoint == ""
     first = full.training[0].folder
     assert full.training[1].config.initial_checkpoint == f"{first}/checkpoints/last.ckpt"
-    assert not any("stage 1:" in job.title for job in unique_jobs([own.evaluation]))
+    assert not any("stage 1:" in job.title for job in unique_jobs([one.evaluation]))
 
 
 def test_without_synthetic_data_stage_1_is_shared(runs):
-    full, own = runs[FULL, 1], runs["no_synthetic_data", 1]
-    assert own.training[0].key == full.training[0].key
-    assert own.training[1].key != full.training[1].key
-    readers = [corpus.reader for corpus in own.training[1].config.data.train]
+    full, one = runs[FULL, 1], runs["no_synthetic_data", 1]
+    assert one.training[0].key == full.training[0].key
+    assert one.training[1].key != full.training[1].key
+    readers = [corpus.reader for corpus in one.training[1].config.data.train]
     assert readers == ["nextqa", "activitynet_qa"]
 
 
@@ -101,8 +101,8 @@ def test_the_smaller_llm_is_pretrained_once_and_used_in_both_stages(runs):
     assert len(pretraining) == 1
     (job,) = pretraining.values()
     for training in runs["smaller_llm", 2].training:
-        place = training.config.reasoner.language_model.name_or_path
-        assert place == str(job.outputs[0])
+        index = training.config.reasoner.language_model.name_or_path
+        assert index == str(job.outputs[0])
         assert job.key in [need.key for need in training.needs]
     assert job.program_arguments[:5] == ["language_model", "--width", "96", "--layers", "2"]
 
@@ -141,15 +141,15 @@ def test_a_users_variant_is_added_and_chosen_by_overrides():
             "only=[rank_4]",
         ],
     )
-    full, own = expand(config)
-    assert (full.variant, own.variant, own.seed) == (FULL, "rank_4", 5)
-    assert changes(own, full, 0) == {"optimizer.weight_decay": 0.1}
-    assert changes(own, full, 1) == {"optimizer.weight_decay": 0.1, "reasoner.lora.rank": 4}
+    full, one = expand(config)
+    assert (full.variant, one.variant, one.seed) == (FULL, "rank_4", 5)
+    assert changes(one, full, 0) == {"optimizer.weight_decay": 0.1}
+    assert changes(one, full, 1) == {"optimizer.weight_decay": 0.1, "reasoner.lora.rank": 4}
 
 
 def test_the_shipped_study_trains_every_variant_alike(tmp_path):
     config = merge_config(StudyConfig, [str(SHIPPED)], ["only=[no_objects]", "seeds=[0]"])
-    full, own = expand(config)
+    full, one = expand(config)
     stage1, stage2 = (job.config for job in full.training)
     assert (stage1.data.num_epochs, stage1.data.global_batch_size) == (6, 8)
     assert [corpus.weight for corpus in stage2.data.train] == [0.3, 0.3, 0.25]
@@ -157,7 +157,7 @@ def test_the_shipped_study_trains_every_variant_alike(tmp_path):
         ("runs", "ablation", "world")
     }
     for stage in (0, 1):
-        assert changes(own, full, stage) == {"perceiver.kept_objects": 0}
+        assert changes(one, full, stage) == {"perceiver.kept_objects": 0}
 
 
 @pytest.mark.slow

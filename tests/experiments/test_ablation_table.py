@@ -98,7 +98,7 @@ def test_p_values_are_corrected_over_the_variants_and_not_over_controls(rows):
     assert adjusted[1] == pytest.approx(2 * p[1])
     assert adjusted[2] == pytest.approx(min(1.0, max(p[2], 2 * p[1])))
     assert adjusted[3] == p[3]
-    values = [[float(p.option_log_likelihoods[0] == 0) for p in own] for own in (
+    values = [[float(p.option_log_likelihoods[0] == 0) for p in one] for one in (
         rows[3].seeds[0], rows[0].seeds[0]
     )]  # fmt: skip
     videos = [prediction.video_id for prediction in rows[0].seeds[0]]

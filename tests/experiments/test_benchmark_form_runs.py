@@ -172,10 +172,10 @@ def test_lmms_eval_scores_what_evaluate_scores(
                 for option in tasks.doc_to_choice(document)
             ]
             answers = model.loglikelihood(requests)
-            own = by_id[document["id"]]
+            each = by_id[document["id"]]
             losses = [-loss for loss, _ in answers]
-            assert losses == pytest.approx(own.option_log_likelihoods, abs=1e-4)
-            assert own.options[tasks.doc_to_target(document)] == document["response"]
+            assert losses == pytest.approx(each.option_log_likelihoods, abs=1e-4)
+            assert each.options[tasks.doc_to_target(document)] == document["response"]
             results.append(tasks.process_choices(document, answers))
             # lmms-eval 0.7.3 hands on texts.
             assert tasks.process_choices(document, [*map(str, answers)]) == results[-1]
@@ -184,8 +184,8 @@ def test_lmms_eval_scores_what_evaluate_scores(
             for score in score_predictions(predictions)
             if f"vidreason_{score.corpus}" == name
         }
-        found = {group: tasks.aggregate([r[group] for r in results]) for group in results[0]}
-        assert found == pytest.approx(own_scores)
+        result = {group: tasks.aggregate([r[group] for r in results]) for group in results[0]}
+        assert result == pytest.approx(own_scores)
     settings = {"max_new_tokens": 4, "until": ["\n\n"]}
     args = ("why", settings, tasks.doc_to_visual, 0, name, "test")
     (answer,) = model.generate_until([SimpleNamespace(args=args)])

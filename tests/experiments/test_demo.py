@@ -53,16 +53,16 @@ class Elements(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str]]] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
         self.unclosed: list[str] = []
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.unclosed.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self.unclosed.pop() == tag
@@ -164,16 +164,16 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
             assert escape(text) in page
     parser = Elements()
     parser.feed(page)
-    pictures = [a for tag, a in parser.found if tag == "img"]
+    pictures = [a for tag, a in parser.elements if tag == "img"]
     assert len(pictures) == 4 * len(videos)
     assert all(a["src"].startswith("data:image/jpeg;base64,") for a in pictures)
     assert all(re.search(r"Frame at .* with \d+ object masks", a["alt"]) for a in pictures)
-    charts = [a["aria-label"] for tag, a in parser.found if tag == "svg"]
+    charts = [a["aria-label"] for tag, a in parser.elements if tag == "svg"]
     assert [label.split(":")[0] for label in charts] == [
         *("Accuracy over all questions", "Stage 1", "Stage 2")
     ]
     assert all("training from" in label and "validation from" in label for label in charts[1:])
-    outside = [a for _, a in parser.found if {"href", "srcset"} & a.keys()]
+    outside = [a for _, a in parser.elements if {"href", "srcset"} & a.keys()]
     assert outside == [{"href": "questions.html"}]
     questions = (quick_demo / "questions.html").read_text()
     for row in read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-none.jsonl"):

@@ -55,9 +55,9 @@ def test_a_change_does_its_part_and_all_later_ones_again(steps, capsys):
 
 def test_what_a_changed_part_left_is_gone_before_it_starts(steps):
     steps.run(steps.part("a"))
-    found = []
-    steps.run(steps.part("a", 2, work=lambda: found.append((steps.folder / "a").exists())))
-    assert found == [False]
+    result = []
+    steps.run(steps.part("a", 2, work=lambda: result.append((steps.folder / "a").exists())))
+    assert result == [False]
 
 
 def test_an_interrupted_part_continues_with_what_it_left(steps):
@@ -68,9 +68,9 @@ def test_an_interrupted_part_continues_with_what_it_left(steps):
     with pytest.raises(KeyboardInterrupt):
         steps.run(steps.part("a", work=fail))
     assert not read_records(steps.folder)["a"].complete
-    found = []
-    steps.run(steps.part("a", work=lambda: found.append((steps.folder / "a").read_text())))
-    assert found == ["half"]
+    result = []
+    steps.run(steps.part("a", work=lambda: result.append((steps.folder / "a").read_text())))
+    assert result == ["half"]
     record = read_records(steps.folder)["a"]
     assert (record.complete, record.starts) == (True, 2)
 

@@ -215,18 +215,18 @@ def test_a_run_that_was_cut_off_answers_only_what_is_missing(
     monkeypatch.setattr(KeptPredictions, "append", cut_off)
     with pytest.raises(KeyboardInterrupt):
         evaluate(evaluation.config(name))
-    asked: list[str] = []
+    requests: list[str] = []
 
     def count(kept: KeptPredictions, rows: list[BenchmarkPrediction]) -> None:
-        asked.extend(f"{kept.path.name} {row.id}" for row in rows)
+        requests.extend(f"{kept.path.name} {row.id}" for row in rows)
         append(kept, rows)
 
     monkeypatch.setattr(KeptPredictions, "append", count)
     evaluate(evaluation.config(name))
     assert evaluation.results(name) == evaluation.results("whole")
-    assert len(set(asked)) == len(asked)
+    assert len(set(requests)) == len(requests)
     total = len(CONTROLS) * (NUM_CHOICES + NUM_OPEN)
-    assert total - len(asked) == 3 * after_batches + 1
+    assert total - len(requests) == 3 * after_batches + 1
 
 
 def test_another_model_or_decoding_is_not_mixed_in(evaluation: Evaluation) -> None:
@@ -245,11 +245,11 @@ def test_another_model_or_decoding_is_not_mixed_in(evaluation: Evaluation) -> No
 def test_the_batch_size_changes_no_answer(evaluation: Evaluation, batch_size: int) -> None:
     name = f"batch-{batch_size}"
     evaluate(evaluation.config(name, f"evaluation.batch_size={batch_size}", "controls=[none]"))
-    expected, found = (
+    expected, result = (
         read_predictions(evaluation.folder / run / "evaluation" / "predictions-none.jsonl")
         for run in ("whole", name)
     )
-    for row, other in zip(expected, found, strict=True):
+    for row, other in zip(expected, result, strict=True):
         assert (other.id, other.parsed, other.output) == (row.id, row.parsed, row.output)
         assert other.option_log_likelihoods == pytest.approx(row.option_log_likelihoods, abs=1e-5)
 

@@ -30,21 +30,21 @@ def rescore(folder: Path) -> dict[str, str]:
 def numbers(value: Any, path: str = "") -> dict[str, Any]:
     """The leaves of what JSON holds, by their paths."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, item in items:
         below = f"{path}/{key}"
-        found |= numbers(item, below) if isinstance(item, dict | list) else {below: item}
-    return found
+        result |= numbers(item, below) if isinstance(item, dict | list) else {below: item}
+    return result
 
 
 def test_kept_predictions_have_the_recorded_scores(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = rescore(tmp_path)
-    assert found["tables.md"] == (GOLDEN / "tables.md").read_text()
+    result = rescore(tmp_path)
+    assert result["tables.md"] == (GOLDEN / "tables.md").read_text()
     expected = numbers(json.loads((GOLDEN / "metrics.json").read_text()))
     assert len(expected) > 100
-    metrics = numbers(json.loads(found["metrics.json"]))
+    metrics = numbers(json.loads(result["metrics.json"]))
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
         if isinstance(value, float):

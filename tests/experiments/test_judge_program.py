@@ -112,7 +112,7 @@ def test_answers_are_scored_on_three_axes(files, tmp_path, capsys):
     printed = capsys.readouterr().out
     for text in (printed, (tmp_path / "judged/tables.md").read_text()):
         assert "judge heuristic-1" in text
-        assert all(own in text for own in summary["prompt_hashes"])
+        assert all(one in text for one in summary["prompt_hashes"])
         assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in text
     (row,) = (line.split() for line in printed.splitlines() if line.startswith("factual_grounding"))
     assert row[1] == "3"
@@ -148,9 +148,12 @@ def test_judges_are_compared(files, tmp_path):
     first = tmp_path / "judged/judgements.jsonl"
     again = f"agreement_with=[{first}]"
     assert run(f"predictions={files['good']}", again, f"output_dir={tmp_path / 'again'}") == 0
-    found = read(tmp_path / "again")[1]["agreement"][str(first)]
-    assert found["factual_grounding"] is None, "the second judge had no evidence"
-    assert (found["logical_coherence"]["num_items"], found["logical_coherence"]["exact"]) == (7, 1)
+    outcome = read(tmp_path / "again")[1]["agreement"][str(first)]
+    assert outcome["factual_grounding"] is None, "the second judge had no evidence"
+    assert (outcome["logical_coherence"]["num_items"], outcome["logical_coherence"]["exact"]) == (
+        7,
+        1,
+    )
     table = (tmp_path / "again/tables.md").read_text()
     assert f"| {first} | factual_grounding | 0 | - |" in table
     assert f"| {first} | logical_coherence | 7 | 1.00 |" in table
@@ -168,19 +171,19 @@ def test_video_chatgpt_protocol(files, tmp_path):
     out = f"output_dir={tmp_path / 'generation'}"
     assert run(f"predictions={files['bad']}", "protocol=video_chatgpt_generation", out) == 0
     results = read(tmp_path / "generation")[1]["results"]
-    names = [own["aspect"] for own in results]
+    names = [one["aspect"] for one in results]
     assert names == ["correctness", "detail", "context", "temporal"]
-    assert {own["score"][0] for own in results} == {0.0}
-    assert {own["accuracy"] for own in results} == {None}
+    assert {one["score"][0] for one in results} == {0.0}
+    assert {one["accuracy"] for one in results} == {None}
 
 
 def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch, capsys):
-    asked = []
+    questions = []
 
     class Failing(HeuristicJudge):
         def ask(self, request):
-            asked.append(request)
-            if len(asked) == 4:
+            questions.append(request)
+            if len(questions) == 4:
                 raise EndpointUnavailableError("the service is down")
             return super().ask(request)
 
@@ -191,15 +194,15 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
     assert "the service is down; start again" in capsys.readouterr().err
     assert not (tmp_path / "judged/summary.json").exists()
     assert run(f"predictions={files['good']}") == 0
-    assert len(asked) == 4 + 3, "three were in the cache"
+    assert len(questions) == 4 + 3, "three were in the cache"
     assert len(read(tmp_path / "judged")[0]) == 6
 
 
 @pytest.fixture(scope="module")
 def server():
-    found = Loopback()
-    yield found
-    found.close()
+    outcome = Loopback()
+    yield outcome
+    outcome.close()
 
 
 def ask_endpoint(monkeypatch, predictions: str, url: str, *arguments: str) -> int:

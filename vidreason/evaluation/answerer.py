@@ -26,7 +26,7 @@ Capability = Literal["answer", "choose", "predict", "log_likelihoods"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a system says to one question."""
+    """Reply of a system to one question."""
 
     output: str = ""
     """The text, to be read by the benchmark's parser; empty where options are scored."""
@@ -41,7 +41,7 @@ class Reply:
 
 
 class Answerer:
-    """What answers benchmark questions, under one control.
+    """A system that answers benchmark questions, under one control.
 
     A subclass overrides the methods for what it can do. Questions that ask for anything else are
     not applicable to it, which is not zero. Each method is given questions of one kind, as many at

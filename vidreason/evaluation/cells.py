@@ -49,7 +49,7 @@ class Cell:
     """Paired difference of two runs, of which this is one, with its 95% interval over videos."""
     seed_differences: tuple[float, ...] = ()
     test: PairedTest | None = None
-    """Whether the two differ on other videos; None where ``p_value`` is over seeds."""
+    """Test of the two runs over videos; None where ``p_value`` is over seeds."""
     p_value: float | None = None
     p_value_holm: float | None = None
     """Corrected over the tests of one family; see :func:`with_holm`."""

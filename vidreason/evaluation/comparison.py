@@ -24,21 +24,21 @@ class Run:
     manifest: Manifest | None
     """None where the file does not say what its answers were made with."""
     incomplete: Mapping[str, str] = field(default_factory=dict)
-    """Of each corpus of which questions could not be read, how many were."""
+    """Number of questions read, by corpus, where some could not be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparability:
-    """What two manifests say about a comparison, a line each."""
+    """Differences of two manifests that matter for a comparison, a line each."""
 
     against: tuple[str, ...]
-    """What must agree and does not, or is not known."""
+    """Differences in what must agree or is not known."""
     compared: tuple[str, ...]
     """Other differences: what is compared, and circumstances."""
 
 
 def comparability(first: Run, second: Run) -> Comparability:
-    """Whether two runs, of the same items, were asked, answered and parsed alike.
+    """Compare how two runs of the same items were asked, answered and parsed.
 
     A run over a part of a benchmark, because some of its questions could not be read, is comparable
     with none.

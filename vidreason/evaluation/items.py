@@ -33,21 +33,21 @@ EVERYTHING: Column = (ALL, ALL)
 
 
 class Item(NamedTuple):
-    """What counts once in a group of questions."""
+    """An item of a group of questions: it counts once."""
 
     id: str
-    """Of the prediction, or of the group of predictions that count as one."""
+    """Id of the prediction, or of the group of predictions that count as one."""
     measure: str
     video: str
     """Intervals and tests draw whole videos."""
     value: float | None
     """From 0 to 1; None for an answer that says nothing, which counts 0."""
     weight: float = 1.0
-    """Of the value in the group's mean; over a group, the weights are 1 on average."""
+    """Weight of the value in the group's mean; over a group, the weights are 1 on average."""
 
     @property
     def share(self) -> float:
-        """What the item adds to the mean, times the number of items."""
+        """Contribution of the item to the mean, times the number of items."""
         return self.weight * (self.value or 0.0)
 
 
@@ -61,7 +61,7 @@ def run_items(
     """The items of several runs, which are the same ones in the same order.
 
     Args:
-        runs: Predictions by name. A run may lack whole corpora, but no single question.
+        runs: Predictions by name. Whole corpora may be missing in a run, but no single question.
         protocols: How each corpus is scored; one that is not listed by accuracy.
 
     Raises:

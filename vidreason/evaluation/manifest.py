@@ -1,4 +1,4 @@
-"""What answers were made with, and whether two numbers may be compared.
+"""Manifests: what answers were made with, and whether two numbers may be compared.
 
 A manifest goes with every file of predictions. Two runs may be compared if they were asked the same
 questions in the same words, saw the same frames, and were decoded, parsed and scored alike:
@@ -24,23 +24,23 @@ _HASHES = ("hash", "protocol_hash")
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What the answers of one file were made with. All values are such as JSON holds."""
+    """Record of what the answers of one file were made with. All values are such as JSON holds."""
 
     questions: dict[str, str] = field(default_factory=dict)
-    """Of each corpus, a hash of ids, videos, spans, types, options and references."""
+    """By corpus, a hash of ids, videos, spans, types, options and references."""
     prompts: dict[str, str] = field(default_factory=dict)
-    """Of each corpus, a hash of the prompts."""
+    """By corpus, a hash of the prompts."""
     incomplete: dict[str, str] = field(default_factory=dict)
-    """Of each corpus of which questions could not be read, how many were: ``8,563 of 8,564 official
+    """By corpus, where questions could not be read, how many were: ``8,563 of 8,564 official
     questions``. Its numbers are not those of the benchmark."""
     frames: dict[str, Any] = field(default_factory=dict)
     """Which frames of a video were looked at."""
     answering: dict[str, Any] = field(default_factory=dict)
-    """How options were chosen, texts decoded, and long prompts cut."""
+    """Settings by which options were chosen, texts decoded, and long prompts cut."""
     parser: int = PARSER_VERSION
     """Version of the rules by which outputs become answers and scores."""
     scoring: dict[str, str] = field(default_factory=dict)
-    """Of each corpus, the measure that its protocol takes the mean of; empty where answers are
+    """By corpus, the measure that its protocol takes the mean of; empty where answers are
     kept, which any protocol may score."""
     judge: str = ""
     """The judge of free answers; empty for none."""
@@ -49,13 +49,13 @@ class Manifest:
     perceiver: str = ""
     """Fingerprint of what made the visual tokens."""
     control: str = "none"
-    """What the visual tokens were replaced by."""
+    """Replacement of the visual tokens."""
     seed: int = 0
     """Seed of the control."""
     batch_size: int = 0
     """Questions at a time, which changes no more than the rounding of numbers."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of the packages."""
+    """Versions of the packages."""
 
     @property
     def hash(self) -> str:

@@ -25,7 +25,7 @@ class MajorityBaseline:
     positions: dict[tuple[str, str], Counter[int]]
     """Multiple choice: how often each index was right."""
     texts: dict[tuple[str, str], Counter[str]]
-    """How often each normalised answer was right: option texts and open-ended answers."""
+    """Count of each normalised answer that was right: option texts and open-ended answers."""
 
 
 def fit_majority(train: Iterable[Example]) -> MajorityBaseline:

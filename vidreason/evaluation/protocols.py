@@ -1,4 +1,4 @@
-"""What each benchmark counts: its groups of questions, what it scores as one, and its measures.
+"""Protocols of the benchmarks: groups of questions, what it scores as one, and its measures.
 
 Groups follow the official scripts: NExT-QA's ``eval_mc.py`` (github doc-doc/NExT-QA, 6b92588),
 NExT-GQA's ``eval_ground.py`` (github doc-doc/NExT-GQA), ActivityNet-QA's ``eval.py`` (github
@@ -27,7 +27,7 @@ ALL = "all"
 ACCURACY = "accuracy"
 
 Measure = Callable[[BenchmarkPrediction], float | None]
-"""The value of a judged prediction, from 0 to 1; None for one that says nothing: it counts 0."""
+"""The value of a graded prediction, from 0 to 1; None for one that says nothing: it counts 0."""
 
 
 def accuracy(prediction: BenchmarkPrediction) -> float | None:
@@ -55,7 +55,7 @@ def chance(
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a benchmark is scored."""
+    """Scoring of a benchmark."""
 
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """From a question type to the groups that it counts in, besides ``all``. A type that is not
@@ -65,18 +65,18 @@ class Protocol:
     count as one, right if all are right. A group without one of the types is left out; no types are
     any types."""
     all_is_joint: bool = False
-    """Whether ``all`` counts groups of rows, too, and not rows. A row without group is its own."""
+    """True if ``all`` counts groups of rows, too, and not rows. A row without group is its own."""
     joint_measure: Measure = accuracy
-    """What is multiplied over the rows of a group: 1 for right and 0 for wrong ones."""
+    """Measure that is multiplied over the rows of a group: 1 for right and 0 for wrong ones."""
     measure: Measure = accuracy
-    """What is averaged over ``all`` and ``groups``."""
+    """Measure that is averaged over ``all`` and ``groups``."""
     measure_name: str = ACCURACY
     further: Mapping[str, tuple[str, Measure]] = field(default_factory=dict)
     """From a score's name to a question type and what is averaged over its rows."""
     macro: str = ""
     """Name of the mean over question types of their means; empty for none."""
     splits_types: bool = False
-    """Whether a type of the form ``order/multi-choice`` counts in a group of each part."""
+    """True if a type of the form ``order/multi-choice`` counts in a group of each part."""
 
     def groups_of(self, question_type: str) -> tuple[str, ...]:
         """The groups of a question type, without ``all``."""
@@ -154,7 +154,7 @@ def official_free_accuracy(question_types: Sequence[str], correct: Sequence[bool
 
 
 def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
-    """Whether one of the ``first`` predicted events is, word for word, one of the reference's.
+    """1 if one of the ``first`` predicted events is, word for word, one of the reference's.
 
     Meant for corpora with a closed vocabulary, such as the microworld's; where events are told
     freely, a judge has to say what is the same.
@@ -169,7 +169,7 @@ def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
 
 
 def is_event(prediction: BenchmarkPrediction, event: str) -> bool:
-    """Whether ``event`` is, word for word, one of the reference's."""
+    """Tell whether ``event`` is, word for word, one of the reference's."""
     reference = prediction.reference if isinstance(prediction.reference, tuple) else ()
     return normalise_answer(event) in {normalise_answer(str(true)) for true in reference}
 

@@ -19,7 +19,7 @@ _DRAWN = ("shuffled_frames", "shuffled", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What answers, told without loading it. All values are such as JSON holds."""
+    """Identity of what answers, known without loading it. All values are such as JSON holds."""
 
     model: str
     """Content hash of the model, wherever it lies, or the name of what has no weights."""
@@ -28,7 +28,7 @@ class Provenance:
     frames: Mapping[str, Any] = field(default_factory=dict)
     """Which frames of a video are looked at."""
     answering: Mapping[str, Any] = field(default_factory=dict)
-    """What else decides the answers and is the system's own, such as the version of its markup."""
+    """Other settings of the system that decide its answers, such as the version of its markup."""
 
 
 def make_manifest(

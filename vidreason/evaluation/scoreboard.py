@@ -61,7 +61,7 @@ class Scoreboard:
 
     tables: tuple[Table, ...]
     scores: dict[str, list[Cell]]
-    """Of each run, what the section ``runs`` of the metrics says."""
+    """Cells of each run: the section ``runs`` of the metrics."""
     metrics: dict[str, Any]
     """Sections ``runs``, ``differences``, ``calibration``, ``texts``, ``incomplete`` and ``notes``;
     values are such as JSON holds, None where a number is not defined."""
@@ -78,7 +78,7 @@ class Scoreboard:
 
 
 def scoring_protocols(config: EvaluationConfig) -> dict[str, Protocol]:
-    """How each corpus is scored: NExT-QA's open-ended questions by WUPS if there is a WordNet.
+    """Protocols of all corpora: NExT-QA's open-ended questions by WUPS if there is a WordNet.
 
     Raises:
         ValueError: There is no such WordNet, or no such file of stop words.
@@ -118,7 +118,7 @@ def score_runs(
     """Score runs, compare them with one of them, and look at that one's confidences.
 
     Args:
-        runs: Name -> predictions. A run may lack whole corpora, but not single questions.
+        runs: Name -> predictions. Whole corpora may be missing in a run, but no single questions.
         config: What needs files that not everybody has.
         full: The run that the others are compared with; where there is no such run, none is.
         validation: Its predictions on other questions, which temperatures are fitted on.

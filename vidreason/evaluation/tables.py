@@ -17,7 +17,7 @@ NOT_APPLICABLE = "n/a"
 """Shown for what a run cannot answer, which is not zero."""
 
 Value = Interval | float | str | None
-"""What a table shows: a number with its interval, a number, a count, a text, or nothing."""
+"""Content of a table's cell: a number with its interval, a number, a count, a text, or nothing."""
 Cells = Mapping[str, Mapping[Column, Cell]]
 """Cells by run and column."""
 

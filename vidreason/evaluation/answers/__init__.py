@@ -11,5 +11,5 @@ from vidreason.evaluation.answers.texts import normalise_answer, short_answer
 __all__ = ["PARSER_VERSION", "normalise_answer", "parse_choice", "parse_span", "short_answer"]
 
 PARSER_VERSION = 2
-"""Of the rules by which outputs become answers and answers are scored. To be raised with any change
+"""Version of the rules by which outputs become answers and are scored. To be raised with any change
 after which some output has another value: numbers of before and after are then not comparable."""

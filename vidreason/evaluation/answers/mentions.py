@@ -1,4 +1,4 @@
-"""Where an answer names an option, by letter or by text, and how surely it is meant."""
+"""Mentions of options in an answer, by letter or by text, and how surely each is meant."""
 
 from collections.abc import Iterator
 from enum import IntEnum
@@ -19,7 +19,7 @@ from vidreason.evaluation.answers.tokens import (
 
 
 class Strength(IntEnum):
-    """How surely a mention is meant as the answer."""
+    """Certainty that a mention is meant as the answer."""
 
     LISTED = 0
     """In the form of a list of options: "A. a dog B. a cat"."""
@@ -139,7 +139,7 @@ def _listed_letter(reading: Reading, end: int, *, is_bare: bool) -> int | None:
 
 
 def _stands_alone(reading: Reading, index: int) -> bool:
-    """Whether nothing but signs comes between a letter and the next one, or the line's end."""
+    """Tell whether nothing but signs comes between a letter and the next one, or the line's end."""
     index += 1
     while reading.is_mark(index):
         index += 1
@@ -175,7 +175,7 @@ def _strength(reading: Reading, start: int, end: int, choices: set[int]) -> Stre
 
 
 def _closes(reading: Reading, index: int) -> bool:
-    """Whether a small letter ends as those of lists do: "b)", "b.", or with its line."""
+    """Tell whether a small letter ends as those of lists do: "b)", "b.", or with its line."""
     return reading.is_mark(index + 1, frozenset(").:")) or reading.ends_line(index + 1)
 
 
@@ -187,7 +187,7 @@ def _style(reading: Reading, start: int) -> str:
 
 
 def _is_part(part: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether some words are a part of others."""
+    """Tell whether some words are a part of others."""
     return len(part) < len(other) and any(
         other[start : start + len(part)] == part for start in range(len(other) - len(part) + 1)
     )

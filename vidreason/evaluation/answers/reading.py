@@ -56,12 +56,12 @@ class Reading:
         return self.tokens[index] if 0 <= index < len(self.tokens) else None
 
     def ends_line(self, index: int) -> bool:
-        """Whether a line or the text ends here."""
+        """Tell whether a line or the text ends here."""
         token = self.at(index)
         return token is None or token.kind is Kind.LINE
 
     def is_mark(self, index: int, marks: frozenset[str] | None = None) -> bool:
-        """Whether a sign, or one of ``marks``, is here."""
+        """Tell whether a sign, or one of ``marks``, is here."""
         token = self.at(index)
         return (
             token is not None and token.kind is Kind.MARK and (marks is None or token.raw in marks)
@@ -77,7 +77,7 @@ class Reading:
 
     @cached_property
     def letters(self) -> list[bool]:
-        """Of each token, whether it is the letter of an option, and not the article or "I"."""
+        """True for each token that is the letter of an option, and not the article or "I"."""
         flags = [False] * len(self.tokens)
         for index in reversed(range(len(self.tokens))):
             token = self.tokens[index]
@@ -143,7 +143,7 @@ class Reading:
         return words(self.tokens[start:index])
 
     def is_joined(self, end: int, start: int) -> bool:
-        """Whether only "or", "and" and signs within a sentence stand between."""
+        """Tell whether only "or", "and" and signs within a sentence stand between."""
         between = self.tokens[end:start]
         return len(between) <= _REACH and all(
             token.text in LIST_WORDS or (token.kind is Kind.MARK and token.raw not in SENTENCE_ENDS)
@@ -151,13 +151,13 @@ class Reading:
         )
 
     def bracketed(self, start: int, end: int) -> bool:
-        """Whether signs that belong together stand around tokens."""
+        """Tell whether signs that belong together stand around tokens."""
         return self.is_mark(start - 1, OPENERS) and self.is_mark(end, CLOSERS)
 
     # What is around
 
     def is_taken_back(self, start: int, end: int) -> bool:
-        """Whether the clause says that this is not the answer, or asks whether it is."""
+        """Tell whether the clause says that this is not the answer, or asks whether it is."""
         return self._refused_before(start) or self._refuted_after(end)
 
     def _refused_before(self, start: int) -> bool:
@@ -191,11 +191,11 @@ class Reading:
         return False
 
     def is_asked(self, end: int) -> bool:
-        """Whether a question mark follows."""
+        """Tell whether a question mark follows."""
         return self.is_mark(self.skip(end, 1, CLOSERS), frozenset("?"))
 
     def is_announced(self, start: int, announcements: frozenset[str]) -> bool:
-        """Whether what stands before says that the answer comes here.
+        """Tell whether what stands before says that the answer comes here.
 
         Args:
             start: The first token of what may be the answer.
@@ -221,12 +221,12 @@ class Reading:
         return False
 
     def _is_heading(self, line: int, announcements: frozenset[str]) -> bool:
-        """Whether the line before ends with a word such as "Answer"."""
+        """Tell whether the line before ends with a word such as "Answer"."""
         before = self.at(line - 1)
         return before is not None and before.text in announcements - POINTERS
 
     def is_committed(self, start: int) -> bool:
-        """Whether a word such as "choose", "so" or "wait" stands before."""
+        """Tell whether a word such as "choose", "so" or "wait" stands before."""
         for index in range(start - 1, max(start - 1 - _REACH, -1), -1):
             token = self.tokens[index]
             if token.text in COMMITMENTS:
@@ -238,7 +238,7 @@ class Reading:
         return False
 
     def is_affirmed(self, end: int) -> bool:
-        """Whether what stands after says that this is the answer: "is correct"."""
+        """Tell whether what stands after says that this is the answer: "is correct"."""
         index = self.skip(end, 1, CLOSERS)
         first = self.skip(index, 1, frozenset(":-\u2013\u2014."))
         token = self.at(first)
@@ -266,12 +266,12 @@ class Reading:
         return False
 
     def ends_clause(self, end: int) -> bool:
-        """Whether a sentence or line ends here."""
+        """Tell whether a sentence or line ends here."""
         index = self.skip(end, 1, CLOSERS)
         return self.ends_line(index) or self.is_mark(index, SENTENCE_ENDS)
 
     def starts_line(self, start: int) -> bool:
-        """Whether no word but "option" or the number of a list stands before on the line."""
+        """Tell whether no word but "option" or the number of a list stands before on the line."""
         index = start - 1
         while not self.ends_line(index):
             token = self.tokens[index]
@@ -282,7 +282,7 @@ class Reading:
         return True
 
     def is_clause(self, start: int, end: int) -> bool:
-        """Whether this is all that stands between a sign of punctuation and the end of a line."""
+        """Tell whether this is all between a sign of punctuation and the end of a line."""
         index = self.skip(start - 1, -1, OPENERS)
         begins = self.ends_line(index) or self.is_mark(index, frozenset(".!?:;,-\u2013\u2014"))
         return begins and self.ends_line(self.skip(end, 1, CLOSERS | SENTENCE_ENDS))

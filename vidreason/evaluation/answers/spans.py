@@ -64,7 +64,7 @@ _LISTED = re.compile(
 
 
 class _Strength(IntEnum):
-    """How surely two numbers are the bounds of a span in seconds."""
+    """Certainty that two numbers are the bounds of a span in seconds."""
 
     BARE = 0
     """3 - 5"""

@@ -21,7 +21,7 @@ _CORRECTIONS = frozenset({"wait", "actually", "sorry", "correction", "rather", "
 
 
 def is_yes_no(options: Sequence[str]) -> bool:
-    """Whether a question has the options yes and no."""
+    """Tell whether a question has the options yes and no."""
     return sorted(option.strip().casefold() for option in options) == ["no", "yes"]
 
 

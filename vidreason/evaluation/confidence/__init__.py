@@ -1,1 +1,1 @@
-"""What confidences are worth: calibration, temperatures, proper scores, answering selectively."""
+"""Worth of confidences: calibration, temperatures, proper scores, answering selectively."""

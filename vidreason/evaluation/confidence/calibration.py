@@ -33,7 +33,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationError:
-    """How far confidence and accuracy are apart, over bins that hold an answer."""
+    """Gap between confidence and accuracy, over bins that hold an answer."""
 
     expected: float
     """ECE: mean absolute gap, each bin by its share of the answers."""

@@ -32,7 +32,7 @@ class Confidences:
     values: tuple[float, ...]
     correct: tuple[bool, ...]
     video_ids: tuple[str, ...]
-    """Of each answer, for intervals over videos."""
+    """Video of each answer, for intervals over videos."""
     briers: tuple[float, ...]
     """Brier score of each answer: of choices summed over options, from 0 to 2; of events from 0 to
     1."""

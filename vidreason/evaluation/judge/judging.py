@@ -23,7 +23,7 @@ _OTHER: dict[Winner, Winner] = {"first": "second", "second": "first", "tie": "ti
 
 @dataclass(frozen=True, kw_only=True)
 class PointwiseJudgement:
-    """What a judge said of one answer."""
+    """A judge's scores of one answer."""
 
     id: str
     video_id: str
@@ -44,7 +44,7 @@ class PointwiseJudgement:
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseJudgement:
-    """What a judge said of two systems' answers to one question."""
+    """A judge's comparison of two systems' answers to one question."""
 
     id: str
     video_id: str
@@ -55,7 +55,7 @@ class PairwiseJudgement:
     """``first`` and ``second`` are the systems. A system wins where it wins in both orders; else
     they tie. Empty where an output was invalid."""
     consistent: Mapping[Axis, bool] = field(default_factory=dict)
-    """Whether both orders gave the same result."""
+    """True if both orders gave the same result."""
     answer_chars: tuple[int, int] = (0, 0)
     """Lengths of the two answers: judges prefer long ones."""
     outputs: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a judge is asked: data kept apart from instructions, so that an answer cannot give orders.
+"""Requests to a judge: data kept apart from instructions, so that an answer cannot give orders.
 
 Everything that is not ours (question, evidence, references, the answers that are judged) goes into
 blocks whose delimiters hold a token made from all of it. A text that knew its own delimiter would
@@ -35,7 +35,7 @@ class JudgeItem:
     answer: str
     references: tuple[str, ...] = ()
     evidence: str = ""
-    """What is in the video, such as a dense caption. Without it nothing can be said about factual
+    """Content of the video, such as a dense caption. Without it nothing can be said about factual
     grounding."""
 
 
@@ -48,7 +48,7 @@ class JudgeRequest:
     blocks: Mapping[str, str]
     """Data by the name of its block, in order."""
     schema: Schema
-    """What the output must be."""
+    """Schema of the output."""
     token: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,5 +101,5 @@ def texts_of(request: JudgeRequest, names: Sequence[str]) -> list[str]:
 
 
 def as_json(request: JudgeRequest) -> dict[str, Any]:
-    """What identifies a request to a cache."""
+    """Key of a request in a cache."""
     return {"messages": request.messages(), "schema": request.schema}

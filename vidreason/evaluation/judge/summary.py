@@ -168,7 +168,7 @@ def judged_table(
 
 
 def agreement_table(judge_id: str, by_judgements: Mapping[str, Mapping[str, Any]]) -> Table:
-    """How far a judge agrees with others.
+    """Table of a judge's agreement with others.
 
     Args:
         judge_id: Of the judge.

@@ -55,7 +55,7 @@ _PRED = {"type": "string", "enum": ["yes", "no"]}
 
 @dataclass(frozen=True, kw_only=True)
 class AspectJudgement:
-    """What a judge said of one answer in one aspect."""
+    """A judge's score of one answer in one aspect."""
 
     id: str
     video_id: str
@@ -66,7 +66,7 @@ class AspectJudgement:
     """From 0 to 5; None where the output was invalid. An empty answer has 0 and "no", and no judge
     is asked."""
     pred: Literal["yes", "no"] | None = None
-    """Of the aspect ``answer`` only."""
+    """Set for the aspect ``answer`` only."""
     output: str = ""
     invalid: str = ""
 

@@ -10,7 +10,7 @@ from html import escape
 from vidreason.evaluation.confidence.calibration import CalibrationError
 
 NUM_SERIES = 8
-"""So many colours has ``style.css``; then they repeat."""
+"""Number of colours in ``style.css``; then they repeat."""
 
 Bar = tuple[float, float | None, float | None]
 """A share from 0 to 1 and its interval, if there is one."""
@@ -75,7 +75,7 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
 
     Args:
         title: What is shown; also the text for those who cannot see it.
-        groups: Label of a group -> name of a series -> its bar. A group may lack a series.
+        groups: Label of a group -> name of a series -> its bar. A series may be missing in a group.
         names: Of all series, in the order of their colours.
     """
     row, gap, left, width, right = 16, 14, 240, 960, 70

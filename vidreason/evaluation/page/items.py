@@ -16,7 +16,7 @@ from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.video.failures import VideoReadError
 
 MAX_ITEMS = 20_000
-"""So many questions are in a browser at most: of texts alone, some 20 MB."""
+"""At most this many questions are in a browser: of texts alone, some 20 MB."""
 
 Verdict = Literal["right", "wrong", "invalid", "unreadable", "unscored"]
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 def verdict(
     prediction: BenchmarkPrediction, protocols: Mapping[str, Protocol] = PROTOCOLS
 ) -> Verdict:
-    """What the tables count a judged prediction as.
+    """Say what the tables count a graded prediction as.
 
     ``invalid`` (names no option, span or event) and ``unreadable`` (the video) count as wrong;
     ``unscored`` (the reference is hidden, or the system cannot answer) is not counted. Where a
@@ -54,14 +54,14 @@ def choose_items(
     over its file.
 
     Args:
-        predictions: Of one run, judged.
+        predictions: Of one run, graded.
         limit: How many at most.
         protocols: What is right.
     """
     kinds: dict[str, dict[str, list[int]]] = {}
     for index, row in enumerate(predictions):
-        judged = verdict(row, protocols)
-        kind = judged if judged in ("right", "unscored") else "wrong"
+        counted_as = verdict(row, protocols)
+        kind = counted_as if counted_as in ("right", "unscored") else "wrong"
         kinds.setdefault(row.corpus, {}).setdefault(kind, []).append(index)
     sizes = [sum(map(len, row.values())) for row in kinds.values()]
     chosen: list[int] = []
@@ -75,7 +75,7 @@ def choose_items(
 
 
 def fair_shares(sizes: Sequence[int], total: int) -> list[int]:
-    """How many each gets of ``total``: all it wants of ``sizes``, or as many as the others.
+    """Divide ``total``: each gets all it wants of ``sizes``, or as many as the others.
 
     What cannot be divided evenly goes to the first.
     """
@@ -99,19 +99,19 @@ def browser_data(
     protocols: Mapping[str, Protocol] = PROTOCOLS,
     max_items: int = MAX_ITEMS,
 ) -> dict[str, Any]:
-    """What ``browser.js`` shows, for JSON.
+    """Content of the browser, as ``browser.js`` reads it from JSON.
 
     Args:
-        runs: Predictions by name; the questions are those of the first run, of which the other runs
-            may lack some.
+        runs: Predictions by name; the questions are those of the first run, of which some may
+            be missing in the others.
         pictures: Where frames come from; None for none.
-        num_pictured: The frames of so many questions, chosen by :func:`choose_items`, are shown;
+        num_pictured: The frames of this many questions, chosen by :func:`choose_items`, are shown;
             other questions about the same spans have them, too.
         protocols: What is right.
         max_items: How many questions there are at most.
     """
-    judged = {name: {row.id: grade(row) for row in rows} for name, rows in runs.items()}
-    first = list(next(iter(judged.values())).values())
+    graded = {name: {row.id: grade(row) for row in rows} for name, rows in runs.items()}
+    first = list(next(iter(graded.values())).values())
     shown = choose_items(first, max_items, protocols)
     videos: list[dict[str, Any]] = []
     video_of_item: dict[str, int] = {}
@@ -136,7 +136,7 @@ def browser_data(
             _item(
                 question,
                 video_of_item.get(question.id),
-                [rows.get(question.id) for rows in judged.values()],
+                [rows.get(question.id) for rows in graded.values()],
                 protocols,
             )
             for question in shown

@@ -24,7 +24,7 @@ from vidreason.video.sampling import (
 )
 
 MASK_COLORS = ("#00c8ff", "#ff2fd0", "#9be600", "#ffffff", "#ff9100", "#7c4dff")
-"""Of the first, second, ... object of a video; an object has one at all key frames."""
+"""Colours of the first, second, ... object of a video; an object has one at all key frames."""
 PICTURE_SIDE = 256
 """The longer side of a picture, in pixels."""
 
@@ -41,10 +41,10 @@ class KeyFrame:
 
 
 class PictureSource(Protocol):
-    """Where a page gets its pictures from."""
+    """A source of a page's pictures."""
 
     def span(self, question_id: str) -> Span | None:
-        """What a question is about; None if that is not known."""
+        """Span that a question is about; None if that is not known."""
         ...
 
     def frames(self, span: Span) -> list[KeyFrame]:
@@ -72,11 +72,11 @@ class StoredPictures:
         return cls(spans, source)
 
     def span(self, question_id: str) -> Span | None:
-        """What a question is about."""
+        """Span that a question is about."""
         return self.spans.get(question_id)
 
     def frames(self, span: Span) -> list[KeyFrame]:
-        """The key frames of a span; without masks where the store lacks its tokens.
+        """The key frames of a span; without masks where its tokens are missing in the store.
 
         Raises:
             VideoReadError: The file cannot be read.

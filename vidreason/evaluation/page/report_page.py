@@ -29,13 +29,13 @@ from vidreason.evaluation.tables import Table
 
 _HERE = Path(__file__)
 NUM_BINS = 15
-"""Of a reliability diagram."""
+"""Bins of a reliability diagram."""
 _MAX_POINTS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """What the page of an evaluation shows."""
+    """Content of the page of an evaluation."""
 
     title: str
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -46,9 +46,9 @@ class EvaluationReport:
     notes: Sequence[str] = ()
     """Shown below the tables: what has to be known about them."""
     scores: Mapping[str, Sequence[Cell]]
-    """Of each run: what the bars show."""
+    """Cells of each run, which the bars show."""
     protocols: Mapping[str, Protocol] = field(default_factory=lambda: PROTOCOLS)
-    """How ``scores`` were counted."""
+    """Protocols that ``scores`` were counted by."""
 
 
 def write_report_page(
@@ -64,7 +64,7 @@ def write_report_page(
         path: Where to.
         report: What is shown.
         pictures: Where frames come from; None for none.
-        num_pictured: The frames of so many questions at most are in the page.
+        num_pictured: The frames of at most this many questions are in the page.
 
     Raises:
         ValueError: There is no run, or a score is not finite.

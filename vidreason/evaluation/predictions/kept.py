@@ -145,7 +145,7 @@ def merge_predictions(predictions: Iterable[BenchmarkPrediction]) -> list[Benchm
 
 
 def _content(row: BenchmarkPrediction) -> str:
-    """As text: not a number is equal to itself there."""
+    """Content as text, where NaN is equal to itself."""
     return repr(asdict(replace(row, batch_seconds_share=0.0)))
 
 

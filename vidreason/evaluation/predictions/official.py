@@ -27,7 +27,7 @@ from vidreason.example import Example
 def read_official_predictions(
     path: str | Path, examples: Sequence[Example], num_unread: int = 0
 ) -> list[BenchmarkPrediction]:
-    """Judged rows of the answers in ``path`` to ``examples``, in the order of these.
+    """Graded rows of the answers in ``path`` to ``examples``, in the order of these.
 
     Args:
         path: A file in the form of the examples' corpus.

@@ -58,8 +58,8 @@ class BenchmarkPrediction:
     """Index of the right option, the accepted answers, or the true spans in seconds; None when
     hidden, or when there is no short answer."""
     reference_texts: tuple[str, ...] = ()
-    """What a free answer, such as an explanation, is compared with word by word; empty where the
-    answer is short, chosen or hidden."""
+    """Texts that a free answer, such as an explanation, is compared with word by word; empty where
+    the answer is short, chosen or hidden."""
     correct: bool | None = None
     """None without a reference, or for a system that cannot answer. A span is right when at least
     half of it lies in a true one, an option also when it has the same text as the right one."""
@@ -124,7 +124,7 @@ def grade(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
 
 
 def has_finite_scores(prediction: BenchmarkPrediction) -> bool:
-    """Whether options were scored, each with a finite number."""
+    """Tell whether options were scored, each with a finite number."""
     scores = prediction.option_log_likelihoods
     return bool(scores) and all(map(math.isfinite, scores))
 
@@ -143,7 +143,7 @@ def right_options(prediction: BenchmarkPrediction) -> tuple[int, ...]:
 
 
 def has_twins(prediction: BenchmarkPrediction) -> bool:
-    """Whether two options have the same text."""
+    """Tell whether two options have the same text."""
     return len(set(map(_option_text, prediction.options))) < len(prediction.options)
 
 
@@ -187,13 +187,13 @@ def manifest_line(manifest: Mapping[str, Any]) -> bytes:
 
 
 class PredictionsFile(NamedTuple):
-    """What a file of predictions holds."""
+    """Content of a file of predictions."""
 
     predictions: list[BenchmarkPrediction]
     manifest: dict[str, Any] | None
     """None where the file does not say what it was made with."""
     torn: bool
-    """Whether the last line was unfinished, and left out."""
+    """True if the last line was unfinished, and left out."""
 
 
 def read_predictions(path: str | Path) -> list[BenchmarkPrediction]:
@@ -209,7 +209,7 @@ def read_predictions(path: str | Path) -> list[BenchmarkPrediction]:
 def read_predictions_file(path: str | Path, *, may_be_torn: bool = False) -> PredictionsFile:
     """Read a file of predictions with its manifest.
 
-    Rows are judged anew: what they say of themselves may be of older rules.
+    Rows are graded anew: what they say of themselves may be of older rules.
 
     Args:
         path: The file.

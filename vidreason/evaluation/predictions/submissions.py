@@ -92,7 +92,7 @@ def _write_vcr(rows: Sequence[BenchmarkPrediction], folder: Path) -> list[Path]:
     if incomplete:
         if any("rationale_given_" in row.id for row in rows):
             raise ValueError(
-                f"VCR's submission needs 20 probabilities a row; {len(incomplete)} rows lack some "
+                f"VCR's submission needs 20 probabilities a row; {len(incomplete)} rows miss some "
                 f"{incomplete[:3]}: answer all questions of the split"
             )
         return []  # a split with labels, which nobody submits
@@ -135,7 +135,7 @@ def _chosen(rows: Sequence[BenchmarkPrediction]) -> dict[str, dict[str, Any]]:
 
 
 def _probabilities(row: BenchmarkPrediction) -> Sequence[float]:
-    """Of each option: a softmax of the likelihoods a token, or 1 for the one that was named."""
+    """Probability of each option: softmax of the likelihoods per token, or 1 for the named one."""
     if has_finite_scores(row):
         return option_probabilities(row.option_log_likelihoods)
     if row.parsed is None:

@@ -1,1 +1,1 @@
-"""How sure a number is: intervals, paired tests and seeds. Videos are drawn, never questions."""
+"""Certainty of numbers: intervals, paired tests and seeds. Videos are drawn, never questions."""

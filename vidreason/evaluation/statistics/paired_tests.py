@@ -1,4 +1,4 @@
-"""Whether two runs on the same questions differ: permutation tests over videos, and their families.
+"""Permutation tests over videos of two runs on the same questions, and families of tests.
 
 Questions about one video are not independent of each other, so whole videos change sides.
 """
@@ -15,7 +15,9 @@ from vidreason.evaluation.statistics.clusters import cluster_sums, paired_values
 NUM_FLIPS = 10_000
 _CHUNK = 200  # assignments of signs at a time
 _MAX_ENUMERATED = 14  # clusters; 2 ** 14 sums
-_MAX_SCALE = 12  # runs averaged over up to so many seeds, or their divisors, have exact tests
+_MAX_SCALE = (
+    12  # runs averaged over at most 12 seeds, or over a divisor of such a number, have exact tests
+)
 _MAX_CONVOLVED = 300_000_000  # additions, about half a second
 _ROUNDING = 1e-9
 
@@ -28,7 +30,7 @@ class PairedTest(NamedTuple):
     num_differing: int
     """Clusters with different sums in both runs; the others say nothing."""
     exact: bool
-    """Whether all assignments of signs were counted, or ``num_flips`` drawn ones."""
+    """True if all assignments of signs were counted, or ``num_flips`` drawn ones."""
 
 
 def paired_test(

@@ -19,11 +19,11 @@ class BleuCounts(NamedTuple):
     """Sufficient statistics of BLEU; summing them over texts gives the corpus counts."""
 
     matches: tuple[int, ...]
-    """Of 1 to 4 words, how many of the text are in a reference, too."""
+    """N-grams of 1 to 4 words that a reference has, too."""
     guesses: tuple[int, ...]
     num_tokens: int
     num_reference_tokens: int
-    """Of the reference whose length is closest."""
+    """Length of the reference that is closest in length."""
 
 
 def bleu_counts(

@@ -1,4 +1,4 @@
-"""What the n-gram scores have in common: counts of n-grams, and the check of their arguments."""
+"""Common parts of the n-gram scores: counts of n-grams, and the check of their arguments."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ Tokens = Sequence[str]
 
 
 def count_ngrams(tokens: Tokens, order: int) -> Counter[tuple[str, ...]]:
-    """How often each run of ``order`` tokens is in ``tokens``."""
+    """Counts of the runs of ``order`` tokens."""
     return Counter(tuple(tokens[start : start + order]) for start in range(len(tokens) - order + 1))
 
 

@@ -109,7 +109,7 @@ class WordNet:
         )
 
     def _hypernyms(self, synset: Synset) -> tuple[Synset, ...]:
-        """What ``synset`` is a kind or an instance of, one step up."""
+        """Synsets that ``synset`` is a kind or an instance of, one step up."""
         fields = self._data_fields(synset)
         start = 4 + 2 * int(fields[3], 16)  # the words and their numbers come before the pointers
         pointers = range(start + 1, start + 1 + 4 * int(fields[start]), 4)
