@@ -42,6 +42,7 @@ def evaluate_examples(
         ValueError: Two examples have one id.
     """
     batches = question_batches(examples, config.batch_size)
+    # In one process, the log is in memory alone.
     failures = FailureLog(None, config.max_unreadable_fraction, len(examples))
     answered = answer_batches(answerer, batches, config, failures, progress=progress)
     predictions = [prediction for rows in answered for prediction in rows]
@@ -76,6 +77,7 @@ def answer_batches(
     """
     for batch in tqdm(batches, disable=not progress, unit="batch"):
         start = time.perf_counter()
+        # Seconds of a batch are shared evenly: single questions have no time of their own.
         rows = _ask(answerer, batch, config, failures)
         share = (time.perf_counter() - start) / len(batch)
         yield [grade(replace(row, batch_seconds_share=share)) for row in rows]
@@ -89,6 +91,7 @@ def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[
     once. Spans come by the mean length of their prompts, longest first, and the questions of each
     by length: a batch has little padding, and one that needs too much memory is the first.
     """
+    # By kind and span; sorted by id first, so that the order of the input does not matter.
     by_span: dict[tuple[bool, Span], list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
         by_span.setdefault((bool(example.options), _span(example)), []).append(example)
@@ -104,6 +107,7 @@ def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[
         for example in sorted(
             by_span[key], key=lambda example: len(example.prompt), reverse=not number % 2
         ):
+            # Spans share a batch until it is full, kinds never do.
             last = batches[-1] if batches else []
             if last and len(last) < batch_size and bool(last[0].options) == key[0]:
                 last.append(example)
@@ -124,6 +128,7 @@ def spread_examples(examples: Sequence[Example], limit: int | None) -> list[Exam
     for example in examples:
         group = (example.group_id, "" if example.group_id else example.id)
         by_corpus.setdefault(example.corpus, {}).setdefault(group, []).append(example)
+    # Groups i * n / number, for i from 0: evenly spread, the same ones at every call.
     chosen: list[Example] = []
     for groups in by_corpus.values():
         together = list(groups.values())
@@ -137,6 +142,7 @@ def _ask(
     answerer: Answerer, batch: Sequence[Example], config: EvaluationConfig, failures: FailureLog
 ) -> list[BenchmarkPrediction]:
     """Ask each question of a batch by the capability that it needs."""
+    # Questions of a batch may need different methods, and some none that there is.
     capabilities = [needed_capability(example, answerer, config) for example in batch]
     methods = [answerer.method(capability) for capability in capabilities]
     replies: list[Reply | None] = [None] * len(batch)
@@ -146,6 +152,7 @@ def _ask(
             answered = method(answerer, [batch[index] for index in indices])
             for index, reply in zip(indices, answered, strict=True):
                 replies[index] = reply
+    # May raise: too many unreadable videos end the run here.
     failures.record(
         len(batch),
         [

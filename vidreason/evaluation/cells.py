@@ -98,6 +98,7 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
     shares_a, shares_b = (
         [[item.share for item in seed] for seed in run] for run in (first, second)
     )
+    # Over seeds, one test of both variances; of single runs, one of videos alone.
     test = None
     if over_seeds and len(first) > 1 and cell.num_videos > 1:
         p_value = seeds_p_value(shares_a, shares_b, videos)
@@ -143,6 +144,7 @@ def run_differences(runs: Mapping[str, Items], column: Column, against: str) -> 
     others = {
         name: one[column] for name, one in runs.items() if name != against and one.get(column)
     }
+    # One family of tests: all that is compared on this column.
     cells = [with_difference(make_cell(column, [one]), [first], [one]) for one in others.values()]
     return dict(zip(others, with_holm(cells), strict=True))
 
@@ -163,6 +165,7 @@ def score_predictions(
     Raises:
         ValueError: A prediction is missing, there twice, or of an unknown question.
     """
+    # Without expected ids, whether one comes twice is still checked.
     ids = [row.id for row in predictions] if expected_ids is None else expected_ids
     items = scored_items(align_predictions(predictions, ids), protocols)
     return list(run_cells(items).values())

@@ -101,11 +101,13 @@ def single_moment(tokens: VisualTokens, generator: torch.Generator) -> VisualTok
     of the video. Truly one frame has only a video that is perceived anew with one frame, which a
     store cannot give.
     """
+    # (N, 2) -> (N,) seconds
     middles = tokens.spans.mean(dim=1)
     kept = torch.zeros(len(tokens), dtype=torch.bool)
     moment = tokens.duration_seconds / 2
     for kind in (CLIP_TOKEN, OBJECT_TOKEN):
         of_kind = tokens.kinds == kind
+        # Clips first: the key frame is chosen by the clip's middle.
         if of_kind.any():
             times = middles[of_kind].tolist()
             moment = min(times, key=lambda time: (abs(time - moment), time))
@@ -125,12 +127,14 @@ def shuffled_frames(tokens: VisualTokens, generator: torch.Generator) -> VisualT
     clips = tokens.spans[is_clip]
     if not len(clips):
         return tokens
+    # Clips take each other's spans; key frames follow theirs.
     order = _other_order(len(clips), generator)
     spans = tokens.spans.clone()
     spans[is_clip] = clips[order]
     spans[~is_clip] = torch.from_numpy(
         _moved_times(tokens.spans[~is_clip, 0].numpy(), clips.numpy(), order, generator)
     )[:, None].clamp(0.0, tokens.duration_seconds)
+    # Tokens of a kind come by time, as in a video that was never shuffled.
     in_order = sorted(
         range(len(tokens)), key=lambda token: (int(tokens.kinds[token]), float(spans[token, 0]))
     )
@@ -145,6 +149,7 @@ def _moved_times(
 ) -> NDArray[np.float32]:
     """New times of key frames, when each clip gets the span of the clip that ``order`` names."""
     moved = times.copy()
+    # The clip in which each key frame lies; the last one has no end.
     clip_of_frame = np.searchsorted(clips[:-1, 1], times, side="right")
     for clip in np.unique(clip_of_frame):
         members = clip_of_frame == clip
@@ -155,6 +160,7 @@ def _moved_times(
             else _other_order(len(moments), generator)
         )
         (start, end), (new_start, new_end) = clips[clip], clips[order[clip]]
+        # The same place in the new span, which may be shorter or longer.
         moments = new_start + (moments - start) * ((new_end - new_start) / (end - start))
         moved[members] = moments[order_inside][which]
     return moved
@@ -165,9 +171,11 @@ def random_tokens(tokens: VisualTokens, generator: torch.Generator) -> VisualTok
     if len(tokens) == 0:
         return tokens
     features = tokens.features.float()
+    # (N, D), of the features' mean and standard deviation.
     noise = torch.randn(features.shape, generator=generator)
     noise = noise * features.std(correction=0) + features.mean()
     is_object = tokens.kinds == OBJECT_TOKEN
+    # (N, two corners, xy), the lower values first -> (N, 4) boxes, (N, 2) sides.
     corners = torch.rand(len(tokens), 2, 2, generator=generator).sort(dim=1).values
     boxes = torch.where(is_object[:, None], corners.flatten(1), tokens.boxes)
     sides = corners[:, 1] - corners[:, 0]

@@ -67,6 +67,7 @@ def run_items(
     Raises:
         ValueError: Two runs do not answer the same questions of a corpus.
     """
+    # The first run that has a corpus says which questions it has, and in which order.
     expected: dict[str, list[str]] = {}
     items = {}
     for name, rows in runs.items():
@@ -94,6 +95,7 @@ def scored_items(
     items: Items = {}
     for corpus, rows in _by_corpus(predictions).items():
         protocol = protocols.get(corpus, Protocol())
+        # A prediction counts in several groups, so it has several items.
         groups: dict[str, list[Item]] = {}
         for group, item in _items(protocol, [grade(row) for row in rows]):
             groups.setdefault(group, []).append(item)
@@ -126,6 +128,7 @@ def chance_scores(
         known_answers: Normalised answers of each corpus and question type that an open-ended
             question is guessed from. Groups with a question that cannot be guessed are left out.
     """
+    # The same groups and weights as for answers; only what a prediction is worth is another.
     guess = partial(chance, known_answers=known_answers or {})
     guessing = {
         row.corpus: replace(
@@ -153,6 +156,7 @@ def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[
     for row in rows:
         value = _measured(protocol.measure, row)
         item = Item(row.id, protocol.measure_name, row.video_id, value)
+        # Each prediction by itself, in `all` too unless predictions count together there.
         groups = protocol.groups_of(row.question_type)
         for group in groups if protocol.all_is_joint else (ALL, *groups):
             yield group, item
@@ -176,6 +180,7 @@ def _joint_items(
     with_single: bool,
 ) -> Iterator[tuple[str, Item]]:
     """One item for the rows of each ``group_id``: right if all are, invalid if one is."""
+    # Rows without a group are groups of one, told apart by their ids.
     members: dict[tuple[str, str], list[BenchmarkPrediction]] = {}
     for row in rows:
         if question_types and row.question_type not in question_types:
@@ -183,8 +188,10 @@ def _joint_items(
         if row.group_id or with_single:
             members.setdefault((row.group_id, "" if row.group_id else row.id), []).append(row)
     for together in members.values():
+        # A group that lacks one of the types cannot be right as a whole, nor wrong.
         if set(question_types) <= {row.question_type for row in together}:
             values = [_measured(measure, row) for row in together]
+            # NaN, of a missing capability, goes through the product; None makes the group invalid.
             known = [value for value in values if value is not None]
             is_valid = len(known) == len(values) or math.isnan(sum(known))
             right = math.prod(known) if is_valid else None
@@ -198,6 +205,7 @@ def _macro_items(
     """Items whose weighted mean is the mean over question types of the types' means."""
     sizes = Counter(row.question_type for row in rows)
     for row in rows:
+        # Each type weighs the same, each row of a type too; weights are 1 on average.
         weight = len(rows) / (len(sizes) * sizes[row.question_type])
         yield group, Item(row.id, ACCURACY, row.video_id, _measured(measure, row), weight)
 

@@ -71,6 +71,7 @@ class ReasonerAnswerer(Answerer):
         def generate(
             reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
         ) -> list[Reply]:
+            # B videos padded to the longest; prompts are padded by the reasoner.
             visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
             prompts = [example.prompt for example in readable]
             ids = reasoner.generate_ids(visual, prompts, self._decoding)
@@ -102,11 +103,13 @@ class ReasonerAnswerer(Answerer):
     ) -> list[Reply]:
         """Replies of ``reply_to`` to what can be read, and errors for the rest."""
         reasoner, source = self._load()
+        # Videos that cannot be read leave the batch, and come back as errors in their places.
         loaded = load_examples(source, examples)
         readable = [item.example for item in loaded if item.tokens is not None]
         tokens = [item.tokens for item in loaded if item.tokens is not None]
         with evaluation_mode(reasoner):
             replies = iter(reply_to(reasoner, readable, tokens) if readable else [])
+        # One reply a question, in the order of the questions.
         return [
             Reply(error=item.error)
             if item.tokens is None
@@ -161,6 +164,7 @@ def evaluation_mode(reasoner: torch.nn.Module) -> Iterator[None]:
     """Turn off dropout and gradients; restore modes and random state at the end."""
     modes = {module: module.training for module in reasoner.modules()}
     device = _device(reasoner)
+    # Forking the state of a CUDA device that is not used would start it.
     cuda_devices = [device] if device.type == "cuda" else []
     reasoner.eval()
     try:
@@ -178,6 +182,7 @@ def _score_options(
     max_text_tokens: int,
 ) -> list[Reply]:
     """Log-likelihoods per token of each question's options, and their numbers of tokens."""
+    # One text an option, all options of all questions in one row: (sum of options, T).
     texts = [
         reasoner.encode_example(example.prompt, option, max_text_tokens)
         for example in examples
@@ -192,6 +197,7 @@ def _score_options(
         of_texts += [len(videos) - 1] * len(example.options)
     visual = move_visual_tokens(collate_visual_tokens(videos), _device(reasoner))
     sums, counts = reasoner.response_log_likelihoods(visual, of_texts, texts)
+    # (sum of options,) -> one slice a question.
     means = (sums / counts).tolist()
     replies, start = [], 0
     for example in examples:

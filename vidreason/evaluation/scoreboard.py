@@ -47,8 +47,8 @@ from vidreason.evaluation.text.wups import Wups
 from vidreason.markdown import escaped, one_line
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
-_WUPS_CORPUS = "nextqa_open_ended"
-_MAX_NAMED = 10
+_WUPS_CORPUS = "nextqa_open_ended"  # the one corpus whose score needs files
+_MAX_NAMED = 10  # ids in a note
 _CONFIDENCES: dict[str, Callable[..., Confidences]] = {
     "confidence of choices": choice_confidences,
     "printed confidence of predicted events": event_confidences,
@@ -85,6 +85,7 @@ def scoring_protocols(config: EvaluationConfig) -> dict[str, Protocol]:
     """
     if not config.wordnet:
         return PROTOCOLS
+    # The benchmark leaves its stop words out.
     stop_words: frozenset[str] = frozenset()
     if config.stop_words:
         if not Path(config.stop_words).is_file():
@@ -131,10 +132,12 @@ def score_runs(
     incomplete = incomplete or {}
     bert_scorer = _bert_scorer(config)
     tables: list[Table] = []
+    # Rows to items to cells: all numbers of accuracy come from here.
     items = run_items(runs, protocols)
     cells = {name: run_cells(of_run) for name, of_run in items.items()}
     differences: list[dict[str, Any]] = []
     for corpus in _scored_corpora(runs):
+        # Runs may lack whole corpora: this one's table has those that have it.
         names = [name for name, of_run in items.items() if (corpus, ALL) in of_run]
         if not any(column[0] == corpus for name in names for column in cells[name]):
             continue  # no run can answer it
@@ -148,12 +151,15 @@ def score_runs(
                 incomplete=incomplete.get(corpus, ""),
             )
         )
+        # The full model minus each other run, on all questions of the corpus.
         compared = run_differences({name: items[name] for name in names}, (corpus, ALL), full)
         if compared:
             tables.append(difference_table(full, compared))
             differences += difference_rows(full, compared)
+    # Confidences of the full model alone.
     calibration = list(_calibration(runs.get(full, ()), validation))
     tables += [confidence_table(title, by_name, fit) for title, by_name, fit in calibration]
+    # Free texts of all runs beside their references.
     texts = {name: free_text_scores(rows, bert_scorer) for name, rows in runs.items()}
     tables += free_text_tables(texts)
     scores = {name: list(of_run.values()) for name, of_run in cells.items()}
@@ -190,15 +196,18 @@ def _calibration(
     rows: Sequence[BenchmarkPrediction], validation: Sequence[BenchmarkPrediction]
 ) -> Iterator[tuple[str, dict[str, ConfidenceScores], TemperatureFit | None]]:
     """Calibrate each corpus' choices and events: title, scores by name, and the temperature."""
+    # A temperature is never fitted on what it is then judged by.
     tested = {row.id for row in rows}
     others = [row for row in validation if row.id not in tested]
     for corpus in dict.fromkeys(row.corpus for row in rows):
         of_corpus, fitted_on = _of_corpus(rows, corpus), _of_corpus(others, corpus)
         for title, confidences_of in _CONFIDENCES.items():
             confidences, held_out = confidences_of(of_corpus), confidences_of(fitted_on)
+            # Most corpora have one of the two kinds; some have none.
             if not confidences.values:
                 continue
             by_name, fit = {"as it is": confidence_scores(confidences)}, None
+            # Without validation rows, the confidences are scored as they are.
             if held_out.logits:
                 fit = fit_temperature(held_out.logits, held_out.outcomes)
                 scaled = confidences_of(of_corpus, fit.temperature)
@@ -270,6 +279,7 @@ def _not_finite(runs: Runs) -> list[str]:
 def _twin_options(runs: Runs) -> list[str]:
     """Questions that offer one text twice."""
     rows = {row.id: row for of_run in runs.values() for row in of_run if row.options}
+    # Options come from the benchmark, so one run's rows stand for all.
     twins: dict[str, list[str]] = {}
     for row in rows.values():
         if has_twins(row):

@@ -21,6 +21,7 @@ Value = Interval | float | str | None
 Cells = Mapping[str, Mapping[Column, Cell]]
 """Cells by run and column."""
 
+# Signs that LaTeX would take as commands.
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "%&_#${}"},
     **{sign: f"${sign}$" for sign in "<>+|"},
@@ -41,6 +42,7 @@ class Table:
     def to_text(self) -> str:
         """Aligned columns for a terminal."""
         lines = [tuple(map(one_line, line)) for line in (self.header, *self.rows)]
+        # Names to the left, numbers to the right, over the widest of each column.
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         aligned = [
             "  ".join(
@@ -87,6 +89,7 @@ def value_text(value: Value, *, factor: float = 100.0, decimals: int = 1, sign: 
             return str(value)
         case float():
             return f"{factor * value:{sign}.{decimals}f}"
+    # An interval: all three numbers by one format.
     mean, low, high = (f"{factor * bound:{sign}.{decimals}f}" for bound in value)
     return f"{mean} [-]" if isnan(value.low) else f"{mean} [{low}, {high}]"
 
@@ -173,6 +176,7 @@ def score_table(
         names: Of columns, in place of their groups.
     """
     named = names or {}
+    # Runs that answer a column answer the same questions, so any of them says how many.
     header = []
     for column in columns:
         sizes = [of_run[column].num_items for of_run in cells.values() if column in of_run]
@@ -188,6 +192,7 @@ def score_table(
         )
         for name, of_run in cells.items()
     ]
+    # The last row is what random options score; it has no invalid answers.
     if chances:
         rows.append((CHANCE, *(value_text(chances.get(column)) for column in columns), "-"))
     return Table(title, ("run", *header, further[0]), tuple(rows))
@@ -212,6 +217,7 @@ def accuracy_table(
         incomplete: How many of the corpus' questions could be read, if not all.
         names: Of columns, and of the corpus: that of its column ``all``.
     """
+    # The name of the column `all` is the corpus' own.
     named = dict(names or {})
     title = named.pop((corpus, ALL), corpus)
     columns = [column for column in columns if column[0] == corpus]

@@ -93,6 +93,7 @@ def adaptive_calibration_error(
     values, hits = _checked(confidences, correct)
     if num_bins < 1:
         raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
+    # Bins of the sorted confidences; their bounds are what they hold.
     order = np.argsort(values, kind="stable")
     members = [of_bin for of_bin in np.array_split(order, num_bins) if len(of_bin)]
     bounds = [(float(values[of_bin[0]]), float(values[of_bin[-1]])) for of_bin in members]
@@ -168,8 +169,10 @@ def risk_coverage(
     values, hits = _checked(confidences, correct)
     order = np.argsort(-values, kind="stable")
     _, group, sizes = np.unique(-values[order], return_inverse=True, return_counts=True)
+    # Groups of equal confidence, the highest first: the share of wrong ones in each.
     wrong = np.bincount(group, weights=1.0 - hits[order]) / sizes
     kept = np.arange(1, len(values) + 1)
+    # (groups,) -> (n,)
     risk = wrong[group].cumsum() / kept
     return RiskCoverage(
         coverage=tuple((kept / len(values)).tolist()),
@@ -192,6 +195,7 @@ def confidence_auroc(
     right, wrong = values[hits == 1], np.sort(values[hits == 0])
     if not len(right) or not len(wrong):
         return float("nan")
+    # Of each right answer, how many wrong ones are below it, and below or equal.
     below = np.searchsorted(wrong, right, side="left")
     not_above = np.searchsorted(wrong, right, side="right")
     return float((below + not_above).mean() / 2 / len(wrong))
@@ -214,6 +218,7 @@ def _error(
         for of_bin, (low, high) in zip(members, bounds, strict=True)
         if len(of_bin)
     )
+    # Each bin by its share of the answers: (bins,).
     shares = np.array([of_bin.num_answers for of_bin in bins]) / len(values)
     gaps = np.array([abs(of_bin.confidence - of_bin.accuracy) for of_bin in bins])
     return CalibrationError(

@@ -65,15 +65,18 @@ def choice_confidences(
     ]
     values, briers, nlls = [], [], []
     for row in scored:
+        # Twins of the right option share its probability.
         right = right_options(row)
         shares = option_probabilities(row.option_log_likelihoods, temperature)
         answer, share_of_right = right[0], min(sum(shares[index] for index in right), 1.0)
         values.append(share_of_right if row.parsed in right else max(shares))
+        # All right options become the last one.
         if len(right) > 1:
             others = [share for index, share in enumerate(shares) if index not in right]
             answer, shares = len(others), (*others, share_of_right)
         briers.append(option_brier_score(shares, answer))
         nlls.append(option_negative_log_likelihood(shares, answer))
+    # A temperature is fitted where one single score is the right one's.
     unique = [row for row in scored if len(right_options(row)) == 1]
     return Confidences(
         values=tuple(values),
@@ -103,12 +106,14 @@ def event_confidences(
     for row in predictions:
         if row.prompt != FUTURE_PREDICTION_PROMPT or row.options or row.reference is None:
             continue
+        # An answer may predict several events, or none that can be read.
         items = () if row.error else parse_predictions(row.output).items
         num_without += not items
         for item in items:
             values.append(item.confidence)
             correct.append(is_event(row, item.event))
             videos.append(_video(row))
+    # Came true against did not: two scores an event.
     logits = tuple((log_odds(value), 0.0) for value in values)
     if temperature != 1.0:
         values = [option_probabilities(scores, temperature)[0] for scores in logits]

@@ -71,6 +71,7 @@ def fit_temperature(
             f"expected at least one question and one answer for each; found {len(log_likelihoods)} "
             f"questions and {len(answers)} answers"
         )
+    # (questions, most options), padded with -inf, which has no weight.
     scores = np.full((len(answers), max(map(len, log_likelihoods))), -np.inf)
     for number, (logits, answer) in enumerate(zip(log_likelihoods, answers, strict=True)):
         if not 0 <= answer < len(logits) or not all(map(math.isfinite, logits)):
@@ -80,6 +81,7 @@ def fit_temperature(
             )
         scores[number, : len(logits)] = logits
     right = scores[np.arange(len(answers)), np.asarray(answers)]
+    # The slope by 1 / temperature only rises: halve where it changes sign.
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     for _ in range(_NUM_HALVINGS):
         # In between on a scale of factors, where the interval is symmetric about 1.
@@ -111,6 +113,7 @@ def log_odds(confidence: float) -> float:
 
 def _slope(scores: Floats, right: Floats, inverse: float) -> float:
     """Derivative of the negative log-likelihood by ``1 / temperature``."""
+    # The largest score is moved to 0, so nothing overflows.
     shifted = (scores - scores.max(axis=1, keepdims=True)) * inverse
     weights = np.exp(shifted)
     finite = np.where(np.isneginf(scores), 0.0, scores)

@@ -45,11 +45,13 @@ def share_bounds(values: Floats, weights: Floats, members: NDArray[np.intp]) -> 
 
 def difference_bounds(values: Floats, weights: Floats, members: NDArray[np.intp]) -> Bounds:
     """Bounds of the weighted mean of differences from -1 to 1; arguments as above."""
+    # A difference is a share of gains less a share of losses, each with its own interval.
     gains, losses = np.maximum(values, 0.0), np.maximum(-values, 0.0)
     (gain_low, gain_high), (loss_low, loss_high) = (
         _wilson(part, weights, members, math.inf) for part in (gains, losses)
     )
     gain, loss = (float(np.average(part, weights=weights)) for part in (gains, losses))
+    # Newcombe's rule: distances to the bounds add in squares.
     return (
         gain - loss - math.hypot(gain - gain_low, loss_high - loss),
         gain - loss + math.hypot(gain_high - gain, loss - loss_low),
@@ -83,6 +85,7 @@ def jackknife_bounds(value: float, left_out: Floats) -> Bounds:
     spread = float(((left_out - left_out.mean()) ** 2).sum())
     if not spread > _ROUNDING**2:  # also of NaN
         return math.nan, math.nan
+    # The jackknife's variance: values without one cluster are nearly alike.
     deviation = math.sqrt(spread * (num_clusters - 1) / num_clusters)
     half = student_quantile(num_clusters - 1) * deviation
     return value - half, value + half
@@ -101,9 +104,11 @@ def _wilson(
         # At most this part of all videos differs from those that were seen, which agree.
         unseen = 1.0 - ((1.0 - CONFIDENCE) / 2.0) ** (1.0 / num_clusters)
         return share * (1.0 - unseen), share + unseen * (1.0 - share)
+    # Kish's number of items of unequal weights; no more independent answers than that.
     num_items = float(weights.sum() ** 2 / (weights**2).sum())
     number = min(share * (1.0 - share) / variance, num_items, most_answers)
     quantile = student_quantile(num_clusters - 1)
+    # Wilson's score interval with that number.
     part = quantile**2 / number
     middle = (share + part / 2.0) / (1.0 + part)
     root = math.sqrt(share * (1.0 - share) / number + part / (4.0 * number))
@@ -119,6 +124,7 @@ def mean_variance(residuals: Floats, weights: Floats, members: NDArray[np.intp])
         weights: Shape ``(n,)``.
         members: Shape ``(n,)``, the number of each value's cluster.
     """
+    # (n,) -> (clusters,)
     sums = np.bincount(members, weights=residuals * weights)
     total = float(weights.sum())
     return float((sums**2).sum()) / total**2 * len(sums) / (len(sums) - 1)

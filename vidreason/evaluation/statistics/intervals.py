@@ -24,9 +24,9 @@ from vidreason.evaluation.statistics.few_clusters import (
 )
 from vidreason.evaluation.statistics.student import CONFIDENCE
 
-NUM_RESAMPLES = 5_000
-NUM_STATISTICS = 500
-_ROUNDING = 1e-12
+NUM_RESAMPLES = 5_000  # of means, which are quick
+NUM_STATISTICS = 500  # of other numbers, computed anew for each resample
+_ROUNDING = 1e-12  # a width below it is no width
 _CHUNK = 200  # resamples at a time: with 10,000 videos, 16 MB a table
 
 
@@ -78,6 +78,7 @@ def bootstrap_interval(
         raise ValueError(
             f"values are from {array.min()} to {array.max()}, beyond their limits {limits}"
         )
+    # (n,) -> (clusters,): what a resample needs to know of each video.
     weights = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
     sums, totals = cluster_sums(array * weights, clusters), cluster_sums(weights, clusters)
     mean = float(np.average(array, weights=weights))
@@ -96,6 +97,7 @@ def bootstrap_interval(
         bounds = difference_bounds(array / limits[1], weights, members)
         low, high = (bound * limits[1] for bound in bounds)
     else:
+        # Moved to 0 to 1 and back.
         width = limits[1] - limits[0]
         bounds = share_bounds((array - limits[0]) / width, weights, members)
         low, high = (limits[0] + bound * width for bound in bounds)
@@ -130,6 +132,7 @@ def bootstrap_statistic(
     """
     if not clusters:
         raise ValueError("expected at least one item, found none")
+    # Indices of each video's items.
     numbers = cluster_numbers(clusters)
     members = [np.flatnonzero(numbers == number) for number in range(numbers.max() + 1)]
     everything = np.arange(len(clusters))
@@ -138,12 +141,14 @@ def bootstrap_statistic(
     if len(members) < 2:
         return none
     if len(members) < MIN_CLUSTERS:
+        # (clusters,): the number without each video in turn.
         left_out = np.array(
             [statistic(np.setdiff1d(everything, members_of_one)) for members_of_one in members]
         )
         low, high = jackknife_bounds(value, left_out)
         return Interval(value, *(float(bound) for bound in np.clip((low, high), *limits)))
     generator = np.random.default_rng(seed)
+    # (resamples, clusters): the videos of each resample.
     drawn = generator.integers(0, len(members), size=(num_resamples, len(members)))
     values = np.array([statistic(np.concatenate([members[n] for n in row])) for row in drawn])
     values = values[~np.isnan(values)]
@@ -207,9 +212,11 @@ def _resampled_means(
     chunks = []
     for start in range(0, num_resamples, _CHUNK):
         size = min(_CHUNK, num_resamples - start)
+        # (size, clusters), each row in a range of its own so that one bincount counts all rows.
         drawn = generator.integers(0, num_clusters, size=(size, num_clusters))
         drawn += np.arange(size)[:, None] * num_clusters
         times = np.bincount(drawn.ravel(), minlength=size * num_clusters)
+        # (size * clusters,) -> (size, clusters): how often each was drawn.
         times = times.reshape(size, num_clusters)
         chunks.append((times @ sums) / (times @ totals))
     return np.concatenate(chunks)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from vidreason.evaluation.statistics.clusters import cluster_sums, paired_values
 
-NUM_FLIPS = 10_000
+NUM_FLIPS = 10_000  # drawn assignments of signs
 _CHUNK = 200  # assignments of signs at a time
 _MAX_ENUMERATED = 14  # clusters; 2 ** 14 sums
 _MAX_SCALE = (
     12  # runs averaged over at most 12 seeds, or over a divisor of such a number, have exact tests
 )
 _MAX_CONVOLVED = 300_000_000  # additions, about half a second
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # sums that differ by less are the same
 
 
 class PairedTest(NamedTuple):
@@ -63,6 +63,7 @@ def paired_test(
         ValueError: The two runs have different numbers of items, or there are none.
     """
     array = paired_values(values_a, values_b)
+    # (n,) -> (clusters,); videos without a difference count for neither side.
     sums = cluster_sums(array, clusters)
     differing = np.abs(sums[np.abs(sums) > _ROUNDING])
     observed = float(abs(sums.sum()))
@@ -94,6 +95,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    # The least p-value times the number of tests, the next times one less; never falling.
     for rank, index in enumerate(order):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
@@ -102,6 +104,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 def _exact_p_value(sums: NDArray[np.float64], observed: float) -> float | None:
     """Share of all assignments of signs to ``sums``; None if there are too many to count."""
+    # Whole numbers, or whole after a small factor: the distribution of the total by convolution.
     for scale in range(1, _MAX_SCALE + 1):
         scaled = sums * scale
         steps = np.rint(scaled).astype(np.int64)
@@ -120,6 +123,7 @@ def _exact_p_value(sums: NDArray[np.float64], observed: float) -> float | None:
             far = np.abs(np.arange(-total, total + 1)) >= observed * scale - 0.5
             # With more than a thousand videos it may be less than a float can be.
             return min(1.0, max(float(share[far].sum()), sys.float_info.min))
+    # Few videos: all 2^n totals.
     if len(sums) > _MAX_ENUMERATED:
         return None
     totals = np.zeros(1)
@@ -133,6 +137,7 @@ def _drawn_p_value(
 ) -> float:
     num_far = 0
     for start in range(0, num_flips, _CHUNK):
+        # (chunk, clusters) of -1 and 1.
         signs = generator.integers(0, 2, size=(min(_CHUNK, num_flips - start), len(sums))) * 2 - 1
         num_far += int((np.abs(signs @ sums) >= observed - _ROUNDING).sum())
     return (1 + num_far) / (1 + num_flips)

@@ -53,15 +53,18 @@ def seeds_p_value(
                 f"found shapes {first.shape} and {second.shape} and {len(clusters)} items of "
                 f"{num_videos} videos"
             )
+    # (seeds, n) -> (n,): differences of the means over seeds, item by item.
     videos, ones = cluster_numbers(clusters), np.ones(len(clusters))
     differences = first.mean(axis=0) - second.mean(axis=0)
     mean = float(differences.mean())
+    # Variance between videos, between seeds, and what both contain.
     of_videos = mean_variance(differences - mean, ones, videos)
     of_seeds = [float(runs.mean(axis=1).var(ddof=1)) / len(runs) for runs in (first, second)]
     of_both = sum(_shared_variance(runs, videos) for runs in (first, second))
     variance = max(of_videos, sum(of_seeds), of_videos + sum(of_seeds) - of_both)
     if variance == 0:
         return 1.0 if mean == 0 else 0.0
+    # Satterthwaite's degrees of freedom.
     spread = of_videos**2 / (num_videos - 1) + sum(
         part**2 / (len(runs) - 1) for part, runs in zip(of_seeds, (first, second), strict=True)
     )
@@ -70,6 +73,7 @@ def seeds_p_value(
 
 def _shared_variance(runs: Floats, videos: NDArray[np.int64]) -> float:
     """Part of the mean's variance that comes from seeds being better on some videos."""
+    # (seeds, n), less the means of seeds and of items: what a seed does on one video only.
     residuals = runs - runs.mean(axis=1, keepdims=True) - runs.mean(axis=0) + runs.mean()
     of_seeds = (mean_variance(of_seed, np.ones(len(of_seed)), videos) for of_seed in residuals)
     return sum(of_seeds) / (len(runs) * (len(runs) - 1))

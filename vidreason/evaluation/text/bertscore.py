@@ -51,9 +51,11 @@ def greedy_match(
     """
     if not hypothesis_weights.any() or not reference_weights.any():
         return BertScore(0.0, 0.0, 0.0)
+    # (H, D) @ (D, R) -> (H, R) cosines.
     similarities = torch.nn.functional.normalize(hypothesis, dim=-1) @ (
         torch.nn.functional.normalize(reference, dim=-1).T
     )
+    # The best match of each token: (H,) and (R,).
     precision = _weighted_mean(similarities.amax(dim=1), hypothesis_weights)
     recall = _weighted_mean(similarities.amax(dim=0), reference_weights)
     total = precision + recall
@@ -104,6 +106,7 @@ class BertScorer:
                 f"expected at least one reference for each of {len(hypotheses)} texts; found "
                 f"{len(references)} lists, {sum(not group for group in references)} of them empty"
             )
+        # Each text is embedded once, however often it is compared.
         ids = {text: self._encode(text) for group in references for text in group}
         ids |= {text: self._encode(text) for text in hypotheses}
         embedded = dict(self._embed(ids))
@@ -147,6 +150,7 @@ class BertScorer:
                 attention_mask=padded["attention_mask"],
                 output_hidden_states=True,
             )
+            # (B, tokens, D); padding is cut off below.
             states = output.hidden_states[self._layer].float().cpu()
             kept = padded["attention_mask"].bool().cpu()
             for text, state, mask in zip(batch, states, kept, strict=True):

@@ -48,16 +48,19 @@ def bleu_of_counts(counts: Sequence[BleuCounts]) -> tuple[float, ...]:
 
     It is not the mean of the texts' scores.
     """
+    # Counts of the corpus, by order.
     matches, guesses = (
         [sum(column) for column in zip(*rows, strict=True)]
         for rows in ([count.matches for count in counts], [count.guesses for count in counts])
     )
     num_tokens = sum(count.num_tokens for count in counts)
     num_reference_tokens = sum(count.num_reference_tokens for count in counts)
+    # Texts shorter than their references are punished.
     ratio = (num_tokens + _TINY) / (num_reference_tokens + _SMALL)
     brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
     scores, product = [], 1.0
     for order, (num_matches, num_guesses) in enumerate(zip(matches, guesses, strict=True), 1):
+        # The geometric mean of the precisions up to this order.
         product *= (num_matches + _TINY) / (num_guesses + _SMALL)
         scores.append(product ** (1 / order) * brevity)
     return tuple(scores)
@@ -66,6 +69,7 @@ def bleu_of_counts(counts: Sequence[BleuCounts]) -> tuple[float, ...]:
 def _count(tokens: Tokens, references: Sequence[Tokens]) -> BleuCounts:
     matches, guesses = [], []
     for order in range(1, MAX_ORDER + 1):
+        # An n-gram counts as often as in the reference that has most of it.
         allowed: Counter[tuple[str, ...]] = Counter()
         for reference in references:
             allowed |= count_ngrams(reference, order)

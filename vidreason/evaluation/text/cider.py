@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from vidreason.evaluation.text.ngrams import MAX_ORDER, Tokens, check_corpus, count_ngrams
 
-_SIGMA = 6.0
-_SCALE = 10.0
+_SIGMA = 6.0  # pairs of words, of the length penalty
+_SCALE = 10.0  # the official score is from 0 to 10
 
 Ngram = tuple[str, ...]
 
@@ -54,6 +54,7 @@ def cider_d(
     )
 
     def vectors(tokens: Tokens) -> _Vectors:
+        # Count times inverse document frequency; one of no reference as one of one.
         weights = tuple(
             {
                 ngram: count * (math.log(len(references)) - math.log(max(1, frequencies[ngram])))
@@ -79,6 +80,7 @@ def _similarity(hypothesis: _Vectors, reference: _Vectors) -> float:
     cosines = 0.0
     for order in range(MAX_ORDER):
         expected = reference.weights[order]
+        # Clipped: an n-gram gains nothing by coming more often than in the reference.
         product = sum(
             min(weight, expected.get(ngram, 0.0)) * expected.get(ngram, 0.0)
             for ngram, weight in hypothesis.weights[order].items()

@@ -50,6 +50,7 @@ def _longest_common_subsequence(first: Tokens, second: Tokens) -> int:
     A step works on an integer with one bit a token of ``second``: an endless answer costs time by
     its length beside a reference of ordinary length.
     """
+    # Of each token of `second`, a bit at each of its places.
     positions: dict[str, int] = {}
     for position, token in enumerate(second):
         positions[token] = positions.get(token, 0) | 1 << position
