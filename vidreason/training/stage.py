@@ -73,6 +73,14 @@ class TrainingBatch(TypedDict):
 class StageModule(LightningModule):
     """Train the parts of a reasoner that belong to a stage.
 
+    Metrics, of the optimizer step or of the whole validation, over all ranks:
+
+    - ``train/loss``, ``val/loss``: mean loss per target token.
+    - ``train/target_tokens``: target tokens of the step.
+    - ``train/learning_rate``: of the first part; with several parts also one of each,
+      ``train/learning_rate_{part}``.
+    - ``train/gradient_norm_{part}``: norm of a part's gradient before clipping.
+
     Args:
         reasoner: The reasoner; its other parameters are frozen.
         optimizer: AdamW and its schedule.
