@@ -35,7 +35,7 @@ STRATEGIES = (
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """Where training runs, and how closely it is watched. Steps are optimizer steps."""
+    """Devices, logs and checkpoints of training. Steps are optimizer steps."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
     """Lightning's accelerator."""
@@ -87,7 +87,7 @@ class TrainerConfig:
     deterministic: bool = False
     """Use only kernels that give the same bits each time, and fail where there is none. Slower."""
     profile_steps: int = 0
-    """Profile so many steps, after the first two, into ``<run_dir>/profile``; 0 for none."""
+    """Number of steps to profile, after the first two, into ``<run_dir>/profile``; 0 for none."""
     rehearse_largest_batch: bool | None = None
     """Before step 1, run a batch of the largest shape forward and backward, so that too little
     memory shows at once. None: on GPUs."""
@@ -132,14 +132,14 @@ class SampleGenerationsConfig:
 
 @dataclass(kw_only=True)
 class PerceiveConfig:
-    """How ``experiments.perceive`` works through the videos."""
+    """Processes and shares of ``experiments.perceive``."""
 
     num_workers: int | None = 0
     """Processes, each with a perceiver of its own; None for one per free core. 0 perceives in the
     program's own process, which a crash of a library would end."""
     max_crashes: int = 20
-    """So many deaths of worker processes are survived, by want of memory or a fault of a library.
-    The video that a worker dies of counts as unreadable, and takes two."""
+    """Worker crashes tolerated before the run stops. A video that crashes two workers counts as
+    unreadable."""
     shard_index: int | None = None
     """Which of ``num_shards`` parts of the videos this run perceives, from 0. None: the task number
     of a SLURM array."""
@@ -154,7 +154,7 @@ class PerceiveConfig:
 
 @dataclass(kw_only=True)
 class ExperimentConfig:
-    """All that the programs of ``experiments`` read; see :data:`READERS_OF_SECTIONS`."""
+    """Everything that the programs of ``experiments`` read; see :data:`READERS_OF_SECTIONS`."""
 
     stage: Literal["alignment", "instruction"] = "alignment"
     """Stage 1 trains the fusion core on captions; stage 2 trains it and LoRA on instructions."""

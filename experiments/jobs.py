@@ -1,8 +1,8 @@
-"""Jobs: programs that need each other's results, run a few at a time.
+"""Jobs: programs that need each other's results, run a limited number at a time.
 
 A job has a folder of its own, named by a hash of all that its result depends on. So jobs of equal
 settings are one job, what is finished stays finished, and changed settings are another folder.
-Programs that were killed go on by themselves when they are started again.
+Programs that were killed continue when they are started again.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def program_arguments(self) -> list[str]:
-        """The command line behind the program's name."""
+        """The command line after the program's name."""
         config = [] if self.config is None else ["--config", str(self.folder / CONFIG_FILE)]
         return [*config, *self.arguments]
 
@@ -76,7 +76,7 @@ class Job:
 
 @dataclass(kw_only=True)
 class JobRecord:
-    """What ``job.json`` says of a job."""
+    """Content of ``job.json``."""
 
     title: str
     command: list[str]
@@ -133,12 +133,12 @@ def experiment_job(
 
 
 def job_folder(run_dir: str, kind: str, key: str) -> Path:
-    """Where a job of a study or sweep is kept."""
+    """Return the folder of a job of a study or sweep."""
     return Path(run_dir) / "jobs" / f"{kind}-{key}"
 
 
 def unique_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """All jobs that ``jobs`` need, and they, in an order in which each comes after its needs."""
+    """Return ``jobs`` and all jobs that they need, each after its needs."""
     ordered: dict[str, Job] = {}
 
     def add(job: Job) -> None:
@@ -152,7 +152,7 @@ def unique_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def pending_jobs(jobs: Sequence[Job]) -> list[Job]:
-    """What is left to do for ``jobs`` to be finished, in such an order."""
+    """Return the unfinished ones of ``jobs`` and their needs, each after its needs."""
     done = {job.key for job in unique_jobs(jobs) if is_finished(job)}
     ordered: dict[str, Job] = {}
 
@@ -168,7 +168,7 @@ def pending_jobs(jobs: Sequence[Job]) -> list[Job]:
 
 
 def read_record(job: Job) -> JobRecord:
-    """What is known of a job; a new record if nothing is."""
+    """Return the record of a job; a new one if there is none."""
     path = job.folder / RECORD_FILE
     if not path.is_file():
         return JobRecord(title=job.title, command=job.command)
@@ -176,7 +176,7 @@ def read_record(job: Job) -> JobRecord:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether its result is there."""
+    """Tell whether the result of a job is there."""
     record = read_record(job)
     if record.state == "submitted":
         return bool(job.outputs) and all(output.exists() for output in job.outputs)

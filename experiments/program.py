@@ -1,4 +1,4 @@
-"""How every program starts and ends: the command line in; for a user's mistake, one line out.
+"""Start and end of every program: a command line in; for a user's mistake, one line out.
 
 Nothing heavy is imported here nor by the modules that programs start from: ``--help`` and mistakes
 in a configuration are answered at once. A program imports what it computes with when it runs.

@@ -1,4 +1,4 @@
-"""How programs end when they are told to: Ctrl-C, SIGTERM, and a reader that has gone away."""
+"""The end of programs by Ctrl-C, by SIGTERM, and by a closed pipe."""
 
 import os
 import select
@@ -26,7 +26,7 @@ class Terminated(SystemExit):
 def sigterm_raises() -> Iterator[None]:
     """Let a SIGTERM raise :class:`Terminated`, unless the program has its own answer to it.
 
-    By default it would end the process as it is, and leave its worker processes behind. The ranks
+    By default it would end the process as it is, and leave its worker processes running. The ranks
     of a launcher keep the default: one that waits for others in a library does not get to Python.
     """
     is_main = threading.current_thread() is threading.main_thread()
@@ -51,7 +51,7 @@ def sigterm_raises() -> Iterator[None]:
 
 
 def was_interrupted(error: BaseException | None) -> bool:
-    """Whether an exception is, or came of, a Ctrl-C; Lightning makes a ``SystemExit`` of one."""
+    """Tell whether an exception came of a Ctrl-C; Lightning makes a ``SystemExit`` of one."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True
@@ -60,7 +60,7 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 
 def stdout_is_closed() -> bool:
-    """Whether stdout is a pipe that nobody reads any more."""
+    """Tell whether stdout is a pipe that nobody reads any more."""
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Load what ``fit`` has left behind: the reasoner, and the perceiver it was trained behind."""
+"""Load the result of ``fit``: the reasoner, and the perceiver that it was trained with."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ def reasoner_folder(config: ExperimentConfig) -> str:
 
 
 def trained_model_identity(config: ExperimentConfig) -> ReasonerIdentity:
-    """What the reasoner is, told without loading it.
+    """Return the identity of the reasoner, without loading it.
 
     Raises:
         ValueError: The folder is missing or does not hold a reasoner.

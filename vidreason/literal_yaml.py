@@ -62,7 +62,7 @@ class Section:
     """Of each key."""
 
     def where_of(self, key: str) -> str:
-        """Where ``key`` was written."""
+        """Return the location at which ``key`` was written."""
         return self.key_where.get(key, self.items[key].where)
 
 
@@ -137,7 +137,7 @@ def merged(under: Node, over: Node) -> Node:
 
 
 def plain_value(text: str) -> str | int | float | bool | None:
-    """What unquoted text means where nothing says what it should be, by YAML 1.2."""
+    """Return the value of unquoted text for a field of any type, by YAML 1.2."""
     if text in _NULL:
         return None
     if text in _BOOLS:
@@ -176,7 +176,7 @@ def is_not_finite(text: str) -> bool:
 
 
 def strings(node: Node) -> Iterator[tuple[str, str, str]]:
-    """All text in ``node``: dotted path, text, where; keys are text of what they are keys of."""
+    """Yield all text in ``node``, keys included: key path, text, location."""
     stack: list[tuple[str, Node]] = [("", node)]
     while stack:
         path, current = stack.pop()

@@ -37,6 +37,6 @@ def ablate(config: StudyConfig) -> int:
 
 
 def ordered_jobs(runs: Sequence[Run]) -> list[Job]:
-    """All jobs: first what many wait for, then run by run, so that the first seed ends first."""
+    """Return all jobs: those that many need, then run by run: the first seed ends first."""
     jobs = unique_jobs([run.evaluation for run in runs])
     return sorted(jobs, key=lambda job: job.program in ("experiments.fit", "experiments.evaluate"))

@@ -1,4 +1,4 @@
-"""What a GPU's time comes to: operations a second, beside what the chip can do, and memory."""
+"""Operations a second beside the chip's limits, and memory, of work on a GPU."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass

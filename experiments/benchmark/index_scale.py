@@ -1,6 +1,6 @@
 """Cost of a corpus of any size: ``python -m experiments.benchmark index 110000000 --folder DIR``.
 
-Makes an index of so many invented WebVid rows, opens it, and goes through the order of a run over
+Makes an index of that many invented WebVid rows, opens it, and goes through the order of a run over
 it: its first step, a resume in the middle of the third epoch, and then some hundred steps with
 every sample's row read. Each part runs in a process of its own, whose memory is told in four
 figures: its peak, what it was before (PyTorch, mostly), what it holds itself beyond that at the
@@ -64,7 +64,7 @@ def tables(measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 def measured(part: Part, folder: Path, num_rows: int) -> Figures:
-    """What ``part`` tells when it runs in a new process."""
+    """Return the figures of ``part``, run in a new process."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_with_memory, (part, folder, num_rows))
 

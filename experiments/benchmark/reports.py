@@ -1,4 +1,4 @@
-"""What a benchmark leaves: its numbers as JSON, and as Markdown for people."""
+"""The report of a benchmark: its numbers as JSON, and as Markdown."""
 
 import json
 import shlex

@@ -15,7 +15,7 @@ NUM_NOISES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPlan:
-    """How a benchmark video looks and is coded."""
+    """Size, movement and coding of a benchmark video."""
 
     width: int
     height: int

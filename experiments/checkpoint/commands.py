@@ -96,7 +96,7 @@ def convert(arguments: argparse.Namespace) -> None:
 
 
 def differences(recorded: Any, present: Any, key: str = "") -> list[str]:  # noqa: ANN401
-    """Where two configurations of plain values differ, a line each."""
+    """List the differences of two configurations of plain values, a line each."""
     if isinstance(recorded, dict) and isinstance(present, dict):
         lines = []
         for name in dict.fromkeys([*recorded, *present]):

@@ -1,4 +1,4 @@
-"""What a configuration is made of and what it takes, before anything is downloaded or trained."""
+"""Tables of a configuration's parts, tokens and memory, before anything is downloaded."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -193,7 +193,7 @@ def _verdict(peak: int, on_gpu: bool) -> str:
 
 
 def _attempt(build: Callable[[], T], problems: list[str]) -> T | None:
-    """What ``build`` gives; None, and a line for the user, if its files are not at hand."""
+    """Return what ``build`` returns; None, with a line for the user, if its files are missing."""
     try:
         return build()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""How much memory a configuration takes on a device: its real code, rehearsed without values.
+"""Memory of a configuration on a device, estimated by running its code without values.
 
 Batches are the longest that the configuration allows: every sample has all visual tokens and
 ``data.max_text_tokens`` tokens, each of them a target. What a rehearsal cannot see is the CUDA

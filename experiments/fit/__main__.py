@@ -1,6 +1,6 @@
 """Train one stage, as ``python -m experiments.fit --config FILE.yaml key.sub=value``.
 
-A run that was stopped or killed goes on from its newest checkpoint when it is started again.
+A run that was stopped or killed continues from its newest checkpoint when it is started again.
 """
 
 import sys

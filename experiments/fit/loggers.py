@@ -1,4 +1,4 @@
-"""Where a run's metrics go: always to ``metrics.csv``, and to the loggers that are asked for."""
+"""Loggers of a run: always ``metrics.csv``, and those that are configured."""
 
 import json
 import os
@@ -23,7 +23,7 @@ LOGGER_IDS_FILE = "loggers.json"
 
 
 def build_loggers(config: ExperimentConfig, first_step: int | None = None) -> list[Logger]:
-    """The loggers of a run; one that is resumed goes on in the former logs.
+    """Return the loggers of a run; a resumed run continues the former logs.
 
     Args:
         config: The run's.

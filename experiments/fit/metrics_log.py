@@ -58,7 +58,7 @@ class MetricsLog(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {_STEP: repr(step), **{name: repr(value) for name, value in metrics.items()}}
         if row == self._last_row:
-            return  # logged before a checkpoint of the step, and again by Lightning behind it
+            return  # logged before a checkpoint of the step, and again by Lightning after it
         self._last_row = row
         if self._columns is None:
             self._start(row)

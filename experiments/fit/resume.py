@@ -1,4 +1,4 @@
-"""Where a run starts from: nothing, the newest checkpoint of its folder, or a given one."""
+"""The start of a run: new, from the newest checkpoint of its folder, or from a given one."""
 
 import dataclasses
 from pathlib import Path

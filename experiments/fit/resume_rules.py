@@ -1,4 +1,4 @@
-"""What may differ between the two halves of one run: a table of all configuration fields.
+"""Rules for resuming with another configuration: a table of all its fields.
 
 A checkpoint carries the configuration that it was made with, and resuming restores what that says:
 a learning rate, the optimizer's betas, the sample order. So a difference that changes what the run
@@ -144,7 +144,7 @@ def learnt_settings(config: ExperimentConfig) -> dict[str, Any]:
 def refused_changes(
     former: Mapping[str, Any], present: Mapping[str, Any], hashed_parts: Mapping[str, str]
 ) -> list[Change]:
-    """The differences between two configurations with which a run cannot go on.
+    """Return the differences between two configurations with which a run cannot continue.
 
     Args:
         former: That of the checkpoint, as plain values; what its version did not have counts as

@@ -150,7 +150,7 @@ def start_warm(config: ExperimentConfig, reasoner: VideoReasoner) -> None:
 
 
 def token_source(config: ExperimentConfig) -> VisualTokenSource:
-    """Visual tokens from the store; what it lacks is perceived, by worker processes on the CPU."""
+    """Return the source of visual tokens; missing ones are perceived, in workers on the CPU."""
     device = "cpu" if config.data.num_workers else torch_device(config.device)
     reader = VideoReader(config.data.decode_timeout_seconds)
     return VisualTokenSource(config.perceiver, config.store, device, reader)

@@ -1,4 +1,4 @@
-"""How ``fit`` spreads a run over processes, by ``trainer.strategy``."""
+"""Strategies that spread a run over processes, by ``trainer.strategy``."""
 
 import importlib.util
 
@@ -14,7 +14,7 @@ SHARD_STATES = (*SHARD_WEIGHTS, "deepspeed_zero2")
 
 
 def build_strategy(config: ExperimentConfig) -> str | Strategy:
-    """What Lightning's Trainer takes as its strategy.
+    """Return the strategy for Lightning's Trainer.
 
     Raises:
         ValueError: The strategy does not go with something else that is configured, or needs a

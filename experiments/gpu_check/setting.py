@@ -1,4 +1,4 @@
-"""Where a check runs, at which sizes, and the configurations that follow from it.
+"""Device and sizes of a check, and the configurations that follow from them.
 
 On a GPU the sizes are the real ones. A rehearsal runs the same code on the CPU at the sizes of
 ``tiny.yaml``, so that minutes on a GPU are not spent on mistakes that a CPU shows.

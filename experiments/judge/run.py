@@ -68,7 +68,7 @@ def judge(config: JudgeProgramConfig) -> int:
     try:
         judgements, summaries, counts = _judge_all(config, chosen, cache, items)
     except EndpointUnavailableError as error:
-        print(f"judge: {error}; start again to go on from here", file=sys.stderr)
+        print(f"judge: {error}; start again to continue from here", file=sys.stderr)
         return 1
     finally:
         chosen.close()

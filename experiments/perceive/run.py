@@ -117,7 +117,7 @@ def _stop_at_signals() -> Iterator[StopFlag]:
         if stop.value and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not stop.value:
-            # Not print(): the signal may have come in the midst of one.
+            # Not print(): the signal may have come in the middle of one.
             text = "finishing the videos in hand; Ctrl-C again ends at once"
             os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())
         stop.value = number

@@ -27,7 +27,7 @@ Values = Mapping[Any, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a run recorded of some steps, and what came of them when they were done again."""
+    """Recorded values of some steps, and those of the same steps done again."""
 
     name: str
     recorded: Values
@@ -35,11 +35,11 @@ class Comparison:
 
     @property
     def common(self) -> list[Any]:
-        """Where there is something to compare."""
+        """Keys with a value on both sides."""
         return sorted(self.recorded.keys() & self.again.keys())
 
     def first_difference(self) -> str | None:
-        """Where the two differ first, in words; None if they do not."""
+        """Describe the first difference; None if there is none."""
         for place in self.common:
             if repr(self.recorded[place]) != repr(self.again[place]):  # also of what is no number
                 return (
@@ -167,7 +167,7 @@ def _step_of(checkpoint: str) -> int:
 
 
 def _hints(starts: Sequence[Mapping[str, Any]], now: Mapping[str, Any], config: Path) -> list[str]:
-    """What was otherwise when the run was made, and may be why."""
+    """List what differed when the run was made, and may be the reason."""
     hints = []
     for number, then in enumerate(starts):
         changes = {name: (then.get(name), now.get(name)) for name in _CIRCUMSTANCES}

@@ -39,7 +39,7 @@ CHECKS: tuple[tuple[tuple[Use, ...], Check], ...] = (
 
 
 def find_problems(config: ExperimentConfig, use: Use) -> list[str]:
-    """All that is wrong with ``config`` for ``use``; empty if nothing is."""
+    """Return all problems of ``config`` for ``use``."""
     start = Start(config, use)
     lines = [line for uses, check in CHECKS if use in uses for line in check(start)]
     return list(dict.fromkeys(lines))

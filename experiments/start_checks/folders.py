@@ -56,7 +56,7 @@ def named_files(start: Start) -> Iterator[str]:
 
 
 def resumed(start: Start) -> Iterator[str]:
-    """A run that goes on learns what its checkpoint was made for."""
+    """A resumed run learns what its checkpoint was made for."""
     config = start.config
     given = config.resume not in ("auto", "never")
     if not any(run_folder(start)) and not (given and not Path(config.resume).exists()):
@@ -89,7 +89,7 @@ def scoring(start: Start) -> Iterator[str]:
 
 
 def _has_checkpoints(start: Start) -> bool:
-    """Tell whether the run goes on from a checkpoint of its own."""
+    """Tell whether the run continues from a checkpoint of its own."""
     folder = checkpoint_folder(start.config.run_dir)
     return not any(run_folder(start)) and any(folder.glob("*.ckpt"))
 

@@ -17,7 +17,7 @@ def reasoner_builds(start: Start) -> Iterator[str]:
 
 
 def quantization(start: Start) -> Iterator[str]:
-    """What 4 bits need is installed."""
+    """The package for 4-bit weights is installed."""
     kind = start.config.reasoner.language_model.quantization
     if kind != "none" and importlib.util.find_spec("bitsandbytes") is None:
         yield (

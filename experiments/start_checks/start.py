@@ -48,7 +48,7 @@ class Start:
 
     @cached_property
     def reasoner(self) -> VideoReasoner | None:
-        """What ``fit`` trains, on the meta device: shapes without values.
+        """The reasoner that ``fit`` trains, on the meta device: shapes without values.
 
         None if files are not on this machine, and if it cannot be built;
         :meth:`why_no_reasoner` tells why.
@@ -57,7 +57,7 @@ class Start:
 
     @property
     def why_no_reasoner(self) -> list[str]:
-        """What keeps :attr:`reasoner` from being built; nothing for files that are not here yet."""
+        """Reasons why :attr:`reasoner` cannot be built; none for files that are not here yet."""
         return self._built[1]
 
     @cached_property

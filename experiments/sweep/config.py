@@ -28,7 +28,7 @@ class Range:
 
 @dataclass(kw_only=True)
 class SweepConfig:
-    """What a sweep tries."""
+    """Keys, values and number of trials of a sweep."""
 
     run_dir: str = "runs/sweep"
     """Folder of everything that the sweep writes."""

@@ -109,7 +109,7 @@ def make_trial(config: SweepConfig, parameters: Parameters) -> Trial:
 
 
 def trial_accuracy(config: SweepConfig, trial: Trial) -> float:
-    """What trials are compared by, a fraction; NaN for a trial that has not finished.
+    """Return the accuracy of a trial, a fraction; NaN if it has not finished.
 
     Raises:
         ValueError: ``config.corpus`` is no benchmark of the configuration.
