@@ -230,6 +230,8 @@ class ExperimentConfig:
             raise ValueError(
                 f"debug is {self.debug!r}; it names a folder: use letters, digits and _"
             )
-        own = ("debug", self.debug)
-        if self.debug and Path(self.run_dir).parts[-2:] != own:  # a recorded configuration has it
-            self.run_dir = str(Path(self.run_dir, *own))
+        folder = ("debug", self.debug)
+        if (
+            self.debug and Path(self.run_dir).parts[-2:] != folder
+        ):  # a recorded configuration has it
+            self.run_dir = str(Path(self.run_dir, *folder))

@@ -68,6 +68,6 @@ def submission_command(job: Job, options: Sequence[str]) -> list[str]:
 
 
 def _is_queued(number: str) -> bool:
-    asked = ["squeue", "--noheader", "--format=%i", f"--jobs={number}"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return answer.returncode == 0 and bool(answer.stdout.strip())
+    command = ["squeue", "--noheader", "--format=%i", f"--jobs={number}"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    return finished.returncode == 0 and bool(finished.stdout.strip())

@@ -128,10 +128,10 @@ def _in_turns(
 
 def _cpu_seconds() -> float:
     """CPU time of this process and of its decoder process."""
-    own = cpu_seconds()
+    seconds = cpu_seconds()
     decoder = watchdog.decoder_process_id()
     # The clock of another process' CPU time (clock_getcpuclockid of the C library).
-    return own if decoder is None else own + time.clock_gettime((~decoder << 3) | 2)
+    return seconds if decoder is None else seconds + time.clock_gettime((~decoder << 3) | 2)
 
 
 def _ways() -> dict[str, Way]:

@@ -97,7 +97,7 @@ def _flops(
 def _language_model_weights(model: nn.Module) -> tuple[int, int]:
     """Weights of linear layers: the model's own but the output layer's, and the adapters'."""
     output_layer = model.get_output_embeddings()  # type: ignore[operator]
-    own = adapters = 0
+    frozen = adapters = 0
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and module is not output_layer:
             # Not the weight's own size: 4-bit weights are packed.
@@ -105,8 +105,8 @@ def _language_model_weights(model: nn.Module) -> tuple[int, int]:
             if ".lora_" in name:
                 adapters += size
             else:
-                own += size
-    return own, adapters
+                frozen += size
+    return frozen, adapters
 
 
 def _fusion_flops(fusion: nn.Module, num_visual: int, *, backward: bool) -> tuple[float, float]:

@@ -75,10 +75,10 @@ class TurnsLoader:
         """Between round ``turn - 1`` and round ``turn``."""
         if turn > 0:
             self.framework.append(self.clock() - self._started)
-        for own in (turn - 1, turn):
-            if 0 <= own < self.rounds and (own == turn) == (own % 2 == 0):
+        for index in (turn - 1, turn):
+            if 0 <= index < self.rounds and (index == turn) == (index % 2 == 0):
                 started = self.clock()
-                self.run_bare(self.batches[own * self.steps : (own + 1) * self.steps])
+                self.run_bare(self.batches[index * self.steps : (index + 1) * self.steps])
                 self.bare.append(self.clock() - started)
         self._started = self.clock()
 
@@ -156,8 +156,8 @@ def measure_framework(
         with contextlib.redirect_stdout(sys.stderr):
             trainer.fit(module, datamodule=_Data(loader))
     differences = [
-        abs(float(own) - float(other)) / float(other)
-        for own, other in zip(losses.values, bare_losses, strict=False)
+        abs(float(loss) - float(other)) / float(other)
+        for loss, other in zip(losses.values, bare_losses, strict=False)
     ]
     seconds = {
         name: [total / steps for total in turns[1:]]

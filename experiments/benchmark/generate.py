@@ -64,14 +64,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with evaluation_mode(reasoner):
         answers = {name: call() for name, call in calls.items()}  # to be warm, and compared
         seconds = seconds_in_turns(calls, arguments.rounds, clock_of(device))
-        spreads = {name: spread(own) for name, own in seconds.items()}
+        spreads = {name: spread(values) for name, values in seconds.items()}
         measured: dict[str, Any] = {
             "model": describe(arguments, reasoner),
             "clock": "CPU" if device.type == "cpu" else "wall",
             "questions": _describe(reasoner, ways, answers["by length"]),
             "equal_answers": {
-                name: sum(own[key] == answers["one by one"][key] for key in own)
-                for name, own in answers.items()
+                name: sum(given[key] == answers["one by one"][key] for key in given)
+                for name, given in answers.items()
             },
             "seconds": spreads,
             "times_by_length": ratios(seconds, to="by length"),
@@ -164,13 +164,13 @@ def _describe(
         name: [[length(example) for example in batch] for batch in batches]
         for name, batches in ways.items()
     }
-    every = [own for batch in lengths["one by one"] for own in batch]
+    every = [length for batch in lengths["one by one"] for length in batch]
     return {
         "questions": len(every),
         "batch_size": max(map(len, ways["by length"])),
         "prompt_positions": sum(every) / len(every),
         "answer_tokens": sum(map(len, answers.values())) / len(answers),
-        "fill": {name: sum(map(fill, own)) / len(own) for name, own in lengths.items()},
+        "fill": {name: sum(map(fill, batches)) / len(batches) for name, batches in lengths.items()},
     }
 
 

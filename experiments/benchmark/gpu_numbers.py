@@ -86,8 +86,8 @@ def gpu_numbers(
         "chip": asdict(chip),
         "tflop": flops / 1e12,
         "ways": {
-            name: {**chip.use(flops, own["median"]), **memory(ways[name], device)}
-            for name, own in seconds.items()
+            name: {**chip.use(flops, values["median"]), **memory(ways[name], device)}
+            for name, values in seconds.items()
         },
     }
 
@@ -102,7 +102,7 @@ def gpu_tables(numbers: Mapping[str, Any]) -> Iterator[str]:
     )
     yield table(
         ["Way", *_HEADER],
-        ([name, *use_cells(own)] for name, own in numbers["ways"].items()),
+        ([name, *use_cells(values)] for name, values in numbers["ways"].items()),
     )
     if rows := numbers.get("table"):
         sizes = list(rows[0]["sizes"])

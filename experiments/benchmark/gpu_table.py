@@ -39,9 +39,9 @@ def measure_table(
     """Measure our step at each of :func:`table_sizes`; one that does not fit says so."""
     rows = []
     for sizes in table_sizes(arguments):
-        own = argparse.Namespace(**{**vars(arguments), **sizes})
+        sized = argparse.Namespace(**{**vars(arguments), **sizes})
         try:
-            numbers = _measure(own, reasoner, chip, device, dtype)
+            numbers = _measure(sized, reasoner, chip, device, dtype)
         except torch.OutOfMemoryError:
             numbers = None
         rows.append({"sizes": sizes, "out_of_memory": numbers is None, **(numbers or {})})

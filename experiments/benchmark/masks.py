@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     turns = in_turns(
         {name: partial(path, segmenter, frames) for name, path in paths.items()}, arguments.rounds
     )
-    masks = {name: found[-1][0] for name, found in turns.items()}
+    masks = {name: results[-1][0] for name, results in turns.items()}
     seconds = {
         stage: {
-            name: [measured[stage] / len(frames) for _, measured in found]
-            for name, found in turns.items()
+            name: [measured[stage] / len(frames) for _, measured in results]
+            for name, results in turns.items()
         }
         for stage in STAGES
     }
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "frames": list(frames.shape),
         "points": segmenter.config.points_per_side**2,
-        "masks": {name: [len(found) for found in masks[name]] for name in paths},
+        "masks": {name: [len(frame_masks) for frame_masks in masks[name]] for name in paths},
         "masks_that_differ": sum(pixels > 0 for pixels in differing),
         "pixels_that_differ_in_one": max(differing, default=0),
         "cpu_seconds_a_frame": {
@@ -114,14 +114,14 @@ def _set_thresholds(segmenter: GridSegmenter, frames: Tensor, kept_share: float)
     config.pred_iou_threshold = config.stability_threshold = -1e9
     # Random masks have nearly the same box each: otherwise one would be left to compare.
     config.box_nms_threshold = 1.0
-    found = [item for items in segmenter.segment(frames[:1]) for item in items]
+    masks = [item for items in segmenter.segment(frames[:1]) for item in items]
 
     def threshold(scores: list[float]) -> float:
         return float(np.quantile(scores, 1 - kept_share))
 
-    config.pred_iou_threshold = threshold([item.predicted_iou for item in found])
+    config.pred_iou_threshold = threshold([item.predicted_iou for item in masks])
     config.stability_threshold = threshold(
-        [item.stability for item in found if item.predicted_iou > config.pred_iou_threshold]
+        [item.stability for item in masks if item.predicted_iou > config.pred_iou_threshold]
     )
 
 
@@ -164,8 +164,8 @@ def _measure_ours(
     """Masks of each frame, and CPU seconds by stage."""
     stopwatch = _Stopwatch()
     timed = GridSegmenter(_TimedModel(segmenter.model, stopwatch), segmenter.config)
-    found = stopwatch.timed("all", timed.segment)(frames)
-    return [[item.mask for item in items] for items in found], stopwatch.stages()
+    masks = stopwatch.timed("all", timed.segment)(frames)
+    return [[item.mask for item in items] for items in masks], stopwatch.stages()
 
 
 def _measure_package(
@@ -192,5 +192,5 @@ def _measure_package(
     records = stopwatch.timed("all", lambda: [generator.generate(p) for p in pictures])()
     for module in (*halves["encoder"], *halves["decoder"]):
         del module.forward
-    found = [[torch.from_numpy(record["segmentation"].copy()) for record in one] for one in records]
-    return [[mask for mask in masks if mask.any()] for masks in found], stopwatch.stages()
+    masks = [[torch.from_numpy(record["segmentation"].copy()) for record in one] for one in records]
+    return [[mask for mask in row if mask.any()] for row in masks], stopwatch.stages()

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             name: partial(_score_next, way, reasoner, cycle(batches)) for name, way in WAYS.items()
         }
         seconds = seconds_in_turns(turns, arguments.rounds, clock_of(device))
-        measured["seconds_a_batch"] = {name: spread(own) for name, own in seconds.items()}
+        measured["seconds_a_batch"] = {name: spread(values) for name, values in seconds.items()}
         measured["times_shared"] = ratios(seconds, to="shared")
         if chip is not None:
             flops = sum(_flops(reasoner, batch) for batch in batches) / len(batches)
@@ -135,8 +135,10 @@ def score_joined_rows(reasoner: VideoReasoner, questions: Questions) -> Tensor:
     texts, video_of = questions.encode(reasoner)
     visual = _visual(reasoner, [questions.videos[video] for video in video_of])
     text = move_texts(collate_texts(texts), visual["mask"].device)
-    found: Tensor = reasoner(visual, text)
-    sums: Tensor = found.new_zeros(len(texts)).index_add(0, text["target_rows"], found)
+    log_likelihoods: Tensor = reasoner(visual, text)
+    sums: Tensor = log_likelihoods.new_zeros(len(texts)).index_add(
+        0, text["target_rows"], log_likelihoods
+    )
     return sums.cpu()
 
 
@@ -217,9 +219,11 @@ def _compare(reasoner: VideoReasoner, questions: Questions, dtype: torch.dtype) 
     scores = {name: way(reasoner, questions).double() for name, way in WAYS.items()}
     shape = len(questions.prompts), len(questions.options[0])
     ours = scores["shared"]
-    difference = max(float(((own - ours) / ours).abs().max()) for own in scores.values())
-    chosen = {name: own.view(shape).argmax(1) for name, own in scores.items()}
-    same = sum(len({int(own[row]) for own in chosen.values()}) == 1 for row in range(shape[0]))
+    difference = max(float(((values - ours) / ours).abs().max()) for values in scores.values())
+    chosen = {name: values.view(shape).argmax(1) for name, values in scores.items()}
+    same = sum(
+        len({int(values[row]) for values in chosen.values()}) == 1 for row in range(shape[0])
+    )
     check_equal("scores of options", difference, 1e-5, dtype)
     check_equal("chosen options", (shape[0] - same) / shape[0], 0.0, dtype)
     return {"score_difference": difference, "same_choice": f"{same}/{shape[0]}"}
@@ -231,9 +235,9 @@ def _flops(reasoner: VideoReasoner, questions: Questions) -> float:
     num_options = len(questions.options[0])
     rows, targets = [], 0
     for number in range(len(questions.prompts)):
-        own = texts[number * num_options : (number + 1) * num_options]
-        responses = [sum(label >= 0 for label in text.labels) for text in own]
-        prompt = len(own[0].input_ids) - responses[0]
-        rows.append(reasoner.fusion.num_embeddings + prompt + sum(responses) - len(own))
+        options = texts[number * num_options : (number + 1) * num_options]
+        responses = [sum(label >= 0 for label in text.labels) for text in options]
+        prompt = len(options[0].input_ids) - responses[0]
+        rows.append(reasoner.fusion.num_embeddings + prompt + sum(responses) - len(options))
         targets += sum(responses)
     return forward_flops(reasoner, rows, targets, len(questions.videos[0])).total

@@ -56,8 +56,8 @@ def padded_log_likelihoods(
     labels = _labels(reasoner, texts)[:, 1:]
     logits = _outputs(reasoner, visual, texts).logits[:, :-1].float()
     is_target = labels != IGNORE_INDEX
-    found = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    sums: Tensor = (found * is_target).sum(1)
+    log_likelihoods = logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    sums: Tensor = (log_likelihoods * is_target).sum(1)
     return sums
 
 

@@ -68,8 +68,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def ratios(seconds: Mapping[str, Sequence[float]], to: str) -> dict[str, dict[str, float]]:
     """Spread over the rounds of each way's seconds divided by those of the way ``to``."""
     return {
-        name: spread([one / other for one, other in zip(own, seconds[to], strict=True)])
-        for name, own in seconds.items()
+        name: spread([one / other for one, other in zip(values, seconds[to], strict=True)])
+        for name, values in seconds.items()
     }
 
 

@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     clock = clock_of(device)
     seconds = seconds_in_turns(turns, arguments.rounds, clock)
     measured["seconds_a_step"] = {
-        name: spread([total / arguments.steps for total in own]) for name, own in seconds.items()
+        name: spread([total / arguments.steps for total in values])
+        for name, values in seconds.items()
     }
     measured["times_joined"] = ratios(seconds, to="joined")
     if chip is not None:

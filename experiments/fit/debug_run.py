@@ -27,13 +27,13 @@ def clear_debug_run(config: ExperimentConfig) -> None:
     folder = Path(config.run_dir)
     if not config.debug or not folder.is_dir():
         return
-    found = [entry for entry in folder.iterdir() if entry.suffix != LOCK_SUFFIX]
-    if found and not (folder / RECORD_FILE).is_file():
+    entries = [entry for entry in folder.iterdir() if entry.suffix != LOCK_SUFFIX]
+    if entries and not (folder / RECORD_FILE).is_file():
         raise ValueError(
             f"{str(folder)!r} would be emptied for the debugging run {config.debug!r}, but was not "
             f"made by one (it holds no {RECORD_FILE}): remove it, or choose another run_dir"
         )
-    for entry in found:
+    for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:

@@ -64,26 +64,26 @@ def check_initial_checkpoint(config: ExperimentConfig) -> None:
         return
     path = Path(config.initial_checkpoint)
     former = read_record_alone(path)["config"]
-    found = [
+    changed = [
         str(change)
         for change in changes(former, dataclasses.asdict(config))
         if change.key.startswith(_INITIAL)
         and change.key not in _NOT_INITIAL
         and not _is_without_effect(change.key, config)
     ]
-    if found:
+    if changed:
         raise ValueError(
             f"initial_checkpoint {str(path)!r} is of another fusion core than is configured, or of "
-            f"one for another encoder ({'; '.join(found)}): restore the values it was made with"
+            f"one for another encoder ({'; '.join(changed)}): restore the values it was made with"
         )
 
 
-def _given_checkpoint(place: str) -> Path:
-    path = Path(place)
+def _given_checkpoint(name: str) -> Path:
+    path = Path(name)
     if path.is_symlink() and not path.exists():
-        raise ValueError(f"resume: {place!r} links to {str(path.readlink())!r}, which is missing")
+        raise ValueError(f"resume: {name!r} links to {str(path.readlink())!r}, which is missing")
     if not path.exists():
-        raise ValueError(f"resume: there is no checkpoint {place!r} (nor is it 'auto' or 'never')")
+        raise ValueError(f"resume: there is no checkpoint {name!r} (nor is it 'auto' or 'never')")
     return path
 
 

@@ -206,8 +206,8 @@ def build_trainer(
 
 def weight_average(config: ExperimentConfig) -> list[Callback]:
     """Callbacks that have to come first, since the others look at the weights it sets."""
-    asked = config.weight_average
-    return [] if asked.kind == "none" else [WeightAverage(asked)]
+    average = config.weight_average
+    return [] if average.kind == "none" else [WeightAverage(average)]
 
 
 def silence_libraries() -> None:

@@ -70,9 +70,9 @@ def _check(config: ExperimentConfig) -> None:
             "done would leave the others waiting; run experiments.evaluate afterwards",
         ),
     ]
-    found = [text for applies, text in conflicts if applies]
-    if found:
-        raise ValueError(f"trainer.strategy={name} does not go with {'; nor with '.join(found)}")
+    problems = [text for applies, text in conflicts if applies]
+    if problems:
+        raise ValueError(f"trainer.strategy={name} does not go with {'; nor with '.join(problems)}")
     if name.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
         raise ValueError(
             f"trainer.strategy={name} needs the package deepspeed: pip install "

@@ -124,8 +124,8 @@ def outcome_rows(results: Results) -> list[list[str]]:
     """Check, outcome, seconds, and the first numbers or why it did not pass; a header first."""
     rows = [["check", "outcome", "seconds", "numbers"]]
     for outcome in results.outcomes:
-        own = [one for one in results.measurements if one.check == outcome.check]
-        numbers = "; ".join(map(str, own[:_NUM_SHOWN]))
+        measured = [one for one in results.measurements if one.check == outcome.check]
+        numbers = "; ".join(map(str, measured[:_NUM_SHOWN]))
         shown = " | ".join(filter(None, (outcome.note, numbers)))
         rows.append([outcome.check, outcome.state, f"{outcome.seconds:.0f}", shown])
     return rows
@@ -147,9 +147,9 @@ def write_summary(folder: Path, heading: str) -> None:
     header, *rows = outcome_rows(results)
     parts = [f"# {escaped(heading)}", table(header, _escaped(rows), num_left=None)]
     for outcome in results.outcomes:
-        own = [one for one in results.measurements if one.check == outcome.check]
-        if own:
-            lines = [[one.name, _shown(one.value), one.unit] for one in own]
+        measured = [one for one in results.measurements if one.check == outcome.check]
+        if measured:
+            lines = [[one.name, _shown(one.value), one.unit] for one in measured]
             parts += [
                 f"## {escaped(outcome.check)}",
                 table(["measured", "value", "unit"], _escaped(lines), num_left=None),

@@ -40,11 +40,11 @@ class Comparison:
 
     def first_difference(self) -> str | None:
         """Describe the first difference; None if there is none."""
-        for place in self.common:
-            if repr(self.recorded[place]) != repr(self.again[place]):  # also of what is no number
+        for key in self.common:
+            if repr(self.recorded[key]) != repr(self.again[key]):  # also of what is no number
                 return (
-                    f"{self.name} differ first at {_words(place)}: recorded "
-                    f"{self.recorded[place]}, now {self.again[place]}"
+                    f"{self.name} differ first at {_words(key)}: recorded "
+                    f"{self.recorded[key]}, now {self.again[key]}"
                 )
         return None
 
@@ -78,7 +78,7 @@ def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
             )
         for comparison in comparisons:
             print(f"{comparison.name}: {len(comparison.common)} compared")
-        differences = [found for c in comparisons if (found := c.first_difference())]
+        differences = [difference for c in comparisons if (difference := c.first_difference())]
         if not differences:
             print("all bits are equal")
             return 0
@@ -105,14 +105,14 @@ def compare(run_dir: Path, again: Path, steps: range) -> list[Comparison]:
 
 def _samples(run_dir: Path, steps: range) -> dict[tuple[int, str, int, int], object]:
     """Ids by step, rank, epoch and micro-batch; of a step that was done again, the last ones."""
-    found: dict[tuple[int, str, int, int], object] = {}
+    samples: dict[tuple[int, str, int, int], object] = {}
     for path in sorted(run_dir.glob("samples-rank*.jsonl")):
         complete = path.read_text().rpartition("\n")[0]
         for line in map(json.loads, complete.splitlines()):
             if line["step"] in steps:
-                place = line["step"], path.stem.removeprefix("samples-"), line["epoch"]
-                found[*place, line["batch"]] = line["ids"]
-    return found
+                key = line["step"], path.stem.removeprefix("samples-"), line["epoch"]
+                samples[*key, line["batch"]] = line["ids"]
+    return samples
 
 
 def _losses(run_dir: Path, steps: range) -> dict[int, float]:
@@ -189,8 +189,8 @@ def _hints(starts: Sequence[Mapping[str, Any]], now: Mapping[str, Any], config: 
     return hints
 
 
-def _words(place: object) -> str:
-    if isinstance(place, tuple):
-        step, rank, epoch, batch = place
+def _words(key: object) -> str:
+    if isinstance(key, tuple):
+        step, rank, epoch, batch = key
         return f"step {step} ({rank}, micro-batch {batch} of epoch {epoch})"
-    return f"step {place}"
+    return f"step {key}"

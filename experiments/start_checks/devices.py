@@ -78,8 +78,8 @@ def launcher(start: Start) -> Iterator[str]:
     settings = start.config.trainer
     if any(devices(start)):
         return
-    found = next((kind for kind in _LAUNCHERS if kind.detect()), None)
-    if found is None:
+    launcher_kind = next((kind for kind in _LAUNCHERS if kind.detect()), None)
+    if launcher_kind is None:
         if settings.num_nodes > 1 and not any(name in os.environ for name in _STARTED_BY_HAND):
             yield (
                 f"trainer.num_nodes is {settings.num_nodes}, but nothing has started this program "
@@ -89,7 +89,7 @@ def launcher(start: Start) -> Iterator[str]:
         return
     per_node = num_processes(start.config) // settings.num_nodes
     try:
-        found().validate_settings(per_node, settings.num_nodes)
+        launcher_kind().validate_settings(per_node, settings.num_nodes)
     except (ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())
         yield (

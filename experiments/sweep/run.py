@@ -70,7 +70,7 @@ def draw_parameters(config: SweepConfig) -> list[Parameters]:
     drawn: dict[str, Parameters] = {}
     for _ in range(config.num_trials):
         point: Parameters = {key: generator.choice(v) for key, v in config.choices.items()}
-        point |= {key: _draw(own, generator) for key, own in config.ranges.items()}
+        point |= {key: _draw(bounds, generator) for key, bounds in config.ranges.items()}
         drawn.setdefault(json.dumps(point), point)
     return list(drawn.values())
 
@@ -165,16 +165,16 @@ def _run_optuna(config: SweepConfig) -> tuple[list[Trial], list[Job]]:
     trials: list[Trial] = []
     failed: list[Job] = []
     while len(trials) < config.num_trials:
-        asked = [
+        suggestions = [
             study.ask() for _ in range(min(config.max_parallel, config.num_trials - len(trials)))
         ]
-        batch = [make_trial(config, _suggest(config, one)) for one in asked]
+        batch = [make_trial(config, _suggest(config, one)) for one in suggestions]
         failed += run_jobs(
             [trial.evaluation for trial in batch],
             max_parallel=config.max_parallel,
             threads=config.threads,
         )
-        for one, trial in zip(asked, batch, strict=True):
+        for one, trial in zip(suggestions, batch, strict=True):
             accuracy = trial_accuracy(config, trial)
             if math.isnan(accuracy):
                 study.tell(one, state=optuna.trial.TrialState.FAIL)
@@ -189,19 +189,21 @@ def _suggest(config: SweepConfig, trial: Any) -> Parameters:  # noqa: ANN401 - o
     point: Parameters = {
         key: trial.suggest_categorical(key, values) for key, values in config.choices.items()
     }
-    for key, own in config.ranges.items():
-        if own.whole:
-            point[key] = trial.suggest_int(key, int(own.low), int(own.high), log=own.log)
+    for key, bounds in config.ranges.items():
+        if bounds.whole:
+            point[key] = trial.suggest_int(key, int(bounds.low), int(bounds.high), log=bounds.log)
         else:
-            point[key] = trial.suggest_float(key, own.low, own.high, log=own.log)
+            point[key] = trial.suggest_float(key, bounds.low, bounds.high, log=bounds.log)
     return point
 
 
-def _draw(own: Range, generator: random.Random) -> Value:
-    low, high = (math.log(own.low), math.log(own.high)) if own.log else (own.low, own.high)
+def _draw(bounds: Range, generator: random.Random) -> Value:
+    low, high = (
+        (math.log(bounds.low), math.log(bounds.high)) if bounds.log else (bounds.low, bounds.high)
+    )
     value = generator.uniform(low, high)
-    value = min(max(math.exp(value) if own.log else value, own.low), own.high)
-    return round(value) if own.whole else float(f"{value:.6g}")
+    value = min(max(math.exp(value) if bounds.log else value, bounds.low), bounds.high)
+    return round(value) if bounds.whole else float(f"{value:.6g}")
 
 
 def _text(value: Value) -> str:
