@@ -21,7 +21,6 @@ from experiments.fit.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.models import build_segmenter, build_video_encoder
-from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.reasoning.decoding import left_pad
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.training.loss import next_token_loss
@@ -186,10 +185,9 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
         if segmenter is not None:
             rehearsal.give_shapes(cast(nn.Module, segmenter.model))
         weights = rehearsal.live_bytes
-        protocol = cast(VideoEncoder, encoder)
         frames = torch.empty(sampling.num_clips * sampling.frames_per_clip, 3, *FRAME_SIZE).byte()
-        inputs = protocol.transform.apply(frames)
-        protocol(inputs.view(1, sampling.num_clips, sampling.frames_per_clip, *inputs.shape[1:]))
+        inputs = encoder.transform.apply(frames)
+        encoder(inputs.view(1, sampling.num_clips, sampling.frames_per_clip, *inputs.shape[1:]))
         del frames, inputs
         peak = rehearsal.peak_bytes
         if segmenter is not None:

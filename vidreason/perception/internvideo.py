@@ -23,7 +23,7 @@ from vidreason.perception.position_embeddings import (
 )
 from vidreason.perception.video_encoder import (
     EncodedClips,
-    SizedEncoder,
+    VideoEncoder,
     arrange_clips,
     check_clips,
 )
@@ -110,8 +110,8 @@ class ViCLIPVisionTower(nn.Module):
         return tokens[:, 0] @ self.proj
 
 
-class ViCLIPEncoder(SizedEncoder):
-    """The tower as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+class ViCLIPEncoder(VideoEncoder):
+    """The tower as a video encoder.
 
     Its state dict has the released keys, ``vision_encoder.*``. A frame is squashed to the square,
     so that every pixel of a mask lies in a patch.

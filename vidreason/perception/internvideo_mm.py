@@ -21,7 +21,7 @@ from torch.nn import functional
 from vidreason.perception.clip_blocks import Mlp, PackedAttention, ResidualBlock
 from vidreason.perception.config import VideoEncoderSizes
 from vidreason.perception.position_embeddings import resize_patch_embeddings
-from vidreason.perception.video_encoder import EncodedClips, SizedEncoder, arrange_clips
+from vidreason.perception.video_encoder import EncodedClips, VideoEncoder, arrange_clips
 from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import CLIP_DEVIATION, CLIP_MEAN, FrameTransform
 
@@ -50,8 +50,8 @@ class ClipFeatures(NamedTuple):
     """``(B, output_dim)``: the contrastive embedding."""
 
 
-class InternVideoMMEncoder(SizedEncoder):
-    """The model as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+class InternVideoMMEncoder(VideoEncoder):
+    """The model as a video encoder.
 
     The clip token is the normalised feature. Patch tokens leave the last block without a norm (on
     the golden weights they deviate by about 10, clip tokens by 1), so :meth:`forward` applies

@@ -4,7 +4,6 @@ Modules on transformers' classes are imported where they are chosen: that takes 
 """
 
 import torch
-from torch import nn
 
 from vidreason.perception.config import (
     SIZED_BY_FOLDER,
@@ -17,6 +16,7 @@ from vidreason.perception.internvideo import ViCLIPEncoder
 from vidreason.perception.internvideo_mm import InternVideoMMEncoder
 from vidreason.perception.mask_generation import GridSegmenter
 from vidreason.perception.sam import PromptedSam, build_sam
+from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.weights import frozen_model
 
 
@@ -35,8 +35,8 @@ def video_encoder_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
 
 def build_video_encoder(
     config: VideoEncoderConfig, device: torch.device | str = "cpu"
-) -> nn.Module:
-    """Build the encoder in eval mode with frozen weights; the result is a :class:`VideoEncoder`.
+) -> VideoEncoder:
+    """Build the encoder in eval mode with frozen weights.
 
     Args:
         config: Architecture and weights.
@@ -53,7 +53,7 @@ def build_video_encoder(
         from vidreason.perception.transformers_encoders import build_pretrained_encoder
 
         return build_pretrained_encoder(config, device, dtype).requires_grad_(False).eval()
-    encoder: nn.Module = frozen_model(
+    encoder: VideoEncoder = frozen_model(
         "perceiver.video_encoder",
         config,
         device,
@@ -63,7 +63,7 @@ def build_video_encoder(
     return encoder
 
 
-def _encoder(config: VideoEncoderConfig) -> nn.Module:
+def _encoder(config: VideoEncoderConfig) -> VideoEncoder:
     """An encoder whose weights are not loaded yet; its ``load`` does."""
     sizes = named_sizes(config)
     if config.name.startswith("videomae"):

@@ -19,7 +19,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -210,7 +210,7 @@ def build_perceiver(
             keys.
     """
     device = torch.device(device)
-    encoder = cast(VideoEncoder, build_video_encoder(config.video_encoder, device))
+    encoder = build_video_encoder(config.video_encoder, device)
     segmenter = build_segmenter(config.segmenter, device) if config.use_objects else None
     return Perceiver(config, encoder, segmenter, device, reader)
 

@@ -1,8 +1,8 @@
-"""Object masks on key frames (section 3.1.2): the protocol of a segmenter and its configuration.
+"""Object masks on key frames (section 3.1.2): the protocol of a segmenter.
 
 A promptable model is asked about a grid of points. The Segment Anything Model is in
 :mod:`~vidreason.perception.sam`, models of transformers are in
-:mod:`~vidreason.perception.transformers_segmenters`, and what makes masks of their answers is in
+:mod:`~vidreason.perception.transformers_segmenters`; their answers become masks in
 :mod:`~vidreason.perception.mask_generation`.
 """
 

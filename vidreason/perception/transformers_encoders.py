@@ -25,7 +25,7 @@ from vidreason.perception.model_folder import (
     foreign_errors,
     load_pretrained,
 )
-from vidreason.perception.video_encoder import EncodedClips, SizedEncoder, arrange_clips
+from vidreason.perception.video_encoder import EncodedClips, VideoEncoder, arrange_clips
 from vidreason.perception.weights import local_folder
 from vidreason.video.transforms import FrameTransform, Interpolation
 
@@ -49,7 +49,7 @@ _PREFIX_TOKENS = ("cls_token", "class_embedding", "register_tokens", "distillati
 """Parameters that stand before the patches in a sequence of tokens, one row a token."""
 
 
-class _PretrainedEncoder(SizedEncoder):
+class _PretrainedEncoder(VideoEncoder):
     """An encoder around a model of transformers."""
 
     def __init__(
@@ -65,7 +65,7 @@ class _PretrainedEncoder(SizedEncoder):
 
 
 class VJEPA2Encoder(_PretrainedEncoder):
-    """V-JEPA 2 as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+    """V-JEPA 2 as a video encoder.
 
     It has no [CLS], and the attentive pooler belongs to fine-tuned classifiers only: the clip token
     is the mean of the tokens. Rotary positions take any number of tubes. The predictor is not kept.
@@ -81,7 +81,7 @@ class VJEPA2Encoder(_PretrainedEncoder):
 
 
 class ImageEncoder(_PretrainedEncoder):
-    """An image encoder as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+    """An image encoder as a video encoder.
 
     Every frame is encoded by itself. Its own token is the [CLS], or, where the model has none
     (SigLIP), what it pools from the patches; the clip token is the mean of those of its frames.
@@ -174,7 +174,7 @@ def pretrained_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
 
 def build_pretrained_encoder(
     config: VideoEncoderConfig, device: torch.device, dtype: torch.dtype
-) -> nn.Module:
+) -> VideoEncoder:
     """Build ``vjepa2`` or ``image`` from the folder ``config.weights``, strictly.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Video encoders (3.1.1): their configuration and sizes, and the protocol that they fulfil.
+"""Video encoders (3.1.1): their attributes, and what a call of one returns.
 
 Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side in pixels.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -21,30 +21,14 @@ class EncodedClips(NamedTuple):
     ``tubelet_size`` frames that share theirs, row by row from the top left."""
 
 
-class VideoEncoder(Protocol):
-    """A frozen video backbone. Clips are independent of one another."""
+class VideoEncoder(nn.Module):
+    """A frozen video backbone; clips are independent of one another.
 
-    width: int
-    image_size: int
-    patch_size: int
-    num_frames: int
-    tubelet_size: int
-    """Frames that share one patch token; the patches of frame f are those of number ``f //
-    tubelet_size``."""
-    transform: FrameTransform
-    """How a decoded frame becomes network input; masks follow it to the patch grid."""
-
-    def __call__(self, frames: Tensor) -> EncodedClips:
-        """Encode ``(B, N, F, 3, S, S)`` normalised frames."""
-        ...
-
-
-class SizedEncoder(nn.Module):
-    """The attributes of a :class:`VideoEncoder`, from its sizes; what it computes is a subclass's.
+    A call encodes ``(B, N, F, 3, S, S)`` normalised frames to :class:`EncodedClips`.
 
     Args:
-        sizes: Of the encoder.
-        transform: From a decoded frame to network input.
+        sizes: Width, frames, patches.
+        transform: From a decoded frame to network input; masks follow it to the patch grid.
     """
 
     def __init__(self, sizes: VideoEncoderSizes, transform: FrameTransform) -> None:
@@ -53,6 +37,7 @@ class SizedEncoder(nn.Module):
         self.image_size = sizes.image_size
         self.num_frames = sizes.num_frames
         self.patch_size = sizes.patch_size
+        # Frames that share one patch token: those of frame f are number f // tubelet_size.
         self.tubelet_size = sizes.tubelet_size
         self.transform = transform
 

@@ -20,7 +20,7 @@ from vidreason.perception.config import VideoEncoderSizes
 from vidreason.perception.position_embeddings import sine_cosine_embeddings
 from vidreason.perception.video_encoder import (
     EncodedClips,
-    SizedEncoder,
+    VideoEncoder,
     arrange_clips,
     check_clips,
 )
@@ -40,8 +40,8 @@ _OFFICIAL_NAMES = {
 """Of a block: the official name of each of transformers' layers, but for the packed attention."""
 
 
-class VideoMAEEncoder(SizedEncoder):
-    """The model as a :class:`~vidreason.perception.video_encoder.VideoEncoder`.
+class VideoMAEEncoder(VideoEncoder):
+    """The model as a video encoder.
 
     ``model`` gives the tokens without a norm. Patch tokens are normalised with ``norm`` in either
     form of the weights: the norm of pre-training is made for them, and the fine-tuned one for their
