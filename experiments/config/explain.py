@@ -69,8 +69,8 @@ def explain(config: ExperimentConfig) -> str:
 
 def _perceiving_rows(config: ExperimentConfig, problems: list[str]) -> list[list[str]]:
     encoder, segmenter = config.perceiver.video_encoder, config.perceiver.segmenter
-    built = _attempt(lambda: build_video_encoder(encoder, "meta"), problems)
-    rows = [["video encoder", encoder.name, _size(built), "frozen", encoder.dtype, ""]]
+    model = _attempt(lambda: build_video_encoder(encoder, "meta"), problems)
+    rows = [["video encoder", encoder.name, _size(model), "frozen", encoder.dtype, ""]]
     rows[0] += _origin(encoder.name, encoder.weights, encoder.seed)
     if config.perceiver.use_objects:
         built = _attempt(
