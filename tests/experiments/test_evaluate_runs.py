@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from experiments.evaluate import __main__ as program
 from experiments.evaluate import run as evaluation_run
 from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
+from vidreason.atomic_file import UNFINISHED
 from vidreason.config import merge_config
 from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.predictions.kept import KeptPredictions
@@ -272,7 +274,12 @@ def succeed(processes: "list[subprocess.Popen[str]]") -> None:
 
 
 def num_answered(folder: Path) -> int:
-    parts = [path.read_bytes() for path in folder.glob("predictions-*") if path.suffix != ".tmp"]
+    parts = []
+    for path in folder.glob("predictions-*"):
+        # The program removes its parts once the whole file is there.
+        with suppress(FileNotFoundError):
+            if path.suffix != UNFINISHED:
+                parts.append(path.read_bytes())
     return sum(max(0, text.count(b"\n") - 1) for text in parts)
 
 
