@@ -69,6 +69,7 @@ def compare(rows: Sequence[Row]) -> StudyResult:
         of_column = [
             _cell(column, items[0], of_row, row) for row, of_row in zip(rows, items, strict=True)
         ]
+        # One family of tests a column: all variants; a control's test stands alone.
         variants = [number for number, row in enumerate(rows) if number and not row.is_control]
         corrected = dict(
             zip(variants, with_holm(of_column[number] for number in variants), strict=True)
@@ -84,6 +85,7 @@ def _cell(
     cell = make_cell(column, [items[column] for items in variant.values()])
     if variant is full:
         return cell
+    # The seeds that both have, in one order.
     shared = [seed for seed in variant if seed in full]
     return with_difference(
         cell,

@@ -54,6 +54,7 @@ def study_rows(config: StudyConfig, runs: Sequence[Run]) -> list[Row]:
         of_variant = [run for run in finished if run.variant == name]
         if not full_seeds & {run.seed for run in of_variant}:
             continue
+        # Said in the row, as its interval is of fewer seeds than the others'.
         missing = len(config.seeds) - len(of_variant)
         note = f" ({len(of_variant)} of {len(config.seeds)} seeds)" if missing else ""
         for control in of_variant[0].controls:
@@ -91,6 +92,7 @@ def gpu_seconds(job: Job) -> float:
 
 def _cost(runs: Sequence[Run]) -> str:
     """Cost of training one seed, with what is shared with other variants."""
+    # GPU hours where there were GPUs, else minutes of CPUs.
     jobs = [job for run in runs for job in run.training]
     on_gpus = sum(map(gpu_seconds, jobs)) / len(runs)
     if on_gpus:

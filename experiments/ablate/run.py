@@ -38,5 +38,6 @@ def ablate(config: StudyConfig) -> int:
 
 def ordered_jobs(runs: Sequence[Run]) -> list[Job]:
     """Return all jobs: those that many need, then run by run: the first seed ends first."""
+    # Variants share jobs that are equal: each comes once.
     jobs = unique_jobs([run.evaluation for run in runs])
     return sorted(jobs, key=lambda job: job.program in ("experiments.fit", "experiments.evaluate"))

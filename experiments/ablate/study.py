@@ -80,6 +80,7 @@ def _expand_run(
     seed: int,
 ) -> Run:
     variant, label = config.variants[name], f"{name}, seed {seed}"
+    # A smaller language model on the microworld is pre-trained first.
     before: tuple[Job, ...] = ()
     language_model = ""
     if variant.smaller_language_model:
@@ -87,6 +88,7 @@ def _expand_run(
         if not language_model:
             before = (_pretraining_job(config),)
             language_model = str(before[0].outputs[0])
+    # Features of both stages, one job after the other.
     perceiving: tuple[Job, ...] = ()
     for stage, experiment in experiments.items():
         perceiving = (_perceive_job(config, stage, experiment, perceiving),)
@@ -95,6 +97,7 @@ def _expand_run(
             _leave_out(experiment, variant.without_corpora, name)
         if language_model:
             experiment.reasoner.language_model.name_or_path = language_model
+    # Stage 2 begins with the weights of stage 1, where that is trained.
     training: list[Job] = []
     for stage in STAGES if variant.stages == "both" else (variant.stages,):
         experiment = experiments[stage]
@@ -109,6 +112,7 @@ def _expand_run(
     controls: tuple[Control, ...] = ("none",)
     if name == FULL:
         controls += tuple(config.full_controls)
+    # All variants answer the same benchmark, whichever stages they trained.
     answering = copy.deepcopy(experiments["stage2"])
     answering.data.benchmark = benchmark
     return Run(

@@ -128,9 +128,11 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
             manifest = _manifest(config, answerer.provenance, questions, control, unread)
             return _Entry(name, kind, answerer, questions, manifest)
 
+        # The full model and its controls, in the order of the table.
         entries = [entry(control, examples, ROW_NAMES[control]) for control in config.controls]
         runs = {one.name: _answer_entry(config, ranks, one) for one in entries}
         validation: list[BenchmarkPrediction] = []
+        # Temperatures are fitted on validation questions, answered by the full model.
         if with_validation and "none" in config.controls:
             others = ranks.on_first(lambda: _validation_examples(config, examples))
             if others:
@@ -139,6 +141,7 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
         if not ranks.is_first:
             return _Answers({}, [], {}, {})
         provenance = entries[0].answerer.provenance
+        # Priors take no time, so the first rank answers them alone, anew at every start.
         for one in _prior_entries(config, examples, incomplete, provenance):
             entries.append(one)
             runs[one.name] = evaluate_examples(one.answerer, one.examples, config.evaluation)
@@ -213,6 +216,7 @@ def _answer_entry(
     of_this_rank = missing[ranks.rank :: ranks.world_size]
     if of_this_rank:
         failures = FailureLog(None, config.evaluation.max_unreadable_fraction, len(entry.examples))
+        # The share of unreadable videos is of all questions, those of earlier starts included.
         failures.count(len(answered), 0)
         rows_of_batches = answer_batches(
             entry.answerer, of_this_rank, config.evaluation, failures, progress=ranks.is_first
@@ -269,6 +273,7 @@ def _prior_entries(
     """
     train = list(_corpora(config, config.data.train))
     baseline = fit_majority(train)
+    # Corpora with answers to learn from; options make a text prior, too.
     known = {example.corpus for example in train if example.answers or example.options}
     answerable = [example for example in examples if example.corpus in known]
     with_options = {example.corpus for example in answerable if example.options}

@@ -59,10 +59,12 @@ def judge(config: JudgeProgramConfig) -> int:
     predictions = open_ended(_read_predictions(config.predictions), config.limit)
     if not predictions:
         raise ValueError(f"{config.predictions} has no open-ended answers; options need no judge")
+    # All files are read before the first request is paid for.
     evidence = read_evidence(config.evidence) if config.evidence else {}
     others = {path: read_scores(path) for path in config.agreement_with}
     items = [judge_item(prediction, evidence) for prediction in predictions]
     folder = Path(config.output_dir or Path(config.predictions).parent / "judged")
+    # Outputs are kept as they come: a later start asks for the rest.
     cache = ReplyCache(folder / "outputs.sqlite")
     chosen = build_judge(config.judge)
     try:
@@ -86,6 +88,7 @@ def judge(config: JudgeProgramConfig) -> int:
         "results": summaries,
         "agreement": {path: _agreement(scores, judgements) for path, scores in others.items()},
     }
+    # All or nothing: files are written when everything is judged.
     rows = "".join(json.dumps(row) + "\n" for row in judgements)
     write_atomically(folder / JUDGEMENTS_FILE, rows)
     write_atomically(folder / SUMMARY_FILE, json.dumps(_without_nan(summary), indent=1) + "\n")
@@ -168,6 +171,7 @@ def _judge_all(
             for item in known
             for aspect in aspects
         ]
+    # A model in this process gains nothing by threads.
     num_threads = config.num_parallel if config.judge.kind == "openai" else 1
     judgements = _in_parallel(judge, work, num_threads)
     return [dataclasses.asdict(one) for one in judgements], summarise(judgements), counts

@@ -53,6 +53,7 @@ def letter_mentions(reading: Reading) -> Iterator[Mention]:
             continue
         start, end, choices = at, at + 1, {reading.index(reading.tokens[at])}
         end = reading.after_own_text(end, choices)
+        # "A, B and D": letters that are listed are one mention.
         while (following := _listed_letter(reading, end, is_bare=end == at + 1)) is not None:
             if reading.ends_clause(end) and reading.is_taken_back(start, end):
                 break  # "not A. B"
@@ -74,12 +75,14 @@ def text_mentions(reading: Reading) -> list[Mention]:
     Of options with one text, the first is named. An option that is part of another named one is
     not named itself: "two dogs" does not name "two".
     """
+    # Options by their first word: a long answer is read once.
     by_first: dict[str, list[int]] = {}
     first_of: dict[tuple[str, ...], int] = {}
     for number, words in enumerate(reading.option_words):
         if words and words not in first_of:
             first_of[words] = number
             by_first.setdefault(words[0], []).append(number)
+    # Signs between words do not matter, so words are counted alone.
     word_indices = [
         n for n, token in enumerate(reading.tokens) if token.kind in (Kind.WORD, Kind.CJK)
     ]
@@ -91,12 +94,14 @@ def text_mentions(reading: Reading) -> list[Mention]:
             if tuple(reading.tokens[one].text for one in matched) == words:
                 matches.append((matched[0], matched[-1] + 1, option))
     named = {reading.option_words[option] for _, _, option in matches}
+    # Named options that are part of other named ones.
     inner = {words for words in named if any(_is_part(words, other) for other in named)}
     mentions: list[Mention] = []
     reached = 0
     for start, end, option in sorted(matches, key=lambda one: (one[0], -one[1])):
         if end <= reached or reading.is_taken_back(start, end):
             continue
+        # The longest match at a place wins; it covers those inside.
         reached = end
         said = reading.is_announced(start, TEXT_ANNOUNCEMENTS) and not reading.is_asked(end)
         if reading.option_words[option] in inner and not said:
@@ -105,6 +110,7 @@ def text_mentions(reading: Reading) -> list[Mention]:
         alone = alone or reading.is_clause(start, end)
         strength = Strength.SAID if said else Strength.ALONE if alone else Strength.CASUAL
         own_choice = frozenset({option})
+        # "a dog and a cat" names both.
         if mentions and reading.is_joined(mentions[-1].end, start):
             last = mentions.pop()
             own_choice, start = own_choice | last.choices, last.start

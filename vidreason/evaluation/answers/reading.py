@@ -78,6 +78,7 @@ class Reading:
     @cached_property
     def letters(self) -> list[bool]:
         """True for each token that is the letter of an option, and not the article or "I"."""
+        # Backwards: a letter may count because the next one does.
         flags = [False] * len(self.tokens)
         for index in reversed(range(len(self.tokens))):
             token = self.tokens[index]
@@ -100,14 +101,17 @@ class Reading:
         if following.kind is Kind.MARK:
             glued_sign = following.glued and following.raw in NO_PUNCTUATION - {"&", "/"}
             return not glued_sign
+        # A word follows: most such letters are the article, a name or an initial.
         if not token.raw.isupper():
             return False
         if following.kind is Kind.CJK or following.text in AFTER_A_LETTER:
             return True
         if self.is_affirmed(start + 1):  # "B would be the best answer"
             return True
+        # "B C": both or neither.
         if following.is_letter:
             return later[start + 1]
+        # The option's text after its letter, as in a list of options.
         wanted = self.option_words[number] if (number := self.index(token)) >= 0 else ()
         return bool(wanted) and self._words_from(start + 1, len(wanted)) == wanted
 
@@ -125,6 +129,7 @@ class Reading:
         """After the option's text, where that follows its letter on the line."""
         (number,) = choices
         wanted = self.option_words[number] if number != NOWHERE else ()
+        # Word by word, over signs; any other word ends it.
         index, left = end, list(wanted)
         while left and not self.ends_line(index):
             token = self.tokens[index]
@@ -201,6 +206,7 @@ class Reading:
             start: The first token of what may be the answer.
             announcements: Words that announce it if "is", a colon or the like follows them.
         """
+        # Backwards over fillers to a copula or colon, and on to what announces: "the answer is B".
         copula = False
         for index in range(start - 1, max(start - 1 - _REACH, -1), -1):
             token = self.tokens[index]
@@ -244,6 +250,7 @@ class Reading:
         token = self.at(first)
         if token is None:
             return False
+        # "B: correct."
         if first > index and token.text in VERDICTS:
             return self.is_mark(first + 1) or self.ends_line(first + 1)
         if token.text not in AUXILIARIES:
@@ -254,6 +261,7 @@ class Reading:
             token = self.at(index)
             if token is None:
                 return False
+            # "B is the right answer", but not "B is the right side".
             if token.text in VERDICTS | {"answer"}:
                 following = self.at(index + 1)
                 return (

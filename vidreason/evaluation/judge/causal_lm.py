@@ -64,6 +64,7 @@ class CausalLMJudge:
     def ask(self, request: JudgeRequest) -> ChatReply:
         """The model's continuation; of a request that does not fit, an output that says so."""
         ids = self.prompt_ids(request)
+        # A request that is cut off would lose its rules or its data.
         limit = getattr(self._model.config, "max_position_embeddings", None)
         if limit is not None and len(ids) + self._max_new_tokens > limit:
             return ChatReply(

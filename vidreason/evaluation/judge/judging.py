@@ -119,6 +119,7 @@ def judge_pair(
         *(ask_for_verdict(judge, cache, request, read_pairwise) for request in requests),
         strict=True,
     )
+    # A system wins an axis where both orders say so; judges prefer what they see first.
     forth, back = verdicts
     if forth is None or back is None:
         return replace(judgement, outputs=outputs, invalid=next(filter(None, invalid)))

@@ -27,6 +27,7 @@ def line_chart(
         x_label: What x counts.
     """
     points = [point for _, line in series for point in line]
+    # All sizes in units of the SVG's view box, whose origin is at the top left.
     width, height, left, bottom, top, right = 480, 280, 48, 44, 14, 14
     x_ticks = _ticks(0.0, max(x for x, _ in points))
     y_ticks = _ticks(0.0, max(y for _, y in points))
@@ -78,6 +79,7 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
         groups: Label of a group -> name of a series -> its bar. A series may be missing in a group.
         names: Of all series, in the order of their colours.
     """
+    # A row a bar; labels to the left, shares in digits to the right.
     row, gap, left, width, right = 16, 14, 240, 960, 70
     height = sum(row * len(bars) + gap for bars in groups.values()) + 26
     parts = _share_grid(left, width - right, height)
@@ -110,6 +112,7 @@ def reliability_chart(title: str, error: CalibrationError) -> str:
         title: What the confidences are of.
         error: Whose bins are shown.
     """
+    # Above, a square of shares; below, a strip with the number of answers of each bin.
     width, height, left, top, side, strip = 480, 400, 56, 12, 300, 36
     right, bottom = left + 400, top + side
     base = bottom + 12 + strip
@@ -123,6 +126,7 @@ def reliability_chart(title: str, error: CalibrationError) -> str:
     described = []
     for of_bin in error.bins:
         x = left + of_bin.low * (right - left)
+        # A gap between bars; bins of equal bounds are still seen.
         across = max((of_bin.high - of_bin.low) * (right - left) - 1.5, 3)
         description = (
             f"confidence {of_bin.low:.0%} to {of_bin.high:.0%}: {of_bin.num_answers} answers, "
@@ -193,6 +197,7 @@ def _svg(width: int, height: int, description: str, parts: Sequence[str]) -> str
 
 def _ticks(low: float, high: float) -> list[float]:
     """Four to six round values from ``low`` to at least ``high``."""
+    # Steps of 1, 2 or 5 times a power of ten.
     step = 10 ** math.floor(math.log10(max(high - low, 1e-6) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * step) <= 5)
     count = max(math.ceil((high - low) / step - 1e-9), 1)

@@ -58,6 +58,7 @@ def choose_items(
         limit: How many at most.
         protocols: What is right.
     """
+    # Corpus -> kind -> indices of its predictions.
     kinds: dict[str, dict[str, list[int]]] = {}
     for index, row in enumerate(predictions):
         counted_as = verdict(row, protocols)
@@ -67,10 +68,10 @@ def choose_items(
     chosen: list[int] = []
     for share, of_corpus in zip(fair_shares(sizes, limit), kinds.values(), strict=True):
         of_kinds = list(of_corpus.values())
-        for number, kind_places in zip(
+        for number, of_kind in zip(
             fair_shares([*map(len, of_kinds)], share), of_kinds, strict=True
         ):
-            chosen += _evenly(kind_places, number)
+            chosen += _evenly(of_kind, number)
     return [predictions[index] for index in sorted(chosen)]
 
 
@@ -79,6 +80,7 @@ def fair_shares(sizes: Sequence[int], total: int) -> list[int]:
 
     What cannot be divided evenly goes to the first.
     """
+    # What those with little leave over is divided among the others, until nothing is left.
     shares = [0] * len(sizes)
     left = min(total, sum(sizes))
     while left > 0:
@@ -117,6 +119,7 @@ def browser_data(
     video_of_item: dict[str, int] = {}
     if pictures is not None:
         pictured = choose_items(shown, num_pictured, protocols)
+        # Each span once, in the order of the questions.
         spans = dict.fromkeys(span for question in pictured if (span := pictures.span(question.id)))
         numbers = {}
         for span in spans:

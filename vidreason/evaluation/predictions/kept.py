@@ -56,6 +56,7 @@ class KeptPredictions:
         Raises:
             ValueError: A file is of another manifest, or damaged otherwise than by a kill.
         """
+        # A kill tears parts, never the finished file, which appears at once.
         finished = self._read(self.path, may_be_torn=False) if self.path.exists() else None
         parts = {path: self._read(path, may_be_torn=True) for path in self._parts()}
         num_torn = sum(part.torn for part in parts.values())
@@ -67,6 +68,7 @@ class KeptPredictions:
             )
         rows = [row for part in parts.values() for row in part.predictions]
         kept = [row for row in merge_predictions(rows) if not row.error]
+        # First one file with everything, then the others go: a kill in between loses nothing.
         if parts:
             write_predictions(self._own, kept, self.manifest.as_json())
         for path in [*parts, *self.path.parent.glob(f"{self.path.stem}.*{UNFINISHED}")]:
@@ -82,6 +84,7 @@ class KeptPredictions:
         if not self._own.exists():
             self._own.parent.mkdir(parents=True, exist_ok=True)
             lines.insert(0, manifest_line(self.manifest.as_json()))
+        # One unbuffered write: a kill of the process tears at most the last line.
         with self._own.open("ab", buffering=0) as file:
             file.write(b"".join(lines))
 
@@ -91,6 +94,7 @@ class KeptPredictions:
         Raises:
             ValueError: A question was not answered, or two processes answered it differently.
         """
+        # A former start may have finished some questions: its file counts as a part.
         parts = self._parts()
         files = [*([self.path] if self.path.exists() else []), *parts]
         rows = [row for path in files for row in self._read(path, may_be_torn=False).predictions]

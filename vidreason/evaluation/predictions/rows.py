@@ -138,6 +138,7 @@ def right_options(prediction: BenchmarkPrediction) -> tuple[int, ...]:
     options, reference = prediction.options, prediction.reference
     if not isinstance(reference, int) or not options:
         return ()
+    # Case and spaces do not tell options apart.
     texts = [_option_text(option) for option in options]
     return tuple(n for n, text in enumerate(texts) if n == reference or text == texts[reference])
 
@@ -175,6 +176,7 @@ def write_predictions(
 def prediction_line(prediction: BenchmarkPrediction) -> bytes:
     """The line of a prediction, with its end."""
     values = asdict(prediction)
+    # Files of systems that can answer everything are as they were before there was the field.
     if not prediction.missing_capability:
         del values["missing_capability"]
     # Half a character, which JSON may hold, is read again as it is.
@@ -275,6 +277,7 @@ def _is_correct(
     reference, spans = prediction.reference, true_spans(prediction)
     if reference is None:
         return None
+    # By kind of reference: spans, accepted answers, an option.
     if spans:
         return isinstance(parsed, tuple) and max_iop(parsed, spans) >= RIGHT_SPAN_IOP
     if isinstance(reference, tuple):
@@ -299,7 +302,7 @@ def read_json(content: bytes, location: str) -> Any:  # noqa: ANN401 - any JSON 
 
     Raises:
         ValueError: It is damaged, or too deep or with too long numbers to be read; the message
-            begins with ``place``.
+            begins with ``location``.
     """
     try:
         return json.loads(content, object_pairs_hook=_unique)
