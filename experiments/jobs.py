@@ -219,6 +219,7 @@ class _Runner:
     def run(self) -> list[Job]:
         waiting = self.jobs
         with self._signals():
+            # Start what is ready, wait a moment, record what has ended.
             while waiting or self.running:
                 if self.stopping:
                     waiting = []
@@ -235,10 +236,12 @@ class _Runner:
         left = []
         held = 0
         for job in waiting:
+            # A failure passes on to all jobs that wait for it.
             if any(need.key in self.failed for need in job.needs):
                 self.failed[job.key] = job
                 self._say(job, "not run, because a job that it needs failed")
             elif len(self.running) + held < self.max_parallel and all(map(is_finished, job.needs)):
+                # One that another process runs takes a place here, too, and is looked at again.
                 if self._start(job) == "held":
                     held += 1
                     left.append(job)
@@ -283,6 +286,7 @@ class _Runner:
                 continue
             exit_status = os.waitstatus_to_exitcode(status)
             del self.running[key]
+            # A job may be started several times: seconds add up.
             record = read_record(job)
             record.seconds += time.monotonic() - started
             record.cpu_seconds += usage.ru_utime + usage.ru_stime
@@ -349,6 +353,7 @@ def _become(job: Job, threads: int) -> NoReturn:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         if "torch" in sys.modules:  # it has read the variable
             sys.modules["torch"].set_num_threads(threads)
+        # As if started by `python -m`: messages and the run record name this command.
         sys.orig_argv = job.command
         sys.argv = job.command[2:]
         with warnings.catch_warnings():

@@ -77,6 +77,7 @@ def run_program(
     Raises:
         SystemExit: ``--help`` was asked for, or the command line is not of this form.
     """
+    # The command line first: --help and usage errors end here.
     rest = list(sys.argv[1:] if argv is None else argv)
     name = f"python -m experiments.{program}"
     if isinstance(run, Mapping):
@@ -155,6 +156,7 @@ def _status(
     program: str, run: Callable[..., object], load: Callable[[], object] | None = None
 ) -> int:
     try:
+        # A mistake in the configuration is said before torch is imported for its threads.
         loaded = [] if load is None else [load()]
         use_threads()
         status = run(*loaded)
@@ -162,6 +164,7 @@ def _status(
         return _complain(program, error.problems, status=2)
     except ReportedError as error:
         return _complain(program, error.lines(), status=1)
+    # Anything else is a defect of the program, and keeps its traceback.
     except OSError as error:
         if error.errno not in _MACHINE_ERRORS:
             raise

@@ -88,11 +88,19 @@ def fit(config: ExperimentConfig) -> None:
     """
     check_start(config, "fit")
     with sole_writer(config.run_dir, "fit"):
-        _fit(config)
+        lightning.seed_everything(config.seed)
+        checkpoint = start_point(config)
+        source = token_source(config)
+        reasoner = new_reasoner(config, resumed=checkpoint is not None)
+        data = build_data(config, source, reasoner)
+        module = build_module(config, data, source, reasoner, resumed=checkpoint is not None)
+        trainer = build_trainer(config, data, source, checkpoint)
+        log_settings(trainer.loggers, learnt_settings(config))
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
 
-def _fit(config: ExperimentConfig) -> None:
-    lightning.seed_everything(config.seed)
+def start_point(config: ExperimentConfig) -> str | None:
+    """Return the checkpoint to resume from, None for a new run, and prepare the process for it."""
     clear_debug_run(config)
     checkpoint = resume_checkpoint(config)
     if checkpoint is None:
@@ -101,15 +109,25 @@ def _fit(config: ExperimentConfig) -> None:
         say_changes(config, checkpoint)
         # Another number of threads rounds otherwise: a resumed run keeps the one it began with.
         use_threads(recorded_threads(Path(config.run_dir)))
-    initial = initial_checkpoint(config) if checkpoint is None else ""
-    source = token_source(config)
+    return checkpoint
+
+
+def new_reasoner(config: ExperimentConfig, *, resumed: bool) -> VideoReasoner:
+    """Build the reasoner that is trained; a checkpoint fills that of a resumed run."""
     visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(config.reasoner, visual_dim, perceiver=config.perceiver)
-    if checkpoint is None:
+    if not resumed:
         start_warm(config, reasoner)
     if config.trainer.compile:
         compile_blocks(reasoner)
-    data = DATA_MODULES[config.stage](
+    return reasoner
+
+
+def build_data(
+    config: ExperimentConfig, source: VisualTokenSource, reasoner: VideoReasoner
+) -> TrainingDataModule:
+    """Build the data of the stage, as the language model takes its rows: packed or padded."""
+    data: TrainingDataModule = DATA_MODULES[config.stage](
         config.data,
         source,
         reasoner.tokenizer,
@@ -118,12 +136,24 @@ def _fit(config: ExperimentConfig) -> None:
         system_prompt=config.reasoner.system_prompt,
         padded=not packs_rows(causal_lm(reasoner.language_model)),
     )
+    # A metric that never comes would be waited for in vain.
     check_monitored(config, data.total_steps)
+    return data
+
+
+def build_module(
+    config: ExperimentConfig,
+    data: TrainingDataModule,
+    source: VisualTokenSource,
+    reasoner: VideoReasoner,
+    *,
+    resumed: bool,
+) -> StageModule:
+    """Build the LightningModule of the stage, with the identity that its checkpoints record."""
+    initial = "" if resumed else initial_checkpoint(config)
     module = StageModule(reasoner, config.optimizer, data.total_steps, config.stage, initial)
     module.identity = run_identity(config, source)
-    trainer = build_trainer(config, data, source, checkpoint)
-    log_settings(trainer.loggers, learnt_settings(config))
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return module
 
 
 def initial_checkpoint(config: ExperimentConfig) -> str:
@@ -232,12 +262,14 @@ def build_callbacks(
         monitor=settings.monitor,
         mode=settings.monitor_mode,
     )
+    # Always: the same seeds at the same step, checkpoints, and an orderly end when told to stop.
     callbacks: list[Callback] = [
         StepSeed(config.seed),
         checkpoint,
         PendingValidation(),
         Preemption(checkpoint),
     ]
+    # Watching the steps: harmful ones, early stopping, memory, time.
     if config.guard.skip_nonfinite is not False or config.guard.spike_deviations is not None:
         callbacks.append(StepGuard(config.guard, config.run_dir))
     if settings.early_stopping_patience is not None:
@@ -247,11 +279,13 @@ def build_callbacks(
         callbacks.append(largest_batch(config))
     if settings.profile_steps:
         callbacks.append(StepProfile(Path(config.run_dir) / "profile", settings.profile_steps))
+    # The result at the end, and what begins to train later.
     if settings.save_reasoner:
         folder = Path(config.run_dir) / REASONER_FOLDER
         callbacks.append(LoraMerge(folder, provenance(config), source.weights_hashes))
     if config.freeze_schedule:
         callbacks.append(FreezeSchedule(config.freeze_schedule))
+    # Answers during training: a few to look at, and the benchmarks.
     if config.sample_generations.every_n_steps:
         callbacks.append(
             SampleGenerations(
