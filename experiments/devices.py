@@ -31,6 +31,7 @@ def torch_device(name: str) -> torch.device:
 
 def num_processes(config: ExperimentConfig) -> int:
     """Devices over all nodes; ``auto`` is what this machine has."""
+    # A number, a list such as "0,1", or auto.
     devices = config.trainer.devices
     if isinstance(devices, str) and not devices.isdecimal():
         # Lightning's auto is one process on a CPU.

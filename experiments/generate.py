@@ -48,6 +48,7 @@ def generate(config: ExperimentConfig) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Take ``video=`` and ``prompt=`` literally, since a question is not YAML; load the rest."""
+    # Questions hold colons, quotes and commas, which YAML would read as its own.
     given: dict[str, list[str]] = {"video": [], "prompt": []}
     others = []
     for argument in sys.argv[1:] if argv is None else argv:

@@ -40,6 +40,7 @@ def submit_jobs(jobs: Sequence[Job], options: Sequence[str] = ()) -> list[Job]:
     """
     submitted = []
     for job in pending_jobs(jobs):
+        # One that is in the queue already is not submitted twice.
         record = read_record(job)
         if record.submitted_as and _is_queued(record.submitted_as):
             continue
@@ -58,6 +59,7 @@ def submit_jobs(jobs: Sequence[Job], options: Sequence[str] = ()) -> list[Job]:
 
 def submission_command(job: Job, options: Sequence[str]) -> list[str]:
     """The call of ``sbatch`` for a job whose needs have been submitted or are finished."""
+    # Finished needs are not in the queue any more: no dependency on them.
     numbers = [read_record(need).submitted_as for need in job.needs if not is_finished(need)]
     waits = [f"--dependency=afterok:{':'.join(numbers)}"] if numbers else []
     command = ["sbatch", "--parsable", f"--job-name={job.folder.name}", *waits, *options]

@@ -50,6 +50,7 @@ def load_trained_model(
     name = _checked_folder(config)
     device = torch_device(config.device) if device is None else device
     reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=config.frozen_parts)
+    # The folder says how its tokens are made; another perceiver would mean nothing to it.
     assert reasoner.perceiver is not None  # it comes with every folder
     reader = VideoReader(config.data.decode_timeout_seconds)
     return reasoner, VisualTokenSource(reasoner.perceiver, config.store, device, reader)

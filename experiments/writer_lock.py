@@ -94,6 +94,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _take(file: BinaryIO, path: Path, program: str) -> None:
+    # Who held it before, for messages: the lock itself is the system's.
     other = _holder(file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,6 +105,7 @@ def _take(file: BinaryIO, path: Path, program: str) -> None:
                     "%s may be writing to %s: %s; this file system has no locks (%s)",
                     *(_described(other), path.parent, "it was heard of lately", error.strerror),
                 )
+        # Held. On this host, or with a fresh heartbeat, the holder lives.
         elif error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
         elif other is None or other.host == socket.gethostname() or _is_fresh(path):
@@ -117,6 +119,7 @@ def _take(file: BinaryIO, path: Path, program: str) -> None:
                 "taking %s over from %s, which has not been heard of for %.0f s",
                 *(path.parent, _described(other), SILENT_SECONDS),
             )
+    # Name this process in the file, for those who are refused.
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = Holder(program=program, host=socket.gethostname(), pid=os.getpid(), since=since)
     file.truncate(0)

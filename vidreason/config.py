@@ -92,6 +92,7 @@ def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str]
     from vidreason.typed_merge import typed  # OmegaConf, which no --help needs
 
     tree: Node = Section({}, "")
+    # Files in their order, then overrides: each wins over those before it.
     problems = []
     for read, sources in ((_read_file, files), (_read_override, overrides)):
         for source in sources:
@@ -188,6 +189,7 @@ def _read_file(file: str) -> Section:
         raise ValueError(
             f"{file}:{line}: not UTF-8 (byte {content[error.start]:#04x}); save it as UTF-8"
         ) from error
+    # An empty file is an empty section.
     tree = read_yaml(text, file)
     if isinstance(tree, Section):
         return tree

@@ -91,6 +91,7 @@ def read_yaml(text: str, source: str, *, lines: bool = True) -> Node:
         for event in yaml.parse(text, Loader=loader):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
+        # Two mistakes are common enough for messages of their own.
         mark = error.problem_mark or error.context_mark
         cause = error.problem or error.context or "no YAML"
         if "\t" in cause or ("cannot start any token" in cause and _tab_at(text, mark)):
@@ -299,6 +300,7 @@ class _Builder:
 
     def _end(self, where: str) -> None:
         done = self._open.pop()
+        # `<<`: keys of the section itself win over merged ones.
         if isinstance(done.node, Section):
             for section in done.merges:
                 for key, item in section.items.items():
@@ -336,6 +338,7 @@ class _Builder:
             parent.key = None
 
     def _counted(self, size: int, where: str) -> None:
+        # Aliases count again, so that a bomb of them is refused before it grows.
         self._count += size
         if self._count > MAX_NODES:
             raise YamlError(

@@ -165,6 +165,7 @@ class _Merging:
         node: Node,
         path: str,
     ) -> None:
+        # Sections, dictionaries and lists are merged item by item, so that all problems are found.
         for kind in kinds:
             if isinstance(node, Section) and dataclasses.is_dataclass(kind):
                 assert isinstance(kind, type)
@@ -187,6 +188,7 @@ class _Merging:
                 for index, item in enumerate(node.items):
                     self._put(child, key, get_args(kind)[0], item, f"{path}[{index}]")
                 return
+        # What is left is one value; what is not literal has been reported already.
         if not all(is_literal(text) for _, text, _ in strings(node)):
             self._wrong += 1
         elif Any in kinds:
@@ -258,12 +260,14 @@ def _scalar(kinds: tuple[Any, ...], node: Scalar) -> Any:  # noqa: ANN401 - a pl
 
     Text comes last: whatever has a meaning of its own is not text.
     """
+    # Values of JSON have a type; a whole number fits a float field.
     value = node.value
     if not isinstance(value, str) or not (node.plain or node.quoted):
         whole = isinstance(value, int) and not isinstance(value, bool)
         return _float(value) if whole and float in kinds and int not in kinds else value
     if NoneType in kinds and is_null(node):
         return None
+    # Text of YAML: the field's choices first, then null, truth values, numbers, and text.
     meant = plain_value(value) if node.plain else value
     for choice in _choices(kinds):
         if any(type(choice) is type(each) and choice == each for each in (value, meant)):

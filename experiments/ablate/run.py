@@ -20,6 +20,7 @@ def ablate(config: StudyConfig) -> int:
     """
     runs = expand(config)
     jobs = ordered_jobs(runs)
+    # The world is written here; everything else is a job.
     if config.microworld is not None:
         demo = dataclasses.replace(config.microworld.demo, run_dir=config.run_dir)
         run_parts(demo_parts(demo)[:1], Path(config.run_dir))  # the world

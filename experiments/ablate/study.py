@@ -79,6 +79,7 @@ def _expand_run(
     benchmark: list[CorpusConfig],
     seed: int,
 ) -> Run:
+    # Jobs that the training needs: the smaller language model, then the videos of both stages.
     variant, label = config.variants[name], f"{name}, seed {seed}"
     # A smaller language model on the microworld is pre-trained first.
     before: tuple[Job, ...] = ()
@@ -98,6 +99,7 @@ def _expand_run(
         if language_model:
             experiment.reasoner.language_model.name_or_path = language_model
     # Stage 2 begins with the weights of stage 1, where that is trained.
+    # One or two training jobs; stage 2 starts from the checkpoint of stage 1.
     training: list[Job] = []
     for stage in STAGES if variant.stages == "both" else (variant.stages,):
         experiment = experiments[stage]

@@ -134,6 +134,7 @@ def _trained_by_deepspeed(folder: Path) -> dict[str, Any]:
 
 def _print_parts(checkpoint: Mapping[str, Any]) -> None:
     """Numbers of tensors, values and bytes by part, with the optimizer's."""
+    # By part: number of tensors, of values, and bytes.
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     optimizer = [state["state"] for state in checkpoint.get("optimizer_states", [])]
     for name, value in checkpoint["state_dict"].items():

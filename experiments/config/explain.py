@@ -70,6 +70,7 @@ def explain(config: ExperimentConfig) -> str:
 def _perceiving_rows(config: ExperimentConfig, problems: list[str]) -> list[list[str]]:
     encoder, segmenter = config.perceiver.video_encoder, config.perceiver.segmenter
     model = _attempt(lambda: build_video_encoder(encoder, "meta"), problems)
+    # Built on the meta device for its number of parameters.
     rows = [["video encoder", encoder.name, _size(model), "frozen", encoder.dtype, ""]]
     rows[0] += _origin(encoder.name, encoder.weights, encoder.seed)
     if config.perceiver.use_objects:
@@ -174,6 +175,7 @@ def _memory_row(
     estimate: MemoryEstimate, perception: MemoryEstimate | None, on_gpu: bool
 ) -> list[str]:
     """Perceiving and reasoning take turns: the weights of both stay, the larger work counts."""
+    # Perception and reasoning do not run at once: only the larger working memory counts.
     seen = MemoryEstimate(weights=0, working=0) if perception is None else perception
     extra = seen.weights + max(seen.working - estimate.working - estimate.gradients, 0)
     peak = estimate.total + extra

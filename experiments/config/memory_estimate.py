@@ -82,6 +82,7 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     reasoner.train()
     precision = config.trainer.precision
     autocast = _AUTOCAST.get(precision)
+    # Two optimizer steps: the first has no optimizer state yet.
     saving, unpacked = _quantization_saving(reasoner)
     peak = 0
     with Rehearsal() as rehearsal:
@@ -106,6 +107,7 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     if config.weight_average.kind != "none":
         states += 4 * sum(p.numel() for p in trained.values())
     working = max(peak - weights - states - gradients, 0) + unpacked
+    # Divide what the strategy shards; DDP holds copies of the gradients in buckets.
     strategy = config.trainer.strategy
     if strategy in SHARD_STATES:
         states, gradients = states // processes, gradients // processes
@@ -142,6 +144,7 @@ def estimate_generate(
         ids = torch.empty(batch_size, config.data.max_text_tokens, dtype=torch.int64)
         text = model.get_input_embeddings()(ids)
         video = reasoner.fusion(visual).to(text.dtype)
+        # (B, Q, D) and (B, T, D) -> (B, Q + T, D), then a row for each beam
         embeddings, attention_mask = left_pad(video, text, (ids != 0).sum(1))
         embeddings = embeddings.repeat_interleave(beams, 0)
         attention_mask = attention_mask.repeat_interleave(beams, 0)
@@ -152,6 +155,7 @@ def estimate_generate(
             use_cache=True,
             logits_to_keep=1,
         )
+        # The cache as it is before the last token: keys and values of all answered tokens.
         cache = output.past_key_values
         answered = decoding.max_new_tokens - 1
         for number, layer in enumerate(cache.layers):
@@ -185,6 +189,7 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
         if segmenter is not None:
             rehearsal.give_shapes(cast(nn.Module, segmenter.model))
         weights = rehearsal.live_bytes
+        # (N * F, 3, H, W) uint8 -> (1, N, F, 3, S, S)
         frames = torch.empty(sampling.num_clips * sampling.frames_per_clip, 3, *FRAME_SIZE).byte()
         inputs = encoder.transform.apply(frames)
         encoder(inputs.view(1, sampling.num_clips, sampling.frames_per_clip, *inputs.shape[1:]))

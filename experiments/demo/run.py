@@ -124,6 +124,7 @@ def stage_experiment(
     config: DemoConfig, stage: Literal["stage1", "stage2"] | None
 ) -> ExperimentConfig:
     """The shipped configuration of a stage, or what both share, with everything in ``run_dir``."""
+    # Shared settings first; a stage's file and overrides win over them.
     files = [CONFIGS / "microworld.yaml"]
     overrides = [*config.both_stages]
     if stage is not None:

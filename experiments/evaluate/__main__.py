@@ -24,6 +24,7 @@ FROM = "--from"
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate, score kept predictions again, or compare two runs."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Two other uses have command lines of their own.
     if arguments[:1] == ["compare"]:
         return _compare(arguments[1:])
     if any(argument.partition("=")[0] == FROM for argument in arguments):

@@ -60,6 +60,7 @@ def longest_batch(
 
     All are as long as the configuration allows; each text token is a target.
     """
+    # (B, V): every video has all visual tokens
     shape = batch_size, max_visual_tokens(config.perceiver)
     visual = VisualBatch(
         features=torch.ones(*shape, reasoner.visual_dim),
@@ -70,6 +71,7 @@ def longest_batch(
         areas=torch.ones(shape),
         durations=torch.ones(batch_size),
     )
+    # (B * T,): every text token is a target; the last of a row predicts nothing
     length = config.data.max_text_tokens
     ones = torch.ones(batch_size * length, dtype=torch.int64)
     text = TextBatch(

@@ -153,6 +153,7 @@ def refused_changes(
         hashed_parts: Content hashes of frozen parts in the checkpoint, which are compared when it
             is loaded.
     """
+    # A schedule that waits for a metric depends on the validations.
     waits = any(
         thaw.get("when_metric")
         for config in (former, present)
@@ -174,6 +175,7 @@ def changes(former: Any, present: Any, key: str = "") -> Iterator[Change]:  # no
             before = former[name] if name in former else _default(lower)
             yield from changes(before, value, lower)
         return
+    # Lists of sections are compared item by item, other lists as a whole.
     lists = [value for value in (former, present) if isinstance(value, list | tuple)]
     if len(lists) == 2:
         if len(former) == len(present) and any(isinstance(value, Mapping) for value in present):

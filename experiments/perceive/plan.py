@@ -86,6 +86,7 @@ class Plan:
         self._aliases: list[str] = []
         seen: set[bytes] = set()
         names: set[bytes] = set()
+        # Each file and span once: digests of 16 bytes stand for names.
         for row, example in enumerate(examples):
             if not share.has(example.media):
                 continue

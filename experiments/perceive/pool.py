@@ -103,11 +103,13 @@ def perceive_in_workers(
             for index in range(num_workers)
         ]
         while True:
+            # Keep every worker busy, a few chunks ahead of what it reports.
             for worker in workers:
                 worker.hand_out(remaining, is_stopped=bool(stop.value))
             running = [task for worker in workers for task in worker.tasks]
             if not running:
                 return
+            # Wait for any report; a poll, so that a signal is seen.
             done, _ = wait(running, STOP_POLL_SECONDS, return_when=FIRST_COMPLETED)
             if stop.value and not done:
                 for worker in workers:
@@ -192,17 +194,20 @@ class _Worker:
     def hand_out(self, remaining: Iterator[Span], *, is_stopped: bool) -> None:
         """Give the process something to do, if there is anything."""
         while not is_stopped and len(self._tasks) < CHUNKS_AHEAD and not self._is_alone:
+            # After a crash: one video at a time, alone, until the culprit is known.
             if self._suspects:
                 if self._tasks:
                     return
                 self._is_alone = True
                 self._submit([self._suspects.popleft()], is_written=True)
                 return
+            # What a crash has undone comes before new spans.
             again = [self._again.popleft() for _ in range(min(CHUNK, len(self._again)))]
             chunk = again or list(itertools.islice(remaining, CHUNK))
             if not chunk:
                 break
             self._submit(chunk)
+        # Nothing left: let the process write what it still holds.
         if not self._tasks and self._unwritten:
             self._submit([], is_written=True)
 

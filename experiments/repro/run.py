@@ -64,6 +64,7 @@ def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
         ValueError: The folder holds no run, or nothing that can be compared, or it was one of
             several nodes; or the steps cannot be done again.
     """
+    # Run the steps again in a temporary folder, then compare what both recorded.
     starts = read_starts(run_dir)
     first = _step_of(checkpoint) if checkpoint else 0
     with tempfile.TemporaryDirectory(prefix="repro-") as folder:
@@ -178,6 +179,7 @@ def _hints(starts: Sequence[Mapping[str, Any]], now: Mapping[str, Any], config: 
             for name, (old, new) in changes.items()
             if old != new
         ]
+    # Uncommitted changes have no name that could be compared.
     dirty = [start["git"] for start in (*starts, now) if str(start["git"]).endswith("-dirty")]
     if dirty:
         hints.append("may be why: the code had changes that were not committed")

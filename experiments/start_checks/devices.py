@@ -87,6 +87,7 @@ def launcher(start: Start) -> Iterator[str]:
                 "torchrun (experiments/slurm/README.md), or set trainer.num_nodes=1"
             )
         return
+    # Lightning's own check compares with what the launcher has started.
     per_node = num_processes(start.config) // settings.num_nodes
     try:
         launcher_kind().validate_settings(per_node, settings.num_nodes)

@@ -96,6 +96,7 @@ def _has_checkpoints(start: Start) -> bool:
 
 def _unwritable(field: str, name: str) -> Iterator[str]:
     """Say what keeps this process from writing into the folder ``name``, which may be missing."""
+    # Find the nearest folder above that exists: the rest would be made in it.
     path = Path(name)
     while True:
         try:

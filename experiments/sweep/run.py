@@ -67,6 +67,7 @@ def draw_parameters(config: SweepConfig) -> list[Parameters]:
             for values in itertools.product(*config.choices.values())
         ]
     generator = random.Random(config.seed)
+    # Equal points are one: a dictionary by their JSON.
     drawn: dict[str, Parameters] = {}
     for _ in range(config.num_trials):
         point: Parameters = {key: generator.choice(v) for key, v in config.choices.items()}
@@ -92,6 +93,7 @@ def make_trial(config: SweepConfig, parameters: Parameters) -> Trial:
         learnt_settings(experiment),
         title=f"fit: {label}",
     )
+    # The same settings, but answering with the reasoner that the training job writes.
     evaluated = merge_config(ExperimentConfig, config.configs, overrides)
     evaluated.model = str(training.folder / REASONER_FOLDER)
     evaluated.controls = ["none"]
@@ -164,6 +166,7 @@ def _run_optuna(config: SweepConfig) -> tuple[list[Trial], list[Job]]:
     study = optuna.create_study(direction="maximize", sampler=sampler)
     trials: list[Trial] = []
     failed: list[Job] = []
+    # Ask for as many points as run at a time, run them, tell Optuna their accuracies.
     while len(trials) < config.num_trials:
         suggestions = [
             study.ask() for _ in range(min(config.max_parallel, config.num_trials - len(trials)))
