@@ -232,7 +232,7 @@ def test_a_bad_reply_ends_in_a_line_and_the_next_start_goes_on(
     assert ask_endpoint(monkeypatch, files["good"], url, *arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"judge: {url} gave no output in 1 try; the last one failed: ")
-    assert line.endswith("; start again to go on from here")
+    assert line.endswith("; start again to continue from here")
     assert KEY not in line
     assert line.isprintable()
     server.script(reply("no verdict"))
