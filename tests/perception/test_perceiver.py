@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from segment_anything.utils.amg import rle_to_mask
+from tiny_perceiver import tiny_encoder, tiny_segmenter
 
 from vidreason.perception import perceiver as perceiver_module
 from vidreason.perception.config import SegmenterConfig, VideoEncoderConfig
@@ -37,34 +38,8 @@ SQUARE = 12
 def tiny_config(**changes) -> PerceiverConfig:
     config = PerceiverConfig(
         sampling=SamplingConfig(num_clips=3, frames_per_clip=2, num_key_frames=3),
-        video_encoder=VideoEncoderConfig(
-            name="viclip",
-            allow_random_weights=True,
-            image_size=32,
-            patch_size=8,
-            width=16,
-            num_layers=1,
-            num_heads=2,
-            num_frames=2,
-            output_dim=8,
-        ),
-        segmenter=SegmenterConfig(
-            name="custom",
-            allow_random_weights=True,
-            image_size=32,
-            patch_size=8,
-            encoder_width=16,
-            encoder_layers=1,
-            encoder_heads=2,
-            window_size=0,
-            prompt_dim=16,
-            decoder_heads=2,
-            decoder_mlp_dim=16,
-            points_per_side=3,
-            pred_iou_threshold=-100.0,
-            stability_threshold=0.0,
-            box_nms_threshold=0.95,
-        ),
+        video_encoder=tiny_encoder(image_size=32),
+        segmenter=tiny_segmenter(points_per_side=3, box_nms_threshold=0.95),
         objects_per_key_frame=4,
         max_object_share=1.0,
     )

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_feature_store import make_tokens
+from tiny_perceiver import tiny_encoder, tiny_segmenter
 from torch.utils.data import DataLoader, Dataset
 
-from vidreason.perception.config import SegmenterConfig, VideoEncoderConfig
 from vidreason.perception.models import build_video_encoder
 from vidreason.perception.perceiver import PerceiverConfig, build_perceiver
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN
@@ -25,33 +25,8 @@ from vidreason.video.sampling import SamplingConfig
 
 PERCEIVER = PerceiverConfig(
     sampling=SamplingConfig(num_clips=2, frames_per_clip=2, num_key_frames=1),
-    video_encoder=VideoEncoderConfig(
-        name="viclip",
-        allow_random_weights=True,
-        image_size=16,
-        patch_size=8,
-        width=16,
-        num_layers=1,
-        num_heads=2,
-        num_frames=2,
-        output_dim=8,
-    ),
-    segmenter=SegmenterConfig(
-        name="custom",
-        allow_random_weights=True,
-        image_size=32,
-        patch_size=8,
-        encoder_width=16,
-        encoder_layers=1,
-        encoder_heads=2,
-        window_size=0,
-        prompt_dim=16,
-        decoder_heads=2,
-        decoder_mlp_dim=16,
-        points_per_side=2,
-        pred_iou_threshold=-100.0,
-        stability_threshold=0.0,
-    ),
+    video_encoder=tiny_encoder(),
+    segmenter=tiny_segmenter(points_per_side=2),
     max_object_share=1.0,
 )
 
