@@ -67,11 +67,11 @@ def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> list
     except UnsettledSceneError:
         return []
     factual = [e for e in rollout.happened() if removed not in (e.subject, e.target)]
-    happens = _told(rollout, without.happened())
-    telling = _told(rollout, factual) | happens
+    happens = _sentences(rollout, without.happened())
+    possible = _sentences(rollout, factual) | happens
     questions = []
-    if len(telling) >= 2:
-        choices = {told: told in happens for told in _sample(sorted(telling), generator)}
+    if len(possible) >= 2:
+        choices = {event: event in happens for event in _sample(sorted(possible), generator)}
         text = f"what will happen if {the(rollout, removed)} is removed"
         questions.append(_question("counterfactual", text, choices))
     due = [event for event in factual if sentence(rollout, event) not in happens]
@@ -81,8 +81,8 @@ def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> list
         for other in others:
             choices[f"the presence of {the(rollout, other)}"] = _is_needed(rollout, other, due[0])
         if len(choices) >= 2:
-            told = sentence(rollout, due[0])
-            text = f"which of the following is responsible for this: {told}"
+            effect = sentence(rollout, due[0])
+            text = f"which of the following is responsible for this: {effect}"
             questions.append(_question("explanatory", text, choices))
     return questions
 
@@ -95,7 +95,7 @@ def _is_needed(rollout: Rollout, color: Color, event: Event) -> bool:
         without = simulate(rollout.scene.without(color))
     except UnsettledSceneError:
         return False
-    return sentence(rollout, event) not in _told(rollout, without.happened())
+    return sentence(rollout, event) not in _sentences(rollout, without.happened())
 
 
 def _predictive(rollout: Rollout, generator: random.Random) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def _predictive(rollout: Rollout, generator: random.Random) -> list[dict[str, An
     future = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
     if not future:
         return []
-    happens = _told(rollout, future)
+    happens = _sentences(rollout, future)
     present = {body.color for body in rollout.scene.bodies}
     event = future[0]
     twisted = [
@@ -112,12 +112,12 @@ def _predictive(rollout: Rollout, generator: random.Random) -> list[dict[str, An
         if color in present
         for side in SIDES
     ]
-    wrong = sorted(_told(rollout, twisted) - happens)
+    wrong = sorted(_sentences(rollout, twisted) - happens)
     choices = {sentence(rollout, event): True, generator.choice(wrong): False}
     return [_question("predictive", "what will happen next", choices)]
 
 
-def _told(rollout: Rollout, events: Sequence[Event]) -> set[str]:
+def _sentences(rollout: Rollout, events: Sequence[Event]) -> set[str]:
     return {sentence(rollout, event) for event in events}
 
 

@@ -144,8 +144,8 @@ def instructions(
     for index, rollout in enumerate(rollouts):
         drawn += [(index, CAPTION_PROMPT, caption(rollout))] * 3
         drawn.append((index, EVENT_REASONING_PROMPT, numbered(explanation(rollout))))
-        told = [Prediction(*row) for row in predictions(rollout, generator)]
-        drawn.append((index, FUTURE_PREDICTION_PROMPT, format_predictions(told)))
+        likely = [Prediction(*row) for row in predictions(rollout, generator)]
+        drawn.append((index, FUTURE_PREDICTION_PROMPT, format_predictions(likely)))
     return drawn
 
 

@@ -140,20 +140,20 @@ def predictions(rollout: Rollout, generator: random.Random) -> list[tuple[str, s
     events: dict[str, Event] = {}
     for future in perturbed_futures(rollout, NUM_FUTURES, generator):
         for event in future.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS):
-            told = sentence(rollout, event)
-            if told not in events:
-                events[told] = event
-            counts[told] += 1
+            text = sentence(rollout, event)
+            if text not in events:
+                events[text] = event
+            counts[text] += 1
     if not counts:
         return [("nothing moves", "everything rests at the end", 1.0)]
-    likeliest = sorted(counts, key=lambda told: (-counts[told], events[told].time, told))[:3]
+    likeliest = sorted(counts, key=lambda text: (-counts[text], events[text].time, text))[:3]
     return [
         (
-            told,
-            _justification(rollout, events[told]),
-            min(round(counts[told] / NUM_FUTURES, 1), 1.0),
+            text,
+            _justification(rollout, events[text]),
+            min(round(counts[text] / NUM_FUTURES, 1), 1.0),
         )
-        for told in likeliest
+        for text in likeliest
     ]
 
 

@@ -15,9 +15,9 @@ SEGMENTER_WEIGHTS = PARTS_FOLDER / "segmenter.safetensors"
 LANGUAGE_MODEL_FOLDER = PARTS_FOLDER / "language_model"
 VOCAB_SIZE = 768
 WIDTH = 192
-"""Of the shipped model."""
+"""Width of the shipped language model."""
 NUM_LAYERS = 4
-"""Of the shipped model."""
+"""Layers of the shipped language model."""
 
 
 def perceiver_config() -> PerceiverConfig:

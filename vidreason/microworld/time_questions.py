@@ -27,7 +27,7 @@ _POSSIBLE_PARTS = {"enter": PARTS[:2], "contact": PARTS[:2], "block": PARTS[:2],
 
 def time_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
     """Yield all questions about time of a rollout, in a fixed order."""
-    events = _told_once(rollout)
+    events = _unique_events(rollout)
     for earlier, later in combinations(events, 2):
         yield _order(rollout, earlier, later, generator)
         yield from _duration(rollout, earlier, later)
@@ -126,11 +126,11 @@ def _third(rollout: Rollout, event: Event) -> Iterator[Question]:
         )
 
 
-def _told_once(rollout: Rollout) -> list[Event]:
+def _unique_events(rollout: Rollout) -> list[Event]:
     """Return the events of the video whose sentence is unique, in time order."""
     events = rollout.happened()
-    told = [sentence(rollout, event) for event in events]
-    return [event for event, words in zip(events, told, strict=True) if told.count(words) == 1]
+    texts = [sentence(rollout, event) for event in events]
+    return [event for event, text in zip(events, texts, strict=True) if texts.count(text) == 1]
 
 
 def _kind(event: Event) -> str:

@@ -236,7 +236,7 @@ def _rendered_pieces(
 
 @lru_cache(maxsize=8)
 def _joined_blanks(chat: _Chat) -> int:
-    """Blanks before a response that are not written where an answer is asked for.
+    """Blanks before a response that are not written where the model is to answer.
 
     Raises:
         ValueError: The template renders a finished turn differently from the prompt for one.

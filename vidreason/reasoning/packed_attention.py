@@ -77,7 +77,7 @@ def packs_rows(model: PreTrainedModel) -> bool:
 
 def padding_reason(model: PreTrainedModel) -> str:
     """Return why the rows of a loaded language model are padded; empty if they are not."""
-    return "" if packs_rows(model) else _reasons.get(model, "it was not asked when it was loaded")
+    return "" if packs_rows(model) else _reasons.get(model, "it was not loaded for packed rows")
 
 
 def offer_packed_attention(model: PreTrainedModel, structure: PreTrainedModel) -> None:
