@@ -5,6 +5,7 @@ in a configuration are answered at once. A program imports what it computes with
 """
 
 import errno
+import importlib
 import logging
 import re
 import sys
@@ -52,6 +53,16 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("vidreason", "data_modules", "callbacks", "experiments")
 
 Run = Callable[[Any], object]
+
+
+def lazy(target: str) -> Run:
+    """Return the function ``target``, as in ``package.module:name``, imported when it is called."""
+    module, _, name = target.partition(":")
+
+    def run(config: object) -> object:
+        return getattr(importlib.import_module(module), name)(config)
+
+    return run
 
 
 def run_program(

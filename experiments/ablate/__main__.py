@@ -9,19 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from experiments.ablate.config import StudyConfig
-from experiments.program import run_program
+from experiments.program import lazy, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a study; the exit status is that of :func:`experiments.program.exit_status`."""
-
-    def run(config: StudyConfig) -> int:
-        from experiments.ablate.run import ablate
-
-        return ablate(config)
-
     return run_program(
-        run,
+        lazy("experiments.ablate.run:ablate"),
         program="ablate",
         description="Train and evaluate variants times seeds, and compare them.",
         argv=argv,

@@ -12,19 +12,13 @@ import sys
 from collections.abc import Sequence
 
 from experiments.data.config import DataCommandConfig
-from experiments.program import run_program
-
-
-def _check(config: DataCommandConfig) -> int:
-    from experiments.data.check import check
-
-    return check(config)
+from experiments.program import lazy, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 1 for problems, 2 for a wrong command."""
     return run_program(
-        {"check": _check},
+        {"check": lazy("experiments.data.check:check")},
         program="data",
         description="Report on the health of the configured corpora.",
         argv=argv,

@@ -14,8 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments.experiment_config import ExperimentConfig
-from experiments.program import exit_status, run_program
+from experiments.program import exit_status, lazy, run_program
 from vidreason.config import config_parser
 
 FROM = "--from"
@@ -29,14 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _compare(arguments[1:])
     if any(argument.partition("=")[0] == FROM for argument in arguments):
         return _rescore(arguments)
-
-    def run(config: ExperimentConfig) -> None:
-        from experiments.evaluate.run import evaluate
-
-        evaluate(config)
-
     return run_program(
-        run,
+        lazy("experiments.evaluate.run:evaluate"),
         program="evaluate",
         description="Score a reasoner on the benchmark corpora. Besides: `--from PATH` scores kept "
         "predictions again, `compare A B` compares two runs; each has a --help of its own.",

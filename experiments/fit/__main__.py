@@ -6,19 +6,14 @@ A run that was stopped or killed continues from its newest checkpoint when it is
 import sys
 from collections.abc import Sequence
 
-from experiments.experiment_config import ExperimentConfig
-from experiments.program import run_program
+from experiments.program import lazy, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; the exit status is that of :func:`experiments.program.exit_status`."""
-
-    def run(config: ExperimentConfig) -> None:
-        from experiments.fit.run import fit
-
-        fit(config)
-
-    return run_program(run, program="fit", description="Train one stage.", argv=argv)
+    return run_program(
+        lazy("experiments.fit.run:fit"), program="fit", description="Train one stage.", argv=argv
+    )
 
 
 if __name__ == "__main__":

@@ -10,19 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from experiments.judge.config import JudgeProgramConfig
-from experiments.program import run_program
+from experiments.program import lazy, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge; the exit status is that of :func:`experiments.program.exit_status`."""
-
-    def run(config: JudgeProgramConfig) -> int:
-        from experiments.judge.run import judge
-
-        return judge(config)
-
     return run_program(
-        run,
+        lazy("experiments.judge.run:judge"),
         program="judge",
         description="Have free answers judged on the paper's axes.",
         argv=argv,

@@ -8,20 +8,13 @@ Any number of runs may fill one store at once; as a SLURM array they share the v
 import sys
 from collections.abc import Sequence
 
-from experiments.experiment_config import ExperimentConfig
-from experiments.program import run_program
+from experiments.program import lazy, run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Perceive; the exit status is that of :func:`experiments.program.exit_status`."""
-
-    def run(config: ExperimentConfig) -> None:
-        from experiments.perceive.run import perceive
-
-        perceive(config)
-
     return run_program(
-        run,
+        lazy("experiments.perceive.run:perceive"),
         program="perceive",
         description="Fill the feature store with the corpora's videos.",
         argv=argv,

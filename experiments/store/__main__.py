@@ -6,27 +6,18 @@ perceiver wants, and what killed writers and repairs have left; ``delete=true`` 
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from experiments.program import run_program
+from experiments.program import lazy, run_program
 from experiments.store.config import StoreCommandConfig
 
 COMMANDS = ("verify", "stats", "gc")
 
 
-def _command(name: str) -> Callable[[StoreCommandConfig], object]:
-    def run(config: StoreCommandConfig) -> object:
-        from experiments.store import commands
-
-        return getattr(commands, name)(config)
-
-    return run
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 1 for a damaged store, 2 for a wrong command."""
     return run_program(
-        {name: _command(name) for name in COMMANDS},
+        {name: lazy(f"experiments.store.commands:{name}") for name in COMMANDS},
         program="store",
         description="Check a feature store, count what is in it, or remove what is not wanted.",
         argv=argv,

@@ -9,20 +9,14 @@ has the table, best first.
 import sys
 from collections.abc import Sequence
 
-from experiments.program import run_program
+from experiments.program import lazy, run_program
 from experiments.sweep.config import SweepConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sweep; the exit status is that of :func:`experiments.program.exit_status`."""
-
-    def run(config: SweepConfig) -> int:
-        from experiments.sweep.run import sweep
-
-        return sweep(config)
-
     return run_program(
-        run,
+        lazy("experiments.sweep.run:sweep"),
         program="sweep",
         description="Try values of configuration keys: grid, random, or Optuna.",
         argv=argv,

@@ -1,6 +1,7 @@
 """``--help`` of every program is quick: the command line is read before heavy imports."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,15 @@ def loaded() -> dict[str, list[str]]:
 @pytest.mark.parametrize("program", programs())
 def test_the_command_line_imports_nothing_heavy(program: str, loaded: dict[str, list[str]]) -> None:
     assert not set(HEAVY) & set(loaded[program])
+
+
+def test_what_programs_import_when_they_run_is_there() -> None:
+    targets = [
+        target
+        for path in EXPERIMENTS.glob("*/__main__.py")
+        for target in re.findall(r'lazy\("([\w.]+:\w+)"\)', path.read_text())
+    ]
+    assert len(targets) >= 7
+    for module, name in (target.split(":") for target in targets):
+        source = (EXPERIMENTS.parent / f"{module.replace('.', '/')}.py").read_text()
+        assert f"def {name}(" in source, (module, name)
