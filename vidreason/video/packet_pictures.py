@@ -40,8 +40,7 @@ class PictureCounter:
         """Whether each packet's content has to be looked at: what a container's table says of
         packets is not enough."""
         if codec.name == "h264":
-            fields = _FieldCounter(stream.codec_context.extradata)
-            self._count, self.reads_contents = fields.count, fields.may_have_fields
+            self._count, self.reads_contents = _h264_counter(stream.codec_context.extradata)
         elif codec.name in ONE_A_PACKET or codec.intra_only:
             self._count = lambda _: 1
 
@@ -52,26 +51,22 @@ class PictureCounter:
         return self._count(packet)
 
 
-class _FieldCounter:
-    def __init__(self, extradata: bytes | None) -> None:
-        self._finder: FieldFinder | None = None
-        try:
-            self._finder = FieldFinder(extradata)
-        except (IndexError, ValueError):
-            self.may_have_fields = True
-        else:
-            self.may_have_fields = self._finder.may_have_fields
+def _h264_counter(extradata: bytes | None) -> tuple[Counter, bool]:
+    """A counter of H.264 pictures, and whether it has to read the content of each packet."""
+    try:
+        finder = FieldFinder(extradata)
+    except (IndexError, ValueError):
+        return lambda _: None, True
 
-    def count(self, packet: "Packet[Any]") -> int | None:
-        finder = self._finder
-        if finder is None:
-            return None
+    def count(packet: "Packet[Any]") -> int | None:
         if not finder.may_have_fields and not (finder.is_in_band and packet.is_keyframe):
             return 1
         try:
             return None if finder.has_field(bytes(packet)) else 1
         except (IndexError, KeyError, ValueError):
             return 1  # damaged: what comes out of it, decoding tells
+
+    return count, finder.may_have_fields
 
 
 def _count_vp8(packet: "Packet[Any]") -> int:
