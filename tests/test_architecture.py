@@ -47,6 +47,8 @@ RANKS = {
     "cli": 10,
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "base", "registry", "factory", "helpers", "misc"}
+NO_BEGINNING = {"What", "Whether", "That", "Those", "Of"}
+VAGUE_NAMES = {"place", "places", "own", "asked", "found", "foresee", "lacks", "so_many", "_answer"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
 MAX_CALLBACKS = 16
@@ -55,6 +57,10 @@ MAX_CALLBACKS = 16
 
 def source_files() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((CHECKOUT / package).rglob("*.py"))]
+
+
+def files_of_tests() -> list[Path]:
+    return sorted((CHECKOUT / "tests").rglob("*.py"))
 
 
 def relative(path: Path) -> str:
@@ -161,6 +167,40 @@ def test_every_module_says_what_it_is() -> None:
     assert len(modules) > 200
     without = [name for name, module in modules.items() if not ast.get_docstring(module)]
     assert not without, "these have no docstring"
+
+
+def test_docstrings_begin_with_a_noun_or_an_imperative() -> None:
+    wrong = [
+        f"{relative(path)}: {docstring.splitlines()[0]}"
+        for path in (*source_files(), *files_of_tests())
+        for kind in (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in nodes_of(path)[kind]
+        if (docstring := ast.get_docstring(node)) and first_word(docstring) in NO_BEGINNING
+    ]
+    assert not wrong, "these begin with a word that says nothing (CONTRIBUTING, Words)"
+
+
+def first_word(docstring: str) -> str:
+    return docstring.split()[0].rstrip(",:.")
+
+
+def test_names_say_what_a_thing_is() -> None:
+    wrong = {
+        relative(path): sorted(names)
+        for path in (*source_files(), *files_of_tests())
+        if (names := defined_names(path) & VAGUE_NAMES)
+    }
+    assert not wrong, "name these by what they are (CONTRIBUTING, Words)"
+
+
+def defined_names(path: Path) -> set[str]:
+    """Names that a file gives to variables, attributes, arguments, functions and classes."""
+    nodes = nodes_of(path)
+    names = {node.id for node in nodes[ast.Name] if isinstance(node.ctx, ast.Store)}
+    names |= {node.attr for node in nodes[ast.Attribute] if isinstance(node.ctx, ast.Store)}
+    names |= {node.arg for node in nodes[ast.arg]}
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return names | {node.name for kind in kinds for node in nodes[kind]}
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
