@@ -44,7 +44,7 @@ def read_activitynet_qa(files: Files, split: str, skipped: SkippedRows) -> Itera
         if answers is not None:
             if question_id not in answers:
                 raise row.malformed(f"question_id {question_id!r} has no answer in the file")
-            answer, question_type = _answer(answers[question_id])
+            answer, question_type = _answer_and_type(answers[question_id])
         yield open_ended_example(
             question,
             answer,
@@ -77,7 +77,7 @@ def _read_answers(files: Files, name: str, skipped: SkippedRows) -> dict[str, Ro
     return answers
 
 
-def _answer(row: Row) -> tuple[str, str]:
+def _answer_and_type(row: Row) -> tuple[str, str]:
     """Answer and type of a question."""
     kind = str(row.get("type")).strip()
     if kind not in _TYPES:

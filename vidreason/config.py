@@ -195,8 +195,8 @@ def _read_file(file: str) -> Section:
         return tree
     if is_null(tree):
         return Section({}, file)
-    found = "a list" if isinstance(tree, Items) else "a value"
-    raise ValueError(f"{tree.where}: {found} at the top; expected keys, each with its value")
+    shape = "a list" if isinstance(tree, Items) else "a value"
+    raise ValueError(f"{tree.where}: {shape} at the top; expected keys, each with its value")
 
 
 def _read_override(override: str) -> Node:

@@ -1,4 +1,4 @@
-"""What answers a benchmark without being our reasoner: what it cannot do is n/a, and never zero."""
+"""Systems other than our reasoner under a benchmark: what they cannot do is n/a, and never zero."""
 
 from collections.abc import Sequence
 from dataclasses import replace

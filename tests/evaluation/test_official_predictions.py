@@ -105,7 +105,7 @@ def test_other_forms_are_refused(
 
 
 def scores(tmp_path: Path, file: Path, reader: str, root: Path, *more: str) -> dict[str, float]:
-    """What the command writes: percent by group."""
+    """Return what the command writes: percent by group."""
     corpus = f"data.benchmark=[{{reader: {reader}, root: '{root}', split: val}}]"
     assert main(["--from", str(file), "--out", str(tmp_path / "out"), corpus, *more]) == 0
     (rows,) = json.loads((tmp_path / "out" / "metrics.json").read_text())["runs"].values()

@@ -56,7 +56,7 @@ def page(tmp_path_factory) -> Path:
 
 
 def look(page: Path, address: str = "", width: int = 1280) -> Shown:
-    """What the browser has made of the page, a second later."""
+    """Return the page as the browser has it after a second."""
     assert BROWSER is not None
     done = subprocess.run(
         [
@@ -169,7 +169,7 @@ def test_fields_filter_and_the_address_says_so(page):
 
 @pytest.mark.parametrize("width", [500, 1280])
 def test_nothing_is_wider_than_the_window(page, width):
-    """Of long options, too. 500 is the least width that a headless Chromium has."""
+    """Long options too. 500 is the least width that a headless Chromium has."""
     long = "x" * 300
     rows = [row for row in FULL if row.corpus == "nextqa"]
     text = page.read_text(encoding="utf-8").replace("it fell", long).replace("nextqa:test", long)

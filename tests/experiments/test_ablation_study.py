@@ -1,4 +1,4 @@
-"""What a study runs: which settings each variant changes, and which jobs variants share."""
+"""Settings of a study: what each variant changes, and which jobs variants share."""
 
 import dataclasses
 from pathlib import Path

@@ -74,7 +74,7 @@ def report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Report:
 
 
 def assert_complete(measured: dict[str, Any], page: str) -> None:
-    """What each report says of what was measured, and where."""
+    """Check that a report says what was measured, and where."""
     assert measured["command"][:3] == ["python", "-m", "experiments.benchmark"]
     assert measured["machine"]["versions"]["transformers"]
     assert measured["machine"]["processor"]
@@ -189,11 +189,11 @@ def test_copies_train_apart_and_share_what_is_frozen() -> None:
     reasoner = build(parsed(options_of.step), lora=LoraSettings(rank=2, alpha=4))
     copied = copy_trained(reasoner, "instruction")
     trained = trainable_names(reasoner, "instruction")
-    for (name, own), (_, other) in zip(
+    for (name, value), (_, other) in zip(
         reasoner.named_parameters(), copied.named_parameters(), strict=True
     ):
-        assert (own is other) == (name not in trained), name
-        assert torch.equal(own, other)
+        assert (value is other) == (name not in trained), name
+        assert torch.equal(value, other)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_table_of_a_gpu_rehearsed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
     )
     sizes = list(table_sizes(arguments))
     names = ("batch_size", "median_tokens", "clips", "objects")
-    assert [tuple(own[name] for name in names) for own in sizes] == [
+    assert [tuple(size_row[name] for name in names) for size_row in sizes] == [
         (2, 32, 4, 3),
         (4, 32, 4, 3),
         (2, 8, 4, 3),

@@ -32,8 +32,8 @@ def test_a_run_goes_on_from_its_best_checkpoint(tiny_experiment, tmp_path, every
     resumed = [*common, f"run_dir={again}", f"resume={first}"]
     fit(merge_config(ExperimentConfig, [str(tiny_experiment)], resumed))
     expected = read_checkpoint(checkpoints / "step-00000010.ckpt")
-    found = read_checkpoint(again / "checkpoints" / "step-00000010.ckpt")
+    continued = read_checkpoint(again / "checkpoints" / "step-00000010.ckpt")
     for name, value in expected["state_dict"].items():
-        assert torch.equal(found["state_dict"][name], value), name
-    positions = [content["InstructionDataModule"] for content in (found, expected)]
+        assert torch.equal(continued["state_dict"][name], value), name
+    positions = [content["InstructionDataModule"] for content in (continued, expected)]
     assert positions[0]["samples_consumed"] == positions[1]["samples_consumed"]

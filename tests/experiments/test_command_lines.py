@@ -45,7 +45,7 @@ def test_every_folder_of_a_program_has_a_main() -> None:
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
-    """What is imported after the ``--help`` of each program, one after the other."""
+    """Return the modules imported after the ``--help`` of each program, one after the other."""
     command = [sys.executable, "-c", HELP_OF_ALL, *programs()]
     finished = subprocess.run(
         command, capture_output=True, text=True, cwd=EXPERIMENTS.parent, check=True

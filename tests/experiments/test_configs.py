@@ -111,8 +111,8 @@ def test_a_language_model_preset_builds_at_its_published_size(preset):
     local = dataclasses.replace(
         config.reasoner.language_model, name_or_path=str(CHECKOUT / "tests" / "assets" / folder)
     )
-    own = dataclasses.replace(config.reasoner, language_model=local, lora=None)
-    reasoner = build_reasoner(own, visual_dim=768, device="meta")
+    reasoner_settings = dataclasses.replace(config.reasoner, language_model=local, lora=None)
+    reasoner = build_reasoner(reasoner_settings, visual_dim=768, device="meta")
     assert sum(parameter.numel() for parameter in reasoner.language_model.parameters()) == size
 
 

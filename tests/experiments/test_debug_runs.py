@@ -60,14 +60,14 @@ def test_a_debugging_run_does_everything_and_is_never_taken_for_the_run(tiny_exp
     config = debug_config(tiny_experiment, "fast_dev_run", run_dir, "data.benchmark=[]")
     for _ in range(2):  # anew each time
         fit(config)
-        own = run_dir / "debug" / "fast_dev_run"
-        metrics = read_metrics(str(own))
+        debug_run = run_dir / "debug" / "fast_dev_run"
+        metrics = read_metrics(str(debug_run))
         assert list(metrics) == [0, 1]
         assert all({"train/loss", "val/loss"} <= values.keys() for values in metrics.values())
-        assert len(consumed(own)) == 2 * 8
-        assert newest_checkpoint(own / "checkpoints") is not None
-        assert (own / "reasoner").is_dir()
-        assert len(json.loads((own / "run.json").read_text())["starts"]) == 1
+        assert len(consumed(debug_run)) == 2 * 8
+        assert newest_checkpoint(debug_run / "checkpoints") is not None
+        assert (debug_run / "reasoner").is_dir()
+        assert len(json.loads((debug_run / "run.json").read_text())["starts"]) == 1
     assert [path.name for path in run_dir.iterdir()] == ["debug"]
     assert newest_checkpoint(run_dir / "checkpoints") is None
 

@@ -74,12 +74,12 @@ def test_a_folder_of_deepspeed_becomes_a_file_to_start_from(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert main(["consolidate", str(folder), str(out)]) == 0
-    found = read_checkpoint(out)
+    consolidated = read_checkpoint(out)
     expected = torch.load(f"{folder}.expected", weights_only=True)
-    assert found["state_dict"].keys() == {f"reasoner.{name}" for name in expected}
+    assert consolidated["state_dict"].keys() == {f"reasoner.{name}" for name in expected}
     for name, value in expected.items():
-        assert torch.equal(found["state_dict"][f"reasoner.{name}"], value), name
-    assert (found["epoch"], found["global_step"]) == (0, 1)
+        assert torch.equal(consolidated["state_dict"][f"reasoner.{name}"], value), name
+    assert (consolidated["epoch"], consolidated["global_step"]) == (0, 1)
     other = tiny_training_reasoner(tiny_language_model_folder, lora=True, seed=7)
     assert load_trainable(other, out, expected.keys()) == {"language_model": "aa"}
     assert torch.equal(other.fusion.queries, expected["fusion.queries"])

@@ -61,8 +61,8 @@ def test_a_run_becomes_a_folder_of_what_it_trained(runs, tmp_path, capsys, stage
     assert f"step-0000000{step}.ckpt, form 'trained'" in capsys.readouterr().out
     loaded = VideoReasoner.from_pretrained(tmp_path / "out")
     expected = trained_values(runs / stage / "checkpoints" / "last.ckpt")
-    found = loaded.state_dict()
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    exported = loaded.state_dict()
+    assert all(torch.equal(exported[name], value) for name, value in expected.items())
     assert (loaded.config.lora is not None) == (stage == "instruction")
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"- stage: {stage}\n- data of this stage: {corpus}\n" in card
@@ -83,9 +83,9 @@ def test_an_earlier_checkpoint_can_be_taken(runs, tmp_path):
     kept = runs / "instruction" / "checkpoints" / "step-00000002.ckpt"
     checkpoint = Path(shutil.copy(kept, tmp_path / "mine.ckpt"))
     assert cli.main(["export", str(checkpoint), str(tmp_path / "out")]) == 0
-    found = VideoReasoner.from_pretrained(tmp_path / "out").state_dict()
+    exported = VideoReasoner.from_pretrained(tmp_path / "out").state_dict()
     expected = trained_values(checkpoint)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert all(torch.equal(exported[name], value) for name, value in expected.items())
     newest = trained_values(runs / "instruction" / "checkpoints" / "last.ckpt")
     assert not torch.equal(expected["fusion.queries"], newest["fusion.queries"])
 
@@ -97,10 +97,10 @@ def test_thawed_weights_need_the_merged_form(tiny_experiment, stage1, tmp_path, 
     assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 2
     assert "own weights were trained" in capsys.readouterr().err
     assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--merged"]) == 0
-    found = VideoReasoner.from_pretrained(tmp_path / "out").state_dict()
+    exported = VideoReasoner.from_pretrained(tmp_path / "out").state_dict()
     expected = trained_values(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert any(name.startswith("language_model.") for name in expected)
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert all(torch.equal(exported[name], value) for name, value in expected.items())
 
 
 def test_scores_and_a_place_for_the_language_model_can_be_given(
@@ -170,13 +170,13 @@ def copy_of_run(runs, tmp_path):
 )
 def test_what_is_wrong_is_said_in_a_line(runs, tmp_path, capsys, damage, message):
     run = copy_of_run(runs, tmp_path)
-    place = newest = run / "checkpoints" / "step-00000004.ckpt"
+    exported_from = newest = run / "checkpoints" / "step-00000004.ckpt"
     content = torch.load(newest, weights_only=True)
     if damage == "no such place":
-        place = tmp_path / "nowhere"
+        exported_from = tmp_path / "nowhere"
     elif damage == "no checkpoint":
         shutil.rmtree(run / "checkpoints")
-        place = run
+        exported_from = run
     elif damage == "half written":
         newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     elif damage == "not ours":
@@ -190,7 +190,7 @@ def test_what_is_wrong_is_said_in_a_line(runs, tmp_path, capsys, damage, message
     else:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.txt").touch()
-    assert cli.main(["export", str(place), str(tmp_path / "out")]) == 2
+    assert cli.main(["export", str(exported_from), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert re.fullmatch(f"vidreason export: .*({message}).*\n", error), error
     assert not (tmp_path / "out" / "config.json").exists()

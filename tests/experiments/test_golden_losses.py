@@ -74,11 +74,11 @@ def losses(stage: str, folder: Path) -> list[float]:
 @pytest.mark.parametrize("stage", FILES)
 def test_ten_steps_have_the_recorded_losses(stage: str, tmp_path: Path) -> None:
     expected = json.loads(GOLDEN.read_text())[stage]
-    found = losses(stage, tmp_path)
-    assert len(found) == 10
-    assert found[0] != pytest.approx(found[-1], rel=1e-3)  # it learns
+    measured = losses(stage, tmp_path)
+    assert len(measured) == 10
+    assert measured[0] != pytest.approx(measured[-1], rel=1e-3)  # it learns
     # Processors round differently, which ten steps do not let grow.
-    assert found == pytest.approx(expected, rel=5e-5)
+    assert measured == pytest.approx(expected, rel=5e-5)
 
 
 if __name__ == "__main__":

@@ -258,6 +258,6 @@ def test_the_files_that_a_run_leaves_are_few():
     logs = {
         Step(name=c.name, command=(), limit_seconds=1, background=c.background).log for c in CHECKS
     }
-    own = {RESULTS_FILE, "summary.md", *logs}
-    assert len(own) <= 4  # with two of each benchmark of steps, at most eight
+    written = {RESULTS_FILE, "summary.md", *logs}
+    assert len(written) <= 4  # with two of each benchmark of steps, at most eight
     assert json.dumps(sorted(logs)) == '["log-estimates.txt", "log.txt"]'

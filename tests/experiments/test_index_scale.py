@@ -26,16 +26,16 @@ def test_both_ways_of_making_rows_make_the_same_rows(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
-    own = {}
+    megabytes = {}
     for num_rows in (50_000, 1_000_000):
         folder = tmp_path / str(num_rows)
         built = measured(build_from_batches, folder, num_rows)
         gone_through = measured(go_through, folder, num_rows)
-        own[num_rows] = (built["peak MB"] - built["before MB"], gone_through["own MB"])
+        megabytes[num_rows] = (built["peak MB"] - built["before MB"], gone_through["own MB"])
         assert built["disk GB"] * 1e9 / num_rows < 260
     # 20 times the rows, which are 230 MB more: not 40 MB more of memory.
-    for small, large in zip(*own.values(), strict=True):
-        assert large - small < 40, own
+    for small, large in zip(*megabytes.values(), strict=True):
+        assert large - small < 40, megabytes
 
 
 def test_the_program_prints_each_part_and_leaves_nothing(

@@ -68,10 +68,10 @@ def test_fit_tries_the_longest_batch_and_learns_the_same(tiny_experiment, tmp_pa
 
     monkeypatch.setattr("experiments.fit.largest_batch.longest_batch", watched)
     losses = []
-    for asked in ("true", "false"):
+    for rehearse in ("true", "false"):
         overrides = [
-            f"run_dir={tmp_path / asked}",
-            f"trainer.rehearse_largest_batch={asked}",
+            f"run_dir={tmp_path / rehearse}",
+            f"trainer.rehearse_largest_batch={rehearse}",
             *("trainer.stop_after_steps=2", "trainer.save_reasoner=false", "data.validation=[]"),
         ]
         config = tiny_config(tiny_experiment, *overrides)

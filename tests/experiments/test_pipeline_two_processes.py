@@ -44,9 +44,9 @@ class Pipeline:
     webvid: Path
 
     def command(self, program: str, *overrides: str) -> list[str]:
-        start, places = LAUNCHERS[self.launcher]
+        start, folders = LAUNCHERS[self.launcher]
         configs = [item for file in self.files for item in ("--config", file)]
-        named = [f"store.path={self.folder / 'store'}", *places, *overrides]
+        named = [f"store.path={self.folder / 'store'}", *folders, *overrides]
         return [sys.executable, "-m", *start, f"experiments.{program}", *configs, *named]
 
     def run(self, program: str, *overrides: str) -> "subprocess.CompletedProcess[str]":
@@ -97,7 +97,7 @@ def build_pipeline(tiny_experiment, filmed_experiment, tmp_path_factory):
         for number, video in enumerate(videos):
             (webvid / "videos" / video.name).hardlink_to(video)
             writer.writerow([video.stem, f"square number {number} moves" * (number + 1), ""])
-    own = webvid / "pipeline.yaml"
+    pipeline_settings = webvid / "pipeline.yaml"
     # Dropout depends on the rank; the store's half precision on when a video was perceived.
     settings = {
         "store": {"dtype": "float32"},
@@ -106,11 +106,13 @@ def build_pipeline(tiny_experiment, filmed_experiment, tmp_path_factory):
         "reasoner": {"lora": {"dropout": 0.0}},
         "controls": ["none", "blind"],
     }
-    own.write_text(yaml.safe_dump(settings))
+    pipeline_settings.write_text(yaml.safe_dump(settings))
 
     def build(launcher: str) -> Pipeline:
         folder = tmp_path_factory.mktemp(launcher.replace("'", "").replace(" ", "_"))
-        return Pipeline(folder, launcher, [str(tiny_experiment), str(overlay), str(own)], webvid)
+        return Pipeline(
+            folder, launcher, [str(tiny_experiment), str(overlay), str(pipeline_settings)], webvid
+        )
 
     return build
 
@@ -141,14 +143,14 @@ def test_the_pipeline_gives_on_two_processes_what_it_gives_on_one(
     pipeline = build_pipeline(launcher)
     stage1 = pipeline.stage1()
     stage2 = pipeline.stage2(stage1)
-    for own, other in ((stage1, one_process / "stage1"), (stage2, one_process / "stage2")):
-        (start,) = read_starts(own)
+    for run, other in ((stage1, one_process / "stage1"), (stage2, one_process / "stage2")):
+        (start,) = read_starts(run)
         assert (start["world_size"], start["end"]["cause"]) == (2, "finished")
-        assert losses(own) == pytest.approx(losses(other), rel=1e-4)
-        expected, found = trained(other), trained(own)
-        assert expected.keys() == found.keys()
+        assert losses(run) == pytest.approx(losses(other), rel=1e-4)
+        expected, actual = trained(other), trained(run)
+        assert expected.keys() == actual.keys()
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-3, msg=name)
+            torch.testing.assert_close(actual[name], value, atol=1e-4, rtol=1e-3, msg=name)
     failed = [json.loads(line) for line in (stage1 / "failures.jsonl").read_text().splitlines()]
     assert {failure["path"] for failure in failed} == {str(pipeline.webvid / "videos" / "105.mp4")}
 
@@ -165,11 +167,11 @@ def test_the_pipeline_gives_on_two_processes_what_it_gives_on_one(
     reasoner = one_process / "stage2" / "reasoner"
     pipeline.succeed("evaluate", f"run_dir={stage2}", f"model={reasoner}")
     for name in ("predictions-none.jsonl", "predictions-blind.jsonl"):
-        own, other = (
+        two, one = (
             read_predictions(folder / "evaluation" / name)
             for folder in (stage2, one_process / "stage2")
         )
-        assert own == other
+        assert two == one
 
 
 @pytest.mark.slow

@@ -38,8 +38,8 @@ class Experiment:
         self.run_dir = folder / "run"
 
     def config(self, *overrides: str) -> ExperimentConfig:
-        places = [f"run_dir={self.run_dir}", f"store.path={self.folder / 'store'}"]
-        return merge_config(ExperimentConfig, self.files, [*places, *overrides])
+        folders = [f"run_dir={self.run_dir}", f"store.path={self.folder / 'store'}"]
+        return merge_config(ExperimentConfig, self.files, [*folders, *overrides])
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_two_processes_learn_what_one_does(experiment, tmp_path):
     overrides = ["reasoner.lora.dropout=0", "store.dtype=float32"]  # dropout depends on the rank
     fit(experiment.config(f"run_dir={tmp_path / 'one'}", *overrides))
     configs = [item for file in experiment.files for item in ("--config", file)]
-    places = [f"run_dir={tmp_path / 'two'}", f"store.path={experiment.folder / 'store'}"]
+    folders = [f"run_dir={tmp_path / 'two'}", f"store.path={experiment.folder / 'store'}"]
     parallel = ["trainer.devices=2", "trainer.strategy=ddp"]
-    command = [sys.executable, "-m", "experiments.fit", *configs, *places, *overrides, *parallel]
+    command = [sys.executable, "-m", "experiments.fit", *configs, *folders, *overrides, *parallel]
     subprocess.run(command, check=True, cwd=CHECKOUT, capture_output=True, timeout=280)
     one, two = (
         [metrics["train/loss"] for metrics in read_metrics(str(tmp_path / name)).values()]
@@ -171,7 +171,7 @@ def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     assert calibration["scores"]["as it is"]["num_answers"] == NUM_QUESTIONS
     assert metrics["submissions"] == ["submissions/nextqa_answers.json"]
     chosen = json.loads((folder / metrics["submissions"][0]).read_text())
-    assert [own["prediction"] for own in chosen.values()] == [
+    assert [answer["prediction"] for answer in chosen.values()] == [
         row.parsed for row in runs[ROW_NAMES["none"]]
     ]
     printed = capsys.readouterr().out
@@ -205,10 +205,10 @@ def arguments(experiment: Experiment, *more: str) -> list[str]:
 
 def test_generate_answers_each_prompt_about_each_video(experiment, capsys):
     first, second = experiment.videos[:2]
-    asked = [f"video={first}", f"video={second}", "prompt=why: a, b?", "prompt=[x", "predict=true"]
+    wanted = [f"video={first}", f"video={second}", "prompt=why: a, b?", "prompt=[x", "predict=true"]
     with pytest.raises(ValueError, match="prompt"):
         merge_config(ExperimentConfig, [], ["prompt=why"])  # YAML wants a list; generate does not
-    assert generate(arguments(experiment, *asked[:3], "predict=true")) == 0
+    assert generate(arguments(experiment, *wanted[:3], "predict=true")) == 0
     printed = capsys.readouterr().out
     assert printed.count(f"{first}\n> why: a, b?\n") == 1
     assert printed.count(f"{second}\n> why: a, b?\n") == 1

@@ -22,8 +22,8 @@ def write_run(folder: Path, *, losses=(2.0, 1.5, 1.25), ids="abcdef", weights="0
     with (folder / "samples-rank0.jsonl").open("w") as samples:
         for step, loss in enumerate(losses):
             log.log_metrics({"train/loss": loss}, step=step)
-            own = list(ids[2 * step : 2 * step + 2])
-            line = {"step": step, "epoch": 0, "batch": step, "ids": own}
+            batch_ids = list(ids[2 * step : 2 * step + 2])
+            line = {"step": step, "epoch": 0, "batch": step, "ids": batch_ids}
             samples.write(json.dumps(line) + "\n")
     (folder / "weights.jsonl").write_text(json.dumps({"step": 2, "hash": weights}) + "\n")
     return folder

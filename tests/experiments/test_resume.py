@@ -30,7 +30,7 @@ def merged(overrides):
 
 
 def start_run(run_dir, *overrides, drop=(), frozen=("language_model", "video_encoder")):
-    """What a run leaves behind when it is killed after step 4."""
+    """Leave what a run leaves when it is killed after step 4."""
     values = dataclasses.asdict(config(run_dir, *overrides))
     for section, name in drop:
         del values[section][name]

@@ -1,4 +1,4 @@
-"""What the end would refuse is refused at the start, all at once, by one list for all programs."""
+"""Start checks: what the end would refuse is refused at the start, at once, by one list."""
 
 import ast
 from pathlib import Path
@@ -173,15 +173,15 @@ def test_explain_shows_the_tables_and_what_fit_would_refuse(tmp_path, capsys):
 
 def test_every_program_with_an_experiment_asks_the_list():
     """A check that nobody asks is none."""
-    asked = set()
+    programs_checked = set()
     for path in (CHECKOUT / "experiments").rglob("*.py"):
         tree = ast.parse(path.read_text())
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        asked |= {
+        programs_checked |= {
             call.args[1].value
             for call in calls
             if isinstance(call.func, ast.Name)
             and call.func.id in ("check_start", "find_problems")
             and isinstance(call.args[1], ast.Constant)
         }
-    assert asked == {use for uses, _ in CHECKS for use in uses}
+    assert programs_checked == {use for uses, _ in CHECKS for use in uses}

@@ -1,4 +1,4 @@
-"""What the store is for, on the microworld's real parts: steps without perception, same numbers."""
+"""Use of the store, on the microworld's real parts: steps without perception, same numbers."""
 
 import statistics
 import time
@@ -54,9 +54,9 @@ def test_epoch_2_from_the_store_is_faster_and_the_same(world, tmp_path, monkeypa
         stamps.append(time.perf_counter())
         return count_batch(self, *arguments)
 
-    def wait(self, *place):
+    def wait(self, *requested):
         start = time.perf_counter()
-        tokens = load(self, *place)
+        tokens = load(self, *requested)
         waits.append(time.perf_counter() - start)
         return tokens
 

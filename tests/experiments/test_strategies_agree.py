@@ -134,10 +134,10 @@ def alone(train):
     return train("auto", 1, 2)
 
 
-def assert_same_learning(found: Trained, expected: Trained) -> None:
-    assert len(found.losses) == STEPS
-    assert found.losses == pytest.approx(expected.losses, abs=TOLERANCE)
-    weights, others = expected.weights, found.weights
+def assert_same_learning(actual: Trained, expected: Trained) -> None:
+    assert len(actual.losses) == STEPS
+    assert actual.losses == pytest.approx(expected.losses, abs=TOLERANCE)
+    weights, others = expected.weights, actual.weights
     assert others.keys() == weights.keys()
     for name, value in weights.items():
         torch.testing.assert_close(
@@ -146,7 +146,7 @@ def assert_same_learning(found: Trained, expected: Trained) -> None:
 
 
 def test_one_process_learns_of_all_kinds_of_samples(alone):
-    """What the others are compared with: it moves, and has met the video without tokens."""
+    """Others are compared with this run: it moves, and meets the video without tokens."""
     assert alone.losses[-1] < alone.losses[0] - 0.1
     assert any("102" in sample for sample in alone.samples(1))
 

@@ -164,7 +164,7 @@ def test_optuna_learns_from_the_accuracies_and_goes_on_where_it_was_stopped(conf
     pytest.importorskip("optuna", reason="needs the extra 'sweep'")
     config.method, config.num_trials, config.max_parallel = "optuna", 40, 2
     config.choices, config.ranges = {}, {RATE: Range(low=1e-5, high=1e-1, log=True)}
-    asked: list[float] = []
+    proposed: list[float] = []
     done: list[float] = []
     stops = {12}
 
@@ -174,7 +174,7 @@ def test_optuna_learns_from_the_accuracies_and_goes_on_where_it_was_stopped(conf
             raise KeyboardInterrupt
         for job in jobs:
             rate = job.config.optimizer.learning_rate
-            asked.append(rate)
+            proposed.append(rate)
             if not is_finished(job):
                 done.append(rate)
                 finish(job, round(4 - 2 * abs(math.log10(rate) + 3)))  # best at 1e-3
@@ -183,13 +183,13 @@ def test_optuna_learns_from_the_accuracies_and_goes_on_where_it_was_stopped(conf
     monkeypatch.setattr(sweep_module, "run_jobs", run)
     with pytest.raises(KeyboardInterrupt):
         sweep(config)
-    first = asked.copy()
-    asked.clear()
+    first = proposed.copy()
+    proposed.clear()
     assert sweep(config) == 0
-    assert asked[:12] == first == done[:12]
-    assert done == asked  # nothing twice
-    assert len(set(asked)) == 40
-    misses = [abs(math.log10(rate) + 3) for rate in asked]
+    assert proposed[:12] == first == done[:12]
+    assert done == proposed  # nothing twice
+    assert len(set(proposed)) == 40
+    misses = [abs(math.log10(rate) + 3) for rate in proposed]
     assert statistics.mean(misses[-20:]) < 0.6  # evenly drawn ones miss by 1 on average
     best = Path(config.run_dir, "results", "sweep.csv").read_text().splitlines()[1]
     assert best.split(",")[1] == "100.00"

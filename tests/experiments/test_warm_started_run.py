@@ -32,10 +32,10 @@ def test_a_run_starts_warm_once(tiny_experiment, qformer, tmp_path, caplog):
     path, first_layer = qformer
 
     def run(*overrides):
-        places = [f"run_dir={tmp_path / 'run'}", f"reasoner.fusion.warm_start={path}"]
+        folders = [f"run_dir={tmp_path / 'run'}", f"reasoner.fusion.warm_start={path}"]
         slow = ["optimizer.learning_rate=1e-30", "optimizer.weight_decay=0"]
         config = merge_config(
-            ExperimentConfig, [str(tiny_experiment)], [*places, *slow, *overrides]
+            ExperimentConfig, [str(tiny_experiment)], [*folders, *slow, *overrides]
         )
         fit(config)
 
