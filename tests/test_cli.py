@@ -55,6 +55,22 @@ def test_the_default_model_is_the_demos_else_the_newest(tmp_path, monkeypatch):
     assert cli.default_reasoner_folder() == cli.DEMO_REASONER
 
 
+def test_demo_of_a_checkout_starts_the_program(monkeypatch):
+    commands = []
+    finished = subprocess.CompletedProcess([], 0)
+    run = subprocess.run
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda command, **_: commands.append(command) or finished
+    )
+    assert cli.main(["demo", "quick=true"]) == 0
+    ((python, *arguments),) = commands
+    assert arguments == ["-m", "experiments.demo", "quick=true"]
+    # The program is there, and takes a command line.
+    checkout = Path(cli.__file__).parents[1]
+    help_of_it = [python, "-m", "experiments.demo", "--help"]
+    assert run(help_of_it, cwd=checkout, check=True, capture_output=True).stdout
+
+
 def test_demo_of_an_installed_wheel_says_that_it_needs_the_checkout(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "vidreason" / "cli.py"))
     assert cli.main(["demo"]) == 2

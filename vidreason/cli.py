@@ -130,7 +130,7 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
 def run_demo(arguments: argparse.Namespace) -> int:
     """Run ``experiments.demo`` in a process of its own; a wheel does not carry the programs."""
     checkout = Path(__file__).resolve().parents[1]
-    if not (checkout / "experiments" / "demo.py").is_file():
+    if not (checkout / "experiments" / "demo" / "__main__.py").is_file():
         raise CommandError(
             "the demo trains a model with the programs of the repository, which an installed wheel "
             "does not carry: clone the repository, `pip install -e .` there, and run it again"
