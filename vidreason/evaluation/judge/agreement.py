@@ -4,12 +4,16 @@ A judge is worth little before it is compared with about a hundred human scores;
 asks for a weighted kappa of 0.6.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import nan
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[Any]
+"""Scores or their ranks, shape ``(num_items,)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,32 +44,42 @@ def agreement(first: Mapping[str, int], second: Mapping[str, int]) -> Agreement:
         second: Scores by item id.
 
     Raises:
-        ValueError: No item is scored by both, or the packages of the extra ``eval`` are missing.
+        ValueError: No item is scored by both.
     """
-    try:
-        from scipy.stats import spearmanr  # type: ignore[import-untyped]
-        from sklearn.metrics import cohen_kappa_score  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ValueError(
-            "agreement_with needs the packages scipy and scikit-learn: pip install "
-            "'vidreason[eval]'"
-        ) from error
     shared = sorted(first.keys() & second.keys())
     if not shared:
         raise ValueError("no item is scored by both judges; were they given the same predictions?")
-    pairs = np.array([(first[name], second[name]) for name in shared], dtype=np.int64)
-    one, other = pairs.T
-    # All scores in between, too: the distance of two labels is that of their positions.
-    labels = np.arange(pairs.min(), pairs.max() + 1)
-    varies = len(labels) > 1
-    both_vary = bool(np.ptp(one) and np.ptp(other))
-    kappa = partial(cohen_kappa_score, one, other, labels=labels)
+    one, other = (np.array([scores[name] for name in shared]) for scores in (first, second))
+    pooled = np.concatenate([one, other])
+    observed = ((one - other) ** 2).mean()
     return Agreement(
         num_items=len(shared),
         exact=float((one == other).mean()),
-        kappa=float(kappa()) if varies else nan,
-        weighted_kappa=float(kappa(weights="quadratic")) if varies else nan,
+        kappa=_kappa(one, other, np.not_equal),
+        weighted_kappa=_kappa(one, other, lambda a, b: (a - b) ** 2),
         # Of two raters without gaps, chance is the variance of all values.
-        alpha=float(1 - ((one - other) ** 2).mean() / (2 * pairs.var(ddof=1))) if varies else nan,
-        spearman=float(spearmanr(one, other).statistic) if both_vary else nan,
+        alpha=_beyond_chance(observed, 2 * pooled.var(ddof=1)),
+        spearman=_correlation(_mean_ranks(one), _mean_ranks(other)),
     )
+
+
+def _kappa(one: Scores, other: Scores, distance: Callable[[Scores, Scores], Scores]) -> float:
+    # There are few different scores, but the pairs of all items may not fit into memory.
+    values, counts = np.unique(one, return_counts=True)
+    other_values, other_counts = np.unique(other, return_counts=True)
+    expected = counts @ distance(values[:, None], other_values[None, :]) @ other_counts
+    return _beyond_chance(distance(one, other).mean(), expected / len(one) ** 2)
+
+
+def _beyond_chance(observed: float, expected: float) -> float:
+    return float(1 - observed / expected) if expected else nan
+
+
+def _mean_ranks(scores: Scores) -> Scores:
+    """Rank scores; equal ones share their mean rank."""
+    _, inverse, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    return (sizes.cumsum() - (sizes - 1) / 2)[inverse]
+
+
+def _correlation(one: Scores, other: Scores) -> float:
+    return float(np.corrcoef(one, other)[0, 1]) if np.ptp(one) and np.ptp(other) else nan
