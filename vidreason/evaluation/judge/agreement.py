@@ -68,7 +68,7 @@ def _kappa(one: Scores, other: Scores, distance: Callable[[Scores, Scores], Scor
     values, counts = np.unique(one, return_counts=True)
     other_values, other_counts = np.unique(other, return_counts=True)
     expected = counts @ distance(values[:, None], other_values[None, :]) @ other_counts
-    return _beyond_chance(distance(one, other).mean(), expected / len(one) ** 2)
+    return _beyond_chance(distance(one, other).mean(), float(expected) / len(one) ** 2)
 
 
 def _beyond_chance(observed: float, expected: float) -> float:
