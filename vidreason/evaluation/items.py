@@ -188,7 +188,7 @@ def _joint_items(
         if row.group_id or with_single:
             members.setdefault((row.group_id, "" if row.group_id else row.id), []).append(row)
     for together in members.values():
-        # A group that lacks one of the types cannot be right as a whole, nor wrong.
+        # A group without one of the types cannot be right as a whole, nor wrong.
         if set(question_types) <= {row.question_type for row in together}:
             values = [_measured(measure, row) for row in together]
             # NaN, of a missing capability, goes through the product; None makes the group invalid.

@@ -161,7 +161,7 @@ def check_image_size(path: str, data: bytes) -> None:
 def _know_every_kind() -> None:
     """Let PyAV list side data of kinds that it has no name for.
 
-    PyAV 18.1 lacks names for kinds that its FFmpeg 8.1 attaches (31 is EXIF), and then refuses to
+    PyAV 18.1 has no names for kinds that its FFmpeg 8.1 attaches (31 is EXIF), and then refuses to
     list any side data of a frame, the display matrix too.
     """
 
