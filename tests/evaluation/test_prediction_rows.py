@@ -1,18 +1,24 @@
 """Predictions on disk: a score from the file is the score of the run."""
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.items import chance_scores
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
+    checked_futures,
     grade,
     read_predictions,
     unanswered,
     write_predictions,
 )
 from vidreason.example import Example
+from vidreason.reasoning.futures import Future
 
 OPEN = BenchmarkPrediction(
     id="activitynet_qa:val:q1",
@@ -124,3 +130,31 @@ def test_accepted_answers_without_a_word_are_left_out() -> None:
     assert unanswered(questions).reference == ("yes",)
     hidden = unanswered(replace(questions, answers=(".",)))
     assert (hidden.reference, hidden.reference_texts) == (None, ())
+
+
+FUTURES = (
+    Future("The ball leaves.", -0.25, 0.75, "it moves", 1.5),
+    Future("nothing moves", -2.0, 0.25),
+)
+
+
+def test_computed_futures_are_kept(tmp_path: Path) -> None:
+    rows = [replace(OPEN, futures=FUTURES), replace(CHOICE, futures=())]
+    write_predictions(tmp_path / "p.jsonl", rows)
+    assert read_predictions(tmp_path / "p.jsonl") == list(map(grade, rows))
+    first, second = map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())
+    assert first["futures"][0] == {
+        "event": "The ball leaves.", "log_likelihood": -0.25, "probability": 0.75,
+        "justification": "it moves", "seconds": 1.5,
+    }  # fmt: skip
+    assert "futures" not in second
+
+
+def test_futures_of_a_reply_are_checked() -> None:
+    assert checked_futures(FUTURES) == FUTURES
+    # A model went wrong: there is no distribution, as there is no choice without finite scores.
+    for broken in ({"log_likelihood": -math.inf}, {"probability": math.nan}):
+        assert checked_futures([FUTURES[0], FUTURES[1]._replace(**broken)]) == ()
+    for wrong in ({"probability": 1.5}, {"event": "..."}, {"seconds": -1.0}):
+        with pytest.raises(ValueError, match=r"in a reply, futures is \[.*, expected a list"):
+            checked_futures([FUTURES[0]._replace(**wrong)])

@@ -26,12 +26,21 @@ CHOICE: dict[str, Any] = {
     "option_log_likelihoods": [-1.5, -1.0, -2.0, -3.0, -4.0],
     "option_token_counts": [2, 3, 1, 1, 1], "output": "", "parsed": 1, "reference": 1,
     "reference_texts": [], "correct": True, "error": "", "num_prompt_tokens": 9,
-    "num_generated_tokens": 0, "batch_seconds_share": 0.25,
+    "num_generated_tokens": 0, "futures": [], "batch_seconds_share": 0.25,
 }  # fmt: skip
 OPEN = CHOICE | {
     "options": [], "option_log_likelihoods": [], "option_token_counts": [], "output": "yes",
     "parsed": "yes", "reference": ["yes", "yeah"],
 }  # fmt: skip
+FUTURE = {"event": "it stops", "log_likelihood": -1.0, "probability": 0.25}
+FUTURE_CHANGES: tuple[dict[str, Any], ...] = (
+    *({"event": value} for value in ("", "...", None, 3)),
+    *({"log_likelihood": value} for value in (math.nan, -math.inf, 0.5, None, "x", True)),
+    *({"probability": value} for value in (math.nan, -0.1, 1.1, 10**400, None, "x")),
+    *({"justification": value} for value in (None, 3)),
+    *({"seconds": value} for value in (math.nan, math.inf, -1.0, "x")),
+    {"confidence": 1.0},
+)
 SPAN = OPEN | {"output": "2 to 3", "parsed": [2.0, 3.0], "reference": [[1, 3.5], [7.0, 8.0]]}
 VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 2.5, math.nan, math.inf, "", "0", "x", [], {}, [[]], ["."], [None]),
@@ -45,7 +54,7 @@ VALID: dict[str, set[str]] = {
         "id": ["0", "x"], "corpus": ["0", "x"], "video_id": ["0", "x"],
         "option_log_likelihoods": [[]], "option_token_counts": [[]],
         "parsed": [None, 0, "", "0", "x", [1, 2], 10**400], "correct": [None, True],
-        "reference_texts": [[], ["."]], "num_prompt_tokens": [0, 10**400],
+        "futures": [[]], "reference_texts": [[], ["."]], "num_prompt_tokens": [0, 10**400],
         "num_generated_tokens": [0, 10**400], "batch_seconds_share": [0, 2.5],
     }.items()
 }  # fmt: skip
@@ -72,6 +81,11 @@ def mutations() -> Iterator[tuple[str, dict[str, Any]]]:
                     shown = "(options|option_log_likelihoods|reference)"
                     yield shown if name == "options" else name, row | {name: value}
     yield "scores", CHOICE | {"scores": 1}
+    for change in FUTURE_CHANGES:
+        yield "futures", OPEN | {"futures": [FUTURE, FUTURE | change]}
+    yield "futures", OPEN | {"futures": [{"event": "x", "probability": 0.5}]}
+    yield "futures", OPEN | {"futures": [FUTURE | {"probability": 0.35}] * 3}
+    yield "futures", OPEN | {"futures": [FUTURE | {"probability": 0.0}] * 10**6}
     yield "option_log_likelihoods", CHOICE | {"option_log_likelihoods": [-1.0] * 6}
     yield "option_log_likelihoods", OPEN | {"option_log_likelihoods": [-1.0]}
     yield "option_token_counts", CHOICE | {"option_token_counts": [1] * 4}

@@ -17,6 +17,7 @@ from typing import Literal, NoReturn, get_args
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
+from vidreason.reasoning.futures import Future
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.failures import VideoReadError
 
@@ -34,6 +35,9 @@ class Reply:
     """Natural-log likelihood of each option's text, divided by its number of tokens."""
     token_counts: tuple[int, ...] = ()
     """Tokens of each option; empty where ``log_likelihoods`` are an order of the options alone."""
+    futures: tuple[Future, ...] = ()
+    """Next events with computed probabilities, the most probable first; empty where the question
+    asks for none, or the system computes none."""
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
     error: VideoReadError | None = None

@@ -12,6 +12,7 @@ from vidreason.evaluation.controls import Span
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
+    checked_futures,
     grade,
     unanswered,
 )
@@ -175,6 +176,7 @@ def _row(example: Example, reply: Reply) -> BenchmarkPrediction:
         output=reply.output,
         option_log_likelihoods=reply.log_likelihoods,
         option_token_counts=reply.token_counts,
+        futures=checked_futures(reply.futures),
         num_prompt_tokens=reply.num_prompt_tokens,
         num_generated_tokens=reply.num_generated_tokens,
         error="" if reply.error is None else str(reply.error),

@@ -5,6 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vidreason.evaluation.answers import normalise_answer
+from vidreason.reasoning.futures import Future
+
+MAX_EVENTS = 1000
+"""Events of one distribution over what happens next."""
+SUM_TOLERANCE = 1e-3
+"""Tolerance of the sum of a distribution, whose probabilities may have been rounded."""
+_ROUNDING = 1e-6  # of one probability or likelihood
 
 _Check = Callable[[Any], bool]
 
@@ -25,6 +32,12 @@ def row_problem(row: Mapping[str, Any]) -> str:
         if not is_valid(value):
             return f"{name} is {shown(value)}, expected {expected}"
     return _misfit(row)
+
+
+def futures_problem(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """What is wrong with a row's computed futures, as :func:`row_problem` says it."""
+    expected, is_valid = _FORMS["futures"]
+    return "" if is_valid(value) else f"futures is {shown(value)}, expected {expected}"
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
@@ -82,10 +95,47 @@ def _is_span(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     return _is_list_of(_is_finite)(value) and len(value) == 2 and value[0] <= value[1]
 
 
+def _is_share(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return _is_finite(value) and 0 <= value <= 1 + _ROUNDING
+
+
+def _is_duration(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return value is None or (_is_finite(value) and value >= 0)
+
+
+def _has_word(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, str) and bool(normalise_answer(value))
+
+
+def _is_future(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    if not isinstance(value, dict) or not set(Future._fields[:3]) <= value.keys():
+        return False
+    forms = {
+        "event": _has_word,
+        "log_likelihood": lambda number: _is_finite(number) and number <= _ROUNDING,
+        "probability": _is_share,
+        "justification": _is(str),
+        "seconds": _is_duration,
+    }
+    return all(name in forms and forms[name](one) for name, one in value.items())
+
+
+def _is_distribution(is_event: _Check) -> _Check:
+    """Check a list of events, whose probabilities sum to at most 1."""
+
+    def check(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+        # Sizes first: a list of millions is not looked at.
+        if not isinstance(value, list) or len(value) > MAX_EVENTS or not all(map(is_event, value)):
+            return False
+        return math.fsum(item["probability"] for item in value) <= 1 + SUM_TOLERANCE
+
+    return check
+
+
 def _is_reference(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     if value is None or _is_count(value):
         return True
-    answers = _is_list_of(lambda one: isinstance(one, str) and bool(normalise_answer(one)))
+    answers = _is_list_of(_has_word)
     return value != [] and (answers(value) or _is_list_of(_is_span)(value))
 
 
@@ -106,6 +156,12 @@ _FORMS: dict[str, tuple[str, _Check]] = {
     "option_log_likelihoods": ("a list of numbers", _is_list_of(_is(int, float))),
     "option_token_counts": ("a list of whole numbers of 0 or more", _is_list_of(_is_count)),
     "output": _TEXT,
+    "futures": (
+        f"a list of at most {MAX_EVENTS} objects with 'event', a text with a word, "
+        "'log_likelihood', a finite number of at most 0, 'probability', from 0 to 1 and at most 1 "
+        "together, and optionally 'justification', a text, and 'seconds', null or 0 or more",
+        _is_distribution(_is_future),
+    ),
     "parsed": (
         "null, the index of an option, a text or [start, end]",
         lambda value: value is None or _is(str)(value) or _is_count(value) or _is_span(value),

@@ -20,8 +20,9 @@ from vidreason.evaluation.answers import (
     short_answer,
 )
 from vidreason.evaluation.grounding import max_iop
-from vidreason.evaluation.predictions.row_schema import row_problem, shown
+from vidreason.evaluation.predictions.row_schema import futures_problem, row_problem, shown
 from vidreason.example import Example
+from vidreason.reasoning.futures import Future
 
 MANIFEST = "manifest"
 """The key of a first line that is no prediction but says what the predictions were made with."""
@@ -51,6 +52,9 @@ class BenchmarkPrediction:
     """Tokens of each option, so that the undivided sums can be had back."""
     output: str = ""
     """The generated text; empty when options were scored."""
+    futures: tuple[Future, ...] = ()
+    """Next events with computed probabilities, the most probable first; empty where the question
+    asks for none, or the system computes none."""
     parsed: int | str | tuple[float, float] | None = None
     """Index of the chosen option, the named span in seconds, or the normalised short answer; None
     when the output names no option or span, or has no word."""
@@ -123,6 +127,23 @@ def grade(prediction: BenchmarkPrediction) -> BenchmarkPrediction:
     return replace(prediction, parsed=parsed, correct=correct)
 
 
+def checked_futures(futures: Sequence[Future]) -> tuple[Future, ...]:
+    """Return what a system has computed, in the form that a row holds.
+
+    None of it is kept where a number is not finite: a model went wrong there, as with options whose
+    likelihoods are not finite.
+
+    Raises:
+        ValueError: The system does not keep to what :class:`Future` says.
+    """
+    numbers = [value for item in futures for value in (item.log_likelihood, item.probability)]
+    if not all(map(math.isfinite, numbers)):
+        return ()
+    if problem := futures_problem([item._asdict() for item in futures]):
+        raise ValueError(f"in a reply, {problem}")
+    return tuple(futures)
+
+
 def has_finite_scores(prediction: BenchmarkPrediction) -> bool:
     """Tell whether options were scored, each with a finite number."""
     scores = prediction.option_log_likelihoods
@@ -176,9 +197,11 @@ def write_predictions(
 def prediction_line(prediction: BenchmarkPrediction) -> bytes:
     """The line of a prediction, with its end."""
     values = asdict(prediction)
-    # Files of systems that can answer everything are as they were before there was the field.
-    if not prediction.missing_capability:
-        del values["missing_capability"]
+    values["futures"] = [item._asdict() for item in prediction.futures]
+    # Rows to which these fields do not apply are as they were before there were the fields.
+    for name in ("futures", "missing_capability"):
+        if not values[name]:
+            del values[name]
     # Half a character, which JSON may hold, is read again as it is.
     return f"{json.dumps(values, ensure_ascii=False)}\n".encode(errors="surrogatepass")
 
@@ -326,7 +349,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def row_from_json(values: Mapping[str, Any]) -> BenchmarkPrediction:
     """The row of the fields that JSON holds."""
-    return BenchmarkPrediction(**{name: _as_tuples(value) for name, value in values.items()})
+    fields = {name: _as_tuples(value) for name, value in values.items()}
+    fields["futures"] = tuple(Future(**item) for item in values.get("futures", ()))
+    return BenchmarkPrediction(**fields)
 
 
 def id_in_corpus(identifier: str) -> str:
