@@ -35,7 +35,7 @@ def row_problem(row: Mapping[str, Any]) -> str:
 
 
 def futures_problem(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """What is wrong with a row's computed futures, as :func:`row_problem` says it."""
+    """Name the fault of a row's computed futures, as :func:`row_problem` does; empty for none."""
     expected, is_valid = _FORMS["futures"]
     return "" if is_valid(value) else f"futures is {shown(value)}, expected {expected}"
 
