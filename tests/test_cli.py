@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,10 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
 
 def test_ask_without_a_question_says_what_is_missing(capsys):
     assert cli.main(["ask", "a.mp4"]) == 2
-    assert capsys.readouterr().err == "vidreason ask: give a question, or --predict\n"
+    missing = capsys.readouterr().err
+    assert missing == "vidreason ask: give a question, --predict or --why: one of them\n"
+    assert cli.main(["ask", "a.mp4", "why?", "--why"]) == 2
+    assert capsys.readouterr().err == missing
 
 
 def test_a_message_holds_no_secret_and_no_escape_of_the_terminal(capsys, monkeypatch):
@@ -90,3 +94,26 @@ def test_demo_of_an_installed_wheel_says_that_it_needs_the_checkout(tmp_path, mo
 def test_predictions_are_shown_as_a_list(answer, shown):
     assert cli.answer_text(answer, predictions=True) == shown
     assert cli.answer_text(answer, predictions=False) == answer
+
+
+def test_an_explanation_is_shown_as_a_list():
+    answer = "The wall blocks it, so it stops.\nIt leaves."
+    shown = "1. The wall blocks it, so it stops.\n2. It leaves."
+    assert cli.explanation_text(answer) == cli.explanation_text(shown) == shown
+    assert cli.explanation_text("...") == "..."
+
+
+def test_an_answer_is_an_object_with_what_it_is_read_into():
+    answer = "1. The wall blocks it, so it stops. Confidence: 0.8 \x1b \u00e9"
+    assert cli.answer_json(answer).isascii()
+    assert json.loads(cli.answer_json(answer)) == {"answer": answer}
+    (step,) = json.loads(cli.answer_json("1. The wall blocks it, so it stops.", "steps"))["steps"]
+    assert step == {
+        "text": "The wall blocks it, so it stops.",
+        "event": "The wall blocks it",
+        "links": [{"cause": "The wall blocks it", "effect": "it stops"}],
+    }
+    (event,) = json.loads(cli.answer_json("1. It stops. Confidence: 80%", "predictions"))[
+        "predictions"
+    ]
+    assert event == {"event": "It stops.", "justification": "", "confidence": 0.8}

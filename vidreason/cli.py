@@ -80,6 +80,12 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         help="ask for the three most likely next events, with confidences",
     )
     parser.add_argument(
+        "--why",
+        action="store_true",
+        help="ask for a step-by-step causal explanation of how the video ends",
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as a JSON object")
+    parser.add_argument(
         "--start", type=float, metavar="SECONDS", help="start of the span to look at"
     )
     parser.add_argument("--end", type=float, metavar="SECONDS", help="end of the span to look at")
@@ -141,8 +147,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 def run_ask(arguments: argparse.Namespace) -> int:
     """Perceive the video, print the answer."""
-    if not arguments.question and not arguments.predict:
-        raise CommandError("give a question, or --predict")
+    if sum((bool(arguments.question), arguments.predict, arguments.why)) != 1:
+        raise CommandError("give a question, --predict or --why: one of them")
     name = arguments.model or default_reasoner_folder()
     frozen_parts = parts_by_name(arguments.part)
 
@@ -152,7 +158,11 @@ def run_ask(arguments: argparse.Namespace) -> int:
     from vidreason.model import VideoReasoner
     from vidreason.perception.perceiver import build_perceiver, shown_tokens
     from vidreason.perception.visual_tokens import collate_visual_tokens
-    from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, open_ended_prompt
+    from vidreason.reasoning.prompts import (
+        CAUSAL_EXPLANATION_PROMPT,
+        FUTURE_PREDICTION_PROMPT,
+        open_ended_prompt,
+    )
     from vidreason.video.reader import VideoReadError
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -167,12 +177,21 @@ def run_ask(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error), status=1) from error
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(" ".join(str(error).split())) from error
-    prompt = (
-        FUTURE_PREDICTION_PROMPT if arguments.predict else open_ended_prompt(arguments.question)
-    )
+    if arguments.predict:
+        prompt = FUTURE_PREDICTION_PROMPT
+    elif arguments.why:
+        prompt = CAUSAL_EXPLANATION_PROMPT
+    else:
+        prompt = open_ended_prompt(arguments.question)
     visual = collate_visual_tokens([shown_tokens(tokens, reasoner.perceiver)])
     answer = reasoner.generate(visual, [prompt])[0]
-    print(without_controls(answer_text(answer, predictions=arguments.predict)))
+    if arguments.json:
+        parts = {"predictions": arguments.predict, "steps": arguments.why}
+        print(answer_json(answer, *(name for name, is_asked in parts.items() if is_asked)))
+    elif arguments.why:
+        print(without_controls(explanation_text(answer)))
+    else:
+        print(without_controls(answer_text(answer, predictions=arguments.predict)))
     return 0
 
 
@@ -256,3 +275,35 @@ def answer_text(answer: str, *, predictions: bool) -> str:
     if parsed.unparsed:
         parts.append(f"(could not be read as a prediction: {parsed.unparsed})")
     return "\n".join(parts)
+
+
+def explanation_text(answer: str) -> str:
+    """The steps of an explanation as a numbered list; an answer without any as it is."""
+    from vidreason.reasoning.explanations import format_explanation, parse_explanation
+
+    return format_explanation(parse_explanation(answer)) or answer
+
+
+def answer_json(answer: str, *parts: Literal["predictions", "steps"]) -> str:
+    """An answer as one JSON object in ASCII.
+
+    Args:
+        answer: The generated text, in ``answer``.
+        parts: What it is read into, besides: ``predictions``, objects with ``event``,
+            ``justification`` and ``confidence``; ``steps``, objects with ``text``, ``event`` and
+            ``links``, each of a ``cause`` and an ``effect``.
+    """
+    import json
+
+    from vidreason.reasoning.explanations import parse_explanation
+    from vidreason.reasoning.predictions import parse_predictions
+
+    value: dict[str, object] = {"answer": answer}
+    if "predictions" in parts:
+        value["predictions"] = [item._asdict() for item in parse_predictions(answer).items]
+    if "steps" in parts:
+        value["steps"] = [
+            step._asdict() | {"links": [link._asdict() for link in step.links]}
+            for step in parse_explanation(answer)
+        ]
+    return json.dumps(value, indent=2)

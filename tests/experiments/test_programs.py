@@ -242,6 +242,9 @@ def test_ask_answers_from_the_reasoner_folder(experiment, capsys):
     assert cli.main(["ask", str(experiment.videos[0]), "why?", *model]) == 0
     assert capsys.readouterr().out.endswith("\n")
     assert cli.main(["ask", str(experiment.videos[0]), "--predict", *model]) == 0
+    capsys.readouterr()
+    assert cli.main(["ask", str(experiment.videos[0]), "--why", "--json", *model]) == 0
+    assert {"answer", "steps"} == json.loads(capsys.readouterr().out).keys()
     assert cli.main(["ask", str(experiment.broken), "why?", *model]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"vidreason ask: cannot read video '{experiment.broken}'")

@@ -3,6 +3,7 @@ import copy
 import pytest
 
 from vidreason.reasoning.prompts import (
+    CAUSAL_EXPLANATION_PROMPT,
     EVENT_REASONING_PROMPT,
     FUTURE_PREDICTION_PROMPT,
     multiple_choice_prompt,
@@ -124,6 +125,10 @@ def test_the_papers_prompts_are_word_for_word():
         "Based on the events observed in the video, predict the three most likely subsequent "
         "events. For each prediction, provide a brief justification and a confidence score from 0 "
         "to 1."
+    )
+    assert CAUSAL_EXPLANATION_PROMPT == (
+        "Based on the visual evidence, provide a step-by-step causal explanation for the final "
+        "outcome in this video."
     )
 
 

@@ -10,6 +10,12 @@ EVENT_REASONING_PROMPT = (
 )
 """Section 3.3.1, word for word."""
 
+CAUSAL_EXPLANATION_PROMPT = (
+    "Based on the visual evidence, provide a step-by-step causal explanation for the final outcome "
+    "in this video."
+)
+"""Figure 2, word for word."""
+
 FUTURE_PREDICTION_PROMPT = (
     "Based on the events observed in the video, predict the three most likely subsequent events. "
     "For each prediction, provide a brief justification and a confidence score from 0 to 1."
