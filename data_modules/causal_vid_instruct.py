@@ -4,20 +4,26 @@ One JSON object a line. The paper's set has no public release; the file format i
 (see :func:`read_causal_vid_instruct`).
 """
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 
 from data_modules.example_kinds import prompted_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_lines
-from data_modules.rows import Row, is_nan_like
+from data_modules.rows import Row, is_nan_like, parse_seconds
 from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
+from vidreason.reasoning.outcomes import Outcome, TrueFuture, outcome_meta
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, format_predictions
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
 
 SINGLE_PREDICTION_PROMPT = "Predict what is most likely to happen immediately after the clip ends."
 """The second half of the paper's teacher prompt (section 4.1.2), for rows with one prediction and
 no confidences."""
+
+_MAX_FUTURES = 1000
+_SUM_TOLERANCE = 1e-3  # probabilities may have been rounded
 
 
 def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
@@ -32,11 +38,19 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
     counted are rows with an empty or reversed span; malformed are rows with a field of another form
     and rows that teach nothing.
 
+    Rows to be scored strictly say what came next, in two further fields beside a prediction, both
+    of them optional and kept in ``meta`` (:mod:`vidreason.reasoning.outcomes`). ``outcome`` is the
+    event that really came next, an object with ``text``; ``kind``, such as ``hit``, ``push``,
+    ``block``, ``leave``, ``enter`` or ``nothing``; and ``seconds`` after the end of the video, or
+    null. ``futures`` is the true distribution over next events, a list of objects with ``text``,
+    ``probability`` and ``seconds``, the expected time or null: each event once, and probabilities
+    that sum to 1 within 0.001.
+
     The explanation's response is its steps, numbered. With ``predictions``, the prompt is the
     paper's future-prediction prompt and the response is written by ``format_predictions``, the form
     that :func:`vidreason.reasoning.predictions.parse_predictions` reads back. With ``prediction``
     alone the prompt asks for one prediction and the response is its text: no confidence is
-    invented. ``answers`` are the predicted events.
+    invented. ``answers`` are the predicted events; with ``outcome``, it is the one answer.
 
     Raises:
         ValueError: The file is missing or wrong as a whole.
@@ -47,13 +61,21 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
         span = row.span()
         explanation = _explanation(row)
         prediction_prompt, prediction, events = _prediction(row)
+        outcome, futures = _outcome(row), _futures(row)
+        if (outcome or futures) and not prediction:
+            raise row.malformed(
+                "it has 'outcome' or 'futures', but none of 'prediction', 'predictions'"
+            )
+        if outcome is not None:
+            events = (outcome.text,)
         if not explanation and not prediction:
             raise row.malformed("it has none of 'causal_explanation', 'prediction', 'predictions'")
         # A row gives an explanation, a prediction, or both.
         instruction = _no_nan(row, "instruction") or EVENT_REASONING_PROMPT
-        for kind, prompt, response, answers in (
-            ("explanation", instruction, explanation, ()),
-            ("prediction", prediction_prompt, prediction, events),
+        came_next = outcome_meta(outcome, futures)
+        for kind, prompt, response, answers, further in (
+            ("explanation", instruction, explanation, (), {}),
+            ("prediction", prediction_prompt, prediction, events, came_next),
         ):
             if response:
                 yield prompted_example(
@@ -68,7 +90,8 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
                     meta={
                         name: row.text(name)
                         for name in ("source", "teacher", "teacher_prompt_sha", "license_tag")
-                    },
+                    }
+                    | further,
                 )
 
     rows = read_json_lines(files, f"{split}.jsonl", skipped)
@@ -96,6 +119,65 @@ def _prediction(row: Row) -> tuple[str, str, tuple[str, ...]]:
     items = list(map(_prediction_item, predictions))
     events = tuple(item.event for item in items)
     return FUTURE_PREDICTION_PROMPT, format_predictions(items), events
+
+
+def _outcome(row: Row) -> Outcome | None:
+    """The event that really came next; None where the row does not say it."""
+    if row.get("outcome") is None:
+        return None
+    event = row.nested("outcome")
+    text, kind = _event_text(event, "outcome"), event.required("kind")
+    return Outcome(text, kind, _delay(event, "outcome"))
+
+
+def _futures(row: Row) -> tuple[TrueFuture, ...]:
+    """The true distribution over next events; empty where the row does not say it."""
+    items = row.objects("futures") if row.get("futures") else []
+    if len(items) > _MAX_FUTURES:
+        raise row.malformed(
+            f"field 'futures' has {len(items)} events, expected at most {_MAX_FUTURES}"
+        )
+    futures = []
+    for item in items:
+        probability = item.get("probability")
+        is_number = isinstance(probability, int | float) and not isinstance(probability, bool)
+        if not is_number or not 0 <= probability <= 1:
+            raise row.malformed(
+                f"field 'futures': expected a 'probability' from 0 to 1, found {item!r:.200}"
+            )
+        text = _event_text(item, "futures")
+        futures.append(TrueFuture(text, float(probability), _delay(item, "futures")))
+    counts = Counter(" ".join(future.text.casefold().split()) for future in futures)
+    total = math.fsum(future.probability for future in futures)
+    if counts and max(counts.values()) > 1:
+        raise row.malformed(f"field 'futures' has {counts.most_common(1)[0][0]!r} more than once")
+    if futures and abs(total - 1) > _SUM_TOLERANCE:
+        raise row.malformed(
+            f"field 'futures': the probabilities sum to {total:.6g}, expected 1 within "
+            f"{_SUM_TOLERANCE}"
+        )
+    return tuple(futures)
+
+
+def _event_text(event: Row, name: str) -> str:
+    text = event.text("text")
+    if is_nan_like(text) or not any(map(str.isalnum, text)):
+        raise event.malformed(
+            f"field {name!r}: expected a 'text' with a word, found {event!r:.200}"
+        )
+    return text
+
+
+def _delay(event: Row, name: str) -> float | None:
+    """Seconds after the end of the video."""
+    value = event.get("seconds")
+    seconds = None if value is None else parse_seconds(value)
+    if seconds is None and value is not None:
+        raise event.malformed(
+            f"field {name!r}: expected 'seconds' after the end of the video, or null, found "
+            f"{value!r:.200}"
+        )
+    return seconds
 
 
 def _no_nan(row: Row, name: str) -> str:

@@ -120,6 +120,7 @@ READERS: dict[str, Reader] = {
     "causal_vid_instruct": Reader(
         read_causal_vid_instruct,
         "each row's license_tag; the source videos keep their own licences",
+        version=2,
     ),
     "ego4d": Reader(read_ego4d, "signed agreement; no redistribution", has_captions=True),
     "something_something": Reader(

@@ -171,6 +171,11 @@ TINY_CORPORA = [
                 "instruction": "Explain.",
                 "causal_explanation": ["The ball rolls.", "It hits the wall."],
                 "predictions": [{"text": "The ball stops", "confidence": 0.7}],
+                "outcome": {"text": "The ball stops", "kind": "block", "seconds": 0.5},
+                "futures": [
+                    {"text": "The ball stops", "probability": 0.75, "seconds": 0.5},
+                    {"text": "Nothing moves", "probability": 0.25, "seconds": None},
+                ],
             }
             for k in range(2)
         ],

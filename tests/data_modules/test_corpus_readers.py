@@ -2,6 +2,7 @@
 are at hand."""
 
 import json
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from data_modules.corpus_index import open_corpora
 from data_modules.readers import READERS
 from data_modules.skipped_rows import SkippedRows
 from vidreason.config import merge_config
+from vidreason.reasoning.outcomes import Outcome, TrueFuture, outcome_of, true_futures_of
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import (
     CAPTION_PROMPT,
@@ -284,6 +286,30 @@ def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
     assert only.question_type == "explanation"
 
 
+OUTCOME = {"text": "The ball stops", "kind": "block", "seconds": 0.5}
+
+
+def test_causal_vid_instruct_says_what_came_next(tmp_path: Path) -> None:
+    futures = [
+        {"text": "The ball stops", "probability": 0.7, "seconds": 0.75},
+        {"text": "Nothing moves", "probability": 0.2995, "seconds": None},
+    ]
+    row = CAUSAL_ROW | {"outcome": OUTCOME, "futures": futures}
+    root = write_causal(tmp_path, row, row | {"id": "r2", "outcome": None, "futures": []})
+    explanation, prediction, _, other = examples_in("causal_vid_instruct", root, "train")
+    assert prediction.answers == ("The ball stops",)
+    assert outcome_of(prediction.meta) == Outcome("The ball stops", "block", 0.5)
+    assert true_futures_of(prediction.meta) == (
+        TrueFuture("The ball stops", 0.7, 0.75),
+        TrueFuture("Nothing moves", 0.2995),
+    )
+    # Nothing of it in what is trained on, or beside the explanation.
+    assert prediction.response == other.response
+    assert outcome_of(explanation.meta) is None
+    assert other.answers == ("The ball stops", "The ball bounces back")
+    assert (outcome_of(other.meta), true_futures_of(other.meta)) == (None, ())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -295,6 +321,27 @@ def test_causal_vid_instruct_invents_no_confidence(tmp_path: Path) -> None:
         (
             {"causal_explanation": [], "predictions": [], "prediction": ""},
             r"'r1'.*: it has none of 'causal_explanation'",
+        ),
+        ({"outcome": "it stops"}, r"field 'outcome' must be an object"),
+        ({"outcome": OUTCOME | {"text": "..."}}, r"'outcome': expected a 'text' with a word"),
+        ({"outcome": OUTCOME | {"kind": ""}}, r"field 'kind' is missing or empty"),
+        ({"outcome": OUTCOME | {"seconds": math.inf}}, r"'outcome': expected 'seconds' after"),
+        (
+            {"outcome": OUTCOME, "predictions": [], "prediction": ""},
+            r"it has 'outcome' or 'futures', but none of 'prediction', 'predictions'",
+        ),
+        ({"futures": {"text": "x"}}, r"'futures' must be a list of objects"),
+        ({"futures": [{"text": "x"}]}, r"'futures': expected a 'probability' from 0 to 1"),
+        ({"futures": [{"text": "x", "probability": math.nan}]}, r"a 'probability' from 0 to 1"),
+        ({"futures": [{"text": "", "probability": 1.0}]}, r"'futures': expected a 'text' with"),
+        ({"futures": [{"text": "x", "probability": 0.99}]}, r"sum to 0.99, expected 1 within"),
+        (
+            {"futures": [{"text": t, "probability": 0.5} for t in ("a b", "A  b")]},
+            "'a b' more than",
+        ),
+        (
+            {"futures": [{"text": "x", "probability": 1}] * 1001},
+            "has 1001 events, expected at most",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from vidreason.evaluation.manifest import (
 from vidreason.evaluation.provenance import Provenance, make_manifest
 from vidreason.example import Example
 from vidreason.model import DecodingConfig
+from vidreason.reasoning.outcomes import Outcome, outcome_meta
 
 SYSTEM = Provenance(model="m", perceiver="p", frames={"num_clips": 8})
 CHOICE = Example(
@@ -38,6 +39,8 @@ OPEN = Example(
     answers=("yes",),
 )
 
+CAME_NEXT = outcome_meta(Outcome("yes", "hit"), ())
+
 
 def manifest(
     examples=(CHOICE, OPEN), system=SYSTEM, decoding=None, control="none", **evaluation
@@ -59,6 +62,8 @@ def manifest(
         (manifest([replace(CHOICE, answer_index=0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, end_seconds=9.0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, prompt="why not"), OPEN]), ["prompts"]),
+        (manifest([CHOICE, replace(OPEN, meta={"source": "x"})]), []),
+        (manifest([CHOICE, replace(OPEN, meta=CAME_NEXT)]), ["questions"]),
         (manifest([CHOICE]), ["questions", "prompts", "answering"]),
         (manifest(system=replace(SYSTEM, frames={"num_clips": 4})), ["frames"]),
         (manifest(decoding=DecodingConfig(max_new_tokens=8)), ["answering"]),

@@ -58,9 +58,14 @@ def test_groups_come_in_the_official_order() -> None:
     rows = [choice(*row) for row in GOLDEN["nextqa_mc"]["rows_video_qid_type_pred_answer"]]
     groups = [score.group for score in score_predictions(rows[::-1])]
     assert groups == ["all", "C", "CW", "CH", "T", "TN", "TC", "D", "DC", "DL", "DO"]
-    assert PROTOCOLS["nextqa"].groups_of("TP") == ("T", "TN")
-    assert PROTOCOLS["activitynet_qa"].groups_of("4") == ("free", "color")
-    assert PROTOCOLS["nextqa"].groups_of("new kind") == ("new kind",)
+
+    def groups(corpus: str, question_type: str) -> tuple[str, ...]:
+        row = BenchmarkPrediction(id="i", corpus=corpus, video_id="v", question_type=question_type)
+        return PROTOCOLS[corpus].groups_of(row)
+
+    assert groups("nextqa", "TP") == ("T", "TN")
+    assert groups("activitynet_qa", "4") == ("free", "color")
+    assert groups("nextqa", "new kind") == ("new kind",)
 
 
 def test_counts_of_questions_videos_and_invalid_answers() -> None:

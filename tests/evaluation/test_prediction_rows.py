@@ -19,6 +19,7 @@ from vidreason.evaluation.predictions.rows import (
 )
 from vidreason.example import Example
 from vidreason.reasoning.futures import Future
+from vidreason.reasoning.outcomes import Outcome, TrueFuture, outcome_meta
 
 OPEN = BenchmarkPrediction(
     id="activitynet_qa:val:q1",
@@ -148,6 +149,21 @@ def test_computed_futures_are_kept(tmp_path: Path) -> None:
         "justification": "it moves", "seconds": 1.5,
     }  # fmt: skip
     assert "futures" not in second
+
+
+def test_what_came_next_is_kept(tmp_path: Path) -> None:
+    true = (TrueFuture("it leaves", 0.75, 1.25), TrueFuture("nothing moves", 0.25))
+    question = Example(
+        id="i", corpus="c", media="m", video_id="v", prompt="p", response="it leaves",
+        answers=("it leaves",), meta=outcome_meta(Outcome("it leaves", "leave", 1.0), true),
+    )  # fmt: skip
+    row = unanswered(question)
+    assert (row.reference, row.outcome_kind, row.outcome_seconds) == (("it leaves",), "leave", 1.0)
+    assert row.true_futures == true
+    write_predictions(tmp_path / "p.jsonl", [row, unanswered(replace(question, id="j", meta={}))])
+    assert read_predictions(tmp_path / "p.jsonl")[0] == grade(row)
+    fields = [set(json.loads(line)) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert fields[0] - fields[1] == {"outcome_kind", "outcome_seconds", "true_futures"}
 
 
 def test_futures_of_a_reply_are_checked() -> None:

@@ -10,10 +10,12 @@ import pytest
 from vidreason.evaluation.cells import Cell, run_differences, score_predictions
 from vidreason.evaluation.grounding import max_iop, max_iou
 from vidreason.evaluation.items import run_items
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
 from vidreason.evaluation.protocols import PROTOCOLS, wups_protocol
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups
+from vidreason.example import Example
+from vidreason.reasoning.outcomes import Outcome, outcome_meta
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
@@ -268,3 +270,33 @@ def test_hits_of_predicted_events() -> None:
     assert result["any-of-3 hit"].score.mean == 0.5
     assert result["any-of-3 hit"].num_invalid == 1
     assert result["all"].measure == "top-1 hit"
+
+
+def test_where_it_is_known_what_came_next_hits_are_strict_and_by_kind() -> None:
+    events = ("the ball stops", "the ball hits the box", "nothing moves")
+    output = format_predictions([Prediction(event, "", 0.5) for event in events])
+    rows = [
+        unanswered(
+            Example(
+                id=f"causal_vid_instruct:test:{kind}", corpus="causal_vid_instruct", media="m",
+                video_id=kind, question_type="prediction", prompt=FUTURE_PREDICTION_PROMPT,
+                response="r", answers=(event,),
+                meta=outcome_meta(Outcome(event, kind), ()),
+            )
+        )
+        for kind, event in {
+            "block": events[0], "hit": events[1], "nothing": events[2], "slide": "it slides"
+        }.items()
+    ]  # fmt: skip
+    result = scores([replace(row, output=output) for row in rows])
+    shares = {name: cell.score.mean for name, cell in result.items()}
+    assert shares == {
+        "all": 0.25, "top-1 hit": 0.25, "any-of-3 hit": 0.75,
+        "hit": 0.0, "block": 1.0, "nothing": 0.0, "slide": 0.0,
+    }  # fmt: skip
+    assert list(shares)[3:] == ["hit", "block", "nothing", "slide"]
+    # Without a known outcome there are no kinds, and any event of the reference is a hit.
+    lax = [replace(row, output=output, outcome_kind="", reference=events) for row in rows]
+    assert {name: cell.score.mean for name, cell in scores(lax).items()} == {
+        "all": 1.0, "top-1 hit": 1.0, "any-of-3 hit": 1.0,
+    }  # fmt: skip

@@ -26,13 +26,16 @@ CHOICE: dict[str, Any] = {
     "option_log_likelihoods": [-1.5, -1.0, -2.0, -3.0, -4.0],
     "option_token_counts": [2, 3, 1, 1, 1], "output": "", "parsed": 1, "reference": 1,
     "reference_texts": [], "correct": True, "error": "", "num_prompt_tokens": 9,
-    "num_generated_tokens": 0, "futures": [], "batch_seconds_share": 0.25,
+    "num_generated_tokens": 0, "futures": [], "true_futures": [], "outcome_kind": "",
+    "outcome_seconds": None, "batch_seconds_share": 0.25,
 }  # fmt: skip
 OPEN = CHOICE | {
     "options": [], "option_log_likelihoods": [], "option_token_counts": [], "output": "yes",
     "parsed": "yes", "reference": ["yes", "yeah"],
 }  # fmt: skip
 FUTURE = {"event": "it stops", "log_likelihood": -1.0, "probability": 0.25}
+TRUE_FUTURE = {"text": "it stops", "probability": 0.25, "seconds": None}
+TRUE_FUTURE = {"text": "it stops", "probability": 0.25, "seconds": None}
 FUTURE_CHANGES: tuple[dict[str, Any], ...] = (
     *({"event": value} for value in ("", "...", None, 3)),
     *({"log_likelihood": value} for value in (math.nan, -math.inf, 0.5, None, "x", True)),
@@ -54,7 +57,9 @@ VALID: dict[str, set[str]] = {
         "id": ["0", "x"], "corpus": ["0", "x"], "video_id": ["0", "x"],
         "option_log_likelihoods": [[]], "option_token_counts": [[]],
         "parsed": [None, 0, "", "0", "x", [1, 2], 10**400], "correct": [None, True],
-        "futures": [[]], "reference_texts": [[], ["."]], "num_prompt_tokens": [0, 10**400],
+        "futures": [[]], "true_futures": [[]], "outcome_kind": [""],
+        "outcome_seconds": [None, 0, 2.5], "reference_texts": [[], ["."]],
+        "num_prompt_tokens": [0, 10**400],
         "num_generated_tokens": [0, 10**400], "batch_seconds_share": [0, 2.5],
     }.items()
 }  # fmt: skip
@@ -83,7 +88,13 @@ def mutations() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "scores", CHOICE | {"scores": 1}
     for change in FUTURE_CHANGES:
         yield "futures", OPEN | {"futures": [FUTURE, FUTURE | change]}
+        if not change.keys() & {"log_likelihood", "justification"}:
+            item = {"text" if name == "event" else name: value for name, value in change.items()}
+            yield "true_futures", OPEN | {"true_futures": [TRUE_FUTURE, TRUE_FUTURE | item]}
     yield "futures", OPEN | {"futures": [{"event": "x", "probability": 0.5}]}
+    yield "true_futures", OPEN | {"true_futures": [TRUE_FUTURE | {"probability": 0.51}] * 2}
+    for reference in (None, ["yes", "no"], [[1.0, 2.0]]):
+        yield "outcome_kind", OPEN | {"outcome_kind": "hit", "reference": reference}
     yield "futures", OPEN | {"futures": [FUTURE | {"probability": 0.35}] * 3}
     yield "futures", OPEN | {"futures": [FUTURE | {"probability": 0.0}] * 10**6}
     yield "option_log_likelihoods", CHOICE | {"option_log_likelihoods": [-1.0] * 6}

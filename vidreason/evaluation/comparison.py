@@ -137,4 +137,5 @@ def comparison_tables(
 
 
 def _item(row: BenchmarkPrediction) -> tuple[object, ...]:
-    return row.video_id, row.question_type, row.group_id, row.options, row.reference
+    true = row.reference, row.outcome_kind, row.outcome_seconds, row.true_futures
+    return row.video_id, row.question_type, row.group_id, row.options, *true

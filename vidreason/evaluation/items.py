@@ -157,7 +157,7 @@ def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[
         value = _measured(protocol.measure, row)
         item = Item(row.id, protocol.measure_name, row.video_id, value)
         # Each prediction by itself, in `all` too unless predictions count together there.
-        groups = protocol.groups_of(row.question_type)
+        groups = protocol.groups_of(row)
         for group in groups if protocol.all_is_joint else (ALL, *groups):
             yield group, item
         for name, (question_type, measure) in protocol.further.items():

@@ -77,17 +77,25 @@ class Protocol:
     """Name of the mean over question types of their means; empty for none."""
     splits_types: bool = False
     """True if a type of the form ``order/multi-choice`` counts in a group of each part."""
+    outcomes: tuple[str, ...] = ()
+    """Kinds of events that come next, in a table's order. A row with such a kind, or another one,
+    counts in the group of its kind, too."""
 
-    def groups_of(self, question_type: str) -> tuple[str, ...]:
-        """The groups of a question type, without ``all``."""
+    def groups_of(self, prediction: BenchmarkPrediction) -> tuple[str, ...]:
+        """The groups that a row counts in by itself, without ``all``."""
+        question_type, kind = prediction.question_type, prediction.outcome_kind
+        of_kind = (kind,) if kind and self.outcomes else ()
         if self.splits_types:
-            return tuple(question_type.split("/"))
-        return self.groups.get(question_type, (question_type,) if question_type else ())
+            return (*question_type.split("/"), *of_kind)
+        groups = self.groups.get(question_type, (question_type,) if question_type else ())
+        return (*groups, *of_kind)
 
     def order(self) -> list[str]:
         """The names of all scores that are known beforehand, as a table shows them."""
         named = (name for names in self.groups.values() for name in names)
-        return list(dict.fromkeys([ALL, *self.joint, self.macro, *named, *self.further]))
+        return list(
+            dict.fromkeys([ALL, *self.joint, self.macro, *named, *self.further, *self.outcomes])
+        )
 
 
 # TP, "what happened before", is counted with TN, "after": the official script has one column for
@@ -116,6 +124,8 @@ ACTIVITYNET_QA_GROUPS: dict[str, tuple[str, ...]] = {
     "7": ("free", "number"),
     "8": ("free", "other"),
 }
+OUTCOMES = ("hit", "push", "block", "leave", "enter", "nothing")
+"""Kinds of next events, in the order of the tables."""
 _CLEVRER_CHOICES = ("explanatory", "predictive", "counterfactual")
 
 
@@ -155,6 +165,9 @@ def official_free_accuracy(question_types: Sequence[str], correct: Sequence[bool
 
 def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
     """1 if one of the ``first`` predicted events is, word for word, one of the reference's.
+
+    Where it is known what came next, the reference is that event alone, so that the hit of the
+    first event is strict. Elsewhere it is any event that the annotation predicts.
 
     Meant for corpora with a closed vocabulary, such as the microworld's; where events are told
     freely, a judge has to say what is the same.
@@ -237,6 +250,7 @@ PROTOCOLS: dict[str, Protocol] = {
         measure_name="top-1 hit",
         groups={"prediction": ("top-1 hit",)},
         further={"any-of-3 hit": ("prediction", partial(future_hit, first=3))},
+        outcomes=OUTCOMES,
     ),
     "tempcompass": Protocol(splits_types=True),
     "video_mme": Protocol(splits_types=True),

@@ -90,11 +90,15 @@ def make_manifest(
 
 def _content(example: Example) -> list[Any]:
     """Fields of a question that decide its score."""
+    row = unanswered(example)
+    known = row.outcome_kind or row.true_futures
     return [
         *(example.id, example.video_id, example.start_seconds, example.end_seconds),
         *(example.question_type, example.group_id, example.options),
         *(example.answer_index, example.answers, example.spans),
-        unanswered(example).reference_texts,
+        row.reference_texts,
+        # Only where it is known, so that other questions have the hashes that they had before.
+        *([row.outcome_kind, row.outcome_seconds, row.true_futures] if known else []),
     ]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vidreason.evaluation.answers import normalise_answer
-from vidreason.reasoning.futures import Future
 
 MAX_EVENTS = 1000
 """Events of one distribution over what happens next."""
@@ -48,6 +47,10 @@ def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 def _misfit(row: Mapping[str, Any]) -> str:
     options, reference = row.get("options", []), row.get("reference")
+    kind = row.get("outcome_kind")
+    is_event = isinstance(reference, list) and len(reference) == 1 and isinstance(reference[0], str)
+    if kind and not is_event:
+        return f"outcome_kind is {shown(kind)}, expected '' or one event as the reference"
     for name in ("option_log_likelihoods", "option_token_counts"):
         values = row.get(name, [])
         if values and len(values) != len(options):
@@ -99,7 +102,7 @@ def _is_share(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     return _is_finite(value) and 0 <= value <= 1 + _ROUNDING
 
 
-def _is_duration(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+def _is_delay(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     return value is None or (_is_finite(value) and value >= 0)
 
 
@@ -107,21 +110,22 @@ def _has_word(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     return isinstance(value, str) and bool(normalise_answer(value))
 
 
-def _is_future(value: Any) -> bool:  # noqa: ANN401 - any JSON value
-    if not isinstance(value, dict) or not set(Future._fields[:3]) <= value.keys():
-        return False
-    forms = {
-        "event": _has_word,
-        "log_likelihood": lambda number: _is_finite(number) and number <= _ROUNDING,
-        "probability": _is_share,
-        "justification": _is(str),
-        "seconds": _is_duration,
-    }
-    return all(name in forms and forms[name](one) for name, one in value.items())
+def _is_event(required: set[str], forms: Mapping[str, _Check]) -> _Check:
+    """Check an object with all of some fields and none but those of ``forms``."""
+
+    def check(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+        return (
+            isinstance(value, dict)
+            and required <= value.keys() <= forms.keys()
+            and all(forms[name](one) for name, one in value.items())
+        )
+
+    return check
 
 
-def _is_distribution(is_event: _Check) -> _Check:
-    """Check a list of events, whose probabilities sum to at most 1."""
+def _is_distribution(required: set[str], forms: Mapping[str, _Check]) -> _Check:
+    """Check a list of such objects, whose probabilities sum to at most 1."""
+    is_event = _is_event(required, forms)
 
     def check(value: Any) -> bool:  # noqa: ANN401 - any JSON value
         # Sizes first: a list of millions is not looked at.
@@ -160,7 +164,16 @@ _FORMS: dict[str, tuple[str, _Check]] = {
         f"a list of at most {MAX_EVENTS} objects with 'event', a text with a word, "
         "'log_likelihood', a finite number of at most 0, 'probability', from 0 to 1 and at most 1 "
         "together, and optionally 'justification', a text, and 'seconds', null or 0 or more",
-        _is_distribution(_is_future),
+        _is_distribution(
+            {"event", "log_likelihood", "probability"},
+            {
+                "event": _has_word,
+                "log_likelihood": lambda value: _is_finite(value) and value <= _ROUNDING,
+                "probability": _is_share,
+                "justification": _is(str),
+                "seconds": _is_delay,
+            },
+        ),
     ),
     "parsed": (
         "null, the index of an option, a text or [start, end]",
@@ -172,6 +185,16 @@ _FORMS: dict[str, tuple[str, _Check]] = {
         _is_reference,
     ),
     "reference_texts": _TEXTS,
+    "outcome_kind": _TEXT,
+    "outcome_seconds": ("null, or a finite number of 0 or more", _is_delay),
+    "true_futures": (
+        f"a list of at most {MAX_EVENTS} objects with 'text', which has a word, 'probability', "
+        "from 0 to 1 and at most 1 together, and optionally 'seconds', null or 0 or more",
+        _is_distribution(
+            {"text", "probability"},
+            {"text": _has_word, "probability": _is_share, "seconds": _is_delay},
+        ),
+    ),
     "correct": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
     "error": _TEXT,
     "num_prompt_tokens": _COUNT,

@@ -23,9 +23,15 @@ from vidreason.evaluation.grounding import max_iop
 from vidreason.evaluation.predictions.row_schema import futures_problem, row_problem, shown
 from vidreason.example import Example
 from vidreason.reasoning.futures import Future
+from vidreason.reasoning.outcomes import TrueFuture, outcome_of, true_futures_of
 
 MANIFEST = "manifest"
 """The key of a first line that is no prediction but says what the predictions were made with."""
+
+_DISTRIBUTIONS: dict[str, type[Future] | type[TrueFuture]] = {
+    "futures": Future,
+    "true_futures": TrueFuture,
+}
 
 RIGHT_SPAN_IOP = 0.5
 """Share of a predicted span that has to lie in a true one (NExT-GQA's Acc@GQA)."""
@@ -64,6 +70,13 @@ class BenchmarkPrediction:
     reference_texts: tuple[str, ...] = ()
     """Texts that a free answer, such as an explanation, is compared with word by word; empty where
     the answer is short, chosen or hidden."""
+    outcome_kind: str = ""
+    """Kind of the event that really came next, which is then the one reference; empty where it is
+    not known."""
+    outcome_seconds: float | None = None
+    """Time of that event after the end of the video; None where it is not known."""
+    true_futures: tuple[TrueFuture, ...] = ()
+    """True distribution over next events; empty where it is not known."""
     correct: bool | None = None
     """None without a reference, or for a system that cannot answer. A span is right when at least
     half of it lies in a true one, an option also when it has the same text as the right one."""
@@ -88,6 +101,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
     answers = tuple(answer for answer in example.answers if normalise_answer(answer))
     reference = example.answer_index if example.options else (answers or None)
     reference = example.spans or reference
+    outcome = outcome_of(example.meta)
     is_free = reference is None and not (example.options or example.answers)
     return BenchmarkPrediction(
         id=example.id,
@@ -99,6 +113,9 @@ def unanswered(example: Example) -> BenchmarkPrediction:
         options=example.options,
         reference=reference,
         reference_texts=(example.response,) if is_free and example.response else (),
+        outcome_kind="" if outcome is None else outcome.kind,
+        outcome_seconds=None if outcome is None else outcome.seconds,
+        true_futures=true_futures_of(example.meta),
     )
 
 
@@ -197,10 +214,11 @@ def write_predictions(
 def prediction_line(prediction: BenchmarkPrediction) -> bytes:
     """The line of a prediction, with its end."""
     values = asdict(prediction)
-    values["futures"] = [item._asdict() for item in prediction.futures]
+    for name in _DISTRIBUTIONS:
+        values[name] = [item._asdict() for item in getattr(prediction, name)]
     # Rows to which these fields do not apply are as they were before there were the fields.
-    for name in ("futures", "missing_capability"):
-        if not values[name]:
+    for name in (*_DISTRIBUTIONS, "outcome_kind", "outcome_seconds", "missing_capability"):
+        if values[name] in ([], "", None):
             del values[name]
     # Half a character, which JSON may hold, is read again as it is.
     return f"{json.dumps(values, ensure_ascii=False)}\n".encode(errors="surrogatepass")
@@ -350,7 +368,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def row_from_json(values: Mapping[str, Any]) -> BenchmarkPrediction:
     """The row of the fields that JSON holds."""
     fields = {name: _as_tuples(value) for name, value in values.items()}
-    fields["futures"] = tuple(Future(**item) for item in values.get("futures", ()))
+    for name, event in _DISTRIBUTIONS.items():
+        fields[name] = tuple(event(**item) for item in values.get(name, ()))
     return BenchmarkPrediction(**fields)
 
 
