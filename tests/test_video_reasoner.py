@@ -67,7 +67,7 @@ def any_reasoner(request, tmp_path, tiny_language_model_folder, tiny_tokenizer):
                 initializer_range=0.2,
             )
             Gemma2ForCausalLM(config).save_pretrained(folder)
-    torch.manual_seed(1)
+    torch.manual_seed(2)  # one with which the videos get different answers
     reasoner = build_reasoner(
         ReasonerConfig(
             fusion=FusionConfig(num_queries=4, width=32, num_layers=1, num_heads=4),

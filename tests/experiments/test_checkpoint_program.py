@@ -50,7 +50,7 @@ def test_inspect_says_what_a_checkpoint_is_of(
     given = ["--config", str(tiny_experiment), "optimizer.learning_rate=0.5"]
     assert main(["inspect", str(run_dir), "--tensors", *given]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"step-00000003\.ckpt: file of .*, format 2\n", text)
+    assert re.search(r"step-00000003\.ckpt: file of .*, format 3\n", text)
     assert "stage instruction, step 3, epoch 0\n" in text
     assert f"frozen language_model: {content_hash(tiny_language_model_folder)}\n" in text
     assert re.search(r"data position: epoch 0, samples_consumed 12,", text)  # 3 steps of 4

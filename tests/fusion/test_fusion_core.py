@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vidreason.fusion.fusion_core import Attention, FusionConfig, build_fusion
+from vidreason.fusion.token_positions import mask_shape
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 
 VISUAL_DIM, OUTPUT_DIM = 24, 20
@@ -43,7 +44,7 @@ def test_the_default_is_the_papers_size():
     # Per block: 8 projections of 768 x 768, an MLP of 2 x 768 x 3072, 3 norms; plus in and out.
     block = 8 * (768 * 768 + 768) + (2 * 768 * 3072 + 3072 + 768) + 3 * 2 * 768
     ends = (2 * 768 + 768 * 768 + 768) + 2 * 2 * 768 + (768 * 4096 + 4096) + 32 * 768
-    positions = 2 * 768 + (72 * 768 + 768) + (60 * 768 + 768)
+    positions = 2 * 768 + (72 * 768 + 768) + (60 * 768 + 768) + (6 * 768 + 768)
     assert sum(p.numel() for p in fusion.parameters()) == 8 * block + ends + positions
 
 
@@ -166,6 +167,38 @@ def test_the_box_of_a_clip_token_is_not_used(make_visual_tokens):
     visual["boxes"][0, :4] = 0.3
     visual["areas"][0, :4] = 0.3
     assert torch.equal(fusion(visual), base)
+
+
+def test_the_shape_of_a_mask_is_its_width_height_and_fill():
+    boxes = torch.tensor(
+        [
+            [0.1, 0.2, 0.4, 0.3],
+            [0.5, 0.5, 0.5, 0.9],  # empty
+            [0.6, 0.6, 0.4, 0.8],  # turned round, as only made-up boxes are
+            [0.0, 0.0, 0.2, 0.2],
+        ]
+    )
+    areas = torch.tensor([0.03 * 0.77, 0.1, 0.1, 0.1])  # the last mask is larger than its box
+    width, height, fill, *squares = mask_shape(boxes[None], areas[None])[0].unbind(-1)
+    torch.testing.assert_close(width / 4 + 0.25, torch.tensor([0.3, 0.0, 0.0, 0.2]))
+    torch.testing.assert_close(height / 4 + 0.25, torch.tensor([0.1, 0.4, 0.2, 0.2]))
+    torch.testing.assert_close(fill / 4 + 0.75, torch.tensor([0.77, 0.0, 0.0, 1.0]))
+    for size, square in zip((width, height, fill), squares, strict=True):
+        torch.testing.assert_close(square, size**2)
+
+
+def test_the_shape_of_a_mask_reaches_objects_at_the_scale_of_the_rest(make_visual_tokens):
+    positions = tiny_fusion().token_positions
+    visual = collate_visual_tokens([make_visual_tokens(4, 3)])
+    visual["boxes"] = torch.tensor([0.4, 0.4, 0.6, 0.6]).expand(1, 7, 4).contiguous()
+
+    def with_fill(fill):
+        visual["areas"] = torch.full((1, 7), 0.04 * fill)
+        return positions(visual)[0]
+
+    moved = (with_fill(0.93) - with_fill(0.61)).square().mean(-1).sqrt()  # a square, a triangle
+    assert not moved[:4].any()
+    assert moved[4:].min() > 0.2
 
 
 def test_times_keep_their_precision_in_bfloat16(make_visual_tokens):

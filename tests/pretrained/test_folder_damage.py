@@ -88,7 +88,7 @@ def test_truncated_weights_are_refused(save, name, length):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "has format version 2, this program reads version 1; export it"),
+        ({"format_version": 1}, "has format version 1, this program reads version 2; export it"),
         ({"form": "whole"}, r"config\.json: form: "),
         ({"surplus": 1}, r"config\.json: .*surplus"),
         ({"visual_dim": None}, r"config\.json: .*visual_dim"),

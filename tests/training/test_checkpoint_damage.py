@@ -21,7 +21,7 @@ from vidreason.training.checkpoint_files import (
 )
 
 RECORD = {
-    "format_version": 2,
+    "format_version": 3,
     **{"stage": "alignment", "config": {}, "frozen": {}, "trainable": [], "world_size": 1},
     "rng": [],
 }

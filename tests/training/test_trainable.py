@@ -12,6 +12,7 @@ FUSION_WEIGHTS = {
     "token_positions.kind.weight",
     "token_positions.time.weight",
     "token_positions.box.weight",
+    "token_positions.shape.weight",
     *(
         f"blocks.0.{side}_attention.{name}.weight"
         for side in ("self", "cross")
@@ -27,6 +28,7 @@ FUSION_NORMS_AND_BIASES = {
     "visual_projection.1.bias",
     "token_positions.time.bias",
     "token_positions.box.bias",
+    "token_positions.shape.bias",
     "visual_norm.weight",
     "visual_norm.bias",
     *(

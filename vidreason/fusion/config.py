@@ -25,8 +25,9 @@ class FusionConfig:
     num_heads: int = 12
     """Attention heads; they share ``width``."""
     token_positions: Literal["full", "none"] = "full"
-    """``full`` tells each visual token's kind, time and, for objects, box. ``none`` is the paper's
-    literal form, in which the order of the tokens, and so of the events, cannot be seen."""
+    """``full`` tells each visual token's kind, time and, for objects, box and shape of the mask.
+    ``none`` is the paper's literal form, in which the order of the tokens, and so of the events,
+    cannot be seen."""
     warm_start: str = ""
     """Path of a BLIP-2 or InstructBLIP Q-Former that a new run starts from, as far as shapes allow;
     see ``vidreason/fusion/warm_start.py``. The released ones need the default width and heads."""

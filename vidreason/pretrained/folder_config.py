@@ -16,7 +16,7 @@ from vidreason.reasoning.reasoner_config import ReasonerConfig
 
 Form = Literal["trained", "merged"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"
 FUSION_FILE = "fusion.safetensors"
 GENERATION_FILE = "generation_config.json"

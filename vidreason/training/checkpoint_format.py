@@ -24,7 +24,7 @@ from vidreason.training.sharded_values import from_rank_zero, num_ranks, of_each
 
 RECORD = "vidreason"
 """Key of the record in a checkpoint."""
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _ENTRIES = ("stage", "config", "frozen", "trainable", "world_size", "rng")
 
 
