@@ -194,7 +194,9 @@ class ExperimentConfig:
     """Also answer ``data.benchmark`` during ``fit``, at each validation and every
     ``evaluation.every_n_steps`` steps."""
     controls: list[Control] = field(
-        default_factory=lambda: ["none", "blind", "single_frame", "shuffled_frames", "shuffled"]
+        default_factory=lambda: [
+            *("none", "half_frames", "single_frame", "blind", "shuffled_frames", "shuffled")
+        ]
     )
     """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself, and
     ``random`` can be had besides. See :func:`vidreason.evaluation.controls.controlled_source`."""

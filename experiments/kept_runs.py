@@ -21,8 +21,9 @@ OWN_FORM = ".jsonl"
 
 ROW_NAMES: dict[Control, str] = {
     "none": "full model",
-    "blind": "blind (no visual tokens)",
+    "half_frames": "first half",
     "single_frame": "single frame",
+    "blind": "blind (no visual tokens)",
     "shuffled_frames": "shuffled frames",
     "shuffled": "another video's tokens",
     "random": "random visual tokens",

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 import torch
@@ -123,6 +123,33 @@ def test_shuffled_takes_a_span_that_the_other_video_has(make_visual_tokens: Make
     assert spans == [("/v/1.mp4", 1.0, 9.0)]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_each_span_has_a_stand_in_of_another_file(seed: int) -> None:
+    spans = [("a", 0.0, 2.0), ("a", 2.0, 4.0), ("a", None, None), ("b", 0.0, 1.0), ("c", None, 9.0)]
+    examples = [
+        replace(questions(1)[0], id=f"{k}-{n}", media=media, start_seconds=start, end_seconds=end)
+        for n, (media, start, end) in enumerate(spans)
+        for k in range(2)
+    ]
+    shuffled = controlled_source(lambda *span: span, examples, "shuffled", seed)  # type: ignore
+    given = {span: shuffled(*span) for span in spans}
+    assert all(stand_in[0] != span[0] for span, stand_in in given.items())
+    assert set(given.values()) <= set(spans)
+    # The video before `a` in the circle takes one of its spans; the three of `a` take others' own.
+    assert {stand_in[0] for stand_in in given.values()} == {"a", "b", "c"}
+
+
+def test_spans_of_a_file_have_stand_ins_of_their_own() -> None:
+    examples = [
+        replace(questions(1)[0], id=f"{media}{n}", media=media, start_seconds=n, end_seconds=n + 1)
+        for media in "ab"
+        for n in range(3)
+    ]
+    shuffled = controlled_source(lambda *span: span, examples, "shuffled")  # type: ignore
+    given = [shuffled(media, n, n + 1) for media in "ab" for n in range(3)]
+    assert given == [(media, n, n + 1) for media in "ba" for n in range(3)]
+
+
 def timed(num_clips: int, key_frames: list[tuple[float, int]]) -> VisualTokens:
     """Equal clips of 2 seconds, then so many objects at each time; feature 0 numbers the tokens."""
     times = [time for time, number in key_frames for _ in range(number)]
@@ -172,6 +199,32 @@ def test_single_frame_keeps_the_middle_clip_and_one_key_frame(
     assert torch.equal(result.spans, tokens.spans[expected])
     assert result.duration_seconds == tokens.duration_seconds
     assert len(under("single_frame", tokens.without_tokens())) == 0
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "key_frames", "expected"),
+    [
+        (4, [(1.0, 2), (4.0, 1), (4.25, 1), (7.0, 1)], [0, 1, 4, 5, 6]),
+        (3, [(2.5, 1), (3.5, 1)], [0, 3]),  # the middle clip knows of the second half
+        (1, [(0.5, 1), (1.5, 1)], [1]),
+        (1, [(1.5, 1)], []),
+    ],
+)
+def test_half_frames_keep_what_ends_by_the_middle(
+    num_clips: int, key_frames: list[tuple[float, int]], expected: list[int]
+) -> None:
+    tokens = timed(num_clips, key_frames)
+    result = under("half_frames", tokens)
+    assert numbers(result) == expected
+    assert torch.equal(result.spans, tokens.spans[expected])
+    assert result.duration_seconds == tokens.duration_seconds
+    assert len(under("half_frames", tokens.without_tokens())) == 0
+
+
+def test_half_of_a_video_of_odd_length_holds_its_clips_in_single_precision() -> None:
+    tokens = timed(2, [])
+    rounded = replace(tokens, spans=tokens.spans * 1.0000005)
+    assert numbers(under("half_frames", rounded)) == [0]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -270,5 +323,5 @@ def test_order_reaches_the_model_by_token_positions_alone(
 
 
 def test_controls_reach_worker_processes() -> None:
-    for control in ("blind", "single_frame", "shuffled_frames", "shuffled", "random"):
+    for control in get_args(Control)[1:]:
         assert callable(pickle.loads(pickle.dumps(controlled_source(print, questions(), control))))

@@ -148,7 +148,10 @@ def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     config = experiment.config()
     root = config.data.benchmark[0].root
     config.data.validation = [CorpusConfig(reader="nextqa", root=root, split="val", limit=6)]
-    assert config.controls == ["none", "blind", "single_frame", "shuffled_frames", "shuffled"]
+    assert config.controls == [
+        *("none", "half_frames", "single_frame", "blind", "shuffled_frames", "shuffled")
+    ]
+    assert list(ROW_NAMES) == [*config.controls, "random"]
     runs = evaluate(config)
     controls = [ROW_NAMES[control] for control in config.controls]
     assert list(runs) == [*controls, MAJORITY, TEXT_PRIOR]

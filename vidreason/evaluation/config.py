@@ -6,7 +6,9 @@ from typing import Literal
 
 from vidreason.ranges import check_ranges
 
-Control = Literal["none", "blind", "single_frame", "shuffled_frames", "shuffled", "random"]
+Control = Literal[
+    "none", "half_frames", "single_frame", "blind", "shuffled_frames", "shuffled", "random"
+]
 """A replacement of the visual tokens; see
 :func:`vidreason.evaluation.controls.controlled_source`."""
 

@@ -21,6 +21,7 @@ from vidreason.perception.visual_tokens import (
     VisualTokens,
 )
 
+_ROUNDING = 1e-4  # of a time, as a share of the video's length
 Span = tuple[str, float | None, float | None]
 
 
@@ -30,10 +31,12 @@ def controlled_source(
     """Return the source that a run under ``control`` reads.
 
     * ``none``: the video's own tokens.
-    * ``blind``: no visual token at all.
+    * ``half_frames``: the first half of the video, :func:`first_half`.
     * ``single_frame``: one moment, :func:`single_moment`.
+    * ``blind``: no visual token at all.
     * ``shuffled_frames``: all moments in another order, :func:`shuffled_frames`.
-    * ``shuffled``: the tokens of another video of ``examples``, never its own.
+    * ``shuffled``: for each span, the tokens of a span of another video of ``examples``, never of
+      its own.
     * ``random``: as many tokens with Gaussian features of the same mean and standard deviation, and
       random boxes and areas for objects, because positions tell what happened too. The number of
       objects and the times of clips and key frames stay.
@@ -60,14 +63,14 @@ class StandInSource:
     """Another video's tokens."""
 
     source: TokenSource
-    stand_ins: dict[str, Span]
-    """For each video file, a span of another one."""
+    stand_ins: dict[Span, Span]
+    """For each span, one of another video file."""
 
     def __call__(
         self, media: str, start_seconds: float | None, end_seconds: float | None
     ) -> VisualTokens:
-        """The tokens of the video that stands in for ``media``."""
-        return self.source(*self.stand_ins[media])
+        """The tokens of what stands in for a span."""
+        return self.source(*self.stand_ins[media, start_seconds, end_seconds])
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,17 @@ class ChangedSource:
 def no_tokens(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
     """The video without tokens."""
     return tokens.without_tokens()
+
+
+def first_half(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
+    """The first half of the video: what can be answered before the rest is seen.
+
+    Left are the clips that end by the middle of the video, and the object tokens of key frames up
+    to there. Their times, and the video's length, stay as they are.
+    """
+    # (N,) seconds; clips may end at the middle, computed in single precision.
+    middle = tokens.duration_seconds / 2 + _ROUNDING * tokens.duration_seconds
+    return tokens.select((tokens.spans[:, 1] <= middle).nonzero()[:, 0].tolist())
 
 
 def single_moment(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
@@ -190,8 +204,9 @@ def random_tokens(tokens: VisualTokens, generator: torch.Generator) -> VisualTok
 
 
 _CHANGES: dict[Control, Callable[[VisualTokens, torch.Generator], VisualTokens]] = {
-    "blind": no_tokens,
+    "half_frames": first_half,
     "single_frame": single_moment,
+    "blind": no_tokens,
     "shuffled_frames": shuffled_frames,
     "random": random_tokens,
 }
@@ -213,18 +228,25 @@ def _other_order(number: int, generator: torch.Generator) -> list[int]:
     return order
 
 
-def _derangement(examples: Sequence[Example], seed: int) -> dict[str, Span]:
-    """Each video's stand-in: the next one in a random circle of all videos, so none is its own."""
-    spans: dict[str, Span] = {}
+def _derangement(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
+    """Each span's stand-in: one of the next video in a random circle of all, so none of its own.
+
+    The spans of a video get those of the next one in turn, in the order of the examples.
+    """
+    # Spans of each video, each once.
+    by_media: dict[str, dict[Span, None]] = {}
     for example in examples:
-        spans.setdefault(example.media, (example.media, example.start_seconds, example.end_seconds))
-    if len(spans) < 2:
+        span = (example.media, example.start_seconds, example.end_seconds)
+        by_media.setdefault(example.media, {})[span] = None
+    if len(by_media) < 2:
         raise ValueError(
-            f"the control 'shuffled' needs at least two videos to exchange, found {len(spans)}"
+            f"the control 'shuffled' needs at least two videos to exchange, found {len(by_media)}"
         )
-    media = sorted(spans)
+    media = sorted(by_media)
     circle = [media[index] for index in np.random.default_rng(seed).permutation(len(media))]
-    return {
-        current: spans[following]
-        for current, following in zip(circle, [*circle[1:], circle[0]], strict=True)
-    }
+    stand_ins = {}
+    for current, following in zip(circle, [*circle[1:], circle[0]], strict=True):
+        others = list(by_media[following])
+        for number, span in enumerate(by_media[current]):
+            stand_ins[span] = others[number % len(others)]
+    return stand_ins
