@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import Corpora, open_trainable
+from data_modules.dropped_tokens import drop_tokens
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
 from data_modules.prompt_lengths import PromptLimit
 from data_modules.rank_loader import RankLoader, leave_signals_to_the_run
@@ -218,6 +219,16 @@ class TrainingDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+    @override
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Leave out clips and objects of a training batch, on the host."""
+        assert self.trainer is not None
+        if not self.trainer.training or not (self.config.drop_clips or self.config.drop_objects):
+            return batch
+        epoch, consumed = self.position
+        first = consumed + self.trainer.global_rank * len(batch["ids"])
+        return {**batch, "visual": drop_tokens(batch["visual"], self.config, epoch, first)}
 
     @override
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

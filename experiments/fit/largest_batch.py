@@ -69,6 +69,7 @@ def longest_batch(
         spans=torch.ones(*shape, 2),
         boxes=torch.ones(*shape, 4),
         areas=torch.ones(shape),
+        track_ids=torch.full(shape, -1),
         durations=torch.ones(batch_size),
     )
     # (B * T,): every text token is a target; the last of a row predicts nothing

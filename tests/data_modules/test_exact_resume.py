@@ -43,6 +43,8 @@ class Recorder(LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.trace: Trace = []
+        self.masks: list[torch.Tensor] = []  # (B, V) of each batch
+        self.validated_masks: list[torch.Tensor] = []
         self.validated: list[str] = []
         self.fail_at = fail_at
 
@@ -50,10 +52,12 @@ class Recorder(LightningModule):
         if self.fail_at == len(self.trace):
             raise RuntimeError("as if out of memory")
         self.trace.append((self.global_step, batch["ids"]))
+        self.masks.append(batch["visual"]["mask"])
         return self.weight * batch["visual"]["features"].mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.validated += batch["ids"]
+        self.validated_masks.append(batch["visual"]["mask"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD([self.weight], lr=0.1)
@@ -87,6 +91,8 @@ def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualToke
         validate: bool = False,
         broken: frozenset[str] = frozenset(),
         max_unreadable_fraction: float = 0.0,
+        drop: float = 0.0,
+        module: type[TrainingDataModule] = AlignmentDataModule,
     ) -> TrainingDataModule:
         def corpus(split: str) -> list[CorpusConfig]:
             return [CorpusConfig(reader="webvid", root=str(folder), split=split)]
@@ -101,8 +107,10 @@ def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualToke
             max_text_tokens=64,
             seed=seed,
             max_unreadable_fraction=max_unreadable_fraction,
+            drop_clips=drop,
+            drop_objects=drop,
         )
-        return AlignmentDataModule(
+        return module(
             config,
             Source(tokens, broken),
             tokenizer,
@@ -307,6 +315,26 @@ def test_another_micro_batch_size_after_the_resume(
     resumed = fit(data, checkpoint=first.checkpoint(stop))
     assert samples_by_step(resumed.trace) == expected
     assert data.position == (NUM_EPOCHS, 0)
+
+
+@pytest.mark.parametrize("module", [AlignmentDataModule, InstructionDataModule])
+def test_a_resumed_run_leaves_out_the_same_tokens(
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    make_visual_tokens: Callable[..., VisualTokens],
+    tmp_path: Path,
+    module: type[TrainingDataModule],
+) -> None:
+    make_data = data_in(tmp_path, tiny_tokenizer, make_visual_tokens(3, 3))
+    saver, usual = every_step(tmp_path / "c"), {"drop": 0.5, "module": module, "validate": True}
+    first = fit(make_data(**usual), callbacks=saver)
+    whole = torch.cat(first.masks)
+    assert whole.any(dim=1).all()
+    assert 0 < whole.all(dim=1).sum() < len(whole)  # some samples lose tokens
+    other = make_data(**usual, batch_size=4, num_workers=2)
+    resumed = fit(other, checkpoint=tmp_path / "c" / "step=8.ckpt")
+    assert torch.equal(torch.cat(resumed.masks), whole[4 * 8 :])
+    for model in (first, resumed):
+        assert torch.cat(model.validated_masks).all()
 
 
 class SaveAfterBatch(Callback):

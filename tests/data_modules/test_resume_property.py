@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.dropped_tokens import drop_tokens
 from data_modules.training_data import InstructionDataModule, TrainingDataModule
-from vidreason.perception.visual_tokens import VisualTokens
+from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
 
@@ -31,6 +33,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
     pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker"),  # on two cores
 ]
+
+
+NUM_TOKENS = 7
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,16 @@ class Run:
             ]
             for epoch in range(num_epochs)
         ]
+        self.left = [self.tokens_left(epoch) for epoch in range(num_epochs)]
+        """Of each planned sample, which of its visual tokens are shown."""
+
+    def tokens_left(self, epoch: int) -> list[list[bool]]:
+        ids = self.plan[epoch]
+        tokens = self.make_source().tokens
+        shown = [tokens.without_tokens() if is_broken(one) else tokens for one in ids]
+        visual = collate_visual_tokens(shown)
+        config = self.data(Attempt(1, 1, 0, 1, None)).config
+        return drop_tokens(visual, config, epoch, 0)["mask"].tolist()
 
     def data(self, attempt: Attempt) -> TrainingDataModule:
         config = DataConfig(
@@ -108,6 +123,8 @@ class Run:
             num_workers=attempt.num_workers,
             max_text_tokens=96,
             max_unreadable_fraction=self.max_unreadable_fraction,
+            drop_clips=0.5,
+            drop_objects=0.5,
             seed=4,
         )
         source = self.make_source()
@@ -136,6 +153,8 @@ class Run:
                 epoch, at = position
                 # Whatever was loaded, also what a kill has made void, stands where it was planned.
                 assert ids == self.plan[epoch][at : at + len(ids)], (attempt, position)
+                left = [one for line in rank_lines for one in line["left"]]
+                assert left == self.left[epoch][at : at + len(ids)], (attempt, position)
                 if start[:2] <= [epoch, at] < end[:2]:
                     consumed[epoch] += ids
         return consumed
@@ -208,8 +227,9 @@ def drive(
         while data.position[0] < config.num_epochs:
             for batch in loader:
                 epoch, consumed = data.position
-                data.on_after_batch_transfer(batch, 0)
-                line = {"epoch": epoch, "consumed": consumed, "ids": batch["ids"]}
+                batch = data.on_after_batch_transfer(data.on_before_batch_transfer(batch, 0), 0)
+                left = pad(batch["visual"]["mask"], (0, NUM_TOKENS))[:, :NUM_TOKENS].tolist()
+                line = {"epoch": epoch, "consumed": consumed, "ids": batch["ids"], "left": left}
                 trace.write(json.dumps(line) + "\n")
                 num_batches += 1
                 if num_batches == attempt.killed_after:
@@ -229,7 +249,7 @@ def make_run(
     make_visual_tokens: Callable[..., VisualTokens],
 ) -> Callable[..., Run]:
     def make(*plan: Any) -> Run:
-        return Run(tmp_path, *plan, lambda: Source(make_visual_tokens(1, 1)), tiny_tokenizer)
+        return Run(tmp_path, *plan, lambda: Source(make_visual_tokens(3, 4)), tiny_tokenizer)
 
     return make
 

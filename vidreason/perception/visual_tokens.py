@@ -118,6 +118,8 @@ class VisualBatch(TypedDict):
     """``(B, V, 4)`` float32"""
     areas: Tensor
     """``(B, V)`` float32"""
+    track_ids: Tensor
+    """``(B, V)`` int64"""
     durations: Tensor
     """``(B,)`` float32 seconds"""
 
@@ -146,5 +148,6 @@ def collate_visual_tokens(videos: Sequence[VisualTokens]) -> VisualBatch:
         spans=pad([video.spans for video in videos]),
         boxes=pad([video.boxes for video in videos]),
         areas=pad([video.areas for video in videos]),
+        track_ids=pad([video.track_ids for video in videos]),
         durations=torch.tensor([video.duration_seconds for video in videos], dtype=torch.float32),
     )
