@@ -16,11 +16,15 @@ from typing_extensions import override
 
 from vidreason.export import reasoner_of_values
 from vidreason.fusion.fusion_core import build_fusion
-from vidreason.model import Provenance, VideoReasoner, evaluating
+from vidreason.model import Provenance, VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
 from vidreason.perception.weights import load_weights
 from vidreason.pretrained.folder_config import FUSION_FILE, LANGUAGE_MODEL_FOLDER
-from vidreason.reasoning.language_model import load_language_model, word_embedding_size
+from vidreason.reasoning.language_model import (
+    evaluating,
+    load_language_model,
+    word_embedding_size,
+)
 from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.reasoning.tokenization import EncodedText
 from vidreason.training.checkpoint import gather_parameters

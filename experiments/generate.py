@@ -41,8 +41,10 @@ def generate(config: ExperimentConfig) -> int:
             continue
         answers = answer_prompts(reasoner, tokens, prompts, config.decoding)
         for prompt, answer in zip(prompts, answers, strict=True):
-            readable = answer_text(answer, predictions=prompt == FUTURE_PREDICTION_PROMPT)
-            print(f"{video}\n> {prompt}\n{readable}\n")
+            forecasts = None
+            if prompt == FUTURE_PREDICTION_PROMPT:
+                forecasts = reasoner.forecast(tokens, config.decoding.futures)
+            print(f"{video}\n> {prompt}\n{answer_text(answer, forecasts)}\n")
     return status
 
 

@@ -4,15 +4,21 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vidreason import __version__
 from vidreason.cores import use_threads, wait_passively
 from vidreason.secrets import printable, without_controls, without_secrets
 
+if TYPE_CHECKING:
+    from vidreason.reasoning.future_search import Forecasts
+
 REASONER_FILE = "config.json"
 DEMO_REASONER = "runs/demo/stage2/reasoner"
+CANDIDATES = ("beam", "nucleus", "greedy")
+"""Methods of :class:`vidreason.reasoning.reasoner_config.FuturesConfig`."""
 _MAX_MESSAGE_CHARS = 4000
 
 
@@ -77,12 +83,19 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predict",
         action="store_true",
-        help="ask for the three most likely next events, with confidences",
+        help="ask for the most likely next events: computed probabilities, expected times, the "
+        "model's justifications and confidences, and the parts of the video they rest on",
     )
     parser.add_argument(
         "--why",
         action="store_true",
         help="ask for a step-by-step causal explanation of how the video ends",
+    )
+    parser.add_argument(
+        "--candidates",
+        choices=CANDIDATES,
+        help="with --predict: how candidates for the next event are found (default: the model's "
+        "own way, normally beam)",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as a JSON object")
     parser.add_argument(
@@ -183,15 +196,19 @@ def run_ask(arguments: argparse.Namespace) -> int:
         prompt = CAUSAL_EXPLANATION_PROMPT
     else:
         prompt = open_ended_prompt(arguments.question)
-    visual = collate_visual_tokens([shown_tokens(tokens, reasoner.perceiver)])
-    answer = reasoner.generate(visual, [prompt])[0]
+    tokens = shown_tokens(tokens, reasoner.perceiver)
+    answer = reasoner.generate(collate_visual_tokens([tokens]), [prompt])[0]
+    forecasts = None
+    if arguments.predict:
+        futures = reasoner.decoding.futures
+        futures = replace(futures, method=arguments.candidates or futures.method)
+        forecasts = reasoner.forecast(tokens, futures)
     if arguments.json:
-        parts = {"predictions": arguments.predict, "steps": arguments.why}
-        print(answer_json(answer, *(name for name, is_asked in parts.items() if is_asked)))
+        print(answer_json(answer, forecasts, steps=arguments.why))
     elif arguments.why:
         print(without_controls(explanation_text(answer)))
     else:
-        print(without_controls(answer_text(answer, predictions=arguments.predict)))
+        print(without_controls(answer_text(answer, forecasts)))
     return 0
 
 
@@ -258,18 +275,22 @@ def default_reasoner_folder() -> str:
     return str(reasoners[-1].parent)
 
 
-def answer_text(answer: str, *, predictions: bool) -> str:
+def answer_text(answer: str, forecasts: "Forecasts | None" = None) -> str:
     """Return what is shown of a model's answer.
 
     Args:
         answer: The generated text.
-        predictions: Whether the future was asked for; the text is then read into a list of events.
+        forecasts: Of the video, where the future was asked for. Without any event, the text is read
+            into a list.
     """
-    if not predictions:
+    if forecasts is None:
         return answer
 
+    from vidreason.reasoning.forecast_text import forecasts_text
     from vidreason.reasoning.predictions import format_predictions, parse_predictions
 
+    if forecasts.items:
+        return forecasts_text(forecasts)
     parsed = parse_predictions(answer)
     parts = [format_predictions(parsed.items)] if parsed.items else []
     if parsed.unparsed:
@@ -284,24 +305,30 @@ def explanation_text(answer: str) -> str:
     return format_explanation(parse_explanation(answer)) or answer
 
 
-def answer_json(answer: str, *parts: Literal["predictions", "steps"]) -> str:
+def answer_json(answer: str, forecasts: "Forecasts | None" = None, *, steps: bool = False) -> str:
     """An answer as one JSON object in ASCII.
 
     Args:
         answer: The generated text, in ``answer``.
-        parts: What it is read into, besides: ``predictions``, objects with ``event``,
-            ``justification`` and ``confidence``; ``steps``, objects with ``text``, ``event`` and
-            ``links``, each of a ``cause`` and an ``effect``.
+        forecasts: Of the video, where the future was asked for: ``futures``, objects with
+            ``event``, ``probability``, ``log_likelihood``, ``justification``, ``seconds``,
+            ``confidence`` and ``evidence``; ``num_events`` and ``covered_mass``. The text is then
+            read into ``predictions``, objects with ``event``, ``justification`` and ``confidence``.
+        steps: Read the text into ``steps``, objects with ``text``, ``event`` and ``links``, each of
+            a ``cause`` and an ``effect``.
     """
     import json
 
-    from vidreason.reasoning.explanations import parse_explanation
-    from vidreason.reasoning.predictions import parse_predictions
-
     value: dict[str, object] = {"answer": answer}
-    if "predictions" in parts:
+    if forecasts is not None:
+        from vidreason.reasoning.forecast_text import forecasts_values
+        from vidreason.reasoning.predictions import parse_predictions
+
         value["predictions"] = [item._asdict() for item in parse_predictions(answer).items]
-    if "steps" in parts:
+        value |= forecasts_values(forecasts)
+    if steps:
+        from vidreason.reasoning.explanations import parse_explanation
+
         value["steps"] = [
             step._asdict() | {"links": [link._asdict() for link in step.links]}
             for step in parse_explanation(answer)

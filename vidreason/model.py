@@ -12,10 +12,9 @@ Shapes: B batch, V visual tokens, Q queries, N text tokens, M targets of the bat
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,28 +24,35 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.fusion.mean_pool import MeanPool
 from vidreason.perception.config import PerceiverConfig
-from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
+from vidreason.perception.visual_tokens import (
+    VisualBatch,
+    VisualTokens,
+    collate_visual_tokens,
+    move_visual_tokens,
+)
 from vidreason.pretrained.folder import ReasonerParts, read_folder, write_folder
 from vidreason.pretrained.folder_config import Form
 from vidreason.pretrained.hub import local_reasoner_folder, upload
 from vidreason.pretrained.model_card import Provenance
 from vidreason.reasoning.adapter_checks import check_mergeable
 from vidreason.reasoning.decoding import generate_ids, left_pad
-from vidreason.reasoning.joined_rows import join_rows, predicting_positions
+from vidreason.reasoning.evidence import parts_left_out
+from vidreason.reasoning.future_search import Forecasts, FutureSearch
+from vidreason.reasoning.futures import Future
 from vidreason.reasoning.language_model import (
     add_lora,
     causal_lm,
+    evaluating,
     load_language_model,
     load_tokenizer,
     num_word_embeddings,
     set_language_model_mode,
     word_embedding_size,
 )
-from vidreason.reasoning.output_layer import decoder_of, target_log_likelihoods
-from vidreason.reasoning.packed_attention import packs_rows, row_arguments
-from vidreason.reasoning.reasoner_config import DecodingConfig, ReasonerConfig
-from vidreason.reasoning.shared_prefixes import tree_batches, tree_log_likelihoods
-from vidreason.reasoning.text_batch import TextBatch, collate_texts, move_texts
+from vidreason.reasoning.log_likelihoods import row_log_likelihoods, text_log_likelihoods
+from vidreason.reasoning.packed_attention import packs_rows
+from vidreason.reasoning.reasoner_config import DecodingConfig, FuturesConfig, ReasonerConfig
+from vidreason.reasoning.text_batch import TextBatch
 from vidreason.reasoning.tokenization import (
     IGNORE_INDEX,
     EncodedText,
@@ -72,7 +78,7 @@ class VideoReasoner(nn.Module):
         language_model: A causal language model of transformers, or one with LoRA around it.
         tokenizer: Its tokenizer; None on the meta device, where there is no text.
         perceiver: Configuration of the perceiver of its visual tokens, if known.
-        decoding: Default of :meth:`generate`.
+        decoding: Default of :meth:`generate` and :meth:`predict_futures`.
     """
 
     def __init__(
@@ -142,24 +148,7 @@ class VideoReasoner(nn.Module):
             Shape ``(M,)``, float32, in the order of the targets.
         """
         model = causal_lm(self.language_model)
-        # Embed: (N,) -> (N, D), and (B, V, visual_dim) -> (B, Q, D)
-        words = model.get_input_embeddings()(text["input_ids"])
-        video = self.fusion(visual).to(words.dtype)
-        # Join [E_vision; E_text] of all rows: (B Q + N, D)
-        rows = join_rows(video, words, text)
-        predicting = predicting_positions(rows, text, video.shape[1])
-        # Run the decoder. Any: the output record is named after the model's class.
-        decoder = decoder_of(model)
-        if packs_rows(model):
-            arguments = row_arguments(rows)
-            output: Any = decoder(inputs_embeds=rows.embeddings[None], use_cache=False, **arguments)
-        else:
-            # The causal mask suffices: padding on the right is after all positions that count.
-            output = decoder(inputs_embeds=rows.pad(), use_cache=False)
-            predicting = rows.padded[predicting]
-        # Keep the positions that predict a target: (1, B Q + N, D) or (B, longest, D) -> (M, D)
-        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, predicting)
-        return target_log_likelihoods(model, output, hidden, text["target_ids"])
+        return row_log_likelihoods(model, self.fusion(visual), text)
 
     def num_positions(self, text: TextBatch) -> tuple[int, int]:
         """Return the positions of a batch, videos included, and those computed with padding."""
@@ -186,21 +175,7 @@ class VideoReasoner(nn.Module):
             Sums over each text's targets, float64, and their numbers, int64; on the CPU.
         """
         model = causal_lm(self.language_model)
-        batches, others = tree_batches(model, texts, videos, self.fusion.num_embeddings)
-        sums = torch.zeros(len(texts), dtype=torch.float64)
-        if batches:
-            video = self.fusion(visual)
-            for batch in batches:
-                values = tree_log_likelihoods(model, video, batch)
-                sums.index_add_(0, batch.target_texts, values.cpu().double())
-        if others:
-            device = visual["mask"].device
-            rows = torch.tensor([videos[index] for index in others], device=device)
-            tensors = cast(dict[str, Tensor], visual)
-            repeated = {name: tensor[rows] for name, tensor in tensors.items()}
-            text = collate_texts([texts[index] for index in others])
-            values = self(cast(VisualBatch, repeated), move_texts(text, device))
-            sums.index_add_(0, torch.tensor(others)[text["target_rows"]], values.cpu().double())
+        sums = text_log_likelihoods(model, self.fusion(visual), videos, texts)
         counts = [sum(label != IGNORE_INDEX for label in text.labels) for text in texts]
         return sums, torch.tensor(counts)
 
@@ -244,9 +219,43 @@ class VideoReasoner(nn.Module):
         lengths = torch.tensor([len(row) for row in rows], device=device)
         text = model.get_input_embeddings()(pad_sequence(rows, batch_first=True).to(device))
         with evaluating(self):
-            video = self.fusion(move_visual_tokens(visual, device)).to(text.dtype)
+            video = self._fuse(visual).to(text.dtype)
             inputs_embeds, attention_mask = left_pad(video, text, lengths)
             return generate_ids(model, inputs_embeds, attention_mask, decoding, self.stop_ids)
+
+    @torch.no_grad()
+    def predict_futures(
+        self, visual: VisualBatch, config: FuturesConfig | None = None, num_described: int = 0
+    ) -> list[tuple[Future, ...]]:
+        """Return the next events after each video with computed probabilities.
+
+        A video gets the futures that it gets alone, but for the rounding of numbers.
+
+        Args:
+            visual: Visual tokens of B videos, on any device.
+            config: How to search and weigh; None for the reasoner's own way.
+            num_described: How many of each video get a justification and an expected time.
+
+        Returns:
+            Of each video, the likeliest first; none where the model writes no event.
+        """
+        with evaluating(self):
+            video, search = self._fuse(visual), self._future_search()
+            return search.futures(video, config or self.decoding.futures, num_described)
+
+    @torch.no_grad()
+    def forecast(
+        self, tokens: VisualTokens, config: FuturesConfig | None = None, num_events: int = 3
+    ) -> Forecasts:
+        """Return the likeliest next events after one video, and the tokens that they rest on.
+
+        Arguments are as for :meth:`predict_futures`. The prompt asks for three events.
+        """
+        parts, without = parts_left_out(tokens)
+        with evaluating(self):
+            video = self._fuse(collate_visual_tokens([tokens, *without]))
+            search = self._future_search()
+            return search.forecasts(video, parts, config or self.decoding.futures, num_events)
 
     def save_pretrained(
         self,
@@ -343,17 +352,13 @@ class VideoReasoner(nn.Module):
             decoding=self.decoding,
         )
 
+    def _future_search(self) -> FutureSearch:
+        model = causal_lm(self.language_model)
+        return FutureSearch(model, self.tokenizer, self.config.system_prompt)
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode for the block; each of its modules gets its mode back."""
-    in_training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in in_training:
-            part.training = True
+    def _fuse(self, visual: VisualBatch) -> Tensor:
+        device = next(self.fusion.parameters()).device
+        return cast(Tensor, self.fusion(move_visual_tokens(visual, device)))  # (B, Q, D)
 
 
 def build_reasoner(

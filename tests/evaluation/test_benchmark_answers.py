@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,12 @@ from vidreason.evaluation.reasoner_answerer import load_examples, reasoner_answe
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
-from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
+from vidreason.reasoning.futures import Future
+from vidreason.reasoning.prompts import (
+    FUTURE_PREDICTION_PROMPT,
+    multiple_choice_prompt,
+    open_ended_prompt,
+)
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import encode_example, encode_prompt
 from vidreason.video.failures import UnreadableVideosError
@@ -75,6 +81,16 @@ def open_ended(video: int) -> Example:
     )
 
 
+def prediction(video: int) -> Example:
+    return replace(
+        open_ended(video),
+        id=f"causal_vid_instruct:test:{video}",
+        corpus="causal_vid_instruct",
+        prompt=FUTURE_PREDICTION_PROMPT,
+        question_type="prediction",
+    )
+
+
 MIXED = [choice(2, 0), open_ended(1), choice(1, 1), choice(0, 0), choice(2, 1), open_ended(0)]
 
 
@@ -116,6 +132,34 @@ def test_an_options_score_is_its_log_likelihood_per_token(
             expected = float(result.mean())
             assert row.option_log_likelihoods[index] == pytest.approx(expected, abs=1e-5)
             assert row.option_token_counts[index] == len(result)
+
+
+def test_predictions_come_with_computed_futures(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    predict_futures = VideoReasoner.predict_futures
+
+    def watched(*arguments: Any) -> list[tuple[Future, ...]]:
+        predict_futures(*arguments)
+        number = len(arguments[1]["mask"])
+        found.append((number, arguments[2]))
+        return [(Future(f"{n} falls", -1.0, 1.0),) for n in range(number)]
+
+    monkeypatch.setattr(VideoReasoner, "predict_futures", watched)
+    questions = [prediction(0), prediction(1), open_ended(1), prediction(2), prediction(9)]
+    source = Source(make_visual_tokens, broken=[9])
+    config = EvaluationConfig(batch_size=8, max_unreadable_fraction=0.5)
+    rows = answers(tiny_reasoner, source, questions, config)
+    assert found == [(3, GREEDY.futures)]
+    events = [[future.event for future in row.futures] for row in rows]
+    # The order in a batch is that of the prompts' lengths.
+    assert sorted(events) == [[], [], ["0 falls"], ["1 falls"], ["2 falls"]]
+    assert events[2] == events[4] == []
+    # The text is the greedy one, as for any other question.
+    monkeypatch.undo()
+    alone = answers(tiny_reasoner, source, [prediction(0)], config)
+    assert alone[0].output == rows[0].output
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])

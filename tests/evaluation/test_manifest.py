@@ -16,6 +16,8 @@ from vidreason.evaluation.provenance import Provenance, make_manifest
 from vidreason.example import Example
 from vidreason.model import DecodingConfig
 from vidreason.reasoning.outcomes import Outcome, outcome_meta
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.reasoning.reasoner_config import FuturesConfig
 
 SYSTEM = Provenance(model="m", perceiver="p", frames={"num_clips": 8})
 CHOICE = Example(
@@ -95,9 +97,17 @@ def test_another_measure_is_another_protocol():
     assert other.protocol_hash != manifest().scored_by({}).protocol_hash
 
 
+def test_the_search_for_futures_matters_where_a_prediction_is_asked_for():
+    predicted = [replace(OPEN, prompt=FUTURE_PREDICTION_PROMPT)]
+    drawn = DecodingConfig(futures=FuturesConfig(method="nucleus"))
+    differences = manifest_differences(manifest(predicted), manifest(predicted, decoding=drawn))
+    assert differences == {"answering": ["answering.futures.method: 'beam' and 'nucleus'"]}
+
+
 def test_what_no_question_needs_does_not_matter():
     """Texts are not generated where all questions have options, nor options scored elsewhere."""
     assert manifest([CHOICE]) == manifest([CHOICE], decoding=DecodingConfig(max_new_tokens=8))
+    assert manifest() == manifest(decoding=DecodingConfig(futures=FuturesConfig(method="nucleus")))
     assert manifest([OPEN]) == manifest([OPEN], multiple_choice="generate", max_text_tokens=9)
 
 

@@ -244,8 +244,13 @@ def test_ask_answers_from_the_reasoner_folder(experiment, capsys):
     model = ["--model", str(experiment.run_dir / "reasoner")]
     assert cli.main(["ask", str(experiment.videos[0]), "why?", *model]) == 0
     assert capsys.readouterr().out.endswith("\n")
-    assert cli.main(["ask", str(experiment.videos[0]), "--predict", *model]) == 0
-    capsys.readouterr()
+    predict = ["ask", str(experiment.videos[0]), "--predict", *model]
+    assert cli.main(predict) == 0
+    assert capsys.readouterr().out
+    assert cli.main([*predict, "--candidates", "greedy", "--json"]) == 0
+    predicted = json.loads(capsys.readouterr().out)
+    assert {"answer", "predictions", "futures", "num_events", "covered_mass"} == predicted.keys()
+    assert len(predicted["futures"]) <= 1
     assert cli.main(["ask", str(experiment.videos[0]), "--why", "--json", *model]) == 0
     assert {"answer", "steps"} == json.loads(capsys.readouterr().out).keys()
     assert cli.main(["ask", str(experiment.broken), "why?", *model]) == 1

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import vidreason
@@ -10,6 +10,7 @@ from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.manifest import Manifest, digest_of
 from vidreason.evaluation.predictions.rows import unanswered
 from vidreason.example import Example
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
 _PACKAGES = ("torch", "transformers")
@@ -68,6 +69,9 @@ def make_manifest(
         answering["max_text_tokens"] = evaluation.max_text_tokens
     if generates:
         answering["decoding"] = _used_settings(decoding)
+    prompts = {example.prompt for of_corpus in by_corpus.values() for example in of_corpus}
+    if FUTURE_PREDICTION_PROMPT in prompts:
+        answering["futures"] = asdict(decoding.futures)
     return Manifest(
         questions=_digests(by_corpus, _content),
         prompts=_digests(by_corpus, lambda example: [example.id, example.prompt]),

@@ -27,6 +27,9 @@ from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.reasoning.tokenization import MARKUP_VERSION
 from vidreason.video.failures import VideoReadError
 
+NUM_DESCRIBED = 1
+"""How many of a question's computed futures get a justification and an expected time."""
+
 
 class LoadedExample(NamedTuple):
     """A question with its visual tokens, or with the reason why there are none."""
@@ -67,24 +70,27 @@ class ReasonerAnswerer(Answerer):
 
     def answer(self, examples: Sequence[Example]) -> list[Reply]:
         """Generate a text for each prompt."""
+        return self._replies(examples, self._generated)
 
-        def generate(
+    # One text generation: a batch may hold questions of both kinds.
+    choose = answer
+
+    def predict(self, examples: Sequence[Example]) -> list[Reply]:
+        """Generate predictions, and compute the probabilities of next events beside them."""
+
+        def predict(
             reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
         ) -> list[Reply]:
-            # B videos padded to the longest; prompts are padded by the reasoner.
-            visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
-            prompts = [example.prompt for example in readable]
-            ids = reasoner.generate_ids(visual, prompts, self._decoding)
+            futures = reasoner.predict_futures(
+                collate_visual_tokens(tokens), self._decoding.futures, NUM_DESCRIBED
+            )
+            replies = self._generated(reasoner, readable, tokens)
             return [
-                Reply(output=output, num_generated_tokens=len(tokens_of_output))
-                for tokens_of_output, output in zip(ids, reasoner.decode(ids), strict=True)
+                replace(reply, futures=of_video)
+                for reply, of_video in zip(replies, futures, strict=True)
             ]
 
-        return self._replies(examples, generate)
-
-    # One text generation: a batch may hold questions of all three kinds.
-    choose = answer
-    predict = answer
+        return self._replies(examples, predict)
 
     def log_likelihoods(self, examples: Sequence[Example]) -> list[Reply]:
         """Score each option by the mean log-likelihood of its tokens, end of turn included."""
@@ -95,6 +101,18 @@ class ReasonerAnswerer(Answerer):
             return _score_options(reasoner, readable, tokens, self._max_text_tokens)
 
         return self._replies(examples, score)
+
+    def _generated(
+        self, reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
+    ) -> list[Reply]:
+        # B videos padded to the longest; prompts are padded by the reasoner.
+        visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
+        prompts = [example.prompt for example in readable]
+        ids = reasoner.generate_ids(visual, prompts, self._decoding)
+        return [
+            Reply(output=output, num_generated_tokens=len(tokens_of_output))
+            for tokens_of_output, output in zip(ids, reasoner.decode(ids), strict=True)
+        ]
 
     def _replies(
         self,

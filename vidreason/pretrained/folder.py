@@ -181,8 +181,11 @@ def read_folder(
             LanguageModelConfig(name_or_path=str(folder / LANGUAGE_MODEL_FOLDER))
         ),
         perceiver=config.perceiver,
-        decoding=decoding_config(
-            read_json_object(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
+        decoding=replace(
+            decoding_config(
+                read_json_object(folder / GENERATION_FILE), str(folder / GENERATION_FILE)
+            ),
+            futures=config.futures,
         ),
     )
 
@@ -310,6 +313,7 @@ def _folder_config(
         visual_dim=parts.visual_dim,
         reasoner=config,
         perceiver=parts.perceiver,
+        futures=parts.decoding.futures,
         frozen_parts={str(name): part for name, part in references.items()},
     )
 

@@ -12,7 +12,7 @@ from vidreason.perception.config import PerceiverConfig
 from vidreason.pretrained import adapters
 from vidreason.pretrained.folder_files import check_files
 from vidreason.pretrained.frozen_parts import PARTS, FrozenPart
-from vidreason.reasoning.reasoner_config import ReasonerConfig
+from vidreason.reasoning.reasoner_config import FuturesConfig, ReasonerConfig
 
 Form = Literal["trained", "merged"]
 
@@ -33,6 +33,9 @@ class FolderConfig:
     visual_dim: int
     reasoner: ReasonerConfig
     perceiver: PerceiverConfig
+    futures: FuturesConfig = field(default_factory=FuturesConfig)
+    """Search for next events, with the temperature that was fitted; all other decoding is in
+    :data:`GENERATION_FILE`, in transformers' names."""
     frozen_parts: dict[str, FrozenPart] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     """sha256 of the folder's own files of weights, by their paths in it; folders from before they

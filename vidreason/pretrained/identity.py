@@ -42,6 +42,7 @@ def reasoner_identity(folder: Path) -> ReasonerIdentity:
     # Where the frozen parts lie is no part of what they are.
     described["frozen_parts"] = {name: part.sha256 for name, part in config.frozen_parts.items()}
     described.pop("weights", None)  # the same hashes again
+    described.pop("futures", None)
     files = {
         path.relative_to(folder).as_posix(): content_hash_of_file(path)
         for path in sorted(folder.rglob("*"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 
 from vidreason.config import config_from_values
 from vidreason.reasoning.reasoner_config import DecodingConfig
@@ -77,8 +77,47 @@ def generate_ids(
     return [_before_stop(row, set(stop_ids)) for row in rows]
 
 
+def generate_lines(
+    model: PreTrainedModel,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    num_lines: int,
+    max_new_tokens: int,
+    line_ends: Sequence[int],
+    stop_ids: Sequence[int],
+) -> list[list[int]]:
+    """Continue each row greedily, for some lines; arguments are as for :func:`generate_ids`.
+
+    Args:
+        model: The language model, in eval mode.
+        inputs_embeds: Shape ``(B, L, D)``, padded on the left.
+        attention_mask: Shape ``(B, L)``.
+        num_lines: Lines to write.
+        max_new_tokens: Longest continuation.
+        line_ends: Tokens with a line break.
+        stop_ids: Tokens that end an answer.
+    """
+    ends = torch.tensor(line_ends, device=inputs_embeds.device)
+
+    def enough(input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        return torch.isin(input_ids, ends).sum(1) >= num_lines  # new tokens alone
+
+    decoding = DecodingConfig(max_new_tokens=max_new_tokens)
+    # Any: generate() returns a tensor or, if told so, a record.
+    output: Any = model.generate(  # type: ignore[operator]
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        generation_config=generation_config(decoding, stop_ids),
+        stopping_criteria=StoppingCriteriaList([enough]),
+    )
+    return [_before_stop(row, set(stop_ids)) for row in output.tolist()]
+
+
 def generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:
-    """Translate to transformers' class; :func:`decoding_config` is the inverse, less the seed."""
+    """Translate to transformers' class, all but the seed and the search for futures.
+
+    :func:`decoding_config` is the inverse.
+    """
     # transformers fills in what is left out: set each field that a strategy reads.
     fields: dict[str, Any] = {
         "max_new_tokens": decoding.max_new_tokens,

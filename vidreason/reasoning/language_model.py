@@ -259,6 +259,18 @@ def set_language_model_mode(model: nn.Module, training: bool) -> None:
         module.training |= training and getattr(module, "gradient_checkpointing", False)
 
 
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode for the block; each of its modules gets its mode back."""
+    in_training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in in_training:
+            part.training = True
+
+
 def _wrap(model: PreTrainedModel, adapters: LoraConfig) -> PeftModel:
     with warnings.catch_warnings():
         # peft 0.21 asks for this property under the name it had before transformers 5.2x.

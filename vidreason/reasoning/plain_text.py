@@ -107,6 +107,17 @@ def unified(text: str) -> str:
     return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text).translate(_ENCLOSED))
 
 
+def normalise_answer(text: str) -> str:
+    """A short answer, or an event, in the form in which it is compared.
+
+    Compatibility characters are unified, case and surrounding punctuation dropped, white space made
+    single. Articles and inner punctuation stay, so that answers in the benchmarks' own files
+    compare as the official scripts compare them: by exact match.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(text.split()).strip(" \t.,;:!?\"'`()[]")
+
+
 def _without_thoughts(text: str) -> str:
     kept: list[str] = []
     depth, position, opened = 0, 0, False

@@ -102,6 +102,24 @@ class ReasonerConfig:
 
 
 @dataclass(kw_only=True)
+class FuturesConfig:
+    """Candidates for the next event, and their probabilities."""
+
+    method: Literal["beam", "nucleus", "greedy"] = "beam"
+    """Where candidates come from: the likeliest lines by beam search; lines drawn from the nucleus
+    of probability 0.9, always with one seed; or the greedy answer's line alone."""
+    num_candidates: int = 16
+    """Beams, or drawn lines, before those that say the same event are merged."""
+    temperature: float = 1.0
+    """Divisor of the candidates' log-likelihoods, before their shares are taken as
+    probabilities; fitted on validation videos."""
+
+    def __post_init__(self) -> None:
+        ranges = {"num_candidates": (1, 256), "temperature": (ABOVE_0, inf)}
+        check_ranges("decoding.futures", self, **ranges)
+
+
+@dataclass(kw_only=True)
 class DecodingConfig:
     """Decoding of answers. Recommendations in a model's folder are not used."""
 
@@ -118,6 +136,8 @@ class DecodingConfig:
     """``beam``: number of hypotheses; ``strategy: greedy`` is one."""
     length_penalty: float = 1.0
     """``beam``: a hypothesis' log-likelihood is divided by its length to this power."""
+    futures: FuturesConfig = field(default_factory=FuturesConfig)
+    """Computed probabilities of next events, beside the confidences that a prediction prints."""
 
     def __post_init__(self) -> None:
         check_ranges(

@@ -6,7 +6,8 @@ and is reported. Nothing is ever guessed at random, and no letter is preferred t
 
 from vidreason.evaluation.answers.choices import parse_choice
 from vidreason.evaluation.answers.spans import parse_span
-from vidreason.evaluation.answers.texts import normalise_answer, short_answer
+from vidreason.evaluation.answers.texts import short_answer
+from vidreason.reasoning.plain_text import normalise_answer
 
 __all__ = ["PARSER_VERSION", "normalise_answer", "parse_choice", "parse_span", "short_answer"]
 

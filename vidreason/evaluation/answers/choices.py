@@ -10,8 +10,9 @@ from vidreason.evaluation.answers.mentions import (
     text_mentions,
 )
 from vidreason.evaluation.answers.reading import NOWHERE, Reading
-from vidreason.evaluation.answers.texts import normalise_answer, without_label
+from vidreason.evaluation.answers.texts import without_label
 from vidreason.evaluation.answers.yes_no import is_yes_no, leading_yes_no, named_yes_no
+from vidreason.reasoning.plain_text import normalise_answer
 
 
 def parse_choice(text: str, options: Sequence[str]) -> int | None:

@@ -1,9 +1,9 @@
 """Short answers in the form in which they are compared."""
 
 import re
-import unicodedata
 
 from vidreason.evaluation.answers.conclusion import conclusion
+from vidreason.reasoning.plain_text import normalise_answer
 
 _LABEL = re.compile(
     r"^\W{0,8}(?:(?:so|thus|hence|therefore),?\s{1,4})?(?:(?:the|my)\s{1,4})?"
@@ -11,17 +11,6 @@ _LABEL = re.compile(
     r"(?:\s{0,4}[:=]|\s{1,4}is\b\s{0,4}:?|\s{0,4}-(?=\s))",
     re.IGNORECASE,
 )
-
-
-def normalise_answer(text: str) -> str:
-    """A short open-ended answer in the form in which it is compared.
-
-    Compatibility characters are unified, case and surrounding punctuation dropped, white space made
-    single. Articles and inner punctuation stay, so that answers in the benchmarks' own files
-    compare as the official scripts compare them: by exact match.
-    """
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(text.split()).strip(" \t.,;:!?\"'`()[]")
 
 
 def short_answer(text: str) -> str:

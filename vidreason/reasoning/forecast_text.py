@@ -1,0 +1,66 @@
+"""Forecasts as they are shown: next events with their probabilities, words, times and evidence."""
+
+from typing import Any
+
+from vidreason.reasoning.evidence import Evidence
+from vidreason.reasoning.future_search import Forecast, Forecasts
+
+_SHOWN_PARTS = 3
+_LEAST_SUPPORT = 0.05
+"""In nats: below, an event is as likely without a part, but for 5%."""
+
+
+def forecasts_text(forecasts: Forecasts) -> str:
+    """Write forecasts as a numbered list, in the order and with the labels of a prediction.
+
+    What was computed and what the model printed are marked as such. Empty without any event.
+    """
+    lines = []
+    for number, forecast in enumerate(forecasts.items, start=1):
+        lines += _forecast_lines(number, forecast)
+    if lines:
+        events = "1 event" if forecasts.num_events == 1 else f"{forecasts.num_events} events"
+        lines.append(
+            f"(computed: shares of {events} that were found, of all that the model may name "
+            f"{forecasts.covered_mass:.0%})"
+        )
+    return "\n".join(lines)
+
+
+def forecasts_values(forecasts: Forecasts) -> dict[str, Any]:
+    """Return forecasts as JSON holds them."""
+    return {
+        "futures": [
+            {
+                **forecast.future._asdict(),
+                "confidence": forecast.confidence,
+                "evidence": [part._asdict() for part in forecast.evidence],
+            }
+            for forecast in forecasts.items
+        ],
+        "num_events": forecasts.num_events,
+        "covered_mass": forecasts.covered_mass,
+    }
+
+
+def _forecast_lines(number: int, forecast: Forecast) -> list[str]:
+    future = forecast.future
+    lines = [f"{number}. {future.event}", f"Probability: {future.probability:.1%} (computed)"]
+    if forecast.confidence is not None:
+        lines.append(f"Confidence: {forecast.confidence:g} (printed)")
+    if future.justification:
+        lines.append(f"Justification: {future.justification}")
+    if future.seconds is not None:
+        lines.append(f"Expected: {future.seconds:.1f} s after the end (computed)")
+    if forecast.evidence:
+        shown = [part for part in forecast.evidence if part.support >= _LEAST_SUPPORT]
+        parts = "; ".join(map(_part_text, shown[:_SHOWN_PARTS])) or "no single part of the video"
+        lines.append(f"Rests on: {parts}")
+    return lines
+
+
+def _part_text(part: Evidence) -> str:
+    name = "clip" if part.kind == "clip" else f"object {part.track_id},"
+    start, end = f"{part.start_seconds:.1f}", f"{part.end_seconds:.1f}"
+    span = start if start == end else f"{start}-{end}"
+    return f"{name} {span} s ({part.support:.2f} nats)"
