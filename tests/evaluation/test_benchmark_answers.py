@@ -137,13 +137,13 @@ def test_an_options_score_is_its_log_likelihood_per_token(
 def test_predictions_come_with_computed_futures(
     tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = []
+    calls = []
     predict_futures = VideoReasoner.predict_futures
 
     def watched(*arguments: Any) -> list[tuple[Future, ...]]:
         predict_futures(*arguments)
         number = len(arguments[1]["mask"])
-        found.append((number, arguments[2]))
+        calls.append((number, arguments[2]))
         return [(Future(f"{n} falls", -1.0, 1.0),) for n in range(number)]
 
     monkeypatch.setattr(VideoReasoner, "predict_futures", watched)
@@ -151,7 +151,7 @@ def test_predictions_come_with_computed_futures(
     source = Source(make_visual_tokens, broken=[9])
     config = EvaluationConfig(batch_size=8, max_unreadable_fraction=0.5)
     rows = answers(tiny_reasoner, source, questions, config)
-    assert found == [(3, GREEDY.futures)]
+    assert calls == [(3, GREEDY.futures)]
     events = [[future.event for future in row.futures] for row in rows]
     # The order in a batch is that of the prompts' lengths.
     assert sorted(events) == [[], [], ["0 falls"], ["1 falls"], ["2 falls"]]

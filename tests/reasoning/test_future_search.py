@@ -94,8 +94,8 @@ def test_probabilities_are_those_of_brute_force(kind, request, tmp_path, tiny_to
     else:
         reasoner = random_reasoner(tmp_path, tiny_tokenizer, KINDS[kind]).eval()
         says_only(reasoner, "ab\n")
-    found = reasoner.predict_futures(collate_visual_tokens(videos), ALL)
-    for tokens, futures in zip(videos, found, strict=True):
+    predicted = reasoner.predict_futures(collate_visual_tokens(videos), ALL)
+    for tokens, futures in zip(videos, predicted, strict=True):
         expected = {event: event_log_likelihood(reasoner, tokens, event) for event in EVENTS}
         # A beam that is wide enough finds all lines, the likeliest first.
         assert {future.event for future in futures} == set(EVENTS)
@@ -109,18 +109,18 @@ def test_probabilities_are_those_of_brute_force(kind, request, tmp_path, tiny_to
         ordered = [future.probability for future in futures]
         assert ordered == sorted(ordered, reverse=True)
     if kind != "gemma3":  # which does not look as far back as the video is
-        assert found[0][0].log_likelihood != found[1][0].log_likelihood
+        assert predicted[0][0].log_likelihood != predicted[1][0].log_likelihood
 
 
 def test_a_narrow_beam_finds_the_likeliest_lines(reasoner, videos):
     visual = collate_visual_tokens(videos)
-    for all_of, found in zip(
+    for all_of, some in zip(
         reasoner.predict_futures(visual, ALL),
         # One place is for the empty line; no more than 8 hypotheses of this world go on.
         reasoner.predict_futures(visual, FuturesConfig(num_candidates=8)),
         strict=True,
     ):
-        events = [future.event for future in found]
+        events = [future.event for future in some]
         assert events == [future.event for future in all_of][: len(events)]
         assert len(events) >= 7
 
@@ -141,8 +141,10 @@ def test_a_video_has_the_same_futures_whoever_is_beside_it(talker, videos, metho
 
 
 def test_the_greedy_candidate_is_the_line_of_the_greedy_answer(reasoner, videos):
-    found = reasoner.predict_futures(collate_visual_tokens(videos), FuturesConfig(method="greedy"))
-    for tokens, futures in zip(videos, found, strict=True):
+    predicted = reasoner.predict_futures(
+        collate_visual_tokens(videos), FuturesConfig(method="greedy")
+    )
+    for tokens, futures in zip(videos, predicted, strict=True):
         line = ""
         while len(line) < MAX_TOKENS and not line.endswith("\n"):
             next_of = {
@@ -165,11 +167,11 @@ def test_drawn_candidates_come_from_the_nucleus_and_leave_the_random_state(reaso
     visual = collate_visual_tokens(videos)
     config = FuturesConfig(method="nucleus", num_candidates=30)
     state = torch.get_rng_state()
-    found = reasoner.predict_futures(visual, config)
+    predicted = reasoner.predict_futures(visual, config)
     assert torch.equal(torch.get_rng_state(), state)
-    assert reasoner.predict_futures(visual, config) == found
+    assert reasoner.predict_futures(visual, config) == predicted
     scores = [{f.event: f for f in futures} for futures in reasoner.predict_futures(visual, ALL)]
-    for futures, known in zip(found, scores, strict=True):
+    for futures, known in zip(predicted, scores, strict=True):
         assert len(futures) > 1
         for future in futures:
             expected = known[future.event].log_likelihood

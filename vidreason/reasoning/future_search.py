@@ -139,15 +139,15 @@ class FutureSearch:
         for (index, event, _), value in zip(scored, sums, strict=True):
             by_video[index][event] = value
         futures = [merge_candidates(values, config.temperature) for values in by_video]
-        videos = [index for index, found in enumerate(futures) for _ in found[:num_described]]
-        events = [future.event for found in futures for future in found[:num_described]]
-        descriptions = iter(self._describe(video, videos, events))
+        videos = [index for index, events in enumerate(futures) for _ in events[:num_described]]
+        described = [future.event for events in futures for future in events[:num_described]]
+        descriptions = iter(self._describe(video, videos, described))
         return [
             (
-                *(_described(future, next(descriptions)) for future in found[:num_described]),
-                *found[num_described:],
+                *(_described(future, next(descriptions)) for future in events[:num_described]),
+                *events[num_described:],
             )
-            for found in futures
+            for events in futures
         ]
 
     def forecasts(
@@ -162,8 +162,8 @@ class FutureSearch:
             config: How to search.
             num_events: At most this many.
         """
-        (found,) = self.futures(video[:1], config)
-        futures = found[:num_events]
+        (candidates,) = self.futures(video[:1], config)
+        futures = candidates[:num_events]
         events = [future.event for future in futures]
         descriptions = self._describe(video, [0] * len(events), events)
         # Each event with the whole video, and without each part: (events, 1 + parts)
@@ -181,7 +181,7 @@ class FutureSearch:
             forecasts.append(
                 Forecast(_described(future, description), description.confidence, tuple(evidence))
             )
-        return Forecasts(tuple(forecasts), len(found), covered_mass(found))
+        return Forecasts(tuple(forecasts), len(candidates), covered_mass(candidates))
 
     def candidates(self, video: Tensor, config: FuturesConfig) -> list[list[str]]:
         """Return different texts of first events for each video, in the order of the search."""
