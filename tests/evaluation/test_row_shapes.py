@@ -25,7 +25,8 @@ CHOICE: dict[str, Any] = {
     "group_id": "", "prompt": "why", "options": list("vwxyz"),
     "option_log_likelihoods": [-1.5, -1.0, -2.0, -3.0, -4.0],
     "option_token_counts": [2, 3, 1, 1, 1], "output": "", "parsed": 1, "reference": 1,
-    "reference_texts": [], "correct": True, "error": "", "num_prompt_tokens": 9,
+    "reference_texts": [], "reference_justifications": [], "correct": True, "error": "",
+    "num_prompt_tokens": 9,
     "num_generated_tokens": 0, "futures": [], "true_futures": [], "outcome_kind": "",
     "outcome_seconds": None, "batch_seconds_share": 0.25,
 }  # fmt: skip
@@ -59,6 +60,7 @@ VALID: dict[str, set[str]] = {
         "parsed": [None, 0, "", "0", "x", [1, 2], 10**400], "correct": [None, True],
         "futures": [[]], "true_futures": [[]], "outcome_kind": [""],
         "outcome_seconds": [None, 0, 2.5], "reference_texts": [[], ["."]],
+        "reference_justifications": [[]],
         "num_prompt_tokens": [0, 10**400],
         "num_generated_tokens": [0, 10**400], "batch_seconds_share": [0, 2.5],
     }.items()
@@ -93,6 +95,8 @@ def mutations() -> Iterator[tuple[str, dict[str, Any]]]:
             yield "true_futures", OPEN | {"true_futures": [TRUE_FUTURE, TRUE_FUTURE | item]}
     yield "futures", OPEN | {"futures": [{"event": "x", "probability": 0.5}]}
     yield "true_futures", OPEN | {"true_futures": [TRUE_FUTURE | {"probability": 0.51}] * 2}
+    for pairs in (["yes", "no"], [["yes"]], [["yes", "no", "no"]], [["yes", 1]], [["a", "b"], 1]):
+        yield "reference_justifications", OPEN | {"reference_justifications": pairs}
     for reference in (None, ["yes", "no"], [[1.0, 2.0]]):
         yield "outcome_kind", OPEN | {"outcome_kind": "hit", "reference": reference}
     yield "futures", OPEN | {"futures": [FUTURE | {"probability": 0.35}] * 3}

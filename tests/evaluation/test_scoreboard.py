@@ -112,11 +112,13 @@ def test_tables_come_in_order_and_name_what_they_show(board: Scoreboard) -> None
         "nextqa: paired difference in accuracy in points",
         "causal_vid_instruct: top-1 hit in %",
         "causal_vid_instruct: paired difference in top-1 hit in points",
+        "causal_vid_instruct explanation: step F1 in %",
+        "causal_vid_instruct: paired difference in step F1 in points",
         "nextqa: confidence of choices",
         "causal_vid_instruct: printed confidence of predicted events",
         "causal_vid_instruct explanation: free answers beside their references",
     ]
-    num_videos = [12, 12, 12, 12, 12, 11, 12]  # of one video, no event could be read
+    num_videos = [12, 12, 12, 12, 12, 12, 12, 11, 12]  # of one video, no event could be read
     assert all(
         f"95% interval over {number} videos" in title
         for title, number in zip(titles, num_videos, strict=True)
@@ -131,13 +133,15 @@ def test_metrics_are_json_and_hold_each_section(board: Scoreboard) -> None:
     metrics: dict[str, Any] = json.loads(json.dumps(board.metrics, allow_nan=False))
     assert list(metrics) == ["runs", "differences", "calibration", "texts", "incomplete", "notes"]
     assert list(metrics["runs"]) == [FULL, BLIND]
-    (choice, event) = metrics["differences"]
+    (choice, event, step) = metrics["differences"]
     assert (choice["run"], choice["minus"], choice["num_questions"]) == (FULL, BLIND, 36)
     assert choice["low"] <= choice["difference"] <= choice["high"]
     assert 0 < choice["p_value"] <= choice["p_value_holm"] <= 1
     assert choice["p_is_exact"]
     assert event["difference"] == 0
     assert event["p_value"] == 1
+    # Every second video has the text of another one in the blind run, of which none is the same.
+    assert (step["measure"], step["num_questions"], step["difference"]) == ("step F1", 12, 0.5)
 
 
 def test_calibration_of_choices_is_that_of_its_parts(board: Scoreboard) -> None:

@@ -22,6 +22,7 @@ from vidreason.evaluation.protocols import (
     PROTOCOLS,
     Measure,
     Protocol,
+    Score,
     chance,
 )
 
@@ -71,7 +72,7 @@ def run_items(
     expected: dict[str, list[str]] = {}
     items = {}
     for name, rows in runs.items():
-        by_corpus = _by_corpus(rows)
+        by_corpus = _by_corpus(rows, protocols)
         for corpus, of_corpus in by_corpus.items():
             expected.setdefault(corpus, [row.id for row in of_corpus])
         aligned = [
@@ -90,10 +91,11 @@ def scored_items(
     """Grade the predictions of one run, and say what counts in which group.
 
     Corpora come in the order of the predictions, ``all`` first in each; the other groups follow in
-    the official order, or sorted where there is none. Predictions without a reference are left out.
+    the official order, or sorted where there is none. Predictions without a reference are left out,
+    and those with reference texts that no score of the protocol is of.
     """
     items: Items = {}
-    for corpus, rows in _by_corpus(predictions).items():
+    for corpus, rows in _by_corpus(predictions, protocols).items():
         protocol = protocols.get(corpus, Protocol())
         # A prediction counts in several groups, so it has several items.
         groups: dict[str, list[Item]] = {}
@@ -132,7 +134,11 @@ def chance_scores(
     guess = partial(chance, known_answers=known_answers or {})
     guessing = {
         row.corpus: replace(
-            protocols.get(row.corpus, Protocol()), measure=guess, joint_measure=guess, further={}
+            protocols.get(row.corpus, Protocol()),
+            measure=guess,
+            joint_measure=guess,
+            further={},
+            texts={},
         )
         for row in predictions
     }
@@ -143,16 +149,22 @@ def chance_scores(
     }
 
 
-def _by_corpus(rows: Sequence[BenchmarkPrediction]) -> dict[str, list[BenchmarkPrediction]]:
+def _by_corpus(
+    rows: Sequence[BenchmarkPrediction], protocols: Mapping[str, Protocol]
+) -> dict[str, list[BenchmarkPrediction]]:
     by_corpus: dict[str, list[BenchmarkPrediction]] = {}
     for row in rows:
-        if row.reference is not None:
+        if protocols.get(row.corpus, Protocol()).scores_row(row):
             by_corpus.setdefault(row.corpus, []).append(row)
     return by_corpus
 
 
 def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[tuple[str, Item]]:
     """Each item with its group."""
+    yield from _score_items(protocol.texts, rows)
+    # Rows with reference texts alone count in nothing else.
+    rows = [row for row in rows if row.reference is not None]
+    yield from _score_items(protocol.further, rows)
     for row in rows:
         value = _measured(protocol.measure, row)
         item = Item(row.id, protocol.measure_name, row.video_id, value)
@@ -160,15 +172,21 @@ def _items(protocol: Protocol, rows: Sequence[BenchmarkPrediction]) -> Iterator[
         groups = protocol.groups_of(row)
         for group in groups if protocol.all_is_joint else (ALL, *groups):
             yield group, item
-        for name, (question_type, measure) in protocol.further.items():
-            if row.question_type == question_type:
-                yield name, Item(row.id, name, row.video_id, _measured(measure, row))
     if protocol.all_is_joint:
         yield from _joint_items(ALL, rows, (), protocol.joint_measure, with_single=True)
     for name, types in protocol.joint.items():
         yield from _joint_items(name, rows, types, protocol.joint_measure, with_single=False)
     if protocol.macro:
         yield from _macro_items(protocol.macro, protocol.measure, rows)
+
+
+def _score_items(
+    scores: Mapping[str, Score], rows: Sequence[BenchmarkPrediction]
+) -> Iterator[tuple[str, Item]]:
+    for row in rows:
+        for name, score in scores.items():
+            if row.question_type == score.question_type and score.applies(row):
+                yield name, Item(row.id, name, row.video_id, _measured(score.measure, row))
 
 
 def _joint_items(

@@ -11,8 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from vidreason.evaluation.answers import normalise_answer, short_answer
+from vidreason.evaluation.explanations import (
+    has_links,
+    has_order,
+    has_steps,
+    link_score,
+    same_words,
+    step_order,
+    step_score,
+)
 from vidreason.evaluation.grounding import max_iop, max_iou
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
@@ -53,6 +63,16 @@ def chance(
     )
 
 
+class Score(NamedTuple):
+    """A mean over rows of one question type."""
+
+    question_type: str
+    measure: Measure
+    applies: Callable[[BenchmarkPrediction], bool] = lambda _: True
+    """False for rows that do not count, such as those whose reference has no link. It looks at the
+    reference alone, so that the rows are the same ones in every run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """Scoring of a benchmark."""
@@ -71,8 +91,12 @@ class Protocol:
     measure: Measure = accuracy
     """Measure that is averaged over ``all`` and ``groups``."""
     measure_name: str = ACCURACY
-    further: Mapping[str, tuple[str, Measure]] = field(default_factory=dict)
-    """From a score's name to a question type and what is averaged over its rows."""
+    further: Mapping[str, Score] = field(default_factory=dict)
+    """Further scores by name."""
+    texts: Mapping[str, Score] = field(default_factory=dict)
+    """Scores of free answers beside their reference texts, by name. Their rows count in nothing
+    else. The scores of a question type have a table of their own; runs are compared by the first.
+    """
     macro: str = ""
     """Name of the mean over question types of their means; empty for none."""
     splits_types: bool = False
@@ -93,9 +117,21 @@ class Protocol:
     def order(self) -> list[str]:
         """The names of all scores that are known beforehand, as a table shows them."""
         named = (name for names in self.groups.values() for name in names)
-        return list(
-            dict.fromkeys([ALL, *self.joint, self.macro, *named, *self.further, *self.outcomes])
-        )
+        further = [*self.further, *self.outcomes, *self.texts]
+        return list(dict.fromkeys([ALL, *self.joint, self.macro, *named, *further]))
+
+    def scores_row(self, prediction: BenchmarkPrediction) -> bool:
+        """Tell whether a row counts in any score: it has a reference of a kind that is scored."""
+        kinds = {score.question_type for score in self.texts.values()}
+        has_texts = bool(prediction.reference_texts) and prediction.question_type in kinds
+        return has_texts or prediction.reference is not None
+
+    def text_columns(self) -> dict[str, list[str]]:
+        """The names of ``texts`` by question type: a table each."""
+        names: dict[str, list[str]] = {}
+        for name, score in self.texts.items():
+            names.setdefault(score.question_type, []).append(name)
+        return names
 
 
 # TP, "what happened before", is counted with TN, "after": the official script has one column for
@@ -181,6 +217,29 @@ def future_hit(prediction: BenchmarkPrediction, *, first: int) -> float | None:
     return float(any(is_event(prediction, event) for event in events[:first]))
 
 
+def justified_hit(prediction: BenchmarkPrediction) -> float | None:
+    """1 if the first predicted event is a hit, and its justification is the reference's for it.
+
+    Of the hits, this over :func:`future_hit` is the share with the right reason. Justifications are
+    compared word for word, too (:func:`vidreason.evaluation.explanations.same_words`).
+    """
+    hit = future_hit(prediction, first=1)
+    if not hit or prediction.prompt != FUTURE_PREDICTION_PROMPT:
+        return hit and 0.0
+    told = parse_predictions(prediction.output).items[0]
+    return float(
+        any(
+            same_words(told.event, event) and same_words(told.justification, reason)
+            for event, reason in prediction.reference_justifications
+        )
+    )
+
+
+def has_justification(prediction: BenchmarkPrediction) -> bool:
+    """Tell whether the reference justifies an event that would be a hit."""
+    return any(is_event(prediction, event) for event, _ in prediction.reference_justifications)
+
+
 def is_event(prediction: BenchmarkPrediction, event: str) -> bool:
     """Tell whether ``event`` is, word for word, one of the reference's."""
     reference = prediction.reference if isinstance(prediction.reference, tuple) else ()
@@ -225,11 +284,11 @@ PROTOCOLS: dict[str, Protocol] = {
         joint={"Acc@GQA": ()},
         all_is_joint=True,
         further={
-            "mIoP": ("grounding", partial(_overlap, overlap=max_iop)),
-            "IoP@0.3": ("grounding", partial(_overlap, overlap=max_iop, threshold=0.3)),
-            "mIoU": ("grounding", partial(_overlap, overlap=max_iou)),
-            "IoU@0.3": ("grounding", partial(_overlap, overlap=max_iou, threshold=0.3)),
-            "IoU@0.5": ("grounding", partial(_overlap, overlap=max_iou, threshold=0.5)),
+            "mIoP": Score("grounding", partial(_overlap, overlap=max_iop)),
+            "IoP@0.3": Score("grounding", partial(_overlap, overlap=max_iop, threshold=0.3)),
+            "mIoU": Score("grounding", partial(_overlap, overlap=max_iou)),
+            "IoU@0.3": Score("grounding", partial(_overlap, overlap=max_iou, threshold=0.3)),
+            "IoU@0.5": Score("grounding", partial(_overlap, overlap=max_iou, threshold=0.5)),
         },
     ),
     "activitynet_qa": Protocol(groups=ACTIVITYNET_QA_GROUPS),
@@ -249,7 +308,23 @@ PROTOCOLS: dict[str, Protocol] = {
         measure=partial(future_hit, first=1),
         measure_name="top-1 hit",
         groups={"prediction": ("top-1 hit",)},
-        further={"any-of-3 hit": ("prediction", partial(future_hit, first=3))},
+        further={
+            "any-of-3 hit": Score("prediction", partial(future_hit, first=3)),
+            "justified hit": Score("prediction", justified_hit, has_justification),
+        },
+        texts={
+            "step F1": Score("explanation", partial(step_score, side="f1"), has_steps),
+            "step precision": Score(
+                "explanation", partial(step_score, side="precision"), has_steps
+            ),
+            "step recall": Score("explanation", partial(step_score, side="recall"), has_steps),
+            "step order": Score("explanation", step_order, has_order),
+            "link F1": Score("explanation", partial(link_score, side="f1"), has_links),
+            "link precision": Score(
+                "explanation", partial(link_score, side="precision"), has_links
+            ),
+            "link recall": Score("explanation", partial(link_score, side="recall"), has_links),
+        },
         outcomes=OUTCOMES,
     ),
     "tempcompass": Protocol(splits_types=True),

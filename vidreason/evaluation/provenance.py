@@ -103,6 +103,7 @@ def _content(example: Example) -> list[Any]:
         row.reference_texts,
         # Only where it is known, so that other questions have the hashes that they had before.
         *([row.outcome_kind, row.outcome_seconds, row.true_futures] if known else []),
+        *([row.reference_justifications] if row.reference_justifications else []),
     ]
 
 

@@ -24,7 +24,7 @@ from vidreason.evaluation.confidence.scores import (
 from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.free_texts import free_text_scores, free_text_tables
-from vidreason.evaluation.items import chance_scores, run_items
+from vidreason.evaluation.items import Column, Items, chance_scores, run_items
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     has_finite_scores,
@@ -136,23 +136,25 @@ def score_runs(
     items = run_items(runs, protocols)
     cells = {name: run_cells(of_run) for name, of_run in items.items()}
     differences: list[dict[str, Any]] = []
-    for corpus in _scored_corpora(runs):
+    for title, columns in _sections(items, protocols):
+        corpus = columns[0][0]
         # Runs may lack whole corpora: this one's table has those that have it.
-        names = [name for name, of_run in items.items() if (corpus, ALL) in of_run]
-        if not any(column[0] == corpus for name in names for column in cells[name]):
+        names = [name for name, of_run in items.items() if columns[0] in of_run]
+        if not any(column in cells[name] for name in names for column in columns):
             continue  # no run can answer it
         rows = [row for row in runs[names[0]] if row.corpus == corpus]
         tables.append(
             accuracy_table(
                 corpus,
                 {name: cells[name] for name in names},
-                list(items[names[0]]),
+                columns,
                 chances=chance_scores(rows, protocols),
                 incomplete=incomplete.get(corpus, ""),
+                names={(corpus, ALL): title},
             )
         )
-        # The full model minus each other run, on all questions of the corpus.
-        compared = run_differences({name: items[name] for name in names}, (corpus, ALL), full)
+        # The full model minus each other run, on the first column, such as all questions.
+        compared = run_differences({name: items[name] for name in names}, columns[0], full)
         if compared:
             tables.append(difference_table(full, compared))
             differences += difference_rows(full, compared)
@@ -179,9 +181,20 @@ def score_runs(
     )
 
 
-def _scored_corpora(runs: Runs) -> list[str]:
-    rows = (row for rows in runs.values() for row in rows)
-    return list(dict.fromkeys(row.corpus for row in rows if row.reference is not None))
+def _sections(
+    items: Mapping[str, Items], protocols: Mapping[str, Protocol]
+) -> Iterator[tuple[str, list[Column]]]:
+    """The tables of scores, by title and columns: of each corpus, then of its free answers."""
+    # Runs that have a corpus have the same columns of it.
+    columns = dict.fromkeys(column for of_run in items.values() for column in of_run)
+    for corpus in dict.fromkeys(corpus for corpus, _ in columns):
+        of_texts = protocols.get(corpus, Protocol()).text_columns()
+        texts = {(corpus, name) for names in of_texts.values() for name in names}
+        parts = {corpus: [c for c in columns if c[0] == corpus and c not in texts]}
+        for question_type, names in of_texts.items():
+            title = f"{corpus} {question_type}"
+            parts[title] = [(corpus, name) for name in names if (corpus, name) in columns]
+        yield from ((title, part) for title, part in parts.items() if part)
 
 
 def _has(rows: Sequence[BenchmarkPrediction], corpus: str) -> bool:

@@ -68,7 +68,6 @@ _MARK = re.compile(
     r"|\(?(?:[a-z]|[ivx]{1,5})\) ",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?;\u2026][\"'\u201d\u2019)\]]{0,3} |[\u3002\uff01\uff1f\uff1b]")
 # Verbs of a cause: "which makes", ", making".
 _MAKES = (
     r"(?:makes?|made|causes?|caused|leads? to|led to|results? in|resulted in|forces?|forced|"
@@ -83,11 +82,17 @@ _BECAUSE = (
     r"(?:because(?: of)?(?! (?:of )?(?:this|that)\b)|due to|owing to|thanks to"
     r"|as a (?:result|consequence) of|since(?! then\b))"
 )
+# A semicolon before "so" parts no sentence.
+_SENTENCE_END = re.compile(
+    rf"(?:[.!?\u2026]|;(?! (?:and )?(?:so|{_THEREFORE})\b))[\"'\u201d\u2019)\]]{{0,3}} "
+    r"|[\u3002\uff01\uff1f\uff1b]",
+    re.IGNORECASE,
+)
 # Between two clauses of one sentence. White space is single here, so that nothing is read twice.
 _CONNECTIVE = re.compile(
-    rf"(?P<effect_first>[,(]? (?:just |only |mainly |partly )?{_BECAUSE}\b)"
-    rf"|[,:(]? (?:and )?{_THEREFORE}\b,?"
-    r"|, (?:and )?so(?! (?:far|long|much|many|little|few)\b)\b(?: that\b)?,?"
+    rf"(?P<effect_first>,? \(?(?:just |only |mainly |partly )?{_BECAUSE}\b)"
+    rf"|[,;:]? \(?(?:and )?{_THEREFORE}\b,?"
+    r"|[,;] (?:and )?so(?! (?:far|long|much|many|little|few)\b)\b(?: that\b)?,?"
     r"| (?:and so|so that)\b,?"
     rf"|,? which(?: then| thus| also| in turn)? {_MAKES}\b"
     rf"|, (?:thereby |thus |so )?{_MAKING}\b"

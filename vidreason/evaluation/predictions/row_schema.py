@@ -185,6 +185,10 @@ _FORMS: dict[str, tuple[str, _Check]] = {
         _is_reference,
     ),
     "reference_texts": _TEXTS,
+    "reference_justifications": (
+        "a list of pairs of texts, [event, justification]",
+        _is_list_of(lambda value: _is_list_of(_is(str))(value) and len(value) == 2),
+    ),
     "outcome_kind": _TEXT,
     "outcome_seconds": ("null, or a finite number of 0 or more", _is_delay),
     "true_futures": (

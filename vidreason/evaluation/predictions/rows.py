@@ -24,6 +24,8 @@ from vidreason.evaluation.predictions.row_schema import futures_problem, row_pro
 from vidreason.example import Example
 from vidreason.reasoning.futures import Future
 from vidreason.reasoning.outcomes import TrueFuture, outcome_of, true_futures_of
+from vidreason.reasoning.predictions import parse_predictions
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 MANIFEST = "manifest"
 """The key of a first line that is no prediction but says what the predictions were made with."""
@@ -70,6 +72,8 @@ class BenchmarkPrediction:
     reference_texts: tuple[str, ...] = ()
     """Texts that a free answer, such as an explanation, is compared with word by word; empty where
     the answer is short, chosen or hidden."""
+    reference_justifications: tuple[tuple[str, str], ...] = ()
+    """Predicted events of the reference, each with its justification; empty where it gives none."""
     outcome_kind: str = ""
     """Kind of the event that really came next, which is then the one reference; empty where it is
     not known."""
@@ -113,6 +117,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
         options=example.options,
         reference=reference,
         reference_texts=(example.response,) if is_free and example.response else (),
+        reference_justifications=_justifications(example),
         outcome_kind="" if outcome is None else outcome.kind,
         outcome_seconds=None if outcome is None else outcome.seconds,
         true_futures=true_futures_of(example.meta),
@@ -217,8 +222,9 @@ def prediction_line(prediction: BenchmarkPrediction) -> bytes:
     for name in _DISTRIBUTIONS:
         values[name] = [item._asdict() for item in getattr(prediction, name)]
     # Rows to which these fields do not apply are as they were before there were the fields.
-    for name in (*_DISTRIBUTIONS, "outcome_kind", "outcome_seconds", "missing_capability"):
-        if values[name] in ([], "", None):
+    optional = ("outcome_kind", "outcome_seconds", "reference_justifications", "missing_capability")
+    for name in (*_DISTRIBUTIONS, *optional):
+        if values[name] in ([], (), "", None):
             del values[name]
     # Half a character, which JSON may hold, is read again as it is.
     return f"{json.dumps(values, ensure_ascii=False)}\n".encode(errors="surrogatepass")
@@ -310,6 +316,13 @@ def align_predictions(
             f"{unknown[:3]}"
         )
     return [by_id[name] for name in expected]
+
+
+def _justifications(example: Example) -> tuple[tuple[str, str], ...]:
+    if example.prompt != FUTURE_PREDICTION_PROMPT:
+        return ()
+    items = parse_predictions(example.response).items
+    return tuple((item.event, item.justification) for item in items if item.justification)
 
 
 def _is_correct(

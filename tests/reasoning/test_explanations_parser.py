@@ -66,6 +66,7 @@ BARE = [line.partition(" ")[2] for line in LINES]
         f"<think>1. it rains</think>### Explanation:\n{MICROWORLD}<|eot_id|>user: 5. what?",
         "\r\n".join(LINES),
         "\n".join(("", *(f"{line}  \t" for line in LINES), "")),
+        "\n".join(LINES).replace(", so", "; so,").replace(" because", " (because"),
         f"{LINES[0]}\n{LINES[1]}\nThen {BARE[2]}.\nFinally, {BARE[3]}.",
     ],
 )
@@ -115,10 +116,8 @@ def test_links_are_read_from_words_of_cause_and_effect(text, expected):
 
 
 def test_numbers_that_are_no_marks_stay():
-    assert events("3 balls roll. 1.5 s later they stop") == [
-        "3 balls roll",
-        "1.5 s later they stop",
-    ]
+    for text in ("3 balls roll. 1.5 s later they stop", "3 balls roll\n1.5 s later they stop"):
+        assert events(text) == ["3 balls roll", "1.5 s later they stop"]
     assert events("\u7403\u6eda\u52a8\u3002\u5b83\u505c\u4e86\u3002") == [
         "\u7403\u6eda\u52a8",
         "\u5b83\u505c\u4e86",
