@@ -63,18 +63,22 @@ class TextIndex:
     def find(self, text: str) -> TextMatch | None:
         """The most similar text of the set, or None if there is none within ``min_similarity``."""
         words = normalised_words(text)
-        if len(words) < MIN_WORDS or not self._equal:
-            return None
         equal = self._equal.get(_digest(words))
         if equal is not None:
             return TextMatch(equal, 1.0)
+        return max(self.find_all(text), key=lambda match: match.similarity, default=None)
+
+    def find_all(self, text: str) -> list[TextMatch]:
+        """All texts of the set within ``min_similarity``."""
+        words = normalised_words(text)
+        if len(words) < MIN_WORDS or not self._equal:
+            return []
         shingles = _shingles(words)
         # Texts that share a band; compared in full below.
         candidates = {number for band in _bands(shingles) for number in self._bands.get(band, ())}
         near = (self._texts[number] for number in candidates)
         matches = (TextMatch(name, _jaccard(shingles, others)) for name, others in near)
-        best = max(matches, key=lambda match: match.similarity, default=None)
-        return best if best is not None and best.similarity >= self.min_similarity else None
+        return [match for match in matches if match.similarity >= self.min_similarity]
 
 
 def normalised_words(text: str) -> list[str]:

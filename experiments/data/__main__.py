@@ -6,6 +6,11 @@ text and pictures. It prints tables and writes ``data_health.json`` and the rows
 (``data_check/skipped-*.jsonl``) into the run folder. The exit status is 1 if something is wrong
 beyond the thresholds (``data_check.*``, ``data.max_unreadable_fraction``), and 2 for a wrong
 configuration.
+
+``open_ended`` draws an open-ended test set (section 5.1.2) of each benchmark corpus in the form of
+Causal-Vid-Instruct: the rows whose references are not nearly in any training text
+(``data_check.min_text_similarity``). It writes ``SPLIT_open_ended.jsonl`` beside ``SPLIT.jsonl``,
+to be evaluated as that split of the same corpus. The exit status is 1 if nothing is left.
 """
 
 import sys
@@ -18,9 +23,12 @@ from experiments.program import lazy, run_program
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 1 for problems, 2 for a wrong command."""
     return run_program(
-        {"check": lazy("experiments.data.check:check")},
+        {
+            "check": lazy("experiments.data.check:check"),
+            "open_ended": lazy("experiments.data.open_ended:open_ended"),
+        },
         program="data",
-        description="Report on the health of the configured corpora.",
+        description="Report on the health of the configured corpora, or draw a test set.",
         argv=argv,
         schema=DataCommandConfig,
     )
