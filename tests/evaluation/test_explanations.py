@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vidreason.evaluation.cells import Cell, score_predictions
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.explanations import (
     has_links,
     has_order,
@@ -24,6 +25,7 @@ from vidreason.evaluation.predictions.rows import (
     unanswered,
     write_predictions,
 )
+from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
@@ -170,6 +172,22 @@ def test_explanations_count_in_their_own_scores_alone() -> None:
     assert not cells([replace(row(""), missing_capability="answer")])
     assert not cells([replace(row(STEPS), reference_texts=())])
     assert not cells([replace(row(STEPS), question_type="caption")])
+
+
+def test_answers_without_an_order_are_named() -> None:
+    full = [row(STEPS), row([HITS, ENTERS, BLOCKS]), row([HITS]), row([ENTERS], [ENTERS])]
+    named = [replace(one, id=str(n), video_id=str(n)) for n, one in enumerate(full)]
+    runs = {"full": named, "blind": [replace(one, output="it rains") for one in named]}
+    board = score_runs(runs, EvaluationConfig(), full="full")
+    assert board.metrics["notes"][-1] == (
+        "causal_vid_instruct: an answer with fewer than two of the reference's steps has no order, "
+        "and counts 0 in step order; of the others it is full 83.3 (n=2), blind n/a (n=0)"
+    )
+    assert board.tables[0].title.startswith("causal_vid_instruct explanation: step F1 in %")
+    assert [line[0] for line in board.tables[0].rows] == ["full", "blind"]
+    whole = [replace(one, output=numbered(STEPS)) for one in named]
+    notes = score_runs({"full": whole}, EvaluationConfig(), full="full").metrics["notes"]
+    assert not any("no order" in note for note in notes)
 
 
 def test_justified_hits(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from vidreason.evaluation.answers.tokens import tokenise, words
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.reasoning.explanations import Step, parse_explanation
+from vidreason.reasoning.explanations import parse_explanation
 
 Side = Literal["precision", "recall", "f1"]
 
@@ -74,17 +74,17 @@ def step_order(prediction: BenchmarkPrediction) -> float | None:
 
 def has_steps(prediction: BenchmarkPrediction) -> bool:
     """Tell whether a reference has a step: otherwise there is nothing to compare with."""
-    return any(map(_events, prediction.reference_texts))
+    return any(_read(text).events for text in prediction.reference_texts)
 
 
 def has_order(prediction: BenchmarkPrediction) -> bool:
     """Tell whether a reference has two steps: one alone has no order."""
-    return any(len(_events(text)) > 1 for text in prediction.reference_texts)
+    return any(len(_read(text).events) > 1 for text in prediction.reference_texts)
 
 
 def has_links(prediction: BenchmarkPrediction) -> bool:
     """Tell whether a reference says what is the cause of what."""
-    return any(map(_links, prediction.reference_texts))
+    return any(_read(text).links for text in prediction.reference_texts)
 
 
 def same_words(one: str, other: str) -> bool:
@@ -102,34 +102,32 @@ class _Compared(NamedTuple):
 
 def _compared_row(prediction: BenchmarkPrediction) -> _Compared | None:
     """The comparison of a row; None of an unreadable video, and where nothing is told."""
-    if prediction.error:
+    told = _read(prediction.output)
+    if prediction.error or not told.events:
         return None
-    return _compared(prediction.output, prediction.reference_texts)
+    # Of several references, the one with the most steps, or links, in common.
+    expected = [_read(text) for text in prediction.reference_texts]
+    steps = [(_overlap(told.events, one.events), one.events) for one in expected]
+    best, events = max(steps, key=lambda pair: pair[0].f1)
+    links = [_overlap(told.links, one.links) for one in expected]
+    return _Compared(best, max(links, key=lambda one: one.f1), _order(told.events, events))
 
 
-@lru_cache(maxsize=1)  # the scores of a row follow each other
-def _compared(output: str, references: tuple[str, ...]) -> _Compared | None:
-    events, links = _events(output), _links(output)
-    if not events:
-        return None
-    # Of several references, the one with the most steps or links in common.
-    steps = [(_overlap(events, told), told) for told in map(_events, references)]
-    best, expected = max(steps, key=lambda pair: pair[0].f1)
-    return _Compared(
-        steps=best,
-        links=max((_overlap(links, _links(text)) for text in references), key=lambda one: one.f1),
-        order=_order(events, expected),
-    )
+class _Told(NamedTuple):
+    """Words of the events and links of an explanation."""
+
+    events: tuple[Words, ...]
+    links: tuple[tuple[Words, Words], ...]
 
 
-def _events(text: str) -> list[Words]:
-    return [_said(step.event) for step in parse_explanation(text)]
-
-
-def _links(text: str) -> list[tuple[Words, Words]]:
-    steps: Sequence[Step] = parse_explanation(text)
+@lru_cache(maxsize=8)  # the scores of a row follow each other
+def _read(text: str) -> _Told:
+    steps = parse_explanation(text)
     links = chain.from_iterable(step.links for step in steps)
-    return [(_said(link.cause), _said(link.effect)) for link in links]
+    return _Told(
+        tuple(_said(step.event) for step in steps),
+        tuple((_said(link.cause), _said(link.effect)) for link in links),
+    )
 
 
 def _said(clause: str) -> Words:

@@ -35,6 +35,7 @@ from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 ALL = "all"
 ACCURACY = "accuracy"
+STEP_ORDER = "step order"
 
 Measure = Callable[[BenchmarkPrediction], float | None]
 """The value of a graded prediction, from 0 to 1; None for one that says nothing: it counts 0."""
@@ -318,7 +319,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 "explanation", partial(step_score, side="precision"), has_steps
             ),
             "step recall": Score("explanation", partial(step_score, side="recall"), has_steps),
-            "step order": Score("explanation", step_order, has_order),
+            STEP_ORDER: Score("explanation", step_order, has_order),
             "link F1": Score("explanation", partial(link_score, side="f1"), has_links),
             "link precision": Score(
                 "explanation", partial(link_score, side="precision"), has_links

@@ -7,6 +7,7 @@ predictions.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
@@ -31,15 +32,17 @@ from vidreason.evaluation.predictions.rows import (
     has_twins,
     right_options,
 )
-from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol, wups_protocol
+from vidreason.evaluation.protocols import ALL, PROTOCOLS, STEP_ORDER, Protocol, wups_protocol
 from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
 from vidreason.evaluation.tables import (
+    NOT_APPLICABLE,
     Table,
     accuracy_table,
     difference_rows,
     difference_table,
     record_row,
     score_rows,
+    value_text,
 )
 from vidreason.evaluation.text.bertscore import BertScorer, load_bert_scorer
 from vidreason.evaluation.text.wordnet import WordNet
@@ -176,7 +179,11 @@ def score_runs(
             },
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
             "incomplete": dict(incomplete),
-            "notes": _notes(runs, config) + list(map(_incomplete_note, incomplete.items())),
+            "notes": [
+                *_notes(runs, config),
+                *_step_orders(items),
+                *map(_incomplete_note, incomplete.items()),
+            ],
         },
     )
 
@@ -273,6 +280,30 @@ def _few_videos(runs: Runs) -> list[str]:
         "with Student's t over videos, or of a jackknife; a bootstrap would be too narrow"
         for corpus, number in few.items()
     ]
+
+
+def _step_orders(items: Mapping[str, Items]) -> list[str]:
+    """The order of steps among the answers that have one, where some have none."""
+    # By corpus: for each run, the values of its answers, None where there is no order.
+    values: dict[str, dict[str, list[float | None]]] = {}
+    for name, of_run in items.items():
+        for (corpus, group), of_column in of_run.items():
+            if group == STEP_ORDER and of_column:
+                values.setdefault(corpus, {})[name] = [item.value for item in of_column]
+    notes = []
+    for corpus, by_run in values.items():
+        known = {name: [v for v in of_run if v is not None] for name, of_run in by_run.items()}
+        if any(len(known[name]) < len(of_run) for name, of_run in by_run.items()):
+            shown = ", ".join(
+                f"{name} {value_text(fmean(of_run)) if of_run else NOT_APPLICABLE} "
+                f"(n={len(of_run)})"
+                for name, of_run in known.items()
+            )
+            notes.append(
+                f"{corpus}: an answer with fewer than two of the reference's steps has no order, "
+                f"and counts 0 in {STEP_ORDER}; of the others it is {shown}"
+            )
+    return notes
 
 
 def _not_finite(runs: Runs) -> list[str]:
