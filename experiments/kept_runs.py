@@ -28,12 +28,14 @@ ROW_NAMES: dict[Control, str] = {
     "shuffled": "another video's tokens",
     "random": "random visual tokens",
 }
+LESS_AND_LESS: tuple[Control, ...] = ("none", "half_frames", "single_frame", "blind")
+"""Controls in the order in which they take evidence away."""
 MAJORITY = "majority answer"
 TEXT_PRIOR = "most frequent option"
 Prior = Literal["majority", "text-prior"]
 PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
 VALIDATION: Literal["validation"] = "validation"
-"""The answers that temperatures are fitted on."""
+"""The answers that temperatures and conformal sets are fitted on."""
 
 
 def evaluation_folder(config: ExperimentConfig) -> Path:

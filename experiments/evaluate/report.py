@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.kept_runs import ROW_NAMES
+from experiments.kept_runs import LESS_AND_LESS, ROW_NAMES
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import PictureSource
@@ -34,13 +34,20 @@ def write_report(
         runs: Predictions by row of the tables.
         config: How they are scored.
         model: Name of the model, for ``metrics.json``.
-        validation: The full model's predictions that temperatures are fitted on.
+        validation: The full model's predictions that temperatures and conformal sets are fitted on.
         manifests: What the rows were made with, as far as it is known.
         incomplete: Corpora of which questions could not be read, and how many were.
         pictures: Of the page's questions; None for a page without frames.
     """
     full = ROW_NAMES["none"]
-    board = score_runs(runs, config, full=full, validation=validation, incomplete=incomplete)
+    board = score_runs(
+        runs,
+        config,
+        full=full,
+        evidence=[ROW_NAMES[control] for control in LESS_AND_LESS],
+        validation=validation,
+        incomplete=incomplete,
+    )
     protocols = scoring_protocols(config)
     measures = {corpus: protocol.measure_name for corpus, protocol in protocols.items()}
     scored = {name: manifest.scored_by(measures) for name, manifest in (manifests or {}).items()}

@@ -22,6 +22,7 @@ def choice(name: str, scores: tuple[float, ...], reference: int | None) -> Bench
         video_id=name[0],
         options=("a", "b", "c")[: len(scores) or 3],
         option_log_likelihoods=scores,
+        option_token_counts=(1,) * len(scores),
         reference=reference,
     )
 

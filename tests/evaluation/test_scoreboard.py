@@ -131,7 +131,10 @@ def test_tables_come_in_order_and_name_what_they_show(board: Scoreboard) -> None
 
 def test_metrics_are_json_and_hold_each_section(board: Scoreboard) -> None:
     metrics: dict[str, Any] = json.loads(json.dumps(board.metrics, allow_nan=False))
-    assert list(metrics) == ["runs", "differences", "calibration", "texts", "incomplete", "notes"]
+    assert list(metrics) == [
+        *("runs", "differences", "calibration", "next_events", "texts", "incomplete", "notes")
+    ]
+    assert metrics["next_events"] == {}  # no run computes any
     assert list(metrics["runs"]) == [FULL, BLIND]
     (choice, event, step) = metrics["differences"]
     assert (choice["run"], choice["minus"], choice["num_questions"]) == (FULL, BLIND, 36)

@@ -44,7 +44,8 @@ class EvaluationConfig:
     corpus; 0 for none. All other questions about the same videos have them, too."""
     num_calibration_questions: int = 500
     """``evaluate`` also answers at most this many questions of each corpus of ``data.validation``
-    that is in the benchmark, too, and fits a temperature of the confidences on them. 0 for none."""
+    that is in the benchmark, too, and fits a temperature of the confidences and conformal sets of
+    next events on them. 0 for none."""
     wordnet: str = ""
     """Folder of WordNet 3.0's database files, such as ``/usr/share/wordnet``, by which NExT-QA's
     open-ended questions are scored; empty for exact match."""

@@ -4,28 +4,18 @@ Nothing here asks a model or reads a video, so that all numbers can be had again
 predictions.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
-from vidreason.evaluation.confidence.confidences import (
-    Confidences,
-    choice_confidences,
-    event_confidences,
-)
-from vidreason.evaluation.confidence.scores import (
-    ConfidenceScores,
-    confidence_rows,
-    confidence_scores,
-    confidence_table,
-)
-from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
+from vidreason.evaluation.confidence.run_calibration import run_calibrations
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.free_texts import free_text_scores, free_text_tables
 from vidreason.evaluation.items import Column, Items, chance_scores, run_items
+from vidreason.evaluation.next_events.scores import next_event_scores
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     has_finite_scores,
@@ -52,10 +42,6 @@ from vidreason.markdown import escaped, one_line
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 _WUPS_CORPUS = "nextqa_open_ended"  # the one corpus whose score needs files
 _MAX_NAMED = 10  # ids in a note
-_CONFIDENCES: dict[str, Callable[..., Confidences]] = {
-    "confidence of choices": choice_confidences,
-    "printed confidence of predicted events": event_confidences,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +52,9 @@ class Scoreboard:
     scores: dict[str, list[Cell]]
     """Cells of each run: the section ``runs`` of the metrics."""
     metrics: dict[str, Any]
-    """Sections ``runs``, ``differences``, ``calibration``, ``texts``, ``incomplete`` and ``notes``;
-    values are such as JSON holds, None where a number is not defined."""
+    """Sections ``runs``, ``differences``, ``calibration``, ``next_events``, ``texts``,
+    ``incomplete`` and ``notes``; values are such as JSON holds, None where a number is not
+    defined."""
 
     def to_text(self) -> str:
         """All tables and notes for a terminal."""
@@ -116,16 +103,19 @@ def score_runs(
     config: EvaluationConfig,
     *,
     full: str,
+    evidence: Sequence[str] = (),
     validation: Sequence[BenchmarkPrediction] = (),
     incomplete: Mapping[str, str] | None = None,
 ) -> Scoreboard:
-    """Score runs, compare them with one of them, and look at that one's confidences.
+    """Score runs, compare them with one of them, and look at their confidences.
 
     Args:
         runs: Name -> predictions. Whole corpora may be missing in a run, but no single questions.
         config: What needs files that not everybody has.
         full: The run that the others are compared with; where there is no such run, none is.
-        validation: Its predictions on other questions, which temperatures are fitted on.
+        evidence: Names of runs that see less and less, from the full one on.
+        validation: Its predictions on other questions, which temperatures and conformal sets are
+            fitted on.
         incomplete: Corpora of which questions could not be read, and how many were.
 
     Raises:
@@ -161,9 +151,12 @@ def score_runs(
         if compared:
             tables.append(difference_table(full, compared))
             differences += difference_rows(full, compared)
-    # Confidences of the full model alone.
-    calibration = list(_calibration(runs.get(full, ()), validation))
-    tables += [confidence_table(title, by_name, fit) for title, by_name, fit in calibration]
+    # Confidences of all runs.
+    calibrations = list(run_calibrations(runs, validation))
+    tables += [calibration.table() for calibration in calibrations]
+    # Computed distributions over next events.
+    next_events = next_event_scores(runs, full=full, validation=validation, evidence=evidence)
+    tables += [table for of_corpus in next_events.values() for table in of_corpus.tables]
     # Free texts of all runs beside their references.
     texts = {name: free_text_scores(rows, bert_scorer) for name, rows in runs.items()}
     tables += free_text_tables(texts)
@@ -174,9 +167,8 @@ def score_runs(
         metrics={
             "runs": {name: score_rows(scored) for name, scored in scores.items()},
             "differences": differences,
-            "calibration": {
-                title: confidence_rows(by_name, fit) for title, by_name, fit in calibration
-            },
+            "calibration": {one.title: one.as_json(full) for one in calibrations},
+            "next_events": {corpus: one.metrics for corpus, one in next_events.items()},
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
             "incomplete": dict(incomplete),
             "notes": [
@@ -206,33 +198,6 @@ def _sections(
 
 def _has(rows: Sequence[BenchmarkPrediction], corpus: str) -> bool:
     return any(row.corpus == corpus for row in rows)
-
-
-def _of_corpus(rows: Sequence[BenchmarkPrediction], corpus: str) -> list[BenchmarkPrediction]:
-    return [row for row in rows if row.corpus == corpus]
-
-
-def _calibration(
-    rows: Sequence[BenchmarkPrediction], validation: Sequence[BenchmarkPrediction]
-) -> Iterator[tuple[str, dict[str, ConfidenceScores], TemperatureFit | None]]:
-    """Calibrate each corpus' choices and events: title, scores by name, and the temperature."""
-    # A temperature is never fitted on what it is then judged by.
-    tested = {row.id for row in rows}
-    others = [row for row in validation if row.id not in tested]
-    for corpus in dict.fromkeys(row.corpus for row in rows):
-        of_corpus, fitted_on = _of_corpus(rows, corpus), _of_corpus(others, corpus)
-        for title, confidences_of in _CONFIDENCES.items():
-            confidences, held_out = confidences_of(of_corpus), confidences_of(fitted_on)
-            # Most corpora have one of the two kinds; some have none.
-            if not confidences.values:
-                continue
-            by_name, fit = {"as it is": confidence_scores(confidences)}, None
-            # Without validation rows, the confidences are scored as they are.
-            if held_out.logits:
-                fit = fit_temperature(held_out.logits, held_out.outcomes)
-                scaled = confidences_of(of_corpus, fit.temperature)
-                by_name["at the fitted temperature"] = confidence_scores(scaled)
-            yield f"{corpus}: {title}", by_name, fit
 
 
 def _bert_scorer(config: EvaluationConfig) -> BertScorer | None:

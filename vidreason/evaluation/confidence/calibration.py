@@ -67,17 +67,46 @@ def calibration_error(
         ValueError: No answers, different lengths, values out of range, or no bins.
     """
     values, hits = _checked(confidences, correct)
-    if num_bins < 1:
-        raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
-    # k / num_bins is the number nearest to the fraction, as is a confidence written in digits, so
-    # that 0.6 is on a bound; steps of linspace are not.
-    edges = np.arange(num_bins + 1) / num_bins
-    numbers = np.searchsorted(edges, values, side="left" if closed == "right" else "right") - 1
-    numbers = numbers.clip(0)
-    edges = np.append(edges, 1.0)  # the bin of exactly 1, empty in `right`
+    numbers = bin_numbers(values, num_bins=num_bins, closed=closed)
+    edges = np.append(_edges(num_bins), 1.0)  # the bin of exactly 1, empty in `right`
     members = [np.flatnonzero(numbers == number) for number in range(num_bins + 1)]
     bounds = [(float(low), float(high)) for low, high in itertools.pairwise(edges)]
     return _error(values, hits, members, bounds)
+
+
+def bin_numbers(
+    confidences: Floats, *, num_bins: int = 15, closed: Literal["right", "left"] = "right"
+) -> NDArray[np.intp]:
+    """The bin of equal width that each confidence is in, from 0 on, shape ``(n,)``.
+
+    Raises:
+        ValueError: There are no bins.
+    """
+    if num_bins < 1:
+        raise ValueError(f"num_bins is {num_bins}; it must be at least 1")
+    side: Literal["left", "right"] = "left" if closed == "right" else "right"
+    return (np.searchsorted(_edges(num_bins), confidences, side=side) - 1).clip(0)
+
+
+def expected_error(gaps: Floats, numbers: NDArray[np.intp]) -> float:
+    """Expected calibration error of answers whose bins are known, as a resample needs it.
+
+    Args:
+        gaps: Confidence minus outcome of each answer, shape ``(n,)``.
+        numbers: Of :func:`bin_numbers`, or others of the same meaning.
+    """
+    # Of each bin: its share of the answers, times the gap of its means.
+    return float(np.abs(np.bincount(numbers, weights=gaps)).sum()) / len(gaps)
+
+
+def adaptive_bin_numbers(confidences: Floats, *, num_bins: int = 15) -> NDArray[np.intp]:
+    """The bin of each confidence, from 0 on, where bins hold equally many answers."""
+    numbers = np.empty(len(confidences), dtype=np.intp)
+    # The first bins have one more, as those of np.array_split.
+    size, larger = divmod(len(confidences), num_bins)
+    sizes = np.full(num_bins, size) + (np.arange(num_bins) < larger)
+    numbers[np.argsort(confidences, kind="stable")] = np.repeat(np.arange(num_bins), sizes)
+    return numbers
 
 
 def adaptive_calibration_error(
@@ -199,6 +228,13 @@ def confidence_auroc(
     below = np.searchsorted(wrong, right, side="left")
     not_above = np.searchsorted(wrong, right, side="right")
     return float((below + not_above).mean() / 2 / len(wrong))
+
+
+def _edges(num_bins: int) -> Floats:
+    # k / num_bins is the number nearest to the fraction, as is a confidence written in digits, so
+    # that 0.6 is on a bound; steps of linspace are not.
+    edges: Floats = np.arange(num_bins + 1) / num_bins
+    return edges
 
 
 def _error(

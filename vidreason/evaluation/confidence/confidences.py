@@ -1,17 +1,29 @@
 """The confidences of a run's answers, with what came of them, for calibration.
 
-Two kinds: of a choice, the share of the chosen option when the options' likelihoods per token are
-made probabilities; of a predicted event, the number that the model prints beside it.
+Three kinds: of a choice, the share of the chosen option when the options' likelihoods per token are
+made probabilities; of a predicted event, the number that the model prints beside it; of the most
+probable next event, its computed probability.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vidreason.evaluation.confidence.calibration import (
+    CLIP,
     brier_scores,
     negative_log_likelihoods,
     option_brier_score,
     option_negative_log_likelihood,
+)
+from vidreason.evaluation.confidence.event_distributions import (
+    asks_for_next_event,
+    event_brier_score,
+    event_probabilities,
+    event_scores,
+    has_futures,
+    next_event,
+    top_event,
 )
 from vidreason.evaluation.confidence.temperature import log_odds, option_probabilities
 from vidreason.evaluation.predictions.rows import (
@@ -34,8 +46,8 @@ class Confidences:
     video_ids: tuple[str, ...]
     """Video of each answer, for intervals over videos."""
     briers: tuple[float, ...]
-    """Brier score of each answer: of choices summed over options, from 0 to 2; of events from 0 to
-    1."""
+    """Brier score of each answer: of choices and of computed probabilities summed over options or
+    events, from 0 to 2; of printed confidences from 0 to 1."""
     nlls: tuple[float, ...]
     """Negative log-likelihood of each outcome."""
     logits: tuple[tuple[float, ...], ...]
@@ -52,7 +64,8 @@ def choice_confidences(
 ) -> Confidences:
     """Confidences of the chosen options, of rows whose options were scored.
 
-    Options with the text of the right one are one option with it: nobody can tell them apart.
+    Options with the text of the right one are one option with it: nobody can tell them apart. An
+    order of the options alone, as a prior gives, is no likelihood.
 
     Args:
         predictions: Of one run; rows without options are left out.
@@ -61,7 +74,10 @@ def choice_confidences(
     scored = [
         grade(row)
         for row in predictions
-        if has_finite_scores(row) and isinstance(row.reference, int) and not row.error
+        if has_finite_scores(row)
+        and row.option_token_counts
+        and isinstance(row.reference, int)
+        and not row.error
     ]
     values, briers, nlls = [], [], []
     for row in scored:
@@ -126,6 +142,44 @@ def event_confidences(
         logits=logits,
         outcomes=tuple(int(not hit) for hit in correct),
         num_without=num_without,
+    )
+
+
+def next_event_confidences(
+    predictions: Sequence[BenchmarkPrediction], temperature: float | None = None
+) -> Confidences:
+    """Computed probabilities of the most probable next events, of rows with one true event.
+
+    Args:
+        predictions: Of one run; rows that do not ask what happens next, or of which no single event
+            is known to be right, are left out.
+        temperature: Divides the events' log-likelihoods; to be fitted on other questions. None for
+            the probabilities as the system gives them.
+    """
+    questions = [row for row in predictions if asks_for_next_event(row)]
+    rows = [row for row in questions if has_futures(row)]
+    values, correct, briers, nlls, logits, outcomes = [], [], [], [], [], []
+    for row in rows:
+        event, shares = next_event(row), event_probabilities(row.futures, temperature)
+        top, share = top_event(shares)
+        values.append(share)
+        correct.append(top == event)
+        briers.append(event_brier_score(shares, event))
+        nlls.append(-math.log(max(shares.get(event, 0.0), CLIP)))
+        # No temperature helps an event that is not among them.
+        events, scores = event_scores(row.futures)
+        if event in events:
+            logits.append(tuple(scores))
+            outcomes.append(events.index(event))
+    return Confidences(
+        values=tuple(values),
+        correct=tuple(correct),
+        video_ids=tuple(map(_video, rows)),
+        briers=tuple(briers),
+        nlls=tuple(nlls),
+        logits=tuple(logits),
+        outcomes=tuple(outcomes),
+        num_without=len(questions) - len(rows),
     )
 
 

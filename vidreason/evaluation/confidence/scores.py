@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidreason.evaluation.confidence.calibration import (
+    CalibrationError,
     Floats,
+    adaptive_bin_numbers,
     adaptive_calibration_error,
+    bin_numbers,
     calibration_error,
     confidence_auroc,
+    expected_error,
     risk_coverage,
 )
 from vidreason.evaluation.confidence.confidences import Confidences
@@ -30,6 +34,7 @@ from vidreason.evaluation.tables import Field, Table, record_row, record_table
 COVERAGES = (0.25, 0.5, 0.75, 1.0)
 """At which shares of the answers, the most confident ones, the share of wrong ones is given."""
 _FIELDS = (
+    Field("num_answers", "n"),
     Field("accuracy", "accuracy"),
     Field("confidence", "confidence"),
     Field("ece", "ECE (lo,hi]"),
@@ -72,6 +77,14 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
 
         return bootstrap_statistic(statistic, videos)
 
+    def error_interval(numbers: NDArray[np.intp], error: CalibrationError) -> Interval:
+        """Interval of an error over fixed bins, of which a resample takes the answers' own."""
+        gaps = values - hits
+        drawn = bootstrap_statistic(
+            lambda indices: expected_error(gaps[indices], numbers[indices]), videos
+        )
+        return drawn._replace(mean=error.expected)
+
     error = calibration_error(values, hits)
     risk = risk_coverage(values, hits).risk
     return {
@@ -80,13 +93,13 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
         "num_videos": len(set(videos)),
         "accuracy": bootstrap_interval(hits, videos),
         "confidence": bootstrap_interval(values, videos),
-        "ece": interval(lambda drawn, right: calibration_error(drawn, right).expected),
-        "ece_left": interval(
-            lambda drawn, right: calibration_error(drawn, right, closed="left").expected
+        "ece": error_interval(bin_numbers(values), error),
+        "ece_left": error_interval(
+            bin_numbers(values, closed="left"), calibration_error(values, hits, closed="left")
         ),
         "ece_adaptive": interval(
-            lambda drawn, right: adaptive_calibration_error(drawn, right).expected
-        ),
+            lambda drawn, right: expected_error(drawn - right, adaptive_bin_numbers(drawn))
+        )._replace(mean=adaptive_calibration_error(values, hits).expected),
         "maximum_error": error.maximum,
         "brier": bootstrap_interval(confidences.briers, videos, limits=(0.0, 2.0)),
         "nll": bootstrap_interval(confidences.nlls, videos, limits=None),
@@ -102,11 +115,11 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
 def confidence_table(
     title: str, by_name: Mapping[str, ConfidenceScores], fit: TemperatureFit | None
 ) -> Table:
-    """Scores of one run's confidences, as they are and at a fitted temperature.
+    """Scores of confidences, as they are and at a fitted temperature.
 
     Args:
         title: What the confidences are of.
-        by_name: Scores by name of the row.
+        by_name: Scores by name of the row; the title names the numbers of the first.
         fit: Of the temperature, if one was fitted.
     """
     first = next(iter(by_name.values()))

@@ -12,6 +12,7 @@ from vidreason.evaluation.confidence.confidences import (
     Confidences,
     choice_confidences,
     event_confidences,
+    next_event_confidences,
 )
 from vidreason.evaluation.page.charts import (
     NUM_SERIES,
@@ -128,7 +129,7 @@ def _label(score: Cell) -> str:
 
 
 def _calibration(name: str, predictions: Sequence[BenchmarkPrediction]) -> list[str]:
-    """Diagrams of one run: choices by corpus, and printed confidences of events."""
+    """Diagrams of one run: choices by corpus, printed confidences and computed probabilities."""
     corpora = dict.fromkeys(row.corpus for row in predictions)
     kinds = {
         f"{corpus}, choices": choice_confidences(
@@ -137,13 +138,15 @@ def _calibration(name: str, predictions: Sequence[BenchmarkPrediction]) -> list[
         for corpus in corpora
     }
     kinds["predicted events"] = event_confidences(predictions)
+    kinds["most probable next events"] = next_event_confidences(predictions)
     figures = [_diagrams(f"{name}: {kind}", row) for kind, row in kinds.items() if row.values]
     if not figures:
         return ["<p>No answer has a confidence: no options were scored, no events predicted.</p>"]
     return [
         '<p class="muted">The confidence of a choice is its share of the options\' likelihoods per '
         "token (softmax); that of an event is the number that the model prints beside it, and it "
-        "counts as right if it is one of the reference's, word for word.</p>",
+        "counts as right if it is one of the reference's, word for word. That of the most probable "
+        "next event is computed of its likelihood.</p>",
         *figures,
     ]
 

@@ -150,7 +150,10 @@ def bootstrap_statistic(
     generator = np.random.default_rng(seed)
     # (resamples, clusters): the videos of each resample.
     drawn = generator.integers(0, len(members), size=(num_resamples, len(members)))
-    values = np.array([statistic(np.concatenate([members[n] for n in row])) for row in drawn])
+    in_order = np.concatenate(members)
+    sizes = np.array(list(map(len, members)))
+    starts = sizes.cumsum() - sizes
+    values = np.array([statistic(in_order[_ranges(starts[row], sizes[row])]) for row in drawn])
     values = values[~np.isnan(values)]
     if not len(values) or np.ptp(values) <= _ROUNDING:
         return none
@@ -190,6 +193,13 @@ def paired_difference(
         limits=(-width, width),
         num_resamples=num_resamples,
     )
+
+
+def _ranges(starts: NDArray[np.intp], sizes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The whole numbers from each start on, as many as its size, one range after the other."""
+    ends = sizes.cumsum()
+    numbers: NDArray[np.intp] = np.arange(ends[-1]) + np.repeat(starts - (ends - sizes), sizes)
+    return numbers
 
 
 def _percentile_interval(value: float, resampled: NDArray[np.float64]) -> Interval:

@@ -1,0 +1,107 @@
+"""Calibration of all runs: each corpus' confidences by kind, as they are and at one temperature.
+
+The temperature is fitted on the full model's answers to validation questions. Runs under a control
+have the same one, for they are the same model that sees less.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from vidreason.evaluation.confidence.confidences import (
+    Confidences,
+    choice_confidences,
+    event_confidences,
+    next_event_confidences,
+)
+from vidreason.evaluation.confidence.scores import (
+    ConfidenceScores,
+    confidence_rows,
+    confidence_scores,
+    confidence_table,
+)
+from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
+from vidreason.evaluation.tables import Table
+
+Runs = Mapping[str, Sequence[BenchmarkPrediction]]
+
+AS_IT_IS, FITTED = "as it is", "at the fitted temperature"
+_CONFIDENCES: dict[str, Callable[..., Confidences]] = {
+    "confidence of choices": choice_confidences,
+    "printed confidence of predicted events": event_confidences,
+    "computed probability of the next event": next_event_confidences,
+}
+
+
+class Calibration(NamedTuple):
+    """One kind of confidence on one corpus."""
+
+    title: str
+    by_run: dict[str, dict[str, ConfidenceScores]]
+    """Scores of each run that has such confidences, as it is and, if there is one, at the fitted
+    temperature."""
+    fit: TemperatureFit | None
+
+    def table(self) -> Table:
+        """A row for each run's confidences."""
+        records = {
+            f"{run}, {name}": scores
+            for run, by_name in self.by_run.items()
+            for name, scores in by_name.items()
+        }
+        return confidence_table(self.title, records, self.fit)
+
+    def as_json(self, full: str) -> dict[str, Any]:
+        """The temperature, the scores of the run ``full``, and those of the others by run."""
+        others = {run: by_name for run, by_name in self.by_run.items() if run != full}
+        return {
+            **confidence_rows(self.by_run.get(full, {}), self.fit),
+            "other_runs": {
+                run: confidence_rows(by_name, None)["scores"] for run, by_name in others.items()
+            },
+        }
+
+
+def run_calibrations(
+    runs: Runs, validation: Sequence[BenchmarkPrediction] = ()
+) -> Iterator[Calibration]:
+    """Calibrate each corpus' choices, printed confidences and computed probabilities.
+
+    Args:
+        runs: Predictions by name.
+        validation: The full model's on other questions, which temperatures are fitted on.
+    """
+    others = held_out(runs, validation)
+    for corpus in dict.fromkeys(row.corpus for rows in runs.values() for row in rows):
+        for kind, confidences_of in _CONFIDENCES.items():
+            by_run = {name: _of_corpus(rows, corpus) for name, rows in runs.items()}
+            known = {name: rows for name, rows in by_run.items() if confidences_of(rows).values}
+            # Most corpora have one of the kinds; some have none.
+            if not known:
+                continue
+            # Without validation rows, the confidences are scored as they are.
+            fit = fitted_temperature(confidences_of(_of_corpus(others, corpus)))
+            scores = {}
+            for name, rows in known.items():
+                scores[name] = {AS_IT_IS: confidence_scores(confidences_of(rows))}
+                if fit is not None:
+                    scaled = confidences_of(rows, fit.temperature)
+                    scores[name][FITTED] = confidence_scores(scaled)
+            yield Calibration(f"{corpus}: {kind}", scores, fit)
+
+
+def fitted_temperature(confidences: Confidences) -> TemperatureFit | None:
+    """The temperature of some validation answers; None where there are none to fit one on."""
+    if not confidences.logits:
+        return None
+    return fit_temperature(confidences.logits, confidences.outcomes)
+
+
+def held_out(runs: Runs, validation: Sequence[BenchmarkPrediction]) -> list[BenchmarkPrediction]:
+    """Validation rows on which something may be fitted: none that a run is judged by."""
+    tested = {row.id for rows in runs.values() for row in rows}
+    return [row for row in validation if row.id not in tested]
+
+
+def _of_corpus(rows: Sequence[BenchmarkPrediction], corpus: str) -> list[BenchmarkPrediction]:
+    return [row for row in rows if row.corpus == corpus]
