@@ -1,5 +1,6 @@
 """Baselines that never look: fitted on training answers only."""
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.priors import MajorityAnswerer, TextPriorAnswerer, fit_majority
 from vidreason.example import Example
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 
 def choice(number: int, kind: str, right: int | None, options: str = "abcde") -> Example:
@@ -73,3 +75,23 @@ def test_the_benchmarks_own_answers_are_not_used() -> None:
 def test_an_untrained_corpus_is_an_error() -> None:
     with pytest.raises(ValueError, match="no training answer of corpus 'nextqa'"):
         rows_of(MajorityAnswerer(fit_majority(TRAIN[-2:])), [choice(0, "CW", 1)])
+
+
+def test_training_frequencies_are_the_probabilities_of_events() -> None:
+    def event(number: int, text: str) -> Example:
+        return Example(
+            id=f"causal_vid_instruct:{number}", corpus="causal_vid_instruct", media="m",
+            video_id=str(number), prompt=FUTURE_PREDICTION_PROMPT, response=text, answers=(text,),
+            question_type="prediction",
+        )  # fmt: skip
+
+    events = ["It stops.", "nothing moves", "it stops", "it leaves", "..."]
+    train = [event(number, text) for number, text in enumerate(events)]
+    (row,) = rows_of(MajorityAnswerer(fit_majority(train)), [event(9, "it leaves")])
+    assert row.output == "it stops"
+    assert {future.event: future.probability for future in row.futures} == {
+        "it stops": 0.4, "it leaves": 0.2, "nothing moves": 0.2
+    }  # fmt: skip
+    assert [future.log_likelihood for future in row.futures] == pytest.approx(
+        [math.log(future.probability) for future in row.futures]
+    )

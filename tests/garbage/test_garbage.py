@@ -10,7 +10,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,21 @@ from vidreason.config import merge_config
 from vidreason.endpoints.replies import read_reply
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import pointwise_request, read_pointwise
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, read_predictions
+from vidreason.evaluation.next_events.scores import next_event_scores
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    grade,
+    prediction_line,
+    read_predictions,
+)
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.microworld import parts
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.weights import open_weights
+from vidreason.reasoning.futures import Future
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
+from vidreason.reasoning.outcomes import TrueFuture
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.reader import DIRECT
 
 NUM_INPUTS = {
@@ -318,7 +327,18 @@ def test_predictions(tmp_path: Path, times: int) -> None:
     span = BenchmarkPrediction(
         id="c", corpus="nextgqa", video_id="v", output="1 - 2 s", reference=((1.0, 3.0),)
     )
-    rows = [json.loads(json.dumps(asdict(row))) for row in (choice, free, span)]
+    future = BenchmarkPrediction(
+        id="d",
+        corpus="causal_vid_instruct",
+        video_id="v",
+        prompt=FUTURE_PREDICTION_PROMPT,
+        futures=(Future("it stops", -1.0, 0.75, "slow", 1.5), Future("it leaves", -2.0, 0.25)),
+        reference=("it stops",),
+        outcome_kind="block",
+        outcome_seconds=1.0,
+        true_futures=(TrueFuture("it stops", 0.5, 1.0), TrueFuture("it leaves", 0.5)),
+    )
+    rows = [json.loads(prediction_line(row)) for row in (choice, free, span, future)]
     outcomes = Outcomes()
     for seed, generator in seeds("predictions", times):
         path = tmp_path / f"{seed}.jsonl"
@@ -327,8 +347,8 @@ def test_predictions(tmp_path: Path, times: int) -> None:
         path.write_bytes(damaged_bytes(content, generator) if generator.random() < 0.3 else content)
 
         def read(path: Path = path) -> bool:
-            for row in read_predictions(path):
-                grade(row)
+            rows = list(map(grade, read_predictions(path)))
+            next_event_scores({"a": rows}, full="a")
             return False
 
         outcomes.add(seed, outcome(read, (str(path),)))

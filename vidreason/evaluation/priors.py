@@ -3,6 +3,7 @@
 A model that does not beat them has learnt the benchmark's answers, not its videos.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from vidreason.evaluation.answerer import Answerer, Reply
 from vidreason.evaluation.answers import normalise_answer
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
+from vidreason.reasoning.futures import Future
 
 K = TypeVar("K", int, str)
 
+_MAX_EVENTS = 200  # of a distribution, which every row holds
 _ANY = ""  # stands for all question types of a corpus
 
 
@@ -71,7 +74,13 @@ class MajorityAnswerer(Answerer):
             for example in examples
         ]
 
-    predict = answer
+    def predict(self, examples: Sequence[Example]) -> list[Reply]:
+        """Predict the most frequent event, and the training frequencies as probabilities."""
+        replies = []
+        for example in examples:
+            counts = _counts(self._baseline.texts, example)
+            replies.append(Reply(output=_most_frequent(counts), futures=_frequencies(counts)))
+        return replies
 
 
 class TextPriorAnswerer(MajorityAnswerer):
@@ -108,6 +117,14 @@ def _counts(table: dict[tuple[str, str], Counter[K]], example: Example) -> Count
         "that corpus' "
         f"training split (question {example.id!r})"
     )
+
+
+def _frequencies(counts: Counter[str]) -> tuple[Future, ...]:
+    """The most frequent events with their shares of all."""
+    total = counts.total()
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shares = [(event, count / total) for event, count in ordered if event]
+    return tuple(Future(event, math.log(share), share) for event, share in shares[:_MAX_EVENTS])
 
 
 def _most_frequent(counts: Counter[K]) -> K:
