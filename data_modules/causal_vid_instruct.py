@@ -140,8 +140,9 @@ def _futures(row: Row) -> tuple[TrueFuture, ...]:
     futures = []
     for item in items:
         probability = item.get("probability")
-        is_number = isinstance(probability, int | float) and not isinstance(probability, bool)
-        if not is_number or not 0 <= probability <= 1:
+        if not isinstance(probability, int | float) or isinstance(probability, bool):
+            probability = -1.0
+        if not 0 <= probability <= 1:
             raise row.malformed(
                 f"field 'futures': expected a 'probability' from 0 to 1, found {item!r:.200}"
             )

@@ -63,7 +63,7 @@ def distribution_scores(
         limits: tuple[float, float] | None = (0.0, 1.0),
     ) -> Interval | None:
         # Only rows of which the value is known.
-        known = [(row.video_id, value(row, *of_row)) for row, *of_row in described]
+        known = [(row.video_id, value(row, of_row, event)) for row, of_row, event in described]
         values = [one for _, one in known if one is not None]
         videos = [video for video, one in known if one is not None]
         return bootstrap_interval(values, videos, limits=limits) if values else None
