@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from vidreason.model import DecodingConfig, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.pretrained import folder as folder_module
+from vidreason.pretrained.identity import reasoner_identity
+from vidreason.reasoning.reasoner_config import FuturesConfig
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import encode_example
 
@@ -177,12 +179,18 @@ def test_how_it_answers_is_saved_with_it(make_reasoner, visual, tmp_path):
     for decoding in (
         DecodingConfig(strategy="nucleus", temperature=0.5, top_p=0.8, max_new_tokens=9),
         DecodingConfig(strategy="beam", num_beams=3, length_penalty=0.5, max_new_tokens=9),
+        DecodingConfig(
+            max_new_tokens=9,
+            futures=FuturesConfig(method="nucleus", num_candidates=3, temperature=1.7),
+        ),
     ):
         loaded.decoding = decoding
         loaded.save_pretrained(tmp_path / "other")
         again = VideoReasoner.from_pretrained(tmp_path / "other")
         assert again.decoding == decoding
         assert again.generate_ids(visual, PROMPTS) == loaded.generate_ids(visual, PROMPTS, decoding)
+        # How it decodes is no part of what it is.
+        assert reasoner_identity(tmp_path / "other") == reasoner_identity(tmp_path / "greedy")
     file.write_text(json.dumps({"repetition_penalty": 2.0}))
     with pytest.raises(ValueError, match=r"generation_config\.json: repetition_penalty has no"):
         VideoReasoner.from_pretrained(tmp_path / "greedy")
