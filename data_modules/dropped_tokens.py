@@ -54,7 +54,7 @@ def _dropped(groups: Tensor, generator: random.Random) -> Tensor:
     Returns:
         ``(n,)`` bool, True for the tokens of the groups that are left out.
     """
-    names = groups.unique().tolist()
+    names = sorted(set(groups.tolist()))
     count = 1 + int(generator.random() * (len(names) - 1))
     order = sorted(names, key=lambda _: generator.random())
     return torch.isin(groups, torch.tensor(order[: min(count, len(names) - 1)], dtype=torch.int64))

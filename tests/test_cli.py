@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,28 +39,6 @@ def test_a_message_holds_no_secret_and_no_escape_of_the_terminal(capsys, monkeyp
     error = capsys.readouterr().err
     assert r"\x1b[2J [secret]" in error
     assert error.count("\n") == 1
-
-
-def test_ask_without_a_model_says_how_to_get_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["ask", "a.mp4", "why?"]) == 2
-    error = capsys.readouterr().err
-    assert "vidreason demo" in error
-    assert "--model" in error
-
-
-def test_the_default_model_is_the_demos_else_the_newest(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for age, run in enumerate(["older", "newer"]):
-        file = Path("runs", run, "reasoner", cli.REASONER_FILE)
-        file.parent.mkdir(parents=True)
-        file.touch()
-        os.utime(file, (age, age))
-    assert cli.default_reasoner_folder() == "runs/newer/reasoner"
-    demo = Path(cli.DEMO_REASONER, cli.REASONER_FILE)
-    demo.parent.mkdir(parents=True)
-    demo.touch()
-    assert cli.default_reasoner_folder() == cli.DEMO_REASONER
 
 
 def test_demo_of_a_checkout_starts_the_program(monkeypatch):

@@ -15,8 +15,6 @@ from vidreason.secrets import printable, without_controls, without_secrets
 if TYPE_CHECKING:
     from vidreason.reasoning.future_search import Forecasts
 
-REASONER_FILE = "config.json"
-DEMO_REASONER = "runs/demo/stage2/reasoner"
 CANDIDATES = ("beam", "nucleus", "greedy")
 """Methods of :class:`vidreason.reasoning.reasoner_config.FuturesConfig`."""
 _MAX_MESSAGE_CHARS = 4000
@@ -35,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser("demo", help="the whole system on a small embedded world, on a CPU")
     )
     _add_ask(commands.add_parser("ask", help="answer a question about a video"))
+    _add_sample(
+        commands.add_parser("sample", help="name a sample video that comes with the package")
+    )
     _add_export(
         commands.add_parser("export", help="make a reasoner folder of a training checkpoint")
     )
@@ -76,8 +77,8 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="",
         metavar="FOLDER_OR_HUB_ID",
-        help="reasoner folder, or repository on the Hugging Face Hub "
-        f"(default: {DEMO_REASONER}, else the newest runs/*/reasoner)",
+        help="reasoner folder, such as runs/demo/stage2/reasoner, or repository on the Hugging "
+        "Face Hub (default: the reasoner that comes with the package)",
     )
     _add_parts(parser)
     parser.add_argument(
@@ -106,6 +107,15 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run_ask)
 
 
+def _add_sample(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "List the sample videos with their paths, or print the path of one: "
+        'vidreason ask "$(vidreason sample NAME)" --predict'
+    )
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="which one")
+    parser.set_defaults(run=run_sample)
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write a folder that `vidreason ask --model` and VideoReasoner.from_pretrained read: "
@@ -123,7 +133,21 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="put the language model into the folder, with LoRA merged into its weights",
     )
     parser.add_argument(
-        "--metrics", default="", metavar="FILE", help="metrics.json of evaluate, for the model card"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the trained weights in the files (default: the dtype that they have)",
+    )
+    parser.add_argument(
+        "--metrics",
+        default="",
+        metavar="FILE",
+        help="scores for the model card: metrics.json of evaluate, or tables in a Markdown file",
+    )
+    parser.add_argument(
+        "--licence",
+        default="",
+        metavar="SPDX",
+        help="licence of what was trained, for the model card, such as CC0-1.0",
     )
     parser.add_argument(
         "--push", default="", metavar="REPO", help="upload the folder to this Hub repository"
@@ -162,7 +186,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     """Perceive the video, print the answer."""
     if sum((bool(arguments.question), arguments.predict, arguments.why)) != 1:
         raise CommandError("give a question, --predict or --why: one of them")
-    name = arguments.model or default_reasoner_folder()
+    name = arguments.model or default_reasoner()
     frozen_parts = parts_by_name(arguments.part)
 
     import torch
@@ -212,6 +236,24 @@ def run_ask(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_sample(arguments: argparse.Namespace) -> int:
+    """Print the path of a sample video, or the names and paths of all."""
+    from vidreason.microworld.shipped import sample_videos
+
+    samples = sample_videos()
+    if not samples:
+        raise CommandError("this installation carries no sample video; give ask one of yours")
+    if not arguments.name:
+        print("\n".join(f"{name}\t{path}" for name, path in samples.items()))
+    elif arguments.name in samples:
+        print(samples[arguments.name])
+    else:
+        raise CommandError(
+            f"there is no sample {arguments.name!r}; the samples are {', '.join(samples)}"
+        )
+    return 0
+
+
 def run_export(arguments: argparse.Namespace) -> int:
     """Write the folder, upload it if asked to, and say where it is."""
     frozen_parts = parts_by_name(arguments.part)
@@ -219,6 +261,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     import dataclasses
     import json
 
+    import torch
     import transformers
 
     from vidreason.export import reasoner_of_checkpoint
@@ -228,7 +271,11 @@ def run_export(arguments: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         reasoner, provenance = reasoner_of_checkpoint(arguments.checkpoint, frozen_parts)
-        if arguments.metrics:
+        provenance = dataclasses.replace(provenance, licence=arguments.licence)
+        if arguments.metrics.endswith(".md"):
+            tables = Path(arguments.metrics).read_text()
+            provenance = dataclasses.replace(provenance, tables=tables)
+        elif arguments.metrics:
             metrics = json.loads(Path(arguments.metrics).read_text())
             if not isinstance(metrics, dict) or "runs" not in metrics:
                 raise ValueError(
@@ -237,7 +284,8 @@ def run_export(arguments: argparse.Namespace) -> int:
                 )
             provenance = dataclasses.replace(provenance, metrics=metrics)
         form: Literal["trained", "merged"] = "merged" if arguments.merged else "trained"
-        reasoner.save_pretrained(arguments.folder, form, provenance)
+        dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
+        reasoner.save_pretrained(arguments.folder, form, provenance, dtype=dtype)
         print(f"{arguments.folder}: {provenance.checkpoint}, form {form!r}")
         if arguments.push:
             with published_copy(Path(arguments.folder)) as copy:
@@ -260,19 +308,21 @@ def parts_by_name(arguments: Sequence[str]) -> dict[str, str]:
     return parts
 
 
-def default_reasoner_folder() -> str:
-    """The demo's reasoner below the working directory, else the newest one of any run."""
-    if (Path(DEMO_REASONER) / REASONER_FILE).is_file():
-        return DEMO_REASONER
-    reasoners = sorted(
-        Path("runs").glob(f"*/reasoner/{REASONER_FILE}"), key=lambda file: file.stat().st_mtime
-    )
-    if not reasoners:
+def default_reasoner() -> str:
+    """Return the folder of the reasoner that comes with the package.
+
+    Raises:
+        CommandError: This installation carries none.
+    """
+    from vidreason.microworld.shipped import shipped_reasoner
+
+    folder = shipped_reasoner()
+    if folder is None:
         raise CommandError(
-            f"there is no trained reasoner below {Path.cwd() / 'runs'}: "
-            "run `vidreason demo` first, or give --model"
+            "this installation carries no trained reasoner: give --model, such as "
+            "runs/demo/stage2/reasoner after `vidreason demo`"
         )
-    return str(reasoners[-1].parent)
+    return str(folder)
 
 
 def answer_text(answer: str, forecasts: "Forecasts | None" = None) -> str:

@@ -264,6 +264,7 @@ class VideoReasoner(nn.Module):
         provenance: Provenance | None = None,
         *,
         known_hashes: Mapping[str, str] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Write a folder that :meth:`from_pretrained` reads, replacing one that is there.
 
@@ -277,12 +278,15 @@ class VideoReasoner(nn.Module):
             provenance: Training data and scores, for the model card.
             known_hashes: Content hashes of the perceiver's weights, by their paths in its
                 configuration; these weights need not be there.
+            dtype: Of the trained weights in the files, for the form ``trained``; they load as
+                float32. None for the dtype that they have.
 
         Raises:
             ValueError: The perceiver is not known, a frozen part is not where it was, the form
-                cannot hold what was trained, or ``folder`` is there and something else.
+                cannot hold what was trained or has its own dtype, or ``folder`` is there and
+                something else.
         """
-        write_folder(self._parts(), Path(folder), form, provenance, known_hashes)
+        write_folder(self._parts(), Path(folder), form, provenance, known_hashes, dtype)
 
     def push_to_hub(
         self,

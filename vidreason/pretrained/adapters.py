@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from peft import (
     LoraConfig,
     PeftConfig,
@@ -26,13 +27,16 @@ _INCIDENTAL = ("base_model_name_or_path", "inference_mode", "peft_version", "rev
 """Fields of ``adapter_config.json`` that say where an adapter comes from, not what it computes."""
 
 
-def save_adapters(model: PeftModel, folder: Path, base: str) -> None:
+def save_adapters(
+    model: PeftModel, folder: Path, base: str, dtype: torch.dtype | None = None
+) -> None:
     """Write the adapters of ``model``, as ``PeftModel.from_pretrained(base, folder)`` reads them.
 
     Args:
         model: The language model; its own weights may be on the meta device.
         folder: Where to; it exists.
         base: The language model without adapters: a folder or a repository on the Hub.
+        dtype: Of the weights in the file; None for the dtype that they have.
     """
     config = copy.copy(_adapter_config(model))
     config.base_model_name_or_path = base
@@ -43,7 +47,7 @@ def save_adapters(model: PeftModel, folder: Path, base: str) -> None:
     config.save_pretrained(str(folder))
     # Told, because peft would else ask the Hub whether the word embeddings were resized.
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: value.contiguous() for name, value in state.items()}
+    tensors = {name: value.to(dtype).contiguous() for name, value in state.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 

@@ -48,7 +48,6 @@ from vidreason.pretrained.folder_config import (
 )
 from vidreason.pretrained.frozen_parts import (
     content_hash_of_file,
-    locate,
     locate_parts,
     perceiver_parts,
     portable,
@@ -93,6 +92,7 @@ def write_folder(
     form: Form,
     provenance: Provenance | None = None,
     known_hashes: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a folder that :func:`read_folder` reads, replacing one that is there.
 
@@ -107,19 +107,28 @@ def write_folder(
         provenance: For the model card.
         known_hashes: Content hashes of the perceiver's weights by location; these need not be
             there.
+        dtype: Of the trained weights in the files, for the form ``trained``; they load as float32.
+            None for the dtype that they have.
 
     Raises:
         ValueError: ``folder`` is there and no reasoner folder; the form ``trained`` cannot hold
-            what was trained; or a frozen part is not where its configuration says.
+            what was trained; ``dtype`` is given for the form ``merged``; or a frozen part is not
+            where its configuration says.
     """
     _check_target(parts, folder, form)
+    if dtype is not None and form == "merged":
+        raise ValueError(
+            f"dtype is {dtype}, and the form is 'merged', whose language model has its own dtype "
+            "(reasoner.language_model.dtype): leave dtype out, or use form='trained'"
+        )
     partial = folder.with_name(folder.name + _PARTIAL)
     previous = folder.with_name(folder.name + PREVIOUS)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / LANGUAGE_MODEL_FOLDER).mkdir(parents=True)
     config = _folder_config(parts, form, known_hashes or {})
-    _write_language_model(parts, partial / LANGUAGE_MODEL_FOLDER, config)
-    fusion = {name: value.contiguous() for name, value in parts.fusion.state_dict().items()}
+    _write_language_model(parts, partial / LANGUAGE_MODEL_FOLDER, config, dtype)
+    state = parts.fusion.state_dict()
+    fusion = {name: value.to(dtype).contiguous() for name, value in state.items()}
     _check_finite({f"fusion.{name}": value for name, value in fusion.items()}, folder)
     save_file(fusion, partial / FUSION_FILE, metadata={"format": "pt"})
     generation_config(parts.decoding, stop_ids(parts.tokenizer)).save_pretrained(partial)
@@ -318,7 +327,9 @@ def _folder_config(
     )
 
 
-def _write_language_model(parts: ReasonerParts, folder: Path, config: FolderConfig) -> None:
+def _write_language_model(
+    parts: ReasonerParts, folder: Path, config: FolderConfig, dtype: torch.dtype | None
+) -> None:
     parts.tokenizer.save_pretrained(str(folder))
     if config.form == "merged":
         _check_finite(_adapter_values(parts.language_model), folder)  # peft has no such message
@@ -328,8 +339,9 @@ def _write_language_model(parts: ReasonerParts, folder: Path, config: FolderConf
         merged.save_pretrained(str(folder))
     elif isinstance(parts.language_model, PeftModel):
         _check_finite(_adapter_values(parts.language_model), folder)
-        base = locate(config.frozen_parts["language_model"])
-        adapters.save_adapters(parts.language_model, folder, base)
+        # A path inside the package is that of this machine: what ships does not name it.
+        base = config.frozen_parts["language_model"].source
+        adapters.save_adapters(parts.language_model, folder, base, dtype)
 
 
 def _adapter_values(model: nn.Module) -> dict[str, torch.Tensor]:

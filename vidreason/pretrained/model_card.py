@@ -35,6 +35,11 @@ class Provenance:
     """The training checkpoint's name and step."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What ``experiments.evaluate`` writes to ``metrics.json``."""
+    tables: str = ""
+    """Tables of scores in Markdown, in the place of those made of ``metrics``."""
+    licence: str = ""
+    """SPDX identifier of the licence of what was trained, such as ``CC0-1.0``; empty if it follows
+    from its parts."""
 
 
 def model_card(
@@ -59,9 +64,11 @@ def model_card(
         "library_name": "vidreason",
         "pipeline_tag": "video-text-to-text",
         "tags": ["video", "video-question-answering", "vidreason"],
-        "license": "other",
-        "license_name": "the-licences-of-its-parts",
     }
+    if provenance.licence:
+        front["license"] = provenance.licence.lower()
+    else:
+        front |= {"license": "other", "license_name": "the-licences-of-its-parts"}
     if known is not None:
         front["base_model"] = base_model
     needs = "".join(
@@ -70,12 +77,14 @@ def model_card(
     )
     sections = {
         "Training": _training(provenance),
-        "Scores": _scores(provenance.metrics),
+        "Scores": provenance.tables or _scores(provenance.metrics),
         "What it needs to run": (
             "`pip install vidreason`, and the frozen parts that this folder refers to. They are "
             "compared with these content hashes when it is loaded:\n\n" + (needs or "- none\n")
         ),
-        "Parts and licences": _licences(config, perceiver, frozen_parts, base_model),
+        "Parts and licences": _licences(
+            config, perceiver, frozen_parts, base_model, provenance.licence
+        ),
         "Limits": _LIMITS.format(
             clips=perceiver.sampling.num_clips,
             frames=perceiver.sampling.frames_per_clip,
@@ -133,6 +142,7 @@ def _licences(
     perceiver: PerceiverConfig,
     frozen_parts: Mapping[str, FrozenPart],
     base_model: str,
+    licence: str,
 ) -> str:
     names = {"language_model": base_model, "video_encoder": perceiver.video_encoder.name}
     if perceiver.use_objects:
@@ -140,15 +150,17 @@ def _licences(
     if config.fusion.warm_start:
         names["start of the fusion core"] = config.fusion.warm_start
     rows = []
+    if licence:
+        rows.append(("fusion core and adapters", "trained", "this folder", escaped(licence)))
     for part, name in names.items():
         source_of_part = frozen_parts[part].source if part in frozen_parts else name
         known = released_part(name)
-        source, licence = "not a published part that this project knows", "ask who made it"
+        source, terms = "not a published part that this project knows", "ask who made it"
         if known is not None:
-            source, licence = known.source, known.licence
+            source, terms = known.source, known.licence
         elif source_of_part.startswith(IN_PACKAGE):
-            source, licence = "comes with vidreason", "Apache-2.0"
-        rows.append((part.replace("_", " "), code(name, in_table=True), source, licence))
+            source, terms = "comes with vidreason", "Apache-2.0"
+        rows.append((part.replace("_", " "), code(name, in_table=True), source, terms))
     parts = table(("part", "what", "source", "licence"), rows, num_left=None)
     return (
         f"{parts}\n\nLicences are as their sources state them; the data have licences of their own."

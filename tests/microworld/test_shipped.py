@@ -1,0 +1,97 @@
+"""The reasoner and the samples that ship: small, whole, of no machine; and ``ask`` finds them."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_shipped import write_tiny_reasoner
+
+from vidreason import cli
+from vidreason.microworld import shipped
+from vidreason.microworld.parts import PARTS_FOLDER
+from vidreason.model import VideoReasoner
+from vidreason.pretrained.published import told_by
+from vidreason.video.reader import VideoReader
+
+MAX_SHIPPED_BYTES = 20_000_000
+MAX_SAMPLE_BYTES = 100_000
+
+
+def bytes_below(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def tiny_shipped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shipped") / "reasoner"
+    write_tiny_reasoner(folder)
+    return folder
+
+
+def check_shipped(folder):
+    """A folder may ship: its trained weights are bfloat16, and nothing names a local path."""
+    assert told_by(folder) == []
+    for file in folder.rglob("*.safetensors"):
+        assert {value.dtype for value in load_file(file).values()} == {torch.bfloat16}
+    parts = json.loads((folder / "config.json").read_text())["frozen_parts"]
+    assert {part["source"].rpartition("/")[0] for part in parts.values()} == {
+        "vidreason:microworld/parts"
+    }
+    loaded = VideoReasoner.from_pretrained(folder)  # compares the parts' hashes
+    dtypes = {value.dtype for value in loaded.fusion.parameters()}
+    assert dtypes == {torch.float32}
+
+
+def test_a_folder_that_is_made_as_the_shipped_one_may_ship(tiny_shipped):
+    check_shipped(tiny_shipped)
+
+
+@pytest.mark.skipif(shipped.shipped_reasoner() is None, reason="no trained reasoner ships yet")
+def test_the_shipped_reasoner_may_ship():
+    check_shipped(shipped.REASONER_FOLDER)
+    card = (shipped.REASONER_FOLDER / "README.md").read_text()
+    assert "license: cc0-1.0" in card
+    assert "None were given" not in card
+
+
+def test_what_ships_is_small():
+    assert bytes_below(PARTS_FOLDER) + bytes_below(shipped.REASONER_FOLDER) <= MAX_SHIPPED_BYTES
+    samples = shipped.sample_videos().values()
+    assert sum(path.stat().st_size for path in samples) <= MAX_SAMPLE_BYTES
+    for path in samples:
+        VideoReader().check_frames(str(path))
+
+
+def test_ask_answers_from_the_shipped_reasoner(tiny_shipped, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "REASONER_FOLDER", tiny_shipped)
+    assert cli.default_reasoner() == str(tiny_shipped)
+    monkeypatch.setattr(shipped, "REASONER_FOLDER", tmp_path / "absent")
+    assert cli.main(["ask", "a.mp4", "why?"]) == 2
+    error = capsys.readouterr().err
+    assert "carries no trained reasoner: give --model" in error
+
+
+def test_samples_are_listed_and_found_by_name(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(shipped, "SAMPLES_FOLDER", tmp_path)
+    assert cli.main(["sample"]) == 2
+    assert "carries no sample video" in capsys.readouterr().err
+    for name in ("push", "hit"):
+        (tmp_path / f"{name}.mp4").touch()
+    assert cli.main(["sample"]) == 0
+    lines = [f"{name}\t{tmp_path / name}.mp4\n" for name in ("hit", "push")]
+    assert capsys.readouterr().out == "".join(lines)
+    assert cli.main(["sample", "push"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/push.mp4\n"
+    assert cli.main(["sample", "leave"]) == 2
+    assert "no sample 'leave'; the samples are hit, push" in capsys.readouterr().err
+
+
+def test_weights_are_rounded_once_in_the_files(tiny_shipped, tmp_path):
+    exact = VideoReasoner.from_pretrained(tiny_shipped)
+    exact.save_pretrained(tmp_path / "again", dtype=torch.bfloat16)
+    for name in ("fusion.safetensors", "language_model/adapter_model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tiny_shipped / name).read_bytes()
+    with pytest.raises(ValueError, match=r"dtype is torch.bfloat16, and the form is 'merged'"):
+        exact.save_pretrained(tmp_path / "merged", "merged", dtype=torch.bfloat16)
