@@ -29,8 +29,9 @@ def pretrain(
     *,
     width: int = parts.WIDTH,
     num_layers: int = parts.NUM_LAYERS,
+    start: Path | None = None,
 ) -> None:
-    """Train one part from random weights and write it below ``out``.
+    """Train one part and write it below ``out``.
 
     Args:
         part: Its name in ``STEPS``.
@@ -38,8 +39,11 @@ def pretrain(
         out: Folder of the parts.
         width: Of the language model.
         num_layers: Of the language model.
+        start: Folder of parts to go on from, as this function writes it; None for random weights.
     """
+    import torch
     from torch import nn
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     from vidreason.microworld.encoder_pretraining import pretrain_encoder
     from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
@@ -47,6 +51,9 @@ def pretrain(
 
     out.mkdir(parents=True, exist_ok=True)
     config = parts.perceiver_config()
+    if start is not None:
+        config.video_encoder.weights = str(start / parts.ENCODER_WEIGHTS.name)
+        config.segmenter.weights = str(start / parts.SEGMENTER_WEIGHTS.name)
     if part == "encoder":
         encoder = _report(pretrain_encoder(config.video_encoder, config.sampling, steps=steps))
         _save(encoder, out / parts.ENCODER_WEIGHTS.name)
@@ -56,10 +63,14 @@ def pretrain(
             out / parts.SEGMENTER_WEIGHTS.name,
         )
     else:
-        tokenizer = train_tokenizer(parts.VOCAB_SIZE)
-        model = _report(
-            pretrain_language_model(tokenizer, steps=steps, width=width, num_layers=num_layers)
-        )
+        sizes = {"width": width, "num_layers": num_layers}
+        if start is None:
+            tokenizer, model = train_tokenizer(parts.VOCAB_SIZE), None
+        else:
+            started = start / parts.LANGUAGE_MODEL_FOLDER.name
+            tokenizer = AutoTokenizer.from_pretrained(started)
+            model = LlamaForCausalLM.from_pretrained(started, dtype=torch.float32)
+        model = _report(pretrain_language_model(tokenizer, steps=steps, start=model, **sizes))
         folder = out / parts.LANGUAGE_MODEL_FOLDER.name
         nn.Module.half(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -97,6 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layers", type=int, default=parts.NUM_LAYERS, help="of the language model"
     )
+    parser.add_argument(
+        "--start", type=Path, metavar="DIR", help="parts to go on from (default: random weights)"
+    )
     arguments = parser.parse_args(argv)
 
     def run() -> None:
@@ -109,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.out,
             width=arguments.width,
             num_layers=arguments.layers,
+            start=arguments.start,
         )
 
     return exit_status("pretrain_microworld", run)

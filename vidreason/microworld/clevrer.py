@@ -6,14 +6,16 @@ Every choice is right or wrong by itself, as in the real corpus; any number may 
 """
 
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from vidreason.microworld.annotation_files import write_json
 from vidreason.microworld.language import sentence, the
 from vidreason.microworld.simulation import (
-    COLORS,
     HORIZON_SECONDS,
     SIDES,
     VIDEO_SECONDS,
@@ -40,103 +42,168 @@ def write_questions(
     folder: Path, split: str, rollouts: Sequence[Rollout], generator: random.Random
 ) -> None:
     """Write ``questions/<split>.json``; scenes are numbered from 0 within their split."""
-    scenes = []
-    for scene_index, rollout in enumerate(rollouts):
-        questions = [
-            question
-            for body in rollout.scene.bodies
-            for question in _what_if(rollout, body.color, generator)
+    drafts = [
+        [
+            *(d for body in rollout.scene.bodies for d in _what_if(rollout, body.color, generator)),
+            *_predictive(rollout, generator),
         ]
-        questions += _predictive(rollout, generator)
-        for number, question in enumerate(questions):
-            question["question_id"] = number
-        scenes.append(
-            {
-                "scene_index": scene_index,
-                "video_filename": Path(video_path(split, scene_index)).name,
-                "questions": questions,
-            }
-        )
+        for rollout in rollouts
+    ]
+    scenes = [
+        {
+            "scene_index": scene_index,
+            "video_filename": Path(video_path(split, scene_index)).name,
+            "questions": [
+                {**draft.question(), "question_id": number} for number, draft in enumerate(kept)
+            ],
+        }
+        for scene_index, kept in enumerate(_balanced(drafts, generator))
+    ]
     write_json(folder / "questions" / f"{SPLIT_NAMES[split]}.json", scenes)
 
 
-def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> list[dict[str, Any]]:
-    """Return the counterfactual question about a body, and the explanatory one about its part."""
+@dataclass(frozen=True)
+class _Choice:
+    text: str
+    form: str
+    """Kind of choice, within which right and wrong are balanced."""
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A question before its choices are balanced."""
+
+    kind: str
+    text: str
+    choices: tuple[_Choice, ...]
+
+    def question(self) -> dict[str, Any]:
+        """Return the question in CLEVRER's form."""
+        return {
+            "question": self.text,
+            "question_type": self.kind,
+            "program": [],
+            "choices": [
+                {
+                    "choice_id": number,
+                    "choice": choice.text,
+                    "program": [],
+                    "answer": "correct" if choice.is_right else "wrong",
+                }
+                for number, choice in enumerate(self.choices)
+            ],
+        }
+
+
+def _balanced(drafts: Sequence[list[_Draft]], generator: random.Random) -> list[list[_Draft]]:
+    """Leave out choices until each form of each kind of question is right half of the time.
+
+    Else a text says much about its answer: an object enters whether or not another is removed.
+    A question stays with at least one choice.
+    """
+    cells: dict[tuple[str, str], dict[bool, list[tuple[int, int, int]]]] = defaultdict(
+        lambda: {True: [], False: []}
+    )
+    for scene, of_scene in enumerate(drafts):
+        for number, draft in enumerate(of_scene):
+            for place, choice in enumerate(draft.choices):
+                cells[draft.kind, choice.form][choice.is_right].append((scene, number, place))
+    kept: set[tuple[int, int, int]] = set()
+    for cell in cells.values():
+        quota = min(map(len, cell.values()))
+        for places in cell.values():
+            kept.update(generator.sample(places, quota))
+    balanced = []
+    for scene, of_scene in enumerate(drafts):
+        questions = []
+        for number, draft in enumerate(of_scene):
+            choices = tuple(
+                choice
+                for place, choice in enumerate(draft.choices)
+                if (scene, number, place) in kept
+            )
+            if choices:
+                questions.append(replace(draft, choices=choices))
+        balanced.append(questions)
+    return balanced
+
+
+def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> Iterator[_Draft]:
+    """Yield the counterfactual question about a body, and the explanatory one about its part."""
     try:
         without = simulate(rollout.scene.without(removed))
     except UnsettledSceneError:
-        return []
+        return
     factual = [e for e in rollout.happened() if removed not in (e.subject, e.target)]
-    happens = _sentences(rollout, without.happened())
-    possible = _sentences(rollout, factual) | happens
-    questions = []
-    if len(possible) >= 2:
-        choices = {event: event in happens for event in _sample(sorted(possible), generator)}
+    happens = {sentence(rollout, event): event for event in without.happened()}
+    possible = {sentence(rollout, event): event for event in factual} | happens
+    choices = [
+        _Choice(text, possible[text].kind, text in happens)
+        for text in _sample(sorted(possible), generator)
+    ]
+    if choices:
         text = f"what will happen if {the(rollout, removed)} is removed"
-        questions.append(_question("counterfactual", text, choices))
+        yield _Draft("counterfactual", text, tuple(choices))
     due = [event for event in factual if sentence(rollout, event) not in happens]
     if due:
-        others = [b.color for b in rollout.scene.bodies if b.color not in (removed, due[0].subject)]
-        choices = {f"the presence of {the(rollout, removed)}": True}
-        for other in others:
-            choices[f"the presence of {the(rollout, other)}"] = _is_needed(rollout, other, due[0])
-        if len(choices) >= 2:
-            effect = sentence(rollout, due[0])
-            text = f"which of the following is responsible for this: {effect}"
-            questions.append(_question("explanatory", text, choices))
-    return questions
+        # Those that take part in the event themselves are no question.
+        others = [
+            body.color
+            for body in rollout.scene.bodies
+            if body.color not in (due[0].subject, due[0].target)
+        ]
+        choices = [
+            _Choice(
+                f"the presence of {the(rollout, other)}",
+                due[0].kind,
+                other == removed or _is_needed(rollout, other, due[0]),
+            )
+            for other in others
+        ]
+        text = f"which of the following is responsible for this: {sentence(rollout, due[0])}"
+        yield _Draft("explanatory", text, tuple(choices))
 
 
 def _is_needed(rollout: Rollout, color: Color, event: Event) -> bool:
     """Return whether the event does not happen in the scene without that body."""
-    if color in (event.subject, event.target):
-        return True
     try:
         without = simulate(rollout.scene.without(color))
     except UnsettledSceneError:
         return False
-    return sentence(rollout, event) not in _sentences(rollout, without.happened())
+    return sentence(rollout, event) not in {sentence(rollout, e) for e in without.happened()}
 
 
-def _predictive(rollout: Rollout, generator: random.Random) -> list[dict[str, Any]]:
-    """Ask what happens next; the wrong choice is the same kind of event."""
-    future = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
-    if not future:
-        return []
-    happens = _sentences(rollout, future)
-    present = {body.color for body in rollout.scene.bodies}
-    event = future[0]
+def _predictive(rollout: Rollout, generator: random.Random) -> Iterator[_Draft]:
+    """Ask what happens next; the wrong choice is the same kind of event with other objects."""
+    event = rollout.next_event()
+    if event is None:
+        return
+    happens = {
+        sentence(rollout, e) for e in rollout.happened(HORIZON_SECONDS, after=VIDEO_SECONDS)
+    }
+    present = [b.color for b in rollout.scene.bodies if rollout.present(b.color, VIDEO_SECONDS)]
+    sides: tuple[str | None, ...] = (None,) if event.side is None else SIDES
+    targets: list[Color | None] = [None] if event.target is None else [*present]
     twisted = [
-        Event(time=event.time, kind="leave", subject=color, side=side)
-        for color in COLORS
-        if color in present
-        for side in SIDES
+        replace(event, subject=subject, target=target, side=side)
+        for subject, target, side in product(present, targets, sides)
+        if subject != target and (event.target is None or _touches(rollout, subject, event.kind))
     ]
-    wrong = sorted(_sentences(rollout, twisted) - happens)
-    choices = {sentence(rollout, event): True, generator.choice(wrong): False}
-    return [_question("predictive", "what will happen next", choices)]
+    wrong = sorted({sentence(rollout, other) for other in twisted} - happens)
+    if wrong:
+        choices = {sentence(rollout, event): True, generator.choice(wrong): False}
+        yield _Draft(
+            "predictive",
+            "what will happen next",
+            tuple(_Choice(text, event.kind, is_right) for text, is_right in choices.items()),
+        )
 
 
-def _sentences(rollout: Rollout, events: Sequence[Event]) -> set[str]:
-    return {sentence(rollout, event) for event in events}
+def _touches(rollout: Rollout, color: Color, kind: str) -> bool:
+    """Return whether the body's touch is of that kind: squares push, the others hit."""
+    return (kind == "push") == (rollout.body(color).shape == "square")
 
 
 def _sample(choices: list[str], generator: random.Random) -> list[str]:
     return generator.sample(choices, min(len(choices), _MAX_CHOICES))
-
-
-def _question(kind: str, text: str, choices: dict[str, bool]) -> dict[str, Any]:
-    return {
-        "question": text,
-        "question_type": kind,
-        "program": [],
-        "choices": [
-            {
-                "choice_id": number,
-                "choice": choice,
-                "program": [],
-                "answer": "correct" if right else "wrong",
-            }
-            for number, (choice, right) in enumerate(choices.items())
-        ],
-    }

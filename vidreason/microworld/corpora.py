@@ -1,9 +1,9 @@
 """Writing the world to disk: videos, and annotations in the file formats of the real corpora.
 
 One folder per corpus, laid out like the real one (WebVid csv, NExT-QA csv with its id map,
-ActivityNet-QA json, Causal-Vid-Instruct jsonl, CLEVRER json), each with the splits train, val and
-test; benchmarks (NExT-GQA, VCR, Test of Time) have val and test. A video of several corpora is one
-file with several names (hard links).
+ActivityNet-QA json, Causal-Vid-Instruct jsonl, CLEVRER json, NExT-GQA, VCR, Test of Time), each
+with the splits train, val and test. A video of several corpora is one file with several names (hard
+links).
 """
 
 import json
@@ -17,7 +17,14 @@ from typing import Any
 
 from vidreason.microworld import clevrer, still_images, time_questions
 from vidreason.microworld.annotation_files import write_csv, write_json, write_json_lines
-from vidreason.microworld.language import caption, explanation, predictions
+from vidreason.microworld.language import (
+    NUM_FUTURES,
+    caption,
+    explanation,
+    next_events,
+    next_sentence,
+    predictions,
+)
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
 from vidreason.microworld.questions import (
@@ -46,14 +53,16 @@ from vidreason.reasoning.prompts import (
     open_ended_prompt,
 )
 
-BENCHMARK_SPLITS = ("val", "test")
-"""Splits of the benchmarks: NExT-GQA, VCR, Test of Time."""
 MARGIN_SECONDS = 0.5
 """NExT-GQA: time before and after an event that belongs to the span that shows it."""
 _NEXTQA_COLUMNS = (
     *("frame_count", "width", "height", "question", "answer", "qid", "type"),
     *(f"a{index}" for index in range(NUM_OPTIONS)),
 )
+_NUM_FUTURES = {"train": 20, "val": 200, "test": 200}
+"""Futures by which the distribution over next events is known; for training a rough one does."""
+_VIDEOS_PER_STILL = {"train": 4, "val": 1, "test": 1}
+"""Every which video gives a still picture; for training few, as each is perceived by itself."""
 _PAGE_SIZE = 100
 _SPLIT_DIGITS = {"train": 1, "val": 2, "test": 3}
 _LICENCE = "CC0-1.0"
@@ -87,7 +96,7 @@ def write_world(root: Path, config: WorldConfig) -> None:
     for split in config.num_videos:
         rollouts = split_rollouts(split, config)
         for scene_index, (video_id, rollout) in enumerate(rollouts.items()):
-            _write_media(root, split, video_id, rollout, clevrer.video_path(split, scene_index))
+            _write_media(root, video_id, rollout, clevrer.video_path(split, scene_index))
         write_annotations(root, split, rollouts, config)
 
 
@@ -114,16 +123,16 @@ def write_annotations(
     _write_activitynet_qa(root / "activitynet_qa", split, opened)
     _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
     clevrer.write_questions(root / "clevrer", split, list(rollouts.values()), generator)
-    if split in BENCHMARK_SPLITS:
-        _write_nextgqa(root / "nextgqa", split, rows)
-        _write_map(root / "nextgqa", sorted(rollouts))
-        # A generator each, so that no corpus changes another's questions.
-        generator = random.Random(f"vcr/{split}/{config.seed}")
-        seen = ask(rollouts, looks, still_images.QUESTIONS_PER_IMAGE, generator)
-        still_images.write_questions(root / "vcr", split, rollouts, seen, generator)
-        generator = random.Random(f"test_of_time/{split}/{config.seed}")
-        timed = ask(rollouts, time_questions.time_questions, config.questions_per_video, generator)
-        time_questions.write_questions(root / "test_of_time", split, arrange(timed, generator))
+    _write_nextgqa(root / "nextgqa", split, rows)
+    _write_map(root / "nextgqa", sorted(rollouts))
+    # A generator each, so that no corpus changes another's questions.
+    generator = random.Random(f"vcr/{split}/{config.seed}")
+    pictured = dict(list(rollouts.items())[:: _VIDEOS_PER_STILL[split]])
+    seen = ask(pictured, looks, still_images.QUESTIONS_PER_IMAGE, generator)
+    still_images.write_questions(root / "vcr", split, pictured, seen, generator)
+    generator = random.Random(f"test_of_time/{split}/{config.seed}")
+    timed = ask(rollouts, time_questions.time_questions, config.questions_per_video, generator)
+    time_questions.write_questions(root / "test_of_time", split, arrange(timed, generator))
 
 
 def instructions(
@@ -143,8 +152,10 @@ def instructions(
         drawn.append((int(video_id), open_ended_prompt(question.text), question.answer))
     for index, rollout in enumerate(rollouts):
         drawn += [(index, CAPTION_PROMPT, caption(rollout))] * 3
-        drawn.append((index, EVENT_REASONING_PROMPT, numbered(explanation(rollout))))
-        likely = [Prediction(*row) for row in predictions(rollout, generator)]
+        why = (EVENT_REASONING_PROMPT, WHY_PROMPT)[index % 2]
+        drawn.append((index, why, numbered(explanation(rollout))))
+        futures = next_events(rollout, NUM_FUTURES, generator)
+        likely = [Prediction(*row) for row in predictions(rollout, futures)]
         drawn.append((index, FUTURE_PREDICTION_PROMPT, format_predictions(likely)))
     return drawn
 
@@ -160,9 +171,7 @@ def _page(video_id: str) -> str:
     return f"{first:06d}_{first + _PAGE_SIZE - 1:06d}"
 
 
-def _write_media(
-    root: Path, split: str, video_id: str, rollout: Rollout, clevrer_path: str
-) -> None:
+def _write_media(root: Path, video_id: str, rollout: Rollout, clevrer_path: str) -> None:
     original = root / "webvid" / "videos" / _page(video_id) / f"{video_id}.mp4"
     original.parent.mkdir(parents=True, exist_ok=True)
     write_video(rollout, original)
@@ -171,10 +180,9 @@ def _write_media(
         root / "activitynet_qa" / "videos" / f"v_{video_id}.mp4",
         root / "causal_vid_instruct" / "videos" / f"{video_id}.mp4",
         root / "clevrer" / clevrer_path,
+        root / "nextgqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4",
+        root / "test_of_time" / "videos" / f"{video_id}.mp4",
     ]
-    if split in BENCHMARK_SPLITS:
-        links.append(root / "nextgqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4")
-        links.append(root / "test_of_time" / "videos" / f"{video_id}.mp4")
     for link in links:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -269,8 +277,9 @@ def _write_causal_vid_instruct(
     folder: Path, split: str, rollouts: dict[str, Rollout], generator: random.Random
 ) -> None:
     records = []
-    for video_id, rollout in rollouts.items():
-        futures = predictions(rollout, generator)
+    for number, (video_id, rollout) in enumerate(rollouts.items()):
+        futures = next_events(rollout, _NUM_FUTURES[split], generator)
+        outcome = rollout.next_event()
         records.append(
             {
                 "id": f"microworld_{video_id}",
@@ -278,12 +287,25 @@ def _write_causal_vid_instruct(
                 "video_id": video_id,
                 "start": None,  # the whole video: its tokens are those of the other corpora
                 "end": None,
-                "instruction": EVENT_REASONING_PROMPT,
+                "instruction": (EVENT_REASONING_PROMPT, WHY_PROMPT)[number % 2],
                 "causal_explanation": explanation(rollout),
-                "prediction": futures[0][0],
+                "prediction": next_sentence(rollout, outcome),
                 "predictions": [
                     {"text": event, "justification": why, "confidence": confidence}
-                    for event, why, confidence in futures
+                    for event, why, confidence in predictions(rollout, futures)
+                ],
+                "outcome": {
+                    "text": next_sentence(rollout, outcome),
+                    "kind": "nothing" if outcome is None else outcome.kind,
+                    "seconds": outcome and round(outcome.time - VIDEO_SECONDS, 2),
+                },
+                "futures": [
+                    {
+                        "text": event.text,
+                        "probability": event.probability,
+                        "seconds": event.seconds and round(event.seconds, 2),
+                    }
+                    for event in futures
                 ],
                 "teacher": "microworld simulator",
                 "teacher_prompt_sha": "",

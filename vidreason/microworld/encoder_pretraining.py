@@ -24,10 +24,10 @@ from torch.nn.functional import (
 from torch.utils.data import DataLoader, IterableDataset
 
 from vidreason.microworld.language import heading, position_phrase
-from vidreason.microworld.pretraining import minimise
+from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.renderer import FRAME_SIZE, frame_times, render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollout
-from vidreason.microworld.simulation import COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
+from vidreason.microworld.simulation import ARENA, COLORS, SHAPES, SIDES, VIDEO_SECONDS, Rollout
 from vidreason.perception.config import VideoEncoderConfig
 from vidreason.perception.internvideo import ViCLIPEncoder
 from vidreason.perception.models import build_video_encoder, video_encoder_sizes
@@ -37,10 +37,11 @@ from vidreason.video.sampling import clip_frame_indices, clip_spans
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _HEADINGS = ("left", "right", "up", "down")
-_WALL, _FLOOR = len(COLORS), len(COLORS) + 1
+_WALL, _SCREEN, _FLOOR = range(len(COLORS), len(COLORS) + 3)
+_NUM_COLORS = len(COLORS) + 3
 _NO_SHAPE = len(SHAPES)
 _STILL_CLIPS_LEFT_OUT = 0.8
-_LOSS_WEIGHTS = {"color": 1.0, "history": 5.0, "shape": 1.0, "velocity": 3.0, "facts": 0.5}
+_LOSS_WEIGHTS = {"color": 1.0, "history": 5.0, "shape": 2.0, "velocity": 3.0, "facts": 0.5}
 _SPEED_UNIT = 10.0
 """Velocities are learnt in tens of world units a second, so that they are of order one."""
 
@@ -103,7 +104,7 @@ def _moves(rollout: Rollout, times: NDArray[np.float64]) -> bool:
 
 def clip_fact_names() -> list[str]:
     """Return the binary facts that a [CLS] token is taught about its clip."""
-    names = ["wall"]
+    names = ["wall", "screen"]
     for color in COLORS:
         names += [f"{color} {shape}" for shape in SHAPES]
         names += [f"{color} enters {side}" for side in SIDES]
@@ -124,7 +125,8 @@ def clip_facts(rollout: Rollout, times: NDArray[np.float64], start: float, end: 
         start: The clip's start in seconds.
         end: Its end; of the events between them it is told.
     """
-    facts = {"wall"} if rollout.scene.wall is not None else set()
+    bars = {"wall": rollout.scene.wall, "screen": rollout.scene.screen}
+    facts = {name for name, bar in bars.items() if bar is not None}
     for body in rollout.scene.bodies:
         seen = [float(time) for time in times if rollout.visible(body.color, float(time))]
         if not seen:
@@ -157,10 +159,14 @@ def pretrain_encoder(
     seed: int = 0,
     report_every: int = 50,
 ) -> Iterator[tuple[int, dict[str, float], ViCLIPEncoder]]:
-    """Train an encoder from random weights; yields ``(step, losses, encoder)`` now and then."""
+    """Train an encoder; yields ``(step, losses, encoder)`` now and then.
+
+    It starts from the configuration's weights, or from random ones if there are none.
+    """
     encoder = build_video_encoder(config).requires_grad_(True).train()
     assert isinstance(encoder, ViCLIPEncoder)
-    _help_attention(encoder)
+    if not config.weights:
+        _help_attention(encoder)
     sizes = video_encoder_sizes(config)
     heads = _Heads(sizes.width, sizes.num_frames, len(clip_fact_names()))
     stream = ClipStream(config, sampling, seed)
@@ -229,8 +235,8 @@ class _Heads(nn.Module):
 
     def __init__(self, width: int, num_frames: int, num_facts: int) -> None:
         super().__init__()
-        self.color = nn.Linear(width, len(COLORS) + 2)
-        self.history = nn.Linear(width, num_frames * (len(COLORS) + 2))
+        self.color = nn.Linear(width, _NUM_COLORS)
+        self.history = nn.Linear(width, num_frames * (_NUM_COLORS))
         self.shape = nn.Linear(width, len(SHAPES) + 1)
         self.velocity = nn.Linear(width, 2)
         self.facts = nn.Linear(width, num_facts)
@@ -238,13 +244,13 @@ class _Heads(nn.Module):
     def losses(
         self, encoder: ViCLIPEncoder, clips: list[_Clip], image_size: int
     ) -> dict[str, Tensor]:
-        """The four losses on a batch of clips, under bfloat16 autocast."""
+        """The losses on a batch of clips."""
         frames = _network_input(np.stack([clip.frames for clip in clips]), image_size)
         colors = torch.from_numpy(np.stack([clip.colors for clip in clips]))
         shapes = torch.from_numpy(np.stack([clip.shapes for clip in clips]))
         velocities = torch.from_numpy(np.stack([clip.velocities for clip in clips]))
         facts = torch.from_numpy(np.stack([clip.facts for clip in clips]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             encoded = encoder(frames[:, None])
             clip_tokens = encoded.clip_tokens[:, 0]
             patch_tokens = encoded.patch_tokens[:, 0].flatten(1, 3)
@@ -296,12 +302,12 @@ def _patch_labels(
     colors = np.full(grid * grid, _FLOOR, dtype=np.int64)
     shapes = np.full(grid * grid, _NO_SHAPE, dtype=np.int64)
     velocities = np.zeros((grid * grid, 2), dtype=np.float32)
-    wall = rollout.scene.wall
-    if wall is not None:
-        edges = np.arange(grid + 1) * (64 / grid)
-        rows = (edges[1:] > wall.top) & (edges[:-1] < wall.bottom)
-        columns = (edges[1:] > wall.left) & (edges[:-1] < wall.right)
-        colors[np.outer(rows, columns).flatten()] = _WALL
+    edges = np.arange(grid + 1) * (ARENA / grid)
+    for label, bar in ((_WALL, rollout.scene.wall), (_SCREEN, rollout.scene.screen)):
+        if bar is not None:
+            rows = (edges[1:] > bar.top) & (edges[:-1] < bar.bottom)
+            columns = (edges[1:] > bar.left) & (edges[:-1] < bar.right)
+            colors[np.outer(rows, columns).flatten()] = label
     largest = covered.argmax(axis=0)
     for body in rollout.scene.bodies:
         index = COLORS.index(body.color)

@@ -1,16 +1,18 @@
 """The microworld's English: names of objects, positions, events, causes and predictions."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
+from statistics import fmean
+from typing import NamedTuple
 
 from vidreason.microworld.scenes import perturbed_futures
 from vidreason.microworld.simulation import (
     ARENA,
-    HORIZON_SECONDS,
     VIDEO_SECONDS,
     Body,
     Color,
     Event,
+    Rectangle,
     Rollout,
 )
 
@@ -18,9 +20,13 @@ MOVING_SPEED = 1.0
 """World units a second below which an object counts as resting."""
 NUM_FUTURES = 20
 """Number of perturbed futures that a confidence is a share of."""
+NOTHING = "nothing happens"
+"""The sentence for a future without any event."""
+_MAX_PREDICTIONS = 3
 
 DIRECTIONS = ("left", "right", "above", "below")
 _CLEAR_DIFFERENCE = 8.0  # world units between the larger and the smaller offset
+_CLEAR_OF_BORDERS = 1.5  # world units between a point and another part of the picture
 NUMBER_WORDS = ("none", "one", "two", "three", "four", "five")
 
 
@@ -41,13 +47,27 @@ def a(noun: str) -> str:
 
 def position_phrase(x: float, y: float) -> str:
     """One of nine places, such as ``at the top left``, ``in the middle`` or ``on the right``."""
-    column = ("left", "", "right")[min(int(3 * x / ARENA), 2)]
-    row = ("top", "", "bottom")[min(int(3 * y / ARENA), 2)]
+    column = ("left", "", "right")[_third(x)]
+    row = ("top", "", "bottom")[_third(y)]
     if row and column:
         return f"at the {row} {column}"
     if row:
         return f"at the {row}"
     return f"on the {column}" if column else "in the middle"
+
+
+def _third(position: float) -> int:
+    """Number of the third of the arena; what is partly outside belongs to the nearest."""
+    return min(max(int(3 * position / ARENA), 0), 2)
+
+
+def is_clearly_placed(x: float, y: float) -> bool:
+    """Return whether a point lies in the arena and clearly in one of its nine parts."""
+    return all(
+        0 <= edge <= ARENA
+        and all(abs(edge - ARENA * number / 3) > _CLEAR_OF_BORDERS for number in (1, 2))
+        for edge in (x, y)
+    )
 
 
 def direction(dx: float, dy: float) -> str:
@@ -68,6 +88,19 @@ def heading(velocity_x: float, velocity_y: float) -> str | None:
     return "down" if velocity_y > 0 else "up"
 
 
+def course(velocity_x: float, velocity_y: float) -> str | None:
+    """Return one of eight directions, such as ``right`` or ``up left``; None at rest."""
+    if max(abs(velocity_x), abs(velocity_y)) < MOVING_SPEED:
+        return None
+    slant = 0.4142 * max(abs(velocity_x), abs(velocity_y))  # the tangent of 22.5 degrees
+    words = []
+    if abs(velocity_y) > slant:
+        words.append("up" if velocity_y < 0 else "down")
+    if abs(velocity_x) > slant:
+        words.append("left" if velocity_x < 0 else "right")
+    return " ".join(words)
+
+
 def sentence(rollout: Rollout, event: Event) -> str:
     """An event as a clause in the present tense, without a full stop."""
     subject = the(rollout, event.subject)
@@ -83,26 +116,54 @@ def sentence(rollout: Rollout, event: Event) -> str:
 
 
 def caption(rollout: Rollout) -> str:
-    """Describe the whole video: what rests where, what happens, what still moves at the end."""
-    sentences = ["there is a wall"] if rollout.scene.wall is not None else []
-    for body in resting_bodies(rollout):
-        sentences.append(f"{a(name(rollout, body.color))} rests {position_phrase(body.x, body.y)}")
+    """Describe the whole video: what is there, what happens, and how it ends."""
+    bars = {"wall": rollout.scene.wall, "screen": rollout.scene.screen}
+    sentences = [_bar_phrase(kind, bar) for kind, bar in bars.items() if bar is not None]
+    for body in present_bodies(rollout):
+        way = course(body.velocity_x, body.velocity_y)
+        does = f"moves {way}" if way else "rests"
+        sentences.append(f"{a(name(rollout, body.color))} {does} {position_phrase(body.x, body.y)}")
     sentences += [sentence(rollout, event) for event in rollout.happened()]
     for body in rollout.scene.bodies:
-        direction = final_heading(rollout, body.color)
-        if direction is not None:
-            sentences.append(f"{the(rollout, body.color)} is still moving {direction}")
+        if not rollout.present(body.color, VIDEO_SECONDS):
+            continue
+        x, y, velocity_x, velocity_y = rollout.state(body.color, VIDEO_SECONDS)
+        way = course(velocity_x, velocity_y)
+        behind = " behind the screen" if rollout.hidden(body.color, VIDEO_SECONDS) else ""
+        where = f"{position_phrase(x, y)}{behind}"
+        if way:
+            sentences.append(f"{the(rollout, body.color)} is still moving {way} {where}")
+        elif has_moved(rollout, body.color):
+            sentences.append(f"{the(rollout, body.color)} now rests {where}")
     return ". ".join(sentences) + "."
 
 
-def resting_bodies(rollout: Rollout) -> list[Body]:
+def _bar_phrase(kind: str, bar: Rectangle) -> str:
+    upright = bar.bottom - bar.top > bar.right - bar.left
+    return f"a {kind} {'stands' if upright else 'lies'} {position_phrase(*bar.centre)}"
+
+
+def present_bodies(rollout: Rollout) -> list[Body]:
     """Return the bodies that are there from the start, from left to right."""
-    return sorted((b for b in rollout.scene.bodies if not b.enters), key=lambda b: b.x)
+    return sorted((b for b in rollout.scene.bodies if not b.comes_in), key=lambda b: b.x)
+
+
+def resting_bodies(rollout: Rollout) -> list[Body]:
+    """Return the bodies that are there and at rest at the start, from left to right."""
+    return [body for body in present_bodies(rollout) if not body.moves]
+
+
+def has_moved(rollout: Rollout, color: Color) -> bool:
+    """Return whether the body moves at any time of the video."""
+    return any(
+        segment.time < VIDEO_SECONDS and heading(*segment.states[color][2:]) is not None
+        for segment in rollout.segments
+    )
 
 
 def final_heading(rollout: Rollout, color: Color) -> str | None:
-    """Return a body's heading when the video ends; None if it rests or is out of sight."""
-    if not rollout.visible(color, VIDEO_SECONDS):
+    """Return a body's heading when the video ends; None if it rests or has left."""
+    if not rollout.present(color, VIDEO_SECONDS):
         return None
     _, _, velocity_x, velocity_y = rollout.state(color, VIDEO_SECONDS)
     return heading(velocity_x, velocity_y)
@@ -129,36 +190,83 @@ def explanation(rollout: Rollout) -> list[str]:
     return steps
 
 
-def predictions(rollout: Rollout, generator: random.Random) -> list[tuple[str, str, float]]:
-    """Return up to three ``(event, justification, confidence)``, the likeliest first.
+class NextEvent(NamedTuple):
+    """One of the events that may come next."""
 
-    The confidence is the share of :data:`NUM_FUTURES` perturbed futures in which the event is among
-    the next to happen, rounded to a tenth. Without any event, the prediction is that everything
-    rests.
+    text: str
+    kind: str
+    """One of ``NEXT_KINDS``."""
+    justification: str
+    probability: float
+    """The share of perturbed futures in which it comes next."""
+    seconds: float | None
+    """Mean time from the video's end to the event; None for nothing."""
+
+
+def next_events(rollout: Rollout, count: int, generator: random.Random) -> list[NextEvent]:
+    """Return the distribution over what comes next, the likeliest first.
+
+    Args:
+        rollout: What happens.
+        count: Futures that are looked at: the true one, and others that look the same.
+        generator: Draws the others.
     """
+    futures = [rollout, *perturbed_futures(rollout, count - 1, generator)]
+    found: dict[str, Event | None] = {}
     counts: Counter[str] = Counter()
-    events: dict[str, Event] = {}
-    for future in perturbed_futures(rollout, NUM_FUTURES, generator):
-        for event in future.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS):
-            text = sentence(rollout, event)
-            if text not in events:
-                events[text] = event
-            counts[text] += 1
-    if not counts:
-        return [("nothing moves", "everything rests at the end", 1.0)]
-    likeliest = sorted(counts, key=lambda text: (-counts[text], events[text].time, text))[:3]
+    times: dict[str, list[float]] = defaultdict(list)
+    for future in futures:
+        event = future.next_event()
+        text = next_sentence(rollout, event)
+        found.setdefault(text, event)
+        counts[text] += 1
+        if event is not None:
+            times[text].append(event.time - VIDEO_SECONDS)
     return [
-        (
-            text,
-            _justification(rollout, events[text]),
-            min(round(counts[text] / NUM_FUTURES, 1), 1.0),
+        NextEvent(
+            text=text,
+            kind="nothing" if event is None else event.kind,
+            justification=_justification(rollout, event),
+            probability=counts[text] / count,
+            seconds=fmean(times[text]) if text in times else None,
         )
-        for text in likeliest
+        for text, event in sorted(found.items(), key=lambda item: (-counts[item[0]], item[0]))
     ]
 
 
-def _justification(rollout: Rollout, event: Event) -> str:
-    direction = final_heading(rollout, event.subject)
-    if direction is None:
+def next_sentence(rollout: Rollout, event: Event | None) -> str:
+    """Return the sentence for what happens next."""
+    return NOTHING if event is None else sentence(rollout, event)
+
+
+def predictions(rollout: Rollout, futures: list[NextEvent]) -> list[tuple[str, str, float]]:
+    """Return up to three ``(event, justification, confidence)``: what happens, then what might.
+
+    The first is the true next event: over many videos that look alike, the first ones are a sample
+    of what may come next, so a model that learns them learns the distribution. The others are the
+    likeliest of the rest. A confidence is the probability rounded to a tenth, at least a tenth.
+    """
+    outcome = next_sentence(rollout, rollout.next_event())
+    first = [event for event in futures if event.text == outcome]
+    others = [event for event in futures if event.text != outcome and event.probability >= 0.1]
+    return [
+        (event.text, event.justification, max(round(event.probability, 1), 0.1))
+        for event in [*first, *others][:_MAX_PREDICTIONS]
+    ]
+
+
+def _justification(rollout: Rollout, event: Event | None) -> str:
+    if event is None:
+        moving = any(final_heading(rollout, body.color) for body in rollout.scene.bodies)
+        return "nothing comes close to anything" if moving else "everything rests at the end"
+    way = course(*rollout.state(event.subject, VIDEO_SECONDS)[2:])
+    if way is None:
         return "something will set it in motion"
-    return f"it is moving {direction}"
+    reason = {
+        "hit": " towards it",
+        "push": " towards it",
+        "block": " towards the wall",
+        "leave": " and nothing is in its way",
+        "enter": " and is partly in sight",
+    }[event.kind]
+    return f"it is moving {way}{reason}"

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from vidreason.microworld.corpora import instructions
 from vidreason.microworld.language import caption
 from vidreason.microworld.parts import NUM_LAYERS, WIDTH
-from vidreason.microworld.pretraining import minimise
+from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.reasoning.prompts import CAPTION_PROMPT, EVENT_REASONING_PROMPT
 from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
@@ -132,9 +132,15 @@ def pretrain_language_model(
     learning_rate: float = 2e-3,
     seed: int = 0,
     report_every: int = 50,
+    start: LlamaForCausalLM | None = None,
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
-    """Train a Llama from random weights; yields ``(step, losses, model)`` now and then."""
-    model = build_language_model(tokenizer, seed, width=width, num_layers=num_layers).train()
+    """Train a Llama; yields ``(step, losses, model)`` now and then.
+
+    It is ``start``, or one of random weights and the given sizes.
+    """
+    torch.manual_seed(seed)
+    model = start or build_language_model(tokenizer, seed, width=width, num_layers=num_layers)
+    model.train()
     batches = _batches(tokenizer, documents(seed + 1), batch_size, random.Random(seed))
     for step, losses in minimise(
         model.parameters(),
@@ -174,11 +180,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> _Row:
 
 
 def _losses(model: LlamaForCausalLM, rows: list[_Row]) -> dict[str, Tensor]:
-    """Mean cross-entropy of response tokens and of story tokens.
-
-    In bfloat16 where the CPU has it; others emulate it, which takes 4.5 times as long as float32
-    (measured, AMD EPYC with AVX2).
-    """
+    """Mean cross-entropy of response tokens and of story tokens."""
     longest = max(len(story) + len(ids) for story, ids, _ in rows)
     pad: Any = model.config.pad_token_id
     input_ids = torch.full((len(rows), longest), pad)
@@ -194,7 +196,7 @@ def _losses(model: LlamaForCausalLM, rows: list[_Row]) -> dict[str, Tensor]:
     embeddings = model.get_input_embeddings()(input_ids)
     noise = torch.randn_like(embeddings) * (_EMBEDDING_NOISE * embeddings.detach().std())
     embeddings = embeddings + noise * in_story[..., None]
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+    with autocast():
         logits = model(inputs_embeds=embeddings, attention_mask=mask).logits[:, :-1].float()
     story_labels = torch.where(in_story, input_ids, IGNORE_INDEX)[:, 1:]
     return {

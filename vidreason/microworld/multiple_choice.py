@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from vidreason.microworld.language import (
     NUMBER_WORDS,
     final_heading,
+    has_moved,
     heading,
+    is_clearly_placed,
     name,
     position_phrase,
     resting_bodies,
     the,
 )
-from vidreason.microworld.questions import Question, closed_question, moved, touch, touched
+from vidreason.microworld.questions import Question, closed_question, touch, touched
 from vidreason.microworld.simulation import (
     ARENA,
     COLORS,
@@ -106,14 +108,16 @@ def _manners(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
     for body in rollout.scene.bodies:
         enters = [e for e in events if e.subject == body.color and e.kind == "enter"]
         leaves = [e for e in events if e.subject == body.color and e.kind == "leave"]
-        yield closed_question(
-            "manner_of_entering",
-            "CH",
-            f"how did {the(rollout, body.color)} enter",
-            f"from the {enters[0].side}" if enters else entering[-1],
-            entering,
-            seen_at=_at(enters[0].time if enters else 0.0),
-        )
+        # What is still coming in when the video ends has neither entered nor been there.
+        if enters or not body.comes_in:
+            yield closed_question(
+                "manner_of_entering",
+                "CH",
+                f"how did {the(rollout, body.color)} enter",
+                f"from the {enters[0].side}" if enters else entering[-1],
+                entering,
+                seen_at=_at(enters[0].time if enters else 0.0),
+            )
         yield closed_question(
             "manner_of_leaving",
             "CH",
@@ -191,7 +195,7 @@ def _meanwhile(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
 
 
 def _counts(rollout: Rollout) -> Iterator[Question]:
-    num_moved = sum(moved(rollout, body.color) for body in rollout.scene.bodies)
+    num_moved = sum(has_moved(rollout, body.color) for body in rollout.scene.bodies)
     total = len(rollout.scene.bodies)
     for template, text, count, possible in (
         ("count_moved", "how many objects moved", num_moved, NUMBER_WORDS[1:5]),
@@ -210,6 +214,8 @@ def _counts(rollout: Rollout) -> Iterator[Question]:
 
 def _positions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
     for body in resting_bodies(rollout):
+        if not is_clearly_placed(body.x, body.y):
+            continue
         right = position_phrase(body.x, body.y)
         wrong = generator.sample([p for p in _POSITIONS if p != right], 4)
         yield Question(
@@ -261,7 +267,7 @@ def _at(time: float) -> tuple[float, float]:
 
 def _stopping_event(rollout: Rollout, events: list[Event], color: Color) -> Event | None:
     """Return the contact that brought a moving body to rest for good, if one did."""
-    if not rollout.visible(color, VIDEO_SECONDS) or final_heading(rollout, color) is not None:
+    if not rollout.present(color, VIDEO_SECONDS) or final_heading(rollout, color) is not None:
         return None
     touches = [e for e in events if e.subject == color and (e.kind == "block" or e.target)]
     if not touches or _moves_after(rollout, color, touches[-1].time):

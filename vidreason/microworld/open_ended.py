@@ -8,11 +8,15 @@ from vidreason.microworld.language import (
     NUMBER_WORDS,
     direction,
     final_heading,
+    has_moved,
+    is_clearly_placed,
     name,
+    position_phrase,
     resting_bodies,
+    sentence,
     the,
 )
-from vidreason.microworld.questions import Question, closed_question, moved, touch
+from vidreason.microworld.questions import Question, closed_question, touch
 from vidreason.microworld.simulation import (
     COLORS,
     HORIZON_SECONDS,
@@ -22,6 +26,10 @@ from vidreason.microworld.simulation import (
     Event,
     Rollout,
 )
+from vidreason.reasoning.futures import event_time_question
+
+_STEP_SECONDS = 0.5
+_TIMES = ("0.5", "1.0", "1.5", "2.0", "2.5")
 
 
 def open_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
@@ -31,10 +39,14 @@ def open_questions(rollout: Rollout, generator: random.Random) -> Iterator[Quest
     yield from _relations(rollout, generator)
     yield from _first_to_enter(rollout, events)
     yield from _contacts(rollout, events, generator)
+    yield from _movements(rollout, generator)
+    yield from _final_motions(rollout)
+    yield from _final_positions(rollout)
     yield from _looks(rollout, events)
     yield from _entrances(rollout, events)
     yield from _departures_counted(events)
     yield from _next_departures(rollout)
+    yield from _times_of_next_event(rollout)
 
 
 def _endings(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
@@ -44,7 +56,7 @@ def _endings(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             answer = answers[0]
         elif final_heading(rollout, body.color):
             answer = answers[2]
-        elif moved(rollout, body.color):
+        elif has_moved(rollout, body.color):
             answer = answers[1]
         else:
             answer = answers[3]
@@ -100,6 +112,32 @@ def _contacts(
         )
 
 
+def _movements(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
+    color = generator.choice(rollout.scene.bodies).color
+    answer = "yes" if has_moved(rollout, color) else "no"
+    yield closed_question("movement", "3", f"did {the(rollout, color)} move", answer, ("yes", "no"))
+
+
+def _final_motions(rollout: Rollout) -> Iterator[Question]:
+    answers = ("left", "right", "up", "down", "it rested")
+    for body in rollout.scene.bodies:
+        if rollout.present(body.color, VIDEO_SECONDS):
+            velocity_x, velocity_y = rollout.state(body.color, VIDEO_SECONDS)[2:]
+            if final_heading(rollout, body.color) and not direction(10 * velocity_x, 10 * velocity_y):
+                continue  # both or neither
+            text = f"which way was {the(rollout, body.color)} moving at the end"
+            answer = final_heading(rollout, body.color) or answers[-1]
+            yield closed_question("final_motion", "0", text, answer, answers)
+
+
+def _final_positions(rollout: Rollout) -> Iterator[Question]:
+    for body in rollout.scene.bodies:
+        x, y, _, _ = rollout.state(body.color, VIDEO_SECONDS)
+        if rollout.present(body.color, VIDEO_SECONDS) and is_clearly_placed(x, y):
+            text = f"where was {the(rollout, body.color)} at the end"
+            yield closed_question("final_position", "6", text, position_phrase(x, y), ())
+
+
 def _looks(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
     for event in events:
         if event.kind in ("hit", "push") and event.target is not None:
@@ -139,3 +177,11 @@ def _next_departures(rollout: Rollout) -> Iterator[Question]:
         assert answer is not None
         text = f"where will {the(rollout, body.color)} leave next"
         yield closed_question("next_departure", "8", text, answer, answers)
+
+
+def _times_of_next_event(rollout: Rollout) -> Iterator[Question]:
+    event = rollout.next_event()
+    if event is not None:
+        seconds = _STEP_SECONDS * round((event.time - VIDEO_SECONDS) / _STEP_SECONDS)
+        text = event_time_question(sentence(rollout, event))
+        yield closed_question("next_time", "8", text, f"{seconds:.1f}", _TIMES)

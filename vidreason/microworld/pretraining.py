@@ -7,6 +7,15 @@ import torch
 from torch import Tensor, nn
 
 
+def autocast() -> torch.autocast:
+    """Return bfloat16 autocast, where the CPU has bfloat16.
+
+    Others emulate it, which takes 4.5 times as long as float32 (measured, AMD EPYC with AVX2).
+    """
+    enabled = torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
+
+
 def minimise(
     parameters: Iterable[nn.Parameter],
     losses: Iterator[dict[str, Tensor]],

@@ -10,12 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vidreason.microworld.language import heading
-from vidreason.microworld.simulation import (
-    VIDEO_SECONDS,
-    Color,
-    Rollout,
-)
+from vidreason.microworld.simulation import Rollout
 
 NUM_OPTIONS = 5
 
@@ -167,10 +162,3 @@ def touched(noun: str) -> str:
     """Return the past tense of :func:`touch`."""
     return "pushed" if noun.endswith("square") else "hit"
 
-
-def moved(rollout: Rollout, color: Color) -> bool:
-    """Return whether the body moves at any time of the video."""
-    return any(
-        segment.time < VIDEO_SECONDS and heading(*segment.states[color][2:]) is not None
-        for segment in rollout.segments
-    )

@@ -15,6 +15,7 @@ from vidreason.microworld.simulation import (
     RADIUS,
     VIDEO_SECONDS,
     Body,
+    Rectangle,
     Rollout,
 )
 
@@ -32,7 +33,8 @@ _RGB = {
     "purple": (138, 48, 190),
     "orange": (244, 132, 24),
 }
-_WALL_GREY = 70
+_WALL_RGB = (70, 70, 70)
+_SCREEN_RGB = (128, 146, 170)
 
 
 def frame_times() -> NDArray[np.float64]:
@@ -47,20 +49,19 @@ def render_frame(rollout: Rollout, time: float) -> NDArray[np.uint8]:
     image = Image.new("RGB", (size, size), (grey, grey, grey))
     draw = ImageDraw.Draw(image)
     scale = _PIXELS_PER_UNIT * _OVERSAMPLING
-    wall = rollout.scene.wall
-    if wall is not None:
-        edges = (wall.left, wall.top, wall.right, wall.bottom)
-        draw.rectangle([scale * edge for edge in edges], fill=(_WALL_GREY,) * 3)
+    _draw_rectangle(draw, rollout.scene.wall, scale, fill=_WALL_RGB)
     for body in rollout.scene.bodies:
         x, y, _, _ = rollout.state(body.color, time)
         _draw_body(draw, body, x * scale, y * scale, RADIUS * scale, fill=_RGB[body.color])
+    _draw_rectangle(draw, rollout.scene.screen, scale, fill=_SCREEN_RGB)
     return np.asarray(image.reduce(_OVERSAMPLING))
 
 
 def render_masks(rollout: Rollout, time: float) -> dict[str, NDArray[np.bool_]]:
     """The visible pixels of each body at ``time``, by colour; bodies out of sight are left out.
 
-    A pixel belongs to the body whose outline covers its centre; of two, to the one drawn later.
+    A pixel belongs to the body whose outline covers its centre; of two, to the one drawn later;
+    behind the screen to none.
     """
     owners = Image.new("L", (FRAME_SIZE, FRAME_SIZE), 0)
     draw = ImageDraw.Draw(owners)
@@ -68,6 +69,7 @@ def render_masks(rollout: Rollout, time: float) -> dict[str, NDArray[np.bool_]]:
     for number, body in enumerate(rollout.scene.bodies, start=1):
         x, y, _, _ = rollout.state(body.color, time)
         _draw_body(draw, body, x * scale, y * scale, RADIUS * scale, fill=number)
+    _draw_rectangle(draw, rollout.scene.screen, scale, fill=0)
     numbers = np.asarray(owners)
     masks = {
         body.color: numbers == number for number, body in enumerate(rollout.scene.bodies, start=1)
@@ -75,14 +77,21 @@ def render_masks(rollout: Rollout, time: float) -> dict[str, NDArray[np.bool_]]:
     return {color: mask for color, mask in masks.items() if mask.any()}
 
 
-def render_wall(rollout: Rollout) -> NDArray[np.bool_]:
-    """The wall's pixels, objects in front of it included; all False without a wall."""
-    image = Image.new("1", (FRAME_SIZE, FRAME_SIZE), 0)
-    wall = rollout.scene.wall
-    if wall is not None:
-        edges = (wall.left, wall.top, wall.right, wall.bottom)
-        ImageDraw.Draw(image).rectangle([_PIXELS_PER_UNIT * edge for edge in edges], fill=1)
-    return np.asarray(image, dtype=bool)
+def render_bars(rollout: Rollout) -> dict[str, NDArray[np.bool_]]:
+    """The pixels of the ``wall`` and of the ``screen``, objects in front of the wall included.
+
+    The screen hides what is behind it; what is not there is left out.
+    """
+    masks = {}
+    for name, bar in (("screen", rollout.scene.screen), ("wall", rollout.scene.wall)):
+        image = Image.new("1", (FRAME_SIZE, FRAME_SIZE), 0)
+        _draw_rectangle(ImageDraw.Draw(image), bar, _PIXELS_PER_UNIT, fill=1)
+        mask = np.asarray(image, dtype=bool)
+        if name == "wall" and "screen" in masks:
+            mask = mask & ~masks["screen"]
+        if mask.any():
+            masks[name] = mask
+    return masks
 
 
 def write_video(rollout: Rollout, path: Path) -> None:
@@ -103,6 +112,17 @@ def write_video(rollout: Rollout, path: Path) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     partial.replace(path)
+
+
+def _draw_rectangle(
+    draw: ImageDraw.ImageDraw,
+    rectangle: Rectangle | None,
+    scale: float,
+    fill: tuple[int, int, int] | int,
+) -> None:
+    if rectangle is not None:
+        edges = (rectangle.left, rectangle.top, rectangle.right, rectangle.bottom)
+        draw.rectangle([scale * edge for edge in edges], fill=fill)
 
 
 def _draw_body(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, mse_loss
 
-from vidreason.microworld.pretraining import minimise
-from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks, render_wall
+from vidreason.microworld.pretraining import autocast, minimise
+from vidreason.microworld.renderer import FRAME_SIZE, render_bars, render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import VIDEO_SECONDS
 from vidreason.perception.config import SegmenterConfig
@@ -35,7 +35,7 @@ def pretrain_segmenter(
     seed: int = 0,
     report_every: int = 50,
 ) -> Iterator[tuple[int, dict[str, float], Any]]:
-    """Train a Sam from random weights; yields ``(step, losses, sam)`` now and then."""
+    """Train a Sam, from the configuration's weights if it has any; yields ``(step, losses, sam)`` now and then."""
     sam = build_sam(config).requires_grad_(True).train()
     frames = _frames(seed)
     for step, losses in minimise(
@@ -61,10 +61,9 @@ def _frames(seed: int) -> Iterator[_Frame]:
         for _ in range(4):
             time = generator.uniform(0, VIDEO_SECONDS)
             masks = list(render_masks(rollout, time).values())
-            wall = render_wall(rollout)
-            for mask in masks:
-                wall = wall & ~mask
-            things = [mask for mask in [*masks, wall] if mask.sum() >= 8]
+            on_body = np.any(masks, axis=0)
+            bars = [bar & ~on_body for bar in render_bars(rollout).values()]
+            things = [mask for mask in [*masks, *bars] if mask.sum() >= 8]
             if not things:
                 continue
             points = [_point_within(generator.choice(things), generator) for _ in range(8)]
@@ -97,7 +96,7 @@ def _losses(sam: Any, batch: list[_Frame]) -> dict[str, Tensor]:  # noqa: ANN401
     inputs = interpolate(pictures.float(), (size, size), mode="bilinear", antialias=True)
     inputs = (inputs + 3.0 * torch.randn_like(inputs) - sam.pixel_mean) / sam.pixel_std
     quality_loss, mask_loss, dice_loss = [], [], []
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         embeddings = sam.image_encoder(inputs)
         positions = sam.prompt_encoder.get_dense_pe()
         for embedding, (_, points, targets, on_object) in zip(embeddings, batch, strict=True):

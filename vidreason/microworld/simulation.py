@@ -8,7 +8,8 @@ The rules, which the language model of the microworld knows and the pictures onl
 
 * circles and triangles are bouncy: hitting a resting object of equal mass hands it the whole speed;
 * a square that runs into something pushes it: both go on together at half the speed;
-* the wall stops whatever touches it and holds it there.
+* the wall stops whatever touches it and holds it there;
+* behind the screen everything goes on as before, only nobody sees it.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ RADIUS = 7.0
 VIDEO_SECONDS = 6.0
 """Length of the video. Simulation goes on to ``HORIZON_SECONDS``, so that the future is known."""
 HORIZON_SECONDS = 10.0
+NEXT_KINDS = ("hit", "push", "block", "leave", "enter", "nothing")
+"""Kinds of what happens next; "nothing" is that nothing happens until ``HORIZON_SECONDS``."""
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle")
@@ -46,21 +49,39 @@ class Body:
     y: float
     velocity_x: float = 0.0
     velocity_y: float = 0.0
+    held: bool = False
+    """True if the wall has stopped it before: nothing moves it any more."""
 
     @property
-    def enters(self) -> bool:
-        """True if the object starts outside of the arena."""
-        return not (0 <= self.x <= ARENA and 0 <= self.y <= ARENA)
+    def comes_in(self) -> bool:
+        """True if the object is not wholly in the arena at the start and is about to be."""
+        return not _wholly_inside(self.x, self.y) and not math.isinf(_entry_delay(self)[0])
+
+    @property
+    def moves(self) -> bool:
+        """True if the object moves at the start."""
+        return self.velocity_x != 0 or self.velocity_y != 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wall:
-    """A grey bar that stops what touches it; edges in world units."""
+class Rectangle:
+    """A wall or a screen: edges in world units."""
 
     left: float
     top: float
     right: float
     bottom: float
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """x and y."""
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    def distance(self, x: float, y: float) -> float:
+        """Return how far outside of the rectangle a point is; 0 inside."""
+        return math.hypot(
+            max(self.left - x, 0.0, x - self.right), max(self.top - y, 0.0, y - self.bottom)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +89,12 @@ class Scene:
     """Everything that determines a video. A colour names a body: no two share one."""
 
     bodies: tuple[Body, ...]
-    wall: Wall | None
+    wall: Rectangle | None
+    """Stops what touches it and holds it."""
     background: int
     """Grey level of the floor, 0 to 255."""
+    screen: Rectangle | None = None
+    """Hides what is behind it, and stops nothing."""
 
     def without(self, color: Color) -> "Scene":
         """The counterfactual scene in which the body of that colour does not exist."""
@@ -92,10 +116,13 @@ class Event:
 
 @dataclass(frozen=True)
 class _Segment:
-    """From ``time`` on, each body moves on a straight line: positions and velocities by colour."""
+    """From ``time`` on, each body moves on a straight line."""
 
     time: float
     states: dict[Color, tuple[float, float, float, float]]
+    """x, y and velocity by colour."""
+    held: frozenset[Color]
+    """The bodies that the wall holds."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +135,22 @@ class Rollout:
 
     def state(self, color: Color, time: float) -> tuple[float, float, float, float]:
         """x, y and velocity of a body at ``time`` seconds."""
+        current = self._segment_at(time)
+        x, y, velocity_x, velocity_y = current.states[color]
+        elapsed = time - current.time
+        return x + velocity_x * elapsed, y + velocity_y * elapsed, velocity_x, velocity_y
+
+    def is_held(self, color: Color, time: float) -> bool:
+        """Return whether the wall holds the body at ``time`` seconds."""
+        return color in self._segment_at(time).held
+
+    def _segment_at(self, time: float) -> _Segment:
         current = self.segments[0]
         for segment in self.segments:
             if segment.time > time:
                 break
             current = segment
-        x, y, velocity_x, velocity_y = current.states[color]
-        elapsed = time - current.time
-        return x + velocity_x * elapsed, y + velocity_y * elapsed, velocity_x, velocity_y
+        return current
 
     def body(self, color: Color) -> Body:
         """The body of that colour."""
@@ -125,10 +160,23 @@ class Rollout:
         """The events in ``[after, before)``, in time order."""
         return [event for event in self.events if after <= event.time < before]
 
+    def present(self, color: Color, time: float) -> bool:
+        """Return whether the body is at least partly in the arena at ``time``, seen or hidden."""
+        return _partly_inside(*self.state(color, time)[:2])
+
     def visible(self, color: Color, time: float) -> bool:
-        """Return whether any part of the body lies inside of the arena at ``time``."""
-        x, y, _, _ = self.state(color, time)
-        return -RADIUS < x < ARENA + RADIUS and -RADIUS < y < ARENA + RADIUS
+        """Return whether the body is partly in the arena at ``time``, and not behind the screen."""
+        return self.present(color, time) and not self.hidden(color, time)
+
+    def hidden(self, color: Color, time: float) -> bool:
+        """Return whether the body's centre is behind the screen at ``time``."""
+        screen = self.scene.screen
+        return screen is not None and screen.distance(*self.state(color, time)[:2]) == 0
+
+    def next_event(self) -> Event | None:
+        """Return the first event after the video; None if nothing happens."""
+        future = self.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
+        return future[0] if future else None
 
 
 class UnsettledSceneError(Exception):
@@ -145,7 +193,10 @@ class _Moving:
     velocity_x: float
     velocity_y: float
     held: bool = False
+    seen: bool = False
+    """It has been partly in the arena: from then on it can touch others, and leave."""
     inside: bool = False
+    """It has been wholly in the arena: it has entered."""
     gone: bool = False
 
     def advance(self, seconds: float) -> None:
@@ -164,7 +215,11 @@ def simulate(scene: Scene, *, start: float = 0.0, horizon: float = HORIZON_SECON
         UnsettledSceneError: More than thirty contacts.
     """
     bodies = [
-        _Moving(body, body.x, body.y, body.velocity_x, body.velocity_y, inside=_touches_arena(body))
+        _Moving(
+            *(body, body.x, body.y, body.velocity_x, body.velocity_y, body.held),
+            seen=_partly_inside(body.x, body.y),
+            inside=_wholly_inside(body.x, body.y),
+        )
         for body in scene.bodies
     ]
     time = start
@@ -179,6 +234,9 @@ def simulate(scene: Scene, *, start: float = 0.0, horizon: float = HORIZON_SECON
         for body in bodies:
             body.advance(delay)
         event = _resolve(happening, time)
+        segments.append(_segment(time, bodies))
+        if event is None:
+            continue
         pair = frozenset((event.subject, event.target)) if event.target else None
         # A pushed object stays in contact; the viewer sees one push, not its numerical repetitions.
         repeated = pair is not None and time - last_contact.get(pair, -math.inf) < 1.0
@@ -186,22 +244,27 @@ def simulate(scene: Scene, *, start: float = 0.0, horizon: float = HORIZON_SECON
             last_contact[pair] = time
         if not repeated:
             events.append(event)
-        segments.append(_segment(time, bodies))
     raise UnsettledSceneError(f"more than {_MAX_EVENTS} contacts")
 
 
 _Happening = tuple[str, _Moving, "_Moving | Side | None"]
 
 
-def _next_happening(bodies: list[_Moving], wall: Wall | None) -> tuple[float, _Happening | None]:
+def _next_happening(
+    bodies: list[_Moving], wall: Rectangle | None
+) -> tuple[float, _Happening | None]:
     best = math.inf
     happening: _Happening | None = None
     for index, first in enumerate(bodies):
         if first.gone:
             continue
-        delay, side = _crossing_delay(first)
-        if delay < best:
-            best, happening = delay, ("cross", first, side)
+        for kind, (delay, side) in (
+            ("appear", _appearance_delay(first)),
+            ("enter", _entry_delay(first) if not first.inside else _NEVER),
+            ("leave", _leaving_delay(first)),
+        ):
+            if delay < best:
+                best, happening = delay, (kind, first, side)
         delay = _wall_delay(first, wall)
         if delay < best:
             best, happening = delay, ("block", first, None)
@@ -212,18 +275,24 @@ def _next_happening(bodies: list[_Moving], wall: Wall | None) -> tuple[float, _H
     return best, happening
 
 
-def _resolve(happening: _Happening, time: float) -> Event:
+def _resolve(happening: _Happening, time: float) -> Event | None:
+    """Change the bodies; return the event, None if a body comes into sight, which is none yet."""
     kind, first, other = happening
+    if kind == "appear":
+        first.seen = True
+        return None
     if kind == "block":
         first.velocity_x = first.velocity_y = 0.0
         first.held = True
         return Event(time=time, kind="block", subject=first.body.color)
-    if kind == "cross":
+    if kind == "enter":
         assert isinstance(other, str)
-        first.inside = not first.inside
-        first.gone = not first.inside
-        name: EventKind = "enter" if first.inside else "leave"
-        return Event(time=time, kind=name, subject=first.body.color, side=other)
+        first.inside = True
+        return Event(time=time, kind="enter", subject=first.body.color, side=other)
+    if kind == "leave":
+        assert isinstance(other, str)
+        first.gone = True
+        return Event(time=time, kind="leave", subject=first.body.color, side=other)
     assert isinstance(other, _Moving)
     return _collide(first, other, time)
 
@@ -256,7 +325,7 @@ def _collide(first: _Moving, second: _Moving, time: float) -> Event:
 
 def _contact_delay(first: _Moving, second: _Moving) -> float:
     """Seconds until two discs touch while approaching, or infinity."""
-    if second.gone or not (first.inside or second.inside):
+    if second.gone or not (first.seen or second.seen):
         return math.inf
     dx, dy = second.x - first.x, second.y - first.y
     dvx, dvy = second.velocity_x - first.velocity_x, second.velocity_y - first.velocity_y
@@ -271,7 +340,7 @@ def _contact_delay(first: _Moving, second: _Moving) -> float:
     return math.inf if discriminant < 0 else (-approach - math.sqrt(discriminant)) / speed_squared
 
 
-def _wall_delay(body: _Moving, wall: Wall | None) -> float:
+def _wall_delay(body: _Moving, wall: Rectangle | None) -> float:
     """Seconds until the disc's bounding square meets the wall, or infinity."""
     if wall is None or body.held or (body.velocity_x == 0 and body.velocity_y == 0):
         return math.inf
@@ -289,29 +358,66 @@ def _wall_delay(body: _Moving, wall: Wall | None) -> float:
     return enter if enter < leave else math.inf
 
 
-def _crossing_delay(body: _Moving) -> tuple[float, Side | None]:
-    """Seconds until the body becomes visible or, once visible, until it has left; and the side."""
-    low, high = -RADIUS, ARENA + RADIUS
-    best: tuple[float, Side | None] = (math.inf, None)
+_Delay = tuple[float, "Side | None"]
+_NEVER: _Delay = (math.inf, None)
+
+
+def _appearance_delay(body: _Moving) -> _Delay:
+    """Seconds until a part of the body is in the arena, or infinity."""
+    return _NEVER if body.seen else _arrival_delay(body, -RADIUS, ARENA + RADIUS)
+
+
+def _entry_delay(body: "_Moving | Body") -> _Delay:
+    """Seconds until the body is wholly in the arena, and the side it comes from; or infinity."""
+    return _arrival_delay(body, RADIUS, ARENA - RADIUS)
+
+
+def _arrival_delay(body: "_Moving | Body", low: float, high: float) -> _Delay:
+    """Seconds until the centre lies between ``low`` and ``high`` on both axes, and the side."""
+    arrival, departure, side = 0.0, math.inf, None
     for position, velocity, names in (
         (body.x, body.velocity_x, ("left", "right")),
         (body.y, body.velocity_y, ("top", "bottom")),
     ):
         if velocity == 0:
+            if not low <= position <= high:
+                return _NEVER
             continue
-        if body.inside:
-            bound, side = (high, names[1]) if velocity > 0 else (low, names[0])
-        else:
-            bound, side = (low, names[0]) if velocity > 0 else (high, names[1])
-        delay = (bound - position) / velocity
-        if 0 <= delay < best[0]:
-            best = (delay, side)
+        first, second = sorted(((low - position) / velocity, (high - position) / velocity))
+        if first > arrival:
+            arrival, side = first, names[0] if velocity > 0 else names[1]
+        departure = min(departure, second)
+    return (arrival, side) if side is not None and arrival < departure else _NEVER
+
+
+def _leaving_delay(body: _Moving) -> _Delay:
+    """Seconds until a body that has been seen is wholly outside, and the side; or infinity."""
+    best = _NEVER
+    if not body.seen:
+        return best
+    for position, velocity, names in (
+        (body.x, body.velocity_x, ("left", "right")),
+        (body.y, body.velocity_y, ("top", "bottom")),
+    ):
+        if velocity != 0:
+            bound, side = (ARENA + RADIUS, names[1]) if velocity > 0 else (-RADIUS, names[0])
+            delay = (bound - position) / velocity
+            if 0 <= delay < best[0]:
+                best = (delay, side)
     return best
 
 
-def _touches_arena(body: Body) -> bool:
-    return -RADIUS < body.x < ARENA + RADIUS and -RADIUS < body.y < ARENA + RADIUS
+def _partly_inside(x: float, y: float) -> bool:
+    return -RADIUS < x < ARENA + RADIUS and -RADIUS < y < ARENA + RADIUS
+
+
+def _wholly_inside(x: float, y: float) -> bool:
+    return RADIUS <= x <= ARENA - RADIUS and RADIUS <= y <= ARENA - RADIUS
 
 
 def _segment(time: float, bodies: list[_Moving]) -> _Segment:
-    return _Segment(time, {b.body.color: (b.x, b.y, b.velocity_x, b.velocity_y) for b in bodies})
+    return _Segment(
+        time,
+        {b.body.color: (b.x, b.y, b.velocity_x, b.velocity_y) for b in bodies},
+        frozenset(b.body.color for b in bodies if b.held),
+    )

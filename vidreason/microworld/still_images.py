@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vidreason.microworld.annotation_files import write_json, write_json_lines
-from vidreason.microworld.language import direction, name, position_phrase, the
+from vidreason.microworld.language import direction, is_clearly_placed, name, position_phrase, the
 from vidreason.microworld.questions import Question
 from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks
 from vidreason.microworld.simulation import ARENA, VIDEO_SECONDS, Rollout
@@ -26,7 +26,6 @@ _ANSWERS = {"left": "to the left", "right": "to the right", "above": "above", "b
 """By direction."""
 QUESTIONS_PER_IMAGE = 4
 
-_CLEAR_OF_BORDERS = 2.0  # world units between an object's centre and another part of the picture
 _MOVIE = "microworld"
 _CENTRES = tuple(ARENA * (number + 0.5) / 3 for number in range(3))
 _NUM_CHOICES = 4
@@ -63,7 +62,7 @@ def _looks_at(rollout: Rollout, time: float) -> Iterator[Look]:
     for (subject, one), (other, two) in permutations(enumerate(colors), 2):
         at, seen_from = (rollout.state(color, time)[:2] for color in (one, two))
         answer = _ANSWERS.get(direction(at[0] - seen_from[0], at[1] - seen_from[1]))
-        if not answer or not _is_in_one_part(*at) or not _is_in_one_part(*seen_from):
+        if not answer or not is_clearly_placed(*at) or not is_clearly_placed(*seen_from):
             continue
         positions = position_phrase(*at), position_phrase(*seen_from)
         if positions in _REASONS[answer]:
@@ -196,15 +195,6 @@ def _reasons() -> dict[str, list[Positions]]:
 
 
 _REASONS = _reasons()
-
-
-def _is_in_one_part(x: float, y: float) -> bool:
-    """Return whether a point lies in the picture and clearly in one of its nine parts."""
-    part = ARENA / 3
-    return all(
-        0 <= edge <= ARENA and all(abs(edge - part * n) > _CLEAR_OF_BORDERS for n in (1, 2))
-        for edge in (x, y)
-    )
 
 
 def _boxes(rollout: Rollout, time: float) -> dict[str, tuple[float, float, float, float]]:

@@ -21,8 +21,6 @@ SECONDS = tuple(f"about {NUMBER_WORDS[n]} second{'s' * (n != 1)}" for n in (1, 2
 
 _CLEAR_SECONDS = 0.3
 """Smallest distance of the truth from the border between two answers."""
-# In the remaining part an event of the kind hardly ever happens: it would be no option.
-_POSSIBLE_PARTS = {"enter": PARTS[:2], "contact": PARTS[:2], "block": PARTS[:2], "leave": PARTS[1:]}
 
 
 def time_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
@@ -114,15 +112,14 @@ def _third(rollout: Rollout, event: Event) -> Iterator[Question]:
     """Ask in which third of the video an event happens."""
     third = VIDEO_SECONDS / len(PARTS)
     answer = PARTS[int(event.time // third)]
-    possible = _POSSIBLE_PARTS[_kind(event)]
     is_clear = all(abs(event.time - third * n) > _CLEAR_SECONDS for n in range(1, len(PARTS)))
-    if is_clear and answer in possible:
+    if is_clear:
         yield closed_question(
             f"localization/{_kind(event)}",
             "localization",
             f"when in the video does this happen: {sentence(rollout, event)}",
             answer,
-            possible,
+            PARTS,
         )
 
 
