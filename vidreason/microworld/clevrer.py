@@ -138,10 +138,14 @@ def _what_if(rollout: Rollout, removed: Color, generator: random.Random) -> Iter
     factual = [e for e in rollout.happened() if removed not in (e.subject, e.target)]
     happens = {sentence(rollout, event): event for event in without.happened()}
     possible = {sentence(rollout, event): event for event in factual} | happens
-    choices = [
-        _Choice(text, possible[text].kind, text in happens)
-        for text in _sample(sorted(possible), generator)
-    ]
+    # Besides, events that happen neither way.
+    colors = [body.color for body in rollout.scene.bodies if body.color != removed]
+    twisted = [twist for event in possible.values() for twist in _twists(rollout, event, colors)]
+    never = {sentence(rollout, event): event for event in twisted}
+    drawn = _sample(sorted(possible), generator)
+    drawn += generator.sample(sorted(never.keys() - possible), 1) if never.keys() - possible else []
+    choices = [_Choice(text, (never | possible)[text].kind, text in happens) for text in drawn]
+    generator.shuffle(choices)
     if choices:
         text = f"what will happen if {the(rollout, removed)} is removed"
         yield _Draft("counterfactual", text, tuple(choices))
@@ -179,17 +183,9 @@ def _predictive(rollout: Rollout, generator: random.Random) -> Iterator[_Draft]:
     event = rollout.next_event()
     if event is None:
         return
-    happens = {
-        sentence(rollout, e) for e in rollout.happened(HORIZON_SECONDS, after=VIDEO_SECONDS)
-    }
+    happens = {sentence(rollout, e) for e in rollout.happened(HORIZON_SECONDS, after=VIDEO_SECONDS)}
     present = [b.color for b in rollout.scene.bodies if rollout.present(b.color, VIDEO_SECONDS)]
-    sides: tuple[str | None, ...] = (None,) if event.side is None else SIDES
-    targets: list[Color | None] = [None] if event.target is None else [*present]
-    twisted = [
-        replace(event, subject=subject, target=target, side=side)
-        for subject, target, side in product(present, targets, sides)
-        if subject != target and (event.target is None or _touches(rollout, subject, event.kind))
-    ]
+    twisted = _twists(rollout, event, present)
     wrong = sorted({sentence(rollout, other) for other in twisted} - happens)
     if wrong:
         choices = {sentence(rollout, event): True, generator.choice(wrong): False}
@@ -198,6 +194,17 @@ def _predictive(rollout: Rollout, generator: random.Random) -> Iterator[_Draft]:
             "what will happen next",
             tuple(_Choice(text, event.kind, is_right) for text, is_right in choices.items()),
         )
+
+
+def _twists(rollout: Rollout, event: Event, colors: Sequence[Color]) -> list[Event]:
+    """Return events of the same kind with other objects or sides."""
+    sides: tuple[str | None, ...] = (None,) if event.side is None else SIDES
+    targets: list[Color | None] = [None] if event.target is None else [*colors]
+    return [
+        replace(event, subject=subject, target=target, side=side)
+        for subject, target, side in product(colors, targets, sides)
+        if subject != target and (event.target is None or _touches(rollout, subject, event.kind))
+    ]
 
 
 def _touches(rollout: Rollout, color: Color, kind: str) -> bool:

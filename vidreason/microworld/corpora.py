@@ -47,6 +47,7 @@ from vidreason.microworld.still_images import looks
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import (
     CAPTION_PROMPT,
+    CAUSAL_EXPLANATION_PROMPT,
     EVENT_REASONING_PROMPT,
     FUTURE_PREDICTION_PROMPT,
     multiple_choice_prompt,
@@ -152,7 +153,7 @@ def instructions(
         drawn.append((int(video_id), open_ended_prompt(question.text), question.answer))
     for index, rollout in enumerate(rollouts):
         drawn += [(index, CAPTION_PROMPT, caption(rollout))] * 3
-        why = (EVENT_REASONING_PROMPT, WHY_PROMPT)[index % 2]
+        why = (EVENT_REASONING_PROMPT, CAUSAL_EXPLANATION_PROMPT)[index % 2]
         drawn.append((index, why, numbered(explanation(rollout))))
         futures = next_events(rollout, NUM_FUTURES, generator)
         likely = [Prediction(*row) for row in predictions(rollout, futures)]
@@ -287,7 +288,7 @@ def _write_causal_vid_instruct(
                 "video_id": video_id,
                 "start": None,  # the whole video: its tokens are those of the other corpora
                 "end": None,
-                "instruction": (EVENT_REASONING_PROMPT, WHY_PROMPT)[number % 2],
+                "instruction": (EVENT_REASONING_PROMPT, CAUSAL_EXPLANATION_PROMPT)[number % 2],
                 "causal_explanation": explanation(rollout),
                 "prediction": next_sentence(rollout, outcome),
                 "predictions": [

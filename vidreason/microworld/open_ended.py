@@ -123,7 +123,9 @@ def _final_motions(rollout: Rollout) -> Iterator[Question]:
     for body in rollout.scene.bodies:
         if rollout.present(body.color, VIDEO_SECONDS):
             velocity_x, velocity_y = rollout.state(body.color, VIDEO_SECONDS)[2:]
-            if final_heading(rollout, body.color) and not direction(10 * velocity_x, 10 * velocity_y):
+            if final_heading(rollout, body.color) and not direction(
+                10 * velocity_x, 10 * velocity_y
+            ):
                 continue  # both or neither
             text = f"which way was {the(rollout, body.color)} moving at the end"
             answer = final_heading(rollout, body.color) or answers[-1]

@@ -161,4 +161,3 @@ def touch(noun: str) -> str:
 def touched(noun: str) -> str:
     """Return the past tense of :func:`touch`."""
     return "pushed" if noun.endswith("square") else "hit"
-

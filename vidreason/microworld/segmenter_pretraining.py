@@ -35,7 +35,10 @@ def pretrain_segmenter(
     seed: int = 0,
     report_every: int = 50,
 ) -> Iterator[tuple[int, dict[str, float], Any]]:
-    """Train a Sam, from the configuration's weights if it has any; yields ``(step, losses, sam)`` now and then."""
+    """Train a Sam; yields ``(step, losses, sam)`` now and then.
+
+    It starts from the configuration's weights, or from random ones if there are none.
+    """
     sam = build_sam(config).requires_grad_(True).train()
     frames = _frames(seed)
     for step, losses in minimise(

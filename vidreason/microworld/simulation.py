@@ -74,7 +74,7 @@ class Rectangle:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """x and y."""
+        """X and y."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
 
     def distance(self, x: float, y: float) -> float:
