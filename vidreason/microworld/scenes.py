@@ -226,6 +226,8 @@ def _with_screen(rollout: Rollout, generator: random.Random) -> Rollout:
             top=max(centre_y - height / 2, 0.0),
             bottom=min(centre_y + height / 2, ARENA),
         )
+        if min(screen.right - screen.left, screen.bottom - screen.top) < _SCREEN_WIDTH / 2:
+            continue
         scene = dataclasses.replace(rollout.scene, screen=screen)
         screened = dataclasses.replace(rollout, scene=scene)
         if _tells_a_story(screened):
