@@ -203,15 +203,19 @@ class NextEvent(NamedTuple):
     """Mean time from the video's end to the event; None for nothing."""
 
 
-def next_events(rollout: Rollout, count: int, generator: random.Random) -> list[NextEvent]:
+def next_events(
+    rollout: Rollout, count: int, generator: random.Random, *, with_truth: bool = True
+) -> list[NextEvent]:
     """Return the distribution over what comes next, the likeliest first.
 
     Args:
         rollout: What happens.
         count: Futures that are looked at: the true one, and others that look the same.
         generator: Draws the others.
+        with_truth: Whether the true one is among them; an oracle does not know it.
     """
-    futures = [rollout, *perturbed_futures(rollout, count - 1, generator)]
+    known = [rollout] if with_truth else []
+    futures = [*known, *perturbed_futures(rollout, count - len(known), generator)]
     found: dict[str, Event | None] = {}
     counts: Counter[str] = Counter()
     times: dict[str, list[float]] = defaultdict(list)

@@ -21,9 +21,7 @@ from vidreason.microworld.simulation import (
     COLORS,
     RADIUS,
     SHAPES,
-    VIDEO_SECONDS,
     Body,
-    Event,
     Rectangle,
     Rollout,
     Scene,
@@ -155,11 +153,6 @@ class StateProbe:
     def _standardised(self, features: Tensor) -> Tensor:
         standard = (features - self._mean) / self._scale
         return torch.cat([standard, torch.ones(len(standard), 1, dtype=standard.dtype)], dim=1)
-
-
-def extrapolated_event(rollout: Rollout | None) -> Event | None:
-    """Return what comes next in a perceived rollout, None for nothing."""
-    return None if rollout is None else rollout.next_event()
 
 
 def _described(tokens: VisualTokens) -> Tensor:
