@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_modules.corpus_index import open_corpora
+from experiments.demo.references import references_files
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import MAJORITY, ROW_NAMES, predictions_file
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
@@ -27,7 +28,10 @@ from vidreason.example import Example
 
 FULL = "full model (stage 2)"
 STAGE_1 = "stage 1 alone"
-CONTROLS: tuple[Control, ...] = ("none", "blind", "random", "shuffled")
+CONTROLS: tuple[Control, ...] = (
+    *("none", "half_frames", "single_frame", "shuffled_frames"),
+    *("blind", "random", "shuffled"),
+)
 """Controls under which the model of stage 2 is asked."""
 
 _NEXTQA, _ACTIVITYNET = "nextqa", "activitynet_qa"
@@ -69,6 +73,7 @@ def read_results(stage1: ExperimentConfig, stage2: ExperimentConfig) -> DemoResu
     files = {FULL: predictions_file(stage2, "none"), STAGE_1: predictions_file(stage1, "none")}
     files |= {ROW_NAMES[name]: predictions_file(stage2, name) for name in CONTROLS[1:]}
     files[MAJORITY] = predictions_file(stage2, "majority")
+    files |= references_files(stage2)
     train = open_corpora(stage2.data.train, stage2.data.max_malformed_fraction)
     return score_demo({name: read_predictions(path) for name, path in files.items()}, train)
 

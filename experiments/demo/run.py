@@ -16,6 +16,7 @@ from experiments.demo.answers import (
 )
 from experiments.demo.config import DemoConfig
 from experiments.demo.parts import Part, run_parts
+from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
 from experiments.demo.results import CONTROLS, read_results
 from experiments.evaluate.run import answer_benchmark
@@ -89,7 +90,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             title="evaluate",
             settings=answering,
             outputs=(evaluation_folder(stage1), evaluation_folder(stage2), run_dir / TABLE_FILE),
-            work=lambda: _evaluate(run_dir, stage1, stage2),
+            work=lambda: _evaluate(run_dir, stage1, stage2, config.world_seed),
         ),
         Part(
             title="answer",
@@ -149,8 +150,11 @@ def stage_experiment(
     return experiment
 
 
-def _evaluate(run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig) -> None:
+def _evaluate(
+    run_dir: Path, stage1: ExperimentConfig, stage2: ExperimentConfig, world_seed: int
+) -> None:
     answer_benchmark(dataclasses.replace(stage2, controls=list(CONTROLS)))
+    write_references(stage2, world_seed)
     answer_benchmark(dataclasses.replace(stage1, controls=["none"]))
     tables = [table.to_markdown() for table in read_results(stage1, stage2).tables]
     (run_dir / TABLE_FILE).write_text("\n\n".join(tables) + "\n")

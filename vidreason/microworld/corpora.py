@@ -41,7 +41,7 @@ from vidreason.microworld.renderer import (
     frame_times,
     write_video,
 )
-from vidreason.microworld.scenes import draw_rollouts
+from vidreason.microworld.scenes import draw_rollouts, rollout_of
 from vidreason.microworld.simulation import VIDEO_SECONDS, Rollout
 from vidreason.microworld.still_images import looks
 from vidreason.reasoning.predictions import Prediction, format_predictions
@@ -107,6 +107,12 @@ def split_rollouts(split: str, config: WorldConfig) -> dict[str, Rollout]:
         f"{_SPLIT_DIGITS[split]}{index:010d}": rollout
         for index, rollout in draw_rollouts(split, config.num_videos[split], config.seed)
     }
+
+
+def rollout_of_video(video_id: str, seed: int = 0) -> Rollout:
+    """Return what happens in one video of a world."""
+    split = next(name for name, digit in _SPLIT_DIGITS.items() if str(digit) == video_id[0])
+    return rollout_of(split, int(video_id[1:]), seed)
 
 
 def write_annotations(

@@ -62,8 +62,13 @@ def draw_rollouts(split: str, count: int, seed: int = 0) -> Iterator[tuple[int, 
     is asserted by the tests). The kinds of what happens next take turns.
     """
     for index in range(count):
-        kind = NEXT_KINDS[index % len(NEXT_KINDS)]
-        yield index, draw_rollout(random.Random(f"{split}/{seed}/{index}"), kind)
+        yield index, rollout_of(split, index, seed)
+
+
+def rollout_of(split: str, index: int, seed: int = 0) -> Rollout:
+    """Draw one rollout of a split, see :func:`draw_rollouts`."""
+    kind = NEXT_KINDS[index % len(NEXT_KINDS)]
+    return draw_rollout(random.Random(f"{split}/{seed}/{index}"), kind)
 
 
 def draw_rollout(generator: random.Random, next_kind: str | None = None) -> Rollout:
