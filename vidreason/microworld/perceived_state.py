@@ -11,7 +11,7 @@ Shapes: N object tokens, D width of the tokens.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ _PENALTY = 1e-3
 _MATCH = 5.0  # world units between a mask's centre and the body that it shows
 _RESTING_SPEED = 2.0  # world units a second below which a perceived body counts as resting
 _SPEED_UNIT = 10.0
+_AGREEMENT = 6.0  # world units a second between two readings of one velocity
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,27 @@ class StateProbe:
         self._state = _ridge(standard[body], truth[body, things:])
 
     def bodies(self, tokens: VisualTokens) -> list[PerceivedBody]:
-        """Return the bodies that object tokens show, in the tokens' order."""
+        """Return the bodies that object tokens show, in the tokens' order.
+
+        A velocity is the way since the key frame before by the time, which is sharper than what one
+        token tells; where the two differ much, the body has met something in between, and the token
+        is right.
+        """
+        seen: dict[str, PerceivedBody] = {}
+        bodies = []
+        for body in self._single_bodies(tokens):
+            before = seen.get(body.color)
+            seen[body.color] = body
+            if before is not None and body.time > before.time:
+                elapsed = body.time - before.time
+                way_x, way_y = (body.x - before.x) / elapsed, (body.y - before.y) / elapsed
+                if math.dist((way_x, way_y), (body.velocity_x, body.velocity_y)) < _AGREEMENT:
+                    body = replace(body, velocity_x=way_x, velocity_y=way_y)
+            bodies.append(_at_rest_if_slow(body))
+        return bodies
+
+    def _single_bodies(self, tokens: VisualTokens) -> list[PerceivedBody]:
+        """Return the bodies, each as its own token alone tells."""
         described = self._standardised(_described(tokens))
         things = (described @ self._thing).argmax(1).tolist()
         states = described @ self._state
@@ -95,8 +116,6 @@ class StateProbe:
                 dx, dy, velocity_x, velocity_y = state[len(SHAPES) :].tolist()
                 shape = SHAPES[int(state[: len(SHAPES)].argmax())]
                 velocity_x, velocity_y = _SPEED_UNIT * velocity_x, _SPEED_UNIT * velocity_y
-                if math.hypot(velocity_x, velocity_y) < _RESTING_SPEED:
-                    velocity_x = velocity_y = 0.0
                 found.append(
                     PerceivedBody(
                         *(COLORS[thing], shape, time, x + dx, y + dy, velocity_x, velocity_y)
@@ -153,6 +172,11 @@ class StateProbe:
     def _standardised(self, features: Tensor) -> Tensor:
         standard = (features - self._mean) / self._scale
         return torch.cat([standard, torch.ones(len(standard), 1, dtype=standard.dtype)], dim=1)
+
+
+def _at_rest_if_slow(body: PerceivedBody) -> PerceivedBody:
+    slow = math.hypot(body.velocity_x, body.velocity_y) < _RESTING_SPEED
+    return replace(body, velocity_x=0.0, velocity_y=0.0) if slow else body
 
 
 def _described(tokens: VisualTokens) -> Tensor:

@@ -46,11 +46,11 @@ _SCREEN_TRIES = 8
 _EVENTFUL = 3  # events in a video
 _SCREEN_SHARE = 0.25
 
-POSITION_UNCERTAINTY = 0.7
+POSITION_UNCERTAINTY = 0.6
 """Standard deviation of a moving body's position at the video's end, in world units."""
-SPEED_UNCERTAINTY = 0.10
+SPEED_UNCERTAINTY = 0.2
 """Standard deviation of its speed, as a share."""
-DIRECTION_UNCERTAINTY = 5.0
+DIRECTION_UNCERTAINTY = 6.5
 """Standard deviation of its direction, in degrees."""
 
 
