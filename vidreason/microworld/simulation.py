@@ -15,7 +15,7 @@ The rules, which the language model of the microworld knows and the pictures onl
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 ARENA = 64.0
 RADIUS = 7.0
@@ -114,8 +114,7 @@ class Event:
     side: Side | None = None
 
 
-@dataclass(frozen=True)
-class _Segment:
+class _Segment(NamedTuple):
     """From ``time`` on, each body moves on a straight line."""
 
     time: float
@@ -183,7 +182,7 @@ class UnsettledSceneError(Exception):
     """The scene has more contacts than a viewer could tell apart; draw another one."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Moving:
     """A body during simulation."""
 
@@ -255,23 +254,29 @@ def _next_happening(
 ) -> tuple[float, _Happening | None]:
     best = math.inf
     happening: _Happening | None = None
+    # What rests does nothing by itself; most bodies rest most of the time.
+    moving = [body.velocity_x != 0 or body.velocity_y != 0 for body in bodies]
     for index, first in enumerate(bodies):
         if first.gone:
             continue
-        for kind, (delay, side) in (
-            ("appear", _appearance_delay(first)),
-            ("enter", _entry_delay(first) if not first.inside else _NEVER),
-            ("leave", _leaving_delay(first)),
-        ):
-            if delay < best:
-                best, happening = delay, (kind, first, side)
-        delay = _wall_delay(first, wall)
-        if delay < best:
-            best, happening = delay, ("block", first, None)
-        for second in bodies[index + 1 :]:
-            delay = _contact_delay(first, second)
-            if delay < best:
-                best, happening = delay, ("contact", first, second)
+        if moving[index]:
+            for kind, (delay, side) in (
+                ("appear", _NEVER if first.seen else _appearance_delay(first)),
+                ("enter", _NEVER if first.inside else _entry_delay(first)),
+                ("leave", _leaving_delay(first) if first.seen else _NEVER),
+            ):
+                if delay < best:
+                    best, happening = delay, (kind, first, side)
+            if wall is not None:
+                delay = _wall_delay(first, wall)
+                if delay < best:
+                    best, happening = delay, ("block", first, None)
+        for other in range(index + 1, len(bodies)):
+            if moving[index] or moving[other]:
+                second = bodies[other]
+                delay = _contact_delay(first, second)
+                if delay < best:
+                    best, happening = delay, ("contact", first, second)
     return best, happening
 
 
