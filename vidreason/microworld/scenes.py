@@ -81,7 +81,7 @@ def draw_rollout(generator: random.Random, next_kind: str | None = None) -> Roll
     kind = generator.choice(NEXT_KINDS) if next_kind is None else next_kind
     while True:
         scene = _draw_scene(generator)
-        if scene is None:
+        if scene is None or not _can_happen(kind, scene):
             continue
         try:
             story = simulate(scene, horizon=_STORY_SECONDS + HORIZON_SECONDS - VIDEO_SECONDS)
@@ -97,6 +97,16 @@ def draw_rollout(generator: random.Random, next_kind: str | None = None) -> Roll
                 continue
             screened = generator.random() < _SCREEN_SHARE
             return _with_screen(rollout, generator) if screened else rollout
+
+
+def _can_happen(kind: str, scene: Scene) -> bool:
+    """Return whether the scene has what an event of the kind needs; simulating others is in vain."""
+    needs = {
+        "hit": any(body.shape != "square" for body in scene.bodies),
+        "push": any(body.shape == "square" for body in scene.bodies),
+        "block": scene.wall is not None,
+    }
+    return needs.get(kind, True)
 
 
 def perturbed_futures(rollout: Rollout, count: int, generator: random.Random) -> list[Rollout]:
