@@ -13,8 +13,8 @@ from experiments.kept_runs import predictions_file
 from experiments.trained_model import answer_prompts, load_trained_model
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, read_predictions
 from vidreason.example import Example
-from vidreason.microworld.language import sentence
-from vidreason.microworld.scenes import draw_rollouts
+from vidreason.microworld.corpora import rollout_of_video
+from vidreason.microworld.language import NOTHING, sentence
 from vidreason.microworld.simulation import HORIZON_SECONDS, VIDEO_SECONDS
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
@@ -198,7 +198,6 @@ def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
 
 def _events_after(video_id: str, world_seed: int) -> list[str]:
     """Events that the simulator lets happen between the end of a test video and its horizon."""
-    index = int(video_id[1:])  # after the digit of the split
-    *_, (_, rollout) = draw_rollouts("test", index + 1, world_seed)
+    rollout = rollout_of_video(video_id, world_seed)
     events = rollout.happened(before=HORIZON_SECONDS, after=VIDEO_SECONDS)
-    return [sentence(rollout, event) for event in events] or ["nothing moves"]
+    return [sentence(rollout, event) for event in events] or [NOTHING]

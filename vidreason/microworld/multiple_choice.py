@@ -84,7 +84,8 @@ def _causes_of_stopping(
             others = _distinct_names(others, rollout)
         touches = [f"it {touched(body.shape)} the {other}" for other in others]
         yield Question(
-            template="cause_of_stopping",
+            # A square seldom stops at what it pushes.
+            template=f"cause_of_stopping/{touch(body.shape)}",
             type="CW",
             text=f"why did {the(rollout, body.color)} stop",
             answer=wall if blocked else f"it {touched(body.shape)} {the(rollout, reached)}",
@@ -224,6 +225,7 @@ def _positions(rollout: Rollout, generator: random.Random) -> Iterator[Question]
             text=f"where was {the(rollout, body.color)} at the start",
             answer=right,
             distractors=tuple(wrong),
+            balance_over=_POSITIONS,
         )
 
 

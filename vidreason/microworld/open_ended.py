@@ -29,7 +29,7 @@ from vidreason.microworld.simulation import (
 from vidreason.reasoning.futures import event_time_question
 
 _STEP_SECONDS = 0.5
-_TIMES = ("0.5", "1.0", "1.5", "2.0", "2.5")
+_TIMES = ("0.5", "1.0", "1.5")  # later ones are too rare to be as frequent
 
 
 def open_questions(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
@@ -60,9 +60,10 @@ def _endings(rollout: Rollout, events: list[Event]) -> Iterator[Question]:
             answer = answers[1]
         else:
             answer = answers[3]
-        yield closed_question(
-            "ending", "0", f"what became of {the(rollout, body.color)}", answer, answers
-        )
+        # What pushes goes on, what hits stops.
+        template = f"ending/{touch(body.shape)}"
+        text = f"what became of {the(rollout, body.color)}"
+        yield closed_question(template, "0", text, answer, answers)
 
 
 def _relations(rollout: Rollout, generator: random.Random) -> Iterator[Question]:
@@ -185,5 +186,7 @@ def _times_of_next_event(rollout: Rollout) -> Iterator[Question]:
     event = rollout.next_event()
     if event is not None:
         seconds = _STEP_SECONDS * round((event.time - VIDEO_SECONDS) / _STEP_SECONDS)
-        text = event_time_question(sentence(rollout, event))
-        yield closed_question("next_time", "8", text, f"{seconds:.1f}", _TIMES)
+        text, answer = event_time_question(sentence(rollout, event)), f"{seconds:.1f}"
+        if answer in _TIMES:
+            # Some kinds of events come sooner than others.
+            yield closed_question(f"next_time/{event.kind}", "8", text, answer, _TIMES)

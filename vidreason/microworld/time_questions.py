@@ -13,7 +13,13 @@ from typing import Any
 
 from vidreason.microworld.annotation_files import write_json_lines
 from vidreason.microworld.language import NUMBER_WORDS, sentence
-from vidreason.microworld.questions import Choice, Question, closed_question, count_per_video
+from vidreason.microworld.questions import (
+    Choice,
+    Question,
+    closed_question,
+    count_per_video,
+    touch,
+)
 from vidreason.microworld.simulation import VIDEO_SECONDS, Event, Rollout
 
 PARTS = ("in the first third", "in the second third", "in the last third")
@@ -77,7 +83,9 @@ def _rows(name: str, choice: Choice) -> Iterator[dict[str, Any]]:
 
 def _order(rollout: Rollout, earlier: Event, later: Event, generator: random.Random) -> Question:
     """Ask which of two events happens first."""
-    told, told_later = _relation(earlier, later), _relation(later, earlier)
+    told, told_later = (
+        _relation(rollout, *pair) for pair in ((earlier, later), (later, earlier))
+    )
     if told == told_later:
         answer_class = generator.choice(("as told", "exchanged"))
     else:
@@ -100,7 +108,7 @@ def _duration(rollout: Rollout, earlier: Event, later: Event) -> Iterator[Questi
     if 1 <= whole <= len(SECONDS) and abs(seconds - whole) < 0.5 - _CLEAR_SECONDS:
         first, second = (sentence(rollout, event) for event in (earlier, later))
         yield closed_question(
-            f"duration/{_kind(earlier)}/{_kind(later)}",
+            f"duration/{_kind(rollout, earlier)}/{_kind(rollout, later)}",
             "duration",
             f"how long does it take from this: {first} to this: {second}",
             SECONDS[whole - 1],
@@ -115,7 +123,7 @@ def _third(rollout: Rollout, event: Event) -> Iterator[Question]:
     is_clear = all(abs(event.time - third * n) > _CLEAR_SECONDS for n in range(1, len(PARTS)))
     if is_clear:
         yield closed_question(
-            f"localization/{_kind(event)}",
+            f"localization/{_kind(rollout, event)}",
             "localization",
             f"when in the video does this happen: {sentence(rollout, event)}",
             answer,
@@ -130,16 +138,23 @@ def _unique_events(rollout: Rollout) -> list[Event]:
     return [event for event, text in zip(events, texts, strict=True) if texts.count(text) == 1]
 
 
-def _kind(event: Event) -> str:
-    return "contact" if event.kind in ("hit", "push") else event.kind
+def _kind(rollout: Rollout, event: Event) -> str:
+    """Return the kind of event, and what tells how its subject moves on: squares push."""
+    return f"{event.kind} {touch(rollout.body(event.subject).shape)}"
 
 
-def _relation(one: Event, other: Event) -> tuple[str, ...]:
-    """Return the kinds of two events, and which objects their sentences share."""
+def _relation(rollout: Rollout, one: Event, other: Event) -> tuple[str, ...]:
+    """Return the kinds of two events, which objects their sentences share, and their sides.
+
+    What enters at one side and hits something makes that leave at the opposite one.
+    """
     shared = (
         one.subject == other.subject,
         one.target == other.subject,
         one.subject == other.target,
         one.target is not None and one.target == other.target,
     )
-    return _kind(one), _kind(other), *map(str, shared)
+    sides = {one.side, other.side}
+    opposite = sides in ({"left", "right"}, {"top", "bottom"})
+    across = "opposite" if opposite else "same" if len(sides) == 1 else "other"
+    return _kind(rollout, one), _kind(rollout, other), *map(str, shared), across
