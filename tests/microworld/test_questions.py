@@ -3,12 +3,17 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from vidreason.microworld.language import caption, explanation, position_phrase, predictions
+from vidreason.microworld.language import (
+    caption,
+    explanation,
+    next_events,
+    position_phrase,
+    predictions,
+)
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
 from vidreason.microworld.questions import Question, balance
-from vidreason.microworld.scenes import draw_rollouts
-from vidreason.microworld.simulation import Body, Rollout, Scene, Wall, simulate
+from vidreason.microworld.simulation import Body, Rectangle, Rollout, Scene, simulate
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def rollout() -> Rollout:
                 Body(color="blue", shape="square", x=30.0, y=32.0),
                 Body(color="green", shape="triangle", x=12.0, y=54.0),
             ),
-            wall=Wall(left=56.0, right=60.0, top=10.0, bottom=54.0),
+            wall=Rectangle(left=56.0, right=60.0, top=10.0, bottom=54.0),
             background=230,
         )
     )
@@ -33,9 +38,10 @@ def answers(questions: list[Question]) -> dict[str, str]:
 
 def test_the_caption_tells_the_log(rollout: Rollout):
     assert caption(rollout) == (
-        "there is a wall. a green triangle rests at the bottom left. "
+        "a wall stands on the right. a green triangle rests at the bottom left. "
         "a blue square rests in the middle. a red circle enters from the left. "
-        "the red circle hits the blue square. the wall blocks the blue square."
+        "the red circle hits the blue square. the wall blocks the blue square. "
+        "the red circle now rests on the left. the blue square now rests on the right."
     )
 
 
@@ -69,6 +75,28 @@ def test_answers_come_from_the_log(rollout: Rollout):
     assert opened["where did the red circle come from"] == "left"
     assert opened["how many objects left"] == "none"
     assert opened["where will the blue square leave next"] == "nowhere"
+    assert opened["which way was the blue square moving at the end"] == "it rested"
+    assert opened["where was the blue square at the end"] == "on the right"
+    moved = {"red circle": "yes", "blue square": "yes", "green triangle": "no"}
+    (subject,) = (noun for noun in moved if f"did the {noun} move" in opened)
+    assert opened[f"did the {subject} move"] == moved[subject]
+
+
+def test_a_future_is_asked_for_by_its_time_and_the_end_is_told():
+    """A blue square goes on to the right at the end, half a second before it leaves."""
+    mover = Body(color="blue", shape="square", x=12.5, y=32.0, velocity_x=9.0)
+    rollout = simulate(Scene(bodies=(mover,), wall=None, background=230))
+    opened = answers(list(open_questions(rollout, random.Random(0))))
+    asked = "In how many seconds will this happen: the blue square leaves on the right?"
+    assert opened[asked] == "0.5"
+    assert opened["where will the blue square leave next"] == "right"
+    assert opened["did the blue square move"] == "yes"
+    assert opened["what became of the blue square"] == "it kept moving"
+    assert opened["which way was the blue square moving at the end"] == "right"
+    assert caption(rollout) == (
+        "a blue square moves right on the left. "
+        "the blue square is still moving right on the right."
+    )
 
 
 def test_predictions_are_the_likeliest_events_with_their_shares():
@@ -79,32 +107,33 @@ def test_predictions_are_the_likeliest_events_with_their_shares():
             background=230,
         )
     )
-    (event, why, confidence), *_ = predictions(moving, random.Random(0))
+    futures = next_events(moving, 20, random.Random(0))
+    ((event, why, confidence),) = predictions(moving, futures)
     assert event == "the red circle leaves on the right"
-    assert why == "it is moving right"
+    assert why == "it is moving right and nothing is in its way"
     assert confidence == 1.0
 
 
 def test_resting_worlds_predict_rest(rollout: Rollout):
-    assert predictions(rollout, random.Random(0)) == [
-        ("nothing moves", "everything rests at the end", 1.0)
+    assert predictions(rollout, next_events(rollout, 20, random.Random(0))) == [
+        ("nothing happens", "everything rests at the end", 1.0)
     ]
 
 
-def test_options_are_distinct_and_of_one_form():
-    for _, rollout in draw_rollouts("options", 100):
+def test_options_are_distinct_and_of_one_form(rollouts: list[Rollout]):
+    for rollout in rollouts:
         for question in multiple_choice_questions(rollout, random.Random(0)):
             options = {question.answer, *question.distractors}
             assert len(options) == 5, question
-            if question.template == "cause_of_stopping":
+            if question.template.startswith("cause_of_stopping"):
                 assert "the wall blocked it" in options
 
 
-def test_balance_leaves_listed_answers_right_in_proportion():
+def test_balance_leaves_listed_answers_right_in_proportion(rollouts: list[Rollout]):
     generator = random.Random(0)
     drawn = [
         (str(index), question)
-        for index, rollout in draw_rollouts("balance", 400)
+        for index, rollout in enumerate(rollouts)
         for questions in (multiple_choice_questions, open_questions)
         for question in questions(rollout, generator)
     ]
@@ -114,7 +143,7 @@ def test_balance_leaves_listed_answers_right_in_proportion():
         if question.balance_over:
             counts[question.template][question.answer_class or question.answer] += 1
             shares[question.template] = question.balance_over
-    assert len(counts) > 8
+    assert len(counts) > 12
     for template, counted in counts.items():
         unit = sum(counted.values()) // len(shares[template])
         assert counted == {c: unit * shares[template].count(c) for c in set(shares[template])}

@@ -6,7 +6,7 @@ from segment_anything.utils.amg import rle_to_mask
 
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
-from vidreason.microworld.renderer import render_masks, render_wall, write_video
+from vidreason.microworld.renderer import render_bars, render_masks, write_video
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.simulation import Rollout
 from vidreason.perception.object_tracks import mask_overlaps
@@ -20,7 +20,8 @@ def true_names(tokens: VisualTokens, rollout: Rollout) -> dict[int, str]:
     objects = tokens.kinds == OBJECT_TOKEN
     for time in tokens.spans[objects, 0].unique().tolist():
         things = render_masks(rollout, time)
-        things["wall"] = render_wall(rollout) & ~np.any(list(things.values()), axis=0)
+        bodies = np.any(list(things.values()), axis=0)
+        things |= {name: bar & ~bodies for name, bar in render_bars(rollout).items()}
         indices = (objects & (tokens.spans[:, 0] == time)).nonzero()[:, 0].tolist()
         masks = torch.stack(
             [torch.from_numpy(rle_to_mask(tokens.masks[p]).copy()) for p in indices]
