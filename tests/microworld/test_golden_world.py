@@ -24,12 +24,12 @@ def test_the_annotations_of_a_seed(tmp_path):
         write_annotations(tmp_path, split, split_rollouts(split, CONFIG), CONFIG)
     endings = (".json", ".jsonl", ".csv")
     files = sorted(path for path in tmp_path.rglob("*") if path.suffix in endings)
-    assert len(files) == 36
+    assert len(files) == 49
     contents = [
         file.relative_to(tmp_path).as_posix().encode() + file.read_bytes() for file in files
     ]
     assert sha256(b"".join(contents)) == (
-        "d64f2b9cbfb66804a74616ede26f8e49b53a3666a1ee367f5acb0911892cd137"
+        "e550ed35afc7baf3f5d634d7fd7867a32505cdcd0736e92ceed687d5deafcfcb"
     )
 
 
@@ -37,10 +37,12 @@ def test_what_the_parts_of_a_seed_are_trained_on():
     rollouts = list(split_rollouts("train", CONFIG).values())
     times = frame_times()[:12]
     trained_on = {
+        "stories": [(rollout.scene, rollout.events) for rollout in rollouts],
         "instructions": instructions(rollouts, random.Random(1)),
         "facts": [sorted(clip_facts(rollout, times, 0.0, 1.5)) for rollout in rollouts],
     }
     assert {name: sha256(repr(content).encode()) for name, content in trained_on.items()} == {
-        "instructions": "0bd29d698941b9f17ccd76ea0d41a6405ed57a4c561c6b09244ff9523965e26d",
-        "facts": "e5807e589529c6ee59c41acd23d8487ab9cfab4c965fec1d015a85725e0d4239",
+        "stories": "28c0465b0e044e6c166b3d55107d423cefefa4577def3b7712dbb7c311924790",
+        "instructions": "33270d31ec7ba353c17f477959e7aa98ee79c2ef4f99c6b83c13514def3f85cc",
+        "facts": "c52e1bf115e097385bbd04e95965af05293609fc19f90b946a0ff5edc26b16bf",
     }

@@ -116,4 +116,4 @@ def test_the_words_would_tell_if_answers_were_not_balanced(world: World) -> None
                 )
         return examples
 
-    assert text_only_accuracy(told("train"), told("test")) > 0.65
+    assert text_only_accuracy(told("train"), told("test")) > 0.6
