@@ -80,9 +80,7 @@ def _with_options(example: Example, answers: Mapping[str, set[str]]) -> Example:
     if example.answer_index is not None:
         return example
     options = sorted({*answers[form(example)], example.response})
-    return replace(
-        example, options=tuple(options), answer_index=options.index(example.response)
-    )
+    return replace(example, options=tuple(options), answer_index=options.index(example.response))
 
 
 def _prior(examples: Sequence[Example]) -> float:

@@ -94,8 +94,7 @@ def test_a_future_is_asked_for_by_its_time_and_the_end_is_told():
     assert opened["what became of the blue square"] == "it kept moving"
     assert opened["which way was the blue square moving at the end"] == "right"
     assert caption(rollout) == (
-        "a blue square moves right on the left. "
-        "the blue square is still moving right on the right."
+        "a blue square moves right on the left. the blue square is still moving right on the right."
     )
 
 

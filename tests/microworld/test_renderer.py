@@ -38,7 +38,12 @@ def test_masks_lie_where_the_colours_are_and_never_overlap(rollouts: list[Rollou
         for color, mask in masks.items():
             x, y, _, _ = rollout.state(color, 2.0)
             rows, columns = np.nonzero(mask)
-            if 10 < x < ARENA - 10 and 10 < y < ARENA - 10 and mask.sum() > 300 and rollout.scene.screen is None:
+            if (
+                10 < x < ARENA - 10
+                and 10 < y < ARENA - 10
+                and mask.sum() > 300
+                and rollout.scene.screen is None
+            ):
                 scale = FRAME_SIZE / ARENA
                 assert abs(columns.mean() / scale - x) < 2.5
                 assert abs(rows.mean() / scale - y) < 2.5

@@ -1,4 +1,4 @@
-"""The world's future is open: each kind of event comes next equally often, in scenes that are rich."""
+"""The world's future is open: each kind of event comes next equally often, in rich scenes."""
 
 import dataclasses
 import random

@@ -73,8 +73,7 @@ def test_words_do_not_tell_the_answer_to_any_form_of_question(world: World, corp
 def test_words_do_not_tell_when_the_answer_is_seen(world: World) -> None:
     """The mean span of each form of question covers little more of the true one than any does."""
     train, test = (
-        [example for example in examples if example.spans]
-        for examples in world.examples("nextgqa")
+        [example for example in examples if example.spans] for examples in world.examples("nextgqa")
     )
     spans = {
         name: tuple(fmean(example.spans[0][end] for example in examples) for end in (0, 1))

@@ -100,7 +100,7 @@ def draw_rollout(generator: random.Random, next_kind: str | None = None) -> Roll
 
 
 def _can_happen(kind: str, scene: Scene) -> bool:
-    """Return whether the scene has what an event of the kind needs; simulating others is in vain."""
+    """Return whether the scene has what an event of the kind needs."""
     needs = {
         "hit": any(body.shape != "square" for body in scene.bodies),
         "push": any(body.shape == "square" for body in scene.bodies),

@@ -83,9 +83,7 @@ def _rows(name: str, choice: Choice) -> Iterator[dict[str, Any]]:
 
 def _order(rollout: Rollout, earlier: Event, later: Event, generator: random.Random) -> Question:
     """Ask which of two events happens first."""
-    told, told_later = (
-        _relation(rollout, *pair) for pair in ((earlier, later), (later, earlier))
-    )
+    told, told_later = (_relation(rollout, *pair) for pair in ((earlier, later), (later, earlier)))
     if told == told_later:
         answer_class = generator.choice(("as told", "exchanged"))
     else:
