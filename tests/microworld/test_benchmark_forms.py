@@ -144,10 +144,10 @@ def test_vcr_asks_what_its_boxes_and_pictures_show(world: World) -> None:
         sides |= {"above": other_y - y, "below": y - other_y}
         assert answer.response == f"{max(sides, key=lambda side: sides[side])}."
         told = re.fullmatch(r"\[.*?\] is (.*) and \[.*?\] is (.*)\.", reason.response)
-        for (x, y), place in zip(centres, told.groups(), strict=True):
+        for (x, y), position in zip(centres, told.groups(), strict=True):
             # Two pixels a unit; a triangle's box lies two units above its centre.
             nearby = product((x / 2 - 2.5, x / 2, x / 2 + 2.5), (y / 2 - 2.5, y / 2, y / 2 + 2.5))
-            assert place in {position_phrase(*point) for point in nearby}
+            assert position in {position_phrase(*point) for point in nearby}
         told = [f"{name} {' '.join(str(round(100 * e / FRAME_SIZE)) for e in boxes[name])}"
                 for name in names]  # fmt: skip
         assert all(one in answer.prompt and one in reason.prompt for one in told)

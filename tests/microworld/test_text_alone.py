@@ -31,7 +31,7 @@ class World:
             write_annotations(root, split, self.rollouts[split], CONFIG)
 
     def examples(self, corpus: str) -> tuple[list[Example], list[Example]]:
-        """Those of train, and of test."""
+        """Return the examples of train, and of test."""
         train, test = (
             examples_in(corpus, self.root / corpus, split) for split in ("train", "test")
         )
