@@ -87,8 +87,8 @@ def test_a_future_is_asked_for_by_its_time_and_the_end_is_told():
     mover = Body(color="blue", shape="square", x=12.5, y=32.0, velocity_x=9.0)
     rollout = simulate(Scene(bodies=(mover,), wall=None, background=230))
     opened = answers(list(open_questions(rollout, random.Random(0))))
-    asked = "In how many seconds will this happen: the blue square leaves on the right?"
-    assert opened[asked] == "0.5"
+    question = "In how many seconds will this happen: the blue square leaves on the right?"
+    assert opened[question] == "0.5"
     assert opened["where will the blue square leave next"] == "right"
     assert opened["did the blue square move"] == "yes"
     assert opened["what became of the blue square"] == "it kept moving"
