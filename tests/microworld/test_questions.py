@@ -13,7 +13,8 @@ from vidreason.microworld.language import (
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
 from vidreason.microworld.questions import Question, balance
-from vidreason.microworld.simulation import Body, Rectangle, Rollout, Scene, simulate
+from vidreason.microworld.rectangle import Rectangle
+from vidreason.microworld.simulation import Body, Rollout, Scene, simulate
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.renderer import (
     FRAME_SIZE,
     FRAMES_PER_SECOND,
@@ -17,7 +18,6 @@ from vidreason.microworld.simulation import (
     RADIUS,
     VIDEO_SECONDS,
     Body,
-    Rectangle,
     Rollout,
     Scene,
     simulate,

@@ -5,6 +5,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
+from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.scenes import (
     POSITION_UNCERTAINTY,
     draw_rollout,
@@ -17,7 +18,6 @@ from vidreason.microworld.simulation import (
     VIDEO_SECONDS,
     Body,
     Event,
-    Rectangle,
     Rollout,
     Scene,
     simulate,

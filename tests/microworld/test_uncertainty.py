@@ -59,11 +59,11 @@ def test_futures_differ_as_much_as_readings_of_the_tokens_err(tmp_path: Path) ->
             errors["speed"].append(math.log(said / math.hypot(velocity_x, velocity_y)))
             turn = math.atan2(body.velocity_y, body.velocity_x) - math.atan2(velocity_y, velocity_x)
             errors["direction"].append((math.degrees(turn) + 180) % 360 - 180)
-    found = {name: usual(values) for name, values in errors.items()}
-    print({name: round(value, 3) for name, value in found.items()}, len(errors["speed"]))
+    usual_errors = {name: usual(values) for name, values in errors.items()}
+    print({name: round(value, 3) for name, value in usual_errors.items()}, len(errors["speed"]))
     for name, assumed in (
         ("position", POSITION_UNCERTAINTY),
         ("speed", SPEED_UNCERTAINTY),
         ("direction", DIRECTION_UNCERTAINTY),
     ):
-        assert 0.5 * assumed < found[name] < 2 * assumed
+        assert 0.5 * assumed < usual_errors[name] < 2 * assumed

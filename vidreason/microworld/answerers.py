@@ -1,4 +1,4 @@
-"""What answers the microworld's questions about the future without having learnt anything.
+"""Predictions of the microworld without learning: by the oracle, and by straight extrapolation.
 
 The oracle sees the simulator's state at the video's end, no sharper than a viewer can. The
 extrapolation sees what the perceiver sees and lets it go straight on. Both only predict: what has

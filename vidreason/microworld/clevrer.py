@@ -107,21 +107,21 @@ def _balanced(drafts: Sequence[list[_Draft]], generator: random.Random) -> list[
     )
     for scene, of_scene in enumerate(drafts):
         for number, draft in enumerate(of_scene):
-            for place, choice in enumerate(draft.choices):
-                cells[draft.kind, choice.form][choice.is_right].append((scene, number, place))
+            for position, choice in enumerate(draft.choices):
+                cells[draft.kind, choice.form][choice.is_right].append((scene, number, position))
     kept: set[tuple[int, int, int]] = set()
     for cell in cells.values():
         quota = min(map(len, cell.values()))
-        for places in cell.values():
-            kept.update(generator.sample(places, quota))
+        for positions in cell.values():
+            kept.update(generator.sample(positions, quota))
     balanced = []
     for scene, of_scene in enumerate(drafts):
         questions = []
         for number, draft in enumerate(of_scene):
             choices = tuple(
                 choice
-                for place, choice in enumerate(draft.choices)
-                if (scene, number, place) in kept
+                for position, choice in enumerate(draft.choices)
+                if (scene, number, position) in kept
             )
             if choices:
                 questions.append(replace(draft, choices=choices))

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from statistics import fmean
 from typing import NamedTuple
 
+from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.scenes import perturbed_futures
 from vidreason.microworld.simulation import (
     ARENA,
@@ -12,7 +13,6 @@ from vidreason.microworld.simulation import (
     Body,
     Color,
     Event,
-    Rectangle,
     Rollout,
 )
 
@@ -216,13 +216,13 @@ def next_events(
     """
     known = [rollout] if with_truth else []
     futures = [*known, *perturbed_futures(rollout, count - len(known), generator)]
-    found: dict[str, Event | None] = {}
+    events: dict[str, Event | None] = {}
     counts: Counter[str] = Counter()
     times: dict[str, list[float]] = defaultdict(list)
     for future in futures:
         event = future.next_event()
         text = next_sentence(rollout, event)
-        found.setdefault(text, event)
+        events.setdefault(text, event)
         counts[text] += 1
         if event is not None:
             times[text].append(event.time - VIDEO_SECONDS)
@@ -234,7 +234,7 @@ def next_events(
             probability=counts[text] / count,
             seconds=fmean(times[text]) if text in times else None,
         )
-        for text, event in sorted(found.items(), key=lambda item: (-counts[item[0]], item[0]))
+        for text, event in sorted(events.items(), key=lambda item: (-counts[item[0]], item[0]))
     ]
 
 

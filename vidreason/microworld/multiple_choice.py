@@ -199,7 +199,7 @@ def _counts(rollout: Rollout) -> Iterator[Question]:
     num_moved = sum(has_moved(rollout, body.color) for body in rollout.scene.bodies)
     total = len(rollout.scene.bodies)
     for template, text, count, possible in (
-        ("count_moved", "how many objects moved", num_moved, NUMBER_WORDS[1:5]),
+        ("count_moved", "how many objects moved", num_moved, NUMBER_WORDS[1:4]),
         ("count_all", "how many objects are there", total, NUMBER_WORDS[2:5]),
     ):
         if NUMBER_WORDS[count] in possible:

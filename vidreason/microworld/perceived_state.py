@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.simulation import (
     ARENA,
     COLORS,
     RADIUS,
     SHAPES,
     Body,
-    Rectangle,
     Rollout,
     Scene,
     UnsettledSceneError,
@@ -107,7 +107,7 @@ class StateProbe:
         described = self._standardised(_described(tokens))
         things = (described @ self._thing).argmax(1).tolist()
         states = described @ self._state
-        found = []
+        bodies = []
         for thing, state, (box, time) in zip(
             things, states, zip(*_where(tokens), strict=True), strict=True
         ):
@@ -116,12 +116,12 @@ class StateProbe:
                 dx, dy, velocity_x, velocity_y = state[len(SHAPES) :].tolist()
                 shape = SHAPES[int(state[: len(SHAPES)].argmax())]
                 velocity_x, velocity_y = _SPEED_UNIT * velocity_x, _SPEED_UNIT * velocity_y
-                found.append(
+                bodies.append(
                     PerceivedBody(
                         *(COLORS[thing], shape, time, x + dx, y + dy, velocity_x, velocity_y)
                     )
                 )
-        return found
+        return bodies
 
     def scene(self, tokens: VisualTokens) -> tuple[Scene, float]:
         """Return the scene at the last key frame, and that frame's time in seconds.

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.simulation import (
     ARENA,
     RADIUS,
     VIDEO_SECONDS,
     Body,
-    Rectangle,
     Rollout,
 )
 

@@ -10,9 +10,10 @@ simulated again, with a body less or a little otherwise.
 import dataclasses
 import math
 import random
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, pairwise
 
+from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.simulation import (
     ARENA,
     COLORS,
@@ -25,7 +26,6 @@ from vidreason.microworld.simulation import (
     Body,
     Color,
     Event,
-    Rectangle,
     Rollout,
     Scene,
     UnsettledSceneError,
@@ -41,7 +41,8 @@ _EARLIEST_NEXT, _LATEST_NEXT = 0.4, 2.5  # seconds from the video's end to what 
 _QUIET_BEFORE_END = 0.6  # seconds in which the last event can be seen to be over
 _MIN_GAP = 0.25  # seconds between two events that a viewer can order
 _SEEN_LONG_ENOUGH = 0.75  # seconds for which each body is seen
-_PREDICTABLE_PART = 5.0  # world units of a body in sight that is about to come in
+_SEEN_COMING_IN = 0.25  # seconds for which one is seen that is still coming in when the video ends
+_PREDICTABLE_PART = 4.0  # world units of a body in sight that is about to come in
 _SCREEN_TRIES = 8
 _EVENTFUL = 3  # events in a video
 _SCREEN_SHARE = 0.25
@@ -59,7 +60,8 @@ def draw_rollouts(split: str, count: int, seed: int = 0) -> Iterator[tuple[int, 
 
     Every index has a random generator of its own, seeded by split, seed and index, so a split can
     be drawn in pieces and two splits never share a random stream (that they share no scene either
-    is asserted by the tests). The kinds of what happens next take turns.
+    is asserted by the tests). Each six rollouts in a row have all
+    kinds of what happens next.
     """
     for index in range(count):
         yield index, rollout_of(split, index, seed)
@@ -67,8 +69,10 @@ def draw_rollouts(split: str, count: int, seed: int = 0) -> Iterator[tuple[int, 
 
 def rollout_of(split: str, index: int, seed: int = 0) -> Rollout:
     """Draw one rollout of a split, see :func:`draw_rollouts`."""
-    kind = NEXT_KINDS[index % len(NEXT_KINDS)]
-    return draw_rollout(random.Random(f"{split}/{seed}/{index}"), kind)
+    # Each six videos have all kinds, in an order of their own: the index says nothing of the kind.
+    block, number = divmod(index, len(NEXT_KINDS))
+    order = random.Random(f"{split}/{seed}/kinds/{block}").sample(NEXT_KINDS, len(NEXT_KINDS))
+    return draw_rollout(random.Random(f"{split}/{seed}/{index}"), order[number])
 
 
 def draw_rollout(generator: random.Random, next_kind: str | None = None) -> Rollout:
@@ -354,14 +358,25 @@ def _is_told_by_what_is_seen(rollout: Rollout) -> bool:
     num_times = round(VIDEO_SECONDS * 8)
     for number in range(0, num_times + 1, 4):
         time = VIDEO_SECONDS * number / num_times
-        if _count(rollout.visible(b.color, time) for b in rollout.scene.bodies) > _MAX_SEEN_AT_ONCE:
+        seen = [b.color for b in rollout.scene.bodies if rollout.visible(b.color, time)]
+        if len(seen) > _MAX_SEEN_AT_ONCE or _overlap(rollout, seen, time):
             return False
     for body in rollout.scene.bodies:
         times = (VIDEO_SECONDS * number / num_times for number in range(num_times))
         seconds = _count(_is_well_in_sight(rollout, body.color, time) for time in times) / 8
-        if seconds < _SEEN_LONG_ENOUGH:
+        # What is still coming in has had little time to be seen.
+        comes_in = body.comes_in and all(
+            event.subject != body.color for event in rollout.happened() if event.kind == "enter"
+        )
+        if seconds < (_SEEN_COMING_IN if comes_in else _SEEN_LONG_ENOUGH):
             return False
     return True
+
+
+def _overlap(rollout: Rollout, colors: Sequence[Color], time: float) -> bool:
+    """Return whether two bodies cover each other, as two that come into sight together might."""
+    centres = [rollout.state(color, time)[:2] for color in colors]
+    return any(math.dist(one, other) < 2 * RADIUS - 1e-3 for one, other in combinations(centres, 2))
 
 
 def _is_well_in_sight(rollout: Rollout, color: Color, time: float) -> bool:

@@ -17,6 +17,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from vidreason.microworld.rectangle import Rectangle
+
 ARENA = 64.0
 RADIUS = 7.0
 VIDEO_SECONDS = 6.0
@@ -61,27 +63,6 @@ class Body:
     def moves(self) -> bool:
         """True if the object moves at the start."""
         return self.velocity_x != 0 or self.velocity_y != 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rectangle:
-    """A wall or a screen: edges in world units."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """X and y."""
-        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
-    def distance(self, x: float, y: float) -> float:
-        """Return how far outside of the rectangle a point is; 0 inside."""
-        return math.hypot(
-            max(self.left - x, 0.0, x - self.right), max(self.top - y, 0.0, y - self.bottom)
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +233,7 @@ _Happening = tuple[str, _Moving, "_Moving | Side | None"]
 def _next_happening(
     bodies: list[_Moving], wall: Rectangle | None
 ) -> tuple[float, _Happening | None]:
-    best = math.inf
+    best: float = math.inf
     happening: _Happening | None = None
     # What rests does nothing by itself; most bodies rest most of the time.
     moving = [body.velocity_x != 0 or body.velocity_y != 0 for body in bodies]
@@ -261,7 +242,7 @@ def _next_happening(
             continue
         if moving[index]:
             for kind, (delay, side) in (
-                ("appear", _NEVER if first.seen else _appearance_delay(first)),
+                ("appear", _NEVER if first.seen else _arrival_delay(first, *_PARTLY)),
                 ("enter", _NEVER if first.inside else _entry_delay(first)),
                 ("leave", _leaving_delay(first) if first.seen else _NEVER),
             ):
@@ -290,14 +271,10 @@ def _resolve(happening: _Happening, time: float) -> Event | None:
         first.velocity_x = first.velocity_y = 0.0
         first.held = True
         return Event(time=time, kind="block", subject=first.body.color)
-    if kind == "enter":
-        assert isinstance(other, str)
-        first.inside = True
-        return Event(time=time, kind="enter", subject=first.body.color, side=other)
-    if kind == "leave":
-        assert isinstance(other, str)
-        first.gone = True
-        return Event(time=time, kind="leave", subject=first.body.color, side=other)
+    if isinstance(other, str):
+        name: EventKind = "enter" if kind == "enter" else "leave"
+        first.inside, first.gone = name == "enter", name == "leave"
+        return Event(time=time, kind=name, subject=first.body.color, side=other)
     assert isinstance(other, _Moving)
     return _collide(first, other, time)
 
@@ -345,9 +322,9 @@ def _contact_delay(first: _Moving, second: _Moving) -> float:
     return math.inf if discriminant < 0 else (-approach - math.sqrt(discriminant)) / speed_squared
 
 
-def _wall_delay(body: _Moving, wall: Rectangle | None) -> float:
+def _wall_delay(body: _Moving, wall: Rectangle) -> float:
     """Seconds until the disc's bounding square meets the wall, or infinity."""
-    if wall is None or body.held or (body.velocity_x == 0 and body.velocity_y == 0):
+    if body.held:
         return math.inf
     enter, leave = 0.0, math.inf
     for position, velocity, low, high in (
@@ -365,16 +342,13 @@ def _wall_delay(body: _Moving, wall: Rectangle | None) -> float:
 
 _Delay = tuple[float, "Side | None"]
 _NEVER: _Delay = (math.inf, None)
-
-
-def _appearance_delay(body: _Moving) -> _Delay:
-    """Seconds until a part of the body is in the arena, or infinity."""
-    return _NEVER if body.seen else _arrival_delay(body, -RADIUS, ARENA + RADIUS)
+_PARTLY, _WHOLLY = (-RADIUS, ARENA + RADIUS), (RADIUS, ARENA - RADIUS)
+"""Bounds between which a centre lies when a body is partly, or wholly, in the arena."""
 
 
 def _entry_delay(body: "_Moving | Body") -> _Delay:
     """Seconds until the body is wholly in the arena, and the side it comes from; or infinity."""
-    return _arrival_delay(body, RADIUS, ARENA - RADIUS)
+    return _arrival_delay(body, *_WHOLLY)
 
 
 def _arrival_delay(body: "_Moving | Body", low: float, high: float) -> _Delay:
@@ -398,8 +372,6 @@ def _arrival_delay(body: "_Moving | Body", low: float, high: float) -> _Delay:
 def _leaving_delay(body: _Moving) -> _Delay:
     """Seconds until a body that has been seen is wholly outside, and the side; or infinity."""
     best = _NEVER
-    if not body.seen:
-        return best
     for position, velocity, names in (
         (body.x, body.velocity_x, ("left", "right")),
         (body.y, body.velocity_y, ("top", "bottom")),
@@ -413,11 +385,11 @@ def _leaving_delay(body: _Moving) -> _Delay:
 
 
 def _partly_inside(x: float, y: float) -> bool:
-    return -RADIUS < x < ARENA + RADIUS and -RADIUS < y < ARENA + RADIUS
+    return all(_PARTLY[0] < edge < _PARTLY[1] for edge in (x, y))
 
 
 def _wholly_inside(x: float, y: float) -> bool:
-    return RADIUS <= x <= ARENA - RADIUS and RADIUS <= y <= ARENA - RADIUS
+    return all(_WHOLLY[0] <= edge <= _WHOLLY[1] for edge in (x, y))
 
 
 def _segment(time: float, bodies: list[_Moving]) -> _Segment:

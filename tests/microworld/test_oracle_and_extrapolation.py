@@ -1,4 +1,4 @@
-"""What answers the microworld's predictions without learning: the oracle, and straight lines."""
+"""Systems that predict the microworld without learning: the oracle, and straight lines."""
 
 import random
 
