@@ -54,9 +54,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_a_written_world_has_the_media_of_all_forms(tmp_path: Path) -> None:
-    write_world(tmp_path, WorldConfig(num_videos={"train": 12}))
+    write_world(tmp_path, WorldConfig(num_videos={"val": 12}))
     forms = ("nextgqa", "vcr", "test_of_time", "clevrer")
-    of = {name: examples_in(name, tmp_path / name, "train") for name in forms}
+    of = {name: examples_in(name, tmp_path / name, "val") for name in forms}
     for examples in of.values():
         assert examples
         assert all(Path(example.media).is_file() for example in examples)

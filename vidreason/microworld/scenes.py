@@ -97,7 +97,7 @@ def draw_rollout(generator: random.Random, next_kind: str | None = None) -> Roll
             if _next_kind(rollout) != kind or not _tells_a_story(rollout):
                 continue
             # Many stories are short; fewer of them leave the videos as eventful as they should be.
-            if len(rollout.happened()) < _EVENTFUL and generator.random() < 0.5:
+            if len(rollout.happened()) < _EVENTFUL and generator.random() < 0.7:
                 continue
             screened = generator.random() < _SCREEN_SHARE
             return _with_screen(rollout, generator) if screened else rollout
