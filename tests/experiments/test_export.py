@@ -194,3 +194,20 @@ def test_what_is_wrong_is_said_in_a_line(runs, tmp_path, capsys, damage, message
     error = capsys.readouterr().err
     assert re.fullmatch(f"vidreason export: .*({message}).*\n", error), error
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_a_run_becomes_a_folder_that_may_ship(runs, tmp_path, capsys):
+    table = tmp_path / "table.md"
+    table.write_text("| | next event |\n| --- | ---: |\n| full model | 61.0 |\n")
+    out = tmp_path / "out"
+    options = ["--dtype", "bfloat16", "--licence", "CC0-1.0", "--metrics", str(table)]
+    assert cli.main(["export", str(runs / "instruction"), str(out), *options]) == 0
+    card = (out / "README.md").read_text()
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc0-1.0"
+    assert table.read_text().strip() in card
+    assert "| fusion core and adapters | trained | this folder | CC0-1.0 |" in card
+    exported = VideoReasoner.from_pretrained(out).state_dict()
+    for name, value in trained_values(runs / "instruction" / "checkpoints" / "last.ckpt").items():
+        assert torch.equal(exported[name], value.bfloat16().float()), name
+    assert cli.main(["export", str(runs / "instruction"), str(out), "--merged", *options]) == 2
+    assert "the form is 'merged'" in capsys.readouterr().err
