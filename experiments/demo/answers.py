@@ -16,10 +16,11 @@ from vidreason.example import Example
 from vidreason.microworld.corpora import rollout_of_video
 from vidreason.microworld.language import NOTHING, sentence
 from vidreason.microworld.simulation import HORIZON_SECONDS, VIDEO_SECONDS
-from vidreason.reasoning.predictions import parse_predictions
-from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
+from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT
 
 ANSWERS_FILE = "answers.json"
+_SHOWN_CORPORA = ("nextqa", "activitynet_qa")
+"""Corpora of the questions that are shown: one multiple-choice, one open-ended."""
 
 
 @dataclass(kw_only=True)
@@ -38,13 +39,14 @@ class ShownQuestion:
 
 @dataclass(kw_only=True)
 class ShownFuture:
-    """One of the predicted events."""
+    """One of the predicted next events."""
 
     event: str
     justification: str
-    confidence: float
+    probability: float
+    """Computed, see :mod:`vidreason.reasoning.future_search`."""
     happened: bool
-    """True if the simulator says that it happened before its horizon."""
+    """True if the simulator says that it came next."""
 
 
 @dataclass(kw_only=True)
@@ -58,8 +60,7 @@ class ShownVideo:
     """The answer to the event-reasoning prompt."""
     reference_explanation: str
     futures: list[ShownFuture]
-    unparsed_futures: str
-    """Part of the answer to the prediction prompt that could not be read."""
+    """The likeliest first; empty where the model wrote no event."""
     events_after: list[str]
     """Events that happened, by the simulator, after the video's end, in order."""
 
@@ -81,7 +82,8 @@ def answer_questions(
     examples = list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction))
     by_video: dict[str, list[Example]] = {}
     for example in examples:
-        by_video.setdefault(example.video_id, []).append(example)
+        if example.corpus in _SHOWN_CORPORA:
+            by_video.setdefault(example.video_id, []).append(example)
     shown = sorted(generator.sample(sorted(by_video), min(num_videos, len(by_video))))
     predictions, blind = (
         {row.id: row for row in read_predictions(predictions_file(config, control))}
@@ -93,14 +95,10 @@ def answer_questions(
     for video_id in shown:
         about_video = by_video[video_id]
         media = about_video[0].media
-        explanation, futures = answer_prompts(
-            reasoner,
-            source(media, None, None),
-            [EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT],
-            config.decoding,
-        )
+        tokens = source(media, None, None)
+        (explanation,) = answer_prompts(reasoner, tokens, [EVENT_REASONING_PROMPT], config.decoding)
+        forecasts = reasoner.forecast(tokens, config.decoding.futures)
         events_after = _events_after(video_id, world_seed)
-        parsed = parse_predictions(futures)
         videos.append(
             ShownVideo(
                 video_id=video_id,
@@ -112,10 +110,14 @@ def answer_questions(
                 explanation=explanation,
                 reference_explanation=explanations.get(video_id, ""),
                 futures=[
-                    ShownFuture(**item._asdict(), happened=item.event in events_after)
-                    for item in parsed.items
+                    ShownFuture(
+                        event=item.future.event,
+                        justification=item.future.justification,
+                        probability=item.future.probability,
+                        happened=item.future.event == events_after[0],
+                    )
+                    for item in forecasts.items
                 ],
-                unparsed_futures=parsed.unparsed,
                 events_after=events_after,
             )
         )
@@ -147,9 +149,7 @@ def answers_text(video: ShownVideo) -> str:
     lines.append("  ? what happens next")
     for future in video.futures:
         truth = "it did" if future.happened else "it did not"
-        lines.append(f"  > {future.confidence:.0%} {future.event}  ({truth})")
-    if video.unparsed_futures:
-        lines += _indented(f"(not readable as predictions: {video.unparsed_futures})")
+        lines.append(f"  > {future.probability:.0%} {future.event}  ({truth})")
     return "\n".join(lines)
 
 

@@ -108,6 +108,7 @@ def _bars(results: DemoResults) -> str:
     bars: dict[str, dict[str, Bar]] = {
         name: {label: tuple(map(none_for_nan, cells[EVERYTHING].score))}  # type: ignore[dict-item]
         for name, cells in results.cells.items()
+        if EVERYTHING in cells  # the references predict only
     }
     bars[CHANCE] = {label: (results.chances[EVERYTHING], None, None)}
     chart = grouped_bars("Accuracy over all questions", bars, [label])
@@ -137,8 +138,6 @@ def _video(video: ShownVideo, source: VisualTokenSource) -> str:
         for frame in key_frames((video.media, None, None), tokens, source.config.sampling)
     )
     futures = "".join(map(_future, video.futures))
-    if video.unparsed_futures:
-        futures += f'<p class="steps wrong">Not readable: {escape(video.unparsed_futures)}</p>'
     after = "".join(f"<li>{escape(event)}</li>" for event in video.events_after)
     return "\n".join(
         [
@@ -178,9 +177,9 @@ def _future(future: ShownFuture) -> str:
     return (
         f'<div class="future"><div>{escape(future.event)} '
         f"{_mark(future.happened, ('it did', 'it did not'))}</div>"
-        f'<div class="meter" role="img" aria-label="confidence {future.confidence:.0%}">'
-        f'<span style="width:{future.confidence:.0%}"></span></div>'
-        f'<div class="muted">{future.confidence:.0%}: {escape(future.justification)}</div></div>'
+        f'<div class="meter" role="img" aria-label="probability {future.probability:.0%}">'
+        f'<span style="width:{future.probability:.0%}"></span></div>'
+        f'<div class="muted">{future.probability:.0%}: {escape(future.justification)}</div></div>'
     )
 
 

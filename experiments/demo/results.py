@@ -86,6 +86,10 @@ def score_demo(runs: Runs, train: Iterable[Example]) -> DemoResults:
         train: The training examples; chance draws open answers from theirs.
     """
     items = {name: with_everything(of_run) for name, of_run in run_items(runs).items()}
+    for of_run in items.values():
+        # The references predict only: a mean over what they answer is not one over all questions.
+        if any(column not in of_run for column in items[FULL]):
+            of_run[EVERYTHING] = []
     cells = {name: run_cells(of_run) for name, of_run in items.items()}
     columns = list(items[FULL])
     chances = chance_scores(runs[FULL], known_answers=fit_majority(train).texts)
