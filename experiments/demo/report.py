@@ -110,7 +110,8 @@ def _bars(results: DemoResults) -> str:
         for name, cells in results.cells.items()
         if EVERYTHING in cells  # the references predict only
     }
-    bars[CHANCE] = {label: (results.chances[EVERYTHING], None, None)}
+    if EVERYTHING in results.chances:
+        bars[CHANCE] = {label: (results.chances[EVERYTHING], None, None)}
     chart = grouped_bars("Accuracy over all questions", bars, [label])
     return (
         f'<figure class="wide">{chart}<figcaption>All questions, with 95% intervals of a bootstrap '

@@ -51,6 +51,11 @@ NAMES: dict[Column, str] = {
     (_ACTIVITYNET, "object"): "shape",
     (_ACTIVITYNET, "location"): "came from",
     (_ACTIVITYNET, "other"): "what is next",
+    ("causal_vid_instruct", ALL): "next event",
+    ("clevrer", ALL): "CLEVRER form",
+    ("test_of_time", ALL): "Test of Time form",
+    ("nextgqa", ALL): "NExT-GQA form",
+    ("vcr", ALL): "VCR form",
 }
 """Readable names of the benchmarks' own groups, for what the microworld asks in them."""
 

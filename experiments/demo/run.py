@@ -36,6 +36,8 @@ from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLE_FILE = "table.md"
+_CAPTIONS = "webvid"
+"""Reader of what stage 1 learns."""
 
 
 def demo(config: DemoConfig) -> None:
@@ -140,6 +142,7 @@ def stage_experiment(
     experiment.reasoner.language_model.name_or_path = language_model
     experiment.store.path = str(run_dir / "store")
     for corpora in (experiment.data.train, experiment.data.validation, experiment.data.benchmark):
+        corpora[:] = [c for c in corpora if c.reader in (_CAPTIONS, *config.forms)]
         for corpus in corpora:
             corpus.root = str(run_dir / "world" / corpus.reader)
     experiment.perceive.num_workers = config.num_workers

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from data_modules.global_order import accumulation
+from experiments.demo.config import DemoConfig
+from experiments.demo.run import stage_experiment
 from experiments.devices import num_processes
 from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
 from experiments.fit.resume_rules import field_defaults, learnt_settings
@@ -42,10 +44,16 @@ LANGUAGE_MODELS = {
     "smollm2_135m_instruct": ("smollm2-135m-instruct", 134_515_008),
 }
 """Overlay to (folder of its config.json, published number of parameters)."""
+DEMOS = ("microworld_reference.yaml",)
+"""Configurations of the demo, which :func:`test_the_recipes_of_the_demo_load` reads."""
 COMBINATIONS = [
-    *([p.name] for p in sorted(CONFIGS.glob("*.yaml")) if p.name not in HARDWARE),
+    *([p.name] for p in sorted(CONFIGS.glob("*.yaml")) if p.name not in (*HARDWARE, *DEMOS)),
     *([stage, preset] for preset, stages in HARDWARE.items() for stage in stages),
-    *(["microworld.yaml", path.name] for path in sorted(CONFIGS.glob("microworld_*.yaml"))),
+    *(
+        ["microworld.yaml", path.name]
+        for path in sorted(CONFIGS.glob("microworld_*.yaml"))
+        if path.name not in DEMOS
+    ),
 ]
 
 
@@ -53,6 +61,16 @@ COMBINATIONS = [
 def load(*names: str) -> ExperimentConfig:
     """The configuration of these files, read once; only to be read."""
     return merge_config(ExperimentConfig, [str(CONFIGS / name) for name in names])
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_the_recipes_of_the_demo_load(name):
+    demo = merge_config(DemoConfig, [str(CONFIGS / name)])
+    stages = [stage_experiment(demo, stage) for stage in ("stage1", "stage2")]
+    assert [stage.stage for stage in stages] == ["alignment", "instruction"]
+    read = {corpus.reader for stage in stages for corpus in stage.data.train}
+    assert read == {"webvid", *demo.forms}
+    assert all(stage.run_dir.startswith(demo.run_dir) for stage in stages)
 
 
 @pytest.fixture(scope="module")

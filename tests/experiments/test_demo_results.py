@@ -59,6 +59,9 @@ def test_all_rows_stand_in_their_order(results):
         assert [row[0] for row in table.rows] == [
             FULL,
             "stage 1 alone",
+            "first half",
+            "single frame",
+            "shuffled frames",
             "blind (no visual tokens)",
             "random visual tokens",
             "another video's tokens",
