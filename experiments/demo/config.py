@@ -31,9 +31,9 @@ class DemoConfig:
     """Folder of everything that the demo writes."""
     quick: bool = False
     """The smallest demo, in which every part runs and little is learnt."""
-    num_train_videos: int = 900
+    num_train_videos: int = 600
     num_validation_videos: int = 40
-    num_test_videos: int = 80
+    num_test_videos: int = 60
     questions_per_video: int = 8
     """The most questions of each corpus about one video."""
     forms: list[str] = field(default_factory=lambda: list(FORMS))

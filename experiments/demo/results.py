@@ -30,7 +30,7 @@ FULL = "full model (stage 2)"
 STAGE_1 = "stage 1 alone"
 CONTROLS: tuple[Control, ...] = (
     *("none", "half_frames", "single_frame", "shuffled_frames"),
-    *("blind", "random", "shuffled"),
+    *("blind", "shuffled"),
 )
 """Controls under which the model of stage 2 is asked."""
 

@@ -34,7 +34,6 @@ ROWS = (
     "single frame",
     "shuffled frames",
     "blind (no visual tokens)",
-    "random visual tokens",
     "another video's tokens",
     "majority answer",
     "oracle (simulator's state)",
@@ -114,7 +113,7 @@ def test_everything_lies_in_the_run_folder_whatever_it_is_called():
 
 
 @pytest.mark.parametrize(
-    "override", ["num_test_videos=1", "num_train_videos=0", "num_shown_videos=81", "videos=3"]
+    "override", ["num_test_videos=1", "num_train_videos=0", "num_shown_videos=61", "videos=3"]
 )
 def test_sizes_that_cannot_be_are_refused_in_a_line(override, capsys):
     assert main([override]) == 2

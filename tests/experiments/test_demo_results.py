@@ -63,7 +63,6 @@ def test_all_rows_stand_in_their_order(results):
             "single frame",
             "shuffled frames",
             "blind (no visual tokens)",
-            "random visual tokens",
             "another video's tokens",
             "majority answer",
             "chance",
