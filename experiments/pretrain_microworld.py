@@ -48,7 +48,7 @@ def pretrain(
     """
     import torch
     from torch import nn
-    from transformers import AutoTokenizer, LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     from vidreason.microworld.encoder_pretraining import pretrain_encoder
     from vidreason.microworld.language_pretraining import pretrain_language_model, train_tokenizer
@@ -76,7 +76,7 @@ def pretrain(
             tokenizer, model = train_tokenizer(parts.VOCAB_SIZE), None
         else:
             started = start / parts.LANGUAGE_MODEL_FOLDER.name
-            tokenizer = AutoTokenizer.from_pretrained(started)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(started)
             model = LlamaForCausalLM.from_pretrained(started, dtype=torch.float32)
         model = _report(
             pretrain_language_model(

@@ -249,4 +249,5 @@ def _overlap(one: Rectangle, other: Rectangle) -> float:
 def _ridge(inputs: Tensor, targets: Tensor) -> Tensor:
     gram = inputs.T @ inputs / len(inputs)
     penalty = _PENALTY * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + penalty, inputs.T @ targets / len(inputs))
+    weights: Tensor = torch.linalg.solve(gram + penalty, inputs.T @ targets / len(inputs))
+    return weights

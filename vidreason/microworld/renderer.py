@@ -82,7 +82,7 @@ def render_bars(rollout: Rollout) -> dict[str, NDArray[np.bool_]]:
 
     The screen hides what is behind it; what is not there is left out.
     """
-    masks = {}
+    masks: dict[str, NDArray[np.bool_]] = {}
     for name, bar in (("screen", rollout.scene.screen), ("wall", rollout.scene.wall)):
         image = Image.new("1", (FRAME_SIZE, FRAME_SIZE), 0)
         _draw_rectangle(ImageDraw.Draw(image), bar, _PIXELS_PER_UNIT, fill=1)

@@ -267,14 +267,14 @@ def _cuts(story: Rollout, kind: str, generator: random.Random) -> Iterator[float
     times = [event.time for event in story.events]
     if kind == "nothing":
         # Before a pause that is longer than the future that is looked at.
-        pauses = pairwise([*times, math.inf])
-        for last, following in pauses:
-            earliest = last + _QUIET_BEFORE_END
-            latest = min(following - (HORIZON_SECONDS - VIDEO_SECONDS), last + 2.5)
+        for start, end in pairwise([*times, math.inf]):
+            earliest = start + _QUIET_BEFORE_END
+            latest = min(end - (HORIZON_SECONDS - VIDEO_SECONDS), start + 2.5)
             if _FIRST_CUT <= earliest < latest:
                 yield generator.uniform(earliest, min(latest, _STORY_SECONDS))
         return
-    for last, event in zip([None, *story.events], story.events, strict=False):
+    before: list[Event | None] = [None, *story.events]
+    for last, event in zip(before, story.events, strict=False):
         if event.kind != kind:
             continue
         earliest = event.time - _LATEST_NEXT

@@ -175,7 +175,7 @@ class _Decoding:
         self._cache = cache if isinstance(cache, Cache) else None
         self._read = prefix[rows] if self._cache is None else prefix
         if self._cache is not None:
-            self._cache.reorder_cache(rows)
+            self._cache.reorder_cache(rows)  # type: ignore[arg-type]  # any int64 tensor does
         self._next = self._log_probabilities(output.logits[rows])
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -195,13 +195,14 @@ class _Decoding:
             output: Any = self._model(inputs_embeds=self._read, use_cache=False)
         else:
             if beams is not None:
-                self._cache.reorder_cache(rows)
+                self._cache.reorder_cache(rows)  # type: ignore[arg-type]
             output = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True)
         self._next = self._log_probabilities(output.logits)
 
     def _log_probabilities(self, logits: Tensor) -> Tensor:
         # (B W, T, V) -> (B, W, V)
-        return logits[:, -1].float().log_softmax(-1).unflatten(0, self._shape)
+        num_videos, width = self._shape
+        return logits[:, -1].float().log_softmax(-1).view(num_videos, width, -1)
 
 
 def _needed(lines: list[tuple[float, list[int]]], width: int) -> float:
