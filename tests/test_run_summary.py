@@ -32,7 +32,8 @@ def test_every_reason_in_the_suite_has_a_remedy():
     known = re.compile("|".join(REMEDIES))
     # A missing package is the condition of this one test: nothing has to be installed for it.
     without = {reason for reason in reasons if not known.search(reason)}
-    assert without <= {"the package deepspeed is installed"}
+    # Nor for the reasoner that does not ship yet.
+    assert without <= {"the package deepspeed is installed", "no trained reasoner ships yet"}
 
 
 def test_cpu_time_counts_what_this_process_does():

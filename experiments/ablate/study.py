@@ -145,12 +145,13 @@ def _stage_experiment(config: StudyConfig, variant: Variant, stage: Stage) -> Ex
 def _benchmark(config: StudyConfig) -> list[CorpusConfig]:
     """Corpora that all variants answer."""
     data = _stage_experiment(config, config.variants[FULL], "stage2").data
+    readers = {corpus.reader for corpus in data.benchmark}
     return [
         *data.benchmark,
         *(
             dataclasses.replace(corpus, split="test", weight=1.0)
             for corpus in data.train
-            if corpus.reader in config.benchmark
+            if corpus.reader in config.benchmark and corpus.reader not in readers
         ),
     ]
 

@@ -183,7 +183,7 @@ JSON_FIELDS = {
     },
     "causal_vid_instruct": {
         **{"id": "MMoMMMM", "video_id": "MMoMMMM", "start": "ooSMooo", "end": "oooMooo"},
-        **{"instruction": "ooMMoMM", "causal_explanation": "ooMooMM", "predictions": "ooMMoMM"},
+        **{"instruction": "ooMMoMM", "causal_explanation": "ooMooMM", "predictions": "MMMMMMM"},
         **{"predictions.0.text": "MMMMMMM", "predictions.0.confidence": "MMMMMMM"},
         **{"causal_explanation.0": "-MMMMMM"},
     },

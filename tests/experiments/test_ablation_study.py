@@ -20,8 +20,11 @@ OURS = ["no_token_positions", "no_stage1", "queries_8", "objects_2"]
 
 @pytest.fixture(scope="module")
 def config() -> StudyConfig:
+    forms = ["nextqa", "activitynet_qa", "causal_vid_instruct"]
     return StudyConfig(
-        run_dir="study", microworld=MicroworldStudy(), benchmark=["causal_vid_instruct"]
+        run_dir="study",
+        microworld=MicroworldStudy(demo=DemoConfig(forms=forms)),
+        benchmark=["causal_vid_instruct"],
     )
 
 

@@ -187,7 +187,7 @@ def test_batches_do_not_change_masks(segmenter):
 
 
 def test_a_4k_frame_is_segmented_at_the_largest_side_that_is_allowed(segmenter):
-    (small,) = microworld_frames(1)
+    small = microworld_frames(3)[2]
     large = small.repeat_interleave(17, dim=1).repeat_interleave(30, dim=2)[None]  # 2176 x 3840
     config = parts.perceiver_config().segmenter
     config.max_frame_side = 256
