@@ -181,44 +181,33 @@ def numbers(tokens: VisualTokens) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("num_clips", "key_frames", "expected"),
+    ("control", "num_clips", "key_frames", "expected"),
     [
-        (3, [(1.0, 2), (3.25, 2), (5.0, 1)], [1, 5, 6]),
-        (4, [(1.0, 1), (3.0, 1), (5.0, 1), (7.0, 1)], [1, 5]),  # of two middles, the earlier
-        (4, [(1.0, 1), (3.5, 2), (2.0, 1)], [1, 5, 6]),  # 0.5 before the clip's middle, 1 after
-        (4, [], [1]),
-        (1, [(0.25, 1), (1.25, 2)], [0, 2, 3]),
+        # The middle clip and one key frame.
+        ("single_frame", 3, [(1.0, 2), (3.25, 2), (5.0, 1)], [1, 5, 6]),
+        # Of two middles, the earlier.
+        ("single_frame", 4, [(1.0, 1), (3.0, 1), (5.0, 1), (7.0, 1)], [1, 5]),
+        # 0.5 before the clip's middle, 1 after.
+        ("single_frame", 4, [(1.0, 1), (3.5, 2), (2.0, 1)], [1, 5, 6]),
+        ("single_frame", 4, [], [1]),
+        ("single_frame", 1, [(0.25, 1), (1.25, 2)], [0, 2, 3]),
+        # What ends by the middle.
+        ("half_frames", 4, [(1.0, 2), (4.0, 1), (4.25, 1), (7.0, 1)], [0, 1, 4, 5, 6]),
+        # The middle clip knows of the second half.
+        ("half_frames", 3, [(2.5, 1), (3.5, 1)], [0, 3]),
+        ("half_frames", 1, [(0.5, 1), (1.5, 1)], [1]),
+        ("half_frames", 1, [(1.5, 1)], []),
     ],
 )
-def test_single_frame_keeps_the_middle_clip_and_one_key_frame(
-    num_clips: int, key_frames: list[tuple[float, int]], expected: list[int]
+def test_a_part_of_the_video_is_kept_as_it_is(
+    control: str, num_clips: int, key_frames: list[tuple[float, int]], expected: list[int]
 ) -> None:
     tokens = timed(num_clips, key_frames)
-    result = under("single_frame", tokens)
+    result = under(control, tokens)
     assert numbers(result) == expected
     assert torch.equal(result.spans, tokens.spans[expected])
     assert result.duration_seconds == tokens.duration_seconds
-    assert len(under("single_frame", tokens.without_tokens())) == 0
-
-
-@pytest.mark.parametrize(
-    ("num_clips", "key_frames", "expected"),
-    [
-        (4, [(1.0, 2), (4.0, 1), (4.25, 1), (7.0, 1)], [0, 1, 4, 5, 6]),
-        (3, [(2.5, 1), (3.5, 1)], [0, 3]),  # the middle clip knows of the second half
-        (1, [(0.5, 1), (1.5, 1)], [1]),
-        (1, [(1.5, 1)], []),
-    ],
-)
-def test_half_frames_keep_what_ends_by_the_middle(
-    num_clips: int, key_frames: list[tuple[float, int]], expected: list[int]
-) -> None:
-    tokens = timed(num_clips, key_frames)
-    result = under("half_frames", tokens)
-    assert numbers(result) == expected
-    assert torch.equal(result.spans, tokens.spans[expected])
-    assert result.duration_seconds == tokens.duration_seconds
-    assert len(under("half_frames", tokens.without_tokens())) == 0
+    assert len(under(control, tokens.without_tokens())) == 0
 
 
 def test_half_of_a_video_of_odd_length_holds_its_clips_in_single_precision() -> None:

@@ -28,7 +28,7 @@ from vidreason.microworld.simulation import (
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 _FOLDER_SIZE = 1000
-_MAX_CHOICES = 4
+_MAX_DRAWN = 4
 
 
 def video_path(split: str, scene_index: int) -> str:
@@ -213,4 +213,4 @@ def _touches(rollout: Rollout, color: Color, kind: str) -> bool:
 
 
 def _sample(choices: list[str], generator: random.Random) -> list[str]:
-    return generator.sample(choices, min(len(choices), _MAX_CHOICES))
+    return generator.sample(choices, min(len(choices), _MAX_DRAWN))

@@ -60,7 +60,7 @@ _NEXTQA_COLUMNS = (
     *("frame_count", "width", "height", "question", "answer", "qid", "type"),
     *(f"a{index}" for index in range(NUM_OPTIONS)),
 )
-_NUM_FUTURES = {"train": 20, "val": 200, "test": 200}
+_NUM_FUTURES = {"train": NUM_FUTURES, "val": 200, "test": 200}
 """Futures by which the distribution over next events is known; for training a rough one does."""
 _VIDEOS_PER_STILL = {"train": 4, "val": 1, "test": 1}
 """Every which video gives a still picture; for training few, as each is perceived by itself."""

@@ -105,7 +105,7 @@ class StateProbe:
     def _single_bodies(self, tokens: VisualTokens) -> list[PerceivedBody]:
         """Return the bodies, each as its own token alone tells."""
         described = self._standardised(_described(tokens))
-        things = (described @ self._thing).argmax(1).tolist()
+        things = self._things(described)
         states = described @ self._state
         bodies = []
         for thing, state, (box, time) in zip(
@@ -129,8 +129,7 @@ class StateProbe:
         Bodies that only earlier key frames show have gone straight on since, unless they have left.
         """
         boxes, times = _where(tokens)
-        described = self._standardised(_described(tokens))
-        things = (described @ self._thing).argmax(1).tolist()
+        things = self._things(self._standardised(_described(tokens)))
         last = max(times, default=0.0)
         newest = {body.color: body for body in sorted(self.bodies(tokens), key=lambda b: b.time)}
         bodies = []
@@ -168,6 +167,11 @@ class StateProbe:
             return simulate(scene, start=time)
         except UnsettledSceneError:
             return None
+
+    def _things(self, described: Tensor) -> list[int]:
+        """Return the numbers of what tokens show, of their standardised descriptions."""
+        things: list[int] = (described @ self._thing).argmax(1).tolist()
+        return things
 
     def _standardised(self, features: Tensor) -> Tensor:
         standard = (features - self._mean) / self._scale

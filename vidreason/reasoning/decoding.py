@@ -89,9 +89,6 @@ def generate_lines(
     """Continue each row greedily, for some lines; arguments are as for :func:`generate_ids`.
 
     Args:
-        model: The language model, in eval mode.
-        inputs_embeds: Shape ``(B, L, D)``, padded on the left.
-        attention_mask: Shape ``(B, L)``.
         num_lines: Lines to write.
         max_new_tokens: Longest continuation.
         line_ends: Tokens with a line break.
