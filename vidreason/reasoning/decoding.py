@@ -86,9 +86,12 @@ def generate_lines(
     line_ends: Sequence[int],
     stop_ids: Sequence[int],
 ) -> list[list[int]]:
-    """Continue each row greedily, for some lines; arguments are as for :func:`generate_ids`.
+    """Continue each row greedily, for some lines.
 
     Args:
+        model: Causal language model.
+        inputs_embeds: ``(B, L, D)`` embeddings of the prompts, padded on the left.
+        attention_mask: ``(B, L)``, 0 at padding.
         num_lines: Lines to write.
         max_new_tokens: Longest continuation.
         line_ends: Tokens with a line break.
