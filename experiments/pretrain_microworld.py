@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="nn.Module")
 
 STEPS = {"encoder": 2000, "segmenter": 2500, "language_model": 3000}
-"""What the shipped parts were trained for, from random weights and on the former world, whose
-videos ended anywhere. The language model then learnt this world's sentences: 400 steps more, with
-``--start`` and ``--learning-rate 1e-3``."""
+"""What the shipped parts were trained for, from random weights: the segmenter and the language
+model on today's world, the encoder on the former one, whose videos ended anywhere."""
 LEARNING_RATES = {"encoder": 1e-3, "segmenter": 1e-3, "language_model": 2e-3}
 
 

@@ -31,6 +31,7 @@ from experiments.benchmark.training_steps import (
     joined_mean_loss,
     padded_mean_loss,
 )
+from vidreason.microworld.parts import VOCAB_SIZE
 from vidreason.reasoning.language_model import LoraSettings, causal_lm
 from vidreason.training.trainable import set_trainable, trainable_names
 
@@ -43,7 +44,12 @@ RANDOM_FOUR_BITS = ["--random-weights", "--quantization", "nf4", "--dtype", "bfl
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A preset in the place of the large ones, as wide as the microworld's vocabulary."""
     sizes = {
-        **{"vocab_size": 700, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2},
+        **{
+            "vocab_size": VOCAB_SIZE,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+        },
         **{"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False},
         "initializer_range": 0.2,
     }

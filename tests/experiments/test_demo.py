@@ -171,7 +171,7 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
     parser = Elements()
     parser.feed(page)
     pictures = [a for tag, a in parser.elements if tag == "img"]
-    assert len(pictures) == 4 * len(videos)
+    assert len(pictures) == 8 * len(videos)
     assert all(a["src"].startswith("data:image/jpeg;base64,") for a in pictures)
     assert all(re.search(r"Frame at .* with \d+ object masks", a["alt"]) for a in pictures)
     charts = [a["aria-label"] for tag, a in parser.elements if tag == "svg"]
@@ -184,7 +184,7 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
     questions = (quick_demo / "questions.html").read_text()
     for row in read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-none.jsonl"):
         assert f'"id":{json.dumps(row.id)}' in questions
-    assert questions.count("data:image/jpeg;base64,") == 4 * NUM_TEST_VIDEOS
+    assert questions.count("data:image/jpeg;base64,") == 8 * NUM_TEST_VIDEOS
     assert "url(" not in page
     assert not parser.unclosed
 

@@ -29,7 +29,7 @@ def test_the_annotations_of_a_seed(tmp_path):
         file.relative_to(tmp_path).as_posix().encode() + file.read_bytes() for file in files
     ]
     assert sha256(b"".join(contents)) == (
-        "eaf70093f55479b54c58bba7d0624b46f0408f5e1c9860fdf27b75eb4aaad310"
+        "833acb10b4236a19595187a3eefe8d7f2c00281e6bb2eb90b5389fd6ca52bdc1"
     )
 
 
@@ -41,6 +41,6 @@ def test_what_the_parts_of_a_seed_are_trained_on():
         "facts": [sorted(clip_facts(rollout, times, 0.0, 1.5)) for rollout in rollouts],
     }
     assert {name: sha256(repr(content).encode()) for name, content in trained_on.items()} == {
-        "instructions": "d08ca70ada511a3a2a8a20d9ed06a44c4afc4252085e3fefc1addd296ef875ca",
+        "instructions": "dec33d60bfc4fac8415af733a87cf69c962c79d651d6a93acb8f5c0d03a516b8",
         "facts": "0e063d00bbe567f5cd5e07c64e52e35e8a604592bc086fcd9747ae9c77dcc539",
     }

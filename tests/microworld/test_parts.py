@@ -4,14 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.pretrain_microworld import pretrain
 from vidreason.config import merge_config
 from vidreason.microworld import parts
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
-from vidreason.microworld.language_pretraining import documents, train_tokenizer
+from vidreason.microworld.language_pretraining import (
+    documents,
+    encode_story,
+    story_embeddings,
+    train_tokenizer,
+)
 from vidreason.microworld.renderer import render_frame, render_masks
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
@@ -37,8 +42,8 @@ def test_the_shipped_encoder_fits_its_configuration():
 
 @pytest.mark.parametrize(
     ("with_screen", "share"),
-    # The shipped weights were trained before there were screens.
-    [(False, 0.85), (True, 0.7)],
+    # Of what a screen hides, some slivers are missed.
+    [(False, 0.9), (True, 0.75)],
 )
 def test_the_shipped_segmenter_finds_the_objects_of_unseen_scenes(with_screen: bool, share: float):
     segmenter = build_segmenter(merge_config(ExperimentConfig, [CONFIG]).perceiver.segmenter)
@@ -60,36 +65,38 @@ def test_the_shipped_segmenter_finds_the_objects_of_unseen_scenes(with_screen: b
 
 def test_the_shipped_language_model_reads():
     tokenizer = AutoTokenizer.from_pretrained(parts.LANGUAGE_MODEL_FOLDER)
-    model = AutoModelForCausalLM.from_pretrained(
+    model = LlamaForCausalLM.from_pretrained(
         parts.LANGUAGE_MODEL_FOLDER, dtype=torch.float32
     ).eval()
-    unseen = (d for d in documents(seed=99) if d[0] and d[1] == CAPTION_PROMPT and "." in d[0][-1:])
-    drawn = list(islice(unseen, 10))
+    unseen = (document for document in documents(seed=99) if document[0])
+    drawn = list(islice((d for d in unseen if d[1] == CAPTION_PROMPT), 20))
     prompt = encode_prompt(tokenizer, CAPTION_PROMPT)
+    words = model.get_input_embeddings()
 
-    def told(stories: list[str]) -> float:
+    @torch.inference_mode()
+    def told(stories: list[list[str]]) -> float:
         """Share of the tokens of the responses that are the likeliest next ones."""
         right = []
-        for story, (_, _, response) in zip(stories, drawn, strict=True):
-            story_ids, wanted = (
-                tokenizer(text, add_special_tokens=False)["input_ids"] for text in (story, response)
-            )
-            with torch.inference_mode():
-                logits = model(torch.tensor([[*story_ids, *prompt, *wanted]])).logits[0]
+        for sentences, (_, _, response) in zip(stories, drawn, strict=True):
+            story = story_embeddings(model, encode_story(tokenizer, sentences))
+            wanted = tokenizer(response, add_special_tokens=False).input_ids
+            text = words(torch.tensor([*prompt, *wanted]))
+            logits = model(inputs_embeds=torch.cat([story, text])[None]).logits[0]
             likeliest = logits.argmax(1)[-len(wanted) - 1 : -1]
             right += (likeliest == torch.tensor(wanted)).tolist()
         return sum(right) / len(right)
 
     stories = [story for story, _, _ in drawn]
-    assert told(stories) > 0.97
-    assert told([*stories[1:], stories[0]]) < 0.85
+    assert told(stories) > 0.8
+    assert told([list(reversed(story)) for story in stories]) > 0.8
+    assert told([*stories[1:], stories[0]]) < 0.6
 
 
 @pytest.mark.slow
 def test_documents_are_the_same_again_and_some_are_blind():
     first, again = (list(islice(documents(seed=5), 300)) for _ in range(2))
     assert first == again
-    assert 0.01 < sum(story == "" for story, _, _ in first) / len(first) < 0.2
+    assert 0.01 < sum(not story for story, _, _ in first) / len(first) < 0.2
 
 
 @pytest.mark.slow
@@ -101,7 +108,34 @@ def test_the_tokenizer_spells_any_text():
     ):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
-    assert len(tokenizer("the red circle hits", add_special_tokens=False)["input_ids"]) == 4
+    sentence = tokenizer("a red circle moves right at f11.", add_special_tokens=False).input_ids
+    assert tokenizer.batch_decode([[token] for token in sentence]) == [
+        *("a red circle", " moves right at", " f", "11."),
+    ]
+
+
+def test_a_story_is_an_embedding_a_sentence_that_tells_who_acts():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+    )
+    model = LlamaForCausalLM(config)
+    words = model.get_input_embeddings().weight
+    hits, is_hit, alone, nothing = (
+        story_embeddings(model, [[1, 2, 3]]),
+        story_embeddings(model, [[3, 2, 1]]),
+        story_embeddings(model, [[4, 5], [1, 2, 3]]),
+        story_embeddings(model, []),
+    )
+    assert hits.shape == (1, 32)
+    assert nothing.shape == (0, 32)
+    assert (hits - is_hit).abs().max() > 0.1 * words.std()
+    assert torch.equal(alone[1], hits[0]), "another sentence changes nothing"
+    assert 0.5 < float(hits.detach().std() / words.detach().std()) < 2
 
 
 @pytest.mark.slow

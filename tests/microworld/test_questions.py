@@ -1,3 +1,4 @@
+import math
 import random
 from collections import Counter, defaultdict
 
@@ -6,9 +7,11 @@ import pytest
 from vidreason.microworld.language import (
     caption,
     explanation,
+    motion,
     next_events,
     position_phrase,
     predictions,
+    square,
 )
 from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.open_ended import open_questions
@@ -39,11 +42,28 @@ def answers(questions: list[Question]) -> dict[str, str]:
 
 def test_the_caption_tells_the_log(rollout: Rollout):
     assert caption(rollout) == (
-        "a wall stands on the right. a green triangle rests at the bottom left. "
-        "a blue square rests in the middle. a red circle enters from the left. "
-        "the red circle hits the blue square. the wall blocks the blue square. "
-        "the red circle now rests on the left. the blue square now rests on the right."
+        "a wall from o3 to p14. a green triangle rests at d14. a blue square rests at h9. "
+        "a red circle enters from the left after 2.0 seconds. "
+        "the red circle hits the blue square after 2.5 seconds. "
+        "the wall blocks the blue square after 3.5 seconds. "
+        "the red circle now rests at e9. the blue square now rests at m9."
     )
+
+
+def test_a_story_tells_places_and_ways_finely():
+    assert [square(0, 0), square(63.9, 0), square(4, 63.9), square(-7, 70)] == [
+        *("a1", "p1"),
+        *("b16", "a16"),
+    ]
+    assert motion(0.5, -0.5) is None
+    assert motion(0, -20) == "fast up"
+    assert motion(-14, -4) == "left and slightly up"
+    assert motion(5, 5) == "slowly down right"
+    ways = [
+        motion(15 * math.cos(sixteenth * math.pi / 8), 15 * math.sin(sixteenth * math.pi / 8))
+        for sixteenth in range(16)
+    ]
+    assert len(set(ways)) == 16
 
 
 def test_the_explanation_gives_each_contact_its_effect(rollout: Rollout):
@@ -95,7 +115,8 @@ def test_a_future_is_asked_for_by_its_time_and_the_end_is_told():
     assert opened["what became of the blue square"] == "it kept moving"
     assert opened["which way was the blue square moving at the end"] == "right"
     assert caption(rollout) == (
-        "a blue square moves right on the left. the blue square is still moving right on the right."
+        "a blue square moves slowly right at d9. "
+        "the blue square is still moving slowly right at p9."
     )
 
 

@@ -1,14 +1,17 @@
 """The microworld's English: names of objects, positions, events, causes and predictions."""
 
+import math
 import random
 from collections import Counter, defaultdict
 from statistics import fmean
+from string import ascii_lowercase
 from typing import NamedTuple
 
 from vidreason.microworld.rectangle import Rectangle
 from vidreason.microworld.scenes import perturbed_futures
 from vidreason.microworld.simulation import (
     ARENA,
+    COLORS,
     VIDEO_SECONDS,
     Body,
     Color,
@@ -27,6 +30,17 @@ _MAX_PREDICTIONS = 3
 DIRECTIONS = ("left", "right", "above", "below")
 _CLEAR_DIFFERENCE = 8.0  # world units between the larger and the smaller offset
 _CLEAR_OF_BORDERS = 1.5  # world units between a point and another part of the picture
+_NUM_SQUARES = 16
+"""Columns and rows of squares: one is 4 world units wide, an object 14."""
+_SLOW_SPEED = 12.0  # world units a second; a third of the moving objects are slower
+_FAST_SPEED = 17.5  # and a third are faster
+_WAYS = (
+    *("right", "right and slightly up", "up right", "up and slightly right"),
+    *("up", "up and slightly left", "up left", "left and slightly up"),
+    *("left", "left and slightly down", "down left", "down and slightly left"),
+    *("down", "down and slightly right", "down right", "right and slightly down"),
+)
+"""Directions in sixteenths of a circle, anticlockwise from the right."""
 NUMBER_WORDS = ("none", "one", "two", "three", "four", "five")
 
 
@@ -101,6 +115,27 @@ def course(velocity_x: float, velocity_y: float) -> str | None:
     return " ".join(words)
 
 
+def square(x: float, y: float) -> str:
+    """Return a square of 16 columns and rows, such as ``f11``; ``a1`` is at the top left.
+
+    What is partly outside belongs to the nearest.
+    """
+    column, row = (
+        min(max(int(_NUM_SQUARES * edge / ARENA), 0), _NUM_SQUARES - 1) for edge in (x, y)
+    )
+    return f"{ascii_lowercase[column]}{row + 1}"
+
+
+def motion(velocity_x: float, velocity_y: float) -> str | None:
+    """Return speed and direction, such as ``fast right and slightly up``; None at rest."""
+    speed = math.hypot(velocity_x, velocity_y)
+    if max(abs(velocity_x), abs(velocity_y)) < MOVING_SPEED:
+        return None
+    sixteenth = round(8 * math.atan2(-velocity_y, velocity_x) / math.pi) % 16
+    pace = "slowly " if speed < _SLOW_SPEED else "fast " if speed > _FAST_SPEED else ""
+    return f"{pace}{_WAYS[sixteenth]}"
+
+
 def sentence(rollout: Rollout, event: Event) -> str:
     """An event as a clause in the present tense, without a full stop."""
     subject = the(rollout, event.subject)
@@ -116,41 +151,52 @@ def sentence(rollout: Rollout, event: Event) -> str:
 
 
 def caption(rollout: Rollout) -> str:
-    """Describe the whole video: what is there, what happens, and how it ends."""
+    """Describe the whole video: what is there, what happens when, and how it ends."""
+    return " ".join(f"{text}." for text in story(rollout))
+
+
+def story(rollout: Rollout) -> list[str]:
+    """Return the sentences of :func:`caption`, without full stops.
+
+    Places are told as squares and directions as sixteenths of a circle, about as finely as a viewer
+    sees them, because what comes next depends on them.
+    """
     bars = {"wall": rollout.scene.wall, "screen": rollout.scene.screen}
     sentences = [_bar_phrase(kind, bar) for kind, bar in bars.items() if bar is not None]
-    for body in present_bodies(rollout):
-        way = course(body.velocity_x, body.velocity_y)
+    # Bodies in the order of colours: the scene's own order cannot be seen.
+    bodies = sorted(rollout.scene.bodies, key=lambda body: COLORS.index(body.color))
+    for body in (body for body in bodies if not body.comes_in):
+        way = motion(body.velocity_x, body.velocity_y)
         does = f"moves {way}" if way else "rests"
-        sentences.append(f"{a(name(rollout, body.color))} {does} {position_phrase(body.x, body.y)}")
-    sentences += [sentence(rollout, event) for event in rollout.happened()]
-    for body in rollout.scene.bodies:
+        sentences.append(f"{a(name(rollout, body.color))} {does} at {square(body.x, body.y)}")
+    for event in rollout.happened():
+        sentences.append(f"{sentence(rollout, event)} after {_half_seconds(event.time)} seconds")
+    for body in bodies:
         if not rollout.present(body.color, VIDEO_SECONDS):
             continue
         x, y, velocity_x, velocity_y = rollout.state(body.color, VIDEO_SECONDS)
-        way = course(velocity_x, velocity_y)
+        way = motion(velocity_x, velocity_y)
         behind = " behind the screen" if rollout.hidden(body.color, VIDEO_SECONDS) else ""
-        where = f"{position_phrase(x, y)}{behind}"
+        where = f"at {square(x, y)}{behind}"
         if way:
             sentences.append(f"{the(rollout, body.color)} is still moving {way} {where}")
         elif has_moved(rollout, body.color):
             sentences.append(f"{the(rollout, body.color)} now rests {where}")
-    return ". ".join(sentences) + "."
+    return sentences
 
 
 def _bar_phrase(kind: str, bar: Rectangle) -> str:
-    upright = bar.bottom - bar.top > bar.right - bar.left
-    return f"a {kind} {'stands' if upright else 'lies'} {position_phrase(*bar.centre)}"
+    return f"a {kind} from {square(bar.left, bar.top)} to {square(bar.right, bar.bottom)}"
 
 
-def present_bodies(rollout: Rollout) -> list[Body]:
-    """Return the bodies that are there from the start, from left to right."""
-    return sorted((b for b in rollout.scene.bodies if not b.comes_in), key=lambda b: b.x)
+def _half_seconds(seconds: float) -> float:
+    return round(2 * seconds) / 2
 
 
 def resting_bodies(rollout: Rollout) -> list[Body]:
     """Return the bodies that are there and at rest at the start, from left to right."""
-    return [body for body in present_bodies(rollout) if not body.moves]
+    at_rest = (body for body in rollout.scene.bodies if not body.comes_in and not body.moves)
+    return sorted(at_rest, key=lambda body: body.x)
 
 
 def has_moved(rollout: Rollout, color: Color) -> bool:

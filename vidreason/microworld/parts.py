@@ -13,7 +13,7 @@ PARTS_FOLDER = Path(__file__).parent / "parts"
 ENCODER_WEIGHTS = PARTS_FOLDER / "encoder.safetensors"
 SEGMENTER_WEIGHTS = PARTS_FOLDER / "segmenter.safetensors"
 LANGUAGE_MODEL_FOLDER = PARTS_FOLDER / "language_model"
-VOCAB_SIZE = 768
+VOCAB_SIZE = 1536
 WIDTH = 192
 """Width of the shipped language model."""
 NUM_LAYERS = 4
@@ -23,7 +23,7 @@ NUM_LAYERS = 4
 def perceiver_config() -> PerceiverConfig:
     """Return the perceiver's configuration without weights, from which pre-training starts."""
     return PerceiverConfig(
-        sampling=SamplingConfig(num_clips=4, frames_per_clip=4, num_key_frames=4),
+        sampling=SamplingConfig(num_clips=4, frames_per_clip=4, num_key_frames=8),
         video_encoder=VideoEncoderConfig(
             name="viclip",
             allow_random_weights=True,
@@ -55,6 +55,6 @@ def perceiver_config() -> PerceiverConfig:
             pred_iou_threshold=0.7,
             stability_threshold=0.8,
         ),
-        objects_per_key_frame=6,
+        objects_per_key_frame=8,
         max_object_share=0.5,
     )
