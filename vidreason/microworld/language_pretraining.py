@@ -253,35 +253,44 @@ def _signs(width: int) -> Tensor:
 
 def _losses(model: LlamaForCausalLM, rows: list[_Row]) -> dict[str, Tensor]:
     """Mean cross-entropy of response tokens."""
-    told = [_told(model, sentences) for sentences, _, _ in rows]
-    words = model.get_input_embeddings()
+    stories = _told(model, [sentences for sentences, _, _ in rows])
+    ids = pad_sequence([torch.tensor(ids) for _, ids, _ in rows], batch_first=True)
+    words = model.get_input_embeddings()(ids)
     embeddings = [
-        torch.cat([story, words(torch.tensor(ids))])
-        for story, (_, ids, _) in zip(told, rows, strict=True)
+        torch.cat([told, text[: len(targets)]])
+        for told, text, (_, _, targets) in zip(stories, words, rows, strict=True)
     ]
     labels = [
-        torch.tensor([IGNORE_INDEX] * len(story) + targets)
-        for story, (_, _, targets) in zip(told, rows, strict=True)
+        torch.tensor([IGNORE_INDEX] * len(told) + targets)
+        for told, (_, _, targets) in zip(stories, rows, strict=True)
     ]
     mask = [torch.ones(len(row), dtype=torch.int64) for row in labels]
+    targets = pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX)[:, 1:]
+    is_target = targets != IGNORE_INDEX
     with autocast():
-        logits = model(
+        hidden = model.model(
             inputs_embeds=pad_sequence(embeddings, batch_first=True),
             attention_mask=pad_sequence(mask, batch_first=True),
-        ).logits[:, :-1]
-    targets = pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX)[:, 1:]
-    return {"response": cross_entropy(logits.float().flatten(0, 1), targets.flatten())}
+        ).last_hidden_state
+        logits = model.lm_head(hidden[:, :-1][is_target])
+    return {"response": cross_entropy(logits.float(), targets[is_target])}
 
 
-def _told(model: LlamaForCausalLM, sentences: list[list[int]]) -> Tensor:
-    """Tell a story in any order, with some sentences told again, and noise."""
-    num = len(sentences)
+def _told(model: LlamaForCausalLM, stories: Sequence[list[list[int]]]) -> list[Tensor]:
+    """Tell each story in any order, with some sentences told again, and noise."""
+    embeddings = story_embeddings(model, [row for sentences in stories for row in sentences])
+    scale = _EMBEDDING_NOISE * embeddings.detach().std()
+    told = []
+    for rows in embeddings.split([len(sentences) for sentences in stories]):
+        order = _any_order(len(rows))
+        told.append(rows[order] + scale * torch.randn(len(order), rows.shape[1]))
+    return told
+
+
+def _any_order(num: int) -> Tensor:
+    """Return numbers below ``num`` in any order, some again; none where there are none."""
     if not num:
-        return story_embeddings(model, [])
+        return torch.zeros(0, dtype=torch.int64)
     again = torch.randint(num, (int(torch.randint(_MAX_SENTENCES - num + 1, ())),))
     order = torch.cat([torch.arange(num), again])
-    order = order[torch.randperm(len(order))]
-    embeddings = story_embeddings(model, sentences)[order]
-    return embeddings + torch.randn_like(embeddings) * (
-        _EMBEDDING_NOISE * embeddings.detach().std()
-    )
+    return order[torch.randperm(len(order))]
