@@ -49,7 +49,7 @@ def sole_writer(folder: str | Path, program: str) -> Iterator[None]:
 
     Args:
         folder: Made if it is not there.
-        program: ``fit`` or ``evaluate``: each has a lock of its own, the file ``<program>.lock``.
+        program: Such as ``fit``: each has a lock of its own, the file ``<program>.lock``.
 
     Raises:
         ValueError: Another process holds it, or nothing can be written to ``folder``.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.judge.config import JudgeProgramConfig
+from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
@@ -54,7 +55,8 @@ def judge(config: JudgeProgramConfig) -> int:
     """Judge, print the tables and write all files; 1 where the judge could not be reached.
 
     Raises:
-        ValueError: A file is missing or of another form, or it has nothing to judge.
+        ValueError: A file is missing or of another form, or it has nothing to judge; or another
+            process writes to the same folder.
     """
     predictions = open_ended(_read_predictions(config.predictions), config.limit)
     if not predictions:
@@ -64,6 +66,16 @@ def judge(config: JudgeProgramConfig) -> int:
     others = {path: read_scores(path) for path in config.agreement_with}
     items = [judge_item(prediction, evidence) for prediction in predictions]
     folder = Path(config.output_dir or Path(config.predictions).parent / "judged")
+    with sole_writer(folder, "judge"):
+        return _judge_into(folder, config, items, others)
+
+
+def _judge_into(
+    folder: Path,
+    config: JudgeProgramConfig,
+    items: Sequence[JudgeItem],
+    others: Mapping[str, Mapping[Axis, Mapping[str, int]]],
+) -> int:
     # Outputs are kept as they come: a later start asks for the rest.
     cache = ReplyCache(folder / "outputs.sqlite")
     chosen = build_judge(config.judge)

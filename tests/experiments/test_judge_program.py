@@ -11,6 +11,7 @@ from loopback import Loopback, http, reply
 
 from experiments.judge import __main__ as program
 from experiments.judge import run as judge_run
+from experiments.writer_lock import sole_writer
 from vidreason.config import merge_config
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointUnavailableError
@@ -92,6 +93,13 @@ def test_numbers_of_other_judges_are_not_comparable(files, tmp_path):
     assert judged["judge"].startswith("heuristic-1, axes, prompts ")
     assert judged["model"] == "m"
     assert judged["protocol_hash"] != manifest.protocol_hash
+
+
+def test_two_judges_do_not_write_to_one_folder(files, tmp_path, capsys):
+    with sole_writer(tmp_path / "judged", "judge"):
+        assert run(f"predictions={files['good']}") != 0
+    assert "is being written to by judge" in capsys.readouterr().err
+    assert run(f"predictions={files['good']}") == 0
 
 
 def test_answers_are_scored_on_three_axes(files, tmp_path, capsys):

@@ -34,7 +34,7 @@ _NUM_SQUARES = 16
 """Columns and rows of squares: one is 4 world units wide, an object 14."""
 _SLOW_SPEED = 12.0  # world units a second; a third of the moving objects are slower
 _FAST_SPEED = 17.5  # and a third are faster
-_WAYS = (
+WAYS = (
     *("right", "right and slightly up", "up right", "up and slightly right"),
     *("up", "up and slightly left", "up left", "left and slightly up"),
     *("left", "left and slightly down", "down left", "down and slightly left"),
@@ -133,7 +133,7 @@ def motion(velocity_x: float, velocity_y: float) -> str | None:
         return None
     sixteenth = round(8 * math.atan2(-velocity_y, velocity_x) / math.pi) % 16
     pace = "slowly " if speed < _SLOW_SPEED else "fast " if speed > _FAST_SPEED else ""
-    return f"{pace}{_WAYS[sixteenth]}"
+    return f"{pace}{WAYS[sixteenth]}"
 
 
 def sentence(rollout: Rollout, event: Event) -> str:

@@ -26,12 +26,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from vidreason.microworld.corpora import instructions
-from vidreason.microworld.language import story
+from vidreason.microworld.language import WAYS, story
 from vidreason.microworld.parts import NUM_LAYERS, WIDTH
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.scenes import draw_rollout
 from vidreason.microworld.simulation import SHAPES, Rollout
 from vidreason.reasoning.prompts import (
+    CAPTION_PROMPT,
     EVENT_REASONING_PROMPT,
     FUTURE_PREDICTION_PROMPT,
 )
@@ -43,14 +44,17 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 _SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+_MOTION = rf" (?:fast|slowly)(?= )| (?:{'|'.join(sorted(WAYS, key=len, reverse=True))}) at(?= )"
+"""Speed and direction apart: each pair would be too rare to be learnt."""
 _PHRASE = "|".join(
     (
         rf" ?(?:(?:the|an?) )?[a-z]+ (?:{'|'.join(SHAPES)})\b[.?]?",  # an object
+        _MOTION,
         r" ?[a-p](?=\d{1,2}\b)",  # a square's column
         r"\d{1,2}\b(?!\.\d)\.?",  # its row
         r"(?: after)? ?\d+\.\d+(?: seconds)?\.?",
-        # Words up to an object, a square, a number, a punctuation mark or the end of the line.
-        r" ?(?:(?! the | an? | [a-p]?\d| after \d)[^\n.,:?()])+[.,:?)]?",
+        # Words up to an object, a motion, a square, a number, a mark or the end of the line.
+        rf" ?(?:(?! the | an? | [a-p]?\d| after \d|{_MOTION})[^\n.,:?()])+[.,:?)]?",
         r"\s|[.,:?()]",
     )
 )
@@ -62,9 +66,9 @@ _MAX_WORDS = 12
 """Tokens of a sentence that are told apart by their place."""
 _EMBEDDING_NOISE = 0.2
 """Standard deviation of the noise on story embeddings, relative to theirs."""
-_OTHER_INSTRUCTIONS = 5
-"""Captions, questions and explanations about a story, beside one prediction. Most of the model's
-use is to know what comes next, and stories are cheap."""
+_OTHER_INSTRUCTIONS = 3
+"""Questions and explanations about a story, beside one prediction and one caption. Most of the
+model's use is to know what comes next, and a caption asks for everything that can be read."""
 _ROLLOUTS_PER_BLOCK = 400
 _HEAD_WIDTH = 32
 
@@ -120,11 +124,16 @@ def documents(seed: int) -> Iterator[Document]:
 def _some_instructions(
     rollouts: list[Rollout], generator: random.Random
 ) -> list[tuple[int, str, str]]:
-    """Each rollout's prediction, and some of all other instructions."""
-    drawn = instructions(rollouts, generator)
-    kept = [row for row in drawn if row[1] == FUTURE_PREDICTION_PROMPT]
-    others = [row for row in drawn if row[1] != FUTURE_PREDICTION_PROMPT]
-    return kept + generator.sample(others, min(len(others), _OTHER_INSTRUCTIONS * len(rollouts)))
+    """Each rollout's prediction and caption, and some of all other instructions."""
+    kept: dict[tuple[int, str], tuple[int, str, str]] = {}
+    others = []
+    for row in instructions(rollouts, generator):
+        if row[1] in (FUTURE_PREDICTION_PROMPT, CAPTION_PROMPT):
+            kept[row[:2]] = row
+        else:
+            others.append(row)
+    some = generator.sample(others, min(len(others), _OTHER_INSTRUCTIONS * len(rollouts)))
+    return [*kept.values(), *some]
 
 
 def build_language_model(
