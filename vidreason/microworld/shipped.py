@@ -8,6 +8,8 @@ from pathlib import Path
 
 REASONER_FOLDER = Path(__file__).parent / "reasoner"
 SAMPLES_FOLDER = Path(__file__).parent / "samples"
+"""Videos 12 (hit), 2 (push) and 14 (block) of the test split of ``world_seed=15``: the first of
+their kinds with two events at least whose future is all but certain."""
 
 
 def shipped_reasoner() -> Path | None:
