@@ -251,10 +251,9 @@ def story_embeddings(model: LlamaForCausalLM, sentences: Sequence[Sequence[int]]
     ids = torch.full((len(sentences), _MAX_WORDS), -1)
     for row, sentence in zip(ids, sentences, strict=True):
         row[: len(sentence)] = torch.tensor(sentence)
-    ids = ids.repeat_interleave(width // _MAX_WORDS, dim=1)  # (S, D)
-    embeddings: Tensor = model.get_input_embeddings().weight[
-        ids.clamp(min=0), torch.arange(width)
-    ] * (ids >= 0)
+    words = model.get_input_embeddings()(ids.clamp(min=0)) * (ids >= 0)[..., None]  # (S, W, D)
+    parts = words.unflatten(2, (_MAX_WORDS, -1)).diagonal(dim1=1, dim2=2)  # (S, D / W, W)
+    embeddings: Tensor = parts.transpose(1, 2).flatten(1)
     return embeddings
 
 
@@ -288,7 +287,7 @@ def _told(model: LlamaForCausalLM, stories: Sequence[list[list[int]]]) -> list[T
     embeddings = story_embeddings(model, [row for sentences in stories for row in sentences])
     scale = _EMBEDDING_NOISE * embeddings.detach().std()
     told = []
-    for rows in embeddings.split([len(sentences) for sentences in stories]):
+    for rows in torch.split(embeddings, [len(sentences) for sentences in stories]):
         order = _any_order(len(rows))
         told.append(rows[order] + scale * torch.randn(len(order), rows.shape[1]))
     return told
