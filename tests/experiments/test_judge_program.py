@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,17 @@ def test_a_refusal_of_the_endpoint_is_status_2(files, server, monkeypatch, capsy
     assert "put a valid key into OPENAI_API_KEY): no such key: [secret]" in capsys.readouterr().err
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as Python has it at its start, whatever the tests before have left."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_it_at_once(files, server, monkeypatch, capsys):
     main_thread = threading.get_ident()
 
