@@ -98,7 +98,7 @@ def test_numbers_of_other_judges_are_not_comparable(files, tmp_path):
 
 def test_two_judges_do_not_write_to_one_folder(files, tmp_path, capsys):
     with sole_writer(tmp_path / "judged", "judge"):
-        assert run(f"predictions={files['good']}") != 0
+        assert run(f"predictions={files['good']}") == 2
     assert "is being written to by judge" in capsys.readouterr().err
     assert run(f"predictions={files['good']}") == 0
 

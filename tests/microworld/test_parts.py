@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.pretrain_microworld import pretrain
@@ -12,6 +12,7 @@ from vidreason.config import merge_config
 from vidreason.microworld import parts
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
 from vidreason.microworld.language_pretraining import (
+    build_language_model,
     documents,
     encode_story,
     story_embeddings,
@@ -116,15 +117,8 @@ def test_the_tokenizer_spells_any_text():
 
 
 def test_each_word_of_a_sentence_has_a_part_of_its_embedding():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=50,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-    )
-    model = LlamaForCausalLM(config)
+    tokenizer = AutoTokenizer.from_pretrained(parts.LANGUAGE_MODEL_FOLDER)
+    model = build_language_model(tokenizer, width=32, num_layers=1)
     words = model.get_input_embeddings().weight
     hits, is_hit, alone, nothing = (
         story_embeddings(model, [[1, 2, 3]]),

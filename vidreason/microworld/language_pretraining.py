@@ -9,8 +9,8 @@ of a caption's token from 2.0 to 1.9). Sentences stand in any order, some twice,
 model forgiving towards embeddings that are not quite made of words. Some instructions come without
 a story, so that the model also knows what it is like to be blind.
 
-Each word has dimensions of its own, because one attention head can read no more: of the sum of all
-words, each with random signs, a head with an eighth of the width sees each through the others.
+Each word has dimensions of its own, because an attention head reads few: of the sum of all words,
+each with random signs, a head with a sixth of the width would see each through the others.
 
 Shapes: B documents, S sentences, W words of a sentence, D width.
 """
@@ -82,7 +82,7 @@ def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer on the world's text: any other text is spelled out in bytes.
 
     A token may be several words ("SuperBPE", Liu et al. 2025), such as `` the red circle``: a
-    caption of 70 words has 34 tokens.
+    caption of 70 words has 36 tokens.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
