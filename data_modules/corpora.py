@@ -141,6 +141,9 @@ class DataConfig:
     drop_objects: float = 0.0
     """Training only: probability that a sample is shown without some of its objects, any number but
     all. An object goes with its tokens at all key frames."""
+    drop_moments: float = 0.0
+    """Training only: probability that a sample is shown without its end, and often without its
+    beginning: of the video, some stretch is left."""
     limit: int | None = None
     """For debugging: at most this many examples of every corpus, also where its own ``limit`` is
     higher. None for all."""
@@ -154,7 +157,7 @@ class DataConfig:
         ranges: dict[str, tuple[float, float]] = dict.fromkeys(counts.split(), (1, inf))
         ranges |= dict.fromkeys(("num_workers", "seed"), (0, inf))
         ranges |= dict.fromkeys(("max_malformed_fraction", "max_unreadable_fraction"), (0, 1))
-        ranges |= dict.fromkeys(("drop_clips", "drop_objects"), (0, 1))
+        ranges |= dict.fromkeys(("drop_clips", "drop_objects", "drop_moments"), (0, 1))
         check_ranges("data", self, **ranges)
         if self.decode_timeout_seconds is not None and self.decode_timeout_seconds <= 0:
             raise ValueError(

@@ -1,7 +1,9 @@
-"""Clips and objects left out of training samples, against learning the videos by heart.
+"""Clips, objects and moments left out of training samples.
 
-A reasoner that sees a video many times tells it from others by any of its tokens. Where some are
-missing, it has to use the others.
+A reasoner that sees a video many times tells it from others by any of its tokens. Where some clips
+or objects are missing, it has to use the others. And one that has always seen videos to their end
+takes the last thing that it sees for the end: where moments are missing, it learns how little it
+then knows of what follows.
 
 Shapes: B batch, V visual tokens.
 """
@@ -16,10 +18,11 @@ from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualB
 
 
 def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int) -> VisualBatch:
-    """Leave out clips and objects of samples, as ``drop_clips`` and ``drop_objects`` say.
+    """Leave out tokens of samples, as ``drop_clips``, ``drop_objects`` and ``drop_moments`` say.
 
     An object goes with its tokens at all key frames. At least one clip stays, and one object, where
-    there was one. What is left out depends on the seed and on the sample's position in the order
+    there was one; but of moments, a single one may stay, which holds no clip or no object. What is
+    left out depends on the seed and on the sample's position in the order
     alone, so it is the same for any number of ranks, workers and micro-batches, and after a resume.
 
     Args:
@@ -41,7 +44,30 @@ def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int)
                 tokens = (mask[row] & (kinds[row] == kind)).nonzero().flatten()
                 groups = tokens if kind == CLIP_TOKEN else track_ids[row, tokens]
                 mask[row, tokens[_dropped(groups, generator)]] = False
+    for row in range(len(mask) if config.drop_moments else 0):
+        generator = random.Random(f"{config.seed}:{epoch}:{first + row}:moments")
+        if generator.random() < config.drop_moments:
+            mask[row] &= _stretch(visual["spans"][row, :, 1], mask[row], generator)
     return VisualBatch(**{**visual, "mask": mask})
+
+
+def _stretch(ends: Tensor, mask: Tensor, generator: random.Random) -> Tensor:
+    """Choose at random a stretch of the video that ends before the last moment.
+
+    Half of the stretches begin with the video.
+
+    Args:
+        ends: ``(V,)`` float32, seconds at which each token's span ends.
+        mask: ``(V,)`` bool, True for the tokens that are there.
+        generator: Gives the random numbers.
+
+    Returns:
+        ``(V,)`` bool, True for the tokens whose spans end in the stretch.
+    """
+    moments = sorted(set(ends[mask].tolist()))
+    last = int(generator.random() * max(len(moments) - 1, 1))
+    first = 0 if generator.random() < 0.5 else int(generator.random() * (last + 1))
+    return torch.isin(ends, torch.tensor(moments[first : last + 1], dtype=ends.dtype))
 
 
 def _dropped(groups: Tensor, generator: random.Random) -> Tensor:

@@ -222,9 +222,11 @@ class TrainingDataModule(LightningDataModule):
 
     @override
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Leave out clips and objects of a training batch, on the host."""
+        """Leave out tokens of a training batch, on the host."""
         assert self.trainer is not None
-        if not self.trainer.training or not (self.config.drop_clips or self.config.drop_objects):
+        config = self.config
+        drops = config.drop_clips or config.drop_objects or config.drop_moments
+        if not self.trainer.training or not drops:
             return batch
         epoch, consumed = self.position
         first = consumed + self.trainer.global_rank * len(batch["ids"])

@@ -15,6 +15,7 @@ from experiments.demo.answers import (
     write_answers,
 )
 from experiments.demo.config import DemoConfig
+from experiments.demo.imagine import write_fusion_core
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
@@ -36,6 +37,7 @@ from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLE_FILE = "table.md"
+FUSION_CORE_FILE = "fusion_core.safetensors"
 _CAPTIONS = "webvid"
 """Reader of what stage 1 learns."""
 
@@ -76,6 +78,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             outputs=(Path(shared.store.path),),
             work=lambda: perceive(shared),
         ),
+        *_imagining(config, stage1),
         Part(
             title="stage 1: alignment",
             settings=[learnt_settings(stage1), _language_model_hashes(config)],
@@ -107,6 +110,21 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             work=lambda: write_demo_report(run_dir, stage1, stage2),
             repeat=True,
         ),
+    ]
+
+
+def _imagining(config: DemoConfig, stage1: ExperimentConfig) -> list[Part]:
+    """The part in which the fusion core learns from imagined videos, if it does."""
+    if not config.imagined_steps:
+        return []
+    path = Path(stage1.reasoner.fusion.warm_start)
+    return [
+        Part(
+            title="imagine: the fusion core's start",
+            settings=[config.imagined_steps, stage1.seed, _language_model_hashes(config)],
+            outputs=(path.parent,),
+            work=lambda: write_fusion_core(stage1, config.world_seed, config.imagined_steps, path),
+        )
     ]
 
 
@@ -147,6 +165,8 @@ def stage_experiment(
             corpus.root = str(run_dir / "world" / corpus.reader)
     experiment.perceive.num_workers = config.num_workers
     experiment.run_dir = str(run_dir / (stage or "perceive"))
+    if stage == "stage1" and config.imagined_steps:
+        experiment.reasoner.fusion.warm_start = str(run_dir / "imagined" / FUSION_CORE_FILE)
     if stage == "stage2":
         newest = checkpoint_folder(str(run_dir / "stage1")) / LAST_CHECKPOINT
         experiment.initial_checkpoint = str(newest)

@@ -1,4 +1,4 @@
-"""Clips and objects are left out of training samples, never all of them, and by position alone."""
+"""Tokens are left out of training samples, never all of them, and by position alone."""
 
 import torch
 
@@ -53,6 +53,26 @@ def test_samples_are_left_alone_with_the_rest_of_the_probability(make_visual_tok
     assert both == (clips, alone[1])
     assert alone[0] == [everything[0]] * 400
     assert 70 < sum(one != everything[1] for one in alone[1]) < 130
+
+
+def test_a_stretch_that_ends_before_the_video_is_left(make_visual_tokens):
+    visual = batch_of(make_visual_tokens, 400)
+    ends = torch.tensor([1.0, 2.0, 3.0, 4.0, 0.5, 0.5, 1.5, 1.5, 3.5, 3.5, 4.0])
+    visual["spans"][:, :, 1] = ends
+    moments = sorted(set(ends.tolist()))
+    mask = drop_tokens(visual, DataConfig(drop_moments=1.0), epoch=1, first=3)["mask"]
+    stretches = set()
+    for row in mask:
+        left = sorted(set(ends[row].tolist()))
+        start, stop = moments.index(left[0]), moments.index(left[-1])
+        assert left == moments[start : stop + 1]
+        # All tokens of a moment are there, or none.
+        assert torch.equal(row, torch.isin(ends, torch.tensor(left)))
+        stretches.add((start, stop))
+    pairs = {(start, stop) for stop in range(len(moments) - 1) for start in range(stop + 1)}
+    assert stretches == pairs  # each but those that show the end
+    from_start = sum(bool(row[4]) for row in mask)
+    assert 200 < from_start < 330  # half of them, and what else begins there
 
 
 def test_a_single_clip_or_object_stays(make_visual_tokens):

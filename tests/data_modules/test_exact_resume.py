@@ -109,6 +109,7 @@ def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualToke
             max_unreadable_fraction=max_unreadable_fraction,
             drop_clips=drop,
             drop_objects=drop,
+            drop_moments=drop,
         )
         return module(
             config,

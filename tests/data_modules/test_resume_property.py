@@ -125,6 +125,7 @@ class Run:
             max_unreadable_fraction=self.max_unreadable_fraction,
             drop_clips=0.5,
             drop_objects=0.5,
+            drop_moments=0.5,
             seed=4,
         )
         source = self.make_source()

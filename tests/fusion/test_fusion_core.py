@@ -4,8 +4,9 @@ import math
 import pytest
 import torch
 
+from vidreason.evaluation.controls import single_moment
 from vidreason.fusion.fusion_core import Attention, FusionConfig, build_fusion
-from vidreason.fusion.token_positions import mask_shape
+from vidreason.fusion.token_positions import box_motion, mask_shape
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 
 VISUAL_DIM, OUTPUT_DIM = 24, 20
@@ -27,11 +28,11 @@ def tiny_fusion(kind="qformer", token_positions="full", seed=0):
 def permuted(tokens: VisualTokens, order: list[int], **fields: bool) -> VisualTokens:
     """Tokens in another order; with ``positions=False``, only their features move."""
     moves = ["features"] + (
-        ["kinds", "spans", "boxes", "areas"] if fields.get("positions", True) else []
+        ["kinds", "spans", "boxes", "areas", "track_ids"] if fields.get("positions", True) else []
     )
     values = {
         name: getattr(tokens, name)[order] if name in moves else getattr(tokens, name)
-        for name in ("features", "kinds", "spans", "boxes", "areas")
+        for name in ("features", "kinds", "spans", "boxes", "areas", "track_ids")
     }
     return dataclasses.replace(tokens, **values)
 
@@ -45,6 +46,7 @@ def test_the_default_is_the_papers_size():
     block = 8 * (768 * 768 + 768) + (2 * 768 * 3072 + 3072 + 768) + 3 * 2 * 768
     ends = (2 * 768 + 768 * 768 + 768) + 2 * 2 * 768 + (768 * 4096 + 4096) + 32 * 768
     positions = 2 * 768 + (72 * 768 + 768) + (60 * 768 + 768) + (6 * 768 + 768)
+    positions += 37 * 768 + 768
     assert sum(p.numel() for p in fusion.parameters()) == 8 * block + ends + positions
 
 
@@ -199,6 +201,30 @@ def test_the_shape_of_a_mask_reaches_objects_at_the_scale_of_the_rest(make_visua
     moved = (with_fill(0.93) - with_fill(0.61)).square().mean(-1).sqrt()  # a square, a triangle
     assert not moved[:4].any()
     assert moved[4:].min() > 0.2
+
+
+def test_motion_is_what_the_edges_moved_since_the_track_was_seen_before(make_visual_tokens):
+    tokens = make_visual_tokens(1, 5)
+    # Two tracks, of which the second is seen on the first and the last of three key frames only;
+    # two tokens of the first on one key frame.
+    tokens.track_ids[1:] = torch.tensor([0, 1, 0, 0, 1])
+    tokens.spans[1:] = torch.tensor([0.0, 0.0, 2.0, 2.0, 4.0])[:, None]
+    first, later = torch.tensor([0.0, 0.25, 0.5, 0.75]), torch.tensor([0.5, 0.25, 0.75, 0.25])
+    tokens.boxes[1:] = torch.stack([first, first, later, first, later])
+    visual = collate_visual_tokens([tokens, make_visual_tokens(0, 7)])
+    motion = box_motion(visual)[0]
+    velocities, known = 0.25 * motion[:, :4], motion[:, -1]
+    assert known.tolist() == [0, 0, 0, 1, 1, 1, 0]  # a clip, first sights, padding
+    moved = later - first
+    assert torch.allclose(velocities[3:6], torch.stack([moved / 2, 0 * moved, moved / 4]))
+    assert not motion[known == 0].any()
+
+    # What is masked has not been seen: what came before it is.
+    visual["mask"][0, 1] = False
+    assert box_motion(visual)[0, :, -1].tolist() == [0, 0, 0, 0, 0, 1, 0]
+    # A control that leaves one moment leaves no motion.
+    moment = collate_visual_tokens([single_moment(tokens, torch.Generator())])
+    assert not box_motion(moment).any()
 
 
 def test_times_keep_their_precision_in_bfloat16(make_visual_tokens):

@@ -305,6 +305,25 @@ def test_a_missing_or_damaged_file_is_named(released, tmp_path):
         warm_start(fusion, str(folder))
 
 
+def test_a_fusion_core_of_the_same_sizes_is_taken_over_whole(tmp_path):
+    path = str(tmp_path / "fusion_core.safetensors")
+    other = fusion_core(2, seed=1)
+    save_file(other.state_dict(), path)
+    fusion = fusion_core(2)
+    report = warm_start(fusion, path)
+    assert not report.left
+    assert not report.unused
+    for name, value in other.state_dict().items():
+        assert torch.equal(fusion.state_dict()[name], value)
+
+    for sizes in ({"num_layers": 3}, {"num_queries": 6}, {"token_positions": "none"}):
+        changed = fusion_core(**{"num_layers": 2, **sizes})
+        before = {name: value.clone() for name, value in changed.state_dict().items()}
+        with pytest.raises(ValueError, match=r"holds another fusion core: \d+ tensors differ"):
+            warm_start(changed, path)
+        assert all(torch.equal(before[name], v) for name, v in changed.state_dict().items())
+
+
 def test_mean_pooling_has_nothing_to_start():
     with pytest.raises(ValueError, match=r"fusion\.warm_start is 'a\.pth', but fusion\.kind"):
         FusionConfig(kind="mean_pool", warm_start="a.pth")

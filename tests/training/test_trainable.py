@@ -13,6 +13,7 @@ FUSION_WEIGHTS = {
     "token_positions.time.weight",
     "token_positions.box.weight",
     "token_positions.shape.weight",
+    "token_positions.motion.weight",
     *(
         f"blocks.0.{side}_attention.{name}.weight"
         for side in ("self", "cross")
@@ -29,6 +30,7 @@ FUSION_NORMS_AND_BIASES = {
     "token_positions.time.bias",
     "token_positions.box.bias",
     "token_positions.shape.bias",
+    "token_positions.motion.bias",
     "visual_norm.weight",
     "visual_norm.bias",
     *(

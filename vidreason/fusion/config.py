@@ -25,12 +25,13 @@ class FusionConfig:
     num_heads: int = 12
     """Attention heads; they share ``width``."""
     token_positions: Literal["full", "none"] = "full"
-    """``full`` tells each visual token's kind, time and, for objects, box and shape of the mask.
+    """``full`` tells each visual token's kind and time and, for objects, box, shape and motion.
     ``none`` is the paper's literal form, in which the order of the tokens, and so of the events,
     cannot be seen."""
     warm_start: str = ""
-    """Path of a BLIP-2 or InstructBLIP Q-Former that a new run starts from, as far as shapes allow;
-    see ``vidreason/fusion/warm_start.py``. The released ones need the default width and heads."""
+    """Path of a BLIP-2 or InstructBLIP Q-Former that a new run starts from, as far as shapes allow,
+    or of a fusion core's own weights; see ``vidreason/fusion/warm_start.py``. The released ones
+    need the default width and heads."""
 
     def __post_init__(self) -> None:
         if self.warm_start and self.kind == "mean_pool":

@@ -7,8 +7,8 @@ all pre-norm, then one linear layer.
 Notable choices:
 
 * Cross-attention in every block, pre-norm and without dropout; the queries carry the residual.
-* Token positions (kind, time, box, shape) are added to the visual tokens, not to the queries:
-  without them cross-attention cannot tell "before" from "after".
+* Token positions (kind, time, box, shape, motion) are added to the visual tokens, not to the
+  queries: without them cross-attention cannot tell "before" from "after".
 * Padding is masked, and a video without visual tokens gets exactly nothing from cross-attention, so
   the blind control is well defined.
 * The output starts at the root mean square of the word embeddings: the frozen language model meets
@@ -76,11 +76,11 @@ class FusionCore(nn.Module):
         """Set all parameters.
 
         Linear layers: Xavier, which keeps the size of a signal; those that end a residual branch
-        are smaller by the root of the number of branches. The layer of an object's shape has so few
-        inputs that Xavier would make its output vanish beside the features: its weights keep the
-        size of the inputs. Queries: standard normal, so that they stay distinct when all have
-        attended to the same tokens. The output layer maps vectors of unit variance to the wanted
-        root mean square.
+        are smaller by the root of the number of branches. The layers of an object's shape and
+        motion have so few inputs that Xavier would make their output vanish beside the features:
+        their weights keep the size of the inputs. Queries: standard normal, so that they stay
+        distinct when all have attended to the same tokens. The output layer maps vectors of unit
+        variance to the wanted root mean square.
         """
         nn.init.normal_(self.queries)
         for module in self.modules():
@@ -93,8 +93,8 @@ class FusionCore(nn.Module):
                 for layer in block.residual_outputs():
                     layer.weight.div_(math.sqrt(3 * len(self.blocks)))
         if self.token_positions is not None:
-            shape = self.token_positions.shape
-            nn.init.normal_(shape.weight, std=1 / math.sqrt(shape.in_features))
+            for layer in (self.token_positions.shape, self.token_positions.motion):
+                nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.in_features))
         std = output_scale / math.sqrt(self.output_projection.in_features)
         nn.init.normal_(self.output_projection.weight, std=std)
 
@@ -107,7 +107,7 @@ class FusionCore(nn.Module):
         Returns:
             ``E_vision``, shape ``(B, Q, output_dim)``.
         """
-        # Visual tokens in the core's width, with kind, time, box and shape: (B, V, D).
+        # Visual tokens in the core's width, with kind, time, box, shape and motion: (B, V, D).
         mask = visual["mask"]
         tokens = self.visual_projection(visual["features"].to(self.queries.dtype))
         if self.token_positions is not None:

@@ -1,7 +1,9 @@
-"""Kind, time, box and shape of a visual token, as a vector to add to it.
+"""Kind, time, box, shape and motion of a visual token, as a vector to add to it.
 
 Cross-attention does not see the order of its keys: with bare ``[Z_global; Z_obj]`` the first clip
-and the last are interchangeable, and "before" cannot be told from "after".
+and the last are interchangeable, and "before" cannot be told from "after". Nor does it compare two
+keys: how fast an object moves is a difference of two of its tokens, which each query would have to
+find first.
 
 Shapes: B batch, V visual tokens, D width.
 """
@@ -20,15 +22,21 @@ _SHARE_FREQUENCIES = 6
 _USUAL_SIZES = (0.25, 0.25, 0.75)
 """Width and height of an object as shares of the frame, and its share of its box."""
 _NUM_SIZES = len(_USUAL_SIZES)
+_VELOCITY_FREQUENCIES = 4
+"""Periods of 2, 1, 1/2 and 1/4 of the frame's width or height a second."""
+_USUAL_SPEED = 0.25
+"""Of an edge, as a share of the frame a second."""
+_NUM_MOTIONS = 4 * (1 + 2 * _VELOCITY_FREQUENCIES) + 1
 
 
 class TokenPositions(nn.Module):
-    """The sum of a kind and a time embedding and, for objects, of a box and a shape embedding.
+    """The sum of an embedding of kind and time and, for objects, of box, shape and motion.
 
     Times are the span's start and end in seconds and as a share of the duration; boxes are their
     four edges and the mask's area as shares of the frame. Each number becomes sines and cosines of
     several periods, and a linear layer makes a vector of them. The shape is the mask's width,
-    height and fill, see :func:`mask_shape`, and goes through a linear layer as it is.
+    height and fill, see :func:`mask_shape`, and goes through a linear layer as it is. So does the
+    motion, see :func:`box_motion`.
     """
 
     def __init__(self, width: int) -> None:
@@ -37,6 +45,7 @@ class TokenPositions(nn.Module):
         self.time = nn.Linear(2 * (2 * _SECONDS_FREQUENCIES + 2 * _SHARE_FREQUENCIES), width)
         self.box = nn.Linear(5 * 2 * _SHARE_FREQUENCIES, width)
         self.shape = nn.Linear(2 * _NUM_SIZES, width)
+        self.motion = nn.Linear(_NUM_MOTIONS, width)
 
     def forward(self, visual: VisualBatch) -> Tensor:
         """Return the position vectors, shape ``(B, V, width)``."""
@@ -58,9 +67,12 @@ class TokenPositions(nn.Module):
         geometry = torch.cat([visual["boxes"], visual["areas"][..., None]], dim=-1).float()
         box = _waves(geometry, longest_period=2.0, num_frequencies=_SHARE_FREQUENCIES)
         shape = mask_shape(visual["boxes"].float(), visual["areas"].float())
+        motion = box_motion(visual)
         dtype = self.kind.weight.dtype
         is_object = (kinds == OBJECT_TOKEN)[..., None]
-        of_object = self.box(box.to(dtype)) + self.shape(shape.to(dtype))
+        of_object = (
+            self.box(box.to(dtype)) + self.shape(shape.to(dtype)) + self.motion(motion.to(dtype))
+        )
         positions: Tensor = self.kind(kinds) + self.time(time.to(dtype)) + of_object * is_object
         return positions
 
@@ -86,6 +98,35 @@ def mask_shape(boxes: Tensor, areas: Tensor) -> Tensor:
     # A fixed scale: statistics of one corpus would be wrong for the next.
     sizes = 4 * (sizes - sizes.new_tensor(_USUAL_SIZES))
     return torch.cat([sizes, sizes.square()], dim=-1)
+
+
+def box_motion(visual: VisualBatch) -> Tensor:
+    """How fast the edges of each object's box have moved since its track was seen before.
+
+    An edge that the frame's border cuts off stands still while the opposite one moves, so all four
+    are told. Where the track has not been seen before, all is 0, and so is the last number, which
+    is 1 elsewhere.
+
+    Args:
+        visual: Padded visual tokens of B videos. Only tokens of the mask count as seen.
+
+    Returns:
+        ``(B, V, 37)`` float32: velocities of four edges, in quarters of the frame a second, their
+        sines and cosines, and whether they are known.
+    """
+    times, boxes = visual["spans"][..., 0].float(), visual["boxes"].float()  # (B, V), (B, V, 4)
+    seen = visual["mask"] & (visual["kinds"] == OBJECT_TOKEN)
+    tracks = visual["track_ids"]
+    # Seconds since each other token of the same track, infinite where there is none: (B, V, V)
+    same = (tracks[:, :, None] == tracks[:, None, :]) & seen[:, :, None] & seen[:, None, :]
+    elapsed = times[:, :, None] - times[:, None, :]
+    elapsed = elapsed.where(same & (elapsed > 0), float("inf"))
+    since, before = elapsed.min(dim=2)  # (B, V)
+    known = since.isfinite()[..., None]  # (B, V, 1)
+    boxes_before = boxes.gather(1, before[..., None].expand(-1, -1, 4))
+    velocities = ((boxes - boxes_before) / since[..., None]).where(known, 0.0)
+    waves = _waves(velocities, longest_period=2.0, num_frequencies=_VELOCITY_FREQUENCIES) * known
+    return torch.cat([velocities / _USUAL_SPEED, waves, known.float()], dim=-1)
 
 
 def _waves(values: Tensor, *, longest_period: float, num_frequencies: int) -> Tensor:

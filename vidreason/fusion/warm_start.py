@@ -19,6 +19,9 @@ the MLP for the queries one for text. The fusion core has 8 blocks of the same w
 * The queries are ``query_tokens`` normalised, without the affine part, which is the first block's.
 * The text branch (InstructBLIP reads its instruction there) has no counterpart, and the projection
   to the language model speaks to another one: neither is used.
+
+A file may also hold a fusion core's own weights, by its parameters' names. It is then taken over
+whole, or not at all.
 """
 
 import json
@@ -33,13 +36,15 @@ from torch.nn.functional import layer_norm
 
 from vidreason.atomic_file import write_atomically
 from vidreason.fusion.fusion_core import FusionBlock, FusionCore
-from vidreason.perception.weights import open_weights
+from vidreason.perception.weights import Shape, open_weights
 
 _PREFIXES = ("qformer.", "model.qformer.", "Qformer.bert.", "")
 """Of a Q-Former's keys: transformers' models, LAVIS' files, a Q-Former by itself."""
 _QUERIES = ("query_tokens", "model.query_tokens")
 _EMBEDDING_NORMS = ("layernorm", "embeddings.layernorm", "embeddings.LayerNorm")
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
+_OWN_KEYS = {"queries", "visual_projection.1.weight", "output_projection.weight"}
+"""What tells a fusion core's weights from a Q-Former's."""
 _HEAD_WIDTH = 64
 """Of BERT, and of all released Q-Formers."""
 
@@ -88,36 +93,63 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     Args:
         fusion: The fusion core, newly initialised.
         path: A folder of transformers' ``Blip2*`` or ``InstructBlip*`` models; a LAVIS file
-            (``{"model": ...}``); or the state dict of a Q-Former by itself, which has no queries.
-            Only what is taken over is read, and nothing but tensors is unpickled.
+            (``{"model": ...}``); the state dict of a Q-Former by itself, which has no queries; or
+            that of a fusion core. Only what is taken over is read, and nothing but tensors is
+            unpickled.
 
     Raises:
         ValueError: There is no such file, it is damaged or holds no Q-Former, or the Q-Former has
-            another width or other heads than the fusion core.
+            another width or other heads than the fusion core; or it holds another fusion core.
     """
     parameters = dict(fusion.named_parameters())
     blocks = [block for block in fusion.blocks if isinstance(block, FusionBlock)]
     with open_weights(path) as file:
-        names = _canonical_names(path, file.shapes)
-        width, num_heads = fusion.queries.shape[1], blocks[0].self_attention.num_heads
-        found_width = file.shapes[names["layer.0.attention.attention.query.weight"]][0]
-        if found_width != width:
-            raise ValueError(
-                f"fusion.warm_start {path!r}: its Q-Former is {found_width} wide, fusion.width is "
-                f"{width}; set fusion.width={found_width}"
-            )
-        _check_heads(path, width, num_heads)
-        used = _plan(names, file.shapes, {k: tuple(p.shape) for k, p in parameters.items()})
+        expected = {name: tuple(value.shape) for name, value in parameters.items()}
+        own = set(file.shapes) >= _OWN_KEYS
+        if own:
+            _check_same_sizes(path, file.shapes, expected)
+            used = {name: name for name in parameters}
+        else:
+            used = _q_former_plan(path, file.shapes, expected, blocks[0].self_attention.num_heads)
         with torch.no_grad():
             for parameter, key in used.items():
                 value = file.read(key).to(parameters[parameter])
-                if parameter == "queries":
+                if parameter == "queries" and not own:
                     value = layer_norm(value[0], value.shape[-1:])
                 parameters[parameter].copy_(value)
         taken = set(used.values())
         unused = _grouped(key for key in file.shapes if key not in taken)
     left = [name for name in parameters if name not in used]
     return WarmStartReport(path=path, used=used, unused=unused, left=left)
+
+
+def _check_same_sizes(path: str, found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+    """Make sure that a fusion core's weights are of one of these sizes."""
+    wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"fusion.warm_start {path!r} holds another fusion core: {len(wrong)} tensors differ, "
+            f"first {name}: found {found.get(name, 'none')}, "
+            f"expected {expected.get(name, 'none')}; "
+            "set the sizes below reasoner.fusion to those that it was trained with"
+        )
+
+
+def _q_former_plan(
+    path: str, shapes: Mapping[str, Shape], expected: Mapping[str, Shape], num_heads: int
+) -> dict[str, str]:
+    """Map each parameter that a Q-Former can start to the key that it starts from."""
+    names = _canonical_names(path, shapes)
+    width = expected["queries"][1]
+    found_width = shapes[names["layer.0.attention.attention.query.weight"]][0]
+    if found_width != width:
+        raise ValueError(
+            f"fusion.warm_start {path!r}: its Q-Former is {found_width} wide, fusion.width is "
+            f"{width}; set fusion.width={found_width}"
+        )
+    _check_heads(path, width, num_heads)
+    return _plan(names, shapes, expected)
 
 
 def _canonical_names(path: str, shapes: Mapping[str, object]) -> dict[str, str]:
@@ -196,8 +228,8 @@ def _check_heads(path: str, width: int, num_heads: int) -> None:
 
 def _plan(
     names: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
-    expected: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, Shape],
+    expected: Mapping[str, Shape],
 ) -> dict[str, str]:
     """Map each parameter of the fusion core to the key that it starts from, where it fits."""
     num_layers = _num_layers(names)

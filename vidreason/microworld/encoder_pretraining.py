@@ -173,7 +173,7 @@ def pretrain_encoder(
     loader = DataLoader(stream, batch_size=batch_size, collate_fn=list, num_workers=1)
     for step, losses in minimise(
         [*encoder.parameters(), *heads.parameters()],
-        (heads.losses(encoder, clips, sizes.image_size) for clips in loader),
+        lambda _: (heads.losses(encoder, clips, sizes.image_size) for clips in loader),
         _LOSS_WEIGHTS,
         steps=steps,
         learning_rate=learning_rate,

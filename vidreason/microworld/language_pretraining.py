@@ -28,7 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from vidreason.microworld.corpora import instructions
-from vidreason.microworld.language import WAYS, story
+from vidreason.microworld.language import WAYS, next_sentence, story
 from vidreason.microworld.parts import NUM_LAYERS, WIDTH
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.scenes import draw_rollout
@@ -62,13 +62,16 @@ _PHRASE = "|".join(
 )
 """What a token is a part of."""
 _BLIND_SHARE = 0.1
+_FORESEEN_SHARE = 0.5
+"""Stories that also tell what happens next. So the model can say it if an embedding holds it, and
+the fusion core, which sees more finely than words tell, can learn to reckon it."""
 _MAX_SENTENCES = 32
 """Embeddings that a story is told in at most, as many as the fusion core has queries."""
 _MAX_WORDS = 8
 """Tokens of a sentence that an embedding can tell; no sentence of 150 videos had more."""
 _EMBEDDING_NOISE = 0.2
 """Standard deviation of the noise on story embeddings, relative to theirs."""
-_OTHER_INSTRUCTIONS = 3
+_OTHER_INSTRUCTIONS = 2
 """Questions and explanations about a story, beside one prediction and one caption. Most of the
 model's use is to know what comes next, and a caption asks for everything that can be read."""
 _ROLLOUTS_PER_BLOCK = 400
@@ -117,10 +120,21 @@ def documents(seed: int) -> Iterator[Document]:
         generator = random.Random(f"pretraining/{seed}/documents/{block}")
         rollouts = [draw_rollout(generator) for _ in range(_ROLLOUTS_PER_BLOCK)]
         stories = [[f" {text}." for text in story(rollout)] for rollout in rollouts]
+        # As a prediction begins, which makes it easy to find.
+        next_sentences = [f"1. {next_sentence(each, each.next_event())}." for each in rollouts]
         drawn = _some_instructions(rollouts, generator)
         generator.shuffle(drawn)
         for number, prompt, response in drawn:
-            yield [] if generator.random() < _BLIND_SHARE else stories[number], prompt, response
+            if generator.random() < _BLIND_SHARE:
+                yield [], prompt, response
+                continue
+            is_foreseen = generator.random() < _FORESEEN_SHARE
+            foreseen = [*stories[number], next_sentences[number]]
+            yield foreseen if is_foreseen else stories[number], prompt, response
+            if prompt == FUTURE_PREDICTION_PROMPT and not is_foreseen:
+                # Again, to be read and not reckoned: so few words of a few documents would not be
+                # enough to learn where to look for them.
+                yield foreseen, prompt, response
 
 
 def _some_instructions(
@@ -196,7 +210,7 @@ def pretrain_language_model(
     batches = _batches(tokenizer, documents(seed + 1), batch_size, random.Random(seed))
     for step, losses in minimise(
         model.parameters(),
-        (_losses(model, rows) for rows in batches),
+        lambda _: (_losses(model, rows) for rows in batches),
         {"response": 1.0},
         steps=steps,
         learning_rate=learning_rate,

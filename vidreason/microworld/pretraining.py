@@ -1,10 +1,13 @@
 """The training loop of the microworld's parts."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from vidreason.atomic_file import atomic_file
 
 
 def autocast() -> torch.autocast:
@@ -18,24 +21,28 @@ def autocast() -> torch.autocast:
 
 def minimise(
     parameters: Iterable[nn.Parameter],
-    losses: Iterator[dict[str, Tensor]],
+    losses: Callable[[int], Iterator[dict[str, Tensor]]],
     weights: Mapping[str, float],
     *,
     steps: int,
     learning_rate: float,
     weight_decay: float,
     report_every: int,
+    progress: Path | None = None,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Train ``parameters`` by AdamW, with one cycle of the learning rate.
 
     Args:
         parameters: They are changed in place.
-        losses: Computes the losses of each step, by name.
+        losses: Computes the losses of each step, by name, from the step on whose number, from 0,
+            it is called with. That is 0 where there is no ``progress``.
         weights: Factor of each loss in the sum that is minimised.
         steps: Number of steps.
         learning_rate: The highest.
         weight_decay: AdamW's.
         report_every: Steps between two reports.
+        progress: File in which the state is kept at each report, and which a later call goes on
+            from; it is left at the end. None to keep nothing.
 
     Yields:
         Step and losses, at each report and after the last step.
@@ -45,7 +52,16 @@ def minimise(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=learning_rate, total_steps=steps, pct_start=0.05
     )
-    for step, values in enumerate(islice(losses, steps), start=1):
+    done = 0
+    if progress is not None and progress.exists():
+        state = torch.load(progress, weights_only=True)
+        done = state["step"]
+        with torch.no_grad():
+            for parameter, value in zip(parameters, state["parameters"], strict=True):
+                parameter.copy_(value)
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    for step, values in enumerate(islice(losses(done), steps - done), start=done + 1):
         loss = torch.stack([weights[name] * value for name, value in values.items()]).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -53,4 +69,13 @@ def minimise(
         optimizer.step()
         schedule.step()
         if step % report_every == 0 or step == steps:
+            if progress is not None:
+                state = {
+                    "step": step,
+                    "parameters": [parameter.detach() for parameter in parameters],
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                }
+                with atomic_file(progress) as file:
+                    torch.save(state, file)
             yield step, {name: value.item() for name, value in values.items()}

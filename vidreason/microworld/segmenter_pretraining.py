@@ -43,7 +43,7 @@ def pretrain_segmenter(
     frames = _frames(seed)
     for step, losses in minimise(
         [parameter for parameter in sam.parameters() if parameter.requires_grad],
-        (_losses(sam, list(islice(frames, batch_size))) for _ in count()),
+        lambda _: (_losses(sam, list(islice(frames, batch_size))) for _ in count()),
         {"quality": 1.0, "mask": 1.0, "dice": 1.0},
         steps=steps,
         learning_rate=learning_rate,

@@ -1,0 +1,271 @@
+"""Visual tokens of videos that were never drawn, put together from tokens of perceived ones.
+
+Perceiving a video takes most of a second, simulating one a few milliseconds, and what limits the
+fusion core is the number of videos. Of each object at each key frame the simulator knows where it
+is and how it moves; its token is taken from a perceived video in which an object of that colour and
+shape was seen at nearly the same place, moving nearly so. Objects are missed, tracks lost and
+things seen that are none, as often as in the perceived videos. There are no clip tokens.
+
+Shapes: N object tokens, D width of the tokens.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidreason.microworld.rectangle import Rectangle
+from vidreason.microworld.renderer import FRAME_SIZE, render_masks
+from vidreason.microworld.simulation import (
+    ARENA,
+    COLORS,
+    VIDEO_SECONDS,
+    Body,
+    Rollout,
+    Scene,
+    simulate,
+)
+from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
+
+_SCALES = np.array([1, 1, 0.5, 0.5, 16, 16, 16, 16, 64], dtype=np.float32)
+"""Of a centre and a velocity in world units, a box and an area in frames: a unit of place counts as
+much as two of velocity, or as a sixteenth of the frame."""
+_SAME_BOX = 0.4
+"""Intersection over union from which a token shows a thing."""
+_FEATURE_NOISE = 0.2
+"""Standard deviation of the noise on features, relative to theirs: they come from a limited number
+of tokens."""
+_SMALL = 0.015
+"""Share of the frame below which little of a body is in sight; a whole one has 0.02 or more."""
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """One thing as it is truly seen at one moment."""
+
+    thing: str
+    """A colour, ``wall`` or ``screen``."""
+    shape: str
+    """Of a body; empty for bars."""
+    state: tuple[float, ...]
+    """Centre, velocity, box as fractions of the frame, area as a share of it."""
+
+    @property
+    def looks(self) -> tuple[str, str]:
+        """What an equal token has to agree in."""
+        return self.thing, self.shape
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """Sights that are missed equally often."""
+        small = self.shape != "" and self.state[8] < _SMALL
+        return ("body" if self.shape else self.thing), small
+
+
+@dataclass(frozen=True)
+class _Perceived:
+    """Tokens of sights that look alike."""
+
+    states: NDArray[np.float32]
+    """``(N, 9)``, scaled."""
+    features: Tensor
+    """``(N, D)``"""
+    box_errors: NDArray[np.float32]
+    """``(N, 4)``: perceived box minus true box."""
+    area_ratios: NDArray[np.float32]
+    """``(N,)``: perceived area by true area."""
+
+
+class Imagination:
+    """Imagines the visual tokens of rollouts.
+
+    Args:
+        videos: Tokens of perceived videos with what happens in them; thousands.
+
+    Raises:
+        ValueError: No token shows a body.
+    """
+
+    def __init__(self, videos: Iterable[tuple[VisualTokens, Rollout]]) -> None:
+        found: dict[tuple[str, str], list[tuple[_Sight, Tensor, Tensor, Tensor]]] = defaultdict(
+            list
+        )
+        others: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._num_others: list[int] = []
+        times: set[float] = set()
+        num_sights: Counter[tuple[str, bool]] = Counter()
+        num_found: Counter[tuple[str, bool]] = Counter()
+        num_tracked = num_strange = 0
+        for tokens, rollout in videos:
+            rows = (tokens.kinds == OBJECT_TOKEN).nonzero().flatten().tolist()
+            seconds = tokens.spans[:, 0].tolist()
+            sights = {time: _sights(rollout, time) for time in sorted({seconds[r] for r in rows})}
+            times |= set(sights)
+            num_others, matched, tracks = 0, set(), dict[int, str]()
+            for sight in (sight for seen in sights.values() for sight in seen):
+                num_sights[sight.kind] += 1
+            for row in rows:
+                box, area = tokens.boxes[row], tokens.areas[row]
+                best = _best_sight(sights[seconds[row]], box.tolist())
+                if best is None:
+                    others.append((tokens.features[row], box, area))
+                    num_others += 1
+                    continue
+                found[best.looks].append((best, tokens.features[row], box, area))
+                num_found[best.kind] += (seconds[row], best.thing) not in matched
+                matched.add((seconds[row], best.thing))
+                track = int(tokens.track_ids[row])
+                num_tracked += track in tracks
+                num_strange += tracks.get(track, best.thing) != best.thing
+                tracks[track] = best.thing
+            self._num_others.append(num_others)
+        if not any(shape for _, shape in found):
+            raise ValueError("videos: no object token shows a body of the microworld")
+        self._perceived = {looks: _perceived(rows) for looks, rows in found.items()}
+        self._others = others
+        features = torch.cat([like.features for like in self._perceived.values()])
+        self._noise = _FEATURE_NOISE * features.std(0)
+        self._times = sorted(times)
+        self._missed = {kind: 1 - num_found[kind] / num_sights[kind] for kind in num_sights}
+        self._lost_tracks = num_strange / max(num_tracked, 1)
+
+    def tokens(self, rollout: Rollout, generator: random.Random) -> VisualTokens:
+        """Return the object tokens that the rollout's video might have given."""
+        rows: list[tuple[float, Tensor, Tensor, Tensor, int]] = []
+        numbers: dict[str, int] = {}
+        for time in self._times:
+            for sight in _sights(rollout, time):
+                like = self._perceived.get(sight.looks)
+                if like is None or generator.random() < self._missed[sight.kind]:
+                    continue
+                state = np.array(sight.state, dtype=np.float32)
+                distances = like.states - _SCALES * state  # (N, 9)
+                nearest = int(np.einsum("ij,ij->i", distances, distances).argmin())
+                box = torch.from_numpy(state[4:8] + like.box_errors[nearest]).clamp(0, 1)
+                area = torch.tensor(state[8] * like.area_ratios[nearest])
+                track = numbers.setdefault(sight.thing, len(numbers))
+                if generator.random() < self._lost_tracks:
+                    track = generator.randrange(len(numbers))
+                rows.append((time, like.features[nearest], box, area, track))
+        num_others = generator.choice(self._num_others) if self._others else 0
+        for number in range(num_others):
+            features, box, area = generator.choice(self._others)
+            track = len(COLORS) + 2 + number
+            rows.append((generator.choice(self._times), features, box, area, track))
+        rows.sort(key=lambda row: row[0])
+        chance = torch.Generator().manual_seed(generator.getrandbits(63))
+        noise = torch.randn(len(rows), len(self._noise), generator=chance)
+        return _object_tokens(rows, self._noise * noise)
+
+
+def _object_tokens(
+    rows: Sequence[tuple[float, Tensor, Tensor, Tensor, int]], noise: Tensor
+) -> VisualTokens:
+    return VisualTokens(
+        features=torch.stack([row[1] for row in rows]) + noise if rows else noise,
+        kinds=torch.full((len(rows),), OBJECT_TOKEN),
+        spans=torch.tensor([row[0] for row in rows]).view(-1, 1).repeat(1, 2),
+        boxes=torch.stack([row[2] for row in rows]) if rows else torch.zeros(0, 4),
+        areas=torch.stack([row[3] for row in rows]) if rows else torch.zeros(0),
+        track_ids=torch.tensor([row[4] for row in rows], dtype=torch.int64),
+        masks=(None,) * len(rows),
+        duration_seconds=VIDEO_SECONDS,
+    )
+
+
+def _perceived(rows: Sequence[tuple[_Sight, Tensor, Tensor, Tensor]]) -> _Perceived:
+    states = np.array([sight.state for sight, *_ in rows], dtype=np.float32)  # (N, 9)
+    return _Perceived(
+        states=_SCALES * states,
+        features=torch.stack([features.float() for _, features, _, _ in rows]),
+        box_errors=torch.stack([box for _, _, box, _ in rows]).numpy() - states[:, 4:8],
+        area_ratios=torch.stack([area for *_, area in rows]).numpy() / states[:, 8],
+    )
+
+
+def _sights(rollout: Rollout, time: float) -> list[_Sight]:
+    """Return everything that is truly in sight at ``time`` seconds, to half a world unit."""
+    sights = []
+    screen = _pixels(rollout.scene.screen)
+    for body in rollout.scene.bodies:
+        state = rollout.state(body.color, time)
+        part = _visible_part(body.shape, *state[:2], screen)
+        if part is not None:
+            sights.append(_Sight(body.color, body.shape, (*state, *part)))
+    for name, bar in (("wall", _pixels(rollout.scene.wall)), ("screen", screen)):
+        if bar is not None:
+            left, top, right, bottom = (edge / FRAME_SIZE for edge in bar)
+            centre = ARENA * (left + right) / 2, ARENA * (top + bottom) / 2
+            area = (right - left) * (bottom - top)
+            sights.append(_Sight(name, "", (*centre, 0.0, 0.0, left, top, right, bottom, area)))
+    return sights
+
+
+def _pixels(bar: Rectangle | None) -> tuple[int, int, int, int] | None:
+    """Return x0, y0, x1, y1 of a bar in pixels."""
+    if bar is None:
+        return None
+    edges = (bar.left, bar.top, bar.right, bar.bottom)
+    left, top, right, bottom = (round(edge * FRAME_SIZE / ARENA) for edge in edges)
+    return left, top, min(right + 1, FRAME_SIZE), min(bottom + 1, FRAME_SIZE)
+
+
+def _visible_part(
+    shape: str, x: float, y: float, screen: tuple[int, int, int, int] | None
+) -> tuple[float, float, float, float, float] | None:
+    """Return box and area of what the frame and the screen leave of a body; None for nothing.
+
+    Rendering each body of millions of imagined frames would take most of the time: the outline is
+    drawn once, and moved by whole pixels.
+    """
+    outline = _outline(shape)
+    size = len(outline)
+    column, row = (round(edge * FRAME_SIZE / ARENA) - size // 2 for edge in (x, y))
+    left, top = max(column, 0), max(row, 0)
+    right, bottom = min(column + size, FRAME_SIZE), min(row + size, FRAME_SIZE)
+    if left >= right or top >= bottom:
+        return None
+    mask = outline[top - row : bottom - row, left - column : right - column]
+    if screen is not None and screen[0] < right and screen[1] < bottom:
+        mask = mask.copy()
+        hidden_rows = slice(max(screen[1] - top, 0), max(screen[3] - top, 0))
+        mask[hidden_rows, max(screen[0] - left, 0) : max(screen[2] - left, 0)] = False
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return None
+    box = left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1
+    x0, y0, x1, y1 = (float(edge) / FRAME_SIZE for edge in box)
+    return x0, y0, x1, y1, float(np.count_nonzero(mask)) / FRAME_SIZE**2
+
+
+@cache
+def _outline(shape: str) -> NDArray[np.bool_]:
+    """Return the pixels of a body in the middle of a frame."""
+    middle = ARENA / 2
+    body = Body(color=COLORS[0], shape=shape, x=middle, y=middle)
+    rollout = simulate(Scene(bodies=(body,), wall=None, background=0))
+    return render_masks(rollout, 0.0)[body.color]
+
+
+def _best_sight(sights: Sequence[_Sight], box: Sequence[float]) -> _Sight | None:
+    """Return the sight that a token's box shows; None if it shows none of them."""
+    overlap, best = max(
+        ((_overlap(sight.state[4:8], box), number) for number, sight in enumerate(sights)),
+        default=(0.0, -1),
+    )
+    return sights[best] if overlap >= _SAME_BOX else None
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (both - shared)
