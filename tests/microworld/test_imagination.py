@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from dataclasses import astuple
 from itertools import islice
+from statistics import fmean
 
 import pytest
 import torch
@@ -40,7 +41,9 @@ def perceived(rollout, missed=0.0, generator=None):
             box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
             number = names.index(name)
             one_hot = [float(index == number) for index in range(len(names))]
-            rows.append((time, number, [*one_hot, x.mean(), y.mean()], box, mask.mean()))
+            rows.append(
+                (time, number, [*one_hot, x.mean() / 128, y.mean() / 128], box, mask.mean())
+            )
     return VisualTokens(
         features=torch.tensor([row[2] for row in rows], dtype=torch.float32),
         kinds=torch.full((len(rows),), OBJECT_TOKEN),
@@ -80,8 +83,11 @@ def test_imagined_objects_are_where_the_simulator_has_them(imagination):
         for row in range(len(tokens)):
             # The feature says what it is; the box is that thing's, at that time.
             number = int(tokens.features[row, :8].argmax())
-            box = true_boxes[tokens.spans[row, 0].item(), number]
-            assert torch.allclose(tokens.boxes[row], box, atol=1e-6)
+            box = true_boxes.get((tokens.spans[row, 0].item(), number))
+            if box is None:  # a last sliver that one of the two rounds away
+                assert tokens.areas[row] < 0.002
+            else:  # outlines move by whole pixels, of 128
+                assert torch.allclose(tokens.boxes[row], box, atol=2.01 / 128)
         num_true, num_imagined = num_true + len(truth), num_imagined + len(tokens)
     assert 0.7 < num_imagined / num_true < 0.9  # a fifth of the perceived ones is missed
 
@@ -186,7 +192,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(imagination, stor
 
 
 def test_it_learns_what_is_there(imagination, stories):
-    losses, _ = train(imagination, stories, 60, batch_size=16, report_every=10, learning_rate=3e-3)
-    assert losses[-1]["shapes"] < 0.8 * losses[0]["shapes"]
-    assert losses[-1]["events"] < losses[0]["events"]
-    assert losses[-1]["numbers"] < 0.8 * losses[0]["numbers"]
+    losses, _ = train(imagination, stories, 50, batch_size=16, report_every=1, learning_rate=1e-2)
+    for name in ("next", "shapes", "events", "numbers"):
+        first, last = (fmean(each[name] for each in part) for part in (losses[:3], losses[-10:]))
+        assert last < 0.95 * first
