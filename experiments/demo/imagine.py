@@ -4,13 +4,13 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from tqdm import tqdm
+from safetensors.torch import save
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.run import token_source
-from vidreason.atomic_file import unique_path
+from vidreason.atomic_file import atomic_file
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.microworld.corpora import rollout_of_video
 from vidreason.microworld.fusion_pretraining import pretrain_fusion_core
@@ -56,7 +56,6 @@ def write_fusion_core(stage1: ExperimentConfig, world_seed: int, steps: int, pat
         ):
             bar.update(step - bar.n)
             bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})
-    partial = unique_path(path.parent, ".safetensors")
-    save_file({name: value.contiguous() for name, value in fusion.state_dict().items()}, partial)
-    partial.replace(path)
+    with atomic_file(path) as file:
+        file.write(save(fusion.state_dict()))
     progress.unlink()

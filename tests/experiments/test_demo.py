@@ -14,7 +14,7 @@ from experiments.demo.__main__ import main
 from experiments.demo.answers import read_answers
 from experiments.demo.config import DemoConfig
 from experiments.demo.parts import read_records
-from experiments.demo.run import stage_experiment
+from experiments.demo.run import FUSION_CORE_FILE, stage_experiment
 from experiments.experiment_config import ExperimentConfig
 from vidreason import cli
 from vidreason.config import merge_config
@@ -44,10 +44,10 @@ CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 NUM_TEST_VIDEOS = 3
 SMALLER = (
     *("quick=true", "num_validation_videos=2"),
-    *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2"),
+    *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2", "imagined_steps=2"),
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
 )
-"""Half of the quick demo, but for what it trains on."""
+"""Half of the quick demo, but for what it trains on; and with imagined videos."""
 
 
 class Elements(HTMLParser):
@@ -133,13 +133,17 @@ def quick_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     records = read_records(quick_demo)
     assert [title.split(":")[0] for title in records] == [
-        *("world", "perceive", "stage 1", "stage 2", "evaluate", "answer", "report")
+        *("world", "perceive", "imagine", "stage 1", "stage 2", "evaluate", "answer", "report")
     ]
     assert all(record.complete and record.starts == 1 for record in records.values())
     tables = (quick_demo / "table.md").read_text().split("\n\n**")
     assert len(tables) == 4
     assert all(f"| {name} |" in table for name in ROWS for table in tables)
     assert f"about {NUM_TEST_VIDEOS} held-out videos" in tables[0]
+    # Stage 1 starts from the fusion core that has learnt from imagined videos.
+    assert [path.name for path in (quick_demo / "imagined").iterdir()] == [FUSION_CORE_FILE]
+    start = json.loads((quick_demo / "stage1" / "warm_start.json").read_text())
+    assert start["left"] == []
 
 
 def test_blind_is_the_same_model_without_its_visual_tokens(quick_demo):

@@ -182,7 +182,7 @@ def pretrain_fusion_core(
     *,
     steps: int,
     batch_size: int = 64,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 1.5e-3,
     num_workers: int = 1,
     seed: int = 0,
     report_every: int = 50,

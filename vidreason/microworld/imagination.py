@@ -181,11 +181,12 @@ def _object_tokens(
 
 def _perceived(rows: Sequence[tuple[_Sight, Tensor, Tensor, Tensor]]) -> _Perceived:
     states = np.array([sight.state for sight, *_ in rows], dtype=np.float32)  # (N, 9)
+    areas = np.array([float(area) for *_, area in rows], dtype=np.float32)
     return _Perceived(
         states=_SCALES * states,
         features=torch.stack([features.float() for _, features, _, _ in rows]),
         box_errors=torch.stack([box for _, _, box, _ in rows]).numpy() - states[:, 4:8],
-        area_ratios=torch.stack([area for *_, area in rows]).numpy() / states[:, 8],
+        area_ratios=areas / states[:, 8],
     )
 
 
