@@ -114,7 +114,7 @@ def mirrored_text(text, symmetry: Symmetry):
     sides = {}
     for side, point in center.items():
         moved = symmetry.point(*point)
-        sides[side] = next(name for name, place in center.items() if place == moved)
+        sides[side] = next(name for name, middle in center.items() if middle == moved)
     words = {**dict(symmetry.colors), **sides}
     text = " ".join(words.get(word, word) for word in text.split())
     return text.replace("an ", "a ").replace("a orange", "an orange")

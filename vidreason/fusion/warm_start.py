@@ -106,7 +106,7 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     with open_weights(path) as file:
         expected = {name: tuple(value.shape) for name, value in parameters.items()}
         own = set(file.shapes) >= _OWN_KEYS
-        if own:
+        if is_fusion_core:
             _check_same_sizes(path, file.shapes, expected)
             used = {name: name for name in parameters}
         else:
@@ -114,7 +114,7 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
         with torch.no_grad():
             for parameter, key in used.items():
                 value = file.read(key).to(parameters[parameter])
-                if parameter == "queries" and not own:
+                if parameter == "queries" and not is_fusion_core:
                     value = layer_norm(value[0], value.shape[-1:])
                 parameters[parameter].copy_(value)
         taken = set(used.values())
@@ -123,14 +123,16 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     return WarmStartReport(path=path, used=used, unused=unused, left=left)
 
 
-def _check_same_sizes(path: str, found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+def _check_same_sizes(
+    path: str, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]
+) -> None:
     """Make sure that a fusion core's weights are of one of these sizes."""
-    wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    wrong = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
     if wrong:
         name = wrong[0]
         raise ValueError(
             f"fusion.warm_start {path!r} holds another fusion core: {len(wrong)} tensors differ, "
-            f"first {name}: found {found.get(name, 'none')}, "
+            f"first {name}: found {shapes.get(name, 'none')}, "
             f"expected {expected.get(name, 'none')}; "
             "set the sizes below reasoner.fusion to those that it was trained with"
         )

@@ -61,7 +61,7 @@ _HEAD_SIZES = {
 
 
 class Facts(NamedTuple):
-    """What the simulator knows of one video, or of B."""
+    """Knowledge of the simulator about one video, or about B."""
 
     next_event: Tensor
     """``(3,)`` int64: kind, subject and target of what comes next; the last of each is none."""

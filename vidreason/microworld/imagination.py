@@ -58,7 +58,7 @@ class _Sight:
 
     @property
     def looks(self) -> tuple[str, str]:
-        """What an equal token has to agree in."""
+        """Thing and shape, in which a token has to agree."""
         return self.thing, self.shape
 
     @property
@@ -93,7 +93,7 @@ class Imagination:
     """
 
     def __init__(self, videos: Iterable[tuple[VisualTokens, Rollout]]) -> None:
-        found: dict[tuple[str, str], list[tuple[_Sight, Tensor, Tensor, Tensor]]] = defaultdict(
+        matches: dict[tuple[str, str], list[tuple[_Sight, Tensor, Tensor, Tensor]]] = defaultdict(
             list
         )
         others: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -117,7 +117,7 @@ class Imagination:
                     others.append((tokens.features[row], box, area))
                     num_others += 1
                     continue
-                found[best.looks].append((best, tokens.features[row], box, area))
+                matches[best.looks].append((best, tokens.features[row], box, area))
                 num_found[best.kind] += (seconds[row], best.thing) not in matched
                 matched.add((seconds[row], best.thing))
                 track = int(tokens.track_ids[row])
@@ -125,9 +125,9 @@ class Imagination:
                 num_strange += tracks.get(track, best.thing) != best.thing
                 tracks[track] = best.thing
             self._num_others.append(num_others)
-        if not any(shape for _, shape in found):
+        if not any(shape for _, shape in matches):
             raise ValueError("videos: no object token shows a body of the microworld")
-        self._perceived = {looks: _perceived(rows) for looks, rows in found.items()}
+        self._perceived = {looks: _perceived(rows) for looks, rows in matches.items()}
         self._others = others
         features = torch.cat([like.features for like in self._perceived.values()])
         self._noise = _FEATURE_NOISE * features.std(0)

@@ -24,19 +24,19 @@ class Symmetry(NamedTuple):
     """The new colour of each."""
 
     def point(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point comes to lie."""
+        """The place of a point after it."""
         if self.swaps_axes:
             x, y = y, x
         return ARENA - x if self.mirrors_x else x, ARENA - y if self.mirrors_y else y
 
     def velocity(self, x: float, y: float) -> tuple[float, float]:
-        """What a velocity becomes."""
+        """The velocity after it."""
         if self.swaps_axes:
             x, y = y, x
         return -x if self.mirrors_x else x, -y if self.mirrors_y else y
 
     def rectangle(self, rectangle: Rectangle | None) -> Rectangle | None:
-        """Where a rectangle comes to lie."""
+        """The rectangle after it."""
         if rectangle is None:
             return None
         one = self.point(rectangle.left, rectangle.top)
