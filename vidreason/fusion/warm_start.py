@@ -105,7 +105,7 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     blocks = [block for block in fusion.blocks if isinstance(block, FusionBlock)]
     with open_weights(path) as file:
         expected = {name: tuple(value.shape) for name, value in parameters.items()}
-        own = set(file.shapes) >= _OWN_KEYS
+        is_fusion_core = set(file.shapes) >= _OWN_KEYS
         if is_fusion_core:
             _check_same_sizes(path, file.shapes, expected)
             used = {name: name for name in parameters}
