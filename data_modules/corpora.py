@@ -11,6 +11,8 @@ from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 LongPrompts = Literal["leave_out", "cut_earlier_turns"]
 """What becomes of an example whose prompt is too long. ``cut_earlier_turns`` takes as many turns of
 its conversation away as it must, the earliest first; what is then still too long is left out."""
+DROPPED = ("clips", "objects", "moments")
+"""Parts of videos that training samples may be shown without."""
 
 FIELDS = (
     *("id", "media", "video_id", "start_seconds", "end_seconds"),
@@ -135,15 +137,10 @@ class DataConfig:
     seed: int = 0
     """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
     """
-    drop_clips: float = 0.0
-    """Training only: probability that a sample is shown without some of its clips, any number but
-    all; see ``data_modules/dropped_tokens.py``."""
-    drop_objects: float = 0.0
-    """Training only: probability that a sample is shown without some of its objects, any number but
-    all. An object goes with its tokens at all key frames."""
-    drop_moments: float = 0.0
-    """Training only: probability that a sample is shown without its end, and often without its
-    beginning: of the video, some stretch is left."""
+    drop: dict[str, float] = field(default_factory=dict)
+    """Training only: probabilities that a sample is shown without some of its ``clips`` or
+    ``objects``, any number but all, or with one stretch of its ``moments``, which lacks the end;
+    ``{clips: 0.1}``. See ``data_modules/dropped_tokens.py``."""
     limit: int | None = None
     """For debugging: at most this many examples of every corpus, also where its own ``limit`` is
     higher. None for all."""
@@ -157,8 +154,13 @@ class DataConfig:
         ranges: dict[str, tuple[float, float]] = dict.fromkeys(counts.split(), (1, inf))
         ranges |= dict.fromkeys(("num_workers", "seed"), (0, inf))
         ranges |= dict.fromkeys(("max_malformed_fraction", "max_unreadable_fraction"), (0, 1))
-        ranges |= dict.fromkeys(("drop_clips", "drop_objects", "drop_moments"), (0, 1))
         check_ranges("data", self, **ranges)
+        for what, probability in self.drop.items():
+            if what not in DROPPED or not 0 <= probability <= 1:
+                raise ValueError(
+                    f"data.drop gives {what!r} {probability}; it names {', '.join(DROPPED)} and "
+                    "gives each a probability from 0 to 1"
+                )
         if self.decode_timeout_seconds is not None and self.decode_timeout_seconds <= 0:
             raise ValueError(
                 f"data.decode_timeout_seconds is {self.decode_timeout_seconds}; it must be above "

@@ -18,7 +18,7 @@ from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualB
 
 
 def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int) -> VisualBatch:
-    """Leave out tokens of samples, as ``drop_clips``, ``drop_objects`` and ``drop_moments`` say.
+    """Leave out tokens of samples, as ``config.drop`` says.
 
     An object goes with its tokens at all key frames. At least one clip stays, and one object, where
     there was one; but of moments, a single one may stay, which holds no clip or no object. What is
@@ -35,8 +35,8 @@ def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int)
         The same tokens with another ``mask``.
     """
     mask, kinds, track_ids = visual["mask"].clone(), visual["kinds"], visual["track_ids"]
-    probabilities = {CLIP_TOKEN: config.drop_clips, OBJECT_TOKEN: config.drop_objects}
-    for kind, probability in probabilities.items():
+    for kind, what in ((CLIP_TOKEN, "clips"), (OBJECT_TOKEN, "objects")):
+        probability = config.drop.get(what, 0.0)
         for row in range(len(mask) if probability else 0):
             # Python's, whose random() gives the same numbers in any version; numpy's may change.
             generator = random.Random(f"{config.seed}:{epoch}:{first + row}:{kind}")
@@ -44,9 +44,10 @@ def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int)
                 tokens = (mask[row] & (kinds[row] == kind)).nonzero().flatten()
                 groups = tokens if kind == CLIP_TOKEN else track_ids[row, tokens]
                 mask[row, tokens[_dropped(groups, generator)]] = False
-    for row in range(len(mask) if config.drop_moments else 0):
+    probability = config.drop.get("moments", 0.0)
+    for row in range(len(mask) if probability else 0):
         generator = random.Random(f"{config.seed}:{epoch}:{first + row}:moments")
-        if generator.random() < config.drop_moments:
+        if generator.random() < probability:
             mask[row] &= _stretch(visual["spans"][row, :, 1], mask[row], generator)
     return VisualBatch(**{**visual, "mask": mask})
 

@@ -224,9 +224,7 @@ class TrainingDataModule(LightningDataModule):
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Leave out tokens of a training batch, on the host."""
         assert self.trainer is not None
-        config = self.config
-        drops = config.drop_clips or config.drop_objects or config.drop_moments
-        if not self.trainer.training or not drops:
+        if not self.trainer.training or not any(self.config.drop.values()):
             return batch
         epoch, consumed = self.position
         first = consumed + self.trainer.global_rank * len(batch["ids"])

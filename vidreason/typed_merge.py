@@ -42,6 +42,8 @@ RENAMED_KEYS = {
     "trainer.stop_after_stalls": "trainer.early_stopping_patience",
     "trainer.stop_min_delta": "trainer.early_stopping_min_delta",
     "freeze_schedule.stalls_for": "freeze_schedule.patience",
+    "data.drop_clips": "data.drop",
+    "data.drop_objects": "data.drop",
 }
 """New key paths by the old ones, without indices of lists."""
 REMOVED_KEYS = {

@@ -67,8 +67,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("data.max_unreadable_fraction", "data.decode_timeout_seconds"), "free"),
     "data.max_malformed_fraction": "free",
     **dict.fromkeys(("data.global_batch_size", "data.max_text_tokens", "data.seed"), "result"),
-    **dict.fromkeys(("data.drop_clips", "data.drop_objects", "data.drop_moments"), "result"),
-    "data.long_prompts": "result",
+    **dict.fromkeys(("data.long_prompts", "data.drop"), "result"),
     **dict.fromkeys(("data.limit", "data.overfit_batches"), "result"),
     "data.num_epochs": "longer",
     # How it trains.

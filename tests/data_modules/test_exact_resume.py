@@ -107,9 +107,7 @@ def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualToke
             max_text_tokens=64,
             seed=seed,
             max_unreadable_fraction=max_unreadable_fraction,
-            drop_clips=drop,
-            drop_objects=drop,
-            drop_moments=drop,
+            drop={"clips": drop, "objects": drop, "moments": drop},
         )
         return module(
             config,

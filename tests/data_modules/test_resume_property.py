@@ -123,9 +123,7 @@ class Run:
             num_workers=attempt.num_workers,
             max_text_tokens=96,
             max_unreadable_fraction=self.max_unreadable_fraction,
-            drop_clips=0.5,
-            drop_objects=0.5,
-            drop_moments=0.5,
+            drop={"clips": 0.5, "objects": 0.5, "moments": 0.5},
             seed=4,
         )
         source = self.make_source()

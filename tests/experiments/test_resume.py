@@ -88,7 +88,7 @@ LORA = "reasoner.lora={rank: 4}"
         ("optimizer.learning_rate_factors={lora: 2}", r"optimizer.learning_rate_factors"),
         ("data.global_batch_size=7", r"data.global_batch_size"),
         ("data.max_text_tokens=7", r"data.max_text_tokens"),
-        ("data.drop_clips=0.5", r"data.drop_clips: 0.0 -> 0.5"),
+        ("data.drop={clips: 0.5}", r"data.drop"),
         ("data.num_epochs=2", r"data.num_epochs: 3 -> 2"),
         ("data.train=[{reader: webvid, root: x, weight: 2}]", r"data.train.0.weight: 1.0 -> 2.0"),
         ("data.train=[]", r"data.train"),
