@@ -21,9 +21,9 @@ def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int)
     """Leave out tokens of samples, as ``config.drop`` says.
 
     An object goes with its tokens at all key frames. At least one clip stays, and one object, where
-    there was one; but of moments, a single one may stay, which holds no clip or no object. What is
-    left out depends on the seed and on the sample's position in the order
-    alone, so it is the same for any number of ranks, workers and micro-batches, and after a resume.
+    there was one; but of moments a single one may stay, which may hold no clip or no object. What
+    is left out depends on the seed and on the sample's position in the order alone, so it is the
+    same for any number of ranks, workers and micro-batches, and after a resume.
 
     Args:
         visual: Visual tokens of B samples, on the CPU; they are not changed.
