@@ -256,17 +256,17 @@ def _outline(shape: str) -> NDArray[np.bool_]:
 
 def _best_sight(sights: Sequence[_Sight], box: Sequence[float]) -> _Sight | None:
     """Return the sight that a token's box shows; None if it shows none of them."""
+    shown = _as_rectangle(box)
     overlap, best = max(
-        ((_overlap(sight.state[4:8], box), number) for number, sight in enumerate(sights)),
+        (
+            (_as_rectangle(sight.state[4:8]).overlap(shown), number)
+            for number, sight in enumerate(sights)
+        ),
         default=(0.0, -1),
     )
     return sights[best] if overlap >= _SAME_BOX else None
 
 
-def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (both - shared)
+def _as_rectangle(box: Sequence[float]) -> Rectangle:
+    left, top, right, bottom = box
+    return Rectangle(left=left, top=top, right=right, bottom=bottom)

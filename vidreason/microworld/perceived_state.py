@@ -223,7 +223,7 @@ def _truth(rollout: Rollout, box: Sequence[float], time: float) -> tuple[list[fl
     bars = {_WALL: rollout.scene.wall, _SCREEN: rollout.scene.screen}
     thing = _OTHER
     for number, bar in bars.items():
-        if bar is not None and _overlap(_rectangle(box), bar) > 0.5:
+        if bar is not None and _rectangle(box).overlap(bar) > 0.5:
             thing = number
     state = [0.0] * (len(SHAPES) + 4)
     if nearest and distances[nearest] < _MATCH and thing == _OTHER:
@@ -234,20 +234,6 @@ def _truth(rollout: Rollout, box: Sequence[float], time: float) -> tuple[list[fl
         state[len(SHAPES) :] = [true_x - x, true_y - y, *motion]
     one_hot = [float(number == thing) for number in range(len(_THINGS))]
     return one_hot + state, thing < len(COLORS)
-
-
-def _overlap(one: Rectangle, other: Rectangle) -> float:
-    """Intersection over union."""
-
-    def area(width: float, height: float) -> float:
-        return max(width, 0.0) * max(height, 0.0)
-
-    shared = area(
-        min(one.right, other.right) - max(one.left, other.left),
-        min(one.bottom, other.bottom) - max(one.top, other.top),
-    )
-    both = sum(area(r.right - r.left, r.bottom - r.top) for r in (one, other))
-    return shared / (both - shared)
 
 
 def _ridge(inputs: Tensor, targets: Tensor) -> Tensor:

@@ -23,3 +23,11 @@ class Rectangle:
         return math.hypot(
             max(self.left - x, 0.0, x - self.right), max(self.top - y, 0.0, y - self.bottom)
         )
+
+    def overlap(self, other: "Rectangle") -> float:
+        """Return intersection over union."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        shared = max(width, 0.0) * max(height, 0.0)
+        both = sum((r.right - r.left) * (r.bottom - r.top) for r in (self, other))
+        return shared / (both - shared)
