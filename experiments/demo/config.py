@@ -42,6 +42,8 @@ class DemoConfig:
     """Another seed is another world of the same kind."""
     parts: str = str(parts.PARTS_FOLDER)
     """Folder of the three pre-trained parts, as ``experiments.pretrain_microworld`` writes it."""
+    imagined_videos: int = 0
+    """Videos that only the simulator sees, for training corpora with ``root: imagined``."""
     imagined_steps: int = 0
     """Steps for which the fusion core learns from imagined videos before stage 1; 0 for none."""
     num_workers: int | None = None
@@ -68,6 +70,7 @@ class DemoConfig:
             num_validation_videos=(1, inf),
             num_test_videos=(2, inf),  # the shuffled control exchanges them
             questions_per_video=(1, inf),
+            imagined_videos=(0, inf),
             imagined_steps=(0, inf),
             num_shown_videos=(1, max(self.num_test_videos, 1)),
         )

@@ -1,4 +1,4 @@
-"""The demo's fusion core learns from imagined videos before it sees perceived ones."""
+"""The demo's imagined videos: a start of the fusion core, and more samples for the stages."""
 
 from itertools import islice
 from pathlib import Path
@@ -12,10 +12,12 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.run import token_source
 from vidreason.atomic_file import atomic_file
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
-from vidreason.microworld.corpora import rollout_of_video
+from vidreason.microworld.corpora import WorldConfig, rollout_of_video
 from vidreason.microworld.fusion_pretraining import pretrain_fusion_core
 from vidreason.microworld.imagination import Imagination
+from vidreason.microworld.imagined_world import write_imagined_world
 from vidreason.perception.models import video_encoder_sizes
+from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.language_model import load_language_model, word_embedding_size
 
 _NUM_PERCEIVED_VIDEOS = 2000
@@ -23,36 +25,81 @@ _NUM_PERCEIVED_VIDEOS = 2000
 _PROGRESS = "progress.pt"
 
 
-def write_fusion_core(stage1: ExperimentConfig, world_seed: int, steps: int, path: Path) -> None:
+class Imagining:
+    """What imagined videos are made of: training videos and their tokens.
+
+    Args:
+        experiment: The configuration that both stages share.
+        world_seed: The seed that the training videos were drawn with.
+    """
+
+    def __init__(self, experiment: ExperimentConfig, world_seed: int) -> None:
+        self.source = token_source(experiment)
+        captions = [each for each in experiment.data.train if each.reader == "webvid"]
+        examples = list(open_corpora(captions, experiment.data.max_malformed_fraction))
+        self.stories = [rollout_of_video(example.video_id, world_seed) for example in examples]
+        few = islice(zip(examples, self.stories, strict=True), _NUM_PERCEIVED_VIDEOS)
+        self.imagination = Imagination(
+            (self.source(example.media, None, None), story) for example, story in few
+        )
+
+
+def write_imagined_videos(imagining: Imagining, world: WorldConfig, root: Path) -> None:
+    """Write annotations of imagined videos, and put their tokens into the store.
+
+    Args:
+        imagining: What they are made of.
+        world: Seed of the training videos, and number of the imagined ones as ``train``.
+        root: Folder of the corpora.
+    """
+    store = imagining.source.store
+    assert store is not None
+    with tqdm(total=world.num_videos["train"], desc="imagine", unit="video") as bar:
+
+        def keep(media: str, tokens: VisualTokens) -> None:
+            store.put(imagining.source.key(media), tokens)
+            bar.update()
+
+        write_imagined_world(root, imagining.imagination, imagining.stories, world, keep)
+    store.flush()
+
+
+def write_fusion_core(
+    experiment: ExperimentConfig, imagining: Imagining, steps: int, path: Path
+) -> None:
     """Train a new fusion core on imagined videos; write it as ``fusion.warm_start`` reads it.
 
     An interrupted call leaves its state beside ``path``, and the next one goes on from there.
 
     Args:
-        stage1: The experiment whose fusion core it is, with captions as training corpus.
-        world_seed: The seed that its videos were drawn with.
+        experiment: The configuration that both stages share.
+        imagining: What the videos are made of.
         steps: Optimizer steps.
         path: A safetensors file.
+
+    Raises:
+        ValueError: The fusion is no fusion core.
     """
-    source = token_source(stage1)
-    train = open_corpora(stage1.data.train, stage1.data.max_malformed_fraction)
-    examples = list(train)
-    stories = [rollout_of_video(example.video_id, world_seed) for example in examples]
-    imagination = Imagination(
-        (source(example.media, None, None), story)
-        for example, story in islice(zip(examples, stories, strict=True), _NUM_PERCEIVED_VIDEOS)
-    )
-    settings = stage1.reasoner
-    torch.manual_seed(stage1.seed)
+    settings = experiment.reasoner
+    torch.manual_seed(experiment.seed)
     sizes = word_embedding_size(load_language_model(settings.language_model))
-    width = video_encoder_sizes(stage1.perceiver.video_encoder).width
+    width = video_encoder_sizes(experiment.perceiver.video_encoder).width
     fusion = build_fusion(settings.fusion, width, *sizes)
-    assert isinstance(fusion, FusionCore)
+    if not isinstance(fusion, FusionCore):
+        raise ValueError(
+            f"imagined_steps is {steps}, but reasoner.fusion.kind is {settings.fusion.kind!r}, "
+            "which has nothing to learn before stage 1; set imagined_steps=0"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     progress = path.parent / _PROGRESS
     with tqdm(total=steps, desc="imagine", unit="step") as bar:
         for step, losses, _ in pretrain_fusion_core(
-            fusion, imagination, stories, steps=steps, progress=progress, seed=stage1.seed
+            fusion,
+            imagining.imagination,
+            imagining.stories,
+            steps=steps,
+            progress=progress,
+            seed=experiment.seed,
         ):
             bar.update(step - bar.n)
             bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from experiments.demo.answers import (
     write_answers,
 )
 from experiments.demo.config import DemoConfig
-from experiments.demo.imagine import write_fusion_core
+from experiments.demo.imagine import Imagining, write_fusion_core, write_imagined_videos
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
@@ -38,6 +39,8 @@ from vidreason.training.checkpoint import LAST_CHECKPOINT
 CONFIGS = Path(__file__).parents[1] / "configs"
 TABLE_FILE = "table.md"
 FUSION_CORE_FILE = "fusion_core.safetensors"
+IMAGINED_FOLDER = "imagined"
+"""Of the imagined videos' corpora; as ``root`` of one in ``data.train`` it stands for them."""
 _CAPTIONS = "webvid"
 """Reader of what stage 1 learns."""
 
@@ -78,7 +81,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             outputs=(Path(shared.store.path),),
             work=lambda: perceive(shared),
         ),
-        *_imagining(config, stage1),
+        *_imagining(config, shared, Path(stage1.reasoner.fusion.warm_start)),
         Part(
             title="stage 1: alignment",
             settings=[learnt_settings(stage1), _language_model_hashes(config)],
@@ -113,19 +116,34 @@ def demo_parts(config: DemoConfig) -> list[Part]:
     ]
 
 
-def _imagining(config: DemoConfig, stage1: ExperimentConfig) -> list[Part]:
-    """The part in which the fusion core learns from imagined videos, if it does."""
-    if not config.imagined_steps:
-        return []
-    path = Path(stage1.reasoner.fusion.warm_start)
-    return [
-        Part(
-            title="imagine: the fusion core's start",
-            settings=[config.imagined_steps, stage1.seed, _language_model_hashes(config)],
-            outputs=(path.parent,),
-            work=lambda: write_fusion_core(stage1, config.world_seed, config.imagined_steps, path),
+def _imagining(config: DemoConfig, shared: ExperimentConfig, fusion_core: Path) -> list[Part]:
+    """The parts in which videos are imagined, as far as the configuration wants them."""
+    wanted = []
+    imagining = cache(lambda: Imagining(shared, config.world_seed))  # drawn once for both
+    if config.imagined_videos:
+        root = Path(config.run_dir) / IMAGINED_FOLDER
+        world = dataclasses.replace(
+            world_config(config), num_videos={"train": config.imagined_videos}
         )
-    ]
+        wanted.append(
+            Part(
+                title="imagine: more videos",
+                settings=world,
+                outputs=(root,),
+                work=lambda: write_imagined_videos(imagining(), world, root),
+            )
+        )
+    if config.imagined_steps:
+        steps = config.imagined_steps
+        wanted.append(
+            Part(
+                title="imagine: the fusion core's start",
+                settings=[steps, shared.seed, _language_model_hashes(config)],
+                outputs=(fusion_core.parent,),
+                work=lambda: write_fusion_core(shared, imagining(), steps, fusion_core),
+            )
+        )
+    return wanted
 
 
 def world_config(config: DemoConfig) -> WorldConfig:
@@ -162,11 +180,13 @@ def stage_experiment(
     for corpora in (experiment.data.train, experiment.data.validation, experiment.data.benchmark):
         corpora[:] = [c for c in corpora if c.reader in (_CAPTIONS, *config.forms)]
         for corpus in corpora:
-            corpus.root = str(run_dir / "world" / corpus.reader)
+            imagined = corpus.root == IMAGINED_FOLDER
+            folder = IMAGINED_FOLDER if imagined else "world"
+            corpus.root = str(run_dir / folder / corpus.reader)
     experiment.perceive.num_workers = config.num_workers
     experiment.run_dir = str(run_dir / (stage or "perceive"))
     if stage == "stage1" and config.imagined_steps:
-        experiment.reasoner.fusion.warm_start = str(run_dir / "imagined" / FUSION_CORE_FILE)
+        experiment.reasoner.fusion.warm_start = str(run_dir / "fusion_core" / FUSION_CORE_FILE)
     if stage == "stage2":
         newest = checkpoint_folder(str(run_dir / "stage1")) / LAST_CHECKPOINT
         experiment.initial_checkpoint = str(newest)

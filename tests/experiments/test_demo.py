@@ -16,6 +16,7 @@ from experiments.demo.config import DemoConfig
 from experiments.demo.parts import read_records
 from experiments.demo.run import FUSION_CORE_FILE, stage_experiment
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.resume import checkpoint_step
 from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.evaluation.predictions.rows import read_predictions
@@ -26,6 +27,7 @@ from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import encode_example
 from vidreason.store.feature_store import StoreConfig
 from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 ROWS = (
     "full model (stage 2)",
@@ -44,7 +46,11 @@ CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 NUM_TEST_VIDEOS = 3
 SMALLER = (
     *("quick=true", "num_validation_videos=2"),
-    *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2", "imagined_steps=2"),
+    *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2"),
+    *("imagined_videos=4", "imagined_steps=2"),
+    "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4,"
+    "'data.train=[{reader: webvid, root: world, split: train},"
+    "{reader: webvid, root: imagined, split: train}]']",
     "both_stages=[optimizer.warmup_steps=1,trainer.log_every_n_steps=1,decoding.max_new_tokens=12]",
 )
 """Half of the quick demo, but for what it trains on; and with imagined videos."""
@@ -133,7 +139,8 @@ def quick_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     records = read_records(quick_demo)
     assert [title.split(":")[0] for title in records] == [
-        *("world", "perceive", "imagine", "stage 1", "stage 2", "evaluate", "answer", "report")
+        *("world", "perceive", "imagine", "imagine", "stage 1", "stage 2"),
+        *("evaluate", "answer", "report"),
     ]
     assert all(record.complete and record.starts == 1 for record in records.values())
     tables = (quick_demo / "table.md").read_text().split("\n\n**")
@@ -141,9 +148,12 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     assert all(f"| {name} |" in table for name in ROWS for table in tables)
     assert f"about {NUM_TEST_VIDEOS} held-out videos" in tables[0]
     # Stage 1 starts from the fusion core that has learnt from imagined videos.
-    assert [path.name for path in (quick_demo / "imagined").iterdir()] == [FUSION_CORE_FILE]
+    assert [path.name for path in (quick_demo / "fusion_core").iterdir()] == [FUSION_CORE_FILE]
     start = json.loads((quick_demo / "stage1" / "warm_start.json").read_text())
     assert start["left"] == []
+    # It learns from 8 perceived videos and 4 imagined ones, 4 a step.
+    newest = quick_demo / "stage1" / "checkpoints" / LAST_CHECKPOINT
+    assert checkpoint_step(str(newest)) == 3
 
 
 def test_blind_is_the_same_model_without_its_visual_tokens(quick_demo):
@@ -197,8 +207,8 @@ def test_the_demo_started_again_does_what_is_not_done(quick_demo, capsys):
     before = (quick_demo / "table.md").stat().st_mtime_ns
     assert main([*SMALLER, f"run_dir={quick_demo}"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count(": complete (") == 7
-    assert "[8/8] report ...\n" in printed
+    assert printed.count(": complete (") == 8
+    assert "[9/9] report ...\n" in printed
     assert (quick_demo / "table.md").stat().st_mtime_ns == before
     assert all(name in printed for name in ROWS)
     assert "what happens next" in printed
@@ -234,13 +244,13 @@ def test_a_killed_stage_continues_and_the_rest_follows(quick_demo, capsys):
     """The record says that stage 2 was begun; it has its checkpoints, but no merged model."""
     path = quick_demo / "parts.json"
     records = json.loads(path.read_text())
-    for title in list(records)[4:]:
+    for title in list(records)[5:]:
         records[title]["complete"] = False
     path.write_text(json.dumps(records))
     shutil.rmtree(quick_demo / "stage2" / "reasoner")
     table = (quick_demo / "table.md").read_text()
     assert main([*SMALLER, f"run_dir={quick_demo}"]) == 0
-    assert capsys.readouterr().out.count(": complete (") == 4
+    assert capsys.readouterr().out.count(": complete (") == 5
     assert (quick_demo / "table.md").read_text() == table
     starts = json.loads((quick_demo / "stage2" / "run.json").read_text())["starts"]
     assert starts[-1]["resumed_from"].endswith(".ckpt")

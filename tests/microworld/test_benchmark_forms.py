@@ -17,6 +17,7 @@ from vidreason.microworld.corpora import (
     WorldConfig,
     split_rollouts,
     write_annotations,
+    write_stills,
     write_world,
 )
 from vidreason.microworld.language import heading, position_phrase, sentence
@@ -42,6 +43,7 @@ class World:
         for split in CONFIG.num_videos:
             rollouts = split_rollouts(split, CONFIG)
             write_annotations(root, split, rollouts, CONFIG)
+            write_stills(root, split, rollouts, CONFIG)
             self.rollouts |= rollouts
 
     def rollout(self, example: Example) -> Rollout:

@@ -9,7 +9,7 @@ from vidreason.microworld.simulation import Body, Rollout, Scene, simulate
 
 
 def written(folder: Path, rollouts: list[Rollout], seed: int = 0) -> list[dict[str, Any]]:
-    write_questions(folder, "val", rollouts, random.Random(seed))
+    write_questions(folder, "val", dict(enumerate(rollouts)), random.Random(seed))
     scenes: list[dict[str, Any]] = json.loads((folder / "questions/validation.json").read_text())
     return scenes
 

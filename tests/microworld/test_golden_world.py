@@ -8,6 +8,7 @@ from vidreason.microworld.corpora import (
     instructions,
     split_rollouts,
     write_annotations,
+    write_stills,
 )
 from vidreason.microworld.encoder_pretraining import clip_facts
 from vidreason.microworld.renderer import frame_times
@@ -22,6 +23,7 @@ def sha256(content: bytes) -> str:
 def test_the_annotations_of_a_seed(tmp_path):
     for split in CONFIG.num_videos:
         write_annotations(tmp_path, split, split_rollouts(split, CONFIG), CONFIG)
+        write_stills(tmp_path, split, split_rollouts(split, CONFIG), CONFIG)
     endings = (".json", ".jsonl", ".csv")
     files = sorted(path for path in tmp_path.rglob("*") if path.suffix in endings)
     assert len(files) == 50

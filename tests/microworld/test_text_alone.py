@@ -9,7 +9,12 @@ from text_only import by_form, form, guess, text_only_accuracy
 from tiny_corpora import examples_in
 
 from vidreason.example import Example
-from vidreason.microworld.corpora import WorldConfig, split_rollouts, write_annotations
+from vidreason.microworld.corpora import (
+    WorldConfig,
+    split_rollouts,
+    write_annotations,
+    write_stills,
+)
 from vidreason.microworld.language import sentence
 from vidreason.microworld.simulation import VIDEO_SECONDS, Rollout
 
@@ -29,6 +34,7 @@ class World:
         for split in CONFIG.num_videos:
             self.rollouts[split] = split_rollouts(split, CONFIG)
             write_annotations(root, split, self.rollouts[split], CONFIG)
+            write_stills(root, split, self.rollouts[split], CONFIG)
 
     def examples(self, corpus: str) -> tuple[list[Example], list[Example]]:
         """Return the examples of train, and of test."""

@@ -7,7 +7,7 @@ Every choice is right or wrong by itself, as in the real corpus; any number may 
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -39,15 +39,15 @@ def video_path(split: str, scene_index: int) -> str:
 
 
 def write_questions(
-    folder: Path, split: str, rollouts: Sequence[Rollout], generator: random.Random
+    folder: Path, split: str, rollouts: Mapping[int, Rollout], generator: random.Random
 ) -> None:
-    """Write ``questions/<split>.json``; scenes are numbered from 0 within their split."""
+    """Write ``questions/<split>.json``, given what happens in each scene by its index."""
     drafts = [
         [
             *(d for body in rollout.scene.bodies for d in _what_if(rollout, body.color, generator)),
             *_predictive(rollout, generator),
         ]
-        for rollout in rollouts
+        for rollout in rollouts.values()
     ]
     scenes = [
         {
@@ -57,7 +57,7 @@ def write_questions(
                 {**draft.question(), "question_id": number} for number, draft in enumerate(kept)
             ],
         }
-        for scene_index, kept in enumerate(_balanced(drafts, generator))
+        for scene_index, kept in zip(rollouts, _balanced(drafts, generator), strict=True)
     ]
     write_json(folder / "questions" / f"{SPLIT_NAMES[split]}.json", scenes)
 

@@ -96,9 +96,11 @@ def write_world(root: Path, config: WorldConfig) -> None:
     """
     for split in config.num_videos:
         rollouts = split_rollouts(split, config)
-        for scene_index, (video_id, rollout) in enumerate(rollouts.items()):
-            _write_media(root, video_id, rollout, clevrer.video_path(split, scene_index))
+        for video_id, rollout in rollouts.items():
+            write_video(rollout, original_video(root, video_id))
+            link_video(root, split, video_id)
         write_annotations(root, split, rollouts, config)
+        write_stills(root, split, rollouts, config)
 
 
 def split_rollouts(split: str, config: WorldConfig) -> dict[str, Rollout]:
@@ -118,7 +120,7 @@ def rollout_of_video(video_id: str, seed: int = 0) -> Rollout:
 def write_annotations(
     root: Path, split: str, rollouts: dict[str, Rollout], config: WorldConfig
 ) -> None:
-    """Write the annotations of all corpora for the videos of a split."""
+    """Write the annotations of all corpora but VCR for the videos of a split."""
     generator = random.Random(f"questions/{split}/{config.seed}")
     _write_webvid(root / "webvid", split, rollouts)
     closed = ask(rollouts, multiple_choice_questions, config.questions_per_video, generator)
@@ -129,17 +131,22 @@ def write_annotations(
     opened = ask(rollouts, open_questions, config.questions_per_video, generator)
     _write_activitynet_qa(root / "activitynet_qa", split, opened)
     _write_causal_vid_instruct(root / "causal_vid_instruct", split, rollouts, generator)
-    clevrer.write_questions(root / "clevrer", split, list(rollouts.values()), generator)
+    scenes = {_scene_index(video_id): rollout for video_id, rollout in rollouts.items()}
+    clevrer.write_questions(root / "clevrer", split, scenes, generator)
     _write_nextgqa(root / "nextgqa", split, rows)
     _write_map(root / "nextgqa", sorted(rollouts))
     # A generator each, so that no corpus changes another's questions.
+    generator = random.Random(f"test_of_time/{split}/{config.seed}")
+    timed = ask(rollouts, time_questions.time_questions, config.questions_per_video, generator)
+    time_questions.write_questions(root / "test_of_time", split, arrange(timed, generator))
+
+
+def write_stills(root: Path, split: str, rollouts: dict[str, Rollout], config: WorldConfig) -> None:
+    """Write VCR's pictures of some videos of a split, and its annotations."""
     generator = random.Random(f"vcr/{split}/{config.seed}")
     pictured = dict(list(rollouts.items())[:: _VIDEOS_PER_STILL[split]])
     seen = ask(pictured, looks, still_images.QUESTIONS_PER_IMAGE, generator)
     still_images.write_questions(root / "vcr", split, pictured, seen, generator)
-    generator = random.Random(f"test_of_time/{split}/{config.seed}")
-    timed = ask(rollouts, time_questions.time_questions, config.questions_per_video, generator)
-    time_questions.write_questions(root / "test_of_time", split, arrange(timed, generator))
 
 
 def instructions(
@@ -178,15 +185,26 @@ def _page(video_id: str) -> str:
     return f"{first:06d}_{first + _PAGE_SIZE - 1:06d}"
 
 
-def _write_media(root: Path, video_id: str, rollout: Rollout, clevrer_path: str) -> None:
-    original = root / "webvid" / "videos" / _page(video_id) / f"{video_id}.mp4"
-    original.parent.mkdir(parents=True, exist_ok=True)
-    write_video(rollout, original)
+def _scene_index(video_id: str) -> int:
+    """Return CLEVRER's number of a video within its split."""
+    return int(video_id[1:])
+
+
+def original_video(root: Path, video_id: str) -> Path:
+    """Return the path of a video, which is WebVid's; its folder is created."""
+    path = root / "webvid" / "videos" / _page(video_id) / f"{video_id}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def link_video(root: Path, split: str, video_id: str) -> None:
+    """Give :func:`original_video`, which is there, its names in the other corpora."""
+    original = original_video(root, video_id)
     links = [
         root / "nextqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4",
         root / "activitynet_qa" / "videos" / f"v_{video_id}.mp4",
         root / "causal_vid_instruct" / "videos" / f"{video_id}.mp4",
-        root / "clevrer" / clevrer_path,
+        root / "clevrer" / clevrer.video_path(split, _scene_index(video_id)),
         root / "nextgqa" / "NExTVideo" / video_id[:4] / f"{video_id}.mp4",
         root / "test_of_time" / "videos" / f"{video_id}.mp4",
     ]

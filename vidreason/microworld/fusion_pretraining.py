@@ -33,9 +33,8 @@ from vidreason.microworld.simulation import (
     VIDEO_SECONDS,
     Event,
     Rollout,
-    UnsettledSceneError,
 )
-from vidreason.microworld.symmetries import draw_symmetry
+from vidreason.microworld.symmetries import draw_view
 from vidreason.perception.visual_tokens import VisualBatch, collate_visual_tokens
 
 _LOSS_WEIGHTS = {"next": 1.0, "shapes": 0.5, "events": 5.0, "numbers": 5.0}
@@ -161,18 +160,10 @@ class ImaginedBatches(IterableDataset[_Batch]):
 
     def _batch(self, generator: random.Random) -> _Batch:
         stories = generator.choices(self.stories, k=self.batch_size)
-        rollouts = [_view(story, generator) for story in stories]
+        rollouts = [draw_view(story, generator) for story in stories]
         tokens = [self.imagination.tokens(rollout, generator) for rollout in rollouts]
         facts = zip(*map(facts_of, rollouts), strict=True)
         return _Batch(collate_visual_tokens(tokens), Facts(*map(torch.stack, facts)))
-
-
-def _view(story: Rollout, generator: random.Random) -> Rollout:
-    """Return a story in another symmetry, or as it is where rounding spoils that."""
-    try:
-        return draw_symmetry(generator).rollout(story)
-    except UnsettledSceneError:
-        return story
 
 
 def pretrain_fusion_core(

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from vidreason.microworld.rectangle import Rectangle
-from vidreason.microworld.simulation import ARENA, COLORS, Body, Color, Rollout, Scene, simulate
+from vidreason.microworld.simulation import (
+    ARENA,
+    COLORS,
+    Body,
+    Color,
+    Rollout,
+    Scene,
+    UnsettledSceneError,
+    simulate,
+)
 
 
 class Symmetry(NamedTuple):
@@ -80,3 +89,11 @@ def draw_symmetry(generator: random.Random) -> Symmetry:
     swaps_axes, mirrors_x, mirrors_y = (generator.random() < 0.5 for _ in range(3))
     colors = dict(zip(COLORS, generator.sample(COLORS, len(COLORS)), strict=True))
     return Symmetry(swaps_axes, mirrors_x, mirrors_y, colors)
+
+
+def draw_view(story: Rollout, generator: random.Random) -> Rollout:
+    """Return a story in one of all symmetries, or as it is where rounding spoils that."""
+    try:
+        return draw_symmetry(generator).rollout(story)
+    except UnsettledSceneError:
+        return story
