@@ -10,7 +10,9 @@ import pytest
 
 from vidreason.evaluation.confidence.calibration import (
     adaptive_calibration_error,
+    bin_numbers,
     brier_scores,
+    calibrated_error,
     calibration_error,
     confidence_auroc,
     negative_log_likelihoods,
@@ -204,3 +206,20 @@ def test_other_errors() -> None:
         fit_temperature([(0.0,), (1.0,)], [0])
     with pytest.raises(ValueError, match="temperature above 0"):
         option_probabilities((0.0, 1.0), 0.0)
+
+
+def test_few_answers_of_a_calibrated_model_have_an_error() -> None:
+    """What it is comes out of the confidences alone, and vanishes with many answers."""
+    generator = np.random.default_rng(1)
+    confidences = generator.uniform(0.2, 1.0, 100)
+    seen = [
+        calibration_error(confidences, generator.random(100) < confidences).expected
+        for _ in range(200)
+    ]
+    expected = calibrated_error(confidences, bin_numbers(confidences))
+    assert expected == pytest.approx(float(np.mean(seen)), abs=0.01)
+    assert expected > 0.08
+    many = generator.uniform(0.2, 1.0, 20_000)
+    assert calibrated_error(many, bin_numbers(many)) < 0.015
+    # Whoever is sure and right has none.
+    assert calibrated_error(np.ones(5), bin_numbers(np.ones(5))) == 0

@@ -9,7 +9,7 @@ from vidreason.evaluation.confidence.confidences import (
     choice_confidences,
     event_confidences,
 )
-from vidreason.evaluation.confidence.temperature import fit_temperature
+from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.reasoning.predictions import Prediction, format_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -41,7 +41,8 @@ def test_confidences_of_choices() -> None:
     assert result.video_ids == ("c:a", "c:b")
     assert result.num_without == 1
     assert calibration_error(result.values, result.correct).expected == pytest.approx(0.75)
-    assert choice_confidences(rows, temperature=1e6).values == pytest.approx((0.5, 1 / 3), abs=1e-3)
+    warmest = TemperatureFit(temperature=1e6, nll_before=0.0, nll_after=0.0, num_questions=1)
+    assert choice_confidences(rows, warmest).values == pytest.approx((0.5, 1 / 3), abs=1e-3)
 
 
 def test_a_temperature_is_fitted_on_one_split_and_used_on_another() -> None:
@@ -51,7 +52,7 @@ def test_a_temperature_is_fitted_on_one_split_and_used_on_another() -> None:
     fit = fit_temperature(confidences.logits, confidences.outcomes)
     test = [choice(f"t{n}", (0.0, -9.0), 0) for n in range(4)]
     assert choice_confidences(test).values[0] > 0.99
-    assert choice_confidences(test, fit.temperature).values == pytest.approx((0.75,) * 4)
+    assert choice_confidences(test, fit).values == pytest.approx((0.75,) * 4)
     assert choice_confidences([choice("a", (), 0)]).logits == ()
 
 
@@ -82,6 +83,6 @@ def test_confidences_of_predicted_events() -> None:
     assert result.num_without == 1
     assert result.briers == pytest.approx((0.64, 0.49))
     fit = fit_temperature(result.logits, result.outcomes)
-    scaled = event_confidences(rows, fit.temperature)
+    scaled = event_confidences(rows, fit)
     assert scaled.correct == result.correct
     assert abs(scaled.values[0] - 0.5) < 0.01, "wrong when sure: no confidence is worth anything"

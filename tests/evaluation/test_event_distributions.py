@@ -15,7 +15,8 @@ from vidreason.evaluation.confidence.event_distributions import (
     total_variation,
     true_probabilities,
 )
-from vidreason.evaluation.confidence.temperature import fit_temperature
+from vidreason.evaluation.confidence.run_calibration import fitted_temperature
+from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.reasoning.futures import Future, merge_candidates, with_temperature
 from vidreason.reasoning.outcomes import TrueFuture
@@ -33,6 +34,12 @@ ROW = BenchmarkPrediction(
 )  # fmt: skip
 
 
+def at(temperature: float, found: float = 1.0) -> TemperatureFit:
+    return TemperatureFit(
+        temperature=temperature, nll_before=0.0, nll_after=0.0, num_questions=1, found=found
+    )
+
+
 def test_one_event_said_in_two_ways_is_one() -> None:
     assert event_probabilities(FUTURES) == pytest.approx({"it stops": 0.875, "it leaves": 0.125})
     events, scores = event_scores(FUTURES)
@@ -46,7 +53,7 @@ def test_a_temperature_is_that_of_the_decoding() -> None:
         expected = {
             future.event: future.probability for future in with_temperature(merged, temperature)
         }
-        assert event_probabilities(FUTURES, temperature) == pytest.approx(expected)
+        assert event_probabilities(FUTURES, at(temperature)) == pytest.approx(expected)
     # The most probable event comes first, the first of equals too.
     unordered = (FUTURES[1], FUTURES[0], FUTURES[1]._replace(event="it turns"))
     assert list(event_probabilities(unordered)) == ["it stops", "it leaves", "it turns"]
@@ -111,8 +118,9 @@ def test_confidences_of_computed_next_events() -> None:
     assert result.nlls == pytest.approx((-math.log(0.875), -math.log(0.125), -math.log(1e-7)))
     assert np.exp(result.logits) == pytest.approx(np.array([[0.7, 0.1]] * 2))
     assert result.outcomes == (0, 1)  # no temperature helps what is not named
-    scaled = next_event_confidences(rows, temperature=0.5)
+    scaled = next_event_confidences(rows, at(0.5))
     assert scaled.values == pytest.approx((0.49 / 0.5,) * 3)
+    assert result.num_unfound == 1
     assert [asks_for_next_event(row) for row in rows] == [True] * 5 + [False] * 3
 
 
@@ -127,7 +135,12 @@ def test_a_temperature_makes_probabilities_as_sure_as_they_are_right() -> None:
         for number, event in enumerate(["it stops"] * 6 + ["it leaves"] * 2 + ["it turns"])
     ]
     confidences = next_event_confidences(rows)
-    fit = fit_temperature(confidences.logits, confidences.outcomes)
+    fit = fitted_temperature(confidences)
+    assert fit is not None
     assert fit.num_questions == 8
     assert fit.temperature == pytest.approx(2)
-    assert event_probabilities(sure, fit.temperature)["it stops"] == pytest.approx(0.75)
+    # In one of nine, the event is not among those that were found.
+    assert fit.found == pytest.approx(8 / 9)
+    shares = event_probabilities(sure, fit)
+    assert shares == pytest.approx({"it stops": 6 / 9, "it leaves": 2 / 9})
+    assert next_event_confidences(rows, fit).nlls[0] == pytest.approx(-math.log(6 / 9))

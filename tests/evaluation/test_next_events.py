@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vidreason.evaluation.confidence.confidences import next_event_confidences
-from vidreason.evaluation.confidence.temperature import fit_temperature
+from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.next_events.distributions import distribution_scores, truth_rows
 from vidreason.evaluation.next_events.event_sets import fit_sets, set_scores
@@ -165,7 +165,8 @@ def test_evidence_is_paired_over_the_questions_of_all_runs() -> None:
     assert result["full"]["num_questions"] == 49
     assert result["full"]["fall"].mean == pytest.approx(0.9 - (0.6 * 25 + 0.7 * 24) / 49)
     assert result["half"]["fall"].low > 0.2
-    warm = evidence_falls({"full": runs["full"]}, 1e6)
+    warmest = TemperatureFit(temperature=1e6, nll_before=0.0, nll_after=0.0, num_questions=1)
+    warm = evidence_falls({"full": runs["full"]}, warmest)
     assert warm["full"]["top"].mean == pytest.approx(1 / 2, abs=1e-4)
     assert evidence_falls({"none": runs["none"]}, None) == {"none": {}}
     assert evidence_falls({}, None) == {}

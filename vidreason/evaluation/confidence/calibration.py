@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_NUM_DRAWS = 200
 CLIP = 1e-7
 """The least probability that a negative log-likelihood is taken of."""
 
@@ -97,6 +98,21 @@ def expected_error(gaps: Floats, numbers: NDArray[np.intp]) -> float:
     """
     # Of each bin: its share of the answers, times the gap of its means.
     return float(np.abs(np.bincount(numbers, weights=gaps)).sum()) / len(gaps)
+
+
+def calibrated_error(confidences: Floats, numbers: NDArray[np.intp]) -> float:
+    """Expected calibration error that chance alone gives, the mean of 200 draws.
+
+    In each draw, an answer is right with the probability that its confidence says. Videos with
+    several answers are not treated apart, so where those hang together the true value is higher.
+
+    Args:
+        confidences: Shape ``(n,)``, from 0 to 1.
+        numbers: The bin of each, as of :func:`bin_numbers`.
+    """
+    generator = np.random.default_rng(0)
+    draws = generator.random((_NUM_DRAWS, len(confidences))) < confidences  # (draws, n)
+    return float(np.mean([expected_error(confidences - right, numbers) for right in draws]))
 
 
 def adaptive_bin_numbers(confidences: Floats, *, num_bins: int = 15) -> NDArray[np.intp]:

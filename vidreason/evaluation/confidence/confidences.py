@@ -25,7 +25,11 @@ from vidreason.evaluation.confidence.event_distributions import (
     next_event,
     top_event,
 )
-from vidreason.evaluation.confidence.temperature import log_odds, option_probabilities
+from vidreason.evaluation.confidence.temperature import (
+    TemperatureFit,
+    log_odds,
+    option_probabilities,
+)
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     grade,
@@ -55,12 +59,14 @@ class Confidences:
     for which no single score is the right one's are left out."""
     outcomes: tuple[int, ...]
     """Indices of the right ones in ``logits``."""
+    num_unfound: int = 0
+    """Answers whose outcome is not among what was scored."""
     num_without: int
     """Rows with a reference but without a confidence; a calibration error says nothing of them."""
 
 
 def choice_confidences(
-    predictions: Sequence[BenchmarkPrediction], temperature: float = 1.0
+    predictions: Sequence[BenchmarkPrediction], fit: TemperatureFit | None = None
 ) -> Confidences:
     """Confidences of the chosen options, of rows whose options were scored.
 
@@ -69,8 +75,9 @@ def choice_confidences(
 
     Args:
         predictions: Of one run; rows without options are left out.
-        temperature: Divides the likelihoods; to be fitted on other questions.
+        fit: Its temperature divides the likelihoods; of other questions.
     """
+    temperature = 1.0 if fit is None else fit.temperature
     scored = [
         grade(row)
         for row in predictions
@@ -108,7 +115,7 @@ def choice_confidences(
 
 
 def event_confidences(
-    predictions: Sequence[BenchmarkPrediction], temperature: float = 1.0
+    predictions: Sequence[BenchmarkPrediction], fit: TemperatureFit | None = None
 ) -> Confidences:
     """Printed confidences of predicted events: each event of an answer is an item of its own.
 
@@ -116,7 +123,7 @@ def event_confidences(
 
     Args:
         predictions: Of one run; rows that ask for no prediction or have no reference are left out.
-        temperature: Divides the confidences' log-odds; to be fitted on other questions.
+        fit: Its temperature divides the confidences' log-odds; of other questions.
     """
     values, correct, videos, num_without = [], [], [], 0
     for row in predictions:
@@ -131,8 +138,8 @@ def event_confidences(
             videos.append(_video(row))
     # Came true against did not: two scores an event.
     logits = tuple((log_odds(value), 0.0) for value in values)
-    if temperature != 1.0:
-        values = [option_probabilities(scores, temperature)[0] for scores in logits]
+    if fit is not None:
+        values = [option_probabilities(scores, fit.temperature)[0] for scores in logits]
     return Confidences(
         values=tuple(values),
         correct=tuple(correct),
@@ -146,27 +153,26 @@ def event_confidences(
 
 
 def next_event_confidences(
-    predictions: Sequence[BenchmarkPrediction], temperature: float | None = None
+    predictions: Sequence[BenchmarkPrediction], fit: TemperatureFit | None = None
 ) -> Confidences:
     """Computed probabilities of the most probable next events, of rows with one true event.
 
     Args:
         predictions: Of one run; rows that do not ask what happens next, or of which no single event
             is known to be right, are left out.
-        temperature: Divides the events' log-likelihoods; to be fitted on other questions. None for
-            the probabilities as the system gives them.
+        fit: See :func:`event_probabilities`; of other questions.
     """
     questions = [row for row in predictions if asks_for_next_event(row)]
     rows = [row for row in questions if has_futures(row)]
     values, correct, briers, nlls, logits, outcomes = [], [], [], [], [], []
     for row in rows:
-        event, shares = next_event(row), event_probabilities(row.futures, temperature)
+        event, shares = next_event(row), event_probabilities(row.futures, fit)
         top, share = top_event(shares)
         values.append(share)
         correct.append(top == event)
         briers.append(event_brier_score(shares, event))
         nlls.append(-math.log(max(shares.get(event, 0.0), CLIP)))
-        # No temperature helps an event that is not among them.
+        # No temperature helps an event that the search has not found.
         events, scores = event_scores(row.futures)
         if event in events:
             logits.append(tuple(scores))
@@ -179,6 +185,7 @@ def next_event_confidences(
         nlls=tuple(nlls),
         logits=tuple(logits),
         outcomes=tuple(outcomes),
+        num_unfound=len(rows) - len(outcomes),
         num_without=len(questions) - len(rows),
     )
 

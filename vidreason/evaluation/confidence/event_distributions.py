@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from vidreason.evaluation.answers import normalise_answer
-from vidreason.evaluation.confidence.temperature import option_probabilities
+from vidreason.evaluation.confidence.temperature import TemperatureFit, option_probabilities
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.reasoning.futures import Future
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -40,24 +40,26 @@ def top_event(distribution: Distribution) -> tuple[str, float]:
 
 
 def event_probabilities(
-    futures: Sequence[Future], temperature: float | None = None
+    futures: Sequence[Future], fit: TemperatureFit | None = None
 ) -> dict[str, float]:
     """The distribution of computed futures; one event said in several ways is one.
 
     Args:
         futures: Of one row; there may be none.
-        temperature: Divides the events' log-likelihoods before their shares are taken, as
-            ``decoding.futures.temperature`` does; None for the probabilities as the system gives
+        fit: Its temperature divides the events' log-likelihoods before their shares are taken, as
+            ``decoding.futures.temperature`` does, and its ``found`` is what they sum to: the rest
+            is for events that the search misses. None for the probabilities as the system gives
             them.
     """
-    if temperature is None:
+    if fit is None:
         shares: dict[str, float] = {}
         for future in futures:
             event = normalise_answer(future.event)
             shares[event] = min(shares.get(event, 0.0) + future.probability, 1.0)
     else:
         events, scores = event_scores(futures)
-        shares = dict(zip(events, option_probabilities(scores, temperature), strict=True))
+        parts = option_probabilities(scores, fit.temperature)
+        shares = {event: fit.found * part for event, part in zip(events, parts, strict=True)}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 

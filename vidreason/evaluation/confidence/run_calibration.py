@@ -5,6 +5,7 @@ have the same one, for they are the same model that sees less.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from vidreason.evaluation.confidence.confidences import (
@@ -85,16 +86,20 @@ def run_calibrations(
             for name, rows in known.items():
                 scores[name] = {AS_IT_IS: confidence_scores(confidences_of(rows))}
                 if fit is not None:
-                    scaled = confidences_of(rows, fit.temperature)
-                    scores[name][FITTED] = confidence_scores(scaled)
+                    scores[name][FITTED] = confidence_scores(confidences_of(rows, fit))
             yield Calibration(f"{corpus}: {kind}", scores, fit)
 
 
 def fitted_temperature(confidences: Confidences) -> TemperatureFit | None:
-    """The temperature of some validation answers; None where there are none to fit one on."""
+    """Fit the temperature of validation answers, and the share of them whose outcome is found.
+
+    None where there are none to fit one on.
+    """
     if not confidences.logits:
         return None
-    return fit_temperature(confidences.logits, confidences.outcomes)
+    fit = fit_temperature(confidences.logits, confidences.outcomes)
+    found = fit.num_questions / (fit.num_questions + confidences.num_unfound)
+    return replace(fit, found=found)
 
 
 def held_out(runs: Runs, validation: Sequence[BenchmarkPrediction]) -> list[BenchmarkPrediction]:

@@ -1,7 +1,7 @@
 """All that is said of a run's confidences at once: calibration, proper scores, selective answers.
 
 Of few answers, every calibration error is too high, even of a perfectly calibrated model: compare
-it with that of other models on the same questions, never with 0.
+it with what such a model would have (``ece_calibrated``), never with 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,7 @@ from vidreason.evaluation.confidence.calibration import (
     adaptive_bin_numbers,
     adaptive_calibration_error,
     bin_numbers,
+    calibrated_error,
     calibration_error,
     confidence_auroc,
     expected_error,
@@ -38,6 +39,7 @@ _FIELDS = (
     Field("accuracy", "accuracy"),
     Field("confidence", "confidence"),
     Field("ece", "ECE (lo,hi]"),
+    Field("ece_calibrated", "ECE if calibrated"),
     Field("ece_left", "ECE [lo,hi)"),
     Field("ece_adaptive", "adaptive ECE"),
     Field("maximum_error", "MCE"),
@@ -61,6 +63,8 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
     * ``ece``: over 15 bins of equal width that hold their upper bound (Guo et al. 2017);
       ``ece_left``: their lower bound, as in torchmetrics; ``ece_adaptive``: over 15 bins of equally
       many answers; ``maximum_error``: the largest gap of a bin of ``ece``.
+    * ``ece_calibrated``: mean ECE, in the bins of ``ece``, of a model with these confidences each
+      of which is right with just that probability (consistency resampling, Broecker & Smith 2007).
     * ``brier``: of choices summed over options, from 0 to 2; of events from 0 to 1; ``nll``.
     * ``auroc``: how probably a right answer has a higher confidence than a wrong one.
     * ``area_under_risk``: AURC, the mean share of wrong answers over all coverages, and
@@ -94,6 +98,7 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
         "accuracy": bootstrap_interval(hits, videos),
         "confidence": bootstrap_interval(values, videos),
         "ece": error_interval(bin_numbers(values), error),
+        "ece_calibrated": calibrated_error(values, bin_numbers(values)),
         "ece_left": error_interval(
             bin_numbers(values, closed="left"), calibration_error(values, hits, closed="left")
         ),
@@ -127,6 +132,8 @@ def confidence_table(
     title += f", 95% interval over {first['num_videos']} videos"
     if fit is not None:
         title += f"; temperature {fit.temperature:.3g} of {fit.num_questions} validation answers"
+        if fit.found < 1:
+            title += f", the {100 * fit.found:.0f}% whose event was found"
     records = {name: {**scores, **scores["risk_at_coverage"]} for name, scores in by_name.items()}
     return record_table(title, "confidences", records, _FIELDS)
 

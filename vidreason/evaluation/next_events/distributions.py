@@ -14,6 +14,7 @@ from vidreason.evaluation.confidence.event_distributions import (
     total_variation,
     true_probabilities,
 )
+from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
 from vidreason.evaluation.tables import Field
@@ -33,7 +34,7 @@ FIELDS = (
 
 
 def distribution_scores(
-    predictions: Sequence[BenchmarkPrediction], temperature: float | None
+    predictions: Sequence[BenchmarkPrediction], fit: TemperatureFit | None
 ) -> dict[str, Any]:
     """Score the distributions of one run, of which there must be some; intervals are over videos.
 
@@ -51,10 +52,10 @@ def distribution_scores(
 
     Args:
         predictions: Rows that ask for the next event.
-        temperature: See :func:`event_probabilities`.
+        fit: See :func:`event_probabilities`.
     """
     rows = [row for row in predictions if has_futures(row)]
-    shares = [event_probabilities(row.futures, temperature) for row in rows]
+    shares = [event_probabilities(row.futures, fit) for row in rows]
     events = list(map(next_event, rows))
     described = list(zip(rows, shares, events, strict=True))
 

@@ -8,6 +8,7 @@ from vidreason.evaluation.confidence.event_distributions import (
     has_futures,
     top_event,
 )
+from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.statistics.intervals import (
     Interval,
@@ -18,7 +19,7 @@ from vidreason.evaluation.tables import NOT_APPLICABLE, Table, value_text
 
 
 def evidence_falls(
-    runs: Mapping[str, Sequence[BenchmarkPrediction]], temperature: float | None
+    runs: Mapping[str, Sequence[BenchmarkPrediction]], fit: TemperatureFit | None
 ) -> dict[str, dict[str, Any]]:
     """The mean probability of the most probable event in each run, and the fall to the next run.
 
@@ -29,11 +30,11 @@ def evidence_falls(
 
     Args:
         runs: Rows that ask for the next event, of runs that see less and less.
-        temperature: See :func:`event_probabilities`.
+        fit: See :func:`event_probabilities`.
     """
     tops = {
         name: {
-            row.id: top_event(event_probabilities(row.futures, temperature))[1]
+            row.id: top_event(event_probabilities(row.futures, fit))[1]
             for row in rows
             if has_futures(row)
         }

@@ -20,6 +20,7 @@ from vidreason.evaluation.confidence.run_calibration import (
     fitted_temperature,
     held_out,
 )
+from vidreason.evaluation.confidence.temperature import TemperatureFit
 from vidreason.evaluation.next_events import distributions, event_sets
 from vidreason.evaluation.next_events.distributions import distribution_scores, truth_rows
 from vidreason.evaluation.next_events.event_sets import fit_sets, set_scores
@@ -96,14 +97,14 @@ def _scores(
     if compared:
         tables.append(difference_table(full, compared))
     # Distributions beside outcomes and the true ones, as they are and at the temperature.
-    temperatures: dict[str, float | None] = {AS_IT_IS: None}
-    if fit := fitted_temperature(next_event_confidences(validation)):
-        temperatures[FITTED] = fit.temperature
+    scalings: dict[str, TemperatureFit | None] = {AS_IT_IS: None}
+    if fitted := fitted_temperature(next_event_confidences(validation)):
+        scalings[FITTED] = fitted
     answering = {name: rows for name, rows in runs.items() if items[name]}
     described = {
-        f"{name}, {kind}": distribution_scores(rows, temperature)
+        f"{name}, {kind}": distribution_scores(rows, fit)
         for name, rows in answering.items()
-        for kind, temperature in temperatures.items()
+        for kind, fit in scalings.items()
     }
     if truth := truth_rows(next(iter(runs.values()))):
         described[TRUTH] = distribution_scores(truth, None)
@@ -114,9 +115,9 @@ def _scores(
     if sets:
         tables.append(_set_table(corpus, fits, sets))
     # Probabilities must fall as evidence is taken away.
-    kind, temperature = list(temperatures.items())[-1]
+    kind, scaling = list(scalings.items())[-1]
     seeing_less = {name: runs[name] for name in evidence if name in runs}
-    falls = evidence_falls(seeing_less, temperature)
+    falls = evidence_falls(seeing_less, scaling)
     if len(falls) > 1 and any(falls.values()):
         tables.append(evidence_table(corpus, kind, falls))
     return NextEventScores(
