@@ -134,6 +134,12 @@ def _imagining(config: DemoConfig, shared: ExperimentConfig, fusion_core: Path) 
             )
         )
     if config.imagined_steps:
+        if shared.reasoner.fusion.kind != "qformer":
+            raise ValueError(
+                f"imagined_steps is {config.imagined_steps}, but reasoner.fusion.kind is "
+                f"{shared.reasoner.fusion.kind!r}, which has nothing to learn before stage 1; set "
+                "imagined_steps=0"
+            )
         steps = config.imagined_steps
         wanted.append(
             Part(

@@ -129,6 +129,15 @@ def test_sizes_that_cannot_be_are_refused_in_a_line(override, capsys):
     assert len(error.splitlines()) == 1
 
 
+def test_only_a_fusion_core_learns_from_imagined_videos(tmp_path, capsys):
+    """That is said before videos are drawn and perceived."""
+    overrides = ["both_stages=['reasoner.fusion={kind: mean_pool}']", "imagined_steps=5"]
+    assert main([*overrides, f"run_dir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert re.search("imagined_steps is 5, but .*'mean_pool'.*set imagined_steps=0", error)
+    assert not (tmp_path / "run" / "world").exists()
+
+
 @pytest.fixture(scope="module")
 def quick_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("demo") / "run"
