@@ -94,7 +94,7 @@ def run_program(
     if isinstance(run, Mapping):
         command = rest.pop(0) if rest and rest[0] in run else ""
         name += f" {command or '{' + ','.join(run) + '}'}"
-    parser = config_parser(name, description)
+    parser = config_parser(name, description, schema)
     arguments = parser.parse_intermixed_args(rest)
     if isinstance(run, Mapping):
         if not command:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from experiments.experiment_config import ExperimentConfig
 from vidreason.config import (
     ConfigurationError,
     config_from_values,
@@ -140,8 +141,9 @@ WRONG = {
     "name: *a": "a.yaml:1: ",
     "part: &a {rate: *a}": "a.yaml:1: the alias *a stands for nothing complete",
     "part: {<<: 5}": "a.yaml:1: << takes sections",
-    "nname: x": "a.yaml:1: nname: Key 'nname' not in 'Whole'. Did you mean one of: 'name', ",
-    "part:\n  rat: 2": "a.yaml:2: part.rat: Key 'rat' not in 'Part'. Did you mean: 'rate'?",
+    "nname: x": "a.yaml:1: nname: there is no such key. Did you mean name?",
+    "part:\n  rat: 2": "a.yaml:2: part.rat: there is no such key. Did you mean part.rate or ",
+    "rate: 2": "a.yaml:1: rate: there is no such key. Did you mean part.rate or parts.rate",
     "zzz: 1": "a.yaml:1: zzz: Key 'zzz' not in 'Whole'; known are name, revision, devices",
     "part: 5": "a.yaml:1: part: Invalid type assigned: int is not a subclass of Part. value: 5",
     "part: [1]": "a.yaml:1: part: Invalid type assigned: list is not a subclass of Part. value: ",
@@ -281,14 +283,15 @@ OVERRIDES = {
     "name": "override 'name' is not of the form key.sub=value",
     "=5": "override '=5' is not of the form",
     "part..rate=5": "is not of the form",
-    "name=": "gives name no value; for the empty text write name=\"''\"",
+    "on=": "override 'on=': on: field 'on' is not Optional; nothing is given",
     "\u2014config=x": "by_name, anything (it has the character U+2014 in it)",
     "\u2013\u2013config": "it begins with the dash U+2013",
     "name=${x}": "override 'name=${x}': name holds",
     "part.${x}=1": "part.${x} holds",
     "parts=[{rate: 1": "override 'parts=[{rate: 1': not YAML",
-    "parts[0].rate=1": "parts[0]: Key 'parts[0]' not in 'Whole'",
-    "parts.0.rate=1": "parts: Invalid value assigned: dict is not a ListConfig",
+    "parts[0].rate=1": "override 'parts[0].rate=1': there is no entry 0 in a list of 0: parts",
+    "parts.0.rate=1": "override 'parts.0.rate=1': there is no entry 0 in a list of 0: parts",
+    "parts.x.rate=1": "parts: Invalid value assigned: dict is not a ListConfig",
     "name.x=1": "name: Value '{'x': 1}' of type 'dict' is incompatible with type hint 'str'",
     "part=null": "part: field 'part' is not Optional; nothing is given",
     "part.rate=1,5": "part.rate: Value '1,5' of type 'str' is incompatible with type hint 'float'",
@@ -308,6 +311,27 @@ def test_overrides_are_literal():
     config = merge_config(Whole, [], overrides)
     assert (config.name, config.revision, config.part.rate) == ("a=b", "007", 0.001)
     assert merge_config(Whole, [], ["name=''"]).name == ""
+
+
+def test_an_override_without_a_value_empties(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: n\nrevision: r\nparts: [{}]\nby_name: {b: {}}\n")
+    overrides = ["name=", "revision=", "parts=", "by_name=", "maybe="]
+    config = merge_config(Whole, [str(tmp_path / "a.yaml")], overrides)
+    assert (config.name, config.revision, config.parts, config.maybe) == ("", None, [], None)
+    assert config.by_name == {}
+
+
+def test_an_entry_of_a_list_is_overridden_by_its_number(tmp_path):
+    (tmp_path / "a.yaml").write_text("parts: [{count: 1}, {count: 2, rate: 3}]\n")
+    overrides = ["parts.1.count=5", "parts[0].rate=7"]
+    config = merge_config(Whole, [str(tmp_path / "a.yaml")], overrides)
+    assert config.parts == [Part(count=1, rate=7.0), Part(count=5, rate=3.0)]
+    # The entries of a default, too.
+    given = merge_config(ExperimentConfig, [], ["controls.1=single_frame"]).controls
+    expected = ExperimentConfig().controls
+    assert given == [expected[0], "single_frame", *expected[2:]]
+    with pytest.raises(ConfigurationError, match=r"no entry 2 in a list of 2.*|parts"):
+        merge_config(Whole, [str(tmp_path / "a.yaml")], ["parts.2.count=1"])
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ and is recorded and published.
 
 import argparse
 import dataclasses
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 
+from vidreason.key_paths import similar_keys
 from vidreason.literal_yaml import (
+    Emptied,
     Items,
     Node,
     Section,
@@ -52,14 +55,18 @@ class ConfigurationError(ValueError):
         super().__init__("; ".join(shown))
 
 
-def config_parser(program: str, description: str) -> argparse.ArgumentParser:
+def config_parser(
+    program: str, description: str, schema: type[Any] | None = None
+) -> argparse.ArgumentParser:
     """Return the parser of a program's ``--config FILE`` and ``key.sub=value``.
 
     Args:
         program: How the program is called, for ``--help``.
         description: One line for ``--help``.
+        schema: The configuration dataclass, whose keys are named where an option is unknown.
     """
-    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser = _Parser(prog=program, description=description)
+    parser.schema = schema
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="YAML file; repeatable"
     )
@@ -67,6 +74,22 @@ def config_parser(program: str, description: str) -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="key.sub=value", help="values that win over the files"
     )
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says of an unknown option by which key it is set."""
+
+    schema: type[Any] | None = None
+
+    def error(self, message: str) -> NoReturn:
+        _, unrecognised, options = message.partition("unrecognized arguments: ")
+        if unrecognised and options.startswith("--"):
+            name, _, value = options[2:].replace("=", " ").partition(" ")
+            message += "; a setting is given without dashes, as key.sub=value"
+            paths = [] if self.schema is None else similar_keys(self.schema, name.replace("-", "_"))
+            if paths:
+                message += f": {paths[0]}={value.partition(' ')[0] or '...'}"
+        super().error(message)
 
 
 def merge_config(schema: type[T], files: Sequence[str], overrides: Sequence[str] = ()) -> T:
@@ -206,15 +229,10 @@ def _read_override(override: str) -> Node:
         dash = override[:1] in "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}"
         hint = f"; it begins with the dash U+{ord(override[0]):04X}, not '--'" if dash else ""
         raise ValueError(f"{where} is not of the form key.sub=value{hint}")
-    names = key.split(".")
+    names = re.sub(r"\[(\d+)\]", r".\1", key).split(".")  # entries are named as in messages, too
     if not all(names) or any(name != name.strip() for name in names):
         raise ValueError(f"{where} is not of the form key.sub=value: its key is {key!r}")
-    if not text:
-        raise ValueError(
-            f"{where} gives {key} no value; for the empty text write {key}=\"''\", to unset it "
-            f"{key}=null"
-        )
-    node = read_yaml(text, where, lines=False)
+    node = read_yaml(text, where, lines=False) if text else Emptied(where)
     for name in reversed(names):
         node = Section({name: node}, where)
     return node

@@ -45,6 +45,13 @@ class Scalar:
 
 
 @dataclass(frozen=True)
+class Emptied:
+    """The wish that a key hold nothing: null, the empty text, list or mapping, whichever fits."""
+
+    where: str
+
+
+@dataclass(frozen=True)
 class Items:
     """A list."""
 
@@ -66,7 +73,7 @@ class Section:
         return self.key_where.get(key, self.items[key].where)
 
 
-Node = Scalar | Items | Section
+Node = Scalar | Emptied | Items | Section
 
 
 class YamlError(ValueError):
@@ -128,13 +135,37 @@ def node_of(value: object, where: str, depth: int = 0) -> Node:
 
 
 def merged(under: Node, over: Node) -> Node:
-    """``over`` in front of ``under``: sections are merged, everything else is replaced."""
+    """``over`` in front of ``under``: sections are merged, everything else is replaced.
+
+    Numbers as keys are those of a list's entries, from 0.
+
+    Raises:
+        YamlError: The list has no such entry.
+    """
+    if isinstance(under, Items) and isinstance(over, Section) and names_entries(over):
+        return _with_entries(under, over)
     if not (isinstance(under, Section) and isinstance(over, Section)):
         return over
     items = dict(under.items)
     for key, node in over.items.items():
         items[key] = merged(items[key], node) if key in items else node
     return Section(items, over.where, under.key_where | over.key_where)
+
+
+def names_entries(node: Section) -> bool:
+    """Tell whether the keys are numbers, as of a list's entries."""
+    return bool(node.items) and all(key.isdecimal() for key in node.items)
+
+
+def _with_entries(under: Items, over: Section) -> Items:
+    entries = list(under.items)
+    for key, node in over.items.items():
+        if int(key) >= len(entries):
+            raise YamlError(
+                f"{over.where_of(key)}: there is no entry {key} in a list of {len(entries)}"
+            )
+        entries[int(key)] = merged(entries[int(key)], node)
+    return Items(entries, over.where)
 
 
 def plain_value(text: str) -> str | int | float | bool | None:
@@ -152,6 +183,8 @@ def plain_value(text: str) -> str | int | float | bool | None:
 
 def is_null(node: Node) -> bool:
     """Tell whether nothing stands there."""
+    if isinstance(node, Emptied):
+        return True
     return isinstance(node, Scalar) and (node.value is None or (node.plain and node.value in _NULL))
 
 
@@ -188,7 +221,7 @@ def strings(node: Node) -> Iterator[tuple[str, str, str]]:
                 stack.append((below, item))
         elif isinstance(current, Items):
             stack += [(f"{path}[{index}]", item) for index, item in enumerate(current.items)]
-        elif isinstance(current.value, str):
+        elif isinstance(current, Scalar) and isinstance(current.value, str):
             yield path, current.value, current.where
 
 

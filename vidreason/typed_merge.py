@@ -17,17 +17,23 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from vidreason.key_paths import similar_keys
 from vidreason.literal_yaml import (
+    Emptied,
     Items,
     Node,
     Scalar,
     Section,
+    YamlError,
     has_interpolation,
     is_literal,
     is_not_finite,
     is_null,
     is_number,
     is_whole,
+    merged,
+    names_entries,
+    node_of,
     not_literal,
     plain_value,
     shown,
@@ -66,7 +72,7 @@ def typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
     """
     assert isinstance(tree, Section)
     config = copy.deepcopy(_defaults(schema))  # type: ignore[arg-type]  # classes are hashable
-    merging = _Merging()
+    merging = _Merging(schema)
     merging.problems += not_literal(tree)
     with flag_override(config, "convert", False):
         merging.section(config, schema, tree, "")
@@ -104,8 +110,9 @@ class _Merging:
         problems: What was wrong, a line each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: type[Any]) -> None:
         self.problems: list[str] = []
+        self._root = root
         self._given: list[_Given] = []
         self._wrong = 0
 
@@ -154,6 +161,9 @@ class _Merging:
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         try:
             self._merge(parent, key, kinds, node, path)
+        except YamlError as error:
+            self._wrong += 1
+            self.problems.append(f"{error}: {path}")
         except OmegaConfBaseException as error:
             self._wrong += 1
             message = f"{node.where}: {path}: {_one_line(error)}"
@@ -185,11 +195,20 @@ class _Merging:
                     else:
                         self._wrong += 1
                 return
+            if isinstance(node, Section) and get_origin(kind) is list and names_entries(node):
+                # Entries of the default, which no file has replaced.
+                node = merged(_default_items(_present(parent, key), node.where), node)
             if isinstance(node, Items) and get_origin(kind) is list:
                 child = _put_value(parent, key, [])
                 for index, item in enumerate(node.items):
                     self._put(child, key, get_args(kind)[0], item, f"{path}[{index}]")
                 return
+        if isinstance(node, Emptied):
+            node = Scalar(None, node.where)
+            for kind, nothing in ((NoneType, None), (str, ""), (list, []), (dict, {})):
+                if kind in kinds or kind in map(get_origin, kinds):
+                    _put_value(parent, key, nothing)
+                    return
         # What is left is one value; what is not literal has been reported already.
         if not all(is_literal(text) for _, text, _ in strings(node)):
             self._wrong += 1
@@ -222,6 +241,8 @@ class _Merging:
             message = f"the key is now {RENAMED_KEYS[plain]}"
         elif plain in REMOVED_KEYS:
             message = f"the key is gone: {REMOVED_KEYS[plain]}"
+        elif similar := similar_keys(self._root, path):
+            message = f"there is no such key. Did you mean {' or '.join(similar)}?"
         elif "Did you mean" not in message:
             message += f"; known are {', '.join(known)}"
         self._wrong += 1
@@ -242,6 +263,11 @@ def _defaults(schema: type[Any]) -> DictConfig:
     if has_interpolation(OmegaConf.to_container(config, resolve=False)):
         raise TypeError(f"a default of {schema.__name__} holds ${{, which is not literal")
     return config
+
+
+def _default_items(default: Any, where: str) -> Node:  # noqa: ANN401 - OmegaConf's
+    values = OmegaConf.to_container(default) if isinstance(default, ListConfig) else []
+    return node_of(values, where)
 
 
 def _present(parent: DictConfig | ListConfig, key: str) -> Any:  # noqa: ANN401 - OmegaConf's

@@ -16,7 +16,9 @@ from vidreason.config import config_parser, merge_config
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; the exit status is that of :func:`experiments.program.exit_status`."""
     parser = config_parser(
-        "python -m experiments.demo", "The whole system on a small embedded world, on a CPU."
+        "python -m experiments.demo",
+        "The whole system on a small embedded world, on a CPU.",
+        DemoConfig,
     )
     arguments = parser.parse_intermixed_args(argv)
 

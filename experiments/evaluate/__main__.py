@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from experiments.experiment_config import ExperimentConfig
 from experiments.program import exit_status, lazy, run_program
 from vidreason.config import config_parser
 
@@ -68,6 +69,7 @@ def _rescore(argv: Sequence[str]) -> int:
         "Score kept predictions again. Those of other systems, in the JSON of NExT-QA's or "
         "ActivityNet-QA's own scripts, need their corpus: data.benchmark=[{reader: nextqa, root: "
         "FOLDER, split: val}].",
+        ExperimentConfig,
     )
     parser.add_argument(
         FROM,

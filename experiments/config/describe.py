@@ -1,0 +1,193 @@
+"""Every key of an experiment's configuration: type, default, meaning, and which programs read it.
+
+All of it comes from the dataclasses, whose fields have their meaning in the text below them.
+"""
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+
+from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
+from vidreason.field_texts import field_texts
+from vidreason.key_paths import sections_in, similar_keys
+
+REFERENCE_TITLE = "Configuration reference"
+_ANY_PROGRAM = "every program that needs it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One key of the configuration."""
+
+    path: str
+    """Dotted; ``[]`` stands for an entry of a list."""
+    hint: str
+    """Type, as it is written in the code."""
+    default: str
+    """As YAML; empty where there is none."""
+    text: str
+    """Meaning; empty where the name says it."""
+    is_section: bool
+    """Whether it holds keys of its own."""
+    module: str
+    """Where it is declared."""
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Programs that read its section; empty if any may."""
+        return READERS_OF_SECTIONS.get(self.path.partition(".")[0].removesuffix("[]"), ())
+
+
+def config_keys(schema: type = ExperimentConfig, path: str = "") -> Iterator[Key]:
+    """Yield all keys in the order of the dataclasses, each section before what it holds."""
+    hints, texts = typing.get_type_hints(schema), field_texts(schema)
+    for field in dataclasses.fields(schema):
+        if not field.init:
+            continue
+        hint = hints[field.name]
+        name = f"{path}.{field.name}" if path else field.name
+        sections = sections_in(hint)
+        text = texts.get(field.name, "")
+        if not text and sections and sections[0].__doc__:
+            text = sections[0].__doc__.partition("\n")[0]
+        yield Key(
+            path=name,
+            hint=_hint_text(hint),
+            default=_default_text(field, bool(sections)),
+            text=text,
+            is_section=bool(sections),
+            module=schema.__module__,
+        )
+        entry = f"{name}[]" if typing.get_origin(hint) is list else name
+        for section in sections:
+            yield from config_keys(section, entry)
+
+
+def describe(wanted: str) -> str:
+    """Describe a key, a section with what it holds, or all keys that contain ``wanted``.
+
+    Args:
+        wanted: Dotted key; a part of one; or empty for one line on every key.
+
+    Raises:
+        ValueError: No key is meant; the message names similar ones.
+    """
+    keys = list(config_keys())
+    if not wanted:
+        return "\n".join(_line(key) for key in keys)
+    plain = ".".join(part for part in re.split(r"[.\[\]]+", wanted) if part and not part.isdigit())
+    exact = [key for key in keys if key.path.replace("[]", "") == plain]
+    if exact:
+        below = [key for key in keys if key.path.replace("[]", "").startswith(f"{plain}.")]
+        return "\n\n".join([*map(_full, exact), *map(_full, below)])
+    found = [key for key in keys if plain in key.path.replace("[]", "")]
+    if found:
+        return "\n\n".join(map(_full, found))
+    similar = similar_keys(ExperimentConfig, plain)
+    hint = f"; similar are {', '.join(similar)}" if similar else ""
+    raise ValueError(f"--describe: there is no key {wanted!r}{hint}")
+
+
+def reference() -> str:
+    """Return the page of all keys, in Markdown."""
+    lines = [
+        f"# {REFERENCE_TITLE}",
+        "",
+        "Written by `python -m experiments.config --reference` from the code. `[]` stands for an",
+        "entry of a list, which an override names by its number: `data.train.0.root=/x`.",
+    ]
+    for key in config_keys():
+        if "." not in key.path:
+            readers = f" Read by {_readers(key)}." if key.readers else ""
+            lines += ["", f"## `{key.path}`", ""]
+            lines += [f"{_type_and_default(key)}. {key.text}{readers}".replace("``", "`")]
+        else:
+            lines += ["", f"- `{key.path}` ({_type_and_default(key)}). {key.text}".rstrip()]
+            lines[-1] = lines[-1].replace("``", "`")
+    return "\n".join(lines) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "vidreason experiment",
+        **_object(ExperimentConfig),
+    }
+
+
+def _object(schema: type) -> dict[str, Any]:
+    hints, texts = typing.get_type_hints(schema), field_texts(schema)
+    properties = {}
+    for field in dataclasses.fields(schema):
+        if field.init:
+            text = texts.get(field.name, "")
+            properties[field.name] = _json_type(hints[field.name], whole=True)
+            if text:
+                properties[field.name]["description"] = text
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _json_type(hint: Any, *, whole: bool = False) -> dict[str, Any]:  # noqa: ANN401 - a type
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return {"anyOf": [_json_type(one, whole=whole) for one in arguments]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is list:
+        return {"type": "array", "items": _json_type(arguments[0], whole=whole)}
+    if origin is dict:
+        values = _json_type(arguments[1], whole=whole)
+        return {"type": "object", "additionalProperties": values}
+    if dataclasses.is_dataclass(hint):
+        return _object(typing.cast(type, hint)) if whole else {"type": "object"}
+    simple = {str: "string", int: "integer", float: "number", bool: "boolean"}
+    if hint is types.NoneType:
+        return {"type": "null"}
+    return {"type": simple[hint]} if hint in simple else {}
+
+
+def _hint_text(hint: Any) -> str:  # noqa: ANN401 - a type
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(_hint_text, arguments))
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    if origin in (list, dict):
+        return f"{origin.__name__}[{', '.join(map(_hint_text, arguments))}]"
+    return "null" if hint is types.NoneType else str(getattr(hint, "__name__", hint))
+
+
+def _default_text(field: "dataclasses.Field[Any]", is_section: bool) -> str:
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    if default is dataclasses.MISSING or (is_section and dataclasses.is_dataclass(default)):
+        return ""
+    written = yaml.safe_dump(default, default_flow_style=True, width=10_000)
+    return written.strip().removesuffix("...").strip()
+
+
+def _type_and_default(key: Key) -> str:
+    return f"{key.hint}, default {key.default}" if key.default else key.hint
+
+
+def _readers(key: Key) -> str:
+    return ", ".join(key.readers) or _ANY_PROGRAM
+
+
+def _line(key: Key) -> str:
+    return f"{key.path}: {key.hint}" if key.is_section else f"{key.path} = {key.default}"
+
+
+def _full(key: Key) -> str:
+    lines = [f"{key.path} ({_type_and_default(key)})"]
+    lines += [f"    {line.strip()}" for line in key.text.splitlines()]
+    lines.append(f"    Read by {_readers(key)}; declared in {key.module}.")
+    return "\n".join(lines)
