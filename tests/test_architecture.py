@@ -22,6 +22,8 @@ RANKS = {
     "cores": 0,
     "atomic_file": -2,
     "bounded_patterns": -2,
+    "field_texts": -2,
+    "key_paths": -2,
     "json_object": -2,
     "literal_yaml": -2,
     "ranges": -2,

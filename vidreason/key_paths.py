@@ -42,8 +42,8 @@ def similar_keys(schema: type, wanted: str) -> list[str]:
             names.setdefault(name, []).append(path)
     last = wanted.rpartition(".")[2]
     near = [last] if last in names else difflib.get_close_matches(last, names, 3, _CUTOFF)
-    found = list(dict.fromkeys(path for name in near for path in names[name]))
+    matches = list(dict.fromkeys(path for name in near for path in names[name]))
     # Those of the section that was named come first.
     section = wanted.rpartition(".")[0]
-    found.sort(key=lambda path: -difflib.SequenceMatcher(None, section, path).ratio())
-    return found[:_MAX_SIMILAR]
+    matches.sort(key=lambda path: -difflib.SequenceMatcher(None, section, path).ratio())
+    return matches[:_MAX_SIMILAR]

@@ -86,9 +86,9 @@ def describe(wanted: str) -> str:
     if exact:
         below = [key for key in keys if key.path.replace("[]", "").startswith(f"{plain}.")]
         return "\n\n".join([*map(_full, exact), *map(_full, below)])
-    found = [key for key in keys if plain in key.path.replace("[]", "")]
-    if found:
-        return "\n\n".join(map(_full, found))
+    matches = [key for key in keys if plain in key.path.replace("[]", "")]
+    if matches:
+        return "\n\n".join(map(_full, matches))
     similar = similar_keys(ExperimentConfig, plain)
     hint = f"; similar are {', '.join(similar)}" if similar else ""
     raise ValueError(f"--describe: there is no key {wanted!r}{hint}")

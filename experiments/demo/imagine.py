@@ -26,7 +26,7 @@ _PROGRESS = "progress.pt"
 
 
 class Imagining:
-    """What imagined videos are made of: training videos and their tokens.
+    """Material of imagined videos: stories and tokens of training videos.
 
     Args:
         experiment: The configuration that both stages share.

@@ -209,7 +209,7 @@ def test_other_errors() -> None:
 
 
 def test_few_answers_of_a_calibrated_model_have_an_error() -> None:
-    """What it is comes out of the confidences alone, and vanishes with many answers."""
+    """Chance alone gives it: it comes out of the confidences, and vanishes with many answers."""
     generator = np.random.default_rng(1)
     confidences = generator.uniform(0.2, 1.0, 100)
     seen = [

@@ -34,9 +34,9 @@ ROW = BenchmarkPrediction(
 )  # fmt: skip
 
 
-def at(temperature: float, found: float = 1.0) -> TemperatureFit:
+def at(temperature: float, listed: float = 1.0) -> TemperatureFit:
     return TemperatureFit(
-        temperature=temperature, nll_before=0.0, nll_after=0.0, num_questions=1, found=found
+        temperature=temperature, nll_before=0.0, nll_after=0.0, num_questions=1, listed=listed
     )
 
 
@@ -120,7 +120,7 @@ def test_confidences_of_computed_next_events() -> None:
     assert result.outcomes == (0, 1)  # no temperature helps what is not named
     scaled = next_event_confidences(rows, at(0.5))
     assert scaled.values == pytest.approx((0.49 / 0.5,) * 3)
-    assert result.num_unfound == 1
+    assert result.num_unlisted == 1
     assert [asks_for_next_event(row) for row in rows] == [True] * 5 + [False] * 3
 
 
@@ -140,7 +140,7 @@ def test_a_temperature_makes_probabilities_as_sure_as_they_are_right() -> None:
     assert fit.num_questions == 8
     assert fit.temperature == pytest.approx(2)
     # In one of nine, the event is not among those that were found.
-    assert fit.found == pytest.approx(8 / 9)
+    assert fit.listed == pytest.approx(8 / 9)
     shares = event_probabilities(sure, fit)
     assert shares == pytest.approx({"it stops": 6 / 9, "it leaves": 2 / 9})
     assert next_event_confidences(rows, fit).nlls[0] == pytest.approx(-math.log(6 / 9))

@@ -130,7 +130,7 @@ def test_sizes_that_cannot_be_are_refused_in_a_line(override, capsys):
 
 
 def test_only_a_fusion_core_learns_from_imagined_videos(tmp_path, capsys):
-    """That is said before videos are drawn and perceived."""
+    """A line says so before videos are drawn and perceived."""
     overrides = ["both_stages=['reasoner.fusion={kind: mean_pool}']", "imagined_steps=5"]
     assert main([*overrides, f"run_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err

@@ -100,8 +100,8 @@ def test_the_schema_takes_the_shipped_configurations_and_no_wrong_ones(capsys):
 def mistakes(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
     """Paths of what a JSON Schema of these few words forbids."""
     if "anyOf" in schema:
-        found = [mistakes(value, one, path) for one in schema["anyOf"]]
-        return min(found, key=len)
+        choices = [mistakes(value, one, path) for one in schema["anyOf"]]
+        return min(choices, key=len)
     if "enum" in schema:
         return [] if value in schema["enum"] else [path]
     kinds = {

@@ -59,7 +59,7 @@ class Confidences:
     for which no single score is the right one's are left out."""
     outcomes: tuple[int, ...]
     """Indices of the right ones in ``logits``."""
-    num_unfound: int = 0
+    num_unlisted: int = 0
     """Answers whose outcome is not among what was scored."""
     num_without: int
     """Rows with a reference but without a confidence; a calibration error says nothing of them."""
@@ -185,7 +185,7 @@ def next_event_confidences(
         nlls=tuple(nlls),
         logits=tuple(logits),
         outcomes=tuple(outcomes),
-        num_unfound=len(rows) - len(outcomes),
+        num_unlisted=len(rows) - len(outcomes),
         num_without=len(questions) - len(rows),
     )
 

@@ -47,7 +47,7 @@ def event_probabilities(
     Args:
         futures: Of one row; there may be none.
         fit: Its temperature divides the events' log-likelihoods before their shares are taken, as
-            ``decoding.futures.temperature`` does, and its ``found`` is what they sum to: the rest
+            ``decoding.futures.temperature`` does, and its ``listed`` is what they sum to: the rest
             is for events that the search misses. None for the probabilities as the system gives
             them.
     """
@@ -59,7 +59,7 @@ def event_probabilities(
     else:
         events, scores = event_scores(futures)
         parts = option_probabilities(scores, fit.temperature)
-        shares = {event: fit.found * part for event, part in zip(events, parts, strict=True)}
+        shares = {event: fit.listed * part for event, part in zip(events, parts, strict=True)}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 

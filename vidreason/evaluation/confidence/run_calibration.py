@@ -98,8 +98,8 @@ def fitted_temperature(confidences: Confidences) -> TemperatureFit | None:
     if not confidences.logits:
         return None
     fit = fit_temperature(confidences.logits, confidences.outcomes)
-    found = fit.num_questions / (fit.num_questions + confidences.num_unfound)
-    return replace(fit, found=found)
+    listed = fit.num_questions / (fit.num_questions + confidences.num_unlisted)
+    return replace(fit, listed=listed)
 
 
 def held_out(runs: Runs, validation: Sequence[BenchmarkPrediction]) -> list[BenchmarkPrediction]:

@@ -132,8 +132,8 @@ def confidence_table(
     title += f", 95% interval over {first['num_videos']} videos"
     if fit is not None:
         title += f"; temperature {fit.temperature:.3g} of {fit.num_questions} validation answers"
-        if fit.found < 1:
-            title += f", the {100 * fit.found:.0f}% whose event was found"
+        if fit.listed < 1:
+            title += f", the {100 * fit.listed:.0f}% whose event was found"
     records = {name: {**scores, **scores["risk_at_coverage"]} for name, scores in by_name.items()}
     return record_table(title, "confidences", records, _FIELDS)
 

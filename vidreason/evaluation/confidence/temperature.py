@@ -29,7 +29,7 @@ class TemperatureFit:
     """Mean negative log-likelihood of the right answers at temperature 1."""
     nll_after: float
     num_questions: int
-    found: float = 1.0
+    listed: float = 1.0
     """Share of all questions whose right answer was among those that were scored, where a search
     may miss it. What was found gets no more probability than that."""
 
