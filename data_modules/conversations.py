@@ -17,6 +17,7 @@ from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys
 from vidreason.example import Example
+from vidreason.reasoning.prompts import conversation_prompt
 from vidreason.video.media import is_remote
 
 _PLACEHOLDER = re.compile("<video>|<image>")
@@ -98,7 +99,7 @@ def _examples(
     has_id = isinstance(value, str | int | float) and value != ""
     row_id = {"id": str(value)[:200]} if has_id else {}
     for number, (question, answer) in enumerate(pairs):
-        prompt, earlier_turns = _prompt(system, pairs[:number], question)
+        prompt, earlier_turns = conversation_prompt(pairs[:number], question, system)
         yield prompted_example(
             prompt,
             answer,
@@ -139,19 +140,3 @@ def _alternating(
     for remark in remarks:
         skipped.remark(row.location, remark)
     return system, turns
-
-
-def _prompt(
-    system: str, earlier: Sequence[tuple[str, str]], question: str
-) -> tuple[str, tuple[int, ...]]:
-    """The prompt of a turn, and its ``Example.earlier_turns``."""
-    prompt = f"{system.strip()}\n\n" if system.strip() else ""
-    if not earlier:
-        return prompt + question, ()
-    starts = [len(prompt)]
-    prompt += "Earlier about this video:\n"
-    for earlier_question, answer in earlier:
-        starts.append(len(prompt))
-        prompt += f"Question: {earlier_question}\nAnswer: {answer}\n"
-    prompt += "\n"
-    return prompt + question, (*starts, len(prompt))

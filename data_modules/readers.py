@@ -44,8 +44,6 @@ class Reader(NamedTuple):
     version: int = 1
     """Raise it whenever the same files give other examples: an index of an older version is made
     again."""
-    has_captions: bool = False
-    """Whether the responses are captions, as stage 1 needs them."""
     num_questions: Mapping[str, int] = {}
     """Questions of the released splits: counted in the files of NExT-QA, NExT-OE, NExT-GQA,
     ActivityNet-QA, IntentQA, TempCompass and EgoSchema, else from papers and pages."""
@@ -62,14 +60,9 @@ READERS: dict[str, Reader] = {
     "webvid": Reader(
         read_webvid,
         "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
-        has_captions=True,
     ),
-    "webdataset": Reader(
-        read_webdataset, "that of whatever the shards were made from", has_captions=True
-    ),
-    "hd_vila": Reader(
-        read_hd_vila, "R-UDA v1.0: research only; the videos are YouTube's", has_captions=True
-    ),
+    "webdataset": Reader(read_webdataset, "that of whatever the shards were made from"),
+    "hd_vila": Reader(read_hd_vila, "R-UDA v1.0: research only; the videos are YouTube's"),
     "nextqa": Reader(
         read_nextqa,
         _YFCC,
@@ -122,14 +115,14 @@ READERS: dict[str, Reader] = {
         "each row's license_tag; the source videos keep their own licences",
         version=2,
     ),
-    "ego4d": Reader(read_ego4d, "signed agreement; no redistribution", has_captions=True),
+    "ego4d": Reader(read_ego4d, "signed agreement; no redistribution"),
     "something_something": Reader(
-        read_something_something, "Qualcomm's research licence, behind a login", has_captions=True
+        read_something_something, "Qualcomm's research licence, behind a login"
     ),
     "llava": Reader(read_llava, _CONVERSATIONS),
     "chat_messages": Reader(read_chat_messages, _CONVERSATIONS),
     # By its columns' word the responses may be captions.
-    "huggingface": Reader(read_huggingface, "see the data set's card", has_captions=True),
+    "huggingface": Reader(read_huggingface, "see the data set's card"),
 }
 
 

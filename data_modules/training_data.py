@@ -15,13 +15,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
-from data_modules.corpora import CorpusConfig, DataConfig
+from data_modules.corpora import DataConfig
 from data_modules.corpus_index import Corpora, open_trainable
 from data_modules.dropped_tokens import drop_tokens
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
 from data_modules.prompt_lengths import PromptLimit
 from data_modules.rank_loader import RankLoader, leave_signals_to_the_run
-from data_modules.readers import READERS
 from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.video.failures import FailureLog
@@ -44,9 +43,6 @@ class TrainingDataModule(LightningDataModule):
 
     The Trainer must accumulate ``accumulation(...)`` micro-batches a step; this is checked.
     """
-
-    captions_only = False
-    """Whether training corpora must have captions as responses."""
 
     def __init__(
         self,
@@ -92,8 +88,6 @@ class TrainingDataModule(LightningDataModule):
             self.trainer.limit_val_batches = 0  # an empty loader would be warned about
         if self._failure_log is not None:
             return
-        if self.captions_only:
-            _check_captions(self.config.train)
         allowed = self.config.max_malformed_fraction
         limit = PromptLimit(
             self.tokenizer,
@@ -348,20 +342,11 @@ class TrainingDataModule(LightningDataModule):
 
 
 class AlignmentDataModule(TrainingDataModule):
-    """Stage 1's data (section 3.4.1): captions of videos, whose likelihood is eq. 6's objective."""
+    """Stage 1's data (section 3.4.1): texts about videos, whose likelihood is eq. 6's objective.
 
-    captions_only = True
+    In the paper they are captions; any corpus with a prompt and a response will do.
+    """
 
 
 class InstructionDataModule(TrainingDataModule):
     """Stage 2's data (section 3.4.2): a mixture of questions, explanations and predictions."""
-
-
-def _check_captions(corpora: list[CorpusConfig]) -> None:
-    for corpus in corpora:
-        if not READERS[corpus.reader].has_captions:
-            suitable = [name for name, reader in READERS.items() if reader.has_captions]
-            raise ValueError(
-                f"data.train lists {corpus.reader!r}, which has no captions; the alignment stage "
-                f"trains on {', '.join(suitable)} (for questions use stage=instruction)"
-            )

@@ -4,16 +4,15 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vidreason import __version__
 from vidreason.cores import use_threads, wait_passively
-from vidreason.secrets import printable, without_controls, without_secrets
+from vidreason.secrets import printable, without_secrets
 
 if TYPE_CHECKING:
-    from vidreason.reasoning.future_search import Forecasts
+    from vidreason.answer import Answer
 
 CANDIDATES = ("beam", "nucleus", "greedy")
 """Methods of :class:`vidreason.reasoning.reasoner_config.FuturesConfig`."""
@@ -186,53 +185,30 @@ def run_ask(arguments: argparse.Namespace) -> int:
     """Perceive the video, print the answer."""
     if sum((bool(arguments.question), arguments.predict, arguments.why)) != 1:
         raise CommandError("give a question, --predict or --why: one of them")
-    name = arguments.model or default_reasoner()
     frozen_parts = parts_by_name(arguments.part)
 
-    import torch
     import transformers
 
-    from vidreason.model import VideoReasoner
-    from vidreason.perception.perceiver import build_perceiver, shown_tokens
-    from vidreason.perception.visual_tokens import collate_visual_tokens
-    from vidreason.reasoning.prompts import (
-        CAUSAL_EXPLANATION_PROMPT,
-        FUTURE_PREDICTION_PROMPT,
-        open_ended_prompt,
-    )
-    from vidreason.video.reader import VideoReadError
+    from vidreason.pipeline import load
+    from vidreason.video.failures import VideoReadError
 
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     use_threads()
-    device = torch.device(arguments.device)
+    span = {"start": arguments.start, "end": arguments.end}
+    answer: Answer
     try:
-        reasoner = VideoReasoner.from_pretrained(name, device, frozen_parts=frozen_parts)
-        assert reasoner.perceiver is not None  # it comes with every folder
-        perceiver = build_perceiver(reasoner.perceiver, device)
-        tokens = perceiver.perceive(arguments.video, arguments.start, arguments.end)
+        model = load(arguments.model, arguments.device, frozen_parts=frozen_parts)
+        if arguments.predict:
+            answer = model.predict(arguments.video, **span, method=arguments.candidates or "")
+        elif arguments.why:
+            answer = model.explain(arguments.video, **span)
+        else:
+            answer = model.ask(arguments.video, arguments.question, **span)
     except VideoReadError as error:
         raise CommandError(str(error), status=1) from error
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(" ".join(str(error).split())) from error
-    if arguments.predict:
-        prompt = FUTURE_PREDICTION_PROMPT
-    elif arguments.why:
-        prompt = CAUSAL_EXPLANATION_PROMPT
-    else:
-        prompt = open_ended_prompt(arguments.question)
-    tokens = shown_tokens(tokens, reasoner.perceiver)
-    answer = reasoner.generate(collate_visual_tokens([tokens]), [prompt])[0]
-    forecasts = None
-    if arguments.predict:
-        futures = reasoner.decoding.futures
-        futures = replace(futures, method=arguments.candidates or futures.method)
-        forecasts = reasoner.forecast(tokens, futures)
-    if arguments.json:
-        print(answer_json(answer, forecasts, steps=arguments.why))
-    elif arguments.why:
-        print(without_controls(explanation_text(answer)))
-    else:
-        print(without_controls(answer_text(answer, forecasts)))
+    print(answer.to_json() if arguments.json else answer)
     return 0
 
 
@@ -306,81 +282,3 @@ def parts_by_name(arguments: Sequence[str]) -> dict[str, str]:
             raise CommandError(f"--part {argument!r} is not of the form NAME=PATH")
         parts[name] = path
     return parts
-
-
-def default_reasoner() -> str:
-    """Return the folder of the reasoner that comes with the package.
-
-    Raises:
-        CommandError: This installation carries none.
-    """
-    from vidreason.microworld.shipped import shipped_reasoner
-
-    folder = shipped_reasoner()
-    if folder is None:
-        raise CommandError(
-            "this installation carries no trained reasoner: give --model, such as "
-            "runs/demo/stage2/reasoner after `vidreason demo`"
-        )
-    return str(folder)
-
-
-def answer_text(answer: str, forecasts: "Forecasts | None" = None) -> str:
-    """Return what is shown of a model's answer.
-
-    Args:
-        answer: The generated text.
-        forecasts: Of the video, where the future was asked for. Without any event, the text is read
-            into a list.
-    """
-    if forecasts is None:
-        return answer
-
-    from vidreason.reasoning.forecast_text import forecasts_text
-    from vidreason.reasoning.predictions import format_predictions, parse_predictions
-
-    if forecasts.items:
-        return forecasts_text(forecasts)
-    parsed = parse_predictions(answer)
-    parts = [format_predictions(parsed.items)] if parsed.items else []
-    if parsed.unparsed:
-        parts.append(f"(could not be read as a prediction: {parsed.unparsed})")
-    return "\n".join(parts)
-
-
-def explanation_text(answer: str) -> str:
-    """The steps of an explanation as a numbered list; an answer without any as it is."""
-    from vidreason.reasoning.explanations import format_explanation, parse_explanation
-
-    return format_explanation(parse_explanation(answer)) or answer
-
-
-def answer_json(answer: str, forecasts: "Forecasts | None" = None, *, steps: bool = False) -> str:
-    """An answer as one JSON object in ASCII.
-
-    Args:
-        answer: The generated text, in ``answer``.
-        forecasts: Of the video, where the future was asked for: ``futures``, objects with
-            ``event``, ``probability``, ``log_likelihood``, ``justification``, ``seconds``,
-            ``confidence`` and ``evidence``; ``num_events`` and ``covered_mass``. The text is then
-            read into ``predictions``, objects with ``event``, ``justification`` and ``confidence``.
-        steps: Read the text into ``steps``, objects with ``text``, ``event`` and ``links``, each of
-            a ``cause`` and an ``effect``.
-    """
-    import json
-
-    value: dict[str, object] = {"answer": answer}
-    if forecasts is not None:
-        from vidreason.reasoning.forecast_text import forecasts_values
-        from vidreason.reasoning.predictions import parse_predictions
-
-        value["predictions"] = [item._asdict() for item in parse_predictions(answer).items]
-        value |= forecasts_values(forecasts)
-    if steps:
-        from vidreason.reasoning.explanations import parse_explanation
-
-        value["steps"] = [
-            step._asdict() | {"links": [link._asdict() for link in step.links]}
-            for step in parse_explanation(answer)
-        ]
-    return json.dumps(value, indent=2)

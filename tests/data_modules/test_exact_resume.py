@@ -487,10 +487,9 @@ def test_a_step_that_is_done_again_is_counted_once(make_data: MakeData, tmp_path
 def test_stages_and_their_corpora(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     questions = DataConfig(train=[CorpusConfig(reader="nextqa", root=str(tmp_path))])
     arguments: tuple[Any, ...] = (questions, lambda *_: None, tiny_tokenizer)
-    with pytest.raises(ValueError, match="'nextqa', which has no captions"):
-        AlignmentDataModule(*arguments, visual_dim=4).setup("fit")
-    with pytest.raises(ValueError, match=r"there is no file .*train.csv"):
-        InstructionDataModule(*arguments, visual_dim=4).setup("fit")
+    for stage in (AlignmentDataModule, InstructionDataModule):
+        with pytest.raises(ValueError, match=r"there is no file .*train.csv"):
+            stage(*arguments, visual_dim=4).setup("fit")
     nothing = InstructionDataModule(DataConfig(), *arguments[1:], visual_dim=4)
     with pytest.raises(ValueError, match=r"data.train is empty"):
         _ = nothing.total_steps

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_shipped import write_tiny_reasoner
 
-from vidreason import cli
+from vidreason import cli, pipeline
 from vidreason.microworld import shipped
 from vidreason.microworld.parts import PARTS_FOLDER
 from vidreason.model import VideoReasoner
@@ -47,16 +47,15 @@ def test_a_folder_that_is_made_as_the_shipped_one_may_ship(tiny_shipped):
     check_shipped(tiny_shipped)
 
 
-@pytest.mark.skipif(shipped.shipped_reasoner() is None, reason="no trained reasoner ships yet")
 def test_the_shipped_reasoner_may_ship():
-    check_shipped(shipped.REASONER_FOLDER)
-    card = (shipped.REASONER_FOLDER / "README.md").read_text()
+    check_shipped(pipeline.SHIPPED_REASONER)
+    card = (pipeline.SHIPPED_REASONER / "README.md").read_text()
     assert "license: cc0-1.0" in card
     assert "None were given" not in card
 
 
 def test_what_ships_is_small():
-    assert bytes_below(PARTS_FOLDER) + bytes_below(shipped.REASONER_FOLDER) <= MAX_SHIPPED_BYTES
+    assert bytes_below(PARTS_FOLDER) + bytes_below(pipeline.SHIPPED_REASONER) <= MAX_SHIPPED_BYTES
     samples = shipped.sample_videos().values()
     assert sum(path.stat().st_size for path in samples) <= MAX_SAMPLE_BYTES
     for path in samples:
@@ -65,12 +64,11 @@ def test_what_ships_is_small():
 
 def test_ask_answers_from_the_shipped_reasoner(tiny_shipped, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shipped, "REASONER_FOLDER", tiny_shipped)
-    assert cli.default_reasoner() == str(tiny_shipped)
-    monkeypatch.setattr(shipped, "REASONER_FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(pipeline, "SHIPPED_REASONER", tiny_shipped)
+    assert pipeline.shipped_reasoner() == tiny_shipped
+    monkeypatch.setattr(pipeline, "SHIPPED_REASONER", tmp_path / "absent")
     assert cli.main(["ask", "a.mp4", "why?"]) == 2
-    error = capsys.readouterr().err
-    assert "carries no trained reasoner: give --model" in error
+    assert "carries no trained reasoner: name one" in capsys.readouterr().err
 
 
 def test_samples_are_listed_and_found_by_name(monkeypatch, capsys, tmp_path):

@@ -1,5 +1,6 @@
 """Forecasts as they are shown: next events with their probabilities, words, times and evidence."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from vidreason.reasoning.evidence import Evidence
@@ -53,10 +54,19 @@ def _forecast_lines(number: int, forecast: Forecast) -> list[str]:
     if future.seconds is not None:
         lines.append(f"Expected: {future.seconds:.1f} s after the end (computed)")
     if forecast.evidence:
-        shown = [part for part in forecast.evidence if part.support >= _LEAST_SUPPORT]
-        parts = "; ".join(map(_part_text, shown[:_SHOWN_PARTS])) or "no single part of the video"
+        parts = evidence_text(forecast.evidence) or "no single part of the video"
         lines.append(f"Rests on: {parts}")
     return lines
+
+
+def evidence_text(parts: Sequence[Evidence]) -> str:
+    """Write down the parts that an answer rests on most; empty where it needs no single one.
+
+    Args:
+        parts: The largest support first.
+    """
+    shown = [part for part in parts if part.support >= _LEAST_SUPPORT]
+    return "; ".join(map(_part_text, shown[:_SHOWN_PARTS]))
 
 
 def _part_text(part: Evidence) -> str:

@@ -82,3 +82,29 @@ def grounding_prompt(question: str) -> str:
 def grounding_response(start_seconds: float, end_seconds: float) -> str:
     """The answer to :func:`grounding_prompt`."""
     return f"{start_seconds:.1f} to {end_seconds:.1f}"
+
+
+def conversation_prompt(
+    earlier: Sequence[tuple[str, str]], question: str, system: str = ""
+) -> tuple[str, tuple[int, ...]]:
+    """Ask a question that may refer to those before it.
+
+    Args:
+        earlier: Questions and their answers, the first one first.
+        question: The one to be answered now.
+        system: A message that stands before everything.
+
+    Returns:
+        The prompt, and offsets in it: of the heading of the earlier turns, of each of them, and of
+        the question; none where there are no earlier turns.
+    """
+    prompt = f"{system.strip()}\n\n" if system.strip() else ""
+    if not earlier:
+        return prompt + question, ()
+    starts = [len(prompt)]
+    prompt += "Earlier about this video:\n"
+    for earlier_question, answer in earlier:
+        starts.append(len(prompt))
+        prompt += f"Question: {earlier_question}\nAnswer: {answer}\n"
+    prompt += "\n"
+    return prompt + question, (*starts, len(prompt))

@@ -1,0 +1,187 @@
+"""``vidreason.load()``: one object that perceives, answers, explains, predicts and chooses."""
+
+import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_shipped import write_tiny_reasoner
+
+import vidreason
+from vidreason import cli
+from vidreason.microworld.shipped import sample_videos
+from vidreason.model import DecodingConfig
+from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.pipeline import VideoPipeline, load
+from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
+from vidreason.video.reader import VideoReader, VideoReadError
+
+OPTIONS = ("the red circle", "the blue square", "a wall")
+SAMPLE = str(sample_videos()["hit"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pipeline") / "reasoner"
+    write_tiny_reasoner(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load(folder)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, vidreason; assert 'torch' not in sys.modules; "
+        "assert callable(vidreason.load); assert 'torch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = vidreason.lode
+
+
+def test_a_video_gives_the_same_tokens_in_any_form(model):
+    reader = VideoReader(timeout_seconds=None)
+    index = reader.index(SAMPLE)
+    frames = reader.read_frames(index, list(range(len(index.timestamps))))
+    fps = round(1 / (index.timestamps[1] - index.timestamps[0]))
+    expected = model.perceive(SAMPLE)
+    assert len(expected) > 4
+    with open(SAMPLE, "rb") as file:
+        of_bytes = model.perceive(file.read())
+    for tokens in (of_bytes, model.perceive(frames, fps=fps)):
+        torch.testing.assert_close(tokens.features, expected.features, rtol=0, atol=0)
+        torch.testing.assert_close(tokens.boxes, expected.boxes, rtol=0, atol=0)
+        torch.testing.assert_close(tokens.spans, expected.spans, rtol=0, atol=1e-3)
+
+
+def test_a_video_is_perceived_once_unless_it_changes(folder, tmp_path, monkeypatch):
+    model = load(folder)
+    looks = []
+    perceive = model.perceiver.perceive
+    monkeypatch.setattr(
+        model.perceiver, "perceive", lambda *span: looks.append(span) or perceive(*span)
+    )
+    path = tmp_path / "a.mp4"
+    shutil.copy(SAMPLE, path)
+    model.ask(path, "what entered first")
+    model.explain(path)
+    model.choose(path, "what is it", OPTIONS)
+    assert len(looks) == 1
+    model.perceive(path, start=1.0, end=4.0)
+    assert len(looks) == 2
+    os.utime(path, ns=(1, 1))
+    model.perceive(path)
+    assert len(looks) == 3
+
+
+def test_an_answer_is_the_reasoners_with_its_likelihood_and_evidence(model):
+    answer = model.ask(SAMPLE, "what entered first?")
+    tokens = model.perceive(SAMPLE)
+    prompt = open_ended_prompt("what entered first?")
+    assert [answer.text] == model.reasoner.generate(collate_visual_tokens([tokens]), [prompt])
+    # The first part is left out by hand.
+    text = model.reasoner.encode_example(prompt, answer.text, 1000)
+    kinds = tokens.kinds.tolist()
+    first = next(
+        part for part in answer.evidence if part.kind == "clip" and part.start_seconds == 0
+    )
+    without = tokens.select([row for row in range(len(kinds)) if row != 0])
+    with torch.no_grad():
+        sums, _ = model.reasoner.response_log_likelihoods(
+            collate_visual_tokens([tokens, without]), [0, 1], [text, text]
+        )
+    assert answer.confidence == pytest.approx(float(sums[0].exp()), rel=1e-4)
+    assert first.support == pytest.approx(float(sums[0] - sums[1]), abs=1e-4)
+    supports = [part.support for part in answer.evidence]
+    assert supports == sorted(supports, reverse=True)
+    assert len(supports) == len({*tokens.track_ids.tolist()} - {-1}) + kinds.count(0)
+    assert answer.tokens.visual == len(tokens)
+    assert answer.tokens.embeddings == 4
+    assert answer.tokens.prompt == len(model.reasoner.encode_prompt(prompt))
+    assert answer.timings.answer_seconds > 0
+    short = model.ask(SAMPLE, "what entered first?", decoding=DecodingConfig(max_new_tokens=1))
+    assert short.warnings == ("the answer was cut at max_new_tokens=1",)
+    assert "img" in answer._repr_html_()
+
+
+def test_a_choice_is_the_likeliest_option_by_the_token(model):
+    choice = model.choose(SAMPLE, "what entered first?", OPTIONS)
+    prompt = multiple_choice_prompt("what entered first?", OPTIONS)
+    texts = [model.reasoner.encode_example(prompt, option, 1000) for option in OPTIONS]
+    visual = collate_visual_tokens([model.perceive(SAMPLE)])
+    with torch.no_grad():
+        sums, counts = model.reasoner.response_log_likelihoods(visual, [0, 0, 0], texts)
+    shares = (sums / counts).softmax(0).tolist()
+    assert choice.probabilities == pytest.approx(shares, rel=1e-4)
+    assert choice.index == shares.index(max(shares))
+    assert (choice.text, choice.confidence) == (OPTIONS[choice.index], max(choice.probabilities))
+    assert str(choice) == choice.text
+    with pytest.raises(ValueError, match="2 to 26 options, found 1"):
+        model.choose(SAMPLE, "what?", OPTIONS[:1])
+
+
+def test_a_forecast_is_the_reasoners(model):
+    decoding = DecodingConfig(max_new_tokens=12)
+    forecast = model.predict(SAMPLE, num_events=2, decoding=decoding)
+    tokens = model.perceive(SAMPLE)
+    expected = model.reasoner.forecast(tokens, decoding.futures, 2)
+    events = [item.future.event for item in forecast.forecasts.items]
+    assert events == [item.future.event for item in expected.items]
+    if events:
+        assert forecast.confidence == forecast.forecasts.items[0].future.probability
+        assert forecast.evidence == forecast.forecasts.items[0].evidence
+    with pytest.raises(
+        ValueError, match="method: expected one of beam, nucleus, greedy, found 'tea leaves'"
+    ):
+        model.predict(SAMPLE, method="tea leaves")
+
+
+def test_a_conversation_stands_in_the_next_prompt(model):
+    chat = model.chat(SAMPLE)
+    first = chat.ask("what entered first?")
+    assert first.text == model.ask(SAMPLE, "what entered first?").text
+    second = chat.ask("where did it go?")
+    assert [question for question, _ in chat.turns] == ["what entered first?", "where did it go?"]
+    alone = model.ask(SAMPLE, "where did it go?")
+    said = len(model.reasoner.tokenizer.encode(first.text, add_special_tokens=False))
+    assert second.tokens.prompt > alone.tokens.prompt + said
+    assert str(chat).startswith(f"> what entered first?\n{first}\n> where did it go?")
+
+
+def test_mistakes_are_said_in_words(model, tmp_path):
+    with pytest.raises(ValueError, match="question: found an empty text"):
+        model.ask(SAMPLE, "  ")
+    with pytest.raises(ValueError, match="question: found an empty text"):
+        model.chat(SAMPLE).ask("")
+    with pytest.raises(VideoReadError, match="absent"):
+        model.ask(tmp_path / "absent.mp4", "what?")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(VideoReadError, match="broken"):
+        model.explain(tmp_path / "broken.mp4")
+
+
+def test_what_was_in_memory_is_removed_with_the_pipeline(folder):
+    model = load(folder)
+    with open(SAMPLE, "rb") as file:
+        copy = model.ask(file.read(), "what?").media
+    assert os.path.exists(copy)
+    del model
+    gc.collect()
+    assert not os.path.exists(copy)
+
+
+def test_ask_prints_what_the_pipeline_answers(model, folder, capsys):
+    assert isinstance(model, VideoPipeline)
+    assert cli.main(["ask", SAMPLE, "what entered first?", "--model", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{model.ask(SAMPLE, 'what entered first?')}\n"
+    assert cli.main(["ask", SAMPLE, "--why", "--json", "--model", str(folder)]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["answer"] == model.explain(SAMPLE).text
+    assert {"confidence", "evidence", "warnings", "steps"} < value.keys()

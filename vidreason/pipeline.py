@@ -1,0 +1,384 @@
+"""``load()``: a reasoner with its perceiver, which answers about videos. Algorithm 1 whole.
+
+A video is perceived once: several questions about it share its visual tokens. Each answer says what
+it rests on: the parts of the video without which it would be less likely.
+
+Shapes: P parts of a video, Q video embeddings, D width.
+"""
+
+import importlib.resources
+import shutil
+import tempfile
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, get_args, get_type_hints
+
+import torch
+from torch import Tensor
+
+from vidreason.answer import (
+    Answer,
+    Choice,
+    Explanation,
+    Forecast,
+    Timings,
+    TokenCounts,
+)
+from vidreason.model import DecodingConfig, VideoReasoner
+from vidreason.perception.perceiver import Perceiver, build_perceiver, shown_tokens
+from vidreason.perception.visual_tokens import (
+    OBJECT_TOKEN,
+    VisualTokens,
+    collate_visual_tokens,
+    move_visual_tokens,
+)
+from vidreason.reasoning.evidence import Evidence, parts_left_out
+from vidreason.reasoning.explanations import parse_explanation
+from vidreason.reasoning.prompts import (
+    CAUSAL_EXPLANATION_PROMPT,
+    FUTURE_PREDICTION_PROMPT,
+    conversation_prompt,
+    multiple_choice_prompt,
+    open_ended_prompt,
+)
+from vidreason.reasoning.reasoner_config import FuturesConfig
+from vidreason.video.given import VideoLike, as_media
+from vidreason.video.media import is_remote
+
+SHIPPED_REASONER = Path(str(importlib.resources.files("vidreason"))) / "microworld" / "reasoner"
+"""Folder of the reasoner that comes with the package, if one does."""
+_METHODS = get_args(get_type_hints(FuturesConfig)["method"])
+_KEPT_VIDEOS = 8
+"""Videos whose tokens stay in memory."""
+_UNLIMITED = 1 << 20
+
+
+def load(
+    name_or_path: str | Path = "",
+    device: str | torch.device = "cpu",
+    *,
+    revision: str | None = None,
+    frozen_parts: Mapping[str, str] | None = None,
+) -> "VideoPipeline":
+    """Load a reasoner with the perceiver that it was trained with.
+
+    Args:
+        name_or_path: A reasoner's folder, such as ``runs/demo/stage2/reasoner``, or a repository on
+            the Hugging Face Hub; empty for the small one that comes with the package.
+        device: Where it computes.
+        revision: Commit, tag or branch of the repository.
+        frozen_parts: Where frozen parts lie here, if not where the folder says, by
+            ``language_model``, ``video_encoder`` and ``segmenter``.
+
+    Raises:
+        ValueError: Something is missing, damaged or unexpected; the message names it.
+    """
+    reasoner = VideoReasoner.from_pretrained(
+        name_or_path or shipped_reasoner(), device, revision=revision, frozen_parts=frozen_parts
+    )
+    assert reasoner.perceiver is not None  # it comes with every folder
+    return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device))
+
+
+def shipped_reasoner() -> Path:
+    """Return the folder of the reasoner that comes with the package.
+
+    Raises:
+        ValueError: This installation carries none.
+    """
+    if not (SHIPPED_REASONER / "config.json").is_file():
+        raise ValueError(
+            "this installation carries no trained reasoner: name one, such as "
+            "runs/demo/stage2/reasoner after `vidreason demo`"
+        )
+    return SHIPPED_REASONER
+
+
+class _Look(NamedTuple):
+    """A video that was looked at."""
+
+    media: str
+    start: float | None
+    end: float | None
+    tokens: VisualTokens
+    seconds: float
+    """That perceiving took."""
+
+
+class VideoPipeline:
+    """Answers about videos; made by :func:`load`.
+
+    Videos are given in any form of :data:`~vidreason.video.given.VideoLike`; ``fps`` is for frames
+    alone, ``start`` and ``end`` are seconds. All methods raise a ``VideoReadError`` for a video
+    that cannot be read, and a ``ValueError`` for what cannot be meant.
+
+    Args:
+        reasoner: In eval mode.
+        perceiver: Of its visual tokens.
+    """
+
+    def __init__(self, reasoner: VideoReasoner, perceiver: Perceiver) -> None:
+        self.reasoner = reasoner
+        self.perceiver = perceiver
+        self._seen: OrderedDict[tuple[object, ...], VisualTokens] = OrderedDict()
+        # Of videos that were in memory.
+        self._folder = Path(tempfile.mkdtemp(prefix="vidreason-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    def perceive(
+        self,
+        video: VideoLike,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> VisualTokens:
+        """Return the visual tokens of a video, as the reasoner is shown them."""
+        return self._look(video, fps, start, end).tokens
+
+    def ask(
+        self,
+        video: VideoLike,
+        question: str,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> Answer:
+        """Answer a question in a few words."""
+        if not question.strip():
+            raise ValueError("question: found an empty text; ask something")
+        return self._answer(
+            self._look(video, fps, start, end), open_ended_prompt(question), decoding
+        )
+
+    def explain(
+        self,
+        video: VideoLike,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> Explanation:
+        """Explain step by step how the video ends, with Figure 2's prompt."""
+        look = self._look(video, fps, start, end)
+        answer = self._answer(look, CAUSAL_EXPLANATION_PROMPT, decoding)
+        return Explanation(**vars(answer), steps=parse_explanation(answer.text))
+
+    def predict(
+        self,
+        video: VideoLike,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        num_events: int = 3,
+        method: str = "",
+        decoding: DecodingConfig | None = None,
+    ) -> Forecast:
+        """Predict what happens next: events with computed probabilities, times and evidence.
+
+        Args:
+            video: The video.
+            fps: Of frames.
+            start: Of the span that is looked at.
+            end: Of the span that is looked at.
+            num_events: At most this many.
+            method: ``beam``, ``nucleus`` or ``greedy``: where candidates come from. Empty for the
+                reasoner's own way.
+            decoding: How the printed prediction is generated.
+        """
+        if method not in ("", *_METHODS):
+            raise ValueError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
+        look = self._look(video, fps, start, end)
+        answer = self._answer(look, FUTURE_PREDICTION_PROMPT, decoding, with_evidence=False)
+        began = time.perf_counter()
+        futures = (decoding or self.reasoner.decoding).futures
+        futures = replace(futures, method=method or futures.method)  # type: ignore[arg-type]
+        forecasts = self.reasoner.forecast(look.tokens, futures, num_events)
+        seconds = answer.timings.answer_seconds + time.perf_counter() - began
+        top = forecasts.items[0] if forecasts.items else None
+        answer = replace(
+            answer,
+            confidence=None if top is None else top.future.probability,
+            evidence=() if top is None else top.evidence,
+            timings=replace(answer.timings, answer_seconds=seconds),
+        )
+        return Forecast(**vars(answer), forecasts=forecasts)
+
+    def choose(
+        self,
+        video: VideoLike,
+        question: str,
+        options: Sequence[str],
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Choice:
+        """Choose one of several answers: the likeliest by the mean over its tokens."""
+        look = self._look(video, fps, start, end)
+        began = time.perf_counter()
+        prompt = multiple_choice_prompt(question, options)
+        parts, without = parts_left_out(look.tokens)
+        likelihoods = self._log_likelihoods([look.tokens, *without], prompt, options, mean=True)
+        shares = likelihoods.softmax(1)  # (1 + P, options)
+        index = int(shares[0].argmax())
+        answer = self._made(look, prompt, options[index], began, shares[:, index].log(), parts)
+        return Choice(
+            **vars(answer),
+            options=tuple(options),
+            index=index,
+            probabilities=tuple(shares[0].tolist()),
+        )
+
+    def chat(
+        self,
+        video: VideoLike,
+        *,
+        fps: float | None = None,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> "Chat":
+        """Begin a conversation about a video."""
+        return Chat(self, self._look(video, fps, start, end))
+
+    def _look(
+        self, video: VideoLike, fps: float | None, start: float | None, end: float | None
+    ) -> _Look:
+        media = as_media(video, self._folder, fps)
+        began = time.perf_counter()
+        state: object = None
+        if not is_remote(media) and Path(media).is_file():
+            status = Path(media).stat()
+            state = status.st_size, status.st_mtime_ns
+        key = (media, state, start, end)
+        if key not in self._seen or state is None:
+            self._seen[key] = self.perceiver.perceive(media, start, end)
+        self._seen.move_to_end(key)
+        while len(self._seen) > _KEPT_VIDEOS:
+            self._seen.popitem(last=False)
+        tokens = shown_tokens(self._seen[key], self.perceiver.config)
+        return _Look(media, start, end, tokens, time.perf_counter() - began)
+
+    def _answer(
+        self,
+        look: _Look,
+        prompt: str,
+        decoding: DecodingConfig | None,
+        *,
+        with_evidence: bool = True,
+    ) -> Answer:
+        began = time.perf_counter()
+        decoding = decoding or self.reasoner.decoding
+        visual = collate_visual_tokens([look.tokens])
+        (ids,) = self.reasoner.generate_ids(visual, [prompt], decoding)
+        (text,) = self.reasoner.decode([ids])
+        parts, likelihoods = list[Evidence](), torch.zeros(0)
+        if with_evidence and text:
+            parts, without = parts_left_out(look.tokens)
+            likelihoods = self._log_likelihoods([look.tokens, *without], prompt, [text])[:, 0]
+        answer = self._made(look, prompt, text, began, likelihoods, parts)
+        if len(ids) >= decoding.max_new_tokens:
+            cut = f"the answer was cut at max_new_tokens={decoding.max_new_tokens}"
+            answer = replace(answer, warnings=(*answer.warnings, cut))
+        return answer
+
+    def _made(
+        self,
+        look: _Look,
+        prompt: str,
+        text: str,
+        began: float,
+        likelihoods: Tensor,
+        parts: Sequence[Evidence],
+    ) -> Answer:
+        """Put an answer together.
+
+        Args:
+            look: What it is about.
+            prompt: What was asked.
+            text: The answer.
+            began: When it was asked, by ``perf_counter``.
+            likelihoods: The answer's log-likelihoods, ``(1 + P,)``: with all parts, and without
+                each; nothing where they are not known.
+            parts: The parts that were left out.
+        """
+        evidence = [
+            part._replace(support=float(likelihoods[0] - without))
+            for part, without in zip(parts, likelihoods[1:], strict=True)
+        ]
+        evidence.sort(key=lambda part: -part.support)
+        sees_objects = self.perceiver.segmenter is not None
+        no_objects = sees_objects and not bool((look.tokens.kinds == OBJECT_TOKEN).any())
+        return Answer(
+            text=text,
+            confidence=float(likelihoods[0].exp()) if len(likelihoods) else None,
+            evidence=tuple(evidence),
+            tokens=TokenCounts(
+                visual=len(look.tokens),
+                embeddings=self.reasoner.fusion.num_embeddings,
+                prompt=len(self.reasoner.encode_prompt(prompt)),
+                answer=len(self.reasoner.tokenizer.encode(text, add_special_tokens=False)),
+            ),
+            timings=Timings(
+                perceive_seconds=look.seconds, answer_seconds=time.perf_counter() - began
+            ),
+            warnings=("no objects were seen in the video",) if no_objects else (),
+            media=look.media,
+            start_seconds=look.start,
+            end_seconds=look.end,
+            visual_tokens=look.tokens,
+            sampling=self.perceiver.config.sampling,
+        )
+
+    @torch.no_grad()
+    def _log_likelihoods(
+        self,
+        videos: Sequence[VisualTokens],
+        prompt: str,
+        answers: Sequence[str],
+        *,
+        mean: bool = False,
+    ) -> Tensor:
+        """Return ``(videos, answers)``: sums over each answer's tokens, or means."""
+        texts = [self.reasoner.encode_example(prompt, answer, _UNLIMITED) for answer in answers]
+        device = next(self.reasoner.fusion.parameters()).device
+        visual = move_visual_tokens(collate_visual_tokens(list(videos)), device)
+        of_texts = [number for number in range(len(videos)) for _ in texts]
+        sums, counts = self.reasoner.response_log_likelihoods(
+            visual, of_texts, [text for _ in videos for text in texts]
+        )
+        return (sums / counts if mean else sums).view(len(videos), len(answers))
+
+
+class Chat:
+    """A conversation about one video; each question may refer to those before it.
+
+    Attributes:
+        turns: Questions and answers so far.
+    """
+
+    def __init__(self, pipeline: VideoPipeline, look: _Look) -> None:
+        self._pipeline = pipeline
+        self._look = look
+        self.turns: list[tuple[str, Answer]] = []
+
+    def ask(self, question: str, *, decoding: DecodingConfig | None = None) -> Answer:
+        """Ask the next question; what was said before stands in the prompt, as in training."""
+        if not question.strip():
+            raise ValueError("question: found an empty text; ask something")
+        earlier = [(asked, answer.text) for asked, answer in self.turns]
+        prompt, _ = conversation_prompt(earlier, open_ended_prompt(question))
+        answer = self._pipeline._answer(self._look, prompt, decoding)
+        self.turns.append((question, answer))
+        return answer
+
+    def __str__(self) -> str:
+        return "\n".join(f"> {question}\n{answer}" for question, answer in self.turns)
