@@ -14,6 +14,7 @@ from vidreason.training.optimizer import (
     gradient_norms,
     join_schedule,
     learning_rate_ratio,
+    num_warmup_steps,
     learning_rates,
 )
 
@@ -31,7 +32,19 @@ def three_parts() -> nn.Module:
 def test_the_defaults_are_the_papers():
     config = OptimizerConfig()
     assert (config.learning_rate, config.betas) == (1e-4, [0.9, 0.98])
-    assert (config.weight_decay, config.warmup_steps) == (0.05, 2000)
+    assert config.weight_decay == 0.05
+    assert num_warmup_steps(78_125, config) == 2000
+
+
+def test_a_small_run_has_a_small_warm_up():
+    config = OptimizerConfig()
+    warmups = [num_warmup_steps(steps, config) for steps in (0, 19, 40, 39_999, 40_000, 10**6)]
+    assert warmups == [0, 0, 2, 1999, 2000, 2000]
+    rates = [learning_rate_ratio(step, 40, config) for step in range(4)]
+    assert rates[:2] == [0.5, 1.0]
+    assert rates[3] < 1
+    optimizer = build_optimizer(three_parts(), {"fusion.first.weight"}, config)
+    assert build_schedule(optimizer, 40, config).get_last_lr()[0] == pytest.approx(0.5e-4)
 
 
 def test_warm_up_then_half_a_cosine():
@@ -113,7 +126,7 @@ def test_a_factor_for_a_part_that_does_not_train_is_refused():
 def test_a_warm_up_longer_than_the_run_is_refused():
     optimizer = build_optimizer(three_parts(), {"fusion.first.weight"}, OptimizerConfig())
     with pytest.raises(ValueError, match=r"warmup_steps 2000 is not below the run's 40"):
-        build_schedule(optimizer, 40, OptimizerConfig())
+        build_schedule(optimizer, 40, OptimizerConfig(warmup_steps=2000))
 
 
 @pytest.mark.parametrize(

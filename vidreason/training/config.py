@@ -22,8 +22,9 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     weight_decay: float = 0.05
     """Not on norms, biases and queries."""
-    warmup_steps: int = 2000
-    """Optimizer steps over which the learning rate rises from almost 0."""
+    warmup_steps: int | None = None
+    """Optimizer steps over which the learning rate rises from almost 0. None: the paper's 2,000, or
+    a twentieth of the run's steps if those are fewer."""
     final_learning_rate_ratio: float = 0.0
     """The learning rate of the last step is this share of ``learning_rate``."""
     learning_rate_factors: dict[str, float] = field(default_factory=dict)

@@ -14,6 +14,11 @@ from vidreason.training.config import PARTS, OptimizerConfig, Part
 from vidreason.training.sharded_values import whole
 from vidreason.training.trainable import part_of
 
+_PAPERS_WARMUP_STEPS = 2000
+"""Of stage 1 (section 4.2.2)."""
+_STEPS_A_WARMUP_STEP = 20
+"""A run of fewer steps than twenty times the paper's warm-up has a shorter one."""
+
 
 def undecayed_names(module: nn.Module) -> frozenset[str]:
     """Return the names of the parameters without weight decay: norms, biases and queries."""
@@ -117,11 +122,19 @@ def learning_rate_ratio(step: int, total_steps: int, config: OptimizerConfig) ->
     It rises linearly over the warm-up, reaches 1 at its last step, and falls along half a cosine to
     ``final_learning_rate_ratio`` at ``total_steps``, where it stays.
     """
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(total_steps - config.warmup_steps, 1)
+    warmup = num_warmup_steps(total_steps, config)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(total_steps - warmup, 1)
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return config.final_learning_rate_ratio + (1 - config.final_learning_rate_ratio) * cosine
+
+
+def num_warmup_steps(total_steps: int, config: OptimizerConfig) -> int:
+    """Return the steps of the warm-up in a run of ``total_steps``."""
+    if config.warmup_steps is not None:
+        return config.warmup_steps
+    return min(_PAPERS_WARMUP_STEPS, total_steps // _STEPS_A_WARMUP_STEP)
 
 
 class Schedule:
@@ -154,7 +167,7 @@ class Schedule:
     def __call__(self, step: int) -> float:
         """Return the ratio of the optimizer step after ``step`` others."""
         ratio = learning_rate_ratio(step, self.planned_steps, self._config)
-        warmup = self._config.warmup_steps
+        warmup = num_warmup_steps(self.planned_steps, self._config)
         if self.joined_at is None or not self.joined_at <= step < self.joined_at + warmup:
             return ratio
         return self.joined_from + (ratio - self.joined_from) * (step - self.joined_at + 1) / warmup
@@ -179,10 +192,10 @@ def build_schedule(optimizer: Optimizer, total_steps: int, config: OptimizerConf
     Raises:
         ValueError: The warm-up is not shorter than the training.
     """
-    if config.warmup_steps >= total_steps:
+    if config.warmup_steps is not None and config.warmup_steps >= total_steps:
         raise ValueError(
             f"optimizer.warmup_steps {config.warmup_steps} is not below the run's {total_steps} "
-            "optimizer steps: the learning rate would never come down; lower it"
+            "optimizer steps: the learning rate would never come down; lower it, or leave it out"
         )
     return LambdaLR(optimizer, Schedule(total_steps, config))
 
