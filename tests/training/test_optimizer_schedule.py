@@ -14,8 +14,8 @@ from vidreason.training.optimizer import (
     gradient_norms,
     join_schedule,
     learning_rate_ratio,
-    num_warmup_steps,
     learning_rates,
+    num_warmup_steps,
 )
 
 
