@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shlex
 import warnings
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
 from callbacks.pending_validation import PendingValidation
 from callbacks.preemption import Preemption
-from callbacks.run_record import RunRecord, recorded_threads
+from callbacks.run_progress import RunProgress
+from callbacks.run_record import CONFIG_FILE, RunRecord, recorded_threads
 from callbacks.sample_generations import SampleGenerations
 from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
 from callbacks.step_guard import StepGuard
@@ -62,6 +64,7 @@ from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import packs_rows
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.checkpoint_format import RunIdentity
+from vidreason.training.optimizer import num_warmup_steps
 from vidreason.training.sharding import compile_blocks
 from vidreason.training.stage import StageModule
 from vidreason.video.reader import VideoReader
@@ -216,6 +219,7 @@ def build_trainer(
                 record_samples=settings.record_samples,
             ),
             Throughput(timer, settings.log_every_n_steps, Path(config.run_dir)),
+            RunProgress(header(config, data, checkpoint), next_commands(config)),
             *build_callbacks(config, data, source),
         ],
         plugins=[AtomicCheckpointIO()],
@@ -232,6 +236,34 @@ def build_trainer(
         trainer.val_check_interval = settings.validate_every_n_steps * micro_batches
         trainer.check_val_every_n_epoch = None
     return trainer
+
+
+def header(config: ExperimentConfig, data: TrainingDataModule, checkpoint: str | None) -> list[str]:
+    """Return what is said of a run before its first step."""
+    number = 1 if config.stage == "alignment" else 2
+    begins = "a new run" if checkpoint is None else f"continued from {checkpoint}"
+    samples, epochs = data.order.samples_per_epoch, config.data.num_epochs
+    optimizer, steps = config.optimizer, data.total_steps
+    warmup = num_warmup_steps(steps, optimizer)
+    return [
+        f"stage {number} ({config.stage}) in {config.run_dir}: {begins}",
+        f"  samples: {samples:,} an epoch of {len(config.data.train)} corpora, {epochs} epochs",
+        f"  steps: {steps:,} of {config.data.global_batch_size} samples, in micro-batches of "
+        f"{config.data.batch_size}",
+        f"  learning rate: {optimizer.learning_rate:g} after {warmup} steps of warm-up",
+    ]
+
+
+def next_commands(config: ExperimentConfig) -> list[str]:
+    """Return what one does with a trained reasoner."""
+    if not config.trainer.save_reasoner:
+        return []
+    folder = Path(config.run_dir, REASONER_FOLDER)
+    return [
+        f"vidreason ask VIDEO QUESTION --model {shlex.quote(str(folder))}",
+        "python -m experiments.evaluate --config "
+        f"{shlex.quote(str(Path(config.run_dir, CONFIG_FILE)))}",
+    ]
 
 
 def weight_average(config: ExperimentConfig) -> list[Callback]:
