@@ -46,7 +46,9 @@ RANKS = {
     "evaluation": 8,
     "export": 9,
     "microworld": 9,
-    "cli": 10,
+    "answer": 9,
+    "pipeline": 10,
+    "cli": 11,
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "base", "registry", "factory", "helpers", "misc"}
 NO_BEGINNING = {"What", "Whether", "That", "Those", "Of"}

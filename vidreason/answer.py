@@ -21,7 +21,7 @@ from vidreason.video.config import SamplingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """What went into an answer."""
+    """Numbers of tokens that went into an answer."""
 
     visual: int
     """Visual tokens of the video."""
@@ -138,7 +138,7 @@ class Explanation(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast(Answer):
-    """What happens next; ``text`` is the printed prediction, ``confidence`` the top event's."""
+    """Next events; ``text`` is the printed prediction, ``confidence`` the top event's."""
 
     forecasts: Forecasts
     """Events with computed probabilities, the likeliest first."""

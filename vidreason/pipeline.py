@@ -153,7 +153,7 @@ class VideoPipeline:
         """Answer a question in a few words."""
         if not question.strip():
             raise ValueError("question: found an empty text; ask something")
-        return self._answer(
+        return self._generate(
             self._look(video, fps, start, end), open_ended_prompt(question), decoding
         )
 
@@ -168,7 +168,7 @@ class VideoPipeline:
     ) -> Explanation:
         """Explain step by step how the video ends, with Figure 2's prompt."""
         look = self._look(video, fps, start, end)
-        answer = self._answer(look, CAUSAL_EXPLANATION_PROMPT, decoding)
+        answer = self._generate(look, CAUSAL_EXPLANATION_PROMPT, decoding)
         return Explanation(**vars(answer), steps=parse_explanation(answer.text))
 
     def predict(
@@ -197,7 +197,7 @@ class VideoPipeline:
         if method not in ("", *_METHODS):
             raise ValueError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
         look = self._look(video, fps, start, end)
-        answer = self._answer(look, FUTURE_PREDICTION_PROMPT, decoding, with_evidence=False)
+        answer = self._generate(look, FUTURE_PREDICTION_PROMPT, decoding, with_evidence=False)
         began = time.perf_counter()
         futures = (decoding or self.reasoner.decoding).futures
         futures = replace(futures, method=method or futures.method)  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ class VideoPipeline:
         tokens = shown_tokens(self._seen[key], self.perceiver.config)
         return _Look(media, start, end, tokens, time.perf_counter() - began)
 
-    def _answer(
+    def _generate(
         self,
         look: _Look,
         prompt: str,
@@ -374,9 +374,9 @@ class Chat:
         """Ask the next question; what was said before stands in the prompt, as in training."""
         if not question.strip():
             raise ValueError("question: found an empty text; ask something")
-        earlier = [(asked, answer.text) for asked, answer in self.turns]
+        earlier = [(earlier_question, answer.text) for earlier_question, answer in self.turns]
         prompt, _ = conversation_prompt(earlier, open_ended_prompt(question))
-        answer = self._pipeline._answer(self._look, prompt, decoding)
+        answer = self._pipeline._generate(self._look, prompt, decoding)
         self.turns.append((question, answer))
         return answer
 

@@ -16,12 +16,11 @@ from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from callbacks.early_stop import EarlyStop
 from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
-from callbacks.pending_validation import PendingValidation
 from callbacks.preemption import Preemption
 from callbacks.run_progress import RunProgress
 from callbacks.run_record import CONFIG_FILE, RunRecord, recorded_threads
 from callbacks.sample_generations import SampleGenerations
-from callbacks.step_checkpoint import AtomicCheckpointIO, StepCheckpoint
+from callbacks.step_checkpoint import AtomicCheckpointIO, PendingValidation, StepCheckpoint
 from callbacks.step_guard import StepGuard
 from callbacks.step_profile import StepProfile
 from callbacks.step_seed import StepSeed

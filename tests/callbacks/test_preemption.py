@@ -7,9 +7,8 @@ from lightning.pytorch.callbacks import Callback
 from tiny_training import EXPECTED_WARNINGS, tiny_loader, tiny_module, tiny_trainer
 
 from callbacks import preemption
-from callbacks.pending_validation import PendingValidation
 from callbacks.preemption import Preemption, Stopped, StopRequest
-from callbacks.step_checkpoint import StepCheckpoint
+from callbacks.step_checkpoint import PendingValidation, StepCheckpoint
 from vidreason.training.checkpoint import newest_checkpoint
 
 pytestmark = EXPECTED_WARNINGS
