@@ -21,7 +21,7 @@ def generate(config: ExperimentConfig) -> int:
     """
     from experiments.start_checks.checks import check_start
     from experiments.trained_model import answer_prompts, load_trained_model
-    from vidreason.cli import answer_text
+    from vidreason.reasoning.forecast_text import prediction_text
     from vidreason.video.reader import VideoReadError
 
     prompts = [*config.prompt, *([FUTURE_PREDICTION_PROMPT] if config.predict else [])]
@@ -41,10 +41,10 @@ def generate(config: ExperimentConfig) -> int:
             continue
         answers = answer_prompts(reasoner, tokens, prompts, config.decoding)
         for prompt, answer in zip(prompts, answers, strict=True):
-            forecasts = None
             if prompt == FUTURE_PREDICTION_PROMPT:
                 forecasts = reasoner.forecast(tokens, config.decoding.futures)
-            print(f"{video}\n> {prompt}\n{answer_text(answer, forecasts)}\n")
+                answer = prediction_text(answer, forecasts)
+            print(f"{video}\n> {prompt}\n{answer}\n")
     return status
 
 

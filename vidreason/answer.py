@@ -12,9 +12,9 @@ from typing import Any
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.explanations import Step, format_explanation
-from vidreason.reasoning.forecast_text import evidence_text, forecasts_text, forecasts_values
+from vidreason.reasoning.forecast_text import evidence_text, forecasts_values, prediction_text
 from vidreason.reasoning.future_search import Forecasts
-from vidreason.reasoning.predictions import format_predictions, parse_predictions
+from vidreason.reasoning.predictions import parse_predictions
 from vidreason.secrets import without_controls
 from vidreason.video.config import SamplingConfig
 
@@ -152,10 +152,4 @@ class Forecast(Answer):
         }
 
     def __str__(self) -> str:
-        if self.forecasts.items:
-            return without_controls(forecasts_text(self.forecasts))
-        parsed = parse_predictions(self.text)
-        parts = [format_predictions(parsed.items)] if parsed.items else []
-        if parsed.unparsed:
-            parts.append(f"(could not be read as a prediction: {parsed.unparsed})")
-        return without_controls("\n".join(parts))
+        return without_controls(prediction_text(self.text, self.forecasts))

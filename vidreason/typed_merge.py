@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MAX_INTEGER = 2**63
+_NOTHING: tuple[tuple[type, Any], ...] = ((NoneType, None), (str, ""), (list, []), (dict, {}))
+"""By type, what a key holds that is emptied; the first that fits."""
 RENAMED_KEYS = {
     "trainer.stop_after_stalls": "trainer.early_stopping_patience",
     "trainer.stop_min_delta": "trainer.early_stopping_min_delta",
@@ -204,11 +206,10 @@ class _Merging:
                     self._put(child, key, get_args(kind)[0], item, f"{path}[{index}]")
                 return
         if isinstance(node, Emptied):
-            node = Scalar(None, node.where)
-            for kind, nothing in ((NoneType, None), (str, ""), (list, []), (dict, {})):
-                if kind in kinds or kind in map(get_origin, kinds):
-                    _put_value(parent, key, nothing)
-                    return
+            outer = {get_origin(kind) or kind for kind in kinds}
+            fitting = [nothing for kind, nothing in _NOTHING if kind in outer]
+            _put_value(parent, key, copy.copy(fitting[0]) if fitting else None)
+            return
         # What is left is one value; what is not literal has been reported already.
         if not all(is_literal(text) for _, text, _ in strings(node)):
             self._wrong += 1
@@ -335,6 +336,8 @@ def _anything(node: Node) -> Any:  # noqa: ANN401 - plain values
         return {key: _anything(item) for key, item in node.items.items()}
     if isinstance(node, Items):
         return [_anything(item) for item in node.items]
+    if isinstance(node, Emptied):
+        return None
     return plain_value(str(node.value)) if node.plain else node.value
 
 

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_key_is_described_by_its_own_text(capsys):
-    assert main(["--describe", "optimizer.warmup_steps"]) == 0
+    assert main(["--describe", "optimizer.learning_rate"]) == 0
     assert capsys.readouterr().out == (
-        "optimizer.warmup_steps (int, default 2000)\n"
-        "    Optimizer steps over which the learning rate rises from almost 0.\n"
+        "optimizer.learning_rate (float, default 0.0001)\n"
+        "    At the end of the warm-up.\n"
         "    Read by fit; declared in vidreason.training.config.\n"
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.future_search import Forecast, Forecasts
+from vidreason.reasoning.predictions import format_predictions, parse_predictions
 
 _SHOWN_PARTS = 3
 _LEAST_SUPPORT = 0.05
@@ -26,6 +27,17 @@ def forecasts_text(forecasts: Forecasts) -> str:
             f"{forecasts.covered_mass:.0%})"
         )
     return "\n".join(lines)
+
+
+def prediction_text(answer: str, forecasts: Forecasts) -> str:
+    """Write what is predicted: the forecasts, or without any event what the model's text holds."""
+    if forecasts.items:
+        return forecasts_text(forecasts)
+    parsed = parse_predictions(answer)
+    parts = [format_predictions(parsed.items)] if parsed.items else []
+    if parsed.unparsed:
+        parts.append(f"(could not be read as a prediction: {parsed.unparsed})")
+    return "\n".join(parts)
 
 
 def forecasts_values(forecasts: Forecasts) -> dict[str, Any]:
