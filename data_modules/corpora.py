@@ -188,12 +188,15 @@ class DataCheckConfig:
     """From which share of common three-word sequences on two texts are nearly the same."""
     max_skipped_fraction: float = 0.5
     """Share of a corpus' rows that its reader may leave out: failed downloads, no caption."""
+    shown_rows: int = 6
+    """Rows of each corpus on the page of ``experiments.data show``."""
     max_contaminated_fraction: float = 0.0
     """Share of the evaluation videos that may stand in the training data."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         numbers = dict.fromkeys(("probe_videos", "decode_videos", "hash_videos"), (0, inf))
+        numbers["shown_rows"] = (1, inf)
         shares = dict.fromkeys(("max_skipped_fraction", "max_contaminated_fraction"), (0, 1))
         # With 0 every text would match.
         check_ranges("data_check", self, **numbers, **shares, min_text_similarity=(0.01, 1))

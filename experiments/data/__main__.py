@@ -7,6 +7,9 @@ text and pictures. It prints tables and writes ``data_health.json`` and the rows
 beyond the thresholds (``data_check.*``, ``data.max_unreadable_fraction``), and 2 for a wrong
 configuration.
 
+``show`` writes a page of training rows as the model gets them (``training_rows.html`` in the run
+folder): frames, masks where the store has them, tokens, and which of these are targets.
+
 ``open_ended`` draws an open-ended test set (section 5.1.2) of each benchmark corpus in the form of
 Causal-Vid-Instruct: the rows whose references are not nearly in any training text
 (``data_check.min_text_similarity``). It writes ``SPLIT_open_ended.jsonl`` beside ``SPLIT.jsonl``,
@@ -25,10 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_program(
         {
             "check": lazy("experiments.data.check:check"),
+            "show": lazy("experiments.data.show:show"),
             "open_ended": lazy("experiments.data.open_ended:open_ended"),
         },
         program="data",
-        description="Report on the health of the configured corpora, or draw a test set.",
+        description="Report on the configured corpora, show rows, or draw a test set.",
         argv=argv,
         schema=DataCommandConfig,
     )

@@ -1,6 +1,7 @@
 """``python -m experiments.data check`` on a microworld: the report, the files, the exit status."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from experiments.data.__main__ import main
 from vidreason.microworld.corpora import WorldConfig, write_world
+from vidreason.microworld.parts import LANGUAGE_MODEL_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,30 @@ def test_the_command_must_be_known(
 def test_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", f"run_dir={tmp_path}"]) == 2
     assert "are empty; name a corpus" in capsys.readouterr().err
+
+
+def test_a_page_shows_training_rows_token_by_token(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the microworld's tokenizer; a video that is gone is said to be."""
+    arguments = config(world, tmp_path)[1:]
+    parts = Path(LANGUAGE_MODEL_FOLDER)
+    more = [f"reasoner.language_model.name_or_path={parts}", "data_check.shown_rows=2"]
+    assert main(["show", *arguments, *more]) == 0
+    page = (tmp_path / "training_rows.html").read_text()
+    assert "show: 8 rows of 4 corpora are in" in capsys.readouterr().out
+    assert page.count('<div class="row">') == 8
+    assert "data:image/jpeg" in page
+    # A caption's row: the prompt is none of the targets, the caption is all of them.
+    example = next(
+        iter(open_corpora([CorpusConfig(reader="webvid", root=str(world / "webvid"))], 0))
+    )
+    row = page.split(f"<h3>{example.id}</h3>")[1].split("</div>")[1]
+    targets = re.findall(r'<span class="target">(.*?)</span>', row, re.DOTALL)
+    assert "".join(targets).startswith(example.response[:20])
+    others = "".join(re.findall(r"<span>(.*?)</span>", row, re.DOTALL))
+    assert "Describe the video." in others
+    Path(example.media).rename(tmp_path / "gone.mp4")
+    assert main(["show", *arguments, *more]) == 0
+    assert (tmp_path / "training_rows.html").read_text().count('class="frames"') == 7
+    (tmp_path / "gone.mp4").rename(example.media)
