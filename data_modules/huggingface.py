@@ -6,6 +6,7 @@ span of the video under a common name (:mod:`data_modules.span_keys`) are read w
 
 from collections.abc import Iterator, Mapping
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from data_modules.conversations import media_below
@@ -24,6 +25,10 @@ _DATA_SUFFIXES = (
     *(".gz", ".zst", ".zip", ".tar", ".h5"),
 )
 """Files whose content a folder's data set depends on; of videos, examples hold the paths only."""
+
+
+_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+"""Of data sets that are one file, ``<split><suffix>`` in a folder."""
 
 
 def read_huggingface(
@@ -47,8 +52,9 @@ def read_huggingface(
     and captions that are null or ``nan``. Malformed are rows with a value of another type.
 
     Args:
-        files: Their root is a name on the Hub, a folder that ``load_dataset`` reads, or one that
-            ``save_to_disk`` wrote.
+        files: Their root is a name on the Hub, a folder with ``<split>.jsonl``, ``.json``, ``.csv``
+            or ``.parquet``, another one that ``load_dataset`` reads, or one that ``save_to_disk``
+            wrote.
         split: As the data set calls it.
         skipped: Counts what is left out.
         columns: From fields of an example (``FIELDS``) to the data set's columns. A field that is
@@ -87,6 +93,14 @@ def read_huggingface(
     yield from examples_of(_rows(dataset, mapping["media"], f"{root}[{split}]"), make, skipped)
 
 
+def _file_of(files: Files, split: str) -> Path | None:
+    """Return the one file of a split in a folder of this machine, if that is how it is kept."""
+    names = [f"{split}{suffix}" for suffix in _BUILDERS if files.exists(f"{split}{suffix}")]
+    if not files.is_folder(".") or len(names) != 1:
+        return None
+    return files.path(names[0])
+
+
 def _load(files: Files, split: str, streaming: bool, revision: str | None) -> Any:  # noqa: ANN401
     import datasets  # slow to import
 
@@ -99,6 +113,11 @@ def _load(files: Files, split: str, streaming: bool, revision: str | None) -> An
     files.record_tree(".", *_DATA_SUFFIXES)
     saved = files.exists("dataset_dict.json") or files.exists("state.json")
     try:
+        if file := _file_of(files, split):
+            # Alone: load_dataset would want the columns of all splits to be the same.
+            return datasets.load_dataset(
+                _BUILDERS[file.suffix], data_files={split: str(file)}, split=split
+            )
         if not saved:
             return datasets.load_dataset(root, split=split, streaming=streaming, revision=revision)
         loaded = datasets.load_from_disk(root)

@@ -25,6 +25,7 @@ from vidreason.video.reader import VideoReadError
 PAGE_FILE = "training_rows.html"
 _STYLE = """
 .row { border-top: 1px solid var(--rule); padding: 16px 0; }
+body { overflow-wrap: anywhere; }
 .frames { display: flex; flex-wrap: wrap; gap: 6px; }
 .frames img { width: 128px; height: auto; display: block; }
 .tokens { font-family: ui-monospace, monospace; font-size: .875rem; line-height: 1.9;
