@@ -1,6 +1,9 @@
 """Configuration of the data: which corpora a run reads, and how."""
 
+import difflib
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from math import inf
 from typing import Literal
 
@@ -14,6 +17,33 @@ its conversation away as it must, the earliest first; what is then still too lon
 DROPPED = ("clips", "objects", "moments")
 """Parts of videos that training samples may be shown without."""
 
+BUILT_IN_READERS = (
+    "webvid",
+    "webdataset",
+    "hd_vila",
+    "nextqa",
+    "nextqa_open_ended",
+    "activitynet_qa",
+    "nextgqa",
+    "clevrer",
+    "vcr",
+    "test_of_time",
+    "mvbench",
+    "tempcompass",
+    "video_mme",
+    "egoschema",
+    "star",
+    "intentqa",
+    "causal_vid_instruct",
+    "ego4d",
+    "something_something",
+    "llava",
+    "chat_messages",
+    "huggingface",
+)
+"""Names of the readers of this project."""
+READER_GROUP = "vidreason.readers"
+"""Group of the entry points by which installed packages add readers."""
 FIELDS = (
     *("id", "media", "video_id", "start_seconds", "end_seconds"),
     *("prompt", "response", "options", "answer_index", "question_type"),
@@ -21,35 +51,23 @@ FIELDS = (
 """Of an example: what a column of a Hugging Face data set may be mapped to."""
 
 
+@cache
+def added_readers() -> dict[str, EntryPoint]:
+    """Return the readers that installed packages add, by name, not yet imported.
+
+    A reader of this project cannot be replaced.
+    """
+    added = {point.name: point for point in entry_points(group=READER_GROUP)}
+    return {name: point for name, point in added.items() if name not in BUILT_IN_READERS}
+
+
 @dataclass(kw_only=True)
 class CorpusConfig:
     """One corpus of a run."""
 
-    reader: Literal[
-        "webvid",
-        "webdataset",
-        "hd_vila",
-        "nextqa",
-        "nextqa_open_ended",
-        "activitynet_qa",
-        "nextgqa",
-        "clevrer",
-        "vcr",
-        "test_of_time",
-        "mvbench",
-        "tempcompass",
-        "video_mme",
-        "egoschema",
-        "star",
-        "intentqa",
-        "causal_vid_instruct",
-        "ego4d",
-        "something_something",
-        "llava",
-        "chat_messages",
-        "huggingface",
-    ]
-    """The corpus' name, which picks its reader."""
+    reader: str
+    """Format of the corpus' files, by the name of what reads it: one of ``BUILT_IN_READERS``, or an
+    entry point of the group ``vidreason.readers`` that an installed package declares."""
     root: str
     """The folder with the corpus' own files; for ``huggingface`` also a name on the Hub, for tar
     shards also an fsspec URL."""
@@ -77,7 +95,15 @@ class CorpusConfig:
     a branch has moved on would make it a part of every run. Another revision is read anew."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that there is such a reader."""
+        known = (*BUILT_IN_READERS, *added_readers())
+        if self.reader not in known:
+            near = difflib.get_close_matches(self.reader, known, 1)
+            hint = f"did you mean {near[0]}? Known are" if near else "known are"
+            raise ValueError(
+                f"reader is {self.reader!r}, which is neither of this project nor an entry point "
+                f"{READER_GROUP} of an installed package; {hint} {', '.join(known)}"
+            )
         if (self.columns or self.streaming or self.revision) and self.reader != "huggingface":
             raise ValueError(
                 "columns, streaming and revision are for the reader 'huggingface'; corpus "

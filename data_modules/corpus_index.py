@@ -28,7 +28,7 @@ from data_modules.files import Files, unchanged
 from data_modules.id_hashes import id_hash, shared_hashes
 from data_modules.index_cache import cache_folder, digest, exclusive
 from data_modules.prompt_lengths import PromptLimit
-from data_modules.readers import READERS, read_corpus
+from data_modules.readers import read_corpus, reader_named
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from data_modules.trainable_examples import TrainableExamples
 from vidreason.atomic_file import write_atomically
@@ -160,7 +160,7 @@ def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusI
 
 def _versions(config: CorpusConfig) -> list[int]:
     """Versions of the index's form and of the reader."""
-    return [VERSION, READERS[config.reader].version]
+    return [VERSION, reader_named(config.reader).version]
 
 
 def _valid(folder: Path, config: CorpusConfig) -> Path | None:

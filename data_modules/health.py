@@ -13,7 +13,7 @@ from data_modules.corpora import CorpusConfig
 from data_modules.id_hashes import IdHashes, id_hash
 from data_modules.official_counts import coverage
 from data_modules.prompt_lengths import PromptLimit
-from data_modules.readers import READERS, read_corpus
+from data_modules.readers import read_corpus, reader_named
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
 from vidreason.video.failures import VideoReadError, read_error
@@ -154,7 +154,7 @@ class CorpusExamination:
             root=config.root,
             split=config.split,
             role=role,
-            licence=READERS[config.reader].licence,
+            licence=reader_named(config.reader).licence,
         )
         self.sample = VideoSample(num_sampled)
         stem = f"{role}-{config.reader}-{config.split}".replace("/", "_")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_modules.corpora import CorpusConfig
-from data_modules.readers import READERS
+from data_modules.readers import reader_named
 from data_modules.skipped_rows import SkippedRows
 
 
@@ -38,7 +38,7 @@ def coverage(config: CorpusConfig, skipped: SkippedRows) -> Coverage:
         config: The corpus.
         skipped: The counts of all its rows.
     """
-    official = READERS[config.reader].num_questions.get(config.split)
+    official = reader_named(config.reader).num_questions.get(config.split)
     if official is None or config.limit is not None or 2 * skipped.num_rows < official:
         return Coverage(skipped.num_read, skipped.num_rows, is_official=False)
     return Coverage(skipped.num_read, official, is_official=True)

@@ -10,7 +10,7 @@ from data_modules.benchmark_manifests import MANIFESTS
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
 from data_modules.chat_messages import read_chat_messages
 from data_modules.clevrer import read_clevrer
-from data_modules.corpora import CorpusConfig
+from data_modules.corpora import READER_GROUP, CorpusConfig, added_readers
 from data_modules.ego4d import read_ego4d
 from data_modules.files import Files
 from data_modules.hd_vila import read_hd_vila
@@ -126,6 +126,27 @@ READERS: dict[str, Reader] = {
 }
 
 
+def reader_named(name: str) -> Reader:
+    """Return a reader of this project, or that of an installed package.
+
+    Raises:
+        ValueError: The package's entry point cannot be imported, or is no reader.
+    """
+    if name in READERS:
+        return READERS[name]
+    point = added_readers()[name]  # CorpusConfig refuses other names
+    where = f"the entry point {point.name} = {point.value!r} of {READER_GROUP}"
+    try:
+        reader = point.load()
+    except Exception as error:  # whatever a module of others raises as it is imported
+        raise ValueError(f"{where} cannot be imported: {error}") from error
+    if not isinstance(reader, Reader) or not callable(reader.read):
+        raise ValueError(
+            f"{where} is a {type(reader).__name__}; it has to be a data_modules.readers.Reader"
+        )
+    return reader
+
+
 def read_corpus(
     config: CorpusConfig, skipped: SkippedRows | None = None, files: Files | None = None
 ) -> Iterator[Example]:
@@ -143,7 +164,7 @@ def read_corpus(
     """
     skipped = SkippedRows() if skipped is None else skipped
     files = Files(config.root) if files is None else files
-    read = READERS[config.reader].read
+    read = reader_named(config.reader).read
     if config.reader == "huggingface":
         names = ("columns", "streaming", "revision")
         read = partial(read, **{name: getattr(config, name) for name in names})

@@ -1,0 +1,82 @@
+"""A reader of an installed package stands beside those of this project."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from data_modules.corpora import BUILT_IN_READERS, CorpusConfig, added_readers
+from data_modules.corpus_index import open_corpora
+from data_modules.readers import reader_named
+from vidreason.config import merge_config
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "my_corpus"
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: dict[str, str]) -> None:
+    """Do what an installer leaves of a package's entry points."""
+    info = folder / "installed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n")
+    lines = [f"{name} = {value}\n" for name, value in points.items()]
+    (info / "entry_points.txt").write_text("[vidreason.readers]\n" + "".join(lines))
+    monkeypatch.syspath_prepend(str(folder))
+    added_readers.cache_clear()
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+
+
+@pytest.fixture(autouse=True)
+def _forget_the_packages_of_a_test():
+    yield
+    added_readers.cache_clear()
+
+
+def test_the_example_package_reads_its_format(tmp_path, monkeypatch):
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["vidreason.readers"]
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    install(tmp_path, monkeypatch, points)
+    (name,) = points
+    (tmp_path / "train.txt").write_text(
+        "a.mp4: why does it stop? the wall blocks it\nb.mp4: what is it? a ball\nno form at all\n"
+    )
+    config = CorpusConfig(reader=name, root=str(tmp_path))
+    examples = list(open_corpora([config], 0.5))
+    assert [(one.id, one.prompt, one.response, one.media) for one in examples] == [
+        ("colon_lines:train:1", "why does it stop?", "the wall blocks it", f"{tmp_path}/a.mp4"),
+        ("colon_lines:train:2", "what is it?", "a ball", f"{tmp_path}/b.mp4"),
+    ]
+    with pytest.raises(ValueError, match=r"train.txt:3: expected 'clip.mp4: question\? answer'"):
+        open_corpora([config], 0.0)
+
+
+def test_a_name_that_nobody_has_is_refused_with_a_similar_one(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, {"colon_lines": "absent:READER"})
+    with pytest.raises(ValueError, match=r"'nextqq'.*did you mean nextqa\? Known are webvid, "):
+        CorpusConfig(reader="nextqq", root="r")
+    with pytest.raises(ValueError, match=r"corpora.*|reader is 'colon_line'.*colon_lines"):
+        merge_config(CorpusConfig, [], ["reader=colon_line", "root=r"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("raise RuntimeError('broken')", "cannot be imported: broken"),
+        ("READER = 5", r"is a int; it has to be a data_modules\.readers\.Reader"),
+        ("", "cannot be imported: .*READER"),
+    ],
+)
+def test_a_package_that_is_none_is_named(content, message, tmp_path, monkeypatch):
+    (tmp_path / "odd_reader.py").write_text(content)
+    install(tmp_path, monkeypatch, {"odd": "odd_reader:READER"})
+    with pytest.raises(ValueError, match=f"the entry point odd = 'odd_reader:READER' .*{message}"):
+        list(open_corpora([CorpusConfig(reader="odd", root=str(tmp_path))]))
+
+
+def test_no_package_replaces_a_reader_of_this_project(tmp_path, monkeypatch):
+    (tmp_path / "thief.py").write_text("READER = 5")
+    install(tmp_path, monkeypatch, {"webvid": "thief:READER"})
+    assert not added_readers()
+    assert "webvid" in BUILT_IN_READERS
+    assert reader_named("webvid").licence.startswith("research only")
