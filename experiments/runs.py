@@ -98,7 +98,7 @@ def _last_metrics(path: Path) -> dict[str, str]:
 
 
 def _accuracies(run: Path) -> str:
-    """Of the full model on each corpus, as far as there is an evaluation."""
+    """Return the accuracy of the full model on each corpus, as far as there is an evaluation."""
     try:
         runs = json.loads((run / "evaluation" / "metrics.json").read_text())["runs"]
         cells = next(iter(runs.values()))
