@@ -96,7 +96,8 @@ def fit(config: ExperimentConfig) -> None:
         reasoner = new_reasoner(config, resumed=checkpoint is not None)
         data = build_data(config, source, reasoner)
         module = build_module(config, data, source, reasoner, resumed=checkpoint is not None)
-        trainer = build_trainer(config, data, source, checkpoint)
+        progress = RunProgress(header(config, data, checkpoint), next_commands(config))
+        trainer = build_trainer(config, data, source, checkpoint, progress)
         log_settings(trainer.loggers, learnt_settings(config))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
@@ -193,8 +194,9 @@ def build_trainer(
     data: TrainingDataModule,
     source: VisualTokenSource,
     checkpoint: str | None,
+    progress: RunProgress | None = None,
 ) -> Trainer:
-    """The Trainer with its loggers and callbacks."""
+    """The Trainer with its loggers and callbacks; ``progress`` tells the user of it."""
     silence_libraries()
     settings = config.trainer
     timer = DataWaitTimer()
@@ -218,7 +220,7 @@ def build_trainer(
                 record_samples=settings.record_samples,
             ),
             Throughput(timer, settings.log_every_n_steps, Path(config.run_dir)),
-            RunProgress(header(config, data, checkpoint), next_commands(config)),
+            *([] if progress is None else [progress]),
             *build_callbacks(config, data, source),
         ],
         plugins=[AtomicCheckpointIO()],
