@@ -84,7 +84,7 @@ LORA = "reasoner.lora={rank: 4}"
         ("optimizer.learning_rate=0.5", r"optimizer.learning_rate: 0.0001 -> 0.5"),
         ("optimizer.betas=[0.5,0.6]", r"optimizer.betas: \[0.9, 0.98\] -> \[0.5, 0.6\]"),
         ("optimizer.weight_decay=0", r"optimizer.weight_decay: 0.05 -> 0.0"),
-        ("optimizer.warmup_steps=7", r"optimizer.warmup_steps: 2000 -> 7"),
+        ("optimizer.warmup_steps=7", r"optimizer.warmup_steps: None -> 7"),
         ("optimizer.learning_rate_factors={lora: 2}", r"optimizer.learning_rate_factors"),
         ("data.global_batch_size=7", r"data.global_batch_size"),
         ("data.max_text_tokens=7", r"data.max_text_tokens"),

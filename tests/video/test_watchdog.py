@@ -266,6 +266,18 @@ def test_a_data_loaders_worker_survives(videos: list[Path], decoder: None) -> No
     gc.collect()
 
 
+def test_a_relative_path_is_where_this_process_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: None
+) -> None:
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        write_video(tmp_path / name / "v.mp4", first_number=40 * number)
+        monkeypatch.chdir(tmp_path / name)
+        frames = GUARDED.read_frames(GUARDED.index("v.mp4"), [0, 1])
+        assert torch.equal(frames, DIRECT.read_frames(DIRECT.index("v.mp4"), [0, 1]))
+    assert len(decoders()) == 1
+
+
 def test_a_decoder_that_does_not_start_is_no_fault_of_the_video(
     videos: list[Path], decoder: None, tmp_path: Path
 ) -> None:

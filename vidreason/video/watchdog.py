@@ -90,9 +90,18 @@ def decoder_process_id() -> int | None:
 def _running_decoder() -> "_Decoder":
     """This process' decoder; a forked process must not share its parent's."""
     global _decoder
+    if _decoder is not None and _decoder.is_running() and _decoder.folder != _working_folder():
+        _decoder.stop()  # it would look for relative paths where this process no longer is
     if _decoder is None or not _decoder.is_running():
         _decoder = _Decoder()
     return _decoder
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return None
 
 
 class DecoderProcessError(Exception):
@@ -105,6 +114,7 @@ class _Decoder:
     def __init__(self) -> None:
         self._known_index: VideoIndex | None = None
         self._owner = os.getpid()
+        self.folder = _working_folder()
         self._pictures = SharedPictures()
         self._connection, other_end = Pipe()
         # The child inherits what is blocked here, and ends that once it ignores them.
