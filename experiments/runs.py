@@ -17,6 +17,7 @@ from experiments.program import exit_status
 from experiments.writer_lock import LOCK_SUFFIX, SILENT_SECONDS
 from vidreason.evaluation.tables import Table
 
+# As callbacks.run_record calls them, which imports torch.
 _RECORD, _METRICS, _CONFIG = "run.json", "metrics.csv", "config.yaml"
 _HEADER = ("run", "stage", "state", "step", "loss", "val/loss", "starts", "accuracy")
 _ABSENT = "-"

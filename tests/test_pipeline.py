@@ -109,6 +109,9 @@ def test_an_answer_is_the_reasoners_with_its_likelihood_and_evidence(model):
     short = model.ask(SAMPLE, "what entered first?", decoding=DecodingConfig(max_new_tokens=1))
     assert short.warnings == ("the answer was cut at max_new_tokens=1",)
     assert "img" in answer._repr_html_()
+    bare = model.ask(SAMPLE, "what entered first?", evidence=False)
+    assert (bare.text, bare.evidence) == (answer.text, ())
+    assert bare.confidence == pytest.approx(answer.confidence, rel=1e-4)
 
 
 def test_a_choice_is_the_likeliest_option_by_the_token(model):

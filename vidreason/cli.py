@@ -201,9 +201,10 @@ def run_ask(arguments: argparse.Namespace) -> int:
         if arguments.predict:
             answer = model.predict(arguments.video, **span, method=arguments.candidates or "")
         elif arguments.why:
-            answer = model.explain(arguments.video, **span)
+            answer = model.explain(arguments.video, **span, evidence=arguments.json)
         else:
-            answer = model.ask(arguments.video, arguments.question, **span)
+            question = arguments.question
+            answer = model.ask(arguments.video, question, **span, evidence=arguments.json)
     except VideoReadError as error:
         raise CommandError(str(error), status=1) from error
     except (ValueError, FileNotFoundError) as error:

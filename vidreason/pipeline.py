@@ -149,13 +149,16 @@ class VideoPipeline:
         start: float | None = None,
         end: float | None = None,
         decoding: DecodingConfig | None = None,
+        evidence: bool = True,
     ) -> Answer:
-        """Answer a question in a few words."""
+        """Answer a question in a few words; without ``evidence``, what it rests on is not computed.
+
+        Evidence takes the likelihood of the answer once more for each clip and each object.
+        """
         if not question.strip():
             raise ValueError("question: found an empty text; ask something")
-        return self._generate(
-            self._look(video, fps, start, end), open_ended_prompt(question), decoding
-        )
+        look = self._look(video, fps, start, end)
+        return self._generate(look, open_ended_prompt(question), decoding, evidence=evidence)
 
     def explain(
         self,
@@ -165,10 +168,11 @@ class VideoPipeline:
         start: float | None = None,
         end: float | None = None,
         decoding: DecodingConfig | None = None,
+        evidence: bool = True,
     ) -> Explanation:
-        """Explain step by step how the video ends, with Figure 2's prompt."""
+        """Explain step by step how the video ends, with Figure 2's prompt; see :meth:`ask`."""
         look = self._look(video, fps, start, end)
-        answer = self._generate(look, CAUSAL_EXPLANATION_PROMPT, decoding)
+        answer = self._generate(look, CAUSAL_EXPLANATION_PROMPT, decoding, evidence=evidence)
         return Explanation(**vars(answer), steps=parse_explanation(answer.text))
 
     def predict(
@@ -197,7 +201,8 @@ class VideoPipeline:
         if method not in ("", *_METHODS):
             raise ValueError(f"method: expected one of {', '.join(_METHODS)}, found {method!r}")
         look = self._look(video, fps, start, end)
-        answer = self._generate(look, FUTURE_PREDICTION_PROMPT, decoding, with_evidence=False)
+        # That of the forecast follows.
+        answer = self._generate(look, FUTURE_PREDICTION_PROMPT, decoding, evidence=False)
         began = time.perf_counter()
         futures = (decoding or self.reasoner.decoding).futures
         futures = replace(futures, method=method or futures.method)  # type: ignore[arg-type]
@@ -273,7 +278,7 @@ class VideoPipeline:
         prompt: str,
         decoding: DecodingConfig | None,
         *,
-        with_evidence: bool = True,
+        evidence: bool = True,
     ) -> Answer:
         began = time.perf_counter()
         decoding = decoding or self.reasoner.decoding
@@ -281,8 +286,10 @@ class VideoPipeline:
         (ids,) = self.reasoner.generate_ids(visual, [prompt], decoding)
         (text,) = self.reasoner.decode([ids])
         parts, likelihoods = list[Evidence](), torch.zeros(0)
-        if with_evidence and text:
-            parts, without = parts_left_out(look.tokens)
+        if text:
+            without = list[VisualTokens]()
+            if evidence:
+                parts, without = parts_left_out(look.tokens)
             likelihoods = self._log_likelihoods([look.tokens, *without], prompt, [text])[:, 0]
         answer = self._made(look, prompt, text, began, likelihoods, parts)
         if len(ids) >= decoding.max_new_tokens:

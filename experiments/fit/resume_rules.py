@@ -7,12 +7,12 @@ or how closely watched the run is takes effect.
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from experiments.experiment_config import ExperimentConfig
+from vidreason.key_paths import sections_in
 
 Rule = Literal["result", "free", "content", "longer", "watched"]
 """``result``: what the run learns depends on it; refused. ``free``: may differ. ``content``: says
@@ -192,20 +192,14 @@ def field_defaults(schema: type, key: str = "") -> Iterator[tuple[str, Any]]:
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         name = f"{key}.{field.name}" if key else field.name
-        nested = [one for one in _types_in(hints[field.name]) if dataclasses.is_dataclass(one)]
+        nested = sections_in(hints[field.name])
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         if not nested or default is None:
             yield name, _ABSENT if default is dataclasses.MISSING else default
         for one in nested:
-            yield from field_defaults(typing.cast(type, one), name)
-
-
-def _types_in(hint: Any) -> list[Any]:  # noqa: ANN401 - types of any kind
-    if typing.get_origin(hint) in (typing.Union, types.UnionType, list):
-        return [one for argument in typing.get_args(hint) for one in _types_in(argument)]
-    return [hint]
+            yield from field_defaults(one, name)
 
 
 def _default(key: str) -> Any:  # noqa: ANN401 - of any field

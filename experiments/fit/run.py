@@ -244,11 +244,12 @@ def header(config: ExperimentConfig, data: TrainingDataModule, checkpoint: str |
     number = 1 if config.stage == "alignment" else 2
     begins = "a new run" if checkpoint is None else f"continued from {checkpoint}"
     samples, epochs = data.order.samples_per_epoch, config.data.num_epochs
+    times = "one epoch" if epochs == 1 else f"{epochs} epochs"
     optimizer, steps = config.optimizer, data.total_steps
     warmup = num_warmup_steps(steps, optimizer)
     return [
         f"stage {number} ({config.stage}) in {config.run_dir}: {begins}",
-        f"  samples: {samples:,} an epoch of {len(config.data.train)} corpora, {epochs} epochs",
+        f"  samples: {samples:,} an epoch of {len(config.data.train)} corpora, {times}",
         f"  steps: {steps:,} of {config.data.global_batch_size} samples, in micro-batches of "
         f"{config.data.batch_size}",
         f"  learning rate: {optimizer.learning_rate:g} after {warmup} steps of warm-up",
