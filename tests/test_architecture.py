@@ -46,6 +46,7 @@ RANKS = {
     "evaluation": 8,
     "export": 9,
     "microworld": 9,
+    "baselines": 9,
     "answer": 9,
     "pipeline": 10,
     "cli": 11,

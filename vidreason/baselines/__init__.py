@@ -1,0 +1,1 @@
+"""The paper's rivals and today's peers, as systems that answer benchmarks beside our reasoner."""

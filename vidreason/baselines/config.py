@@ -1,0 +1,51 @@
+"""Configuration of a baseline: which system, where its weights are, which frames it is shown."""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal
+
+from vidreason.endpoints.config import EndpointConfig
+from vidreason.ranges import check_ranges
+
+Kind = Literal[
+    *("transformers", "endpoint", "video_chatgpt", "video_llama", "sevila"),
+    *("viper", "anticipation", "vjepa2", "mcvd"),
+]
+"""The systems; :data:`vidreason.baselines.build.SYSTEMS` has the class of each."""
+
+
+@dataclass(kw_only=True)
+class BaselineConfig:
+    """One system that answers the benchmark beside our reasoner."""
+
+    kind: Kind = "transformers"
+    """Which system: a video language model of transformers, an endpoint, or one of the paper's."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """Where its parts are: a folder, a file or a repository of the Hub by name of the part, which
+    is ``model`` where a system has one. An endpoint's ``model`` is the id that it is served by."""
+    revision: str | None = None
+    """Branch, tag or commit of what is loaded from the Hub."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Of the weights in memory."""
+    num_frames: int | None = None
+    """Frames that it is shown, at the middles of as many equal parts of the video; None for the
+    rule that its authors use."""
+    max_pixels: int = 200_704
+    """Most pixels of a frame, for systems whose number of visual tokens follows from it; 448 x 448
+    is 200,704."""
+    option_scoring: Literal["letter", "text"] = "letter"
+    """How options are scored: by the likelihood of each option's letter as the answer's first
+    token, or by that of its text per token."""
+    captioner: str = ""
+    """Name of the baseline that describes the frames which this one predicts (MCVD)."""
+    max_requests: int | None = None
+    """Most requests to an endpoint that one run may pay for; None for no limit."""
+    request_fields: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    """Further fields of each request to an endpoint, such as ``seed: 0``."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
+    """Address, key and time limits of an endpoint."""
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            "baselines", self, num_frames=(1, inf), max_pixels=(1, inf), max_requests=(1, inf)
+        )

@@ -1,0 +1,32 @@
+"""Questions without the wording that our reasoner is asked in, for systems with their own."""
+
+import string
+
+from vidreason.example import Example
+from vidreason.reasoning.prompts import multiple_choice_prompt, open_ended_prompt
+
+_BRIEF = open_ended_prompt("").rstrip()
+
+
+def bare_question(example: Example) -> str:
+    """Return a question's own words; what stands before it, such as a scene's boxes, stays."""
+    if example.options:
+        # The lettered lines and the closing request, as they follow an empty question.
+        ending = multiple_choice_prompt("", example.options)
+        return example.prompt.removesuffix(ending).strip()
+    return example.prompt.strip().removesuffix(_BRIEF.strip()).strip()
+
+
+def letter_prompt(example: Example) -> str:
+    """Ask for the letter of one of the options."""
+    lines = [
+        f"{letter}. {option.strip()}"
+        for letter, option in zip(string.ascii_uppercase, example.options, strict=False)
+    ]
+    request = "Answer with the letter of the right option."
+    return "\n".join([bare_question(example), *lines, request])
+
+
+def letters(example: Example) -> str:
+    """Return the letters of a question's options."""
+    return string.ascii_uppercase[: len(example.options)]

@@ -1,0 +1,170 @@
+"""The protocol of a baseline: a system that is shown frames, and its face as an answerer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NoReturn, Self
+
+import torch
+
+from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.frames import FrameRule, Frames, FrameSource
+from vidreason.evaluation.answerer import Answerer, Capability, Reply
+from vidreason.evaluation.provenance import Provenance
+from vidreason.example import Example
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.video.failures import VideoReadError
+
+Fidelity = Literal["official-weights", "re-trained", "re-composed", "generic", "endpoint"]
+"""How near a system is to the published one: its released weights in its architecture; its
+architecture, trained by us; its idea, put together from other parts; a released model that is
+used as any other; a service."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Facts about a system that a reader of its numbers has to know."""
+
+    fidelity: Fidelity
+    source: str
+    """Official repository with the commit that was read, or the model's repository."""
+    deviations: tuple[str, ...] = ()
+    """Where our form differs from the official one."""
+    trained_on: tuple[str, ...] = ()
+    """Benchmarks and corpora that its weights are known to have seen."""
+    licence: str = ""
+    """Of the weights, as their owners name it."""
+
+
+class System:
+    """A baseline with its weights in memory.
+
+    A subclass overrides those of the four methods that the system can do; questions of other kinds
+    are "n/a" in its rows. Each method gets the frames of each question's video, by the rule of
+    :meth:`frame_rule`, and returns one reply a question, in their order. Frames of a blind run have
+    no picture (T = 0): the system then answers from the text alone.
+    """
+
+    def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Answer open-ended questions in words."""
+        self._refuse("answer")
+
+    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Name one of the options of each question in words."""
+        self._refuse("choose")
+
+    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Predict next events, in the form of :mod:`vidreason.reasoning.predictions`."""
+        self._refuse("predict")
+
+    def log_likelihoods(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Score the options of each question."""
+        self._refuse("log_likelihoods")
+
+    @classmethod
+    def load(cls, config: BaselineConfig, decoding: DecodingConfig, device: torch.device) -> Self:
+        """Load the weights.
+
+        Raises:
+            ValueError: They are missing, damaged or of another layout.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def facts(cls, config: BaselineConfig) -> Facts:
+        """Return the facts about the system, without loading it."""
+        raise NotImplementedError
+
+    @classmethod
+    def frame_rule(cls, config: BaselineConfig) -> FrameRule:
+        """Return the rule by which its frames are chosen, without loading it."""
+        raise NotImplementedError
+
+    @classmethod
+    def answering(cls, config: BaselineConfig) -> dict[str, Any]:
+        """Return its own settings that decide its answers, without loading it; JSON values."""
+        return {}
+
+    def _refuse(self, capability: Capability) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot {capability}")
+
+
+class SystemAnswerer(Answerer):
+    """A :class:`System` as one of the systems that answer benchmarks.
+
+    Args:
+        system: Its class, which says what it can do without being loaded.
+        load: Gives it; called when a batch is answered.
+        rule: Which frames it looks at.
+        frames: Gives them, under the run's control.
+        provenance: Of the system.
+    """
+
+    def __init__(
+        self,
+        system: type[System],
+        load: Callable[[], System],
+        rule: FrameRule,
+        frames: FrameSource,
+        provenance: Provenance,
+    ) -> None:
+        self._system = system
+        self._load = load
+        self._rule = rule
+        self._frames = frames
+        self.provenance = provenance
+
+    def answer(self, examples: Sequence[Example]) -> list[Reply]:
+        """Answer open-ended questions in words."""
+        return self._replies("answer", examples)
+
+    def choose(self, examples: Sequence[Example]) -> list[Reply]:
+        """Name one of the options of each question in words."""
+        return self._replies("choose", examples)
+
+    def predict(self, examples: Sequence[Example]) -> list[Reply]:
+        """Predict next events."""
+        return self._replies("predict", examples)
+
+    def log_likelihoods(self, examples: Sequence[Example]) -> list[Reply]:
+        """Score the options of each question."""
+        return self._replies("log_likelihoods", examples)
+
+    def method(self, capability: Capability) -> Callable[..., list[Reply]] | None:
+        """The function behind a capability; None if the system does not have it."""
+        if getattr(self._system, capability) is getattr(System, capability):
+            return None
+        return super().method(capability)
+
+    def _replies(self, capability: Capability, examples: Sequence[Example]) -> list[Reply]:
+        """Replies to what can be read, and errors for the rest."""
+        videos: list[Frames | VideoReadError] = []
+        previous: Example | None = None
+        for example in examples:
+            # Questions about one video follow each other: it is read once.
+            if previous is None or _span(previous) != _span(example):
+                try:
+                    videos.append(self._frames(*_span(example), self._rule))
+                except VideoReadError as error:
+                    videos.append(error)
+            else:
+                videos.append(videos[-1])
+            previous = example
+        readable = [video for video in videos if isinstance(video, Frames)]
+        questions = [
+            example
+            for example, video in zip(examples, videos, strict=True)
+            if isinstance(video, Frames)
+        ]
+        replies: list[Reply] = []
+        if readable:
+            with torch.inference_mode():
+                replies = getattr(self._load(), capability)(readable, questions)
+        remaining = iter(replies)
+        return [
+            next(remaining) if isinstance(video, Frames) else replace(Reply(), error=video)
+            for video in videos
+        ]
+
+
+def _span(example: Example) -> tuple[str, float | None, float | None]:
+    return example.media, example.start_seconds, example.end_seconds
