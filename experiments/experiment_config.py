@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_modules.corpora import DataConfig
+from vidreason.baselines.config import BaselineConfig
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.perception.config import PerceiverConfig
 from vidreason.ranges import check_ranges
@@ -17,7 +18,7 @@ from vidreason.training.config import OptimizerConfig, StepGuardConfig, Thaw, We
 READERS_OF_SECTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("video", "prompt", "predict"), ("generate",)),
     **dict.fromkeys(("model", "frozen_parts"), ("evaluate", "generate")),
-    **dict.fromkeys(("controls",), ("evaluate",)),
+    **dict.fromkeys(("controls", "baselines"), ("evaluate",)),
     **dict.fromkeys(("perceive",), ("perceive",)),
     **dict.fromkeys(("resume", "initial_checkpoint", "optimizer", "freeze_schedule"), ("fit",)),
     **dict.fromkeys(("weight_average", "guard", "sample_generations"), ("fit",)),
@@ -172,7 +173,7 @@ class ExperimentConfig:
     """Device of ``perceive``, ``evaluate``, ``generate``; ``auto`` is CUDA where there is one."""
     model: str = ""
     """Reasoner folder, or repository on the Hugging Face Hub, that ``evaluate`` and ``generate``
-    load; empty for ``<run_dir>/reasoner``."""
+    load; empty for ``<run_dir>/reasoner``. ``none`` evaluates ``baselines`` alone."""
     frozen_parts: dict[str, str] = field(default_factory=dict)
     """Where the frozen parts of that reasoner lie, if not where it says: paths by
     ``language_model``, ``video_encoder`` or ``segmenter``."""
@@ -200,6 +201,9 @@ class ExperimentConfig:
     )
     """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself, and
     ``random`` can be had besides. See :func:`vidreason.evaluation.controls.controlled_source`."""
+    baselines: dict[str, BaselineConfig] = field(default_factory=dict)
+    """Other systems that ``evaluate`` asks the same questions, by names of your own; each gets a
+    row for each of ``controls``. See ``experiments/configs/baselines``."""
     sample_generations: SampleGenerationsConfig = field(default_factory=SampleGenerationsConfig)
     perceive: PerceiveConfig = field(default_factory=PerceiveConfig)
     video: list[str] = field(default_factory=list)

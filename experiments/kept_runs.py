@@ -36,6 +36,8 @@ Prior = Literal["majority", "text-prior"]
 PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
 VALIDATION: Literal["validation"] = "validation"
 """The answers that temperatures and conformal sets are fitted on."""
+NO_REASONER = "none"
+"""In place of a reasoner folder, where only baselines are evaluated."""
 
 
 def evaluation_folder(config: ExperimentConfig) -> Path:
@@ -43,11 +45,31 @@ def evaluation_folder(config: ExperimentConfig) -> Path:
     return Path(config.run_dir) / EVALUATION_FOLDER
 
 
-def predictions_file(
-    config: ExperimentConfig, kind: Control | Prior | Literal["validation"]
-) -> Path:
-    """File of the predictions under one control, of one prior, or for temperatures."""
+def predictions_file(config: ExperimentConfig, kind: str) -> Path:
+    """File of the predictions under one control, of one prior, for temperatures, or of a baseline.
+
+    Args:
+        config: The run's.
+        kind: Name of the control or prior; ``validation``; or :func:`baseline_kind`.
+    """
     return evaluation_folder(config) / f"{_PREFIX}{kind}{OWN_FORM}"
+
+
+def baseline_kind(name: str, control: Control) -> str:
+    """Return the end of the names of files with a baseline's predictions; names have no hyphen."""
+    return name if control == "none" else f"{name}-{control}"
+
+
+def baseline_row(kind: str, fidelity: str) -> str:
+    """Return the name of a baseline's row, with the tag that says how near it is to the original.
+
+    Args:
+        kind: Of :func:`baseline_kind`.
+        fidelity: See :data:`vidreason.baselines.system.Fidelity`.
+    """
+    name, _, control = kind.partition("-")
+    rows: dict[str, str] = dict(ROW_NAMES.items())
+    return f"{name} [{fidelity}]" + (f", {rows.get(control, control)}" if control else "")
 
 
 def evaluation_folder_of(location: str) -> Path | None:

@@ -10,22 +10,29 @@ from typing import Any
 _CUTOFF = 0.75
 """Similarity from which a name may have been meant by another."""
 _MAX_SIMILAR = 3
+ANY_NAME = "NAME"
+"""Stands in a key for the name that a user gives an entry of a dictionary."""
 
 
 def key_paths(schema: type, path: str = "") -> Iterator[str]:
-    """Yield all keys, each section before what it holds; entries of a list without their number."""
+    """Yield all keys, each section before what it holds.
+
+    Entries of a list are without their number, and ``NAME`` stands for one of a dictionary.
+    """
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         if field.init:
             name = f"{path}.{field.name}" if path else field.name
             yield name
-            for section in sections_in(hints[field.name]):
-                yield from key_paths(section, name)
+            hint = hints[field.name]
+            entry = f"{name}.{ANY_NAME}" if typing.get_origin(hint) is dict else name
+            for section in sections_in(hint):
+                yield from key_paths(section, entry)
 
 
 def sections_in(hint: Any) -> list[type]:  # noqa: ANN401 - a type of any kind
-    """Return the dataclasses that a field's value, or an entry of its list, may be."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType, list):
+    """Return the dataclasses that a field's value, or an entry of it, may be."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType, list, dict):
         return [one for part in typing.get_args(hint) for one in sections_in(part)]
     return [typing.cast(type, hint)] if dataclasses.is_dataclass(hint) else []
 

@@ -15,7 +15,7 @@ import yaml
 
 from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
 from vidreason.field_texts import field_texts
-from vidreason.key_paths import sections_in, similar_keys
+from vidreason.key_paths import ANY_NAME, sections_in, similar_keys
 
 REFERENCE_TITLE = "Configuration reference"
 _ANY_PROGRAM = "every program that needs it"
@@ -26,7 +26,7 @@ class Key:
     """One key of the configuration."""
 
     path: str
-    """Dotted; ``[]`` stands for an entry of a list."""
+    """Dotted; ``[]`` stands for an entry of a list, and ``NAME`` for one of a dictionary."""
     hint: str
     """Type, as it is written in the code."""
     default: str
@@ -64,7 +64,8 @@ def config_keys(schema: type = ExperimentConfig, path: str = "") -> Iterator[Key
             is_section=bool(sections),
             module=schema.__module__,
         )
-        entry = f"{name}[]" if typing.get_origin(hint) is list else name
+        origin = typing.get_origin(hint)
+        entry = {list: f"{name}[]", dict: f"{name}.{ANY_NAME}"}.get(origin, name)
         for section in sections:
             yield from config_keys(section, entry)
 
@@ -82,9 +83,10 @@ def describe(wanted: str) -> str:
     if not wanted:
         return "\n".join(_line(key) for key in keys)
     plain = ".".join(part for part in re.split(r"[.\[\]]+", wanted) if part and not part.isdigit())
-    exact = [key for key in keys if key.path.replace("[]", "") == plain]
+    exact = [key for key in keys if _stands_for(key.path, plain)]
     if exact:
-        below = [key for key in keys if key.path.replace("[]", "").startswith(f"{plain}.")]
+        prefix = exact[0].path.replace("[]", "") + "."
+        below = [key for key in keys if key.path.replace("[]", "").startswith(prefix)]
         return "\n\n".join([*map(_full, exact), *map(_full, below)])
     matches = [key for key in keys if plain in key.path.replace("[]", "")]
     if matches:
@@ -94,13 +96,22 @@ def describe(wanted: str) -> str:
     raise ValueError(f"--describe: there is no key {wanted!r}{hint}")
 
 
+def _stands_for(path: str, wanted: str) -> bool:
+    """Tell whether a key is the wanted one, which has the names that its user gave."""
+    parts, others = path.replace("[]", "").split("."), wanted.split(".")
+    return len(parts) == len(others) and all(
+        part in (other, ANY_NAME) for part, other in zip(parts, others, strict=True)
+    )
+
+
 def reference() -> str:
     """Return the page of all keys, in Markdown."""
     lines = [
         f"# {REFERENCE_TITLE}",
         "",
         "Written by `python -m experiments.config --reference` from the code. `[]` stands for an",
-        "entry of a list, which an override names by its number: `data.train.0.root=/x`.",
+        "entry of a list, which an override names by its number: `data.train.0.root=/x`. `NAME` is",
+        "a name that you give.",
     ]
     for key in config_keys():
         if "." not in key.path:

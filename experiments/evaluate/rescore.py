@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.evaluate.report import write_report
@@ -10,6 +11,7 @@ from experiments.kept_runs import (
     PRIORS,
     ROW_NAMES,
     VALIDATION,
+    baseline_row,
     evaluation_folder_of,
     prediction_files,
     read_run,
@@ -30,6 +32,8 @@ def rescore(arguments: argparse.Namespace) -> None:
     for source in arguments.paths:
         for stem, path in prediction_files(source).items():
             run = read_run(path, _NAMES.get(stem, stem), config.data)
+            if run.manifest is not None and run.manifest.system:
+                run = replace(run, name=baseline_row(stem, run.manifest.system["fidelity"]))
             if stem == VALIDATION:
                 validation = run
             elif run.name in runs:

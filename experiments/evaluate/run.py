@@ -1,33 +1,28 @@
 """Answers to the benchmarks under each control, written down as they are given."""
 
-import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import Corpora, open_corpora
 from data_modules.official_counts import incomplete_corpora
+from experiments.evaluate.contenders import Contender, contenders
 from experiments.evaluate.ranks import Ranks, started_ranks
 from experiments.evaluate.report import write_report
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import (
+    NO_REASONER,
     PRIORS,
-    ROW_NAMES,
     VALIDATION,
     Prior,
     evaluation_folder,
     predictions_file,
 )
 from experiments.start_checks.checks import check_start
-from experiments.trained_model import (
-    load_trained_model,
-    reasoner_folder,
-    trained_model_identity,
-    trained_token_source,
-)
+from experiments.trained_model import reasoner_folder, trained_token_source
 from experiments.writer_lock import sole_writer
 from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.benchmark import (
@@ -37,18 +32,13 @@ from vidreason.evaluation.benchmark import (
     spread_examples,
 )
 from vidreason.evaluation.config import Control
-from vidreason.evaluation.controls import controlled_source
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions.kept import KeptPredictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.priors import MajorityAnswerer, TextPriorAnswerer, fit_majority
 from vidreason.evaluation.provenance import Provenance, make_manifest
-from vidreason.evaluation.reasoner_answerer import ReasonerAnswerer
 from vidreason.example import Example
-from vidreason.model import VideoReasoner
-from vidreason.perception.visual_tokens import TokenSource
-from vidreason.pretrained.identity import ReasonerIdentity
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.video.failures import FailureLog
 
@@ -85,6 +75,9 @@ def answer_benchmark(config: ExperimentConfig) -> dict[str, list[BenchmarkPredic
         return _answers(config, lock, with_validation=False).runs
 
 
+_HELD_OUT = "validation, for temperatures"
+
+
 class _Answers(NamedTuple):
     """Predictions to score; nothing on all ranks but the first."""
 
@@ -103,7 +96,7 @@ class _Entry(NamedTuple):
 
     name: str
     """Name of the row of the table."""
-    kind: Control | Prior | Literal["validation"]
+    kind: str
     answerer: Answerer
     examples: Sequence[Example]
     manifest: Manifest
@@ -115,29 +108,24 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
     with started_ranks(config) as ranks:
         ranks.on_first(lambda: lock.enter_context(sole_writer(config.run_dir, "evaluate")))
         examples, incomplete = ranks.on_first(lambda: _questions(config))
-        # Loaded when the first question is asked: there may be none left.
-        load = functools.cache(lambda: load_trained_model(config, ranks.device))
-        identity = trained_model_identity(config)
-
-        def entry(
-            kind: Control | Literal["validation"], questions: Sequence[Example], name: str
-        ) -> _Entry:
-            control: Control = "none" if kind == VALIDATION else kind
-            answerer = _reasoner(config, identity, load, questions, control)
-            unread = {} if kind == VALIDATION else incomplete
-            manifest = _manifest(config, answerer.provenance, questions, control, unread)
-            return _Entry(name, kind, answerer, questions, manifest)
-
-        # The full model and its controls, in the order of the table.
-        entries = [entry(control, examples, ROW_NAMES[control]) for control in config.controls]
-        runs = {one.name: _answer_entry(config, ranks, one) for one in entries}
+        entries: list[_Entry] = []
+        runs: dict[str, list[BenchmarkPrediction]] = {}
         validation: list[BenchmarkPrediction] = []
-        # Temperatures are fitted on validation questions, answered by the full model.
-        if with_validation and "none" in config.controls:
-            others = ranks.on_first(lambda: _validation_examples(config, examples))
-            if others:
-                held_out = entry(VALIDATION, others, "validation, for temperatures")
-                validation = _answer_entry(config, ranks, held_out)
+        # The full model and its controls come first in the table, then the baselines; one at a
+        # time is in memory.
+        for contender in contenders(config, ranks.device):
+            for control in config.controls:
+                one = _entry(config, contender, examples, control, incomplete)
+                entries.append(one)
+                runs[one.name] = _answer_entry(config, ranks, one)
+            # Temperatures are fitted on validation questions, answered by the full model.
+            if with_validation and contender.is_reasoner and "none" in config.controls:
+                others = ranks.on_first(lambda: _validation_examples(config, examples))
+                if others:
+                    held_out = _entry(config, contender, others, "none", {})
+                    held_out = held_out._replace(name=_HELD_OUT, kind=VALIDATION)
+                    validation = _answer_entry(config, ranks, held_out)
+            contender.release()
         if not ranks.is_first:
             return _Answers({}, [], {}, {})
         provenance = entries[0].answerer.provenance
@@ -162,22 +150,24 @@ def _corpora(config: ExperimentConfig, corpora: Sequence[CorpusConfig]) -> Corpo
     return open_corpora(corpora, config.data.max_malformed_fraction)
 
 
-def _reasoner(
+def _entry(
     config: ExperimentConfig,
-    identity: ReasonerIdentity,
-    load: Callable[[], tuple[VideoReasoner, TokenSource]],
+    contender: Contender,
     examples: Sequence[Example],
     control: Control,
-) -> ReasonerAnswerer:
-    """The trained reasoner under a control, loaded when it is asked."""
-
-    @functools.cache
-    def load_controlled() -> tuple[VideoReasoner, TokenSource]:
-        reasoner, source = load()
-        return reasoner, controlled_source(source, examples, control, config.evaluation.seed)
-
-    max_text_tokens = config.evaluation.max_text_tokens
-    return ReasonerAnswerer(load_controlled, config.decoding, max_text_tokens, identity)
+    incomplete: Mapping[str, str],
+) -> _Entry:
+    """A contender under a control."""
+    answerer = contender.answerer(examples, control)
+    manifest = _manifest(
+        config,
+        answerer.provenance,
+        examples,
+        control,
+        incomplete,
+        scores_options=answerer.method("log_likelihoods") is not None,
+    )
+    return _Entry(contender.row(control), contender.kind(control), answerer, examples, manifest)
 
 
 def _manifest(
@@ -186,6 +176,8 @@ def _manifest(
     examples: Sequence[Example],
     control: str,
     incomplete: Mapping[str, str],
+    *,
+    scores_options: bool = True,
 ) -> Manifest:
     return make_manifest(
         examples,
@@ -194,6 +186,7 @@ def _manifest(
         config.decoding,
         control=control,
         incomplete=incomplete,
+        scores_options=scores_options,
     )
 
 
@@ -229,7 +222,7 @@ def _answer_entry(
 
 def question_pictures(config: ExperimentConfig) -> StoredPictures | None:
     """Source of the frames of the page's questions; None if it is to show none."""
-    if not config.evaluation.report_items:
+    if not config.evaluation.report_items or config.model == NO_REASONER:
         return None
     return StoredPictures.of_examples(
         _corpora(config, config.data.benchmark), trained_token_source(config)
@@ -285,6 +278,7 @@ def _prior_entries(
     for kind, answerer, questions in priors:
         if questions:
             # As the reasoner's, to stand beside it: only what answers is another.
-            prior = replace(provenance, model=answerer.provenance.model, perceiver="")
+            model = answerer.provenance.model
+            prior = replace(provenance, model=model, perceiver="", system={})
             manifest = _manifest(config, prior, questions, kind, incomplete)
             yield _Entry(PRIORS[kind], kind, answerer, questions, manifest)

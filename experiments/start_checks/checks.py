@@ -31,6 +31,7 @@ CHECKS: tuple[tuple[tuple[Use, ...], Check], ...] = (
     (("fit",), folders.monitored),
     (("fit",), folders.reasoner_to_write),
     (("fit", "evaluate"), folders.scoring),
+    (("evaluate",), parts.baselines),
     (("fit", "explain"), parts.reasoner_builds),
     (("fit",), parts.quantization),
     (("fit", "explain"), parts.chat_template),

@@ -1,14 +1,35 @@
 """Checks of the parts that a run is made of, from their configurations alone."""
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
 from experiments.start_checks.start import Start, raised
+from vidreason.baselines.build import baseline_problems
 from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
 from vidreason.reasoning.tokenization import check_texts
 
+_NAME = re.compile(r"\w+", re.ASCII)
 _TOKENIZER_FILE = "tokenizer_config.json"
+
+
+def baselines(start: Start) -> Iterator[str]:
+    """Baselines have names of their own, and weights that their kinds know."""
+    config = start.config
+    taken = {*ROW_NAMES, *PRIORS, VALIDATION}
+    for name, baseline in config.baselines.items():
+        if not _NAME.fullmatch(name) or name in taken:
+            yield (
+                f"baselines: {name!r} is no name of a baseline: use letters, digits and _, and "
+                f"none of {', '.join(sorted(taken))}"
+            )
+        yield from baseline_problems(name, baseline, config.baselines)
+    if config.model == NO_REASONER and not config.baselines:
+        yield "model is none, so baselines alone would be evaluated, and there are none: add one"
+    if config.baselines and not config.controls:
+        yield "controls is empty: none shows the baselines the video itself"
 
 
 def reasoner_builds(start: Start) -> Iterator[str]:

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from experiments.evaluate import __main__ as program
+from experiments.evaluate import contenders
 from experiments.evaluate import run as evaluation_run
 from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
@@ -130,7 +131,7 @@ def test_a_finished_run_started_again_asks_nothing(
     def load(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(evaluation_run, "load_trained_model", load)
+    monkeypatch.setattr(contenders, "load_trained_model", load)
     runs = evaluate(evaluation.config("whole"))
     assert len(runs[evaluation_run.ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
     assert evaluation.results("whole") == before
@@ -149,8 +150,9 @@ def test_all_scores_come_again_from_the_predictions_alone(
     def refuse(*_: object) -> None:
         raise AssertionError("a model, a corpus or a store was opened")
 
-    for name in ("load_trained_model", "open_corpora", "trained_model_identity"):
-        monkeypatch.setattr(evaluation_run, name, refuse)
+    for name in ("load_trained_model", "trained_model_identity"):
+        monkeypatch.setattr(contenders, name, refuse)
+    monkeypatch.setattr(evaluation_run, "open_corpora", refuse)
     assert program.main(["--from", str(moved)]) == 0
     after = {
         path.relative_to(moved).as_posix(): SECONDS.sub(b"", path.read_bytes())

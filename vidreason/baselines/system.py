@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import torch
 
@@ -11,6 +11,7 @@ from vidreason.baselines.frames import FrameRule, Frames, FrameSource
 from vidreason.evaluation.answerer import Answerer, Capability, Reply
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
+from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.failures import VideoReadError
 
@@ -34,6 +35,16 @@ class Facts:
     licence: str = ""
     """Of the weights, as their owners name it."""
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as a manifest holds them."""
+        return {
+            "fidelity": self.fidelity,
+            "source": self.source,
+            "deviations": list(self.deviations),
+            "trained_on": list(self.trained_on),
+            "licence": self.licence,
+        }
+
 
 class System:
     """A baseline with its weights in memory.
@@ -43,6 +54,11 @@ class System:
     :meth:`frame_rule`, and returns one reply a question, in their order. Frames of a blind run have
     no picture (T = 0): the system then answers from the text alone.
     """
+
+    parts: ClassVar[tuple[str, ...]] = ("model",)
+    """Names of the weights that it needs."""
+    optional_parts: ClassVar[tuple[str, ...]] = ()
+    """Names of the weights that it can do without."""
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Answer open-ended questions in words."""
@@ -78,6 +94,18 @@ class System:
     def frame_rule(cls, config: BaselineConfig) -> FrameRule:
         """Return the rule by which its frames are chosen, without loading it."""
         raise NotImplementedError
+
+    @classmethod
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        """Return what tells its weights from others: content hashes by part.
+
+        Raises:
+            ValueError: Weights are missing.
+        """
+        return {
+            part: content_hash(location, config.revision)
+            for part, location in sorted(config.weights.items())
+        }
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:

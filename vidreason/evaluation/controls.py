@@ -54,7 +54,7 @@ def controlled_source(
         case "none":
             return source
         case "shuffled":
-            return StandInSource(source, _derangement(examples, seed))
+            return StandInSource(source, stand_in_spans(examples, seed))
     return ChangedSource(source, _CHANGES[control], seed)
 
 
@@ -87,7 +87,7 @@ class ChangedSource:
     ) -> VisualTokens:
         """The changed tokens of a span, the same ones at every call."""
         span = (media, start_seconds, end_seconds)
-        return self.change(self.source(*span), _generator(self.seed, span))
+        return self.change(self.source(*span), span_generator(self.seed, span))
 
 
 def no_tokens(tokens: VisualTokens, generator: torch.Generator) -> VisualTokens:
@@ -142,7 +142,7 @@ def shuffled_frames(tokens: VisualTokens, generator: torch.Generator) -> VisualT
     if not len(clips):
         return tokens
     # Clips take each other's spans; key frames follow theirs.
-    order = _other_order(len(clips), generator)
+    order = other_order(len(clips), generator)
     spans = tokens.spans.clone()
     spans[is_clip] = clips[order]
     spans[~is_clip] = torch.from_numpy(
@@ -171,7 +171,7 @@ def _moved_times(
         order_inside = (
             torch.randperm(len(moments), generator=generator).tolist()
             if len(clips) > 1
-            else _other_order(len(moments), generator)
+            else other_order(len(moments), generator)
         )
         (start, end), (new_start, new_end) = clips[clip], clips[order[clip]]
         # The same place in the new span, which may be shorter or longer.
@@ -212,7 +212,7 @@ _CHANGES: dict[Control, Callable[[VisualTokens, torch.Generator], VisualTokens]]
 }
 
 
-def _generator(seed: int, span: Span) -> torch.Generator:
+def span_generator(seed: int, span: Span) -> torch.Generator:
     """The generator of a span: what is drawn for it does not depend on earlier draws."""
     name = f"{seed}|{span[0]}|{span[1]}|{span[2]}".encode()
     return torch.Generator().manual_seed(
@@ -220,7 +220,7 @@ def _generator(seed: int, span: Span) -> torch.Generator:
     )
 
 
-def _other_order(number: int, generator: torch.Generator) -> list[int]:
+def other_order(number: int, generator: torch.Generator) -> list[int]:
     """A random order of ``number`` things that is not their own, if there is another."""
     order = same = list(range(number))
     while order == same and number > 1:
@@ -228,7 +228,7 @@ def _other_order(number: int, generator: torch.Generator) -> list[int]:
     return order
 
 
-def _derangement(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
+def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
     """Each span's stand-in: one of the next video in a random circle of all, so none of its own.
 
     The spans of a video get those of the next one in turn, in the order of the examples.

@@ -48,6 +48,9 @@ class Manifest:
     """Content hash of the reasoner, wherever it lies."""
     perceiver: str = ""
     """Fingerprint of what made the visual tokens."""
+    system: dict[str, Any] = field(default_factory=dict)
+    """Facts about a rival: how near it is to the published one, its source, where it deviates, what
+    it was trained on. Empty for our reasoner."""
     control: str = "none"
     """Replacement of the visual tokens."""
     seed: int = 0
@@ -60,7 +63,7 @@ class Manifest:
     @property
     def hash(self) -> str:
         """Over all fields: files with the same one may be parts of one run."""
-        return digest_of([asdict(self)])
+        return digest_of([self._values()])
 
     @property
     def protocol_hash(self) -> str:
@@ -78,7 +81,14 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """The fields, with both hashes."""
-        return {"hash": self.hash, "protocol_hash": self.protocol_hash, **asdict(self)}
+        return {"hash": self.hash, "protocol_hash": self.protocol_hash, **self._values()}
+
+    def _values(self) -> dict[str, Any]:
+        """The fields; ``system`` only where there are facts, so that other hashes stay."""
+        values = asdict(self)
+        if not self.system:
+            del values["system"]
+        return values
 
 
 def manifest_from_json(values: Mapping[str, Any], source: str) -> Manifest:
@@ -92,6 +102,7 @@ def manifest_from_json(values: Mapping[str, Any], source: str) -> Manifest:
         ValueError: They are no manifest, or were changed since.
     """
     described = {name: value for name, value in values.items() if name not in _HASHES}
+    described.setdefault("system", {})
     if described.keys() == {item.name for item in fields(Manifest)}:
         manifest = Manifest(**described)
         if manifest.hash == values.get("hash"):

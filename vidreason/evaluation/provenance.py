@@ -30,6 +30,8 @@ class Provenance:
     """Which frames of a video are looked at."""
     answering: Mapping[str, Any] = field(default_factory=dict)
     """Other settings of the system that decide its answers, such as the version of its markup."""
+    system: Mapping[str, Any] = field(default_factory=dict)
+    """Facts that a reader of a rival's numbers has to know; empty for our reasoner."""
 
 
 def make_manifest(
@@ -82,6 +84,7 @@ def make_manifest(
         answering=answering,
         model=provenance.model,
         perceiver=provenance.perceiver,
+        system=dict(provenance.system),
         control=control,
         seed=evaluation.seed if control in _DRAWN else 0,
         batch_size=evaluation.batch_size,

@@ -1,0 +1,139 @@
+"""Systems that ``evaluate`` asks: the trained reasoner, and the baselines beside it."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from experiments.experiment_config import ExperimentConfig
+from experiments.kept_runs import NO_REASONER, ROW_NAMES, baseline_kind, baseline_row
+from experiments.trained_model import load_trained_model, trained_model_identity
+from vidreason.baselines.build import Baseline
+from vidreason.evaluation.answerer import Answerer
+from vidreason.evaluation.config import Control
+from vidreason.evaluation.controls import controlled_source
+from vidreason.evaluation.reasoner_answerer import ReasonerAnswerer
+from vidreason.example import Example
+from vidreason.model import VideoReasoner
+from vidreason.perception.visual_tokens import TokenSource
+from vidreason.video.reader import VideoReader
+
+
+class Contender:
+    """A system with a row for each control; loaded when its first question is asked."""
+
+    is_reasoner = False
+    """Whether it is the one that the others are compared with."""
+
+    def row(self, control: Control) -> str:
+        """Return the name of its row under a control."""
+        raise NotImplementedError
+
+    def kind(self, control: Control) -> str:
+        """Return the end of the name of its file of predictions."""
+        raise NotImplementedError
+
+    def answerer(self, examples: Sequence[Example], control: Control) -> Answerer:
+        """Return what answers ``examples`` under a control.
+
+        Raises:
+            ValueError: The control cannot be made.
+        """
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Forget the weights: the next one needs the memory."""
+        raise NotImplementedError
+
+
+class TrainedReasoner(Contender):
+    """The reasoner that was trained.
+
+    Args:
+        config: The experiment's.
+        device: Where it runs.
+
+    Raises:
+        ValueError: There is none.
+    """
+
+    is_reasoner = True
+
+    def __init__(self, config: ExperimentConfig, device: torch.device) -> None:
+        self._config = config
+        self._identity = trained_model_identity(config)
+        self._load = functools.cache(lambda: load_trained_model(config, device))
+
+    def row(self, control: Control) -> str:
+        """Return the name of the control, which the full model has no other name than."""
+        return ROW_NAMES[control]
+
+    def kind(self, control: Control) -> str:
+        """Return the control."""
+        return control
+
+    def answerer(self, examples: Sequence[Example], control: Control) -> ReasonerAnswerer:
+        """Return it behind a controlled source of visual tokens."""
+        seed = self._config.evaluation.seed
+
+        def load() -> tuple[VideoReasoner, TokenSource]:
+            reasoner, source = self._load()
+            return reasoner, controlled_source(source, examples, control, seed)
+
+        return ReasonerAnswerer(
+            functools.cache(load),
+            self._config.decoding,
+            self._config.evaluation.max_text_tokens,
+            self._identity,
+        )
+
+    def release(self) -> None:
+        """Forget it; an answerer that has loaded it keeps it."""
+        self._load.cache_clear()
+
+
+class ConfiguredBaseline(Contender):
+    """One of ``baselines``.
+
+    Args:
+        name: Its key.
+        config: The experiment's.
+        device: Where it runs.
+
+    Raises:
+        ValueError: Weights are missing.
+    """
+
+    def __init__(self, name: str, config: ExperimentConfig, device: torch.device) -> None:
+        self._name = name
+        self._seed = config.evaluation.seed
+        reader = VideoReader(config.data.decode_timeout_seconds)
+        self._baseline = Baseline(name, config.baselines, config.decoding, device, reader)
+
+    def row(self, control: Control) -> str:
+        """Return its name with the tag of its fidelity, and the control."""
+        return baseline_row(self.kind(control), self._baseline.fidelity)
+
+    def kind(self, control: Control) -> str:
+        """Return its name, and the control."""
+        return baseline_kind(self._name, control)
+
+    def answerer(self, examples: Sequence[Example], control: Control) -> Answerer:
+        """Return it behind controlled frames."""
+        return self._baseline.answerer(examples, control, self._seed)
+
+    def release(self) -> None:
+        """Forget its weights."""
+        self._baseline.release()
+
+
+def contenders(config: ExperimentConfig, device: torch.device) -> Iterator[Contender]:
+    """Yield the reasoner, unless ``model=none``, and the baselines in their order.
+
+    Raises:
+        ValueError: There is no trained reasoner, or weights are missing.
+    """
+    if config.model != NO_REASONER:
+        yield TrainedReasoner(config, device)
+    for name in config.baselines:
+        yield ConfiguredBaseline(name, config, device)

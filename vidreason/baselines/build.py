@@ -1,0 +1,140 @@
+"""Baselines from their configurations: the class of each kind, its provenance, and its answerer."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import torch
+
+from vidreason.baselines.config import BaselineConfig, Kind
+from vidreason.baselines.frame_controls import controlled_frames
+from vidreason.baselines.frames import FrameReader
+from vidreason.baselines.system import System, SystemAnswerer
+from vidreason.evaluation.config import Control
+from vidreason.evaluation.manifest import digest_of
+from vidreason.evaluation.provenance import Provenance
+from vidreason.example import Example
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.video.reader import VideoReader
+
+SYSTEMS: dict[Kind, str] = {
+    "transformers": "vidreason.baselines.transformers_video:TransformersVideo",
+    "endpoint": "vidreason.baselines.endpoint:Endpoint",
+    "video_chatgpt": "vidreason.baselines.video_chatgpt:VideoChatGPT",
+    "video_llama": "vidreason.baselines.video_llama:VideoLlama",
+    "sevila": "vidreason.baselines.sevila:Sevila",
+    "viper": "vidreason.baselines.viper:Viper",
+    "anticipation": "vidreason.baselines.anticipation:Anticipation",
+    "vjepa2": "vidreason.baselines.vjepa2:VJepa2Probe",
+    "mcvd": "vidreason.baselines.mcvd:Mcvd",
+}
+"""The class of each kind, imported when one is evaluated."""
+
+_SHARED_RULE = "middles of equal parts"
+_NATIVE_RULE = "the system's own"
+
+
+def system_class(config: BaselineConfig) -> type[System]:
+    """Return the class of a baseline."""
+    module, _, name = SYSTEMS[config.kind].partition(":")
+    system: type[System] = getattr(importlib.import_module(module), name)
+    return system
+
+
+def baseline_problems(
+    name: str, config: BaselineConfig, others: Mapping[str, BaselineConfig]
+) -> list[str]:
+    """Say what is wrong with a baseline's configuration, a line each; loads nothing.
+
+    Args:
+        name: Its key.
+        config: The configuration.
+        others: All of them, for a captioner that it names.
+    """
+    system = system_class(config)
+    captioners = [other for other in others if other != name]
+    known = (*system.parts, *system.optional_parts)
+    section = f"baselines.{name}.weights"
+    return [
+        *(
+            f"{section} has no {part!r}: name the folder, file or repository of it"
+            for part in system.parts
+            if not config.weights.get(part)
+        ),
+        *(
+            f"{section}.{part}: a baseline of kind {config.kind} has {', '.join(known)}"
+            for part in config.weights
+            if part not in known
+        ),
+        *(
+            [f"baselines.{name}.captioner is {config.captioner!r}: name another baseline"]
+            if config.captioner and config.captioner not in captioners
+            else []
+        ),
+    ]
+
+
+def baseline_provenance(config: BaselineConfig) -> Provenance:
+    """Return what a baseline is, by the content of its weights, without loading it.
+
+    Raises:
+        ValueError: Weights are missing.
+    """
+    system = system_class(config)
+    rule = _NATIVE_RULE if config.num_frames is None else _SHARED_RULE
+    frames = {"rule": rule, "num_frames": config.num_frames}
+    if config.num_frames is None:
+        frames["kind"] = config.kind
+    return Provenance(
+        model=f"{config.kind}:{digest_of([system.identity(config), config.dtype])}",
+        frames=frames,
+        answering=system.answering(config),
+        system=system.facts(config).as_json(),
+    )
+
+
+class Baseline:
+    """One baseline of an evaluation, loaded when it is first asked and released afterwards.
+
+    Args:
+        name: The key of its configuration.
+        configs: Of all baselines: one may use another, such as a captioner.
+        decoding: How texts are generated.
+        device: Where it runs.
+        reader: Reads the videos.
+
+    Raises:
+        ValueError: Weights are missing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        configs: Mapping[str, BaselineConfig],
+        decoding: DecodingConfig,
+        device: torch.device,
+        reader: VideoReader,
+    ) -> None:
+        config = configs[name]
+        self._class = system_class(config)
+        self._rule = self._class.frame_rule(config)
+        self._frames = FrameReader(reader)
+        self._load = cache(lambda: self._class.load(config, decoding, device))
+        self.provenance = baseline_provenance(config)
+        self.fidelity: str = self.provenance.system["fidelity"]
+        """How near it is to the published system."""
+
+    def answerer(
+        self, examples: Sequence[Example], control: Control, seed: int = 0
+    ) -> SystemAnswerer:
+        """Return it as an answerer of ``examples`` under a control.
+
+        Raises:
+            ValueError: The control cannot be made.
+        """
+        frames = controlled_frames(self._frames, examples, control, seed)
+        return SystemAnswerer(self._class, self._load, self._rule, frames, self.provenance)
+
+    def release(self) -> None:
+        """Forget the weights, so that the next baseline has the memory."""
+        self._load.cache_clear()
