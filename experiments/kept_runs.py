@@ -28,6 +28,11 @@ ROW_NAMES: dict[Control, str] = {
     "shuffled": "another video's tokens",
     "random": "random visual tokens",
 }
+_SHOWN_FRAMES = {
+    **{"half_frames": "first half", "single_frame": "middle frame", "blind": "blind"},
+    **{"shuffled_frames": "shuffled frames", "shuffled": "another video", "random": "noise"},
+}
+"""Rows of a baseline by control."""
 LESS_AND_LESS: tuple[Control, ...] = ("none", "half_frames", "single_frame", "blind")
 """Controls in the order in which they take evidence away."""
 MAJORITY = "majority answer"
@@ -68,8 +73,8 @@ def baseline_row(kind: str, fidelity: str) -> str:
         fidelity: See :data:`vidreason.baselines.system.Fidelity`.
     """
     name, _, control = kind.partition("-")
-    rows: dict[str, str] = dict(ROW_NAMES.items())
-    return f"{name} [{fidelity}]" + (f", {rows.get(control, control)}" if control else "")
+    row = f"{name} [{fidelity}]"
+    return f"{row}, {_SHOWN_FRAMES.get(control, control)}" if control else row
 
 
 def evaluation_folder_of(location: str) -> Path | None:

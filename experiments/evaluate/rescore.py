@@ -45,8 +45,7 @@ def rescore(arguments: argparse.Namespace) -> None:
                 runs[run.name] = run
     if not runs:
         raise ValueError("--from: there are only answers to validation questions")
-    known = [name for name in _NAMES.values() if name in runs]
-    ordered = {name: runs[name] for name in [*known, *(n for n in runs if n not in known)]}
+    ordered = dict(sorted(runs.items(), key=lambda item: _order(item[1])))
     folder = evaluation_folder_of(arguments.paths[0]) if len(arguments.paths) == 1 else None
     write_report(
         Path(arguments.out) if arguments.out else folder,
@@ -61,6 +60,19 @@ def rescore(arguments: argparse.Namespace) -> None:
     )
     for run in ordered.values():
         _print_official_free(run)
+
+
+def _order(run: Run) -> tuple[int, str, int]:
+    """Rank a run as ``evaluate`` does: the reasoner's controls, baselines, others, priors."""
+    controls, priors = list(ROW_NAMES.values()), list(PRIORS.values())
+    if run.name in controls:
+        return 0, "", controls.index(run.name)
+    if run.name in priors:
+        return 3, "", priors.index(run.name)
+    if run.manifest is None or not run.manifest.system:
+        return 2, "", 0
+    control: dict[str, int] = {name: index for index, name in enumerate(ROW_NAMES)}
+    return 1, run.name.partition(" ")[0], control[run.manifest.control]
 
 
 def _model(folder: Path | None) -> str:

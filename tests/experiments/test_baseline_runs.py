@@ -80,7 +80,7 @@ def test_baselines_are_asked_one_after_another(
     assert status == 0
     assert LOADED == ["/weights/b", "/weights/a"]
     tables = (folder / "tables.md").read_text()
-    for row in ("b [re-composed]", "a [re-composed], blind", "b [re-composed], single frame"):
+    for row in ("b [re-composed]", "a [re-composed], blind", "b [re-composed], middle frame"):
         assert row in tables.replace("\\", "")
     # How many pictures each run was shown.
     shown = {

@@ -22,6 +22,7 @@ from experiments.evaluate import contenders
 from experiments.evaluate import run as evaluation_run
 from experiments.evaluate.run import evaluate
 from experiments.experiment_config import ExperimentConfig
+from experiments.kept_runs import ROW_NAMES
 from vidreason.atomic_file import UNFINISHED
 from vidreason.config import merge_config
 from vidreason.evaluation.manifest import manifest_from_json
@@ -133,7 +134,7 @@ def test_a_finished_run_started_again_asks_nothing(
 
     monkeypatch.setattr(contenders, "load_trained_model", load)
     runs = evaluate(evaluation.config("whole"))
-    assert len(runs[evaluation_run.ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
+    assert len(runs[ROW_NAMES["none"]]) == NUM_CHOICES + NUM_OPEN
     assert evaluation.results("whole") == before
 
 
