@@ -1,13 +1,13 @@
 """Configuration of the data: which corpora a run reads, and how."""
 
-import difflib
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from math import inf
 from typing import Literal
 
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION
+from vidreason.added_parts import added_parts, check_part
 from vidreason.ranges import check_ranges
 from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 
@@ -57,8 +57,7 @@ def added_readers() -> dict[str, EntryPoint]:
 
     A reader of this project cannot be replaced.
     """
-    added = {point.name: point for point in entry_points(group=READER_GROUP)}
-    return {name: point for name, point in added.items() if name not in BUILT_IN_READERS}
+    return added_parts(READER_GROUP, BUILT_IN_READERS)
 
 
 @dataclass(kw_only=True)
@@ -96,14 +95,7 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is such a reader."""
-        known = (*BUILT_IN_READERS, *added_readers())
-        if self.reader not in known:
-            near = difflib.get_close_matches(self.reader, known, 1)
-            hint = f"did you mean {near[0]}? Known are" if near else "known are"
-            raise ValueError(
-                f"reader is {self.reader!r}, which is neither of this project nor an entry point "
-                f"{READER_GROUP} of an installed package; {hint} {', '.join(known)}"
-            )
+        check_part("reader", self.reader, READER_GROUP, (*BUILT_IN_READERS, *added_readers()))
         if (self.columns or self.streaming or self.revision) and self.reader != "huggingface":
             raise ValueError(
                 "columns, streaming and revision are for the reader 'huggingface'; corpus "

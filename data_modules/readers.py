@@ -10,7 +10,7 @@ from data_modules.benchmark_manifests import MANIFESTS
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
 from data_modules.chat_messages import read_chat_messages
 from data_modules.clevrer import read_clevrer
-from data_modules.corpora import READER_GROUP, CorpusConfig, added_readers
+from data_modules.corpora import CorpusConfig, added_readers
 from data_modules.ego4d import read_ego4d
 from data_modules.files import Files
 from data_modules.hd_vila import read_hd_vila
@@ -27,6 +27,7 @@ from data_modules.test_of_time import read_test_of_time
 from data_modules.vcr import read_vcr
 from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
+from vidreason.added_parts import load_part
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
@@ -134,17 +135,8 @@ def reader_named(name: str) -> Reader:
     """
     if name in READERS:
         return READERS[name]
-    point = added_readers()[name]  # CorpusConfig refuses other names
-    where = f"the entry point {point.name} = {point.value!r} of {READER_GROUP}"
-    try:
-        reader = point.load()
-    except Exception as error:  # whatever a module of others raises as it is imported
-        raise ValueError(f"{where} cannot be imported: {error}") from error
-    if not isinstance(reader, Reader) or not callable(reader.read):
-        raise ValueError(
-            f"{where} is a {type(reader).__name__}; it has to be a data_modules.readers.Reader"
-        )
-    return reader
+    # CorpusConfig refuses other names.
+    return load_part(added_readers()[name], Reader, "data_modules.readers.Reader")
 
 
 def read_corpus(

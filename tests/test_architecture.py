@@ -19,6 +19,7 @@ ALLOWED = {
 # A part of the library imports only itself and parts of lower rank (ARCHITECTURE section 2).
 RANKS = {
     "secrets": 0,
+    "added_parts": -2,
     "cores": 0,
     "atomic_file": -2,
     "bounded_patterns": -2,

@@ -1,12 +1,12 @@
 """A reader of an installed package stands beside those of this project."""
 
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from installed_package import install_points
 
-from data_modules.corpora import BUILT_IN_READERS, CorpusConfig, added_readers
+from data_modules.corpora import BUILT_IN_READERS, READER_GROUP, CorpusConfig, added_readers
 from data_modules.corpus_index import open_corpora
 from data_modules.readers import reader_named
 from vidreason.config import merge_config
@@ -15,15 +15,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "my_corpus"
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: dict[str, str]) -> None:
-    """Do what an installer leaves of a package's entry points."""
-    info = folder / "installed-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n")
-    lines = [f"{name} = {value}\n" for name, value in points.items()]
-    (info / "entry_points.txt").write_text("[vidreason.readers]\n" + "".join(lines))
-    monkeypatch.syspath_prepend(str(folder))
+    install_points(folder, monkeypatch, READER_GROUP, points)
     added_readers.cache_clear()
-    monkeypatch.setattr(sys, "modules", {**sys.modules})
 
 
 @pytest.fixture(autouse=True)

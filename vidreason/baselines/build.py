@@ -6,7 +6,8 @@ from functools import cache
 
 import torch
 
-from vidreason.baselines.config import BaselineConfig, Kind
+from vidreason.added_parts import load_part
+from vidreason.baselines.config import BaselineConfig, added_baselines
 from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.system import System, SystemAnswerer
@@ -17,7 +18,7 @@ from vidreason.example import Example
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import VideoReader
 
-SYSTEMS: dict[Kind, str] = {
+SYSTEMS: dict[str, str] = {
     "transformers": "vidreason.baselines.transformers_video:TransformersVideo",
     "endpoint": "vidreason.baselines.endpoint:Endpoint",
     "video_chatgpt": "vidreason.baselines.video_chatgpt:VideoChatGPT",
@@ -30,12 +31,22 @@ SYSTEMS: dict[Kind, str] = {
 }
 """The class of each kind, imported when one is evaluated."""
 
+_PROTOCOL = "vidreason.baselines.system.System"
 _SHARED_RULE = "middles of equal parts"
 _NATIVE_RULE = "the system's own"
 
 
 def system_class(config: BaselineConfig) -> type[System]:
-    """Return the class of a baseline."""
+    """Return the class of a baseline.
+
+    Raises:
+        ValueError: A package's entry point cannot be imported, or is no system.
+    """
+    if config.kind not in SYSTEMS:  # BaselineConfig refuses unknown names
+        added = load_part(added_baselines()[config.kind], type, _PROTOCOL)
+        if not issubclass(added, System):
+            raise ValueError(f"{config.kind} is the class {added.__name__}; it is no {_PROTOCOL}")
+        return added
     module, _, name = SYSTEMS[config.kind].partition(":")
     system: type[System] = getattr(importlib.import_module(module), name)
     return system

@@ -1,25 +1,40 @@
 """Configuration of a baseline: which system, where its weights are, which frames it is shown."""
 
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint
 from math import inf
 from typing import Literal
 
+from vidreason.added_parts import added_parts, check_part
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.ranges import check_ranges
 
-Kind = Literal[
+KINDS = (
     *("transformers", "endpoint", "video_chatgpt", "video_llama", "sevila"),
     *("viper", "anticipation", "vjepa2", "mcvd"),
-]
-"""The systems; :data:`vidreason.baselines.build.SYSTEMS` has the class of each."""
+)
+"""Systems of this project; :data:`vidreason.baselines.build.SYSTEMS` has the class of each."""
+BASELINE_GROUP = "vidreason.baselines"
+"""Group of the entry points by which installed packages add systems: subclasses of
+:class:`vidreason.baselines.system.System`."""
+
+
+@cache
+def added_baselines() -> dict[str, EntryPoint]:
+    """Return the systems that installed packages add, by name, not yet imported."""
+    return added_parts(BASELINE_GROUP, KINDS)
 
 
 @dataclass(kw_only=True)
 class BaselineConfig:
     """One system that answers the benchmark beside our reasoner."""
 
-    kind: Kind = "transformers"
-    """Which system: a video language model of transformers, an endpoint, or one of the paper's."""
+    kind: str = "transformers"
+    """Which system: a video language model of ``transformers``, an ``endpoint``, one of the paper's
+    (``video_chatgpt``, ``video_llama``, ``sevila``, ``viper``, ``anticipation``, ``mcvd``),
+    ``vjepa2``, or an entry point of the group ``vidreason.baselines`` that an installed package
+    declares."""
     weights: dict[str, str] = field(default_factory=dict)
     """Where its parts are: a folder, a file or a repository of the Hub by name of the part, which
     is ``model`` where a system has one. An endpoint's ``model`` is the id that it is served by."""
@@ -46,6 +61,8 @@ class BaselineConfig:
     """Address, key and time limits of an endpoint."""
 
     def __post_init__(self) -> None:
+        """Check ranges, and that there is such a system."""
+        check_part("kind", self.kind, BASELINE_GROUP, (*KINDS, *added_baselines()))
         check_ranges(
             "baselines", self, num_frames=(1, inf), max_pixels=(1, inf), max_requests=(1, inf)
         )
