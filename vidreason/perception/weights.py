@@ -197,25 +197,27 @@ def check_keys(
 
 
 @contextmanager
-def open_weights(path: str) -> Iterator[OpenWeights]:
+def open_weights(path: str, prefixes: Sequence[str] = ("",)) -> Iterator[OpenWeights]:
     """Open a weights file, or a folder in the Hugging Face layout.
 
     Args:
         path: A ``.safetensors`` file; a file of ``torch.save`` that holds a state dict, by itself
             or as an entry of :data:`WRAPPERS`; or a folder with ``model.safetensors``, with the
             shards of ``model.safetensors.index.json``, or with ``pytorch_model.bin``.
+        prefixes: Of a folder's shards, only those with keys that begin with one of these are
+            opened, and only such keys are seen; the others may be missing.
 
     Raises:
         ValueError: There is no such file, or it cannot be read; the message says why.
     """
     with ExitStack() as stack:
         if Path(path).is_dir():
-            yield _open_folder(Path(path), stack)
+            yield _open_folder(Path(path), stack, tuple(prefixes))
         else:
             yield _open_file(path, stack)
 
 
-def _open_folder(folder: Path, stack: ExitStack) -> OpenWeights:
+def _open_folder(folder: Path, stack: ExitStack, prefixes: tuple[str, ...]) -> OpenWeights:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         for name in ("model.safetensors", "pytorch_model.bin"):
@@ -234,6 +236,7 @@ def _open_folder(folder: Path, stack: ExitStack) -> OpenWeights:
                 f"weights {str(index)!r}: weight_map puts {key[:80]!r} into {str(name)[:80]!r}, "
                 "which is no file of this folder"
             )
+    shard_of = {key: name for key, name in shard_of.items() if key.startswith(prefixes)}
     shards = {
         name: _open_file(str(folder / name), stack) for name in sorted(set(shard_of.values()))
     }
@@ -367,15 +370,19 @@ def hash_weights(path: str, hash_file: Callable[[str], str] = hash_file) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
-def local_folder(name: str, revision: str | None = None) -> Path:
+def local_folder(
+    name: str,
+    revision: str | None = None,
+    wanted: Sequence[str] = ("*.json", "*.safetensors"),
+) -> Path:
     """The folder of a model: ``name`` itself, or where the Hub's repository ``name`` lies here.
 
-    A repository that is not in the cache is downloaded, unless ``HF_HUB_OFFLINE`` forbids it; only
-    its json files and safetensors are.
+    A repository that is not in the cache is downloaded, unless ``HF_HUB_OFFLINE`` forbids it.
 
     Args:
         name: A folder, or a repository.
         revision: Commit, tag or branch of the repository; None for its newest.
+        wanted: Patterns of the files that are downloaded.
 
     Raises:
         ValueError: ``name`` is no folder, and no repository that can be had.
@@ -388,8 +395,7 @@ def local_folder(name: str, revision: str | None = None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        wanted = ["*.json", "*.safetensors"]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(wanted)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"weights: there is no folder {name!r}, and no repository of that name can be had from "

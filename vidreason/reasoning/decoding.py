@@ -3,7 +3,7 @@
 Shapes: B batch, Q queries, T text tokens, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ def generate_ids(
     attention_mask: Tensor,
     decoding: DecodingConfig,
     stop_ids: Sequence[int],
+    stop_sequences: Sequence[Sequence[int]] = (),
 ) -> list[list[int]]:
     """Continue each row until a stop token.
 
@@ -59,10 +60,12 @@ def generate_ids(
         attention_mask: Shape ``(B, L)``.
         decoding: How to choose tokens.
         stop_ids: Tokens that end an answer.
+        stop_sequences: Several tokens in a row that end an answer together.
 
     Returns:
-        The new token ids of each row, without the stop token.
+        The new token ids of each row, without the stop token or sequence.
     """
+    criteria = StoppingCriteriaList([_ends_with(stop_sequences)]) if stop_sequences else None
     devices = [inputs_embeds.device] if inputs_embeds.device.type == "cuda" else []
     with torch.random.fork_rng(devices, enabled=decoding.strategy == "nucleus"):
         if decoding.strategy == "nucleus":
@@ -72,9 +75,10 @@ def generate_ids(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             generation_config=generation_config(decoding, stop_ids),
+            stopping_criteria=criteria,
         )
-    rows: list[list[int]] = output.tolist()
-    return [_before_stop(row, set(stop_ids)) for row in rows]
+    rows = [_before_stop(row, set(stop_ids)) for row in output.tolist()]
+    return [_before_sequences(row, stop_sequences) for row in rows]
 
 
 def generate_lines(
@@ -161,6 +165,28 @@ def decoding_config(fields: Mapping[str, Any], source: str) -> DecodingConfig:
         values |= {"strategy": "beam", "num_beams": beams}
         values |= {name: fields[name] for name in ("length_penalty",) if name in fields}
     return config_from_values(DecodingConfig, values, source)
+
+
+def _ends_with(sequences: Sequence[Sequence[int]]) -> Callable[..., Tensor]:
+    def ended(input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        stops = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for sequence in sequences:
+            if input_ids.shape[1] >= len(sequence):  # new tokens alone
+                last = input_ids[:, -len(sequence) :]
+                stops |= (last == torch.tensor(sequence, device=last.device)).all(1)
+        return stops
+
+    return ended
+
+
+def _before_sequences(ids: list[int], sequences: Sequence[Sequence[int]]) -> list[int]:
+    ends = [
+        start
+        for sequence in sequences
+        for start in range(len(ids) - len(sequence) + 1)
+        if ids[start : start + len(sequence)] == list(sequence)
+    ]
+    return ids[: min(ends, default=len(ids))]
 
 
 def _before_stop(ids: list[int], stop_ids: set[int]) -> list[int]:

@@ -1,0 +1,1 @@
+"""Video-LLaMA, its vision-language branch."""
