@@ -5,8 +5,8 @@ folder or repository such as ``Salesforce/blip2-flan-t5-xl``, of which only the 
 something needed are downloaded and opened.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,6 @@ from vidreason.perception.weights import (
     local_folder,
     open_weights,
 )
-
-logger = logging.getLogger(__name__)
 
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX_BYTES = 2**25
@@ -114,8 +112,14 @@ def blip2_folder(name: str, revision: str | None, prefixes: Sequence[str]) -> Bl
             f"{where}: config.json names the model type {str(fields.get('model_type'))[:40]!r}; "
             "expected 'blip-2', as in Salesforce/blip2-flan-t5-xl"
         )
+    config: Any
     with foreign_errors(f"{where}: {CONFIG_FILE}"):
         config = Blip2Config.from_dict(fields)
+    if not isinstance(config.vision_config.image_size, int):
+        raise ValueError(
+            f"{where}: {CONFIG_FILE}: vision_config.image_size is "
+            f"{str(config.vision_config.image_size)[:40]}; expected one number, of a square"
+        )
     for part in (config.vision_config, config.qformer_config, config.text_config):
         part._attn_implementation = None  # a folder may name code on the Hub
     return Blip2Folder(
@@ -133,22 +137,31 @@ def _needed_shards(folder: Path, prefixes: Sequence[str]) -> list[str]:
     shard_of = read_json_object(folder / _INDEX, _MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(shard_of, dict):
         raise ValueError(f"weights {str(folder / _INDEX)!r} are not an index of shards")
-    return sorted(
-        {str(name) for key, name in shard_of.items() if key.startswith(tuple(prefixes))}
-    )
+    return sorted({str(name) for key, name in shard_of.items() if key.startswith(tuple(prefixes))})
 
 
-def check_layers(count: int, file: OpenWeights, where: str) -> None:
+def check_layers(count: int | None, file: OpenWeights, where: str) -> None:
     """Make sure that a configured number of layers is no larger than what a file can hold.
 
     Raises:
         ValueError: It is.
     """
-    if not 1 <= count <= len(file.shapes):
+    if count is None or not 1 <= count <= len(file.shapes):
         raise ValueError(
             f"{where} is {count}, but the weights beside it are {len(file.shapes)} tensors; they "
             "are not those of this config.json"
         )
+
+
+@contextmanager
+def without_memory(path: Path) -> Iterator[None]:
+    """Build modules on the meta device from the sizes of a folder.
+
+    Raises:
+        ValueError: The sizes do not go together.
+    """
+    with torch.device("meta"), foreign_errors(f"{path / CONFIG_FILE}"):
+        yield
 
 
 def without_buffers(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -169,7 +182,7 @@ def stored_size(path: str, shapes: Mapping[str, Shape], key: str, dim: int) -> i
         ValueError: It has no such tensor, or that has fewer dimensions.
     """
     if key not in shapes:
-        raise ValueError(f"weights {path!r}: missing {key}; they are of another model, or of a part")
+        raise ValueError(f"weights {path!r}: missing {key}; they are of another model or a part")
     if len(shapes[key]) <= dim:
         raise ValueError(f"weights {path!r}: {key} has shape {shapes[key]}, too few dimensions")
     return shapes[key][dim]

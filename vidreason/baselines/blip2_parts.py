@@ -54,8 +54,7 @@ class QueryTransformer(nn.Module):
         super().__init__()
         self.query_tokens = nn.Parameter(torch.zeros(1, num_queries, config.hidden_size))
         nn.init.normal_(self.query_tokens, std=config.initializer_range)
-        # Any: _from_config is not typed.
-        self.transformer: Blip2QFormerModel = Blip2QFormerModel._from_config(config)
+        self.transformer = Blip2QFormerModel(config)
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the queries' outputs ``(B, Q, D)`` for states ``(B, N, E)``, in float32."""
@@ -75,9 +74,10 @@ class VisionTower(nn.Module):
 
     def __init__(self, config: Blip2VisionConfig) -> None:
         super().__init__()
-        self.image_size = int(config.image_size)
-        self.model: Blip2VisionModel = Blip2VisionModel._from_config(config)
-        self.model.post_layernorm = nn.Identity()
+        assert isinstance(config.image_size, int)
+        self.image_size = config.image_size
+        self.model = Blip2VisionModel(config)
+        self.model.post_layernorm = nn.Identity()  # type: ignore[assignment]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return tokens ``(F, 1 + P, E)`` of normalised frames ``(F, 3, S, S)``, [CLS] first."""

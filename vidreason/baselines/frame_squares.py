@@ -14,8 +14,9 @@ from vidreason.video.transforms import CLIP_DEVIATION, CLIP_MEAN
 def clip_squares(pixels: Tensor, side: int) -> Tensor:
     """Squash frames to squares, bilinearly by FFmpeg's scaler, and normalise them as CLIP does.
 
-    decord scales a frame with its conversion to RGB in one step; here frames are RGB already, which
-    changes a value by less than 1 of 255 on average.
+    decord scales a frame in one step with its conversion to RGB; here frames are RGB already. On a
+    clip of 1024 x 576 pixels values differ by 1.0 of 255 on average and 6 at most (PyTorch's
+    bilinear resize: 1.2 and 36), on small clips with hard edges of colour by up to 80.
 
     Args:
         pixels: ``(T, 3, H, W)`` uint8 RGB.

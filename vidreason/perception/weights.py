@@ -204,8 +204,7 @@ def open_weights(path: str, prefixes: Sequence[str] = ("",)) -> Iterator[OpenWei
         path: A ``.safetensors`` file; a file of ``torch.save`` that holds a state dict, by itself
             or as an entry of :data:`WRAPPERS`; or a folder with ``model.safetensors``, with the
             shards of ``model.safetensors.index.json``, or with ``pytorch_model.bin``.
-        prefixes: Of a folder's shards, only those with keys that begin with one of these are
-            opened, and only such keys are seen; the others may be missing.
+        prefixes: Of a folder's shards, only those with such keys are opened; others may be missing.
 
     Raises:
         ValueError: There is no such file, or it cannot be read; the message says why.
@@ -297,9 +296,7 @@ def _unwrap(path: str, file: TorchFile) -> OpenWeights:
     content = file.content
 
     def has_tensors(value: object) -> bool:
-        return isinstance(value, dict) and any(
-            isinstance(item, StoredTensor) for item in value.values()
-        )
+        return isinstance(value, dict) and any(isinstance(v, StoredTensor) for v in value.values())
 
     if not isinstance(content, dict):
         raise ValueError(f"weights {path!r}: expected a dictionary, found {type(content).__name__}")

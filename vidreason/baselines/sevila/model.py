@@ -109,8 +109,10 @@ class SevilaModel(nn.Module):
         self.localizer = FrameTokens(vision, queries, num_queries, text.d_model)
         self.answerer = FrameTokens(vision, queries, num_queries, text.d_model)
         text.dense_act_fn = "gelu"  # not the gelu_new of Flan-T5 (sevila.py: __init__)
-        # Any: _from_config is not typed.
-        self.t5: Any = T5ForConditionalGeneration._from_config(text)
+        if getattr(text, "decoder_start_token_id", None) is None:
+            text.decoder_start_token_id = text.pad_token_id  # T5's; files may leave it out
+        self.t5: Any = T5ForConditionalGeneration(text)
+        self.t5.generation_config.decoder_start_token_id = text.decoder_start_token_id
         # transformers ties the output layer to the embeddings; loading would overwrite these.
         self.t5.lm_head.weight = nn.Parameter(self.t5.lm_head.weight.detach().clone())
 
@@ -211,7 +213,7 @@ class SevilaModel(nn.Module):
 
     def _decode(self, encoded: Tensor, mask: Tensor, answer: Tensor) -> Tensor:
         output = self.t5(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),  # type: ignore[arg-type]
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=mask,
             decoder_input_ids=answer,
         )
@@ -231,8 +233,8 @@ def best_frames(yes_logits: Tensor, count: int) -> list[int]:
 
 def pad_inputs(inputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Join inputs of T5 to a batch, padded on the right: ``(B, N, W)`` and ``(B, N)``."""
-    embeddings, masks = zip(*inputs, strict=True)
-    return pad_sequence(embeddings, batch_first=True), pad_sequence(masks, batch_first=True)
+    embeddings = pad_sequence([row for row, _ in inputs], batch_first=True)
+    return embeddings, pad_sequence([mask for _, mask in inputs], batch_first=True)
 
 
 def official_names(model: SevilaModel) -> dict[str, tuple[str, ...]]:

@@ -77,11 +77,12 @@ class SevilaTexts:
         """
         return SevilaTokens(
             frame=self._plain("Frame: "),
-            key_frames=[self._plain(f"Frame {number}: ") for number in range(1, num_key_frames + 1)],
+            key_frames=[
+                self._plain(f"Frame {number}: ") for number in range(1, num_key_frames + 1)
+            ],
             yes=self._last("yes", 1),
             letters=[
-                self._last(f"Option {letter}", 2)
-                for letter in string.ascii_uppercase[:num_options]
+                self._last(f"Option {letter}", 2) for letter in string.ascii_uppercase[:num_options]
             ],
         )
 

@@ -22,6 +22,7 @@ from vidreason.baselines.blip2_files import (
     module_dtype,
     stored_size,
     without_buffers,
+    without_memory,
 )
 from vidreason.baselines.blip2_parts import Names, below, folder_vision_names
 from vidreason.baselines.sevila.model import SevilaModel, official_names, official_tower_names
@@ -35,6 +36,8 @@ _PREFIXES = (
     *("ln_vision.", "ln_vision_loc.", "Qformer.bert.", "Qformer_loc.bert."),
     *("query_tokens", "t5_proj.", "t5_proj_loc.", "visual_encoder."),
 )
+_UNUSED = "language_model.decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+"""In the first files of T5, and never used; transformers leaves it out as well."""
 _COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 """T5's other names of its one table of word embeddings, ``shared.weight``."""
 
@@ -59,7 +62,8 @@ def load_model(
             f"{blip2.text.model_type!r}; SeViLA needs one with a T5, such as "
             "Salesforce/blip2-flan-t5-xl"
         )
-    if blip2.text.scale_decoder_outputs or not blip2.text.is_gated_act:
+    scaled = getattr(blip2.text, "scale_decoder_outputs", blip2.text.tie_word_embeddings)
+    if scaled or not blip2.text.is_gated_act:
         raise ValueError(
             f"weights.blip2 {str(blip2.path)!r}: config.json describes a T5 1.0; SeViLA needs a "
             "Flan-T5, whose text_config has tie_word_embeddings false and a gated feed_forward_proj"
@@ -74,7 +78,7 @@ def load_model(
         check_layers(blip2.text.num_layers, rest, f"{where} text_config.num_layers")
         check_layers(blip2.text.num_decoder_layers, rest, f"{where} text_config decoder layers")
         check_layers(blip2.queries.num_hidden_layers, trained, f"{where} qformer_config layers")
-        with torch.device("meta"):
+        with without_memory(blip2.path):
             model = SevilaModel(blip2.vision, blip2.queries, blip2.num_queries, blip2.text)
         names, tower = official_names(model), official_tower_names(model)
         others: Names = _text_names(model, rest.shapes)
@@ -125,5 +129,7 @@ def _needed(shapes: Mapping[str, Shape], names: Names) -> dict[str, Shape]:
     return {
         key: shape
         for key, shape in shapes.items()
-        if key.split(".")[0] in parts and not key.startswith("vision_model.post_layernorm.")
+        if key.split(".")[0] in parts
+        and not key.startswith("vision_model.post_layernorm.")
+        and key != _UNUSED
     }

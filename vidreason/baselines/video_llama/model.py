@@ -107,9 +107,7 @@ def official_names(model: VideoLlamaVision) -> dict[str, Names]:
     parts: dict[str, Names] = {
         "vision": official_vision_names(model.vision),
         "vision_norm": plain_names(model.vision_norm, "ln_vision."),
-        "frame_queries": official_query_names(
-            model.frame_queries, "Qformer.bert.", "query_tokens"
-        ),
+        "frame_queries": official_query_names(model.frame_queries, "Qformer.bert.", "query_tokens"),
         "frame_positions": plain_names(model.frame_positions, "video_frame_position_embedding."),
         "video_queries": official_query_names(
             model.video_queries, "video_Qformer.bert.", "video_query_tokens"

@@ -108,7 +108,10 @@ class ChatForm:
         """Tokens that end an answer together: those of ``###`` behind a blank, or behind none."""
         if self.form == "llama-2":
             return []
-        return [_ids_behind(self.tokenizer, "a", f" {_STOP}"), _ids_behind(self.tokenizer, "\n", _STOP)]
+        return [
+            _ids_behind(self.tokenizer, "a", f" {_STOP}"),
+            _ids_behind(self.tokenizer, "\n", _STOP),
+        ]
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of a generated answer.
@@ -165,13 +168,13 @@ def load_chat_form(folder: Path, form: Form) -> ChatForm:
     if not isinstance(tokenizer.eos_token_id, int):
         raise ValueError(f"{where} names no eos_token; name it in tokenizer_config.json")
     chat = ChatForm(tokenizer, form)
-    if form == "vicuna" and tokenizer.vocab_size == _LLAMA_VOCABULARY:
-        if chat.stop_sequences != list(_OFFICIAL_STOPS):
-            raise ValueError(
-                f"{where} has the number of tokens of Llama's, but {_STOP!r} is "
-                f"{chat.stop_sequences} instead of {list(_OFFICIAL_STOPS)}; take the tokenizer that "
-                "came with the language model"
-            )
+    is_llama = tokenizer.vocab_size == _LLAMA_VOCABULARY
+    if form == "vicuna" and is_llama and chat.stop_sequences != list(_OFFICIAL_STOPS):
+        raise ValueError(
+            f"{where} has the number of tokens of Llama's, but {_STOP!r} is {chat.stop_sequences} "
+            f"instead of {list(_OFFICIAL_STOPS)}; take the tokenizer that came with the language "
+            "model"
+        )
     return chat
 
 

@@ -112,7 +112,10 @@ class VideoLlama(System):
         return replies
 
     def see(self, videos: Sequence[Frames]) -> list[Tensor | None]:
-        """Return the tokens ``(V, W)`` of each video, None without frames; repeats are seen once."""
+        """Return the tokens ``(V, W)`` of each video, None without frames.
+
+        A video that follows itself is seen once.
+        """
         tokens: list[Tensor | None] = []
         device = self.vision.projection.weight.device
         for index, video in enumerate(videos):
@@ -161,7 +164,8 @@ class VideoLlama(System):
         ours = checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()
         deviations = [
             "vision-language branch alone, without sound",
-            "frames are scaled after their conversion to RGB, not with it",
+            "frames are scaled after their conversion to RGB, not with it: values differ by 1 of "
+            "255 on average, more at edges of colour",
             "texts are decoded as the evaluation says; officially they are drawn with top_p 0.9, "
             "temperature 1.0 and at most 300 tokens",
             "options are scored by likelihood; officially there are open questions alone",
@@ -243,7 +247,10 @@ class VideoLlama(System):
 
 
 def even_frames(available: int) -> list[int]:
-    """Return the first frames of 8 equal parts, or all of fewer (video_processor.py: load_video)."""
+    """Return the first frames of 8 equal parts, or all of fewer frames.
+
+    video_processor.py of the source: load_video, sampling uniform.
+    """
     count = min(NUM_FRAMES, available)
     return [int(part * (available / count)) for part in range(count)]
 

@@ -24,6 +24,7 @@ from vidreason.baselines.blip2_files import (
     module_dtype,
     stored_size,
     without_buffers,
+    without_memory,
 )
 from vidreason.baselines.blip2_parts import (
     Names,
@@ -71,7 +72,7 @@ def load_vision(
         check_layers(blip2.vision.num_hidden_layers, rest, f"{where} vision_config layers")
         check_layers(blip2.queries.num_hidden_layers, rest, f"{where} qformer_config layers")
         positions = "video_frame_position_embedding.weight"
-        with torch.device("meta"):
+        with without_memory(blip2.path):
             model = VideoLlamaVision(
                 blip2.vision,
                 blip2.queries,
@@ -113,9 +114,7 @@ def _vision_language_shapes(path: str, shapes: Mapping[str, Shape]) -> dict[str,
     kept = without_buffers(shapes)
     video = {key: shape for key, shape in kept.items() if not key.startswith(_AUDIO)}
     if len(video) < len(kept):
-        logger.info(
-            "%s: %d tensors of the audio branch are not used", path, len(kept) - len(video)
-        )
+        logger.info("%s: %d tensors of the audio branch are not used", path, len(kept) - len(video))
         if not any(key.startswith(_VIDEO) for key in video):
             raise ValueError(
                 f"weights {path!r} hold the audio branch alone; take the file of the "
