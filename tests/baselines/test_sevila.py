@@ -23,8 +23,10 @@ from tiny_blip2 import (
 from transformers import Blip2QFormerConfig, Blip2VisionConfig, T5Config
 
 from vidreason.baselines.blip2_files import blip2_folder
+from vidreason.baselines.build import Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import Frames, middle_frames, no_frames
+from vidreason.baselines.sevila import prompts
 from vidreason.baselines.sevila.model import SevilaModel, SevilaTokens, best_frames
 from vidreason.baselines.sevila.prompts import load_texts
 from vidreason.baselines.sevila.system import Sevila, part_middles
@@ -36,6 +38,7 @@ from vidreason.reasoning.prompts import (
     open_ended_prompt,
 )
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.video.reader import VideoReader
 
 CPU = torch.device("cpu")
 GOLDEN_TOKENS = SevilaTokens(
@@ -246,14 +249,18 @@ def test_texts_are_those_of_the_released_weights(system: Sevila) -> None:
     assert names(tokens.frame) == ["\u2581Frame", ":", "\u2581"]
 
 
-def test_letters_are_compared_with_the_official_ids(tmp_path: Path) -> None:
+def test_letters_are_compared_with_the_official_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The true size is 32,100, which takes a second to write and read.
+    monkeypatch.setattr(prompts, "_T5_VOCABULARY", 4300)
     letters = dict(zip((71, 272, 205, 309, 262), "ABCDE", strict=True))
     official = {number: f"\u2581{letter}" for number, letter in letters.items()}
     official |= {4273: "\u2581yes"}
-    t5_tokenizer(official, 32_100).save_pretrained(tmp_path / "true")
+    t5_tokenizer(official, 4300).save_pretrained(tmp_path / "true")
     tokens = load_texts(tmp_path / "true").tokens(1, 5)
     assert (tokens.yes, tokens.letters) == (4273, list(letters))
-    t5_tokenizer(official | {71: "\u2581B", 272: "\u2581A"}, 32_100).save_pretrained(tmp_path / "b")
+    t5_tokenizer(official | {71: "\u2581B", 272: "\u2581A"}, 4300).save_pretrained(tmp_path / "b")
     with pytest.raises(ValueError, match=r"A to E as 4273 and \[272, 71, 205, 309, 262\]"):
         load_texts(tmp_path / "b")
     split = t5_tokenizer({0: "<pad>", 1: "</s>"})
@@ -322,3 +329,22 @@ def test_answers_about_a_clip_are_the_same_in_batches(system: Sevila, frames: Fr
     assert batch[0].num_generated_tokens == len(rows[0]) - 1
     assert short.num_prompt_tokens < batch[0].num_prompt_tokens
     assert Sevila.facts(BaselineConfig(kind="sevila")).fidelity == "official-weights"
+
+
+def test_a_run_asks_it_by_its_kind(system: Sevila, checkpoint: Path, blip2: Path) -> None:
+    words = system.texts.tokenizer.name_or_path
+    weights = {"checkpoint": str(checkpoint), "blip2": words}
+    config = BaselineConfig(kind="sevila", weights=weights, dtype="float32")
+    assert baseline_problems("rival", config, {"rival": config}) == []
+    reader = VideoReader(timeout_seconds=None)
+    decoding = DecodingConfig(max_new_tokens=2)
+    run = Baseline("rival", {"rival": config}, decoding, CPU, reader)
+    assert run.fidelity == "official-weights"
+    questions = [choice(*OPTIONS), choice("yes", "no", question="Is it red?")]
+    replies = run.answerer(questions, "none").log_likelihoods(questions)
+    blind = run.answerer(questions, "blind").log_likelihoods(questions)
+    assert [len(reply.log_likelihoods) for reply in replies] == [3, 2]
+    assert replies[0].log_likelihoods != blind[0].log_likelihoods
+    with torch.inference_mode():
+        frames = clip_frames(part_middles)
+        assert system.log_likelihoods([frames] * 2, questions) == replies

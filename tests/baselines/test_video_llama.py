@@ -128,6 +128,31 @@ def test_only_shards_that_are_needed_are_downloaded_and_opened(
     assert {name for name in wanted if name.startswith("model-")} == needed
 
 
+def test_the_identity_is_that_of_what_is_used(
+    weights: dict[str, str], blip2: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(blip2, folder)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    moved = weights | {"blip2": str(folder)}
+    first = VideoLlama.identity(BaselineConfig(kind="video_llama", weights=weights))
+    needed = {name for key, name in index.items() if key.startswith(BLIP2_PREFIXES)}
+    (folder / next(name for name in index.values() if name not in needed)).unlink()
+    config = BaselineConfig(kind="video_llama", weights=moved)
+    assert VideoLlama.identity(config) == first
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    other = VideoLlama.identity(config)
+    assert other["blip2"] != first["blip2"]
+    assert other["checkpoint"] == first["checkpoint"]
+    (folder / min(needed)).unlink()
+    with pytest.raises(ValueError, match=f"{min(needed)} is missing"):
+        VideoLlama.identity(config)
+    outside = {key: f"../{name}" for key, name in index.items()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": outside}))
+    with pytest.raises(ValueError, match="name a file outside of their folder"):
+        VideoLlama.identity(config)
+
+
 def test_the_audio_branch_and_buffers_are_left_out(
     blip2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

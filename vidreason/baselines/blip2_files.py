@@ -5,6 +5,8 @@ folder or repository such as ``Salesforce/blip2-flan-t5-xl``, of which only the 
 something needed are downloaded and opened.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from vidreason.atomic_file import atomic_file
 from vidreason.baselines.blip2_parts import Names, assemble, stored_shapes
 from vidreason.baselines.config import BaselineConfig
 from vidreason.json_object import read_json_object
-from vidreason.perception.model_folder import CONFIG_FILE, foreign_errors
+from vidreason.perception.model_folder import CONFIG_FILE, TOKENIZER_FILE, foreign_errors
 from vidreason.perception.weights import (
     OpenWeights,
     Shape,
@@ -30,6 +32,7 @@ from vidreason.perception.weights import (
     local_folder,
     open_weights,
 )
+from vidreason.pretrained.frozen_parts import content_hash_of_file
 
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX_BYTES = 2**25
@@ -131,13 +134,31 @@ def blip2_folder(name: str, revision: str | None, prefixes: Sequence[str]) -> Bl
     )
 
 
+def blip2_hash(folder: Blip2Folder, prefixes: Sequence[str]) -> str:
+    """Return a content hash of what is used of a folder: its needed shards, sizes and tokenizer.
+
+    Raises:
+        ValueError: A shard is missing.
+    """
+    shards = _needed_shards(folder.path, prefixes)
+    small = [name for name in (CONFIG_FILE, TOKENIZER_FILE) if (folder.path / name).is_file()]
+    missing = [name for name in shards if not (folder.path / name).is_file()]
+    if missing:
+        raise ValueError(f"weights.blip2 {str(folder.path)!r}: {missing[0]} is missing")
+    hashes = {name: content_hash_of_file(folder.path / name) for name in (*small, *shards)}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
 def _needed_shards(folder: Path, prefixes: Sequence[str]) -> list[str]:
     if not (folder / _INDEX).is_file():
         return ["model.safetensors"]
     shard_of = read_json_object(folder / _INDEX, _MAX_INDEX_BYTES).get("weight_map")
     if not isinstance(shard_of, dict):
         raise ValueError(f"weights {str(folder / _INDEX)!r} are not an index of shards")
-    return sorted({str(name) for key, name in shard_of.items() if key.startswith(tuple(prefixes))})
+    needed = {str(name) for key, name in shard_of.items() if key.startswith(tuple(prefixes))}
+    if any(Path(name).name != name for name in needed):
+        raise ValueError(f"weights {str(folder / _INDEX)!r} name a file outside of their folder")
+    return sorted(needed)
 
 
 def check_layers(count: int | None, file: OpenWeights, where: str) -> None:

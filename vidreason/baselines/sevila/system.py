@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vidreason.baselines.blip2_files import (
     blip2_folder,
+    blip2_hash,
     check_parts,
     is_converted,
     part_revision,
@@ -32,6 +33,7 @@ from vidreason.baselines.sevila.weights import BLIP2_PREFIXES, SOURCE, load_mode
 from vidreason.baselines.system import Facts, System
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
+from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.reasoning.decoding import generate_ids
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.reasoning.tokenization import answer_text
@@ -48,6 +50,8 @@ class Sevila(System):
         texts: Tokenizer and texts.
         decoding: How answers to open questions are generated.
     """
+
+    parts = ("checkpoint", "blip2")
 
     def __init__(self, model: SevilaModel, texts: SevilaTexts, decoding: DecodingConfig) -> None:
         self.model = model
@@ -144,7 +148,7 @@ class Sevila(System):
         Raises:
             ValueError: A part is missing, damaged or of another layout.
         """
-        check_parts(config, ("checkpoint", "blip2"))
+        check_parts(config, cls.parts)
         revision = part_revision(config, "blip2")
         blip2 = blip2_folder(config.weights["blip2"], revision, BLIP2_PREFIXES)
         texts = load_texts(blip2.path)
@@ -180,6 +184,21 @@ class Sevila(System):
     def frame_rule(cls, config: BaselineConfig) -> FrameRule:
         """Return the official rule, or the shared one where ``num_frames`` is given."""
         return part_middles if config.num_frames is None else middle_frames(config.num_frames)
+
+    @classmethod
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        """Return the content hashes of the weights; of the BLIP-2, of what is used alone.
+
+        Raises:
+            ValueError: Weights are missing.
+        """
+        check_parts(config, cls.parts)
+        revision = part_revision(config, "blip2")
+        blip2 = blip2_folder(config.weights["blip2"], revision, BLIP2_PREFIXES)
+        return {
+            "checkpoint": content_hash(config.weights["checkpoint"]),
+            "blip2": blip2_hash(blip2, BLIP2_PREFIXES),
+        }
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:

@@ -1,1 +1,5 @@
 """Video-LLaMA, its vision-language branch."""
+
+from vidreason.baselines.video_llama.system import VideoLlama
+
+__all__ = ["VideoLlama"]

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from vidreason.baselines.blip2_files import (
     blip2_folder,
+    blip2_hash,
     check_parts,
     is_converted,
     part_revision,
@@ -38,6 +39,7 @@ from vidreason.baselines.video_llama.weights import BLIP2_PREFIXES, SOURCE, load
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.perception.weights import local_folder
+from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.reasoning.decoding import generate_ids
 from vidreason.reasoning.language_model import load_language_model, word_embedding_size
 from vidreason.reasoning.log_likelihoods import text_log_likelihoods
@@ -62,6 +64,10 @@ class VideoLlama(System):
         decoding: How texts are generated.
         option_scoring: As in :class:`~vidreason.baselines.config.BaselineConfig`.
     """
+
+    parts = ("checkpoint", "blip2")
+    optional_parts = ("language_model", "vicuna")
+    """One of the two is needed: its name says the chat form as well."""
 
     def __init__(
         self,
@@ -141,7 +147,7 @@ class VideoLlama(System):
             ValueError: A part is missing, damaged or of another layout.
         """
         part = _language_model_part(config)
-        check_parts(config, ("checkpoint", "blip2", part))
+        check_parts(config, (*cls.parts, part))
         folder = local_folder(
             config.weights[part], part_revision(config, part), _LANGUAGE_MODEL_FILES
         )
@@ -191,6 +197,24 @@ class VideoLlama(System):
     def frame_rule(cls, config: BaselineConfig) -> FrameRule:
         """Return the official rule, or the shared one where ``num_frames`` is given."""
         return even_frames if config.num_frames is None else middle_frames(config.num_frames)
+
+    @classmethod
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        """Return the content hashes of the weights; of the BLIP-2, of what is used alone.
+
+        Raises:
+            ValueError: Weights are missing.
+        """
+        part = _language_model_part(config)
+        check_parts(config, (*cls.parts, part))
+        blip2 = blip2_folder(
+            config.weights["blip2"], part_revision(config, "blip2"), BLIP2_PREFIXES
+        )
+        return {
+            "checkpoint": content_hash(config.weights["checkpoint"]),
+            "blip2": blip2_hash(blip2, BLIP2_PREFIXES),
+            part: content_hash(config.weights[part], part_revision(config, part)),
+        }
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
