@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 Connection = socket.socket
-Answer = bytes | Callable[[Connection, threading.Event], None]
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,16 @@ class Request:
     """By lower-case name."""
     raw_headers: bytes
     body: Any
+
+
+@dataclass(frozen=True)
+class ByRequest:
+    """An answer that depends on the request; it may take its time."""
+
+    answer: Callable[[Request], bytes]
+
+
+Answer = bytes | ByRequest | Callable[[Connection, threading.Event], None]
 
 
 class Loopback:
@@ -75,7 +84,9 @@ class Loopback:
                 done, answers = self._done, self._answers
                 self.requests.append(request)
                 answer = answers[min(len(self.requests), len(answers)) - 1]
-                if isinstance(answer, bytes):
+                if isinstance(answer, ByRequest):
+                    connection.sendall(answer.answer(request))
+                elif isinstance(answer, bytes):
                     connection.sendall(answer)
                 else:
                     answer(connection, done)

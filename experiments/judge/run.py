@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
+from vidreason.endpoints.parallel import in_parallel
 from vidreason.evaluation.judge.agreement import agreement
 from vidreason.evaluation.judge.build import build_judge
 from vidreason.evaluation.judge.files import read_evidence, read_scores
@@ -205,7 +205,6 @@ def _in_parallel(
     judge: Judge, work: Sequence[tuple[JudgeItem, Callable[[], Any]]], num_threads: int
 ) -> list[Any]:
     """Results in the order of ``work``; at the first error no further request is begun."""
-    pool = ThreadPoolExecutor(num_threads)
 
     def judge_named(item_and_call: tuple[JudgeItem, Callable[[], Any]]) -> Any:  # noqa: ANN401
         item, call = item_and_call
@@ -216,13 +215,7 @@ def _in_parallel(
         except ValueError as error:
             raise ValueError(f"{item.id}: {error}") from error
 
-    try:
-        return list(pool.map(judge_named, work))
-    except (KeyboardInterrupt, SystemExit):
-        judge.close()  # else the requests under way would be waited for
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return in_parallel(judge_named, work, num_threads, judge.close)
 
 
 def _agreement(

@@ -30,15 +30,20 @@ class ReplyCache:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
-        with self._open() as connection:
+        with self.connection() as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS outputs (key TEXT PRIMARY KEY, judge TEXT NOT NULL, "
                 "output TEXT NOT NULL, problem TEXT NOT NULL DEFAULT '')"
+            )
+            # A table of its own: files of earlier versions have no counts.
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS tokens (key TEXT PRIMARY KEY, prompt INTEGER NOT NULL, "
+                "generated INTEGER NOT NULL)"
             )
 
     def reply(
@@ -56,24 +61,41 @@ class ReplyCache:
         if (stored := self._stored(key)) is not None:
             return stored
         reply = send()
-        with self._open() as connection:
+        with self.connection() as connection:
             # If two processes send at once, the first output stays: all read the same.
-            connection.execute(
+            inserted = connection.execute(
                 "INSERT OR IGNORE INTO outputs (key, judge, output, problem) VALUES (?, ?, ?, ?)",
                 (key, model_id, reply.text, reply.problem),
             )
+            if inserted.rowcount:
+                connection.execute(
+                    "INSERT OR REPLACE INTO tokens (key, prompt, generated) VALUES (?, ?, ?)",
+                    (key, reply.num_prompt_tokens, reply.num_generated_tokens),
+                )
         return self._stored(key) or reply
 
     def _stored(self, key: str) -> ChatReply | None:
-        with self._open() as connection:
-            query = "SELECT output, problem FROM outputs WHERE key = ?"
+        with self.connection() as connection:
+            query = (
+                "SELECT output, problem, COALESCE(prompt, 0), COALESCE(generated, 0) "
+                "FROM outputs LEFT JOIN tokens USING (key) WHERE key = ?"
+            )
             row = connection.execute(query, (key,)).fetchone()
-        return None if row is None else ChatReply(text=row[0], problem=row[1])
+        if row is None:
+            return None
+        return ChatReply(
+            text=row[0], problem=row[1], num_prompt_tokens=row[2], num_generated_tokens=row[3]
+        )
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction.
+
+        Raises:
+            ValueError: The file is something else, damaged, or cannot be written.
+        """
         try:
-            connected = sqlite3.connect(self._path, timeout=_BUSY_SECONDS)
+            connected = sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
             with closing(connected) as connection, connection:
                 yield connection
         except sqlite3.Error as error:
@@ -81,7 +103,7 @@ class ReplyCache:
 
     def _unusable(self, error: Exception) -> ValueError:
         return ValueError(
-            f"{self._path} cannot be used as a cache of replies ({error}); make room, or move the "
+            f"{self.path} cannot be used as a cache of replies ({error}); make room, or move the "
             "file away: its requests are sent again then"
         )
 

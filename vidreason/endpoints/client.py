@@ -11,16 +11,18 @@ import asyncio
 import datetime
 import logging
 import random
-import re
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
+from vidreason.endpoints.messages import Message, plain_messages
 from vidreason.endpoints.replies import BadReplyError, ChatReply, read_reply
 from vidreason.secrets import SecretFilter, SecretLogFilter, printable
 
@@ -45,12 +47,6 @@ _LOGGERS = (
 )
 """Loggers of the libraries below; their debug messages show headers of replies."""
 
-_CONTROL_TOKEN = re.compile(
-    # Such as <|eot_id|> and <|im_start|>; DeepSeek's have full-width bars.
-    r"<[|\uff5c][^<>|\uff5c\s]{1,60}[|\uff5c]>"
-    r"|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|<</?SYS>>|\[/?INST\]"
-)
-
 T = TypeVar("T")
 
 
@@ -59,6 +55,7 @@ class ChatEndpoint:
 
     Args:
         config: The endpoint.
+        budget: Counts and limits the requests; None for no limit.
         sleep: Waits between tries; a test passes another.
         jitter: Draws from [0, 1): a wait is between half and the whole of the doubling one, so that
             parallel requests are not repeated all at once.
@@ -70,11 +67,13 @@ class ChatEndpoint:
     def __init__(
         self,
         config: EndpointConfig,
+        budget: RequestBudget | None = None,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
+        self._budget = budget
         self._sleep = sleep
         self._jitter = jitter
         key, proxy = config.key(), config.proxy()
@@ -122,7 +121,7 @@ class ChatEndpoint:
     def complete(
         self,
         model: str,
-        messages: list[dict[str, str]],
+        messages: Sequence[Message],
         fields: Mapping[str, Any] | None = None,
     ) -> ChatReply:
         """Return a model's reply; may be called from any thread.
@@ -133,18 +132,21 @@ class ChatEndpoint:
 
         Args:
             model: Its id at the endpoint.
-            messages: The conversation, each with ``role`` and ``content``. Contents are plain text:
-                a blank is put into anything that may be a control token of the model, as some
-                servers parse these.
+            messages: The conversation, each with ``role`` and ``content``, a text or parts of
+                :mod:`vidreason.endpoints.messages`. Texts are plain: a blank is put into anything
+                that may be a control token of the model, as some servers parse these.
             fields: Further fields of the request's body, such as ``temperature``.
 
         Raises:
             EndpointUnavailableError: No try gave a reply of the right form.
             EndpointRefusedError: The endpoint refuses the request; another try would not help.
+            BudgetSpentError: No further request may be paid for.
+            ValueError: The request is larger than any that is sent.
         """
-        reply = self._run(self._complete(model, messages, dict(fields or {})))
-        return ChatReply(
-            text=self._secrets.clean(reply.text), problem=self._secrets.clean(reply.problem)
+        body = _encodable(plain_messages(messages))
+        reply = self._run(self._complete(model, body, _encodable(dict(fields or {}))))
+        return replace(
+            reply, text=self._secrets.clean(reply.text), problem=self._secrets.clean(reply.problem)
         )
 
     def close(self) -> None:
@@ -172,11 +174,12 @@ class ChatEndpoint:
             future.cancel()
             raise
 
-    async def _complete(
-        self, model: str, messages: list[dict[str, str]], fields: dict[str, Any]
-    ) -> ChatReply:
+    async def _complete(self, model: str, messages: list[Any], fields: dict[str, Any]) -> ChatReply:
         last = self._config.max_attempts
         for attempt in range(1, last + 1):
+            if self._budget is not None:
+                # In a thread: another process may hold the file.
+                await asyncio.to_thread(self._budget.spend)
             try:
                 reply = await self._try(model, messages, fields)
                 if reply.text.strip() or reply.problem or attempt == last:
@@ -185,6 +188,8 @@ class ChatEndpoint:
             except Exception as error:
                 now = datetime.datetime.now(datetime.UTC)
                 failure = failure_of(error, self._config, now)
+                if self._budget is not None and failure.unpaid:
+                    await asyncio.to_thread(self._budget.give_back)
                 if failure.about_content:
                     return ChatReply(text="", problem=self._shown(failure.message))
                 if attempt == last or not failure.passing:
@@ -193,14 +198,12 @@ class ChatEndpoint:
             await self._sleep(self._wait(attempt, failure.retry_after))
         raise AssertionError("max_attempts is at least 1")
 
-    async def _try(
-        self, model: str, messages: list[dict[str, str]], fields: dict[str, Any]
-    ) -> ChatReply:
+    async def _try(self, model: str, messages: list[Any], fields: dict[str, Any]) -> ChatReply:
         async with asyncio.timeout(self._config.timeout_seconds):
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=model,
-                messages=_encodable([m | {"content": _plain(m["content"])} for m in messages]),
-                extra_body=_encodable(fields),
+                messages=messages,
+                extra_body=fields,
             )
         return read_reply(raw.content)
 
@@ -245,11 +248,6 @@ def _secret_parts(key: str, proxy: str | None) -> list[str]:
         return [key]
     url = httpx2.URL(proxy)
     return [key, proxy, url.username, url.password]
-
-
-def _plain(content: str) -> str:
-    """Return ``content`` without strings that a server may parse as control tokens."""
-    return _CONTROL_TOKEN.sub(lambda match: f"{match[0][0]} {match[0][1:]}", content)
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -2,9 +2,12 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+_FIXED_FIELDS = frozenset({"model", "messages", "stream", "n"})
+"""Fields of a request's body that decide what is answered, and how a reply is to be read."""
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -87,6 +90,20 @@ class EndpointConfig:
                 "begins with http:// or https://"
             )
         return url
+
+
+def check_request_fields(section: str, fields: Iterable[str]) -> None:
+    """Refuse fields of a request's body that are not to be set.
+
+    Raises:
+        ValueError: As said.
+    """
+    taken = sorted(_FIXED_FIELDS.intersection(fields))
+    if taken:
+        raise ValueError(
+            f"{section}.request_fields sets {taken}, which decide what is answered and how a reply "
+            "is read; leave them out"
+        )
 
 
 def check_url(field: str, url: str) -> None:

@@ -6,7 +6,7 @@ import math
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx2
 import openai
@@ -21,8 +21,12 @@ _CONTENT_CODES = (
     *("content_filter", "content_policy_violation", "invalid_prompt"),
     *("context_length_exceeded", "string_above_max_length"),
 )
-_TOO_LONG = re.compile(r"context (?:length|window|size)|prompt is too long|input is too long", re.I)
-"""Messages of vLLM, llama.cpp and others, which give no code."""
+_TOO_LONG = re.compile(
+    r"context (?:length|window|size)|(?:prompt|input) is too long"
+    r"|maximum (?:model|prompt|input|allowed input) length",
+    re.I,
+)
+"""Messages of vLLM, SGLang, llama.cpp and others, which give no code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Failure:
     """The request, the key or the configuration has to be changed first."""
     about_content: bool = False
     """The texts of this request are refused, as too long or not allowed."""
+    unpaid: bool = False
+    """No model has worked on the request, for which services charge nothing."""
     retry_after: float = 0.0
     """Seconds that the endpoint requested to wait."""
 
@@ -51,7 +57,7 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
                 message=f"no whole reply within timeout_seconds={config.timeout_seconds:g}"
             )
         case openai.APIStatusError():
-            return _status_failure(error, config, now)
+            return replace(_status_failure(error, config, now), unpaid=True)
         case openai.APIConnectionError() | httpx2.HTTPError() | OSError():
             causes = _causes(error)
             certificate = any(isinstance(one, ssl.SSLCertVerificationError) for one in causes)
@@ -59,7 +65,11 @@ def failure_of(error: Exception, config: EndpointConfig, now: datetime.datetime)
             if certificate:
                 hint = "; set SSL_CERT_FILE to the certificates of an authority of your own"
             # The package says "Connection error"; its cause is two or three steps below.
-            return Failure(message=f"{_named(causes[-1])}{hint}", passing=not certificate)
+            return Failure(
+                message=f"{_named(causes[-1])}{hint}",
+                passing=not certificate,
+                unpaid=any(isinstance(one, httpx2.ConnectError) for one in causes),
+            )
     return Failure(message=f"the openai package failed with {_named(error)}", passing=False)
 
 

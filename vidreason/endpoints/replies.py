@@ -10,6 +10,10 @@ from typing import Any
 
 from vidreason.secrets import printable
 
+CUT = "the output was cut at the limit of tokens"
+"""Problem of a reply whose text ends too early, but is the model's."""
+_MAX_TOKENS = 10**9
+
 
 class BadReplyError(RuntimeError):
     """A reply is not of the chat-completions form: a fault of the service, which may pass."""
@@ -24,6 +28,10 @@ class ChatReply:
     problem: str = ""
     """Reason why ``text`` may not be a whole answer (cut, refused, filtered, a tool called); empty
     if the model ended by itself."""
+    num_prompt_tokens: int = 0
+    """Tokens of the prompt, pictures included, as the service counts them; 0 if it does not say."""
+    num_generated_tokens: int = 0
+    """Tokens of the output, as the service counts them; 0 if it does not say."""
 
 
 def read_reply(body: bytes) -> ChatReply:
@@ -48,7 +56,13 @@ def read_reply(body: bytes) -> ChatReply:
     finish = choice.get("finish_reason")
     if finish is not None and not isinstance(finish, str):
         raise BadReplyError(f"choices[0].finish_reason is {_kind(finish)}, not a text")
-    return ChatReply(text=_text(message.get("content")), problem=_problem(message, finish or ""))
+    usage = answer.get("usage")
+    return ChatReply(
+        text=_text(message.get("content")),
+        problem=_problem(message, finish or ""),
+        num_prompt_tokens=_count(usage, "prompt_tokens"),
+        num_generated_tokens=_count(usage, "completion_tokens"),
+    )
 
 
 def read_error(body: str) -> str:
@@ -103,6 +117,12 @@ def _text(content: object) -> str:
     return content.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
+def _count(usage: object, name: str) -> int:
+    """Return a number of tokens; 0 for what is none, as no answer depends on it."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else 0
+
+
 def _problem(message: dict[str, Any], finish: str) -> str:
     if refusal := message.get("refusal"):
         shown = f": {printable(refusal, 200)}" if isinstance(refusal, str) else ""
@@ -111,7 +131,7 @@ def _problem(message: dict[str, Any], finish: str) -> str:
     if finish in calls or any(message.get(name) for name in calls):
         return "the model called a tool instead of answering"
     if finish == "length":
-        return "the output was cut at the limit of tokens"
+        return CUT
     if finish == "content_filter":
         return "the output was held back by the service's content filter"
     return ""

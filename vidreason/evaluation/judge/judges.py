@@ -8,16 +8,13 @@ from math import inf
 from typing import Any, Literal, Protocol, TypeVar
 
 from vidreason.endpoints.cache import ReplyCache
-from vidreason.endpoints.config import EndpointConfig
+from vidreason.endpoints.config import EndpointConfig, check_request_fields
 from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.request import JudgeRequest, as_json
 from vidreason.evaluation.judge.schema import InvalidVerdictError, why_invalid
 from vidreason.ranges import check_ranges
 
 T = TypeVar("T")
-
-_OWN_FIELDS = {"model", "messages", "stream", "n"}
-"""Fields of a request's body that decide what is judged, and how a reply is to be read."""
 
 
 class Judge(Protocol):
@@ -94,12 +91,7 @@ class JudgeConfig(EndpointConfig):
         except ValueError as error:
             raise ValueError(f"judge.{error}") from error
         check_ranges("judge", self, max_new_tokens=(1, inf))
-        taken = sorted(_OWN_FIELDS & self.request_fields.keys())
-        if taken:
-            raise ValueError(
-                f"judge.request_fields sets {taken}, which are set by the judge itself; leave "
-                "them out"
-            )
+        check_request_fields("judge", self.request_fields)
 
 
 def pinned_id(name: str, parameters: Mapping[str, Any]) -> str:
