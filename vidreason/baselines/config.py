@@ -7,7 +7,7 @@ from math import inf
 from typing import Literal
 
 from vidreason.added_parts import added_parts, check_part
-from vidreason.endpoints.config import EndpointConfig
+from vidreason.endpoints.config import EndpointConfig, check_request_fields
 from vidreason.ranges import check_ranges
 
 KINDS = (
@@ -54,9 +54,17 @@ class BaselineConfig:
     captioner: str = ""
     """Name of the baseline that describes the frames which this one predicts (MCVD)."""
     max_requests: int | None = None
-    """Most requests to an endpoint that one run may pay for; None for no limit."""
+    """Most requests to an endpoint that one run may pay for, over all its starts, as ``replies``
+    counts them; None for no limit."""
+    replies: str = ""
+    """SQLite file that an endpoint's replies are kept in, so that none is paid for twice; empty for
+    ``replies.sqlite`` in ``$XDG_CACHE_HOME/vidreason``."""
+    frames_as: Literal["images", "video"] = "images"
+    """How an endpoint is sent its frames: as pictures, each with its time, which all take; or as
+    one video, which vLLM, SGLang and others take."""
     request_fields: dict[str, str | int | float | bool | None] = field(default_factory=dict)
-    """Further fields of each request to an endpoint, such as ``seed: 0``."""
+    """Fields of each request to an endpoint to set, or to leave out where null, such as
+    ``{max_tokens: null, max_completion_tokens: 256, temperature: null}``."""
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     """Address, key and time limits of an endpoint."""
 
@@ -66,3 +74,4 @@ class BaselineConfig:
         check_ranges(
             "baselines", self, num_frames=(1, inf), max_pixels=(1, inf), max_requests=(1, inf)
         )
+        check_request_fields("baselines", self.request_fields)

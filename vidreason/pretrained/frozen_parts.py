@@ -171,15 +171,16 @@ def content_hash(location: str, revision: str | None = None) -> str:
     """
     path = Path(location)
     folder = location if path.is_file() else str(local_folder(location, revision))
-    return hash_weights(folder, _cached_hashes(_cache_folder()))
+    return hash_weights(folder, _cached_hashes(cache_folder()))
 
 
 def content_hash_of_file(path: Path) -> str:
     """The sha256 of a file's content; it is read once and remembered until it changes."""
-    return _cached_hashes(_cache_folder())(str(path))
+    return _cached_hashes(cache_folder())(str(path))
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Return the user's folder of what need not be had twice; it may not be there yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidreason"
 
 

@@ -1,0 +1,65 @@
+"""Frames as files in memory, for systems that are sent them: JPEG pictures, or an mp4 video."""
+
+import io
+from fractions import Fraction
+from math import sqrt
+from typing import Any, cast
+
+import av
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from vidreason.baselines.frames import Frames
+
+JPEG_QUALITY = 90
+VIDEO_QUALITY = 18
+"""The constant rate factor of x264: 18 is near the original."""
+
+
+def jpegs(frames: Frames, max_pixels: int) -> list[bytes]:
+    """Return each frame as a JPEG file, with at most ``max_pixels`` pixels."""
+    return [_jpeg(_picture(pixels, max_pixels)) for pixels in frames.pixels]
+
+
+def mp4(frames: Frames, max_pixels: int) -> bytes:
+    """Return the frames as an H.264 video that lasts as long as the span that they are of.
+
+    Each is shown for an equal part of the span, as it is the middle of one. Width and height are
+    even, as the format has colours for blocks of 2 x 2 pixels.
+    """
+    pictures = [_picture(pixels, max_pixels, step=2) for pixels in frames.pixels]
+    # In milliseconds, so that rates of long videos, such as 8 frames an hour, stay exact.
+    milliseconds = max(round(1000 * frames.duration_seconds), 1)
+    rate = Fraction(1000 * len(pictures), milliseconds)
+    file = io.BytesIO()
+    with av.open(file, mode="w", format="mp4") as container:
+        stream = cast(Any, container.add_stream("libx264", rate=rate))
+        stream.width, stream.height = pictures[0].size
+        stream.pix_fmt = "yuv420p"
+        # One thread: the same bytes on every machine, and so the same request.
+        stream.options = {"crf": str(VIDEO_QUALITY), "threads": "1"}
+        stream.time_base = 1 / rate
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _picture(pixels: Tensor, max_pixels: int, step: int = 1) -> Image.Image:
+    """Return a frame ``(3, H, W)``, uint8, with sides that are multiples of ``step``."""
+    # (3, H, W) -> (H, W, 3)
+    picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    scale = min(sqrt(max_pixels / (picture.width * picture.height)), 1.0)
+    width, height = (max(int(side * scale) // step, 1) * step for side in picture.size)
+    if (width, height) == picture.size:
+        return picture
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()

@@ -1,0 +1,247 @@
+"""Any endpoint of the chat-completions form as a baseline: frames and a question in, a text out.
+
+A reply is the system's answer, whatever its text. A request that the endpoint refuses for what is
+in it, as too long or not allowed, has an empty answer, which counts as invalid. An endpoint that
+cannot be had ends the run: what was answered is kept, and no reply is paid for twice.
+
+Option likelihoods are not among the capabilities: servers of this form may leave the field
+``logprobs`` out of account without a word (``transformers serve`` does, with status 200), and
+nothing but a paid request can tell. A server of a model without vision may leave pictures out in
+the same way; the blind control tells then, as its answers are the same.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import torch
+from typing_extensions import override
+
+from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.encoded_frames import JPEG_QUALITY, VIDEO_QUALITY, jpegs, mp4
+from vidreason.baselines.frames import FrameRule, Frames, middle_frames
+from vidreason.baselines.questions import letter_prompt
+from vidreason.baselines.system import Facts, System
+from vidreason.endpoints.budget import RequestBudget
+from vidreason.endpoints.cache import ReplyCache, request_key
+from vidreason.endpoints.messages import image_part, text_part, video_part
+from vidreason.endpoints.parallel import in_parallel
+from vidreason.endpoints.replies import CUT, ChatReply
+from vidreason.evaluation.answerer import Reply
+from vidreason.example import Example
+from vidreason.pretrained.frozen_parts import cache_folder
+from vidreason.reasoning.reasoner_config import DecodingConfig
+
+NUM_FRAMES = 8
+"""Frames that are sent unless the configuration says how many."""
+NUM_PARALLEL = 8
+"""Requests at a time."""
+MAX_OUTPUT_CHARS = 65_536
+"""Longest output that a row keeps, of services that do not hold to the limit of tokens."""
+
+Request = dict[str, Any]
+"""``messages`` and ``fields``: everything that the model is shown."""
+
+
+class Endpoint(System):
+    """A model that is served elsewhere, by the id ``weights["model"]``.
+
+    Args:
+        config: Of kind ``endpoint``.
+        decoding: Sent along as the request's fields.
+
+    Raises:
+        ValueError: No model is named, the key is not in the environment, the file of replies
+            cannot be used, or the package ``openai`` is not installed.
+    """
+
+    def __init__(self, config: BaselineConfig, decoding: DecodingConfig) -> None:
+        self._config = config
+        self._model = _model(config)
+        self._fields = _fields(config, decoding)
+        # Known before the first video is decoded; neither is held here.
+        config.endpoint.key()
+        config.endpoint.proxy()
+        self._cache = ReplyCache(config.replies or cache_folder() / "replies.sqlite")
+        # Everything else that can change a reply is in the request.
+        self._model_id = f"{self._model} at {config.endpoint.base_url}"
+        self._budget = RequestBudget(
+            self._cache, self._model_id, config.max_requests, "baselines: max_requests"
+        )
+        self._takes_video = config.frames_as == "images"
+        from vidreason.endpoints.client import ChatEndpoint  # needs a package of an extra
+
+        self._connect = ChatEndpoint
+
+    @override
+    def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        return self._replies(videos, [example.prompt for example in examples])
+
+    @override
+    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        return self._replies(videos, [letter_prompt(example) for example in examples])
+
+    @override
+    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        return self._replies(videos, [example.prompt for example in examples])
+
+    @classmethod
+    @override
+    def load(cls, config: BaselineConfig, decoding: DecodingConfig, device: torch.device) -> Self:
+        return cls(config, decoding)
+
+    @classmethod
+    @override
+    def facts(cls, config: BaselineConfig) -> Facts:
+        return Facts(
+            fidelity="endpoint",
+            source=f"{_model(config)} at {_host(config)}",
+            deviations=("the service may renew its model under the same id",),
+        )
+
+    @classmethod
+    @override
+    def frame_rule(cls, config: BaselineConfig) -> FrameRule:
+        return middle_frames(config.num_frames or NUM_FRAMES)
+
+    @classmethod
+    @override
+    def answering(cls, config: BaselineConfig) -> dict[str, Any]:
+        sent: dict[str, Any] = {"jpeg_quality": JPEG_QUALITY}
+        if config.frames_as == "video":
+            sent = {"h264_crf": VIDEO_QUALITY}
+        return {
+            "model": _model(config),
+            "host": _host(config),
+            "frames_as": config.frames_as,
+            "num_frames": config.num_frames or NUM_FRAMES,
+            "max_pixels": config.max_pixels,
+            **sent,
+            "request_fields": dict(config.request_fields),
+        }
+
+    def _replies(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[Reply]:
+        """Ask all questions of a batch, in parallel, each different one once."""
+        requests = self._requests(videos, prompts)
+        keys = [request_key(self._model_id, request) for request in requests]
+        different = dict(zip(keys, requests, strict=True))
+        with self._connect(self._config.endpoint, self._budget) as client:
+
+            def send(request: Request) -> ChatReply:
+                return self._cache.reply(
+                    self._model_id,
+                    request,
+                    lambda: client.complete(self._model, request["messages"], request["fields"]),
+                )
+
+            if not self._takes_video:
+                self._check_video(send, videos, prompts, requests)
+            replies = in_parallel(send, different.values(), NUM_PARALLEL, client.close)
+        by_key = dict(zip(different, replies, strict=True))
+        return [_as_reply(by_key[key]) for key in keys]
+
+    def _requests(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[Request]:
+        parts: list[dict[str, Any]] = []
+        previous: Frames | None = None
+        requests = []
+        for video, prompt in zip(videos, prompts, strict=True):
+            # Questions about one video follow each other: it is encoded once.
+            if video is not previous:
+                parts, previous = self._media_parts(video), video
+            requests.append(self._request(parts, prompt))
+        return requests
+
+    def _request(self, parts: Sequence[Mapping[str, Any]], prompt: str) -> Request:
+        # Without pictures a plain text, which every server takes.
+        content = [*parts, text_part(prompt)] if parts else prompt
+        return {"messages": [{"role": "user", "content": content}], "fields": self._fields}
+
+    def _media_parts(self, video: Frames) -> list[dict[str, Any]]:
+        """Return what stands before a question; nothing for a video that is not shown."""
+        if not video.seconds:
+            return []
+        if self._config.frames_as == "video":
+            return [video_part(mp4(video, self._config.max_pixels))]
+        parts = []
+        files = jpegs(video, self._config.max_pixels)
+        for number, (seconds, file) in enumerate(zip(video.seconds, files, strict=True), start=1):
+            when = f"at {seconds:.2f} s of {video.duration_seconds:.2f} s"
+            parts += [text_part(f"Frame {number} of {len(files)}, {when}:"), image_part(file)]
+        return parts
+
+    def _check_video(
+        self,
+        send: Callable[[Request], ChatReply],
+        videos: Sequence[Frames],
+        prompts: Sequence[str],
+        requests: Sequence[Request],
+    ) -> None:
+        """Make sure that the endpoint looks at videos, by the tokens that it counts for one.
+
+        Servers leave out parts of kinds that they do not know, and answer from the text alone. The
+        second request, which has no video, is that of the blind control: it is paid for once.
+
+        Raises:
+            ValueError: It does not, or it counts no tokens.
+        """
+        for video, prompt, request in zip(videos, prompts, requests, strict=True):
+            if not video.seconds:
+                continue
+            shown = send(request)
+            if shown.problem not in ("", CUT):
+                continue  # a refusal tells nothing of what is looked at
+            blind = send(self._request([], prompt))
+            if not 0 < blind.num_prompt_tokens < shown.num_prompt_tokens:
+                raise ValueError(
+                    f"baselines: frames_as=video: {self._model_id} counts "
+                    f"{shown.num_prompt_tokens} prompt tokens for a question with a video and "
+                    f"{blind.num_prompt_tokens} without, so it does not seem to look at videos; "
+                    "set frames_as=images"
+                )
+            self._takes_video = True
+            return
+
+
+def _as_reply(reply: ChatReply) -> Reply:
+    """Return the output; empty where the endpoint, or the model, refused to give a whole one."""
+    output = reply.text if reply.problem in ("", CUT) else ""
+    return Reply(
+        output=output[:MAX_OUTPUT_CHARS],
+        num_prompt_tokens=reply.num_prompt_tokens,
+        num_generated_tokens=reply.num_generated_tokens,
+    )
+
+
+def _fields(config: BaselineConfig, decoding: DecodingConfig) -> dict[str, Any]:
+    """Return the fields of a request that say how texts are generated.
+
+    Raises:
+        ValueError: The form has no field for it.
+    """
+    fields: dict[str, Any] = {"max_tokens": decoding.max_new_tokens}
+    if decoding.strategy == "greedy":
+        fields["temperature"] = 0
+    elif decoding.strategy == "nucleus":
+        fields |= {"temperature": decoding.temperature, "top_p": decoding.top_p}
+        fields["seed"] = decoding.seed
+    else:
+        raise ValueError(
+            f"decoding.strategy is {decoding.strategy!r}, and endpoints have no such search; set "
+            "greedy or nucleus"
+        )
+    fields |= config.request_fields
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _model(config: BaselineConfig) -> str:
+    model = config.weights.get("model", "")
+    if not model:
+        raise ValueError(
+            "baselines: weights has no model; name the id that "
+            f"{config.endpoint.base_url} serves it by: weights={{model: ID}}"
+        )
+    return model
+
+
+def _host(config: BaselineConfig) -> str:
+    return urlsplit(config.endpoint.base_url).netloc
