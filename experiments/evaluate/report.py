@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.kept_runs import LESS_AND_LESS, ROW_NAMES
@@ -12,6 +13,7 @@ from vidreason.evaluation.page.report_page import EvaluationReport, write_report
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.predictions.submissions import write_submissions
 from vidreason.evaluation.scoreboard import score_runs, scoring_protocols
+from vidreason.evaluation.tables import Table
 
 PAGE_FILE = "report.html"
 
@@ -26,6 +28,7 @@ def write_report(
     manifests: Mapping[str, Manifest] | None = None,
     incomplete: Mapping[str, str] | None = None,
     pictures: PictureSource | None = None,
+    published: Table | None = None,
 ) -> None:
     """Print the tables of ``runs``; write them, ``metrics.json``, ``submissions`` and the page.
 
@@ -38,6 +41,7 @@ def write_report(
         manifests: What the rows were made with, as far as it is known.
         incomplete: Corpora of which questions could not be read, and how many were.
         pictures: Of the page's questions; None for a page without frames.
+        published: Numbers that others report, as a table after those of measured ones.
     """
     full = ROW_NAMES["none"]
     board = score_runs(
@@ -48,6 +52,8 @@ def write_report(
         validation=validation,
         incomplete=incomplete,
     )
+    if published is not None:
+        board = replace(board, tables=(*board.tables, published))
     protocols = scoring_protocols(config)
     measures = {corpus: protocol.measure_name for corpus, protocol in protocols.items()}
     scored = {name: manifest.scored_by(measures) for name, manifest in (manifests or {}).items()}
