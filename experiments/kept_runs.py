@@ -37,8 +37,13 @@ LESS_AND_LESS: tuple[Control, ...] = ("none", "half_frames", "single_frame", "bl
 """Controls in the order in which they take evidence away."""
 MAJORITY = "majority answer"
 TEXT_PRIOR = "most frequent option"
-Prior = Literal["majority", "text-prior"]
-PRIORS: dict[Prior, str] = {"majority": MAJORITY, "text-prior": TEXT_PRIOR}
+RANDOM_OPTION = "random option"
+Prior = Literal["majority", "text-prior", "random-option"]
+PRIORS: dict[Prior, str] = {
+    "majority": MAJORITY,
+    "text-prior": TEXT_PRIOR,
+    "random-option": RANDOM_OPTION,
+}
 VALIDATION: Literal["validation"] = "validation"
 """The answers that temperatures and conformal sets are fitted on."""
 NO_REASONER = "none"

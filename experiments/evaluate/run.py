@@ -36,7 +36,12 @@ from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions.kept import KeptPredictions
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
-from vidreason.evaluation.priors import MajorityAnswerer, TextPriorAnswerer, fit_majority
+from vidreason.evaluation.priors import (
+    MajorityAnswerer,
+    RandomAnswerer,
+    TextPriorAnswerer,
+    fit_majority,
+)
 from vidreason.evaluation.provenance import Provenance, make_manifest
 from vidreason.example import Example
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -256,7 +261,7 @@ def _prior_entries(
     incomplete: Mapping[str, str],
     provenance: Provenance,
 ) -> Iterator[_Entry]:
-    """Answers of the training set alone, to the benchmark corpora that were trained on.
+    """Random choices, and answers of the training set alone to what was trained on.
 
     Args:
         config: The experiment's.
@@ -269,11 +274,13 @@ def _prior_entries(
     # Corpora with answers to learn from; options make a text prior, too.
     known = {example.corpus for example in train if example.answers or example.options}
     answerable = [example for example in examples if example.corpus in known]
-    with_options = {example.corpus for example in answerable if example.options}
-    chosen = [example for example in answerable if example.corpus in with_options]
+    # A row has all questions of a corpus, or none of them.
+    with_options = {example.corpus for example in examples if example.options}
+    chosen = [example for example in examples if example.corpus in with_options]
     priors: tuple[tuple[Prior, Answerer, list[Example]], ...] = (
         ("majority", MajorityAnswerer(baseline), answerable),
-        ("text-prior", TextPriorAnswerer(baseline), chosen),
+        ("text-prior", TextPriorAnswerer(baseline), [one for one in chosen if one.corpus in known]),
+        ("random-option", RandomAnswerer(config.evaluation.seed), chosen),
     )
     for kind, answerer, questions in priors:
         if questions:

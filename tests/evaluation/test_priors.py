@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,12 @@ from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.evaluation.priors import MajorityAnswerer, TextPriorAnswerer, fit_majority
+from vidreason.evaluation.priors import (
+    MajorityAnswerer,
+    RandomAnswerer,
+    TextPriorAnswerer,
+    fit_majority,
+)
 from vidreason.example import Example
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
@@ -75,6 +81,25 @@ def test_the_benchmarks_own_answers_are_not_used() -> None:
 def test_an_untrained_corpus_is_an_error() -> None:
     with pytest.raises(ValueError, match="no training answer of corpus 'nextqa'"):
         rows_of(MajorityAnswerer(fit_majority(TRAIN[-2:])), [choice(0, "CW", 1)])
+
+
+def test_random_options_are_even_and_depend_on_seed_and_id_alone() -> None:
+    questions = [choice(number, "CW", 0) for number in range(1000)]
+    chosen = [row.parsed for row in rows_of(RandomAnswerer(0), questions)]
+    # Mean 200, standard deviation 12.6; fixed by the seed.
+    assert all(150 < chosen.count(option) < 250 for option in range(5))
+    few = rows_of(RandomAnswerer(0), questions[6::-1])
+    assert chosen[:7] == [row.parsed for row in few[::-1]]
+    others = [row.parsed for row in rows_of(RandomAnswerer(1), questions)]
+    assert 100 < sum(a == b for a, b in zip(chosen, others, strict=True)) < 300
+    of_two = [choice(number, "CW", 0, options="ab") for number in range(9)]
+    assert {row.parsed for row in rows_of(RandomAnswerer(0), of_two)} == {0, 1}
+
+
+def test_random_options_say_nothing_of_open_questions_and_predictions() -> None:
+    predicted = replace(open_ended(2, "3", "no"), id="p", prompt=FUTURE_PREDICTION_PROMPT)
+    rows = rows_of(RandomAnswerer(0), [open_ended(1, "3", "yes"), predicted])
+    assert [row.missing_capability for row in rows] == ["answer", "predict"]
 
 
 def test_training_frequencies_are_the_probabilities_of_events() -> None:

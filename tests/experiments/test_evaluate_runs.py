@@ -109,7 +109,8 @@ def evaluation(tiny_experiment: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_what_a_run_leaves(evaluation: Evaluation) -> None:
     folder = evaluation.folder / "whole" / "evaluation"
-    names = [f"predictions-{name}.jsonl" for name in (*CONTROLS, "majority", "text-prior")]
+    priors = ("majority", "text-prior", "random-option")
+    names = [f"predictions-{name}.jsonl" for name in (*CONTROLS, *priors)]
     names += ["metrics.json", "report.html", "tables.md", "submissions/nextqa_answers.json"]
     assert sorted(evaluation.results("whole")) == sorted(names)
     manifests = {}

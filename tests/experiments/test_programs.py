@@ -13,7 +13,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import METRICS_FILE, read_metrics
 from experiments.fit.run import fit
 from experiments.generate import main as generate
-from experiments.kept_runs import MAJORITY, ROW_NAMES, TEXT_PRIOR, predictions_file
+from experiments.kept_runs import PRIORS, ROW_NAMES, predictions_file
 from experiments.perceive.run import perceive
 from experiments.trained_model import load_trained_model, trained_token_source
 from vidreason import cli
@@ -154,7 +154,7 @@ def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     assert list(ROW_NAMES) == [*config.controls, "random"]
     runs = evaluate(config)
     controls = [ROW_NAMES[control] for control in config.controls]
-    assert list(runs) == [*controls, MAJORITY, TEXT_PRIOR]
+    assert list(runs) == [*controls, *PRIORS.values()]
     folder = experiment.run_dir / "evaluation"
     for control in config.controls:
         name = ROW_NAMES[control]
@@ -167,7 +167,7 @@ def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     assert overall["num_questions"] == NUM_QUESTIONS
     assert overall["num_videos"] == NUM_VIDEOS - 1
     assert 0 <= overall["low"] <= overall["accuracy"] <= overall["high"] <= 1
-    assert {row["minus"] for row in metrics["differences"]} == {*controls[1:], MAJORITY, TEXT_PRIOR}
+    assert {row["minus"] for row in metrics["differences"]} == {*controls[1:], *PRIORS.values()}
     calibration = metrics["calibration"]["nextqa: confidence of choices"]
     assert calibration["temperature"]["num_questions"] == 6
     assert len(read_predictions(predictions_file(config, "validation"))) == 6

@@ -1,8 +1,9 @@
-"""Baselines that never see the video or read the question: majority answer and text prior.
+"""Baselines that never see the video or read the question: random, majority and text prior.
 
 A model that does not beat them has learnt the benchmark's answers, not its videos.
 """
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,31 @@ def fit_majority(train: Iterable[Example]) -> MajorityBaseline:
                 positions.setdefault(key, Counter())[example.answer_index] += 1
             texts.setdefault(key, Counter()).update(map(normalise_answer, example.answers))
     return MajorityBaseline(positions, texts)
+
+
+class RandomAnswerer(Answerer):
+    """Chooses an option at random; what has no options is not applicable.
+
+    The choice depends on the seed and the question's id alone: it is the same whichever other
+    questions are asked, and in whichever order.
+
+    Args:
+        seed: Of the draw.
+    """
+
+    provenance = Provenance(model="random option")
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def choose(self, examples: Sequence[Example]) -> list[Reply]:
+        """Choose each option with the same probability."""
+        replies = []
+        for example in examples:
+            digest = hashlib.sha256(f"{self._seed} {example.id}".encode("utf-8", "surrogatepass"))
+            number = int.from_bytes(digest.digest())
+            replies.append(_choice(example, number % len(example.options)))
+        return replies
 
 
 class MajorityAnswerer(Answerer):

@@ -14,8 +14,8 @@ from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
 _PACKAGES = ("torch", "transformers")
-_DRAWN = ("shuffled_frames", "shuffled", "random")
-"""Controls that depend on a seed."""
+_DRAWN = ("shuffled_frames", "shuffled", "random", "random-option")
+"""Controls and priors that depend on a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
