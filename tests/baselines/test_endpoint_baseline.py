@@ -169,6 +169,8 @@ def test_choices_are_asked_for_by_letter_and_predictions_in_the_papers_words(ser
     assert content_of(server.requests[0]) == (
         "What is 0?\nA. a ball\nB. a cat\nAnswer with the letter of the right option."
     )
+    load(option_scoring="text").choose([no_frames(video())], [choice()])
+    assert content_of(server.requests[1]) == choice().prompt
     server.script(reply("1. It falls.\nConfidence: 0.5"))
     (predicted,) = system.predict([no_frames(video())], [question(prompt=FUTURE_PREDICTION_PROMPT)])
     assert content_of(server.requests[0]) == FUTURE_PREDICTION_PROMPT
@@ -274,7 +276,7 @@ def test_the_budget_counts_what_a_model_worked_on(server, load):
     assert len(server.requests) == 2
 
 
-def test_what_is_refused_is_an_empty_answer_and_no_end(server, load):
+def test_what_is_refused_is_an_empty_answer_and_no_end(server, load, caplog):
     filtered = http(400, {"error": {"code": "content_filter", "message": "no"}})
     too_long = "The decoder prompt (length 9000) is longer than the maximum model length of 4096."
 
@@ -304,6 +306,7 @@ def test_what_is_refused_is_an_empty_answer_and_no_end(server, load):
     assert [row.output for row in rows] == ["", "", "", "", "cut he", "(B)"]
     assert [row.parsed for row in rows[:4]] == [None] * 4
     assert [bool(row.correct) for row in rows] == [False] * 5 + [True]
+    assert "4 of 6 requests have no answer, such as one" in caplog.text
 
 
 def test_an_outage_ends_the_run_and_what_was_answered_is_kept(server, load):
@@ -366,7 +369,7 @@ def test_the_key_is_in_nothing_that_is_written(server, load, tmp_path, caplog, c
     [
         (http(200, b"<html><body>busy</body></html>"), "not JSON"),
         (http(200, b" " * 10_000_000), "more than 100000 bytes"),
-        (http(200, reply("x" * 200_000)), "more than 100000 bytes"),
+        (reply("x" * 200_000), "more than 100000 bytes"),
     ],
     ids=["HTML", "10 MB", "a long answer"],
 )
@@ -487,6 +490,7 @@ def test_what_decides_the_answers_is_said():
         "num_frames": 4,
         "max_pixels": 100,
         "jpeg_quality": 90,
+        "option_scoring": "letter",
         "request_fields": {"seed": 1},
     }
     assert "h264_crf" in Endpoint.answering(replace(config, frames_as="video"))

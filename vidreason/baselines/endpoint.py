@@ -10,6 +10,7 @@ nothing but a paid request can tell. A server of a model without vision may leav
 the same way; the blind control tells then, as its answers are the same.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.pretrained.frozen_parts import cache_folder
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.secrets import printable
 
 NUM_FRAMES = 8
 """Frames that are sent unless the configuration says how many."""
@@ -38,6 +40,8 @@ NUM_PARALLEL = 8
 """Requests at a time."""
 MAX_OUTPUT_CHARS = 65_536
 """Longest output that a row keeps, of services that do not hold to the limit of tokens."""
+
+_LOG = logging.getLogger(__name__)
 
 Request = dict[str, Any]
 """``messages`` and ``fields``: everything that the model is shown."""
@@ -79,7 +83,9 @@ class Endpoint(System):
 
     @override
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        return self._replies(videos, [letter_prompt(example) for example in examples])
+        by_letter = self._config.option_scoring == "letter"
+        prompts = [letter_prompt(one) if by_letter else one.prompt for one in examples]
+        return self._replies(videos, prompts)
 
     @override
     def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
@@ -117,6 +123,7 @@ class Endpoint(System):
             "num_frames": config.num_frames or NUM_FRAMES,
             "max_pixels": config.max_pixels,
             **sent,
+            "option_scoring": config.option_scoring,
             "request_fields": dict(config.request_fields),
         }
 
@@ -137,6 +144,12 @@ class Endpoint(System):
             if not self._takes_video:
                 self._check_video(send, videos, prompts, requests)
             replies = in_parallel(send, different.values(), NUM_PARALLEL, client.close)
+        refused = [one.problem for one in replies if _is_refused(one)]
+        if refused:
+            _LOG.warning(
+                "%s: %d of %d requests have no answer, such as one of which it says: %s",
+                *(self._model_id, len(refused), len(replies), printable(refused[0])),
+            )
         by_key = dict(zip(different, replies, strict=True))
         return [_as_reply(by_key[key]) for key in keys]
 
@@ -188,7 +201,7 @@ class Endpoint(System):
             if not video.seconds:
                 continue
             shown = send(request)
-            if shown.problem not in ("", CUT):
+            if _is_refused(shown):
                 continue  # a refusal tells nothing of what is looked at
             blind = send(self._request([], prompt))
             if not 0 < blind.num_prompt_tokens < shown.num_prompt_tokens:
@@ -202,11 +215,15 @@ class Endpoint(System):
             return
 
 
+def _is_refused(reply: ChatReply) -> bool:
+    """Tell whether the endpoint, or the model, did not give an answer; a cut one is given."""
+    return reply.problem not in ("", CUT)
+
+
 def _as_reply(reply: ChatReply) -> Reply:
-    """Return the output; empty where the endpoint, or the model, refused to give a whole one."""
-    output = reply.text if reply.problem in ("", CUT) else ""
+    """Return the output, of a refusal an empty one."""
     return Reply(
-        output=output[:MAX_OUTPUT_CHARS],
+        output="" if _is_refused(reply) else reply.text[:MAX_OUTPUT_CHARS],
         num_prompt_tokens=reply.num_prompt_tokens,
         num_generated_tokens=reply.num_generated_tokens,
     )
