@@ -2,6 +2,8 @@
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -108,7 +110,13 @@ class ConfiguredBaseline(Contender):
         self._name = name
         self._seed = config.evaluation.seed
         reader = VideoReader(config.data.decode_timeout_seconds)
-        self._baseline = Baseline(name, config.baselines, config.decoding, device, reader)
+        # Not below `evaluation`, which is removed where other settings are tried.
+        replies = str(Path(config.run_dir) / "replies.sqlite")
+        configs = {
+            key: replace(one, replies=one.replies or replies)
+            for key, one in config.baselines.items()
+        }
+        self._baseline = Baseline(name, configs, config.decoding, device, reader)
 
     def row(self, control: Control) -> str:
         """Return its name with the tag of its fidelity, and the control."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.kept_runs import LESS_AND_LESS, ROW_NAMES
+from vidreason.baselines.published import published_table
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import PictureSource
@@ -28,9 +29,11 @@ def write_report(
     manifests: Mapping[str, Manifest] | None = None,
     incomplete: Mapping[str, str] | None = None,
     pictures: PictureSource | None = None,
-    published: Table | None = None,
 ) -> None:
     """Print the tables of ``runs``; write them, ``metrics.json``, ``submissions`` and the page.
+
+    With baselines among the runs, what others report on their benchmarks follows, in a table of its
+    own.
 
     Args:
         folder: Where the files go; None to print only.
@@ -41,7 +44,6 @@ def write_report(
         manifests: What the rows were made with, as far as it is known.
         incomplete: Corpora of which questions could not be read, and how many were.
         pictures: Of the page's questions; None for a page without frames.
-        published: Numbers that others report, as a table after those of measured ones.
     """
     full = ROW_NAMES["none"]
     board = score_runs(
@@ -52,6 +54,7 @@ def write_report(
         validation=validation,
         incomplete=incomplete,
     )
+    published = _published(runs, manifests or {})
     if published is not None:
         board = replace(board, tables=(*board.tables, published))
     protocols = scoring_protocols(config)
@@ -92,3 +95,11 @@ def write_report(
         folder / PAGE_FILE, report, pictures=pictures, num_pictured=config.report_items
     )
     print(board.to_text())
+
+
+def _published(
+    runs: Mapping[str, Sequence[BenchmarkPrediction]], manifests: Mapping[str, Manifest]
+) -> Table | None:
+    """Return what others report on the benchmarks that baselines were asked."""
+    baselines = [name for name, manifest in manifests.items() if manifest.system]
+    return published_table({row.corpus for name in baselines for row in runs[name]})

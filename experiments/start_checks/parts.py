@@ -25,7 +25,7 @@ def baselines(start: Start) -> Iterator[str]:
                 f"baselines: {name!r} is no name of a baseline: use letters, digits and _, and "
                 f"none of {', '.join(sorted(taken))}"
             )
-        yield from baseline_problems(name, baseline, config.baselines)
+        yield from baseline_problems(name, baseline, config.baselines, config.decoding)
     if config.model == NO_REASONER and not config.baselines:
         yield "model is none, so baselines alone would be evaluated, and there are none: add one"
     if config.baselines and not config.controls:

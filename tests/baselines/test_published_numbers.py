@@ -5,6 +5,7 @@ from experiments.evaluate.report import write_report
 from experiments.kept_runs import ROW_NAMES
 from vidreason.baselines.published import PUBLISHED, TITLE, published_table
 from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 
 
@@ -34,9 +35,10 @@ def test_the_report_shows_them_apart_from_what_was_measured(tmp_path, capsys):
         )
         for number in range(2)
     ]  # fmt: skip
-    runs = {ROW_NAMES["none"]: rows}
+    runs = {ROW_NAMES["none"]: rows, "sevila [generic]": rows}
     config = EvaluationConfig(report_items=0)
-    write_report(tmp_path, runs, config, model="m", published=published_table(["nextqa"]))
+    manifests = {"sevila [generic]": Manifest(system={"fidelity": "generic"})}
+    write_report(tmp_path, runs, config, model="m", manifests=manifests)
     markdown = (tmp_path / "tables.md").read_text()
     measured, reported = markdown.split(f"**{TITLE}**")
     assert "64.91" in reported

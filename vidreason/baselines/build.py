@@ -53,7 +53,10 @@ def system_class(config: BaselineConfig) -> type[System]:
 
 
 def baseline_problems(
-    name: str, config: BaselineConfig, others: Mapping[str, BaselineConfig]
+    name: str,
+    config: BaselineConfig,
+    others: Mapping[str, BaselineConfig],
+    decoding: DecodingConfig,
 ) -> list[str]:
     """Say what is wrong with a baseline's configuration, a line each; loads nothing.
 
@@ -61,6 +64,7 @@ def baseline_problems(
         name: Its key.
         config: The configuration.
         others: All of them, for a captioner that it names.
+        decoding: How texts are generated.
     """
     system = system_class(config)
     captioners = [other for other in others if other != name]
@@ -82,6 +86,7 @@ def baseline_problems(
             if config.captioner and config.captioner not in captioners
             else []
         ),
+        *(f"baselines.{name}: {problem}" for problem in system.problems(config, decoding)),
     ]
 
 

@@ -58,7 +58,7 @@ class BaselineConfig:
     counts them; None for no limit."""
     replies: str = ""
     """SQLite file that an endpoint's replies are kept in, so that none is paid for twice; empty for
-    ``replies.sqlite`` in ``$XDG_CACHE_HOME/vidreason``."""
+    ``replies.sqlite`` in ``run_dir``, or in ``$XDG_CACHE_HOME/vidreason`` where there is no run."""
     frames_as: Literal["images", "video"] = "images"
     """How an endpoint is sent its frames: as pictures, each with its time, which all take; or as
     one video, which vLLM, SGLang and others take."""

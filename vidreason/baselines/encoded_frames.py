@@ -23,21 +23,18 @@ def jpegs(frames: Frames, max_pixels: int) -> list[bytes]:
 
 
 def mp4(frames: Frames, max_pixels: int) -> bytes:
-    """Return the frames as an H.264 video that lasts as long as the span that they are of.
+    """Return the frames as an H.264 video, at the rate at which they were taken.
 
-    Each is shown for an equal part of the span, as it is the middle of one. Width and height are
-    even, as the format has colours for blocks of 2 x 2 pixels.
+    Width and height are even, as the format has colours for blocks of 2 x 2 pixels.
     """
     pictures = [_picture(pixels, max_pixels, step=2) for pixels in frames.pixels]
-    # In milliseconds, so that rates of long videos, such as 8 frames an hour, stay exact.
-    milliseconds = max(round(1000 * frames.duration_seconds), 1)
-    rate = Fraction(1000 * len(pictures), milliseconds)
+    rate = _rate(frames)
     file = io.BytesIO()
     with av.open(file, mode="w", format="mp4") as container:
         stream = cast(Any, container.add_stream("libx264", rate=rate))
         stream.width, stream.height = pictures[0].size
         stream.pix_fmt = "yuv420p"
-        # One thread: the same bytes on every machine, and so the same request.
+        # One thread: there are few frames, and several requests at a time.
         stream.options = {"crf": str(VIDEO_QUALITY), "threads": "1"}
         stream.time_base = 1 / rate
         for number, picture in enumerate(pictures):
@@ -46,6 +43,15 @@ def mp4(frames: Frames, max_pixels: int) -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
+
+
+def _rate(frames: Frames) -> Fraction:
+    """Return the frames per second, on average from the first to the last."""
+    steps, seconds = len(frames.seconds) - 1, frames.seconds[-1] - frames.seconds[0]
+    if seconds <= 0:  # one frame, or the same one several times
+        steps, seconds = len(frames.seconds), frames.duration_seconds
+    # In milliseconds, so that rates of long videos, such as 8 frames an hour, stay exact.
+    return Fraction(1000 * steps, max(round(1000 * seconds), 1))
 
 
 def _picture(pixels: Tensor, max_pixels: int, step: int = 1) -> Image.Image:

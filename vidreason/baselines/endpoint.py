@@ -10,9 +10,12 @@ nothing but a paid request can tell. A server of a model without vision may leav
 the same way; the blind control tells then, as its answers are the same.
 """
 
+import hashlib
+import importlib.util
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import torch
@@ -43,8 +46,15 @@ MAX_OUTPUT_CHARS = 65_536
 
 _LOG = logging.getLogger(__name__)
 
-Request = dict[str, Any]
-"""``messages`` and ``fields``: everything that the model is shown."""
+
+class _Request(NamedTuple):
+    """One question with its frames."""
+
+    content: str | list[dict[str, Any]]
+    """Of the message."""
+    shown: dict[str, Any]
+    """Everything that decides the content, as JSON. The files themselves do not: x264 writes other
+    bytes of the same pictures now and then, and the request would be paid for again."""
 
 
 class Endpoint(System):
@@ -98,6 +108,31 @@ class Endpoint(System):
 
     @classmethod
     @override
+    def problems(cls, config: BaselineConfig, decoding: DecodingConfig) -> list[str]:
+        reasons = []
+        for check in (
+            config.endpoint.key,
+            config.endpoint.proxy,
+            partial(_fields, config, decoding),
+        ):
+            try:
+                check()
+            except ValueError as error:
+                reasons.append(str(error))
+        missing = [name for name in ("openai", "httpx2") if importlib.util.find_spec(name) is None]
+        if missing:
+            reasons.append(
+                f"an endpoint needs the package {missing[0]}: pip install 'vidreason[endpoints]'"
+            )
+        return reasons
+
+    @classmethod
+    @override
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        return {"model": _model(config), "base_url": config.endpoint.base_url}
+
+    @classmethod
+    @override
     def facts(cls, config: BaselineConfig) -> Facts:
         return Facts(
             fidelity="endpoint",
@@ -130,15 +165,16 @@ class Endpoint(System):
     def _replies(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[Reply]:
         """Ask all questions of a batch, in parallel, each different one once."""
         requests = self._requests(videos, prompts)
-        keys = [request_key(self._model_id, request) for request in requests]
+        keys = [request_key(self._model_id, request.shown) for request in requests]
         different = dict(zip(keys, requests, strict=True))
         with self._connect(self._config.endpoint, self._budget) as client:
 
-            def send(request: Request) -> ChatReply:
+            def send(request: _Request) -> ChatReply:
+                messages = [{"role": "user", "content": request.content}]
                 return self._cache.reply(
                     self._model_id,
-                    request,
-                    lambda: client.complete(self._model, request["messages"], request["fields"]),
+                    request.shown,
+                    lambda: client.complete(self._model, messages, self._fields),
                 )
 
             if not self._takes_video:
@@ -153,26 +189,37 @@ class Endpoint(System):
         by_key = dict(zip(different, replies, strict=True))
         return [_as_reply(by_key[key]) for key in keys]
 
-    def _requests(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[Request]:
+    def _requests(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[_Request]:
         parts: list[dict[str, Any]] = []
+        shown: dict[str, Any] = {}
         previous: Frames | None = None
         requests = []
         for video, prompt in zip(videos, prompts, strict=True):
+            if not video.seconds:
+                requests.append(self._blind_request(prompt))
+                continue
             # Questions about one video follow each other: it is encoded once.
             if video is not previous:
-                parts, previous = self._media_parts(video), video
-            requests.append(self._request(parts, prompt))
+                parts, shown, previous = self._media_parts(video), self._shown(video), video
+            content = [*parts, text_part(prompt)]
+            requests.append(_Request(content, self._blind_request(prompt).shown | shown))
         return requests
 
-    def _request(self, parts: Sequence[Mapping[str, Any]], prompt: str) -> Request:
-        # Without pictures a plain text, which every server takes.
-        content = [*parts, text_part(prompt)] if parts else prompt
-        return {"messages": [{"role": "user", "content": content}], "fields": self._fields}
+    def _blind_request(self, prompt: str) -> _Request:
+        """Return a question without frames: a plain text, which every server takes."""
+        return _Request(prompt, {"prompt": prompt, "fields": self._fields})
+
+    def _shown(self, video: Frames) -> dict[str, Any]:
+        """Return what decides the parts before a question."""
+        pixels = video.pixels.cpu().contiguous().numpy()
+        return {
+            "pixels": [hashlib.sha256(pixels.tobytes()).hexdigest(), list(pixels.shape)],
+            "seconds": [*video.seconds, video.duration_seconds],
+            "sent": [self._config.frames_as, self._config.max_pixels, JPEG_QUALITY, VIDEO_QUALITY],
+        }
 
     def _media_parts(self, video: Frames) -> list[dict[str, Any]]:
-        """Return what stands before a question; nothing for a video that is not shown."""
-        if not video.seconds:
-            return []
+        """Return what stands before a question."""
         if self._config.frames_as == "video":
             return [video_part(mp4(video, self._config.max_pixels))]
         parts = []
@@ -184,10 +231,10 @@ class Endpoint(System):
 
     def _check_video(
         self,
-        send: Callable[[Request], ChatReply],
+        send: Callable[[_Request], ChatReply],
         videos: Sequence[Frames],
         prompts: Sequence[str],
-        requests: Sequence[Request],
+        requests: Sequence[_Request],
     ) -> None:
         """Make sure that the endpoint looks at videos, by the tokens that it counts for one.
 
@@ -203,7 +250,7 @@ class Endpoint(System):
             shown = send(request)
             if _is_refused(shown):
                 continue  # a refusal tells nothing of what is looked at
-            blind = send(self._request([], prompt))
+            blind = send(self._blind_request(prompt))
             if not 0 < blind.num_prompt_tokens < shown.num_prompt_tokens:
                 raise ValueError(
                     f"baselines: frames_as=video: {self._model_id} counts "

@@ -86,6 +86,11 @@ class System:
         raise NotImplementedError
 
     @classmethod
+    def problems(cls, config: BaselineConfig, decoding: DecodingConfig) -> list[str]:
+        """Say what would keep it from being loaded, a line each; loads nothing."""
+        return []
+
+    @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
         """Return the facts about the system, without loading it."""
         raise NotImplementedError
