@@ -27,10 +27,10 @@ def served(tmp_path_factory):
     """Address and model id of a server in a process of its own."""
     for package in ("fastapi", "uvicorn", "rich"):
         pytest.importorskip(package, reason="needs transformers[serving]")
-    from tiny_video_models import write_tiny_video_model
+    from tiny_video_models import qwen2_5_vl, write_tiny_video_model
 
     folder = tmp_path_factory.mktemp("served") / "model"
-    write_tiny_video_model("qwen2_5_vl", folder)
+    write_tiny_video_model(qwen2_5_vl, folder)
     template = folder / "chat_template.jinja"
     written = template.read_text()
     assert _ELSE in written
