@@ -4,16 +4,43 @@ Shapes: T frames, H height, W width.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidreason.video.reader import GUARDED, VideoReader
+from vidreason.video.sampling import frame_indices_at
 
-FrameRule = Callable[[int], Sequence[int]]
-"""Indices of the frames to look at, from the number of frames of a video or span, 1 or more."""
+
+@dataclass(frozen=True)
+class LastFrames:
+    """The rule for frames at a fixed rate up to the end, whatever the video's own rate."""
+
+    num_frames: int
+    frames_per_second: float
+
+    def indices(self, seconds: NDArray[np.float64], end_seconds: float) -> list[int]:
+        """Return the frames shown 1, 2, ... steps before the end, the earliest first.
+
+        Args:
+            seconds: ``(n,)`` times at which the frames appear, not decreasing.
+            end_seconds: End of the video or span on the same clock.
+
+        Returns:
+            ``num_frames`` indices; the first frame repeats where the video is too short.
+        """
+        steps = np.arange(self.num_frames, 0, -1) / self.frames_per_second
+        times = np.maximum(end_seconds - steps, seconds[0])
+        return [int(index) for index in frame_indices_at(seconds, times)]
+
+
+FrameRule = Callable[[int], Sequence[int]] | LastFrames
+"""Indices of the frames to look at, from the number of frames of a video or span, 1 or more; or,
+for :class:`LastFrames`, from their times."""
 
 
 class Frames(NamedTuple):
@@ -50,7 +77,7 @@ class FrameSource(Protocol):
         ...
 
 
-def middle_frames(num_frames: int) -> FrameRule:
+def middle_frames(num_frames: int) -> Callable[[int], Sequence[int]]:
     """Return the rule for the middle frames of ``num_frames`` equal parts; they may repeat."""
 
     def rule(available: int) -> list[int]:
@@ -87,7 +114,11 @@ class FrameReader:
         # The frame that is shown when the span begins, to the last that appears before its end.
         first = max(int(np.searchsorted(index.timestamps, start, side="right")) - 1, 0)
         last = max(int(np.searchsorted(index.timestamps, end, side="left")), first + 1)
-        chosen = [first + number for number in rule(last - first)]
+        if isinstance(rule, LastFrames):
+            numbers: Sequence[int] = rule.indices(index.timestamps[first:last], end)
+        else:
+            numbers = rule(last - first)
+        chosen = [first + number for number in numbers]
         # Several rules repeat frames of short videos; each is decoded once.
         pixels = self._reader.read_frames(index, chosen, max_side=self._max_side)
         seconds = tuple(max(float(index.timestamps[number]) - start, 0.0) for number in chosen)

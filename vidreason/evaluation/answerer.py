@@ -42,6 +42,8 @@ class Reply:
     num_generated_tokens: int = 0
     error: VideoReadError | None = None
     """Why the video could not be read. Such a question counts as answered wrongly."""
+    applies: bool = True
+    """False for a question that is not applicable to the system though others of its kind are."""
 
 
 class Answerer:

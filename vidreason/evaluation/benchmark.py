@@ -164,7 +164,7 @@ def _ask(
     )
     return [
         replace(unanswered(example), missing_capability=capability)
-        if reply is None
+        if reply is None or not reply.applies
         else _row(example, reply)
         for example, reply, capability in zip(batch, replies, capabilities, strict=True)
     ]
