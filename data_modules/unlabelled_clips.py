@@ -1,9 +1,9 @@
 """Clips of videos without labels, for self-supervised pre-training."""
 
+import random
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import override
@@ -12,8 +12,6 @@ from vidreason.video.failures import FailureLog, VideoReadError
 from vidreason.video.reader import GUARDED, VideoIndex, VideoReader
 from vidreason.video.sampling import frame_indices_at
 from vidreason.video.transforms import FrameTransform
-
-_SEED_STRIDE = 2**32
 
 
 class UnlabelledClips(Dataset[Tensor]):
@@ -66,10 +64,10 @@ class UnlabelledClips(Dataset[Tensor]):
             VideoReadError: A frame cannot be decoded.
         """
         video = self._videos[index % len(self._videos)]
-        generator = torch.Generator().manual_seed(self._seed * _SEED_STRIDE + index)
+        drawn = random.Random(f"clips/{self._seed}/{index}").random()
         first = float(video.timestamps[0])
         latest = max(video.duration_seconds - self._offsets[-1], first)
-        start = first + float(torch.rand(1, generator=generator)) * (latest - first)
+        start = first + drawn * (latest - first)
         frames = frame_indices_at(video.timestamps, start + self._offsets)
         return self._transform.apply(self._reader.read_frames(video, frames))
 

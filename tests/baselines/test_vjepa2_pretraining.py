@@ -54,8 +54,10 @@ def moving_squares(number: int, sizes: ModelSizes) -> torch.Tensor:
     return flat.unflatten(0, (number, sizes.num_frames))
 
 
-def module_of(sizes: ModelSizes, steps: int, seed: int = 0, **changes) -> LatentPrediction:
-    config = PretrainingConfig(**{"momentum": 0.9} | changes)
+def module_of(
+    sizes: ModelSizes, steps: int, seed: int = 0, momentum: float = 0.9, seed_of_masks: int = 0
+) -> LatentPrediction:
+    config = PretrainingConfig(momentum=momentum, seed=seed_of_masks)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = build_model(sizes)
@@ -157,8 +159,9 @@ def test_one_step_moves_the_target_encoder_by_its_share(tmp_path):
 def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
     clips = moving_squares(6, TINY)
 
-    def run(epochs, callbacks=(), checkpoint=None):
-        module = module_of(TINY, 6, seed=0 if checkpoint is None else 1)
+    def run(epochs, callbacks=(), checkpoint=None, seed=0):
+        start = 0 if checkpoint is None else 1
+        module = module_of(TINY, 6, start, seed_of_masks=seed)
         losses = losses_of(module)
         trainer = trainer_of(tmp_path, epochs, callbacks)
         trainer.fit(module, DataLoader(clips, 2), ckpt_path=checkpoint)
@@ -171,6 +174,8 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
     assert first + second == losses
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+    _, other_masks = run(1, seed=1)
+    assert other_masks[0] != losses[0]
 
 
 @EXPECTED_WARNINGS

@@ -8,6 +8,7 @@ Shapes: B clips, F frames, S image side in pixels, N tokens, D width.
 """
 
 import copy
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from vidreason.video.transforms import IMAGENET_DEVIATION, IMAGENET_MEAN, FrameT
 
 _BILINEAR = 2
 """Pillow's number."""
-_SEED_STRIDE = 2**32
 
 
 def build_model(sizes: ModelSizes) -> VJEPA2Model:
@@ -144,12 +144,7 @@ class LatentPrediction(ScheduledModule):
         with torch.no_grad():
             tokens = self.target_encoder(batch).last_hidden_state
             targets = layer_norm(tokens.float(), tokens.shape[-1:])
-        # Masks follow from the step alone, so that a run that is resumed draws the same ones.
-        num_parts = self.trainer.accumulate_grad_batches
-        step = self.global_step * num_parts + batch_idx % num_parts
-        generator = torch.Generator().manual_seed(
-            self.config.seed * _SEED_STRIDE + step * self.trainer.world_size + self.global_rank
-        )
+        generator = self._step_generator(batch_idx)
         losses = [
             self._loss(batch, targets, draw_masks(blocks, self._grid(batch), len(batch), generator))
             for blocks in self.config.masks
@@ -160,6 +155,13 @@ class LatentPrediction(ScheduledModule):
             self.target_deviation = targets.std(dim=0).mean()  # (B, N, D) -> (N, D) -> ()
             self.log("train/target_deviation", self.target_deviation, prog_bar=True)
         return loss
+
+    def _step_generator(self, batch_idx: int) -> torch.Generator:
+        """The generator of a batch's masks: a run that is resumed draws the same ones."""
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        name = f"masks/{self.config.seed}/{self.global_step}/{part}/{self.global_rank}"
+        # Of a larger number, torch's generator would use the last 32 bits alone.
+        return torch.Generator().manual_seed(random.Random(name).getrandbits(32))
 
     def _loss(self, clips: Tensor, targets: Tensor, masks: Masks) -> Tensor:
         """The distance of the predicted latents of the hidden tokens to their targets."""
