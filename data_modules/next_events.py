@@ -110,6 +110,7 @@ class LatentFiles:
 
         Raises:
             VideoReadError: The video cannot be read.
+            ValueError: A latent is not finite.
         """
         content = self._content.get(example.media)
         if content is None:
@@ -124,9 +125,13 @@ class LatentFiles:
             with torch.inference_mode():
                 latents = self._latents.of_videos([video])[0]
             # 16 bits: 9 MB instead of 18 for a clip of the released ViT-L.
-            tensors = {_KEY: latents.half().cpu().contiguous()}
+            rounded = latents.half().cpu().contiguous()
+            if not rounded.isfinite().all():
+                raise ValueError(
+                    f"the latents of {example.media!r} are not finite in float16; check the encoder"
+                )
             with atomic_file(path) as file:
-                file.write(save(tensors))
+                file.write(save({_KEY: rounded}))
         return path
 
 

@@ -494,6 +494,11 @@ def test_the_system_predicts_from_a_video(encoder_folder, probe_folder, video):
     likeliest = replies[2].futures[0]
     assert LABELS[int(log_shares.argmax())] == likeliest.event
     assert likeliest.log_likelihood == pytest.approx(float(log_shares.max()), abs=1e-5)
+    # In 16 bits, as by default, the probabilities are nearly the same.
+    rounded = VJepa2Probe.load(replace(config, dtype="bfloat16"), DecodingConfig(), CPU)
+    (reply,) = rounded.predict([frames[1]], [question()])
+    shares = {future.event: future.log_likelihood for future in reply.futures}
+    assert shares[likeliest.event] == pytest.approx(likeliest.log_likelihood, abs=0.3)
     facts = VJepa2Probe.facts(config)
     assert (facts.fidelity, facts.trained_on) == ("re-trained", ("causal_vid_instruct",))
     assert VJepa2Probe.answering(config)["look_ahead"]["anticipation_seconds"] == 0.5
