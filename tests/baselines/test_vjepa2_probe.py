@@ -16,6 +16,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameReader, Frames, LastFrames, middle_frames, no_frames
+from vidreason.baselines.system import SystemAnswerer
 from vidreason.baselines.vjepa2.config import LookAhead, ModelSizes, ProbeSizes
 from vidreason.baselines.vjepa2.future_latents import FutureLatents, load_future_latents
 from vidreason.baselines.vjepa2.pretraining import build_model, clip_transform, save_model
@@ -34,6 +35,9 @@ from vidreason.baselines.vjepa2.released_probes import (
     load_released_probe,
 )
 from vidreason.baselines.vjepa2.system import VJepa2Probe
+from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
 from vidreason.perception.weights import hash_weights
 from vidreason.reasoning.predictions import parse_predictions
@@ -526,6 +530,34 @@ def test_options_that_are_labels_are_chosen_among(encoder_folder, probe_folder, 
     replies = system.choose([frames] * 3, examples)
     assert [reply.output for reply in replies] == [order[2], order[0], ""]
     assert [reply.applies for reply in replies] == [True, True, False]
+
+
+def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video, tmp_path):
+    config = configured(encoder_folder, probe_folder)
+    (tmp_path / "torn.mp4").write_bytes(b"\x00" * 50)
+    answerer = SystemAnswerer(
+        VJepa2Probe,
+        lambda: VJepa2Probe.load(config, DecodingConfig(), CPU),
+        VJepa2Probe.frame_rule(config),
+        FrameReader(DIRECT),
+        Provenance(model="probe"),
+    )
+    options = {"prompt": "What is next?", "answer_index": 0}
+    examples = [
+        question(id="future", media=video, answers=(LABELS[0],)),
+        question(id="torn", media=str(tmp_path / "torn.mp4"), answers=(LABELS[0],)),
+        question(id="labels", media=video, options=tuple(LABELS), **options),
+        question(id="others", media=video, options=("a cat", LABELS[0]), **options),
+        question(id="open", media=video, prompt="Why? Answer briefly.", answers=("Because",)),
+    ]
+    settings = EvaluationConfig(max_unreadable_fraction=1.0)
+    rows = {row.id: row for row in evaluate_examples(answerer, examples, settings)}
+    assert len(rows["future"].futures) == len(LABELS)
+    assert "torn.mp4" in rows["torn"].error
+    assert rows["labels"].parsed is not None
+    assert {name: row.missing_capability for name, row in rows.items()} == {
+        **{"future": "", "torn": "", "labels": "", "others": "choose", "open": "answer"}
+    }
 
 
 def test_a_released_probe_predicts_actions(encoder_folder, tmp_path, video):

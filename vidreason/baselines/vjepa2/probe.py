@@ -94,7 +94,8 @@ class _SelfAttentionBlock(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         latents = latents + self.attn(self.norm1(latents))
-        return latents + self.mlp(self.norm2(latents))
+        mixed: Tensor = latents + self.mlp(self.norm2(latents))
+        return mixed
 
 
 class _CrossAttentionBlock(nn.Module):
@@ -109,7 +110,8 @@ class _CrossAttentionBlock(nn.Module):
 
     def forward(self, queries: Tensor, latents: Tensor) -> Tensor:
         queries = queries + self.xattn(queries, self.norm1(latents))
-        return queries + self.mlp(self.norm2(queries))
+        pooled: Tensor = queries + self.mlp(self.norm2(queries))
+        return pooled
 
 
 class _SelfAttention(nn.Module):
@@ -152,5 +154,8 @@ class _Mlp(nn.Module):
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Attend over ``(B, N, D)`` keys by ``(B, M, D)`` queries with several heads: ``(B, M, D)``."""
     # (B, M, D) -> (B, heads, M, D / heads)
-    split = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+    split = (
+        part.view(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query, key, value)
+    )
+    # (B, heads, M, D / heads) -> (B, M, D)
     return scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
