@@ -46,8 +46,7 @@ def build_model(sizes: ModelSizes) -> VJEPA2Model:
         pred_num_hidden_layers=sizes.predictor_layers,
         pred_num_attention_heads=sizes.predictor_heads,
     )
-    model: VJEPA2Model = VJEPA2Model._from_config(config)
-    return model
+    return VJEPA2Model(config)
 
 
 def clip_transform(sizes: ModelSizes) -> FrameTransform:
@@ -135,9 +134,10 @@ class LatentPrediction(ScheduledModule):
 
     def pretrained_model(self) -> VJEPA2Model:
         """Return a copy with the target encoder, the one that is used afterwards."""
-        model = copy.deepcopy(self.model)
+        model: Any = copy.deepcopy(self.model)
         model.encoder.load_state_dict(self.target_encoder.state_dict())
-        return model.eval()
+        pretrained: VJEPA2Model = model.eval()
+        return pretrained
 
     @override
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -198,10 +198,9 @@ class LatentPrediction(ScheduledModule):
     @torch.no_grad()
     def _average(self) -> None:
         """Move the target encoder a little towards the encoder."""
-        averages = list(self.target_encoder.parameters())
-        torch._foreach_lerp_(
-            averages, list(self.model.encoder.parameters()), 1 - self.config.momentum
-        )
+        pairs = zip(self.target_encoder.parameters(), self.model.encoder.parameters(), strict=True)
+        for average, parameter in pairs:
+            average.lerp_(parameter, 1 - self.config.momentum)
 
     @override
     def on_train_end(self) -> None:

@@ -154,8 +154,8 @@ class _Mlp(nn.Module):
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Attend over ``(B, N, D)`` keys by ``(B, M, D)`` queries with several heads: ``(B, M, D)``."""
     # (B, M, D) -> (B, heads, M, D / heads)
-    split = (
+    query, key, value = (
         part.view(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query, key, value)
     )
     # (B, heads, M, D / heads) -> (B, M, D)
-    return scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    return scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
