@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
+from vidreason.baselines.build import Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameReader, Frames, LastFrames, middle_frames, no_frames
-from vidreason.baselines.system import SystemAnswerer
 from vidreason.baselines.vjepa2.config import LookAhead, ModelSizes, ProbeSizes
 from vidreason.baselines.vjepa2.future_latents import FutureLatents, load_future_latents
 from vidreason.baselines.vjepa2.pretraining import build_model, clip_transform, save_model
@@ -37,7 +37,6 @@ from vidreason.baselines.vjepa2.released_probes import (
 from vidreason.baselines.vjepa2.system import VJepa2Probe
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
 from vidreason.perception.weights import hash_weights
 from vidreason.reasoning.predictions import parse_predictions
@@ -189,6 +188,7 @@ def test_last_frames_go_by_time():
     assert rule.indices(regular, 4.0) == [8, 10, 12, 14]
     assert rule.indices(regular[:6], 1.5) == [0, 0, 2, 4]  # too short: the first one repeats
     assert rule.indices(np.array([1.0, 1.1, 2.9]), 3.0) == [0, 1, 1, 1]
+    assert replace(rule, share=0.5).indices(regular, 4.0) == [0, 2, 4, 6]
 
 
 def test_a_clip_with_other_frames_is_stretched(latents):
@@ -505,6 +505,7 @@ def test_the_system_predicts_from_a_video(encoder_folder, probe_folder, video):
     assert shares[likeliest.event] == pytest.approx(likeliest.log_likelihood, abs=0.3)
     facts = VJepa2Probe.facts(config)
     assert (facts.fidelity, facts.trained_on) == ("re-trained", ("causal_vid_instruct",))
+    assert VJepa2Probe.identity(config).keys() == {"encoder", "probe", "card"}
     assert VJepa2Probe.answering(config)["look_ahead"]["anticipation_seconds"] == 0.5
 
 
@@ -535,13 +536,7 @@ def test_options_that_are_labels_are_chosen_among(encoder_folder, probe_folder, 
 def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video, tmp_path):
     config = configured(encoder_folder, probe_folder)
     (tmp_path / "torn.mp4").write_bytes(b"\x00" * 50)
-    answerer = SystemAnswerer(
-        VJepa2Probe,
-        lambda: VJepa2Probe.load(config, DecodingConfig(), CPU),
-        VJepa2Probe.frame_rule(config),
-        FrameReader(DIRECT),
-        Provenance(model="probe"),
-    )
+    baseline = Baseline("probe", {"probe": config}, DecodingConfig(), CPU, DIRECT)
     options = {"prompt": "What is next?", "answer_index": 0}
     examples = [
         question(id="future", media=video, answers=(LABELS[0],)),
@@ -550,11 +545,18 @@ def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video,
         question(id="others", media=video, options=("a cat", LABELS[0]), **options),
         question(id="open", media=video, prompt="Why? Answer briefly.", answers=("Because",)),
     ]
+    assert not baseline_problems("probe", config, {"probe": config})
     settings = EvaluationConfig(max_unreadable_fraction=1.0)
+    answerer = baseline.answerer(examples, "none")
     rows = {row.id: row for row in evaluate_examples(answerer, examples, settings)}
     assert len(rows["future"].futures) == len(LABELS)
     assert "torn.mp4" in rows["torn"].error
     assert rows["labels"].parsed is not None
+    future = examples[:1]
+    for control in ("half_frames", "single_frame", "blind", "shuffled_frames", "random"):
+        (row,) = evaluate_examples(baseline.answerer(future, control), future, settings)
+        assert row.futures
+        assert row.futures != rows["future"].futures, control
     assert {name: row.missing_capability for name, row in rows.items()} == {
         **{"future": "", "torn": "", "labels": "", "others": "choose", "open": "answer"}
     }

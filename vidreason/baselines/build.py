@@ -26,7 +26,7 @@ SYSTEMS: dict[str, str] = {
     "sevila": "vidreason.baselines.sevila:Sevila",
     "viper": "vidreason.baselines.viper:Viper",
     "anticipation": "vidreason.baselines.anticipation:Anticipation",
-    "vjepa2": "vidreason.baselines.vjepa2:VJepa2Probe",
+    "vjepa2": "vidreason.baselines.vjepa2.system:VJepa2Probe",
     "mcvd": "vidreason.baselines.mcvd:Mcvd",
 }
 """The class of each kind, imported when one is evaluated."""

@@ -5,11 +5,11 @@ must be readable under every control.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from vidreason.baselines.frames import FrameRule, Frames, FrameSource
+from vidreason.baselines.frames import FrameRule, Frames, FrameSource, LastFrames
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import Span, other_order, span_generator, stand_in_spans
 from vidreason.example import Example
@@ -84,6 +84,8 @@ class _Changed:
 
 
 def _of_first_half(rule: FrameRule) -> FrameRule:
+    if isinstance(rule, LastFrames):
+        return replace(rule, share=rule.share / 2)
     return lambda available: rule(max(available // 2, 1))
 
 

@@ -22,19 +22,23 @@ class LastFrames:
 
     num_frames: int
     frames_per_second: float
+    share: float = 1.0
+    """Part of the video or span, from its start, at whose end the frames are taken."""
 
     def indices(self, seconds: NDArray[np.float64], end_seconds: float) -> list[int]:
         """Return the frames shown 1, 2, ... steps before the end, the earliest first.
 
         Args:
-            seconds: ``(n,)`` times at which the frames appear, not decreasing.
+            seconds: ``(n,)`` times at which the frames appear, increasing; one or more.
             end_seconds: End of the video or span on the same clock.
 
         Returns:
             ``num_frames`` indices; the first frame repeats where the video is too short.
         """
+        start = float(seconds[0])
+        end = start + self.share * (end_seconds - start)
         steps = np.arange(self.num_frames, 0, -1) / self.frames_per_second
-        times = np.maximum(end_seconds - steps, seconds[0])
+        times = np.maximum(end - steps, start)
         return [int(index) for index in frame_indices_at(seconds, times)]
 
 

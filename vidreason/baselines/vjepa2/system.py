@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -17,18 +17,23 @@ from vidreason.baselines.system import Facts, System
 from vidreason.baselines.vjepa2.config import LookAhead
 from vidreason.baselines.vjepa2.future_latents import FutureLatents, load_future_latents
 from vidreason.baselines.vjepa2.probe import AttentiveProbe
-from vidreason.baselines.vjepa2.probe_files import ProbeCard, label_prior, load_probe, read_card
+from vidreason.baselines.vjepa2.probe_files import (
+    CARD_FILE,
+    ProbeCard,
+    label_prior,
+    load_probe,
+    read_card,
+)
 from vidreason.baselines.vjepa2.released_probes import load_released_probe
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
-from vidreason.perception.weights import hash_weights, local_folder
+from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.reasoning.futures import Future, with_temperature
 from vidreason.reasoning.plain_text import normalise_answer
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, format_predictions
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
 SOURCE = "facebookresearch/vjepa2@c2963a4, evals/action_anticipation_frozen"
-_PARTS = {"encoder", "probe"}
 _ANNOTATIONS = "annotations"
 _DEVIATIONS = (
     "frames are taken by their times, at exactly the configured rate; the official code steps by a "
@@ -60,6 +65,9 @@ class VJepa2Probe(System):
         card: Of the probe; its last head says the events.
         decoding: Number of events and temperature of their probabilities.
     """
+
+    parts: ClassVar[tuple[str, ...]] = ("encoder", "probe")
+    optional_parts: ClassVar[tuple[str, ...]] = (_ANNOTATIONS,)
 
     def __init__(
         self,
@@ -110,15 +118,17 @@ class VJepa2Probe(System):
             )
         else:
             probe, card = load_probe(Path(config.weights["probe"]))
-        folder = local_folder(config.weights["encoder"], config.revision)
-        if card.encoder and card.encoder != hash_weights(str(folder)):
+        if card.encoder and card.encoder != cls.identity(config)["encoder"]:
             raise ValueError(
                 f"baselines: weights.encoder {config.weights['encoder']!r} is not the encoder that "
                 f"the probe {config.weights['probe']!r} was trained on: their contents differ; "
                 "give that one, or train the probe again"
             )
         latents = load_future_latents(
-            str(folder), card.look_ahead, device=device, dtype=getattr(torch, config.dtype)
+            *(config.weights["encoder"], card.look_ahead),
+            device=device,
+            dtype=getattr(torch, config.dtype),
+            revision=config.revision,
         )
         return cls(latents, probe.to(device), card, decoding)
 
@@ -147,6 +157,16 @@ class VJepa2Probe(System):
             return middle_frames(config.num_frames)
         look_ahead = _look_ahead(config)
         return LastFrames(look_ahead.num_frames, look_ahead.frames_per_second)
+
+    @override
+    @classmethod
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        _check_parts(config)
+        hashes = super().identity(config)
+        card = Path(config.weights["probe"]) / CARD_FILE
+        if card.is_file():  # the labels are in it
+            hashes["card"] = content_hash(str(card))
+        return hashes
 
     @override
     @classmethod
@@ -205,9 +225,9 @@ def _check_parts(config: BaselineConfig) -> None:
     Raises:
         ValueError: One is missing, or there are others.
     """
-    missing = sorted(_PARTS - config.weights.keys())
-    unknown = sorted(config.weights.keys() - _PARTS - {_ANNOTATIONS})
-    if missing or unknown:
+    parts = set(VJepa2Probe.parts)
+    known = parts | set(VJepa2Probe.optional_parts)
+    if not parts <= config.weights.keys() <= known:
         raise ValueError(
             f"baselines: weights of kind 'vjepa2' has {sorted(config.weights)}; it takes 'encoder' "
             "(a folder of transformers or a repository of the Hub), 'probe' (a trained probe's "
