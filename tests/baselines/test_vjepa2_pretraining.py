@@ -164,7 +164,7 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
         module = module_of(TINY, 6, start, seed_of_masks=seed)
         losses = losses_of(module)
         trainer = trainer_of(tmp_path, epochs, callbacks)
-        trainer.fit(module, DataLoader(clips, 2), ckpt_path=checkpoint)
+        trainer.fit(module, DataLoader(clips, 2), ckpt_path=checkpoint, weights_only=True)
         return module, losses
 
     whole, losses = run(2)
@@ -172,10 +172,18 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path):
     _, first = run(1, [saving])
     resumed, second = run(2, checkpoint=tmp_path / "first.ckpt")
     assert first + second == losses
+    assert resumed.epoch_losses == whole.epoch_losses
+    assert whole.epoch_losses == pytest.approx([sum(losses[:3]) / 3, sum(losses[3:]) / 3])
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     _, other_masks = run(1, seed=1)
     assert other_masks[0] != losses[0]
+    torch.save(
+        torch.load(tmp_path / "first.ckpt", weights_only=True) | {"kind": "ProbeTraining"},
+        tmp_path / "other.ckpt",
+    )
+    with pytest.raises(ValueError, match="of 'ProbeTraining', not of 'LatentPrediction'"):
+        run(2, checkpoint=tmp_path / "other.ckpt")
 
 
 @EXPECTED_WARNINGS

@@ -150,10 +150,10 @@ class LatentPrediction(ScheduledModule):
             for blocks in self.config.masks
         ]
         loss = torch.stack(losses).mean()
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        self.record_loss(loss, len(batch))
         if len(batch) > 1:
             self.target_deviation = targets.std(dim=0).mean()  # (B, N, D) -> (N, D) -> ()
-            self.log("train/target_deviation", self.target_deviation, prog_bar=True)
+            self.log("train/target_deviation", self.target_deviation, batch_size=len(batch))
         return loss
 
     def _step_generator(self, batch_idx: int) -> torch.Generator:

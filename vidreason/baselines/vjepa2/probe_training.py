@@ -48,20 +48,20 @@ class ProbeTraining(ScheduledModule):
 
     @override
     def training_step(self, batch: LatentBatch, batch_idx: int) -> Tensor:
-        loss, _ = self._losses(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True)
+        loss, _ = self._loss(batch)
+        self.record_loss(loss, len(batch["latents"]))
         return loss
 
     @override
     def validation_step(self, batch: LatentBatch, batch_idx: int) -> None:
-        loss, logits = self._losses(batch)
+        loss, logits = self._loss(batch)
         size = len(batch["latents"])
         self.log("val/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
         for head, of_head in logits.items():
             right = (of_head.argmax(dim=-1) == batch["labels"][head]).float().mean()
             self.log(f"val/accuracy_{head}", right, batch_size=size, sync_dist=True)
 
-    def _losses(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, batch: LatentBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the heads' mean losses over seen labels, and the logits of each head."""
         logits: dict[str, Tensor] = self.probe(batch["latents"].float())
         losses = []
