@@ -213,12 +213,11 @@ def test_the_loss_falls_on_moving_squares_without_a_collapse(tmp_path):
         **{"image_size": 32, "patch_size": 8, "num_frames": 8, "width": 48, "num_layers": 3},
         **{"num_heads": 4, "predictor_width": 24, "predictor_layers": 2, "predictor_heads": 2},
     )
-    module = module_of(sizes, 240, momentum=0.98)
+    module = module_of(sizes, 80, momentum=0.98)
     losses = losses_of(module)
-    trainer_of(tmp_path, 30).fit(module, DataLoader(moving_squares(128, sizes), 16))
+    trainer_of(tmp_path, 10).fit(module, DataLoader(moving_squares(128, sizes), 16))
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
-    print(first, last, module.target_deviation)
-    assert last < 0.7 * first
+    assert last < 0.5 * first
     assert not module.is_collapsed
 
 
