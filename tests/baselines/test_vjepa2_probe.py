@@ -545,7 +545,7 @@ def test_a_benchmark_asks_it_what_it_can_do(encoder_folder, probe_folder, video,
         question(id="others", media=video, options=("a cat", LABELS[0]), **options),
         question(id="open", media=video, prompt="Why? Answer briefly.", answers=("Because",)),
     ]
-    assert not baseline_problems("probe", config, {"probe": config})
+    assert not baseline_problems("probe", config, {"probe": config}, DecodingConfig())
     settings = EvaluationConfig(max_unreadable_fraction=1.0)
     answerer = baseline.answerer(examples, "none")
     rows = {row.id: row for row in evaluate_examples(answerer, examples, settings)}
