@@ -10,9 +10,9 @@ manifests and tables. A new one is a subclass that overrides what it can do::
             return [Reply(output=example.options[0]) for example in examples]
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NoReturn, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn, get_args
 
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.provenance import Provenance
@@ -40,6 +40,8 @@ class Reply:
     asks for none, or the system computes none."""
     num_prompt_tokens: int = 0
     num_generated_tokens: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """How the reply was made, such as a program with its calls; JSON values, kept in the row."""
     error: VideoReadError | None = None
     """Why the video could not be read. Such a question counts as answered wrongly."""
     applies: bool = True

@@ -179,6 +179,7 @@ def _row(example: Example, reply: Reply) -> BenchmarkPrediction:
         futures=checked_futures(reply.futures),
         num_prompt_tokens=reply.num_prompt_tokens,
         num_generated_tokens=reply.num_generated_tokens,
+        record=reply.record,
         error="" if reply.error is None else str(reply.error),
     )
 

@@ -203,6 +203,7 @@ _FORMS: dict[str, tuple[str, _Check]] = {
     "error": _TEXT,
     "num_prompt_tokens": _COUNT,
     "num_generated_tokens": _COUNT,
+    "record": ("an object", lambda value: isinstance(value, dict)),
     "missing_capability": _TEXT,
     "batch_seconds_share": (
         "a finite number of 0 or more",

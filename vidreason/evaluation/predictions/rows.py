@@ -93,6 +93,9 @@ class BenchmarkPrediction:
     batch_seconds_share: float = field(default=0.0, compare=False)
     """Seconds that the question's batch took, loading its visual tokens included, divided by the
     batch's size. It differs from run to run, so rows that differ in it alone are equal."""
+    record: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """How the system made the answer, such as a program with its calls; empty for most systems. No
+    score is made of it."""
     missing_capability: str = ""
     """Capability that the question asks for and the system does not have. Such a question has no
     score: a group with one is not applicable, which is not zero."""
@@ -223,8 +226,8 @@ def prediction_line(prediction: BenchmarkPrediction) -> bytes:
         values[name] = [item._asdict() for item in getattr(prediction, name)]
     # Rows to which these fields do not apply are as they were before there were the fields.
     optional = ("outcome_kind", "outcome_seconds", "reference_justifications", "missing_capability")
-    for name in (*_DISTRIBUTIONS, *optional):
-        if values[name] in ([], (), "", None):
+    for name in (*_DISTRIBUTIONS, *optional, "record"):
+        if values[name] in ([], (), {}, "", None):
             del values[name]
     # Half a character, which JSON may hold, is read again as it is.
     return f"{json.dumps(values, ensure_ascii=False)}\n".encode(errors="surrogatepass")
