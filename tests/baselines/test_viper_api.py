@@ -76,8 +76,8 @@ def test_each_function_by_its_trace() -> None:
             ],
         ),
         "return video.frame_from_index(0).simple_query(query)": (
-            "Yes.",
-            [_frame(0), ("ImagePatch.simple_query", FRAME, "'Which colour?'", "'Yes.'")],
+            "yes",
+            [_frame(0), ("ImagePatch.simple_query", FRAME, "'Which colour?'", "'yes'")],
         ),
         "return video.frame_from_index(0).crop(3, 4, 99, 14).height": (
             "10",
@@ -164,6 +164,25 @@ def test_each_function_by_its_trace() -> None:
         if outcome.result != expected[0] or outcome.calls != calls:
             wrong[body] = outcome
     assert not wrong, "\n".join(f"{body}: {outcome}" for body, outcome in wrong.items())
+
+
+def test_programs_for_the_official_prompt_have_some_of_numpy() -> None:
+    """As numpy itself has it, on plain numbers."""
+    numbers = [3, 1, 4, 1, 5.5]
+    results = {
+        f"np.round(np.percentile({numbers}, 90))": "5",
+        f"np.round(np.mean({numbers}), 1)": "2.9",
+        f"np.median({numbers})": "3",
+        f"np.sum({numbers}) + np.max({numbers}) - np.min({numbers})": "19",
+        f"[np.argmax({numbers}), np.argmin({numbers})][1]": "1",
+        "np.abs(-2)": "2",
+        "np.mean([True, False])": "0.5",
+    }
+    assert {value: run(f"return {value}").result for value in results} == results
+    for wrong in ("np.mean([])", "np.mean(['a'])", "np.ndarray", "np.load('x')", "np.mean(video)"):
+        failure = run(f"return {wrong}").failure
+        assert failure is not None, wrong
+        assert failure.kind == "error", wrong
 
 
 def test_a_program_may_catch_what_it_has_done_wrong() -> None:

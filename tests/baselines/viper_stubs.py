@@ -70,5 +70,4 @@ def run(
     light = torch.tensor([0, 80, 160, 240], dtype=torch.uint8)
     pixels = light[:, None, None, None].expand(-1, 3, 32, 64)
     api = ProgramApi(pixels, modules or StubModules())
-    inputs = {"video": api.video, "possible_answers": OPTIONS, "query": "Which colour?"}
-    return run_program(body, inputs, api, limits)
+    return run_program(body, api.inputs("Which colour?", OPTIONS), api, limits)

@@ -41,6 +41,17 @@ def checked_number(value: object, name: str) -> int:
     return int(value)
 
 
+def checked_real(value: object, name: str) -> float:
+    """Return a finite number; True is 1.
+
+    Raises:
+        ProgramError: It is none, or beyond all sizes.
+    """
+    if not isinstance(value, int | float) or not -1e15 < value < 1e15:
+        raise ProgramError(f"{name} is not a number of a usual size: {type(value).__name__}")
+    return float(value)
+
+
 def checked_list(value: object, name: str) -> list[object]:
     """Return a list, or a tuple as one, with an item and not too many.
 

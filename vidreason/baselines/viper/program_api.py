@@ -7,7 +7,7 @@ parts of parts. Frames and models stay here: a program has numbers, texts and st
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from vidreason.baselines.viper.checked_arguments import (
     written,
 )
 from vidreason.baselines.viper.modules import ModuleError, Modules
+from vidreason.baselines.viper.number_functions import NUMBER_FUNCTIONS, NumberFunctions
 from vidreason.baselines.viper.sandbox import Exposure, ProgramError
 from vidreason.evaluation.answers import parse_choice
 
@@ -116,7 +117,10 @@ class ImagePatch:
     def simple_query(self, question: object = None) -> str:
         """Answer a question about the part in a few words."""
         text = DESCRIBE if question is None else checked_text(question, "question")
-        return self._api.modules.ask(self.pixels, text)[:MAX_TEXT]
+        reply = self._api.modules.ask(self.pixels, text).strip()[:MAX_TEXT]
+        # Programs compare the answer with "yes" and "no".
+        word = reply.lower().rstrip(".!")
+        return word if word in ("yes", "no") else reply
 
     def compute_depth(self) -> float:
         """Return the median distance of the part's pixels; larger is farther."""
@@ -226,6 +230,7 @@ class ProgramApi:
                 methods=frozenset({"trim", "frame_from_index", "frame_iterator", "select_answer"}),
                 create=self._new_segment,
             ),
+            NumberFunctions: Exposure(methods=NUMBER_FUNCTIONS),
         }
         self.functions: Mapping[str, Callable[..., Any]] = {
             "best_image_match": self.best_image_match,
@@ -233,6 +238,15 @@ class ProgramApi:
             "bool_to_yesno": self.bool_to_yesno,
             "coerce_to_numeric": self.coerce_to_numeric,
             "llm_query": self.llm_query,
+        }
+
+    def inputs(self, question: str, options: Sequence[str]) -> dict[str, Any]:
+        """Return the values of a program's parameters, and ``np``."""
+        return {
+            "video": self.video,
+            "possible_answers": list(options),
+            "query": question,
+            "np": NumberFunctions(),
         }
 
     def frame(self, index: int) -> ImagePatch:

@@ -125,8 +125,8 @@ def run_program(
 
     Args:
         source: The program, from anywhere.
-        inputs: Values of :data:`PARAMETERS`: texts, numbers, lists and objects that ``host``
-            exposes.
+        inputs: Values by name, :data:`PARAMETERS` among them: texts, numbers, lists, and objects
+            that ``host`` exposes.
         host: Answers its calls.
         limits: Limits of the run; None for the defaults.
 

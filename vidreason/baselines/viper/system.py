@@ -196,8 +196,7 @@ class Viper(System):
             wanted = min(max(math.ceil(frames.duration_seconds), 1), len(pixels))
             pixels = pixels[list(middle_frames(wanted)(len(pixels)))]
         host = ProgramApi(pixels, self._modules)
-        inputs = {"video": host.video, "possible_answers": list(options), "query": question}
-        return run_program(program, inputs, host, self._limits)
+        return run_program(program, host.inputs(question, options), host, self._limits)
 
     def _fallback(self, frames: Frames, question: str, options: Sequence[str]) -> str:
         """Ask about the middle frame."""
