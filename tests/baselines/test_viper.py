@@ -15,7 +15,6 @@ from vidreason.baselines.frames import FrameReader, Frames
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.baselines.viper import sandbox
 from vidreason.baselines.viper.api_prompt import API_PROMPT, filled_prompt, read_prompt
-from vidreason.baselines.viper.failed_programs import program_failure_tables, program_failures
 from vidreason.baselines.viper.number_functions import NumberFunctions
 from vidreason.baselines.viper.program import extract_program
 from vidreason.baselines.viper.program_api import ProgramApi
@@ -23,8 +22,13 @@ from vidreason.baselines.viper.system import Viper
 from vidreason.baselines.viper.text_model import Writing
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.predictions.rows import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import (
+    read_predictions,
+    unanswered,
+    write_predictions,
+)
 from vidreason.evaluation.provenance import Provenance
+from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig
@@ -133,14 +137,12 @@ def test_programs_answer_questions_about_a_video(tmp_path: Path) -> None:
     write_predictions(tmp_path / "rows.jsonl", rows.values())
     read = read_predictions(tmp_path / "rows.jsonl")
     assert {row.id.split(":")[2]: row for row in read} == rows
-    assert program_failures(read) == {
-        "num_programs": 5,
-        "failed": 0.4,
-        "kinds": "error 1, no program 1",
+    scored = score_runs({"viper": read, "other": [unanswered(one) for one in examples]}, config,
+                        full="viper")  # fmt: skip
+    assert scored.metrics["programs"] == {
+        "viper": {"num_programs": 5, "failed": 0.4, "kinds": "error 1, no program 1"}
     }
-    [table] = program_failure_tables({"viper": read, "other": []})
-    assert table.rows == (("viper", "5", "40.0", "error 1, no program 1"),)
-    assert program_failure_tables({"other": []}) == []
+    assert scored.tables[-1].rows == (("viper", "5", "40.0", "error 1, no program 1"),)
 
 
 def test_a_blind_run_has_no_programs_and_no_failures() -> None:

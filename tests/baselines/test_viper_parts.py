@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import viper_parts
 from transformers import PreTrainedTokenizerFast
 
+from vidreason.baselines.build import baseline_problems, baseline_provenance
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import Frames
 from vidreason.baselines.viper.modules import ModuleError
@@ -179,13 +181,17 @@ def test_a_configuration_becomes_a_system(
     part_folder: Callable[[str], Path],
     tiny_language_model_folder: str,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """A random language model writes no program; the fallback answers, and nothing else loads."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    prompt = tmp_path / "short.prompt"
+    prompt.write_text("Write a program.\n# INSERT_QUERY_HERE\ndef execute_command(video):")
     config = BaselineConfig(
         kind="viper",
         weights={
             "code_model": tiny_language_model_folder,
+            "prompt": str(prompt),
             "vqa": str(part_folder("llava")),
             "detector": "/nowhere",
         },
@@ -204,14 +210,26 @@ def test_a_configuration_becomes_a_system(
     expected = _modules({"vqa": config.weights["vqa"]}).ask(_picture(1), "Why?")
     assert reply.output == reply.record["fallback"] == expected
     assert reply.num_generated_tokens <= 8
-    assert reply.num_prompt_tokens > 1000  # the description of the functions, a token a byte
+    written = "Write a program.\n# Why?\ndef execute_command(video):"
+    assert reply.num_prompt_tokens == len(written) + 6  # a token a byte, and those of the template
     assert list(Viper.frame_rule(config)(9)) == [1, 4, 7]
+    # As evaluate sees it: the prompt is a setting, the models are told apart by their content.
+    there = replace(config, weights={**config.weights, "detector": str(part_folder("owl"))})
+    assert baseline_problems("v", there, {}) == []
+    provenance = baseline_provenance(there)
+    prompt.write_text("# INSERT_QUERY_HERE")
+    changed = baseline_provenance(there)
+    assert provenance.model == changed.model
+    assert provenance.answering != changed.answering
+    assert provenance.system["fidelity"] == "re-composed"
 
     for weights, message in (
         ({"vqa": "v"}, "weights.code_model is missing"),
         ({"code_model": "m", "model": "x"}, "weights has model, which"),
         ({"code_model": "/nowhere", "vqa": "v"}, "weights.code_model: "),
         ({"code_model": "m", "prompt": "/nowhere"}, "weights.prompt is '/nowhere'"),
+        # Our prompt has some four thousand bytes, each a token here.
+        ({"code_model": tiny_language_model_folder}, r"at most 1,024; .* weights\.prompt"),
     ):
         wrong = BaselineConfig(kind="viper", weights=weights)
         with pytest.raises(ValueError, match=message):

@@ -21,7 +21,7 @@ LIMITS = Limits(
     printed_bytes=2**12,
     grace_seconds=0.2,
 )
-SHORT = replace(LIMITS, compute_seconds=0.15)
+SHORT = replace(LIMITS, compute_seconds=0.15, grace_seconds=5.0)
 OPTIONS = ["red", "blue"]
 
 

@@ -28,7 +28,7 @@ CHOICE: dict[str, Any] = {
     "reference_texts": [], "reference_justifications": [], "correct": True, "error": "",
     "num_prompt_tokens": 9,
     "num_generated_tokens": 0, "futures": [], "true_futures": [], "outcome_kind": "",
-    "outcome_seconds": None, "batch_seconds_share": 0.25,
+    "outcome_seconds": None, "batch_seconds_share": 0.25, "record": {"program": "x"},
 }  # fmt: skip
 OPEN = CHOICE | {
     "options": [], "option_log_likelihoods": [], "option_token_counts": [], "output": "yes",
@@ -63,6 +63,7 @@ VALID: dict[str, set[str]] = {
         "reference_justifications": [[]],
         "num_prompt_tokens": [0, 10**400],
         "num_generated_tokens": [0, 10**400], "batch_seconds_share": [0, 2.5],
+        "record": [{}, {"a": 1}],
     }.items()
 }  # fmt: skip
 REFERENCES = {

@@ -13,6 +13,7 @@ from typing import Any
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
 from vidreason.evaluation.confidence.run_calibration import run_calibrations
 from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.failed_programs import program_failure_tables, program_failures
 from vidreason.evaluation.free_texts import free_text_scores, free_text_tables
 from vidreason.evaluation.items import Column, Items, chance_scores, run_items
 from vidreason.evaluation.next_events.scores import next_event_scores
@@ -53,8 +54,8 @@ class Scoreboard:
     """Cells of each run: the section ``runs`` of the metrics."""
     metrics: dict[str, Any]
     """Sections ``runs``, ``differences``, ``calibration``, ``next_events``, ``texts``,
-    ``incomplete`` and ``notes``; values are such as JSON holds, None where a number is not
-    defined."""
+    ``incomplete`` and ``notes``, and ``programs`` where runs have any; values are such as JSON
+    holds, None where a number is not defined."""
 
     def to_text(self) -> str:
         """All tables and notes for a terminal."""
@@ -160,7 +161,10 @@ def score_runs(
     # Free texts of all runs beside their references.
     texts = {name: free_text_scores(rows, bert_scorer) for name, rows in runs.items()}
     tables += free_text_tables(texts)
+    programs = program_failures(runs)
+    tables += program_failure_tables(programs)
     scores = {name: list(of_run.values()) for name, of_run in cells.items()}
+    notes = [*_notes(runs, config), *_step_orders(items)]
     return Scoreboard(
         tables=tuple(tables),
         scores=scores,
@@ -170,12 +174,9 @@ def score_runs(
             "calibration": {one.title: one.as_json(full) for one in calibrations},
             "next_events": {corpus: one.metrics for corpus, one in next_events.items()},
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
+            **({"programs": programs} if programs else {}),
             "incomplete": dict(incomplete),
-            "notes": [
-                *_notes(runs, config),
-                *_step_orders(items),
-                *map(_incomplete_note, incomplete.items()),
-            ],
+            "notes": [*notes, *map(_incomplete_note, incomplete.items())],
         },
     )
 

@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import torch
@@ -44,7 +44,6 @@ from vidreason.reasoning.reasoner_config import DecodingConfig
 
 MAX_FRAMES = 30
 """Most frames of a video; ViperGPT takes one a second (its ``configs/benchmarks/nextqa.yaml``)."""
-WRITING_PARTS = ("code_model", "prompt")
 MODULE_PARTS = ("detector", "matcher", "vqa", "depth", "language_model")
 _MAX_REPLY = 20_000  # characters of a reply without a program that are kept
 
@@ -62,6 +61,9 @@ class Viper(System):
     Raises:
         ValueError: Programs are to be run, and the sandbox is not installed.
     """
+
+    parts = ("code_model",)
+    optional_parts = ("prompt", *MODULE_PARTS)
 
     def __init__(
         self,
@@ -111,10 +113,11 @@ class Viper(System):
         name = config.weights["code_model"]
         try:
             code_model = load_text_model(name, config, device)
+            write = PromptedWriter(code_model, prompt, decoding)
         except ValueError as error:
             raise ValueError(f"baselines: weights.code_model: {error}") from error
         return cls(
-            PromptedWriter(code_model, prompt, decoding),
+            write,
             TransformersModules(config, decoding, device, code_model),
             one_frame_a_second=config.num_frames is None,
             runs_programs=runs,
@@ -147,8 +150,16 @@ class Viper(System):
 
     @classmethod
     @override
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        weights = {part: name for part, name in config.weights.items() if part != "prompt"}
+        return super().identity(replace(config, weights=weights))
+
+    @classmethod
+    @override
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
         runs = _runs_programs(config)
+        if runs:
+            check_sandbox()
         return {
             "prompt": hashlib.sha256(_prompt(config).encode()).hexdigest(),
             "program_tokens": PROGRAM_TOKENS,
@@ -206,7 +217,7 @@ class Viper(System):
 
 def _prompt(config: BaselineConfig) -> str:
     """The prompt of a configuration, whose parts are checked."""
-    known = (*WRITING_PARTS, *MODULE_PARTS)
+    known = (*Viper.parts, *Viper.optional_parts)
     if unknown := sorted(config.weights.keys() - set(known)):
         raise ValueError(
             f"baselines: weights has {', '.join(unknown)}, which program synthesis has no use for; "

@@ -44,6 +44,16 @@ class TextModel:
         self._model = model
         self._tokenizer = tokenizer
 
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens of the longest text that the model knows; None where it does not say."""
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        return limit if isinstance(limit, int) else None
+
+    def num_tokens(self, prompt: str) -> int:
+        """Return the number of tokens of a prompt in chat markup."""
+        return len(encode_prompt(self._tokenizer, prompt))
+
     @torch.inference_mode()
     def reply(self, prompt: str, decoding: DecodingConfig) -> Writing:
         """Answer a prompt; control tokens in it are plain text."""
@@ -84,6 +94,9 @@ class PromptedWriter:
         model: The language model.
         prompt: With the marks of :mod:`vidreason.baselines.viper.api_prompt`.
         decoding: How it generates; a program may have :data:`PROGRAM_TOKENS` in any case.
+
+    Raises:
+        ValueError: Prompt and program are too long for the language model.
     """
 
     def __init__(self, model: TextModel, prompt: str, decoding: DecodingConfig) -> None:
@@ -92,6 +105,13 @@ class PromptedWriter:
         self._decoding = replace(
             decoding, max_new_tokens=max(decoding.max_new_tokens, PROGRAM_TOKENS)
         )
+        needed = model.num_tokens(filled_prompt(prompt, "", ())) + self._decoding.max_new_tokens
+        if model.max_tokens is not None and needed > model.max_tokens:
+            raise ValueError(
+                f"the prompt and a program have {needed:,} tokens, and the model was trained with "
+                f"at most {model.max_tokens:,}; name one with a longer context, or a shorter "
+                "prompt as weights.prompt"
+            )
 
     def __call__(self, question: str, options: Sequence[str]) -> Writing:
         """Write a program."""
