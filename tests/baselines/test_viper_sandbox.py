@@ -294,13 +294,19 @@ def test_missing_weights_and_memory_end_the_run() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the process in /proc")
-def test_a_killed_and_a_stopped_interpreter_are_failures() -> None:
-    """Both within the limits: nobody waits for an interpreter that does not come back."""
+def test_a_killed_and_a_stopped_interpreter_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both within the limits: nobody waits for an interpreter that does not come back.
+
+    It has no environment that a flaw in it could give away.
+    """
+    monkeypatch.setenv("VIPER_TEST_KEY", SECRET)
     body = "video.frame_from_index(0).simple_query()\nreturn 'late'"
+    environments: list[bytes] = []
     for sent, kind in ((signal.SIGKILL, "crash"), (signal.SIGSTOP, "time")):
 
         def send(picture: Tensor, question: str, sent: signal.Signals = sent) -> str:
             [worker] = _interpreters()
+            environments.append(Path(f"/proc/{worker}/environ").read_bytes())
             os.kill(worker, sent)
             # A signal takes effect a moment later.
             while _state(worker) not in "TZ":
@@ -314,6 +320,8 @@ def test_a_killed_and_a_stopped_interpreter_are_failures() -> None:
         # The next program has a new one.
         assert run("return 'there'").result == "there"
         assert not _interpreters()
+    assert len(environments) == 2
+    assert not any(b"VIPER_TEST_KEY" in environment for environment in environments)
 
 
 def _interpreters() -> list[int]:
