@@ -1,6 +1,7 @@
 """Program synthesis as a baseline: a scripted writer of programs over a real video."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,14 @@ def test_programs_may_be_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = BaselineConfig(kind="viper", weights={"code_model": "m", "vqa": "v"})
     with pytest.raises(ValueError, match="pydantic-monty"):
         Viper.load(runs, DecodingConfig(), torch.device("cpu"))
+    # Said at the start as well, with a prompt that is not there.
+    no_prompt = replace(runs, weights={**runs.weights, "prompt": "/nowhere"})
+    problems = Viper.problems(no_prompt, DecodingConfig())
+    assert [problem.split(",")[0].split(" in ")[0] for problem in problems] == [
+        "weights.prompt is '/nowhere'",
+        "programs run",
+    ]
+    assert Viper.problems(written, DecodingConfig()) == []
 
 
 def test_programs_are_read_from_replies_of_many_forms() -> None:

@@ -215,7 +215,7 @@ def test_a_configuration_becomes_a_system(
     assert list(Viper.frame_rule(config)(9)) == [1, 4, 7]
     # As evaluate sees it: the prompt is a setting, the models are told apart by their content.
     there = replace(config, weights={**config.weights, "detector": str(part_folder("owl"))})
-    assert baseline_problems("v", there, {}) == []
+    assert baseline_problems("v", there, {}, decoding) == []
     provenance = baseline_provenance(there)
     prompt.write_text("# INSERT_QUERY_HERE")
     changed = baseline_provenance(there)

@@ -125,6 +125,22 @@ class Viper(System):
 
     @classmethod
     @override
+    def problems(cls, config: BaselineConfig, decoding: DecodingConfig) -> list[str]:
+        problems = []
+        try:
+            if "prompt" in config.weights:
+                read_prompt(config.weights["prompt"])
+        except ValueError as error:
+            problems.append(str(error).removeprefix("baselines: "))
+        try:
+            if _runs_programs(config):
+                check_sandbox()
+        except ValueError as error:
+            problems.append(str(error))
+        return problems
+
+    @classmethod
+    @override
     def facts(cls, config: BaselineConfig) -> Facts:
         return Facts(
             fidelity="re-composed",
