@@ -25,7 +25,7 @@ SYSTEMS: dict[str, str] = {
     "video_llama": "vidreason.baselines.video_llama:VideoLlama",
     "sevila": "vidreason.baselines.sevila:Sevila",
     "viper": "vidreason.baselines.viper:Viper",
-    "anticipation": "vidreason.baselines.anticipation:Anticipation",
+    "anticipation": "vidreason.baselines.anticipation.system:Anticipation",
     "vjepa2": "vidreason.baselines.vjepa2.system:VJepa2Probe",
     "mcvd": "vidreason.baselines.mcvd:Mcvd",
 }
