@@ -1,0 +1,1 @@
+"""The program that trains baselines of which no weights were released."""

@@ -1,0 +1,182 @@
+"""Action anticipation: a network on segments, and a recogniser that finds these in videos."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora
+from data_modules.event_segments import BEGINNING, event_recordings
+from data_modules.files import Files
+from data_modules.segment_labels import SampleDataModule, read_segment_labels
+from data_modules.skipped_rows import SkippedRows
+from experiments.devices import torch_device
+from experiments.train_baseline.anticipation_config import AnticipationTrainingConfig
+from experiments.train_baseline.anticipation_scores import held_out_scores, scores_text
+from experiments.train_baseline.config import TrainBaselineConfig
+from experiments.train_baseline.recogniser import train_recogniser
+from experiments.train_baseline.sample_training import fit_samples
+from experiments.writer_lock import sole_writer
+from vidreason.atomic_file import write_atomically
+from vidreason.baselines.anticipation.anticipator import Anticipator, build_network
+from vidreason.baselines.anticipation.folder import (
+    NetworkFolder,
+    load_anticipator,
+    save_network,
+)
+from vidreason.baselines.anticipation.module import CnnModule, RnnModule, still_falls
+from vidreason.baselines.anticipation.samples import cnn_samples, rnn_samples
+from vidreason.baselines.anticipation.segments import Recording, vocabulary
+from vidreason.json_object import read_json_object
+
+MODEL_FOLDER, RECOGNISER_FOLDER = "model", "recogniser"
+SETTINGS_FILE, SCORES_FILE = "settings.json", "scores.json"
+
+
+def train_anticipation(config: TrainBaselineConfig) -> None:
+    """Train the network, then the recogniser, and score what was held out.
+
+    Raises:
+        ValueError: A file is missing or damaged, nothing can be learnt from the recordings, another
+            process writes to ``run_dir``, or it holds a run of other settings.
+    """
+    folder = Path(config.run_dir)
+    settings = config.anticipation
+    with sole_writer(folder, "train_baseline"):
+        _check_settings(folder, config)
+        train, validation = read_recordings(settings)
+        print(f"recordings: {len(train)} to learn from, {len(validation)} held out", flush=True)
+        device = torch_device(config.device)
+        anticipator, losses = _train_network(config, train, device)
+        scores = {
+            **held_out_scores(anticipator, validation),
+            "epoch_losses": losses,
+            "still_falls": still_falls(losses),
+        }
+        write_atomically(folder / SCORES_FILE, json.dumps(scores, indent=1) + "\n")
+        print(scores_text(scores), flush=True)
+        if settings.recogniser is not None:
+            print(
+                train_recogniser(
+                    settings,
+                    settings.recogniser,
+                    train,
+                    validation,
+                    folder / RECOGNISER_FOLDER,
+                    device=device,
+                    seed=config.seed,
+                ),
+                flush=True,
+            )
+
+
+def read_recordings(
+    config: AnticipationTrainingConfig,
+) -> tuple[list[Recording], list[Recording]]:
+    """Read what is learnt and what is held out.
+
+    What is left out is counted and said in a line for each of the two.
+
+    Raises:
+        ValueError: A file is missing or wrong as a whole, too many are malformed, or nothing of
+            the training part can be used.
+    """
+    if config.events:
+        parts = [_events(config.events, config), _events(config.validation_events, config)]
+    else:
+        bundles = (config.label_files.train, config.label_files.validation)
+        parts = [_label_files(bundle, config) for bundle in bundles]
+    if not parts[0]:
+        raise ValueError("no recording to learn from was read; see what was left out above")
+    return parts[0], parts[1]
+
+
+def _label_files(bundle: str, config: AnticipationTrainingConfig) -> list[Recording]:
+    if not bundle:
+        return []
+    files = Files(config.label_files.root)
+    return _counted(
+        bundle, config, lambda skipped: list(read_segment_labels(files, bundle, skipped))
+    )
+
+
+def _events(corpora: Sequence[CorpusConfig], config: AnticipationTrainingConfig) -> list[Recording]:
+    examples = open_corpora(corpora, config.max_malformed_fraction)
+    return _counted("events", config, lambda skipped: list(event_recordings(examples, skipped)))
+
+
+def _counted(
+    name: str,
+    config: AnticipationTrainingConfig,
+    read: Callable[[SkippedRows], list[Recording]],
+) -> list[Recording]:
+    skipped = SkippedRows(max_malformed_fraction=config.max_malformed_fraction)
+    recordings = read(skipped)
+    skipped.check_malformed(config.max_malformed_fraction)
+    if skipped.num_skipped:
+        print(f"{name}: left out {skipped.num_skipped}: {skipped.summary()}", flush=True)
+    return recordings
+
+
+def _train_network(
+    config: TrainBaselineConfig,
+    train: Sequence[Recording],
+    device: torch.device,
+) -> tuple[Anticipator, list[float]]:
+    """The trained network, as its folder holds it, and the losses of its epochs."""
+    settings = config.anticipation
+    model = settings.model
+    labels = vocabulary(train)  # of training alone: what else occurs is not known
+    index = {label: number for number, label in enumerate(labels)}
+    torch.manual_seed(config.seed)
+    network = build_network(model, len(labels))
+    module: RnnModule | CnnModule
+    if model.network == "cnn":
+        samples: Sequence[torch.Tensor] = cnn_samples(train, index, model)
+        module = CnnModule(network, settings.learning_rate)
+    else:
+        samples = rnn_samples(train, index, model, settings.num_cuts)
+        module = RnnModule(network, settings.learning_rate)
+    size = sum(parameter.numel() for parameter in network.parameters())
+    print(
+        f"{model.network}: {len(labels)} labels, {size:,} parameters, {len(samples[0]):,} samples",
+        flush=True,
+    )
+    folder = Path(config.run_dir)
+    data = SampleDataModule(samples, batch_size=settings.batch_size, seed=config.seed)
+    fit_samples(
+        module,
+        data,
+        folder / "checkpoints" / MODEL_FOLDER,
+        num_epochs=settings.num_epochs,
+        device=str(device),
+        seed=config.seed,
+    )
+    silent = (BEGINNING,) if settings.events else tuple(settings.label_files.silent)
+    description = NetworkFolder(config=model, labels=labels, silent=silent)
+    save_network(folder / MODEL_FOLDER, description, network)
+    return load_anticipator(folder / MODEL_FOLDER, device), module.epoch_losses
+
+
+def _check_settings(folder: Path, config: TrainBaselineConfig) -> None:
+    """Refuse to go on with a run of other settings; write those of a new one."""
+    values = dataclasses.asdict(config)
+    # Where it runs changes nothing of what is learnt.
+    settings = {name: values[name] for name in ("kind", "seed", "anticipation")}
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        write_atomically(path, json.dumps(settings, indent=1) + "\n")
+    elif _digest(read_json_object(path)) != _digest(settings):
+        raise ValueError(
+            f"run_dir {str(folder)!r} holds a run of other settings ({path}): choose another "
+            "run_dir, or remove that folder to begin anew"
+        )
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
