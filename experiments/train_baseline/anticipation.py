@@ -158,7 +158,9 @@ def _train_network(
         seed=config.seed,
     )
     silent = (BEGINNING,) if settings.events else tuple(settings.label_files.silent)
-    description = NetworkFolder(config=model, labels=labels, silent=silent)
+    description = NetworkFolder(
+        config=model, labels=labels, silent=silent, trained_on=settings.trained_on
+    )
     save_network(folder / MODEL_FOLDER, description, network)
     return load_anticipator(folder / MODEL_FOLDER, device), module.epoch_losses
 

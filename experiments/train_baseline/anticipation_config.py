@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import PurePath
 
 from data_modules.corpora import CorpusConfig
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION
@@ -60,6 +61,13 @@ class AnticipationTrainingConfig:
         check_ranges(
             "anticipation.label_files", self.label_files, frames_per_second=(ABOVE_0, 1000)
         )
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Corpora that are learnt from, each with its split."""
+        if self.events:
+            return tuple(f"{corpus.reader} ({corpus.split})" for corpus in self.events)
+        return (f"{PurePath(self.label_files.root).name} ({self.label_files.train})",)
 
     def check_data(self) -> None:
         """Make sure that there is something to learn from.

@@ -75,7 +75,12 @@ def train_recogniser(
         device=str(device),
         seed=seed,
     )
-    description = NetworkFolder(config=config, labels=labels, encoder_sha256=encoder_sha256)
+    description = NetworkFolder(
+        config=config,
+        labels=labels,
+        trained_on=settings.trained_on,
+        encoder_sha256=encoder_sha256,
+    )
     save_network(folder, description, head)
     held_out = [recording for one in validation if (recording := _observed(one)) is not None]
     shares = [

@@ -126,6 +126,7 @@ def test_cnn_and_recogniser_make_a_system(
         kind="anticipation",
         weights={name: str(folder / name) for name in ("model", "recogniser")},
     )
+    assert Anticipation.facts(config).trained_on == ("data (train.split1)",)
     system = Anticipation.load(config, DecodingConfig(), torch.device("cpu"))
     media = str(videos / "P04_milk.mp4")
     frames = FrameReader()(media, None, None, Anticipation.frame_rule(config))

@@ -32,6 +32,8 @@ class NetworkFolder:
     labels: tuple[str, ...]
     silent: tuple[str, ...] = ()
     """Labels that are no event."""
+    trained_on: tuple[str, ...] = ()
+    """Corpora that were learnt from, each with its split."""
     encoder_sha256: str = ""
     """Hash of the encoder's weights that a recogniser was trained on; empty where these are
     random."""
@@ -50,6 +52,7 @@ def save_network(folder: Path, description: NetworkFolder, network: nn.Module) -
         "config": settings(description.config),
         "labels": list(description.labels),
         "silent": list(description.silent),
+        "trained_on": list(description.trained_on),
         "encoder_sha256": description.encoder_sha256,
         "weights_sha256": hash_file(str(folder / WEIGHTS_FILE)),
     }
@@ -80,6 +83,7 @@ def read_description(folder: str | Path, schema: type[T]) -> NetworkFolder:
         config=config_from_values(schema, values["config"], str(path)),
         labels=labels,
         silent=_texts(values, "silent", path),
+        trained_on=_texts(values, "trained_on", path),
         encoder_sha256=str(values.get("encoder_sha256", "")),
     )
 

@@ -110,6 +110,7 @@ class Anticipation(System):
                 f"{'end' if network.kept_slots == 'last' else 'start'}",
                 "the next label in words, with its probability, is the predicted event",
             ),
+            trained_on=read_description(_folders(config)[0], AnticipationConfig).trained_on,
             licence="trained here",
         )
 
