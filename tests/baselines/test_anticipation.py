@@ -24,6 +24,7 @@ from vidreason.baselines.anticipation.anticipator import (
 from vidreason.baselines.anticipation.cnn import AnticipationCNN, smooth_rows
 from vidreason.baselines.anticipation.config import AnticipationConfig, RecogniserConfig
 from vidreason.baselines.anticipation.folder import NetworkFolder, load_anticipator, save_network
+from vidreason.baselines.anticipation.module import still_falls
 from vidreason.baselines.anticipation.recognise import FrameLabeller, seconds_covered
 from vidreason.baselines.anticipation.rnn import AnticipationRNN, RollOut
 from vidreason.baselines.anticipation.samples import MAX_LENGTH, cnn_samples, rnn_samples
@@ -350,6 +351,14 @@ def test_cnn_loss_falls_and_its_rows_are_a_distribution() -> None:
     assert len(anticipator.future(recordings[0].segments[:2], 33)) == 33
     # Blind: an empty matrix.
     assert anticipator.next_labels(()).log_probabilities.exp().sum().item() == pytest.approx(1)
+
+
+def test_a_loss_that_still_falls_is_told() -> None:
+    falling = [10 - 0.1 * epoch for epoch in range(20)]
+    assert still_falls(falling)
+    assert still_falls([1.0])
+    assert not still_falls([2.0**-epoch for epoch in range(20)])
+    assert not still_falls([*falling, *[8.0, 8.01] * 10])
 
 
 # Words.

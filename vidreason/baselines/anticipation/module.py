@@ -76,13 +76,17 @@ class SampleModule(ABC, LightningModule):
 
 
 def still_falls(epoch_losses: Sequence[float]) -> bool:
-    """Tell whether a training ended before its loss did: its last epochs lowered it by over 1%.
+    """Tell whether a training ended before its loss did: its last epochs fell by over 2% of all.
 
-    The last tenth of the epochs is compared with the tenth before, by their means.
+    The last tenth of the epochs is compared with the tenth before, by their means, and the whole
+    fall is that from the first epoch. Without two epochs nobody can tell, and it is taken to fall.
     """
     size = max(len(epoch_losses) // 10, 1)
     last, before = epoch_losses[-size:], epoch_losses[-2 * size : -size]
-    return not before or sum(last) / len(last) < 0.99 * sum(before) / len(before)
+    if not before:
+        return True
+    mean = sum(last) / len(last)
+    return sum(before) / len(before) - mean > 0.02 * (epoch_losses[0] - mean)
 
 
 class RnnModule(SampleModule):
