@@ -203,7 +203,7 @@ def open_weights(path: str, prefixes: Sequence[str] = ("",)) -> Iterator[OpenWei
     Args:
         path: A ``.safetensors`` file; a file of ``torch.save`` that holds a state dict, by itself
             or as an entry of :data:`WRAPPERS`; or a folder with ``model.safetensors``, with the
-            shards of ``model.safetensors.index.json``, or with ``pytorch_model.bin``.
+            shards of ``model.safetensors.index.json``, or with either as ``pytorch_model.bin``.
         prefixes: Of a folder's shards, only those with such keys are opened; others may be missing.
 
     Raises:
@@ -217,7 +217,8 @@ def open_weights(path: str, prefixes: Sequence[str] = ("",)) -> Iterator[OpenWei
 
 
 def _open_folder(folder: Path, stack: ExitStack, prefixes: tuple[str, ...]) -> OpenWeights:
-    index = folder / "model.safetensors.index.json"
+    indices = [folder / f"{name}.index.json" for name in ("model.safetensors", "pytorch_model.bin")]
+    index = next(filter(Path.is_file, indices), indices[0])
     if not index.is_file():
         for name in ("model.safetensors", "pytorch_model.bin"):
             if (folder / name).is_file():
@@ -368,9 +369,7 @@ def hash_weights(path: str, hash_file: Callable[[str], str] = hash_file) -> str:
 
 
 def local_folder(
-    name: str,
-    revision: str | None = None,
-    wanted: Sequence[str] = ("*.json", "*.safetensors"),
+    name: str, revision: str | None = None, wanted: Sequence[str] = ("*.json", "*.safetensors")
 ) -> Path:
     """The folder of a model: ``name`` itself, or where the Hub's repository ``name`` lies here.
 

@@ -1,0 +1,270 @@
+"""Video-ChatGPT as a baseline: released weights, official frames and prompt, our decoding.
+
+The official protocol knows open questions alone. Options are scored here by the likelihood of
+their letters or texts after ``ASSISTANT:``.
+
+Shapes: T frames, P patches, L prompt tokens, D width of the language model.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerFast
+
+from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.frames import FrameRule, Frames, middle_frames
+from vidreason.baselines.questions import letter_prompt, letters
+from vidreason.baselines.system import Facts, System
+from vidreason.baselines.video_chatgpt_model import MAX_FRAMES, VideoChatGPTModel, segment_middles
+from vidreason.baselines.video_chatgpt_weights import (
+    END_TOKEN,
+    PATCH_TOKEN,
+    SOURCE,
+    START_TOKEN,
+    checkpoint_file,
+    load_model,
+    load_tokenizer,
+    load_vision,
+)
+from vidreason.evaluation.answerer import Reply
+from vidreason.example import Example
+from vidreason.perception.weights import local_folder
+from vidreason.reasoning.control_tokens import Markup, encode_markup
+from vidreason.reasoning.decoding import generate_ids
+from vidreason.reasoning.log_likelihoods import text_log_likelihoods
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.reasoning.tokenization import EncodedText, answer_text
+
+SYSTEM_PROMPT = (
+    "You are Video-ChatGPT, a large vision-language assistant. You are able to understand the "
+    "video content that the user provides, and assist the user with a variety of tasks using "
+    "natural language."
+    "Follow the instructions carefully and explain your answers in detail based on the provided "
+    "video."
+)
+"""What the weights were trained with, the missing space included (video_conversation.py of the
+source: ``video-chatgpt_v1``)."""
+
+_PARTS = ("checkpoint", "language_model", "clip")
+_BASE_FILES = ("*.json", "*.safetensors", "*.bin")
+"""The base's repository holds no safetensors."""
+
+
+class VideoChatGPT(System):
+    """Video-ChatGPT with its weights in memory; see :meth:`load`.
+
+    Args:
+        model: The modules, in eval mode.
+        tokenizer: With the video's three tokens.
+        decoding: How texts are generated.
+        option_scoring: As in :class:`~vidreason.baselines.config.BaselineConfig`.
+    """
+
+    def __init__(
+        self,
+        model: VideoChatGPTModel,
+        tokenizer: PreTrainedTokenizerFast,
+        decoding: DecodingConfig,
+        option_scoring: str = "letter",
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self._decoding = decoding
+        self._by_letter = option_scoring == "letter"
+        self._patch_id = int(tokenizer.convert_tokens_to_ids(PATCH_TOKEN))
+        self._stop_id = int(tokenizer.eos_token_id)
+
+    def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Answer each prompt in words."""
+        return self._generate(videos, [example.prompt for example in examples])
+
+    predict = answer
+    """Next events are asked for in the prompt; their probabilities are the words' own."""
+
+    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Name an option by its letter or its text, whichever the prompt asks for."""
+        return self._generate(videos, [self._choice_prompt(example) for example in examples])
+
+    def log_likelihoods(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Score each option by its letter, or by its text with the end of the answer, per token.
+
+        A prompt with its video is computed once for all of its options.
+        """
+        replies = []
+        for visual, example in zip(self._visual(videos), examples, strict=True):
+            markup = self._markup(self._choice_prompt(example), has_video=visual is not None)
+            prompt = self._encode(markup)
+            answers = letters(example) if self._by_letter else example.options
+            texts = [self._option(markup, prompt, answer) for answer in answers]
+            # The prompt's embeddings stand before the options as a video's do: (1, L, D)
+            embedded = self._embed(prompt, visual)[None]
+            sums = text_log_likelihoods(
+                self.model.language_model, embedded, [0] * len(texts), texts
+            )
+            counts = [len(text.input_ids) for text in texts]
+            replies.append(
+                Reply(
+                    log_likelihoods=tuple((sums / torch.tensor(counts)).tolist()),
+                    token_counts=tuple(counts),
+                    num_prompt_tokens=len(prompt),
+                )
+            )
+        return replies
+
+    def prompt_ids(self, question: str, *, has_video: bool) -> list[int]:
+        """Return the tokens of a question in the official markup, up to where the answer begins.
+
+        The video stands after the question; without a video its slot is left out.
+        """
+        return self._encode(self._markup(question, has_video=has_video))
+
+    @classmethod
+    def load(cls, config: BaselineConfig, decoding: DecodingConfig, device: torch.device) -> Self:
+        """Load the released weights.
+
+        ``weights`` names ``checkpoint`` (``video_chatgpt-7B.bin``, or what
+        :func:`~vidreason.baselines.video_chatgpt_weights.convert_official` wrote),
+        ``language_model`` (the base, with its ``tokenizer.json``) and ``clip``.
+
+        Raises:
+            ValueError: A part is missing, damaged or of another layout.
+        """
+        _check_parts(config)
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        folder = local_folder(config.weights["language_model"], config.revision, _BASE_FILES)
+        checkpoint = checkpoint_file(config.weights["checkpoint"], config.revision)
+        tokenizer = load_tokenizer(folder)
+        vision = load_vision(config.weights["clip"], config.revision, dtype)
+        model = load_model(vision, folder, checkpoint, len(tokenizer), device, dtype)
+        return cls(model, tokenizer, decoding, config.option_scoring)
+
+    @classmethod
+    def facts(cls, config: BaselineConfig) -> Facts:
+        """Return the facts about the released model."""
+        deviations = [
+            "texts are decoded as the evaluation says; officially they are drawn with temperature "
+            "0.2, at most 1024 tokens",
+            "options are scored by likelihood; officially there are open questions alone",
+            "the output layer's rows for the video's tokens are zero; officially they are random "
+            "at each start",
+        ]
+        if config.dtype != "float16":
+            deviations.append(f"weights in {config.dtype}; officially in float16")
+        if config.num_frames is not None:
+            deviations.append(f"{config.num_frames} frames; officially up to {MAX_FRAMES}")
+        return Facts(
+            fidelity="official-weights",
+            source=SOURCE,
+            deviations=tuple(deviations),
+            trained_on=("ActivityNet videos with generated instructions (VideoInstruct100K)",),
+            licence="CC-BY-NC-SA-4.0 after its README, CC-BY-4.0 after its LICENSE; LLaMA's terms",
+        )
+
+    @classmethod
+    def frame_rule(cls, config: BaselineConfig) -> FrameRule:
+        """Return the official rule, or the shared one where ``num_frames`` is given.
+
+        Raises:
+            ValueError: ``num_frames`` is more than the model has temporal tokens for.
+        """
+        if config.num_frames is None:
+            return segment_middles
+        if config.num_frames > MAX_FRAMES:
+            raise ValueError(
+                f"baselines.num_frames is {config.num_frames}; Video-ChatGPT takes at most "
+                f"{MAX_FRAMES}"
+            )
+        return middle_frames(config.num_frames)
+
+    @classmethod
+    def answering(cls, config: BaselineConfig) -> dict[str, Any]:
+        """Return the settings that decide its answers."""
+        return {"option_scoring": config.option_scoring, "dtype": config.dtype}
+
+    def _generate(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[Reply]:
+        prompts, rows = [], []
+        for visual, question in zip(self._visual(videos), questions, strict=True):
+            prompts.append(self.prompt_ids(question, has_video=visual is not None))
+            rows.append(self._embed(prompts[-1], visual))
+        # Prompts end in one column, from where all rows go on: (B, longest L, D), (B, longest L)
+        embeddings = pad_sequence(rows, batch_first=True, padding_side="left")
+        mask = pad_sequence(
+            [torch.ones(len(row), dtype=torch.int64, device=row.device) for row in rows],
+            batch_first=True,
+            padding_side="left",
+        )
+        answers = generate_ids(
+            self.model.language_model, embeddings, mask, self._decoding, [self._stop_id]
+        )
+        return [
+            Reply(
+                output=answer_text(self.tokenizer, answer),
+                num_prompt_tokens=len(prompt),
+                num_generated_tokens=len(answer),
+            )
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+
+    def _visual(self, videos: Sequence[Frames]) -> list[Tensor | None]:
+        """Visual tokens of each video, None without frames; repeats are seen once."""
+        tokens: list[Tensor | None] = []
+        for index, video in enumerate(videos):
+            if index and videos[index - 1] is video:
+                tokens.append(tokens[-1])
+            else:
+                tokens.append(self.model.see(video.pixels) if len(video.pixels) else None)
+        return tokens
+
+    def _embed(self, prompt: list[int], visual: Tensor | None) -> Tensor:
+        ids = torch.tensor(prompt, device=self.model.mm_projector.weight.device)
+        return self.model.embed(ids, visual, self._patch_id)
+
+    def _choice_prompt(self, example: Example) -> str:
+        return letter_prompt(example) if self._by_letter else example.prompt
+
+    def _markup(self, question: str, *, has_video: bool) -> Markup:
+        num_tokens = self.model.num_visual_tokens if has_video else 0
+        return prompt_markup(question, num_tokens)
+
+    def _option(self, markup: Markup, prompt: list[int], answer: str) -> EncodedText:
+        """Tokens of an option after its prompt, all of them targets."""
+        end = "" if self._by_letter else str(self.tokenizer.eos_token)
+        response = Markup((" ", end), (answer.strip(),))
+        # In the whole text the blank is joined to the answer's first word.
+        ids = self._encode(markup + response)
+        if ids[: len(prompt)] != prompt:
+            raise ValueError(
+                f"the tokenizer of {self.tokenizer.name_or_path!r} joins the end of the prompt to "
+                f"the answer {answer!r}; options cannot be scored with it"
+            )
+        return EncodedText(ids[len(prompt) :], ids[len(prompt) :])
+
+    def _encode(self, markup: Markup) -> list[int]:
+        # Officially the tokenizer's post-processor puts the BOS before the text.
+        return [int(self.tokenizer.bos_token_id), *encode_markup(self.tokenizer, markup)]
+
+
+def prompt_markup(question: str, num_visual_tokens: int) -> Markup:
+    """Put a question into the official markup, with the video after it.
+
+    Args:
+        question: What the user says; control tokens in it are spelled out.
+        num_visual_tokens: Tokens of the video; 0 leaves its slot out.
+    """
+    slot = f"\n{START_TOKEN}{PATCH_TOKEN * num_visual_tokens}{END_TOKEN}"
+    return Markup(
+        (f"{SYSTEM_PROMPT} USER: ", f"{slot if num_visual_tokens else ''} ASSISTANT:"), (question,)
+    )
+
+
+def _check_parts(config: BaselineConfig) -> None:
+    missing = [part for part in _PARTS if not config.weights.get(part)]
+    unknown = sorted(config.weights.keys() - set(_PARTS))
+    if missing or unknown:
+        problem = f"{missing[0]} is missing" if missing else f"{unknown[0]} is no part"
+        raise ValueError(
+            f"baselines.weights: {problem}; Video-ChatGPT is made of {', '.join(_PARTS)}"
+        )
