@@ -149,7 +149,7 @@ def probe(reasoner: VideoReasoner) -> Tensor:
         spans=torch.arange(count)[None, :, None] + torch.tensor([0.0, 1.0]),
         boxes=torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, count, 4).contiguous(),
         areas=torch.ones(1, count),
-        track_ids=torch.full((1, count), -1),
+        track_ids=torch.arange(count)[None] % 2 - 1,  # an object has one, clips do not
         durations=torch.full((1,), float(count)),
     )
     ids = list(range(1, 1 + _PROBE_TOKENS))

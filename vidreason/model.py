@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from vidreason.fusion.fusion_core import FusionCore, build_fusion
-from vidreason.fusion.mean_pool import MeanPool
+from vidreason.fusion.fusion_core import Fusion, build_fusion
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.visual_tokens import (
     VisualBatch,
@@ -85,7 +84,7 @@ class VideoReasoner(nn.Module):
         self,
         config: ReasonerConfig,
         visual_dim: int,
-        fusion: FusionCore | MeanPool,
+        fusion: Fusion,
         language_model: nn.Module,
         tokenizer: PreTrainedTokenizerBase | None,
         perceiver: PerceiverConfig | None = None,

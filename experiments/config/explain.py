@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -73,10 +73,8 @@ def _perceiving_rows(config: ExperimentConfig, problems: list[str]) -> list[list
     # Built on the meta device for its number of parameters.
     rows = [["video encoder", encoder.name, _size(model), "frozen", encoder.dtype, ""]]
     rows[0] += _origin(encoder.name, encoder.weights, encoder.seed)
-    if config.perceiver.use_objects:
-        built = _attempt(
-            lambda: cast(nn.Module, build_segmenter(segmenter, "meta").model), problems
-        )
+    if config.perceiver.use_objects and segmenter.name != "patches":
+        built = _attempt(lambda: cast(Any, build_segmenter(segmenter, "meta")).model, problems)
         rows.append(["segmenter", segmenter.name, _size(built), "frozen", "float32", ""])
         rows[1] += _origin(segmenter.name, segmenter.weights, segmenter.seed)
     return rows

@@ -20,6 +20,7 @@ from experiments.fit.largest_batch import longest_batch
 from experiments.fit.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
 from vidreason.perception.config import PerceiverConfig
+from vidreason.perception.mask_generation import GridSegmenter
 from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.reasoning.decoding import left_pad
 from vidreason.reasoning.language_model import causal_lm
@@ -186,7 +187,7 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
     # The decoder is rehearsed up to the masks; those are added below.
     with Rehearsal(all_nonzero=False) as rehearsal, torch.no_grad():
         rehearsal.give_shapes(encoder)
-        if segmenter is not None:
+        if isinstance(segmenter, GridSegmenter):
             rehearsal.give_shapes(cast(nn.Module, segmenter.model))
         weights = rehearsal.live_bytes
         # (N * F, 3, H, W) uint8 -> (1, N, F, 3, S, S)
@@ -195,7 +196,7 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
         encoder(inputs.view(1, sampling.num_clips, sampling.frames_per_clip, *inputs.shape[1:]))
         del frames, inputs
         peak = rehearsal.peak_bytes
-        if segmenter is not None:
+        if isinstance(segmenter, GridSegmenter):
             config, side = perceiver.segmenter, segmenter.model.image_size
             rehearsal.reset_peak()
             levels = segmenter.model.encode(torch.empty(config.frames_per_batch, 3, side, side))

@@ -179,7 +179,8 @@ def stage_experiment(
     # Paths are set here and not by overrides, which would read them as YAML.
     run_dir, models = Path(config.run_dir), Path(config.parts)
     experiment.perceiver.video_encoder.weights = str(models / parts.ENCODER_WEIGHTS.name)
-    experiment.perceiver.segmenter.weights = str(models / parts.SEGMENTER_WEIGHTS.name)
+    if experiment.perceiver.segmenter.name != "patches":
+        experiment.perceiver.segmenter.weights = str(models / parts.SEGMENTER_WEIGHTS.name)
     language_model = str(models / parts.LANGUAGE_MODEL_FOLDER.name)
     experiment.reasoner.language_model.name_or_path = language_model
     experiment.store.path = str(run_dir / "store")

@@ -33,6 +33,7 @@ CHECKS: tuple[tuple[tuple[Use, ...], Check], ...] = (
     (("fit", "evaluate"), folders.scoring),
     (("evaluate",), parts.baselines),
     (("fit", "explain"), parts.reasoner_builds),
+    (("fit", "explain"), parts.patches),
     (("fit",), parts.quantization),
     (("fit", "explain"), parts.chat_template),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
 from experiments.start_checks.start import Start, raised
 from vidreason.baselines.build import baseline_problems
+from vidreason.fusion.config import MAX_PATCH_FRAMES
 from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
 from vidreason.reasoning.tokenization import check_texts
 
@@ -35,6 +36,29 @@ def baselines(start: Start) -> Iterator[str]:
 def reasoner_builds(start: Start) -> Iterator[str]:
     """The parts fit together: LoRA finds its layers, the fusion core its widths."""
     yield from start.why_no_reasoner
+
+
+def patches(start: Start) -> Iterator[str]:
+    """A rival's architecture gets the patches that it is made for."""
+    fusion, perceiver = start.config.reasoner.fusion, start.config.perceiver
+    if fusion.kind not in ("temporal_spatial_pool", "frame_qformer"):
+        return
+    frames, side = perceiver.sampling.num_key_frames, perceiver.segmenter.points_per_side
+    if not perceiver.use_objects or perceiver.segmenter.name != "patches":
+        yield (
+            f"reasoner.fusion.kind={fusion.kind} takes the patches of frames; set "
+            "perceiver.use_objects=true and perceiver.segmenter.name=patches"
+        )
+    elif fusion.kind == "temporal_spatial_pool" and fusion.num_queries < frames + side**2:
+        yield (
+            f"reasoner.fusion.num_queries={fusion.num_queries} is too few for {frames} key frames "
+            f"of {side**2} patches: {fusion.kind} needs at least {frames + side**2}"
+        )
+    elif fusion.kind == "frame_qformer" and frames > MAX_PATCH_FRAMES:
+        yield (
+            f"perceiver.sampling.num_key_frames={frames} is too many: {fusion.kind} takes "
+            f"{MAX_PATCH_FRAMES}"
+        )
 
 
 def quantization(start: Start) -> Iterator[str]:

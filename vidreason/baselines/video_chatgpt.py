@@ -7,7 +7,7 @@ Shapes: T frames, P patches, L prompt tokens, D width of the language model.
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class VideoChatGPT(System):
         self.tokenizer = tokenizer
         self._decoding = decoding
         self._by_letter = option_scoring == "letter"
-        self._patch_id = int(tokenizer.convert_tokens_to_ids(PATCH_TOKEN))
+        self._patch_id = cast(int, tokenizer.convert_tokens_to_ids(PATCH_TOKEN))
         self._stop_id = int(tokenizer.eos_token_id)
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:

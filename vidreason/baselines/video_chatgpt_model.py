@@ -89,15 +89,17 @@ class VideoChatGPTModel(nn.Module):
         super().__init__()
         self.vision = vision
         self.language_model = language_model
-        self.mm_projector = nn.Linear(
-            cast(int, vision.config.hidden_size), cast(int, language_model.config.hidden_size)
-        )
+        self.mm_projector = nn.Linear(vision.config.hidden_size, language_model.config.hidden_size)
 
     @property
     def num_visual_tokens(self) -> int:
         """Tokens of a video in a prompt: 356 for 224 pixels in patches of 14."""
-        config: Any = self.vision.config
-        return MAX_FRAMES + int(config.image_size // config.patch_size) ** 2
+        side = self._side // cast(int, self.vision.config.patch_size)
+        return MAX_FRAMES + side**2
+
+    @property
+    def _side(self) -> int:
+        return cast(int, self.vision.config.image_size)
 
     def see(self, frames: Tensor) -> Tensor:
         """Return the visual tokens of a video.
@@ -110,8 +112,8 @@ class VideoChatGPTModel(nn.Module):
         """
         weight = self.mm_projector.weight
         features = []
-        for some in frames.split(_FRAMES_AT_ONCE):
-            pixels = clip_pixels(some.to(weight.device), int(self.vision.config.image_size))
+        for some in torch.split(frames, _FRAMES_AT_ONCE):
+            pixels = clip_pixels(some.to(weight.device), self._side)
             # Any: the record is named after the model's class. Its last layer is not used.
             output: Any = self.vision(pixels.to(weight.dtype), output_hidden_states=True)
             # Leave out the [CLS]: (t, 1 + P, C) -> (t, P, C)

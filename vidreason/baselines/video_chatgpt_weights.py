@@ -82,7 +82,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         )
     check_tokenizer_folder(folder)
     with foreign_errors(f"weights.language_model {str(folder)!r}: {TOKENIZER_FILE}"):
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
     missing = [name for name in ("bos_token", "eos_token") if getattr(tokenizer, name) is None]
     if missing:
         raise ValueError(
@@ -166,7 +166,7 @@ def load_model(
     """
     config = llama_config(folder, num_tokens)
     with torch.device("meta"), foreign_errors(str(folder / CONFIG_FILE)):
-        language_model = LlamaForCausalLM._from_config(
+        language_model: LlamaForCausalLM = LlamaForCausalLM._from_config(  # type: ignore[no-untyped-call]
             config, dtype=dtype, attn_implementation="sdpa"
         )
         model = VideoChatGPTModel(vision, language_model)

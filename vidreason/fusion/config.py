@@ -8,16 +8,22 @@ from vidreason.ranges import check_ranges
 MAX_WIDTH = 2**16
 """Largest width, and most queries, that a fusion core is built with."""
 _MAX_LAYERS = 512
+MAX_PATCH_FRAMES = 32
+"""Rows of Video-LLaMA's table of frame positions."""
 
 
 @dataclass(kw_only=True)
 class FusionConfig:
     """Sizes of the fusion core; the defaults are the paper's (section 4.2.1)."""
 
-    kind: Literal["qformer", "mean_pool"] = "qformer"
-    """``mean_pool`` is the ablation "w/o Fusion Core" (section 5.3); it has no sizes of its own."""
+    kind: Literal["qformer", "mean_pool", "temporal_spatial_pool", "frame_qformer"] = "qformer"
+    """``mean_pool`` is the ablation "w/o Fusion Core" (section 5.3); it has no sizes of its own.
+    Rivals' architectures, on the tokens of ``perceiver.segmenter.name=patches``:
+    ``temporal_spatial_pool`` is Video-ChatGPT's, which reads ``num_queries`` alone;
+    ``frame_qformer`` is Video-LLaMA's, whose image Q-Former has ``num_layers``."""
     num_queries: int = 32
-    """Embeddings that the language model is given for a video (1 for ``mean_pool``)."""
+    """Embeddings that the language model is given for a video (1 for ``mean_pool``); at least key
+    frames and patches of a frame together for ``temporal_spatial_pool``."""
     width: int = 768
     """Width of the queries and of the visual tokens inside the fusion core."""
     num_layers: int = 8
@@ -34,11 +40,11 @@ class FusionConfig:
     need the default width and heads."""
 
     def __post_init__(self) -> None:
-        if self.warm_start and self.kind == "mean_pool":
+        if self.warm_start and self.kind != "qformer":
             raise ValueError(
                 f"reasoner.fusion.warm_start is {self.warm_start!r}, but fusion.kind is "
-                f"'mean_pool', which "
-                "has nothing to start; set kind=qformer or leave warm_start empty"
+                f"{self.kind!r}, which has nothing to start; set kind=qformer or leave warm_start "
+                "empty"
             )
         check_ranges(
             "reasoner.fusion",

@@ -19,6 +19,7 @@ Shapes: B batch, V visual tokens, Q queries, D width.
 """
 
 import math
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,16 +27,30 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from vidreason.fusion.config import FusionConfig
 from vidreason.fusion.mean_pool import MeanPool
+from vidreason.fusion.temporal_spatial_pool import TemporalSpatialPool
 from vidreason.fusion.token_positions import TokenPositions
 from vidreason.perception.visual_tokens import VisualBatch
+
+if TYPE_CHECKING:
+    from vidreason.fusion.frame_qformer import FrameQFormer
+
+Fusion: TypeAlias = "FusionCore | MeanPool | TemporalSpatialPool | FrameQFormer"
+"""Visual tokens of B videos to ``(B, num_embeddings, output_dim)``."""
 
 
 def build_fusion(
     config: FusionConfig, visual_dim: int, output_dim: int, output_scale: float
-) -> "FusionCore | MeanPool":
+) -> Fusion:
     """Build what ``config.kind`` says; see :class:`FusionCore` for the arguments."""
     if config.kind == "mean_pool":
         return MeanPool(visual_dim, output_dim, output_scale)
+    if config.kind == "temporal_spatial_pool":
+        return TemporalSpatialPool(config.num_queries, visual_dim, output_dim, output_scale)
+    if config.kind == "frame_qformer":
+        # On transformers' classes: imported where it is chosen.
+        from vidreason.fusion.frame_qformer import FrameQFormer
+
+        return FrameQFormer(config, visual_dim, output_dim, output_scale)
     return FusionCore(config, visual_dim, output_dim, output_scale)
 
 

@@ -184,7 +184,15 @@ def _check_sizes(sizes: VideoEncoderSizes) -> None:
 
 
 SegmenterName = Literal[
-    "sam-vit-b", "sam-vit-l", "sam-vit-h", "custom", "sam", "sam-hq", "sam2", "sam3-tracker"
+    "sam-vit-b",
+    "sam-vit-l",
+    "sam-vit-h",
+    "custom",
+    "sam",
+    "sam-hq",
+    "sam2",
+    "sam3-tracker",
+    "patches",
 ]
 _SEGMENTER_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("encoder_layers", "decoder_layers"), (1, 512)),
@@ -207,7 +215,8 @@ class SegmenterConfig:
     name: SegmenterName = "sam-vit-h"
     """A size of SAM that Meta released; ``custom``, SAM with the sizes of the fields from
     ``image_size`` to ``decoder_mlp_dim``, which the others do not read; or a class of transformers:
-    ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``."""
+    ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``. ``patches`` is no model: each cell
+    of a grid of ``points_per_side`` cells a side is an object, for rivals that see patches."""
     weights: str = ""
     """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors
     file of those keys; for a class of transformers, a folder in the Hugging Face layout or a
@@ -269,6 +278,11 @@ class SegmenterConfig:
                 "installed with this one (EdgeTAM: timm)"
             )
         check_ranges("perceiver.segmenter", self, **_SEGMENTER_RANGES)
+        if self.name == "patches" and self.weights:
+            raise ValueError(
+                f"perceiver.segmenter.weights is {self.weights!r}, but 'patches' has none; leave "
+                "it empty"
+            )
         multiples = (
             ("image_size", self.image_size, "patch_size", self.patch_size),
             ("encoder_width", self.encoder_width, "encoder_heads", self.encoder_heads),
@@ -342,4 +356,21 @@ class PerceiverConfig:
             raise ValueError(
                 "perceiver.min_object_share and max_object_share: expected 0 <= min < max <= 1, "
                 f"found {self.min_object_share} and {self.max_object_share}"
+            )
+        if self.use_objects and self.segmenter.name == "patches":
+            self._check_patches()
+
+    def _check_patches(self) -> None:
+        """Make sure that every cell of the grid becomes a token."""
+        cells = self.segmenter.points_per_side**2
+        if self.objects_per_key_frame < cells:
+            raise ValueError(
+                f"perceiver.objects_per_key_frame is {self.objects_per_key_frame}, but "
+                f"segmenter.points_per_side {self.segmenter.points_per_side} makes {cells} patches "
+                "of a key frame; raise it, or lower points_per_side"
+            )
+        if not self.min_object_share <= 1 / cells <= self.max_object_share:
+            raise ValueError(
+                f"perceiver.min_object_share and max_object_share leave out patches, which are "
+                f"{1 / cells:.3f} of the frame; widen them"
             )

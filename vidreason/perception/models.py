@@ -15,6 +15,7 @@ from vidreason.perception.config import (
 from vidreason.perception.internvideo import ViCLIPEncoder
 from vidreason.perception.internvideo_mm import InternVideoMMEncoder
 from vidreason.perception.mask_generation import GridSegmenter
+from vidreason.perception.patch_grid import PatchGridSegmenter
 from vidreason.perception.sam import PromptedSam, build_sam
 from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.weights import frozen_model
@@ -75,7 +76,9 @@ def _encoder(config: VideoEncoderConfig) -> VideoEncoder:
     return ViCLIPEncoder(sizes)
 
 
-def build_segmenter(config: SegmenterConfig, device: torch.device | str = "cpu") -> GridSegmenter:
+def build_segmenter(
+    config: SegmenterConfig, device: torch.device | str = "cpu"
+) -> GridSegmenter | PatchGridSegmenter:
     """Build the configured segmenter with frozen weights.
 
     Args:
@@ -87,6 +90,8 @@ def build_segmenter(config: SegmenterConfig, device: torch.device | str = "cpu")
         ValueError: Weights are missing or do not fit; the message names the field or the first
             keys.
     """
+    if config.name == "patches":
+        return PatchGridSegmenter(config.points_per_side)
     if config.name in ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"):
         return GridSegmenter(PromptedSam(build_sam(config, device)), config)
     from vidreason.perception.transformers_segmenters import build_transformers_segmenter

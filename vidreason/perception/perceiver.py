@@ -32,6 +32,7 @@ from vidreason.perception.config import (
 from vidreason.perception.models import build_segmenter, build_video_encoder
 from vidreason.perception.object_tokens import pool_patches, select_objects, visible_objects
 from vidreason.perception.object_tracks import KeyFrameObjects, track_objects
+from vidreason.perception.patch_grid import cell_numbers
 from vidreason.perception.segmenter import ObjectMask, Segmenter
 from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, MaskRuns, VisualTokens
@@ -186,7 +187,10 @@ class Perceiver:
             masks = _stack_masks(chosen[frame], mask_size, patches.device)
             tokens = pool_patches(masks, frame_patches, rows, columns)
             key_frames.append(KeyFrameObjects(masks=masks, tokens=tokens))
-        track_ids = track_objects(key_frames, self.config.tracks)
+        if self.config.segmenter.name == "patches":
+            track_ids = [cell_numbers(each.masks) for each in key_frames]
+        else:
+            track_ids = track_objects(key_frames, self.config.tracks)
         return [
             _object_part(chosen[frame], seen, ids, time, duration_seconds)
             for frame, seen, ids, time in zip(repeats, key_frames, track_ids, times, strict=True)

@@ -28,8 +28,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from vidreason.finite_values import describe_nonfinite, nonfinite_names
-from vidreason.fusion.fusion_core import FusionCore, build_fusion
-from vidreason.fusion.mean_pool import MeanPool
+from vidreason.fusion.fusion_core import Fusion, build_fusion
 from vidreason.json_object import read_json_object
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.weights import hash_file, load_weights
@@ -77,7 +76,7 @@ class ReasonerParts:
     config: ReasonerConfig
     visual_dim: int
     """Width of the visual tokens."""
-    fusion: FusionCore | MeanPool
+    fusion: Fusion
     language_model: nn.Module
     """Of transformers, or with peft's adapters around it."""
     tokenizer: PreTrainedTokenizerBase

@@ -145,7 +145,7 @@ def _licences(
     licence: str,
 ) -> str:
     names = {"language_model": base_model, "video_encoder": perceiver.video_encoder.name}
-    if perceiver.use_objects:
+    if perceiver.use_objects and perceiver.segmenter.name != "patches":
         names["segmenter"] = perceiver.segmenter.name
     if config.fusion.warm_start:
         names["start of the fusion core"] = config.fusion.warm_start

@@ -1,0 +1,83 @@
+"""Overlays and study of the rivals' architectures."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.ablate.config import StudyConfig
+from experiments.config.explain import explain
+from experiments.experiment_config import ExperimentConfig
+from experiments.start_checks.checks import find_problems
+from vidreason.config import merge_config
+from vidreason.fusion.fusion_core import build_fusion
+
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+RIVALS = {"video_chatgpt": 24_768, "video_llama": 2_257_216}
+"""Overlay -> parameters before the language model; our fusion core has 1,884,160."""
+
+
+def load(rival: str, *overrides: str, stage: str = "stage2") -> ExperimentConfig:
+    names = ("microworld.yaml", f"microworld_{stage}.yaml")
+    files = [str(CONFIGS / name) for name in (*names, f"baselines/{rival}_architecture.yaml")]
+    return merge_config(ExperimentConfig, files, list(overrides))
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_differs_before_the_language_model_alone(rival: str) -> None:
+    ours = merge_config(
+        ExperimentConfig,
+        [str(CONFIGS / name) for name in ("microworld.yaml", "microworld_stage2.yaml")],
+    )
+    for section in ("data", "optimizer", "trainer"):
+        assert getattr(load(rival), section) == getattr(ours, section)
+    assert load(rival).reasoner.language_model == ours.reasoner.language_model
+    assert load(rival).reasoner.lora == ours.reasoner.lora
+    assert load(rival).perceiver.video_encoder == ours.perceiver.video_encoder
+    assert load(rival).perceiver.sampling == ours.perceiver.sampling
+    with torch.device("meta"):
+        fusion = build_fusion(load(rival).reasoner.fusion, 128, 192, 0.02)
+    assert sum(parameter.numel() for parameter in fusion.parameters()) == RIVALS[rival]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_rival_is_explained(rival: str) -> None:
+    for stage in ("stage1", "stage2"):
+        config = load(rival, stage=stage)
+        assert find_problems(config, "explain") == []
+        text = explain(config)
+        row = next(line for line in text.splitlines() if line.startswith("| fusion "))
+        assert f"| {RIVALS[rival]:,} |" in row
+        assert "| segmenter" not in text
+
+
+@pytest.mark.parametrize(
+    ("rival", "override", "message"),
+    [
+        ("video_chatgpt", "reasoner.fusion.num_queries=71", "71 is too few for 8 key frames of 64"),
+        ("video_chatgpt", "perceiver.segmenter.name=custom", "set .*segmenter.name=patches"),
+        ("video_llama", "perceiver.use_objects=false", "set perceiver.use_objects=true"),
+    ],
+)
+def test_what_a_rival_cannot_take_is_said_at_the_start(
+    rival: str, override: str, message: str
+) -> None:
+    problems = find_problems(load(rival, override), "explain")
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_the_study_trains_what_the_overlays_say() -> None:
+    files = [str(CONFIGS / "ablations" / name) for name in ("microworld.yaml", "rivals.yaml")]
+    study: Any = merge_config(StudyConfig, files)
+    assert study.only == list(RIVALS)
+    for rival in RIVALS:
+        names = ("microworld.yaml", "microworld_stage2.yaml")
+        by_study = merge_config(
+            ExperimentConfig,
+            [str(CONFIGS / name) for name in names],
+            [*study.variants[rival].both_stages],
+        )
+        assert by_study == load(rival)

@@ -1,0 +1,60 @@
+"""The rivals' architectures learn 32 questions of the microworld by heart, as our model does."""
+
+from pathlib import Path
+
+import pytest
+from tiny_training import EXPECTED_WARNINGS
+
+from experiments.evaluate.run import answer_benchmark
+from experiments.experiment_config import ExperimentConfig
+from experiments.fit.run import fit
+from vidreason.config import merge_config
+from vidreason.microworld.corpora import WorldConfig, write_world
+
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+NUM_QUESTIONS = 32
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen videos with their questions."""
+    root = tmp_path_factory.mktemp("world")
+    write_world(root, WorldConfig(num_videos={"train": 16}))
+    return root
+
+
+@pytest.mark.slow
+@EXPECTED_WARNINGS
+@pytest.mark.parametrize("rival", ["video_chatgpt", "video_llama"])
+def test_a_rival_learns_32_questions_by_heart(rival: str, world: Path, tmp_path: Path) -> None:
+    questions = f"{{reader: nextqa, root: {world}/nextqa, split: train, limit: {NUM_QUESTIONS}}}"
+    config = merge_config(
+        ExperimentConfig,
+        [
+            str(CONFIGS / name)
+            for name in (
+                "microworld.yaml",
+                "microworld_stage2.yaml",
+                f"baselines/{rival}_architecture.yaml",
+            )
+        ],
+        [
+            f"run_dir={tmp_path}/run",
+            f"store.path={world}/store",
+            "initial_checkpoint=''",
+            f"data.train=[{questions}]",
+            "data.validation=[]",
+            f"data.benchmark=[{questions}]",
+            "data.batch_size=32",
+            "data.num_epochs=40",
+            "data.num_workers=0",
+            "trainer.log_every_n_steps=1",
+            "optimizer.warmup_steps=5",
+            "optimizer.weight_decay=0",
+        ],
+    )
+    fit(config)
+    predictions = answer_benchmark(config)["none"]
+    assert len(predictions) == NUM_QUESTIONS
+    print(sum(bool(row.correct) for row in predictions))
+    assert sum(bool(row.correct) for row in predictions) >= 0.95 * NUM_QUESTIONS
