@@ -111,7 +111,7 @@ def _reasoner_rows(config: ExperimentConfig, reasoner: VideoReasoner | None) -> 
 
 def _token_rows(config: ExperimentConfig) -> list[list[str]]:
     fusion, data = config.reasoner.fusion, config.data
-    embeddings = fusion.num_queries if fusion.kind == "qformer" else 1
+    embeddings = 1 if fusion.kind == "mean_pool" else fusion.num_queries
     positions = embeddings + data.max_text_tokens
     return [
         ["tokens", "at most"],

@@ -60,16 +60,21 @@ def longest_batch(
 
     All are as long as the configuration allows; each text token is a target.
     """
-    # (B, V): every video has all visual tokens
+    # (B, V): every video has all visual tokens, clips first, then the objects of each key frame
     shape = batch_size, max_visual_tokens(config.perceiver)
+    sampling = config.perceiver.sampling
+    numbers = torch.arange(shape[1]) - sampling.num_clips
+    num_objects = max((shape[1] - sampling.num_clips) // max(sampling.num_key_frames, 1), 1)
+    is_object = numbers >= 0
+    key_frames = (numbers // num_objects).clamp(min=0).float()
     visual = VisualBatch(
         features=torch.ones(*shape, reasoner.visual_dim),
         mask=torch.ones(shape, dtype=torch.bool),
-        kinds=torch.zeros(shape, dtype=torch.int64),
-        spans=torch.ones(*shape, 2),
+        kinds=is_object.long().expand(shape),
+        spans=key_frames[:, None].expand(*shape, 2),
         boxes=torch.ones(*shape, 4),
         areas=torch.ones(shape),
-        track_ids=torch.full(shape, -1),
+        track_ids=(numbers % num_objects).where(is_object, -1).expand(shape),
         durations=torch.ones(batch_size),
     )
     # (B * T,): every text token is a target; the last of a row predicts nothing

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +11,17 @@ import torch
 from experiments.ablate.config import StudyConfig
 from experiments.config.explain import explain
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.largest_batch import longest_batch
 from experiments.start_checks.checks import find_problems
 from vidreason.config import merge_config
 from vidreason.fusion.fusion_core import build_fusion
+from vidreason.fusion.patch_tokens import patch_tokens
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 RIVALS = {"video_chatgpt": 24_768, "video_llama": 2_257_216}
 """Overlay -> parameters before the language model; our fusion core has 1,884,160."""
+
+EMBEDDINGS = {"video_chatgpt": 72, "video_llama": 32}
 
 
 def load(rival: str, *overrides: str, stage: str = "stage2") -> ExperimentConfig:
@@ -48,10 +53,21 @@ def test_a_rival_is_explained(rival: str) -> None:
     for stage in ("stage1", "stage2"):
         config = load(rival, stage=stage)
         assert find_problems(config, "explain") == []
-        text = explain(config)
-        row = next(line for line in text.splitlines() if line.startswith("| fusion "))
-        assert f"| {RIVALS[rival]:,} |" in row
-        assert "| segmenter" not in text
+        rows = [re.split(r"  +", line) for line in explain(config).splitlines()]
+        parts = {row[0]: row[1:] for row in reversed(rows)}
+        assert parts["fusion"][1] == f"{RIVALS[rival]:,}"
+        assert parts["visual tokens of a video"] == [str(4 + 8 * 64)]
+        assert parts["embeddings for the language model"] == [str(EMBEDDINGS[rival])]
+        assert "segmenter" not in parts
+
+
+def test_the_longest_batch_has_all_patches() -> None:
+    config = load("video_chatgpt")
+    reasoner: Any = SimpleNamespace(visual_dim=128)
+    visual, _ = longest_batch(config, reasoner, 2)
+    patches = patch_tokens(visual)
+    assert patches.seen.shape == (2, 8, 64)
+    assert patches.seen.all()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @EXPECTED_WARNINGS
 @pytest.mark.parametrize("rival", ["video_chatgpt", "video_llama"])
 def test_a_rival_learns_32_questions_by_heart(rival: str, world: Path, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_rival_learns_32_questions_by_heart(rival: str, world: Path, tmp_path:
             "data.validation=[]",
             f"data.benchmark=[{questions}]",
             "data.batch_size=32",
-            "data.num_epochs=40",
+            "data.num_epochs=30",
             "data.num_workers=0",
             "trainer.log_every_n_steps=1",
             "optimizer.warmup_steps=5",
