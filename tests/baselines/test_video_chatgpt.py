@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from vidreason.baselines.build import Baseline
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameReader, Frames, no_frames
 from vidreason.baselines.video_chatgpt import VideoChatGPT, prompt_markup
@@ -36,6 +37,7 @@ from vidreason.baselines.video_chatgpt_weights import convert_official, load_mod
 from vidreason.example import Example
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.video.reader import GUARDED
 
 SAMPLE = Path(__file__).parents[2] / "vidreason" / "microworld" / "samples" / "hit.mp4"
 CPU = torch.device("cpu")
@@ -312,10 +314,32 @@ def test_converted_weights_answer_alike(
     with safe_open(str(path), framework="pt") as file:
         metadata = file.metadata()
     assert metadata["source"] == "mbzuai-oryx/Video-ChatGPT@659e04b"
-    assert len(metadata["source_sha256"]) == 64
+    assert len(metadata["sha256"]) == 64
     for checkpoint in (path, tmp_path):
         converted = load({**weights, "checkpoint": str(checkpoint)})
         assert converted.answer([video], [question()]) == system.answer([video], [question()])
+
+
+def test_evaluate_asks_it_by_the_protocol(
+    weights: dict[str, str], system: VideoChatGPT, video: Frames, tmp_path: Path
+) -> None:
+    config = BaselineConfig(kind="video_chatgpt", weights=weights, dtype="float32")
+    baseline = Baseline("rival", {"rival": config}, GREEDY, CPU, GUARDED)
+    assert baseline.fidelity == "official-weights"
+    assert baseline.provenance.answering == {"option_scoring": "letter", "dtype": "float32"}
+    examples = [question("Which?", OPTIONS)]
+    for control, shown in (("none", video), ("blind", no_frames(video))):
+        answerer = baseline.answerer(examples, control)
+        assert len(answerer.capabilities) == 4
+        assert answerer.choose(examples) == system.choose([shown], examples)
+    # A checkpoint in the official layout that was not converted from the official file is ours.
+    ours = tmp_path / "ours.safetensors"
+    save_file(torch.load(weights["checkpoint"], weights_only=True), ours)
+    trained = replace(config, weights={**weights, "checkpoint": str(ours)})
+    assert VideoChatGPT.facts(trained).fidelity == "re-trained"
+    identities = [VideoChatGPT.identity(one) for one in (config, trained)]
+    differ = [part for part in VideoChatGPT.parts if len({one[part] for one in identities}) == 2]
+    assert differ == ["checkpoint"]
 
 
 def test_the_output_layer_has_no_rows_for_the_videos_tokens(system: VideoChatGPT) -> None:
@@ -409,8 +433,8 @@ def test_damage_is_named(weights: dict[str, str], tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             load(parts)
     for parts, message in (
-        ({"checkpoint": weights["checkpoint"]}, "language_model is missing"),
-        ({**weights, "eyes": "x"}, "eyes is no part"),
+        ({"checkpoint": weights["checkpoint"]}, "missing 'language_model'; missing 'clip'"),
+        ({**weights, "eyes": "x"}, "unknown 'eyes'"),
         ({**weights, "checkpoint": weights["clip"] + "/none.bin"}, "no file or folder"),
         ({**weights, "checkpoint": weights["language_model"]}, "neither video_chatgpt-7B.bin"),
     ):

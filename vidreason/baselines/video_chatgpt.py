@@ -7,6 +7,7 @@ Shapes: T frames, P patches, L prompt tokens, D width of the language model.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
+from vidreason.baselines.blip2_files import check_parts, is_converted, part_revision
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
 from vidreason.baselines.questions import letter_prompt, letters
@@ -32,6 +34,7 @@ from vidreason.baselines.video_chatgpt_weights import (
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.perception.weights import local_folder
+from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.reasoning.control_tokens import Markup, encode_markup
 from vidreason.reasoning.decoding import generate_ids
 from vidreason.reasoning.log_likelihoods import text_log_likelihoods
@@ -48,7 +51,6 @@ SYSTEM_PROMPT = (
 """What the weights were trained with, the missing space included (video_conversation.py of the
 source: ``video-chatgpt_v1``)."""
 
-_PARTS = ("checkpoint", "language_model", "clip")
 _BASE_FILES = ("*.json", "*.safetensors", "*.bin")
 """The base's repository holds no safetensors."""
 
@@ -62,6 +64,8 @@ class VideoChatGPT(System):
         decoding: How texts are generated.
         option_scoring: As in :class:`~vidreason.baselines.config.BaselineConfig`.
     """
+
+    parts = ("checkpoint", "language_model", "clip")
 
     def __init__(
         self,
@@ -132,18 +136,19 @@ class VideoChatGPT(System):
         Raises:
             ValueError: A part is missing, damaged or of another layout.
         """
-        _check_parts(config)
+        check_parts(config, cls.parts)
         dtype: torch.dtype = getattr(torch, config.dtype)
-        folder = local_folder(config.weights["language_model"], config.revision, _BASE_FILES)
-        checkpoint = checkpoint_file(config.weights["checkpoint"], config.revision)
+        folder, checkpoint = _base_folder(config), _checkpoint(config)
         tokenizer = load_tokenizer(folder)
-        vision = load_vision(config.weights["clip"], config.revision, dtype)
+        vision = load_vision(config.weights["clip"], part_revision(config, "clip"), dtype)
         model = load_model(vision, folder, checkpoint, len(tokenizer), device, dtype)
         return cls(model, tokenizer, decoding, config.option_scoring)
 
     @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
-        """Return the facts about the released model."""
+        """Return the facts about the released model; a checkpoint of ours counts as re-trained."""
+        checkpoint = config.weights.get("checkpoint", "")
+        ours = checkpoint.endswith(".safetensors") and Path(checkpoint).is_file()
         deviations = [
             "texts are decoded as the evaluation says; officially they are drawn with temperature "
             "0.2, at most 1024 tokens",
@@ -156,7 +161,7 @@ class VideoChatGPT(System):
         if config.num_frames is not None:
             deviations.append(f"{config.num_frames} frames; officially up to {MAX_FRAMES}")
         return Facts(
-            fidelity="official-weights",
+            fidelity="re-trained" if ours and not is_converted(checkpoint) else "official-weights",
             source=SOURCE,
             deviations=tuple(deviations),
             trained_on=("ActivityNet videos with generated instructions (VideoInstruct100K)",),
@@ -178,6 +183,20 @@ class VideoChatGPT(System):
                 f"{MAX_FRAMES}"
             )
         return middle_frames(config.num_frames)
+
+    @classmethod
+    def identity(cls, config: BaselineConfig) -> dict[str, str]:
+        """Return the content hashes of the weights.
+
+        Raises:
+            ValueError: Weights are missing.
+        """
+        check_parts(config, cls.parts)
+        return {
+            "checkpoint": content_hash(_checkpoint(config)),
+            "language_model": content_hash(str(_base_folder(config))),
+            "clip": content_hash(config.weights["clip"], part_revision(config, "clip")),
+        }
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
@@ -260,11 +279,10 @@ def prompt_markup(question: str, num_visual_tokens: int) -> Markup:
     )
 
 
-def _check_parts(config: BaselineConfig) -> None:
-    missing = [part for part in _PARTS if not config.weights.get(part)]
-    unknown = sorted(config.weights.keys() - set(_PARTS))
-    if missing or unknown:
-        problem = f"{missing[0]} is missing" if missing else f"{unknown[0]} is no part"
-        raise ValueError(
-            f"baselines.weights: {problem}; Video-ChatGPT is made of {', '.join(_PARTS)}"
-        )
+def _base_folder(config: BaselineConfig) -> Path:
+    revision = part_revision(config, "language_model")
+    return local_folder(config.weights["language_model"], revision, _BASE_FILES)
+
+
+def _checkpoint(config: BaselineConfig) -> str:
+    return checkpoint_file(config.weights["checkpoint"], part_revision(config, "checkpoint"))

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -25,7 +24,7 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from vidreason.atomic_file import atomic_file
+from vidreason.baselines.blip2_files import convert, without_buffers
 from vidreason.baselines.video_chatgpt_model import VideoChatGPTModel
 from vidreason.json_object import read_json_object
 from vidreason.perception.model_folder import (
@@ -40,7 +39,6 @@ from vidreason.perception.weights import (
     OpenWeights,
     Shape,
     check_keys,
-    hash_file,
     local_folder,
     open_weights,
 )
@@ -54,8 +52,6 @@ PATCH_TOKEN, START_TOKEN, END_TOKEN = "<vid_patch>", "<vid_start>", "<vid_end>"
 
 _TRAINED = ("model.mm_projector.weight", "model.mm_projector.bias", "model.embed_tokens.weight")
 """Keys of the trained part (train/llava_trainer.py)."""
-_ROTARY = "rotary_emb.inv_freq"
-"""End of keys of buffers that older versions of transformers saved; they follow from the sizes."""
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _OTHER_FIELDS = (
     *("num_key_value_heads", "head_dim", "hidden_act", "rms_norm_eps", "max_position_embeddings"),
@@ -196,12 +192,8 @@ def convert_official(checkpoint: str, path: str | Path) -> None:
     """
     with open_weights(checkpoint) as file:
         _check_trained(checkpoint, file.shapes)
-        tensors = {
-            key: file.read(key).contiguous() for key in file.shapes if not key.endswith(_ROTARY)
-        }
-    metadata = {"format": "pt", "source": SOURCE, "source_sha256": hash_file(checkpoint)}
-    with atomic_file(Path(path)) as target:
-        target.write(save(tensors, metadata))
+    metadata = {"source": SOURCE, "content": "Video-ChatGPT, trained part, official keys"}
+    convert(checkpoint, Path(path), ("model.", "lm_head."), (), metadata)
 
 
 def checkpoint_file(checkpoint: str, revision: str | None) -> str:
@@ -234,12 +226,10 @@ def _read(folder: Path, checkpoint: str, expected: Mapping[str, Shape]) -> dict[
                 f"tokenizer of {str(folder)!r} has {num_tokens} with the video's three; take the "
                 "tokenizer of the base that it was trained on"
             )
+        stored = without_buffers({**base.shapes, **trained.shapes})
         files: dict[str, OpenWeights] = {
-            key: trained if key in trained.shapes else base
-            for key in {**base.shapes, **trained.shapes}
-            if not key.endswith(_ROTARY)
+            key: trained if key in trained.shapes else base for key in stored
         }
-        stored = {key: file.shapes[key] for key, file in files.items()}
         sources = f"{folder} with {checkpoint}"
         check_keys(sources, "Video-ChatGPT", expected, stored, {"lm_head.weight": _resize_rows})
         return {
