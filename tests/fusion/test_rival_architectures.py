@@ -177,6 +177,14 @@ def test_a_rival_is_built_without_values_and_starts_at_the_words_scale(kind: str
     assert float(scale) == pytest.approx(0.02, rel=0.1)
 
 
+@pytest.mark.parametrize("kind", RIVALS)
+def test_a_rival_tells_videos_apart_from_the_start(kind: str) -> None:
+    """BERT's own initial weights would leave a share of 0.000002 of the variance."""
+    fusion = rival(kind, width=64, num_layers=2, num_heads=4)
+    output = fusion(collate_visual_tokens([video([0.0, 1.0], 4, seed=n) for n in range(8)]))
+    assert float((output.var(0).mean() / output.square().mean()).detach()) > 0.02
+
+
 def test_rivals_have_no_warm_start() -> None:
     with pytest.raises(ValueError, match=r"fusion\.kind is 'frame_qformer', which has nothing"):
         FusionConfig(kind="frame_qformer", warm_start="a.pth")
