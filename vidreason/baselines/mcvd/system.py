@@ -1,0 +1,304 @@
+"""MCVD and a captioner as a baseline, with its control: the captioner on what MCVD was shown.
+
+MCVD predicts pictures and no words. So its frames of the future go to another system, which is
+asked about them as about any video. The control asks the same of the last observed frames, as small
+as MCVD sees them: what the two rows differ by is the prediction.
+"""
+
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.frames import FrameRule, Frames
+from vidreason.baselines.mcvd.checkpoint import ModelFolder, load_folder, read_folder
+from vidreason.baselines.mcvd.config import DiffusionConfig
+from vidreason.baselines.mcvd.diffusion import VideoDiffusion
+from vidreason.baselines.mcvd.pictures import enlarge, shrink, to_model_range, to_rgb
+from vidreason.baselines.system import Facts, System
+from vidreason.evaluation.answerer import Reply
+from vidreason.example import Example
+from vidreason.perception.weights import local_folder
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.video.sampling import frame_indices_at
+
+HIGHEST_RATE = 60.0
+"""Of videos whose last frames are picked by time: so many a second are looked at."""
+PREDICTION_TYPES = ("predictive",)
+"""Types of multiple-choice questions about what happens after the video's end: CLEVRER's."""
+
+_SOURCE = "voletiv/mcvd-pytorch@451da2e"
+
+
+class Captioner(NamedTuple):
+    """The system that is asked about frames."""
+
+    system: System
+    rule: FrameRule
+    """Its rule for the frames of a video."""
+
+
+class CaptionerOnObserved(System):
+    """The control: a captioner of the last observed frames, at MCVD's size.
+
+    Args:
+        config: Of the MCVD model.
+        captioner: What is asked.
+
+    Raises:
+        ValueError: The captioner can neither predict nor answer.
+    """
+
+    def __init__(self, config: DiffusionConfig, captioner: Captioner) -> None:
+        if not (_can(captioner.system, "predict") or _can(captioner.system, "answer")):
+            raise ValueError(
+                f"baselines.captioner: {type(captioner.system).__name__} can neither predict nor "
+                "answer; name one that can describe frames"
+            )
+        self._config = config
+        self._captioner = captioner
+
+    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Ask for events, in the benchmark's prompt, of the frames that the captioner is shown."""
+        system = self._captioner.system
+        ask = system.predict if _can(system, "predict") else system.answer
+        return ask(self._shown_to_captioner(videos, examples), examples)
+
+    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply | None]:
+        """Choose where a question is about what happens next; None for the others."""
+        replies: list[Reply | None] = [None] * len(examples)
+        about_next = [
+            number
+            for number, example in enumerate(examples)
+            if example.question_type in PREDICTION_TYPES
+        ]
+        if about_next and _can(self._captioner.system, "choose"):
+            questions = [examples[number] for number in about_next]
+            shown = self._shown_to_captioner([videos[number] for number in about_next], questions)
+            for number, reply in zip(
+                about_next, self._captioner.system.choose(shown, questions), strict=True
+            ):
+                replies[number] = reply
+        return replies
+
+    @classmethod
+    def load(
+        cls,
+        config: BaselineConfig,
+        decoding: DecodingConfig,
+        device: torch.device,
+        captioner: Captioner | None = None,
+    ) -> Self:
+        """Take the model's sizes from its folder.
+
+        Args:
+            config: ``weights.model`` is the MCVD folder, ``captioner`` the captioner's name.
+            decoding: The captioner's business.
+            device: The model's.
+            captioner: The system of that name, loaded.
+
+        Raises:
+            ValueError: The folder is missing or damaged, or there is no captioner.
+        """
+        return cls(_folder_of(config)[1].model, _required(captioner))
+
+    @classmethod
+    def facts(cls, config: BaselineConfig) -> Facts:
+        """Return the facts of the control."""
+        model = _folder_of(config)[1]
+        side = model.model.image_size
+        return Facts(
+            fidelity="re-composed",
+            source=_SOURCE,
+            deviations=(
+                f"{config.captioner} on the {model.model.num_past_frames} last observed frames at "
+                f"{side} px: the control of MCVD({model.name}, {side} px) + {config.captioner}",
+            ),
+        )
+
+    @classmethod
+    def frame_rule(cls, config: BaselineConfig) -> FrameRule:
+        """Return the rule for the frames at a video's end, from which the model's are picked."""
+        return last_frames(_folder_of(config)[1].model)
+
+    @classmethod
+    def answering(cls, config: BaselineConfig) -> dict[str, Any]:
+        """Return the captioner's name and what the model is."""
+        model = _folder_of(config)[1]
+        return {"captioner": config.captioner, "mcvd": model.weights_sha256}
+
+    def _shown_to_captioner(
+        self, videos: Sequence[Frames], examples: Sequence[Example]
+    ) -> list[Frames]:
+        """Frames for the captioner, computed once for the questions about one video."""
+        by_video: dict[int, Frames] = {}
+        for video, example in zip(videos, examples, strict=True):
+            # A blind run has no frames; the captioner then answers from the text alone.
+            if id(video) not in by_video:
+                by_video[id(video)] = self._changed(video, example) if video.seconds else video
+        return [by_video[id(video)] for video in videos]
+
+    def _changed(self, video: Frames, example: Example) -> Frames:
+        return self._as_video(observed_frames(video, self._config), video)
+
+    def _as_video(self, pixels: Tensor, original: Frames) -> Frames:
+        """Small frames as the captioner sees a video of them, at the original's size."""
+        num_frames = len(pixels)
+        rate = self._config.frame_rate or original.rate
+        indices = tuple(self._captioner.rule(num_frames))
+        height, width = original.pixels.shape[-2:]
+        return Frames(
+            enlarge(pixels[list(indices)], height, width),
+            tuple(index / rate for index in indices),
+            indices,
+            num_frames,
+            num_frames / rate,
+        )
+
+
+class Mcvd(CaptionerOnObserved):
+    """MCVD and a captioner: what the captioner says of the frames that MCVD predicts.
+
+    Args:
+        model: The MCVD model.
+        captioner: What is asked.
+        device: The model's.
+        seed: Of the predictions. The noise of a video follows from it and the video's id alone, so
+            questions around it change nothing.
+
+    Raises:
+        ValueError: As :class:`CaptionerOnObserved`; or the model predicts from no past frames.
+    """
+
+    def __init__(
+        self, model: VideoDiffusion, captioner: Captioner, device: torch.device, seed: int = 0
+    ) -> None:
+        super().__init__(model.config, captioner)
+        if not model.config.num_past_frames:
+            raise ValueError("weights.model: this MCVD model does not predict from past frames")
+        self._model = model
+        self._device = device
+        self._seed = seed
+
+    @classmethod
+    def load(
+        cls,
+        config: BaselineConfig,
+        decoding: DecodingConfig,
+        device: torch.device,
+        captioner: Captioner | None = None,
+    ) -> Self:
+        """Load the model of a folder; see :meth:`CaptionerOnObserved.load`.
+
+        Raises:
+            ValueError: The folder is missing or damaged, or there is no captioner.
+        """
+        captioner = _required(captioner)
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        return cls(load_folder(_folder_of(config)[0], device, dtype), captioner, device)
+
+    @classmethod
+    def facts(cls, config: BaselineConfig) -> Facts:
+        """Return the facts, from the folder."""
+        model = _folder_of(config)[1]
+        side = model.model.image_size
+        return Facts(
+            fidelity="re-composed" if model.origin == "official" else "re-trained",
+            source=_SOURCE,
+            deviations=(
+                f"adapted: MCVD({model.name}, {side} px) + {config.captioner}, which is asked "
+                f"about the {model.model.num_predicted} frames that MCVD predicts",
+            ),
+            trained_on=tuple(model.trained_on),
+            licence="MIT (the repository's; none is given for the weights)"
+            if model.origin == "official"
+            else "",
+        )
+
+    @classmethod
+    def answering(cls, config: BaselineConfig) -> dict[str, Any]:
+        """Return the captioner's name, what the model is, and how is sampled from it."""
+        model = _folder_of(config)[1].model
+        return {
+            **super().answering(config),
+            **{"sampler": model.sampler, "sampling_steps": model.sampling_steps},
+            **{"num_predicted": model.num_predicted, "seed": 0},
+        }
+
+    def _changed(self, video: Frames, example: Example) -> Frames:
+        past = observed_frames(video, self._config)
+        # (K, 3, S, S) -> (1, K, channels, S, S) from 0 to 1
+        known = (to_model_range(past, self._config) + 1) / 2
+        identity = (example.corpus, example.video_id, example.start_seconds, example.end_seconds)
+        key = "/".join(map(str, (self._seed, *identity)))
+        generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
+        predicted = self._model.predict(
+            known[None].to(self._device), self._config.num_predicted, generators=[generator]
+        )
+        return self._as_video(to_rgb(predicted[0]).cpu(), video)
+
+
+def last_frames(config: DiffusionConfig) -> FrameRule:
+    """Return the rule for the frames at a video's end among which those of a model are.
+
+    A rule knows no times. For a model of a given rate it takes as many as there are in videos of
+    ``HIGHEST_RATE`` frames a second, of which :func:`observed_frames` picks.
+    """
+    count = max(config.num_past_frames, 1)
+    if config.frame_rate is not None:
+        count = math.ceil((count - 1) * HIGHEST_RATE / config.frame_rate) + 1
+
+    def rule(available: int) -> list[int]:
+        return list(range(max(available - count, 0), available))
+
+    return rule
+
+
+def observed_frames(video: Frames, config: DiffusionConfig) -> Tensor:
+    """Pick the frames that a model is shown from those of :func:`last_frames`.
+
+    They end with the last frame; those before it are as far apart as the model's. What lies before
+    the first is the first.
+
+    Returns:
+        ``(num_past_frames, 3, S, S)`` uint8.
+    """
+    count = max(config.num_past_frames, 1)
+    if config.frame_rate is None:
+        chosen = [max(len(video.seconds) - count + number, 0) for number in range(count)]
+    else:
+        steps = np.arange(count - 1, -1, -1) / config.frame_rate
+        moments = np.maximum(video.seconds[-1] - steps, video.seconds[0])
+        chosen = frame_indices_at(np.asarray(video.seconds), moments).tolist()
+    return shrink(video.pixels[chosen], config.image_size)
+
+
+def _can(system: System, capability: str) -> bool:
+    return getattr(type(system), capability) is not getattr(System, capability)
+
+
+def _required(captioner: Captioner | None) -> Captioner:
+    if captioner is None:
+        raise ValueError(
+            "baselines.captioner is empty; MCVD predicts pictures: name the baseline that "
+            "describes them"
+        )
+    return captioner
+
+
+def _folder_of(config: BaselineConfig) -> tuple[Path, ModelFolder]:
+    """The folder of the MCVD model and its ``config.json``."""
+    name = config.weights.get("model", "")
+    if not name:
+        raise ValueError(
+            "baselines.weights has no entry 'model'; give the folder of an MCVD model, which "
+            "training or convert_official writes"
+        )
+    folder = local_folder(name, config.revision)
+    return folder, read_folder(folder)
