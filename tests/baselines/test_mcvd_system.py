@@ -1,5 +1,7 @@
 """MCVD's training, and MCVD with a captioner on a real video."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_modules.frame_windows import FrameWindows, FrameWindowsData, collate_windows
+from vidreason.baselines.build import SYSTEMS, Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameReader, middle_frames, no_frames
 from vidreason.baselines.mcvd.checkpoint import load_folder, save_folder
@@ -15,14 +18,15 @@ from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.module import MCVDModule
 from vidreason.baselines.mcvd.pictures import enlarge, shrink, to_model_range, to_rgb
 from vidreason.baselines.mcvd.system import (
-    Captioner,
     CaptionerOnObserved,
     Mcvd,
     last_frames,
     observed_frames,
 )
-from vidreason.baselines.system import System
+from vidreason.baselines.system import Captioner, Facts, System
 from vidreason.evaluation.answerer import Reply
+from vidreason.evaluation.benchmark import evaluate_examples
+from vidreason.evaluation.config import EvaluationConfig
 from vidreason.example import Example
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.reasoning.reasoner_config import DecodingConfig
@@ -78,6 +82,24 @@ class Scripted(System):
         return [Reply(output=example.options[0]) for example in examples]
 
 
+class Words(Scripted):
+    """The same as a baseline that a configuration names."""
+
+    parts = ()
+
+    @classmethod
+    def load(cls, config, decoding, device):
+        return cls()
+
+    @classmethod
+    def facts(cls, config):
+        return Facts(fidelity="generic", source="this test")
+
+    @classmethod
+    def frame_rule(cls, config):
+        return middle_frames(3)
+
+
 class OnlyAnswers(System):
     def answer(self, videos, examples):
         return [Reply(output="in words") for _ in examples]
@@ -113,7 +135,8 @@ def config(folder, **changes):
 
 
 def load(system, folder, captioner):
-    return system.load(config(folder), DecodingConfig(), torch.device("cpu"), captioner)
+    device = torch.device("cpu")
+    return system.load_with_captioner(config(folder), DecodingConfig(), device, captioner)
 
 
 def test_predicted_frames_of_a_real_video_go_to_the_captioner(folder, video):
@@ -173,6 +196,42 @@ def test_choices_are_made_only_about_what_happens_next(folder, video):
     assert words.predict([frames], [example()])[0].output == "in words"
 
 
+def test_a_configuration_names_the_captioner(folder, video, monkeypatch):
+    monkeypatch.setitem(SYSTEMS, "transformers", f"{__name__}:Words")
+    configs = {
+        "mcvd": config(folder),
+        "control": replace(config(folder), kind="mcvd_observed"),
+        "words": BaselineConfig(),
+    }
+    questions = [
+        example(0, media=video),
+        example(1, media=video, options=("yes", "no"), answer_index=0, question_type="predictive"),
+        example(2, media=video, options=("yes", "no"), answer_index=0, question_type="explanatory"),
+    ]
+    for name in ("mcvd", "control"):
+        assert not baseline_problems(name, configs[name], configs, DecodingConfig())
+        baseline = Baseline(name, configs, DecodingConfig(), torch.device("cpu"), DIRECT)
+        answerer = baseline.answerer(questions, "none")
+        assert answerer.capabilities == {"predict", "choose"}
+        rows = evaluate_examples(answerer, questions, EvaluationConfig())
+        assert rows[0].output == f"3 frames: {FUTURE_PREDICTION_PROMPT}"
+        assert [row.output for row in rows[1:]] == ["yes", ""]
+        # Not applicable, and neither right nor wrong.
+        assert [row.missing_capability for row in rows] == ["", "", "choose"]
+        assert rows[2].correct is None
+        captioner = baseline.provenance.answering["captioner"]
+        assert captioner["model"].startswith("transformers:")
+    for changes, message in (
+        ({"captioner": ""}, "captioner is empty"),
+        ({"captioner": "control"}, "needs a captioner itself"),
+        ({"captioner": "other"}, "name another baseline"),
+        ({"num_frames": 8}, "num_frames is 8"),
+    ):
+        changed = replace(configs["mcvd"], **changes)
+        problems = baseline_problems("mcvd", changed, configs, DecodingConfig())
+        assert [message in problem for problem in problems] == [True]
+
+
 def test_a_blind_run_stays_blind(folder, video):
     frames = no_frames(FrameReader(DIRECT)(video, None, None, Mcvd.frame_rule(config(folder))))
     captioner = Scripted()
@@ -203,7 +262,7 @@ def test_facts_name_the_models_and_what_is_adapted(folder):
 
 def test_what_is_missing_is_named(folder, tmp_path):
     with pytest.raises(ValueError, match=r"baselines\.captioner is empty"):
-        load(Mcvd, folder, None)
+        Mcvd.load(config(folder), DecodingConfig(), torch.device("cpu"))
     with pytest.raises(ValueError, match="can neither predict nor answer"):
         load(Mcvd, folder, Captioner(System(), middle_frames(2)))
     with pytest.raises(ValueError, match="no entry 'model'"):

@@ -1,7 +1,8 @@
 """Baselines from their configurations: the class of each kind, its provenance, and its answerer."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -10,7 +11,7 @@ from vidreason.added_parts import load_part
 from vidreason.baselines.config import BaselineConfig, added_baselines
 from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.baselines.frames import FrameReader
-from vidreason.baselines.system import System, SystemAnswerer
+from vidreason.baselines.system import Captioner, System, SystemAnswerer
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.manifest import digest_of
 from vidreason.evaluation.provenance import Provenance
@@ -28,6 +29,7 @@ SYSTEMS: dict[str, str] = {
     "anticipation": "vidreason.baselines.anticipation.system:Anticipation",
     "vjepa2": "vidreason.baselines.vjepa2.system:VJepa2Probe",
     "mcvd": "vidreason.baselines.mcvd:Mcvd",
+    "mcvd_observed": "vidreason.baselines.mcvd:CaptionerOnObserved",
 }
 """The class of each kind, imported when one is evaluated."""
 
@@ -87,7 +89,28 @@ def baseline_problems(
             else []
         ),
         *(f"baselines.{name}: {problem}" for problem in system.problems(config, decoding)),
+        *_captioner_problems(name, config, others),
     ]
+
+
+def _captioner_problems(
+    name: str, config: BaselineConfig, others: Mapping[str, BaselineConfig]
+) -> list[str]:
+    """Say where a baseline that needs a captioner has none, or one that needs another."""
+    if not system_class(config).needs_captioner:
+        return []
+    if not config.captioner:
+        return [
+            f"baselines.{name}.captioner is empty: a baseline of kind {config.kind} shows "
+            "frames to another one; name it"
+        ]
+    captioner = others.get(config.captioner)
+    if captioner is not None and system_class(captioner).needs_captioner:
+        return [
+            f"baselines.{name}.captioner is {config.captioner!r}, of kind {captioner.kind}, which "
+            "needs a captioner itself: name another baseline"
+        ]
+    return []
 
 
 def baseline_provenance(config: BaselineConfig) -> Provenance:
@@ -135,8 +158,29 @@ class Baseline:
         self._class = system_class(config)
         self._rule = self._class.frame_rule(config)
         self._frames = FrameReader(reader)
-        self._load = cache(lambda: self._class.load(config, decoding, device))
         self.provenance = baseline_provenance(config)
+        load: Callable[[], System]
+        if self._class.needs_captioner:
+            other = configs[config.captioner]
+            captioner = system_class(other)
+            rule = captioner.frame_rule(other)
+
+            def load() -> System:
+                described = Captioner(captioner.load(other, decoding, device), rule)
+                return self._class.load_with_captioner(config, decoding, device, described)
+
+            # Its answers are the captioner's, so they are of these weights and settings.
+            its = baseline_provenance(other)
+            answering = {"captioner": {"model": its.model, "answering": dict(its.answering)}}
+            self.provenance = replace(
+                self.provenance, answering={**self.provenance.answering, **answering}
+            )
+        else:
+
+            def load() -> System:
+                return self._class.load(config, decoding, device)
+
+        self._load = cache(load)
         self.fidelity: str = self.provenance.system["fidelity"]
         """How near it is to the published system."""
 

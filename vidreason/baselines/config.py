@@ -12,7 +12,7 @@ from vidreason.ranges import check_ranges
 
 KINDS = (
     *("transformers", "endpoint", "video_chatgpt", "video_llama", "sevila"),
-    *("viper", "anticipation", "vjepa2", "mcvd"),
+    *("viper", "anticipation", "vjepa2", "mcvd", "mcvd_observed"),
 )
 """Systems of this project; :data:`vidreason.baselines.build.SYSTEMS` has the class of each."""
 BASELINE_GROUP = "vidreason.baselines"
@@ -32,9 +32,9 @@ class BaselineConfig:
 
     kind: str = "transformers"
     """Which system: a video language model of ``transformers``, an ``endpoint``, one of the paper's
-    (``video_chatgpt``, ``video_llama``, ``sevila``, ``viper``, ``anticipation``, ``mcvd``),
-    ``vjepa2``, or an entry point of the group ``vidreason.baselines`` that an installed package
-    declares."""
+    (``video_chatgpt``, ``video_llama``, ``sevila``, ``viper``, ``anticipation``, ``mcvd`` and its
+    control ``mcvd_observed``), ``vjepa2``, or an entry point of the group ``vidreason.baselines``
+    that an installed package declares."""
     weights: dict[str, str] = field(default_factory=dict)
     """Where its parts are: a folder, a file or a repository of the Hub by name of the part, which
     is ``model`` where a system has one. An endpoint's ``model`` is the id that it is served by."""
@@ -52,7 +52,8 @@ class BaselineConfig:
     """How options are scored: by the likelihood of each option's letter as the answer's first
     token, or by that of its text per token."""
     captioner: str = ""
-    """Name of the baseline that describes the frames which this one predicts (MCVD)."""
+    """Name of the baseline that is asked about the frames which this one predicts (MCVD), or about
+    those that it is shown (its control)."""
     max_requests: int | None = None
     """Most requests to an endpoint that one run may pay for, over all its starts, as ``replies``
     counts them; None for no limit."""

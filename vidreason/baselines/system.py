@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Self
 
 import torch
 
@@ -59,6 +59,8 @@ class System:
     """Names of the weights that it needs."""
     optional_parts: ClassVar[tuple[str, ...]] = ()
     """Names of the weights that it can do without."""
+    needs_captioner: ClassVar[bool] = False
+    """Whether it asks another system about frames, which its configuration names."""
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Answer open-ended questions in words."""
@@ -93,6 +95,21 @@ class System:
         return []
 
     @classmethod
+    def load_with_captioner(
+        cls,
+        config: BaselineConfig,
+        decoding: DecodingConfig,
+        device: torch.device,
+        captioner: "Captioner",
+    ) -> Self:
+        """Load the weights of a system that asks another one; instead of :meth:`load`.
+
+        Raises:
+            ValueError: As :meth:`load`; or the captioner cannot do what is needed.
+        """
+        raise NotImplementedError
+
+    @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
         """Return the facts about the system, without loading it."""
         raise NotImplementedError
@@ -121,6 +138,14 @@ class System:
 
     def _refuse(self, capability: Capability) -> NoReturn:
         raise TypeError(f"{type(self).__name__} cannot {capability}")
+
+
+class Captioner(NamedTuple):
+    """A system that another one asks about frames."""
+
+    system: System
+    rule: FrameRule
+    """Its rule for the frames of a video."""
 
 
 class SystemAnswerer(Answerer):

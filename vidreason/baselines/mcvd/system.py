@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from vidreason.baselines.mcvd.checkpoint import ModelFolder, load_folder, read_f
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
 from vidreason.baselines.mcvd.pictures import enlarge, shrink, to_model_range, to_rgb
-from vidreason.baselines.system import Facts, System
+from vidreason.baselines.system import Captioner, Facts, System
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.perception.weights import local_folder
@@ -36,14 +36,6 @@ PREDICTION_TYPES = ("predictive",)
 _SOURCE = "voletiv/mcvd-pytorch@451da2e"
 
 
-class Captioner(NamedTuple):
-    """The system that is asked about frames."""
-
-    system: System
-    rule: FrameRule
-    """Its rule for the frames of a video."""
-
-
 class CaptionerOnObserved(System):
     """The control: a captioner of the last observed frames, at MCVD's size.
 
@@ -54,6 +46,8 @@ class CaptionerOnObserved(System):
     Raises:
         ValueError: The captioner can neither predict nor answer.
     """
+
+    needs_captioner: ClassVar[bool] = True
 
     def __init__(self, config: DiffusionConfig, captioner: Captioner) -> None:
         if not (_can(captioner.system, "predict") or _can(captioner.system, "answer")):
@@ -88,12 +82,24 @@ class CaptionerOnObserved(System):
         return replies
 
     @classmethod
-    def load(
+    def load(cls, config: BaselineConfig, decoding: DecodingConfig, device: torch.device) -> Self:
+        """Refuse: there is no captioner.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "baselines.captioner is empty; MCVD predicts pictures: name the baseline that is asked "
+            "about them"
+        )
+
+    @classmethod
+    def load_with_captioner(
         cls,
         config: BaselineConfig,
         decoding: DecodingConfig,
         device: torch.device,
-        captioner: Captioner | None = None,
+        captioner: Captioner,
     ) -> Self:
         """Take the model's sizes from its folder.
 
@@ -104,9 +110,19 @@ class CaptionerOnObserved(System):
             captioner: The system of that name, loaded.
 
         Raises:
-            ValueError: The folder is missing or damaged, or there is no captioner.
+            ValueError: The folder is missing or damaged, or the captioner cannot describe frames.
         """
-        return cls(_folder_of(config)[1].model, _required(captioner))
+        return cls(_folder_of(config)[1].model, captioner)
+
+    @classmethod
+    def problems(cls, config: BaselineConfig, decoding: DecodingConfig) -> list[str]:
+        """Say where frames are asked for that the model is not shown."""
+        if config.num_frames is None:
+            return []
+        return [
+            f"num_frames is {config.num_frames}; MCVD is shown as many frames as it was trained on: "
+            "leave it out"
+        ]
 
     @classmethod
     def facts(cls, config: BaselineConfig) -> Facts:
@@ -129,9 +145,8 @@ class CaptionerOnObserved(System):
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
-        """Return the captioner's name and what the model is."""
-        model = _folder_of(config)[1]
-        return {"captioner": config.captioner, "mcvd": model.weights_sha256}
+        """Return the captioner's name; its weights are added where it is known."""
+        return {"captioner": config.captioner}
 
     def _shown_to_captioner(
         self, videos: Sequence[Frames], examples: Sequence[Example]
@@ -187,19 +202,18 @@ class Mcvd(CaptionerOnObserved):
         self._seed = seed
 
     @classmethod
-    def load(
+    def load_with_captioner(
         cls,
         config: BaselineConfig,
         decoding: DecodingConfig,
         device: torch.device,
-        captioner: Captioner | None = None,
+        captioner: Captioner,
     ) -> Self:
-        """Load the model of a folder; see :meth:`CaptionerOnObserved.load`.
+        """Load the model of a folder; see :meth:`CaptionerOnObserved.load_with_captioner`.
 
         Raises:
-            ValueError: The folder is missing or damaged, or there is no captioner.
+            ValueError: The folder is missing or damaged, or the captioner cannot describe frames.
         """
-        captioner = _required(captioner)
         dtype: torch.dtype = getattr(torch, config.dtype)
         return cls(load_folder(_folder_of(config)[0], device, dtype), captioner, device)
 
@@ -223,7 +237,7 @@ class Mcvd(CaptionerOnObserved):
 
     @classmethod
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
-        """Return the captioner's name, what the model is, and how is sampled from it."""
+        """Return the captioner's name and how the model is sampled from."""
         model = _folder_of(config)[1].model
         return {
             **super().answering(config),
@@ -281,15 +295,6 @@ def observed_frames(video: Frames, config: DiffusionConfig) -> Tensor:
 
 def _can(system: System, capability: str) -> bool:
     return getattr(type(system), capability) is not getattr(System, capability)
-
-
-def _required(captioner: Captioner | None) -> Captioner:
-    if captioner is None:
-        raise ValueError(
-            "baselines.captioner is empty; MCVD predicts pictures: name the baseline that "
-            "describes them"
-        )
-    return captioner
 
 
 def _folder_of(config: BaselineConfig) -> tuple[Path, ModelFolder]:
