@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from data_modules.frame_windows import FrameWindows, FrameWindowsData, collate_windows
 from vidreason.baselines.build import SYSTEMS, Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, middle_frames, no_frames
+from vidreason.baselines.frames import FrameReader, LastFrames, middle_frames, no_frames
 from vidreason.baselines.mcvd.checkpoint import load_folder, save_folder
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.module import MCVDModule
@@ -171,11 +171,11 @@ def test_the_control_shows_the_last_observed_frames(folder, video):
     [shown] = captioner.shown
     small = observed_frames(frames, DiffusionConfig(**SIZES))
     assert torch.equal(shown.pixels, enlarge(small, *frames.pixels.shape[-2:]))
-    # A fifth of a second apart, of a video of ten frames a second: frames 17 and 19.
+    # A fifth of a second apart, of a video of ten frames a second: frames 16 and 18 of 20.
     bright = shown.pixels[:, 0, 24].float() > 125
     lefts = [int(row.nonzero()[0]) for row in bright]
     assert lefts[1] - lefts[0] == pytest.approx(4, abs=1)
-    assert lefts[1] == pytest.approx(38 - 8, abs=2)
+    assert lefts[1] == pytest.approx(36 - 8, abs=2)
 
 
 def test_choices_are_made_only_about_what_happens_next(folder, video):
@@ -246,7 +246,12 @@ def test_one_frame_is_enough(folder, video):
     consecutive = DiffusionConfig(**SIZES | {"frame_rate": None, "num_past_frames": 3})
     assert len(observed_frames(frames, consecutive)) == 3
     assert last_frames(consecutive)(10) == [7, 8, 9]
-    assert last_frames(consecutive)(2) == [0, 1]
+    assert last_frames(consecutive)(2) == [0, 0, 1]
+    # A captioner of the last frames gets those of the prediction.
+    captioner = Scripted()
+    system = load(Mcvd, folder, Captioner(captioner, LastFrames(2, 5.0)))
+    system.predict([frames], [example()])
+    assert captioner.shown[0].indices == (2, 3)
 
 
 def test_facts_name_the_models_and_what_is_adapted(folder):

@@ -5,7 +5,6 @@ asked about them as about any video. The control asks the same of the last obser
 as MCVD sees them: what the two rows differ by is the prediction.
 """
 
-import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameRule, Frames
+from vidreason.baselines.frames import FrameRule, Frames, LastFrames
 from vidreason.baselines.mcvd.checkpoint import ModelFolder, load_folder, read_folder
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
@@ -26,10 +25,7 @@ from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.perception.weights import local_folder
 from vidreason.reasoning.reasoner_config import DecodingConfig
-from vidreason.video.sampling import frame_indices_at
 
-HIGHEST_RATE = 60.0
-"""Of videos whose last frames are picked by time: so many a second are looked at."""
 PREDICTION_TYPES = ("predictive",)
 """Types of multiple-choice questions about what happens after the video's end: CLEVRER's."""
 
@@ -120,8 +116,8 @@ class CaptionerOnObserved(System):
         if config.num_frames is None:
             return []
         return [
-            f"num_frames is {config.num_frames}; MCVD is shown as many frames as it was trained on: "
-            "leave it out"
+            f"num_frames is {config.num_frames}; MCVD is shown as many frames as it was trained "
+            "on: leave it out"
         ]
 
     @classmethod
@@ -140,7 +136,7 @@ class CaptionerOnObserved(System):
 
     @classmethod
     def frame_rule(cls, config: BaselineConfig) -> FrameRule:
-        """Return the rule for the frames at a video's end, from which the model's are picked."""
+        """Return the rule for the last frames of a video, as far apart as the model's."""
         return last_frames(_folder_of(config)[1].model)
 
     @classmethod
@@ -166,12 +162,16 @@ class CaptionerOnObserved(System):
         """Small frames as the captioner sees a video of them, at the original's size."""
         num_frames = len(pixels)
         rate = self._config.frame_rate or original.rate
-        indices = tuple(self._captioner.rule(num_frames))
+        seconds, rule = np.arange(num_frames) / rate, self._captioner.rule
+        if isinstance(rule, LastFrames):
+            chosen = rule.indices(seconds, num_frames / rate)
+        else:
+            chosen = list(rule(num_frames))
         height, width = original.pixels.shape[-2:]
         return Frames(
-            enlarge(pixels[list(indices)], height, width),
-            tuple(index / rate for index in indices),
-            indices,
+            enlarge(pixels[chosen], height, width),
+            tuple(seconds[chosen].tolist()),
+            tuple(chosen),
             num_frames,
             num_frames / rate,
         )
@@ -259,38 +259,28 @@ class Mcvd(CaptionerOnObserved):
 
 
 def last_frames(config: DiffusionConfig) -> FrameRule:
-    """Return the rule for the frames at a video's end among which those of a model are.
+    """Return the rule for the frames at a video's end that a model is shown.
 
-    A rule knows no times. For a model of a given rate it takes as many as there are in videos of
-    ``HIGHEST_RATE`` frames a second, of which :func:`observed_frames` picks.
+    A model of consecutive frames is shown the last ones; if there are too few, the first repeats.
     """
     count = max(config.num_past_frames, 1)
     if config.frame_rate is not None:
-        count = math.ceil((count - 1) * HIGHEST_RATE / config.frame_rate) + 1
-
-    def rule(available: int) -> list[int]:
-        return list(range(max(available - count, 0), available))
-
-    return rule
+        return LastFrames(count, config.frame_rate)
+    return lambda available: [max(available - count + number, 0) for number in range(count)]
 
 
 def observed_frames(video: Frames, config: DiffusionConfig) -> Tensor:
-    """Pick the frames that a model is shown from those of :func:`last_frames`.
+    """Bring the frames of :func:`last_frames` to a model's size.
 
-    They end with the last frame; those before it are as far apart as the model's. What lies before
-    the first is the first.
+    A control may leave fewer; then the first repeats.
 
     Returns:
         ``(num_past_frames, 3, S, S)`` uint8.
     """
     count = max(config.num_past_frames, 1)
-    if config.frame_rate is None:
-        chosen = [max(len(video.seconds) - count + number, 0) for number in range(count)]
-    else:
-        steps = np.arange(count - 1, -1, -1) / config.frame_rate
-        moments = np.maximum(video.seconds[-1] - steps, video.seconds[0])
-        chosen = frame_indices_at(np.asarray(video.seconds), moments).tolist()
-    return shrink(video.pixels[chosen], config.image_size)
+    missing = max(count - len(video.pixels), 0)
+    pixels = torch.cat([video.pixels[:1].expand(missing, -1, -1, -1), video.pixels[-count:]])
+    return shrink(pixels, config.image_size)
 
 
 def _can(system: System, capability: str) -> bool:
