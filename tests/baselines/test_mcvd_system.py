@@ -399,9 +399,9 @@ def train(module, windows, steps):
 def test_the_loss_falls_on_moving_squares():
     torch.manual_seed(0)
     module = MCVDModule(DiffusionConfig(**SIZES | {"mask_past": 0.2}), learning_rate=3e-3)
-    losses = train(module, moving_squares(), 30)
+    losses = train(module, moving_squares(4), 25)
     assert losses[0] == pytest.approx(1.0, abs=0.1), "it begins without an idea of the noise"
-    assert sum(losses[-10:]) / 10 < 0.8
+    assert sum(losses[-5:]) / 5 < 0.8
     assert module.training_step({"frames": torch.empty(0, dtype=torch.uint8)}, 0) is None
 
 
