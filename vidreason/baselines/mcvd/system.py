@@ -227,7 +227,9 @@ class Mcvd(CaptionerOnObserved):
             source=_SOURCE,
             deviations=(
                 f"adapted: MCVD({model.name}, {side} px) + {config.captioner}, which is asked "
-                f"about the {model.model.num_predicted} frames that MCVD predicts",
+                f"about the {model.model.num_predicted} frames that MCVD predicts, in the words of "
+                "the benchmark",
+                "frames are resized by a bilinear filter instead of Lanczos",
             ),
             trained_on=tuple(model.trained_on),
             licence="MIT (the repository's; none is given for the weights)"
