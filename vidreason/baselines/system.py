@@ -66,10 +66,8 @@ class System:
         """Answer open-ended questions in words."""
         self._refuse("answer")
 
-    def choose(
-        self, videos: Sequence[Frames], examples: Sequence[Example]
-    ) -> Sequence[Reply | None]:
-        """Name one of the options of each question in words; None where one is not applicable."""
+    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Name one of the options of each question in words."""
         self._refuse("choose")
 
     def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
@@ -177,8 +175,8 @@ class SystemAnswerer(Answerer):
         """Answer open-ended questions in words."""
         return self._replies("answer", examples)
 
-    def choose(self, examples: Sequence[Example]) -> Sequence[Reply | None]:
-        """Name one of the options of each question in words; None where one is not applicable."""
+    def choose(self, examples: Sequence[Example]) -> list[Reply]:
+        """Name one of the options of each question in words."""
         return self._replies("choose", examples)
 
     def predict(self, examples: Sequence[Example]) -> list[Reply]:
@@ -189,13 +187,13 @@ class SystemAnswerer(Answerer):
         """Score the options of each question."""
         return self._replies("log_likelihoods", examples)
 
-    def method(self, capability: Capability) -> Callable[..., Sequence[Reply | None]] | None:
+    def method(self, capability: Capability) -> Callable[..., list[Reply]] | None:
         """The function behind a capability; None if the system does not have it."""
         if getattr(self._system, capability) is getattr(System, capability):
             return None
         return super().method(capability)
 
-    def _replies(self, capability: Capability, examples: Sequence[Example]) -> list[Any]:
+    def _replies(self, capability: Capability, examples: Sequence[Example]) -> list[Reply]:
         """Replies to what can be read, and errors for the rest."""
         videos: list[Frames | VideoReadError] = []
         previous: Example | None = None

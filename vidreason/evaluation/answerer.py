@@ -64,8 +64,8 @@ class Answerer:
         """Answer open-ended questions in words, or with a span where one is asked for."""
         self._refuse("answer")
 
-    def choose(self, examples: Sequence[Example]) -> Sequence[Reply | None]:
-        """Name one of the options of each question in words; None where one is not applicable."""
+    def choose(self, examples: Sequence[Example]) -> list[Reply]:
+        """Name one of the options of each question in words."""
         self._refuse("choose")
 
     def predict(self, examples: Sequence[Example]) -> list[Reply]:
@@ -82,9 +82,9 @@ class Answerer:
         names: tuple[Capability, ...] = get_args(Capability)
         return frozenset(name for name in names if self.method(name) is not None)
 
-    def method(self, capability: Capability) -> Callable[..., Sequence[Reply | None]] | None:
+    def method(self, capability: Capability) -> Callable[..., list[Reply]] | None:
         """The function behind a capability; None if this system does not have it."""
-        function: Callable[..., Sequence[Reply | None]] = getattr(type(self), capability)
+        function: Callable[..., list[Reply]] = getattr(type(self), capability)
         return None if function is getattr(Answerer, capability) else function
 
     def _refuse(self, capability: Capability) -> NoReturn:

@@ -60,9 +60,9 @@ class CaptionerOnObserved(System):
         ask = system.predict if _can(system, "predict") else system.answer
         return ask(self._shown_to_captioner(videos, examples), examples)
 
-    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply | None]:
-        """Choose where a question is about what happens next; None for the others."""
-        replies: list[Reply | None] = [None] * len(examples)
+    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+        """Choose where a question is about what happens next; others are not applicable."""
+        replies = [Reply(applies=False)] * len(examples)
         about_next = [
             number
             for number, example in enumerate(examples)
