@@ -106,6 +106,7 @@ def test_rows_come_in_the_order_of_the_questions(
         assert row.correct is not None
         prompt = encode_prompt(tiny_reasoner.tokenizer, example.prompt)
         assert row.num_prompt_tokens == len(prompt)
+        assert row.num_visual_tokens == tiny_reasoner.fusion.num_embeddings == 4
         assert (row.num_generated_tokens == 0) == bool(example.options)
         assert row.batch_seconds_share > 0
         if example.options:

@@ -26,7 +26,7 @@ CHOICE: dict[str, Any] = {
     "option_log_likelihoods": [-1.5, -1.0, -2.0, -3.0, -4.0],
     "option_token_counts": [2, 3, 1, 1, 1], "output": "", "parsed": 1, "reference": 1,
     "reference_texts": [], "reference_justifications": [], "correct": True, "error": "",
-    "num_prompt_tokens": 9,
+    "num_prompt_tokens": 9, "num_visual_tokens": 64,
     "num_generated_tokens": 0, "futures": [], "true_futures": [], "outcome_kind": "",
     "outcome_seconds": None, "batch_seconds_share": 0.25, "record": {"program": "x"},
 }  # fmt: skip
@@ -61,7 +61,7 @@ VALID: dict[str, set[str]] = {
         "futures": [[]], "true_futures": [[]], "outcome_kind": [""],
         "outcome_seconds": [None, 0, 2.5], "reference_texts": [[], ["."]],
         "reference_justifications": [[]],
-        "num_prompt_tokens": [0, 10**400],
+        "num_prompt_tokens": [0, 10**400], "num_visual_tokens": [0, 10**400],
         "num_generated_tokens": [0, 10**400], "batch_seconds_share": [0, 2.5],
         "record": [{}, {"a": 1}],
     }.items()
@@ -138,7 +138,7 @@ def test_every_wrong_shape_is_named(tmp_path: Path) -> None:
     for name, row in mutations():
         problem = row_problem(row)
         assert re.match(rf"{name} is .*, expected ", problem), row
-        assert len(problem) < 400
+        assert len(problem) < 420
         if tried % 40 == 0:
             with pytest.raises(ValueError, match=rf"p.jsonl:2: {re.escape(problem)}"):
                 read(tmp_path, json.dumps(row))

@@ -39,6 +39,9 @@ class Reply:
     """Next events with computed probabilities, the most probable first; empty where the question
     asks for none, or the system computes none."""
     num_prompt_tokens: int = 0
+    """Tokens of the prompt, without those of the video."""
+    num_visual_tokens: int = 0
+    """Tokens that stand for the video; 0 where none is shown, or the number is not known."""
     num_generated_tokens: int = 0
     record: Mapping[str, Any] = field(default_factory=dict)
     """How the reply was made, such as a program with its calls; JSON values, kept in the row."""

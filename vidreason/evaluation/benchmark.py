@@ -178,6 +178,7 @@ def _row(example: Example, reply: Reply) -> BenchmarkPrediction:
         option_token_counts=reply.token_counts,
         futures=checked_futures(reply.futures),
         num_prompt_tokens=reply.num_prompt_tokens,
+        num_visual_tokens=reply.num_visual_tokens,
         num_generated_tokens=reply.num_generated_tokens,
         record=reply.record,
         error="" if reply.error is None else str(reply.error),

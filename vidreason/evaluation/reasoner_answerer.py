@@ -132,7 +132,9 @@ class ReasonerAnswerer(Answerer):
             Reply(error=item.error)
             if item.tokens is None
             else replace(
-                next(replies), num_prompt_tokens=len(reasoner.encode_prompt(item.example.prompt))
+                next(replies),
+                num_prompt_tokens=len(reasoner.encode_prompt(item.example.prompt)),
+                num_visual_tokens=reasoner.fusion.num_embeddings,
             )
             for item in loaded
         ]

@@ -38,6 +38,7 @@ from vidreason.evaluation.tables import (
 from vidreason.evaluation.text.bertscore import BertScorer, load_bert_scorer
 from vidreason.evaluation.text.wordnet import WordNet
 from vidreason.evaluation.text.wups import Wups
+from vidreason.evaluation.token_counts import token_counts, token_tables
 from vidreason.markdown import escaped, one_line
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
@@ -54,8 +55,8 @@ class Scoreboard:
     """Cells of each run: the section ``runs`` of the metrics."""
     metrics: dict[str, Any]
     """Sections ``runs``, ``differences``, ``calibration``, ``next_events``, ``texts``,
-    ``incomplete`` and ``notes``, and ``programs`` where runs have any; values are such as JSON
-    holds, None where a number is not defined."""
+    ``incomplete`` and ``notes``, and ``tokens`` and ``programs`` where runs have any; values are
+    such as JSON holds, None where a number is not defined."""
 
     def to_text(self) -> str:
         """All tables and notes for a terminal."""
@@ -115,8 +116,7 @@ def score_runs(
         config: What needs files that not everybody has.
         full: The run that the others are compared with; where there is no such run, none is.
         evidence: Names of runs that see less and less, from the full one on.
-        validation: Its predictions on other questions, which temperatures and conformal sets are
-            fitted on.
+        validation: Its predictions on other questions, to fit temperatures and conformal sets on.
         incomplete: Corpora of which questions could not be read, and how many were.
 
     Raises:
@@ -152,6 +152,8 @@ def score_runs(
         if compared:
             tables.append(difference_table(full, compared))
             differences += difference_rows(full, compared)
+    tokens = token_counts(runs)
+    tables += token_tables(tokens)
     # Confidences of all runs.
     calibrations = list(run_calibrations(runs, validation))
     tables += [calibration.table() for calibration in calibrations]
@@ -164,7 +166,6 @@ def score_runs(
     programs = program_failures(runs)
     tables += program_failure_tables(programs)
     scores = {name: list(of_run.values()) for name, of_run in cells.items()}
-    notes = [*_notes(runs, config), *_step_orders(items)]
     return Scoreboard(
         tables=tuple(tables),
         scores=scores,
@@ -174,9 +175,9 @@ def score_runs(
             "calibration": {one.title: one.as_json(full) for one in calibrations},
             "next_events": {corpus: one.metrics for corpus, one in next_events.items()},
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
-            **({"programs": programs} if programs else {}),
+            **{name: of for name, of in (("tokens", tokens), ("programs", programs)) if of},
             "incomplete": dict(incomplete),
-            "notes": [*notes, *map(_incomplete_note, incomplete.items())],
+            "notes": _notes(runs, items, config, incomplete),
         },
     )
 
@@ -215,7 +216,12 @@ def _incomplete_note(item: tuple[str, str]) -> str:
     )
 
 
-def _notes(runs: Runs, config: EvaluationConfig) -> list[str]:
+def _notes(
+    runs: Runs,
+    items: Mapping[str, Items],
+    config: EvaluationConfig,
+    incomplete: Mapping[str, str],
+) -> list[str]:
     """Sentences that a reader of these numbers needs."""
     notes = [*_not_finite(runs), *_twin_options(runs)]
     if any(_has(rows, _WUPS_CORPUS) for rows in runs.values()):
@@ -229,7 +235,8 @@ def _notes(runs: Runs, config: EvaluationConfig) -> list[str]:
                 f"{_WUPS_CORPUS} is scored without the benchmark's stop words "
                 "(evaluation.stop_words); its published numbers leave them out"
             )
-    return [*notes, *_few_videos(runs)]
+    notes += [*_few_videos(runs), *_step_orders(items)]
+    return [*notes, *map(_incomplete_note, incomplete.items())]
 
 
 def _few_videos(runs: Runs) -> list[str]:

@@ -202,6 +202,7 @@ _FORMS: dict[str, tuple[str, _Check]] = {
     "correct": ("true, false or null", lambda value: value is None or isinstance(value, bool)),
     "error": _TEXT,
     "num_prompt_tokens": _COUNT,
+    "num_visual_tokens": _COUNT,
     "num_generated_tokens": _COUNT,
     "record": ("an object", lambda value: isinstance(value, dict)),
     "missing_capability": _TEXT,

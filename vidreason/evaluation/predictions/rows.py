@@ -88,6 +88,8 @@ class BenchmarkPrediction:
     """Why the video could not be read. Such a question counts as answered wrongly."""
     num_prompt_tokens: int = 0
     """Text tokens of the prompt in chat markup, without what stands for the video."""
+    num_visual_tokens: int = 0
+    """Tokens that stand for the video; 0 where none is shown, or the number is not known."""
     num_generated_tokens: int = 0
     """Tokens of the generated text, without the one that ends it; 0 when options were scored."""
     batch_seconds_share: float = field(default=0.0, compare=False)
