@@ -66,19 +66,33 @@ def generate_ids(
         The new token ids of each row, without the stop token or sequence.
     """
     criteria = StoppingCriteriaList([_ends_with(stop_sequences)]) if stop_sequences else None
-    devices = [inputs_embeds.device] if inputs_embeds.device.type == "cuda" else []
+    inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
+    # Of embeddings, transformers returns the new tokens alone.
+    rows = continued(model, inputs, decoding, stop_ids, criteria)
+    return [_before_sequences(before_stop(row, stop_ids), stop_sequences) for row in rows]
+
+
+def continued(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Tensor],
+    decoding: DecodingConfig,
+    stop_ids: Sequence[int],
+    criteria: StoppingCriteriaList | None = None,
+) -> list[list[int]]:
+    """Return the token ids that ``model.generate`` gives for inputs, padded on the left."""
+    device = inputs["attention_mask"].device
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices, enabled=decoding.strategy == "nucleus"):
         if decoding.strategy == "nucleus":
             torch.manual_seed(decoding.seed)
         # Any: generate() returns a tensor or, if told so, a record.
         output: Any = model.generate(  # type: ignore[operator]
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
+            **inputs,
             generation_config=generation_config(decoding, stop_ids),
             stopping_criteria=criteria,
         )
-    rows = [_before_stop(row, set(stop_ids)) for row in output.tolist()]
-    return [_before_sequences(row, stop_sequences) for row in rows]
+    rows: list[list[int]] = output.tolist()
+    return rows
 
 
 def generate_lines(
@@ -114,7 +128,7 @@ def generate_lines(
         generation_config=generation_config(decoding, stop_ids),
         stopping_criteria=StoppingCriteriaList([enough]),
     )
-    return [_before_stop(row, set(stop_ids)) for row in output.tolist()]
+    return [before_stop(row, stop_ids) for row in output.tolist()]
 
 
 def generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:
@@ -189,6 +203,7 @@ def _before_sequences(ids: list[int], sequences: Sequence[Sequence[int]]) -> lis
     return ids[: min(ends, default=len(ids))]
 
 
-def _before_stop(ids: list[int], stop_ids: set[int]) -> list[int]:
+def before_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
+    """Return the tokens before the first one that ends an answer."""
     ends = (index for index, token_id in enumerate(ids) if token_id in stop_ids)
     return ids[: next(ends, len(ids))]
