@@ -335,7 +335,7 @@ def test_a_run_asks_it_by_its_kind(system: Sevila, checkpoint: Path, blip2: Path
     words = system.texts.tokenizer.name_or_path
     weights = {"checkpoint": str(checkpoint), "blip2": words}
     config = BaselineConfig(kind="sevila", weights=weights, dtype="float32")
-    assert baseline_problems("rival", config, {"rival": config}) == []
+    assert baseline_problems("rival", config, {"rival": config}, DecodingConfig()) == []
     reader = VideoReader(timeout_seconds=None)
     decoding = DecodingConfig(max_new_tokens=2)
     run = Baseline("rival", {"rival": config}, decoding, CPU, reader)

@@ -234,7 +234,7 @@ def test_control_tokens_of_a_question_are_text(system: VideoChatGPT, video: Fram
     controls = [i for i in ids if i > len(system.tokenizer) - 4 or i == 2]
     patch, start, end = (len(system.tokenizer) - n for n in (3, 2, 1))
     assert controls == [start, *[patch] * 109, end]
-    assert system.answer([video], [question(hostile)])[0].num_prompt_tokens == len(ids)
+    assert system.answer([video], [question(hostile)])[0].num_prompt_tokens == len(ids) - 109
 
 
 def test_a_video_is_seen_from_the_last_layer_but_one(system: VideoChatGPT, video: Frames) -> None:
@@ -289,7 +289,7 @@ def test_a_shared_prompt_equals_the_full_forward(
         else example.prompt
     )
     prompt = system.prompt_ids(wording, has_video=True)
-    assert reply.num_prompt_tokens == len(prompt)
+    assert (reply.num_prompt_tokens, reply.num_visual_tokens) == (len(prompt) - 109, 109)
     text = prompt_markup(wording, 109).text
     answers = [" A", " B", " C"] if scoring == "letter" else [f" {one}</s>" for one in OPTIONS]
     visual = system.model.see(video.pixels)

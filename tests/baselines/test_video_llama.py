@@ -373,15 +373,12 @@ def test_answers_about_a_clip_are_the_same_in_batches(system: VideoLlama, frames
             singles = [method([v], [e])[0] for v, e in zip(videos, examples, strict=True)]
             assert batch == singles
             assert all(reply.num_generated_tokens for reply in batch)
-        seen = system.see([frames, frames, other, blind])
-    assert seen[0] is seen[1]
-    assert seen[3] is None
-    assert isinstance(seen[0], torch.Tensor)
-    assert isinstance(seen[2], torch.Tensor)
-    assert float((seen[0] - seen[2]).abs().max()) > 1e-3
-    # The video's 32 tokens, its marks and the message are not in a blind prompt.
+        seen, others = system.see(frames), system.see(other)
+    assert float((seen - others).abs().max()) > 1e-3
+    # The video's marks and the message are not in a blind prompt.
     shown, without_video = system.answer([frames, blind], [example("Why?")] * 2)
-    assert shown.num_prompt_tokens - without_video.num_prompt_tokens > 32
+    assert shown.num_prompt_tokens > without_video.num_prompt_tokens
+    assert (shown.num_visual_tokens, without_video.num_visual_tokens) == (32, 0)
 
 
 def test_options_scored_behind_a_shared_prompt_equal_the_whole_forward(
@@ -410,13 +407,10 @@ def whole_forward(
     system: VideoLlama, video: Frames, question: Any, index: int
 ) -> tuple[float, int]:
     """Log-likelihood of one option per token, from the logits of one long row."""
-    prompt = system._prompt(video, system._choice_prompt(question))
-    option = system._options(question)[index]
-    ids = system.chat.answer_ids(prompt, option)
-    if not system._by_letter:
-        ids = ids + system.chat.ending_ids
+    (prompt,) = system.splice_all([video], [system.choice_prompt(question)])
+    ids = system.option_ids(prompt, system.options(question)[index])
     words = system.language_model.get_input_embeddings()
-    rows = torch.cat([system._embed(prompt, system.see([video])[0]), words(torch.tensor(ids))])
+    rows = torch.cat([prompt.embeddings, words(torch.tensor(ids))])
     logits = system.language_model(inputs_embeds=rows[None]).logits[0].log_softmax(-1)
     start = len(rows) - len(ids) - 1
     values = [logits[start + offset, token] for offset, token in enumerate(ids)]

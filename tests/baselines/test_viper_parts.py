@@ -1,5 +1,6 @@
 """The models behind programs, from folders of transformers: tiny random ones of each kind."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +42,8 @@ def part_folder(
         if not (root / name).exists():
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                PARTS[name][1](root / name, tiny_tokenizer)
+                # A processor may add tokens; other tests share the tokenizer.
+                PARTS[name][1](root / name, copy.deepcopy(tiny_tokenizer))
         return root / name
 
     return folder

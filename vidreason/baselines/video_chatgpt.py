@@ -1,25 +1,22 @@
 """Video-ChatGPT as a baseline: released weights, official frames and prompt, our decoding.
 
-The official protocol knows open questions alone. Options are scored here by the likelihood of
-their letters or texts after ``ASSISTANT:``.
-
-Shapes: T frames, P patches, L prompt tokens, D width of the language model.
+Options are scored where the answer begins, after ``ASSISTANT:``.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
-from vidreason.baselines.blip2_files import check_parts, is_converted, part_revision
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
-from vidreason.baselines.questions import letter_prompt, letters
-from vidreason.baselines.system import Facts, System
+from vidreason.baselines.part_files import check_parts, is_converted, part_revision
+from vidreason.baselines.spliced_prompts import SplicedPrompt, SplicedPromptSystem
+from vidreason.baselines.system import Facts
 from vidreason.baselines.video_chatgpt_model import MAX_FRAMES, VideoChatGPTModel, segment_middles
 from vidreason.baselines.video_chatgpt_weights import (
     END_TOKEN,
@@ -31,15 +28,11 @@ from vidreason.baselines.video_chatgpt_weights import (
     load_tokenizer,
     load_vision,
 )
-from vidreason.evaluation.answerer import Reply
-from vidreason.example import Example
 from vidreason.perception.weights import local_folder
 from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.reasoning.control_tokens import Markup, encode_markup
-from vidreason.reasoning.decoding import generate_ids
-from vidreason.reasoning.log_likelihoods import text_log_likelihoods
 from vidreason.reasoning.reasoner_config import DecodingConfig
-from vidreason.reasoning.tokenization import EncodedText, answer_text
+from vidreason.reasoning.tokenization import answer_text
 
 SYSTEM_PROMPT = (
     "You are Video-ChatGPT, a large vision-language assistant. You are able to understand the "
@@ -55,7 +48,7 @@ _BASE_FILES = ("*.json", "*.safetensors", "*.bin")
 """The base's repository holds no safetensors."""
 
 
-class VideoChatGPT(System):
+class VideoChatGPT(SplicedPromptSystem):
     """Video-ChatGPT with its weights in memory; see :meth:`load`.
 
     Args:
@@ -74,49 +67,31 @@ class VideoChatGPT(System):
         decoding: DecodingConfig,
         option_scoring: str = "letter",
     ) -> None:
+        self._stop_id = int(tokenizer.eos_token_id)
+        super().__init__(model.language_model, decoding, option_scoring, [self._stop_id])
         self.model = model
         self.tokenizer = tokenizer
-        self._decoding = decoding
-        self._by_letter = option_scoring == "letter"
         self._patch_id = cast(int, tokenizer.convert_tokens_to_ids(PATCH_TOKEN))
-        self._stop_id = int(tokenizer.eos_token_id)
 
-    def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Answer each prompt in words."""
-        return self._generate(videos, [example.prompt for example in examples])
+    def see(self, video: Frames) -> Tensor:
+        """Return the temporal and spatial tokens of a video."""
+        return self.model.see(video.pixels)
 
-    predict = answer
-    """Next events are asked for in the prompt; their probabilities are the words' own."""
+    def splice(self, video: Frames, tokens: Tensor | None, question: str) -> SplicedPrompt:
+        """Return the prompt in the official markup, the video after the question."""
+        markup = self._markup(question, has_video=tokens is not None)
+        prompt = self._encode(markup)
+        ids = torch.tensor(prompt, device=self.model.mm_projector.weight.device)
+        return SplicedPrompt(
+            self.model.embed(ids, tokens, self._patch_id),
+            0 if tokens is None else len(tokens),
+            partial(self._answer_ids, markup, prompt),
+            [self._stop_id],
+        )
 
-    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Name an option by its letter or its text, whichever the prompt asks for."""
-        return self._generate(videos, [self._choice_prompt(example) for example in examples])
-
-    def log_likelihoods(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Score each option by its letter, or by its text with the end of the answer, per token.
-
-        A prompt with its video is computed once for all of its options.
-        """
-        replies = []
-        for visual, example in zip(self._visual(videos), examples, strict=True):
-            markup = self._markup(self._choice_prompt(example), has_video=visual is not None)
-            prompt = self._encode(markup)
-            answers = letters(example) if self._by_letter else example.options
-            texts = [self._option(markup, prompt, answer) for answer in answers]
-            # The prompt's embeddings stand before the options as a video's do: (1, L, D)
-            embedded = self._embed(prompt, visual)[None]
-            sums = text_log_likelihoods(
-                self.model.language_model, embedded, [0] * len(texts), texts
-            )
-            counts = [len(text.input_ids) for text in texts]
-            replies.append(
-                Reply(
-                    log_likelihoods=tuple((sums / torch.tensor(counts)).tolist()),
-                    token_counts=tuple(counts),
-                    num_prompt_tokens=len(prompt),
-                )
-            )
-        return replies
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of an answer."""
+        return answer_text(self.tokenizer, ids)
 
     def prompt_ids(self, question: str, *, has_video: bool) -> list[int]:
         """Return the tokens of a question in the official markup, up to where the answer begins.
@@ -203,63 +178,20 @@ class VideoChatGPT(System):
         """Return the settings that decide its answers."""
         return {"option_scoring": config.option_scoring, "dtype": config.dtype}
 
-    def _generate(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[Reply]:
-        prompts, rows = [], []
-        for visual, question in zip(self._visual(videos), questions, strict=True):
-            prompts.append(self.prompt_ids(question, has_video=visual is not None))
-            rows.append(self._embed(prompts[-1], visual))
-        # Prompts end in one column, from where all rows go on: (B, longest L, D), (B, longest L)
-        embeddings = pad_sequence(rows, batch_first=True, padding_side="left")
-        mask = pad_sequence(
-            [torch.ones(len(row), dtype=torch.int64, device=row.device) for row in rows],
-            batch_first=True,
-            padding_side="left",
-        )
-        answers = generate_ids(
-            self.model.language_model, embeddings, mask, self._decoding, [self._stop_id]
-        )
-        return [
-            Reply(
-                output=answer_text(self.tokenizer, answer),
-                num_prompt_tokens=len(prompt),
-                num_generated_tokens=len(answer),
-            )
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-
-    def _visual(self, videos: Sequence[Frames]) -> list[Tensor | None]:
-        """Visual tokens of each video, None without frames; repeats are seen once."""
-        tokens: list[Tensor | None] = []
-        for index, video in enumerate(videos):
-            if index and videos[index - 1] is video:
-                tokens.append(tokens[-1])
-            else:
-                tokens.append(self.model.see(video.pixels) if len(video.pixels) else None)
-        return tokens
-
-    def _embed(self, prompt: list[int], visual: Tensor | None) -> Tensor:
-        ids = torch.tensor(prompt, device=self.model.mm_projector.weight.device)
-        return self.model.embed(ids, visual, self._patch_id)
-
-    def _choice_prompt(self, example: Example) -> str:
-        return letter_prompt(example) if self._by_letter else example.prompt
-
     def _markup(self, question: str, *, has_video: bool) -> Markup:
         num_tokens = self.model.num_visual_tokens if has_video else 0
         return prompt_markup(question, num_tokens)
 
-    def _option(self, markup: Markup, prompt: list[int], answer: str) -> EncodedText:
-        """Tokens of an option after its prompt, all of them targets."""
-        end = "" if self._by_letter else str(self.tokenizer.eos_token)
-        response = Markup((" ", end), (answer.strip(),))
+    def _answer_ids(self, markup: Markup, prompt: list[int], answer: str) -> list[int]:
+        """Tokens of an answer after its prompt."""
         # In the whole text the blank is joined to the answer's first word.
-        ids = self._encode(markup + response)
+        ids = self._encode(markup + Markup((" ", ""), (answer.strip(),)))
         if ids[: len(prompt)] != prompt:
             raise ValueError(
                 f"the tokenizer of {self.tokenizer.name_or_path!r} joins the end of the prompt to "
                 f"the answer {answer!r}; options cannot be scored with it"
             )
-        return EncodedText(ids[len(prompt) :], ids[len(prompt) :])
+        return ids[len(prompt) :]
 
     def _encode(self, markup: Markup) -> list[int]:
         # Officially the tokenizer's post-processor puts the BOS before the text.

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from vidreason.baselines.blip2_files import convert, without_buffers
+from vidreason.baselines.part_files import convert, without_buffers
 from vidreason.baselines.video_chatgpt_model import VideoChatGPTModel
 from vidreason.json_object import read_json_object
 from vidreason.perception.model_folder import (

@@ -20,7 +20,6 @@ from vidreason.perception.weights import local_folder
 from vidreason.pretrained.frozen_parts import content_hash, content_hash_of_file
 from vidreason.pretrained.hub import READ_FILES
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _PLACEHOLDERS = (
     *("image_token_id", "video_token_id", "image_token_index", "video_token_index"),
     "image_patch_id",
@@ -96,7 +95,7 @@ def load_video_model(config: BaselineConfig, device: torch.device) -> VideoModel
         folder,
         where,
         device=torch.device("cpu"),
-        dtype=_DTYPES[config.dtype],
+        dtype=getattr(torch, config.dtype),
         # Released files hold leftovers, such as buffers of older versions.
         dropped_prefixes=("",),
     )

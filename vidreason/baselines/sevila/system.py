@@ -11,16 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidreason.baselines.blip2_files import (
-    blip2_folder,
-    blip2_hash,
-    check_parts,
-    is_converted,
-    part_revision,
-)
+from vidreason.baselines.blip2_files import blip2_folder, blip2_hash
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frame_squares import clip_squares
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
+from vidreason.baselines.part_files import check_parts, is_converted, part_revision
 from vidreason.baselines.sevila.model import (
     NUM_KEY_FRAMES,
     SevilaModel,

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import T5Config
 
-from vidreason.baselines.blip2_files import (
-    Blip2Folder,
+from vidreason.baselines.blip2_files import Blip2Folder
+from vidreason.baselines.blip2_parts import Names, below, folder_vision_names
+from vidreason.baselines.part_files import (
     Source,
     check_layers,
     convert,
@@ -24,7 +25,6 @@ from vidreason.baselines.blip2_files import (
     without_buffers,
     without_memory,
 )
-from vidreason.baselines.blip2_parts import Names, below, folder_vision_names
 from vidreason.baselines.sevila.model import SevilaModel, official_names, official_tower_names
 from vidreason.perception.weights import Shape, open_weights
 

@@ -1,50 +1,36 @@
 """Video-LLaMA as a baseline: its released weights, frames and prompts, our decoding.
 
-The official protocol knows open questions alone. Options are scored here by the likelihood of
-their letters or texts where the answer begins.
-
-Shapes: L prompt positions with the video's, V tokens of a video, W width of the language model.
+Shapes: V tokens of a video, W width of the language model.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from vidreason.baselines.blip2_files import (
-    blip2_folder,
-    blip2_hash,
-    check_parts,
-    is_converted,
-    part_revision,
-)
+from vidreason.baselines.blip2_files import blip2_folder, blip2_hash
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frame_squares import clip_squares
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
-from vidreason.baselines.questions import letter_prompt, letters
-from vidreason.baselines.system import Facts, System
+from vidreason.baselines.part_files import check_parts, is_converted, part_revision
+from vidreason.baselines.spliced_prompts import SplicedPrompt, SplicedPromptSystem
+from vidreason.baselines.system import Facts
 from vidreason.baselines.video_llama.model import VideoLlamaVision, embed_prompt
 from vidreason.baselines.video_llama.prompts import (
     ChatForm,
     Form,
-    Prompt,
     frames_message,
     load_chat_form,
 )
 from vidreason.baselines.video_llama.weights import BLIP2_PREFIXES, SOURCE, load_vision
-from vidreason.evaluation.answerer import Reply
-from vidreason.example import Example
 from vidreason.perception.weights import local_folder
 from vidreason.pretrained.frozen_parts import content_hash
-from vidreason.reasoning.decoding import generate_ids
 from vidreason.reasoning.language_model import load_language_model, word_embedding_size
-from vidreason.reasoning.log_likelihoods import text_log_likelihoods
 from vidreason.reasoning.reasoner_config import DecodingConfig, LanguageModelConfig
-from vidreason.reasoning.tokenization import EncodedText
 
 NUM_FRAMES = 8
 """demo_video.py by way of conversation_video.py: upload_video_without_audio."""
@@ -54,7 +40,7 @@ _FORM_OF_PART: dict[str, Form] = {"language_model": "llama-2", "vicuna": "vicuna
 _LANGUAGE_MODEL_FILES = ("*.json", "*.model", "*.safetensors")
 
 
-class VideoLlama(System):
+class VideoLlama(SplicedPromptSystem):
     """Video-LLaMA with its weights in memory; see :meth:`load`.
 
     Args:
@@ -77,63 +63,35 @@ class VideoLlama(System):
         decoding: DecodingConfig,
         option_scoring: str = "letter",
     ) -> None:
+        super().__init__(
+            language_model, decoding, option_scoring, chat.stop_ids, chat.stop_sequences
+        )
         self.vision = vision
-        self.language_model = language_model
         self.chat = chat
-        self._decoding = decoding
-        self._by_letter = option_scoring == "letter"
 
-    def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Answer each prompt in words."""
-        return self._generate(videos, [example.prompt for example in examples])
-
-    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Predict next events in words, as the prompt asks for."""
-        return self._generate(videos, [example.prompt for example in examples])
-
-    def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Name an option by its letter or its text, whichever the options are scored by."""
-        return self._generate(videos, [self._choice_prompt(example) for example in examples])
-
-    def log_likelihoods(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Score each option by its letter, or by its text with the end of the answer, per token.
-
-        A prompt with its video is computed once for all of its options.
-        """
-        replies = []
-        for video, tokens, example in zip(videos, self.see(videos), examples, strict=True):
-            prompt = self._prompt(video, self._choice_prompt(example))
-            texts = [self._option(prompt, option) for option in self._options(example)]
-            # The prompt stands before each option as a video does: (1, L, W)
-            embedded = self._embed(prompt, tokens)[None]
-            sums = text_log_likelihoods(self.language_model, embedded, [0] * len(texts), texts)
-            counts = [len(text.input_ids) for text in texts]
-            replies.append(
-                Reply(
-                    log_likelihoods=tuple((sums / torch.tensor(counts)).tolist()),
-                    token_counts=tuple(counts),
-                    num_prompt_tokens=embedded.shape[1],
-                )
-            )
-        return replies
-
-    def see(self, videos: Sequence[Frames]) -> list[Tensor | None]:
-        """Return the tokens ``(V, W)`` of each video, None without frames.
-
-        A video that follows itself is seen once.
-        """
-        tokens: list[Tensor | None] = []
+    def see(self, video: Frames) -> Tensor:
+        """Return the tokens ``(V, W)`` of a video."""
         device = self.vision.projection.weight.device
-        for index, video in enumerate(videos):
-            if index and videos[index - 1] is video:
-                tokens.append(tokens[-1])
-            elif len(video.pixels):
-                # One video: (T, 3, S, S) -> (1, T, 3, S, S) -> (V, W)
-                pixels = clip_squares(video.pixels, self.vision.image_size)
-                tokens.append(self.vision(pixels[None].to(device))[0])
-            else:
-                tokens.append(None)
+        # One video: (T, 3, S, S) -> (1, T, 3, S, S) -> (V, W)
+        pixels = clip_squares(video.pixels, self.vision.image_size)
+        tokens: Tensor = self.vision(pixels[None].to(device))[0]
         return tokens
+
+    def splice(self, video: Frames, tokens: Tensor | None, question: str) -> SplicedPrompt:
+        """Return the prompt in the chat form, which says when each frame was taken."""
+        message = None if tokens is None else frames_message(video.indices, video.rate)
+        prompt = self.chat.prompt(question, message)
+        words = self.language_model.get_input_embeddings()
+        return SplicedPrompt(
+            embed_prompt(words, prompt.ids, prompt.slot or 0, tokens),
+            0 if tokens is None else len(tokens),
+            partial(self.chat.answer_ids, prompt),
+            self.chat.ending_ids,
+        )
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of an answer."""
+        return self.chat.text(ids)
 
     @classmethod
     def load(cls, config: BaselineConfig, decoding: DecodingConfig, device: torch.device) -> Self:
@@ -221,53 +179,6 @@ class VideoLlama(System):
         """Return the settings that decide its answers."""
         form = _FORM_OF_PART[_language_model_part(config)]
         return {"option_scoring": config.option_scoring, "dtype": config.dtype, "chat_form": form}
-
-    def _generate(self, videos: Sequence[Frames], questions: Sequence[str]) -> list[Reply]:
-        rows = [
-            self._embed(self._prompt(video, question), tokens)
-            for video, tokens, question in zip(videos, self.see(videos), questions, strict=True)
-        ]
-        # Prompts end in one column, from where all rows go on: (B, longest L, W), (B, longest L)
-        embeddings = pad_sequence(rows, batch_first=True, padding_side="left")
-        ones = [torch.ones(len(row), dtype=torch.int64, device=row.device) for row in rows]
-        mask = pad_sequence(ones, batch_first=True, padding_side="left")
-        answers = generate_ids(
-            self.language_model,
-            embeddings,
-            mask,
-            self._decoding,
-            self.chat.stop_ids,
-            self.chat.stop_sequences,
-        )
-        return [
-            Reply(
-                output=self.chat.text(answer),
-                num_prompt_tokens=len(row),
-                num_generated_tokens=len(answer),
-            )
-            for row, answer in zip(rows, answers, strict=True)
-        ]
-
-    def _prompt(self, video: Frames, question: str) -> Prompt:
-        shown = len(video.pixels) > 0
-        return self.chat.prompt(
-            question, frames_message(video.indices, video.rate) if shown else None
-        )
-
-    def _embed(self, prompt: Prompt, tokens: Tensor | None) -> Tensor:
-        words = self.language_model.get_input_embeddings()
-        return embed_prompt(words, prompt.ids, prompt.slot or 0, tokens)
-
-    def _choice_prompt(self, example: Example) -> str:
-        return letter_prompt(example) if self._by_letter else example.prompt
-
-    def _options(self, example: Example) -> Sequence[str]:
-        return letters(example) if self._by_letter else example.options
-
-    def _option(self, prompt: Prompt, option: str) -> EncodedText:
-        ids = self.chat.answer_ids(prompt, option)
-        ids = ids if self._by_letter else ids + self.chat.ending_ids
-        return EncodedText(input_ids=ids, labels=ids)
 
 
 def even_frames(available: int) -> list[int]:

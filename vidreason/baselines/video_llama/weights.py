@@ -14,8 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidreason.baselines.blip2_files import (
-    Blip2Folder,
+from vidreason.baselines.blip2_files import Blip2Folder
+from vidreason.baselines.blip2_parts import (
+    Names,
+    below,
+    folder_query_names,
+    folder_vision_names,
+    plain_names,
+)
+from vidreason.baselines.part_files import (
     Source,
     check_layers,
     convert,
@@ -25,13 +32,6 @@ from vidreason.baselines.blip2_files import (
     stored_size,
     without_buffers,
     without_memory,
-)
-from vidreason.baselines.blip2_parts import (
-    Names,
-    below,
-    folder_query_names,
-    folder_vision_names,
-    plain_names,
 )
 from vidreason.baselines.video_llama.model import FRAME_PARTS, VideoLlamaVision, official_names
 from vidreason.perception.weights import Shape, open_weights

@@ -5,17 +5,14 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, GenerationConfig
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.viper.modules import ModuleError
 from vidreason.perception.model_folder import check_model_folder, foreign_errors, load_pretrained
+from vidreason.perception.weights import local_folder
 from vidreason.pretrained.hub import READ_FILES
-from vidreason.secrets import first_line
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _CLASSES = {
     "detector": "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING",
     "matcher": "MODEL_MAPPING",
@@ -71,12 +68,13 @@ def load_part(part: str, config: BaselineConfig, device: torch.device) -> Pretra
     name = part_name(part, config)
     where = f"baselines: weights.{part}: {name!r}"
     try:
-        folder = _local_folder(name, config.revision, where)
-        return _load(part, folder, where, _DTYPES[config.dtype], device)
+        folder = local_folder(name, config.revision, READ_FILES)
+        return _load(part, folder, where, getattr(torch, config.dtype), device)
     except ModuleError:
         raise
     except ValueError as error:
-        raise ModuleError(str(error)) from error
+        message = str(error)
+        raise ModuleError(message if where in message else f"{where}: {message}") from error
 
 
 def _load(
@@ -108,15 +106,3 @@ def _load(
         # A folder's recommendations, such as a penalty, are not used.
         model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     return PretrainedPart(model.to(device).requires_grad_(False).eval(), processor, kind)
-
-
-def _local_folder(name: str, revision: str | None, where: str) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(READ_FILES)))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"{where} is no folder here, and no repository of that name can be had from the "
-            f"Hugging Face Hub ({first_line(error)}); check the name, or `hf auth login`"
-        ) from error
