@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_modules.global_order import accumulation
 from experiments.demo.config import DemoConfig
@@ -283,3 +284,14 @@ def test_every_renamed_key_has_a_present_one():
 
 def test_the_readers_of_sections_are_told_of_sections_that_exist():
     assert set(READERS_OF_SECTIONS) <= {field.name for field in fields(ExperimentConfig)}
+
+
+def test_all_baselines_together_are_those_of_their_own_files():
+    folder = CONFIGS / "baselines"
+    together = yaml.safe_load((folder / "all.yaml").read_text())["baselines"]
+    for name, baseline in together.items():
+        assert yaml.safe_load((folder / f"{name}.yaml").read_text())["baselines"] == {
+            name: baseline
+        }
+    for kind in ("video_chatgpt", "video_llama", "sevila", "viper", "transformers"):
+        assert kind in {baseline["kind"] for baseline in together.values()}
