@@ -1,13 +1,11 @@
 """Configuration of the data: which corpora a run reads, and how."""
 
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import EntryPoint
 from math import inf
 from typing import Literal
 
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION
-from vidreason.added_parts import added_parts, check_part
+from vidreason.added_parts import check_part
 from vidreason.ranges import check_ranges
 from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 
@@ -51,22 +49,14 @@ FIELDS = (
 """Of an example: what a column of a Hugging Face data set may be mapped to."""
 
 
-@cache
-def added_readers() -> dict[str, EntryPoint]:
-    """Return the readers that installed packages add, by name, not yet imported.
-
-    A reader of this project cannot be replaced.
-    """
-    return added_parts(READER_GROUP, BUILT_IN_READERS)
-
-
 @dataclass(kw_only=True)
 class CorpusConfig:
     """One corpus of a run."""
 
     reader: str
-    """Format of the corpus' files, by the name of what reads it: one of ``BUILT_IN_READERS``, or an
-    entry point of the group ``vidreason.readers`` that an installed package declares."""
+    """Format of the corpus' files, by the name of what reads it: one of ``BUILT_IN_READERS``, an
+    entry point of the group ``vidreason.readers`` that an installed package declares, or
+    ``package.module:object``."""
     root: str
     """The folder with the corpus' own files; for ``huggingface`` also a name on the Hub, for tar
     shards also an fsspec URL."""
@@ -95,7 +85,7 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is such a reader."""
-        check_part("reader", self.reader, READER_GROUP, (*BUILT_IN_READERS, *added_readers()))
+        check_part("reader", self.reader, READER_GROUP, BUILT_IN_READERS)
         if (self.columns or self.streaming or self.revision) and self.reader != "huggingface":
             raise ValueError(
                 "columns, streaming and revision are for the reader 'huggingface'; corpus "

@@ -10,7 +10,7 @@ from data_modules.benchmark_manifests import MANIFESTS
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
 from data_modules.chat_messages import read_chat_messages
 from data_modules.clevrer import read_clevrer
-from data_modules.corpora import CorpusConfig, added_readers
+from data_modules.corpora import READER_GROUP, CorpusConfig
 from data_modules.ego4d import read_ego4d
 from data_modules.files import Files
 from data_modules.hd_vila import read_hd_vila
@@ -128,15 +128,15 @@ READERS: dict[str, Reader] = {
 
 
 def reader_named(name: str) -> Reader:
-    """Return a reader of this project, or that of an installed package.
+    """Return a reader of this project, or one from outside of it.
 
     Raises:
-        ValueError: The package's entry point cannot be imported, or is no reader.
+        ValueError: That cannot be imported, or is no reader.
     """
     if name in READERS:
         return READERS[name]
     # CorpusConfig refuses other names.
-    return load_part(added_readers()[name], Reader, "data_modules.readers.Reader")
+    return load_part(READER_GROUP, name, Reader, "data_modules.readers.Reader")
 
 
 def read_corpus(

@@ -7,13 +7,17 @@ import pytest
 
 
 def install_points(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, group: str, points: dict[str, str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, groups: dict[str, dict[str, str]]
 ) -> None:
-    """Make entry points of a group visible, and forget modules afterwards."""
+    """Make entry points visible, by their groups, and forget modules afterwards."""
     info = folder / "installed-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1.0\n")
-    lines = [f"{name} = {value}\n" for name, value in points.items()]
-    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(lines))
+    lines = [
+        line
+        for group, points in groups.items()
+        for line in (f"[{group}]\n", *(f"{name} = {value}\n" for name, value in points.items()))
+    ]
+    (info / "entry_points.txt").write_text("".join(lines))
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(sys, "modules", {**sys.modules})

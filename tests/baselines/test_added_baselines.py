@@ -1,7 +1,6 @@
 """A baseline of an installed package stands beside those of this project."""
 
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from vidreason.added_parts import added_parts
 from vidreason.baselines.build import Baseline, system_class
-from vidreason.baselines.config import BASELINE_GROUP, KINDS, BaselineConfig, added_baselines
+from vidreason.baselines.config import BASELINE_GROUP, KINDS, BaselineConfig
 from vidreason.example import Example
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
@@ -29,15 +29,8 @@ EXAMPLE = CHECKOUT / "examples" / "my_baseline"
 VIDEO = str(CHECKOUT / "vidreason" / "microworld" / "samples" / "hit.mp4")
 
 
-@pytest.fixture(autouse=True)
-def _forget_the_packages_of_a_test() -> Iterator[None]:
-    yield
-    added_baselines.cache_clear()
-
-
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: dict[str, str]) -> None:
-    install_points(folder, monkeypatch, BASELINE_GROUP, points)
-    added_baselines.cache_clear()
+    install_points(folder, monkeypatch, {BASELINE_GROUP: points})
 
 
 def write_clip(folder: Path) -> str:
@@ -110,11 +103,11 @@ def test_a_class_that_is_no_system_is_named(
     (tmp_path / "odd_baseline.py").write_text("class Odd: pass\nFIVE = 5\n")
     points = {"odd": "odd_baseline:Odd", "five": "odd_baseline:FIVE", "no": "odd_baseline:Absent"}
     install(tmp_path, monkeypatch, {**points, "sevila": "odd_baseline:Odd"})
-    assert set(added_baselines()) == set(points)  # none of this project's is replaced
+    assert set(added_parts(BASELINE_GROUP, KINDS)) == set(points)  # none of this project's is replaced
     assert "sevila" in KINDS
     for kind, message in {
-        "odd": "odd is the class Odd; it is no",
-        "five": "is a int; it has to be",
+        "odd": "odd = .* is the class Odd; it is no",
+        "five": "is a int; it has to be a class derived from",
         "no": "cannot be imported",
     }.items():
         with pytest.raises(ValueError, match=message):

@@ -6,23 +6,17 @@ from pathlib import Path
 import pytest
 from installed_package import install_points
 
-from data_modules.corpora import BUILT_IN_READERS, READER_GROUP, CorpusConfig, added_readers
+from data_modules.corpora import BUILT_IN_READERS, READER_GROUP, CorpusConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.readers import reader_named
+from vidreason.added_parts import added_parts
 from vidreason.config import merge_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_corpus"
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: dict[str, str]) -> None:
-    install_points(folder, monkeypatch, READER_GROUP, points)
-    added_readers.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _forget_the_packages_of_a_test():
-    yield
-    added_readers.cache_clear()
+    install_points(folder, monkeypatch, {READER_GROUP: points})
 
 
 def test_the_example_package_reads_its_format(tmp_path, monkeypatch):
@@ -70,6 +64,6 @@ def test_a_package_that_is_none_is_named(content, message, tmp_path, monkeypatch
 def test_no_package_replaces_a_reader_of_this_project(tmp_path, monkeypatch):
     (tmp_path / "thief.py").write_text("READER = 5")
     install(tmp_path, monkeypatch, {"webvid": "thief:READER"})
-    assert not added_readers()
+    assert not added_parts(READER_GROUP, BUILT_IN_READERS)
     assert "webvid" in BUILT_IN_READERS
     assert reader_named("webvid").licence.startswith("research only")

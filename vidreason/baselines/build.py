@@ -7,8 +7,8 @@ from functools import cache
 
 import torch
 
-from vidreason.added_parts import load_part
-from vidreason.baselines.config import BaselineConfig, added_baselines
+from vidreason.added_parts import load_class
+from vidreason.baselines.config import BASELINE_GROUP, BaselineConfig
 from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.system import Captioner, System, SystemAnswerer
@@ -42,13 +42,10 @@ def system_class(config: BaselineConfig) -> type[System]:
     """Return the class of a baseline.
 
     Raises:
-        ValueError: A package's entry point cannot be imported, or is no system.
+        ValueError: One from outside of this project cannot be imported, or is no system.
     """
     if config.kind not in SYSTEMS:  # BaselineConfig refuses unknown names
-        added = load_part(added_baselines()[config.kind], type, _PROTOCOL)
-        if not issubclass(added, System):
-            raise ValueError(f"{config.kind} is the class {added.__name__}; it is no {_PROTOCOL}")
-        return added
+        return load_class(BASELINE_GROUP, config.kind, System, _PROTOCOL)
     module, _, name = SYSTEMS[config.kind].partition(":")
     system: type[System] = getattr(importlib.import_module(module), name)
     return system

@@ -1,12 +1,10 @@
 """Configuration of a baseline: which system, where its weights are, which frames it is shown."""
 
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import EntryPoint
 from math import inf
 from typing import Literal
 
-from vidreason.added_parts import added_parts, check_part
+from vidreason.added_parts import check_part
 from vidreason.endpoints.config import EndpointConfig, check_request_fields
 from vidreason.ranges import check_ranges
 
@@ -20,12 +18,6 @@ BASELINE_GROUP = "vidreason.baselines"
 :class:`vidreason.baselines.system.System`."""
 
 
-@cache
-def added_baselines() -> dict[str, EntryPoint]:
-    """Return the systems that installed packages add, by name, not yet imported."""
-    return added_parts(BASELINE_GROUP, KINDS)
-
-
 @dataclass(kw_only=True)
 class BaselineConfig:
     """One system that answers the benchmark beside our reasoner."""
@@ -33,8 +25,8 @@ class BaselineConfig:
     kind: str = "transformers"
     """Which system: a video language model of ``transformers``, an ``endpoint``, one of the paper's
     (``video_chatgpt``, ``video_llama``, ``sevila``, ``viper``, ``anticipation``, ``mcvd`` and its
-    control ``mcvd_observed``), ``vjepa2``, or an entry point of the group ``vidreason.baselines``
-    that an installed package declares."""
+    control ``mcvd_observed``), ``vjepa2``, an entry point of the group ``vidreason.baselines`` that
+    an installed package declares, or ``package.module:object``."""
     weights: dict[str, str] = field(default_factory=dict)
     """Where its parts are: a folder, a file or a repository of the Hub by name of the part, which
     is ``model`` where a system has one. An endpoint's ``model`` is the id that it is served by."""
@@ -71,7 +63,7 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is such a system."""
-        check_part("kind", self.kind, BASELINE_GROUP, (*KINDS, *added_baselines()))
+        check_part("kind", self.kind, BASELINE_GROUP, KINDS)
         check_ranges(
             "baselines", self, num_frames=(1, inf), max_pixels=(1, inf), max_requests=(1, inf)
         )
