@@ -9,9 +9,10 @@ from lightning import LightningModule, Trainer
 from typing_extensions import override
 
 from callbacks.step_callback import StepCallback
+from vidreason.evaluation.added_protocols import corpus_protocols
 from vidreason.evaluation.benchmark import evaluate_examples, spread_examples
 from vidreason.evaluation.cells import score_predictions
-from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
@@ -36,6 +37,7 @@ class BenchmarkEvaluation(StepCallback):
         decoding: How to generate open-ended answers.
         predictions_dir: Where to keep the predictions, one ``step-<step>.jsonl`` each time; None to
             drop them.
+        control: Replacement of the visual tokens.
     """
 
     def __init__(
@@ -45,15 +47,18 @@ class BenchmarkEvaluation(StepCallback):
         config: EvaluationConfig,
         decoding: DecodingConfig,
         predictions_dir: str | Path | None = None,
+        control: Control = "none",
     ) -> None:
         self.examples = spread_examples(examples, config.limit)
         self.source = source
         self.config = config
         self.decoding = decoding
+        self.control = control
+        self.protocols = corpus_protocols(config)
         self.predictions_dir = None if predictions_dir is None else Path(predictions_dir)
         self._accuracies: dict[str, float] = {}
         self._step_evaluated = -1
-        self.every_n_steps = config.every_n_steps
+        self.every_n_steps = config.every_n_steps or 0
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,7 +84,8 @@ class BenchmarkEvaluation(StepCallback):
         if trainer.global_step != self._step_evaluated:
             self._step_evaluated = trainer.global_step
             predictions = self._evaluate(trainer, pl_module)
-            scores = score_predictions(predictions, [example.id for example in self.examples])
+            ids = [example.id for example in self.examples]
+            scores = score_predictions(predictions, ids, self.protocols)
             self._accuracies = {
                 score.corpus: score.score.mean for score in scores if score.group == ALL
             }
@@ -96,7 +102,7 @@ class BenchmarkEvaluation(StepCallback):
         examples = self.examples[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.forward_context():
             answerer = reasoner_answerer(
-                reasoner, self.source, examples, self.config, self.decoding
+                reasoner, self.source, examples, self.config, self.decoding, self.control
             )
             predictions = evaluate_examples(answerer, examples, self.config)
         if trainer.world_size == 1:

@@ -4,9 +4,10 @@ import difflib
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data_modules.corpora import DataConfig
+from vidreason.added_parts import check_part
 from vidreason.baselines.config import BaselineConfig
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.perception.config import PerceiverConfig
@@ -18,16 +19,18 @@ from vidreason.training.config import OptimizerConfig, StepGuardConfig, Thaw, We
 READERS_OF_SECTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("video", "prompt", "predict"), ("generate",)),
     **dict.fromkeys(("model", "frozen_parts"), ("evaluate", "generate")),
-    **dict.fromkeys(("controls", "baselines"), ("evaluate",)),
+    "controls": ("fit", "evaluate"),
+    "baselines": ("evaluate",),
     **dict.fromkeys(("perceive",), ("perceive",)),
     **dict.fromkeys(("resume", "initial_checkpoint", "optimizer", "freeze_schedule"), ("fit",)),
     **dict.fromkeys(("weight_average", "guard", "sample_generations"), ("fit",)),
-    **dict.fromkeys(("evaluate_during_training",), ("fit",)),
     **dict.fromkeys(("trainer", "evaluation"), ("fit", "evaluate")),
     **dict.fromkeys(("decoding",), ("fit", "evaluate", "generate")),
 }
 """Programs that read a section. Programs and sections that are not listed are not checked."""
 
+CALLBACK_GROUP = "vidreason.callbacks"
+"""Group of the entry points by which installed packages add callbacks."""
 STRATEGIES = (
     *("auto", "ddp", "ddp_find_unused_parameters_true"),
     *("fsdp2", "deepspeed_zero2", "deepspeed_zero3"),
@@ -83,6 +86,10 @@ class TrainerConfig:
     )
     """Where metrics go besides ``metrics.csv``. W&B and MLflow are set up by their own environment
     variables, such as ``WANDB_MODE=offline`` or ``MLFLOW_TRACKING_URI``."""
+    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further Lightning callbacks with the arguments that each is made with: entry points of the
+    group ``vidreason.callbacks`` that an installed package declares, or ``package.module:object``,
+    such as ``{gradient_norms: {every_n_steps: 10}}``."""
     save_reasoner: bool = True
     """Write the trained reasoner, with LoRA merged, to ``<run_dir>/reasoner`` at the end."""
     deterministic: bool = False
@@ -119,6 +126,8 @@ class TrainerConfig:
             ("keep_best", "early_stopping_min_delta", "profile_steps"), (0, inf)
         )
         check_ranges("trainer", self, **ranges)
+        for name in self.callbacks:
+            check_part("trainer.callbacks", name, CALLBACK_GROUP, ())
 
 
 @dataclass(kw_only=True)
@@ -191,16 +200,14 @@ class ExperimentConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    evaluate_during_training: bool = False
-    """Also answer ``data.benchmark`` during ``fit``, at each validation and every
-    ``evaluation.every_n_steps`` steps."""
     controls: list[Control] = field(
         default_factory=lambda: [
             *("none", "half_frames", "single_frame", "blind", "shuffled_frames", "shuffled")
         ]
     )
     """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself, and
-    ``random`` can be had besides. See :func:`vidreason.evaluation.controls.controlled_source`."""
+    ``random`` can be had besides; during ``fit``, the first alone. See
+    :func:`vidreason.evaluation.controls.controlled_source`."""
     baselines: dict[str, BaselineConfig] = field(default_factory=dict)
     """Other systems that ``evaluate`` asks the same questions, by names of your own; each gets a
     row for each of ``controls``. See ``experiments/configs/baselines``."""

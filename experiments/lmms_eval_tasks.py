@@ -18,7 +18,8 @@ def lmms_eval_tasks(config: ExperimentConfig) -> None:
     """Write the tasks of ``data.benchmark`` and print their names.
 
     Raises:
-        ValueError: No benchmark is configured.
+        ValueError: No benchmark is configured, or one that is scored by ``evaluation.protocols``,
+            of which lmms-eval would know nothing.
     """
     from data_modules.corpus_index import open_corpora
     from vidreason.evaluation.lmms_eval.tasks import write_tasks
@@ -26,8 +27,13 @@ def lmms_eval_tasks(config: ExperimentConfig) -> None:
     if not config.data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora to write")
     folder = Path(config.run_dir) / "lmms_eval"
-    examples = open_corpora(config.data.benchmark, config.data.max_malformed_fraction)
-    names = write_tasks(list(examples), folder)
+    examples = list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction))
+    if scored := {example.corpus for example in examples} & config.evaluation.protocols.keys():
+        raise ValueError(
+            f"evaluation.protocols scores {', '.join(sorted(scored))}, and lmms-eval has no such "
+            "setting: leave the corpus out, or evaluation.protocols"
+        )
+    names = write_tasks(examples, folder)
     print(f"{folder}: {', '.join(names)}")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vidreason.config import config_from_values
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
+from vidreason.perception.added_models import check_named_modules
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.models import video_encoder_sizes
 from vidreason.perception.weights import check_keys
@@ -46,6 +47,7 @@ def reasoner_of_checkpoint(
     values = _configuration(record, checkpoint)
     config = config_from_values(ReasonerConfig, values["reasoner"], str(checkpoint))
     perceiver = config_from_values(PerceiverConfig, values["perceiver"], str(checkpoint))
+    check_named_modules(str(checkpoint), perceiver)
     _set_paths(config, perceiver, frozen_parts or {})
     state = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items()}
     reasoner = reasoner_of_values(

@@ -50,6 +50,8 @@ RENAMED_KEYS = {
     "trainer.stop_after_stalls": "trainer.early_stopping_patience",
     "trainer.stop_min_delta": "trainer.early_stopping_min_delta",
     "freeze_schedule.stalls_for": "freeze_schedule.patience",
+    "evaluation.control": "controls",
+    "evaluate_during_training": "evaluation.every_n_steps",
     "data.drop_clips": "data.drop",
     "data.drop_objects": "data.drop",
 }

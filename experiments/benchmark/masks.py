@@ -105,7 +105,10 @@ def _segmenter(arguments: argparse.Namespace) -> GridSegmenter:
         )
     if arguments.points_per_side is not None:
         config.points_per_side = arguments.points_per_side
-    return build_segmenter(config)
+    segmenter = build_segmenter(config)
+    if not isinstance(segmenter, GridSegmenter):
+        raise ValueError(f"--segmenter {config.name} does not answer points; name another one")
+    return segmenter
 
 
 def _set_thresholds(segmenter: GridSegmenter, frames: Tensor, kept_share: float) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +21,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.largest_batch import max_visual_tokens
 from experiments.start_checks.start import meta_reasoner
 from vidreason.model import VideoReasoner
-from vidreason.perception.models import build_segmenter, build_video_encoder
+from vidreason.perception.models import build_segmenter, build_video_encoder, segmenter_network
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, portable
 from vidreason.released_parts import released_part
 from vidreason.training.config import Part
@@ -74,7 +74,7 @@ def _perceiving_rows(config: ExperimentConfig, problems: list[str]) -> list[list
     rows = [["video encoder", encoder.name, _size(model), "frozen", encoder.dtype, ""]]
     rows[0] += _origin(encoder.name, encoder.weights, encoder.seed)
     if config.perceiver.use_objects and segmenter.name != "patches":
-        built = _attempt(lambda: cast(Any, build_segmenter(segmenter, "meta")).model, problems)
+        built = _attempt(lambda: segmenter_network(build_segmenter(segmenter, "meta")), problems)
         rows.append(["segmenter", segmenter.name, _size(built), "frozen", "float32", ""])
         rows[1] += _origin(segmenter.name, segmenter.weights, segmenter.seed)
     return rows

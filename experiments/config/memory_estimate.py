@@ -8,7 +8,6 @@ Shapes: B batch, V visual tokens, T text tokens, D width.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ from experiments.fit.strategies import SHARD_STATES, SHARD_WEIGHTS
 from vidreason.model import VideoReasoner
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.mask_generation import GridSegmenter
-from vidreason.perception.models import build_segmenter, build_video_encoder
+from vidreason.perception.models import build_segmenter, build_video_encoder, segmenter_network
 from vidreason.reasoning.decoding import left_pad
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.training.loss import next_token_loss
@@ -178,6 +177,8 @@ def estimate_generate(
 def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
     """Memory of perceiving one video of :data:`FRAME_SIZE`: its clips, then its key frames.
 
+    Of a segmenter from outside of this project the weights alone are counted.
+
     Raises:
         ValueError: A part takes its sizes from a folder that is not there.
     """
@@ -187,8 +188,8 @@ def estimate_perception(perceiver: PerceiverConfig) -> MemoryEstimate:
     # The decoder is rehearsed up to the masks; those are added below.
     with Rehearsal(all_nonzero=False) as rehearsal, torch.no_grad():
         rehearsal.give_shapes(encoder)
-        if isinstance(segmenter, GridSegmenter):
-            rehearsal.give_shapes(cast(nn.Module, segmenter.model))
+        if segmenter is not None:
+            rehearsal.give_shapes(segmenter_network(segmenter))
         weights = rehearsal.live_bytes
         # (N * F, 3, H, W) uint8 -> (1, N, F, 3, S, S)
         frames = torch.empty(sampling.num_clips * sampling.frames_per_clip, 3, *FRAME_SIZE).byte()

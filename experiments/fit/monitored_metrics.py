@@ -38,17 +38,17 @@ def check_monitored(config: ExperimentConfig, total_steps: int | None = None) ->
             raise ValueError(
                 f"{field} is {metric!r}, which no validation of this run logs; did you mean "
                 f"{nearest}? It logs {', '.join(known)}"
-                + ("" if config.evaluate_during_training else _HINT)
+                + ("" if config.evaluation.every_n_steps is not None else _HINT)
             )
 
 
-_HINT = " (and accuracies with evaluate_during_training=true and corpora in data.benchmark)"
+_HINT = " (and accuracies with evaluation.every_n_steps=0 and corpora in data.benchmark)"
 
 
 def validation_metrics(config: ExperimentConfig) -> set[str]:
     """Names of what the validations of a run log; opens the benchmark corpora if they are asked."""
     names = {LOSS}
-    if config.evaluate_during_training:
+    if config.evaluation.every_n_steps is not None:
         corpora = open_corpora(config.data.benchmark, config.data.max_malformed_fraction).corpora
         names |= {f"val/{corpus[0].corpus}_accuracy" for corpus in corpora}
     return names

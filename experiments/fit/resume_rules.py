@@ -24,8 +24,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("stage", "seed", "initial_checkpoint", "freeze_schedule"), "result"),
     **dict.fromkeys(("run_dir", "debug", "resume", "device", "model", "frozen_parts"), "free"),
     **dict.fromkeys(("video", "prompt", "predict", "controls", "perceive"), "free"),
+    "baselines": "free",
     "sample_generations": "free",
-    **dict.fromkeys(("evaluation", "decoding", "evaluate_during_training"), "watched"),
+    **dict.fromkeys(("evaluation", "decoding"), "watched"),
     # What a video's tokens are made from.
     **dict.fromkeys(("perceiver.sampling", "perceiver.tracks"), "result"),
     **dict.fromkeys(
@@ -87,7 +88,7 @@ RULES: dict[str, Rule] = {
         ),
         "free",
     ),
-    "trainer.precision": "result",
+    **dict.fromkeys(("trainer.precision", "trainer.callbacks"), "result"),
     "trainer.validate_every_n_steps": "watched",
 }
 """Rules by dotted key; a section's is that of its fields which are not listed. Those that list
@@ -174,6 +175,10 @@ def changes(former: Any, present: Any, key: str = "") -> Iterator[Change]:  # no
             lower = f"{key}.{name}" if key else name
             before = former[name] if name in former else _default(lower)
             yield from changes(before, value, lower)
+        # Names that a user gave are missed; keys of a section that a later version dropped are not.
+        if not _is_section(key):
+            for name in sorted(former.keys() - present.keys()):
+                yield Change(f"{key}.{name}", former[name], _ABSENT)
         return
     # Lists of sections are compared item by item, other lists as a whole.
     lists = [value for value in (former, present) if isinstance(value, list | tuple)]
@@ -209,7 +214,15 @@ def _default(key: str) -> Any:  # noqa: ANN401 - of any field
     if name in defaults:
         return defaults[name]
     section: dict[str, Any] = {}
-    return section if any(other.startswith(f"{name}.") for other in defaults) else _ABSENT
+    return section if _is_section(key) else _ABSENT
+
+
+def _is_section(key: str) -> bool:
+    """Tell whether a key, or none at all, stands for a dataclass."""
+    name = ".".join(word for word in key.split(".") if not word.isdigit())
+    return not name or any(
+        other.startswith(f"{name}.") for other, _ in field_defaults(ExperimentConfig)
+    )
 
 
 def _may_be(change: Change, hashed_parts: Mapping[str, str], *, waits: bool) -> bool:

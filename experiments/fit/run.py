@@ -35,6 +35,7 @@ from data_modules.training_data import (
 )
 from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
+from experiments.fit.added_callbacks import added_callbacks
 from experiments.fit.debug_run import clear_debug_run
 from experiments.fit.largest_batch import largest_batch, rehearses
 from experiments.fit.loggers import build_loggers, log_settings
@@ -329,7 +330,7 @@ def build_callbacks(
                 config.sample_generations.every_n_steps,
             )
         )
-    if config.data.benchmark and config.evaluate_during_training:
+    if config.data.benchmark and config.evaluation.every_n_steps is not None:
         callbacks.append(
             BenchmarkEvaluation(
                 list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction)),
@@ -337,9 +338,11 @@ def build_callbacks(
                 config.evaluation,
                 config.decoding,
                 Path(config.run_dir) / "benchmark",
+                config.controls[0] if config.controls else "none",
             )
         )
-    return callbacks
+    # Those from outside of this project come last: they see what all others have done.
+    return callbacks + added_callbacks(settings.callbacks)
 
 
 def run_identity(config: ExperimentConfig, source: VisualTokenSource) -> RunIdentity:

@@ -65,9 +65,10 @@ def _check(config: ExperimentConfig) -> None:
             "sample_generations: rank 0, which answers, has no whole model; set every_n_steps=0",
         ),
         (
-            whole_model_needed and config.evaluate_during_training,
-            "evaluate_during_training: the ranks' answers differ in length, and a rank that is "
-            "done would leave the others waiting; run experiments.evaluate afterwards",
+            whole_model_needed and config.evaluation.every_n_steps is not None,
+            "evaluation.every_n_steps: the ranks' answers differ in length, and a rank that is "
+            "done would leave the others waiting; leave it out and run experiments.evaluate "
+            "afterwards",
         ),
     ]
     problems = [text for applies, text in conflicts if applies]

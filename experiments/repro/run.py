@@ -147,7 +147,7 @@ def _run_again(
             "trainer.save_reasoner=false",
             "trainer.early_stopping_patience=null",
         ),
-        *("evaluate_during_training=false", "sample_generations.every_n_steps=0"),
+        *("evaluation.every_n_steps=null", "sample_generations.every_n_steps=0"),
         *([] if any(thaw.when_metric for thaw in thaws) else ["data.validation=[]"]),
     ]
     merge_config(ExperimentConfig, [recorded], overrides)  # says here what is wrong with it

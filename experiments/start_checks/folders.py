@@ -78,12 +78,7 @@ def reasoner_to_write(start: Start) -> Iterator[str]:
 def scoring(start: Start) -> Iterator[str]:
     """Check that all that scores need is there, also for benchmarks during training."""
     config = start.config
-    if start.use == "evaluate" and config.evaluation.control != "none":
-        yield (
-            f"evaluation.control is {config.evaluation.control!r}, but evaluate shows one row for "
-            f"each of `controls`: set controls=[{config.evaluation.control}]"
-        )
-    during = config.evaluate_during_training and config.data.benchmark
+    during = config.evaluation.every_n_steps is not None and config.data.benchmark
     if start.use == "evaluate" or during:
         yield from raised(lambda: check_scoring_files(config.evaluation))
 

@@ -3,12 +3,19 @@
 import importlib.util
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import torch
+
+from data_modules.readers import reader_named
+from experiments.fit.added_callbacks import check_callbacks
 from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
 from experiments.start_checks.start import Start, raised
 from vidreason.baselines.build import baseline_problems
 from vidreason.fusion.config import MAX_PATCH_FRAMES
+from vidreason.perception.added_models import build_added_segmenter, check_added_encoder
+from vidreason.perception.config import SEGMENTERS, VIDEO_ENCODERS
 from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
 from vidreason.reasoning.tokenization import check_texts
 
@@ -31,6 +38,27 @@ def baselines(start: Start) -> Iterator[str]:
         yield "model is none, so baselines alone would be evaluated, and there are none: add one"
     if config.baselines and not config.controls:
         yield "controls is empty: none shows the baselines the video itself"
+
+
+def added_models(start: Start) -> Iterator[str]:
+    """Encoders and segmenters from outside of this project do what perception needs of them."""
+    perceiver = start.config.perceiver
+    if perceiver.video_encoder.name not in VIDEO_ENCODERS:
+        yield from raised(lambda: check_added_encoder(perceiver.video_encoder))
+    if perceiver.use_objects and perceiver.segmenter.name not in SEGMENTERS:
+        yield from raised(lambda: build_added_segmenter(perceiver.segmenter, torch.device("meta")))
+
+
+def callbacks(start: Start) -> Iterator[str]:
+    """Callbacks from outside of this project can be made."""
+    yield from raised(lambda: check_callbacks(start.config.trainer.callbacks))
+
+
+def readers(start: Start) -> Iterator[str]:
+    """Readers from outside of this project can be imported."""
+    data = start.config.data
+    for corpus in (*data.train, *data.validation, *data.benchmark):
+        yield from raised(partial(reader_named, corpus.reader))
 
 
 def reasoner_builds(start: Start) -> Iterator[str]:

@@ -103,7 +103,9 @@ def test_a_class_that_is_no_system_is_named(
     (tmp_path / "odd_baseline.py").write_text("class Odd: pass\nFIVE = 5\n")
     points = {"odd": "odd_baseline:Odd", "five": "odd_baseline:FIVE", "no": "odd_baseline:Absent"}
     install(tmp_path, monkeypatch, {**points, "sevila": "odd_baseline:Odd"})
-    assert set(added_parts(BASELINE_GROUP, KINDS)) == set(points)  # none of this project's is replaced
+    assert set(added_parts(BASELINE_GROUP, KINDS)) == set(
+        points
+    )  # none of this project's is replaced
     assert "sevila" in KINDS
     for kind, message in {
         "odd": "odd = .* is the class Odd; it is no",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vidreason.evaluation.benchmark import evaluate_examples, question_batches, spread_examples
-from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.reasoner_answerer import load_examples, reasoner_answerer
 from vidreason.example import Example
@@ -49,9 +49,13 @@ class Source:
 
 
 def answers(
-    reasoner: VideoReasoner, source: Source, examples: Sequence[Example], config: EvaluationConfig
+    reasoner: VideoReasoner,
+    source: Source,
+    examples: Sequence[Example],
+    config: EvaluationConfig,
+    control: Control = "none",
 ) -> list[BenchmarkPrediction]:
-    answerer = reasoner_answerer(reasoner, source, examples, config, GREEDY)
+    answerer = reasoner_answerer(reasoner, source, examples, config, GREEDY, control)
     return evaluate_examples(answerer, examples, config)
 
 
@@ -181,9 +185,9 @@ def test_blind_answers_do_not_depend_on_the_video(
     source = Source(make_visual_tokens)
     questions = [choice(video, 0) for video in range(4)]
 
-    def scores(control: str) -> list[tuple[float, ...]]:
-        config = EvaluationConfig(control=control, batch_size=4)
-        rows = answers(tiny_reasoner, source, questions, config)
+    def scores(control: Control) -> list[tuple[float, ...]]:
+        config = EvaluationConfig(batch_size=4)
+        rows = answers(tiny_reasoner, source, questions, config, control)
         return [row.option_log_likelihoods for row in rows]
 
     one, blind, shuffled = scores("none"), scores("blind"), scores("shuffled")

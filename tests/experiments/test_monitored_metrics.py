@@ -12,7 +12,7 @@ from vidreason.config import merge_config
 VALIDATED = "data.validation=[{reader: nextqa, root: x, split: val}]"
 BENCHMARK = (
     "data.benchmark=[{reader: nextqa, root: x, split: val}]",
-    "evaluate_during_training=true",
+    "evaluation.every_n_steps=0",
 )
 
 
@@ -59,7 +59,7 @@ def test_a_metric_that_no_validation_logs(waits, metric, nearest):
     with pytest.raises(ValueError, match=rf"'{metric}'.* did you mean {nearest}\?") as error:
         check_monitored(waiting(waits, metric, VALIDATED))
     assert "\n" not in str(error.value)
-    assert "evaluate_during_training=true" in str(error.value)
+    assert "evaluation.every_n_steps=0" in str(error.value)
 
 
 @pytest.mark.parametrize("waits", WAITS)

@@ -98,7 +98,6 @@ def test_the_loss_is_the_same_with_and_without_the_store(experiment, tmp_path):
 def test_looking_at_the_model_during_training_does_not_change_it(experiment, tmp_path):
     overrides = (
         "sample_generations.every_n_steps=1",
-        "evaluate_during_training=true",
         "evaluation={every_n_steps: 1, limit: 4}",
         "trainer.validate_every_n_steps=2",
         # Another list of validation examples than the plain run's, which has none.
@@ -195,8 +194,6 @@ def test_visual_tokens_come_without_the_reasoner(experiment):
 
 
 def test_evaluate_refuses_what_it_cannot_do(experiment, tmp_path):
-    with pytest.raises(ValueError, match=r"set controls=\[blind\]"):
-        evaluate(experiment.config("evaluation.control=blind"))
     with pytest.raises(ValueError, match=r"there is no reasoner folder .*set model=FOLDER"):
         evaluate(experiment.config(f"run_dir={tmp_path}"))
 

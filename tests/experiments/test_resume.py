@@ -203,6 +203,14 @@ def test_a_field_that_is_newer_than_the_checkpoint_has_its_default_there(tmp_pat
         resume_checkpoint(config(tmp_path, "optimizer.epsilon=0.001"))
 
 
+def test_what_was_taken_away_is_another_configuration(tmp_path):
+    start_run(tmp_path, "data.drop={clips: 0.5, objects: 0.1}")
+    with pytest.raises(
+        ValueError, match=r"data\.drop\.clips: 0\.5 -> 'absent'; .*objects: 0\.1 -> "
+    ):
+        resume_checkpoint(config(tmp_path, "data.drop="))
+
+
 INSTRUCTION = ("stage=instruction", LORA, "data.global_batch_size=9", "optimizer.learning_rate=0.5")
 
 

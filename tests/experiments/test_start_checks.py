@@ -52,8 +52,8 @@ PROBLEMS = {
     "batch": ("fit", ["data.global_batch_size=3"], "global_batch_size"),
     "strategy": (
         "fit",
-        ["trainer.strategy=fsdp2", "evaluate_during_training=true"],
-        "does not go with evaluate_during_training",
+        ["trainer.strategy=fsdp2", "evaluation.every_n_steps=0"],
+        "does not go with evaluation.every_n_steps",
     ),
     "device": ("generate", ["device=gpu"], "device is 'gpu', which PyTorch does not know"),
     "device number": ("evaluate", ["device=cuda:99"], "device is 'cuda:99', but PyTorch finds"),
@@ -72,11 +72,10 @@ PROBLEMS = {
     ),
     "resume": ("fit", ["resume=none.ckpt"], "resume: there is no checkpoint 'none.ckpt'"),
     "warm start": ("fit", ["reasoner.fusion.warm_start=no.pth"], "there is no file 'no.pth'"),
-    "control": ("evaluate", ["evaluation.control=blind"], r"set controls=\[blind\]"),
     "bertscore": ("evaluate", ["evaluation.bertscore_model=no"], "there is no folder 'no'"),
     "bertscore in training": (
         "fit",
-        ["evaluation.bertscore_model=no", "evaluate_during_training=true"],
+        ["evaluation.bertscore_model=no", "evaluation.every_n_steps=0"],
         "there is no folder 'no'",
     ),
     "lora": (

@@ -70,7 +70,7 @@ def test_what_is_no_strategy_is_refused_with_what_is_one(overrides, message):
         ("fsdp2", "trainer.precision=16-mixed", "does not go with .*: use bf16-mixed"),
         ("fsdp2", "reasoner.language_model.quantization=nf4", "set it to none"),
         ("fsdp2", "sample_generations.every_n_steps=5", "set every_n_steps=0"),
-        ("deepspeed_zero3", "evaluate_during_training=true", "run experiments.evaluate afterwards"),
+        ("deepspeed_zero3", "evaluation.every_n_steps=0", "run experiments.evaluate afterwards"),
     ],
 )
 def test_what_does_not_go_with_shards_is_refused_with_the_remedy(strategy, override, message):

@@ -134,7 +134,7 @@ def test_the_default_custom_size_is_vit_b():
         ({"prompt_dim": 20}, "segmenter.prompt_dim: 20 is not a multiple of 8"),
         (
             {"name": "edgetam"},
-            r"segmenter.name: 'edgetam' is not one of sam-vit-b, .*EdgeTAM: timm",
+            r"segmenter.name is 'edgetam', which is neither .*known are sam-vit-b, ",
         ),
         ({"frames_per_batch": 0}, "segmenter.frames_per_batch is 0; it must be from 1 to 1,024"),
         ({"points_per_side": 0}, "segmenter.points_per_side is 0; it must be from 1 to 1,024"),

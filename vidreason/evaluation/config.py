@@ -1,6 +1,6 @@
 """Settings of an evaluation: how benchmark questions are answered and scored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
@@ -21,8 +21,6 @@ class EvaluationConfig:
     """``likelihood``: the option whose text has the highest log-likelihood per token, end-of-turn
     token included; every question has an answer. ``generate``: the option that the generated text
     names, or none."""
-    control: Control = "none"
-    """During training: replacement of the visual tokens."""
     batch_size: int = 8
     """Questions at a time. What the options of a question and the questions of a video share is
     computed once; a language model that cannot do so needs one row an option: 40 rows for 8
@@ -32,8 +30,9 @@ class EvaluationConfig:
     max_unreadable_fraction: float = 0.0
     """Share of questions whose video may be unreadable. They count as wrong; beyond the share the
     evaluation stops, because its number would be about the disk and not the model."""
-    every_n_steps: int = 0
-    """During training: optimizer steps between two evaluations; 0 for validation time only."""
+    every_n_steps: int | None = None
+    """During training: None for no evaluation; 0 for one at each validation; N for one every N
+    optimizer steps as well."""
     limit: int | None = None
     """During training: answer at most this many questions of each benchmark, spread evenly over it;
     None for all."""
@@ -46,6 +45,10 @@ class EvaluationConfig:
     """``evaluate`` also answers at most this many questions of each corpus of ``data.validation``
     that is in the benchmark, too, and fits a temperature of the confidences and conformal sets of
     next events on them. 0 for none."""
+    protocols: dict[str, str] = field(default_factory=dict)
+    """How corpora are scored that have no protocol of their own: by corpus, a corpus of
+    :data:`vidreason.evaluation.protocols.PROTOCOLS` that is scored so, an entry point of the group
+    ``vidreason.protocols``, or ``package.module:object``. Others are scored by accuracy."""
     wordnet: str = ""
     """Folder of WordNet 3.0's database files, such as ``/usr/share/wordnet``, by which NExT-QA's
     open-ended questions are scored; empty for exact match."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from vidreason.evaluation.answerer import Answerer, Reply
-from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.controls import Span, controlled_source
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
@@ -146,20 +146,22 @@ def reasoner_answerer(
     examples: Sequence[Example],
     config: EvaluationConfig,
     decoding: DecodingConfig,
+    control: Control = "none",
 ) -> ReasonerAnswerer:
-    """A reasoner at hand as an answerer of ``examples`` under the control of ``config``.
+    """A reasoner at hand as an answerer of ``examples`` under a control.
 
     Args:
         reasoner: The reasoner.
         source: Visual tokens, before any control.
         examples: What will be asked.
-        config: Its control, seed and longest text.
+        config: Its seed and longest text.
         decoding: How texts are generated.
+        control: Replacement of the visual tokens.
 
     Raises:
         ValueError: The control cannot be made.
     """
-    source = controlled_source(source, examples, config.control, config.seed)
+    source = controlled_source(source, examples, control, config.seed)
     return ReasonerAnswerer(lambda: (reasoner, source), decoding, config.max_text_tokens)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from vidreason.evaluation.added_protocols import corpus_protocols
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
 from vidreason.evaluation.confidence.run_calibration import run_calibrations
 from vidreason.evaluation.config import EvaluationConfig
@@ -23,7 +24,7 @@ from vidreason.evaluation.predictions.rows import (
     has_twins,
     right_options,
 )
-from vidreason.evaluation.protocols import ALL, PROTOCOLS, STEP_ORDER, Protocol, wups_protocol
+from vidreason.evaluation.protocols import ALL, STEP_ORDER, Protocol, wups_protocol
 from vidreason.evaluation.statistics.few_clusters import MIN_CLUSTERS
 from vidreason.evaluation.tables import (
     NOT_APPLICABLE,
@@ -69,21 +70,24 @@ class Scoreboard:
         return "\n\n".join([*tables, *map(escaped, self.metrics["notes"])])
 
 
-def scoring_protocols(config: EvaluationConfig) -> dict[str, Protocol]:
+def scoring_protocols(config: EvaluationConfig) -> Mapping[str, Protocol]:
     """Protocols of all corpora: NExT-QA's open-ended questions by WUPS if there is a WordNet.
 
     Raises:
-        ValueError: There is no such WordNet, or no such file of stop words.
+        ValueError: There is no such WordNet, or no such file of stop words; or as
+            :func:`vidreason.evaluation.added_protocols.corpus_protocols`.
     """
+    protocols = corpus_protocols(config)
     if not config.wordnet:
-        return PROTOCOLS
+        return protocols
     # The benchmark leaves its stop words out.
     stop_words: frozenset[str] = frozenset()
     if config.stop_words:
         if not Path(config.stop_words).is_file():
             raise ValueError(f"evaluation.stop_words: no file {config.stop_words!r}")
         stop_words = frozenset(Path(config.stop_words).read_text(encoding="utf-8").split())
-    return PROTOCOLS | {_WUPS_CORPUS: wups_protocol(Wups(WordNet(config.wordnet)), stop_words)}
+    wups = wups_protocol(Wups(WordNet(config.wordnet)), stop_words)
+    return {**protocols, _WUPS_CORPUS: wups}
 
 
 def check_scoring_files(config: EvaluationConfig) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal, get_args
+from typing import Literal
 
+from vidreason.added_parts import check_part
 from vidreason.ranges import ABOVE_0, check_ranges
 from vidreason.video.config import SamplingConfig
 
@@ -23,9 +24,15 @@ _SIZED_BY_FIELDS = {
     "videomae": tuple(_RELEASED_SIZES["videomae-b16"]),
 }
 SIZED_BY_FOLDER = ("vjepa2", "image")
+VIDEO_ENCODERS = (*_RELEASED_SIZES, *SIZED_BY_FOLDER, *_SIZED_BY_FIELDS)
+"""Names of the video encoders of this project."""
+ENCODER_GROUP = "vidreason.video_encoders"
+"""Group of the entry points by which installed packages add video encoders: subclasses of
+:class:`vidreason.perception.added_models.AddedVideoEncoder`."""
 _DEFAULT_FRAMES = 8
 """Frames of a clip for encoders that take any number."""
-_SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
+SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
+"""Of :class:`VideoEncoderConfig`, those that are sizes."""
 _ENCODER_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("width", "output_dim"), (1, 2**16)),
     **dict.fromkeys(("num_layers", "num_heads", "num_global_layers"), (1, 512)),
@@ -37,22 +44,14 @@ _ENCODER_RANGES: dict[str, tuple[float, float]] = {
 class VideoEncoderConfig:
     """Architecture, sizes and weights of the video encoder. The defaults are ViCLIP-B/16."""
 
-    name: Literal[
-        "viclip-b16",
-        "viclip-l14",
-        "internvideo-mm-b16",
-        "videomae-b16",
-        "vjepa2",
-        "image",
-        "viclip",
-        "internvideo-mm",
-        "videomae",
-    ] = "viclip-b16"
+    name: str = "viclip-b16"
     """Which model. ``viclip-b16`` and ``viclip-l14`` have one [CLS] token a clip and attend over
     space and time jointly, as the paper describes; ``internvideo-mm-b16`` attends inside frames and
     gathers the clip in one token; ``videomae-b16`` and ``vjepa2`` have no [CLS]: their clip token
     is the mean. ``image`` is any image encoder of transformers (CLIP, SigLIP, DINOv2), frame by
-    frame. ``viclip``, ``internvideo-mm`` and ``videomae`` have the sizes of the fields below."""
+    frame. ``viclip``, ``internvideo-mm`` and ``videomae`` have the sizes of the fields below.
+    Further ones are entry points of the group ``vidreason.video_encoders`` that an installed
+    package declares, or ``package.module:object``."""
     weights: str = ""
     """What holds the weights. ``viclip-*``: ``model.safetensors`` of OpenGVLab/ViCLIP-B-16-hf or
     the official ``.pth``; ``internvideo-mm-b16``: the official ``.ckpt``; ``videomae-b16``: the
@@ -81,15 +80,17 @@ class VideoEncoderConfig:
     num_heads: int | None = None
     """Attention heads; divides ``width``."""
     num_frames: int | None = None
-    """Frames F in a clip. None takes the named model's, and 8 for ``vjepa2`` and ``image``; another
-    value resizes the position embeddings of the weights."""
+    """Frames F in a clip. None takes the named model's, and 8 for all that is not one of
+    ``viclip-*``, ``internvideo-mm-b16`` and ``videomae-b16``; another value resizes the position
+    embeddings of the weights."""
     output_dim: int | None = None
     """Width of the contrastive projection. Perception does not use it; checkpoints contain it."""
     num_global_layers: int | None = None
     """Of ``internvideo-mm``: after how many of the last blocks the clip's token is updated."""
 
     def __post_init__(self) -> None:
-        given = [name for name in _SIZE_FIELDS if getattr(self, name) is not None]
+        check_part("perceiver.video_encoder.name", self.name, ENCODER_GROUP, VIDEO_ENCODERS)
+        given = [name for name in SIZE_FIELDS if getattr(self, name) is not None]
         check_ranges("perceiver.video_encoder", self, **_ENCODER_RANGES)
         if self.name in _SIZED_BY_FIELDS:
             takes: Sequence[str] = _SIZED_BY_FIELDS[self.name]
@@ -99,6 +100,8 @@ class VideoEncoderConfig:
                     f"perceiver.video_encoder.{missing[0]}: empty, but {self.name!r} takes its "
                     "sizes from the fields; give it, or name a released model"
                 )
+        elif self.name not in VIDEO_ENCODERS:
+            takes = SIZE_FIELDS  # it says itself which, when it is imported
         else:
             takes = (
                 ("num_frames",) if self.name in SIZED_BY_FOLDER else ("num_frames", "image_size")
@@ -110,7 +113,7 @@ class VideoEncoderConfig:
                 f"choice of {self.name!r}, which takes {', '.join(takes)}; leave it out, or name "
                 "'viclip', 'internvideo-mm' or 'videomae' for sizes of your own"
             )
-        if self.name not in SIZED_BY_FOLDER:
+        if self.name in (*_RELEASED_SIZES, *_SIZED_BY_FIELDS):
             _check_sizes(named_sizes(self))
 
     @property
@@ -134,18 +137,18 @@ class VideoEncoderSizes:
     """Frames F in a clip."""
     tubelet_size: int = 1
     """Frames that share one patch token."""
-    num_layers: int
-    """Transformer blocks."""
-    num_heads: int
-    """Attention heads."""
+    num_layers: int = 0
+    """Transformer blocks; 0 without any."""
+    num_heads: int = 0
+    """Attention heads; 0 without any."""
     output_dim: int = 0
     """Width of the contrastive projection; 0 without one."""
     num_global_layers: int = 0
     """Blocks of InternVideo-MM after which the clip's token is updated."""
-    trained_image_size: int
-    """``image_size`` of the weights, which their position embeddings belong to."""
-    trained_frames: int
-    """``num_frames`` of the weights."""
+    trained_image_size: int = 0
+    """``image_size`` of the weights, which their position embeddings belong to; 0 without any."""
+    trained_frames: int = 0
+    """``num_frames`` of the weights; 0 where it does not matter."""
 
 
 def named_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
@@ -155,7 +158,7 @@ def named_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
     :func:`vidreason.perception.models.video_encoder_sizes` knows all.
     """
     released = _RELEASED_SIZES.get(config.name, {})
-    given = {name: getattr(config, name) for name in _SIZE_FIELDS}
+    given = {name: getattr(config, name) for name in SIZE_FIELDS}
     sizes = {**released, **{name: value for name, value in given.items() if value is not None}}
     return VideoEncoderSizes(
         **sizes,
@@ -183,17 +186,12 @@ def _check_sizes(sizes: VideoEncoderSizes) -> None:
         )
 
 
-SegmenterName = Literal[
-    "sam-vit-b",
-    "sam-vit-l",
-    "sam-vit-h",
-    "custom",
-    "sam",
-    "sam-hq",
-    "sam2",
-    "sam3-tracker",
-    "patches",
-]
+SAM_SIZES = ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom")
+SEGMENTERS = (*SAM_SIZES, "sam", "sam-hq", "sam2", "sam3-tracker", "patches")
+"""Names of the segmenters of this project."""
+SEGMENTER_GROUP = "vidreason.segmenters"
+"""Group of the entry points by which installed packages add segmenters: subclasses of
+:class:`vidreason.perception.added_models.AddedSegmenter`."""
 _SEGMENTER_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("encoder_layers", "decoder_layers"), (1, 512)),
     **dict.fromkeys(("encoder_width", "prompt_dim", "decoder_mlp_dim"), (1, 2**16)),
@@ -212,11 +210,13 @@ class SegmenterConfig:
     The filters' defaults are segment_anything's, which it set for ViT-H.
     """
 
-    name: SegmenterName = "sam-vit-h"
+    name: str = "sam-vit-h"
     """A size of SAM that Meta released; ``custom``, SAM with the sizes of the fields from
     ``image_size`` to ``decoder_mlp_dim``, which the others do not read; or a class of transformers:
     ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``. ``patches`` is no model: each cell
-    of a grid of ``points_per_side`` cells a side is an object, for rivals that see patches."""
+    of a grid of ``points_per_side`` cells a side is an object, for rivals that see patches. Further
+    ones are entry points of the group ``vidreason.segmenters`` that an installed package declares,
+    or ``package.module:object``."""
     weights: str = ""
     """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors
     file of those keys; for a class of transformers, a folder in the Hugging Face layout or a
@@ -270,13 +270,7 @@ class SegmenterConfig:
     """Hidden width of the mask decoder's MLPs."""
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(SegmenterName):
-            raise ValueError(
-                f"perceiver.segmenter.name: {self.name!r} is not one of "
-                f"{', '.join(get_args(SegmenterName))}; others do not answer points on an image "
-                "(text prompts, fixed classes, video trackers) or need a package that is not "
-                "installed with this one (EdgeTAM: timm)"
-            )
+        check_part("perceiver.segmenter.name", self.name, SEGMENTER_GROUP, SEGMENTERS)
         check_ranges("perceiver.segmenter", self, **_SEGMENTER_RANGES)
         if self.name == "patches" and self.weights:
             raise ValueError(

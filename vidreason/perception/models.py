@@ -4,9 +4,19 @@ Modules on transformers' classes are imported where they are chosen: that takes 
 """
 
 import torch
+from torch import nn
 
+from vidreason.perception.added_models import (
+    AddedSegmenter,
+    added_encoder_sizes,
+    build_added_encoder,
+    build_added_segmenter,
+)
 from vidreason.perception.config import (
+    SAM_SIZES,
+    SEGMENTERS,
     SIZED_BY_FOLDER,
+    VIDEO_ENCODERS,
     SegmenterConfig,
     VideoEncoderConfig,
     VideoEncoderSizes,
@@ -25,12 +35,15 @@ def video_encoder_sizes(config: VideoEncoderConfig) -> VideoEncoderSizes:
     """Sizes of the configured encoder; for ``vjepa2`` and ``image``, of the one in the folder.
 
     Raises:
-        ValueError: That folder is missing, or is not that of such a model.
+        ValueError: That folder is missing, or is not that of such a model; or an encoder from
+            outside of this project cannot be imported.
     """
     if config.name in SIZED_BY_FOLDER:
         from vidreason.perception.transformers_encoders import pretrained_sizes
 
         return pretrained_sizes(config)
+    if config.name not in VIDEO_ENCODERS:
+        return added_encoder_sizes(config)
     return named_sizes(config)
 
 
@@ -46,7 +59,8 @@ def build_video_encoder(
 
     Raises:
         ValueError: ``weights`` is empty without ``allow_random_weights``, or does not fit the
-            sizes; the message names the first keys that do not.
+            sizes; the message names the first keys that do not. Or an encoder from outside of this
+            project cannot be imported.
     """
     device = torch.device(device)
     dtype: torch.dtype = getattr(torch, config.dtype)
@@ -54,6 +68,8 @@ def build_video_encoder(
         from vidreason.perception.transformers_encoders import build_pretrained_encoder
 
         return build_pretrained_encoder(config, device, dtype).requires_grad_(False).eval()
+    if config.name not in VIDEO_ENCODERS:
+        return build_added_encoder(config, device, dtype)
     encoder: VideoEncoder = frozen_model(
         "perceiver.video_encoder",
         config,
@@ -78,7 +94,7 @@ def _encoder(config: VideoEncoderConfig) -> VideoEncoder:
 
 def build_segmenter(
     config: SegmenterConfig, device: torch.device | str = "cpu"
-) -> GridSegmenter | PatchGridSegmenter:
+) -> GridSegmenter | PatchGridSegmenter | AddedSegmenter:
     """Build the configured segmenter with frozen weights.
 
     Args:
@@ -88,12 +104,26 @@ def build_segmenter(
 
     Raises:
         ValueError: Weights are missing or do not fit; the message names the field or the first
-            keys.
+            keys. Or a segmenter from outside of this project cannot be imported.
     """
+    if config.name not in SEGMENTERS:
+        return build_added_segmenter(config, torch.device(device))
     if config.name == "patches":
         return PatchGridSegmenter(config.points_per_side)
-    if config.name in ("sam-vit-b", "sam-vit-l", "sam-vit-h", "custom"):
+    if config.name in SAM_SIZES:
         return GridSegmenter(PromptedSam(build_sam(config, device)), config)
     from vidreason.perception.transformers_segmenters import build_transformers_segmenter
 
     return GridSegmenter(build_transformers_segmenter(config, device), config)
+
+
+def segmenter_network(
+    segmenter: GridSegmenter | PatchGridSegmenter | AddedSegmenter,
+) -> nn.Module:
+    """Return the network of a segmenter, an empty one for patches."""
+    if isinstance(segmenter, PatchGridSegmenter):
+        return nn.Module()
+    if isinstance(segmenter, GridSegmenter):
+        assert isinstance(segmenter.model, nn.Module)
+        return segmenter.model
+    return segmenter

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidreason.perception.added_models import added_identity
 from vidreason.perception.config import (
     PerceiverConfig,
 )
@@ -225,6 +226,7 @@ def perceiver_fingerprint(
     """A name for what a perceiver sees: sha256 over configuration and weights, as hex digits.
 
     Weights enter by the content of their files: moving a file changes nothing, replacing it does.
+    Parts from outside of this project enter with their version, for which they are imported.
 
     Args:
         config: The perceiver's configuration; no model is built.
@@ -232,7 +234,7 @@ def perceiver_fingerprint(
             replace the default.
 
     Raises:
-        ValueError: A weights file or folder is missing.
+        ValueError: A weights file or folder is missing, or a part cannot be imported.
     """
     described: dict[str, Any] = asdict(config) | {"algorithm": _ALGORITHM}
     del described["kept_objects"]  # what is seen does not depend on it
@@ -248,6 +250,7 @@ def perceiver_fingerprint(
             del described[unused]
         models.remove("segmenter")
     for model in models:
+        described[model] |= added_identity(model, described[model]["name"])
         weights = described[model]["weights"]
         if weights:
             try:

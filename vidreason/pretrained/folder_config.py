@@ -8,6 +8,7 @@ from typing import Literal
 from vidreason.config import config_from_values
 from vidreason.fusion.config import MAX_WIDTH
 from vidreason.json_object import read_json_object
+from vidreason.perception.added_models import check_named_modules
 from vidreason.perception.config import PerceiverConfig
 from vidreason.pretrained import adapters
 from vidreason.pretrained.folder_files import check_files
@@ -76,6 +77,7 @@ def read_config(folder: Path) -> FolderConfig:
             "the one that wrote it"
         )
     config = config_from_values(FolderConfig, values, str(path))
+    check_named_modules(str(path), config.perceiver)
     names = [FUSION_FILE, GENERATION_FILE]
     if config.form == "merged":
         names.append(f"{LANGUAGE_MODEL_FOLDER}/config.json")

@@ -1,7 +1,8 @@
 """From a configuration to the judge that it names; the program calls it, no other part does."""
 
+from vidreason.added_parts import load_part, part_errors, part_name
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
-from vidreason.evaluation.judge.judges import Judge, JudgeConfig
+from vidreason.evaluation.judge.judges import JUDGE_GROUP, JUDGES, Judge, JudgeConfig
 from vidreason.evaluation.judge.openai_compatible import OpenAICompatibleJudge
 
 
@@ -9,8 +10,11 @@ def build_judge(config: JudgeConfig) -> Judge:
     """Build the judge that a configuration names.
 
     Raises:
-        ValueError: No model is named, or the key or the model is not there.
+        ValueError: No model is named, or the key or the model is not there; or a judge from outside
+            of this project cannot be imported or made, or is no judge.
     """
+    if config.kind not in JUDGES:
+        return _added_judge(config)
     if config.kind == "heuristic":
         return HeuristicJudge()
     if not config.model:
@@ -23,3 +27,17 @@ def build_judge(config: JudgeConfig) -> Judge:
     from vidreason.evaluation.judge.causal_lm import load_causal_lm_judge
 
     return load_causal_lm_judge(config)
+
+
+def _added_judge(config: JudgeConfig) -> Judge:
+    kind = "vidreason.evaluation.judge.judges.Judge"
+    made = load_part(JUDGE_GROUP, config.kind, type, f"class of the protocol {kind}")
+    with part_errors(JUDGE_GROUP, config.kind):
+        judge: Judge = made(config)
+    missing = [name for name in ("judge_id", "ask", "close") if not hasattr(judge, name)]
+    if missing:
+        raise ValueError(
+            f"{part_name(JUDGE_GROUP, config.kind)} is the class {made.__name__}, which has no "
+            f"{', '.join(missing)}: give it all that {kind} has"
+        )
+    return judge

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal, Protocol, TypeVar
 
+from vidreason.added_parts import check_part
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.config import EndpointConfig, check_request_fields
 from vidreason.endpoints.replies import ChatReply
@@ -15,6 +16,12 @@ from vidreason.evaluation.judge.schema import InvalidVerdictError, why_invalid
 from vidreason.ranges import check_ranges
 
 T = TypeVar("T")
+
+JUDGES = ("openai", "causal_lm", "heuristic")
+"""Kinds of judges of this project."""
+JUDGE_GROUP = "vidreason.judges"
+"""Group of the entry points by which installed packages add judges: classes with the attributes of
+:class:`Judge`, made with a :class:`JudgeConfig`. They are asked by one thread."""
 
 
 class Judge(Protocol):
@@ -60,10 +67,11 @@ def ask_for_verdict(
 class JudgeConfig(EndpointConfig):
     """Who judges. The fields of the endpoint are for ``kind="openai"``."""
 
-    kind: Literal["openai", "causal_lm", "heuristic"] = "openai"
+    kind: str = "openai"
     """``openai``: any endpoint of the chat-completions form. ``causal_lm``: a language model of
-    transformers in this process. ``heuristic``: counts words, for tests; its numbers mean
-    nothing."""
+    transformers in this process. ``heuristic``: counts words, for tests; its numbers mean nothing.
+    Further ones are entry points of the group ``vidreason.judges`` that an installed package
+    declares, or ``package.module:object``."""
     model: str = ""
     """The endpoint's model id, dated where the service has dates; or a local folder or repository
     of a language model. Judges drift: the same answers moved from 35 to 43 when a service renewed
@@ -90,6 +98,7 @@ class JudgeConfig(EndpointConfig):
             super().__post_init__()
         except ValueError as error:
             raise ValueError(f"judge.{error}") from error
+        check_part("judge.kind", self.kind, JUDGE_GROUP, JUDGES)
         check_ranges("judge", self, max_new_tokens=(1, inf))
         check_request_fields("judge", self.request_fields)
 

@@ -1,0 +1,8 @@
+"""A video encoder, a callback and a metric for vidreason; each module is imported when it is named.
+
+``pip install ./examples/my_parts`` in the environment of the programs; then::
+
+    perceiver.video_encoder={name: resnet_frames, weights: resnet18-f37072fd.pth}
+    trainer.callbacks={gradient_norms: {every_n_steps: 10}}
+    evaluation.protocols={colon_lines: token_f1}
+"""
