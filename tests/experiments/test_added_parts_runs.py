@@ -19,6 +19,7 @@ from experiments.fit.run import fit
 from experiments.kept_runs import ROW_NAMES
 from experiments.perceive.run import perceive
 from experiments.start_checks.checks import find_problems
+from vidreason import load
 from vidreason.config import ConfigurationError, merge_config
 from vidreason.evaluation.added_protocols import PROTOCOL_GROUP, corpus_protocols
 from vidreason.evaluation.config import EvaluationConfig
@@ -93,6 +94,16 @@ def test_parts_of_packages_go_through_the_programs(file: str, tmp_path: Path) ->
     mean = sum(protocol.measure(row) or 0.0 for row in runs) / 4
     (scored,) = metrics["runs"][ROW_NAMES["none"]]
     assert scored["accuracy"] == pytest.approx(mean)
+    # The folder finds the encoder, as an installed vidreason by itself would; a module that it
+    # names is not imported.
+    reasoner = Path(config.run_dir, "reasoner")
+    assert load(str(reasoner)).ask(str(tmp_path / "mine" / "0.mp4"), "what moves?").text
+    values = (reasoner / "config.json").read_text()
+    changed = values.replace('"resnet_frames"', '"unseen_module:Encoder"')
+    assert changed != values
+    (reasoner / "config.json").write_text(changed)
+    with pytest.raises(ValueError, match=r"config.json: perceiver.video_encoder.name is 'unseen_"):
+        load(str(reasoner))
     # A run learns with the callbacks that it began with.
     for override, message in {
         "trainer.callbacks=": "trainer.callbacks.gradient_norms: {'every_n_steps': 2} -> 'absent'",

@@ -160,7 +160,7 @@ def test_no_package_replaces_an_encoder_of_this_project(tmp_path, monkeypatch):
         (MEANS.replace("__init__(sizes)", "__init__(sizes, 5)"), "means = .*: AttributeError: "),
         (MEANS.replace("patch_size=8", "patch_size=0"), "means = .*: ZeroDivisionError: "),
         (MEANS.replace("or 16", "or 20"), "its image_size is 20 and its patch_size 8"),
-        (MEANS.replace("nn.Parameter", "nn.Parametre"), "means = .*: AttributeError: "),
+        (MEANS.replace("nn.Parameter", "nn.Absent"), "means = .*: AttributeError: "),
         (HALVES, "cannot be imported: .*Means"),
     ],
 )
@@ -197,7 +197,7 @@ def test_sizes_that_an_encoder_does_not_take_are_refused(tmp_path, monkeypatch):
 def test_a_name_that_nobody_has_is_refused_with_a_similar_one(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch)
     for field, near in {
-        "video_encoder.name=meens": "means",
+        "video_encoder.name=mean": "means",
         "segmenter.name=halfes": "halves",
     }.items():
         with pytest.raises(ValueError, match=f"perceiver.{field[:9]}.*did you mean {near}"):

@@ -211,12 +211,12 @@ class SegmenterConfig:
     """
 
     name: str = "sam-vit-h"
-    """A size of SAM that Meta released; ``custom``, SAM with the sizes of the fields from
-    ``image_size`` to ``decoder_mlp_dim``, which the others do not read; or a class of transformers:
-    ``sam`` (SamModel), ``sam-hq``, ``sam2`` or ``sam3-tracker``. ``patches`` is no model: each cell
-    of a grid of ``points_per_side`` cells a side is an object, for rivals that see patches. Further
-    ones are entry points of the group ``vidreason.segmenters`` that an installed package declares,
-    or ``package.module:object``."""
+    """``sam-vit-b``, ``sam-vit-l`` or ``sam-vit-h``, the sizes of SAM that Meta released;
+    ``custom``, SAM with the sizes of the fields from ``image_size`` to ``decoder_mlp_dim``, which
+    the others do not read; or a class of transformers: ``sam`` (SamModel), ``sam-hq``, ``sam2`` or
+    ``sam3-tracker``. ``patches`` is no model: each cell of a grid of ``points_per_side`` cells a
+    side is an object, for rivals that see patches. Further ones are entry points of the group
+    ``vidreason.segmenters`` that an installed package declares, or ``package.module:object``."""
     weights: str = ""
     """Path of the official ``sam_vit_*.pth`` (only its tensors are unpickled) or of a safetensors
     file of those keys; for a class of transformers, a folder in the Hugging Face layout or a
