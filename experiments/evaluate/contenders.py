@@ -11,14 +11,17 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import NO_REASONER, ROW_NAMES, baseline_kind, baseline_row
 from experiments.trained_model import load_trained_model, trained_model_identity
 from vidreason.baselines.build import Baseline
+from vidreason.baselines.config import REASONER_KIND
+from vidreason.baselines.system import Facts
 from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import controlled_source
 from vidreason.evaluation.reasoner_answerer import ReasonerAnswerer
 from vidreason.example import Example
-from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.video.reader import VideoReader
+
+_OTHER = Facts(fidelity="re-trained", source="a reasoner folder of this project")
 
 
 class Contender:
@@ -65,6 +68,7 @@ class TrainedReasoner(Contender):
         self._config = config
         self._identity = trained_model_identity(config)
         self._load = functools.cache(lambda: load_trained_model(config, device))
+        self._forget = [self._load.cache_clear]
 
     def row(self, control: Control) -> str:
         """Return the name of the control, which the full model has no other name than."""
@@ -78,20 +82,55 @@ class TrainedReasoner(Contender):
         """Return it behind a controlled source of visual tokens."""
         seed = self._config.evaluation.seed
 
-        def load() -> tuple[VideoReasoner, TokenSource]:
-            reasoner, source = self._load()
-            return reasoner, controlled_source(source, examples, control, seed)
+        @functools.cache
+        def source() -> TokenSource:
+            return controlled_source(self._load()[1], examples, control, seed)
 
+        self._forget.append(source.cache_clear)
         return ReasonerAnswerer(
-            functools.cache(load),
+            lambda: (self._load()[0], source()),
             self._config.decoding,
             self._config.evaluation.max_text_tokens,
             self._identity,
         )
 
     def release(self) -> None:
-        """Forget it; an answerer that has loaded it keeps it."""
-        self._load.cache_clear()
+        """Forget it."""
+        for forget in self._forget:
+            forget()
+
+
+class OtherReasoner(TrainedReasoner):
+    """Another reasoner folder, as one of ``baselines``.
+
+    Args:
+        name: Its key.
+        config: The experiment's.
+        device: Where it runs.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+
+    is_reasoner = False
+
+    def __init__(self, name: str, config: ExperimentConfig, device: torch.device) -> None:
+        self._name = name
+        super().__init__(replace(config, model=config.baselines[name].weights["model"]), device)
+
+    def row(self, control: Control) -> str:
+        """Return its name with a tag, and the control."""
+        return baseline_row(self.kind(control), _OTHER.fidelity)
+
+    def kind(self, control: Control) -> str:
+        """Return its name, and the control."""
+        return baseline_kind(self._name, control)
+
+    def answerer(self, examples: Sequence[Example], control: Control) -> ReasonerAnswerer:
+        """Return it behind a controlled source of visual tokens, told apart from the reasoner."""
+        answerer = super().answerer(examples, control)
+        answerer.provenance = replace(answerer.provenance, system=_OTHER.as_json())
+        return answerer
 
 
 class ConfiguredBaseline(Contender):
@@ -143,5 +182,6 @@ def contenders(config: ExperimentConfig, device: torch.device) -> Iterator[Conte
     """
     if config.model != NO_REASONER:
         yield TrainedReasoner(config, device)
-    for name in config.baselines:
-        yield ConfiguredBaseline(name, config, device)
+    for name, baseline in config.baselines.items():
+        is_reasoner = baseline.kind == REASONER_KIND
+        yield (OtherReasoner if is_reasoner else ConfiguredBaseline)(name, config, device)

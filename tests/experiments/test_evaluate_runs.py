@@ -139,6 +139,22 @@ def test_a_finished_run_started_again_asks_nothing(
     assert evaluation.results("whole") == before
 
 
+def test_another_reasoner_folder_is_a_row_beside(evaluation: Evaluation) -> None:
+    """The same folder under another name gives the same answers, and its own tag."""
+    copy = f"{{kind: reasoner, weights: {{model: {evaluation.folder / 'reasoner'}}}}}"
+    runs = evaluate(evaluation.config("beside", f"baselines.copy={copy}"))
+    full, blind = ROW_NAMES["none"], ROW_NAMES["blind"]
+    assert {"copy [re-trained]", "copy [re-trained], blind"} <= runs.keys()
+    for row, other in ((full, "copy [re-trained]"), (blind, "copy [re-trained], blind")):
+        answers, others = (
+            [(one.id, one.output, one.option_log_likelihoods) for one in runs[name]]
+            for name in (row, other)
+        )
+        assert answers == others
+    with pytest.raises(ValueError, match=r"baselines.copy.weights: a reasoner has one part"):
+        evaluate(evaluation.config("wrong", "baselines.copy={kind: reasoner}"))
+
+
 def test_all_scores_come_again_from_the_predictions_alone(
     evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from vidreason.added_parts import load_class
-from vidreason.baselines.config import BASELINE_GROUP, BaselineConfig
+from vidreason.baselines.config import BASELINE_GROUP, REASONER_KIND, BaselineConfig
 from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.system import Captioner, System, SystemAnswerer
@@ -65,10 +65,15 @@ def baseline_problems(
         others: All of them, for a captioner that it names.
         decoding: How texts are generated.
     """
-    system = system_class(config)
-    captioners = [other for other in others if other != name]
-    known = (*system.parts, *system.optional_parts)
     section = f"baselines.{name}.weights"
+    if config.kind == REASONER_KIND:
+        is_right = set(config.weights) == {"model"} and config.weights["model"]
+        return [] if is_right else [f"{section}: a reasoner has one part, {{model: RUN/reasoner}}"]
+    system = system_class(config)
+    captioners = [
+        other for other in others if other != name and others[other].kind != REASONER_KIND
+    ]
+    known = (*system.parts, *system.optional_parts)
     return [
         *(
             f"{section} has no {part!r}: name the folder, file or repository of it"
@@ -102,7 +107,9 @@ def _captioner_problems(
             "frames to another one; name it"
         ]
     captioner = others.get(config.captioner)
-    if captioner is not None and system_class(captioner).needs_captioner:
+    if captioner is None or captioner.kind == REASONER_KIND:
+        return []  # refused before
+    if system_class(captioner).needs_captioner:
         return [
             f"baselines.{name}.captioner is {config.captioner!r}, of kind {captioner.kind}, which "
             "needs a captioner itself: name another baseline"

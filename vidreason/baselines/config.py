@@ -13,6 +13,9 @@ KINDS = (
     *("viper", "anticipation", "vjepa2", "mcvd", "mcvd_observed"),
 )
 """Systems of this project; :data:`vidreason.baselines.build.SYSTEMS` has the class of each."""
+REASONER_KIND = "reasoner"
+"""Another reasoner folder, such as that of a rival's architecture that both stages have trained. It
+looks at visual tokens, not at frames, and is no system of ``SYSTEMS``."""
 BASELINE_GROUP = "vidreason.baselines"
 """Group of the entry points by which installed packages add systems: subclasses of
 :class:`vidreason.baselines.system.System`."""
@@ -25,8 +28,8 @@ class BaselineConfig:
     kind: str = "transformers"
     """Which system: a video language model of ``transformers``, an ``endpoint``, one of the paper's
     (``video_chatgpt``, ``video_llama``, ``sevila``, ``viper``, ``anticipation``, ``mcvd`` and its
-    control ``mcvd_observed``), ``vjepa2``, an entry point of the group ``vidreason.baselines`` that
-    an installed package declares, or ``package.module:object``."""
+    control ``mcvd_observed``), ``vjepa2``, another ``reasoner`` folder, an entry point of the group
+    ``vidreason.baselines`` that an installed package declares, or ``package.module:object``."""
     weights: dict[str, str] = field(default_factory=dict)
     """Where its parts are: a folder, a file or a repository of the Hub by name of the part, which
     is ``model`` where a system has one. An endpoint's ``model`` is the id that it is served by."""
@@ -63,7 +66,7 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is such a system."""
-        check_part("kind", self.kind, BASELINE_GROUP, KINDS)
+        check_part("kind", self.kind, BASELINE_GROUP, (*KINDS, REASONER_KIND))
         check_ranges(
             "baselines", self, num_frames=(1, inf), max_pixels=(1, inf), max_requests=(1, inf)
         )
