@@ -1,11 +1,7 @@
 """Action anticipation: a network on segments, and a recogniser that finds these in videos."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,22 +16,21 @@ from experiments.train_baseline.anticipation_config import AnticipationTrainingC
 from experiments.train_baseline.anticipation_scores import held_out_scores, scores_text
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.recogniser import train_recogniser
+from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
 from experiments.train_baseline.sample_training import fit_samples
 from experiments.writer_lock import sole_writer
-from vidreason.atomic_file import write_atomically
 from vidreason.baselines.anticipation.anticipator import Anticipator, build_network
 from vidreason.baselines.anticipation.folder import (
     NetworkFolder,
     load_anticipator,
     save_network,
 )
-from vidreason.baselines.anticipation.module import CnnModule, RnnModule, still_falls
+from vidreason.baselines.anticipation.module import CnnModule, RnnModule
 from vidreason.baselines.anticipation.samples import cnn_samples, rnn_samples
 from vidreason.baselines.anticipation.segments import Recording, vocabulary
-from vidreason.json_object import read_json_object
+from vidreason.baselines.epoch_losses import still_falls
 
 MODEL_FOLDER, RECOGNISER_FOLDER = "model", "recogniser"
-SETTINGS_FILE, SCORES_FILE = "settings.json", "scores.json"
 
 
 def train_anticipation(config: TrainBaselineConfig) -> None:
@@ -48,17 +43,18 @@ def train_anticipation(config: TrainBaselineConfig) -> None:
     folder = Path(config.run_dir)
     settings = config.anticipation
     with sole_writer(folder, "train_baseline"):
-        _check_settings(folder, config)
+        check_settings(folder, config)
         train, validation = read_recordings(settings)
         print(f"recordings: {len(train)} to learn from, {len(validation)} held out", flush=True)
         device = torch_device(config.device)
+        save_settings(folder, config)
         anticipator, losses = _train_network(config, train, device)
         scores = {
             **held_out_scores(anticipator, validation),
             "epoch_losses": losses,
             "still_falls": still_falls(losses),
         }
-        write_atomically(folder / SCORES_FILE, json.dumps(scores, indent=1) + "\n")
+        save_scores(folder, scores)
         print(scores_text(scores), flush=True)
         if settings.recogniser is not None:
             print(
@@ -163,22 +159,3 @@ def _train_network(
     )
     save_network(folder / MODEL_FOLDER, description, network)
     return load_anticipator(folder / MODEL_FOLDER, device), module.epoch_losses
-
-
-def _check_settings(folder: Path, config: TrainBaselineConfig) -> None:
-    """Refuse to go on with a run of other settings; write those of a new one."""
-    values = dataclasses.asdict(config)
-    # Where it runs changes nothing of what is learnt.
-    settings = {name: values[name] for name in ("kind", "seed", "anticipation")}
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        write_atomically(path, json.dumps(settings, indent=1) + "\n")
-    elif _digest(read_json_object(path)) != _digest(settings):
-        raise ValueError(
-            f"run_dir {str(folder)!r} holds a run of other settings ({path}): choose another "
-            "run_dir, or remove that folder to begin anew"
-        )
-
-
-def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,38 +1,43 @@
-"""Training of a small network on samples in memory, resumed from the last whole epoch."""
+"""Training of a small network, resumed from the last whole epoch, and its held-out metrics."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from callbacks.step_seed import StepSeed
-from data_modules.segment_labels import SampleDataModule
 from experiments.fit.run import silence_libraries
-from vidreason.baselines.anticipation.module import SampleModule, still_falls
+from vidreason.baselines.epoch_losses import EpochLossModule, still_falls
 from vidreason.training.checkpoint import newest_checkpoint
 
 
 def fit_samples(
-    module: SampleModule,
-    data: SampleDataModule,
+    module: EpochLossModule,
+    data: LightningDataModule,
     folder: Path,
     *,
     num_epochs: int,
     device: str,
     seed: int,
+    gradient_clip_norm: float | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train to the end, from the newest checkpoint in ``folder`` if there is one.
 
     Args:
         module: What is trained; a checkpoint fills it.
-        data: Its batches.
+        data: Its batches, in an order that follows from seed and epoch.
         folder: For the checkpoints, one an epoch; the newest is kept.
         num_epochs: Epochs altogether.
         device: As PyTorch names it.
         seed: Of whatever a step draws.
+        gradient_clip_norm: Largest norm of the whole gradient; None for the module's choice.
+        callbacks: Further ones.
 
     Raises:
         ValueError: All checkpoints are damaged, or they are of another training.
@@ -41,17 +46,15 @@ def fit_samples(
     checkpoint = newest_checkpoint(folder)
     if checkpoint is not None:
         rank_zero_info(f"continued from {checkpoint}")
-    kind, _, number = device.partition(":")
     trainer = Trainer(
-        accelerator="cpu" if kind == "cpu" else "gpu",
-        devices=[int(number)] if number else 1,
+        **_quiet(device),
         max_epochs=num_epochs,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
-        deterministic=kind == "cpu",
+        # The held-out score is that of the end: see held_out_metrics.
+        check_val_every_n_epoch=num_epochs + 1,
+        gradient_clip_val=gradient_clip_norm,
+        deterministic=device.startswith("cpu"),
         callbacks=[
             StepSeed(seed),
             ModelCheckpoint(
@@ -62,16 +65,52 @@ def fit_samples(
                 save_on_train_epoch_end=True,
                 enable_version_counter=False,
             ),
+            *callbacks,
         ],
         plugins=[AtomicCheckpointIO()],
-        use_distributed_sampler=False,
         default_root_dir=folder,
     )
     path = None if checkpoint is None else str(checkpoint)
     with warnings.catch_warnings():
         # That is what a run is resumed from.
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        # A batch of unreadable videos, which are counted elsewhere.
+        warnings.filterwarnings("ignore", ".training_step. returned .None.")
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     losses = module.epoch_losses
     said = "still falls: train it longer" if still_falls(losses) else "has settled"
     print(f"training loss of the last epoch: {losses[-1]:.4f}, which {said}", flush=True)
+
+
+def held_out_metrics(
+    module: EpochLossModule,
+    data: LightningDataModule,
+    *,
+    device: str,
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, float]:
+    """Return the ``val/`` metrics of a module, without this prefix.
+
+    Args:
+        module: The module, trained.
+        data: Its batches for validation.
+        device: As PyTorch names it.
+        callbacks: Callbacks of the validation.
+    """
+    silence_libraries()
+    trainer = Trainer(**_quiet(device), enable_checkpointing=False, callbacks=list(callbacks))
+    metrics = trainer.validate(module, datamodule=data, verbose=False)
+    return {name.removeprefix("val/"): value for part in metrics for name, value in part.items()}
+
+
+def _quiet(device: str) -> dict[str, Any]:
+    """Arguments of a trainer on one device, which shows and logs nothing of its own."""
+    kind, _, number = device.partition(":")
+    return {
+        "accelerator": "cpu" if kind == "cpu" else "gpu",
+        "devices": [int(number)] if number else 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }

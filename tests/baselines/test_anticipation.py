@@ -24,7 +24,6 @@ from vidreason.baselines.anticipation.anticipator import (
 from vidreason.baselines.anticipation.cnn import AnticipationCNN, smooth_rows
 from vidreason.baselines.anticipation.config import AnticipationConfig, RecogniserConfig
 from vidreason.baselines.anticipation.folder import NetworkFolder, load_anticipator, save_network
-from vidreason.baselines.anticipation.module import still_falls
 from vidreason.baselines.anticipation.recognise import FrameLabeller, seconds_covered
 from vidreason.baselines.anticipation.rnn import AnticipationRNN, RollOut
 from vidreason.baselines.anticipation.samples import MAX_LENGTH, cnn_samples, rnn_samples
@@ -41,6 +40,7 @@ from vidreason.baselines.anticipation.system import Anticipation
 from vidreason.baselines.anticipation.verbalise import next_futures, prediction_text
 from vidreason.baselines.build import baseline_provenance, system_class
 from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.frames import FrameReader, no_frames
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.evaluation.benchmark import evaluate_examples

@@ -30,6 +30,7 @@ TINY = ModelSizes(
 EXPECTED_WARNINGS = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
     "ignore:.*exists and is not empty",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
     "ignore:Found .* in eval mode at the start of training",
     "ignore:Be aware that when using `ckpt_path`",
 )

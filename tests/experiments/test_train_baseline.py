@@ -14,9 +14,9 @@ from tiny_perceiver import tiny_encoder
 
 from experiments.train_baseline.__main__ import main
 from vidreason.baselines.anticipation.folder import load_anticipator
-from vidreason.baselines.anticipation.module import still_falls
 from vidreason.baselines.anticipation.system import Anticipation
 from vidreason.baselines.config import BaselineConfig
+from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.frames import FrameReader
 from vidreason.example import Example
 from vidreason.perception.weights import open_weights

@@ -28,8 +28,8 @@ SYSTEMS: dict[str, str] = {
     "viper": "vidreason.baselines.viper:Viper",
     "anticipation": "vidreason.baselines.anticipation.system:Anticipation",
     "vjepa2": "vidreason.baselines.vjepa2.system:VJepa2Probe",
-    "mcvd": "vidreason.baselines.mcvd:Mcvd",
-    "mcvd_observed": "vidreason.baselines.mcvd:CaptionerOnObserved",
+    "mcvd": "vidreason.baselines.mcvd.system:Mcvd",
+    "mcvd_observed": "vidreason.baselines.mcvd.system:CaptionerOnObserved",
 }
 """The class of each kind, imported when one is evaluated."""
 

@@ -6,31 +6,25 @@ Shapes: B samples, S slots, F frames, P patches, D width, R rows, L labels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
+
+from vidreason.baselines.epoch_losses import EpochLossModule
 
 Batch = Sequence[Tensor]
 """Tensors of a batch, in the order of the samples' fields."""
 
 
-class SampleModule(ABC, LightningModule):
-    """A network that is trained on samples by Adam.
-
-    Attributes:
-        epoch_losses: Mean loss of each finished epoch; a checkpoint holds them, too.
-    """
+class SampleModule(ABC, EpochLossModule):
+    """A network that is trained on samples by Adam."""
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
         super().__init__()
         self.network = network
         self._learning_rate = learning_rate
-        self.epoch_losses: list[float] = []
-        self._losses: list[tuple[Tensor, int]] = []
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -39,54 +33,12 @@ class SampleModule(ABC, LightningModule):
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(batch)
-        self._losses.append((loss.detach(), len(batch[0])))
+        self.record_loss(loss, len(batch[0]))
         return loss
-
-    @override
-    def on_train_epoch_start(self) -> None:
-        self._losses.clear()
-
-    @override
-    def on_train_epoch_end(self) -> None:
-        total = sum(loss.item() * size for loss, size in self._losses)
-        self.epoch_losses.append(total / sum(size for _, size in self._losses))
 
     @override
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.network.parameters(), lr=self._learning_rate)
-
-    @override
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["kind"] = type(self).__name__
-        checkpoint["epoch_losses"] = list(self.epoch_losses)
-
-    @override
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another kind of training.
-
-        Raises:
-            ValueError: It is one.
-        """
-        if checkpoint.get("kind") != type(self).__name__:
-            raise ValueError(
-                f"the checkpoint is of {checkpoint.get('kind')!r}, not of {type(self).__name__!r}; "
-                "choose another run_dir"
-            )
-        self.epoch_losses = list(checkpoint["epoch_losses"])
-
-
-def still_falls(epoch_losses: Sequence[float]) -> bool:
-    """Tell whether a training ended before its loss did: its last epochs fell by over 2% of all.
-
-    The last tenth of the epochs is compared with the tenth before, by their means, and the whole
-    fall is that from the first epoch. Without two epochs nobody can tell, and it is taken to fall.
-    """
-    size = max(len(epoch_losses) // 10, 1)
-    last, before = epoch_losses[-size:], epoch_losses[-2 * size : -size]
-    if not before:
-        return True
-    mean = sum(last) / len(last)
-    return sum(before) / len(before) - mean > 0.02 * (epoch_losses[0] - mean)
 
 
 class RnnModule(SampleModule):

@@ -11,12 +11,12 @@ import copy
 from typing import Any, TypedDict
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from vidreason.baselines.epoch_losses import EpochLossModule
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
 from vidreason.baselines.mcvd.pictures import to_model_range
@@ -29,7 +29,7 @@ class WindowBatch(TypedDict):
     """``(B, W, 3, S, S)`` uint8 RGB: past frames, those to predict, future frames. B may be 0."""
 
 
-class MCVDModule(LightningModule):
+class MCVDModule(EpochLossModule):
     """Train a model to predict frames.
 
     Its state holds the parameters and their moving average, so a checkpoint of Lightning's resumes
@@ -77,7 +77,7 @@ class MCVDModule(LightningModule):
         if not len(batch["frames"]):
             return None
         loss = self._loss(self.model, batch["frames"], mask=True)
-        self.log("train/loss", loss, batch_size=len(batch["frames"]))
+        self.record_loss(loss, len(batch["frames"]))
         return loss
 
     @override

@@ -101,6 +101,7 @@ class LatentPrediction(ScheduledModule):
     Batches are ``(B, F, 3, S, S)`` normalised frames. Metrics of a step: ``train/loss``, and
     ``train/target_deviation``, the standard deviation of a target's feature from clip to clip at
     one position, on average. Near 0, the targets say nothing about a clip: the model collapsed.
+    ``val/loss`` and ``val/target_deviation`` are their means over the whole validation.
 
     Args:
         model: Encoder and predictor, trained in place.
@@ -141,20 +142,37 @@ class LatentPrediction(ScheduledModule):
 
     @override
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        with torch.no_grad():
-            tokens = self.target_encoder(batch).last_hidden_state
-            targets = layer_norm(tokens.float(), tokens.shape[-1:])
-        generator = self._step_generator(batch_idx)
-        losses = [
-            self._loss(batch, targets, draw_masks(blocks, self._grid(batch), len(batch), generator))
-            for blocks in self.config.masks
-        ]
-        loss = torch.stack(losses).mean()
+        targets = self._targets(batch)
+        loss = self._mean_loss(batch, targets, self._step_generator(batch_idx))
         self.record_loss(loss, len(batch))
         if len(batch) > 1:
-            self.target_deviation = targets.std(dim=0).mean()  # (B, N, D) -> (N, D) -> ()
+            self.target_deviation = _deviation(targets)
             self.log("train/target_deviation", self.target_deviation, batch_size=len(batch))
         return loss
+
+    @override
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Log loss and deviation, with masks that are the same at every validation."""
+        targets = self._targets(batch)
+        loss = self._mean_loss(batch, targets, torch.Generator().manual_seed(batch_idx))
+        self.log("val/loss", loss, batch_size=len(batch), sync_dist=True)
+        if len(batch) > 1:
+            deviation = _deviation(targets)
+            self.log("val/target_deviation", deviation, batch_size=len(batch), sync_dist=True)
+
+    @torch.no_grad()
+    def _targets(self, clips: Tensor) -> Tensor:
+        """Normalised latents ``(B, N, D)`` of whole clips by the target encoder."""
+        tokens = self.target_encoder(clips).last_hidden_state
+        return layer_norm(tokens.float(), tokens.shape[-1:])
+
+    def _mean_loss(self, clips: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        """The mean over the kinds of masks, which are drawn by ``generator``."""
+        losses = [
+            self._loss(clips, targets, draw_masks(blocks, self._grid(clips), len(clips), generator))
+            for blocks in self.config.masks
+        ]
+        return torch.stack(losses).mean()
 
     def _step_generator(self, batch_idx: int) -> torch.Generator:
         """The generator of a batch's masks: a run that is resumed draws the same ones."""
@@ -211,3 +229,8 @@ class LatentPrediction(ScheduledModule):
                 f"from clip to clip, below collapse_deviation {self.config.collapse_deviation}; "
                 "raise momentum, lower the learning rate, or take larger batches"
             )
+
+
+def _deviation(targets: Tensor) -> Tensor:
+    """The standard deviation from clip to clip, on average: (B, N, D) -> (N, D) -> ()."""
+    return targets.std(dim=0).mean()

@@ -2,29 +2,23 @@
 
 from typing import Any
 
-from lightning import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from vidreason.baselines.epoch_losses import EpochLossModule
 from vidreason.training.config import OptimizerConfig
 from vidreason.training.optimizer import build_schedule, join_schedule, undecayed_names
 
 
-class ScheduledModule(LightningModule):
+class ScheduledModule(EpochLossModule):
     """A module whose parameters with gradients are trained by AdamW along one schedule.
-
-    A subclass calls :meth:`record_loss` in each training step.
 
     Args:
         optimizer: AdamW and its schedule; learning rate factors of parts are not for it.
         total_steps: Optimizer steps of the whole run.
-
-    Attributes:
-        epoch_losses: Mean loss of each finished epoch; a checkpoint holds them, too.
 
     Raises:
         ValueError: ``optimizer`` has factors of parts.
@@ -38,41 +32,6 @@ class ScheduledModule(LightningModule):
             )
         self.optimizer_config = optimizer
         self.total_steps = total_steps
-        self.epoch_losses: list[float] = []
-        self._losses: list[tuple[Tensor, int]] = []
-
-    def record_loss(self, loss: Tensor, batch_size: int) -> None:
-        """Log the mean loss of a batch, and count it in the epoch's."""
-        self._losses.append((loss.detach(), batch_size))
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch_size)
-
-    @override
-    def on_train_epoch_start(self) -> None:
-        self._losses.clear()
-
-    @override
-    def on_train_epoch_end(self) -> None:
-        total = sum(float(loss) * size for loss, size in self._losses)
-        self.epoch_losses.append(total / sum(size for _, size in self._losses))
-
-    @override
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["kind"] = type(self).__name__
-        checkpoint["epoch_losses"] = list(self.epoch_losses)
-
-    @override
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another kind of training.
-
-        Raises:
-            ValueError: It is one.
-        """
-        if checkpoint.get("kind") != type(self).__name__:
-            raise ValueError(
-                f"the checkpoint is of {checkpoint.get('kind')!r}, not of {type(self).__name__!r}; "
-                "choose another run_dir"
-            )
-        self.epoch_losses = list(checkpoint["epoch_losses"])
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -1,0 +1,48 @@
+"""Files in the folder of a run beside the weights: its settings, its scores, failed videos."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.train_baseline.config import TrainBaselineConfig
+from vidreason.atomic_file import write_atomically
+from vidreason.json_object import read_json_object
+
+SETTINGS_FILE, SCORES_FILE = "settings.json", "scores.json"
+
+
+def check_settings(folder: Path, config: TrainBaselineConfig) -> None:
+    """Refuse to go on with a run of other settings.
+
+    Raises:
+        ValueError: ``folder`` holds a run of other settings.
+    """
+    path = folder / SETTINGS_FILE
+    if path.is_file() and _digest(read_json_object(path)) != _digest(_settings(config)):
+        raise ValueError(
+            f"run_dir {str(folder)!r} holds a run of other settings ({path}): choose another "
+            "run_dir, or remove that folder to begin anew"
+        )
+
+
+def save_settings(folder: Path, config: TrainBaselineConfig) -> None:
+    """Write the settings of a run, once its data are read: those of a mistake bind nobody."""
+    write_atomically(folder / SETTINGS_FILE, json.dumps(_settings(config), indent=1) + "\n")
+
+
+def save_scores(folder: Path, scores: Mapping[str, Any]) -> None:
+    """Write the scores of a finished training."""
+    write_atomically(folder / SCORES_FILE, json.dumps(scores, indent=1) + "\n")
+
+
+def _settings(config: TrainBaselineConfig) -> dict[str, Any]:
+    """The part of a configuration that decides what is learnt: where it runs is none of it."""
+    values = dataclasses.asdict(config)
+    return {name: values[name] for name in ("kind", "seed", config.kind)}
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,111 @@
+"""Self-supervised pre-training of a small V-JEPA 2, or its control: the model as it is drawn."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora
+from data_modules.unlabelled_clips import UnlabelledClips, UnlabelledClipsData, index_videos
+from experiments.devices import torch_device
+from experiments.program import FAILURES_FILE
+from experiments.train_baseline.config import TrainBaselineConfig
+from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
+from experiments.train_baseline.vjepa2_config import VJepa2PretrainingConfig
+from experiments.writer_lock import sole_writer
+from vidreason.baselines.epoch_losses import still_falls
+from vidreason.baselines.vjepa2.pretraining import (
+    LatentPrediction,
+    build_model,
+    clip_transform,
+    save_model,
+)
+from vidreason.video.failures import FailureLog
+
+MODEL_FOLDER = "model"
+
+
+def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
+    """Pre-train on the videos of the corpora, and write the model and its scores.
+
+    Raises:
+        ValueError: A file is missing or damaged, another process writes to ``run_dir``, or it holds
+            a run of other settings.
+        VideoReadError: A frame of a video that could be indexed cannot be decoded.
+        UnreadableVideosError: Too many videos cannot be indexed.
+    """
+    folder = Path(config.run_dir)
+    settings = config.vjepa2_pretraining
+    with sole_writer(folder, "train_baseline"):
+        check_settings(folder, config)
+        device = str(torch_device(config.device))
+        training = _clips(settings, settings.data.train, folder, config.seed)
+        validation = None
+        if settings.data.validation:
+            validation = _clips(settings, settings.data.validation, folder, config.seed)
+        data = UnlabelledClipsData(
+            training,
+            validation,
+            batch_size=settings.batch_size,
+            seed=config.seed,
+            num_workers=config.num_workers,
+        )
+        num_steps = settings.num_epochs * math.ceil(len(training) / settings.batch_size)
+        save_settings(folder, config)
+        torch.manual_seed(config.seed)
+        model = build_model(settings.model)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        print(
+            f"vjepa2: {size:,} parameters, {len(training):,} clips, {num_steps:,} steps",
+            flush=True,
+        )
+        module = LatentPrediction(model, settings.task, settings.optimizer, num_steps)
+        if settings.num_epochs:
+            fit_samples(
+                module,
+                data,
+                folder / "checkpoints",
+                num_epochs=settings.num_epochs,
+                device=device,
+                seed=config.seed,
+            )
+        save_model(module.pretrained_model().cpu(), folder / MODEL_FOLDER)
+        scores: dict[str, Any] = {
+            "num_parameters": size,
+            "num_clips": len(training),
+            "num_steps": num_steps,
+            "epoch_losses": module.epoch_losses,
+            "still_falls": still_falls(module.epoch_losses) if settings.num_epochs else None,
+            "held_out": {},
+        }
+        if validation is not None:
+            metrics = held_out_metrics(module, data, device=device)
+            scores["held_out"] = {"num_clips": len(validation), **metrics}
+            collapsed = metrics.get("target_deviation", math.inf) < settings.task.collapse_deviation
+            scores["collapsed"] = collapsed
+            print(
+                f"held out: loss {metrics['loss']:.4f}"
+                + ("; its targets are nearly the same for all clips: it collapsed" * collapsed),
+                flush=True,
+            )
+        save_scores(folder, scores)
+
+
+def _clips(
+    settings: VJepa2PretrainingConfig, corpora: list[CorpusConfig], folder: Path, seed: int
+) -> UnlabelledClips:
+    """Clips of the videos of some corpora."""
+    examples = open_corpora(corpora, settings.data.max_malformed_fraction)
+    media = list(dict.fromkeys(example.media for example in examples))
+    failures = FailureLog(folder / FAILURES_FILE, settings.data.max_unreadable_fraction, len(media))
+    return UnlabelledClips(
+        index_videos(media, failures),
+        clip_transform(settings.model),
+        num_frames=settings.model.num_frames,
+        frames_per_second=settings.frames_per_second,
+        clips_per_video=settings.clips_per_video,
+        seed=seed,
+    )

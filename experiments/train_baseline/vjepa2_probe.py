@@ -1,0 +1,158 @@
+"""An attentive probe of next events, on latents of a frozen V-JEPA 2 that are computed once."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_modules.corpus_index import open_corpora
+from data_modules.next_events import (
+    EVENT_HEAD,
+    LatentFiles,
+    NextEventDataModule,
+    NextEventSamples,
+    event_head,
+    next_event_samples,
+)
+from experiments.devices import torch_device
+from experiments.program import FAILURES_FILE
+from experiments.train_baseline.config import TrainBaselineConfig
+from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
+from experiments.train_baseline.vjepa2_config import VJepa2ProbeConfig
+from experiments.writer_lock import sole_writer
+from vidreason.baselines.epoch_losses import still_falls
+from vidreason.baselines.vjepa2.config import ProbeSizes
+from vidreason.baselines.vjepa2.future_latents import load_future_latents
+from vidreason.baselines.vjepa2.probe_files import ProbeCard, ProbeHead, build_probe, save_probe
+from vidreason.baselines.vjepa2.probe_training import UNSEEN, ProbeTraining
+from vidreason.pretrained.frozen_parts import content_hash
+from vidreason.video.failures import FailureLog
+
+PROBE_FOLDER, LATENT_FOLDER = "probe", "latents"
+
+
+def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
+    """Compute the latents, train the probe, and write it and its scores.
+
+    Raises:
+        ValueError: A file is missing or damaged, the corpora have no next events, another process
+            writes to ``run_dir``, or it holds a run of other settings.
+        UnreadableVideosError: Too many videos cannot be read.
+    """
+    folder = Path(config.run_dir)
+    settings = config.vjepa2
+    with sole_writer(folder, "train_baseline"):
+        check_settings(folder, config)
+        device = torch_device(config.device)
+        encoder_hash = _encoder_hash(settings)
+        head, width, train, validation = _samples(settings, folder, device, encoder_hash)
+        card = ProbeCard(
+            sizes=ProbeSizes(
+                width=width, num_heads=settings.num_heads, num_blocks=settings.num_blocks
+            ),
+            heads=[head],
+            look_ahead=settings.look_ahead,
+            encoder=encoder_hash,
+            trained_on=list(settings.data.trained_on),
+        )
+        save_settings(folder, config)
+        torch.manual_seed(config.seed)
+        probe = build_probe(card)
+        size = sum(parameter.numel() for parameter in probe.parameters())
+        print(
+            f"vjepa2: {len(head.labels)} events, {size:,} parameters, {len(train):,} samples",
+            flush=True,
+        )
+        steps = settings.num_epochs * math.ceil(len(train) / settings.batch_size)
+        module = ProbeTraining(probe, settings.optimizer, steps)
+        data = NextEventDataModule(
+            train,
+            validation,
+            batch_size=settings.batch_size,
+            seed=config.seed,
+            num_workers=config.num_workers,
+        )
+        fit_samples(
+            module,
+            data,
+            folder / "checkpoints",
+            num_epochs=settings.num_epochs,
+            device=str(device),
+            seed=config.seed,
+        )
+        save_probe(probe, card, folder / PROBE_FOLDER)
+        scores: dict[str, Any] = {
+            "num_parameters": size,
+            "num_samples": len(train),
+            "num_steps": steps,
+            "epoch_losses": module.epoch_losses,
+            "still_falls": still_falls(module.epoch_losses),
+            "held_out": {},
+        }
+        if len(validation):
+            metrics = held_out_metrics(module, data, device=str(device))
+            scores["held_out"] = _held_out(metrics, validation, head)
+            print(_held_out_text(scores["held_out"]), flush=True)
+        save_scores(folder, scores)
+
+
+def _encoder_hash(settings: VJepa2ProbeConfig) -> str:
+    try:
+        return content_hash(settings.encoder, settings.revision)
+    except ValueError as error:
+        raise ValueError(f"vjepa2.encoder: {error}") from error
+
+
+def _samples(
+    settings: VJepa2ProbeConfig, folder: Path, device: torch.device, encoder_hash: str
+) -> tuple[ProbeHead, int, NextEventSamples, NextEventSamples]:
+    """The head, the width of the latents, and samples of training and validation.
+
+    The encoder is loaded here alone: it is in memory no more when the probe is trained.
+    """
+    share = settings.data.max_malformed_fraction
+    train = open_corpora(settings.data.train, share)
+    validation = open_corpora(settings.data.validation, share)
+    head = event_head(train)
+    latents = load_future_latents(
+        settings.encoder, settings.look_ahead, device=device, revision=settings.revision
+    )
+    files = LatentFiles(folder / LATENT_FOLDER, latents, encoder_hash)
+    train_samples, validation_samples = (
+        next_event_samples(
+            examples,
+            head,
+            files.file_of,
+            FailureLog(
+                folder / FAILURES_FILE, settings.data.max_unreadable_fraction, len(examples)
+            ),
+        )
+        for examples in (train, validation)
+    )
+    if not len(train_samples):
+        raise ValueError("vjepa2.data.train: no video with a next event can be read")
+    return head, latents.width, train_samples, validation_samples
+
+
+def _held_out(
+    metrics: dict[str, float], samples: NextEventSamples, head: ProbeHead
+) -> dict[str, Any]:
+    """The scores on held-out samples, beside that of the commonest event of training."""
+    commonest = head.counts.index(max(head.counts))
+    return {
+        "num_samples": len(samples),
+        "num_unseen": samples.labels.count(UNSEEN),
+        "loss": metrics["loss"],
+        "accuracy": metrics[f"accuracy_{EVENT_HEAD}"],
+        "majority_accuracy": samples.labels.count(commonest) / len(samples),
+    }
+
+
+def _held_out_text(scores: dict[str, Any]) -> str:
+    return (
+        f"held out: {scores['accuracy']:.1%} of {scores['num_samples']} next events right, the "
+        f"commonest event alone {scores['majority_accuracy']:.1%}; {scores['num_unseen']} were not "
+        "learnt"
+    )
