@@ -10,18 +10,22 @@ import torch
 import yaml
 from coded_video import write_video
 
+from experiments.experiment_config import ExperimentConfig
 from experiments.train_baseline.__main__ import main
+from experiments.train_baseline.config import TrainBaselineConfig
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.mcvd.checkpoint import load_folder, read_folder
 from vidreason.baselines.vjepa2.system import VJepa2Probe
+from vidreason.config import merge_config
 from vidreason.example import Example
 from vidreason.perception.weights import open_weights
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
 
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 NUM_VIDEOS = {"train": 4, "val": 2}
 
 
@@ -245,6 +249,32 @@ def test_resumed_runs_give_the_same_weights(
     ):
         assert train(run, config) == 0
         assert_resumed_is_whole(run, config, file, capsys)
+
+
+def test_the_overlays_of_evaluate_name_what_training_writes() -> None:
+    trained = {
+        config.kind: config
+        for name in ("vjepa2_pretraining", "vjepa2", "mcvd")
+        for config in [
+            merge_config(
+                TrainBaselineConfig, [str(CONFIGS / "train_baseline" / f"{name}_microworld.yaml")]
+            )
+        ]
+    }
+    rows = {
+        name: row
+        for kind in ("vjepa2", "mcvd")
+        for name, row in merge_config(
+            ExperimentConfig, [str(CONFIGS / "baselines" / f"{kind}_microworld.yaml")]
+        ).baselines.items()
+    }
+    encoder = f"{trained['vjepa2_pretraining'].run_dir}/model"
+    probe = f"{trained['vjepa2'].run_dir}/probe"
+    assert trained["vjepa2"].vjepa2.encoder == encoder
+    assert rows["vjepa2"].weights == {"encoder": encoder, "probe": probe}
+    for name in ("mcvd", "mcvd_observed"):
+        assert rows[name].weights == {"model": f"{trained['mcvd'].run_dir}/model"}
+        assert rows[name].captioner in rows
 
 
 def test_mistakes_are_said_in_a_line(
