@@ -460,5 +460,5 @@ def test_the_default_dtype_answers_and_scores(weights: dict[str, str], frames: F
 
 def test_a_tokenizer_without_its_library_names_it(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
-    with pytest.raises(ValueError, match=r"tokenizer\.model needs sentencepiece"):
+    with pytest.raises(ValueError, match=r"tokenizer\.model needs pip install 'vidreason"):
         load_chat_form(tmp_path, "vicuna")
