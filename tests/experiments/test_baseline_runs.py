@@ -118,7 +118,7 @@ def test_another_number_of_frames_is_another_run(
         ("baselines.blind.kind=sevila", "'blind' is no name of a baseline"),
         ("baselines.a-b.kind=sevila", "'a-b' is no name of a baseline"),
         ("baselines.c.kind=sevila", "baselines.c.weights has no 'model'"),
-        ("baselines.a.weights.modle=x", "baselines.a.weights.modle: a baseline of kind sevila has"),
+        ("baselines.a.weights.mode=x", "baselines.a.weights.mode: a baseline of kind sevila has"),
         ("baselines.a.captioner=a", "baselines.a.captioner is 'a': name another baseline"),
         ("baselines=", "there are none"),
     ],

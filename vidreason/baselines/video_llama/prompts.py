@@ -161,7 +161,8 @@ def load_chat_form(folder: Path, form: Form) -> ChatForm:
     check_tokenizer_folder(folder)
     where = f"weights: the tokenizer of {str(folder)!r}"
     if _is_llama(folder):
-        with foreign_errors(f"{where} cannot be loaded; tokenizer.model needs pip install 'vidreason[baselines]'"):
+        remedy = "tokenizer.model needs pip install 'vidreason[baselines]'"
+        with foreign_errors(f"{where} cannot be loaded; {remedy}"):
             tokenizer: PreTrainedTokenizerBase = LlamaTokenizer.from_pretrained(folder)
     else:
         tokenizer = load_tokenizer(LanguageModelConfig(name_or_path=str(folder)))
