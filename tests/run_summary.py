@@ -22,6 +22,7 @@ REMEDIES = {
     r"only root": "the rights of root, to mount a disk",
     r"git is not": "the program: apt-get install git",
     r"reads /proc": "Linux",
+    r"newer transformers": "the package: pip install -U transformers",
 }
 """Patterns of skip reasons, and what would let the test run."""
 

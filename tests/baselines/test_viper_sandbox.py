@@ -293,7 +293,7 @@ def test_missing_weights_and_memory_end_the_run() -> None:
             run("return video.frame_from_index(0).simple_query()", StubModules(fail))
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for the process in /proc")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 def test_a_killed_and_a_stopped_interpreter_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both within the limits: nobody waits for an interpreter that does not come back.
 
