@@ -158,6 +158,7 @@ def build_language_model(
     *,
     width: int = WIDTH,
     num_layers: int = NUM_LAYERS,
+    max_tokens: int = 512,
 ) -> LlamaForCausalLM:
     """A Llama of random parameters for this tokenizer; two million of them if not said otherwise.
 
@@ -177,7 +178,7 @@ def build_language_model(
             num_hidden_layers=num_layers,
             num_attention_heads=width // _HEAD_WIDTH,
             num_key_value_heads=width // _HEAD_WIDTH,
-            max_position_embeddings=512,
+            max_position_embeddings=max_tokens,
             tie_word_embeddings=True,
             # About 1 / sqrt(width). The usual 0.02, without random words, did not learn to read.
             initializer_range=0.06 * math.sqrt(WIDTH / width),

@@ -250,7 +250,8 @@ event = exit(seen)
 return span(meets(track(video, "B"), seen), event[0] if event else halt(seen) or 6)
 """,
     rf"what entered (after|before) {_THE}": """\
-entries = sorted([event[0] for event in map(entry, tracks(video).values()) if event])
+entries = [entry(seen) for seen in tracks(video).values()]
+entries = sorted([event[0] for event in entries if event])
 time = entries[FIRST_OR_LAST] if entries else None
 return span(time, time)
 """,
