@@ -1,6 +1,9 @@
 """Train the microworld's three foundation models and write them where the wheel carries them.
 
 ``python -m experiments.pretrain_microworld encoder`` (or ``segmenter``, or ``language_model``)
+
+Two further parts are for the baseline of program synthesis and are not shipped: ``look_head``, and
+``programs``, the language model that writes programs for the questions of ``--world``.
 """
 
 import argparse
@@ -18,13 +21,24 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound="nn.Module")
 
-STEPS = {"encoder": 2000, "segmenter": 2500, "language_model": 5800}
+STEPS = {
+    **{"encoder": 2000, "segmenter": 2500, "language_model": 5800},
+    **{"look_head": 1000, "programs": 1500},
+}
 """What the shipped parts were trained for, from random weights: the segmenter and the language
 model on today's world, the encoder on the former one, whose videos ended anywhere. The language
 model went through several cycles, three of them cut short (2500 of 4000 steps, 300, 1500 of 2000,
 500 of 1200, 400, 600), of which the fourth and later ones had stories that tell what comes next as
 they do now, and the last but one four times as many of them."""
-LEARNING_RATES = {"encoder": 1e-3, "segmenter": 1e-3, "language_model": 2e-3}
+LEARNING_RATES = {
+    **{"encoder": 1e-3, "segmenter": 1e-3, "language_model": 2e-3},
+    **{"look_head": 3e-3, "programs": 2e-3},
+}
+_QUESTION_CORPORA = (
+    *("nextqa", "activitynet_qa", "nextgqa", "clevrer", "vcr", "test_of_time"),
+    "causal_vid_instruct",
+)
+_LOOK_ROLLOUTS = 500  # of the training split; three pictures of each
 
 
 def pretrain(
@@ -95,6 +109,65 @@ def pretrain(
         tokenizer.save_pretrained(folder)
 
 
+def pretrain_look_head(steps: int, out: Path, *, learning_rate: float) -> None:
+    """Train the head that names looks on the training split's pictures and write it below ``out``.
+
+    Args:
+        steps: Optimizer steps.
+        out: Folder of the parts.
+        learning_rate: The highest.
+    """
+    from vidreason.microworld.look_head import train_look_head
+    from vidreason.microworld.scenes import draw_rollouts
+    from vidreason.perception.models import build_segmenter
+
+    out.mkdir(parents=True, exist_ok=True)
+    segmenter = parts.perceiver_config().segmenter
+    segmenter.weights = str(parts.SEGMENTER_WEIGHTS)
+    rollouts = [rollout for _, rollout in draw_rollouts("train", _LOOK_ROLLOUTS)]
+    run = train_look_head(
+        build_segmenter(segmenter), rollouts, steps=steps, learning_rate=learning_rate
+    )
+    _save(_report(run), out / "look_head.safetensors")
+
+
+def pretrain_programs(world: Path, steps: int, out: Path, *, learning_rate: float) -> None:
+    """Train the language model of programs on a world's training questions; write it below ``out``.
+
+    Args:
+        world: Folder of the world's corpora, as the demo writes it.
+        steps: Optimizer steps.
+        out: Folder of the parts.
+        learning_rate: The highest.
+
+    Raises:
+        ValueError: The world is not there, or has no question of its training split.
+    """
+    from torch import nn
+
+    from data_modules.corpora import CorpusConfig
+    from data_modules.readers import read_corpus
+    from vidreason.baselines.questions import bare_question
+    from vidreason.microworld.program_language_model import (
+        program_pairs,
+        program_tokenizer,
+        train_program_model,
+    )
+
+    corpora = (
+        CorpusConfig(reader=name, root=str(world / name), split="train")
+        for name in _QUESTION_CORPORA
+    )
+    pairs = program_pairs(
+        bare_question(example) for corpus in corpora for example in read_corpus(corpus)
+    )
+    tokenizer = program_tokenizer(pairs)
+    print(f"{len(pairs):,} pairs, {len(tokenizer):,} tokens", flush=True)
+    model = _report(train_program_model(tokenizer, pairs, steps=steps, learning_rate=learning_rate))
+    nn.Module.half(model).save_pretrained(out / "programs")
+    tokenizer.save_pretrained(out / "programs")
+
+
 def _report(run: Iterator[tuple[int, dict[str, float], Model]]) -> Model:
     """Print losses as they come and return the trained model."""
     started = time.monotonic()
@@ -130,21 +203,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--start", type=Path, metavar="DIR", help="parts to go on from (default: random weights)"
     )
+    parser.add_argument(
+        "--world", type=Path, metavar="DIR", help="the world whose questions `programs` learns"
+    )
     parser.add_argument("--learning-rate", type=float, help="(default: the shipped part's)")
     arguments = parser.parse_args(argv)
+    part = arguments.part
+    if (part == "programs") != (arguments.world is not None):
+        parser.error("--world DIR is for `programs`, which needs it: runs/demo/world of the demo")
 
     def run() -> None:
         import torch
 
         torch.manual_seed(0)
+        steps = arguments.steps or STEPS[part]
+        learning_rate = arguments.learning_rate or LEARNING_RATES[part]
+        if part == "look_head":
+            pretrain_look_head(steps, arguments.out, learning_rate=learning_rate)
+            return
+        if part == "programs":
+            pretrain_programs(arguments.world, steps, arguments.out, learning_rate=learning_rate)
+            return
         pretrain(
-            arguments.part,
-            arguments.steps or STEPS[arguments.part],
+            part,
+            steps,
             arguments.out,
             width=arguments.width,
             num_layers=arguments.layers,
             start=arguments.start,
-            learning_rate=arguments.learning_rate or LEARNING_RATES[arguments.part],
+            learning_rate=learning_rate,
         )
 
     return exit_status("pretrain_microworld", run)

@@ -84,9 +84,7 @@ def crop_around(frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     height, width = frame.shape[1:]
     margin = round(max(height, width) * MARGIN_SHARE)
     left, top, right, bottom = box
-    return frame[
-        :, max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin
-    ]
+    return frame[:, max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
 
 
 class _Crops(NamedTuple):
@@ -164,9 +162,7 @@ def _labelled_crops(
         times = [generator.uniform(0, VIDEO_SECONDS) for _ in range(frames_per_rollout)]
         pictures = np.stack([render_frame(rollout, time) for time in times])
         frames = torch.from_numpy(pictures).permute(0, 3, 1, 2)  # (n, H, W, 3) -> (n, 3, H, W)
-        for frame, time, masks in zip(
-            frames, times, object_masks(segmenter, frames), strict=True
-        ):
+        for frame, time, masks in zip(frames, times, object_masks(segmenter, frames), strict=True):
             truth = {**render_masks(rollout, time), **render_bars(rollout)}
             for one in masks:
                 crops.append(described(crop_around(frame, one.box), max(frame.shape[1:])))

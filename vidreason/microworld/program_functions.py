@@ -12,10 +12,10 @@ from vidreason.microworld.simulation import COLORS, SHAPES
 _COLORS = "|".join(COLORS)
 _SHAPES = "|".join(SHAPES)
 
-_NOUNS = f'''\
+_NOUNS = f"""\
 def nouns(text):
     return [" ".join(pair) for pair in re.findall("({_COLORS}) ({_SHAPES})", text)]
-'''
+"""
 _TRACK = """\
 def track(video, name):
     seen = []

@@ -5,11 +5,12 @@ The programs that it gives are what the language model of
 :mod:`vidreason.microworld.program_language_model` learns to write.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 
 from vidreason.baselines.viper.sandbox import ENTRY_POINT, PARAMETERS
-from vidreason.microworld.program_functions import with_functions
+from vidreason.microworld.program_functions import FUNCTIONS, with_functions
 from vidreason.microworld.simulation import COLORS, SHAPES
 from vidreason.reasoning.futures import event_time_question
 from vidreason.reasoning.prompts import (
@@ -275,6 +276,12 @@ def write_program(question: str) -> str | None:
     return None
 
 
+def templates_digest() -> str:
+    """Return a digest of all that :func:`write_program` writes programs of."""
+    text = repr((list(FUNCTIONS.values()), _CHOICES, _CLEVRER, _CAUSAL, _GROUNDED))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _filled(body: str, match: re.Match[str]) -> str:
     """Put the names of a question into a body."""
     named = [group for group in match.groups() if group not in _RANKS]
@@ -300,13 +307,18 @@ def _form(pattern: str) -> Callable[[str], re.Match[str] | None]:
 
 def _grounding_form(pattern: str) -> Callable[[str], re.Match[str] | None]:
     before, _, after = grounding_prompt(_MARK).partition(_MARK)
-    return _form(re.escape(" ".join(before.split()) + " ") + pattern
-                 + re.escape(" " + " ".join(after.split())))
+    return _form(
+        re.escape(" ".join(before.split()) + " ")
+        + pattern
+        + re.escape(" " + " ".join(after.split()))
+    )
 
 
 _FORMS = [
     *((_form(pattern), body) for pattern, body in {**_CHOICES, **_CAUSAL}.items()),
-    *((_form(pattern.replace("? Answer", r"\? Answer")), body)
-      for pattern, body in _CLEVRER.items()),
+    *(
+        (_form(pattern.replace("? Answer", r"\? Answer")), body)
+        for pattern, body in _CLEVRER.items()
+    ),
     *((_grounding_form(pattern), body) for pattern, body in _GROUNDED.items()),
 ]
