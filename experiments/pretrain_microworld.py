@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound="nn.Module")
 
 STEPS = {
     **{"encoder": 2000, "segmenter": 2500, "language_model": 5800},
-    **{"look_head": 1000, "programs": 1500},
+    **{"look_head": 1000, "programs": 700},
 }
 """What the shipped parts were trained for, from random weights: the segmenter and the language
 model on today's world, the encoder on the former one, whose videos ended anywhere. The language
@@ -32,7 +32,7 @@ model went through several cycles, three of them cut short (2500 of 4000 steps, 
 they do now, and the last but one four times as many of them."""
 LEARNING_RATES = {
     **{"encoder": 1e-3, "segmenter": 1e-3, "language_model": 2e-3},
-    **{"look_head": 3e-3, "programs": 2e-3},
+    **{"look_head": 3e-3, "programs": 3e-3},
 }
 _QUESTION_CORPORA = (
     *("nextqa", "activitynet_qa", "nextgqa", "clevrer", "vcr", "test_of_time"),

@@ -26,7 +26,7 @@ PROMPT = QUESTION_MARK
 """All that the language model is told: its weights know the functions, and programs get the
 possible answers when they run."""
 WIDTH = 128
-NUM_LAYERS = 3
+NUM_LAYERS = 2
 MAX_TOKENS = 1024
 """Of a question and its program."""
 
@@ -100,8 +100,8 @@ def train_program_model(
     steps: int,
     width: int = WIDTH,
     num_layers: int = NUM_LAYERS,
-    batch_size: int = 24,
-    learning_rate: float = 2e-3,
+    batch_size: int = 16,
+    learning_rate: float = 3e-3,
     seed: int = 0,
     report_every: int = 50,
     start: LlamaForCausalLM | None = None,

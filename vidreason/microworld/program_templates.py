@@ -112,7 +112,7 @@ for color, seen in tracks(video).items():
     if event:
         entries[color] = event[0]
 if not entries:
-    return "red circle"
+    return "nothing"
 color = min(entries, key=lambda one: entries[one])
 return color + " " + shape(video, color + " object")
 """,
