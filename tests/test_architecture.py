@@ -46,9 +46,9 @@ RANKS = {
     "training": 8,
     "evaluation": 8,
     "export": 9,
-    "microworld": 9,
     "baselines": 9,
     "answer": 9,
+    "microworld": 10,
     "pipeline": 10,
     "cli": 11,
 }

@@ -12,7 +12,7 @@ from vidreason.microworld.simulation import VIDEO_SECONDS, Rollout
 
 
 class ScriptedModules:
-    """What a perfect detector and matcher would say of a rollout's frames."""
+    """A detector and a matcher that cannot err, for the frames of one rollout."""
 
     def __init__(self, rollout: Rollout, times: Sequence[float]) -> None:
         self._rollout = rollout
