@@ -25,6 +25,7 @@ from vidreason.microworld.program_synthesis import MicroworldPrograms
 from vidreason.microworld.renderer import render_frame, render_masks
 from vidreason.microworld.simulation import COLORS, Rollout
 from vidreason.microworld.world_modules import WorldModules
+from vidreason.perception.mask_generation import GridSegmenter
 from vidreason.perception.models import build_segmenter
 from vidreason.perception.segmenter import ObjectMask
 from vidreason.reasoning.prompts import multiple_choice_prompt
@@ -73,7 +74,7 @@ def picture(rollout: Rollout, time: float) -> torch.Tensor:
     return torch.from_numpy(render_frame(rollout, time).copy()).permute(2, 0, 1)
 
 
-def shipped_segmenter():
+def shipped_segmenter() -> GridSegmenter:
     config = parts.perceiver_config().segmenter
     config.weights = str(parts.SEGMENTER_WEIGHTS)
     return build_segmenter(config)
@@ -146,12 +147,17 @@ def test_what_the_world_has_no_model_of_fails_and_is_said() -> None:
         modules.complete("why")
 
 
-def question(prompt: str, options: tuple[str, ...] = (), **fields: object) -> Example:
+def question(prompt: str, options: tuple[str, ...] = ()) -> Example:
     text = multiple_choice_prompt(prompt, options) if options else prompt
     return Example(
-        **{"id": "1", "corpus": "mine", "media": VIDEO, "video_id": "1", "prompt": text,
-           "response": "", "options": options, **fields}
-    )  # fmt: skip
+        id="1",
+        corpus="mine",
+        media=VIDEO,
+        video_id="1",
+        prompt=text,
+        response="",
+        options=options,
+    )
 
 
 def weights(folder: Path) -> dict[str, str]:
@@ -192,9 +198,6 @@ def test_it_is_a_kind_of_baseline_whose_replies_have_their_programs(
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
     good = weights(tmp_path)
-    load = lambda **changed: MicroworldPrograms.load(  # noqa: E731 - short
-        BaselineConfig(weights={**good, **changed}), DecodingConfig(), CPU
-    )
     odd = tmp_path / "odd.safetensors"
     save_file({"hidden.weight": torch.zeros(2, 2)}, odd)
     for changed, message in (
@@ -202,8 +205,9 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
         ({"head": str(odd)}, "LookHead"),
         ({"code_model": str(tmp_path / "nowhere")}, "weights.code_model"),
     ):
+        config = BaselineConfig(weights={**good, **changed})
         with pytest.raises(ValueError, match=message):
-            load(**changed)
+            MicroworldPrograms.load(config, DecodingConfig(), CPU)
 
 
 def test_the_tokenizer_gives_programs_back_and_keeps_unknown_words_apart() -> None:

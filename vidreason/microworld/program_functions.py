@@ -178,6 +178,11 @@ def future(video, found):
     now = {name: state for name, state in now.items() if state}
     walls = video.frame_from_index(-1).find("wall")[:1]
     scale = 100 / video.frame_from_index(0).width
+    coming = {}
+    for name, (x, y, u, v) in now.items():
+        gap, side = edge(x, y)
+        if gap < 9.5 and edge(x + u / 5, y + v / 5)[0] > gap:
+            coming[name] = side
     for step in range(1, 81):
         time = step / 20
         at = {n: (x + time * u, y + time * v, u, v) for n, (x, y, u, v) in now.items()}
@@ -195,6 +200,9 @@ def future(video, found):
                     if max(across, up) < 10:
                         return (time, f"the wall blocks the {name}")
                 gap, side = edge(x, y)
+                if name in coming and gap > 10.5:
+                    noun = ("an " if name[0] == "o" else "a ") + name
+                    return (time, f"{noun} enters from the {coming[name]}")
                 if gap < -11:
                     return (time, f"the {name} leaves on the {side}")
     return (4, "nothing happens")

@@ -6,6 +6,7 @@ of a question is a token; so is a line of a program up to a colour in it, and wh
 """
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from vidreason.baselines.viper.api_prompt import QUESTION_MARK, filled_prompt
+from vidreason.microworld.language import a
 from vidreason.microworld.language_pretraining import CHAT_TEMPLATE, build_language_model
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.program_templates import write_program
@@ -148,7 +150,8 @@ def _batches(
 ) -> Iterator[list[_Row]]:
     """Draw a program's kind first, so that rare kinds are learnt as well; then a pair of it.
 
-    Pairs of one kind differ in names alone: their programs have the same lines.
+    Pairs of one kind differ in names alone: their programs have the same lines. Colours are
+    exchanged, as the world's symmetries do: which names stand in a question has to be read.
     """
     kinds: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -157,7 +160,10 @@ def _batches(
     while True:
         drawn = [generator.choice(kinds[generator.choice(names)]) for _ in range(8 * batch_size)]
         rows = []
-        for question, program in drawn:
+        for drawn_question, _ in drawn:
+            question = _recolored(drawn_question, generator)
+            program = write_program(question)
+            assert program is not None, question  # of the same form as the one drawn
             prompt = filled_prompt(PROMPT, question, ())
             text = encode_example(tokenizer, prompt, program, max_tokens=MAX_TOKENS)
             rows.append((text.input_ids, text.labels))
@@ -166,6 +172,17 @@ def _batches(
         batches = [rows[first : first + batch_size] for first in range(0, len(rows), batch_size)]
         generator.shuffle(batches)
         yield from batches
+
+
+def _recolored(question: str, generator: random.Random) -> str:
+    """Exchange the colours of a question."""
+    colors = dict(zip(COLORS, generator.sample(COLORS, len(COLORS)), strict=True))
+
+    def renamed(match: re.Match[str]) -> str:
+        color = colors[match[2]]
+        return a(color) if match[1] else color  # an orange one, a red one
+
+    return re.sub(rf"\b(an? )?({_COLORS})\b", renamed, question)
 
 
 def _without_names(program: str) -> str:

@@ -8,7 +8,7 @@ sandbox and the records are those of :mod:`vidreason.baselines.viper`. Nothing r
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from typing_extensions import override
@@ -50,8 +50,8 @@ class MicroworldPrograms(Viper):
     templates themselves write them, which shows how much is lost by the language model.
     """
 
-    parts: ClassVar[tuple[str, ...]] = ("segmenter", "head")
-    optional_parts: ClassVar[tuple[str, ...]] = ("code_model",)
+    parts = ("segmenter", "head")
+    optional_parts = ("code_model",)
 
     @override
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:

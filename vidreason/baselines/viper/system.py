@@ -11,7 +11,7 @@ import importlib.metadata
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from typing_extensions import override
@@ -62,8 +62,8 @@ class Viper(System):
         ValueError: Programs are to be run, and the sandbox is not installed.
     """
 
-    parts = ("code_model",)
-    optional_parts = ("prompt", *MODULE_PARTS)
+    parts: ClassVar[tuple[str, ...]] = ("code_model",)
+    optional_parts: ClassVar[tuple[str, ...]] = ("prompt", *MODULE_PARTS)
 
     def __init__(
         self,
