@@ -203,6 +203,7 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     for changed, message in (
         ({"head": str(tmp_path / "absent.safetensors")}, "absent.safetensors"),
         ({"head": str(odd)}, "LookHead"),
+        ({"head": ""}, "weights.head is missing"),
         ({"code_model": str(tmp_path / "nowhere")}, "weights.code_model"),
     ):
         config = BaselineConfig(weights={**good, **changed})

@@ -70,6 +70,12 @@ class MicroworldPrograms(Viper):
         Raises:
             ValueError: One is missing, damaged or of another size, or the sandbox is not installed.
         """
+        if missing := [part for part in cls.parts if not config.weights.get(part)]:
+            raise ValueError(
+                f"baselines: weights.{missing[0]} is missing; `python -m "
+                "experiments.pretrain_microworld look_head` makes the head, and the segmenter is "
+                "vidreason/microworld/parts/segmenter.safetensors"
+            )
         segmenter = parts.perceiver_config().segmenter
         segmenter.weights = config.weights["segmenter"]
         head = LookHead()
@@ -93,7 +99,7 @@ class MicroworldPrograms(Viper):
         if not config.weights.get("code_model"):
             writer = "the templates that the pairs are made of, not a language model"
         return Facts(
-            fidelity="re-trained",
+            fidelity="re-composed",
             source="cvlab-columbia/viper@09fe346",
             deviations=(
                 f"programs are written by {writer}",
