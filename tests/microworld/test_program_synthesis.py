@@ -1,7 +1,5 @@
 """The microworld's own program synthesis: its head, its modules and its language model."""
 
-import tomllib
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidreason.baselines.build import Baseline, system_class
-from vidreason.baselines.config import BASELINE_GROUP, BaselineConfig, added_baselines
+from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.viper.modules import Box
 from vidreason.baselines.viper.text_model import PromptedWriter, load_text_model
 from vidreason.example import Example
@@ -32,7 +30,7 @@ from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
 
-KIND = "microworld_programs"
+KIND = "vidreason.microworld.program_synthesis:MicroworldPrograms"
 VIDEO = str(Path(parts.__file__).parent / "samples" / "hit.mp4")
 CPU = torch.device("cpu")
 
@@ -168,15 +166,8 @@ def weights(folder: Path) -> dict[str, str]:
 
 
 def test_it_is_a_kind_of_baseline_whose_replies_have_their_programs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    points = project["entry-points"][BASELINE_GROUP]
-    monkeypatch.setattr(
-        "vidreason.added_parts.entry_points",
-        lambda group: [EntryPoint(name, value, group) for name, value in points.items()],
-    )
-    added_baselines.cache_clear()
     config = BaselineConfig(
         kind=KIND, weights=weights(tmp_path / "parts"), dtype="float32", num_frames=2
     )
@@ -193,7 +184,6 @@ def test_it_is_a_kind_of_baseline_whose_replies_have_their_programs(
     # Without a picture a program runs over an empty floor.
     [blind] = baseline.answerer([known], "blind").answer([known])
     assert blind.output == "no"
-    added_baselines.cache_clear()
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
