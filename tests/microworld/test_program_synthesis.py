@@ -23,9 +23,8 @@ from vidreason.microworld.program_synthesis import MicroworldPrograms
 from vidreason.microworld.renderer import render_frame, render_masks
 from vidreason.microworld.simulation import COLORS, Rollout
 from vidreason.microworld.world_modules import WorldModules
-from vidreason.perception.mask_generation import GridSegmenter
 from vidreason.perception.models import build_segmenter
-from vidreason.perception.segmenter import ObjectMask
+from vidreason.perception.segmenter import ObjectMask, Segmenter
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
@@ -72,7 +71,7 @@ def picture(rollout: Rollout, time: float) -> torch.Tensor:
     return torch.from_numpy(render_frame(rollout, time).copy()).permute(2, 0, 1)
 
 
-def shipped_segmenter() -> GridSegmenter:
+def shipped_segmenter() -> Segmenter:
     config = parts.perceiver_config().segmenter
     config.weights = str(parts.SEGMENTER_WEIGHTS)
     return build_segmenter(config)

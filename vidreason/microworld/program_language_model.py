@@ -2,7 +2,8 @@
 
 A pair is a question of the training split and the program that its form has, see
 :mod:`vidreason.microworld.program_templates`: no answer, no option and nothing of the video. A word
-of a question is a token; so is a line of a program up to a colour in it, and what follows a name.
+of a question is a token; so are a name, such as "red circle", a line of a program up to a colour in
+it, and what follows a name.
 """
 
 import random
@@ -39,8 +40,9 @@ _SPECIAL_TOKENS = (
 _COLORS = "|".join(COLORS)
 _PIECE = "|".join(
     (
+        # A name is one token: of two, the second was often that of another name.
+        rf"\b(?:{_COLORS}) (?:{'|'.join(SHAPES)}|object)(?=\b|\d)",
         rf"\b(?:{_COLORS})\b",
-        rf" (?:{'|'.join(SHAPES)}|object)(?=\b|\d)",
         rf"\n[^\n]*?(?=\b(?:{_COLORS})\b|\n|$)",  # a line of a program up to a colour
         rf"[^\n\w ][^\n\d]*?(?=\b(?:{_COLORS})\b|\n|\d|$)",  # what follows a name or a number
         rf" ?(?!(?:{_COLORS})\b)[A-Za-z_]+",
@@ -155,7 +157,7 @@ def _batches(
     """
     kinds: dict[str, list[Pair]] = {}
     for pair in pairs:
-        kinds.setdefault(_without_names(pair[1]), []).append(pair)
+        kinds.setdefault(_without_texts(pair[1]), []).append(pair)
     names = sorted(kinds)
     while True:
         drawn = [generator.choice(kinds[generator.choice(names)]) for _ in range(8 * batch_size)]
@@ -185,10 +187,9 @@ def _recolored(question: str, generator: random.Random) -> str:
     return re.sub(rf"\b(an? )?({_COLORS})\b", renamed, question)
 
 
-def _without_names(program: str) -> str:
-    for word in (*COLORS, *SHAPES):
-        program = program.replace(word, "")
-    return program
+def _without_texts(program: str) -> str:
+    """The lines of a program alone: texts in it, such as names and events, come from a question."""
+    return re.sub(r'"[^"\n]*"', '""', program)
 
 
 def _loss(model: LlamaForCausalLM, rows: Sequence[_Row]) -> Tensor:
