@@ -22,7 +22,7 @@ from vidreason.microworld.language import a
 from vidreason.microworld.language_pretraining import CHAT_TEMPLATE, build_language_model
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.program_templates import write_program
-from vidreason.microworld.simulation import COLORS, SHAPES
+from vidreason.microworld.simulation import COLORS, SHAPES, SIDES
 from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
 
 PROMPT = QUESTION_MARK
@@ -38,11 +38,14 @@ _SPECIAL_TOKENS = (
     *("<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", _UNKNOWN),
 )
 _COLORS = "|".join(COLORS)
+_SIDES = "|".join(SIDES)
+_MOVES = "enters from|leaves on"
 _PIECE = "|".join(
     (
         # A name is one token: of two, the second was often that of another name.
         rf"\b(?:{_COLORS}) (?:{'|'.join(SHAPES)}|object)(?=\b|\d)",
         rf"\b(?:{_COLORS})\b",
+        rf" (?:{_MOVES}) the (?:{_SIDES})\b",
         rf"\n[^\n]*?(?=\b(?:{_COLORS})\b|\n|$)",  # a line of a program up to a colour
         rf"[^\n\w ][^\n\d]*?(?=\b(?:{_COLORS})\b|\n|\d|$)",  # what follows a name or a number
         rf" ?(?!(?:{_COLORS})\b)[A-Za-z_]+",
@@ -152,8 +155,8 @@ def _batches(
 ) -> Iterator[list[_Row]]:
     """Draw a program's kind first, so that rare kinds are learnt as well; then a pair of it.
 
-    Pairs of one kind differ in names alone: their programs have the same lines. Colours are
-    exchanged, as the world's symmetries do: which names stand in a question has to be read.
+    Pairs of one kind differ in names alone: their programs have the same lines. Colours and
+    sides are exchanged, as the world's symmetries do: what stands in a question has to be read.
     """
     kinds: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -163,7 +166,7 @@ def _batches(
         drawn = [generator.choice(kinds[generator.choice(names)]) for _ in range(8 * batch_size)]
         rows = []
         for drawn_question, _ in drawn:
-            question = _recolored(drawn_question, generator)
+            question = _exchanged(drawn_question, generator)
             program = write_program(question)
             assert program is not None, question  # of the same form as the one drawn
             prompt = filled_prompt(PROMPT, question, ())
@@ -176,8 +179,14 @@ def _batches(
         yield from batches
 
 
-def _recolored(question: str, generator: random.Random) -> str:
-    """Exchange the colours of a question."""
+def _exchanged(question: str, generator: random.Random) -> str:
+    """Exchange the colours of a question, and the sides of its events."""
+    sides = dict(zip(SIDES, generator.sample(SIDES, len(SIDES)), strict=True))
+    question = re.sub(
+        rf"\b({_MOVES}) the ({_SIDES})\b",
+        lambda match: f"{match[1]} the {sides[match[2]]}",
+        question,
+    )
     colors = dict(zip(COLORS, generator.sample(COLORS, len(COLORS)), strict=True))
 
     def renamed(match: re.Match[str]) -> str:
