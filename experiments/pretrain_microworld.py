@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound="nn.Module")
 
 STEPS = {
     **{"encoder": 2000, "segmenter": 2500, "language_model": 5800},
-    **{"look_head": 1000, "programs": 1000},
+    **{"look_head": 1000, "programs": 3000},
 }
 """What the shipped parts were trained for, from random weights: the segmenter and the language
 model on today's world, the encoder on the former one, whose videos ended anywhere. The language
