@@ -1,7 +1,7 @@
 """Systems that ``evaluate`` asks: the trained reasoner, and the baselines beside it."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from experiments.trained_model import load_trained_model, trained_model_identity
 from vidreason.baselines.build import Baseline
 from vidreason.baselines.config import REASONER_KIND
 from vidreason.baselines.system import Facts
+from vidreason.config import ConfigurationError
 from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import controlled_source
@@ -174,14 +175,29 @@ class ConfiguredBaseline(Contender):
         self._baseline.release()
 
 
-def contenders(config: ExperimentConfig, device: torch.device) -> Iterator[Contender]:
-    """Yield the reasoner, unless ``model=none``, and the baselines in their order.
+def contenders(config: ExperimentConfig, device: torch.device) -> list[Contender]:
+    """Return the reasoner, unless ``model=none``, and the baselines in their order.
+
+    None is loaded yet, but all weights are looked for: what is missing of the last one is said
+    before the first is asked.
 
     Raises:
-        ValueError: There is no trained reasoner, or weights are missing.
+        ConfigurationError: There is no trained reasoner, or weights are missing.
     """
+    entered: list[Contender] = []
+    problems: list[str] = []
+
+    def enter(make: Callable[[], Contender], where: str = "") -> None:
+        try:
+            entered.append(make())
+        except ValueError as error:
+            problems.append(f"{where}{error}")
+
     if config.model != NO_REASONER:
-        yield TrainedReasoner(config, device)
+        enter(lambda: TrainedReasoner(config, device))
     for name, baseline in config.baselines.items():
-        is_reasoner = baseline.kind == REASONER_KIND
-        yield (OtherReasoner if is_reasoner else ConfiguredBaseline)(name, config, device)
+        kind = OtherReasoner if baseline.kind == REASONER_KIND else ConfiguredBaseline
+        enter(functools.partial(kind, name, config, device), f"baselines.{name}: ")
+    if problems:
+        raise ConfigurationError(problems)
+    return entered

@@ -135,5 +135,19 @@ def test_mistakes_are_named_before_anything_is_loaded(
     assert not LOADED
 
 
+def test_missing_weights_are_all_said_before_anything_is_asked(
+    configuration: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "absent.safetensors")
+    for name in ("first", "second"):
+        configuration["baselines"][name] = {"kind": "reasoner", "weights": {"model": absent}}
+    assert run(tmp_path, configuration)[0] == 2
+    said = capsys.readouterr().err
+    assert "2 things are wrong" in said
+    assert "baselines.first: " in said
+    assert "baselines.second: " in said
+    assert not LOADED
+
+
 def read(path: Path) -> tuple[Any, ...]:
     return tuple(read_predictions_file(path).predictions)
