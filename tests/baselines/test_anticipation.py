@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from baseline_weights import golden_array, golden_values
+from blind_frames import no_frames
 from coded_video import draw
 from tiny_perceiver import tiny_encoder
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ from vidreason.baselines.anticipation.verbalise import next_futures, prediction_
 from vidreason.baselines.build import baseline_provenance, system_class
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.epoch_losses import still_falls
-from vidreason.baselines.frames import FrameReader, no_frames
+from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig

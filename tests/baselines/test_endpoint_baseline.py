@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from blind_frames import no_frames
 from loopback import ByRequest, Loopback, http, reply
 from PIL import Image
 
@@ -18,7 +19,7 @@ from vidreason.baselines import endpoint
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.encoded_frames import mp4
 from vidreason.baselines.endpoint import MAX_OUTPUT_CHARS, Endpoint
-from vidreason.baselines.frames import Frames, no_frames
+from vidreason.baselines.frames import Frames
 from vidreason.baselines.system import SystemAnswerer
 from vidreason.endpoints import client as endpoint_client
 from vidreason.endpoints import messages as endpoint_messages

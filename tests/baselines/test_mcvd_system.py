@@ -6,13 +6,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from blind_frames import no_frames
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_modules.frame_windows import FrameWindows, FrameWindowsData, collate_windows
 from vidreason.baselines.build import SYSTEMS, Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, LastFrames, middle_frames, no_frames
+from vidreason.baselines.frames import FrameReader, LastFrames, middle_frames
 from vidreason.baselines.mcvd.checkpoint import load_folder, save_folder
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.module import MCVDModule

@@ -9,10 +9,11 @@ from urllib.request import urlopen
 
 import pytest
 import torch
+from blind_frames import no_frames
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.endpoint import Endpoint
-from vidreason.baselines.frames import Frames, no_frames
+from vidreason.baselines.frames import Frames
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.example import Example
 from vidreason.reasoning.reasoner_config import DecodingConfig

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from baseline_weights import golden_array, golden_values
+from blind_frames import no_frames
 from tiny_blip2 import (
     OPTIONS,
     clip_frames,
@@ -25,7 +26,7 @@ from transformers import Blip2QFormerConfig, Blip2VisionConfig, T5Config
 from vidreason.baselines.blip2_files import blip2_folder
 from vidreason.baselines.build import Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import Frames, middle_frames, no_frames
+from vidreason.baselines.frames import Frames, middle_frames
 from vidreason.baselines.sevila import prompts
 from vidreason.baselines.sevila.model import SevilaModel, SevilaTokens, best_frames
 from vidreason.baselines.sevila.prompts import load_texts

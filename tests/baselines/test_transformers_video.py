@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from blind_frames import no_frames
 from newer_video_models import NEWER_BUILDERS
 from tiny_video_models import BUILDERS, toy_tokenizer, write_tiny_video_model
 from transformers import AutoProcessor
@@ -19,7 +20,7 @@ from transformers import AutoProcessor
 from experiments.experiment_config import ExperimentConfig
 from vidreason.baselines.build import Baseline
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, Frames, middle_frames, no_frames
+from vidreason.baselines.frames import FrameReader, Frames, middle_frames
 from vidreason.baselines.option_scores import forget_positions, letter_tokens
 from vidreason.baselines.questions import letter_prompt
 from vidreason.baselines.released_video_models import RELEASED_VIDEO_MODELS

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from baseline_weights import golden_array, golden_state, golden_values
+from blind_frames import no_frames
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, models, normalizers, processors
@@ -26,7 +27,7 @@ from transformers import (
 
 from vidreason.baselines.build import Baseline
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, Frames, no_frames
+from vidreason.baselines.frames import FrameReader, Frames
 from vidreason.baselines.video_chatgpt import VideoChatGPT, prompt_markup
 from vidreason.baselines.video_chatgpt_model import (
     clip_pixels,

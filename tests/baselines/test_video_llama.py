@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from baseline_weights import golden_array, golden_values
+from blind_frames import no_frames
 from safetensors import safe_open
 from tiny_blip2 import (
     FRAME_KEYS,
@@ -29,7 +30,7 @@ from vidreason.baselines import blip2_files
 from vidreason.baselines.blip2_files import blip2_folder
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frame_squares import clip_squares
-from vidreason.baselines.frames import Frames, no_frames
+from vidreason.baselines.frames import Frames
 from vidreason.baselines.video_llama.model import VideoLlamaVision
 from vidreason.baselines.video_llama.prompts import SYSTEM_PROMPT, frames_message, load_chat_form
 from vidreason.baselines.video_llama.system import VideoLlama, even_frames

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blind_frames import no_frames
 from coded_video import write_video
 from lightning import Trainer
 from safetensors.torch import load_file, save_file
@@ -16,7 +17,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vidreason.baselines.build import Baseline, baseline_problems
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.frames import FrameReader, Frames, LastFrames, middle_frames, no_frames
+from vidreason.baselines.frames import FrameReader, Frames, LastFrames, middle_frames
 from vidreason.baselines.vjepa2.config import LookAhead, ModelSizes, ProbeSizes
 from vidreason.baselines.vjepa2.future_latents import FutureLatents, load_future_latents
 from vidreason.baselines.vjepa2.pretraining import build_model, clip_transform, save_model

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -128,13 +127,3 @@ class FrameReader:
         seconds = tuple(max(float(index.timestamps[number]) - start, 0.0) for number in chosen)
         indices = tuple(number - first for number in chosen)
         return Frames(pixels, seconds, indices, last - first, end - start)
-
-
-def no_frames(frames: Frames) -> Frames:
-    """Return the video without a frame, which keeps its length."""
-    return frames._replace(pixels=frames.pixels[:0], seconds=(), indices=())
-
-
-def as_float(frames: Frames) -> Tensor:
-    """Return the pixels as float32 from 0 to 1."""
-    return frames.pixels.to(torch.float32) / 255
