@@ -1,6 +1,7 @@
 """Systems that ``evaluate`` asks: the trained reasoner, and the baselines beside it."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,31 +26,31 @@ from vidreason.video.reader import VideoReader
 _OTHER = Facts(fidelity="re-trained", source="a reasoner folder of this project")
 
 
-class Contender:
+class Contender(ABC):
     """A system with a row for each control; loaded when its first question is asked."""
 
     is_reasoner = False
     """Whether it is the one that the others are compared with."""
 
+    @abstractmethod
     def row(self, control: Control) -> str:
         """Return the name of its row under a control."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kind(self, control: Control) -> str:
         """Return the end of the name of its file of predictions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answerer(self, examples: Sequence[Example], control: Control) -> Answerer:
         """Return what answers ``examples`` under a control.
 
         Raises:
             ValueError: The control cannot be made.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def release(self) -> None:
         """Forget the weights: the next one needs the memory."""
-        raise NotImplementedError
 
 
 class TrainedReasoner(Contender):

@@ -20,7 +20,6 @@ from vidreason.baselines.viper.number_functions import NumberFunctions
 from vidreason.baselines.viper.program import extract_program
 from vidreason.baselines.viper.program_api import ProgramApi
 from vidreason.baselines.viper.system import Viper
-from vidreason.baselines.viper.text_model import Writing
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import (
@@ -33,6 +32,7 @@ from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.reasoning.text_model import Writing
 
 OPTIONS = ("the first one", "the middle one", "the last one")
 HEAD = "def execute_command(video, possible_answers, query):\n"

@@ -3,6 +3,7 @@
 Shapes: L prompt positions with the video's, V tokens of a video, W width of the language model.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ class SplicedPrompt(NamedTuple):
     """Token ids that end an answer."""
 
 
-class SplicedPromptSystem(System):
+class SplicedPromptSystem(System, ABC):
     """A language model behind a vision part, whose official protocol knows open questions alone.
 
     Options are scored by the likelihood of their letters or texts where the answer begins.
@@ -62,17 +63,17 @@ class SplicedPromptSystem(System):
         self._stop_ids = stop_ids
         self._stop_sequences = stop_sequences
 
+    @abstractmethod
     def see(self, video: Frames) -> Tensor:
         """Return the tokens ``(V, W)`` of a video with frames."""
-        raise NotImplementedError
 
+    @abstractmethod
     def splice(self, video: Frames, tokens: Tensor | None, question: str) -> SplicedPrompt:
         """Return the prompt of a question about a video, of which ``tokens`` is None if blind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of an answer."""
-        raise NotImplementedError
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Answer each prompt in words."""

@@ -22,7 +22,6 @@ from vidreason.baselines.viper.text_model import (
     PROGRAM_TOKENS,
     ProgramWriter,
     PromptedWriter,
-    Writing,
     load_text_model,
 )
 from vidreason.evaluation.answerer import Reply
@@ -36,6 +35,7 @@ from vidreason.microworld.world_modules import WorldModules
 from vidreason.perception.models import build_segmenter
 from vidreason.perception.weights import load_weights
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.reasoning.text_model import Writing
 
 NUM_FRAMES = 24
 """Frames of a video that programs look at: four a second, since a contact takes a moment."""

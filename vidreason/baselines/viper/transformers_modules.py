@@ -17,13 +17,14 @@ from transformers import PreTrainedTokenizerBase
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.viper.modules import Box, ModuleError
 from vidreason.baselines.viper.pretrained_parts import PretrainedPart, load_part, part_name
-from vidreason.baselines.viper.text_model import TextModel, load_text_model
+from vidreason.baselines.viper.text_model import load_text_model
 from vidreason.perception.model_folder import foreign_errors
 from vidreason.reasoning.bounded_templates import render_template
 from vidreason.reasoning.control_tokens import control_ids
 from vidreason.reasoning.decoding import generation_config
 from vidreason.reasoning.plain_text import own_turn
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.reasoning.text_model import TextModel
 
 MAX_BOXES = 50
 """Objects of one name that are taken from a picture."""

@@ -1,21 +1,15 @@
 """A language model of transformers, in this process, as judge; greedy, so it says one thing."""
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.judge.judges import JudgeConfig, pinned_id
 from vidreason.evaluation.judge.request import JudgeRequest
 from vidreason.pretrained.frozen_parts import content_hash
-from vidreason.reasoning.decoding import generate_ids
 from vidreason.reasoning.language_model import load_language_model, load_tokenizer
 from vidreason.reasoning.reasoner_config import DecodingConfig, LanguageModelConfig
-from vidreason.reasoning.tokenization import (
-    MARKUP_VERSION,
-    answer_text,
-    encode_prompt,
-    stop_ids,
-)
+from vidreason.reasoning.text_model import TextModel
+from vidreason.reasoning.tokenization import MARKUP_VERSION, encode_prompt
 
 
 class CausalLMJudge:
@@ -38,6 +32,7 @@ class CausalLMJudge:
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._text_model = TextModel(model, tokenizer)
         self._name = name
         self._max_new_tokens = max_new_tokens
 
@@ -57,34 +52,28 @@ class CausalLMJudge:
 
         Rules and data are one user's message, as not every chat template has a system's.
         """
-        rules, data = (message["content"] for message in request.messages())
-        return encode_prompt(self._tokenizer, f"{rules}\n\n{data}")
+        return encode_prompt(self._tokenizer, _prompt(request))
 
-    @torch.inference_mode()
     def ask(self, request: JudgeRequest) -> ChatReply:
         """The model's continuation; of a request that does not fit, an output that says so."""
-        ids = self.prompt_ids(request)
         # A request that is cut off would lose its rules or its data.
-        limit = getattr(self._model.config, "max_position_embeddings", None)
-        if limit is not None and len(ids) + self._max_new_tokens > limit:
+        num_tokens, limit = len(self.prompt_ids(request)), self._text_model.max_tokens
+        if limit is not None and num_tokens + self._max_new_tokens > limit:
             return ChatReply(
                 text="",
-                problem=f"the request has {len(ids)} tokens and judge.max_new_tokens is "
+                problem=f"the request has {num_tokens} tokens and judge.max_new_tokens is "
                 f"{self._max_new_tokens}, but the model has {limit} positions",
             )
-        prompt = torch.tensor([ids], device=self._model.device)
         decoding = DecodingConfig(strategy="greedy", max_new_tokens=self._max_new_tokens)
-        output = generate_ids(
-            self._model,
-            self._model.get_input_embeddings()(prompt),
-            torch.ones_like(prompt),
-            decoding,
-            stop_ids(self._tokenizer),
-        )
-        return ChatReply(text=answer_text(self._tokenizer, output[0]))
+        return ChatReply(text=self._text_model.reply(_prompt(request), decoding).text)
 
     def close(self) -> None:
         """Do nothing: the model goes with this object."""
+
+
+def _prompt(request: JudgeRequest) -> str:
+    rules, data = (message["content"] for message in request.messages())
+    return f"{rules}\n\n{data}"
 
 
 def load_causal_lm_judge(config: JudgeConfig) -> CausalLMJudge:
