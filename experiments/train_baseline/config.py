@@ -29,7 +29,8 @@ class TrainBaselineConfig:
     device: str = "auto"
     """``cpu``, ``cuda``, ``cuda:1``, or ``auto``: CUDA where there is one."""
     num_workers: int = 0
-    """Processes that read videos or latents; 0 reads in the training process."""
+    """Processes that read videos or latents; 0 reads in the training process, as ``anticipation``
+    always does."""
     seed: int = 0
     """Of the weights at the start and of the order of the samples."""
     anticipation: AnticipationTrainingConfig = field(default_factory=AnticipationTrainingConfig)
