@@ -75,20 +75,23 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
 
 def test_a_forked_worker_that_outlives_a_killed_run_keeps_nothing(tmp_path):
     reading, writing = os.pipe()
+    from_worker, to_parent = os.pipe()
 
     def die_with_a_worker():
         with sole_writer(tmp_path, "fit"):
             if os.fork() == 0:
+                os.write(to_parent, b"x")
                 os.read(reading, 1)  # until the test is over
                 os._exit(0)
+            os.read(from_worker, 1)  # a worker that has not run yet has closed nothing
             os.kill(os.getpid(), 9)
 
     assert in_child(die_with_a_worker) == -9
     with sole_writer(tmp_path, "fit"):
         pass
     os.write(writing, b"x")
-    os.close(reading)
-    os.close(writing)
+    for descriptor in (reading, writing, from_worker, to_parent):
+        os.close(descriptor)
 
 
 def test_an_error_gives_the_lock_back(tmp_path):
