@@ -48,9 +48,11 @@ RANKS = {
     "export": 9,
     "baselines": 9,
     "answer": 9,
-    "microworld": 10,
-    "pipeline": 10,
-    "cli": 11,
+    "evidence": 10,
+    "teacher": 11,
+    "microworld": 11,
+    "pipeline": 11,
+    "cli": 12,
 }
 FORBIDDEN_NAMES = {"utils", "util", "common", "base", "registry", "factory", "helpers", "misc"}
 NO_BEGINNING = {"What", "Whether", "That", "Those", "Of"}

@@ -1,0 +1,1 @@
+"""Evidence for what is said about a video: does it show what a sentence claims?"""
