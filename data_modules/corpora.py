@@ -1,5 +1,6 @@
 """Configuration of the data: which corpora a run reads, and how."""
 
+import re
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
@@ -44,9 +45,10 @@ READER_GROUP = "vidreason.readers"
 """Group of the entry points by which installed packages add readers."""
 FIELDS = (
     *("id", "media", "video_id", "start_seconds", "end_seconds"),
-    *("prompt", "response", "options", "answer_index", "question_type"),
+    *("prompt", "response", "options", "answer_index", "question_type", "group_id"),
 )
 """Of an example: what a column of a Hugging Face data set may be mapped to."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 @dataclass(kw_only=True)
@@ -58,8 +60,12 @@ class CorpusConfig:
     entry point of the group ``vidreason.readers`` that an installed package declares, or
     ``package.module:object``."""
     root: str
-    """The folder with the corpus' own files; for ``huggingface`` also a name on the Hub, for tar
-    shards also an fsspec URL."""
+    """The folder with the corpus' own files; for ``huggingface`` also a name on the Hub, or
+    ``hf://datasets/NAME`` to read it without storing it; for tar shards also an fsspec URL."""
+    name: str = ""
+    """Name in ids, tables and reports, so that two corpora of one format can stand side by side;
+    empty for the reader's. A named benchmark is scored as its reader's is, unless
+    ``evaluation.protocols`` says otherwise."""
     split: str = "train"
     """``train``, ``val`` or ``test``, as the corpus' files are named."""
     weight: float = 1.0
@@ -75,9 +81,7 @@ class CorpusConfig:
     unless ``root`` or ``media_dir`` is a URL and the media are below it."""
     columns: dict[str, str] = field(default_factory=dict)
     """``huggingface`` only: from an example's fields, such as ``media`` and ``response``, to the
-    data set's columns."""
-    streaming: bool = False
-    """``huggingface`` only: read a data set of the Hub without storing it."""
+    data set's columns; ``options`` may name several, as in ``a0, a1, a2, a3``."""
     revision: str | None = None
     """``huggingface`` only: commit, tag or branch of a data set of the Hub, or None for its main
     branch. Give a commit: the rows are read once and kept, and asking the Hub at each start whether
@@ -86,9 +90,17 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         """Check ranges, and that there is such a reader."""
         check_part("reader", self.reader, READER_GROUP, BUILT_IN_READERS)
-        if (self.columns or self.streaming or self.revision) and self.reader != "huggingface":
+        if self.name and (
+            not _NAME.fullmatch(self.name)
+            or (self.name in BUILT_IN_READERS and self.name != self.reader)
+        ):
             raise ValueError(
-                "columns, streaming and revision are for the reader 'huggingface'; corpus "
+                f"corpus {self.reader}.name is {self.name!r}; it has at most 64 letters, digits, _ "
+                "- and . and is not the name of another reader"
+            )
+        if (self.columns or self.revision) and self.reader != "huggingface":
+            raise ValueError(
+                "columns and revision are for the reader 'huggingface'; corpus "
                 f"{self.reader!r} has its own file format: remove them"
             )
         unknown = sorted(set(self.columns) - set(FIELDS))
@@ -104,8 +116,13 @@ class CorpusConfig:
             )
         check_ranges(f"corpus {self.reader}", self, limit=(1, inf))
 
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus, with which the ids of its examples begin."""
+        return self.name or self.reader
+
     def __str__(self) -> str:
-        return f"corpus {self.reader!r}, split {self.split!r} in {self.root!r}"
+        return f"corpus {self.corpus!r}, split {self.split!r} in {self.root!r}"
 
 
 @dataclass(kw_only=True)

@@ -90,7 +90,7 @@ def open_corpora(
     for number, (config, corpus) in enumerate(zip(configs, corpora, strict=True)):
         for other_config, other in zip(configs[:number], corpora, strict=False):
             # Ids begin with the corpus' name and the split.
-            if (config.reader, config.split) == (other_config.reader, other_config.split):
+            if (config.corpus, config.split) == (other_config.corpus, other_config.split):
                 shared = shared_hashes(corpus.id_hashes, other.id_hashes)
                 both = _ids_with(shared, corpus).keys() & _ids_with(shared, other).keys()
                 _refuse_repeated(both, config)
@@ -134,7 +134,7 @@ def open_trainable(
 def _open_corpus(config: CorpusConfig, max_malformed_fraction: float) -> CorpusIndex:
     root = config.root if is_remote(config.root) else os.path.abspath(config.root)
     wanted = {**asdict(config), "root": root, "weight": None}  # the weight changes no example
-    folder = cache_folder() / "corpora" / f"{config.reader}-{config.split}-{digest(wanted)}"
+    folder = cache_folder() / "corpora" / f"{config.corpus}-{config.split}-{digest(wanted)}"
     index = _valid(folder, config)
     if index is None:
         with exclusive(folder):
@@ -212,6 +212,7 @@ def _ids_with(hashes: NDArray[np.uint64], corpus: CorpusIndex) -> Counter[str]:
 def _refuse_repeated(ids: set[str], config: CorpusConfig) -> None:
     if ids:
         raise ValueError(
-            f"the id {min(ids)!r} is there twice (corpus {config.reader!r} in {config.root!r}), "
-            f"and so are {len(ids) - 1} others: a corpus is listed twice, or its file repeats a row"
+            f"the id {min(ids)!r} is there twice (corpus {config.corpus!r} in {config.root!r}), "
+            f"and so are {len(ids) - 1} others: a corpus is listed twice, its file repeats a row, "
+            "or two corpora of one format need names of their own: set name beside root"
         )

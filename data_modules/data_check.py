@@ -1,7 +1,7 @@
 """The data health report of a run: every corpus, and what training and evaluation share."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -90,7 +90,8 @@ class _Checker:
             limit=None if role == "benchmark" else self.limit,
         )
         for example in examination.examples():
-            add(example)
+            # Numbers as video ids mean the same in all corpora of a format, whatever their names.
+            add(replace(example, corpus=corpus.reader) if corpus.name else example)
         for example in islice(examination.sample, self.config.hash_videos):
             video = self._hash(example)
             if video is None:

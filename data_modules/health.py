@@ -29,7 +29,7 @@ _REMEMBERED_FILES = 2**17
 class CorpusHealth:
     """The report on one corpus. Percentiles are those of ``PERCENTILES``."""
 
-    reader: str
+    corpus: str
     root: str
     split: str
     role: str
@@ -79,8 +79,8 @@ class CorpusHealth:
 
     @property
     def name(self) -> str:
-        """Role, reader and split."""
-        return f"{self.role} {self.reader}:{self.split}"
+        """Role, corpus and split."""
+        return f"{self.role} {self.corpus}:{self.split}"
 
     @property
     def num_skipped(self) -> int:
@@ -131,7 +131,7 @@ class CorpusExamination:
     Args:
         config: The corpus.
         role: The list of the data that it stands in.
-        folder: For scratch files and the rows left out, ``skipped-<role>-<reader>-<split>.jsonl``.
+        folder: For scratch files and the rows left out, ``skipped-<role>-<corpus>-<split>.jsonl``.
         num_sampled: Videos in the sample, of which :meth:`probe` opens the first.
         max_malformed_fraction: Share of the corpus' rows that may be malformed.
         limit: Which prompts are too long to train on; None to leave that out.
@@ -150,14 +150,14 @@ class CorpusExamination:
         self._limit = limit
         self.max_malformed_fraction = max_malformed_fraction
         self.health = CorpusHealth(
-            reader=config.reader,
+            corpus=config.corpus,
             root=config.root,
             split=config.split,
             role=role,
             licence=reader_named(config.reader).licence,
         )
         self.sample = VideoSample(num_sampled)
-        stem = f"{role}-{config.reader}-{config.split}".replace("/", "_")
+        stem = f"{role}-{config.corpus}-{config.split}".replace("/", "_")
         self._folder, self._stem = folder, stem
         self._file_state = lru_cache(_REMEMBERED_FILES)(_file_state)
 

@@ -4,7 +4,7 @@ Columns of other names than an example's fields are mapped by the configuration;
 span of the video under a common name (:mod:`data_modules.span_keys`) are read without it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from data_modules.span_keys import SpanKeys, one_span, span_of
 from vidreason.example import Example
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
+STREAMED = "hf://datasets/"
+"""Beginning of the root of a data set that is read without storing it."""
 _DATA_SUFFIXES = (
     *(".arrow", ".parquet", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".yaml", ".xml"),
     *(".gz", ".zst", ".zip", ".tar", ".h5"),
@@ -37,7 +39,6 @@ def read_huggingface(
     skipped: SkippedRows,
     *,
     columns: Mapping[str, str] | None = None,
-    streaming: bool = False,
     revision: str | None = None,
 ) -> Iterator[Example]:
     """Yield one example a row.
@@ -46,20 +47,21 @@ def read_huggingface(
     ``Audio`` hold undecoded, an object with ``path``. ``response`` is the answer or caption. Where
     there is no prompt the example is a captioning one. With ``options`` (a list of texts) it is a
     multiple-choice one; its right answer is ``answer_index`` (from 0), else the option that
-    ``response`` spells. Without an ``id`` the row's number is the id.
+    ``response`` spells, by its text or its letter. Questions of one ``group_id`` are those that a
+    protocol scores together. Without an ``id`` the row's number is the id.
 
     Left out and counted are rows whose media is null, whose span is empty, reversed or no number,
     and captions that are null or ``nan``. Malformed are rows with a value of another type.
 
     Args:
-        files: Their root is a name on the Hub, a folder with ``<split>.jsonl``, ``.json``, ``.csv``
+        files: Their root is a name on the Hub, with ``hf://datasets/`` before it to read the data
+            set without storing it, a folder with ``<split>.jsonl``, ``.json``, ``.csv``
             or ``.parquet``, another one that ``load_dataset`` reads, or one that ``save_to_disk``
             wrote.
         split: As the data set calls it.
         skipped: Counts what is left out.
         columns: From fields of an example (``FIELDS``) to the data set's columns. A field that is
             not named is read from the column of its own name, where there is one.
-        streaming: Read a data set of the Hub without storing it.
         revision: Commit, tag or branch of a data set of the Hub; None for its main branch.
 
     Raises:
@@ -67,11 +69,14 @@ def read_huggingface(
             stand in the data set itself.
     """
     root = files.root
-    dataset = _load(files, split, streaming, revision)
+    dataset = _load(files, split, revision)
     names: list[str] = dataset.column_names or []
     mapping = {name: name for name in FIELDS if name in names} | dict(columns or {})
     # Streams may not know their columns before the first row.
-    missing = sorted(set(mapping.values()) - set(names)) if names else []
+    option_columns = _option_columns(mapping, names)
+    wanted = {column for field, column in mapping.items() if field != "options"}
+    wanted |= set(option_columns or filter(None, [mapping.get("options")]))
+    missing = sorted(wanted - set(names)) if names else []
     if missing or "media" not in mapping:
         shown = ", ".join(map(repr, missing)) or "'media'"
         raise ValueError(
@@ -83,6 +88,10 @@ def read_huggingface(
     def make(values: Row) -> Iterator[Example]:
         # The fields of an example, then the span, which other columns may name as well.
         fields = {field: values.get(column) for field, column in mapping.items()}
+        if option_columns:
+            # Questions with fewer options leave the last columns empty.
+            texts = [values.get(column) for column in option_columns]
+            fields["options"] = [text for text in texts if text not in (None, "")]
         row = Row(fields, values.location)
         spans = [
             SpanKeys(*row.span("start_seconds", "end_seconds"), ()),
@@ -93,6 +102,14 @@ def read_huggingface(
     yield from examples_of(_rows(dataset, mapping["media"], f"{root}[{split}]"), make, skipped)
 
 
+def _option_columns(mapping: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Return the columns of the options where each has its own; empty for one column of lists."""
+    column = mapping.get("options", "")
+    if column in names or "," not in column:
+        return []
+    return [name.strip() for name in column.split(",")]
+
+
 def _file_of(files: Files, split: str) -> Path | None:
     """Return the one file of a split in a folder of this machine, if that is how it is kept."""
     names = [f"{split}{suffix}" for suffix in _BUILDERS if files.exists(f"{split}{suffix}")]
@@ -101,7 +118,7 @@ def _file_of(files: Files, split: str) -> Path | None:
     return files.path(names[0])
 
 
-def _load(files: Files, split: str, streaming: bool, revision: str | None) -> Any:  # noqa: ANN401
+def _load(files: Files, split: str, revision: str | None) -> Any:  # noqa: ANN401
     import datasets  # slow to import
 
     root = files.root
@@ -119,7 +136,11 @@ def _load(files: Files, split: str, streaming: bool, revision: str | None) -> An
                 _BUILDERS[file.suffix], data_files={split: str(file)}, split=split
             )
         if not saved:
-            return datasets.load_dataset(root, split=split, streaming=streaming, revision=revision)
+            name = root.removeprefix(STREAMED)
+            is_streamed = name != root
+            return datasets.load_dataset(
+                name, split=split, streaming=is_streamed, revision=revision
+            )
         loaded = datasets.load_from_disk(root)
     except Exception as error:
         # Of datasets, pyarrow, fsspec, httpx, huggingface_hub: they have no base class in common.
@@ -176,6 +197,7 @@ def _example(row: Row, span: SpanKeys, root: str, split: str) -> Example:
         "video_id": media if row.get("video_id") is None else row.id("video_id"),
         "span": span[:2],
         "question_type": "" if row.get("question_type") is None else str(row["question_type"]),
+        "group_id": "" if row.get("group_id") is None else str(row["group_id"]),
     }
     if options:
         if row.get("answer_index") is None:

@@ -47,7 +47,7 @@ def coverage(config: CorpusConfig, skipped: SkippedRows) -> Coverage:
 def incomplete_corpora(
     configs: Sequence[CorpusConfig], counts: Sequence[SkippedRows]
 ) -> dict[str, str]:
-    """By reader, how much was read of the corpora of which some questions could not be.
+    """By corpus, how much was read of the corpora of which some questions could not be.
 
     Args:
         configs: The corpora.
@@ -57,5 +57,5 @@ def incomplete_corpora(
     for config, skipped in zip(configs, counts, strict=True):
         covered = coverage(config, skipped)
         if not covered.is_complete:
-            texts.setdefault(config.reader, []).append(str(covered))
-    return {reader: " and ".join(parts) for reader, parts in texts.items()}
+            texts.setdefault(config.corpus, []).append(str(covered))
+    return {corpus: " and ".join(parts) for corpus, parts in texts.items()}

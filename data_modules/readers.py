@@ -1,6 +1,7 @@
 """The readers of all corpora, and what is known of each corpus."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -123,7 +124,7 @@ READERS: dict[str, Reader] = {
     "llava": Reader(read_llava, _CONVERSATIONS),
     "chat_messages": Reader(read_chat_messages, _CONVERSATIONS),
     # By its columns' word the responses may be captions.
-    "huggingface": Reader(read_huggingface, "see the data set's card"),
+    "huggingface": Reader(read_huggingface, "see the data set's card", version=2),
 }
 
 
@@ -158,15 +159,14 @@ def read_corpus(
     files = Files(config.root) if files is None else files
     read = reader_named(config.reader).read
     if config.reader == "huggingface":
-        names = ("columns", "streaming", "revision")
-        read = partial(read, **{name: getattr(config, name) for name in names})
+        read = partial(read, columns=config.columns, revision=config.revision)
     # Media are checked here, for all readers in one place.
     examples = _allowed(read(files, config.split, skipped), config, files, skipped)
     is_empty = True
     try:
         for example in islice(examples, config.limit):
             is_empty = False
-            yield example
+            yield _named(example, config.name)
     except OSError as error:
         raise ValueError(f"{config} cannot be read: {error}") from error
     if is_empty:
@@ -175,6 +175,14 @@ def read_corpus(
             + (f"; all its rows were left out: {skipped.summary()}" if skipped.num_skipped else "")
             + "".join(f"\n  {line}" for line in skipped.malformed)
         )
+
+
+def _named(example: Example, name: str) -> Example:
+    """Give an example the name of its corpus, if it has one of its own."""
+    if not name:
+        return example
+    rest = example.id.partition(":")[2]
+    return replace(example, corpus=name, id=f"{name}:{rest}")
 
 
 def _allowed(

@@ -239,6 +239,7 @@ class ExperimentConfig:
                 f"{waiting[0]} waits for validations, and there are none: list corpora in "
                 "data.validation"
             )
+        self._score_named_benchmarks()
         if self.debug and not self.debug.replace("_", "").isalnum():
             raise ValueError(
                 f"debug is {self.debug!r}; it names a folder: use letters, digits and _"
@@ -248,3 +249,14 @@ class ExperimentConfig:
             self.debug and Path(self.run_dir).parts[-2:] != folder
         ):  # a recorded configuration has it
             self.run_dir = str(Path(self.run_dir, *folder))
+
+    def _score_named_benchmarks(self) -> None:
+        """Score a benchmark that has a name of its own as its reader's is scored."""
+        named = [corpus for corpus in self.data.benchmark if corpus.corpus != corpus.reader]
+        if not named:
+            return
+        from vidreason.evaluation.protocols import PROTOCOLS  # slow to import
+
+        for corpus in named:
+            if corpus.reader in PROTOCOLS:
+                self.evaluation.protocols.setdefault(corpus.corpus, corpus.reader)

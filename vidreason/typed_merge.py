@@ -56,7 +56,9 @@ RENAMED_KEYS = {
     "data.drop_objects": "data.drop",
 }
 """New key paths by the old ones, without indices of lists."""
+_STREAMED = "root=hf://datasets/NAME reads a data set of the Hub without storing it"
 REMOVED_KEYS = {
+    **{f"data.{role}.streaming": _STREAMED for role in ("train", "validation", "benchmark")},
     "trainer.log_devices": "Lightning's DeviceStatsMonitor is no longer an option",
 }
 """Reasons by key path."""

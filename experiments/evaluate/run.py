@@ -240,8 +240,8 @@ def _validation_examples(config: ExperimentConfig, tested: Sequence[Example]) ->
     Only of corpora that the benchmark has, too, and never its own questions.
     """
     limit = config.evaluation.num_calibration_questions
-    readers = {corpus.reader for corpus in config.data.benchmark}
-    corpora = [corpus for corpus in config.data.validation if corpus.reader in readers]
+    names = {corpus.corpus for corpus in config.data.benchmark}
+    corpora = [corpus for corpus in config.data.validation if corpus.corpus in names]
     if not limit or not corpora:
         return []
     ids = {example.id for example in tested}

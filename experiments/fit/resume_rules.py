@@ -61,7 +61,7 @@ RULES: dict[str, Rule] = {
     # The data. Their order depends neither on the batch size per device nor on workers.
     **dict.fromkeys(("data.train.reader", "data.train.split", "data.train.weight"), "result"),
     **dict.fromkeys(("data.train.limit", "data.train.columns"), "result"),
-    **dict.fromkeys(("data.train.root", "data.train.revision", "data.train.streaming"), "content"),
+    **dict.fromkeys(("data.train.root", "data.train.revision", "data.train.name"), "content"),
     **dict.fromkeys(("data.train.media_dir", "data.train.allow_remote_media"), "content"),
     **dict.fromkeys(("data.validation", "data.benchmark"), "watched"),
     **dict.fromkeys(("data.batch_size", "data.num_workers"), "free"),

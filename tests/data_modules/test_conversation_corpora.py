@@ -309,13 +309,29 @@ def test_huggingface_captions_by_mapped_columns(saved: str) -> None:
     assert skipped.causes == {"no video": 1, "no caption": 1}
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_huggingface_files_whole_or_as_a_stream(tmp_path: Path, streaming: bool) -> None:
+def test_huggingface_files(tmp_path: Path) -> None:
     datasets.Dataset.from_list(ROWS).to_parquet(str(tmp_path / "train.parquet"))
-    examples = examples_in("huggingface", tmp_path, "train", columns=COLUMNS, streaming=streaming)
+    examples = examples_in("huggingface", tmp_path, "train", columns=COLUMNS)
     assert [example.response for example in examples] == ["A dog runs."]
     with pytest.raises(ValueError, match="split 'val', cannot be loaded"):
-        examples_in("huggingface", tmp_path, "val", columns=COLUMNS, streaming=streaming)
+        examples_in("huggingface", tmp_path, "val", columns=COLUMNS)
+
+
+def test_huggingface_urls_are_read_as_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets.Dataset.from_list(ROWS).to_parquet(str(tmp_path / "train.parquet"))
+    load, loaded = datasets.load_dataset, []
+
+    def load_dataset(name: str, *, split: str, streaming: bool, revision: str | None) -> Any:
+        loaded.append((name, streaming))
+        return load(str(tmp_path), split=split, streaming=streaming, revision=revision)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    root = "hf://datasets/someone/clips"
+    (dog,) = read_corpus(CorpusConfig(reader="huggingface", root=root, columns=COLUMNS))
+    assert loaded == [("someone/clips", True)]
+    assert dog.media == f"{root}/a.mp4"
 
 
 def save(root: Path, **columns: list[Any]) -> str:
@@ -338,6 +354,22 @@ def test_huggingface_questions(tmp_path: Path) -> None:
     root = save(tmp_path / "open", prompt=["Why?"], response=["None"])
     (open_ended,) = examples_in("huggingface", root, "any")
     assert (open_ended.prompt, open_ended.answers) == ("Why?", ("None",))
+
+
+def test_huggingface_options_in_columns_letters_and_groups(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(
+        "clip,ask,a0,a1,a2,right,set\n"
+        "x.mp4,Why?,rain,wind,,B,s1\n"
+        "y.mp4,How?,by car,on foot,by air,by air,s1\n"
+    )
+    columns = {"media": "clip", "prompt": "ask", "options": "a0, a1, a2", "response": "right"}
+    columns["group_id"] = "set"
+    first, second = examples_in("huggingface", tmp_path, "own", columns=columns)
+    assert (first.options, first.answer_index, first.response) == (("rain", "wind"), 1, "wind")
+    assert (second.options, second.answer_index) == (("by car", "on foot", "by air"), 2)
+    assert first.group_id == second.group_id == "s1"
+    with pytest.raises(ValueError, match=r"has no column 'a3'"):
+        examples_in("huggingface", tmp_path, "own", columns=columns | {"options": "a0, a3"})
 
 
 @pytest.mark.parametrize(
@@ -428,7 +460,7 @@ def test_huggingface_columns_are_checked(saved: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="an example has no field caption"):
         CorpusConfig(reader="huggingface", root=saved, columns={"caption": "text"})
     with pytest.raises(ValueError, match="are for the reader 'huggingface'"):
-        CorpusConfig(reader="webvid", root=saved, streaming=True)
+        CorpusConfig(reader="webvid", root=saved, columns=COLUMNS)
 
 
 def test_huggingface_revisions_are_read_and_kept_apart(

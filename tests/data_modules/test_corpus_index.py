@@ -277,8 +277,17 @@ def test_an_id_that_is_there_twice_is_named(
     write_rows(other, ["x", "38", "y"])
     roots = (tmp_path / "webvid", other)
     configs = [CorpusConfig(reader="webvid", root=str(root)) for root in roots]
-    with pytest.raises(ValueError, match=r"'webvid:train:38' is there twice .*/other'.* 0 others"):
+    with pytest.raises(
+        ValueError, match=r"'webvid:train:38' is there twice .*/other'.* 0 others.*set name beside"
+    ):
         open_corpora(configs)
+    named = open_corpora([configs[0], replace(configs[1], name="mine")])
+    ids = [example.id for example in named]
+    assert ids[:1] + ids[40:] == [
+        "webvid:train:00",
+        *(f"mine:train:{row}" for row in ("x", "38", "y")),
+    ]
+    assert {example.corpus for example in named} == {"webvid", "mine"}
     write_rows(other, ["x", "y"])
     assert open_corpora(configs).sizes == [40, 2]
 

@@ -188,6 +188,20 @@ def test_planted_copies_under_other_names_are_the_only_contamination(
     assert check_data(corpora(tmp_path), tolerant, tmp_path / "scratch").problems == []
 
 
+def test_ids_that_are_numbers_are_compared_under_all_names_of_a_format(
+    videos: list[Path], tmp_path: Path
+) -> None:
+    write_webvid(tmp_path / "t", "train", {"17": videos[0], "18": videos[1]}, "clip number")
+    write_webvid(tmp_path / "b", "test", {"17": videos[2]}, "clip number")
+    data = corpora(tmp_path)
+    data.train[0].name = "mine"
+    settings = DataCheckConfig(hash_videos=0, probe_videos=0)
+    report = check_data(data, settings, tmp_path / "scratch")
+    assert report.contamination is not None
+    (match,) = (match for match in report.contamination.matches if match.kind == "id")
+    assert (match.training_id, match.evaluation_id) == ("mine:train:17", "webvid:test:17")
+
+
 def test_what_is_wrong_with_a_corpus(videos: list[Path], tmp_path: Path) -> None:
     media = {"good": videos[0], "gone": None, "torn": videos[1], "empty": None}
     write_webvid(tmp_path / "t", "train", media, "some words")

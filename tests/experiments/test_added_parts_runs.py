@@ -149,6 +149,15 @@ def test_protocols_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # A corpus of one's own in the form of one that has a protocol.
     mine = corpus_protocols(EvaluationConfig(protocols={"mine": "nextqa"}))["mine"]
     assert mine is PROTOCOLS["nextqa"]
+    # One that has a name of its own is scored as its format is, unless it is said otherwise.
+    named = ["data.benchmark=[{reader: clevrer, root: r, name: mine}]"]
+    for more, protocol in (([], "clevrer"), (["evaluation.protocols={mine: star}"], "star")):
+        config = merge_config(ExperimentConfig, [], named + more)
+        assert corpus_protocols(config.evaluation)["mine"] is PROTOCOLS[protocol]
+    with pytest.raises(ValueError, match=r"clevrer.name is 'vcr'; .*not the name of another"):
+        merge_config(
+            ExperimentConfig, [], ["data.benchmark=[{reader: clevrer, root: r, name: vcr}]"]
+        )
 
 
 CALLBACKS = """

@@ -42,7 +42,7 @@ def test_a_healthy_world(world: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "licence tags: 24 x CC0-1.0" in output
     assert "Contamination: 0.0% of 8 evaluation videos" in output
     report = json.loads((tmp_path / "data_health.json").read_text())
-    assert [corpus["reader"] for corpus in report["corpora"]] == [
+    assert [corpus["corpus"] for corpus in report["corpora"]] == [
         "nextqa",
         "webvid",
         "nextqa",
