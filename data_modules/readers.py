@@ -159,7 +159,8 @@ def read_corpus(
     files = Files(config.root) if files is None else files
     read = reader_named(config.reader).read
     if config.reader == "huggingface":
-        read = partial(read, columns=config.columns, revision=config.revision)
+        settings = {"columns": config.columns, "revision": config.revision}
+        read = partial(read, **settings)
     # Media are checked here, for all readers in one place.
     examples = _allowed(read(files, config.split, skipped), config, files, skipped)
     is_empty = True

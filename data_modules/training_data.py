@@ -6,6 +6,7 @@ restored before the loaders are built. So is what of the budget for unreadable v
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
-from data_modules.corpora import DataConfig
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import Corpora, open_trainable
 from data_modules.dropped_tokens import drop_tokens
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingDataModule(LightningDataModule):
-    """Training and validation batches of one stage.
+    """Training and validation batches of one stage; as test batches, the benchmark's answers.
 
     Args:
         config: What to read, in which batches.
@@ -88,16 +89,9 @@ class TrainingDataModule(LightningDataModule):
             self.trainer.limit_val_batches = 0  # an empty loader would be warned about
         if self._failure_log is not None:
             return
-        allowed = self.config.max_malformed_fraction
-        limit = PromptLimit(
-            self.tokenizer,
-            self.config.max_text_tokens,
-            self.config.long_prompts,
-            self.system_prompt,
-        )
         # Indices are made here if there are none: the first start reads the annotations.
-        self.train_examples = open_trainable(self.config.train, limit, allowed)
-        self.validation_examples = open_trainable(self.config.validation, limit, allowed)
+        self.train_examples = self._trainable(self.config.train)
+        self.validation_examples = self._trainable(self.config.validation)
         if self.config.train:
             self._order = GlobalOrder(
                 self.train_examples.sizes,
@@ -115,6 +109,14 @@ class TrainingDataModule(LightningDataModule):
             self.config.max_unreadable_fraction,
             len(self.train_examples) + len(self.validation_examples),
         )
+
+    def _trainable(self, corpora: Sequence[CorpusConfig]) -> Corpora:
+        """Open corpora without the examples that have no target."""
+        config = self.config
+        limit = PromptLimit(
+            self.tokenizer, config.max_text_tokens, config.long_prompts, self.system_prompt
+        )
+        return open_trainable(corpora, limit, config.max_malformed_fraction)
 
     def _tell_repetition(self) -> None:
         weights = [corpus.weight for corpus in self.config.train]
@@ -183,10 +185,19 @@ class TrainingDataModule(LightningDataModule):
 
     @override
     def val_dataloader(self) -> RankLoader[Batch]:
+        return self._share(self.validation_examples)
+
+    @override
+    def test_dataloader(self) -> RankLoader[Batch]:
+        if not self.config.benchmark:
+            raise ValueError("data.benchmark is empty: list a corpus whose answers are tested")
+        return self._share(self._trainable(self.config.benchmark))
+
+    def _share(self, examples: Corpora) -> RankLoader[Batch]:
+        """Return this rank's share of examples, each of which is in one rank's."""
         rank, world_size = self._rank_and_world_size()
-        share = range(rank, len(self.validation_examples), world_size)
-        batch_size = self.config.batch_size
-        return self._loader(self.validation_examples, sampler=share, batch_size=batch_size)
+        share = range(rank, len(examples), world_size)
+        return self._loader(examples, sampler=share, batch_size=self.config.batch_size)
 
     def _loader(self, examples: Corpora, **batching: Any) -> RankLoader[Batch]:  # noqa: ANN401
         config = self.config

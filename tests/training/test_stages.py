@@ -9,12 +9,18 @@ from tiny_training import (
     tiny_fit,
     tiny_loader,
     tiny_module,
+    tiny_optimizer,
+    tiny_samples,
     tiny_trainer,
+    tiny_training_reasoner,
 )
+from torch.utils.data import DataLoader
 
+from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.training import stage
 from vidreason.training.checkpoint_files import write_file
 from vidreason.training.loss import next_token_loss
+from vidreason.training.stage import StageModule
 from vidreason.training.trainable import trainable_names
 
 pytestmark = EXPECTED_WARNINGS
@@ -257,4 +263,45 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_language_model_folder, t
     assert not torch.equal(
         expected["reasoner.fusion.queries"],
         dict(half.named_parameters())["reasoner.fusion.queries"],
+    )
+
+
+def test_a_module_comes_back_from_its_checkpoint(tiny_language_model_folder, tmp_path):
+    module = tiny_module(tiny_language_model_folder)
+    saved(module, tmp_path / "a.ckpt", max_steps=2)
+    with pytest.raises(ValueError, match=r"a\.ckpt was not written by experiments\.fit .* pass"):
+        StageModule.load_from_checkpoint(tmp_path / "a.ckpt")
+    other = tiny_training_reasoner(tiny_language_model_folder, lora=True, seed=2)
+    again = StageModule.load_from_checkpoint(
+        tmp_path / "a.ckpt", reasoner=other, optimizer=tiny_optimizer()
+    )
+    assert again.trainable == module.trainable
+    assert (again.stage, again.total_steps) == ("instruction", 2)
+    for name, value in module.reasoner.named_parameters():
+        if name in module.trainable:
+            assert torch.equal(value, again.reasoner.get_parameter(name)), name
+
+
+def test_a_test_is_a_validation_by_another_name(tiny_language_model_folder):
+    module = tiny_module(tiny_language_model_folder)
+    loader = tiny_loader(module.reasoner, 4)
+    (tested,) = tiny_trainer().test(module, loader, verbose=False)
+    (validated,) = tiny_trainer().validate(module, loader, verbose=False)
+    assert tested == {"test/loss": validated["val/loss"]}
+
+
+def test_prediction_batches_are_answered(tiny_language_model_folder):
+    module = tiny_module(tiny_language_model_folder)
+    module.reasoner.decoding.max_new_tokens = 4
+    tokens = [sample[0] for sample in tiny_samples(3)]
+    prompts = ["Why?", "What?", "Where to?"]
+    batches = [
+        {"visual": collate_visual_tokens(tokens[:2]), "prompts": prompts[:2]},
+        {"visual": collate_visual_tokens(tokens[2:]), "prompts": prompts[2:]},
+    ]
+    loader = DataLoader(batches, batch_size=None)
+    answers = tiny_trainer().predict(module, loader)
+    assert [len(answer) for answer in answers] == [2, 1]
+    assert list(itertools.chain(*answers)) == module.reasoner.generate(
+        collate_visual_tokens(tokens), prompts
     )

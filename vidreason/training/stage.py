@@ -11,7 +11,10 @@ Notable choices:
 
 import math
 import time
-from typing import Any, TypedDict, cast
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Self, TypedDict, cast
 
 import torch
 from lightning import LightningModule
@@ -25,8 +28,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from vidreason.model import VideoReasoner
+from vidreason.config import config_from_values
+from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
+from vidreason.perception.config import PerceiverConfig
+from vidreason.perception.models import video_encoder_sizes
 from vidreason.perception.visual_tokens import VisualBatch
+from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import padding_reason
 from vidreason.reasoning.text_batch import TextBatch
@@ -37,6 +44,7 @@ from vidreason.training.checkpoint import (
     load_trainable,
     trainable_state,
 )
+from vidreason.training.checkpoint_files import read_without_tensors
 from vidreason.training.checkpoint_format import (
     RECORD,
     RunIdentity,
@@ -70,12 +78,19 @@ class TrainingBatch(TypedDict):
     text: TextBatch
 
 
+class PredictionBatch(TypedDict):
+    """The entries of a batch of ``trainer.predict``."""
+
+    visual: VisualBatch
+    prompts: list[str]
+
+
 class StageModule(LightningModule):
     """Train the parts of a reasoner that belong to a stage.
 
-    Metrics, of the optimizer step or of the whole validation, over all ranks:
+    Metrics, of the optimizer step or of the whole validation or test, over all ranks:
 
-    - ``train/loss``, ``val/loss``: mean loss per target token.
+    - ``train/loss``, ``val/loss``, ``test/loss``: mean loss per target token.
     - ``train/target_tokens``: target tokens of the step.
     - ``train/learning_rate``: of the first part; with several parts also one of each,
       ``train/learning_rate_{part}``.
@@ -130,6 +145,66 @@ class StageModule(LightningModule):
         self._step_norm: Tensor | None = None
         self._validation_totals = torch.zeros(2)
         self._shown_at = -math.inf
+
+    @classmethod
+    @override
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[Any],
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a module from a checkpoint of ``fit``, with the reasoner that its record describes.
+
+        Args:
+            checkpoint_path: A checkpoint of any form: a file, or a folder of a distributed one.
+            map_location: Device to put it on; None for the CPU.
+            hparams_file: Without effect: the checkpoint itself has the settings.
+            strict: Without effect: what trains has to be there, and nothing else.
+            weights_only: Without effect: nothing in a checkpoint is executed.
+            kwargs: ``reasoner``, to use one instead of building it, ``optimizer`` and
+                ``total_steps``, to train on by another schedule. By default the schedule is the
+                recorded one, at its end.
+
+        Raises:
+            ValueError: There is no such checkpoint, it is damaged, or it does not fit the reasoner
+                or its frozen parts, which must be where the record says.
+        """
+        if not isinstance(checkpoint_path, str | Path):
+            raise ValueError("checkpoint_path is an open file; give the path of the checkpoint")
+        path = Path(checkpoint_path)
+        content = read_without_tensors(path)
+        record = read_record(content, str(path))
+        recorded = record["config"]
+        needed = {name: name in recorded for name in ("reasoner", "optimizer")}
+        if not all(known or name in kwargs for name, known in needed.items()):
+            raise ValueError(
+                f"{path} was not written by experiments.fit and does not say how its reasoner was "
+                "built: pass reasoner= and optimizer="
+            )
+        reasoner = kwargs.get("reasoner")
+        frozen: Callable[[], Mapping[str, str]] = dict
+        if reasoner is None:
+            config = config_from_values(ReasonerConfig, recorded["reasoner"], str(path))
+            perceiver = config_from_values(PerceiverConfig, recorded["perceiver"], str(path))
+            visual_dim = video_encoder_sizes(perceiver.video_encoder).width
+            frozen = partial(frozen_hashes, config.language_model, perceiver)
+            check_frozen(record["frozen"], frozen(), str(path))
+            reasoner = build_reasoner(config, visual_dim, perceiver=perceiver)
+        optimizer = kwargs.get("optimizer")
+        if optimizer is None:
+            optimizer = config_from_values(OptimizerConfig, recorded["optimizer"], str(path))
+        total_steps = kwargs.get("total_steps") or int(content["global_step"])
+        module = cls(reasoner, optimizer, total_steps, record["stage"])
+        module.identity = RunIdentity(recorded, frozen)
+        # A freeze schedule may have added to what the stage trains.
+        module.trainable = frozenset(record["trainable"])
+        set_trainable(reasoner, module.trainable)
+        load_trainable(reasoner, path, module.trainable)
+        return module if map_location is None else module.to(map_location)
 
     @override
     def setup(self, stage: str) -> None:
@@ -275,6 +350,23 @@ class StageModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         loss_sum, count = self._reduce(self._validation_totals)
         self.log("val/loss", loss_sum / count, prog_bar=True)
+
+    @override
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
+    @override
+    def test_step(self, batch: TrainingBatch, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        loss_sum, count = self._reduce(self._validation_totals)
+        self.log("test/loss", loss_sum / count)
+
+    @override
+    def predict_step(self, batch: PredictionBatch, batch_idx: int) -> list[str]:
+        return self.reasoner.generate(batch["visual"], batch["prompts"])
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
