@@ -10,27 +10,33 @@ nothing but a paid request can tell. A server of a model without vision may leav
 the same way; the blind control tells then, as its answers are the same.
 """
 
-import hashlib
-import importlib.util
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import torch
 from typing_extensions import override
 
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.encoded_frames import JPEG_QUALITY, VIDEO_QUALITY, jpegs, mp4
+from vidreason.baselines.frame_messages import (
+    FrameRequest,
+    encoding,
+    endpoint_problems,
+    frame_parts,
+    frames_shown,
+    is_refused,
+    text_request,
+    unseen_video,
+)
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
 from vidreason.baselines.questions import letter_prompt
 from vidreason.baselines.system import Facts, System
 from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.cache import ReplyCache, request_key
-from vidreason.endpoints.messages import image_part, text_part, video_part
+from vidreason.endpoints.messages import text_part
 from vidreason.endpoints.parallel import in_parallel
-from vidreason.endpoints.replies import CUT, ChatReply
+from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.answerer import Reply
 from vidreason.example import Example
 from vidreason.pretrained.frozen_parts import cache_folder
@@ -45,16 +51,6 @@ MAX_OUTPUT_CHARS = 65_536
 """Longest output that a row keeps, of services that do not hold to the limit of tokens."""
 
 _LOG = logging.getLogger(__name__)
-
-
-class _Request(NamedTuple):
-    """One question with its frames."""
-
-    content: str | list[dict[str, Any]]
-    """Of the message."""
-    shown: dict[str, Any]
-    """Everything that decides the content, as JSON. The files themselves do not: x264 writes other
-    bytes of the same pictures now and then, and the request would be paid for again."""
 
 
 class Endpoint(System):
@@ -109,21 +105,11 @@ class Endpoint(System):
     @classmethod
     @override
     def problems(cls, config: BaselineConfig, decoding: DecodingConfig) -> list[str]:
-        reasons = []
-        for check in (
-            config.endpoint.key,
-            config.endpoint.proxy,
-            partial(_fields, config, decoding),
-        ):
-            try:
-                check()
-            except ValueError as error:
-                reasons.append(str(error))
-        missing = [name for name in ("openai", "httpx2") if importlib.util.find_spec(name) is None]
-        if missing:
-            reasons.append(
-                f"an endpoint needs the package {missing[0]}: pip install 'vidreason[endpoints]'"
-            )
+        reasons = endpoint_problems(config.endpoint)
+        try:
+            _fields(config, decoding)
+        except ValueError as error:
+            reasons.append(str(error))
         return reasons
 
     @classmethod
@@ -148,16 +134,13 @@ class Endpoint(System):
     @classmethod
     @override
     def answering(cls, config: BaselineConfig) -> dict[str, Any]:
-        sent: dict[str, Any] = {"jpeg_quality": JPEG_QUALITY}
-        if config.frames_as == "video":
-            sent = {"h264_crf": VIDEO_QUALITY}
         return {
             "model": _model(config),
             "host": _host(config),
             "frames_as": config.frames_as,
             "num_frames": config.num_frames or NUM_FRAMES,
             "max_pixels": config.max_pixels,
-            **sent,
+            **encoding(config.frames_as),
             "option_scoring": config.option_scoring,
             "request_fields": dict(config.request_fields),
         }
@@ -169,7 +152,7 @@ class Endpoint(System):
         different = dict(zip(keys, requests, strict=True))
         with self._connect(self._config.endpoint, self._budget) as client:
 
-            def send(request: _Request) -> ChatReply:
+            def send(request: FrameRequest) -> ChatReply:
                 messages = [{"role": "user", "content": request.content}]
                 return self._cache.reply(
                     self._model_id,
@@ -180,7 +163,7 @@ class Endpoint(System):
             if not self._takes_video:
                 self._check_video(send, videos, prompts, requests)
             replies = in_parallel(send, different.values(), NUM_PARALLEL, client.close)
-        refused = [one.problem for one in replies if _is_refused(one)]
+        refused = [one.problem for one in replies if is_refused(one)]
         if refused:
             _LOG.warning(
                 "%s: %d of %d requests have no answer, such as one of which it says: %s",
@@ -189,57 +172,34 @@ class Endpoint(System):
         by_key = dict(zip(different, replies, strict=True))
         return [_as_reply(by_key[key]) for key in keys]
 
-    def _requests(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[_Request]:
+    def _requests(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[FrameRequest]:
         parts: list[dict[str, Any]] = []
         shown: dict[str, Any] = {}
         previous: Frames | None = None
+        sent = self._config.frames_as, self._config.max_pixels
         requests = []
         for video, prompt in zip(videos, prompts, strict=True):
+            blind = text_request(prompt, self._fields)
             if not video.seconds:
-                requests.append(self._blind_request(prompt))
+                requests.append(blind)
                 continue
             # Questions about one video follow each other: it is encoded once.
             if video is not previous:
-                parts, shown, previous = self._media_parts(video), self._shown(video), video
-            content = [*parts, text_part(prompt)]
-            requests.append(_Request(content, self._blind_request(prompt).shown | shown))
+                parts, shown = frame_parts(video, *sent), frames_shown(video, *sent)
+                previous = video
+            requests.append(FrameRequest([*parts, text_part(prompt)], blind.shown | shown))
         return requests
-
-    def _blind_request(self, prompt: str) -> _Request:
-        """Return a question without frames: a plain text, which every server takes."""
-        return _Request(prompt, {"prompt": prompt, "fields": self._fields})
-
-    def _shown(self, video: Frames) -> dict[str, Any]:
-        """Return what decides the parts before a question."""
-        pixels = video.pixels.cpu().contiguous().numpy()
-        return {
-            "pixels": [hashlib.sha256(pixels.tobytes()).hexdigest(), list(pixels.shape)],
-            "seconds": [*video.seconds, video.duration_seconds],
-            "sent": [self._config.frames_as, self._config.max_pixels, JPEG_QUALITY, VIDEO_QUALITY],
-        }
-
-    def _media_parts(self, video: Frames) -> list[dict[str, Any]]:
-        """Return what stands before a question."""
-        if self._config.frames_as == "video":
-            return [video_part(mp4(video, self._config.max_pixels))]
-        parts = []
-        files = jpegs(video, self._config.max_pixels)
-        for number, (seconds, file) in enumerate(zip(video.seconds, files, strict=True), start=1):
-            when = f"at {seconds:.2f} s of {video.duration_seconds:.2f} s"
-            parts += [text_part(f"Frame {number} of {len(files)}, {when}:"), image_part(file)]
-        return parts
 
     def _check_video(
         self,
-        send: Callable[[_Request], ChatReply],
+        send: Callable[[FrameRequest], ChatReply],
         videos: Sequence[Frames],
         prompts: Sequence[str],
-        requests: Sequence[_Request],
+        requests: Sequence[FrameRequest],
     ) -> None:
         """Make sure that the endpoint looks at videos, by the tokens that it counts for one.
 
-        Servers leave out parts of kinds that they do not know, and answer from the text alone. The
-        second request, which has no video, is that of the blind control: it is paid for once.
+        The second request, which has no video, is that of the blind control: it is paid for once.
 
         Raises:
             ValueError: It does not, or it counts no tokens.
@@ -248,29 +208,19 @@ class Endpoint(System):
             if not video.seconds:
                 continue
             shown = send(request)
-            if _is_refused(shown):
+            if is_refused(shown):
                 continue  # a refusal tells nothing of what is looked at
-            blind = send(self._blind_request(prompt))
-            if not 0 < blind.num_prompt_tokens < shown.num_prompt_tokens:
-                raise ValueError(
-                    f"baselines: frames_as=video: {self._model_id} counts "
-                    f"{shown.num_prompt_tokens} prompt tokens for a question with a video and "
-                    f"{blind.num_prompt_tokens} without, so it does not seem to look at videos; "
-                    "set frames_as=images"
-                )
+            blind = send(text_request(prompt, self._fields))
+            if problem := unseen_video(self._model_id, shown, blind):
+                raise ValueError(f"baselines: {problem}")
             self._takes_video = True
             return
-
-
-def _is_refused(reply: ChatReply) -> bool:
-    """Tell whether the endpoint, or the model, did not give an answer; a cut one is given."""
-    return reply.problem not in ("", CUT)
 
 
 def _as_reply(reply: ChatReply) -> Reply:
     """Return the output, of a refusal an empty one."""
     return Reply(
-        output="" if _is_refused(reply) else reply.text[:MAX_OUTPUT_CHARS],
+        output="" if is_refused(reply) else reply.text[:MAX_OUTPUT_CHARS],
         num_prompt_tokens=reply.num_prompt_tokens,
         num_generated_tokens=reply.num_generated_tokens,
     )
