@@ -15,7 +15,7 @@ from blind_frames import no_frames
 from loopback import ByRequest, Loopback, http, reply
 from PIL import Image
 
-from vidreason.baselines import endpoint
+from vidreason.baselines import frame_messages
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.encoded_frames import mp4
 from vidreason.baselines.endpoint import MAX_OUTPUT_CHARS, Endpoint
@@ -456,7 +456,7 @@ def test_frames_are_sent_as_one_video_at_the_rate_that_they_were_taken_at(server
 def test_a_video_is_the_same_however_its_file_is_written(server, load, monkeypatch):
     server.script(video_tokens(90, 12))
     for encoded in (b"written one way", b"written another way"):
-        monkeypatch.setattr(endpoint, "mp4", lambda *_, encoded=encoded: encoded)
+        monkeypatch.setattr(frame_messages, "mp4", lambda *_, encoded=encoded: encoded)
         load(frames_as="video").answer(*questions(1))
     assert len(server.requests) == 2
     others = video()._replace(seconds=(0.5, 2.0, 3.0)), video()._replace(pixels=1 + video().pixels)

@@ -35,18 +35,23 @@ class RequestBudget:
             query = "SELECT requests FROM spent WHERE model = ?"
             return int(connection.execute(query, (self._model_id,)).fetchone()[0])
 
-    def spend(self) -> None:
-        """Count a request that is about to be sent.
+    @property
+    def num_left(self) -> int | None:
+        """Requests that may still be paid for; None without a limit."""
+        return None if self._limit is None else max(self._limit - self.num_spent, 0)
+
+    def spend(self, count: int = 1) -> None:
+        """Count requests that are about to be sent; all of them, or none.
 
         Raises:
-            BudgetSpentError: It would be one too many.
+            BudgetSpentError: They would be too many.
         """
         with self._cache.connection() as connection:
             # One statement, so that no two processes take the last one both.
             counted = connection.execute(
-                "UPDATE spent SET requests = requests + 1 "
-                "WHERE model = ? AND (? IS NULL OR requests < ?)",
-                (self._model_id, self._limit, self._limit),
+                "UPDATE spent SET requests = requests + ? "
+                "WHERE model = ? AND (? IS NULL OR requests + ? <= ?)",
+                (count, self._model_id, self._limit, count, self._limit),
             )
         if not counted.rowcount:
             raise BudgetSpentError(
@@ -54,9 +59,9 @@ class RequestBudget:
                 "the replies so far are kept: raise the limit and start again to go on from here"
             )
 
-    def give_back(self) -> None:
-        """Take back a request that no model has worked on."""
+    def give_back(self, count: int = 1) -> None:
+        """Take back requests that no model has worked on."""
         with self._cache.connection() as connection:
             connection.execute(
-                "UPDATE spent SET requests = requests - 1 WHERE model = ?", (self._model_id,)
+                "UPDATE spent SET requests = requests - ? WHERE model = ?", (count, self._model_id)
             )

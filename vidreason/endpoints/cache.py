@@ -9,7 +9,7 @@ not of the form, raises before it gets here.
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,23 +58,38 @@ class ReplyCache:
                 belongs into it.
         """
         key = request_key(model_id, request)
-        if (stored := self._stored(key)) is not None:
+        if (stored := self.stored(key)) is not None:
             return stored
         reply = send()
-        with self.connection() as connection:
-            # If two processes send at once, the first output stays: all read the same.
-            inserted = connection.execute(
-                "INSERT OR IGNORE INTO outputs (key, judge, output, problem) VALUES (?, ?, ?, ?)",
-                (key, model_id, reply.text, reply.problem),
-            )
-            if inserted.rowcount:
-                connection.execute(
-                    "INSERT OR REPLACE INTO tokens (key, prompt, generated) VALUES (?, ?, ?)",
-                    (key, reply.num_prompt_tokens, reply.num_generated_tokens),
-                )
-        return self._stored(key) or reply
+        self.put(model_id, [(key, reply)])
+        return self.stored(key) or reply
 
-    def _stored(self, key: str) -> ChatReply | None:
+    def put(self, model_id: str, replies: Iterable[tuple[str, ChatReply]]) -> int:
+        """Store replies by the keys of their requests, all or none; return the number of new ones.
+
+        Args:
+            model_id: As for :meth:`reply`.
+            replies: Each with its :func:`request_key`. If two processes send a request at once, the
+                first output stays: all read the same.
+        """
+        num_new = 0
+        with self.connection() as connection:
+            for key, reply in replies:
+                inserted = connection.execute(
+                    "INSERT OR IGNORE INTO outputs (key, judge, output, problem) "
+                    "VALUES (?, ?, ?, ?)",
+                    (key, model_id, reply.text, reply.problem),
+                )
+                if inserted.rowcount:
+                    num_new += 1
+                    connection.execute(
+                        "INSERT OR REPLACE INTO tokens (key, prompt, generated) VALUES (?, ?, ?)",
+                        (key, reply.num_prompt_tokens, reply.num_generated_tokens),
+                    )
+        return num_new
+
+    def stored(self, key: str) -> ChatReply | None:
+        """Return the stored reply to the request of a :func:`request_key`; None for none."""
         with self.connection() as connection:
             query = (
                 "SELECT output, problem, COALESCE(prompt, 0), COALESCE(generated, 0) "

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
-from vidreason.endpoints.messages import Message, plain_messages
+from vidreason.endpoints.messages import Message, encodable, plain_messages
 from vidreason.endpoints.replies import BadReplyError, ChatReply, read_reply
 from vidreason.secrets import SecretFilter, SecretLogFilter, printable
 
@@ -143,8 +143,8 @@ class ChatEndpoint:
             BudgetSpentError: No further request may be paid for.
             ValueError: The request is larger than any that is sent.
         """
-        body = _encodable(plain_messages(messages))
-        reply = self._run(self._complete(model, body, _encodable(dict(fields or {}))))
+        body = encodable(plain_messages(messages))
+        reply = self._run(self._complete(model, body, encodable(dict(fields or {}))))
         return replace(
             reply, text=self._secrets.clean(reply.text), problem=self._secrets.clean(reply.problem)
         )
@@ -248,15 +248,3 @@ def _secret_parts(key: str, proxy: str | None) -> list[str]:
         return [key]
     url = httpx2.URL(proxy)
     return [key, proxy, url.username, url.password]
-
-
-def _encodable(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return ``value`` with ``?`` for each unpaired surrogate, which no request can carry."""
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode()
-        case list():
-            return [_encodable(item) for item in value]
-        case dict():
-            return {name: _encodable(item) for name, item in value.items()}
-    return value

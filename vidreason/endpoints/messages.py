@@ -52,6 +52,18 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return plain
 
 
+def encodable(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return ``value`` with ``?`` for each unpaired surrogate, which no request can carry."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [encodable(item) for item in value]
+        case dict():
+            return {name: encodable(item) for name, item in value.items()}
+    return value
+
+
 def _plain_content(content: Any) -> Any:  # noqa: ANN401 - a text or a list of parts
     if isinstance(content, str):
         return _plain(content)

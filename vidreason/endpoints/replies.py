@@ -43,7 +43,19 @@ def read_reply(body: bytes) -> ChatReply:
     Raises:
         BadReplyError: It is no JSON of the form.
     """
-    answer = _object(_json(body), "the reply")
+    return reply_of(_json(body))
+
+
+def reply_of(body: object) -> ChatReply:
+    """Read the parsed body of an answer with status 200.
+
+    Args:
+        body: JSON.
+
+    Raises:
+        BadReplyError: It is not of the form.
+    """
+    answer = _object(body, "the reply")
     if answer.get("error"):
         raise BadReplyError(f"the reply is an error: {_message_of(answer['error'])}")
     choices = answer.get("choices")

@@ -12,7 +12,11 @@ from vidreason.endpoints.replies import BadReplyError
 
 MAX_REPLY_BYTES = 4 * 2**20
 """Largest body of a reply, compressed and decompressed; a long answer has some 100 kB."""
+MAX_FILE_BYTES = 128 * 2**20
+"""Largest file that is downloaded: the results of a batch, which are read into memory."""
 MAX_HEADER_BYTES = 64 * 2**10
+_FILE_PATH = "/content"
+"""End of the URLs of files, as OpenAI's form has them."""
 
 _SENT = ("Host", "Content-Type", "Content-Length", "User-Agent")
 """The package adds particulars of the machine, and those of OPENAI_CUSTOM_HEADERS and OPENAI_ORG_ID
@@ -22,6 +26,8 @@ _KEPT = ("Location", "Retry-After", "Retry-After-Ms")
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
     """Sends requests with the key, and reads each reply whole within :data:`MAX_REPLY_BYTES`.
+
+    A downloaded file is read within :data:`MAX_FILE_BYTES`.
 
     Args:
         inner: The transport of the network.
@@ -62,7 +68,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             header_bytes = sum(len(name) + len(value) for name, value in response.headers.raw)
             if header_bytes > MAX_HEADER_BYTES:
                 raise BadReplyError(f"the headers have more than {MAX_HEADER_BYTES} bytes")
-            body = await _body(response)
+            is_file = request.method == "GET" and request.url.path.endswith(_FILE_PATH)
+            body = await _body(response, MAX_FILE_BYTES if is_file else MAX_REPLY_BYTES)
         finally:
             await response.aclose()
         kept = {name: response.headers[name] for name in _KEPT if name in response.headers}
@@ -73,7 +80,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-async def _body(response: httpx2.Response) -> bytes:
+async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     """Return the decompressed body.
 
     Raises:
@@ -87,6 +94,6 @@ async def _body(response: httpx2.Response) -> bytes:
     async with aclosing(response.aiter_bytes()) as pieces:
         async for piece in pieces:
             body += piece
-            if max(len(body), response.num_bytes_downloaded) > MAX_REPLY_BYTES:
-                raise BadReplyError(f"the reply has more than {MAX_REPLY_BYTES} bytes")
+            if max(len(body), response.num_bytes_downloaded) > max_bytes:
+                raise BadReplyError(f"the reply has more than {max_bytes} bytes")
     return bytes(body)
