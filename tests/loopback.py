@@ -19,6 +19,8 @@ class Request:
     """By lower-case name."""
     raw_headers: bytes
     body: Any
+    """Parsed where it is JSON, else bytes."""
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -122,4 +124,6 @@ def _read_request(connection: Connection) -> Request | None:
     headers = {name.lower(): value for name, value in pairs}
     while len(body) < int(headers.get("content-length", 0)):
         body += connection.recv(65536)
-    return Request(first.split(" ")[1], headers, head, json.loads(body or b"null"))
+    method, path, _ = first.split(" ")
+    is_json = not headers.get("content-type", "").startswith("multipart/")
+    return Request(path, headers, head, json.loads(body or b"null") if is_json else body, method)

@@ -22,6 +22,12 @@ def jpegs(frames: Frames, max_pixels: int) -> list[bytes]:
     return [_jpeg(_picture(pixels, max_pixels)) for pixels in frames.pixels]
 
 
+def sent_size(width: int, height: int, max_pixels: int, step: int = 1) -> tuple[int, int]:
+    """Return width and height, multiples of ``step``, of a frame that is sent."""
+    scale = min(sqrt(max_pixels / (width * height)), 1.0)
+    return max(int(width * scale) // step, 1) * step, max(int(height * scale) // step, 1) * step
+
+
 def mp4(frames: Frames, max_pixels: int) -> bytes:
     """Return the frames as an H.264 video, at the rate at which they were taken.
 
@@ -58,11 +64,8 @@ def _picture(pixels: Tensor, max_pixels: int, step: int = 1) -> Image.Image:
     """Return a frame ``(3, H, W)``, uint8, with sides that are multiples of ``step``."""
     # (3, H, W) -> (H, W, 3)
     picture = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-    scale = min(sqrt(max_pixels / (picture.width * picture.height)), 1.0)
-    width, height = (max(int(side * scale) // step, 1) * step for side in picture.size)
-    if (width, height) == picture.size:
-        return picture
-    return picture.resize((width, height), Image.Resampling.BICUBIC)
+    size = sent_size(picture.width, picture.height, max_pixels, step)
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def _jpeg(picture: Image.Image) -> bytes:
