@@ -40,9 +40,9 @@ class BatchService:
         self.num_worked_on = 0
         """Requests that a model has worked on, which is what is paid for."""
         self._lock = threading.Lock()
-        self.url = server.script(ByRequest(self._answer))
+        self.url = server.script(ByRequest(self._serve))
 
-    def _answer(self, request: Request) -> bytes:
+    def _serve(self, request: Request) -> bytes:
         with self._lock:
             parts = urlsplit(request.path)
             path = parts.path.removeprefix("/v1")

@@ -1,15 +1,9 @@
 """A tiny video language model behind ``transformers serve``, asked as a baseline."""
 
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
-from urllib.request import urlopen
-
 import pytest
 import torch
 from blind_frames import no_frames
+from served_model import served_model
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.endpoint import Endpoint
@@ -18,48 +12,12 @@ from vidreason.endpoints.config import EndpointConfig
 from vidreason.example import Example
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
-START_SECONDS = 240
-_ELSE = "{% else %}{{ part['text'] }}"
-_IMAGE = "{% elif part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Address and model id of a server in a process of its own."""
-    for package in ("fastapi", "uvicorn", "rich"):
-        pytest.importorskip(package, reason="needs transformers[serving]")
-    from tiny_video_models import qwen2_5_vl, write_tiny_video_model
-
-    folder = tmp_path_factory.mktemp("served") / "model"
-    write_tiny_video_model(qwen2_5_vl, folder)
-    template = folder / "chat_template.jinja"
-    written = template.read_text()
-    assert _ELSE in written
-    template.write_text(written.replace(_ELSE, _IMAGE + _ELSE))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    with (folder.parent / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None, Path(log.name).read_text()[-2000:]
-            assert time.monotonic() < deadline, Path(log.name).read_text()[-2000:]
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1", str(folder)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
+    with served_model(tmp_path_factory.mktemp("served")) as served:
+        yield served
 
 
 @pytest.mark.slow

@@ -234,9 +234,7 @@ def test_results_of_a_hostile_service_are_counted_and_named(service, job):
     assert all(one.isprintable() for one in report.examples)
 
 
-def test_a_file_of_results_that_is_too_large_ends_the_run_and_stays_open(
-    service, job, monkeypatch
-):
+def test_a_file_of_results_that_is_too_large_ends_the_run_and_stays_open(service, job, monkeypatch):
     monkeypatch.setattr(transport, "MAX_FILE_BYTES", 100_000)
     service.make_lines = lambda lines: ([b"x" * 200_000], [])
     with pytest.raises(EndpointUnavailableError, match="more than 100000 bytes"):

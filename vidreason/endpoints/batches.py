@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import openai
 
@@ -59,7 +59,7 @@ class RemoteBatch:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more is to come."""
+        """Tell whether nothing more is to come."""
         return self.status in _ENDED
 
 
@@ -72,7 +72,7 @@ class BatchEndpoint(ChatEndpoint):
     form in ``max_attempts`` tries, and ``EndpointRefusedError`` where it refuses a request.
     """
 
-    def upload(self, file: BinaryIO, num_bytes: int) -> str:
+    def upload(self, file: IO[bytes], num_bytes: int) -> str:
         """Upload a file of requests, one JSON object a line; return its id.
 
         Args:
