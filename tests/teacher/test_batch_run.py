@@ -326,6 +326,8 @@ def test_killed_at_any_moment_nothing_is_paid_twice(service, job, where, when):
     with pytest.raises(KilledError):
         job.start([10, 60, 200], kill)
     job.start([10, 60, 200])
+    # An orphan would be worked on too, whoever looks at it.
+    assert len(service.batches) == 3 + 1
     assert service.num_worked_on == 3
     assert job.texts() == {10: "clip 10", 60: "clip 60", 200: "clip 200"}
     assert job.open() == []
