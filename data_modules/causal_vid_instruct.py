@@ -7,6 +7,7 @@ One JSON object a line. The paper's set has no public release; the file format i
 import math
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from data_modules.example_kinds import prompted_example
 from data_modules.files import Files
@@ -17,10 +18,15 @@ from vidreason.example import Example
 from vidreason.reasoning.outcomes import Outcome, TrueFuture, outcome_meta
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction, format_predictions
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
+from vidreason.video.media import is_remote
 
 SINGLE_PREDICTION_PROMPT = "Predict what is most likely to happen immediately after the clip ends."
 """The second half of the paper's teacher prompt (section 4.1.2), for rows with one prediction and
 no confidences."""
+OUTSIDE_VIDEOS = (
+    "field 'media' does not name a file below videos/ (an absolute path, a URL or '..'); write its "
+    "path relative to that folder"
+)
 
 _MAX_FUTURES = 1000
 _SUM_TOLERANCE = 1e-3  # probabilities may have been rounded
@@ -29,14 +35,20 @@ _SUM_TOLERANCE = 1e-3  # probabilities may have been rounded
 def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield up to two examples a row: the causal explanation, then the prediction of what follows.
 
-    Layout: ``<root>/<split>.jsonl`` and ``<root>/videos/<video_id>.mp4``. Fields of a row: ``id``,
-    ``source``, ``video_id``; ``start`` and ``end`` in seconds, or null for the whole video;
-    ``instruction`` (empty: the paper's event-reasoning prompt); ``causal_explanation``, a list of
+    Layout: ``<root>/<split>.jsonl`` and ``<root>/videos/``. Fields of a row: ``id``, ``source``,
+    ``video_id``; ``media``, the path of the video below ``videos/`` (empty: ``<video_id>.mp4``),
+    for sources whose ids coincide or whose videos have another extension; ``start`` and ``end`` in
+    seconds, or null for the whole video; ``instruction`` (empty: the paper's event-reasoning prompt); ``causal_explanation``, a list of
     steps; ``prediction``, a text; ``predictions``, up to three objects with ``text``,
     ``confidence`` in [0, 1] and optionally ``justification``, most likely first; and ``teacher``,
-    ``teacher_prompt_sha``, ``created``, ``license_tag``, which are kept in ``meta``. Left out and
-    counted are rows with an empty or reversed span; malformed are rows with a field of another form
-    and rows that teach nothing.
+    ``teacher_prompt_sha``, ``license_tag``, which are kept in ``meta``. Left out and counted are
+    rows with an empty or reversed span, and rows whose ``media`` is an absolute path or a URL or
+    has ``..`` in it; malformed are rows with a field of another form and rows that teach nothing.
+
+    Not read are fields that :mod:`vidreason.teacher.rows` writes for others: ``created``;
+    ``step_times``, an object with ``start`` and ``end`` for each step, in seconds from the start of
+    the clip; ``flags``, remarks of the quality gate; and ``parameters_sha``, which leads to the
+    teacher's parameters in the set's card.
 
     Rows to be scored strictly say what came next, in two further fields beside a prediction, both
     of them optional and kept in ``meta`` (:mod:`vidreason.reasoning.outcomes`). ``outcome`` is the
@@ -58,6 +70,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
 
     def make(row: Row) -> Iterator[Example]:
         row_id, video_id = row.id("id"), row.id("video_id")
+        media = str(files.path("videos", _media(row) or f"{video_id}.mp4"))
         span = row.span()
         explanation = _explanation(row)
         prediction_prompt, prediction, events = _prediction(row)
@@ -82,7 +95,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
                     prompt,
                     response,
                     id=f"causal_vid_instruct:{split}:{row_id}:{kind}",
-                    media=str(files.path("videos", f"{video_id}.mp4")),
+                    media=media,
                     video_id=video_id,
                     span=span,
                     answers=answers,
@@ -96,6 +109,15 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
 
     rows = read_json_lines(files, f"{split}.jsonl", skipped)
     yield from examples_of(rows, make, skipped, named_by=("id",))
+
+
+def _media(row: Row) -> str:
+    """The video's path below ``videos/``; empty where the row does not say it."""
+    media = row.text("media")
+    path = PurePosixPath(media)
+    if is_remote(media) or path.is_absolute() or ".." in path.parts:
+        raise row.unusable(OUTSIDE_VIDEOS)
+    return media
 
 
 def _explanation(row: Row) -> str:

@@ -166,6 +166,7 @@ TINY_CORPORA = [
             {
                 "id": f"r{k}",
                 "video_id": "00123",
+                "media": "ssv2/00123.webm",
                 "start": 1.5,
                 "end": 4,
                 "instruction": "Explain.",
