@@ -7,6 +7,7 @@ grows with the number of different words, not with that of the rows.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from math import isnan, sqrt
 from typing import Literal
 
@@ -21,7 +22,7 @@ MAX_SCENARIOS = 200
 """Scenarios of a source that are counted by themselves, the first that come; the rest together."""
 OTHER_SCENARIOS = "(other scenarios)"
 MAX_DIFFERENT_WORDS = 50_000
-"""Different words of a kind that are counted; further ones are not, as those of a broken teacher."""
+"""Different words of a kind that are counted; further ones, as of a broken teacher, are not."""
 DISTINCT_WORDS = 5_000
 """Words over which the share of different ones is taken: longer texts repeat more."""
 
@@ -58,7 +59,7 @@ class DistinctNGrams:
 
 
 def _distinct(stretch: list[str]) -> tuple[float, float]:
-    pairs = set(zip(stretch, stretch[1:], strict=False))
+    pairs = set(pairwise(stretch))
     return (
         len(set(stretch)) / len(stretch) if stretch else 0.0,
         len(pairs) / (len(stretch) - 1) if len(stretch) > 1 else 0.0,

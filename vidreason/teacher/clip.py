@@ -36,4 +36,6 @@ class Clip:
         """Name of the clip in files and pages: its source, and a hash of video and span."""
         span = f"{self.start_seconds!r}:{self.end_seconds!r}"
         identity = f"{self.source}\0{self.video_id}\0{span}"
-        return f"{self.source}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        # A file's name that is not UTF-8 has halves of surrogate pairs.
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{self.source}-{digest[:16]}"

@@ -77,7 +77,7 @@ def instruction_row(
     Args:
         clip: What the answer is about.
         draft: The answer.
-        provenance: Of the run, as :func:`vidreason.teacher.published.published_provenance` gives it.
+        provenance: Of the run, as :mod:`vidreason.teacher.published` gives it.
         created: Time of the answer, ISO 8601, UTC.
         flags: Remarks of the gate.
         media: Path of the video below ``videos/``; empty for ``<video_id>.mp4``.

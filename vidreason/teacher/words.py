@@ -180,7 +180,9 @@ def _verb(token: str, before: str) -> str:
 def _unlisted_verb(token: str) -> str:
     """The stem of a word in -ing that may be a verb."""
     stem = token[:-3]
-    is_verb = token.endswith("ing") and len(stem) > 2 and any(sign in _VOWELS + "y" for sign in stem)
+    is_verb = (
+        token.endswith("ing") and len(stem) > 2 and any(sign in _VOWELS + "y" for sign in stem)
+    )
     if not is_verb or token in _NOUNS_IN_ING:
         return ""
     if stem[-1] == stem[-2] and stem[-1] not in "lsz" + _VOWELS:
