@@ -185,7 +185,7 @@ JSON_FIELDS = {
         **{"id": "MMoMMMM", "video_id": "MMoMMMM", "start": "ooSMooo", "end": "oooMooo"},
         **{"instruction": "ooMMoMM", "causal_explanation": "ooMooMM", "predictions": "MMMMMMM"},
         **{"predictions.0.text": "MMMMMMM", "predictions.0.confidence": "MMMMMMM"},
-        **{"causal_explanation.0": "-MMMMMM"},
+        **{"causal_explanation.0": "-MMMMMM", "media": "ooMMooo"},
     },
     "ego4d": {
         **{"aa-1": "oMMMMMM", "aa-1.narration_pass_1": "ooMMMMM"},

@@ -72,5 +72,5 @@ def failed(one: Clip, cause: Failure, detail: str = "") -> Ending:
 
 
 def journal_of(*endings: Ending) -> Callable[[], Iterator[Ending]]:
-    """What a journal's ``ended`` is."""
+    """A function like a journal's ``ended``."""
     return lambda: iter(endings)

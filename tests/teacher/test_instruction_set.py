@@ -237,7 +237,8 @@ def test_what_is_published_has_no_secret_no_path_and_no_markup_of_others(
         if not name.endswith("jsonl"):
             outside_code = re.sub(r"(?s)\n```json\n.*?\n```\n|(`+).*?[^`]\1(?!`)", "", text)
             assert "<img" not in outside_code, name
-            assert "](javascript" not in outside_code.replace("\\](", ""), name
+            if name.endswith("md"):
+                assert "](javascript" not in outside_code.replace("\\](", ""), name
     card = (tmp_path / "README.md").read_text()
     _, front, body = card.split("---\n", 2)
     assert yaml.safe_load(front)["configs"][0]["data_files"][0] == {

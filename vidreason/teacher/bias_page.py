@@ -1,6 +1,6 @@
 """The page that shows a teacher's biases: ``bias.html`` of an instruction set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -20,7 +20,16 @@ from vidreason.teacher.bias_tables import (
 )
 
 _TITLE = "Biases of the teacher"
-_STYLE = "caption { white-space: normal; } main p { max-width: 75ch; }\n"
+# A caption is as wide as its table, which may be wider than the window.
+_STYLE = """\
+caption { max-width: calc(100vw - 40px); }
+nav { margin: 16px 0; }
+.words th, .words td { padding: 6px 8px; }
+.words th:first-child { padding-left: 0; }
+main p { max-width: 75ch; }
+.words { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr));
+  gap: 0 24px; }
+"""
 _METHOD = (
     "Verbs are the forms of a list of some 480 English verbs and other words in -ing; objects are "
     "the last words of runs of other content words. No tagger and no dictionary: an adjective may "
@@ -56,22 +65,28 @@ def write_bias_page(path: Path, counts: BiasCounts, facts: Mapping[str, str]) ->
         *_section("endings", "Refusals and rejections", [ending_table(counts)]),
         _ending_bars(counts),
         *_section("lengths", "Lengths", [length_table(counts)]),
-        *_section("verbs", "Verbs", [agreement_table(counts), *word_tables(counts, "verbs")]),
-        *_section("objects", "Objects", list(word_tables(counts, "objects"))),
+        *_section("verbs", "Verbs", [agreement_table(counts)]),
+        _beside(word_tables(counts, "verbs")),
+        *_section("objects", "Objects"),
+        _beside(word_tables(counts, "objects")),
         *_section("confidences", "Confidences", [confidence_table(counts)]),
         _confidence_bars(counts),
         *_section("scenarios", "Scenarios", list(scenario_tables(counts))),
-        *_section("method", "Method and limits", []),
+        *_section("method", "Method and limits"),
         *(f"<p>{escape(note)}</p>" for note in _METHOD),
         "</main>",
     ]
     write_page(path, _TITLE, sections, style=_STYLE)
 
 
-def _section(name: str, title: str, tables: Sequence[Table]) -> list[str]:
+def _section(name: str, title: str, tables: Sequence[Table] = ()) -> list[str]:
     shown = [table_element(table) for table in tables if table.rows]
-    nothing = [] if shown or name == "method" else ["<p>There is nothing to show.</p>"]
-    return [f'<h2 id="{name}">{escape(title)}</h2>', *shown, *nothing]
+    return [f'<h2 id="{name}">{escape(title)}</h2>', *shown]
+
+
+def _beside(tables: Iterable[Table]) -> str:
+    """Tables side by side where the window is wide enough."""
+    return f'<div class="words">{"".join(map(table_element, tables))}</div>'
 
 
 def _ending_bars(counts: BiasCounts) -> str:

@@ -92,9 +92,13 @@ def word_tables(counts: BiasCounts, kind: WordKind) -> Iterator[Table]:
         of_answers = getattr(source.answers, kind)
         items = log_odds(of_answers, getattr(source.references, kind))
         if items:
-            yield _log_odds_table(f"{name}: {kind}, against its annotations", items)
+            yield _log_odds_table(f"{name}: {kind}, number of texts with them", items)
         elif of_answers:
-            yield _frequency_table(f"{name}: most frequent {kind}", of_answers, source.answers)
+            yield _frequency_table(
+                f"{name}: most frequent {kind}, number of texts with them",
+                of_answers,
+                source.answers,
+            )
 
 
 def confidence_table(counts: BiasCounts) -> Table:
@@ -164,17 +168,15 @@ def _log_odds_table(title: str, items: list[LogOdds]) -> Table:
     less = [item for item in items if item.mean < 0][::-1][:NUM_WORDS_SHOWN]
     return Table(
         title,
-        ("word", "more often in", "texts of the teacher", "annotations", "log-odds [95%]"),
+        ("word", "teacher", "annotations", "log-odds [95%]"),
         tuple(
             (
                 item.word,
-                whose,
                 str(item.count),
                 str(item.other_count),
                 f"{item.mean:+.2f} [{item.low:+.2f}, {item.high:+.2f}]",
             )
-            for whose, group in (("teacher", more), ("annotations", less))
-            for item in group
+            for item in (*more, *less)
         ),
     )
 
@@ -182,7 +184,7 @@ def _log_odds_table(title: str, items: list[LogOdds]) -> Table:
 def _frequency_table(title: str, counts: Counter[str], texts: TextCounts) -> Table:
     return Table(
         title,
-        ("word", "texts of the teacher", "share"),
+        ("word", "teacher", "share"),
         tuple(
             (word, str(count), f"{count / texts.num_texts:.1%}")
             for word, count in _most(counts, 2 * NUM_WORDS_SHOWN)

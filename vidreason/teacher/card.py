@@ -106,7 +106,7 @@ _PAPER = (
 def card_facts(
     summary: SetSummary, provenance: TeacherProvenance, further: Mapping[str, str]
 ) -> dict[str, str]:
-    """What is to be known of a set at a glance, without secrets and paths of this machine."""
+    """A set at a glance, without secrets and paths of this machine."""
     rows = summary.num_rows
     facts = {
         "rows": f"{rows.total()} ({rows['train']} train, {rows['val']} val)",

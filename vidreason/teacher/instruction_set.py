@@ -49,7 +49,7 @@ _UNPUBLISHED = f"# Links to videos, paths of one machine, and what was refused.\
 
 @dataclass(frozen=True, kw_only=True)
 class SetOptions:
-    """What is known of a run besides its clips, and how its set is written."""
+    """Facts of a run besides its clips, and how its set is written."""
 
     facts: Mapping[str, str] = field(default_factory=dict)
     """For card, page and report: the verifier's id, what was paid and what was estimated."""
