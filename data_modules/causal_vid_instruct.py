@@ -38,12 +38,13 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
     Layout: ``<root>/<split>.jsonl`` and ``<root>/videos/``. Fields of a row: ``id``, ``source``,
     ``video_id``; ``media``, the path of the video below ``videos/`` (empty: ``<video_id>.mp4``),
     for sources whose ids coincide or whose videos have another extension; ``start`` and ``end`` in
-    seconds, or null for the whole video; ``instruction`` (empty: the paper's event-reasoning prompt); ``causal_explanation``, a list of
-    steps; ``prediction``, a text; ``predictions``, up to three objects with ``text``,
-    ``confidence`` in [0, 1] and optionally ``justification``, most likely first; and ``teacher``,
-    ``teacher_prompt_sha``, ``license_tag``, which are kept in ``meta``. Left out and counted are
-    rows with an empty or reversed span, and rows whose ``media`` is an absolute path or a URL or
-    has ``..`` in it; malformed are rows with a field of another form and rows that teach nothing.
+    seconds, or null for the whole video; ``instruction`` (empty: the paper's event-reasoning
+    prompt); ``causal_explanation``, a list of steps; ``prediction``, a text; ``predictions``, up to
+    three objects with ``text``, ``confidence`` in [0, 1] and optionally ``justification``, most
+    likely first; and ``teacher``, ``teacher_prompt_sha``, ``license_tag``, which are kept in
+    ``meta``. Left out and counted are rows with an empty or reversed span, and rows whose ``media``
+    is an absolute path or a URL or has ``..`` in it; malformed are rows with a field of another
+    form and rows that teach nothing.
 
     Not read are fields that :mod:`vidreason.teacher.rows` writes for others: ``created``;
     ``step_times``, an object with ``start`` and ``end`` for each step, in seconds from the start of

@@ -82,6 +82,6 @@ def test_a_written_set_trains_stage_two(tiny_experiment: Path, tmp_path: Path) -
     }
     assert len(ids) == 8
     assert set(ids) == known
-    metrics = read_metrics(tmp_path / "run")
+    metrics = read_metrics(str(tmp_path / "run"))
     assert metrics
     assert not (tmp_path / "run/failures.jsonl").exists()

@@ -42,10 +42,14 @@ from vidreason.teacher.words import singular, tokens, verbs_and_objects, words
         ("She poured water, then hit the drum", ["pour", "hit"], ["water", "drum"]),
         ("He is unscrewing the lids of two jars", ["unscrew"], ["lid", "jar"]),
         ("the falling ball stops", ["stop"], ["ball"]),
-        ("starts running, tied knots and has cut bread", ["start", "run", "tie", "cut"], ["knot", "bread"]),
+        (
+            "starts running, tied knots and has cut bread",
+            ["start", "run", "tie", "cut"],
+            ["knot", "bread"],
+        ),
         ("Something is on the ceiling", [], ["ceiling"]),
         ("", [], []),
-        ("\u00fc\u00df \u4e2d\u6587 \x00 123 ???", [], []),
+        ("\u00fc\u00df \u4e2d\u6587 \x00 123 ???", [], ["\u4e2d\u6587"]),
     ],
 )  # fmt: skip
 def test_verbs_and_objects_of_plain_sentences(
@@ -89,7 +93,8 @@ def test_shares_of_different_words_do_not_depend_on_the_number_of_texts() -> Non
         short.add(text)
     for _ in range(40):
         long.add(text)
-    assert short.shares() == long.shares() == (500 / 5000, 500 / 4999, DISTINCT_WORDS)
+    assert short.shares() == pytest.approx(long.shares())
+    assert short.shares() == (500 / 5000, 500 / 4999, DISTINCT_WORDS)
     assert DistinctNGrams().shares() == (0.0, 0.0, 0)
     assert quantile({3: 1, 5: 8, 9: 1}, 0.5) == 5
     assert quantile({}, 0.5) == 0
@@ -177,10 +182,10 @@ def test_the_page_shows_hostile_texts_as_text(tmp_path: Path) -> None:
     write_bias_page(path, counted(items), {"teacher": EVIL, EVIL: "\ud800"})
     page = path.read_text(encoding="utf-8")
     names = Tags(page).names
-    assert not names & {"img", "script", "onerror", "iframe", "a href=javascript"}
+    assert not names & {"img", "script", "onerror", "iframe"}
     assert "&lt;img src=x" in page
     assert "script-src 'none'" in page
-    assert re.findall(r'(?:src|href)="([^"#]*)', page) == []  # only anchors within the page
+    assert all(address.startswith("#") for address in re.findall(r'(?:src|href)="([^"]*)', page))
     write_bias_page(path, BiasCounts(), {})
     assert "Method and limits" in path.read_text()
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from instruction_samples import (
     journal_of,
     rejected,
 )
+from process_memory import linux_only, peak_of
 
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.readers import read_corpus
@@ -134,9 +136,9 @@ def film(path: Path) -> str:
     return str(path)
 
 
-def read(folder: Path, skipped: SkippedRows | None = None, **fields: str) -> list[str]:
+def read(folder: Path, skipped: SkippedRows | None = None, media_dir: str = "") -> list[str]:
     """Media that the set's training rows lead to."""
-    config = CorpusConfig(reader="causal_vid_instruct", root=str(folder), **fields)
+    config = CorpusConfig(reader="causal_vid_instruct", root=str(folder), media_dir=media_dir)
     return sorted({example.media for example in read_corpus(config, skipped=skipped)})
 
 
@@ -297,3 +299,19 @@ def test_texts_of_a_set_survive_reading_as_they_were(tmp_path: Path) -> None:
     responses = [example.response for example in read_corpus(config)]
     assert responses[::2] == [f"1. {text}" for text in texts]
     assert DRAFT.steps[0].text not in responses
+
+
+@pytest.mark.slow
+@linux_only
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    def ended() -> Iterator[Ending]:
+        for number in range(20_000):
+            one = clip(number, split="train" if number % 50 else "val", scenario=f"s{number}")
+            steps = tuple(Step(f"Item {number + k} rolls to item {number}.") for k in range(4))
+            yield accepted(one, Draft(steps=steps, predictions=DRAFT.predictions))
+
+    def write() -> None:
+        write_instruction_set(tmp_path, ended, PROVENANCE)
+
+    assert peak_of(write) < 24 * 2**20
+    assert (tmp_path / "train.jsonl").stat().st_size > 16 * 2**20

@@ -93,10 +93,10 @@ def _ending_bars(counts: BiasCounts) -> str:
     """For each cause, a bar a source; without accepted clips, beside which nothing is seen."""
     groups: dict[str, dict[str, Bar]] = {}
     for ending in ENDINGS:
-        bars: dict[str, Bar] = {
-            name: tuple(wilson(source.endings[ending], source.num_clips))
-            for name, source in sorted(counts.sources.items())
-        }
+        bars: dict[str, Bar] = {}
+        for name, source in sorted(counts.sources.items()):
+            share, low, high = wilson(source.endings[ending], source.num_clips)
+            bars[name] = (share, low, high)
         if ending != ACCEPTED and any(share for share, _, _ in bars.values()):
             groups[ending.replace("_", " ")] = bars
     return _bars("Clips without a row, by cause and source", groups, counts)

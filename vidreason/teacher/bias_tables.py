@@ -172,8 +172,8 @@ def _log_odds_table(title: str, items: list[LogOdds]) -> Table:
         tuple(
             (
                 item.word,
-                str(item.count),
-                str(item.other_count),
+                str(item.num_texts),
+                str(item.num_others),
                 f"{item.mean:+.2f} [{item.low:+.2f}, {item.high:+.2f}]",
             )
             for item in (*more, *less)

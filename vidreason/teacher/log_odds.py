@@ -18,10 +18,10 @@ class LogOdds(NamedTuple):
     """How much more frequent a word is in the first body than in the second."""
 
     word: str
-    count: int
-    """In the first body."""
-    other_count: int
-    """In the second body."""
+    num_texts: int
+    """Texts of the first body with it, or its count there."""
+    num_others: int
+    """The same of the second body."""
     mean: float
     """Natural logarithm of the ratio of the odds; above 0 where the first body has more of it."""
     low: float

@@ -116,6 +116,7 @@ def unused_row(ended: EndedClip, problem: str = "") -> dict[str, Any]:
     clip, verdict = ended.clip, ended.verdict
     cause: str | None
     if verdict is None:
+        assert ended.failure is not None, "a clip without an answer has a failure"
         ending, cause, detail = "failed", ended.failure, ended.detail
     elif problem:
         ending, cause, detail = "rejected", UNWRITABLE, problem

@@ -14,7 +14,7 @@ from functools import lru_cache
 MAX_WORD_CHARS = 30
 """Longer ones are no words."""
 
-_TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+|[^\sa-z\d]")
+_TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|\S")
 _VOWELS = "aeiou"
 
 
