@@ -15,8 +15,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from data_modules.near_texts import TextIndex
 from vidreason.example import Example
+from vidreason.near_texts import TextIndex
 from vidreason.video.media import file_identity
 from vidreason.video.perceptual_hash import VideoHash, VideoHashIndex
 

@@ -14,10 +14,10 @@ from data_modules.contamination import compared_text
 from data_modules.corpora import CorpusConfig
 from data_modules.files import Files
 from data_modules.json_files import read_json_lines
-from data_modules.near_texts import TextIndex, normalised_words
 from data_modules.rows import MalformedRowError
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
+from vidreason.near_texts import TextIndex, normalised_words
 
 SUFFIX = "_open_ended"
 _LIST_NUMBER = re.compile(r"^\d+\. ", re.MULTILINE)

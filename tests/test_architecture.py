@@ -34,6 +34,7 @@ RANKS = {
     "finite_values": 0,
     "released_parts": 0,
     "markdown": 0,
+    "near_texts": 0,
     "config": 1,
     "endpoints": 1,
     "video": 1,

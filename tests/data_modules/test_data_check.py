@@ -14,11 +14,11 @@ from data_modules.contamination import ContaminationCheck
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.data_check import DataCheckConfig, DataReport, check_data
 from data_modules.health import PERCENTILES, VideoSample, percentiles
-from data_modules.near_texts import TextIndex
 from experiments.data.report import _notes
 from vidreason.example import Example
 from vidreason.microworld.renderer import write_video
 from vidreason.microworld.scenes import draw_rollouts
+from vidreason.near_texts import TextIndex
 
 CASES = Path(__file__).parents[1] / "assets" / "cases"
 CAPTION = "a red ball rolls along the floor and hits the large blue box at the wall"

@@ -9,9 +9,9 @@ import pytest
 from data_modules.contamination import ContaminationCheck
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.near_texts import TextIndex
 from data_modules.open_ended import open_ended_rows, open_ended_split, unshared_ids
 from vidreason.example import Example
+from vidreason.near_texts import TextIndex
 
 STEPS = ["a red circle enters from the left and moves on", "the wall blocks the red circle, so it"]
 EVENTS = [{"text": "the red circle leaves on the left", "confidence": 1, "justification": "it can"}]

@@ -9,13 +9,14 @@ MAX_REQUEST_BYTES = 48 * 2**20
 """Most characters of the contents of a request; services take some 50 MB."""
 _MEDIA = ("image_url", "video_url")
 
-_CONTROL_TOKEN = re.compile(
+CONTROL_TOKEN = re.compile(
     # Such as <|eot_id|> and <|im_start|>; DeepSeek's have full-width bars.
     r"<[|\uff5c][^<>|\uff5c\s]{1,60}[|\uff5c]>"
     r"|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|<</?SYS>>|\[/?INST\]"
     # The marks that stand for pictures, which templates write and servers count.
     r"|</?(?:image|video|img|vid)>|<image_soft_token>|\[/?IMG(?:_BREAK|_END)?\]|<IMG_CONTEXT>"
 )
+"""Strings that some server or tokenizer may read as a control token."""
 
 Message = Mapping[str, Any]
 """``role`` and ``content``: a text, or a list of parts that the functions below make."""
@@ -92,7 +93,7 @@ def _url(part: Message) -> str:
 
 def _plain(text: str) -> str:
     """Return ``text`` with a blank in whatever may be a control token."""
-    return _CONTROL_TOKEN.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+    return CONTROL_TOKEN.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
 
 def _data_url(kind: str, content: bytes) -> str:

@@ -84,7 +84,7 @@ def own_turn(text: str) -> str:
     # A mark before the first word ends no turn; after one mark, the next comes after a word.
     ends = (end.start() for end in _TURN_END.finditer(text))
     end = next((end for end in ends if text[:end].strip()), -1)
-    return _without_thoughts(text if end < 0 else text[:end])
+    return without_thoughts(text if end < 0 else text[:end])
 
 
 def without_markup(text: str) -> str:
@@ -118,7 +118,8 @@ def normalise_answer(text: str) -> str:
     return " ".join(text.split()).strip(" \t.,;:!?\"'`()[]")
 
 
-def _without_thoughts(text: str) -> str:
+def without_thoughts(text: str) -> str:
+    """The text without a model's thoughts; empty where they are not closed."""
     kept: list[str] = []
     depth, position, opened = 0, 0, False
     for mark in _THOUGHT_MARK.finditer(text):

@@ -15,11 +15,16 @@ MIN_WORDS = 8
 _SHINGLE_WORDS = 3
 # Two texts of similarity s become candidates with 1 - (1 - s^4)^16: 99.98 % at 0.8, 64 % at 0.5.
 # Candidates are compared in full, so the draw decides only what is missed.
-_NUM_BANDS, _BAND_ROWS = 16, 4
+NUM_BANDS, BAND_ROWS = 16, 4
+"""Groups of hashes of a signature, and hashes of a group: texts that agree in all hashes of one
+group are compared."""
+NUM_HASHES = 128
+"""Hashes of a full signature; the first 64 are those of the groups."""
+
 _PRIME = np.uint64(2**31 - 1)
 _GENERATOR = np.random.default_rng(0)
-_FACTORS = _GENERATOR.integers(1, 2**31 - 1, (_NUM_BANDS * _BAND_ROWS, 1), dtype=np.uint64)
-_SUMMANDS = _GENERATOR.integers(0, 2**31 - 1, (_NUM_BANDS * _BAND_ROWS, 1), dtype=np.uint64)
+_FACTORS = _GENERATOR.integers(1, 2**31 - 1, (NUM_HASHES, 1), dtype=np.uint64)
+_SUMMANDS = _GENERATOR.integers(0, 2**31 - 1, (NUM_HASHES, 1), dtype=np.uint64)
 
 
 class TextMatch(NamedTuple):
@@ -55,7 +60,7 @@ class TextIndex:
         if len(words) < MIN_WORDS or key in self._equal:
             return
         self._equal[key] = name
-        shingles = _shingles(words)
+        shingles = text_shingles(words)
         for band in _bands(shingles):
             self._bands[band].append(len(self._texts))
         self._texts.append((name, shingles))
@@ -73,11 +78,11 @@ class TextIndex:
         words = normalised_words(text)
         if len(words) < MIN_WORDS or not self._equal:
             return []
-        shingles = _shingles(words)
+        shingles = text_shingles(words)
         # Texts that share a band; compared in full below.
         candidates = {number for band in _bands(shingles) for number in self._bands.get(band, ())}
         near = (self._texts[number] for number in candidates)
-        matches = (TextMatch(name, _jaccard(shingles, others)) for name, others in near)
+        matches = (TextMatch(name, jaccard(shingles, others)) for name, others in near)
         return [match for match in matches if match.similarity >= self.min_similarity]
 
 
@@ -86,24 +91,41 @@ def normalised_words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def _digest(words: list[str]) -> bytes:
-    return hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
-
-
-def _shingles(words: list[str]) -> frozenset[int]:
+def text_shingles(words: list[str]) -> frozenset[int]:
+    """Hashes, below 2**31, of all sequences of three words."""
     return frozenset(
         zlib.crc32(" ".join(words[start : start + _SHINGLE_WORDS]).encode()) & 0x7FFFFFFF
         for start in range(len(words) - _SHINGLE_WORDS + 1)
     )
 
 
-def _bands(shingles: frozenset[int]) -> list[tuple[int, bytes]]:
+def minhash(shingles: frozenset[int], num_hashes: int = NUM_HASHES) -> NDArray[np.uint64]:
+    """Return a set's signature: of each hash function, the smallest value over the set.
+
+    Two sets agree in about as large a share of it as they have in common (Jaccard's similarity).
+
+    Args:
+        shingles: At least one.
+        num_hashes: The first of the ``NUM_HASHES`` functions.
+
+    Returns:
+        Values below 2**31, (num_hashes,).
+    """
     values: NDArray[np.uint64] = np.fromiter(shingles, dtype=np.uint64)[None, :]
+    factors, summands = _FACTORS[:num_hashes], _SUMMANDS[:num_hashes]
     # (hashes, 1) functions of (1, shingles) -> smallest of each, (hashes,)
-    smallest = ((values * _FACTORS + _SUMMANDS) % _PRIME).min(axis=1)
-    rows = smallest.reshape(_NUM_BANDS, _BAND_ROWS)
-    return [(band, row.tobytes()) for band, row in enumerate(rows)]
+    return ((values * factors + summands) % _PRIME).min(axis=1)
 
 
-def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+    """The share that is in both sets, of all that is in either; at least one is not empty."""
     return len(one & other) / len(one | other)
+
+
+def _digest(words: list[str]) -> bytes:
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest()
+
+
+def _bands(shingles: frozenset[int]) -> list[tuple[int, bytes]]:
+    rows = minhash(shingles, NUM_BANDS * BAND_ROWS).reshape(NUM_BANDS, BAND_ROWS)
+    return [(band, row.tobytes()) for band, row in enumerate(rows)]
