@@ -4,6 +4,7 @@ import hashlib
 import re
 import zlib
 from collections import defaultdict
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -71,11 +72,13 @@ class TextIndex:
         equal = self._equal.get(_digest(words))
         if equal is not None:
             return TextMatch(equal, 1.0)
-        return max(self.find_all(text), key=lambda match: match.similarity, default=None)
+        return max(self._near(words), key=lambda match: match.similarity, default=None)
 
     def find_all(self, text: str) -> list[TextMatch]:
         """All texts of the set within ``min_similarity``."""
-        words = normalised_words(text)
+        return self._near(normalised_words(text))
+
+    def _near(self, words: list[str]) -> list[TextMatch]:
         if len(words) < MIN_WORDS or not self._equal:
             return []
         shingles = text_shingles(words)
@@ -93,10 +96,11 @@ def normalised_words(text: str) -> list[str]:
 
 def text_shingles(words: list[str]) -> frozenset[int]:
     """Hashes, below 2**31, of all sequences of three words."""
-    return frozenset(
-        zlib.crc32(" ".join(words[start : start + _SHINGLE_WORDS]).encode()) & 0x7FFFFFFF
-        for start in range(len(words) - _SHINGLE_WORDS + 1)
-    )
+    encoded = " ".join(words).encode()
+    # Offsets of the words, each with the blank after it; the last one has none.
+    starts = list(accumulate((len(word.encode()) + 1 for word in words), initial=0))
+    spans = zip(starts, starts[_SHINGLE_WORDS:], strict=False)
+    return frozenset(zlib.crc32(encoded[start : end - 1]) & 0x7FFFFFFF for start, end in spans)
 
 
 def minhash(shingles: frozenset[int], num_hashes: int = NUM_HASHES) -> NDArray[np.uint64]:

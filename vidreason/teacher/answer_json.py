@@ -48,12 +48,12 @@ def find_json(text: str, accepts: Callable[[Any], bool]) -> Any | None:  # noqa:
         if accepts(value):
             values, problem = [value], None
         elif not values:
-            problem = AnswerError("schema", f"its JSON is no answer: {_described(value)}")
+            problem = AnswerError("schema", f"no answer: the JSON, {_described(value)}")
         start = _START.search(text, end)
     if problem is not None:
         raise problem
     if not values and _LOOKS_LIKE_JSON.search(text):
-        raise AnswerError("schema", f"it looks like JSON and is none: {shown(text.strip())}")
+        raise AnswerError("schema", f"no JSON: it only looks like it: {shown(text.strip())}")
     return values[0] if values else None
 
 
@@ -75,13 +75,13 @@ def _decoded(text: str, start: int) -> tuple[Any, int]:
     except json.JSONDecodeError as error:
         ends_early = error.pos >= len(repaired.rstrip()) or error.msg.startswith("Unterminated")
         if ends_early:
-            raise AnswerError("cut", "its JSON ends in the middle") from error
-        detail = f"its JSON is wrong: {error.msg} at {shown(repaired[error.pos : error.pos + 40])}"
+            raise AnswerError("cut", "broken off: its JSON ends in the middle") from error
+        detail = f"wrong JSON: {error.msg} at {shown(repaired[error.pos : error.pos + 40])}"
         raise AnswerError("schema", detail) from error
     except RecursionError as error:
-        raise AnswerError("schema", "its JSON is nested too deeply") from error
+        raise AnswerError("schema", "wrong JSON: nested too deeply") from error
     except ValueError as error:
-        raise AnswerError("schema", str(error)) from error
+        raise AnswerError("schema", f"wrong JSON: {error}") from error
     # Commas that were taken out have shifted the end: what is left is as long as before.
     return value, len(text) - (len(repaired) - end)
 
@@ -91,7 +91,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names: set[str] = set()
         repeated = next(name for name, _ in pairs if name in names or names.add(name))
-        raise _RepeatedKeyError(f"the key {shown(repeated)} is there twice")
+        raise _RepeatedKeyError(f"repeated key: {shown(repeated)} is there twice")
     return values
 
 

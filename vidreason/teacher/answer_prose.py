@@ -68,7 +68,9 @@ def read_prose(text: str) -> tuple[tuple[Step, ...], tuple[Prediction, ...]]:
     """
     said = without_markup(own_turn(text))
     if len(said) > MAX_PROSE_CHARS:
-        detail = f"{len(said):,} characters of prose, at most {MAX_PROSE_CHARS:,} are read"
+        detail = (
+            f"too long: {len(said):,} characters of prose, at most {MAX_PROSE_CHARS:,} are read"
+        )
         raise AnswerError("length", detail)
     explanation, prediction = _parts(_single_spaced(said))
     return read_steps(explanation), read_predictions(prediction)
@@ -103,18 +105,18 @@ def read_predictions(text: str) -> tuple[Prediction, ...]:
     parsed = parse_predictions(text)
     if parsed.items:
         if parsed.unparsed:
-            raise AnswerError("schema", f"no prediction with confidence: {shown(parsed.unparsed)}")
+            raise AnswerError("schema", f"no prediction: {shown(parsed.unparsed)}")
         if len(_CONFIDENCE.findall(text)) > MAX_PREDICTIONS:
-            raise AnswerError("length", f"more than {MAX_PREDICTIONS} predictions")
+            raise AnswerError("length", f"too many predictions: more than {MAX_PREDICTIONS}")
         return parsed.items
     lines = _single_spaced(text).strip().split("\n")
     if lines == [""]:
         return ()
     if _CONFIDENCE.search(text):
-        raise AnswerError("schema", f"no valid confidence: {shown(text.strip())}")
+        raise AnswerError("schema", f"no confidence: {shown(text.strip())}")
     num_items = sum(_MARK.match(line) is not None for line in lines)
     if num_items > 1:
-        raise AnswerError("schema", f"{num_items} predictions without confidences")
+        raise AnswerError("schema", f"no confidence: {num_items} predictions without any")
     # The first paragraph; what follows is a closing remark.
     end = lines.index("") if "" in lines else len(lines)
     said = without_mark(" ".join(lines[:end]))

@@ -109,7 +109,9 @@ def read_seconds(value: object, where: str) -> float | None:
         return None
     times = read_times(value, where)
     if times.start_seconds is None or times.end_seconds not in (None, times.start_seconds):
-        raise AnswerError("schema", f"{where}: expected a time in seconds, found {shown(value)}")
+        raise AnswerError(
+            "schema", f"wrong field: {where}: expected a time in seconds, found {shown(value)}"
+        )
     return times.start_seconds
 
 
@@ -134,7 +136,9 @@ def read_times(value: object, where: str) -> Times:
                 return _times_of(whole)
         case [first, last]:
             return Times(read_seconds(first, where), read_seconds(last, where))
-    raise AnswerError("schema", f"{where}: expected times in seconds, found {shown(value)}")
+    raise AnswerError(
+        "schema", f"wrong field: {where}: expected times in seconds, found {shown(value)}"
+    )
 
 
 def _times_of(match: re.Match[str]) -> Times:

@@ -37,6 +37,8 @@ _EVENT = ("event", "text", "prediction", "description", "outcome", "action", "co
 _REASON = ("justification", "reason", "reasoning", "rationale", "explanation", "why", "because")
 _CONFIDENCE = ("confidence", "probability", "likelihood", "confidence_score", "score")
 
+# Reasoning models write <answer> after their thoughts.
+_ANSWER_MARK = re.compile(r"</?answer>", re.IGNORECASE)
 _BLANKS = re.compile(r"[ \t\r\n]+")
 _MARKDOWN = re.compile(r"[*`]|\b__|__\b")
 _PERCENT = re.compile(r"\s{0,4}(\d{1,3}(?:\.\d{1,9})?)\s{0,4}(?:%|percent)\s{0,4}")
@@ -61,20 +63,28 @@ def read_answer(text: str) -> Draft:
         AnswerError: It is a refusal, too long, broken off, or not of any form.
     """
     if len(text) > MAX_ANSWER_CHARS:
-        detail = f"the answer has {len(text):,} characters, more than {MAX_ANSWER_CHARS:,}"
+        detail = f"too long: {len(text):,} characters, more than {MAX_ANSWER_CHARS:,}"
         raise AnswerError("length", detail)
-    text = _encodable(text)
-    said = without_thoughts(text)
+    said = outside_thoughts(text)
     if not said.strip():
-        cause, what = ("schema", "thoughts alone") if text.strip() else ("refusal", "empty")
-        raise AnswerError(cause, f"the answer is {what}")
+        has_thoughts = bool(text.strip())
+        if has_thoughts:
+            raise AnswerError("schema", "thoughts alone: no answer follows them")
+        raise AnswerError("refusal", "empty: the answer has no text")
     # A turn that is not the model's own is not cut off before the JSON is read: control tokens in
     # a text are for the gate to see.
     value = find_json(said, _is_answer)
-    draft = _draft_of_words(text) if value is None else _draft_of_json(value)
+    draft = _draft_of_words(said) if value is None else _draft_of_json(value)
     if not draft.steps and not draft.predictions:
-        raise AnswerError("schema", f"neither steps nor predictions: {shown(said.strip())}")
+        raise AnswerError(
+            "schema", f"nothing: neither steps nor predictions in {shown(said.strip())}"
+        )
     return draft
+
+
+def outside_thoughts(text: str) -> str:
+    """The answer without thoughts, without marks around the answer, and encodable."""
+    return _ANSWER_MARK.sub("\n", without_thoughts(_encodable(text)))
 
 
 def refused_part(draft: Draft) -> str | None:
@@ -85,7 +95,7 @@ def refused_part(draft: Draft) -> str | None:
 
 def _draft_of_words(text: str) -> Draft:
     if is_refusal(own_turn(text)):
-        raise AnswerError("refusal", shown(own_turn(text).strip()))
+        raise AnswerError("refusal", f"refused: {shown(own_turn(text).strip())}")
     steps, predictions = read_prose(text)
     return Draft(steps=steps, predictions=_likeliest_first(predictions))
 
@@ -129,7 +139,7 @@ def _steps(value: object) -> tuple[Step, ...]:
                 texts.append(text)
                 times.append(given)
             return timed_steps(texts, times)
-    raise AnswerError("schema", f"steps: expected a list, found {shown(value)}")
+    raise AnswerError("schema", f"wrong field: steps: expected a list, found {shown(value)}")
 
 
 def _step(item: object, where: str) -> tuple[str, Times]:
@@ -140,7 +150,9 @@ def _step(item: object, where: str) -> tuple[str, Times]:
             fields = _fields(item)
             text = next((fields[n] for n in _STEP_TEXT if isinstance(fields.get(n), str)), None)
             return _text(text, where), _step_times(fields, where)
-    raise AnswerError("schema", f"{where}: expected a text or an object, found {shown(item)}")
+    raise AnswerError(
+        "schema", f"wrong field: {where}: expected a text or an object, found {shown(item)}"
+    )
 
 
 def _step_times(fields: Mapping[str, Any], where: str) -> Times:
@@ -185,11 +197,15 @@ def _predictions(value: object, beside: Mapping[str, Any]) -> tuple[Prediction, 
             named = ((item, f"prediction {n}") for n, item in enumerate(value, start=1))
             items = tuple(_prediction(item, where) for item, where in named)
         case _:
-            raise AnswerError("schema", f"predictions: expected a list, found {shown(value)}")
+            raise AnswerError(
+                "schema", f"wrong field: predictions: expected a list, found {shown(value)}"
+            )
     if len(items) > MAX_PREDICTIONS:
-        raise AnswerError("length", f"{len(items)} predictions, at most {MAX_PREDICTIONS}")
+        raise AnswerError(
+            "length", f"too many predictions: {len(items)}, at most {MAX_PREDICTIONS}"
+        )
     if len(items) > 1 and any(math.isnan(item.confidence) for item in items):
-        raise AnswerError("schema", f"{len(items)} predictions, not all with a confidence")
+        raise AnswerError("schema", f"no confidence: {len(items)} predictions, not all with one")
     return items
 
 
@@ -204,7 +220,9 @@ def _prediction(item: object, where: str) -> Prediction:
         reason = next((fields[name] for name in _REASON if name in fields), None)
         confidence = _confidence(_first(fields, _CONFIDENCE), where)
         return Prediction(event, _optional_text(reason, f"{where}: justification"), confidence)
-    raise AnswerError("schema", f"{where}: expected a text or an object, found {shown(item)}")
+    raise AnswerError(
+        "schema", f"wrong field: {where}: expected a text or an object, found {shown(item)}"
+    )
 
 
 def _confidence(value: object, where: str) -> float:
@@ -224,7 +242,9 @@ def _confidence(value: object, where: str) -> float:
                 return float(share[1]) / float(share[2])
             if _NUMBER.fullmatch(value):
                 return float(value)
-    raise AnswerError("schema", f"{where}: expected a confidence, found {shown(value)}")
+    raise AnswerError(
+        "schema", f"wrong field: {where}: expected a confidence, found {shown(value)}"
+    )
 
 
 def _likeliest_first(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
@@ -257,7 +277,7 @@ def _text(value: object, where: str) -> str:
     """
     text = without_mark(_plain(value)) if isinstance(value, str) else ""
     if not any(map(str.isalnum, text)):
-        raise AnswerError("schema", f"{where}: expected a text, found {shown(value)}")
+        raise AnswerError("schema", f"wrong field: {where}: expected a text, found {shown(value)}")
     return text
 
 
