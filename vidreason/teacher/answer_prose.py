@@ -52,6 +52,7 @@ _MARK = re.compile(
     r"|step ?#?\d{1,3}(?: ?[-\u2013\u2014])?|\(?[a-h]\)) ",
     re.IGNORECASE,
 )
+_MAX_MARKS = 3
 _JUSTIFICATION = re.compile(
     r"\b(?:brief )?(?:justification|reasoning|reason|rationale|why)[ ]?:[ ]?", re.IGNORECASE
 )
@@ -85,9 +86,8 @@ def read_steps(text: str) -> tuple[Step, ...]:
     items: list[str] = []
     inside = False
     for line in lines:
-        mark = _MARK.match(line)
-        if mark or is_time_label(line):
-            items.append(line[mark.end() if mark else 0 :])
+        if _MARK.match(line) or is_time_label(line):
+            items.append(without_mark(line))
             inside = True
         elif inside and line:
             items[-1] += f" {line}"
@@ -127,9 +127,13 @@ def read_predictions(text: str) -> tuple[Prediction, ...]:
 
 
 def without_mark(text: str) -> str:
-    """The text without the number or bullet of a list before it."""
-    mark = _MARK.match(text)
-    return text[mark.end() if mark else 0 :]
+    """The text without numbers and bullets of a list before it, as in "- Step 1: he enters"."""
+    for _ in range(_MAX_MARKS):
+        mark = _MARK.match(text)
+        if mark is None:
+            break
+        text = text[mark.end() :]
+    return text
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -123,7 +123,7 @@ class Gate:
             return _Problem("length", detail)
         if (detail := repetition(draft, self._config)) is not None:
             return _Problem("repetition", detail)
-        if (detail := wrong_times(clip, draft, self._config.time_tolerance)) is not None:
+        if (detail := wrong_times(clip, draft, self._config)) is not None:
             return _Problem("temporal", detail)
         if (detail := self._leaked(draft)) is not None:
             return _Problem("leakage", detail)

@@ -39,7 +39,8 @@ _PATTERNS = (
         "role",
         (":",),
         re.compile(
-            r"^[ \t#*>\[-]{0,8}(?:system|user|assistant|human|developer|instructions?"
+            r"(?:^|(?<=[.!?] ))[ \t#*>\[-]{0,8}"
+            r"(?:system|user|assistant|human|developer|instructions?"
             r"|(?:new |system )?prompt)[ \t\]*]{0,4}:",
             re.MULTILINE,
         ),

@@ -9,6 +9,8 @@ from vidreason.teacher.gate_config import GateConfig
 _SAME = 0.85
 """Similarity from which two steps say the same. A changed word takes three of the three-word
 sequences, so that "left" for "right" is another step in all but the longest."""
+_AGAIN = frozenset({"again", "another", "second", "third", "once", "more", "still"})
+"""Words that make another event of the same words."""
 _MAX_PERIOD = 10
 """Longest phrase, in words, of which loops are looked for."""
 _COPIES = 4
@@ -48,11 +50,13 @@ class _Said:
     def __init__(self, text: str) -> None:
         self.words = normalised_words(text)
         self._shingles = text_shingles(self.words) if len(self.words) >= MIN_WORDS else None
+        self._again = _AGAIN.intersection(self.words)
 
     def same_as(self, other: "_Said") -> bool:
         if self._shingles is None or other._shingles is None:
             return self.words == other.words
-        return jaccard(self._shingles, other._shingles) >= _SAME
+        is_near = jaccard(self._shingles, other._shingles) >= _SAME
+        return is_near and self._again == other._again
 
 
 def _allowed(steps: Sequence[Step], earlier: Sequence[int], number: int, config: GateConfig) -> int:

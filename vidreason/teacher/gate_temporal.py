@@ -8,6 +8,7 @@ from itertools import pairwise
 from vidreason.reasoning.predictions import Prediction
 from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft, Step
+from vidreason.teacher.gate_config import GateConfig
 
 _EARLIER = re.compile(
     r"\b(?:before|earlier|previously|already|had|prior|beforehand|initially|originally|first|"
@@ -16,17 +17,19 @@ _EARLIER = re.compile(
 )
 
 
-def wrong_times(clip: Clip, draft: Draft, tolerance: float) -> str | None:
+def wrong_times(clip: Clip, draft: Draft, config: GateConfig) -> str | None:
     """Describe the first contradiction among times or confidences; None for none.
 
     Args:
         clip: Its span, as far as it is known, says how long it is.
         draft: Times are from the start of the clip.
-        tolerance: Seconds by which times may be wrong.
+        config: What is allowed.
     """
-    return _wrong_steps(draft.steps, _num_seconds(clip), tolerance) or _wrong_confidences(
-        draft.predictions
-    )
+    num_timed = sum(step.start_seconds is not None for step in draft.steps)
+    if 0 < num_timed < len(draft.steps) and not config.partial_times:
+        return f"times of some: {num_timed} of {len(draft.steps)} steps have times"
+    wrong = _wrong_steps(draft.steps, _num_seconds(clip), config.time_tolerance)
+    return wrong or _wrong_confidences(draft.predictions)
 
 
 def _num_seconds(clip: Clip) -> float:
@@ -37,9 +40,6 @@ def _num_seconds(clip: Clip) -> float:
 
 
 def _wrong_steps(steps: Sequence[Step], num_seconds: float, tolerance: float) -> str | None:
-    num_timed = sum(step.start_seconds is not None for step in steps)
-    if 0 < num_timed < len(steps):
-        return f"times of some: {num_timed} of {len(steps)} steps have times"
     latest = -math.inf
     for number, (text, start, end) in enumerate(steps, start=1):
         if start is None:

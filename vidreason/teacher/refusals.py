@@ -15,7 +15,7 @@ _ANSWER = (
 )
 _CANNOT = (
     r"(?:can(?:no|')?t|can not|could(?:n't| not)|won't|will not|must decline|decline|refuse|"
-    r"(?:am|'m) (?:not able|unable|not allowed|not permitted)|do(?:n't| not) "
+    r"(?:am|'m|are|'re) (?:not able|unable|not allowed|not permitted)|do(?:n't| not) "
     r"(?:have the (?:ability|capability|capacity|means)|feel comfortable))"
 )
 _ADVERB = r"(?: (?:really|currently|actually|directly|unfortunately|also|simply))?"
