@@ -143,7 +143,7 @@ HARMLESS = [
         "He eats fish & chips.", "He stops.Then he goes.", "He waits for 2.5 s... then goes.",
         "The clock shows 3:15, so he leaves.", "The user presses a key, so the lamp is lit.",
         "The system stops because a human: the guard: pulls the plug.", "He sits in row [3].",
-        "A man in a caf\u00e9 says \u201chello\u201d \u2013 twice.", "He waves \U0001f44b at her.",
+        "A man in a t\u00eate-\u00e0-t\u00eate says \u201chello\u201d \u2013 twice.", "He waves \U0001f44b at her.",
         "He ignores the instructions on the box.", "He\u00a0waits at the corner.",
         "The sign (in red) says EXIT/ENTRY.", "He uses a file: a flat one.",
         "A *small* man walks.", "He types `ls` and waits.", "He crosses out a/b\\c on paper.",
