@@ -118,7 +118,8 @@ def minhash(shingles: frozenset[int], num_hashes: int = NUM_HASHES) -> NDArray[n
     values: NDArray[np.uint64] = np.fromiter(shingles, dtype=np.uint64)[None, :]
     factors, summands = _FACTORS[:num_hashes], _SUMMANDS[:num_hashes]
     # (hashes, 1) functions of (1, shingles) -> smallest of each, (hashes,)
-    return ((values * factors + summands) % _PRIME).min(axis=1)
+    smallest: NDArray[np.uint64] = ((values * factors + summands) % _PRIME).min(axis=1)
+    return smallest
 
 
 def jaccard(one: frozenset[int], other: frozenset[int]) -> float:

@@ -108,6 +108,10 @@ TIMED_AND_ONE = {
     "no heading of the explanation": PROSE.partition("\n")[2],
     "the prediction as the last item": PROSE.replace("\n\n**Prediction:**", "\n3. Prediction:"),
     "a closing remark": f"{PROSE}\n\nLet me know if you need more!",
+    "titles with times": PROSE.replace("[0.0-2.5]", "**Opening the door (0s - 2.5s):**").replace(
+        "[2.5-4.0]", "**Entering** [0:02.5-0:04]:"
+    ),
+    "bullets below numbers": PROSE.replace("He enters, so", "He enters,\n   - so"),
     "an introduction": f"Sure! Here is what I see in the video.\n\n{PROSE}",
     "the assistant's name": f"Assistant: {PROSE}",
 }  # fmt: skip
@@ -163,6 +167,8 @@ def test_a_prediction_without_heading_begins_where_the_clip_ends():
         f"{STEPS[0].text} {STEPS[1].text} After the clip ends, the man will sit down.",
         f"1. {STEPS[0].text}\n2. {STEPS[1].text}\n\nImmediately after the video ends, he sits.",
         f"1. {STEPS[0].text}\n2. {STEPS[1].text}\nMost likely, the man will sit down.",
+        f"{STEPS[0].text} {STEPS[1].text}\n\nBased on this, the most likely event is that he sits.",
+        f"{STEPS[0].text} {STEPS[1].text} Given the chair, it is likely that he sits.",
     ):
         draft = read_answer(text)
         assert draft.steps == UNTIMED, text
@@ -187,6 +193,7 @@ def test_times_in_a_sentence_count_only_where_all_steps_have_them():
 def test_numbers_that_are_no_times_stay_in_the_text():
     for text in (
         "2 men walk by.", "[2] is the man's number.", "3 seconds later, it stops.",
+        "The man walks (0:03) - he turns.",
         "The score is 3:2 now.", "(3) people wait.", "A 5-10 year old child runs.",
     ):  # fmt: skip
         # As the second step: a list's number before the first word is one.

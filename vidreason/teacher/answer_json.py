@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -89,8 +90,7 @@ def _decoded(text: str, start: int) -> tuple[Any, int]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names: set[str] = set()
-        repeated = next(name for name, _ in pairs if name in names or names.add(name))
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise _RepeatedKeyError(f"repeated key: {shown(repeated)} is there twice")
     return values
 

@@ -43,15 +43,16 @@ _NUMBERED_PREDICTION = re.compile(r"prediction ?#?1\b", re.IGNORECASE)
 _FORETELLING = re.compile(
     rf"(?:^|(?<=[.!?] )){_ORDINAL}(?:(?:immediately |right |just |shortly )?after (?:the |this )"
     r"(?:video|clip|scene)(?: ends?| is over| finishes)?\b"
-    r"|i (?:would )?predict\b|my prediction\b|(?:the )?most likely next\b|next, it is likely\b"
-    r"|it is (?:most |very |highly )?likely that\b|most likely,? )",
+    r"|i (?:would )?predict\b|my prediction\b|next, it is likely\b"
+    r"|(?:(?:based on|given) [^,.\n]{1,60}, )?(?:it is (?:most |very |highly )?likely that"
+    r"|(?:the |what is )?most likely (?:next|event|outcome|action|thing|to happen))\b"
+    r"|most likely,? )",
     re.IGNORECASE | re.MULTILINE,
 )
-_MARK = re.compile(
-    r"(?:[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]|(?:step ?)?#?\(?\d{1,3}[.):]{1,2}"
-    r"|step ?#?\d{1,3}(?: ?[-\u2013\u2014])?|\(?[a-h]\)) ",
-    re.IGNORECASE,
-)
+_BULLET = r"(?:[-+*\u2022\u2023\u25aa\u25cf\u25e6\u00b7\u2013\u2014]|\(?[a-h]\)) "
+_ITEM_NUMBER = r"(?:(?:step ?)?#?\(?\d{1,3}[.):]{1,2}|step ?#?\d{1,3}(?: ?[-\u2013\u2014])?) "
+_NUMBER = re.compile(rf"(?:{_BULLET})?{_ITEM_NUMBER}", re.IGNORECASE)
+_MARK = re.compile(rf"{_BULLET}|{_ITEM_NUMBER}", re.IGNORECASE)
 _MAX_MARKS = 3
 _JUSTIFICATION = re.compile(
     r"\b(?:brief )?(?:justification|reasoning|reason|rationale|why)[ ]?:[ ]?", re.IGNORECASE
@@ -82,15 +83,17 @@ def read_steps(text: str) -> tuple[Step, ...]:
     lines = _single_spaced(text).split("\n")
     if not any(_MARK.match(line) or is_time_label(line) for line in lines):
         return timed_steps([step.text for step in parse_explanation(text)])
-    # An item goes on until a blank line; what is in no item is a remark.
+    # Bullets below numbers tell more of an item. One goes on until a blank line; what is in none is
+    # a remark.
+    mark = _NUMBER if any(map(_NUMBER.match, lines)) else _MARK
     items: list[str] = []
     inside = False
     for line in lines:
-        if _MARK.match(line) or is_time_label(line):
+        if mark.match(line) or is_time_label(line):
             items.append(without_mark(line))
             inside = True
         elif inside and line:
-            items[-1] += f" {line}"
+            items[-1] += f" {without_mark(line)}"
         else:
             inside = False
     return timed_steps([item.strip() for item in items if any(map(str.isalnum, item))])

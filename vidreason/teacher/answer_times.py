@@ -33,6 +33,12 @@ _LABEL = re.compile(
     rf"|(?P<clock_first>{_CLOCK})[ ]{{1,3}}(?=[^\W\d])",
     re.IGNORECASE,
 )
+# "Opening the door (0:00-0:03): the man ..."
+_TITLE = re.compile(
+    rf"[^.:()\[\]\n]{{1,60}}(?:\({_IS_TIME}{_span('round')}[ ]?\)"
+    rf"|\[{_IS_TIME}{_span('square')}[ ]?\])[ ]?:[ ]",
+    re.IGNORECASE,
+)
 _LABEL_AT_END = re.compile(
     rf"[ ]?(?:\[{_IS_TIME}(?:at |from |between )?{_span('square')}[ ]?\]"
     rf"|\({_IS_TIME}(?:at |from |between )?{_span('round')}[ ]?\))[ ]?(?P<stop>[.!]?)$",
@@ -83,8 +89,8 @@ def timed_steps(texts: Sequence[str], times: Sequence[Times] = ()) -> tuple[Step
 
 
 def _without_label(text: str) -> tuple[str, re.Match[str] | None]:
-    """The text without times as a label before or after it, and what they were matched by."""
-    label = _LABEL.match(text)
+    """The text without times, and their title, before or after it; and the match of them."""
+    label = _LABEL.match(text) or _TITLE.match(text)
     if label is not None and label.end() < len(text):
         return text[label.end() :].strip(), label
     # The search is for the end of the text, and so only near it.

@@ -176,9 +176,9 @@ def _problem_of_answer(draft: Draft, text: str) -> _Problem | None:
     """The first step that an answer does not pass, for what only a teacher can do wrong."""
     if (refused := refused_part(draft)) is not None:
         return _Problem("refusal", f"refused part: {shown(refused)}")
-    missing = [name for name, parts in vars(draft).items() if not parts]
-    if missing:
-        return _Problem("schema", f"missing: it has no {missing[0]}")
+    if not (draft.steps and draft.predictions):
+        missing = "predictions" if draft.steps else "steps"
+        return _Problem("schema", f"missing: it has no {missing}")
     # What reading has cut off or taken off, such as an invented next turn, is looked at too.
     detail = hostile_sign(outside_thoughts(text), "the answer")
     return None if detail is None else _Problem("hostile", detail)
