@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from data_modules.skipped_rows import SkippedRows
+from data_modules.timed_captions import timed_events
 from vidreason.baselines.anticipation.segments import FRAMES_PER_SECOND, Recording, Segment
 from vidreason.example import Example
 from vidreason.reasoning.outcomes import Outcome, outcome_of
@@ -26,7 +27,6 @@ BEGINNING = "nothing has happened yet"
 _STEP = re.compile(r"^\s*\d+\.\s*(?P<step>.*\S)\s*$")
 _EFFECT = re.compile(r",? (?:so|because|and moves on)\b.*$")
 """What an explanation adds to an event: its effect or its cause."""
-_TIMED = re.compile(r"(?P<event>[^.]+?) after (?P<seconds>\d+(?:\.\d+)?) seconds?\.(?:\s|$)")
 _LEAST_FRAMES = 1.0
 """Length of a segment whose event comes at the same time as the next one."""
 
@@ -101,8 +101,8 @@ def _by_video(examples: Iterable[Example]) -> dict[str, _Rows]:
             rows.outcome = outcome_of(example.meta)
     for rows in by_video.values():
         times: dict[str, list[float]] = defaultdict(list)
-        for timed in _TIMED.finditer(captions.get(rows.video_id, "")):
-            times[normalise_answer(timed["event"])].append(float(timed["seconds"]))
+        for event, seconds in timed_events(captions.get(rows.video_id, "")):
+            times[normalise_answer(event)].append(seconds)
         rows.times = dict(times)
     return dict(by_video)
 

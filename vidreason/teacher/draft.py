@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vidreason.reasoning.outcomes import Outcome
 from vidreason.reasoning.predictions import Prediction
 
 
@@ -25,3 +26,5 @@ class Draft:
     predictions: tuple[Prediction, ...] = ()
     """Up to three, the most likely first. A confidence of NaN stands for none: such a prediction
     is the only one."""
+    outcome: Outcome | None = None
+    """Event that really came next, where the source knows it; no teacher does."""
