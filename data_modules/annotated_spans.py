@@ -114,5 +114,3 @@ def _trimmed(track: list[AnnotatedSpan]) -> list[AnnotatedSpan]:
         end = min(span.end_seconds, max(following, moment))
         trimmed.append(replace(span, end_seconds=end))
     return trimmed[::-1]
-
-

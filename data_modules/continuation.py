@@ -1,11 +1,12 @@
-"""What a video itself shows next, as the prediction that is to be learnt.
+"""The video's own continuation as the prediction that is to be learnt.
 
 No teacher is needed: what was annotated up to a moment are the steps of the explanation, and the
 next annotated event is the prediction. The clip ends before that event begins.
 """
 
 from collections.abc import Iterable, Iterator
-from math import nan
+from itertools import accumulate
+from math import inf, nan
 from typing import NamedTuple
 
 from data_modules.annotated_spans import AnnotatedSpan, tracks
@@ -21,7 +22,7 @@ FIRST = "nothing is annotated before it"
 OVERLAPS = "another annotation goes on while it begins"
 TOO_FAR = "it comes too long after the annotation before it"
 REPEATS = "it says what the clip's annotations say"
-TOO_EARLY = "it begins too early for a clip before it"
+TOO_EARLY = "no annotation before it fits into a clip"
 ANNOTATED = "annotated"
 """Kind of an outcome that annotators wrote down."""
 
@@ -30,14 +31,12 @@ _STEP_PART = 0.5
 
 
 class Continuation(NamedTuple):
-    """A clip, and what came next."""
+    """A clip, and the event that came next."""
 
     clip: Clip
     draft: Draft
     target: AnnotatedSpan
-    """What came next."""
-    earlier: tuple[AnnotatedSpan, ...]
-    """What was annotated within the clip."""
+    """Annotation of that event."""
 
 
 def continuations(
@@ -45,9 +44,10 @@ def continuations(
 ) -> Iterator[Continuation]:
     """Yield one clip for each annotation that another one precedes.
 
-    The clip ends ``gap_seconds`` before the annotation begins, and begins with the first of the
-    annotations before it, of which at most ``max_steps`` and ``max_clip_seconds`` are taken; an
-    annotation of which less than half is within the clip is no step.
+    The clip ends ``gap_seconds`` before the annotation begins. It begins with the first of the
+    annotations before it, of which at most ``max_steps`` and ``max_clip_seconds`` are taken, or
+    earlier where it would be shorter than ``min_clip_seconds``. An annotation of which less than
+    half is within the clip is no step.
 
     Left out and counted are annotations during whose beginning another one goes on (or begins: then
     nobody knows which is next), that come more than ``horizon_seconds`` after the end of the one
@@ -59,8 +59,10 @@ def continuations(
         skipped: Counts what is left out, by the annotation.
     """
     for track in tracks(spans):
+        # End of everything that begins before an annotation.
+        ends = list(accumulate((span.end_seconds for span in track), max, initial=-inf))
         for index, target in enumerate(track):
-            earlier, cause = _before(track, index, rules)
+            earlier, cause = _before(track, index, ends[index], rules)
             if cause:
                 moment = f"{target.video_id} at {target.start_seconds:.2f} s"
                 skipped.record(f"{target.corpus}: {moment}", cause)
@@ -70,38 +72,38 @@ def continuations(
 
 
 def _before(
-    track: list[AnnotatedSpan], index: int, rules: SpanRules
+    track: list[AnnotatedSpan], index: int, last_end: float, rules: SpanRules
 ) -> tuple[list[AnnotatedSpan], str]:
     """The annotations of the clip before one, or the cause why there is none."""
     target = track[index]
     end = target.start_seconds - rules.gap_seconds
-    others = track[:index]
-    if any(span.end_seconds > target.start_seconds for span in others) or (
-        index + 1 < len(track) and track[index + 1].start_seconds <= target.start_seconds
-    ):
+    following = track[index + 1].start_seconds if index + 1 < len(track) else inf
+    if last_end > target.start_seconds or following <= target.start_seconds:
         return [], OVERLAPS
-    if not others:
+    if index == 0:
         return [], FIRST
-    last = max(span.end_seconds for span in others)
-    if target.start_seconds - last > rules.horizon_seconds:
+    if target.start_seconds - last_end > rules.horizon_seconds:
         return [], TOO_FAR
-    earliest = end - rules.max_clip_seconds
-    earlier = [
-        span for span in others if span.start_seconds >= earliest and _part_before(span, end)
-    ][-rules.max_steps :]
+    earlier: list[AnnotatedSpan] = []
+    for span in (track[number] for number in range(index - 1, -1, -1)):
+        if span.start_seconds < end - rules.max_clip_seconds or len(earlier) == rules.max_steps:
+            break
+        if _is_within(span, end):
+            earlier.insert(0, span)
     if not earlier:
         return [], TOO_EARLY
-    if any(_say_the_same(target.text, span.text) for span in earlier):
+    if any(say_the_same(target.text, span.text) for span in earlier):
         return [], REPEATS
     return earlier, ""
 
 
-def _part_before(span: AnnotatedSpan, end: float) -> bool:
+def _is_within(span: AnnotatedSpan, end: float) -> bool:
     length = span.end_seconds - span.start_seconds
     return min(span.end_seconds, end) - span.start_seconds >= _STEP_PART * length
 
 
-def _say_the_same(text: str, other: str) -> bool:
+def say_the_same(text: str, other: str) -> bool:
+    """Return whether two texts have nearly the same words, in whatever order."""
     words, others = set(normalised_words(text)), set(normalised_words(other))
     return len(words & others) >= _SAME_WORDS * len(words | others)
 
@@ -109,8 +111,9 @@ def _say_the_same(text: str, other: str) -> bool:
 def _continuation(
     target: AnnotatedSpan, earlier: list[AnnotatedSpan], rules: SpanRules
 ) -> Continuation:
-    start = min(span.start_seconds for span in earlier)
     end = target.start_seconds - rules.gap_seconds
+    first = min(span.start_seconds for span in earlier)
+    start = max(min(first, end - rules.min_clip_seconds), 0.0)
     steps = tuple(
         Step(
             span.text,
@@ -129,7 +132,5 @@ def _continuation(
         reference=" ".join(span.text for span in earlier),
     )
     outcome = Outcome(target.text, ANNOTATED, round(rules.gap_seconds, 3))
-    draft = Draft(
-        steps=steps, predictions=(Prediction(target.text, "", nan),), outcome=outcome
-    )
-    return Continuation(clip, draft, target, tuple(earlier))
+    draft = Draft(steps=steps, predictions=(Prediction(target.text, "", nan),), outcome=outcome)
+    return Continuation(clip, draft, target)

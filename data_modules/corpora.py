@@ -36,6 +36,8 @@ BUILT_IN_READERS = (
     "causal_vid_instruct",
     "ego4d",
     "something_something",
+    "activitynet_captions",
+    "subtitled_videos",
     "llava",
     "chat_messages",
     "huggingface",

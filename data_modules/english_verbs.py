@@ -9,6 +9,12 @@ from typing import Literal
 VerbForm = Literal["base", "third", "past", "gerund"]
 """``walk``, ``walks``, ``walked``, ``walking``."""
 
+
+def word_set(words: str) -> frozenset[str]:
+    """A closed list of words, which blanks part."""
+    return frozenset(words.split())
+
+
 _IRREGULAR = {
     **{"bend": "bent", "bite": "bit", "blow": "blew", "break": "broke", "bring": "brought"},
     **{"build": "built", "buy": "bought", "catch": "caught", "come": "came", "cut": "cut"},
@@ -28,7 +34,8 @@ _IRREGULAR = {
     **{"take": "took", "teach": "taught", "tear": "tore", "tell": "told", "think": "thought"},
     **{"throw": "threw", "wake": "woke", "wear": "wore", "win": "won", "write": "wrote"},
 }
-_REGULAR = """
+_REGULAR = word_set(
+    """
 act add adjust aim allow answer approach arrange arrive ask attach attack attract avoid balance
 bark bathe beat begin blink block bounce bow brush bump burn bury call calm carry carve celebrate
 change chase check cheer chew chop clap clasp clean clear climb collapse collect comfort compete
@@ -47,13 +54,14 @@ sneeze sniff soothe sort spit splash spray sprinkle squat squeeze stabilise stab
 steer step stir stop stretch stroke stroll strum stumble suck support surf sway switch talk tap
 taste tease thank tickle tie tighten tilt tip toss touch toy trip trim try tumble turn twirl twist
 unwrap use wag wait walk want warm warn wash watch wave weigh wipe wish work wrap yawn
-""".split()
+"""
+)
 _OTHER_PASTS = {"begin": "began", "beat": "beat", "dig": "dug", "spit": "spat", "weep": "wept"}
-_DOUBLED = set(
+_DOUBLED = word_set(
     "bat beg chop clap cut dig drag drip drop drum fit flap flip get grab grip hit hop hug jog let "
     "mop nod pat pet plan plug pop put rip rub run scrub shut sit skip slap slip snap spin spit "
     "split squat stir step stop strum swim tap tip trim trip wag win wrap begin unwrap put chat "
-    "skid".split()
+    "skid"
 )
 """Base forms that double their last letter before ``ed`` and ``ing``."""
 _VOWELS = "aeiou"

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from data_modules.english_verbs import word_set
 from data_modules.rows import is_nan_like
 
 MAX_WORDS = 60
@@ -12,21 +13,22 @@ MAX_WORDS = 60
 
 _MARKUP = re.compile(r"</?[A-Za-z!][^<>]*>|<\|[^<>]*\|>|\[/?INST\]|</?s>", re.IGNORECASE)
 _REPEATED = re.compile(r"\b(?P<word>[^\W\d_]+)(?:[ ]+(?P=word)\b(?!'))+", re.IGNORECASE)
-_PRONOUNS = set(
+_PRONOUNS = word_set(
     "i you he she it we they me him her us them this that these those there here someone somebody "
     "something everyone everybody everything one ones who what and or but so too also yes no not "
-    "is are was were be am do does did has have had".split()
+    "is are was were be am do does did has have had"
 )
 """A sentence of these alone says nothing without the one before it."""
-_LOWERED = set(
+_LOWERED = word_set(
     "a an the his her their its this that these those he she it they we you one two three four "
     "five several some many both all another each someone somebody everyone people men women "
-    "children man woman person there".split()
+    "children man woman person there"
 )
 """First words that are written small within a sentence; of others it is not known."""
 _CONNECTED = re.compile(
     r"(?:first|firstly|then|next|finally|after|afterwards?|later|lastly|meanwhile|second|once|when"
-    r"|while|before|as|eventually|suddenly|in|at|during|now)\b|(?:\S+ ){1,4}(?:then|next|finally)\b",
+    r"|while|before|as|eventually|suddenly|in|at|during|now)\b"
+    r"|(?:\S+ ){1,4}(?:then|next|finally)\b",
     re.IGNORECASE,
 )
 _CONTINUATIONS = ("Then, ", "After that, ", "Next, ")
@@ -76,7 +78,9 @@ def story(sentences: Sequence[str], spans: Sequence[tuple[float, float]]) -> lis
     for index, sentence in enumerate(sentences):
         connective = ""
         if len(sentences) > 1:
-            overlaps = index > 0 and spans[index][0] < spans[index - 1][1] - _OVERLAP_SECONDS
+            begin, end = spans[max(index - 1, 0)]
+            tolerance = min(_OVERLAP_SECONDS, (end - begin) / 2)
+            overlaps = index > 0 and spans[index][0] < end - tolerance
             connective = _CONTINUATIONS[(index - 1) % len(_CONTINUATIONS)]
             if index == 0:
                 connective = "First, "

@@ -1,6 +1,6 @@
 """Questions and their right answers as sentences: why, how, and what happened before or after.
 
-Questions of NExT-QA and its relatives were typed in a hurry: ``why did the girl hold a green bowl``,
+Questions of NExT-QA and its relatives were typed in a hurry: ``why did the girl hold a bowl``,
 ``to play``. A sentence is made only where each of its parts is known: the question's auxiliary, the
 verb of a closed list (:mod:`data_modules.english_verbs`), and a form of the answer that can follow.
 Everything else is left out with its cause; a wrong sentence teaches more than none.
@@ -9,56 +9,56 @@ Everything else is left out with its cause; a wrong sentence teaches more than n
 import re
 from typing import NamedTuple
 
-from data_modules.english_verbs import VerbForm, conjugated, past, verb_of
+from data_modules.english_verbs import VerbForm, conjugated, past, verb_of, word_set
 from data_modules.plain_sentences import plain_sentence
 
 NO_QUESTION = "its question asks neither why nor how, nor what is done before or after"
 NO_CLAUSE = "its question has no subject and verb that are known"
 NO_ANSWER = "its answer cannot follow its question in a sentence"
 
-_DETERMINERS = set(
+_DETERMINERS = word_set(
     "the a an his her their its this these those some both all one two three four five six many "
-    "most another each every no my our".split()
+    "most another each every no my our"
 )
 _PRONOUNS = {"he", "she", "it", "they", "people", "everyone", "someone", "children", "men", "women"}
-_PREPOSITIONS = set(
+_PREPOSITIONS = word_set(
     "in on at with of from to into onto over under behind near beside by for around through across "
-    "towards toward against along off out up down away back between before after about".split()
+    "towards toward against along off out up down away back between before after about"
 )
 _PRE_VERBAL = _DETERMINERS | _PREPOSITIONS | {"and", "or", "s", "a", "very", "not"}
-_CLAUSE_ENDS = set(
+_CLAUSE_ENDS = word_set(
     "while and before after when as by for to or start stop keep when until from during so that if "
-    "because without of like".split()
+    "because without of like"
 )
-_ING_NOUNS = set(
+_ING_NOUNS = word_set(
     "building ceiling railing clothing painting ring thing something string king wing morning "
     "evening wedding nothing anything everything during swimming fencing skiing skating boxing "
-    "viewing changing evening earring stocking bring sling spring being interesting".split()
+    "viewing changing evening earring stocking bring sling spring being interesting"
 )
 _JOINTS = {"after", "before", "when", "while", "as", "if", "because", "until", "once"}
 _RELATIVE = {"who", "which", "that", "whose", "what", "where", "how", "why"}
-_ADJECTIVES = set(
+_ADJECTIVES = word_set(
     "excited happy tired curious interested sleepy hungry thirsty cold hot warm wet dirty bored "
     "scared afraid sad angry playful surprised nervous shy proud busy ready lost injured sick "
     "friendly distracted amused exhausted unhappy uncomfortable heavy too funny careful old young "
-    "small short strong weak cute dizzy dangerous slippery angry upset".split()
+    "small short strong weak cute dizzy dangerous slippery angry upset"
 )
 _HE = {"man", "boy", "guy", "gentleman", "male", "father", "groom"}
 _SHE = {"woman", "lady", "girl", "mother", "bride", "female"}
 _IT = {"dog", "cat", "puppy", "kitten", "bird", "horse", "animal", "monkey", "car", "train"}
 _PLURALS = {"men", "women", "people", "children", "ladies", "babies", "they"}
-_INVOLUNTARY = set(
+_INVOLUNTARY = word_set(
     "lose fall slip feel hear see like love enjoy want need know trip stumble bump hurt think "
-    "win miss itch trust".split()
+    "win miss itch trust"
 )
 """No purpose: nobody falls in order to."""
 _REASONS = ("because", "due to", "so that", "so as", "in order", "since", "for ", "as ")
 _NO_MEANS = {"feel", "react", "respond", "look", "behave", "change", "know", "do", "be"}
-_COUNT_NOUNS = set(
-    "man boy girl lady woman baby child kid toddler dog cat puppy ball toy camera cameraman bicycle "
-    "car table chair sofa floor ground nose mouth cup bottle box book phone guitar piano wall horse "
-    "bird pool microphone rope stick bag hat snow grass slide swing cushion carpet bowl spoon plate "
-    "cake screen window fence leash pole ring drum tricycle".split()
+_COUNT_NOUNS = word_set(
+    "man boy girl lady woman baby child kid toddler dog cat puppy ball toy camera cameraman "
+    "bicycle car table chair sofa floor ground nose mouth cup bottle box book phone guitar piano "
+    "wall horse bird pool microphone rope stick bag hat snow grass slide swing cushion carpet bowl "
+    "spoon plate cake screen window fence leash pole ring drum tricycle"
 )
 _SIZES = {"red", "blue", "green", "yellow", "white", "black", "brown", "big", "small", "other"}
 _NEGATED = re.compile(r"\b(do|does|did|is|are|was|were|has|could|would|should|won|don) n? ?t\b")
@@ -96,6 +96,19 @@ def rationale(question: str, answer: str) -> tuple[str, str]:
     return plain_sentence(sentence) if sentence else ("", cause)
 
 
+def event_after(question: str, answer: str) -> str:
+    """The answer to what was done after something, such as ``The boy picked it up``.
+
+    Empty where the question asks for something else, or no sentence can be made of it.
+    """
+    words = _mended(question).split()
+    if [word.casefold() for word in words[:1]] != ["what"]:
+        return ""
+    sentence, _ = _order(words, _mended(answer))
+    joint, _, action = sentence.rpartition(", ")
+    return plain_sentence(action)[0] if joint.startswith("after ") else ""
+
+
 def _mended(text: str) -> str:
     """A text with its apostrophes, without a question mark."""
     text = " ".join(text.replace("\u2019", "'").split()).rstrip(" ?.!")
@@ -112,7 +125,7 @@ def _reason(kind: str, words: list[str], answer: str) -> tuple[str, str]:
 
 
 def _order(words: list[str], answer: str) -> tuple[str, str]:
-    """``what did X do after Y`` and an action: ``After Y, X did it.``"""
+    """The order of two events: ``what did X do after Y`` and an action."""
     lowered = [word.casefold() for word in words]
     joints = [index for index, word in enumerate(lowered) if word in ("after", "before")]
     if len(joints) != 1 or len(words) < 6 or lowered[1] not in ("did", "does", "do"):
@@ -216,7 +229,7 @@ def _ing_clause(auxiliary: str, words: list[str]) -> _Clause | None:
         and words[index].casefold() not in _ING_NOUNS
         and words[index - 1].casefold() not in _PRE_VERBAL - {"down", "up", "back", "away"}
     ]
-    if not indices or indices[0] == 1 and words[0].casefold() not in _PRONOUNS:
+    if not indices or (indices[0] == 1 and words[0].casefold() not in _PRONOUNS):
         return None
     index = indices[0]
     if len(indices) > 1:
@@ -328,7 +341,7 @@ def _has_finite_verb(words: list[str]) -> bool:
 
 
 def _pronoun(clause: _Clause) -> tuple[str, bool]:
-    """What stands for the subject, and whether it is several."""
+    """The word that stands for the subject, and whether it is several."""
     words = [word.casefold() for word in clause.subject.split()]
     # The head stands before the first preposition.
     head_end = next((n for n, word in enumerate(words) if n and word in _PREPOSITIONS), len(words))

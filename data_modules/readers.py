@@ -6,6 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+from data_modules.activitynet_captions import read_activitynet_captions
 from data_modules.activitynet_qa import read_activitynet_qa
 from data_modules.benchmark_manifests import MANIFESTS
 from data_modules.causal_vid_instruct import read_causal_vid_instruct
@@ -24,6 +25,7 @@ from data_modules.nextqa_open_ended import read_nextqa_open_ended
 from data_modules.question_manifest import read_manifest
 from data_modules.skipped_rows import SkippedRows
 from data_modules.something_something import read_something_something
+from data_modules.subtitled_videos import read_subtitled_videos
 from data_modules.test_of_time import read_test_of_time
 from data_modules.vcr import read_vcr
 from data_modules.webdataset import read_webdataset
@@ -121,6 +123,10 @@ READERS: dict[str, Reader] = {
     "something_something": Reader(
         read_something_something, "Qualcomm's research licence, behind a login"
     ),
+    "activitynet_captions": Reader(
+        read_activitynet_captions, "see its page; the videos are YouTube's"
+    ),
+    "subtitled_videos": Reader(read_subtitled_videos, "that of the videos"),
     "llava": Reader(read_llava, _CONVERSATIONS),
     "chat_messages": Reader(read_chat_messages, _CONVERSATIONS),
     # By its columns' word the responses may be captions.

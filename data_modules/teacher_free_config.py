@@ -19,6 +19,9 @@ class SpanRules:
     to be predicted; what comes later does not follow from it."""
     max_clip_seconds: float = 60.0
     """Longest clip. Earlier events are left out of it."""
+    min_clip_seconds: float = 4.0
+    """Shortest clip before a prediction, unless the video begins later: it then also shows what was
+    not annotated."""
     max_steps: int = 8
     """Most events of a clip; the last ones stay."""
 
@@ -30,6 +33,7 @@ class SpanRules:
             gap_seconds=(ABOVE_0, inf),
             horizon_seconds=(ABOVE_0, inf),
             max_clip_seconds=(ABOVE_0, inf),
+            min_clip_seconds=(0, self.max_clip_seconds),
             max_steps=(1, inf),
         )
         if self.gap_seconds > self.horizon_seconds:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 STEP_SECONDS = 0.5
 """Times in such captions are rounded to multiples of this."""
 
-_TIMED = re.compile(r"(?P<event>[^.]+?) after (?P<seconds>\d{1,9}(?:\.\d{1,9})?) seconds?\.(?:\s|$)")
+_TIMED = re.compile(
+    r"(?P<event>[^.]+?) after (?P<seconds>\d{1,9}(?:\.\d{1,9})?) seconds?\.(?:\s|$)"
+)
 
 
 def timed_events(caption: str) -> Iterator[tuple[str, float]]:

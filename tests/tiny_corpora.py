@@ -210,6 +210,21 @@ TINY_CORPORA = [
         },
     ),
     TinyCorpus(
+        reader="activitynet_captions",
+        file="train.json",
+        form="members",
+        rows=[
+            {
+                name: {
+                    "duration": 82.7,
+                    "timestamps": [[0.8, 19.9], [17.4, 60.8], [56.3, 90]],
+                    "sentences": ["A man runs. ", " He jumps.", "A dog barks."],
+                }
+                for name in ("v_a", "v_b")
+            }
+        ],
+    ),
+    TinyCorpus(
         reader="something_something",
         file="train.json",
         form="array",

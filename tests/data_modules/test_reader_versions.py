@@ -36,6 +36,8 @@ DIGESTS: dict[str, dict[int, str]] = {
     "causal_vid_instruct": {3: "67e32998d2e3e88b"},
     "ego4d": {1: "20bc2fa37c4e5128"},
     "something_something": {1: "13ae2078ed13fc90"},
+    "activitynet_captions": {1: "6bd78a2ebdf43799"},
+    "subtitled_videos": {1: "7ccdc9515a5c40d1"},
     "llava": {1: "ab0333c46d3a4560"},
     "chat_messages": {1: "7de0ed08b96a3b1f"},
     "huggingface": {2: "b48ae7cf85f3c430"},
@@ -81,10 +83,25 @@ def write_data_set(root: Path) -> None:
     (root / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def write_subtitles(root: Path) -> None:
+    (root / "train").mkdir(parents=True)
+    cues = "".join(
+        f"00:{start:02}.000 --> 00:{start + 2:02}.000\n{text}\n\n"
+        for start, text in ((1, "A dog"), (3, "runs."), (9, "It stops"), (20, "nan"))
+    )
+    files = {"a.mp4": "video", "a.en.vtt": f"WEBVTT\n\n{cues}", "b.mp4": "video"}
+    for name, text in (files | {"c.mkv": "video", "c.vtt": "WEBVTT\n\nx --> y\nz\n"}).items():
+        (root / "train" / name).write_text(text)
+
+
 def folders_of(reader: str, folder: Path) -> Iterator[tuple[Path, str]]:
     """Small corpora in a reader's format, each with the split to read."""
     others: dict[str, Callable[[Path], None]]
-    others = {"webdataset": write_shard, "huggingface": write_data_set}
+    others = {
+        "webdataset": write_shard,
+        "huggingface": write_data_set,
+        "subtitled_videos": write_subtitles,
+    }
     if reader in others:
         others[reader](folder / reader)
         yield folder / reader, "train"
