@@ -14,6 +14,11 @@ folder): frames, masks where the store has them, tokens, and which of these are 
 Causal-Vid-Instruct: the rows whose references are not nearly in any training text
 (``data_check.min_text_similarity``). It writes ``SPLIT_open_ended.jsonl`` beside ``SPLIT.jsonl``,
 to be evaluated as that split of the same corpus. The exit status is 1 if nothing is left.
+
+``continuation`` makes a multiple-choice benchmark of the captions of ``data.benchmark``: the clip
+before an event, and four events of which one comes next (``spans.*``). It writes
+``continuation/SPLIT.jsonl`` into the run folder and prints the corpus that reads it. The exit
+status is 1 if there is no question.
 """
 
 import sys
@@ -30,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "check": lazy("experiments.data.check:check"),
             "show": lazy("experiments.data.show:show"),
             "open_ended": lazy("experiments.data.open_ended:open_ended"),
+            "continuation": lazy("experiments.data.continuation:continuation"),
         },
         program="data",
         description="Report on the configured corpora, show rows, or draw a test set.",

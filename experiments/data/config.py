@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from data_modules.corpora import DataCheckConfig
+from data_modules.teacher_free_config import SpanRules
 from experiments.experiment_config import ExperimentConfig
 
 
@@ -11,3 +12,4 @@ class DataCommandConfig(ExperimentConfig):
     """An experiment's configuration, and how closely its data are looked at."""
 
     data_check: DataCheckConfig = field(default_factory=DataCheckConfig)
+    spans: SpanRules = field(default_factory=SpanRules)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from data_modules.clip_source_config import ClipSourceConfig
 from data_modules.corpora import CorpusConfig
+from data_modules.teacher_free_config import TeacherFreeConfig
 from vidreason.evidence.config import VerifierConfig
 from vidreason.ranges import BELOW_1, check_ranges
 from vidreason.teacher.config import TeacherConfig
@@ -35,6 +36,7 @@ class MakeInstructionsConfig:
     dry_run: bool = False
     """Sample the clips and say what the run would cost, and send nothing."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    teacher_free: TeacherFreeConfig = field(default_factory=TeacherFreeConfig)
     running: RunningConfig = field(default_factory=RunningConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
