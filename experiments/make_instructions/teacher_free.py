@@ -32,7 +32,7 @@ _HASH_LIMIT = 2**64
 
 @dataclass(kw_only=True)
 class CorpusCounts:
-    """What became of one corpus."""
+    """Answers of one corpus, and causes for which there are no more."""
 
     corpus: str
     """Reader and root."""
@@ -46,7 +46,7 @@ class CorpusCounts:
 
 @dataclass(kw_only=True)
 class TeacherFreeReport:
-    """What became of all corpora."""
+    """Counts of all corpora, in the order of the configuration."""
 
     corpora: list[CorpusCounts] = field(default_factory=list)
 
