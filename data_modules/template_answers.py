@@ -208,7 +208,10 @@ def _predictions(example: Example) -> tuple[Prediction, ...]:
         event, _ = plain_sentence(example.response)
         return (Prediction(event, "", nan),) if event else ()
     items = parse_predictions(example.response).items
-    return items if all(plain_sentence(item.event)[0] for item in items) else ()
+    if not all(plain_sentence(item.event)[0] for item in items):
+        return ()
+    # Some rows have them in another order.
+    return tuple(sorted(items, key=lambda item: -item.confidence))
 
 
 def _clip(

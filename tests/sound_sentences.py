@@ -1,4 +1,4 @@
-"""What every sentence has that is made of annotations, wherever it comes from."""
+"""Checks of sentences that are made of annotations, wherever they come from."""
 
 import re
 

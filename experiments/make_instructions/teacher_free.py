@@ -141,8 +141,8 @@ def _drawn(
         if value not in remaining:
             continue
         remaining.remove(value)
-        # All clips of a video are in one split.
-        video = _hash(config.seed, f"{clip.source}\0{clip.video_id}")
+        # All clips of a video are in one split, also where two corpora annotate it.
+        video = _hash(config.seed, f"split of {clip.video_id}")
         is_held_out = video < config.validation_fraction * _HASH_LIMIT
         yield replace(clip, split="val" if is_held_out else "train"), draft
 

@@ -1,4 +1,4 @@
-"""What a video shows next: times, causes, and the benchmark that words alone cannot answer."""
+"""Continuations of videos: times, causes, and the benchmark that words alone cannot answer."""
 
 import json
 from math import inf, isnan, nan
