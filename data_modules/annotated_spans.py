@@ -36,6 +36,8 @@ class AnnotatedSpan:
     """From :func:`~data_modules.plain_sentences.plain_sentence`."""
     track: str = ""
     """Annotator, where several describe the same events; they are never mixed."""
+    is_moment: bool = False
+    """Whether a point in time was annotated, with a span around it."""
 
 
 def annotated_spans(examples: Iterable[Example], skipped: SkippedRows) -> Iterator[AnnotatedSpan]:
@@ -66,6 +68,7 @@ def annotated_spans(examples: Iterable[Example], skipped: SkippedRows) -> Iterat
                 end_seconds=end,
                 text=sentence,
                 track=_track(example),
+                is_moment=_is_narration(example),
             )
 
 
@@ -82,7 +85,7 @@ def tracks(spans: Iterable[AnnotatedSpan]) -> Iterator[list[AnnotatedSpan]]:
             by_track.setdefault(span.track, []).append(span)
         for track in by_track.values():
             track.sort(key=lambda span: (span.start_seconds, span.end_seconds, span.text))
-            yield _trimmed(track) if track[0].corpus == "ego4d" else track
+            yield _trimmed(track) if track[0].is_moment else track
 
 
 def _parts(example: Example) -> list[tuple[float | None, float | None, str]]:
@@ -99,8 +102,12 @@ def _parts(example: Example) -> list[tuple[float | None, float | None, str]]:
 
 def _track(example: Example) -> str:
     """Ego4D's two passes narrate the same events; ids end in pass and number."""
-    is_narration = example.corpus == "ego4d"
-    return example.id.rpartition(":")[2].split("_")[-2] if is_narration else ""
+    return example.id.rpartition(":")[2].split("_")[-2] if _is_narration(example) else ""
+
+
+def _is_narration(example: Example) -> bool:
+    """Return whether Ego4D's reader made it; the corpus may have another name."""
+    return "narration" in example.meta
 
 
 def _trimmed(track: list[AnnotatedSpan]) -> list[AnnotatedSpan]:

@@ -45,8 +45,8 @@ def continuation_benchmark(
     """Yield the rows of a benchmark that the reader ``huggingface`` reads, four by four.
 
     Fields: ``id``, ``media``, ``video_id``, ``start_seconds``, ``end_seconds``, ``prompt``,
-    ``options``, ``answer_index``, ``question_type`` (the corpus), and ``group``, by which the four
-    questions of the same options are found.
+    ``options``, ``answer_index``, ``question_type`` (the corpus), and ``group_id``, which the four
+    questions of the same options share.
 
     Args:
         continuations: Of test videos; they are held in memory.
@@ -73,7 +73,7 @@ def continuation_benchmark(
                 "options": [options[position] for position in order],
                 "answer_index": order.index(index),
                 "question_type": moment.clip.source,
-                "group": f"{number}",
+                "group_id": f"{number}",
             }
 
 

@@ -62,7 +62,7 @@ def template_answers(
     stream = chain([first], stream)
     if first.prompt == CAPTION_PROMPT:
         yield from _stories(annotated_spans(stream, skipped), rules, skipped)
-    elif first.corpus == "causal_vid_instruct":
+    elif "teacher_prompt_sha" in first.meta:  # Causal-Vid-Instruct, whatever its name
         yield from _explained(stream, rules, skipped)
     else:
         yield from _rationales(stream, rules, skipped)

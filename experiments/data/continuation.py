@@ -61,8 +61,8 @@ def _write(
         media_dir = os.path.commonpath([os.path.dirname(row["media"]) for row in rows])
         print(
             without_controls(
-                f"  read it by {{reader: huggingface, root: {folder}, split: {split}, "
-                f"media_dir: {media_dir}}}"
+                f"  read it by {{reader: huggingface, name: next_events, root: {folder}, "
+                f"split: {split}, media_dir: {media_dir}}}"
             )
         )
     return rows

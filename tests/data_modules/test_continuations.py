@@ -21,7 +21,9 @@ from data_modules.annotated_spans import (
 )
 from data_modules.continuation import Continuation, continuations
 from data_modules.continuation_benchmark import accuracy_by_length, continuation_benchmark
+from data_modules.corpora import CorpusConfig
 from data_modules.example_kinds import caption_example, open_ended_example
+from data_modules.readers import read_corpus
 from data_modules.skipped_rows import SkippedRows
 from data_modules.teacher_free_config import SpanRules, TeacherFreeConfig
 from experiments.data.__main__ import main as data_program
@@ -141,7 +143,9 @@ def test_annotators_are_never_mixed_and_points_get_spans(tmp_path: Path) -> None
     passes = {"narration_pass_1": {"narrations": one}, "narration_pass_2": {"narrations": two}}
     corpus.write(tmp_path, [{"aa-1": passes}])
     skipped = SkippedRows(quiet=True)
-    examples = examples_in("ego4d", tmp_path, "train")
+    # By whatever name the corpus goes.
+    config = CorpusConfig(reader="ego4d", root=str(tmp_path), name="kitchens")
+    examples = list(read_corpus(config))
     first, second = tracks(annotated_spans(examples, skipped))
     assert [(s.start_seconds, s.end_seconds) for s in first] == [
         *((1.0, 2.5), (2.5, 3.5), (2.9, 6.9), (7.0, 11.0))
@@ -219,8 +223,6 @@ def test_rules_that_cannot_be_kept_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             SpanRules(**fields)  # type: ignore[arg-type]
-    from data_modules.corpora import CorpusConfig
-
     for split in ("val", "test"):
         with pytest.raises(ValueError, match=f"split '{split}'.* is no training split"):
             TeacherFreeConfig(corpora=[CorpusConfig(reader="nextqa", root="x", split=split)])
@@ -244,7 +246,7 @@ def test_words_alone_are_at_chance_in_the_benchmark() -> None:
     assert len(rows) % 4 == 0
     groups = [rows[first : first + 4] for first in range(0, len(rows), 4)]
     for group in groups:
-        assert len({row["group"] for row in group}) == 1
+        assert len({row["group_id"] for row in group}) == 1
         assert len({tuple(row["options"]) for row in group}) == 1
         assert sorted(row["answer_index"] for row in group) == [0, 1, 2, 3]
         assert len(set(group[0]["options"])) == 4
@@ -314,6 +316,7 @@ def test_the_program_writes_what_a_reader_reads(
     examples = examples_in("huggingface", folder, "val")
     assert len(examples) >= 16
     assert {len(example.options) for example in examples} == {4}
+    assert len({example.group_id for example in examples}) == len(examples) / 4
     assert all(
         example.response == example.options[example.answer_index or 0] for example in examples
     )
