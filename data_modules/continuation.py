@@ -10,9 +10,9 @@ from math import inf, nan
 from typing import NamedTuple
 
 from data_modules.annotated_spans import AnnotatedSpan, tracks
-from data_modules.near_texts import normalised_words
 from data_modules.skipped_rows import SkippedRows
 from data_modules.teacher_free_config import SpanRules
+from vidreason.near_texts import normalised_words
 from vidreason.reasoning.outcomes import Outcome
 from vidreason.reasoning.predictions import Prediction
 from vidreason.teacher.clip import Clip

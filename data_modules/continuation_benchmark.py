@@ -14,8 +14,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from data_modules.continuation import Continuation, say_the_same
-from data_modules.near_texts import normalised_words
 from data_modules.skipped_rows import SkippedRows
+from vidreason.near_texts import normalised_words
 
 QUESTION = "What happens next?"
 NUM_OPTIONS = 4

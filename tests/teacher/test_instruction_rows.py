@@ -1,6 +1,7 @@
 """Rows of an instruction set: what was said is what is read, and what cannot be read is named."""
 
 import json
+from dataclasses import replace
 from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from data_modules.corpora import CorpusConfig
 from data_modules.readers import read_corpus
 from data_modules.skipped_rows import SkippedRows
 from vidreason.example import Example
+from vidreason.reasoning.outcomes import Outcome, outcome_of
 from vidreason.reasoning.predictions import Prediction, parse_predictions
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT
 from vidreason.teacher.draft import Draft, Step
@@ -57,6 +59,16 @@ def test_what_a_draft_does_not_say_is_not_invented(tmp_path: Path) -> None:
     assert (explanation.question_type, explanation.start_seconds) == ("explanation", None)
     assert explanation.media == str(tmp_path / "videos/video0.mp4")
     assert list(lone) == list(steps)  # one schema
+
+
+def test_what_really_came_next_is_the_answer(tmp_path: Path) -> None:
+    outcome = Outcome("The ball falls off.", "annotated", 1.25)
+    row = row_of(replace(LONE, outcome=outcome))
+    (prediction,) = read(tmp_path, row)
+    assert prediction.answers == ("The ball falls off.",)
+    assert outcome_of(prediction.meta) == outcome
+    with pytest.raises(UnwritableRowError, match="without a text or without a prediction"):
+        row_of(replace(LONE, outcome=Outcome("None", "annotated")))
 
 
 HOSTILE_TEXTS = [

@@ -40,6 +40,14 @@ FEATURES: list[dict[str, Any]] = [
             {"name": "justification", "dtype": "string"},
         ],
     },
+    {
+        "name": "outcome",
+        "struct": [
+            {"name": "text", "dtype": "string"},
+            {"name": "kind", "dtype": "string"},
+            {"name": "seconds", "dtype": "float64"},
+        ],
+    },
     *(
         {"name": name, "dtype": "string"}
         for name in (
@@ -244,7 +252,8 @@ def _content(summary: SetSummary) -> str:
         f"{table(('rows with', 'number', 'share'), rows)}\n\n"
         "`causal_explanation` is a list of steps, `step_times` their times in seconds from the "
         "start of the clip, where the teacher gave any; `prediction` is the most likely event and "
-        "`predictions` up to three with confidences, where there are confidences."
+        "`predictions` up to three with confidences, where there are confidences; `outcome` is the "
+        "event that really came next, where the source knows it."
     )
 
 

@@ -68,6 +68,8 @@ def hostile_part(draft: Draft) -> str | None:
     for number, item in enumerate(draft.predictions, start=1):
         texts.append((f"prediction {number}", item.event))
         texts.append((f"justification {number}", item.justification))
+    if draft.outcome is not None:
+        texts.append(("outcome", draft.outcome.text))
     problems = (hostile_sign(text, where) for where, text in texts)
     return next(filter(None, problems), None)
 

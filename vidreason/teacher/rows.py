@@ -165,6 +165,7 @@ def draft_fields(draft: Draft) -> dict[str, Any]:
             }
             for item in confident
         ],
+        "outcome": draft.outcome and draft.outcome._asdict(),
     }
 
 
@@ -215,6 +216,8 @@ def _check_draft(draft: Draft) -> None:
         raise UnwritableRowError("the text of a prediction is empty, or a word for nothing")
     if len(confidences) > MAX_PREDICTIONS:
         raise UnwritableRowError(f"it has {len(confidences)} predictions, at most 3 are read")
+    if draft.outcome is not None and (not confidences or _is_nan_like(draft.outcome.text)):
+        raise UnwritableRowError("it says what came next, without a text or without a prediction")
     is_lone = len(confidences) == 1 and isnan(confidences[0])
     if not is_lone and not all(0 <= confidence <= 1 for confidence in confidences):
         raise UnwritableRowError(f"its confidences are {confidences}, expected numbers from 0 to 1")
