@@ -89,27 +89,44 @@ class ContaminationCheck:
         """Add the pictures of an evaluation example's video."""
         self._hashes.add(example.id, video)
 
-    def check(self, example: Example) -> None:
+    @property
+    def evaluation_texts(self) -> TextIndex:
+        """What the evaluation examples say."""
+        return self._texts
+
+    def check(self, example: Example) -> list[Match]:
         """Compare a training example's id, file and text."""
-        # By id, by file, then by words; pictures are compared by check_hash().
+        return [*self.check_video(example), *self.check_text(example)]
+
+    def check_video(self, example: Example) -> list[Match]:
+        """Compare a training example's id and file."""
+        matches = []
         for key in _id_keys(example):
             if key in self._by_id:
-                self._record("id", example, self._by_id[key], example.video_id)
+                matches.append(self._record("id", example, self._by_id[key], example.video_id))
                 break
         same_file = self._by_file.get(file_identity(example.media))
         if same_file is not None:
-            self._record("file", example, same_file, example.media)
-        match = self._texts.find(compared_text(example))
-        if match is not None:
-            self._record("text", example, match.name, f"similarity {match.similarity:.2f}")
+            matches.append(self._record("file", example, same_file, example.media))
+        return matches
 
-    def check_hash(self, example: Example, video: VideoHash) -> None:
+    def check_text(self, example: Example) -> list[Match]:
+        """Compare a training example's text."""
+        match = self._texts.find(compared_text(example))
+        if match is None:
+            return []
+        detail = f"similarity {match.similarity:.2f}"
+        return [self._record("text", example, match.name, detail)]
+
+    def check_hash(self, example: Example, video: VideoHash) -> list[Match]:
         """Compare the pictures of a training example's video."""
         self._num_training_hashes += 1
         matches = self._hashes.find(video)
         self._num_training["video"] += bool(matches)
-        for name, distance in matches:
+        return [
             self._record("video", example, str(name), f"distance {distance:.3f}", count=False)
+            for name, distance in matches
+        ]
 
     def report(self) -> ContaminationReport:
         """The result so far."""
@@ -128,11 +145,13 @@ class ContaminationCheck:
 
     def _record(
         self, kind: str, example: Example, evaluation_id: str, detail: str, count: bool = True
-    ) -> None:
+    ) -> Match:
         self._num_training[kind] += count
         self._seen[kind].add(self._video_keys[evaluation_id])
+        match = Match(kind, example.id, evaluation_id, detail)
         if len(self._matches[kind]) < NUM_SHOWN:
-            self._matches[kind].append(Match(kind, example.id, evaluation_id, detail))
+            self._matches[kind].append(match)
+        return match
 
 
 def compared_text(example: Example) -> str:

@@ -8,18 +8,21 @@ video's start or after its end.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from data_modules.example_kinds import caption_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_members
-from data_modules.rows import MalformedRowError, Row, parse_seconds
+from data_modules.rows import MalformedRowError, Row, UnusableRowError, parse_seconds
 from data_modules.skipped_rows import SkippedRows, examples_of, expanded
 from vidreason.example import Example
 
 SECONDS_BEFORE, SECONDS_AFTER = 1.0, 3.0
 """A narration is a point; the example's span goes from so long before it to so long after it."""
+EGOSCHEMA_FILE = "uid_to_ego4d.json"
+"""EgoSchema's own file, which says of which videos its questions are."""
+NARRATIONS = "annotations/narration.json"
 VIDEO_FOLDERS = ("video_540ss", "full_scale")
 _PASSES = ("narration_pass_1", "narration_pass_2")
 _SPLIT_FIELDS = ("split_em", "split_av", "split_fho")
@@ -45,9 +48,9 @@ def read_ego4d(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
     Raises:
         ValueError: A file is missing or wrong as a whole, as where it is of another release.
     """
-    videos = _read_videos(files, skipped)
-    held_out = _egoschema_videos(files)
-    folder = next(filter(files.is_folder, VIDEO_FOLDERS), VIDEO_FOLDERS[0])
+    videos = ego4d_videos(files, skipped)
+    held_out = egoschema_videos(files)
+    folder = ego4d_folder(files)
 
     def make(narration: Row) -> Iterator[Example]:
         uid, duration = narration["uid"], videos[narration["uid"]].duration_seconds
@@ -71,8 +74,8 @@ def read_ego4d(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
             meta={"narration": narration["narration_text"]},
         )
 
-    members = read_json_members(files, "annotations/narration.json")
-    rows = expanded(members, lambda member: _narrations(member, split, videos), skipped)
+    members = read_json_members(files, NARRATIONS)
+    rows = expanded(members, lambda member: _narrations_of_split(member, split, videos), skipped)
     yield from examples_of(rows, make, skipped)
 
 
@@ -91,14 +94,35 @@ def plain_narration(narration: str) -> tuple[str, str]:
     return text[0].upper() + text[1:].rstrip(".") + ".", ""
 
 
-class _Video(NamedTuple):
-    split: str
+class Ego4dVideo(NamedTuple):
+    """A video of ``ego4d.json``."""
+
     duration_seconds: float
+    splits: frozenset[str]
+    """All splits that its benchmarks put it into; empty where none does."""
+    scenarios: tuple[str, ...]
+    """Of the list, those that are texts."""
+
+    @property
+    def split(self) -> str:
+        """``test`` or ``val`` if any benchmark says so, else ``train``."""
+        return next((name for name in ("test", "val") if name in self.splits), "train")
 
 
-def _read_videos(files: Files, skipped: SkippedRows) -> dict[str, _Video]:
+def ego4d_videos(files: Files, skipped: SkippedRows) -> dict[str, Ego4dVideo]:
+    """Read the videos of ``ego4d.json``, in ``root`` or in the folder above, by their ids.
+
+    Of a video that is listed twice, the splits are put together.
+
+    Args:
+        files: The corpus' files.
+        skipped: Counts videos without id or duration.
+
+    Raises:
+        ValueError: The file is missing, wrong as a whole, or has no video.
+    """
     path = files.first("ego4d.json", files.path("").parent / "ego4d.json")
-    videos = {}
+    videos: dict[str, Ego4dVideo] = {}
     # One member holds all videos; a wrong one is left out alone.
     for member in read_json_members(files, path):
         for row in _rows_of(member, "value") if member["name"] == "videos" else ():
@@ -106,14 +130,73 @@ def _read_videos(files: Files, skipped: SkippedRows) -> dict[str, _Video]:
                 duration = parse_seconds(row.get("duration_sec"))
                 if not duration:
                     raise row.malformed(f"a video has no 'duration_sec': {row!r:.200}")
-                splits = {row.text(field) for field in _SPLIT_FIELDS}
-                split = next((name for name in ("test", "val") if name in splits), "train")
-                videos[row.id("video_uid")] = _Video(split, duration)
+                splits = frozenset(filter(None, (row.text(field) for field in _SPLIT_FIELDS)))
+                uid = row.id("video_uid")
             except MalformedRowError as error:
                 skipped.record_malformed(error)
+                continue
+            if uid in videos:
+                splits |= videos[uid].splits
+            videos[uid] = Ego4dVideo(duration, splits, _scenarios(row))
     if not videos:
         raise ValueError(f"{path}: there is no video in the field 'videos'")
     return videos
+
+
+def ego4d_folder(files: Files) -> str:
+    """The folder of the videos: the first of ``VIDEO_FOLDERS`` that is there, or else the first."""
+    return next(filter(files.is_folder, VIDEO_FOLDERS), VIDEO_FOLDERS[0])
+
+
+def ego4d_narrations(
+    files: Files, videos: Container[str], skipped: SkippedRows
+) -> Iterator[tuple[str, list[tuple[float, str]]]]:
+    """Yield the narrations of some videos: the id, and moments in seconds with their sentences.
+
+    Both passes are read, and what narrators were unsure of is left out. The file passes by as a
+    stream.
+
+    Args:
+        files: The corpus' files.
+        videos: Ids of the wanted videos.
+        skipped: Counts narrations without a moment or text.
+
+    Raises:
+        ValueError: The file is missing or wrong as a whole.
+    """
+    for member in read_json_members(files, NARRATIONS):
+        if member["name"] not in videos:
+            continue
+        told = []
+        try:
+            rows = list(_narrations(member))
+        except MalformedRowError as error:
+            skipped.record_malformed(error)
+            continue
+        for row in rows:
+            try:
+                moment, narration = row.seconds("timestamp_sec"), row.text("narration_text")
+                if moment is None:
+                    raise row.malformed("field 'timestamp_sec' is missing")
+            except UnusableRowError as error:
+                skipped.record(error.location, error.cause)
+                continue
+            except MalformedRowError as error:
+                skipped.record_malformed(error)
+                continue
+            skipped.num_read += 1
+            text, _ = plain_narration(narration)
+            if text:
+                told.append((moment, text))
+        yield member["name"], sorted(told)
+
+
+def _scenarios(row: Row) -> tuple[str, ...]:
+    names = row.get("scenarios")
+    texts = (
+        [name.strip() for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    )
+    return tuple(dict.fromkeys(filter(None, texts)))
 
 
 def _rows_of(row: Row, name: str) -> list[Row]:
@@ -124,23 +207,29 @@ def _rows_of(row: Row, name: str) -> list[Row]:
     return [Row(item if isinstance(item, dict) else {}, row.location) for item in items or ()]
 
 
-def _egoschema_videos(files: Files) -> set[str]:
-    """Videos of EgoSchema's questions; none without its file."""
-    name = "uid_to_ego4d.json"
-    clips = read_json_members(files, name) if files.exists(name) else ()
+def egoschema_videos(files: Files) -> set[str]:
+    """Videos of EgoSchema's questions; none without its file.
+
+    Raises:
+        ValueError: The file is wrong.
+    """
+    clips = read_json_members(files, EGOSCHEMA_FILE) if files.exists(EGOSCHEMA_FILE) else ()
     return {clip.nested("value").id("video_uid") for clip in clips}
 
 
-def _narrations(member: Row, split: str, videos: dict[str, _Video]) -> Iterator[Row]:
-    """Each narration of a video, with its ``uid`` and ``name``; a pass may be missing."""
+def _narrations_of_split(member: Row, split: str, videos: dict[str, Ego4dVideo]) -> Iterator[Row]:
     uid = member["name"]
     if uid not in videos:
         raise member.malformed(f"video {uid!r} is not in ego4d.json; use one release of both")
-    if videos[uid].split != split:
-        return
+    if videos[uid].split == split:
+        yield from _narrations(member)
+
+
+def _narrations(member: Row) -> Iterator[Row]:
+    """Each narration of a video, with its ``uid`` and ``name``; a pass may be missing."""
     record = member.nested("value")
     for name in _PASSES:
         narrations = [] if record.get(name) is None else _rows_of(record.nested(name), "narrations")
         for number, narration in enumerate(narrations):
-            fields = {"uid": uid, "name": f"{name[-1]}_{number}"}
+            fields = {"uid": member["name"], "name": f"{name[-1]}_{number}"}
             yield Row({**narration, **fields}, f"{member.location}:{name}:{number}")

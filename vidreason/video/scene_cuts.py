@@ -9,10 +9,11 @@ where
 * that step is several times the usual change from frame to frame on either side: of pans, fades and
   fast motion, all frames differ.
 
-So shots of less than half a second count as flashes. A dissolve whose first step is by far its
-largest counts as a cut, and so may light that is switched on so bright that parts of the picture
-are white. ``tests/video/test_scene_cuts.py`` measures it on drawn videos; there was no real set
-with cuts marked by hand to measure it on.
+So shots of less than half a second count as flashes, and a change of scene that takes less than
+about a second (a fade through black, a dissolve whose first step is by far its largest) may count
+as a cut. So may light that is switched on so bright that parts of the picture are white.
+``tests/video/test_scene_cuts.py`` measures it on drawn videos; there was no real set with cuts
+marked by hand to measure it on.
 """
 
 import math
@@ -146,7 +147,7 @@ def _features(pictures: Tensor) -> NDArray[np.float32]:
     chroma = [(plane - luma + 1) / 2 for plane in (blue, red)]
     tiles = torch.nn.functional.interpolate(luma[:, None], _TILES, mode="area").flatten(1)
     tiles = tiles - tiles.mean(dim=1, keepdim=True)
-    tiles = tiles / (tiles.std(dim=1, keepdim=True) + _LEAST_CONTRAST)
+    tiles = tiles / tiles.std(dim=1, keepdim=True).clamp(min=_LEAST_CONTRAST)
     histograms = [_histogram(luma, _LUMA_BINS), *(_histogram(p, _CHROMA_BINS) for p in chroma)]
     features: NDArray[np.float32] = torch.cat([*histograms, tiles], dim=1).numpy()
     return features
