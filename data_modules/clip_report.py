@@ -93,7 +93,7 @@ class SampleReport:
 
     def _sources(self) -> Table:
         missing = self.num_requested - self.num_clips
-        short = f", {missing:,} fewer than requested: the sources have no more" if missing else ""
+        short = f", {missing:,} fewer than requested: the sources have no others" if missing else ""
         header = ("source", "clips", "its share", "of val", "of videos", "videos known", "told of")
         rows = tuple(
             (

@@ -38,8 +38,9 @@ logger = logging.getLogger(__name__)
 MAX_UNREADABLE_FRACTION = 0.1
 """Share of a source's opened videos that may be unreadable."""
 
-_MAX_ROUNDS = 5
-"""So often clips that evaluation sets exclude are replaced by others."""
+_MAX_ROUNDS = 20
+"""So often clips that evaluation sets exclude are replaced by others. A round passes once over the
+narrations of Ego4D; unless most clips are excluded, two or three are enough."""
 
 
 @dataclass(kw_only=True)

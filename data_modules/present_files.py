@@ -50,24 +50,23 @@ class PresentFiles:
 def videos_below(root: str, skipped: SkippedRows) -> Iterator[tuple[str, str]]:
     """Yield the video files below a folder, sorted: the path from the folder on, and the path.
 
-    Left out and counted are hidden files and folders, links to folders, files of other extensions
-    than ``VIDEO_EXTENSIONS``, further names of one file, what is no regular file, links that lead
-    outside of the folder, and names that are not UTF-8 or that would be read as another file.
+    Left out and counted are hidden files and folders, links, files of other extensions than
+    ``VIDEO_EXTENSIONS``, further names of one file, what is no regular file, and names that are not
+    UTF-8 or that would be read as that of another file.
 
     Raises:
         ValueError: There is no such folder.
     """
     if not os.path.isdir(root):
         raise ValueError(f"{root!r} is no folder; name the folder that holds the videos")
-    real_root = os.path.join(os.path.realpath(root), "")
     seen: set[tuple[int, int]] = set()
     for path in _files_below(root, skipped):
         try:
-            status = os.stat(path)
+            status = os.lstat(path)
         except OSError as error:
             _record(skipped, path, f"it cannot be looked at: {error.strerror}")
             continue
-        cause = _refusal(path, real_root, status)
+        cause = _refusal(path, status)
         if not cause and (status.st_dev, status.st_ino) in seen:
             cause = "another name of a file that is there already"
         if cause:
@@ -92,7 +91,7 @@ def _files_below(root: str, skipped: SkippedRows) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in sorted(names))
 
 
-def _refusal(path: str, real_root: str, status: os.stat_result) -> str:
+def _refusal(path: str, status: os.stat_result) -> str:
     """Why a file below a folder is not used; empty if it is."""
     name = os.path.basename(path)
     if not name.lower().endswith(VIDEO_EXTENSIONS):
@@ -105,11 +104,10 @@ def _refusal(path: str, real_root: str, status: os.stat_result) -> str:
         return "its name is not UTF-8"
     if is_remote(path) or parse_member(path) is not None:
         return "its name reads as that of another file"
-    if not stat.S_ISREG(status.st_mode):
-        return "no regular file"
-    if os.path.islink(path) and not os.path.realpath(path).startswith(real_root):
-        return "a link that leads outside of its source's folder"
-    return ""
+    if stat.S_ISLNK(status.st_mode):
+        # To a file below the root, which is met by its own name, or to one that is not below it.
+        return "a link to a file"
+    return "" if stat.S_ISREG(status.st_mode) else "no regular file"
 
 
 def _record(skipped: SkippedRows, path: str, cause: str) -> None:

@@ -1,6 +1,7 @@
 """Cutting into clips, and dealing out shares: properties over many drawn cases."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_clips_follow_each_other_within_their_stretch() -> None:
         assert edges == sorted(edges)
         # Less than one more clip is left over.
         assert length - sum(b - a for a, b in clips) < shortest
-        assert all(b == a for (_, b), (a, _) in zip(clips, clips[1:], strict=False))
+        assert all(b == a for (_, b), (a, _) in pairwise(clips))
         if clips and length > longest and shortest == longest:
             starts.append(clips[0][0] - start)
             ends.append(start + length - clips[-1][1])

@@ -98,9 +98,7 @@ def write(path: Path, pictures: Pictures) -> Path:
 @pytest.mark.parametrize(
     ("lengths", "speed"), [((40, 50, 37), 0), ((60, 45, 60), 0.8), ((300, 61, 440), 0.3)]
 )
-def test_cuts_are_located_to_a_step(
-    lengths: tuple[int, ...], speed: float, tmp_path: Path
-) -> None:
+def test_cuts_are_located_to_a_step(lengths: tuple[int, ...], speed: float, tmp_path: Path) -> None:
     """Also those beside the pieces that the video is decoded in."""
     shots = (shot(10 + n, length, speed) for n, length in enumerate(lengths))
     path = write(tmp_path / "v.mp4", (picture for one in shots for picture in one))
