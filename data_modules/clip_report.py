@@ -15,7 +15,7 @@ NUM_SCENARIOS_SHOWN = 20
 
 @dataclass(kw_only=True)
 class SourceReport:
-    """What one source gave."""
+    """Clips of one source, and all that gave none."""
 
     name: str
     kind: str
@@ -23,7 +23,7 @@ class SourceReport:
     """Clips that are its share by weight."""
     num_clips: int = 0
     num_validation: int = 0
-    """Of these, clips of the split ``val``."""
+    """Clips of the split ``val`` among them."""
     num_videos: int = 0
     """Videos that the clips are of."""
     num_videos_known: int = 0
@@ -45,13 +45,13 @@ class SourceReport:
     num_opened: int = 0
     """Videos that were opened."""
     unreadable: dict[str, int] = field(default_factory=dict)
-    """Of these, videos that cannot be read, by cause."""
+    """Opened videos that cannot be read, by cause."""
     remarks: list[str] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)
 class SampleReport:
-    """What a sample holds, and what is not in it."""
+    """Contents of a sample, and what is not in it."""
 
     num_requested: int
     num_clips: int

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
+from typing import Literal
 
 from data_modules.clip_report import SampleReport, SourceReport, clip_counts
 from data_modules.clip_source_config import ClipSourceConfig
@@ -118,7 +119,7 @@ def sample_clips(
     return SampledClips(clips=clips, report=report)
 
 
-def split_of(source: str, video_id: str, validation_fraction: float) -> str:
+def split_of(source: str, video_id: str, validation_fraction: float) -> Literal["train", "val"]:
     """``val`` for that share of all videos, else ``train``; it follows from these values alone."""
     return "val" if seeded_hash(source, video_id) < validation_fraction * 2**64 else "train"
 
@@ -188,7 +189,7 @@ class _Lot:
             first_left_out=dict(skipped.first_locations),
             malformed=list(skipped.malformed),
             num_opened=self.failures.num_samples,
-            unreadable=dict(self.failures.causes),
+            unreadable={str(cause): n for cause, n in self.failures.causes.items()},
             remarks=list(self.source.remarks),
             **clip_counts(chosen, edges),
         )

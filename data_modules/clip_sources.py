@@ -52,7 +52,7 @@ class SourceVideo(NamedTuple):
     parts: tuple[Span, ...]
     """Disjoint parts of it that clips may be of, in the order of time."""
     references: tuple[str, ...]
-    """Of each part what the annotations say; empty where nothing."""
+    """Text of the annotations about each part; empty where there is none."""
     scenario: str
     licence: str
 
@@ -240,7 +240,7 @@ def build_source(
 
 
 class _Rows(NamedTuple):
-    """What the rows of one video say."""
+    """Texts of the rows of one video."""
 
     media: str
     scenario: str

@@ -7,7 +7,7 @@ there are enough.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class ClipStock:
                     chosen += self._pick(video, num_clips, counts, first, edges)
         return chosen
 
-    def clip(self, candidate: Candidate, split: str) -> Clip:
+    def clip(self, candidate: Candidate, split: Literal["train", "val"]) -> Clip:
         """The clip of a candidate."""
         video = self.videos[candidate.video]
         return Clip(
@@ -141,7 +141,7 @@ class ClipStock:
             media=video.media,
             start_seconds=candidate.span[0],
             end_seconds=candidate.span[1],
-            split="val" if split == "val" else "train",
+            split=split,
             scenario=video.scenario,
             licence=video.licence,
             reference=video.references[candidate.part],

@@ -91,7 +91,7 @@ class ContaminationCheck:
 
     @property
     def evaluation_texts(self) -> TextIndex:
-        """What the evaluation examples say."""
+        """Texts of the evaluation examples."""
         return self._texts
 
     def check(self, example: Example) -> list[Match]:

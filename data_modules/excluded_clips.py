@@ -90,7 +90,7 @@ class ExcludedClips:
 
     @property
     def texts(self) -> TextIndex:
-        """What the evaluation sets say, to compare answers with."""
+        """Texts of the evaluation sets, to compare answers with."""
         return self._check.evaluation_texts
 
     def add_corpus(

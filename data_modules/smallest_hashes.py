@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class SmallestHashes(Generic[T]):
-    """Of each group at most so many entries, those with the smallest hashes.
+    """Entries of each group with the smallest hashes, up to a number.
 
     The same entries give the same sample, in whatever order they come.
 

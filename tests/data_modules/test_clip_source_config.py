@@ -1,4 +1,4 @@
-"""What a source's configuration refuses, with a remedy."""
+"""A configuration of a source that makes no sense is refused with a remedy."""
 
 from typing import Any
 

@@ -74,7 +74,7 @@ def test_numbers_of_one_corpus_are_its_videos(tmp_path: Path) -> None:
 
 
 def test_clips_with_texts_of_an_evaluation_set_are_replaced(tmp_path: Path) -> None:
-    """What narrations say is known only after clips were chosen: others are then chosen instead."""
+    """Narrations are read only after clips were chosen: others are then chosen instead."""
     narration = SENTENCE.replace("The camera wearer", "#C C")
     told = {
         f"v{n}": [

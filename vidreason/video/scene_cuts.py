@@ -84,7 +84,7 @@ def find_scene_cuts(
     for first in range(0, len(frames), size):
         piece = frames[first : first + size]
         pictures = reader.read_frames(index, piece, max_side=_MAX_SIDE)
-        for part in pictures.split(_PIECE_FRAMES):
+        for part in torch.split(pictures, _PIECE_FRAMES):
             steps.add(_features(part))
     seconds = [float(index.timestamps[frame]) for frame in frames]
     return [SceneCut(seconds[number - 1], seconds[number]) for number in steps.cuts()]
