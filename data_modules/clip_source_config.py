@@ -80,8 +80,8 @@ class ClipSourceConfig:
             min_seconds=(_SHORTEST_SECONDS, inf),
             max_seconds=(self.min_seconds, inf),
         )
-        if self.weight == inf or self.min_seconds == inf:
-            raise ValueError(f"{where}: weight and min_seconds have to be finite")
+        if inf in (self.weight, self.min_seconds, self.max_seconds):
+            raise ValueError(f"{where}: weight, min_seconds and max_seconds have to be finite")
         if self.cut not in CUTS[self.kind]:
             raise ValueError(
                 f"{where}: cut is {self.cut!r}, which is not for kind {self.kind!r}; leave it out, "
