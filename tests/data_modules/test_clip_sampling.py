@@ -101,6 +101,9 @@ def test_the_sample_follows_from_ids_and_the_seed_alone(tmp_path: Path) -> None:
     assert [(c.split, c.scenario, c.reference) for c in one] == [
         (c.split, c.scenario, c.reference) for c in other
     ]
+    # Also where not all videos are looked at.
+    few, others = (sample_clips([ego4d(tmp_path / name)], 4, 5).clips for name in "ab")
+    assert [clip.id for clip in few] == [clip.id for clip in others]
     again = sample_clips([ego4d(tmp_path / "a")], 12, 6).clips
     assert {clip.id for clip in one} != {clip.id for clip in again}
     # Written down once: whoever changes them changes every sample.
