@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from data_modules.contamination import ContaminationCheck, Match
 from data_modules.corpora import CorpusConfig
-from data_modules.near_texts import TextIndex
 from data_modules.readers import read_corpus
 from data_modules.skipped_rows import MAX_MALFORMED_FRACTION, SkippedRows
 from vidreason.example import Example
+from vidreason.near_texts import TextIndex
 from vidreason.secrets import printable
 from vidreason.teacher.clip import Clip
 from vidreason.video.failures import FailureLog, VideoReadError
