@@ -16,8 +16,6 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Literal
 
@@ -119,9 +117,12 @@ def sample_clips(
     return SampledClips(clips=clips, report=report)
 
 
-def split_of(source: str, video_id: str, validation_fraction: float) -> Literal["train", "val"]:
-    """``val`` for that share of all videos, else ``train``; it follows from these values alone."""
-    return "val" if seeded_hash(source, video_id) < validation_fraction * 2**64 else "train"
+def split_of(video_id: str, validation_fraction: float) -> Literal["train", "val"]:
+    """``val`` for that share of all videos, else ``train``; it follows from these values alone.
+
+    Not from the source: two may have the same video, and sets of two kinds are compared.
+    """
+    return "val" if seeded_hash("split", video_id) < validation_fraction * 2**64 else "train"
 
 
 def _first_seen(
@@ -163,7 +164,7 @@ class _Lot:
         clips = []
         for candidate in new:
             video_id = self.stock.videos[candidate.video].video_id
-            split = split_of(self.stock.config.name, video_id, validation_fraction)
+            split = split_of(video_id, validation_fraction)
             clips.append(self.stock.clip(candidate, split))
         num_excluded = 0
         for candidate, clip in zip(new, self.source.with_references(clips), strict=True):
@@ -217,9 +218,7 @@ def _chosen_lots(
     reader: VideoReader,
 ) -> list[int]:
     """Choose clips of all lots until none is excluded; return the first shares by weight."""
-    fractions = [Fraction(str(lot.stock.config.weight)) for lot in lots]
-    common = lcm(*(fraction.denominator for fraction in fractions))
-    weights = [int(fraction * common) for fraction in fractions]
+    weights = [lot.stock.config.weight for lot in lots]
     for _ in range(_MAX_ROUNDS):
         shares = _shares(lots, num_clips, weights)
         num_excluded = sum(
@@ -232,7 +231,7 @@ def _chosen_lots(
     return deal_out(num_clips, [num_clips] * len(lots), weights)
 
 
-def _shares(lots: Sequence[_Lot], num_clips: int, weights: Sequence[int]) -> list[int]:
+def _shares(lots: Sequence[_Lot], num_clips: int, weights: Sequence[float]) -> list[int]:
     """Clips of each lot, by weights and by what it has."""
     capacities = [num_clips] * len(lots)
     while True:

@@ -8,6 +8,7 @@ import hashlib
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -104,7 +105,7 @@ def disjoint(spans: Iterable[Span], seed: int) -> list[Span]:
     return [result[key] for key in taken]
 
 
-def deal_out(total: int, capacities: Sequence[int], weights: Sequence[int] = ()) -> list[int]:
+def deal_out(total: int, capacities: Sequence[int], weights: Sequence[float] = ()) -> list[int]:
     """Share out a number as evenly as capacities allow, by weights.
 
     Who has a smaller capacity than an even share is dealt that, and the others share the rest.
@@ -115,26 +116,29 @@ def deal_out(total: int, capacities: Sequence[int], weights: Sequence[int] = ())
         capacities: Most that each can be dealt.
         weights: Above 0; all the same if empty.
     """
-    weights = weights or [1] * len(capacities)
+    # Fractions, so that shares are the same on every machine.
+    exact = [Fraction(str(weight)) for weight in weights or [1] * len(capacities)]
+    denominator = math.lcm(*(weight.denominator for weight in exact))
+    whole = [int(weight * denominator) for weight in exact]
     total = min(total, sum(capacities))
-    common = math.lcm(*weights)
-    order = sorted(range(len(capacities)), key=lambda n: capacities[n] * (common // weights[n]))
+    common = math.lcm(*whole)
+    order = sorted(range(len(capacities)), key=lambda n: capacities[n] * (common // whole[n]))
     shares = [0] * len(capacities)
-    rest, weight = total, sum(weights)
+    rest, weight = total, sum(whole)
     for position, number in enumerate(order):
         # Of the smallest capacities by weight: is an even share more?
-        if capacities[number] * weight > rest * weights[number]:
+        if capacities[number] * weight > rest * whole[number]:
             remaining = sorted(order[position:])
             break
         shares[number] = capacities[number]
         rest -= capacities[number]
-        weight -= weights[number]
+        weight -= whole[number]
     else:
         return shares
     for number in remaining:
-        shares[number] = rest * weights[number] // weight
+        shares[number] = rest * whole[number] // weight
     left = rest - sum(shares[number] for number in remaining)
-    by_remainder = sorted(remaining, key=lambda n: -(rest * weights[n] % weight))
+    by_remainder = sorted(remaining, key=lambda n: -(rest * whole[n] % weight))
     for number in by_remainder[:left]:
         shares[number] += 1
     return shares

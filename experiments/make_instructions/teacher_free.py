@@ -4,13 +4,14 @@ A corpus is read twice: once to find out which clips are in the sample, by the s
 their ids, and once to give them; so memory holds a number a clip, whatever the corpus' size.
 """
 
-import hashlib
 import heapq
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from data_modules.annotated_spans import annotated_spans
+from data_modules.clip_sampling import split_of
+from data_modules.clip_spans import deal_out, seeded_hash
 from data_modules.continuation import continuations
 from data_modules.corpora import CorpusConfig
 from data_modules.readers import read_corpus
@@ -27,7 +28,6 @@ Refuse = Callable[[Clip], str]
 """Gives the cause for which a clip may not be in the set; empty for none."""
 
 TWICE = "another answer is about the same span of the same video"
-_HASH_LIMIT = 2**64
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,8 @@ def teacher_free_answers(
         counts = CorpusCounts(corpus=f"{corpus.reader} in {corpus.root}")
         smallest.append(_smallest_hashes(config, corpus, refuse, counts))
         report.corpora.append(counts)
-    quotas = _quotas(config.num_clips, [corpus.weight for corpus in corpora], smallest)
+    capacities = [len(hashes) for hashes in smallest]
+    quotas = deal_out(config.num_clips, capacities, [corpus.weight for corpus in corpora])
     if not sum(quotas):
         causes = "; ".join(f"{one.corpus}: {one.left_out}" for one in report.corpora)
         raise ValueError(f"no {config.answers} can be made of these corpora: {causes}")
@@ -108,7 +109,7 @@ def _smallest_hashes(
     held: set[int] = set()
     refused: set[int] = set()
     for clip, _ in _answers(config, corpus, skipped, rows):
-        value = _hash(config.seed, clip.id)
+        value = seeded_hash(config.seed, clip.id)
         cause = refuse(clip)
         if cause:
             # Another answer of this id would bring it back when the sample is drawn.
@@ -137,36 +138,8 @@ def _drawn(
     for clip, draft in _answers(config, corpus, uncounted(), uncounted()):
         if not remaining:
             return
-        value = _hash(config.seed, clip.id)
+        value = seeded_hash(config.seed, clip.id)
         if value not in remaining:
             continue
         remaining.remove(value)
-        # All clips of a video are in one split, also where two corpora annotate it.
-        video = _hash(config.seed, f"split of {clip.video_id}")
-        is_held_out = video < config.validation_fraction * _HASH_LIMIT
-        yield replace(clip, split="val" if is_held_out else "train"), draft
-
-
-def _quotas(num_clips: int, weights: list[float], available: list[list[int]]) -> list[int]:
-    """Shares of the corpora by their weights; what one does not have goes to the others."""
-    quotas = [0] * len(weights)
-    left = num_clips
-    while left:
-        open_ones = [n for n, hashes in enumerate(available) if quotas[n] < len(hashes)]
-        if not open_ones:
-            break
-        total = sum(weights[n] for n in open_ones)
-        before = left
-        for n in open_ones:
-            share = min(int(before * weights[n] / total), len(available[n]) - quotas[n])
-            quotas[n] += share
-            left -= share
-        if left == before:  # less than one each: the first of them take what is left
-            quotas[open_ones[0]] += 1
-            left -= 1
-    return quotas
-
-
-def _hash(seed: int, text: str) -> int:
-    digest = hashlib.blake2b(f"{seed}\0{text}".encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "big")
+        yield replace(clip, split=split_of(clip.video_id, config.validation_fraction)), draft

@@ -243,7 +243,7 @@ def test_the_split_of_a_video_stays_whatever_is_sampled(tmp_path: Path) -> None:
     assert all(len(one) == 1 for one in splits.values())
     num_validation = sum(one == {"val"} for one in splits.values())
     assert 20 <= num_validation <= 60
-    assert split_of("a", "v", 0.0) == "train"
+    assert split_of("v", 0.0) == "train"
 
 
 def test_sources_that_do_not_go_together(tmp_path: Path) -> None:
