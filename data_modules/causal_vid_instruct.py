@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from data_modules.example_kinds import prompted_example
 from data_modules.files import Files
 from data_modules.json_files import read_json_lines
+from data_modules.reviewed_rows import reviewed_rows
 from data_modules.rows import Row, is_nan_like, parse_seconds
 from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
@@ -59,6 +60,9 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
     ``probability`` and ``seconds``, the expected time or null: each event once, and probabilities
     that sum to 1 within 0.001.
 
+    People's reviews in ``<root>/reviews/*.jsonl`` are applied (:mod:`vidreason.teacher.reviews`):
+    rejected rows are left out and counted, edited ones are read as they were edited.
+
     The explanation's response is its steps, numbered. With ``predictions``, the prompt is the
     paper's future-prediction prompt and the response is written by ``format_predictions``, the form
     that :func:`vidreason.reasoning.predictions.parse_predictions` reads back. With ``prediction``
@@ -66,7 +70,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
     invented. ``answers`` are the predicted events; with ``outcome``, it is the one answer.
 
     Raises:
-        ValueError: The file is missing or wrong as a whole.
+        ValueError: The file, or one of reviews, is missing or wrong as a whole.
     """
 
     def make(row: Row) -> Iterator[Example]:
@@ -108,7 +112,7 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
                     | further,
                 )
 
-    rows = read_json_lines(files, f"{split}.jsonl", skipped)
+    rows = reviewed_rows(files, read_json_lines(files, f"{split}.jsonl", skipped), skipped)
     yield from examples_of(rows, make, skipped, named_by=("id",))
 
 

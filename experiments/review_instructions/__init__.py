@@ -1,0 +1,1 @@
+"""Have people review an instruction set."""
