@@ -52,12 +52,12 @@ def report_tables(report: AgreementReport) -> list[Table]:
         ),
         (
             "answers that the gate accepted, by reviewers' decision, Wilson's 95% intervals over "
-            "videos; all: sources weigh as in the set",
+            "videos; (all): sources weigh as in the set",
             *("source", report.accepted, _ACCEPTED),
         ),
         (
             "answers that the gate rejected, by reviewers' decision, Wilson's 95% intervals over "
-            "videos; all: causes weigh as in the set",
+            "videos; (all): causes weigh as in the set",
             *("cause", report.rejected, _REJECTED),
         ),
     ):

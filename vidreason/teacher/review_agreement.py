@@ -25,7 +25,8 @@ from vidreason.teacher.reviews import DECISIONS, Review, Reviews, newest_of_each
 
 ACCEPTED = "accepted"
 """The gate's verdict on a row of the set; on others it is the cause of the rejection."""
-ALL = "all"
+ALL = "(all)"
+"""Name of what is over all sources or causes; no source and no cause begins with a bracket."""
 
 
 class RowFacts(NamedTuple):
@@ -50,7 +51,7 @@ class AgreementReport:
     num_unknown: int
     """Reviews of rows that the set has not, which count nowhere."""
     groups: dict[str, dict[str, Any]]
-    """By ``all``, ``source: NAME`` and ``gate: accepted`` or ``rejected``: agreement of all
+    """By ``(all)``, ``source: NAME`` and ``gate: accepted`` or ``rejected``: agreement of all
     reviewers on rows that at least two have reviewed. ``exact`` is the share of equal pairs of
     decisions and ``alpha`` Krippendorff's for names; those of ``keep`` take an edit as accepted."""
     pairs: dict[str, dict[str, Any]]
@@ -252,21 +253,28 @@ def _shares(
     **measures: tuple[str, ...],
 ) -> dict[str, dict[str, Any]]:
     """For each group, and for all by their sizes, the shares of some decisions."""
-    records: dict[str, dict[str, Any]] = {}
-    weighted = [
-        (decision, video, max(sizes.get(group, 0), 1) / len(members))
-        for group, members in groups.items()
-        for decision, video in members
-    ]
     of_groups = {
         group: [(decision, video, 1.0) for decision, video in groups[group]]
         for group in sorted(groups)
     }
-    for group, members in ({ALL: weighted} if len(groups) > 1 else {}).items() | of_groups.items():
-        records[group] = {"num_rows": len(members), "num_in_set": sizes.get(group, 0)}
-        for measure, decisions in measures.items():
-            records[group][measure] = _share(members, decisions)
-    return records
+    totals = {group: sizes.get(group, 0) for group in of_groups}
+    if len(of_groups) > 1:
+        # A reviewed row stands for as many as there are in its group for each reviewed one.
+        weighted = [
+            (decision, video, max(totals[group], 1) / len(members))
+            for group, members in of_groups.items()
+            for decision, video, _ in members
+        ]
+        of_groups = {ALL: weighted, **of_groups}
+        totals[ALL] = sum(totals.values())
+    return {
+        group: {
+            "num_rows": len(members),
+            "num_in_set": totals[group],
+            **{measure: _share(members, chosen) for measure, chosen in measures.items()},
+        }
+        for group, members in of_groups.items()
+    }
 
 
 def _share(members: Sequence[tuple[str, str, float]], decisions: Sequence[str]) -> Interval:
