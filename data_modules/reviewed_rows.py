@@ -35,6 +35,9 @@ def reviewed_rows(files: Files, rows: Iterable[Row], skipped: SkippedRows) -> It
     # Each is recorded, so that an index knows when one has changed.
     paths = [path for path in files.glob(REVIEWS_FOLDER, "*.jsonl") if files.exists(path)]
     reviews = Reviews(review for path in paths for review in read_reviews(path))
+    if not paths:
+        yield from rows
+        return
     for row in rows:
         changed, ruling, num_stale = reviews.apply(row)
         if num_stale:

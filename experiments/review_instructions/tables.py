@@ -38,9 +38,7 @@ def report_tables(report: AgreementReport) -> list[Table]:
         name: {one: of_reviewer.get(one, 0) for one in DECISIONS}
         for name, of_reviewer in report.reviewers.items()
     }
-    tables = [
-        record_table("decisions", "reviewer", counts, [Field(one, one) for one in DECISIONS])
-    ]
+    tables = [record_table("decisions", "reviewer", counts, [Field(one, one) for one in DECISIONS])]
     for title, header, records, fields in (
         (
             "agreement of reviewers (Krippendorff's alpha), 95% intervals over videos",

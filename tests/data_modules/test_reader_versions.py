@@ -33,7 +33,7 @@ DIGESTS: dict[str, dict[int, str]] = {
     "egoschema": {1: "cfe99b107bf9383f"},
     "star": {1: "8a48bea084c9a6ad"},
     "intentqa": {1: "029220d7f8f22ece"},
-    "causal_vid_instruct": {3: "67e32998d2e3e88b"},
+    "causal_vid_instruct": {4: "67e32998d2e3e88b"},
     "ego4d": {1: "20bc2fa37c4e5128"},
     "something_something": {1: "13ae2078ed13fc90"},
     "activitynet_captions": {1: "6bd78a2ebdf43799"},

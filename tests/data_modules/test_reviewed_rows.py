@@ -69,7 +69,9 @@ def test_an_edit_is_checked_like_any_row(tmp_path: Path) -> None:
     outcome = {"text": "It stops", "kind": "block", "seconds": 1}
     row = ROWS[0] | {"prediction": "It stops", "outcome": outcome}
     write_lines(tmp_path / "train.jsonl", [row])
-    write_lines(tmp_path / "reviews/a.jsonl", [edit(0, "It was kicked.") | {"row_sha": row_sha(row)}])
+    write_lines(
+        tmp_path / "reviews/a.jsonl", [edit(0, "It was kicked.") | {"row_sha": row_sha(row)}]
+    )
     with pytest.raises(ValueError, match=r"train.jsonl:1 .*'outcome' or 'futures', but none of"):
         examples_in("causal_vid_instruct", tmp_path, "train")
 

@@ -55,11 +55,13 @@ from vidreason.reasoning.futures import Future
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
 from vidreason.reasoning.outcomes import TrueFuture
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.teacher.reviews import Reviews, read_reviews
 from vidreason.video.reader import DIRECT
 
 NUM_INPUTS = {
     **{"annotations": 10 * len(TINY_CORPORA), "videos": 60, "shards": 30, "weights": 60},
     **{"folders": 25, "configurations": 40, "replies": 60, "predictions": 50},
+    "reviews": 30,
 }
 
 
@@ -349,6 +351,37 @@ def test_predictions(tmp_path: Path, times: int) -> None:
         def read(path: Path = path) -> bool:
             rows = list(map(grade, read_predictions(path)))
             next_event_scores({"a": rows}, full="a")
+            return False
+
+        outcomes.add(seed, outcome(read, (str(path),)))
+    outcomes.check()
+
+
+def test_reviews(tmp_path: Path, times: int) -> None:
+    review = {
+        "id": "r",
+        "row_sha": "0" * 64,
+        "reviewer": "a",
+        "reviewed_at": "2026-01-01T00:00:00Z",
+    }
+    steps = [{"text": "It rolls.", "start": 0.5, "end": 1}]
+    predictions = [{"text": "It stops.", "confidence": 0.5, "justification": "so"}]
+    rows = [
+        review | {"decision": "accept"},
+        review | {"id": "s", "decision": "reject", "reason": "unclear"},
+        review | {"id": "t", "decision": "edit", "steps": steps, "predictions": predictions},
+    ]
+    outcomes = Outcomes()
+    for seed, generator in seeds("reviews", times):
+        path = tmp_path / f"{seed}.jsonl"
+        lines = [json_text(row, generator) for row in damaged(rows, generator) or rows]
+        content = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+        path.write_bytes(damaged_bytes(content, generator) if generator.random() < 0.3 else content)
+
+        def read(path: Path = path) -> bool:
+            reviews = Reviews(read_reviews(path))
+            for name in reviews.by_id:
+                reviews.ruling(name, "0" * 64)
             return False
 
         outcomes.add(seed, outcome(read, (str(path),)))

@@ -57,7 +57,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def write_set(root: Path, num_accepted: int = 8, num_rejected: int = 4) -> Path:
-    """Write a set with one video, of which only the first row of each kind of licence has a file."""
+    """Write a set of which the first row under each licence has its video."""
     rows = [accepted_row(number) for number in range(num_accepted)]
     write_rows(root / "train.jsonl", rows[:-1])
     write_rows(root / "val.jsonl", rows[-1:])

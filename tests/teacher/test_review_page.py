@@ -96,7 +96,10 @@ def test_every_text_of_every_row_is_there_as_data(tmp_path):
         assert [frame["seconds"] for frame in item["frames"]] == [0.5, 1.5]
     accepted, rejected = data["items"][0], data["items"][3]
     assert dict(accepted["facts"])["teacher"] == "scripted"
-    assert (accepted["prompt"], accepted["flags"]) == ("Explain step by step.", ["unsupported step 2"])
+    assert (accepted["prompt"], accepted["flags"]) == (
+        "Explain step by step.",
+        ["unsupported step 2"],
+    )
     assert (rejected["verdict"], rejected["detail"]) == ("temporal", "step 2 is late")
     assert data["reasons"]["wrong_cause"] == "wrong cause"
 
@@ -214,14 +217,21 @@ def test_the_sample_is_even_over_sources_and_causes():
 
 
 def test_what_one_kind_cannot_fill_goes_to_the_other():
-    sizes = {"few rejected": (9, 2, 10, 2), "few accepted": (3, 50, 3, 9), "few of all": (2, 3, 2, 3)}
+    sizes = {
+        "few rejected": (9, 2, 10, 2),
+        "few accepted": (3, 50, 3, 9),
+        "few of all": (2, 3, 2, 3),
+    }
     for what, (accepted, rejected, num_accepted, num_rejected) in sizes.items():
         ids = drawn(set_of(a_accepted=accepted, a_length=rejected)).ids
         kinds = [name.rstrip("0123456789") for name in ids]
         expected = (min(num_accepted, accepted), num_rejected)
         assert (kinds.count("a_accepted"), kinds.count("a_length")) == expected, what
-    assert not {name for name in drawn(set_of(a_accepted=50, a_length=50), rejected_fraction=0).ids
-                if "length" in name}
+    assert not {
+        name
+        for name in drawn(set_of(a_accepted=50, a_length=50), rejected_fraction=0).ids
+        if "length" in name
+    }
     with pytest.raises(ValueError, match="no rows to review"):
         drawn([])
     with pytest.raises(ValueError, match="the id 'a_accepted0' is there twice"):

@@ -20,8 +20,11 @@ def reviews_of(tmp_path, *rows):
 
 def outcome(tmp_path, *rows, row=ROW):
     """Name of the decision on a row, and the row, after reviews in a file each."""
-    reviews = [one for number, review in enumerate(rows)
-               for one in read_reviews(write_rows(tmp_path / f"{number}.jsonl", [review]))]
+    reviews = [
+        one
+        for number, review in enumerate(rows)
+        for one in read_reviews(write_rows(tmp_path / f"{number}.jsonl", [review]))
+    ]
     return Reviews(reviews).apply(row)
 
 
@@ -48,7 +51,10 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path):
         "'id'": [{"id": ""}, {"id": 7}, {"id": "a\u202eb"}, {"id": "\ud800"}],
         "'row_sha'": [{"row_sha": "12"}, {"row_sha": None}],
         "'decision'": [{"decision": "maybe"}, {"decision": ["accept"]}],
-        "'reason'": [{"reason": "harmful"}, {"reason": 1}],
+        "'reason'": [
+            *({"reason": "harmful"}, {"reason": 1}),
+            *({"decision": "reject", "reason": reason} for reason in (None, "bad", ["other"])),
+        ],
         "'reviewer'": [{"reviewer": " "}, {"reviewer": "x" * 61}, {"reviewer": "a\nb"}],
         "'reviewed_at'": [{"reviewed_at": "yesterday"}, {"reviewed_at": "2026-02-01T10:00:00"}],
         "'place'": [{"place": 1}],
@@ -61,7 +67,8 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path):
         ],
         "'steps[0].text'": [{"steps": [{"text": text}]} for text in ("", " ", None, long, "a\0")],
         "'steps[0].start'": [
-            {"steps": [{"text": "a", "start": start}]} for start in (-1, "1", True, math.inf, 10**400)
+            {"steps": [{"text": "a", "start": start}]}
+            for start in (-1, "1", True, math.inf, 10**400)
         ],
         "'steps[1].end'": [{"steps": [*steps, {"text": "a", "start": 2, "end": 1}]}],
         "'predictions'": [{"predictions": predictions * 4}],
@@ -76,7 +83,9 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path):
     unnoticed = []
     for field, changes in wrong.items():
         for change in changes:
-            path = write_rows(tmp_path / "r.jsonl", [review_of(accepted_row(2), "accept"), EDIT | change])
+            path = write_rows(
+                tmp_path / "r.jsonl", [review_of(accepted_row(2), "accept"), EDIT | change]
+            )
             try:
                 read_reviews(path)
             except ValueError as error:
@@ -90,7 +99,7 @@ def test_what_is_wrong_is_named_with_file_line_and_field(tmp_path):
 
 
 def test_an_edit_without_the_word_and_rejections_without_a_reason_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="field 'steps' is .* none for the decision 'accept'"):
+    with pytest.raises(ValueError, match=r"field 'steps' is .* none for the decision 'accept'"):
         reviews_of(tmp_path, EDIT | {"decision": "accept"})
     with pytest.raises(ValueError, match="field 'reason' is '', expected one of not_visible"):
         reviews_of(tmp_path, review_of(ROW, "reject", reason=None))
@@ -114,9 +123,7 @@ def test_rows_are_kept_left_out_or_changed(tmp_path):
     }
     assert changed["causal_explanation"] == ["The ball was kicked."]
     assert changed["step_times"] == [{"start": 0.5, "end": 1.0}]
-    assert changed["predictions"] == [
-        {"text": "It stays.", "confidence": 0.9, "justification": ""}
-    ]
+    assert changed["predictions"] == [{"text": "It stays.", "confidence": 0.9, "justification": ""}]
     alone = [{"text": "It stays.", "confidence": None, "justification": "so"}]
     changed = outcome(tmp_path, EDIT | {"predictions": alone, "steps": []}).row
     assert changed is not None
@@ -145,10 +152,14 @@ def test_reviewers_who_differ(tmp_path):
     later = {"reviewed_at": "2026-02-01T11:00:00+00:00"}
     earlier = {"reviewed_at": "2026-02-01T10:30:00+02:00"}  # 8:30 UTC
     decisions = {
-        "accept": [(accept, accept | bob), (accept | later, reject), (reject | earlier, accept)]
-        + [(reject, EDIT | bob, accept | judge)],
-        "reject": [(accept, reject | bob), (EDIT, reject | bob), (accept, reject | later)]
-        + [(accept, accept | bob, reject | judge)],
+        "accept": [
+            *((accept, accept | bob), (accept | later, reject), (reject | earlier, accept)),
+            (reject, EDIT | bob, accept | judge),
+        ],
+        "reject": [
+            *((accept, reject | bob), (EDIT, reject | bob), (accept, reject | later)),
+            (accept, accept | bob, reject | judge),
+        ],
         "edit": [(accept, EDIT | bob), (EDIT, EDIT | bob), (reject, EDIT | judge)],
     }
     wrong = []

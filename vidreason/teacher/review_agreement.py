@@ -152,9 +152,7 @@ def _groups(
         counts = np.array(
             [[list(decided[name].values()).count(one) for one in DECISIONS] for name in ids]
         )
-        keep = np.stack(
-            [counts.sum(axis=1) - counts[:, _REJECT], counts[:, _REJECT]], axis=1
-        )
+        keep = np.stack([counts.sum(axis=1) - counts[:, _REJECT], counts[:, _REJECT]], axis=1)
         groups[group] = {
             "num_rows": len(ids),
             "exact": bootstrap_interval(_equal_pairs(counts), videos),
@@ -190,7 +188,9 @@ def _pair(
     ids = [name for name, of_row in decided.items() if one in of_row and other in of_row]
     videos = [_video(rows[name]) for name in ids]
     # (rows, 2): numbers of the decisions.
-    codes = np.array([[DECISIONS.index(decided[name][who]) for who in (one, other)] for name in ids])
+    codes = np.array(
+        [[DECISIONS.index(decided[name][who]) for who in (one, other)] for name in ids]
+    )
     kept = (codes != _REJECT).astype(np.int64)
     confusion: dict[str, dict[str, int]] = {
         first: dict.fromkeys(DECISIONS, 0) for first in DECISIONS

@@ -70,5 +70,7 @@ def draw_rows(
             chosen += [name for _, name in heapq.nlargest(share, heaps[key])]
     if len(set(chosen)) < len(chosen):
         repeated = next(name for name in chosen if chosen.count(name) > 1)
-        raise ValueError(f"the id {repeated!r:.200} is there twice: a review could be of either row")
+        raise ValueError(
+            f"the id {repeated!r:.200} is there twice: a review could be of either row"
+        )
     return ReviewSample(ids=frozenset(chosen), sizes=sizes, set_sha=in_order.hexdigest())

@@ -266,7 +266,7 @@ def _review(row: Mapping[str, Any]) -> Review:
     if decision not in DECISIONS:
         raise _FieldError("decision", decision, f"one of {', '.join(DECISIONS)}")
     reason = row.get("reason") or ""
-    if decision == "reject" and reason not in REASONS:
+    if not isinstance(reason, str) or (decision == "reject" and reason not in REASONS):
         raise _FieldError("reason", reason, f"one of {', '.join(REASONS)}")
     if decision != "reject" and reason != "":
         raise _FieldError("reason", reason, f"none for the decision {decision!r}")

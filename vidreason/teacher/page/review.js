@@ -95,11 +95,18 @@
     } catch {
       warn("What this browser had stored of this review is damaged, and was not read.");
     }
-    for (const item of data.items) {
-      const decision = Object.hasOwn(stored, item.id) ? stored[item.id] : null;
-      if (decision && decision.row_sha === item.row_sha && Object.hasOwn(DECISIONS, decision.decision))
-        decisions[item.id] = decision;
-    }
+    const versions = new Map(data.items.map((item) => [item.id, item.row_sha]));
+    // Rows of the set that are not on this page stay stored: they may be on another.
+    for (const [id, decision] of Object.entries(stored))
+      if (isSound(decision) && (!versions.has(id) || versions.get(id) === decision.row_sha))
+        decisions[id] = decision;
+  }
+
+  // Whether the storage, which other pages share, holds what this page has put there.
+  function isSound(decision) {
+    if (!decision || !Object.hasOwn(DECISIONS, decision.decision)) return false;
+    return decision.decision !== "edit" ||
+      (Array.isArray(decision.steps) && Array.isArray(decision.predictions));
   }
 
   function decided(item) {
@@ -180,8 +187,14 @@
 
   // Showing
 
+  function setEditing(value) {
+    editing = value;
+    // What would lose the edit waits until it is saved or cancelled.
+    for (const part of ["reviewing", "filters", "rows", "deciding"]) byId(part).inert = editing;
+  }
+
   function show() {
-    editing = false;
+    setEditing(false);
     byId("reasons").hidden = true;
     const number = `${matches.length} row${matches.length === 1 ? "" : "s"}`;
     byId("found").textContent =
@@ -416,7 +429,7 @@
       make("p", { class: "steps-bar" },
         button("Save this edit", saveEdit, { id: "save-edit", title: "Ctrl+Enter" }),
         button("Cancel", show, { id: "cancel-edit", title: "Escape" })));
-    editing = true;
+    setEditing(true);
     const first = byId("row").querySelector("textarea");
     if (first) first.focus();
   }
