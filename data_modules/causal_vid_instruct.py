@@ -1,7 +1,9 @@
 """Causal-Vid-Instruct: the paper's synthetic instruction data (section 4.1.2).
 
 One JSON object a line. The paper's set has no public release; the file format is this project's own
-(see :func:`read_causal_vid_instruct`).
+(see :func:`read_causal_vid_instruct`). People's reviews in ``<root>/reviews/*.jsonl`` are applied
+(:mod:`vidreason.teacher.reviews`): rejected rows are left out and counted, edited ones are read as
+they were edited.
 """
 
 import math
@@ -59,9 +61,6 @@ def read_causal_vid_instruct(files: Files, split: str, skipped: SkippedRows) -> 
     null. ``futures`` is the true distribution over next events, a list of objects with ``text``,
     ``probability`` and ``seconds``, the expected time or null: each event once, and probabilities
     that sum to 1 within 0.001.
-
-    People's reviews in ``<root>/reviews/*.jsonl`` are applied (:mod:`vidreason.teacher.reviews`):
-    rejected rows are left out and counted, edited ones are read as they were edited.
 
     The explanation's response is its steps, numbered. With ``predictions``, the prompt is the
     paper's future-prediction prompt and the response is written by ``format_predictions``, the form
