@@ -117,7 +117,7 @@ READERS: dict[str, Reader] = {
     "causal_vid_instruct": Reader(
         read_causal_vid_instruct,
         "each row's license_tag; the source videos keep their own licences",
-        version=3,
+        version=4,
     ),
     "ego4d": Reader(read_ego4d, "signed agreement; no redistribution"),
     "something_something": Reader(

@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments.review_instructions.config import ReviewInstructionsConfig
 from experiments.review_instructions.set_files import (
-    SPLITS,
     ClipFrames,
     SetRow,
     all_reviews,
@@ -20,6 +19,7 @@ from experiments.review_instructions.set_files import (
 from experiments.review_instructions.tables import report_tables
 from vidreason.atomic_file import atomic_file, write_atomically
 from vidreason.evaluation.tables import record_row
+from vidreason.teacher.instruction_set import REJECTED, SPLITS
 from vidreason.teacher.review_agreement import ACCEPTED, RowFacts, review_report
 from vidreason.teacher.review_page import ReviewRow, write_review_page
 from vidreason.teacher.review_sample import draw_rows
@@ -136,7 +136,7 @@ def apply(config: ReviewInstructionsConfig) -> None:
         with atomic_file(folder / f"{split}.jsonl") as file:
             for row in _reviewed(rows, Reviews(reviews), counts, known):
                 file.write((json.dumps(row, separators=(",", ":")) + "\n").encode())
-    rejected = {row_id(one.row) for one in set_rows(run_dir) if one.split == "rejected"}
+    rejected = {row_id(one.row) for one in set_rows(run_dir) if one.split == REJECTED}
     named = {review.id for review in reviews}
     counts["of_answers_that_the_gate_rejected"] = len(named & rejected)
     counts["of_rows_that_the_set_has_not"] = len(named - rejected - known)

@@ -12,15 +12,14 @@ from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows
 from vidreason.baselines.frames import FrameReader, middle_frames
 from vidreason.evaluation.page.pictures import PICTURE_SIDE, KeyFrame, data_uri, draw_masks
+from vidreason.teacher.instruction_set import REJECTED, SPLITS
+from vidreason.teacher.media_folders import VIDEOS
 from vidreason.teacher.review_agreement import ACCEPTED
 from vidreason.teacher.reviews import REVIEWS_FOLDER, Review, read_reviews
 from vidreason.video.failures import VideoReadError
 from vidreason.video.media import is_remote
 
 logger = logging.getLogger(__name__)
-
-SPLITS = ("train", "val")
-REJECTED_FILE = "rejected.jsonl"
 
 
 class SetRow(NamedTuple):
@@ -51,10 +50,10 @@ def set_rows(folder: Path) -> Iterator[SetRow]:
     for split in splits:
         for row in read_json_lines(files, f"{split}.jsonl", skipped):
             yield SetRow(row, split, ACCEPTED)
-    if files.exists(REJECTED_FILE):
-        for row in read_json_lines(files, REJECTED_FILE, skipped):
+    if files.exists(f"{REJECTED}.jsonl"):
+        for row in read_json_lines(files, f"{REJECTED}.jsonl", skipped):
             if row.get("ended") != "failed":
-                yield SetRow(row, "rejected", str(row.get("cause") or "unknown")[:60])
+                yield SetRow(row, REJECTED, str(row.get("cause") or "unknown")[:60])
 
 
 def review_files(run_dir: Path, named: list[str]) -> list[Path]:
@@ -107,7 +106,7 @@ class ClipFrames:
             start, end = row.span()
         except ValueError as error:
             raise VideoReadError("", "missing", str(error)) from error
-        media = str(self._run_dir / "videos" / name)
+        media = str(self._run_dir / VIDEOS / name)
         if is_remote(name) or ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise VideoReadError(name, "missing", "it is not named as a file below videos/")
         if self._access.refusal(media):

@@ -43,7 +43,7 @@ def accepted_row(number: int, **changes: Any) -> dict[str, Any]:
 def rejected_row(number: int, cause: str = "temporal", **changes: Any) -> dict[str, Any]:
     """A row of ``rejected.jsonl``."""
     row = accepted_row(number)
-    for name in ("media", "instruction", "teacher", "teacher_prompt_sha", "flags"):
+    for name in ("instruction", "teacher", "teacher_prompt_sha", "flags"):
         del row[name]
     row |= {"split": "train", "ended": "rejected", "cause": cause, "detail": "step 2 is late"}
     return row | changes

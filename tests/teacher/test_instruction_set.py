@@ -69,6 +69,8 @@ def test_every_clip_is_in_one_file_once(tmp_path: Path) -> None:
     ]
     assert [row["cause"] for row in unused] == ["unwritable", "refusal", "hostile", "endpoint"]
     assert "word for nothing" in unused[0]["detail"]
+    # The review page shows the frames of rejected answers, too.
+    assert all(row["media"].startswith(f"{row['source']}/") for row in train + val + unused)
     assert val[0]["flags"] == ["unsupported step 2"]
     assert summary.num_rows == {"train": 3, "val": 1}
     assert summary.endings == Counter(
@@ -247,7 +249,7 @@ def test_what_is_published_has_no_secret_no_path_and_no_markup_of_others(
         "split": "train", "path": "train.jsonl"
     }  # fmt: skip
     assert "Second, predict \\*what\\* follows." in body
-    for line in ("/videos/", "/rejected.jsonl", "/training.yaml"):
+    for line in ("/videos/", "/rejected.jsonl", "/training.yaml", "/review/", "/reviews/"):
         assert line in (tmp_path / ".gitignore").read_text().splitlines()
 
 

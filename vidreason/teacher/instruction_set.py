@@ -28,6 +28,7 @@ from vidreason.teacher.card import card_facts, instruction_card, set_report
 from vidreason.teacher.media_folders import TRAINING_FILE, VIDEOS, MediaFolders
 from vidreason.teacher.provenance import TeacherProvenance
 from vidreason.teacher.published import published_provenance
+from vidreason.teacher.reviews import REVIEWS_FOLDER
 from vidreason.teacher.rows import (
     UNWRITABLE,
     EndedClip,
@@ -43,7 +44,8 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val")
 REJECTED = "rejected"
 _UNPUBLISHED = f"# Links to videos, paths of one machine, and what was refused.\n/{VIDEOS}/\n" + (
-    f"/{TRAINING_FILE}\n/{REJECTED}.jsonl\n"
+    f"/{TRAINING_FILE}\n/{REJECTED}.jsonl\n# Reviews, and pages with frames of the videos.\n"
+    f"/review/\n/{REVIEWS_FOLDER}/\n"
 )
 
 
@@ -165,6 +167,6 @@ def _write(
             files[clip.split].write(json_line(row))
             summary.add_row(ended, row)
             return
-    row = unused_row(ended, problem)
+    row = unused_row(ended, problem, media=media.relative(clip))
     files[REJECTED].write(json_line(row))
     summary.add_unused(ended, str(row["cause"]))

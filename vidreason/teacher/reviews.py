@@ -38,6 +38,7 @@ from vidreason.evaluation.judge.files import json_lines
 from vidreason.evaluation.judge.schema import shown
 from vidreason.reasoning.predictions import MAX_PREDICTIONS, Prediction
 from vidreason.teacher.draft import Draft, Step
+from vidreason.teacher.rows import draft_fields
 
 Decision = Literal["accept", "reject", "edit"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
@@ -155,7 +156,7 @@ class Reviews:
         if ruling is not None and ruling.decision == "reject":
             return Reviewed(None, ruling, num_stale)
         if ruling is not None and ruling.draft is not None:
-            return Reviewed({**row, **answer_fields(ruling.draft)}, ruling, num_stale)
+            return Reviewed({**row, **draft_fields(ruling.draft)}, ruling, num_stale)
         return Reviewed(dict(row), ruling, num_stale)
 
 
@@ -203,25 +204,6 @@ def rule_on(reviews: Sequence[Review]) -> Ruling:
     if drafts:
         return Ruling("edit", names, time, draft=drafts[0])
     return Ruling("accept", names, time)
-
-
-def answer_fields(draft: Draft) -> dict[str, Any]:
-    """Return the fields of a row that say what was answered."""
-    is_timed = any((step.start_seconds, step.end_seconds) != (None, None) for step in draft.steps)
-    return {
-        "causal_explanation": [step.text for step in draft.steps],
-        "step_times": [
-            {"start": step.start_seconds, "end": step.end_seconds}
-            for step in draft.steps
-            if is_timed
-        ],
-        "prediction": draft.predictions[0].event if draft.predictions else "",
-        "predictions": [
-            {"text": one.event, "confidence": one.confidence, "justification": one.justification}
-            for one in draft.predictions
-            if not math.isnan(one.confidence)
-        ],
-    }
 
 
 def read_reviews(path: str | Path) -> list[Review]:
@@ -371,4 +353,4 @@ def _time(value: object) -> datetime:
 
 def _draft_key(draft: Draft) -> str:
     """The content of an edit, in which no confidence is equal to itself."""
-    return json.dumps(answer_fields(draft), sort_keys=True)
+    return json.dumps(draft_fields(draft), sort_keys=True)

@@ -106,12 +106,13 @@ def instruction_row(
     return row
 
 
-def unused_row(ended: EndedClip, problem: str = "") -> dict[str, Any]:
+def unused_row(ended: EndedClip, problem: str = "", *, media: str = "") -> dict[str, Any]:
     """Return the row of a clip that is not in the set, for the review page and the report.
 
     Args:
         ended: The clip.
         problem: Why an accepted answer could not be written; empty for a rejected one.
+        media: As for :func:`instruction_row`.
     """
     clip, verdict = ended.clip, ended.verdict
     cause: str | None
@@ -130,6 +131,7 @@ def unused_row(ended: EndedClip, problem: str = "") -> dict[str, Any]:
         "id": clip.id,
         "source": clip.source,
         "video_id": clip.video_id,
+        "media": media,
         **_span(clip),
         "split": clip.split,
         "ended": ending,
