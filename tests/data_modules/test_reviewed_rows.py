@@ -12,6 +12,7 @@ from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.reviewed_rows import CONTRADICTED, EDITED, REJECTED, STALE
 from data_modules.skipped_rows import SkippedRows
+from vidreason.reasoning.outcomes import Outcome, outcome_of, true_futures_of
 from vidreason.teacher.reviews import row_sha
 
 
@@ -65,15 +66,24 @@ def test_rows_are_left_out_and_edited_and_all_is_counted(tmp_path: Path) -> None
     assert skipped.num_malformed == 0
 
 
-def test_an_edit_is_checked_like_any_row(tmp_path: Path) -> None:
+def test_an_edit_leaves_what_really_came_next(tmp_path: Path) -> None:
     outcome = {"text": "It stops", "kind": "block", "seconds": 1}
-    row = ROWS[0] | {"prediction": "It stops", "outcome": outcome}
-    write_lines(tmp_path / "train.jsonl", [row])
-    write_lines(
-        tmp_path / "reviews/a.jsonl", [edit(0, "It was kicked.") | {"row_sha": row_sha(row)}]
-    )
-    with pytest.raises(ValueError, match=r"train.jsonl:1 .*'outcome' or 'futures', but none of"):
-        examples_in("causal_vid_instruct", tmp_path, "train")
+    futures = [{"text": "It stops", "probability": 1.0, "seconds": 1}]
+    more = {"prediction": "It flies", "outcome": outcome, "futures": futures}
+    rows = [ROWS[0] | more, ROWS[1] | more]
+    write_lines(tmp_path / "train.jsonl", rows)
+    predicted = [{"text": "It rests", "confidence": 0.5}]
+    edits = [
+        edit(0, "It was kicked.") | {"row_sha": row_sha(rows[0]), "predictions": predicted},
+        edit(1, "It was kicked.") | {"row_sha": row_sha(rows[1])},
+    ]
+    write_lines(tmp_path / "reviews/a.jsonl", edits)
+    first, prediction, second = examples_in("causal_vid_instruct", tmp_path, "train")
+    assert first.response == second.response == "1. It was kicked."
+    assert prediction.response.startswith("1. It rests")
+    assert prediction.answers == ("It stops",)
+    assert outcome_of(prediction.meta) == Outcome("It stops", "block", 1.0)
+    assert len(true_futures_of(prediction.meta)) == 1
 
 
 def test_a_damaged_review_file_stops_the_reader(tmp_path: Path) -> None:

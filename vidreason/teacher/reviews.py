@@ -65,7 +65,7 @@ ADJUDICATOR = "adjudicator"
 """Reviewer whose decisions outweigh those of all others."""
 REVIEWED_FIELDS = (
     *("video_id", "media", "start", "end", "instruction"),
-    *("causal_explanation", "step_times", "prediction", "predictions"),
+    *("causal_explanation", "step_times", "prediction", "predictions", "outcome", "futures"),
 )
 """Fields of a row that a review is about; the others, such as its time, may change."""
 MAX_FILE_BYTES = 2**28
@@ -156,7 +156,7 @@ class Reviews:
         if ruling is not None and ruling.decision == "reject":
             return Reviewed(None, ruling, num_stale)
         if ruling is not None and ruling.draft is not None:
-            return Reviewed({**row, **draft_fields(ruling.draft)}, ruling, num_stale)
+            return Reviewed(edited(row, ruling.draft), ruling, num_stale)
         return Reviewed(dict(row), ruling, num_stale)
 
 
@@ -171,6 +171,21 @@ def row_sha(row: Mapping[str, Any]) -> str:
         name: row[name] for name in REVIEWED_FIELDS if row.get(name) not in (None, "", [], ())
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def edited(row: Mapping[str, Any], draft: Draft) -> dict[str, Any]:
+    """Return a row with another answer.
+
+    What really came next stays, as it is the source's and no reviewer's, unless nothing is
+    predicted any more that it could be compared with.
+    """
+    changed = {**row, **draft_fields(draft)}
+    for name, nothing in (("outcome", None), ("futures", [])):
+        if name in row:
+            changed[name] = row[name] if draft.predictions else nothing
+        else:
+            changed.pop(name, None)
+    return changed
 
 
 def newest_of_each(reviews: Iterable[Review]) -> dict[str, Review]:
