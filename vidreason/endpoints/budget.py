@@ -2,6 +2,7 @@
 
 from vidreason.endpoints.cache import ReplyCache
 from vidreason.endpoints.errors import BudgetSpentError
+from vidreason.endpoints.rate_limits import RateLimits
 
 
 class RequestBudget:
@@ -15,9 +16,18 @@ class RequestBudget:
         model_id: Names the model, as in the cache.
         limit: Most requests; None counts them only.
         field: Name of the limit in the configuration, for messages.
+        rates: How fast requests may be sent; None for as fast as they come.
     """
 
-    def __init__(self, cache: ReplyCache, model_id: str, limit: int | None, field: str) -> None:
+    def __init__(
+        self,
+        cache: ReplyCache,
+        model_id: str,
+        limit: int | None,
+        field: str,
+        rates: RateLimits | None = None,
+    ) -> None:
+        self.rates = rates
         self._cache = cache
         self._model_id = model_id
         self._limit = limit

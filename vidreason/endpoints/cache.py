@@ -43,8 +43,13 @@ class ReplyCache:
             # A table of its own: files of earlier versions have no counts.
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS tokens (key TEXT PRIMARY KEY, prompt INTEGER NOT NULL, "
-                "generated INTEGER NOT NULL)"
+                "generated INTEGER NOT NULL, cached INTEGER NOT NULL DEFAULT 0)"
             )
+            names = {row[1] for row in connection.execute("PRAGMA table_info(tokens)")}
+            if "cached" not in names:  # a file of an earlier version
+                connection.execute(
+                    "ALTER TABLE tokens ADD COLUMN cached INTEGER NOT NULL DEFAULT 0"
+                )
 
     def reply(
         self, model_id: str, request: Mapping[str, Any], send: Callable[[], ChatReply]
@@ -72,35 +77,13 @@ class ReplyCache:
             replies: Each with its :func:`request_key`. If two processes send a request at once, the
                 first output stays: all read the same.
         """
-        num_new = 0
         with self.connection() as connection:
-            for key, reply in replies:
-                inserted = connection.execute(
-                    "INSERT OR IGNORE INTO outputs (key, judge, output, problem) "
-                    "VALUES (?, ?, ?, ?)",
-                    (key, model_id, reply.text, reply.problem),
-                )
-                if inserted.rowcount:
-                    num_new += 1
-                    connection.execute(
-                        "INSERT OR REPLACE INTO tokens (key, prompt, generated) VALUES (?, ?, ?)",
-                        (key, reply.num_prompt_tokens, reply.num_generated_tokens),
-                    )
-        return num_new
+            return sum(store_reply(connection, model_id, key, reply) for key, reply in replies)
 
     def stored(self, key: str) -> ChatReply | None:
         """Return the stored reply to the request of a :func:`request_key`; None for none."""
         with self.connection() as connection:
-            query = (
-                "SELECT output, problem, COALESCE(prompt, 0), COALESCE(generated, 0) "
-                "FROM outputs LEFT JOIN tokens USING (key) WHERE key = ?"
-            )
-            row = connection.execute(query, (key,)).fetchone()
-        if row is None:
-            return None
-        return ChatReply(
-            text=row[0], problem=row[1], num_prompt_tokens=row[2], num_generated_tokens=row[3]
-        )
+            return stored_reply(connection, key)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -121,6 +104,47 @@ class ReplyCache:
             f"{self.path} cannot be used as a cache of replies ({error}); make room, or move the "
             "file away: its requests are sent again then"
         )
+
+
+def store_reply(
+    connection: sqlite3.Connection, model_id: str, key: str, reply: ChatReply
+) -> bool:
+    """Store a reply within the caller's transaction, as :meth:`ReplyCache.put` does.
+
+    Returns:
+        False where the file has a reply of this key, which stays.
+    """
+    inserted = connection.execute(
+        "INSERT OR IGNORE INTO outputs (key, judge, output, problem) VALUES (?, ?, ?, ?)",
+        (key, model_id, reply.text, reply.problem),
+    )
+    if not inserted.rowcount:
+        return False
+    tokens = reply.num_prompt_tokens, reply.num_generated_tokens, reply.num_cached_tokens
+    connection.execute(
+        "INSERT OR REPLACE INTO tokens (key, prompt, generated, cached) VALUES (?, ?, ?, ?)",
+        (key, *tokens),
+    )
+    return True
+
+
+def stored_reply(connection: sqlite3.Connection, key: str) -> ChatReply | None:
+    """Return the reply of a key, as :meth:`ReplyCache.stored` does."""
+    query = (
+        "SELECT output, problem, COALESCE(prompt, 0), COALESCE(generated, 0), COALESCE(cached, 0) "
+        "FROM outputs LEFT JOIN tokens USING (key) WHERE key = ?"
+    )
+    row = connection.execute(query, (key,)).fetchone()
+    if row is None:
+        return None
+    text, problem, num_prompt, num_generated, num_cached = row
+    return ChatReply(
+        text=text,
+        problem=problem,
+        num_prompt_tokens=num_prompt,
+        num_generated_tokens=num_generated,
+        num_cached_tokens=num_cached,
+    )
 
 
 def request_key(model_id: str, request: Mapping[str, Any]) -> str:

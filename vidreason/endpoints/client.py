@@ -55,7 +55,8 @@ class ChatEndpoint:
 
     Args:
         config: The endpoint.
-        budget: Counts and limits the requests; None for no limit.
+        budget: Counts and limits the requests, and says how fast they may be sent; None for no
+            limit.
         sleep: Waits between tries; a test passes another.
         jitter: Draws from [0, 1): a wait is between half and the whole of the doubling one, so that
             parallel requests are not repeated all at once.
@@ -74,6 +75,7 @@ class ChatEndpoint:
     ) -> None:
         self._config = config
         self._budget = budget
+        self._rates = None if budget is None else budget.rates
         self._sleep = sleep
         self._jitter = jitter
         key, proxy = config.key(), config.proxy()
@@ -177,11 +179,15 @@ class ChatEndpoint:
     async def _complete(self, model: str, messages: list[Any], fields: dict[str, Any]) -> ChatReply:
         last = self._config.max_attempts
         for attempt in range(1, last + 1):
+            reserved = await self._turn()
             if self._budget is not None:
                 # In a thread: another process may hold the file.
                 await asyncio.to_thread(self._budget.spend)
             try:
                 reply = await self._try(model, messages, fields)
+                if self._rates is not None:
+                    num_tokens = reply.num_prompt_tokens + reply.num_generated_tokens
+                    self._rates.settle(reserved, num_tokens)
                 if reply.text.strip() or reply.problem or attempt == last:
                     return reply
                 raise BadReplyError("the reply has no text")
@@ -190,6 +196,7 @@ class ChatEndpoint:
                 failure = failure_of(error, self._config, now)
                 if self._budget is not None and failure.unpaid:
                     await asyncio.to_thread(self._budget.give_back)
+                self._slow_down(failure, reserved)
                 if failure.about_content:
                     return ChatReply(text="", problem=self._shown(failure.message))
                 if attempt == last or not failure.passing:
@@ -197,6 +204,22 @@ class ChatEndpoint:
                     raise self._final(failure, attempt) from error
             await self._sleep(self._wait(attempt, failure.retry_after))
         raise AssertionError("max_attempts is at least 1")
+
+    async def _turn(self) -> float:
+        """Wait until the rate limits let a try go; return the tokens that are reserved for it."""
+        if self._rates is None:
+            return 0.0
+        while seconds := self._rates.seconds_to_wait():
+            await self._sleep(seconds)
+        return self._rates.take()
+
+    def _slow_down(self, failure: Failure, reserved: float) -> None:
+        """Let all requests wait as long as the endpoint has asked one of them to."""
+        if self._rates is None:
+            return
+        if failure.unpaid:
+            self._rates.give_back(reserved)
+        self._rates.pause(min(failure.retry_after, _LONGEST_WAIT_SECONDS))
 
     async def _try(self, model: str, messages: list[Any], fields: dict[str, Any]) -> ChatReply:
         async with asyncio.timeout(self._config.timeout_seconds):

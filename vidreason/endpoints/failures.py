@@ -12,7 +12,7 @@ import httpx2
 import openai
 
 from vidreason.endpoints.config import EndpointConfig
-from vidreason.endpoints.replies import BadReplyError, read_error
+from vidreason.endpoints.replies import REFUSED, BadReplyError, read_error
 
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
@@ -96,7 +96,7 @@ def _status_failure(
         )
     if status in (400, 413, 422) and (error.code in _CONTENT_CODES or _TOO_LONG.search(reason)):
         return Failure(
-            message=f"the endpoint refuses the texts of the request (status {status}): {reason}",
+            message=f"{REFUSED} (status {status}): {reason}",
             passing=False,
             about_content=True,
         )

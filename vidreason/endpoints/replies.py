@@ -12,6 +12,8 @@ from vidreason.secrets import printable
 
 CUT = "the output was cut at the limit of tokens"
 """Problem of a reply whose text ends too early, but is the model's."""
+REFUSED = "the endpoint refuses the texts of the request"
+"""How the problem of a reply begins that is none: nothing was generated, and nothing paid for."""
 _MAX_TOKENS = 10**9
 
 
@@ -32,6 +34,9 @@ class ChatReply:
     """Tokens of the prompt, pictures included, as the service counts them; 0 if it does not say."""
     num_generated_tokens: int = 0
     """Tokens of the output, as the service counts them; 0 if it does not say."""
+    num_cached_tokens: int = 0
+    """Tokens among those of the prompt that the service had cached, which it may charge less for;
+    0 if it does not say."""
 
 
 def read_reply(body: bytes) -> ChatReply:
@@ -74,6 +79,7 @@ def reply_of(body: object) -> ChatReply:
         problem=_problem(message, finish or ""),
         num_prompt_tokens=_count(usage, "prompt_tokens"),
         num_generated_tokens=_count(usage, "completion_tokens"),
+        num_cached_tokens=_num_cached(usage),
     )
 
 
@@ -133,6 +139,12 @@ def _count(usage: object, name: str) -> int:
     """Return a number of tokens; 0 for what is none, as no answer depends on it."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if type(value) is int and 0 <= value <= _MAX_TOKENS else 0
+
+
+def _num_cached(usage: object) -> int:
+    """Return the cached tokens; no more than the prompt has."""
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    return min(_count(details, "cached_tokens"), _count(usage, "prompt_tokens"))
 
 
 def _problem(message: dict[str, Any], finish: str) -> str:
