@@ -14,6 +14,7 @@ from vidreason.endpoints.replies import ChatReply
 from vidreason.teacher.clip import Clip
 from vidreason.teacher.journal import Journal, Record
 from vidreason.teacher.verdicts import Verdict
+from vidreason.video.failures import VideoReadError
 
 _AT_ONCE = 64
 """Verdicts of one transaction."""
@@ -23,7 +24,11 @@ class AnswerGate(Protocol):
     """Decides whether an answer becomes a row; see :mod:`vidreason.teacher.gate`."""
 
     def judge(self, clip: Clip, reply: ChatReply) -> Verdict:
-        """Judge a clip's reply, and remember what later answers are compared with."""
+        """Judge a clip's reply, and remember what later answers are compared with.
+
+        Raises:
+            VideoReadError: The verifier cannot read the clip's video.
+        """
         ...
 
     def remember(self, clip: Clip, verdict: Verdict) -> None:
@@ -81,7 +86,11 @@ class Judging:
                 continue
             self._is_anew = True
             reply = self._journal.reply(record.key)
-            verdicts.append((record.clip.id, self._gate.judge(record.clip, reply)))
+            try:
+                verdicts.append((record.clip.id, self._gate.judge(record.clip, reply)))
+            except VideoReadError as error:
+                # It says nothing about the answer, which the next start finds again.
+                self._journal.record_failure(record.clip.id, "unreadable_video", str(error))
         if verdicts:
             self._journal.record_verdicts(verdicts)
         return num_passed

@@ -154,7 +154,7 @@ class _Run:
             if clip is None:
                 break
             self._decoding[decoders.submit(self._prepare, clip)] = clip
-        while len(self._sending) < self._num_parallel and (next_one := self._next_ready()):
+        while self._has_room() and (next_one := self._next_ready()):
             assert next_one.request is not None
             usage = estimated_usage(
                 self._asking.config.prices, next_one.request, self._asking.max_new_tokens
@@ -163,6 +163,16 @@ class _Run:
             future = senders.submit(self._asking.teacher.complete, next_one.request)
             self._sending[future] = next_one
         return bool(self._decoding or self._ready or self._sending)
+
+    def _has_room(self) -> bool:
+        """Tell whether another request may be sent now.
+
+        Near the limit of money, those in flight are waited for: most cost less than their estimate.
+        """
+        num_sending = len(self._sending)
+        if num_sending >= self._num_parallel:
+            return False
+        return not num_sending or self._asking.spending.has_room_for(num_sending + 1)
 
     def _is_to_stop(self) -> bool:
         return self._is_stopped() or (
@@ -216,13 +226,15 @@ class _Run:
             self._journal.record_failure(clip.id, "refused_request", reply.problem)
         else:
             self._journal.record_reply(clip.id, request.key, reply)
-        self._asking.failures.record(1)
+        self._count_sample()
 
     def _unreadable(self, clip: Clip, error: VideoReadError) -> None:
         self._journal.record_failure(clip.id, "unreadable_video", str(error))
-        failure: VideoFailure = error.failure(clip.id)
+        self._count_sample(error.failure(clip.id))
+
+    def _count_sample(self, *failures: VideoFailure) -> None:
         try:
-            self._asking.failures.record(1, [failure])
+            self._asking.failures.record(1, failures)
         except ReportedError as spent:
             self._stop_for(spent)
 

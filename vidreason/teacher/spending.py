@@ -70,6 +70,13 @@ class Spending(RequestBudget):
             self._read_paid()
             return self._unknown(num_spent)
 
+    def has_room_for(self, count: int) -> bool:
+        """Tell whether ``count`` more requests may not exceed ``max_cost``."""
+        if self._config.max_cost is None:
+            return True
+        with self._lock:
+            return self._cost_with(count)[1] <= self._config.max_cost
+
     @override
     def spend(self, count: int = 1) -> None:
         """Count requests that are about to be sent; all of them, or none.
@@ -81,13 +88,17 @@ class Spending(RequestBudget):
             raise BudgetSpentError("the run is to stop: no further request is sent")
         with self._lock:
             if self._config.max_cost is not None:
-                # Counted first: a reply that comes in between is counted twice, not left out.
-                num_spent = self.num_spent
-                paid = self._money(self._read_paid())
-                cost = paid + self._unknown(num_spent + count)
+                paid, cost = self._cost_with(count)
                 if cost > self._config.max_cost:
                     raise BudgetSpentError(self._message(paid, cost))
             super().spend(count)
+
+    def _cost_with(self, count: int) -> tuple[float, float]:
+        """Return what was paid, and what it is at most with ``count`` more requests."""
+        # Requests first: a reply that comes in between is counted twice, not left out.
+        num_spent = self.num_spent
+        paid = self._money(self._read_paid())
+        return paid, paid + self._unknown(num_spent + count)
 
     def _message(self, paid: float, cost: float) -> str:
         currency = self._config.prices.currency
