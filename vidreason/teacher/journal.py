@@ -204,6 +204,22 @@ class Journal:
         self._counts = self._count()
         return changed
 
+    def add_judged(self, judged: Iterable[tuple[Clip, Verdict]]) -> None:
+        """Add new clips together with the decisions on answers that no teacher gave."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self._transaction() as connection:
+            for clip, verdict in judged:
+                state: State = "rejected" if verdict.rejection else "accepted"
+                connection.execute(
+                    "INSERT INTO clips (id, clip, state, cause, detail, created, verdict) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *(clip.id, json.dumps(asdict(clip)), state, verdict.rejection or ""),
+                        *(_shown(verdict.detail), now, json.dumps(verdict_to_json(verdict))),
+                    ),
+                )
+                self._counts.add(state, verdict.rejection or "", 1)
+
     def pending(self) -> Iterator[Clip]:
         """Give the clips that have no end and no reply yet, in order."""
         yield from (record.clip for record in self._records("state = 'pending'"))
@@ -277,6 +293,16 @@ class Journal:
             _set_value(connection, "judged_by", judged_by)
         self._counts = self._count()
         return forgotten
+
+    def note(self, name: str, value: str) -> None:
+        """Write down a fact about the run, such as its estimated cost."""
+        with self._transaction() as connection:
+            _set_value(connection, f"note {name}", value)
+
+    def noted(self, name: str) -> str:
+        """Return what :meth:`note` has written down; empty for nothing."""
+        with self._errors():
+            return _value(self._connection, f"note {name}") or ""
 
     def reply(self, key: str) -> ChatReply:
         """Return the stored reply of a key.

@@ -38,6 +38,7 @@ class Spending(RequestBudget):
         self._paid = Usage()
         self._last_row = 0
         self._lock = threading.Lock()
+        self._num_admitted = 0
         self._is_stopped = False
 
     def expect(self, usage: Usage) -> None:
@@ -77,6 +78,20 @@ class Spending(RequestBudget):
         with self._lock:
             return self._cost_with(count)[1] <= self._config.max_cost
 
+    def admit(self, usage: Usage) -> None:
+        """Make sure that a request may be added to those of a batch that is not yet sent.
+
+        Raises:
+            BudgetSpentError: Together they may cost too much.
+        """
+        self.expect(usage)
+        with self._lock:
+            if self._config.max_cost is not None:
+                paid, cost = self._cost_with(self._num_admitted + 1)
+                if cost > self._config.max_cost:
+                    raise BudgetSpentError(self._message(paid, cost))
+            self._num_admitted += 1
+
     @override
     def spend(self, count: int = 1) -> None:
         """Count requests that are about to be sent; all of them, or none.
@@ -92,6 +107,7 @@ class Spending(RequestBudget):
                 if cost > self._config.max_cost:
                     raise BudgetSpentError(self._message(paid, cost))
             super().spend(count)
+            self._num_admitted = max(self._num_admitted - count, 0)
 
     def _cost_with(self, count: int) -> tuple[float, float]:
         """Return what was paid, and what it is at most with ``count`` more requests."""
