@@ -23,6 +23,7 @@ from experiments.make_instructions.summary import summary_lines
 from experiments.make_instructions.teacher_free import teacher_free_answers
 from experiments.writer_lock import sole_writer
 from vidreason.endpoints.errors import BudgetSpentError
+from vidreason.evaluation.tables import Table
 from vidreason.evidence.build import build_verifier
 from vidreason.secrets import refuse_secrets
 from vidreason.teacher.build import build_teacher, problems
@@ -156,12 +157,27 @@ def _sample(config: MakeInstructionsConfig, journal: Journal, excluded: Excluded
     if journal.noted("num_clips") == str(config.num_clips):
         return
     sampled = sample_clips(
-        config.sources, config.num_clips, config.seed, config.validation_fraction, excluded
+        config.sources,
+        config.num_clips,
+        config.seed,
+        config.validation_fraction,
+        excluded,
+        folder=None if config.dry_run else Path(config.run_dir),
     )
     num_new = journal.add(sampled.clips)
+    tables = sampled.report.tables()
+    journal.note("sample", json.dumps([[table.title, table.header, table.rows] for table in tables]))
+    # Last: a start that is killed before it samples again.
     journal.note("num_clips", str(config.num_clips))
-    journal.note("sample", str(sampled.report))
-    print(f"sampled {num_new:,} clips\n{sampled.report}")
+    print(f"sampled {num_new:,} clips", *(table.to_text() for table in tables), sep="\n\n")
+
+
+def _sample_tables(journal: Journal) -> list[Table]:
+    """Return the tables on the sample, of whichever start has made it."""
+    return [
+        Table(title, tuple(header), tuple(map(tuple, rows)))
+        for title, header, rows in json.loads(journal.noted("sample") or "[]")
+    ]
 
 
 def _gate(config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips) -> Gate:
@@ -185,9 +201,8 @@ def _write(
     folder = Path(config.run_dir) / SET_FOLDER
     facts = run_facts(config, journal, spending)
     roots = {source.name: source.root for source in config.sources}
-    write_instruction_set(
-        folder, journal.ended, provenance, SetOptions(facts=facts, media_roots=roots)
-    )
+    options = SetOptions(facts=facts, tables=_sample_tables(journal), media_roots=roots)
+    write_instruction_set(folder, journal.ended, provenance, options)
     print("\n".join(summary_lines(journal.counts(), facts, folder)))
     if remark:
         print(f"make_instructions: {remark}", file=sys.stderr)

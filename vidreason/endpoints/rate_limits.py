@@ -9,6 +9,8 @@ _SMALLEST_WAIT = 1e-3
 """Seconds; what is missing for less is rounding of the clock."""
 _REMEMBERED = 50
 """Replies over which the mean number of tokens is taken."""
+_ENOUGH = 8
+"""Replies after which the mean counts, and the estimate no more: the first may be of a probe."""
 
 
 class RateLimits:
@@ -35,13 +37,17 @@ class RateLimits:
         self._clock = clock
         self._last = clock()
         self._paused_until = self._last
-        self._estimate = 1.0
+        self._expected = 1.0
+        self._mean = 0.0
         self._num_settled = 0
 
     def expect(self, num_tokens: float) -> None:
         """Set the estimate of a request's tokens until replies tell; the largest one counts."""
-        if not self._num_settled:
-            self._estimate = max(self._estimate, num_tokens)
+        self._expected = max(self._expected, num_tokens)
+
+    @property
+    def _estimate(self) -> float:
+        return self._expected if self._num_settled < _ENOUGH else max(self._mean, 1.0)
 
     def seconds_to_wait(self) -> float:
         """Return how long the next request has to wait; 0 if it may be sent."""
@@ -69,7 +75,7 @@ class RateLimits:
         self._tokens.level += reserved - num_tokens
         self._num_settled += 1
         step = 1 / min(self._num_settled, _REMEMBERED)
-        self._estimate += (num_tokens - self._estimate) * step
+        self._mean += (num_tokens - self._mean) * step
 
     def give_back(self, reserved: float) -> None:
         """Take back the tokens of a request that no model has worked on; it counts as a request."""
