@@ -83,7 +83,9 @@ class Proxy(BaseHTTPRequestHandler):
     def _deliver(self, fault, status, content):
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            # Without a goodbye: other references to the socket would keep it open.
+            socket.close(self.connection.detach())
+            self.close_connection = True
             return
         self._head(status, len(content))
         if fault == "truncated":

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 from vidreason.microworld.corpora import rollout_of_video
 from vidreason.microworld.planted_errors import ERROR_KINDS, planted, true_steps
@@ -76,7 +77,7 @@ def _harmed(ending, answer, clip, generator, accepted):
         case "near_duplicate":
             return _said(generator.choice(accepted))
         case "unsupported":
-            rollout = rollout_of_video(clip.video_id)
+            rollout = _rollout(clip)
             kinds = list(ERROR_KINDS)
             generator.shuffle(kinds)
             wrong = next(steps for kind in kinds if (steps := planted(rollout, kind, generator)))
@@ -91,8 +92,12 @@ def _true_answer(clip, number):
     # Two worlds may be alike, so the prediction, which no verifier looks at, tells them apart.
     words = f"scene {number} ends {number * 7} and {number * 13} things stay as they were then"
     event = {"event": words, "justification": "nothing else moves", "confidence": 0.6}
-    steps = _steps(true_steps(rollout_of_video(clip.video_id)))
+    steps = _steps(true_steps(_rollout(clip)))
     return {"steps": steps, "predictions": [event]}
+
+
+def _rollout(clip):
+    return rollout_of_video(Path(clip.media).stem)
 
 
 def _steps(told):

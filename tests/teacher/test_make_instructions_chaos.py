@@ -5,6 +5,7 @@ again. What comes of it must not depend on when the program was killed, and noth
 twice but what was in flight then.
 """
 
+import base64
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ from experiments.make_instructions import run as program
 from experiments.make_instructions.__main__ import main
 from vidreason.baselines.encoded_frames import jpegs
 from vidreason.baselines.frames import FrameReader, middle_frames
+from vidreason.endpoints import client
 from vidreason.microworld.corpora import WorldConfig, split_rollouts
 from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 from vidreason.microworld.renderer import write_video
@@ -158,11 +160,10 @@ class Run:
         return process
 
     def _work(self):
-        output = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        sys.stdout = sys.stderr = self.output.open("a", buffering=1)
         os.environ["PLANTED_API_KEY"] = KEY
         program.build_verifier = lambda _: OracleVerifier(rollouts_by_path())
+        client._FIRST_WAIT_SECONDS = 0.01
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os._exit(main(["--config", str(self.config)]))
 
@@ -271,8 +272,6 @@ def check_payments(run, num_kills):
 def check_secrets(run):
     """The key went to the endpoint, and nowhere else, in no encoding."""
     assert {row["key"] for row in run.rows()} == {"secret"}
-    import base64
-
     pieces = [KEY.encode()[start : start + 8] for start in range(3, len(KEY) - 7)]
     pieces += [base64.b64encode(KEY.encode())[:20], KEY.encode().hex().encode()]
     pattern = re.compile(b"|".join(map(re.escape, pieces)), re.IGNORECASE)
