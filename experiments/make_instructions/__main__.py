@@ -1,8 +1,8 @@
 """Make an instruction set: ``python -m experiments.make_instructions --config FILE.yaml``.
 
 Clips are sampled, a teacher is asked about each, its answers pass the quality gate, and the set is
-written into ``<run_dir>/set``. ``dry_run=true`` says what it would cost, and sends nothing. The same
-command goes on with a run that was stopped or killed; no reply is paid for twice.
+written into ``<run_dir>/set``. ``dry_run=true`` says what it would cost, and sends nothing. The
+same command goes on with a run that was stopped or killed; no reply is paid for twice.
 """
 
 import sys

@@ -30,9 +30,7 @@ def estimate_of(config: MakeInstructionsConfig, journal: Journal, teacher: Teach
     reader = frame_reader(config)
     for clip in _spread(journal, num_pending):
         try:
-            frames = reader(
-                clip.media, clip.start_seconds, clip.end_seconds, teacher.frame_rule()
-            )
+            frames = reader(clip.media, clip.start_seconds, clip.end_seconds, teacher.frame_rule())
         except VideoReadError:
             continue  # it is counted when it is to be asked about
         request = teacher.request(frames)
@@ -42,9 +40,7 @@ def estimate_of(config: MakeInstructionsConfig, journal: Journal, teacher: Teach
         if not num_pending:
             return ["nothing: all clips have been asked about"]
         return [f"unknown: none of {_NUM_PRICED} clips of the sample can be read"]
-    return estimate_job(
-        config.running, samples, num_pending, is_batch=config.teacher.batch
-    ).lines()
+    return estimate_job(config.running, samples, num_pending, is_batch=config.teacher.batch).lines()
 
 
 def _spread(journal: Journal, num_pending: int) -> list[Clip]:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from vidreason.teacher.journal import Counts, Journal
+from vidreason.teacher.journal import Journal
+from vidreason.teacher.journal_records import Counts
 from vidreason.teacher.spending import Spending
 
 _COST_SECONDS = 2.0

@@ -14,6 +14,10 @@ from typing import Any
 
 from data_modules.clip_sampling import sample_clips
 from data_modules.excluded_clips import ExcludedClips, read_excluded
+from vidreason.evidence.build import build_verifier
+from vidreason.teacher.gate import Gate
+from vidreason.teacher.instruction_set import SetOptions, write_instruction_set
+
 from experiments.make_instructions.asking import ask_all, estimate_of
 from experiments.make_instructions.config import MakeInstructionsConfig
 from experiments.make_instructions.drafting import judge_drafts
@@ -24,12 +28,9 @@ from experiments.make_instructions.teacher_free import teacher_free_answers
 from experiments.writer_lock import sole_writer
 from vidreason.endpoints.errors import BudgetSpentError
 from vidreason.evaluation.tables import Table
-from vidreason.evidence.build import build_verifier
 from vidreason.secrets import refuse_secrets
 from vidreason.teacher.build import build_teacher, problems
 from vidreason.teacher.clip import Clip
-from vidreason.teacher.gate import Gate
-from vidreason.teacher.instruction_set import SetOptions, write_instruction_set
 from vidreason.teacher.journal import JOURNAL_FILE, Journal
 from vidreason.teacher.judging import Judging
 from vidreason.teacher.provenance import TeacherProvenance
@@ -66,9 +67,7 @@ def make_instructions(config: MakeInstructionsConfig) -> int:
             # The sample of a dry run binds nobody.
             folder = Path(stack.enter_context(TemporaryDirectory()))
         journal = stack.enter_context(Journal(folder / JOURNAL_FILE, run_identity(config)))
-        excluded = read_excluded(
-            config.exclude, min_text_similarity=config.gate.leakage_similarity
-        )
+        excluded = read_excluded(config.exclude, min_text_similarity=config.gate.leakage_similarity)
         if config.answers == "teacher":
             return _with_teacher(config, journal, excluded, stop)
         return _without_teacher(config, journal, excluded, stop)
@@ -166,7 +165,9 @@ def _sample(config: MakeInstructionsConfig, journal: Journal, excluded: Excluded
     )
     num_new = journal.add(sampled.clips)
     tables = sampled.report.tables()
-    journal.note("sample", json.dumps([[table.title, table.header, table.rows] for table in tables]))
+    journal.note(
+        "sample", json.dumps([[table.title, table.header, table.rows] for table in tables])
+    )
     # Last: a start that is killed before it samples again.
     journal.note("num_clips", str(config.num_clips))
     print(f"sampled {num_new:,} clips", *(table.to_text() for table in tables), sep="\n\n")

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Stop:
-    """Whether the run is to stop, and by which signal."""
+    """Flag that tells a run to stop, with the signal that has set it."""
 
     def __init__(self) -> None:
         self.signal = 0

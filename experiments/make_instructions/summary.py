@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from vidreason.teacher.journal import Counts
+from vidreason.teacher.journal_records import Counts
 
 
 def summary_lines(counts: Counts, facts: Mapping[str, str], folder: Path) -> list[str]:

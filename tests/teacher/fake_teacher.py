@@ -16,9 +16,7 @@ from vidreason.teacher.protocol import TeacherRequest
 
 
 def sample(number, source="world"):
-    return [
-        Clip(source=source, video_id=f"v{index}", media=f"{index}") for index in range(number)
-    ]
+    return [Clip(source=source, video_id=f"v{index}", media=f"{index}") for index in range(number)]
 
 
 class Gauge:

@@ -4,8 +4,9 @@ import json
 import random
 from pathlib import Path
 
-from vidreason.microworld.corpora import rollout_of_video
 from vidreason.microworld.planted_errors import ERROR_KINDS, planted, true_steps
+
+from vidreason.microworld.corpora import rollout_of_video
 
 LEAKED = "a woman folds the yellow napkin and puts it under the heavy glass bowl on the shelf"
 """Said by an evaluation set."""
@@ -36,7 +37,7 @@ def plan(number_of_clips, share, seed):
 
 
 def scripted_answers(clips, endings, seed=0):
-    """What the scripted teacher answers to each clip: a choice, or an error."""
+    """Return the scripted teacher's answer to each clip: a choice, or an error."""
     answers, accepted = [], []
     for number, (clip, ending) in enumerate(zip(clips, endings, strict=True)):
         generator = random.Random(f"{seed}:{number}")
@@ -85,7 +86,23 @@ def _harmed(ending, answer, clip, generator, accepted):
     return _said(answer)
 
 
-_WORDS = ("red blue green one two three four five six seven eight nine ten eleven twelve".split())
+_WORDS = [
+    "red",
+    "blue",
+    "green",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 
 
 def _true_answer(clip, number):

@@ -11,6 +11,7 @@ import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 PROMPT_TOKENS = 700
 USAGE = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": 90}
@@ -32,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers requests of the chat-completions form."""
 
     protocol_version = "HTTP/1.1"
-    answers: dict[str, dict] = {}
+    answers: ClassVar[dict[str, dict]] = {}
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

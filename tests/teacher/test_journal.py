@@ -64,7 +64,8 @@ def test_a_clip_goes_from_pending_to_one_end(path):
         assert (first.clip, first.failure, third.verdict.rejection) == (three[0], None, "schema")
         assert repr(first.verdict) == repr(accepted)  # a NaN differs from itself
         assert (second.verdict, second.failure) == (None, "unreadable_video")
-        assert second.detail.isprintable() and len(second.detail) <= 300
+        assert second.detail.isprintable()
+        assert len(second.detail) <= 300
         counts = journal.counts()
         assert (counts.accepted, counts.num_ended, counts.num_clips) == (1, 3, 3)
         assert (counts.rejected, counts.failed) == ({"schema": 1}, {"unreadable_video": 1})
@@ -139,8 +140,8 @@ def test_a_full_disk_is_said_and_loses_nothing_that_was_recorded(path):
     with Journal(path, IDENTITY) as journal:
         journal.add(clips(3))
         journal.record_reply(clips(1)[0].id, "key", reply())
-        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-        journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._file.connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(ValueError, match=r"database or disk is full.*make room"):
             journal.record_reply(clips(2)[1].id, "long", reply("x" * 2**20))
     with Journal(path, IDENTITY) as journal:

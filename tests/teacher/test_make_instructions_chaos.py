@@ -23,11 +23,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from data_modules.clip_sampling import sample_clips
 from fault_proxy import FAULTS, NOT_FORWARDED
 from planted_answers import ENDINGS, LEAKED, REJECTED, plan, scripted_answers
 from scripted_teacher import USAGE
+from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 
-from data_modules.clip_sampling import sample_clips
 from data_modules.clip_source_config import ClipSourceConfig
 from experiments.make_instructions import run as program
 from experiments.make_instructions.__main__ import main
@@ -35,7 +36,6 @@ from vidreason.baselines.encoded_frames import jpegs
 from vidreason.baselines.frames import FrameReader, middle_frames
 from vidreason.endpoints import client
 from vidreason.microworld.corpora import WorldConfig, split_rollouts
-from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 from vidreason.microworld.renderer import write_video
 from vidreason.teacher.journal import Journal
 from vidreason.video.reader import DIRECT

@@ -70,7 +70,8 @@ def test_all_are_answered_within_the_bounds(start):
     assert sorted(map(int, start.teacher.sent)) == list(range(60))
     assert start.teacher.sending.most <= 5
     assert start.teacher.reading.most <= 2
-    assert seen == sorted(seen) and len(seen) > 2
+    assert seen == sorted(seen)
+    assert len(seen) > 2
     assert start.spending.num_spent == 60
 
 
@@ -123,7 +124,8 @@ def test_each_failure_is_recorded_by_its_cause_and_some_are_asked_again(start, t
     journal = start(12, script, read=read, max_unreadable_fraction=0.5)
     counts = journal.counts()
     assert counts.failed == {"refused_request": 1, "endpoint": 2, "unreadable_video": 1}
-    assert counts.answered == 8 and not counts.pending
+    assert counts.answered == 8
+    assert not counts.pending
     (row,) = map(json.loads, (tmp_path / "failures.jsonl").read_text().splitlines())
     assert (row["path"], row["cause"]) == ("/videos/9", "truncated")
     assert all(one.detail.isprintable() for one in journal.ended())
@@ -321,4 +323,5 @@ def test_a_video_that_the_gate_cannot_read_has_failed_and_is_not_paid_for_again(
     journal = start(3)
     assert start.teacher.sent == []
     Judging(journal, InOrder()).finish()
-    assert journal.counts().num_ended == 3 and not journal.counts().failed.total()
+    assert journal.counts().num_ended == 3
+    assert not journal.counts().failed.total()

@@ -106,9 +106,7 @@ class ReplyCache:
         )
 
 
-def store_reply(
-    connection: sqlite3.Connection, model_id: str, key: str, reply: ChatReply
-) -> bool:
+def store_reply(connection: sqlite3.Connection, model_id: str, key: str, reply: ChatReply) -> bool:
     """Store a reply within the caller's transaction, as :meth:`ReplyCache.put` does.
 
     Returns:

@@ -13,97 +13,37 @@ The write-ahead log makes a record a single append (*measured*: 0.05 ms of CPU f
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 from vidreason.endpoints.cache import ReplyCache, store_reply, stored_reply
 from vidreason.endpoints.replies import ChatReply
 from vidreason.secrets import printable, without_url_credentials
 from vidreason.teacher.clip import Clip
-from vidreason.teacher.verdict_rows import verdict_from_json, verdict_to_json
+from vidreason.teacher.journal_file import JournalFile, set_value, value_of
+from vidreason.teacher.journal_records import (
+    Answered,
+    Counts,
+    Ended,
+    Record,
+    State,
+    differences,
+    record_of_row,
+)
+from vidreason.teacher.verdict_rows import verdict_to_json
 from vidreason.teacher.verdicts import Failure, Verdict
-
-State = Literal["pending", "answered", "accepted", "rejected", "failed"]
 
 JOURNAL_FILE = "journal.sqlite"
 """Name in the run folder."""
-_APPLICATION_ID = 0x56524A4C  # the letters VRJL, in the file's header
 _PAGE_ROWS = 500
-_BUSY_SECONDS = 60.0
 _MAX_DETAIL_CHARS = 300
 _FAILURES_TO_ASK_AGAIN = ("endpoint", "unreadable_video")
 """An endpoint recovers, and a disk is mounted again; a refused request stays one."""
-
-
-class Answered(NamedTuple):
-    """A clip with its reply."""
-
-    clip: Clip
-    key: str
-    reply: ChatReply
-    created: str
-    """When the reply was recorded: ISO 8601, UTC."""
-
-
-class Ended(NamedTuple):
-    """The end of a clip: a verdict or a failure, never both."""
-
-    clip: Clip
-    verdict: Verdict | None
-    failure: Failure | None
-    detail: str
-    created: str
-    """When its reply, or the failure, was recorded: ISO 8601, UTC."""
-
-
-class Record(NamedTuple):
-    """A clip as the journal has it, without its reply."""
-
-    number: int
-    """Position in the journal, from 1."""
-    clip: Clip
-    state: State
-    cause: str
-    """Of a rejection or a failure; empty otherwise."""
-    detail: str
-    key: str
-    """Of its reply; empty for none."""
-    created: str
-    verdict: Verdict | None
-
-
-@dataclass(kw_only=True)
-class Counts:
-    """Numbers of clips by their state, and by cause where they have one."""
-
-    pending: int = 0
-    answered: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def num_clips(self) -> int:
-        """All of them."""
-        return self.num_ended + self.pending + self.answered
-
-    @property
-    def num_ended(self) -> int:
-        """Clips that are accepted, rejected or failed."""
-        return self.accepted + self.rejected.total() + self.failed.total()
-
-    def add(self, state: str, cause: str, number: int) -> None:
-        """Count ``number`` more clips in a state."""
-        if state in ("rejected", "failed"):
-            getattr(self, state)[cause] += number
-        else:
-            setattr(self, state, getattr(self, state) + number)
 
 
 class Journal:
@@ -121,23 +61,14 @@ class Journal:
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
+        self._file = JournalFile(self.path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unusable(error) from error
-        with self._errors():
-            self._connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None
-            )
-        try:
-            with self._errors():
-                self._create()
             self.cache = ReplyCache(self.path)
             if identity is not None:
                 self._begin(identity)
             self._counts = self._count()
         except BaseException:
-            self._connection.close()
+            self._file.close()
             raise
 
     def __enter__(self) -> Self:
@@ -153,7 +84,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._file.close()
 
     def add(self, clips: Iterable[Clip]) -> int:
         """Add the clips that the journal does not have, after those that it has.
@@ -169,7 +100,7 @@ class Journal:
         """
         num_given = num_new = 0
         num_before = self._counts.num_clips
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             for clip in clips:
                 num_given += 1
                 content = json.dumps(asdict(clip))
@@ -195,10 +126,10 @@ class Journal:
             Their number.
         """
         marks = ", ".join("?" * len(_FAILURES_TO_ASK_AGAIN))
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             changed = connection.execute(
                 "UPDATE clips SET state = 'pending', cause = '', detail = '', created = '' "
-                f"WHERE state = 'failed' AND cause IN ({marks})",  # noqa: S608
+                f"WHERE state = 'failed' AND cause IN ({marks})",
                 _FAILURES_TO_ASK_AGAIN,
             ).rowcount
         self._counts = self._count()
@@ -207,7 +138,7 @@ class Journal:
     def add_judged(self, judged: Iterable[tuple[Clip, Verdict]]) -> None:
         """Add new clips together with the decisions on answers that no teacher gave."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             for clip, verdict in judged:
                 state: State = "rejected" if verdict.rejection else "accepted"
                 connection.execute(
@@ -232,7 +163,7 @@ class Journal:
             key: The request's; the reply is stored by it unless it is there.
             reply: The teacher's.
         """
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             store_reply(connection, "", key, reply)
             self._set(connection, clip_id, "answered", key=key)
 
@@ -244,7 +175,7 @@ class Journal:
             failure: The cause.
             detail: In words; of others, so that it is made printable and cut here.
         """
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             self._set(connection, clip_id, "failed", cause=failure, detail=_shown(detail))
 
     def record_verdict(self, clip_id: str, verdict: Verdict) -> None:
@@ -257,7 +188,7 @@ class Journal:
         Raises:
             ValueError: A clip has no reply.
         """
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             for clip_id, verdict in verdicts:
                 state: State = "rejected" if verdict.rejection else "accepted"
                 before = self._state(connection, clip_id)
@@ -282,27 +213,27 @@ class Journal:
         Returns:
             The number of verdicts that were forgotten.
         """
-        with self._transaction() as connection:
-            former = _value(connection, "judged_by")
+        with self._file.transaction() as connection:
+            former = value_of(connection, "judged_by")
             if former == judged_by:
                 return 0
             forgotten = connection.execute(
                 "UPDATE clips SET state = 'answered', cause = '', detail = '', verdict = NULL "
                 "WHERE verdict IS NOT NULL"
             ).rowcount
-            _set_value(connection, "judged_by", judged_by)
+            set_value(connection, "judged_by", judged_by)
         self._counts = self._count()
         return forgotten
 
     def note(self, name: str, value: str) -> None:
         """Write down a fact about the run, such as its estimated cost."""
-        with self._transaction() as connection:
-            _set_value(connection, f"note {name}", value)
+        with self._file.transaction() as connection:
+            set_value(connection, f"note {name}", value)
 
     def noted(self, name: str) -> str:
         """Return what :meth:`note` has written down; empty for nothing."""
-        with self._errors():
-            return _value(self._connection, f"note {name}") or ""
+        with self._file.errors():
+            return value_of(self._file.connection, f"note {name}") or ""
 
     def reply(self, key: str) -> ChatReply:
         """Return the stored reply of a key.
@@ -310,8 +241,8 @@ class Journal:
         Raises:
             ValueError: There is none: the file is damaged.
         """
-        with self._errors():
-            stored = stored_reply(self._connection, key)
+        with self._file.errors():
+            stored = stored_reply(self._file.connection, key)
         if stored is None:
             raise ValueError(
                 f"{self.path} is damaged: it has no reply {key!r:.80}; move it away and start again"
@@ -344,40 +275,15 @@ class Journal:
             failed=+counts.failed,
         )
 
-    def _create(self) -> None:
-        connection = self._connection
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        if application != _APPLICATION_ID and tables:
-            raise ValueError(
-                f"{self.path} is a database of something else; move it away, or choose another "
-                "run_dir"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        # A commit is the system's at once, which a kill does not undo, and on the disk a little
-        # later; the replies themselves are flushed when the teacher stores them by their keys.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        with self._transaction():
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS clips (number INTEGER PRIMARY KEY, id TEXT NOT NULL "
-                "UNIQUE, clip TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'pending', cause TEXT NOT "
-                "NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '', "
-                "created TEXT NOT NULL DEFAULT '', verdict TEXT)"
-            )
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
-            )
-
     def _begin(self, identity: Mapping[str, Any]) -> None:
         given = json.dumps(identity, sort_keys=True)
-        with self._transaction() as connection:
-            former = _value(connection, "identity")
+        with self._file.transaction() as connection:
+            former = value_of(connection, "identity")
             if former is None:
-                _set_value(connection, "identity", given)
+                set_value(connection, "identity", given)
                 return
         if former != given:
-            changed = _differences(json.loads(former), json.loads(given))
+            changed = differences(json.loads(former), json.loads(given))
             raise ValueError(
                 f"{self.path} was begun with another configuration: {changed}; set it back, or "
                 "choose another run_dir"
@@ -387,7 +293,7 @@ class Journal:
         query = "SELECT clip FROM clips WHERE id = ?"
         former = connection.execute(query, (clip_id,)).fetchone()[0]
         if former != content:
-            changed = _differences(json.loads(former), json.loads(content))
+            changed = differences(json.loads(former), json.loads(content))
             raise ValueError(
                 f"{self.path} has clip {clip_id} otherwise: {changed}; set the configuration back, "
                 "or choose another run_dir"
@@ -420,90 +326,37 @@ class Journal:
             raise ValueError(f"{self.path} has no clip {clip_id}")
         return row[0], row[1]
 
-    def _records(
-        self, where: str, values: Iterable[str] = (), after: int = 0
-    ) -> Iterator[Record]:
+    def _records(self, where: str, values: Iterable[str] = (), after: int = 0) -> Iterator[Record]:
         """Give the clips of a condition; no cursor stays open, as the caller may write meanwhile.
 
         Pages are of numbers only: a row may have megabytes.
         """
-        page = f"SELECT number FROM clips WHERE number > ? AND ({where}) ORDER BY number LIMIT ?"  # noqa: S608
+        page = f"SELECT number FROM clips WHERE number > ? AND ({where}) ORDER BY number LIMIT ?"
         columns = "number, clip, state, cause, detail, key, created, verdict"
-        one = f"SELECT {columns} FROM clips WHERE number = ? AND ({where})"  # noqa: S608
+        one = f"SELECT {columns} FROM clips WHERE number = ? AND ({where})"
         values = tuple(values)
         while True:
-            with self._errors():
-                numbers = self._connection.execute(page, (after, *values, _PAGE_ROWS)).fetchall()
-            for (after,) in numbers:  # noqa: B007 - the last one begins the next page
-                with self._errors():
-                    row = self._connection.execute(one, (after, *values)).fetchone()
+            with self._file.errors():
+                numbers = self._file.connection.execute(
+                    page, (after, *values, _PAGE_ROWS)
+                ).fetchall()
+            for (after,) in numbers:
+                with self._file.errors():
+                    row = self._file.connection.execute(one, (after, *values)).fetchone()
                 if row is not None:
-                    yield _record(row)
+                    yield record_of_row(row)
             if len(numbers) < _PAGE_ROWS:
                 return
 
     def _count(self) -> Counts:
         counts = Counts()
         query = "SELECT state, cause, COUNT(*) FROM clips GROUP BY state, cause"
-        with self._errors(), closing(self._connection.execute(query)) as rows:
+        with self._file.errors(), closing(self._file.connection.execute(query)) as rows:
             for row in rows:
                 counts.add(*row)
         return counts
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing is written; only the block's end lets others see it."""
-        with self._errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk may have ended it
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: Exception) -> ValueError:
-        return ValueError(
-            f"{self.path} cannot be used as a journal ({error}); if the disk is full, make room and "
-            "start again: what was recorded is kept; if it is another file, choose another run_dir"
-        )
 
 
 def _shown(detail: str) -> str:
     """Return a text that others have a hand in as it may be stored and shown."""
     return printable(without_url_credentials(detail), _MAX_DETAIL_CHARS)
-
-
-def _record(row: Sequence[Any]) -> Record:
-    number, clip, *rest, verdict = row
-    decided = None if verdict is None else verdict_from_json(json.loads(verdict))
-    return Record(number, Clip(**json.loads(clip)), *rest, decided)
-
-
-def _value(connection: sqlite3.Connection, name: str) -> str | None:
-    row = connection.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
-    return None if row is None else str(row[0])
-
-
-def _set_value(connection: sqlite3.Connection, name: str, value: str) -> None:
-    connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, value))
-
-
-def _differences(former: Any, given: Any, where: str = "") -> str:  # noqa: ANN401 - JSON
-    """Name the first values that differ, in words."""
-    if isinstance(former, dict) and isinstance(given, dict):
-        names = [name for name in former | given if former.get(name) != given.get(name)]
-        parts = [
-            _differences(former.get(name), given.get(name), f"{where}.{name}" if where else name)
-            for name in names[:3]
-        ]
-        return ", ".join(parts)
-    return f"{where} was {printable(repr(former), 80)} and is {printable(repr(given), 80)}"

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from vidreason.endpoints.replies import ChatReply
 from vidreason.teacher.clip import Clip
-from vidreason.teacher.journal import Journal, Record
+from vidreason.teacher.journal import Journal
+from vidreason.teacher.journal_records import Record
 from vidreason.teacher.verdicts import Verdict
 from vidreason.video.failures import VideoReadError
 

@@ -239,8 +239,8 @@ class _Run:
             self._stop_for(spent)
 
     def _unavailable(self, clip: Clip, error: EndpointUnavailableError) -> None:
-        if self._deadline is not None:
-            return  # it was cut off here, or was not to be tried again: the clip stays as it was
+        if self._deadline is not None or self._reason is not None:
+            return  # the run ends anyway, and may have cut it off: the clip stays as it was
         self._journal.record_failure(clip.id, "endpoint", str(error))
         self._num_failed_in_a_row += 1
         _LOG.warning("%s: %s", printable(clip.id), printable(str(error)))

@@ -57,7 +57,7 @@ class PriceConfig:
 
     @property
     def are_given(self) -> bool:
-        """Whether anything costs something."""
+        """True if anything costs something."""
         per_token = self.per_million_prompt_tokens, self.per_million_generated_tokens
         return any(per_token) or self.per_image > 0
 
