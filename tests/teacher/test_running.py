@@ -144,7 +144,8 @@ def test_an_outage_stops_the_run_and_does_not_mark_the_clips(start):
         start(90, script, num_parallel=3, max_consecutive_failures=4)
     counts = start.journal.counts()
     assert counts.answered == 10
-    assert counts.failed == {"endpoint": 4}
+    # A reply that is still on its way begins the count anew.
+    assert 4 <= counts.failed["endpoint"] <= 4 + 3
     assert len(start.teacher.sent) <= 10 + 4 + 3
     assert start(90).counts().answered == 90
 
