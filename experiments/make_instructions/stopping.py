@@ -38,6 +38,8 @@ class Stop:
             SystemExit: See :meth:`sleep`.
         """
         if self.is_set():
+            name = signal.Signals(self.signal).name
+            print(f"stopped by {name}: what was answered is kept; the same command goes on")
             raise SystemExit(128 + self.signal)
 
 

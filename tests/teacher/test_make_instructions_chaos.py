@@ -27,6 +27,7 @@ from data_modules.clip_sampling import sample_clips
 from fault_proxy import FAULTS, NOT_FORWARDED
 from planted_answers import ENDINGS, LEAKED, REJECTED, plan, scripted_answers
 from scripted_teacher import USAGE
+from tiny_videos_of_worlds import videos_of_a_world
 from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 
 from data_modules.clip_source_config import ClipSourceConfig
@@ -35,8 +36,6 @@ from experiments.make_instructions.__main__ import main
 from vidreason.baselines.encoded_frames import jpegs
 from vidreason.baselines.frames import FrameReader, middle_frames
 from vidreason.endpoints import client
-from vidreason.microworld.corpora import WorldConfig, split_rollouts
-from vidreason.microworld.renderer import write_video
 from vidreason.teacher.journal import Journal
 from vidreason.video.reader import DIRECT
 
@@ -58,10 +57,7 @@ class World:
 
 
 def make_world(folder, number, share):
-    rollouts = split_rollouts("train", WorldConfig(num_videos={"train": number}))
-    (folder / "videos").mkdir()
-    for video_id, rollout in rollouts.items():
-        write_video(rollout, folder / "videos" / f"{video_id}.mp4")
+    videos_of_a_world(folder / "videos", number)
     (folder / "evaluation").mkdir()
     row = {
         "id": "e0",

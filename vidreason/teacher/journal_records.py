@@ -82,9 +82,9 @@ class Counts:
 
 def record_of_row(row: Sequence[Any]) -> Record:
     """Return the record of a row of the journal's table, in the order of the record's fields."""
-    number, clip, *rest, verdict = row
+    number, clip, state, cause, detail, key, created, verdict = row
     decided = None if verdict is None else verdict_from_json(json.loads(verdict))
-    return Record(number, Clip(**json.loads(clip)), *rest, decided)
+    return Record(number, Clip(**json.loads(clip)), state, cause, detail, key, created, decided)
 
 
 def differences(former: Any, given: Any, where: str = "") -> str:  # noqa: ANN401 - JSON

@@ -60,9 +60,10 @@ def estimated_usage(prices: PriceConfig, request: TeacherRequest, max_new_tokens
         request: The request.
         max_new_tokens: Limit of the answer.
     """
-    num_pictures = max(request.num_images, 1) if request.num_image_pixels else 0
-    pixels = request.num_image_pixels / max(num_pictures, 1)
-    tokens = num_pictures * picture_tokens(prices, pixels)
+    tokens = 0
+    if request.num_image_pixels:
+        num_pictures = max(request.num_images, 1)
+        tokens = num_pictures * picture_tokens(prices, request.num_image_pixels / num_pictures)
     text = ceil(request.num_text_chars / CHARS_PER_TOKEN)
     return Usage(1, request.num_images, tokens + text, max_new_tokens)
 
