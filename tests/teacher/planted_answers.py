@@ -64,7 +64,11 @@ def _harmed(ending, answer, clip, generator, accepted):
         case "cut":
             return _text(json.dumps(answer)[:60], finish="length")
         case "schema":
-            return _text(generator.choice(['{"steps": "none"}', '{"steps": []}', "[1, 2, {}]"]))
+            return _text(
+                generator.choice(
+                    ['{"steps": 17, "predictions": []}', '{"steps": []}', "[1, 2, {}]"]
+                )
+            )
         case "hostile":
             first["text"] += " " + generator.choice(_HOSTILE)
         case "length":
