@@ -8,11 +8,14 @@ import time
 
 import pytest
 import yaml
+from batch_service import BatchService, answered
 from loopback import ByRequest, Loopback, http
 from tiny_videos_of_worlds import videos_of_a_world
 
 from experiments.make_instructions import run as program
 from experiments.make_instructions.__main__ import main
+from vidreason.baselines.frames import FrameReader
+from vidreason.microworld.corpora import WorldConfig, write_world
 from vidreason.teacher.journal import Journal
 
 KEY = "sk-planted-4Tz8Wq1Ns6Yb3Lc9"
@@ -219,3 +222,50 @@ def test_two_programs_do_not_write_to_one_folder(start):
         status, _, err = start()
     assert status == 2
     assert "is being written to by" in err
+
+
+def test_batches_are_asked_and_recorded_without_decoding_twice(start, server, monkeypatch):
+    service = BatchService(server)
+    numbers = iter(range(100))
+    service.reply = lambda body: answered(said(next(numbers)))
+    reads = []
+    read = FrameReader.__call__
+    monkeypatch.setattr(
+        FrameReader, "__call__", lambda *values: reads.append(values[1]) or read(*values)
+    )
+    batch = ("teacher.batch=true", "teacher.batch_limits.poll_seconds=0.01")
+    status, out, _ = start(*batch, "running.max_requests=4")
+    assert status == 1
+    assert "accepted 4" in out
+    status, out, _ = start(*batch, "running.prices.batch_discount=0.5")
+    assert (status, service.num_worked_on) == (0, 6)
+    assert "accepted 6" in out
+    assert "cost: 0.32 USD" in out
+    # For the estimate all that are left, and then each that is asked about.
+    assert len(reads) <= 6 + 5 + 2 + 2
+    with Journal(start.folder / "journal.sqlite") as journal:
+        assert {one.reply.num_prompt_tokens for one in journal.answered()} == {100}
+
+
+def test_answers_without_a_teacher_go_through_the_same_gate(start, tmp_path):
+    write_world(tmp_path / "world", WorldConfig(num_videos={"train": 6}))
+    kinds = {
+        "answers": "continuation",
+        "teacher_free": {
+            "corpora": [{"reader": "webvid", "root": str(tmp_path / "world" / "webvid")}],
+            "spans": {"gap_seconds": 0.25, "horizon_seconds": 6.0},
+        },
+        "gate": {"near_duplicate_similarity": None, "predictions_may_repeat": True},
+    }
+    status, out, _ = start(**kinds)
+    assert status == 0
+    assert not start.teacher.bodies
+    assert "accepted 6" in out
+    before = (start.folder / "set" / "train.jsonl").read_text()
+    assert start(**kinds)[0] == 0
+    assert (start.folder / "set" / "train.jsonl").read_text() == before
+    # The gate has changed: all drafts are judged anew.
+    status, out, _ = start("gate.min_words=60", **kinds)
+    assert status == 0
+    assert "accepted 0" in out
+    assert start("seed=3", **kinds)[0] == 2
