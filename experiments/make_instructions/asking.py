@@ -1,7 +1,6 @@
 """Asking the configured teacher, one request at a time or in batches, and the price beforehand."""
 
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 from experiments.make_instructions.config import MakeInstructionsConfig
@@ -9,7 +8,6 @@ from experiments.make_instructions.stopping import Stop
 from experiments.program import FAILURES_FILE
 from vidreason.baselines.frames import FrameReader
 from vidreason.teacher.batch_asking import ask_in_batches
-from vidreason.teacher.clip import Clip
 from vidreason.teacher.endpoint_teacher import EndpointTeacher
 from vidreason.teacher.journal import Journal
 from vidreason.teacher.prices import Usage, estimate_job, estimated_usage
@@ -28,7 +26,7 @@ def estimate_of(config: MakeInstructionsConfig, journal: Journal, teacher: Teach
     num_pending = journal.counts().pending
     samples: list[Usage] = []
     reader = frame_reader(config)
-    for clip in _spread(journal, num_pending):
+    for clip in journal.spread_pending(_NUM_PRICED):
         try:
             frames = reader(clip.media, clip.start_seconds, clip.end_seconds, teacher.frame_rule())
         except VideoReadError:
@@ -41,12 +39,6 @@ def estimate_of(config: MakeInstructionsConfig, journal: Journal, teacher: Teach
             return ["nothing: all clips have been asked about"]
         return [f"unknown: none of {_NUM_PRICED} clips of the sample can be read"]
     return estimate_job(config.running, samples, num_pending, is_batch=config.teacher.batch).lines()
-
-
-def _spread(journal: Journal, num_pending: int) -> list[Clip]:
-    """Return some of the pending clips, from the first to the last."""
-    step = max(num_pending // _NUM_PRICED, 1)
-    return list(islice(journal.pending(), 0, step * _NUM_PRICED, step))
 
 
 def frame_reader(config: MakeInstructionsConfig) -> FrameReader:

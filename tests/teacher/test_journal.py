@@ -46,6 +46,8 @@ def test_a_clip_goes_from_pending_to_one_end(path):
     with Journal(path, IDENTITY) as journal:
         assert journal.add(iter(three)) == 3
         assert list(journal.pending()) == three
+        assert journal.spread_pending(2) == three[:2]
+        assert journal.spread_pending(9) == three
         journal.record_reply(three[2].id, "b", reply("later", 9))
         journal.record_reply(three[0].id, "a", reply())
         journal.record_failure(three[1].id, "unreadable_video", "a\x1b[31m\nb" + "x" * 999)
@@ -111,6 +113,7 @@ def test_the_sample_may_grow_and_nothing_else(path):
         journal.add(clips(3))
         assert journal.add(clips(5)) == 2
         assert list(journal.pending()) == clips(5)
+        assert journal.spread_pending(2) == [clips(5)[0], clips(5)[2]]
         for sample in (clips(4), clips(5, "another"), []):
             with pytest.raises(ValueError, match=r"was begun with 5 clips, .* another run_dir"):
                 journal.add(sample)

@@ -135,6 +135,15 @@ class Journal:
         self._counts = self._count()
         return changed
 
+    def spread_pending(self, count: int) -> list[Clip]:
+        """Return at most ``count`` of the pending clips, spread evenly over all of them."""
+        with self._file.errors():
+            query = "SELECT number FROM clips WHERE state = 'pending' ORDER BY number"
+            numbers = [row[0] for row in self._file.connection.execute(query)]
+        step = max(len(numbers) // count, 1)
+        chosen = numbers[::step][:count]
+        return [next(self.records(number - 1)).clip for number in chosen]
+
     def add_judged(self, judged: Iterable[tuple[Clip, Verdict]]) -> None:
         """Add new clips together with the decisions on answers that no teacher gave."""
         now = datetime.now(UTC).isoformat(timespec="seconds")

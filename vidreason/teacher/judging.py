@@ -6,8 +6,9 @@ has no end yet. Where it went past one, at the end of a run that left it out, an
 its reply, the clips after it are judged again, without asking again.
 """
 
+import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 from vidreason.endpoints.replies import ChatReply
@@ -52,16 +53,19 @@ class Judging:
         self._is_anew = False
         """Whether a clip was judged whose turn has come only now: later verdicts are made again."""
 
-    def advance(self, limit: int = 8) -> int:
+    def advance(self, seconds: float = 0.2) -> int:
         """Judge the next clips up to the first that is still to be asked about.
 
         Args:
-            limit: Most clips, so that the caller can do other work in between.
+            seconds: No further clip is begun after this time, so that the caller can do other work
+                in between, whatever a verifier takes.
 
         Returns:
             The number of clips that were passed.
         """
-        return self._pass(islice(self._until_pending(), limit))
+        end = time.monotonic() + seconds
+        in_time = takewhile(lambda _: time.monotonic() < end, self._until_pending())
+        return self._pass(islice(in_time, _AT_ONCE))
 
     def finish(self) -> None:
         """Judge all clips that have a reply; those without one are left out."""
