@@ -326,3 +326,24 @@ def test_a_video_that_the_gate_cannot_read_has_failed_and_is_not_paid_for_again(
     Judging(journal, InOrder()).finish()
     assert journal.counts().num_ended == 3
     assert not journal.counts().failed.total()
+
+
+def test_a_reply_that_was_stored_and_not_yet_recorded_is_not_paid_for_again(start, monkeypatch):
+    record = Journal.record_reply
+    recorded = []
+
+    def killed(journal, *values):
+        if len(recorded) == 3:
+            raise KeyboardInterrupt
+        recorded.append(values)
+        record(journal, *values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record_reply", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start(20, num_parallel=4)
+    sent = list(start.teacher.sent)
+    assert len(sent) > 3
+    assert start(20).counts().answered == 20
+    assert sorted(map(int, sent + start.teacher.sent)) == list(range(20))
+    assert start.spending.paid.num_requests == start.spending.num_spent == 20
