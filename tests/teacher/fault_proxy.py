@@ -37,7 +37,10 @@ class Proxy(BaseHTTPRequestHandler):
     lock = threading.Lock()
 
     def do_POST(self):
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        data = self.rfile.read(length)
+        if len(data) < length:
+            return  # the client was killed meanwhile
         with self.lock:
             fault = self.plan.choice(FAULTS) if self.plan.random() < self.rate else ""
         row = {"pictures": picture_hash(json.loads(data)), "fault": fault, "usage": None}

@@ -299,6 +299,7 @@ def test_a_killed_run_ends_as_one_that_nothing_happens_to(small, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_five_hundred_clips_with_five_schedules_of_kills(tmp_path):
     (tmp_path / "world").mkdir()
     world = make_world(tmp_path / "world", 500, 0.2)
