@@ -31,6 +31,9 @@ class MakeInstructionsConfig:
     """Part of the videos whose rows go to ``val.jsonl``."""
     exclude: list[CorpusConfig] = field(default_factory=list)
     """Evaluation corpora none of whose videos, pictures or texts may be in the set."""
+    exclude_pictures: bool = True
+    """Compare pictures with those of ``exclude`` too, which decodes some frames of each clip that
+    is sampled, and of each evaluation video; without it, ids, files and texts alone."""
     seed: int = 0
     """Of the sample."""
     dry_run: bool = False

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable
 
-from vidreason.teacher.gate import Gate
-
 from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft
+from vidreason.teacher.gate import Gate
 from vidreason.teacher.journal import Journal
 from vidreason.teacher.verdicts import Verdict
 

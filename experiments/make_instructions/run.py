@@ -12,12 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from vidreason.evidence.build import build_verifier
+
 from data_modules.clip_sampling import sample_clips
 from data_modules.excluded_clips import ExcludedClips, read_excluded
-from vidreason.evidence.build import build_verifier
-from vidreason.teacher.gate import Gate
-from vidreason.teacher.instruction_set import SetOptions, write_instruction_set
-
 from experiments.make_instructions.asking import ask_all, estimate_of
 from experiments.make_instructions.config import MakeInstructionsConfig
 from experiments.make_instructions.drafting import judge_drafts
@@ -31,6 +29,8 @@ from vidreason.evaluation.tables import Table
 from vidreason.secrets import refuse_secrets
 from vidreason.teacher.build import build_teacher, problems
 from vidreason.teacher.clip import Clip
+from vidreason.teacher.gate import Gate
+from vidreason.teacher.instruction_set import SetOptions, write_instruction_set
 from vidreason.teacher.journal import JOURNAL_FILE, Journal
 from vidreason.teacher.judging import Judging
 from vidreason.teacher.provenance import TeacherProvenance

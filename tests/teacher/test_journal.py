@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from vidreason.endpoints.replies import ChatReply
+from vidreason.reasoning.outcomes import Outcome
 from vidreason.reasoning.predictions import Prediction
 from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft, Step
@@ -22,6 +23,7 @@ IDENTITY = {"teacher": {"model": "m", "prompt": "Explain."}, "seed": 0}
 DRAFT = Draft(
     steps=(Step("the ball rolls", 0.0, 1.5), Step("it stops")),
     predictions=(Prediction("it stays", "nothing moves it", math.nan),),
+    outcome=Outcome("it falls", "fall", 0.5),
 )
 
 

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from data_modules.clip_sampling import sample_clips
 from fault_proxy import FAULTS, NOT_FORWARDED
 from planted_answers import ENDINGS, LEAKED, REJECTED, plan, scripted_answers
 from scripted_teacher import USAGE
 from tiny_videos_of_worlds import videos_of_a_world
 from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 
+from data_modules.clip_sampling import sample_clips
 from data_modules.clip_source_config import ClipSourceConfig
 from experiments.make_instructions import run as program
 from experiments.make_instructions.__main__ import main

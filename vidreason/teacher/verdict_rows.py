@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vidreason.reasoning.outcomes import Outcome
 from vidreason.reasoning.predictions import Prediction
 from vidreason.teacher.draft import Draft, Step
 from vidreason.teacher.verdicts import Verdict
@@ -13,6 +14,7 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     return {
         "steps": None if draft is None else [list(step) for step in draft.steps],
         "predictions": [] if draft is None else [list(item) for item in draft.predictions],
+        "outcome": None if draft is None or draft.outcome is None else list(draft.outcome),
         "rejection": verdict.rejection,
         "detail": verdict.detail,
         "flags": list(verdict.flags),
@@ -26,6 +28,7 @@ def verdict_from_json(values: dict[str, Any]) -> Verdict:
         draft = Draft(
             steps=tuple(Step(*step) for step in values["steps"]),
             predictions=tuple(Prediction(*item) for item in values["predictions"]),
+            outcome=None if values["outcome"] is None else Outcome(*values["outcome"]),
         )
     return Verdict(
         draft=draft,
