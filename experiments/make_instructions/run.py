@@ -6,6 +6,7 @@ and the set in a folder of its own.
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +17,14 @@ from vidreason.evidence.build import build_verifier
 
 from data_modules.clip_sampling import sample_clips
 from data_modules.excluded_clips import ExcludedClips, read_excluded
+from experiments.devices import torch_device
 from experiments.make_instructions.asking import ask_all, estimate_of
 from experiments.make_instructions.config import MakeInstructionsConfig
 from experiments.make_instructions.drafting import judge_drafts
 from experiments.make_instructions.progress import progress_of
 from experiments.make_instructions.stopping import Stop, stop_at_signals
 from experiments.make_instructions.summary import summary_lines
-from experiments.make_instructions.teacher_free import teacher_free_answers
+from experiments.make_instructions.teacher_free import TeacherFreeReport, teacher_free_answers
 from experiments.writer_lock import sole_writer
 from vidreason.endpoints.errors import BudgetSpentError
 from vidreason.evaluation.tables import Table
@@ -67,7 +69,12 @@ def make_instructions(config: MakeInstructionsConfig) -> int:
             # The sample of a dry run binds nobody.
             folder = Path(stack.enter_context(TemporaryDirectory()))
         journal = stack.enter_context(Journal(folder / JOURNAL_FILE, run_identity(config)))
-        excluded = read_excluded(config.exclude, min_text_similarity=config.gate.leakage_similarity)
+        excluded = read_excluded(
+            config.exclude,
+            # Videos of evaluation sets are read for a new sample only.
+            compare_pictures=config.exclude_pictures and not _is_sampled(config, journal),
+            min_text_similarity=config.gate.leakage_similarity,
+        )
         if config.answers == "teacher":
             return _with_teacher(config, journal, excluded, stop)
         return _without_teacher(config, journal, excluded, stop)
@@ -88,6 +95,7 @@ def run_identity(config: MakeInstructionsConfig) -> dict[str, Any]:
         "seed": config.seed,
         "validation_fraction": config.validation_fraction,
         "exclude": [asdict(corpus) for corpus in config.exclude],
+        "exclude_pictures": config.exclude_pictures,
     }
     if config.answers == "teacher":
         identity["sources"] = [asdict(source) for source in config.sources]
@@ -144,16 +152,24 @@ def _without_teacher(
         print(f"answers: {config.answers} cost nothing; set dry_run=false to make them")
         return 0
     gate = _gate(config, journal, excluded)
-    answers = teacher_free_answers(config, lambda clip: _cause(excluded, clip))
+    report = TeacherFreeReport()
+    answers = teacher_free_answers(config, lambda clip: _cause(excluded, clip), report)
     with progress_of(journal, None, "") as progress:
         judge_drafts(journal, gate, answers, progress.show, stop.is_set)
     stop.exit_if_set()
+    rows = [
+        (one.corpus, f"{one.num_drawn:,}", f"{one.num_answers:,}", _listed(one.left_out))
+        for one in report.corpora
+    ]
+    _note_tables(
+        journal, [Table("Corpora", ("corpus", "clips", "answers", "left out"), tuple(rows))]
+    )
     return _write(config, journal, TeacherProvenance(teacher=config.answers), None, "")
 
 
 def _sample(config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips) -> None:
     """Sample the clips, unless an earlier start has sampled as many: some sources are slow."""
-    if journal.noted("num_clips") == str(config.num_clips):
+    if _is_sampled(config, journal):
         return
     sampled = sample_clips(
         config.sources,
@@ -165,12 +181,24 @@ def _sample(config: MakeInstructionsConfig, journal: Journal, excluded: Excluded
     )
     num_new = journal.add(sampled.clips)
     tables = sampled.report.tables()
-    journal.note(
-        "sample", json.dumps([[table.title, table.header, table.rows] for table in tables])
-    )
+    _note_tables(journal, tables)
     # Last: a start that is killed before it samples again.
     journal.note("num_clips", str(config.num_clips))
     print(f"sampled {num_new:,} clips", *(table.to_text() for table in tables), sep="\n\n")
+
+
+def _is_sampled(config: MakeInstructionsConfig, journal: Journal) -> bool:
+    is_teacher_free = config.answers != "teacher"
+    return is_teacher_free or journal.noted("num_clips") == str(config.num_clips)
+
+
+def _note_tables(journal: Journal, tables: Sequence[Table]) -> None:
+    shown = [[table.title, table.header, table.rows] for table in tables]
+    journal.note("sample", json.dumps(shown))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {number:,}" for name, number in counts.items())
 
 
 def _sample_tables(journal: Journal) -> list[Table]:
@@ -182,7 +210,7 @@ def _sample_tables(journal: Journal) -> list[Table]:
 
 
 def _gate(config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips) -> Gate:
-    verifier = build_verifier(config.verifier)
+    verifier = build_verifier(config.verifier, torch_device("auto"))
     judged_by = {
         "gate": asdict(config.gate),
         "verifier": "" if verifier is None else verifier.verifier_id,

@@ -121,6 +121,7 @@ class Run:
             "run_dir": str(folder / "run"),
             "sources": [source_of(world.folder)],
             "num_clips": len(world.clips),
+            "exclude_pictures": False,
             "validation_fraction": 0.2,
             "exclude": [
                 {
@@ -159,7 +160,7 @@ class Run:
     def _work(self):
         sys.stdout = sys.stderr = self.output.open("a", buffering=1)
         os.environ["PLANTED_API_KEY"] = KEY
-        program.build_verifier = lambda _: OracleVerifier(rollouts_by_path())
+        program.build_verifier = lambda *_: OracleVerifier(rollouts_by_path())
         client._FIRST_WAIT_SECONDS = 0.01
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os._exit(main(["--config", str(self.config)]))
