@@ -7,6 +7,7 @@ from vidreason.teacher.draft import Draft
 from vidreason.teacher.gate import Gate
 from vidreason.teacher.journal import Journal
 from vidreason.teacher.verdicts import Verdict
+from vidreason.video.failures import VideoReadError
 
 _AT_ONCE = 64
 """Clips of one transaction."""
@@ -17,7 +18,6 @@ def judge_drafts(
     gate: Gate,
     answers: Iterable[tuple[Clip, Draft]],
     observe: Callable[[], None],
-    is_stopped: Callable[[], bool],
 ) -> None:
     """Judge all answers in their order; those that the journal has are not judged again.
 
@@ -26,7 +26,6 @@ def judge_drafts(
         gate: A new one, which has judged nothing.
         answers: All of them, in the same order each time.
         observe: Called now and then.
-        is_stopped: Tells whether to stop.
 
     Raises:
         ValueError: The journal has other clips than these.
@@ -35,22 +34,29 @@ def judge_drafts(
     batch: list[tuple[Clip, Verdict]] = []
     for clip, draft in answers:
         record = next(known, None)
-        if record is None:
-            batch.append((clip, gate.judge_draft(clip, draft)))
-        elif record.clip != clip:
+        if record is not None and record.clip != clip:
             raise ValueError(
                 f"{journal.path} has the clip {record.clip.id} where there is {clip.id} now: the "
                 "corpora have changed; choose another run_dir"
             )
-        elif record.verdict is None:  # those of another gate were forgotten
-            journal.record_verdict(clip.id, gate.judge_draft(clip, draft))
-        else:
+        if record is not None and record.verdict is not None:
             gate.remember(clip, record.verdict)
+            continue
+        try:
+            verdict = gate.judge_draft(clip, draft)
+        except VideoReadError as error:  # of the verifier; it says nothing about the draft
+            journal.add_judged(batch)
+            batch.clear()
+            journal.add([clip], is_whole=False)
+            journal.record_failure(clip.id, "unreadable_video", str(error))
+            continue
+        if record is None:
+            batch.append((clip, verdict))
+        else:  # its verdict was another gate's, or its video could not be read
+            journal.record_verdict(clip.id, verdict)
         if len(batch) == _AT_ONCE:
             journal.add_judged(batch)
             batch.clear()
             observe()
-            if is_stopped():
-                return
     journal.add_judged(batch)
     observe()

@@ -22,7 +22,7 @@ from experiments.make_instructions.asking import ask_all, estimate_of
 from experiments.make_instructions.config import MakeInstructionsConfig
 from experiments.make_instructions.drafting import judge_drafts
 from experiments.make_instructions.progress import progress_of
-from experiments.make_instructions.stopping import Stop, stop_at_signals
+from experiments.make_instructions.stopping import stop_at_signals
 from experiments.make_instructions.summary import summary_lines
 from experiments.make_instructions.teacher_free import TeacherFreeReport, teacher_free_answers
 from experiments.writer_lock import sole_writer
@@ -64,7 +64,6 @@ def make_instructions(config: MakeInstructionsConfig) -> int:
     folder = Path(config.run_dir)
     with ExitStack() as stack:
         stack.enter_context(sole_writer(folder, "make_instructions"))
-        stop = stack.enter_context(stop_at_signals(_STOPPED))
         if config.dry_run and not (folder / JOURNAL_FILE).exists():
             # The sample of a dry run binds nobody.
             folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -76,14 +75,14 @@ def make_instructions(config: MakeInstructionsConfig) -> int:
             min_text_similarity=config.gate.leakage_similarity,
         )
         if config.answers == "teacher":
-            return _with_teacher(config, journal, excluded, stop)
-        return _without_teacher(config, journal, excluded, stop)
+            return _with_teacher(config, journal, excluded)
+        return _without_teacher(config, journal, excluded)
 
 
 def run_identity(config: MakeInstructionsConfig) -> dict[str, Any]:
     """Return all that the replies of a run depend on, for its journal.
 
-    ``num_clips`` may grow, and limits, prices and the gate may change.
+    A teacher's ``num_clips`` may grow, and limits, prices and the gate may change.
     """
     teacher = asdict(config.teacher)
     endpoint = teacher.pop("endpoint")
@@ -101,13 +100,13 @@ def run_identity(config: MakeInstructionsConfig) -> dict[str, Any]:
         identity["sources"] = [asdict(source) for source in config.sources]
         identity["teacher"] = teacher | {"base_url": endpoint["base_url"]}
     else:
+        # A larger sample has another order.
+        identity["num_clips"] = config.num_clips
         identity["teacher_free"] = asdict(config.teacher_free)
     return identity
 
 
-def _with_teacher(
-    config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips, stop: Stop
-) -> int:
+def _with_teacher(config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips) -> int:
     _sample(config, journal, excluded)
     spending = Spending(journal.cache, "teacher", config.running, is_batch=config.teacher.batch)
     teacher: Any = build_teacher(config.teacher, journal.cache, spending)
@@ -125,17 +124,18 @@ def _with_teacher(
         judging = Judging(journal, _gate(config, journal, excluded))
         remark = ""
         with progress_of(journal, spending, _currency(config)) as progress:
-            try:
 
-                def observe() -> None:
-                    judging.advance()
-                    progress.show()
+            def observe() -> None:
+                judging.advance()
+                progress.show()
 
-                ask_all(config, journal, teacher, spending, observe, stop)
-            except BudgetSpentError as error:
-                remark = str(error)
-            # What was answered by then is kept, and judged by the next start.
-            stop.exit_if_set()
+            with stop_at_signals(_STOPPED) as stop:
+                try:
+                    ask_all(config, journal, teacher, spending, observe, stop)
+                except BudgetSpentError as error:
+                    remark = str(error)
+                # What was answered by then is kept, and judged by the next start.
+                stop.exit_if_set()
             judging.finish()
         provenance = teacher.provenance()
     finally:
@@ -146,7 +146,7 @@ def _with_teacher(
 
 
 def _without_teacher(
-    config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips, stop: Stop
+    config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips
 ) -> int:
     if config.dry_run:
         print(f"answers: {config.answers} cost nothing; set dry_run=false to make them")
@@ -155,8 +155,7 @@ def _without_teacher(
     report = TeacherFreeReport()
     answers = teacher_free_answers(config, lambda clip: _cause(excluded, clip), report)
     with progress_of(journal, None, "") as progress:
-        judge_drafts(journal, gate, answers, progress.show, stop.is_set)
-    stop.exit_if_set()
+        judge_drafts(journal, gate, answers, progress.show)
     rows = [
         (one.corpus, f"{one.num_drawn:,}", f"{one.num_answers:,}", _listed(one.left_out))
         for one in report.corpora

@@ -14,6 +14,8 @@ def summary_lines(counts: Counts, facts: Mapping[str, str], folder: Path) -> lis
         by_cause = getattr(counts, name)
         lines.append(f"  {name} {by_cause.total():,}")
         lines += [f"    {cause} {number:,}" for cause, number in by_cause.most_common()]
+    if counts.failed["endpoint"] or counts.failed["unreadable_video"]:
+        lines.append("  (the same command looks at unreadable videos and asks the endpoint again)")
     lines += [f"{name}: {value}" for name, value in facts.items() if value]
     lines += [
         f"the set is in {folder}",

@@ -86,11 +86,12 @@ class Journal:
         """Close the file."""
         self._file.close()
 
-    def add(self, clips: Iterable[Clip]) -> int:
+    def add(self, clips: Iterable[Clip], *, is_whole: bool = True) -> int:
         """Add the clips that the journal does not have, after those that it has.
 
         Args:
-            clips: The whole sample; each clip once.
+            clips: Each once.
+            is_whole: Whether they are the whole sample, so that no clip of the journal is missing.
 
         Returns:
             The number of new clips.
@@ -110,7 +111,7 @@ class Journal:
                 num_new += added
                 if not added:
                     self._check_same(connection, clip.id, content)
-            if num_given - num_new != num_before:
+            if is_whole and num_given - num_new != num_before:
                 raise ValueError(
                     f"{self.path} was begun with {num_before} clips, of which the sample of this "
                     f"configuration has {num_given - num_new}: the sources have changed, or "
@@ -201,7 +202,7 @@ class Journal:
             for clip_id, verdict in verdicts:
                 state: State = "rejected" if verdict.rejection else "accepted"
                 before = self._state(connection, clip_id)
-                if before[0] in ("pending", "failed"):
+                if before[0] == "pending":
                     raise ValueError(f"{self.path}: clip {clip_id} has no reply to judge")
                 connection.execute(
                     "UPDATE clips SET state = ?, cause = ?, detail = ?, verdict = ? WHERE id = ?",
