@@ -1,4 +1,4 @@
-"""Answers without a teacher in the journal: in order, once, and again where the gate has changed."""
+"""Answers without a teacher in the journal: in order, once, and again for another gate."""
 
 from dataclasses import replace
 
