@@ -109,7 +109,7 @@ def run_identity(config: MakeInstructionsConfig) -> dict[str, Any]:
 def _with_teacher(config: MakeInstructionsConfig, journal: Journal, excluded: ExcludedClips) -> int:
     _sample(config, journal, excluded)
     spending = Spending(journal.cache, "teacher", config.running, is_batch=config.teacher.batch)
-    teacher: Any = build_teacher(config.teacher, journal.cache, spending)
+    teacher = build_teacher(config.teacher, journal.cache, spending)
     try:
         if not config.dry_run:
             journal.ask_again()

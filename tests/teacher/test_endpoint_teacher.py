@@ -225,7 +225,7 @@ def test_videos_are_sent_where_they_are_looked_at(server, load):
     server.script(video_server(90, 12))
     teacher = load(frames_as="video")
     request = teacher.request(clip())
-    assert (request.num_images, request.num_image_pixels) == (0, 0)
+    assert (request.num_images, request.num_image_pixels) == (0, 2 * 48 * 32)
     assert teacher.complete(request).text == "fine"
     teacher.complete(teacher.request(clip(1)))
     kinds = [

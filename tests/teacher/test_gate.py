@@ -187,7 +187,6 @@ UNREPEATED = [
     with_step("He says no, no, no to her."),
 ]
 UNTIMELY = [
-    timed((0, 1), (None, None), (2, 3)),
     timed((None, 1), (None, 2), (None, 3)),
     timed((0, 1), (3, 2), (3, 4)),
     timed((0, 1), (2, 3), (8, 9)),
@@ -258,7 +257,9 @@ def test_bounds_are_those_of_the_configuration():
     assert judge(repeated, max_repeats=0).rejection == "repetition"
     assert judge(answer(event=TEXTS[2]), predictions_may_repeat=True).rejection is None
     assert judge(timed((0, 1), (2, 3), (8, 9)), time_tolerance=1).rejection is None
-    assert judge(timed((0, 1), (None, None), (2, 3)), partial_times=True).rejection is None
+    partly = timed((0, 1), (None, None), (2, 3))
+    assert judge(partly).rejection is None
+    assert judge(partly, partial_times=False).rejection == "temporal"
     for wrong in (
         {"min_steps": 5, "max_steps": 4}, {"min_words": 9, "max_words": 8}, {"max_repeats": -1},
         {"near_duplicate_similarity": 0.0}, {"leakage_similarity": 1.1}, {"min_supported": 2},

@@ -89,15 +89,13 @@ class EndpointTeacher:
         content = [*parts, text_part(prompt)]
         plain_messages([{"role": "user", "content": content}])  # raises where it is too large
         # (T, 3, H, W)
-        num_images, _, height, width = frames.pixels.shape
-        if config.frames_as == "video":
-            num_images = 0
+        num_frames, _, height, width = frames.pixels.shape
         columns, rows = sent_size(width, height, config.max_pixels)
         return TeacherRequest(
             key=request_key(self.teacher_id, shown),
             content=FrameRequest(content, shown),
-            num_images=num_images,
-            num_image_pixels=num_images * columns * rows,
+            num_images=0 if config.frames_as == "video" else num_frames,
+            num_image_pixels=num_frames * columns * rows,
             num_text_chars=sum(len(part.get("text", "")) for part in content),
         )
 

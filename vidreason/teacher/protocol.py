@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from vidreason.baselines.frames import FrameRule, Frames
 from vidreason.endpoints.replies import ChatReply
+from vidreason.teacher.provenance import TeacherProvenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class TeacherRequest:
     num_images: int
     """Pictures in it; 0 where it carries a video."""
     num_image_pixels: int
-    """Pixels of all of them together, as they are sent."""
+    """Pixels of all of them, or of a video's frames, together, as they are sent."""
     num_text_chars: int
     """Characters of its text."""
 
@@ -48,6 +49,10 @@ class Teacher(Protocol):
             EndpointRefusedError: It refuses all requests, such as for a wrong key.
             BudgetSpentError: No further request may be paid for.
         """
+        ...
+
+    def provenance(self) -> TeacherProvenance:
+        """Return what all of its answers have in common, once it has answered."""
         ...
 
     def close(self) -> None:
