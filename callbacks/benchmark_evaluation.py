@@ -1,6 +1,6 @@
 """Benchmark accuracy during training, scored as ``experiments.evaluate`` scores it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,13 +22,18 @@ from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
 
+def accuracy_name(corpus: str, tested: Collection[str]) -> str:
+    """Return ``val/<corpus>_accuracy``, or ``test/<corpus>_accuracy`` of a corpus in ``tested``."""
+    return f"{'test' if corpus in tested else 'val'}/{corpus}_accuracy"
+
+
 class BenchmarkEvaluation(StepCallback):
     """Answer benchmark questions at each validation and every ``config.every_n_steps`` steps.
 
-    Logs ``val/<corpus>_accuracy`` (a fraction), ready for a checkpoint's ``monitor``. Each rank
-    answers its share, which needs a strategy that keeps whole parameters on each rank (one device,
-    or DDP). Training is not changed by it:
-    modes, gradients and random state are as before.
+    Logs ``val/<corpus>_accuracy`` (a fraction), ready for a checkpoint's ``monitor``; of a test
+    split ``test/<corpus>_accuracy``, so that nobody chooses by it unawares. Each rank answers its
+    share, which needs a strategy that keeps whole parameters on each rank (one device, or DDP).
+    Training is not changed by it: modes, gradients and random state are as before.
 
     Args:
         examples: The questions; ``config.limit`` of each corpus are used.
@@ -38,6 +43,7 @@ class BenchmarkEvaluation(StepCallback):
         predictions_dir: Where to keep the predictions, one ``step-<step>.jsonl`` each time; None to
             drop them.
         control: Replacement of the visual tokens.
+        tested: Corpora of which questions are of a test split.
     """
 
     def __init__(
@@ -48,12 +54,14 @@ class BenchmarkEvaluation(StepCallback):
         decoding: DecodingConfig,
         predictions_dir: str | Path | None = None,
         control: Control = "none",
+        tested: Collection[str] = (),
     ) -> None:
         self.examples = spread_examples(examples, config.limit)
         self.source = source
         self.config = config
         self.decoding = decoding
         self.control = control
+        self.tested = tested
         self.protocols = corpus_protocols(config)
         self.predictions_dir = None if predictions_dir is None else Path(predictions_dir)
         self._accuracies: dict[str, float] = {}
@@ -94,7 +102,8 @@ class BenchmarkEvaluation(StepCallback):
                 write_predictions(self.predictions_dir / name, predictions)
         for corpus, accuracy in self._accuracies.items():
             # All ranks have the same value: there is nothing to reduce.
-            pl_module.log(f"val/{corpus}_accuracy", accuracy, rank_zero_only=False, sync_dist=False)
+            name = accuracy_name(corpus, self.tested)
+            pl_module.log(name, accuracy, rank_zero_only=False, sync_dist=False)
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> list[BenchmarkPrediction]:
         reasoner = pl_module.reasoner

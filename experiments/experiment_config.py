@@ -71,7 +71,8 @@ class TrainerConfig:
     """How many checkpoints stay besides, of the validations that gave ``monitor`` its best values.
     If any, every validated step is saved. ``best.ckpt`` is a link to the best."""
     monitor: str = "val/loss"
-    """The metric of ``keep_best`` and ``early_stopping_patience``, as validation logs it."""
+    """The metric of ``keep_best`` and ``early_stopping_patience``, as validation logs it. The
+    accuracy on a test split is ``test/<corpus>_accuracy``; who chooses by it has to write that."""
     monitor_mode: Literal["min", "max"] = "min"
     """Whether its lowest values are the best, or its highest."""
     early_stopping_patience: int | None = None

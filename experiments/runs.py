@@ -1,12 +1,14 @@
 """List the runs below a folder: ``python -m experiments.runs [FOLDER]``, by default ``runs``.
 
 For each run folder of ``fit``: its stage, whether it runs, is finished, stopped or was killed, how
-far it is, its last losses, and the accuracy of an evaluation. Nothing is loaded but small files.
+far it is, its last losses, and the accuracies of an evaluation, each with its 95% interval over
+videos and its number of questions. Nothing is loaded but small files.
 """
 
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,8 @@ from typing import Any
 
 from experiments.program import exit_status
 from experiments.writer_lock import LOCK_SUFFIX, SILENT_SECONDS
-from vidreason.evaluation.tables import Table
+from vidreason.evaluation.statistics.intervals import Interval
+from vidreason.evaluation.tables import Table, value_text
 
 # As callbacks.run_record calls them, which imports torch.
 _RECORD, _METRICS, _CONFIG = "run.json", "metrics.csv", "config.yaml"
@@ -104,13 +107,19 @@ def _accuracies(run: Path) -> str:
         runs = json.loads((run / "evaluation" / "metrics.json").read_text())["runs"]
         cells = next(iter(runs.values()))
         shown = [
-            f"{cell['corpus']} {100 * cell['accuracy']:.1f}"
+            f"{cell['corpus']} {value_text(_interval(cell))} n={cell['num_questions']}"
             for cell in cells
             if cell["group"] == "all" and cell.get("accuracy") is not None
         ]
     except (OSError, ValueError, LookupError, TypeError, StopIteration):
         return _ABSENT
     return ", ".join(shown) or _ABSENT
+
+
+def _interval(cell: dict[str, Any]) -> Interval:
+    # JSON has no NaN: bounds that there are none of are null.
+    low, high = (math.nan if cell[name] is None else cell[name] for name in ("low", "high"))
+    return Interval(cell["accuracy"], low, high)
 
 
 def _number(text: str | None) -> str:

@@ -1,9 +1,17 @@
-"""Metrics that a run waits for must be logged by its validations; said before it trains."""
+"""Metrics that a run waits for must be logged by its validations; said before it trains.
+
+What waits for a metric chooses by it: which checkpoint is the best, when to stop, when to thaw. So
+accuracies on a test split are logged as ``test/<corpus>_accuracy``, and a run chooses by one only
+if it names that.
+"""
 
 import difflib
 from collections.abc import Iterator
 
+from callbacks.benchmark_evaluation import accuracy_name
+from data_modules.corpora import DataConfig
 from data_modules.corpus_index import open_corpora
+from data_modules.held_out_splits import is_test_split
 from experiments.experiment_config import ExperimentConfig
 
 LOSS = "val/loss"
@@ -32,8 +40,20 @@ def check_monitored(config: ExperimentConfig, total_steps: int | None = None) ->
                 f"{field} waits for validations, and there are none in {total_steps} steps: "
                 f"trainer.validate_every_n_steps is {interval}; lower it"
             )
+        tested = [str(corpus) for corpus in config.data.validation if is_test_split(corpus)]
+        if metric == LOSS and tested:
+            raise ValueError(
+                f"{field} is {metric!r}, of a test split ({'; '.join(tested)}): a test that has "
+                "chosen is no test any more; name a validation split in data.validation"
+            )
         known = sorted(validation_metrics(config))
         if metric not in known:
+            if f"test{metric.removeprefix('val')}" in known:
+                raise ValueError(
+                    f"{field} is {metric!r}, but that corpus is a test split, and a test that has "
+                    "chosen is no test any more: list it with its validation split, such as split: "
+                    f"val, in data.benchmark, or say {field}=test{metric.removeprefix('val')}"
+                )
             nearest = difflib.get_close_matches(metric, known, 1, cutoff=0.0)[0]
             raise ValueError(
                 f"{field} is {metric!r}, which no validation of this run logs; did you mean "
@@ -50,8 +70,14 @@ def validation_metrics(config: ExperimentConfig) -> set[str]:
     names = {LOSS}
     if config.evaluation.every_n_steps is not None:
         corpora = open_corpora(config.data.benchmark, config.data.max_malformed_fraction).corpora
-        names |= {f"val/{corpus[0].corpus}_accuracy" for corpus in corpora}
+        tested = tested_corpora(config.data)
+        names |= {accuracy_name(corpus[0].corpus, tested) for corpus in corpora}
     return names
+
+
+def tested_corpora(data: DataConfig) -> frozenset[str]:
+    """Names of the benchmark corpora of which questions are of a test split."""
+    return frozenset(corpus.corpus for corpus in data.benchmark if is_test_split(corpus))
 
 
 def _waiting(config: ExperimentConfig) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,7 @@ from experiments.fit.added_callbacks import added_callbacks
 from experiments.fit.debug_run import clear_debug_run
 from experiments.fit.largest_batch import largest_batch, rehearses
 from experiments.fit.loggers import build_loggers, log_settings
-from experiments.fit.monitored_metrics import check_monitored
+from experiments.fit.monitored_metrics import check_monitored, tested_corpora
 from experiments.fit.resume import (
     check_initial_checkpoint,
     checkpoint_folder,
@@ -339,6 +339,7 @@ def build_callbacks(
                 config.decoding,
                 Path(config.run_dir) / "benchmark",
                 config.controls[0] if config.controls else "none",
+                tested_corpora(config.data),
             )
         )
     # Those from outside of this project come last: they see what all others have done.

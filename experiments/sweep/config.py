@@ -46,7 +46,13 @@ class SweepConfig:
     seed: int = 0
     """Of the draws; the trials' own seed is the configuration's."""
     corpus: str = ""
-    """The benchmark whose accuracy is compared; empty for the mean over the benchmarks."""
+    """The corpus whose accuracy decides; empty for the mean over the corpora, all weighing the
+    same."""
+    choose_on: Literal["validation", "test_split_knowingly"] = "validation"
+    """Questions that decide. ``validation``: those of ``data.benchmark`` that are no test split;
+    where all are, the same corpora in ``data.validation``. The test split is then answered once, by
+    the chosen trial. ``test_split_knowingly``: all of ``data.benchmark``; the numbers then say
+    little of other questions."""
     max_parallel: int = 1
     """Programs at a time; ``optuna`` sees as many trials at once without knowing their results."""
     threads: int = 1

@@ -8,9 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from instruction_samples import accepted, clip
 from test_report_page import EVIL, FULL, RUNS, Pictures, report
 
 from vidreason.evaluation.page.report_page import write_report_page
+from vidreason.teacher.bias import BiasCounts
+from vidreason.teacher.bias_page import write_bias_page
+from vidreason.teacher.draft import Draft, Step
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -165,6 +169,51 @@ def test_fields_filter_and_the_address_says_so(page):
         "#verdict=right&corpus=activitynet_qa&id=activitynet_qa%3Atest%3A0"
     )
     assert [text for text in shown.texts["select"] if "CW" in text] == [], "types of this corpus"
+
+
+def in_frame(page: Path, width: int, measure: str) -> list[float]:
+    """Numbers that a script gives within a frame so wide: no window is narrower than 500."""
+    script = f"addEventListener('load', () => parent.postMessage(JSON.stringify({measure}), '*'));"
+    inner = with_script(page, script)
+    outer = page.with_name("frame.html")
+    outer.write_text(
+        "<script>addEventListener('message', (event) => { document.title = event.data; });</script>"
+        f'<iframe src="{inner.name}" width="{width}" height="844"></iframe>'
+    )
+    numbers: list[float] = json.loads(look(outer, width=max(width, 500)).texts["title"][0])
+    return numbers
+
+
+def bias_page(folder: Path) -> Path:
+    counts = BiasCounts()
+    draft = Draft(steps=(Step("the ball " + "x" * 80 + " hits and rolls"),))
+    for number in range(40):
+        source = f"a long name of a source {number % 4}"
+        one = clip(number, reference="the ball hits", source=source, scenario="y" * 90)
+        counts.add(accepted(one, draft), "accepted", draft)
+    path = folder / "bias.html"
+    write_bias_page(path, counts, {"teacher": "z" * 300})
+    return path
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["report", "bias"])
+def test_pages_are_readable_on_a_telephone_and_on_a_desk(page, tmp_path, width, kind):
+    """Only tables scroll; beside the names of their rows, there is room for numbers."""
+    path = page if kind == "report" else bias_page(tmp_path)
+    needed, given, named, written = in_frame(
+        path,
+        width,
+        "(() => { const root = document.documentElement;"
+        "const sizes = (query, size) => [...document.querySelectorAll(query)].map(size);"
+        "const shown = (one) => one.getBoundingClientRect();"
+        "return [root.scrollWidth, root.clientWidth,"
+        "Math.max(...sizes('.scroll tbody th', (one) => shown(one).width)),"
+        "Math.min(...sizes('svg text', (one) => shown(one).height).filter((h) => h > 0))];})()",
+    )
+    assert needed <= given == width
+    assert named <= max(0.5 * width, 320)
+    assert written >= 9  # pixels of height of the smallest letters of a chart
 
 
 @pytest.mark.parametrize("width", [500, 1280])

@@ -81,3 +81,27 @@ def test_without_validations_nothing_comes():
 
 def test_what_nobody_waits_for_is_not_looked_at():
     check_monitored(config("trainer.monitor=nothing"), 1)
+
+
+TESTED = (
+    "data.benchmark=[{reader: nextqa, root: x, split: test}]",
+    "evaluation.every_n_steps=0",
+)
+
+
+@pytest.mark.parametrize("waits", WAITS)
+def test_nothing_waits_for_a_test_split_unless_the_words_say_so(waits):
+    metric = "val/nextqa_accuracy"
+    with pytest.raises(ValueError, match="a test that has chosen is no test any more") as error:
+        check_monitored(waiting(waits, metric, VALIDATED, *TESTED))
+    assert "split: val" in str(error.value)
+    assert str(error.value).endswith("=test/nextqa_accuracy")
+    check_monitored(waiting(waits, "test/nextqa_accuracy", VALIDATED, *TESTED))
+    # One name for both splits is one accuracy, of both.
+    one = "{{reader: nextqa, root: x, split: {}}}"
+    both = f"data.benchmark=[{one.format('val')}, {one.format('test')}]"
+    with pytest.raises(ValueError, match="a test that has chosen"):
+        check_monitored(waiting(waits, metric, VALIDATED, both, TESTED[1]))
+    validated = "data.validation=[{reader: nextqa, root: x, split: test}]"
+    with pytest.raises(ValueError, match=r"name a validation split in data\.validation"):
+        check_monitored(waiting(waits, "val/loss", validated))

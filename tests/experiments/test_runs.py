@@ -18,6 +18,10 @@ def write_run(folder, *, time="2026-01-01", end=None, starts=1, lock="", metrics
         (folder / "metrics.csv").write_text(metrics)
 
 
+def cell(corpus, group, accuracy):
+    return {"corpus": corpus, "group": group, "accuracy": accuracy}
+
+
 def table(capsys):
     lines = capsys.readouterr().out.splitlines()
     return [line.split() for line in lines if not line.startswith("-")][1:]
@@ -29,8 +33,9 @@ def test_states_and_results(tmp_path, capsys):
     write_run(tmp_path / "b", time="2026-01-02", end=end, starts=2, metrics=metrics)
     (tmp_path / "b" / "evaluation").mkdir()
     cells = [
-        {"corpus": "nextqa", "group": "all", "accuracy": 0.5},
-        {"corpus": "nextqa", "group": "C", "accuracy": 0.25},
+        {**cell("nextqa", "all", 0.5), "low": 0.375, "high": 0.625, "num_questions": 64},
+        {**cell("nextqa", "C", 0.25), "low": 0.1, "high": 0.4, "num_questions": 32},
+        {**cell("star", "all", 1.0), "low": None, "high": None, "num_questions": 1},
     ]
     (tmp_path / "b" / "evaluation" / "metrics.json").write_text(
         json.dumps({"runs": {"full model": cells}})
@@ -44,7 +49,10 @@ def test_states_and_results(tmp_path, capsys):
     assert header == ["run", "stage", "state", "step", "loss", "val/loss", "starts", "accuracy"]
     assert rows == [
         ["a/deep", "instruction", "killed", "19", "1.125", "1.250", "1", "-"],
-        ["b", "instruction", "finished", "20", "1.125", "1.250", "2", "nextqa", "50.0"],
+        [
+            *("b", "instruction", "finished", "20", "1.125", "1.250", "2"),
+            *("nextqa", "50.0", "[37.5,", "62.5]", "n=64,", "star", "100.0", "[-]", "n=1"),
+        ],
         ["c", "instruction", "running", "-", "-", "-", "1", "-"],
     ]
 

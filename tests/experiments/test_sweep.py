@@ -1,24 +1,32 @@
 """Which points a sweep tries, and its table."""
 
+import csv
 import json
 import math
 import statistics
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_experiment import write_nextqa
 
+from experiments.experiment_config import ExperimentConfig
 from experiments.jobs import Job, is_finished, read_record, write_record
+from experiments.kept_runs import predictions_file
 from experiments.sweep import run as sweep_module
 from experiments.sweep.__main__ import main
 from experiments.sweep.config import Range, SweepConfig
-from experiments.sweep.run import (
-    draw_parameters,
-    make_trial,
-    sweep,
-    trial_accuracy,
+from experiments.sweep.run import sweep
+from experiments.sweep.scores import trial_accuracy
+from experiments.sweep.trials import draw_parameters, make_trial
+from vidreason.config import merge_config
+from vidreason.evaluation.predictions.rows import (
+    BenchmarkPrediction,
+    read_predictions,
+    write_predictions,
 )
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 
 RATE = "optimizer.learning_rate"
 
@@ -88,33 +96,58 @@ def test_a_wrong_sweep_is_refused(wrong, message):
         Range(low=0.0, high=1.0, log=True)
 
 
+def nextqa(split: str, root: str = "", **others: object) -> dict[str, object]:
+    return {"reader": "nextqa", "root": root or "nextqa", "split": split, **others}
+
+
 @pytest.fixture
-def config(tiny_experiment, tmp_path) -> SweepConfig:
-    corpus = {"reader": "nextqa", "root": str(tiny_experiment.parent / "nextqa"), "split": "val"}
-    overlay = tmp_path / "benchmark.yaml"
-    overlay.write_text(json.dumps({"data": {"benchmark": [corpus]}}))
-    return SweepConfig(
-        configs=[str(tiny_experiment), str(overlay)],
-        run_dir=str(tmp_path / "sweep"),
-        choices={RATE: [0.01, 0.02], "reasoner.lora.rank": [2, 4]},
-    )
+def make_config(tiny_experiment, tmp_path):
+    """A sweep over a benchmark of these corpora."""
+
+    def make(benchmark: list, validation: list | None = None, **changes: object) -> SweepConfig:
+        data: dict[str, object] = {"benchmark": benchmark}
+        if validation is not None:
+            data["validation"] = validation
+        overlay = tmp_path / f"benchmark{len(list(tmp_path.glob('*.yaml')))}.yaml"
+        overlay.write_text(json.dumps({"data": data}))
+        return SweepConfig(
+            configs=[str(tiny_experiment), str(overlay)],
+            run_dir=str(tmp_path / "sweep"),
+            **{"choices": {RATE: [0.01, 0.02], "reasoner.lora.rank": [2, 4]}, **changes},
+        )
+
+    return make
 
 
-def finish(evaluation: Job, num_right: int) -> None:
-    """As if a trial had answered 4 questions."""
+@pytest.fixture
+def config(make_config) -> SweepConfig:
+    return make_config([nextqa("val")])
+
+
+def finish(
+    evaluation: Job,
+    num_right: int,
+    num_questions: int = 4,
+    corpus: str = "nextqa",
+    videos: str = "",
+) -> None:
+    """As if a trial had answered, the first questions rightly."""
     rows = [
         BenchmarkPrediction(
-            id=str(number),
-            corpus="nextqa",
-            video_id=str(number),
+            id=f"{corpus}{number}",
+            corpus=corpus,
+            video_id=f"{videos}{number}",
             question_type="CW",
             options=("yes", "no"),
             option_log_likelihoods=(0.0, -1.0) if number < num_right else (-1.0, 0.0),
             reference=0,
         )
-        for number in range(4)
+        for number in range(num_questions)
     ]
-    write_predictions(sweep_module.predictions_file(evaluation.config, "none"), rows)
+    path = predictions_file(evaluation.config, "none")
+    before = read_predictions(path) if path.is_file() else []
+    write_predictions(path, [*before, *rows])
+    (path.parent / "metrics.json").write_text("{}")
     for job in (*evaluation.needs, evaluation):
         record = read_record(job)
         record.state = "finished"
@@ -133,31 +166,186 @@ def test_a_trial_trains_with_its_values_and_evaluates_what_it_trained(config):
         make_trial(config, {"optimizer.learning_rat": 0.02})
 
 
-def test_the_table_has_the_best_trial_first_and_names_what_is_missing(config, monkeypatch, capsys):
+@pytest.fixture
+def results(monkeypatch):
+    """Sweep with jobs that are as they are, except that tests get answered; read what it wrote."""
+
+    def run(config: SweepConfig, test: Callable[[Job], None] | None = None):
+        def run_jobs(jobs: list[Job], **_: object) -> list[Job]:
+            for job in jobs:
+                if job.folder.name.startswith("test-") and not is_finished(job):
+                    tested.append(job)
+                    if test is not None:
+                        test(job)
+            return []
+
+        tested: list[Job] = []
+        monkeypatch.setattr(sweep_module, "run_jobs", run_jobs)
+        assert sweep(config) == 0
+        folder = Path(config.run_dir, "results")
+        with (folder / "sweep.csv").open(newline="") as stream:
+            return list(csv.DictReader(stream)), (folder / "sweep.md").read_text(), tested
+
+    return run
+
+
+def test_the_table_has_the_best_trial_first_and_names_what_is_missing(config, results, capsys):
     trials = [make_trial(config, parameters) for parameters in draw_parameters(config)]
     for trial, num_right in zip(trials[:3], (1, 4, 2), strict=True):
         finish(trial.evaluation, num_right)
     assert trial_accuracy(config, trials[1]) == 1.0
     assert math.isnan(trial_accuracy(config, trials[3]))
-    monkeypatch.setattr(sweep_module, "run_jobs", lambda jobs, **_: [])
-    assert sweep(config) == 0
-    lines = Path(config.run_dir, "results", "sweep.csv").read_text().splitlines()
-    assert [line.split(",")[:3] for line in lines] == [
-        [RATE, "reasoner.lora.rank", "accuracy in %"],
-        ["0.01", "4", "100.00"],
-        ["0.02", "2", "50.00"],
-        ["0.01", "2", "25.00"],
-        ["0.02", "4", "not finished"],
+    rows, text, tested = results(config)
+    assert [(row[RATE], row["reasoner.lora.rank"], row["accuracy"]) for row in rows] == [
+        ("0.01", "4", "1"),
+        ("0.02", "2", "0.5"),
+        ("0.01", "2", "0.25"),
+        ("0.02", "4", ""),
     ]
-    assert "4 trials by accuracy" in capsys.readouterr().out
+    assert [row["verdict"] for row in rows][::3] == ["chosen", "not finished"]
+    assert "4 trials by accuracy, validation: nextqa" in capsys.readouterr().out
+    assert "1 trials have no score" in text
+    assert "There is no test split in data.benchmark" in text
+    assert not tested
 
 
-def test_a_benchmark_that_is_not_there_is_named(config):
+def test_each_trial_has_n_an_interval_and_its_paired_difference_to_the_best(config, results):
+    trials = [make_trial(config, parameters) for parameters in draw_parameters(config)]
+    for trial, num_right in zip(trials, (30, 10, 28, 30), strict=True):
+        finish(trial.evaluation, num_right, 40)
+    rows, text, _ = results(config)
+    assert [row["num_items"] for row in rows] == [row["num_videos"] for row in rows] == ["40"] * 4
+    # Of equal ones the first is chosen.
+    assert [row["verdict"] for row in rows] == [
+        *("chosen", "within noise", "within noise", "worse"),
+    ]
+    assert (rows[0]["best_minus_this"], rows[0]["p_value"]) == ("", "")
+    for row, difference in zip(rows[1:], (0, 2 / 40, 20 / 40), strict=True):
+        assert float(row["best_minus_this"]) == pytest.approx(difference)
+        assert float(row["best_minus_this_low"]) <= difference <= float(row["best_minus_this_high"])
+        assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
+    # One question a video: McNemar's exact test, then Holm's correction over three.
+    assert float(rows[2]["p_value"]) == pytest.approx(0.5)
+    assert float(rows[3]["p_value"]) == pytest.approx(2 / 2**20)
+    assert float(rows[3]["p_value_holm"]) == pytest.approx(3 * 2 / 2**20)
+    assert "2 of the other 3 trials are within noise" in text
+    assert "The best of 4 is optimistic" in text
+    assert " 75.0 [" in text
+
+
+def test_all_worse_is_said_too(config, results):
+    for parameters, right in zip(draw_parameters(config), (40, 1, 2, 3), strict=True):
+        finish(make_trial(config, parameters).evaluation, right, 40)
+    rows, text, _ = results(config)
+    assert {row["verdict"] for row in rows[1:]} == {"worse"}
+    assert "All of the other 3 trials are worse" in text
+
+
+def test_corpora_weigh_the_same_in_the_mean_whatever_their_sizes(make_config, results):
+    corpora = [nextqa("val"), nextqa("val", name="mine")]
+    config = make_config(corpora, choices={RATE: [0.01, 0.02]})
+    for rate, of_nextqa, of_mine in ((0.01, 40, 0), (0.02, 0, 10)):
+        evaluation = make_trial(config, {RATE: rate}).evaluation
+        finish(evaluation, of_nextqa, 40)
+        finish(evaluation, of_mine, 10, "mine", "m")
+    rows, text, _ = results(config)
+    assert [row["accuracy"] for row in rows] == ["0.5", "0.5"]  # and not 0.8 and 0.2
+    assert rows[0]["num_items"] == "50"
+    assert "mean over mine, nextqa" in text
+    config.corpus = "mine"
+    rows, _, _ = results(config)
+    assert [(row[RATE], row["accuracy"]) for row in rows] == [("0.02", "1"), ("0.01", "0")]
+
+
+def test_the_test_split_is_answered_once_by_the_chosen_trial(make_config, results):
+    config = make_config([nextqa("val"), nextqa("test")], choices={RATE: [0.01, 0.02]})
+    trials = [make_trial(config, {RATE: rate}) for rate in (0.01, 0.02)]
+    for trial, num_right in zip(trials, (1, 3), strict=True):
+        assert [c.split for c in trial.evaluation.config.data.benchmark] == ["val"]
+        finish(trial.evaluation, num_right)
+    _, text, tested = results(config, lambda job: finish(job, 2, videos="t"))
+    assert [job.needs for job in tested] == [(tested[0].needs[0],)]
+    assert tested[0].needs[0].key == trials[1].training.key
+    assert [c.split for c in tested[0].config.data.benchmark] == ["test"]
+    assert tested[0].config.model.startswith(str(trials[1].training.folder))
+    assert "Held-out test, nextqa: accuracy in %" in text
+    assert "| 50.0 " in text
+    assert "chosen on (" not in text
+    # Again: nothing is answered; another choice is another look.
+    assert not results(config)[2]
+    write_predictions(predictions_file(trials[1].evaluation.config, "none"), [])
+    finish(trials[1].evaluation, 0)
+    _, text, tested = results(config, lambda job: finish(job, 4))
+    assert tested[0].needs[0].key == trials[0].training.key
+    assert "has been answered 2 times in this folder" in text
+    assert "4 of the 4 test videos were also chosen on (0, 1, 2)" in text
+
+
+def test_where_the_benchmark_is_a_test_the_validation_corpora_of_its_names_decide(make_config):
+    validation = [nextqa("val"), nextqa("val", name="other"), nextqa("test", limit=2)]
+    questions = make_trial(make_config([nextqa("test")], validation), {RATE: 0.01}).questions
+    assert [str(c) for c in questions.decisive] == ["corpus 'nextqa', split 'val' in 'nextqa'"]
+    assert [c.split for c in questions.held_out] == ["test"]
+
+
+NOTHING_TO_CHOOSE_ON = "List one of these corpora with its validation split.*choose_on=test_split"
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "validation", "message"),
+    [
+        ([nextqa("test")], [], NOTHING_TO_CHOOSE_ON),
+        ([nextqa("Test_public")], [nextqa("val", name="other")], NOTHING_TO_CHOOSE_ON),
+        ([{"reader": "mvbench", "root": "x", "split": "val"}], [], NOTHING_TO_CHOOSE_ON),
+        ([], [nextqa("val")], "data.benchmark is empty"),
+        ([nextqa("train", "TRAINED")], [], "by what they are trained on"),
+    ],
+)
+def test_a_test_split_does_not_choose(make_config, tiny_experiment, benchmark, validation, message):
+    trained = merge_config(ExperimentConfig, [str(tiny_experiment)]).data.train[0]
+    benchmark = [{**c, "root": c["root"].replace("TRAINED", trained.root)} for c in benchmark]
+    with pytest.raises(ValueError, match=message):
+        make_trial(make_config(benchmark, validation), {RATE: 0.01})
+
+
+def test_a_test_split_chooses_where_the_words_say_so_and_the_table_says_it(make_config, results):
+    config = make_config([nextqa("test")], [], choices={RATE: [1, 2]})
+    config.choose_on = "test_split_knowingly"
+    for parameters in draw_parameters(config):
+        finish(make_trial(config, parameters).evaluation, 2)
+    _, text, tested = results(config)
+    assert "CHOSEN ON THE TEST SPLIT" in text
+    assert "none of these numbers is a result on held-out questions" in text
+    assert not tested
+
+
+def test_trials_that_would_answer_other_questions_are_refused_before_they_train(config):
+    config.choices = {"data.limit": [2, 3]}
+    with pytest.raises(ValueError, match=r"'data\.limit=2' and 'data\.limit=3' would answer"):
+        sweep(config)
+    assert not Path(config.run_dir, "jobs").exists()
+
+
+def test_predictions_that_were_deleted_are_named(config, results):
+    config.choices = {RATE: [0.01, 0.02]}
+    first, second = (make_trial(config, {RATE: rate}) for rate in (0.01, 0.02))
+    for trial in (first, second):
+        finish(trial.evaluation, 2)
+    predictions_file(first.evaluation.config, "none").unlink()
+    rows, _, _ = results(config)
+    assert [row["verdict"][:25] for row in rows] == ["chosen", "its predictions are gone:"]
+
+
+def test_without_a_finished_trial_nothing_is_chosen(config, results):
+    rows, text, _ = results(config)
+    assert {row["verdict"] for row in rows} == {"not finished"}
+    assert "No trial has finished" in text
+
+
+def test_a_benchmark_that_is_not_there_is_named_before_anything_runs(config):
     config.corpus = "vcr"
-    trial = make_trial(config, {RATE: 0.01})
-    finish(trial.evaluation, 1)
-    with pytest.raises(ValueError, match="'vcr' is not among"):
-        trial_accuracy(config, trial)
+    with pytest.raises(ValueError, match="'vcr' is not among those that decide, nextqa"):
+        make_trial(config, {RATE: 0.01})
 
 
 def test_optuna_learns_from_the_accuracies_and_goes_on_where_it_was_stopped(config, monkeypatch):
@@ -191,8 +379,35 @@ def test_optuna_learns_from_the_accuracies_and_goes_on_where_it_was_stopped(conf
     assert len(set(proposed)) == 40
     misses = [abs(math.log10(rate) + 3) for rate in proposed]
     assert statistics.mean(misses[-20:]) < 0.6  # evenly drawn ones miss by 1 on average
-    best = Path(config.run_dir, "results", "sweep.csv").read_text().splitlines()[1]
-    assert best.split(",")[1] == "100.00"
+    with Path(config.run_dir, "results", "sweep.csv").open(newline="") as stream:
+        assert next(csv.DictReader(stream))["accuracy"] == "1"
+
+
+@pytest.mark.slow  # trains two models
+def test_a_whole_sweep_trains_chooses_and_tests(tiny_experiment, tmp_path):
+    write_nextqa(tmp_path / "nextqa", ("val", "test"))
+    # Their videos have the bytes of the trained ones, whose tokens are in the store.
+    benchmark = [nextqa(split, str(tmp_path / "nextqa")) for split in ("val", "test")]
+    overlay = tmp_path / "benchmark.yaml"
+    overlay.write_text(json.dumps({"data": {"benchmark": benchmark}}))
+    command = [
+        *(sys.executable, "-m", "experiments.sweep", f"run_dir={tmp_path / 'sweep'}"),
+        *(f"configs=[{tiny_experiment},{overlay}]", "overrides=[trainer.stop_after_steps=2]"),
+        f"choices={{{RATE}: [0.01, 0.02]}}",
+    ]
+    # A program of its own: its jobs cannot be forked off a process that has trained.
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "started" not in done.stdout  # the second time
+    text = (tmp_path / "sweep" / "results" / "sweep.md").read_text()
+    assert "2 trials by accuracy, validation: nextqa, 95% intervals over 6 videos" in text
+    assert "Held-out test, nextqa: accuracy in %" in text
+    assert "(n=30)" in text
+    # The corpus has the same videos in both splits, and the results say so.
+    assert "6 of the 6 test videos were also chosen on" in text
+    folders = [folder.name.partition("-")[0] for folder in (tmp_path / "sweep/jobs").iterdir()]
+    assert sorted(folders) == ["evaluate", "evaluate", "fit", "fit", "test"]
 
 
 def test_without_optuna_its_method_says_how_to_get_it(config, monkeypatch, capsys):

@@ -117,6 +117,24 @@ def with_everything(items: Items) -> Items:
     } | items
 
 
+def mean_of_corpora(items: Items) -> list[Item]:
+    """Items of all corpora, whose weighted mean is the mean of the corpora's means.
+
+    Returns:
+        Nothing if there is a corpus that the run cannot answer.
+    """
+    every = [of_corpus for (_, group), of_corpus in items.items() if group == ALL]
+    if not all(every):
+        return []
+    num_items = sum(map(len, every))
+    # Each corpus weighs the same, whatever its size; weights are 1 on average.
+    return [
+        item._replace(weight=item.weight * num_items / (len(every) * len(of_corpus)))
+        for of_corpus in every
+        for item in of_corpus
+    ]
+
+
 def chance_scores(
     predictions: Sequence[BenchmarkPrediction],
     protocols: Mapping[str, Protocol] = PROTOCOLS,

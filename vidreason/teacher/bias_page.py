@@ -20,9 +20,7 @@ from vidreason.teacher.bias_tables import (
 )
 
 _TITLE = "Biases of the teacher"
-# A caption is as wide as its table, which may be wider than the window.
 _STYLE = """\
-caption { max-width: calc(100vw - 40px); }
 nav { margin: 16px 0; }
 .words th, .words td { padding: 6px 8px; }
 .words th:first-child { padding-left: 0; }

@@ -79,19 +79,19 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, Bar]], names: Seq
         groups: Label of a group -> name of a series -> its bar. A series may be missing in a group.
         names: Of all series, in the order of their colours.
     """
-    # A row a bar; labels to the left, shares in digits to the right.
-    row, gap, left, width, right = 16, 14, 240, 960, 70
-    height = sum(row * len(bars) + gap for bars in groups.values()) + 26
+    # A row a bar, below the group's label, shares in digits to the right: as narrow as a telephone,
+    # where labels beside the bars would leave no room for them.
+    row, head, gap, left, width, right = 18, 20, 12, 14, 480, 74
+    height = sum(head + row * len(bars) + gap for bars in groups.values()) + 26
     parts = _share_grid(left, width - right, height)
     described = []
-    y = gap // 2
+    y = 0
     for label, bars in groups.items():
-        middle = y + row * len(bars) / 2 + 4
-        shown = label if len(label) <= 30 else f"{label[:28]}..."
+        shown = label if len(label) <= 50 else f"{label[:48]}..."
         parts.append(
-            f'<text x="{left - 10}" y="{middle:.1f}" text-anchor="end">{escape(shown)}'
-            f"<title>{escape(label)}</title></text>"
+            f'<text x="{left}" y="{y + 15}">{escape(shown)}<title>{escape(label)}</title></text>'
         )
+        y += head
         for name, (share, low, high) in bars.items():
             kind = f"bar series{names.index(name) % NUM_SERIES}"
             bounds = "" if low is None or high is None else f" [{low:.1%}, {high:.1%}]"

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from vidreason.atomic_file import atomic_file
 from vidreason.evaluation.tables import Table
 
 _STYLE = Path(__file__).with_name("style.css")
+_BEGINS_A_NUMBER = re.compile(r"[+-]?\d")
 
 
 def write_page(
@@ -66,9 +68,16 @@ def table_element(table: Table, strong: str = "") -> str:
     )
 
 
+def _number(text: str) -> str:
+    """A cell, which breaks before the interval of a number but nowhere else in it."""
+    if _BEGINS_A_NUMBER.match(text):
+        text = text.replace(" ", "\u00a0").replace("\u00a0[", " [")
+    return escape(text)
+
+
 def table_row(cells: Sequence[str], kind: str = "") -> str:
     """A row whose first cell is its heading."""
-    first, *others = (escape(cell) for cell in cells)
+    first, others = escape(cells[0]), map(_number, cells[1:])
     mark = f' class="{kind}"' if kind else ""
     return (
         f'<tr{mark}><th scope="row">{first}</th>'
