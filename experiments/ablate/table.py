@@ -15,7 +15,7 @@ from vidreason.evaluation.tables import Table, p_value_text, value_text
 
 CAPTION = (
     "Accuracy and differences in %, mean over {seeds} seeds; differences to the full system on the "
-    "same questions with 95% intervals over {videos} videos; p over seeds and videos (a control's "
+    "same questions; 95% intervals over {videos} videos; p over seeds and videos (a control's "
     "over videos), corrected by Holm over the variants of a column"
 )
 
@@ -105,9 +105,9 @@ def column_title(column: Column) -> str:
 
 
 def accuracy_text(cell: Cell) -> str:
-    """``61.2 (sd 1.3)``: the mean over seeds, and the standard deviation over them."""
+    """``61.2 [55.0, 67.3] (sd 1.3)``: the mean over seeds, its interval, and their deviation."""
     spread = deviation(cell.seed_scores)
-    mean = value_text(cell.score.mean)
+    mean = value_text(cell.score)
     return mean if isnan(spread) else f"{mean} (sd {value_text(spread)})"
 
 

@@ -2,8 +2,8 @@
 
 Trials are one configuration with other values for some keys: all combinations (``grid``), random
 draws, or draws that Optuna proposes from what it has seen. Each is trained and evaluated once;
-equal trials are one. Started again, the program does what is not done yet. ``<run_dir>/results``
-has the table, best first.
+equal trials are one. The best is chosen on validation questions, and then answers the test split,
+once. Started again, the program does what is not done yet. ``<run_dir>/results`` has the tables.
 """
 
 import sys

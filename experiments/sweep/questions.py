@@ -33,9 +33,8 @@ def sweep_questions(config: SweepConfig, data: DataConfig) -> Questions:
     """
     if not data.benchmark:
         raise ValueError("data.benchmark is empty; name the corpora that the trials answer")
-    if config.choose_on == KNOWINGLY:
-        decisive, held_out = tuple(data.benchmark), ()
-    else:
+    decisive, held_out = tuple(data.benchmark), tuple[CorpusConfig, ...]()
+    if config.choose_on != KNOWINGLY:
         held_out = tuple(filter(is_test_split, data.benchmark))
         decisive = tuple(corpus for corpus in data.benchmark if corpus not in held_out)
         if not decisive:

@@ -84,8 +84,8 @@ def score_trials(config: SweepConfig, trials: Sequence[Trial]) -> SweepScores:
         if not _missing(trial.evaluation)
     }
     if not runs:
-        scored = tuple(ScoredTrial(trial=t, missing=_missing(t.evaluation)) for t in trials)
-        return SweepScores(scored=scored, corpora=(), unscored=(), incomplete={})
+        without = tuple(ScoredTrial(trial=t, missing=_missing(t.evaluation)) for t in trials)
+        return SweepScores(scored=without, corpora=(), unscored=(), incomplete={})
     evaluation = trials[0].evaluation.config.evaluation
     items = run_items(
         {name: run.predictions for name, run in runs.items()}, scoring_protocols(evaluation)

@@ -6,14 +6,15 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from instruction_samples import accepted, clip
-from test_report_page import EVIL, FULL, RUNS, Pictures, report
+from test_report_page import EVIL, FULL, RUNS, Pictures, report, table_of
 
 from vidreason.evaluation.page.report_page import write_report_page
 from vidreason.teacher.bias import BiasCounts
 from vidreason.teacher.bias_page import write_bias_page
+from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft, Step
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -184,25 +185,38 @@ def in_frame(page: Path, width: int, measure: str) -> list[float]:
     return numbers
 
 
+def tables_page(folder: Path) -> Path:
+    """With tables of scores, which the other page goes without."""
+    path = folder / "report.html"
+    tables = [table_of("nextqa"), table_of("activitynet_qa")]
+    write_report_page(path, report(RUNS, tables), pictures=Pictures(), num_pictured=1)
+    return path
+
+
 def bias_page(folder: Path) -> Path:
     counts = BiasCounts()
     draft = Draft(steps=(Step("the ball " + "x" * 80 + " hits and rolls"),))
     for number in range(40):
-        source = f"a long name of a source {number % 4}"
-        one = clip(number, reference="the ball hits", source=source, scenario="y" * 90)
-        counts.add(accepted(one, draft), "accepted", draft)
+        clip = Clip(
+            source=f"a long name of a source {number % 4}",
+            video_id=str(number),
+            media="a.mp4",
+            scenario="y" * 90,
+            reference="the ball hits",
+        )
+        ending = "refusal" if number % 5 == 0 else "accepted"
+        counts.add(SimpleNamespace(clip=clip), ending, None if ending == "refusal" else draft)
     path = folder / "bias.html"
     write_bias_page(path, counts, {"teacher": "z" * 300})
     return path
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["report", "bias"])
-def test_pages_are_readable_on_a_telephone_and_on_a_desk(page, tmp_path, width, kind):
+@pytest.mark.parametrize("make", [tables_page, bias_page])
+def test_pages_are_readable_on_a_telephone_and_on_a_desk(tmp_path, width, make):
     """Only tables scroll; beside the names of their rows, there is room for numbers."""
-    path = page if kind == "report" else bias_page(tmp_path)
     needed, given, named, written = in_frame(
-        path,
+        make(tmp_path),
         width,
         "(() => { const root = document.documentElement;"
         "const sizes = (query, size) => [...document.querySelectorAll(query)].map(size);"
@@ -211,8 +225,9 @@ def test_pages_are_readable_on_a_telephone_and_on_a_desk(page, tmp_path, width, 
         "Math.max(...sizes('.scroll tbody th', (one) => shown(one).width)),"
         "Math.min(...sizes('svg text', (one) => shown(one).height).filter((h) => h > 0))];})()",
     )
-    assert needed <= given == width
-    assert named <= max(0.5 * width, 320)
+    assert width - 20 <= given <= width  # a bar to scroll by may take some
+    assert needed <= given
+    assert named <= 0.5 * width
     assert written >= 9  # pixels of height of the smallest letters of a chart
 
 
