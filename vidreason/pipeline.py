@@ -6,7 +6,6 @@ it rests on: the parts of the video without which it would be less likely.
 Shapes: P parts of a video, Q video embeddings, D width.
 """
 
-import importlib.resources
 import shutil
 import tempfile
 import time
@@ -36,6 +35,7 @@ from vidreason.perception.visual_tokens import (
     collate_visual_tokens,
     move_visual_tokens,
 )
+from vidreason.pretrained.packaged import shipped_reasoner
 from vidreason.reasoning.evidence import Evidence, parts_left_out
 from vidreason.reasoning.explanations import parse_explanation
 from vidreason.reasoning.prompts import (
@@ -49,8 +49,6 @@ from vidreason.reasoning.reasoner_config import FuturesConfig
 from vidreason.video.given import VideoLike, as_media
 from vidreason.video.media import is_remote
 
-SHIPPED_REASONER = Path(str(importlib.resources.files("vidreason"))) / "microworld" / "reasoner"
-"""Folder of the reasoner that comes with the package, if one does."""
 _METHODS = get_args(get_type_hints(FuturesConfig)["method"])
 _KEPT_VIDEOS = 8
 """Videos whose tokens stay in memory."""
@@ -82,20 +80,6 @@ def load(
     )
     assert reasoner.perceiver is not None  # it comes with every folder
     return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device))
-
-
-def shipped_reasoner() -> Path:
-    """Return the folder of the reasoner that comes with the package.
-
-    Raises:
-        ValueError: This installation carries none.
-    """
-    if not (SHIPPED_REASONER / "config.json").is_file():
-        raise ValueError(
-            "this installation carries no trained reasoner: name one, such as "
-            "runs/demo/stage2/reasoner after `vidreason demo`"
-        )
-    return SHIPPED_REASONER
 
 
 class _Look(NamedTuple):

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 from tiny_shipped import write_tiny_reasoner
 
-from vidreason import cli, pipeline
+from vidreason import cli
 from vidreason.microworld import shipped
 from vidreason.microworld.parts import PARTS_FOLDER
 from vidreason.model import VideoReasoner
+from vidreason.pretrained import packaged
 from vidreason.pretrained.published import told_by
 from vidreason.video.reader import VideoReader
 
@@ -48,14 +49,14 @@ def test_a_folder_that_is_made_as_the_shipped_one_may_ship(tiny_shipped):
 
 
 def test_the_shipped_reasoner_may_ship():
-    check_shipped(pipeline.SHIPPED_REASONER)
-    card = (pipeline.SHIPPED_REASONER / "README.md").read_text()
+    check_shipped(packaged.SHIPPED_REASONER)
+    card = (packaged.SHIPPED_REASONER / "README.md").read_text()
     assert "license: cc0-1.0" in card
     assert "None were given" not in card
 
 
 def test_what_ships_is_small():
-    assert bytes_below(PARTS_FOLDER) + bytes_below(pipeline.SHIPPED_REASONER) <= MAX_SHIPPED_BYTES
+    assert bytes_below(PARTS_FOLDER) + bytes_below(packaged.SHIPPED_REASONER) <= MAX_SHIPPED_BYTES
     samples = shipped.sample_videos().values()
     assert sum(path.stat().st_size for path in samples) <= MAX_SAMPLE_BYTES
     for path in samples:
@@ -64,9 +65,9 @@ def test_what_ships_is_small():
 
 def test_ask_answers_from_the_shipped_reasoner(tiny_shipped, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "SHIPPED_REASONER", tiny_shipped)
-    assert pipeline.shipped_reasoner() == tiny_shipped
-    monkeypatch.setattr(pipeline, "SHIPPED_REASONER", tmp_path / "absent")
+    monkeypatch.setattr(packaged, "SHIPPED_REASONER", tiny_shipped)
+    assert packaged.shipped_reasoner() == tiny_shipped
+    monkeypatch.setattr(packaged, "SHIPPED_REASONER", tmp_path / "absent")
     assert cli.main(["ask", "a.mp4", "why?"]) == 2
     assert "carries no trained reasoner: name one" in capsys.readouterr().err
 

@@ -1,0 +1,178 @@
+"""From signals about a claim to the probability that it is true: a logistic regression."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidreason.atomic_file import write_atomically
+from vidreason.evaluation.manifest import digest_of
+from vidreason.json_object import read_json_object
+
+CALIBRATION_FILE = "verifier.json"
+"""Name of the file in a reasoner's folder."""
+
+Signals = Mapping[str, float]
+"""Numbers that a model gives about one claim, by name; all claims have the same names."""
+
+_STRENGTH = 1.0  # of the penalty on standardised weights: a few hundred claims determine them
+_STEPS = 100
+_CONVERGED = 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Weights of signals, and the threshold that was chosen with them."""
+
+    weights: dict[str, float]
+    """By the name of the signal. The weighted sum is the log-odds of a true claim."""
+    intercept: float
+    threshold: float
+    """Probability from which a claim counts as supported."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Of the claims that it was fitted on, and of the model; JSON values."""
+
+    def digest(self) -> str:
+        """Return 16 hex digits over everything that decides probabilities."""
+        return digest_of([self.weights, self.intercept])
+
+    def probabilities(self, signals: Sequence[Signals]) -> list[float]:
+        """Return the probability that each claim is true.
+
+        Raises:
+            ValueError: The signals are others than those that it was fitted on.
+        """
+        for given in signals:
+            if given.keys() != self.weights.keys():
+                raise ValueError(
+                    f"the calibration weighs {', '.join(sorted(self.weights))}, and the model "
+                    f"gives {', '.join(sorted(given))}: fit another one with "
+                    "`python -m experiments.verify`"
+                )
+        names = sorted(self.weights)
+        values = np.array([[given[name] for name in names] for given in signals])
+        slopes = np.array([self.weights[name] for name in names])
+        # (claims, signals) -> (claims,); each row by itself, so that no claim changes another.
+        odds = (values.reshape(len(signals), len(names)) * slopes).sum(axis=1) + self.intercept
+        return [float(probability) for probability in _sigmoid(odds)]
+
+
+def fit_calibration(
+    signals: Sequence[Signals],
+    is_true: Sequence[bool],
+    false_alarms: float,
+    provenance: Mapping[str, Any],
+) -> Calibration:
+    """Fit weights and threshold on claims of which it is known whether they are true.
+
+    Both classes count the same, so a probability of 0.5 stands for even odds where half of the
+    claims are true.
+
+    Args:
+        signals: Of each claim.
+        is_true: Of each claim.
+        false_alarms: Share of the true claims that may fall below the threshold.
+        provenance: Of claims and model.
+
+    Raises:
+        ValueError: The claims are all true or all false, or a signal is not finite.
+    """
+    names = sorted(signals[0]) if signals else []
+    values = np.array([[given[name] for name in names] for given in signals], dtype=np.float64)
+    truth = np.asarray(is_true, dtype=bool)
+    if not truth.any() or truth.all():
+        raise ValueError("a calibration needs claims of both kinds, true and false ones")
+    if not np.isfinite(values).all():
+        raise ValueError("a signal is not finite; its model is damaged")
+    means, spreads = values.mean(axis=0), values.std(axis=0)
+    spreads[spreads == 0] = 1.0
+    scaled = np.hstack([(values - means) / spreads, np.ones((len(values), 1))])
+    weights = np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum()) * len(truth)
+    fitted = _logistic_regression(scaled, truth.astype(np.float64), weights)
+    slopes = fitted[:-1] / spreads
+    intercept = float(fitted[-1] - slopes @ means)
+    of_true = _sigmoid(intercept + values[truth] @ slopes)
+    return Calibration(
+        weights=dict(zip(names, map(float, slopes), strict=True)),
+        intercept=intercept,
+        threshold=threshold_at(of_true, false_alarms),
+        provenance=dict(provenance),
+    )
+
+
+def threshold_at(scores_of_true: Sequence[float] | NDArray[np.float64], share: float) -> float:
+    """Return the largest threshold below which at most a share of the true claims falls.
+
+    Args:
+        scores_of_true: Scores of true claims.
+        share: From 0 to 1.
+    """
+    ordered = np.sort(np.asarray(scores_of_true, dtype=np.float64))
+    # Of n scores, the k lowest are below the next one.
+    lowest = min(int(share * len(ordered) + 1e-9), len(ordered) - 1)
+    return float(ordered[lowest])
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Write it as JSON, replacing one that is there."""
+    write_atomically(path, json.dumps(asdict(calibration), indent=2, sort_keys=True) + "\n")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what :func:`write_calibration` has written.
+
+    Raises:
+        ValueError: The file is missing, damaged, or something else.
+    """
+    content = read_json_object(path)
+    weights, intercept = content.get("weights"), content.get("intercept")
+    threshold, provenance = content.get("threshold"), content.get("provenance", {})
+    if (
+        not isinstance(weights, dict)
+        or not all(_is_finite(value) for value in weights.values())
+        or not _is_finite(intercept)
+        or not _is_finite(threshold)
+        or not 0 <= threshold <= 1
+        or not isinstance(provenance, dict)
+    ):
+        raise ValueError(
+            f"{path} is no calibration of a verifier: expected finite weights, an intercept and a "
+            "threshold from 0 to 1; write one with `python -m experiments.verify`"
+        )
+    return Calibration(
+        weights={name: float(value) for name, value in weights.items()},
+        intercept=float(intercept),
+        threshold=float(threshold),
+        provenance=provenance,
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1.0 + np.tanh(values / 2))  # does not overflow
+
+
+def _logistic_regression(
+    rows: NDArray[np.float64], truth: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return coefficients by Newton's method; the last column, all ones, is not penalised."""
+    penalty = np.full(rows.shape[1], _STRENGTH)
+    penalty[-1] = 1e-9
+    fitted = np.zeros(rows.shape[1])
+    for _ in range(_STEPS):
+        predicted = _sigmoid(rows @ fitted)
+        gradient = rows.T @ (weights * (predicted - truth)) + penalty * fitted
+        curvature = (rows.T * (weights * predicted * (1 - predicted))) @ rows + np.diag(penalty)
+        step = np.linalg.solve(curvature, gradient)
+        fitted = fitted - step
+        if np.abs(step).max() < _CONVERGED:
+            break
+    return fitted
