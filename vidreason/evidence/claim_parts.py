@@ -9,14 +9,15 @@ _MAX_CHARS = 2_000
 """A longer claim is no single one."""
 _MIN_WORDS = 3  # of a clause: "before the wall" and "after 2 seconds" are no events
 _ORDER = re.compile(r"(?P<one>.+?),? (?P<word>before|after) (?P<other>.+)", re.IGNORECASE)
-_PRONOUN = re.compile(r"\b(?:it|he|she|they|him|her|them)\b", re.IGNORECASE)
+_ONE = re.compile(r"\b(?:it|he|she|him|her)\b", re.IGNORECASE)
+_SEVERAL = re.compile(r"\b(?:they|them)\b", re.IGNORECASE)
 _DETERMINER = re.compile(
     r"(?:the|an?|this|that|these|those|his|her|its|their|one|two|three|some|another) ",
     re.IGNORECASE,
 )
-_VERB = re.compile(
-    r"(?:is|are|was|were|has|have|had|will|can|does|did|do|gets?|.{2,}(?:s|ed))", re.IGNORECASE
-)
+_AUXILIARY = re.compile(r"is|are|was|were|has|have|had|will|can|does|do|did", re.IGNORECASE)
+_VERB = re.compile(r".{2,}(?:s|ed)", re.IGNORECASE)
+_LONGEST_SUBJECT = 6  # words
 
 
 class ClaimParts(NamedTuple):
@@ -42,7 +43,9 @@ def claim_parts(text: str) -> ClaimParts:
     Raises:
         ValueError: The claim is empty.
     """
-    said = " ".join(text[:_MAX_CHARS].split()).rstrip(". ")
+    # Half of a surrogate pair, which JSON can hold, is no text to a tokenizer.
+    whole = text[:_MAX_CHARS].encode("utf-8", "replace").decode()
+    said = " ".join(whole.split()).rstrip(". ")
     if not said:
         raise ValueError("a claim is empty; leave it out")
     order = _ORDER.fullmatch(said)
@@ -67,20 +70,23 @@ def _num_words(text: str) -> int:
 
 
 def _resolved(cause: str, effect: str) -> str:
-    """Return a cause without the first pronoun, if what it stands for can be told."""
+    """Return a cause without its first pronoun, if what it stands for can be told."""
     subject = _subject(effect)
     if not subject:
         return cause
+    pronoun = _SEVERAL if subject.endswith("s") else _ONE
     # A function: a subject with a backslash is no template.
-    return _PRONOUN.sub(lambda match: subject, cause, count=1)
+    return pronoun.sub(lambda match: subject, cause, count=1)
 
 
 def _subject(clause: str) -> str:
     """Return the words before the verb of a clause that begins with a determiner; or nothing."""
+    words = clause.split()[: _LONGEST_SUBJECT + 1]
     if _DETERMINER.match(clause) is None:
         return ""
-    words = clause.split()
-    for index, word in enumerate(words[2:], start=2):
-        if _VERB.fullmatch(word):
-            return " ".join(words[:index])
+    # "the nuts are tight": a noun may look like a verb where there is another one.
+    for verb in (_AUXILIARY, _VERB):
+        for index, word in enumerate(words[2:], start=2):
+            if verb.fullmatch(word):
+                return " ".join(words[:index])
     return ""
