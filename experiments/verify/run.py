@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from experiments.devices import torch_device
 from experiments.verify.claims import KnownClaim, known_claims, write_videos
@@ -84,7 +84,7 @@ def _claims(folder: Path, split: str, num_videos: int, seed: int) -> list[KnownC
 def _calibration(folder: Path, config: VerifyConfig, source: SignalSource) -> Calibration:
     """Fit it and write it, or read that of the verifier."""
     if not config.num_fit_videos:
-        return calibration_of(config.verifier)
+        return calibration_of(config.verifier, source)
     claims = _claims(folder, "val", config.num_fit_videos, config.world_seed)
     signals = _signals(folder / "signals", source, claims)
     calibration = fit_calibration(

@@ -139,8 +139,12 @@ def test_claims_of_a_span_share_what_is_perceived(source, folder, spans) -> None
     assert len(spans) == len(set(spans)) == 3  # two spans and the whole video
 
 
-def test_a_verifier_is_built_from_its_configuration(folder, tmp_path) -> None:
+def test_no_model_is_no_verifier() -> None:
     assert build_verifier(VerifierConfig()) is None
+
+
+@pytest.mark.slow
+def test_a_verifier_is_built_from_its_configuration(folder, tmp_path) -> None:
     write_tiny_reasoner(tmp_path / "reasoner")
     config = VerifierConfig(model=str(tmp_path / "reasoner"))
     with pytest.raises(ValueError, match=r"verifier\.json is missing.*experiments\.verify"):
@@ -172,6 +176,12 @@ def test_a_verifier_is_built_from_its_configuration(folder, tmp_path) -> None:
     }
     assert len(ids) == 5
     assert verifier.verifier_id in ids
+    # A calibration of other signals is refused.
+    fitted = replace(calibration, provenance={"model": source.source_id})
+    write_calibration(tmp_path / "reasoner" / "verifier.json", fitted)
+    assert build_verifier(config) is not None
+    with pytest.raises(ValueError, match="was fitted on"):
+        build_verifier(replace(config, margin_seconds=1.0))
 
 
 def test_numbers_out_of_range_are_refused() -> None:

@@ -142,8 +142,6 @@ def test_the_shipped_reasoner_verifies_by_what_it_sees(tmp_path) -> None:
             return confidence_auroc(ranks[indices], truth[indices])
 
         found_apart[control] = bootstrap_statistic(auroc, [known.video_id for known in claims])
-    assert found_apart["none"].low > 0.7
-    assert found_apart["blind"].low < 0.5 < found_apart["blind"].high or (
-        abs(found_apart["blind"].mean - 0.5) < 0.1
-    )
-    assert found_apart["none"].low > found_apart["blind"].mean
+    seen, blind = found_apart["none"], found_apart["blind"]
+    assert seen.low > 0.7
+    assert blind.low <= 0.5 <= blind.high

@@ -48,7 +48,7 @@ def build_verifier(
     if not config.model:
         return None
     source = signal_source(config, device, reader)
-    return CalibratedVerifier(source, calibration_of(config), config.threshold)
+    return CalibratedVerifier(source, calibration_of(config, source), config.threshold)
 
 
 def signal_source(
@@ -81,23 +81,35 @@ def signal_source(
     return SystemSignals(baseline.answerer([], control), reader, config.margin_seconds)
 
 
-def calibration_of(config: VerifierConfig) -> Calibration:
+def calibration_of(config: VerifierConfig, source: SignalSource) -> Calibration:
     """Read the calibration that a configuration names, or that of its model.
 
+    Args:
+        config: Which model.
+        source: The model as it is loaded.
+
     Raises:
-        ValueError: It is missing or damaged.
+        ValueError: It is missing, damaged, or was fitted on signals of something else.
     """
-    if config.calibration:
-        return read_calibration(Path(config.calibration))
-    if config.kind != "reasoner":
-        return UNCALIBRATED
-    path = reasoner_folder(config) / CALIBRATION_FILE
-    if not path.is_file():
+    path = Path(config.calibration)
+    if not config.calibration:
+        if config.kind != "reasoner":
+            return UNCALIBRATED
+        path = reasoner_folder(config) / CALIBRATION_FILE
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is missing: likelihoods of claims become probabilities by a calibration; "
+                "fit one with `python -m experiments.verify`, and name it by verifier.calibration"
+            )
+    calibration = read_calibration(path)
+    fitted_on = calibration.provenance.get("model", source.source_id)
+    if fitted_on != source.source_id:
         raise ValueError(
-            f"{path} is missing: likelihoods of claims become probabilities by a calibration; fit "
-            "one with `python -m experiments.verify`, and name it by verifier.calibration"
+            f"{path} was fitted on {fitted_on}, and the verifier is {source.source_id}: another "
+            "model, other margins or other code; fit one for it with "
+            "`python -m experiments.verify`, and name it by verifier.calibration"
         )
-    return read_calibration(path)
+    return calibration
 
 
 def reasoner_folder(config: VerifierConfig) -> Path:
