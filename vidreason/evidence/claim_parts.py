@@ -21,7 +21,7 @@ _LONGEST_SUBJECT = 6  # words
 
 
 class ClaimParts(NamedTuple):
-    """What a claim says."""
+    """The reading of a claim."""
 
     kind: Literal["event", "order", "cause"]
     text: str

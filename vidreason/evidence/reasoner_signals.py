@@ -41,7 +41,7 @@ _DIGITS = 4  # of a signal; the last ones depend on what is computed together
 
 
 class _Account(NamedTuple):
-    """What the reasoner tells of a span."""
+    """The reasoner's explanation of a span, as far as claims need it."""
 
     visual: VisualBatch
     prefixes: tuple[str, ...]
