@@ -11,6 +11,7 @@ Shapes: P positions of an account, which has P - 1 steps.
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from math import log1p
 from typing import NamedTuple
 
 from torch import Tensor
@@ -33,7 +34,7 @@ from vidreason.reasoning.prompts import CAUSAL_EXPLANATION_PROMPT
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 from vidreason.video.reader import VideoReader
 
-_VERSION = 1
+_VERSION = 2
 """Raise it whenever the same claim gets other signals."""
 _MAX_STEPS = 8  # of an account: more positions cost more than they tell
 _UNLIMITED = 1 << 20
@@ -49,7 +50,7 @@ class _Account(NamedTuple):
 
 
 class ReasonerSignals:
-    """Log-likelihoods of claims as steps of a reasoner's explanations.
+    """Likelihoods of claims as steps of a reasoner's explanations.
 
     Signals are zero for claims of another kind than theirs, so that kinds are weighed separately.
 
@@ -197,7 +198,8 @@ def _order(earlier: Tensor, later: Tensor) -> float:
     return said - float((earlier[other] + later[one]).max())
 
 
-_NAMES = ("event", "order", "order_events", "cause", "cause_chain")
+_LIKELIHOODS = ("event", "order_events", "cause", "cause_chain")
+_BOTH = ("event", "cause")
 _KINDS = ("order", "cause")
 
 
@@ -205,5 +207,19 @@ def _named(kind: str, of_span: dict[str, float], of_video: dict[str, float]) -> 
     """Return all signals of a claim; the indicators of its kind are intercepts."""
     signals = {f"is_{name}": float(kind == name) for name in _KINDS}
     for where, values in (("span", of_span), ("video", of_video)):
-        signals |= {f"{name}_{where}": round(values.get(name, 0.0), _DIGITS) for name in _NAMES}
-    return signals
+        signals[f"order_{where}"] = values.get("order", 0.0)
+        for name in _LIKELIHOODS:
+            signals[f"{name}_{where}"] = _saturated(values.get(name, 0.0))
+    # A step at another step's time is likely in the video alone.
+    for name in _BOTH:
+        signals[f"{name}_both"] = min(signals[f"{name}_span"], signals[f"{name}_video"])
+    return {name: round(value, _DIGITS) for name, value in signals.items()}
+
+
+def _saturated(log_likelihood: float) -> float:
+    """Return a number that grows with a log-likelihood, and falls slowly where it is low already.
+
+    A sentence of words that the reasoner never uses has -150, a wrong object in its own words -8:
+    both are no, and weights would be fitted to the former.
+    """
+    return -log1p(max(-log_likelihood, 0.0))
