@@ -260,10 +260,11 @@ def check_payments(run, num_kills):
     again = delivered.total() - len(delivered)
     assert again <= num_kills * NUM_PARALLEL
     # Every request that may have been worked on was counted, and of the others at most those whose
-    # count was not taken back because of a kill.
+    # count was not taken back because of a kill, or whose refusal did not arrive whole.
     worked_on = sum(row["forwarded"] and row.get("status") == 200 for row in rows)
     unclear = sum(row["fault"] in ("invalid", "large") for row in rows)
-    assert 0 <= spent - worked_on - unclear <= num_kills * NUM_PARALLEL
+    torn = sum(row.get("status") == 400 and not row["delivered"] for row in rows)
+    assert 0 <= spent - worked_on - unclear <= num_kills * NUM_PARALLEL + torn
     return again
 
 
