@@ -13,8 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vidreason.evidence.build import build_verifier
-
 from data_modules.clip_sampling import sample_clips
 from data_modules.excluded_clips import ExcludedClips, read_excluded
 from experiments.devices import torch_device
@@ -28,6 +26,7 @@ from experiments.make_instructions.teacher_free import TeacherFreeReport, teache
 from experiments.writer_lock import sole_writer
 from vidreason.endpoints.errors import BudgetSpentError
 from vidreason.evaluation.tables import Table
+from vidreason.evidence.build import build_verifier
 from vidreason.secrets import refuse_secrets
 from vidreason.teacher.build import build_teacher, problems
 from vidreason.teacher.clip import Clip
@@ -230,8 +229,8 @@ def _write(
     facts = run_facts(config, journal, spending)
     roots = {source.name: source.root for source in config.sources}
     options = SetOptions(facts=facts, tables=_sample_tables(journal), media_roots=roots)
-    write_instruction_set(folder, journal.ended, provenance, options)
-    print("\n".join(summary_lines(journal.counts(), facts, folder)))
+    written = write_instruction_set(folder, journal.ended, provenance, options)
+    print("\n".join(summary_lines(journal.counts(), facts, folder, written.media_dir)))
     if remark:
         print(f"make_instructions: {remark}", file=sys.stderr)
         return 1

@@ -27,7 +27,6 @@ from fault_proxy import FAULTS, NOT_FORWARDED
 from planted_answers import ENDINGS, LEAKED, REJECTED, plan, scripted_answers
 from scripted_teacher import USAGE
 from tiny_videos_of_worlds import videos_of_a_world
-from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 
 from data_modules.clip_sampling import sample_clips
 from data_modules.clip_source_config import ClipSourceConfig
@@ -36,6 +35,7 @@ from experiments.make_instructions.__main__ import main
 from vidreason.baselines.encoded_frames import jpegs
 from vidreason.baselines.frames import FrameReader, middle_frames
 from vidreason.endpoints import client
+from vidreason.microworld.oracle_verifier import OracleVerifier, rollouts_by_path
 from vidreason.teacher.journal import Journal
 from vidreason.video.reader import DIRECT
 

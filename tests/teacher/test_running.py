@@ -150,6 +150,12 @@ def test_an_outage_stops_the_run_and_does_not_mark_the_clips(start):
     assert start(90).counts().answered == 90
 
 
+def test_a_server_that_was_never_there_is_noticed_at_once(start):
+    with pytest.raises(OutageError, match="3 requests in a row"):
+        start(90, lambda _: EndpointUnavailableError("connection refused"), num_parallel=1)
+    assert len(start.teacher.sent) == 3
+
+
 def test_a_refusal_of_all_requests_stops_the_run(start):
     with pytest.raises(EndpointRefusedError, match="wrong key"):
         start(100, lambda _: EndpointRefusedError("wrong key"), num_parallel=3)

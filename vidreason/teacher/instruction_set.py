@@ -97,7 +97,8 @@ def write_instruction_set(
             _write(clip, files, provenance, media, summary)
     if options.link_videos:
         media.link(folder)
-    media.write_training_file(folder, [split for split in SPLITS if summary.num_rows[split]])
+    splits = [split for split in SPLITS if summary.num_rows[split]]
+    summary.media_dir = media.write_training_file(folder, splits)
     summary.unlinked = media.remarks
     for name, remark in sorted(media.remarks.items()):
         logger.warning("%s: %s: %s", folder, name, remark)

@@ -90,11 +90,14 @@ class MediaFolders:
                 path.unlink(missing_ok=True)
                 path.symlink_to(folder, target_is_directory=True)
 
-    def write_training_file(self, root: Path, splits: Iterable[str]) -> None:
+    def write_training_file(self, root: Path, splits: Iterable[str]) -> str:
         """Write ``training.yaml``, an overlay for a training configuration.
 
         Its ``media_dir`` is the one folder that all sources' folders lie in. Where that would be
         ``/`` it is left out, with a comment: it would allow all files of this machine.
+
+        Returns:
+            The ``media_dir``; empty for none.
         """
         real = sorted({os.path.realpath(path) for path in self._folders.values() if path != "/"})
         inside = _with_slash(os.path.realpath(root))
@@ -115,6 +118,7 @@ class MediaFolders:
                 "below one folder, or make a set of each"
             )
         write_atomically(root / TRAINING_FILE, note + yaml.safe_dump({"data": data}))
+        return corpus.get("media_dir", "")
 
 
 def _file(media: str) -> str:

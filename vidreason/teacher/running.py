@@ -39,6 +39,8 @@ _LOOK_SECONDS = 0.5
 """How often it looks whether it is to stop."""
 
 _LOG = logging.getLogger(__name__)
+_MAX_FIRST_FAILURES = 3
+"""Failures before the first reply of a run: the server is not there, or another one is."""
 
 
 class OutageError(ReportedError):
@@ -109,6 +111,8 @@ class _Run:
         self._ready: deque[_InHand] = deque()
         self._sending: dict[Future[ChatReply], _InHand] = {}
         self._num_failed_in_a_row = 0
+        counts = journal.counts()
+        self._has_reply = bool(counts.answered + counts.accepted + counts.rejected.total())
         self._reason: Exception | None = None
         """Why no further clip is asked about; None while there is no reason."""
         self._deadline: float | None = None
@@ -222,6 +226,7 @@ class _Run:
 
     def _replied(self, clip: Clip, request: TeacherRequest, reply: ChatReply) -> None:
         self._num_failed_in_a_row = 0
+        self._has_reply = True
         if reply.problem.startswith(REFUSED):
             self._journal.record_failure(clip.id, "refused_request", reply.problem)
         else:
@@ -245,6 +250,8 @@ class _Run:
         self._num_failed_in_a_row += 1
         _LOG.warning("%s: %s", printable(clip.id), printable(str(error)))
         limit = self._asking.config.max_consecutive_failures
+        if not self._has_reply:
+            limit = min(limit, _MAX_FIRST_FAILURES)
         if self._num_failed_in_a_row >= limit:
             self._stop_for(
                 OutageError(

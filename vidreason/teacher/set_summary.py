@@ -19,6 +19,7 @@ class SetSummary:
         licences: Rows by licence tag, by source.
         first_created: Time of the earliest answer in the set; empty for none.
         last_created: Time of the latest one.
+        media_dir: Folder that all linked videos lie in; empty for none.
         unlinked: Sources whose videos no folder was linked for, with the cause.
         bias: Words, lengths and confidences.
     """
@@ -30,6 +31,7 @@ class SetSummary:
         self.licences: dict[str, Counter[str]] = {}
         self.first_created = ""
         self.last_created = ""
+        self.media_dir = ""
         self.unlinked: dict[str, str] = {}
         self.bias = BiasCounts()
 
