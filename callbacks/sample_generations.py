@@ -11,6 +11,7 @@ from callbacks.step_callback import StepCallback
 from vidreason.example import Example
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
+from vidreason.reasoning.prompts import written_out
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import VideoReadError
 
@@ -75,15 +76,18 @@ class SampleGenerations(StepCallback):
             return []
         reasoner = pl_module.reasoner
         assert isinstance(reasoner, VideoReasoner)
-        return reasoner.generate(
+        ids = reasoner.generate_ids(
             collate_visual_tokens(self._tokens),
             [example.prompt for example in self.examples],
             self.decoding,
+            [example.earlier_turns for example in self.examples],
         )
+        return reasoner.decode(ids)
 
 
 def _markdown(example: Example, answer: str) -> str:
+    prompt = written_out(example.earlier_turns, example.prompt)
     return (
-        f"**Video** {example.media}\n\n**Prompt** {example.prompt}\n\n"
+        f"**Video** {example.media}\n\n**Prompt** {prompt}\n\n"
         f"**Reference** {example.response}\n\n**Answer** {answer}"
     )

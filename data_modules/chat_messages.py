@@ -9,13 +9,13 @@ Files that are found have the video beside the messages or in their contents, as
 from collections.abc import Iterator
 from typing import Any
 
-from data_modules.conversations import Conversation, Turn, read_conversations
+from data_modules.conversations import Conversation, read_conversations
 from data_modules.files import Files
 from data_modules.json_files import read_json_lines
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import SpanKeys, one_span, span_of
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 
 ROLES = ("system", "user", "assistant")
 

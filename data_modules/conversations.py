@@ -1,8 +1,9 @@
 """Conversations about one video, as examples: what the LLaVA and the ``messages`` formats share.
 
-A conversation of n questions and answers becomes n examples, one a turn. The prompt of a later one
-begins with the turns before it, written out as text, because it may refer to them ("what colour is
-it?"); what the model is taught is only that turn's answer.
+A conversation of n questions and answers becomes n examples, one for each answer. A later one has
+the turns before it, because its question may refer to them ("what colour is it?"). Training teaches
+each example's answer, or joins the examples of a conversation to one again, which teaches all
+(``data.loss_on``).
 """
 
 import os
@@ -16,8 +17,7 @@ from data_modules.example_kinds import prompted_example
 from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys
-from vidreason.example import Example
-from vidreason.reasoning.prompts import conversation_prompt
+from vidreason.example import Example, Turn
 from vidreason.video.media import is_remote
 
 _PLACEHOLDER = re.compile("<video>|<image>")
@@ -25,14 +25,6 @@ _PLACEHOLDER = re.compile("<video>|<image>")
 
 _LONE_ANSWER = "what the assistant says before the first question is not read"
 _LONE_QUESTION = "a last question without an answer is not read"
-
-
-class Turn(NamedTuple):
-    """One message of a conversation."""
-
-    role: str
-    """``system``, ``user`` or ``assistant``."""
-    text: str
 
 
 class Conversation(NamedTuple):
@@ -54,10 +46,11 @@ def read_conversations(
 ) -> Iterator[Example]:
     """Yield an example for each question and answer of each row.
 
-    A system message stands in front of the question. What a conversation begins with before its
-    first question, and a last question that has no answer, is not read, and counted. Left out are
-    rows without a video or with several, and those whose text points at it in other ways than once,
-    in the first question; malformed are rows whose turns do not alternate, or are empty.
+    A system message is the first of the earlier turns of each. What a conversation begins with
+    before its first question, and a last question that has no answer, is not read, and counted.
+    Left out are rows without a video or with several, and those whose text points at it in other
+    ways than once, in the first question; malformed are rows whose turns do not alternate, or are
+    empty.
 
     Args:
         rows: One conversation each.
@@ -98,18 +91,19 @@ def _examples(
     value = row.get("id")
     has_id = isinstance(value, str | int | float) and value != ""
     row_id = {"id": str(value)[:200]} if has_id else {}
+    earlier = (Turn("system", system),) if system else ()
     for number, (question, answer) in enumerate(pairs):
-        prompt, earlier_turns = conversation_prompt(pairs[:number], question, system)
         yield prompted_example(
-            prompt,
+            question,
             answer,
             id=f"{name}:{number}",
             media=media_below(root, video),
             video_id=str(PurePosixPath(video).with_suffix("")),
             span=conversation.span[:2],
-            earlier_turns=earlier_turns,
+            earlier_turns=earlier,
             meta={"question": question} | row_id,
         )
+        earlier = (*earlier, Turn("user", question), Turn("assistant", answer))
 
 
 def media_below(root: str, media: str) -> str:
@@ -122,9 +116,9 @@ def media_below(root: str, media: str) -> str:
 def _alternating(
     written: Sequence[Turn], row: Row, skipped: SkippedRows
 ) -> tuple[str, Sequence[Turn]]:
-    """The system message, and questions and answers in turn."""
+    """The system message, empty for none, and questions and answers in turn."""
     turns = list(written)
-    system = turns.pop(0).text if turns and turns[0].role == "system" else ""
+    system = turns.pop(0).text.strip() if turns and turns[0].role == "system" else ""
     remarks = []
     if [turn.role for turn in turns[:2]] == ["assistant", "user"]:
         turns.pop(0)

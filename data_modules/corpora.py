@@ -13,6 +13,8 @@ from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 LongPrompts = Literal["leave_out", "cut_earlier_turns"]
 """What becomes of an example whose prompt is too long. ``cut_earlier_turns`` takes as many turns of
 its conversation away as it must, the earliest first; what is then still too long is left out."""
+LossOn = Literal["last", "all"]
+"""Answers of a conversation that an example teaches."""
 DROPPED = ("clips", "objects", "moments")
 """Parts of videos that training samples may be shown without."""
 
@@ -151,7 +153,13 @@ class DataConfig:
     """Longest prompt and response together, in tokens. A longer response is cut at its end."""
     long_prompts: LongPrompts = "leave_out"
     """Examples whose prompt alone is as long, such as late turns of a long conversation, are left
-    out before training starts and counted; ``cut_earlier_turns`` first takes earlier turns away."""
+    out before training starts and counted; ``cut_earlier_turns`` first takes earlier questions with
+    their answers away. What the system says stays."""
+    loss_on: LossOn = "last"
+    """Answers that an example of a conversation teaches. ``last``: each answer is the last one of
+    an example, in which the turns before it are only read. ``all``: a conversation is one example,
+    which counts and weighs as one and teaches all its answers; nothing is read twice. It needs a
+    chat template that writes earlier answers as it writes the last one."""
     max_malformed_fraction: float = MAX_MALFORMED_FRACTION
     """Share of a corpus' rows that may be malformed, and are left out and counted; beyond it the
     run stops and shows the first of them. One row may always be, unless this is 0."""
@@ -161,9 +169,6 @@ class DataConfig:
     """A video counts as unreadable when hashing it for the store, finding its frames, or decoding
     them takes longer. Null waits without limit, and reads videos in the process that perceives,
     where a crash would end the run."""
-    seed: int = 0
-    """Seed of the order of the samples. Changing it in a resumed run loses the exact continuation.
-    """
     drop: dict[str, float] = field(default_factory=dict)
     """Training only: probabilities that a sample is shown without some of its ``clips`` or
     ``objects``, any number but all, or with one stretch of its ``moments``, which lacks the end;
@@ -179,7 +184,7 @@ class DataConfig:
         """Check ranges, and hand ``limit`` to each corpus."""
         counts = "limit overfit_batches batch_size global_batch_size num_epochs max_text_tokens"
         ranges: dict[str, tuple[float, float]] = dict.fromkeys(counts.split(), (1, inf))
-        ranges |= dict.fromkeys(("num_workers", "seed"), (0, inf))
+        ranges |= dict.fromkeys(("num_workers",), (0, inf))
         ranges |= dict.fromkeys(("max_malformed_fraction", "max_unreadable_fraction"), (0, 1))
         check_ranges("data", self, **ranges)
         for what, probability in self.drop.items():

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from data_modules.corpora import CorpusConfig
+from data_modules.corpora import CorpusConfig, LossOn
 from data_modules.example_files import VERSION, CorpusIndex, StoredExamples, write_index
 from data_modules.files import Files, unchanged
 from data_modules.id_hashes import id_hash, shared_hashes
@@ -58,7 +58,7 @@ class Corpora(StoredExamples):
         return self.corpora[number][row - int(self._ends[number]) + self.sizes[number]]
 
     def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Characters of prompt and response together, of each of ``indices``."""
+        """Characters of earlier turns, prompt and response, of each of ``indices``."""
         # (n,) indices -> (n,) numbers of corpora
         numbers = np.searchsorted(self._ends, indices, side="right")
         lengths = np.empty(len(indices), np.int32)
@@ -101,6 +101,7 @@ def open_trainable(
     configs: Sequence[CorpusConfig],
     limit: PromptLimit,
     max_malformed_fraction: float = MAX_MALFORMED_FRACTION,
+    loss_on: LossOn = "last",
 ) -> Corpora:
     """Open the corpora without the examples that cannot be trained on.
 
@@ -110,15 +111,17 @@ def open_trainable(
         configs: The corpora.
         limit: Which prompts leave no room for a response.
         max_malformed_fraction: As for :func:`open_corpora`.
+        loss_on: Which answers of a conversation an example teaches.
 
     Raises:
-        ValueError: As :func:`open_corpora`, or nothing of a corpus can be trained on.
+        ValueError: As :func:`open_corpora`, or nothing of a corpus can be trained on, or the chat
+            template cannot be used for its conversations.
     """
     trainable = []
     corpora = open_corpora(configs, max_malformed_fraction).corpora
     for config, corpus in zip(configs, corpora, strict=True):
         assert isinstance(corpus, CorpusIndex)
-        examples = TrainableExamples(corpus, limit)
+        examples = TrainableExamples(corpus, limit, loss_on)
         counts = examples.left_out
         parts = [counts.summary()] if counts.num_skipped else []
         parts += [f"{number} x {remark}" for remark, number in counts.remarks.items()]
@@ -127,6 +130,12 @@ def open_trainable(
             raise ValueError(f"{config} has nothing to train or validate on, {shown}")
         if parts:
             logger.warning("%s, %s", config, shown)
+        if examples.num_joined:
+            logger.info(
+                "%s: %d examples teach %d answers, those of a conversation together, by "
+                "data.loss_on=all",
+                *(config, len(examples), len(examples) + examples.num_joined),
+            )
         trainable.append(examples)
     return Corpora(trainable)
 

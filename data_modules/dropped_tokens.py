@@ -9,16 +9,18 @@ Shapes: B batch, V visual tokens.
 """
 
 import random
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from data_modules.corpora import DataConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualBatch
 
 
-def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int) -> VisualBatch:
-    """Leave out tokens of samples, as ``config.drop`` says.
+def drop_tokens(
+    visual: VisualBatch, drop: Mapping[str, float], seed: int, epoch: int, first: int
+) -> VisualBatch:
+    """Leave out tokens of samples.
 
     An object goes with its tokens at all key frames. At least one clip stays, and one object, where
     there was one; but of moments a single one may stay, which may hold no clip or no object. What
@@ -27,7 +29,8 @@ def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int)
 
     Args:
         visual: Visual tokens of B samples, on the CPU; they are not changed.
-        config: Probabilities and seed.
+        drop: Probabilities, as of ``data.drop``.
+        seed: Of the order of the samples.
         epoch: The epoch, from 0.
         first: Position of the first sample in the epoch's order over all ranks; the others follow.
 
@@ -36,17 +39,17 @@ def drop_tokens(visual: VisualBatch, config: DataConfig, epoch: int, first: int)
     """
     mask, kinds, track_ids = visual["mask"].clone(), visual["kinds"], visual["track_ids"]
     for kind, what in ((CLIP_TOKEN, "clips"), (OBJECT_TOKEN, "objects")):
-        probability = config.drop.get(what, 0.0)
+        probability = drop.get(what, 0.0)
         for row in range(len(mask) if probability else 0):
             # Python's, whose random() gives the same numbers in any version; numpy's may change.
-            generator = random.Random(f"{config.seed}:{epoch}:{first + row}:{kind}")
+            generator = random.Random(f"{seed}:{epoch}:{first + row}:{kind}")
             if generator.random() < probability:
                 tokens = (mask[row] & (kinds[row] == kind)).nonzero().flatten()
                 groups = tokens if kind == CLIP_TOKEN else track_ids[row, tokens]
                 mask[row, tokens[_dropped(groups, generator)]] = False
-    probability = config.drop.get("moments", 0.0)
+    probability = drop.get("moments", 0.0)
     for row in range(len(mask) if probability else 0):
-        generator = random.Random(f"{config.seed}:{epoch}:{first + row}:moments")
+        generator = random.Random(f"{seed}:{epoch}:{first + row}:moments")
         if generator.random() < probability:
             mask[row] &= _stretch(visual["spans"][row, :, 1], mask[row], generator)
     return VisualBatch(**{**visual, "mask": mask})

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,9 @@ from typing_extensions import override
 
 from data_modules.id_hashes import IdHashes, id_hash
 from data_modules.skipped_rows import SkippedRows
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever the same examples give other files: an index of an older version is made again.
 """
 
@@ -41,10 +41,13 @@ SCHEMA = pa.schema(
         *(("options", _TEXTS), ("answer_index", pa.int32()), ("answers", _TEXTS)),
         *((name, pa.string()) for name in ("question_type", "group_id")),
         ("spans", pa.list_(pa.list_(pa.float64()))),
-        *(("earlier_turns", pa.list_(pa.int32())), ("meta", pa.string())),
+        *(("earlier_turns", _TEXTS), ("meta", pa.string())),
+        ("continues", pa.bool_()),
     ]
 )
-"""Columns of the Arrow file: the fields of an example; ``meta`` as JSON, or empty for none."""
+"""Columns of the Arrow file: the fields of an example; of ``earlier_turns`` a role, its text, the
+next role and so on; ``meta`` as JSON, or empty for none. ``continues`` is true where the earlier
+turns end with what the row before asks and answers, else null."""
 
 # Often the same in all rows of a corpus: then they are stored once, in the manifest, as those of
 # the first example, and as null in the rows. A caption of 80 letters would otherwise stand beside a
@@ -114,19 +117,60 @@ class CorpusIndex(StoredExamples):
         values = {
             name: column[index].as_py()
             for name, column in zip(SCHEMA.names, self._batch[1].columns, strict=True)
+            if name != "continues"
         }
         return _example(values, self._usual)
 
     def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Characters of prompt and response together, of each of ``rows``."""
+        """Characters of earlier turns, prompt and response, of each of ``rows``."""
         return self._lengths[rows]
 
-    def rows_where(self, column: str, condition: Callable[[Any], Any]) -> NDArray[np.int64]:
-        """The rows whose text in ``column`` fulfils a condition, without making their examples.
+    def turn_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows with earlier turns, and how many each of them has."""
+        rows, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for number in range(self._file.num_record_batches):
+            # Role and text are two items of the list.
+            items = pc.fill_null(pc.list_value_length(self._turns(number)), 0)
+            (with_turns,) = np.nonzero(items.to_numpy(zero_copy_only=False))
+            rows.append(with_turns + number * self._rows_a_batch)
+            counts.append(items.to_numpy(zero_copy_only=False)[with_turns] // 2)
+        return np.concatenate(rows), np.concatenate(counts)
+
+    def continued_rows(self) -> NDArray[np.int64]:
+        """The rows whose prompt and response are the last of the next row's earlier turns."""
+        return self.rows_where("continues", lambda values: values) - 1
+
+    def long_prompts(self, max_bytes: int, turn_bytes: int) -> NDArray[np.int64]:
+        """The rows whose prompts, with the turns before them, are longer than ``max_bytes``.
 
         Args:
-            column: A column of texts.
-            condition: From an Arrow array of texts to one of booleans.
+            max_bytes: In UTF-8.
+            turn_bytes: Added for each of the earlier turns.
+        """
+        usual = len(self._usual.get("prompt", "").encode())
+        parts = [np.zeros(0, np.int64)]
+        for number in range(self._file.num_record_batches):
+            texts = self._file.get_batch(number).column("prompt")
+            sizes = pc.fill_null(pc.binary_length(texts), usual).to_numpy(zero_copy_only=False)
+            turns = self._turns(number)
+            if turns.null_count < len(turns):
+                ends = turns.offsets.to_numpy()
+                items = pc.binary_length(turns.values).to_numpy(zero_copy_only=False)
+                before = np.concatenate([np.zeros(1, np.int64), np.cumsum(items, dtype=np.int64)])
+                sizes = sizes + np.diff(before[ends]) + np.diff(ends) // 2 * turn_bytes
+            (rows,) = np.nonzero(sizes > max_bytes)
+            parts.append(rows + number * self._rows_a_batch)
+        return np.concatenate(parts)
+
+    def _turns(self, number: int) -> Any:  # noqa: ANN401 - pyarrow has no types
+        return self._file.get_batch(number).column("earlier_turns")
+
+    def rows_where(self, column: str, condition: Callable[[Any], Any]) -> NDArray[np.int64]:
+        """The rows whose value in ``column`` fulfils a condition, without making their examples.
+
+        Args:
+            column: A column of values, not of lists.
+            condition: From an Arrow array of values to one of booleans.
         """
         usual = self._usual.get(column)
         is_usual = usual is not None and condition(pa.array([usual]))[0].as_py()
@@ -214,13 +258,28 @@ def write_index(
     first = next(batches, [])
     # Values of the first example, which most rows of a corpus share.
     usual = {name: _columns(first[:1], {})[name][0] for name in _USUAL} if first else {}
+    previous: Example | None = None
     with index_writer(folder, usual, skipped) as write:
         for rows in chain([first] if first else [], batches):
+            columns = _columns(rows, usual)
+            columns["continues"] = list(map(_continues, rows, [previous, *rows[:-1]]))
+            previous = rows[-1]
             write(
-                pa.record_batch(_columns(rows, usual), schema=SCHEMA),
-                np.array([len(row.prompt) + len(row.response) for row in rows], np.int32),
+                pa.record_batch(columns, schema=SCHEMA),
+                np.array([row.prompt_length + len(row.response) for row in rows], np.int32),
                 np.array([id_hash(row.id) for row in rows], np.uint64),
             )
+
+
+def _continues(example: Example, previous: Example | None) -> Literal[True] | None:
+    """True where an example goes on with the conversation of the one before it."""
+    if previous is None or not example.earlier_turns:
+        return None
+    taught = (Turn("user", previous.prompt), Turn("assistant", previous.response))
+    same_video = (example.media, example.start_seconds, example.end_seconds) == (
+        *(previous.media, previous.start_seconds, previous.end_seconds),
+    )
+    return (same_video and example.earlier_turns == (*previous.earlier_turns, *taught)) or None
 
 
 def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[Any]]:
@@ -228,8 +287,10 @@ def _columns(rows: Sequence[Example], usual: dict[str, str]) -> dict[str, list[A
         field.name: [getattr(row, field.name) for row in rows] for field in fields(Example)
     }
     columns["meta"] = [json.dumps(row.meta) if row.meta else "" for row in rows]
-    for name in ("spans", "earlier_turns"):
-        columns[name] = [getattr(row, name) or None for row in rows]
+    columns["spans"] = [row.spans or None for row in rows]
+    columns["earlier_turns"] = [
+        [item for turn in row.earlier_turns for item in turn[:2]] or None for row in rows
+    ]
     # Null stands for the response, the usual answer.
     columns["answers"] = [None if row.answers == (row.response,) else row.answers for row in rows]
     for name, value in usual.items():
@@ -245,6 +306,7 @@ def _example(values: dict[str, Any], usual: dict[str, str]) -> Example:
     answers = values["answers"]
     values["answers"] = (values["response"],) if answers is None else tuple(answers)
     values["options"] = tuple(values["options"])
-    values["earlier_turns"] = tuple(values["earlier_turns"] or ())
+    items = iter(values["earlier_turns"] or ())
+    values["earlier_turns"] = tuple(map(Turn, items, items))
     values["spans"] = tuple((start, end) for start, end in values["spans"] or ())
     return Example(**values)

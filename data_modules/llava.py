@@ -7,16 +7,17 @@ with an answer or end with a question, and, beside the video, keys for the part 
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
-from data_modules.conversations import Conversation, Turn, read_conversations
+from data_modules.conversations import Conversation, read_conversations
 from data_modules.files import Files
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import one_span, span_of
 from data_modules.table_files import read_table
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 
-ROLES = {
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     **{"system": "system", "human": "user", "user": "user"},
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bot", "model"), "assistant"),
 }

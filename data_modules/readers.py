@@ -127,8 +127,8 @@ READERS: dict[str, Reader] = {
         read_activitynet_captions, "see its page; the videos are YouTube's"
     ),
     "subtitled_videos": Reader(read_subtitled_videos, "that of the videos"),
-    "llava": Reader(read_llava, _CONVERSATIONS),
-    "chat_messages": Reader(read_chat_messages, _CONVERSATIONS),
+    "llava": Reader(read_llava, _CONVERSATIONS, version=2),
+    "chat_messages": Reader(read_chat_messages, _CONVERSATIONS, version=2),
     # By its columns' word the responses may be captions.
     "huggingface": Reader(read_huggingface, "see the data set's card", version=2),
 }

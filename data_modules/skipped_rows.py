@@ -285,9 +285,10 @@ def _check_texts(example: Example, row: Row) -> None:
     """Refuse what no file name, table or tokenizer can hold, whichever field it came from."""
     named = (example.id, example.media, example.video_id, example.question_type, example.group_id)
     answered = (example.response, *example.options, *example.answers, *example.meta.values())
-    text = "".join((*named, *answered, example.prompt))
-    # Prompts may be long: those of late turns hold the turns before.
-    if len(text) - len(example.prompt) > MAX_TEXT_CHARACTERS:
+    prompts = (example.prompt, *(turn.text for turn in example.earlier_turns))
+    text = "".join((*named, *answered, *prompts))
+    # Prompts may be long, and so may be the turns before them.
+    if len(text) - example.prompt_length > MAX_TEXT_CHARACTERS:
         longest = max((*named, *answered), key=len)
         if len(longest) > MAX_TEXT_CHARACTERS:
             raise row.malformed(

@@ -41,6 +41,7 @@ class TrainingDataModule(LightningDataModule):
             None.
         system_prompt: The reasoner's.
         padded: Whether the language model gets padded rows; see :class:`GlobalOrder`.
+        seed: Of the order of the samples, and of what ``config.drop`` leaves out.
 
     The Trainer must accumulate ``accumulation(...)`` micro-batches a step; this is checked.
     """
@@ -55,6 +56,7 @@ class TrainingDataModule(LightningDataModule):
         failures_path: str | Path | None = None,
         system_prompt: str | None = None,
         padded: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         # A rank whose share of a small validation set is empty is no error.
@@ -65,6 +67,7 @@ class TrainingDataModule(LightningDataModule):
         self.failures_path = failures_path
         self.system_prompt = system_prompt
         self.padded = padded
+        self.seed = seed
         self.collator = Collator(visual_dim=visual_dim)
         self.train_examples = Corpora([])
         self.validation_examples = Corpora([])
@@ -97,7 +100,7 @@ class TrainingDataModule(LightningDataModule):
                 self.train_examples.sizes,
                 [corpus.weight for corpus in self.config.train],
                 global_batch_size=self.config.global_batch_size,
-                seed=self.config.seed,
+                seed=self.seed,
                 # Characters: tokens are counted when a sample is loaded.
                 lengths=self.train_examples.lengths,
                 padded=self.padded,
@@ -116,7 +119,7 @@ class TrainingDataModule(LightningDataModule):
         limit = PromptLimit(
             self.tokenizer, config.max_text_tokens, config.long_prompts, self.system_prompt
         )
-        return open_trainable(corpora, limit, config.max_malformed_fraction)
+        return open_trainable(corpora, limit, config.max_malformed_fraction, config.loss_on)
 
     def _tell_repetition(self) -> None:
         weights = [corpus.weight for corpus in self.config.train]
@@ -214,7 +217,7 @@ class TrainingDataModule(LightningDataModule):
             # Its own generator: by default each new iterator draws from the global one, so that
             # building the loaders once more after a resume would change the dropout of the steps
             # that follow.
-            generator=torch.Generator().manual_seed(config.seed),
+            generator=torch.Generator().manual_seed(self.seed),
             **batching,
         )
         return RankLoader(loader)
@@ -233,7 +236,8 @@ class TrainingDataModule(LightningDataModule):
             return batch
         epoch, consumed = self.position
         first = consumed + self.trainer.global_rank * len(batch["ids"])
-        return {**batch, "visual": drop_tokens(batch["visual"], self.config, epoch, first)}
+        visual = drop_tokens(batch["visual"], self.config.drop, self.seed, epoch, first)
+        return {**batch, "visual": visual}
 
     @override
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -98,6 +98,7 @@ class VideoTextDataset(Dataset[Sample]):
                 example.response,
                 self.max_text_tokens,
                 self.system_prompt,
+                example.earlier_turns,
             )
         except ValueError as error:
             raise ValueError(f"example {example.id!r} of {example.media!r}: {error}") from error

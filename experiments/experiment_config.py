@@ -175,7 +175,7 @@ class ExperimentConfig:
     """Name of a run for debugging: ``<run_dir>/debug/<name>`` is then its ``run_dir``, emptied at
     each start of ``fit``. Empty for a run that counts."""
     seed: int = 0
-    """Seed of new weights, sample order and dropout."""
+    """Seed of new weights, dropout, the order of the samples and what ``data.drop`` leaves out."""
     resume: str = "auto"
     """``auto`` continues from the newest checkpoint of ``run_dir``, ``never`` refuses to; or the
     path of a checkpoint."""

@@ -1,6 +1,34 @@
 """The record that every corpus reader yields and that training, evaluation and serving consume."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+
+class Turn(NamedTuple):
+    """One message of a conversation, without chat markup."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    is_target: bool = False
+    """Whether this answer is learnt, too, where the example is trained on."""
+
+
+def split_system(turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
+    """Split the turns before a prompt into what the system says, if anything, and the others.
+
+    Raises:
+        ValueError: The others are not questions and answers in turn.
+    """
+    has_system = bool(turns) and turns[0].role == "system"
+    others = turns[1:] if has_system else turns
+    roles = [turn.role for turn in others]
+    if roles != ["user", "assistant"] * (len(roles) // 2):
+        raise ValueError(
+            "the turns before a prompt must be of the system, if it says anything, then of user "
+            f"and assistant in turn, found {[turn.role for turn in turns]!r:.200}"
+        )
+    return turns[0].text if has_system else None, others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +68,25 @@ class Example:
     question; empty for an example that stands alone."""
     spans: tuple[tuple[float, float], ...] = ()
     """Spans in which the answer to a grounding question can be seen: start and end in seconds."""
-    earlier_turns: tuple[int, ...] = ()
-    """Offsets, in characters, in a prompt that holds the earlier turns of a conversation: of their
-    heading, of each of them, and of the question. A prompt that is too long is cut there. Empty for
-    all other examples."""
+    earlier_turns: tuple[Turn, ...] = ()
+    """The conversation before the prompt: maybe what the system says, then questions and answers in
+    turn. Empty for an example that stands alone."""
     meta: dict[str, str] = field(default_factory=dict)
     """Anything else a report may want to show."""
+
+    def __post_init__(self) -> None:
+        """Check the order of the earlier turns.
+
+        Raises:
+            ValueError: They do not alternate.
+        """
+        if self.earlier_turns:
+            try:
+                split_system(self.earlier_turns)
+            except ValueError as error:
+                raise ValueError(f"example {self.id!r}: {error}") from error
+
+    @property
+    def prompt_length(self) -> int:
+        """Characters of the prompt and of the turns before it."""
+        return len(self.prompt) + sum(len(turn.text) for turn in self.earlier_turns)

@@ -18,9 +18,9 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from vidreason.example import Turn
 from vidreason.fusion.fusion_core import Fusion, build_fusion
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.visual_tokens import (
@@ -34,7 +34,7 @@ from vidreason.pretrained.folder_config import Form
 from vidreason.pretrained.hub import local_reasoner_folder, upload
 from vidreason.pretrained.model_card import Provenance
 from vidreason.reasoning.adapter_checks import check_mergeable
-from vidreason.reasoning.decoding import generate_ids, left_pad
+from vidreason.reasoning.decoding import generate_ids, prompt_embeddings
 from vidreason.reasoning.evidence import parts_left_out
 from vidreason.reasoning.future_search import Forecasts, FutureSearch
 from vidreason.reasoning.futures import Future
@@ -117,14 +117,16 @@ class VideoReasoner(nn.Module):
         """Tokens that end an answer."""
         return stop_ids(self.tokenizer)
 
-    def encode_prompt(self, prompt: str) -> list[int]:
+    def encode_prompt(self, prompt: str, earlier_turns: Sequence[Turn] = ()) -> list[int]:
         """Return the token ids of a prompt after the configured system prompt, as in training."""
-        return encode_prompt(self.tokenizer, prompt, self.config.system_prompt)
+        return encode_prompt(self.tokenizer, prompt, self.config.system_prompt, earlier_turns)
 
-    def encode_example(self, prompt: str, response: str, max_tokens: int) -> EncodedText:
+    def encode_example(
+        self, prompt: str, response: str, max_tokens: int, earlier_turns: Sequence[Turn] = ()
+    ) -> EncodedText:
         """Return ids and labels of a prompt with its response; see :func:`encode_example`."""
-        system_prompt = self.config.system_prompt
-        return encode_example(self.tokenizer, prompt, response, max_tokens, system_prompt)
+        system = self.config.system_prompt
+        return encode_example(self.tokenizer, prompt, response, max_tokens, system, earlier_turns)
 
     def train(self, mode: bool = True) -> "VideoReasoner":
         """Set training mode for modules that train; frozen ones stay in eval mode."""
@@ -146,8 +148,7 @@ class VideoReasoner(nn.Module):
         Returns:
             Shape ``(M,)``, float32, in the order of the targets.
         """
-        model = causal_lm(self.language_model)
-        return row_log_likelihoods(model, self.fusion(visual), text)
+        return row_log_likelihoods(causal_lm(self.language_model), self.fusion(visual), text)
 
     def num_positions(self, text: TextBatch) -> tuple[int, int]:
         """Return the positions of a batch, videos included, and those computed with padding."""
@@ -194,7 +195,11 @@ class VideoReasoner(nn.Module):
 
     @torch.no_grad()
     def generate_ids(
-        self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None
+        self,
+        visual: VisualBatch,
+        prompts: Sequence[str],
+        decoding: DecodingConfig | None = None,
+        earlier_turns: Sequence[Sequence[Turn]] = (),
     ) -> list[list[int]]:
         """Answer one prompt about each video, in tokens.
 
@@ -205,6 +210,7 @@ class VideoReasoner(nn.Module):
             visual: Visual tokens of B videos, on any device.
             prompts: B prompts, without chat markup.
             decoding: How to choose tokens; None for the reasoner's own way.
+            earlier_turns: The conversation before each prompt; empty for none.
 
         Returns:
             B answers' tokens, without the one that ends an answer.
@@ -212,15 +218,10 @@ class VideoReasoner(nn.Module):
         if len(prompts) != len(visual["mask"]):
             raise ValueError(f"{len(prompts)} prompts for {len(visual['mask'])} videos")
         model = causal_lm(self.language_model)
-        decoding = decoding or self.decoding
-        device = next(self.fusion.parameters()).device
-        rows = [torch.tensor(self.encode_prompt(prompt)) for prompt in prompts]
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        text = model.get_input_embeddings()(pad_sequence(rows, batch_first=True).to(device))
+        rows = list(map(self.encode_prompt, prompts, earlier_turns or [()] * len(prompts)))
         with evaluating(self):
-            video = self._fuse(visual).to(text.dtype)
-            inputs_embeds, attention_mask = left_pad(video, text, lengths)
-            return generate_ids(model, inputs_embeds, attention_mask, decoding, self.stop_ids)
+            embeddings, mask = prompt_embeddings(model, self._fuse(visual), rows)
+            return generate_ids(model, embeddings, mask, decoding or self.decoding, self.stop_ids)
 
     @torch.no_grad()
     def predict_futures(

@@ -27,6 +27,7 @@ from vidreason.answer import (
     Timings,
     TokenCounts,
 )
+from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.perceiver import Perceiver, build_perceiver, shown_tokens
 from vidreason.perception.visual_tokens import (
@@ -41,7 +42,6 @@ from vidreason.reasoning.explanations import parse_explanation
 from vidreason.reasoning.prompts import (
     CAUSAL_EXPLANATION_PROMPT,
     FUTURE_PREDICTION_PROMPT,
-    conversation_prompt,
     multiple_choice_prompt,
     open_ended_prompt,
 )
@@ -219,7 +219,8 @@ class VideoPipeline:
         likelihoods = self._log_likelihoods([look.tokens, *without], prompt, options, mean=True)
         shares = likelihoods.softmax(1)  # (1 + P, options)
         index = int(shares[0].argmax())
-        answer = self._made(look, prompt, options[index], began, shares[:, index].log(), parts)
+        num_tokens = len(self.reasoner.encode_prompt(prompt))
+        answer = self._made(look, num_tokens, options[index], began, shares[:, index].log(), parts)
         return Choice(
             **vars(answer),
             options=tuple(options),
@@ -263,19 +264,23 @@ class VideoPipeline:
         decoding: DecodingConfig | None,
         *,
         evidence: bool = True,
+        earlier_turns: Sequence[Turn] = (),
     ) -> Answer:
         began = time.perf_counter()
         decoding = decoding or self.reasoner.decoding
         visual = collate_visual_tokens([look.tokens])
-        (ids,) = self.reasoner.generate_ids(visual, [prompt], decoding)
+        (ids,) = self.reasoner.generate_ids(visual, [prompt], decoding, [earlier_turns])
         (text,) = self.reasoner.decode([ids])
         parts, likelihoods = list[Evidence](), torch.zeros(0)
         if text:
             without = list[VisualTokens]()
             if evidence:
                 parts, without = parts_left_out(look.tokens)
-            likelihoods = self._log_likelihoods([look.tokens, *without], prompt, [text])[:, 0]
-        answer = self._made(look, prompt, text, began, likelihoods, parts)
+            likelihoods = self._log_likelihoods(
+                [look.tokens, *without], prompt, [text], earlier_turns=earlier_turns
+            )[:, 0]
+        num_tokens = len(self.reasoner.encode_prompt(prompt, earlier_turns))
+        answer = self._made(look, num_tokens, text, began, likelihoods, parts)
         if len(ids) >= decoding.max_new_tokens:
             cut = f"the answer was cut at max_new_tokens={decoding.max_new_tokens}"
             answer = replace(answer, warnings=(*answer.warnings, cut))
@@ -284,7 +289,7 @@ class VideoPipeline:
     def _made(
         self,
         look: _Look,
-        prompt: str,
+        num_prompt_tokens: int,
         text: str,
         began: float,
         likelihoods: Tensor,
@@ -294,7 +299,7 @@ class VideoPipeline:
 
         Args:
             look: What it is about.
-            prompt: What was asked.
+            num_prompt_tokens: Of what was asked.
             text: The answer.
             began: When it was asked, by ``perf_counter``.
             likelihoods: The answer's log-likelihoods, ``(1 + P,)``: with all parts, and without
@@ -315,7 +320,7 @@ class VideoPipeline:
             tokens=TokenCounts(
                 visual=len(look.tokens),
                 embeddings=self.reasoner.fusion.num_embeddings,
-                prompt=len(self.reasoner.encode_prompt(prompt)),
+                prompt=num_prompt_tokens,
                 answer=len(self.reasoner.tokenizer.encode(text, add_special_tokens=False)),
             ),
             timings=Timings(
@@ -337,9 +342,11 @@ class VideoPipeline:
         answers: Sequence[str],
         *,
         mean: bool = False,
+        earlier_turns: Sequence[Turn] = (),
     ) -> Tensor:
         """Return ``(videos, answers)``: sums over each answer's tokens, or means."""
-        texts = [self.reasoner.encode_example(prompt, answer, _UNLIMITED) for answer in answers]
+        encode = self.reasoner.encode_example
+        texts = [encode(prompt, answer, _UNLIMITED, earlier_turns) for answer in answers]
         device = next(self.reasoner.fusion.parameters()).device
         visual = move_visual_tokens(collate_visual_tokens(list(videos)), device)
         of_texts = [number for number in range(len(videos)) for _ in texts]
@@ -362,12 +369,14 @@ class Chat:
         self.turns: list[tuple[str, Answer]] = []
 
     def ask(self, question: str, *, decoding: DecodingConfig | None = None) -> Answer:
-        """Ask the next question; what was said before stands in the prompt, as in training."""
+        """Ask the next question, after what was said before as turns of the chat template."""
         if not question.strip():
             raise ValueError("question: found an empty text; ask something")
-        earlier = [(earlier_question, answer.text) for earlier_question, answer in self.turns]
-        prompt, _ = conversation_prompt(earlier, open_ended_prompt(question))
-        answer = self._pipeline._generate(self._look, prompt, decoding)
+        earlier = list[Turn]()
+        for before, given in self.turns:
+            earlier += Turn("user", open_ended_prompt(before)), Turn("assistant", given.text)
+        prompt = open_ended_prompt(question)
+        answer = self._pipeline._generate(self._look, prompt, decoding, earlier_turns=earlier)
         self.turns.append((question, answer))
         return answer
 

@@ -54,6 +54,7 @@ RENAMED_KEYS = {
     "evaluate_during_training": "evaluation.every_n_steps",
     "data.drop_clips": "data.drop",
     "data.drop_objects": "data.drop",
+    "data.seed": "seed",
 }
 """New key paths by the old ones, without indices of lists."""
 _STREAMED = "root=hf://datasets/NAME reads a data set of the Hub without storing it"

@@ -93,7 +93,7 @@ def _expand_run(
     perceiving: tuple[Job, ...] = ()
     for stage, experiment in experiments.items():
         perceiving = (_perceive_job(config, stage, experiment, perceiving),)
-        experiment.seed = experiment.data.seed = seed
+        experiment.seed = seed
         if variant.without_corpora:
             _leave_out(experiment, variant.without_corpora, name)
         if language_model:

@@ -1,7 +1,8 @@
 """``experiments.data show``: training rows as the model gets them, on an HTML page.
 
 Frames, with the masks of the objects where the store has the video's tokens; the text with its
-markup, token by token; and which tokens are targets of the loss.
+markup, token by token; and which tokens are targets of the loss. What training leaves out is not
+shown.
 """
 
 import html
@@ -11,7 +12,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from data_modules.corpora import CorpusConfig
-from data_modules.corpus_index import open_corpora
+from data_modules.corpus_index import open_trainable
+from data_modules.prompt_lengths import PromptLimit
 from experiments.data.config import DataCommandConfig
 from experiments.fit.run import token_source
 from vidreason.evaluation.benchmark import spread_examples
@@ -40,26 +42,31 @@ def show(config: DataCommandConfig) -> None:
     """Write the page, and say where it is.
 
     Raises:
-        ValueError: ``data.train`` is empty, or a corpus or the tokenizer cannot be read.
+        ValueError: ``data.train`` is empty, a corpus or the tokenizer cannot be read, or nothing of
+            a corpus can be trained on.
     """
     if not config.data.train:
         raise ValueError("data.train is empty: list the corpora whose rows are to be shown")
     tokenizer = load_tokenizer(config.reasoner.language_model)
+    data = config.data
+    limit = PromptLimit(
+        tokenizer, data.max_text_tokens, data.long_prompts, config.reasoner.system_prompt
+    )
     sections = [
         "<h1>Training rows</h1>",
         "<p>As the model gets them: underlined one by one are the tokens, green those that it is "
         "taught to say. Video embeddings stand before the first token.</p>",
     ]
     number = 0
-    for corpus in config.data.train:
-        examples = list(open_corpora([corpus], config.data.max_malformed_fraction))
+    for corpus in data.train:
+        examples = list(open_trainable([corpus], limit, data.max_malformed_fraction, data.loss_on))
         chosen = spread_examples(examples, config.data_check.shown_rows)
         sections += _corpus(corpus, len(examples), chosen, config, tokenizer)
         number += len(chosen)
     path = Path(config.run_dir) / PAGE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, "Training rows", sections, style=_STYLE)
-    print(f"show: {number} rows of {len(config.data.train)} corpora are in {path}")
+    print(f"show: {number} rows of {len(data.train)} corpora are in {path}")
 
 
 def _corpus(
@@ -73,20 +80,16 @@ def _corpus(
     pictures = StoredPictures.of_examples(chosen, token_source(config))
     rows = []
     for example in chosen:
-        try:
-            text = encode_example(
-                tokenizer,
-                example.prompt,
-                example.response,
-                config.data.max_text_tokens,
-                config.reasoner.system_prompt,
-            )
-            tokens = _tokens(tokenizer, text)
-        except ValueError as error:  # a prompt that leaves no room, which training leaves out
-            tokens = f'<p class="tokens">{html.escape(str(error))}</p>'
-        rows.append(
-            f'<div class="row">{_heading(example)}{_frames(pictures, example)}{tokens}</div>'
+        text = encode_example(
+            tokenizer,
+            example.prompt,
+            example.response,
+            config.data.max_text_tokens,
+            config.reasoner.system_prompt,
+            example.earlier_turns,
         )
+        shown = f"{_heading(example)}{_frames(pictures, example)}{_tokens(tokenizer, text)}"
+        rows.append(f'<div class="row">{shown}</div>')
     return [
         f"<h2>{html.escape(title)}</h2>",
         f"<p class=muted>{html.escape(corpus.root)}</p>",
@@ -119,7 +122,7 @@ def _frames(pictures: StoredPictures, example: Example) -> str:
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: EncodedText) -> str:
-    """The text, a span a token; those of the response are targets."""
+    """The text, a span a token; targets are marked."""
     spans = []
     for token, label in zip(text.input_ids, text.labels, strict=True):
         kind = "" if label == IGNORE_INDEX else ' class="target"'

@@ -51,7 +51,7 @@ class DemoConfig:
     num_shown_videos: int = 6
     """Test videos that are answered and shown in full."""
     both_stages: list[str] = field(default_factory=list)
-    """Overrides for the configuration of both stages: ``both_stages=[data.seed=1,seed=1]``."""
+    """Overrides for the configuration of both stages: ``both_stages=[seed=1]``."""
     stage1: list[str] = field(default_factory=list)
     """Overrides for stage 1 alone: ``stage1=[data.num_epochs=4]``."""
     stage2: list[str] = field(default_factory=list)

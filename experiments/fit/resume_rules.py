@@ -67,8 +67,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("data.batch_size", "data.num_workers"), "free"),
     **dict.fromkeys(("data.max_unreadable_fraction", "data.decode_timeout_seconds"), "free"),
     "data.max_malformed_fraction": "free",
-    **dict.fromkeys(("data.global_batch_size", "data.max_text_tokens", "data.seed"), "result"),
-    **dict.fromkeys(("data.long_prompts", "data.drop"), "result"),
+    **dict.fromkeys(("data.global_batch_size", "data.max_text_tokens"), "result"),
+    **dict.fromkeys(("data.long_prompts", "data.loss_on", "data.drop"), "result"),
     **dict.fromkeys(("data.limit", "data.overfit_batches"), "result"),
     "data.num_epochs": "longer",
     # How it trains.

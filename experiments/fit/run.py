@@ -139,6 +139,7 @@ def build_data(
         failures_path=Path(config.run_dir) / FAILURES_FILE,
         system_prompt=config.reasoner.system_prompt,
         padded=not packs_rows(causal_lm(reasoner.language_model)),
+        seed=config.seed,
     )
     # A metric that never comes would be waited for in vain.
     check_monitored(config, data.total_steps)

@@ -17,7 +17,7 @@ from vidreason.fusion.config import MAX_PATCH_FRAMES
 from vidreason.perception.added_models import build_added_segmenter, check_added_encoder
 from vidreason.perception.config import SEGMENTERS, VIDEO_ENCODERS
 from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
-from vidreason.reasoning.tokenization import check_texts
+from vidreason.reasoning.tokenization import check_texts, check_turns
 
 _NAME = re.compile(r"\w+", re.ASCII)
 _TOKENIZER_FILE = "tokenizer_config.json"
@@ -107,4 +107,8 @@ def chat_template(start: Start) -> Iterator[str]:
     built = start.reasoner
     if built is not None:
         known, system_prompt = num_word_embeddings(built.language_model), built.config.system_prompt
-        yield from raised(lambda: check_texts(load_tokenizer(model), known, system_prompt))
+        tokenizer = load_tokenizer(model)
+        yield from raised(lambda: check_texts(tokenizer, known, system_prompt))
+        # Corpora with conversations are checked when they are opened.
+        if start.config.data.loss_on == "all":
+            yield from raised(lambda: check_turns(tokenizer, system_prompt, are_targets=True))

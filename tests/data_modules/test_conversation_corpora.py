@@ -12,6 +12,7 @@ from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.readers import read_corpus
 from data_modules.skipped_rows import SkippedRows
+from vidreason.example import Turn
 from vidreason.reasoning.prompts import CAPTION_PROMPT, multiple_choice_prompt
 
 TINY = {corpus.reader: corpus for corpus in TINY_CORPORA}
@@ -22,9 +23,11 @@ def test_each_turn_is_an_example_that_knows_the_turns_before(tmp_path: Path) -> 
     first, second, *rest = examples_in("llava", tmp_path, "train")
     assert (first.id, second.id) == ("llava:train:0:0", "llava:train:0:1")
     assert (first.prompt, first.response) == ("What is it?", "A \u201cball\u201d.")
-    assert second.prompt == (
-        "Earlier about this video:\nQuestion: What is it?\nAnswer: A \u201cball\u201d.\n\n"
-        "Which colour?"
+    assert first.earlier_turns == ()
+    assert second.prompt == "Which colour?"
+    assert second.earlier_turns == (
+        Turn("user", "What is it?"),
+        Turn("assistant", "A \u201cball\u201d."),
     )
     assert (second.response, second.meta) == ("Red.", {"question": "Which colour?", "id": "x"})
     assert (first.media, first.video_id) == (str(tmp_path / "videos/0.mp4"), "videos/0")
@@ -224,7 +227,8 @@ def write_messages(root: Path, **row: object) -> str:
 def test_messages_with_a_video(tmp_path: Path) -> None:
     root = write_messages(tmp_path, videos=["clips/a.mp4"], id=7)
     (example,) = examples_in("chat_messages", root, "train")
-    assert (example.prompt, example.response) == ("Be brief.\n\nWhat happens?", "It falls.")
+    assert (example.prompt, example.response) == ("What happens?", "It falls.")
+    assert example.earlier_turns == (Turn("system", "Be brief."),)
     assert example.media == str(tmp_path / "clips/a.mp4")
     assert example.meta == {"question": "What happens?", "id": "7"}
     (absolute,) = examples_in(

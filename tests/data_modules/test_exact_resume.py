@@ -105,7 +105,6 @@ def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualToke
             num_epochs=NUM_EPOCHS,
             num_workers=num_workers,
             max_text_tokens=64,
-            seed=seed,
             max_unreadable_fraction=max_unreadable_fraction,
             drop={"clips": drop, "objects": drop, "moments": drop},
         )
@@ -115,6 +114,7 @@ def data_in(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: VisualToke
             tokenizer,
             visual_dim=tokens.features.shape[1],
             failures_path=folder / "failures.jsonl",
+            seed=seed,
         )
 
     return make

@@ -1,25 +1,27 @@
 """Prompts without room for a response: found before training, left out or cut, always counted."""
 
+import copy
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from data_modules import prompt_lengths
+from data_modules import example_files, prompt_lengths
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import open_corpora, open_trainable
 from data_modules.data_check import DataCheckConfig, check_data
 from data_modules.example_files import CorpusIndex, write_index
-from data_modules.prompt_lengths import CUT, TOO_LONG, PromptLimit, shortened_prompts
+from data_modules.prompt_lengths import CUT, TOO_LONG, PromptLimit, shortened
 from data_modules.trainable_examples import HIDDEN, TrainableExamples
 from data_modules.training_data import InstructionDataModule
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 from vidreason.perception.visual_tokens import VisualTokens
-from vidreason.reasoning.tokenization import encode_example, encode_prompt
+from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example, encode_prompt
 
 CASE = Path(__file__).parents[1] / "assets/annotations/one_long_conversation.json"
 NUM_SHORT, NUM_TURNS = 5, 5
@@ -38,15 +40,17 @@ def limit(tokenizer: PreTrainedTokenizerFast, policy: str = "leave_out") -> Prom
     return PromptLimit(tokenizer, MAX_TOKENS, policy)  # type: ignore[arg-type]
 
 
+def num_tokens(tokenizer: PreTrainedTokenizerFast, example: Example) -> int:
+    return len(encode_prompt(tokenizer, example.prompt, None, example.earlier_turns))
+
+
 def test_long_conversations_are_left_out_and_counted(
     llava: CorpusConfig, tiny_tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
 ) -> None:
     everything = open_corpora([llava])
     kept = open_trainable([llava], limit(tiny_tokenizer))
     fitting = [
-        example
-        for example in everything
-        if len(encode_prompt(tiny_tokenizer, example.prompt)) < MAX_TOKENS
+        example for example in everything if num_tokens(tiny_tokenizer, example) < MAX_TOKENS
     ]
     assert 0 < len(fitting) < len(everything)
     assert list(kept) == fitting
@@ -68,15 +72,14 @@ def test_earlier_turns_are_cut_until_the_prompt_fits(
     assert [example.id for example in kept] == [example.id for example in everything]
     num_cut = 0
     for example, whole in zip(kept, everything, strict=True):
-        encode_example(tiny_tokenizer, example.prompt, example.response, MAX_TOKENS)
-        assert example.prompt.endswith(whole.meta["question"])
-        if example.prompt != whole.prompt:
+        assert num_tokens(tiny_tokenizer, example) < MAX_TOKENS
+        assert example.prompt == whole.meta["question"]
+        if example != whole:
             num_cut += 1
-            assert example.prompt in shortened_prompts(whole)
             # As few turns are cut as have to be.
-            cut = [whole.prompt, *shortened_prompts(whole)]
-            longer = cut[cut.index(example.prompt) - 1]
-            assert len(encode_prompt(tiny_tokenizer, longer)) >= MAX_TOKENS
+            cut = list(shortened(whole))
+            longer = cut[cut.index(example) - 1]
+            assert num_tokens(tiny_tokenizer, longer) >= MAX_TOKENS
     (corpus,) = kept.corpora
     assert isinstance(corpus, TrainableExamples)
     assert corpus.left_out.remarks[CUT] == num_cut > 0
@@ -84,24 +87,147 @@ def test_earlier_turns_are_cut_until_the_prompt_fits(
     assert list(copy) == list(kept)
 
 
-def test_what_is_cut_is_the_earliest(llava: CorpusConfig) -> None:
-    second = next(e for e in open_corpora([llava]) if len(e.earlier_turns) == 4)
-    heading = "Earlier about this video:\n"
-    assert second.prompt.startswith(heading)
-    one, none = shortened_prompts(second)
-    assert one.startswith(f"{heading}Question: Question 1:")
-    assert one.endswith(none)
-    assert none == second.meta["question"]
-    system = Example(
+def test_what_is_cut_is_the_earliest() -> None:
+    system, *turns = conversation("Be brief.", "1", "2", "3", "4")
+    whole = Example(
         id="a",
         corpus="a",
         media="a",
         video_id="a",
         response="a",
-        prompt="Be brief.\n\nEarlier about this video:\nQuestion: 1\nAnswer: 2\n\nq",
-        earlier_turns=(11, 37, 60),
+        prompt="q",
+        earlier_turns=(system, *turns),
     )
-    assert shortened_prompts(system) == ["Be brief.\n\nq"]
+    kept = [example.earlier_turns for example in shortened(whole)]
+    assert kept == [(system, *turns), (system, *turns[2:]), (system,)]
+    without = replace(whole, earlier_turns=tuple(turns))
+    assert [len(example.earlier_turns) for example in shortened(without)] == [4, 2, 0]
+    alone = replace(whole, earlier_turns=(system,))
+    assert list(shortened(alone)) == [alone]
+
+
+def conversation(system: str, *texts: str) -> tuple[Turn, ...]:
+    turns = (Turn("assistant" if number % 2 else "user", text) for number, text in enumerate(texts))
+    return (Turn("system", system), *turns) if system else tuple(turns)
+
+
+def test_with_the_loss_on_all_answers_a_conversation_is_one_example(
+    llava: CorpusConfig, tiny_tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    everything = list(open_corpora([llava]))
+    separate = open_trainable([llava], limit(tiny_tokenizer), loss_on="last")
+    joined = open_trainable([llava], limit(tiny_tokenizer), loss_on="all")
+    # What fits is the same; of each conversation, the last one that does is the example.
+    rows = {example.id.rpartition(":")[0] for example in separate}
+    assert [example.id.rpartition(":")[0] for example in joined] == sorted(rows)
+    fitting = {example.id for example in separate}
+    long = max(joined, key=lambda example: len(example.earlier_turns))
+    followed = f"{long.id.rpartition(':')[0]}:{len(long.earlier_turns) // 2 + 1}"
+    assert long.id in fitting
+    assert followed in {example.id for example in everything} - fitting
+    assert [turn.is_target for turn in long.earlier_turns] == [False, True] * (
+        len(long.earlier_turns) // 2
+    )
+    shown = f"{len(joined)} examples teach {len(separate)} answers"
+    assert shown in caplog.text
+    assert joined.corpora[0].ids_digest != separate.corpora[0].ids_digest
+    assert list(pickle.loads(pickle.dumps(joined))) == list(joined)
+    # Each answer is a target once, in the one form or the other.
+    assert targets(tiny_tokenizer, joined) == targets(tiny_tokenizer, separate)
+
+
+def test_conversations_that_are_cut_teach_no_answer_twice(
+    llava: CorpusConfig, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    cutting = limit(tiny_tokenizer, "cut_earlier_turns")
+    separate = open_trainable([llava], cutting)
+    joined = open_trainable([llava], cutting, loss_on="all")
+    assert len(joined) < len(separate)
+    cut = [example for example in joined if example not in list(open_corpora([llava]))]
+    assert any(turn.is_target for example in cut for turn in example.earlier_turns)
+    assert targets(tiny_tokenizer, joined) == targets(tiny_tokenizer, separate)
+
+
+def targets(tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example]) -> list[str]:
+    """All answers that are learnt, each with its end of turn."""
+    taught = []
+    for one in examples:
+        encoded = encode_example(
+            tokenizer, one.prompt, one.response, 100_000, None, one.earlier_turns
+        )
+        spoken = [label for label in encoded.labels if label != IGNORE_INDEX]
+        taught += tokenizer.decode(spoken).split(tokenizer.eos_token)[:-1]
+    return sorted(taught)
+
+
+def test_rows_of_other_conversations_are_not_joined(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    one, two = conversation("", "q", "a"), conversation("", "q", "a", "r", "b")
+    rows = [(), one, two, one, (), (), two, (Turn("system", "s"),), conversation("s", "q", "a")]
+    prompts = ["q", "r", "s", "r", "q", "q", "s", "q", "r"]
+    examples = [
+        replace(example, prompt=prompt, response=response, earlier_turns=turns, media="a.mp4")
+        for example, prompt, response, turns in zip(
+            captions(len(rows)), prompts, "abcbaacab", rows, strict=True
+        )
+    ]
+    # The same words about another video.
+    examples += [replace(examples[0], id="webvid:train:10"), replace(examples[1], id="other")]
+    examples[-1] = replace(examples[-1], media="b.mp4")
+    write_index(tmp_path / "index", examples)
+    index = CorpusIndex(tmp_path / "index")
+    assert list(index) == examples
+    assert index.continued_rows().tolist() == [0, 1, 7]
+    kept = TrainableExamples(index, limit(tiny_tokenizer), "all")
+    names = [example.id.rpartition(":")[2] for example in kept]
+    assert names == ["2", "3", "4", "5", "6", "8", "10", "other"]
+    # A reader may give whole conversations alone: all their answers are taught.
+    assert [turn.is_target for turn in kept[4].earlier_turns] == [False, True, False, True]
+    plain = TrainableExamples(index, limit(tiny_tokenizer))
+    assert list(plain) == examples
+    counts = [len(turns) for turns in [*rows, (), one]]
+    assert index.turn_counts()[1].tolist() == [count for count in counts if count]
+    assert index.long_prompts(0, 0).tolist() == list(range(len(examples)))
+    sizes = [
+        example.prompt_length
+        + sum(len(turn.role) for turn in example.earlier_turns)
+        + 100 * len(example.earlier_turns)
+        for example in examples
+    ]
+    for size in set(sizes):
+        longer = [row for row, one in enumerate(sizes) if one > size]
+        assert index.long_prompts(size, 100).tolist() == longer
+
+
+def test_conversations_are_joined_over_batches_of_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(example_files, "ROWS_A_BATCH", 2)
+    turns: tuple[Turn, ...] = ()
+    examples = []
+    for example in captions(5):
+        examples.append(replace(example, media="a.mp4", earlier_turns=turns))
+        turns += conversation("", example.prompt, example.response)
+    write_index(tmp_path / "index", examples)
+    index = CorpusIndex(tmp_path / "index")
+    assert list(index) == examples
+    assert index.continued_rows().tolist() == [0, 1, 2, 3]
+
+
+def test_a_template_without_several_turns_is_refused_where_there_are_any(
+    llava: CorpusConfig, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% if messages | length > 2 %}{{ raise_exception('one question only') }}{% endif %}"
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    alone = CorpusConfig(reader="llava", root=llava.root, name="alone")
+    with pytest.raises(ValueError, match=r"fails on a conversation of 4 turns .*one question only"):
+        open_trainable([alone], limit(tokenizer))
 
 
 def test_data_check_counts_what_fit_leaves_out(
@@ -171,9 +297,14 @@ def test_tokens_are_counted_of_candidates_only(
     tokenized = []
     encode = prompt_lengths.encode_prompt
 
-    def counted(tokenizer: PreTrainedTokenizerFast, prompt: str, system: str | None) -> list[int]:
+    def counted(
+        tokenizer: PreTrainedTokenizerFast,
+        prompt: str,
+        system: str | None,
+        turns: Sequence[Turn] = (),
+    ) -> list[int]:
         tokenized.append(prompt)
-        return encode(tokenizer, prompt, system)
+        return encode(tokenizer, prompt, system, turns)
 
     monkeypatch.setattr(prompt_lengths, "encode_prompt", counted)
     index = CorpusIndex(tmp_path / "index")

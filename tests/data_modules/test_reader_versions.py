@@ -38,8 +38,8 @@ DIGESTS: dict[str, dict[int, str]] = {
     "something_something": {1: "13ae2078ed13fc90"},
     "activitynet_captions": {1: "6bd78a2ebdf43799"},
     "subtitled_videos": {1: "7ccdc9515a5c40d1"},
-    "llava": {1: "ab0333c46d3a4560"},
-    "chat_messages": {1: "7de0ed08b96a3b1f"},
+    "llava": {2: "eed3f0b94e54872e"},
+    "chat_messages": {2: "7de0ed08b96a3b1f"},
     "huggingface": {2: "b48ae7cf85f3c430"},
 }
 """Of what each version of a reader makes of the files below. Older versions may be deleted."""

@@ -12,6 +12,7 @@ the same way; the blind control tells then, as its answers are the same.
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -28,13 +29,13 @@ from vidreason.baselines.frame_messages import (
     is_refused,
     text_request,
     unseen_video,
+    with_frames,
 )
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
 from vidreason.baselines.questions import letter_prompt
 from vidreason.baselines.system import Facts, System
 from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.cache import ReplyCache, request_key
-from vidreason.endpoints.messages import text_part
 from vidreason.endpoints.parallel import in_parallel
 from vidreason.endpoints.replies import ChatReply
 from vidreason.evaluation.answerer import Reply
@@ -65,6 +66,8 @@ class Endpoint(System):
             cannot be used, or the package ``openai`` is not installed.
     """
 
+    takes_turns = True
+
     def __init__(self, config: BaselineConfig, decoding: DecodingConfig) -> None:
         self._config = config
         self._model = _model(config)
@@ -85,17 +88,17 @@ class Endpoint(System):
 
     @override
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        return self._replies(videos, [example.prompt for example in examples])
+        return self._replies(videos, examples)
 
     @override
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        by_letter = self._config.option_scoring == "letter"
-        prompts = [letter_prompt(one) if by_letter else one.prompt for one in examples]
-        return self._replies(videos, prompts)
+        if self._config.option_scoring == "letter":
+            examples = [replace(one, prompt=letter_prompt(one)) for one in examples]
+        return self._replies(videos, examples)
 
     @override
     def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        return self._replies(videos, [example.prompt for example in examples])
+        return self._replies(videos, examples)
 
     @classmethod
     @override
@@ -145,23 +148,22 @@ class Endpoint(System):
             "request_fields": dict(config.request_fields),
         }
 
-    def _replies(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[Reply]:
+    def _replies(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Ask all questions of a batch, in parallel, each different one once."""
-        requests = self._requests(videos, prompts)
+        requests = self._requests(videos, examples)
         keys = [request_key(self._model_id, request.shown) for request in requests]
         different = dict(zip(keys, requests, strict=True))
         with self._connect(self._config.endpoint, self._budget) as client:
 
             def send(request: FrameRequest) -> ChatReply:
-                messages = [{"role": "user", "content": request.content}]
                 return self._cache.reply(
                     self._model_id,
                     request.shown,
-                    lambda: client.complete(self._model, messages, self._fields),
+                    lambda: client.complete(self._model, request.messages, self._fields),
                 )
 
             if not self._takes_video:
-                self._check_video(send, videos, prompts, requests)
+                self._check_video(send, videos, examples, requests)
             replies = in_parallel(send, different.values(), NUM_PARALLEL, client.close)
         refused = [one.problem for one in replies if is_refused(one)]
         if refused:
@@ -172,14 +174,16 @@ class Endpoint(System):
         by_key = dict(zip(different, replies, strict=True))
         return [_as_reply(by_key[key]) for key in keys]
 
-    def _requests(self, videos: Sequence[Frames], prompts: Sequence[str]) -> list[FrameRequest]:
+    def _requests(
+        self, videos: Sequence[Frames], examples: Sequence[Example]
+    ) -> list[FrameRequest]:
         parts: list[dict[str, Any]] = []
         shown: dict[str, Any] = {}
         previous: Frames | None = None
         sent = self._config.frames_as, self._config.max_pixels
         requests = []
-        for video, prompt in zip(videos, prompts, strict=True):
-            blind = text_request(prompt, self._fields)
+        for video, example in zip(videos, examples, strict=True):
+            blind = self._blind_request(example)
             if not video.seconds:
                 requests.append(blind)
                 continue
@@ -187,14 +191,17 @@ class Endpoint(System):
             if video is not previous:
                 parts, shown = frame_parts(video, *sent), frames_shown(video, *sent)
                 previous = video
-            requests.append(FrameRequest([*parts, text_part(prompt)], blind.shown | shown))
+            requests.append(with_frames(blind, parts, shown))
         return requests
+
+    def _blind_request(self, example: Example) -> FrameRequest:
+        return text_request(example.prompt, self._fields, example.earlier_turns)
 
     def _check_video(
         self,
         send: Callable[[FrameRequest], ChatReply],
         videos: Sequence[Frames],
-        prompts: Sequence[str],
+        examples: Sequence[Example],
         requests: Sequence[FrameRequest],
     ) -> None:
         """Make sure that the endpoint looks at videos, by the tokens that it counts for one.
@@ -204,13 +211,13 @@ class Endpoint(System):
         Raises:
             ValueError: It does not, or it counts no tokens.
         """
-        for video, prompt, request in zip(videos, prompts, requests, strict=True):
+        for video, example, request in zip(videos, examples, requests, strict=True):
             if not video.seconds:
                 continue
             shown = send(request)
             if is_refused(shown):
                 continue  # a refusal tells nothing of what is looked at
-            blind = send(text_request(prompt, self._fields))
+            blind = send(self._blind_request(example))
             if problem := unseen_video(self._model_id, shown, blind):
                 raise ValueError(f"baselines: {problem}")
             self._takes_video = True

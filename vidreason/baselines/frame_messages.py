@@ -5,6 +5,7 @@ Baselines and teachers that are served elsewhere ask in this one way.
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from vidreason.baselines.encoded_frames import JPEG_QUALITY, VIDEO_QUALITY, jpegs, mp4
@@ -12,6 +13,7 @@ from vidreason.baselines.frames import Frames
 from vidreason.endpoints.config import EndpointConfig
 from vidreason.endpoints.messages import image_part, text_part, video_part
 from vidreason.endpoints.replies import CUT, ChatReply
+from vidreason.example import Turn, split_system
 
 FramesAs = Literal["images", "video"]
 """Pictures, each with its time, which all endpoints take; or one video, which some take."""
@@ -23,13 +25,55 @@ class FrameRequest(NamedTuple):
     content: str | list[dict[str, Any]]
     """Of the message."""
     shown: dict[str, Any]
-    """Everything that decides the content, as JSON. The files themselves do not: x264 writes other
+    """Everything that decides the messages, as JSON. The files themselves do not: x264 writes other
     bytes of the same pictures now and then, and the request would be paid for again."""
+    system: tuple[dict[str, Any], ...] = ()
+    """Messages before it."""
+    later: tuple[dict[str, Any], ...] = ()
+    """Messages after it: of a conversation whose first question has the frames."""
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """All messages."""
+        return [*self.system, {"role": "user", "content": self.content}, *self.later]
 
 
-def text_request(prompt: str, fields: dict[str, Any]) -> FrameRequest:
-    """Return a question without frames: a plain text, which every server takes."""
-    return FrameRequest(prompt, {"prompt": prompt, "fields": fields})
+def text_request(
+    prompt: str, fields: dict[str, Any], earlier_turns: Sequence[Turn] = ()
+) -> FrameRequest:
+    """Return a question without frames, of plain texts, which every server takes.
+
+    Args:
+        prompt: The question.
+        fields: Further fields of the request.
+        earlier_turns: The conversation that it goes on with.
+    """
+    shown = {"prompt": prompt, "fields": fields}
+    if not earlier_turns:
+        return FrameRequest(prompt, shown)
+    system, turns = split_system(earlier_turns)
+    first, *later = [*turns, Turn("user", prompt)]
+    return FrameRequest(
+        first.text,
+        shown | {"earlier_turns": [[turn.role, turn.text] for turn in earlier_turns]},
+        () if system is None else ({"role": "system", "content": system},),
+        tuple({"role": turn.role, "content": turn.text} for turn in later),
+    )
+
+
+def with_frames(
+    blind: FrameRequest, parts: Sequence[dict[str, Any]], shown: dict[str, Any]
+) -> FrameRequest:
+    """Put frames before the first question of a request of texts.
+
+    Args:
+        blind: Of :func:`text_request`.
+        parts: Of :func:`frame_parts`.
+        shown: Of :func:`frames_shown`.
+    """
+    assert isinstance(blind.content, str)
+    content = [*parts, text_part(blind.content)]
+    return blind._replace(content=content, shown=blind.shown | shown)
 
 
 def frames_shown(video: Frames, frames_as: FramesAs, max_pixels: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from vidreason.evaluation.answerer import Answerer, Capability, Reply
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
 from vidreason.pretrained.frozen_parts import content_hash
+from vidreason.reasoning.prompts import written_out
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.failures import VideoReadError
 
@@ -61,6 +62,9 @@ class System:
     """Names of the weights that it can do without."""
     needs_captioner: ClassVar[bool] = False
     """Whether it asks another system about frames, which its configuration names."""
+    takes_turns: ClassVar[bool] = False
+    """Whether it takes the turns before a prompt as they are. Others get the conversation as one
+    text, in the prompt (:func:`vidreason.reasoning.prompts.written_out`)."""
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Answer open-ended questions in words."""
@@ -209,7 +213,7 @@ class SystemAnswerer(Answerer):
             previous = example
         readable = [video for video in videos if isinstance(video, Frames)]
         questions = [
-            example
+            example if self._system.takes_turns else _in_one_text(example)
             for example, video in zip(examples, videos, strict=True)
             if isinstance(video, Frames)
         ]
@@ -222,6 +226,13 @@ class SystemAnswerer(Answerer):
             next(remaining) if isinstance(video, Frames) else replace(Reply(), error=video)
             for video in videos
         ]
+
+
+def _in_one_text(example: Example) -> Example:
+    if not example.earlier_turns:
+        return example
+    prompt = written_out(example.earlier_turns, example.prompt)
+    return replace(example, prompt=prompt, earlier_turns=())
 
 
 def _span(example: Example) -> tuple[str, float | None, float | None]:

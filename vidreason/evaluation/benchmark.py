@@ -99,14 +99,14 @@ def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[
 
     def order(key: tuple[bool, Span]) -> tuple[bool, float, str, str]:
         examples = by_span[key]
-        mean = sum(len(example.prompt) for example in examples) / len(examples)
+        mean = sum(example.prompt_length for example in examples) / len(examples)
         return key[0], -mean, key[1][0], examples[0].id
 
     batches: list[list[Example]] = []
     for number, key in enumerate(sorted(by_span, key=order)):
         # Every other span ends with its longest prompt, beside the longest of the next one.
         for example in sorted(
-            by_span[key], key=lambda example: len(example.prompt), reverse=not number % 2
+            by_span[key], key=lambda example: example.prompt_length, reverse=not number % 2
         ):
             # Spans share a batch until it is full, kinds never do.
             last = batches[-1] if batches else []

@@ -76,7 +76,7 @@ def make_manifest(
         answering["futures"] = asdict(decoding.futures)
     return Manifest(
         questions=_digests(by_corpus, _content),
-        prompts=_digests(by_corpus, lambda example: [example.id, example.prompt]),
+        prompts=_digests(by_corpus, _prompt),
         incomplete={
             name: of_corpus for name, of_corpus in (incomplete or {}).items() if name in by_corpus
         },
@@ -93,6 +93,13 @@ def make_manifest(
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
+
+
+def _prompt(example: Example) -> list[Any]:
+    """The text that a question is asked in."""
+    # Turns only where there are any, so that other questions have the hashes that they had before.
+    turns = [[turn.role, turn.text] for turn in example.earlier_turns]
+    return [example.id, example.prompt, *([turns] if turns else [])]
 
 
 def _content(example: Example) -> list[Any]:

@@ -108,7 +108,8 @@ class ReasonerAnswerer(Answerer):
         # B videos padded to the longest; prompts are padded by the reasoner.
         visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
         prompts = [example.prompt for example in readable]
-        ids = reasoner.generate_ids(visual, prompts, self._decoding)
+        earlier_turns = [example.earlier_turns for example in readable]
+        ids = reasoner.generate_ids(visual, prompts, self._decoding, earlier_turns)
         return [
             Reply(output=output, num_generated_tokens=len(tokens_of_output))
             for tokens_of_output, output in zip(ids, reasoner.decode(ids), strict=True)
@@ -133,7 +134,9 @@ class ReasonerAnswerer(Answerer):
             if item.tokens is None
             else replace(
                 next(replies),
-                num_prompt_tokens=len(reasoner.encode_prompt(item.example.prompt)),
+                num_prompt_tokens=len(
+                    reasoner.encode_prompt(item.example.prompt, item.example.earlier_turns)
+                ),
                 num_visual_tokens=reasoner.fusion.num_embeddings,
             )
             for item in loaded
@@ -206,7 +209,7 @@ def _score_options(
     """Log-likelihoods per token of each question's options, and their numbers of tokens."""
     # One text an option, all options of all questions in one row: (sum of options, T).
     texts = [
-        reasoner.encode_example(example.prompt, option, max_text_tokens)
+        reasoner.encode_example(example.prompt, option, max_text_tokens, example.earlier_turns)
         for example in examples
         for option in example.options
     ]

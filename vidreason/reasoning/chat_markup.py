@@ -1,12 +1,13 @@
-"""Prompts and responses in the language model's chat markup, with what is not markup marked.
+"""Conversations in the language model's chat markup, with what is not markup marked.
 
-The chat template is rendered with stand-ins for the contents (prompt, response, system prompt), and
-the contents are put in afterwards: what a content says cannot change what the template writes, and
-it stays known which part of the text is whose.
+The chat template is rendered with stand-ins for the contents (prompt, response, the turns before
+them, system prompt), and the contents are put in afterwards: what a content says cannot change what
+the template writes, and it stays known which part of the text is whose.
 """
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
+from vidreason.example import Turn, split_system
 from vidreason.reasoning.bounded_templates import render_template
 from vidreason.reasoning.control_tokens import (
     Markup,
@@ -36,21 +38,31 @@ TEMPLATE_DATE = datetime(2024, 7, 26)
 the prompts of training and of later use are the same; Llama 3.1's own template falls back to it."""
 
 _SECRET = "".join(str(secrets.randbelow(10)) for _ in range(24))
-# Digits, which no filter on letter case changes, between characters that belong to no word.
-_USER, _RESPONSE, _SYSTEM = (f"~{_SECRET}{index}~" for index in range(3))
-_STAND_IN = re.compile(f"(~{_SECRET}[0-2]~)")
+
+
+def _stand_in(number: int) -> str:
+    # Digits, which no filter on letter case changes, between characters that belong to no word.
+    return f"~{_SECRET}{number}~"
+
+
+_RESPONSE, _SYSTEM = map(_stand_in, range(2))
+_FIRST_TURN = 2
+"""Number of the first turn's stand-in."""
+_STAND_IN = re.compile(f"(~{_SECRET}[0-9]+~)")
 _MARKUP_CHARACTER = re.compile(r"[<>\[\]{}|]")
 
 
-class Turn(NamedTuple):
+class ChatText(NamedTuple):
     """A prompt and its response in chat markup."""
 
     prompt: Markup
-    """Up to the response: with all that the template writes before it (a header, an empty block of
-    thoughts), but for blanks that it does not write when it asks for an answer. Tokenizers join
-    these to the word after them."""
+    """Up to the response: with all that the template writes before it (the earlier turns, a header,
+    an empty block of thoughts), but for blanks that it does not write when it asks for an answer.
+    Tokenizers join these to the word after them."""
     response: Markup
     """The response, and what the template writes after it."""
+    after_answers: tuple[str, ...] = ()
+    """Markup between each earlier answer and the next question."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +84,19 @@ class _Content:
         return self.before + self.core + self.after
 
 
+_Contents = tuple[_Content, ...]
+"""Of questions and answers in turn."""
 _ANY_RESPONSE = _Content("", _RESPONSE, "")
+_PROBE = _Content.of("probe")
 
 
-def chat_turn(
+def chat_text(
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     response: str | None = None,
     system_prompt: str | None = None,
-) -> Turn:
+    earlier_turns: Sequence[Turn] = (),
+) -> ChatText:
     """Put a prompt, and the response if there is one, into chat markup.
 
     Args:
@@ -89,20 +105,33 @@ def chat_turn(
         response: What the assistant says, without markup; None leaves the response's half empty.
             The prompt's half does not depend on it.
         system_prompt: What the system says, without markup; None for the template's own default.
+        earlier_turns: The conversation before the prompt. What the system says there replaces
+            ``system_prompt``; a template without a system role has it in front of the first
+            question, with a blank line between.
 
     Raises:
         ValueError: The template fails, leaves out a content, or renders a finished turn differently
-            from the prompt for one.
+            from the prompt for one; or the earlier turns do not alternate.
     """
     template = PLAIN_CHAT_TEMPLATE
     if tokenizer.chat_template:
         template = tokenizer.get_chat_template()  # of several, the one without tools
-    chat = _chat(tokenizer, template, system_prompt)
-    user = _Content.of(prompt)
-    before = _prompt(chat, user)
+    system, turns = split_system(earlier_turns)
+    texts = [*(turn.text for turn in turns), prompt]
+    if system is None:
+        chat = _chat(tokenizer, template, system_prompt)
+    elif _has_system_role(tokenizer, template):
+        chat = _chat_of_row(tokenizer, template, system)
+    else:
+        chat = _chat(tokenizer, template, None)
+        texts[0] = f"{system}\n\n{texts[0]}"
+    contents = tuple(map(_Content.of, texts))
+    before = _prompt(chat, contents)
+    after_answers = chat.after_answers(contents) if turns else ()
     if response is None:
-        return Turn(before, Markup(("",), ()))
-    return Turn(before, chat.response(user, _Content.of(response), before.text))
+        return ChatText(before, Markup(("",), ()), after_answers)
+    answer = chat.response(contents, _Content.of(response), before.text)
+    return ChatText(before, answer, after_answers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,63 +143,76 @@ class _Chat:
     system: _Content | None
     system_is_read: bool = False
     """The template acts on the system prompt (switches thoughts off, say), as its user wishes."""
+    is_of_row: bool = False
+    """The system prompt is a row's, not the configuration's."""
 
-    def prompt(self, user: _Content) -> Markup:
+    def prompt(self, turns: _Contents) -> Markup:
         """Up to the response."""
-        blanks = _joined_blanks(self)
-        quoted = self.quoted(user, _ANY_RESPONSE)
+        blanks = _joined_blanks(self, len(turns))
+        quoted = self.quoted((*turns, _ANY_RESPONSE))
         quoted = quoted.before(quoted.text.index(_RESPONSE) - blanks)
-        rendered = self.render(user, _ANY_RESPONSE).partition(_RESPONSE)[0]
-        return self._choose(rendered[: len(rendered) - blanks], quoted, user)
+        rendered = self.render((*turns, _ANY_RESPONSE)).partition(_RESPONSE)[0]
+        contents = (*turns, self.system) if self.is_of_row and self.system else turns
+        return self._choose(rendered[: len(rendered) - blanks], quoted, contents)
 
-    def response(self, user: _Content, answer: _Content, prompt: str) -> Markup:
+    def response(self, turns: _Contents, answer: _Content, prompt: str) -> Markup:
         """From the response on; ``prompt`` is the text before it."""
-        quoted = self.quoted(user, _ANY_RESPONSE).text
-        start = quoted.index(_RESPONSE) - _joined_blanks(self)
-        after = self.quoted(user, answer).after(start)
-        rendered = self.render(user, answer)
+        quoted = self.quoted((*turns, _ANY_RESPONSE)).text
+        start = quoted.index(_RESPONSE) - _joined_blanks(self, len(turns))
+        after = self.quoted((*turns, answer)).after(start)
+        rendered = self.render((*turns, answer))
         if not rendered.startswith(prompt):
             return after
-        return self._choose(rendered[len(prompt) :], after, answer)
+        return self._choose(rendered[len(prompt) :], after, (answer,))
 
-    def quoted(self, user: _Content, answer: _Content) -> Markup:
+    def after_answers(self, turns: _Contents) -> tuple[str, ...]:
+        """Return what the template writes between each answer and the next question."""
+        pieces = self._pieces((*turns, _ANY_RESPONSE))
+        stand_ins = [_stand_in(_FIRST_TURN + number) for number in range(1, len(turns), 2)]
+        return tuple(pieces[pieces.index(one) + 1] for one in stand_ins)
+
+    def quoted(self, turns: _Contents) -> Markup:
         """Return the template's text with the contents put in for their stand-ins."""
-        system = self.system
-        if system is not None and not self.system_is_read:
-            system = replace(system, core=_SYSTEM)
-        pieces = _rendered_pieces(
-            self, replace(user, core=_USER), replace(answer, core=_RESPONSE), system
-        )
-        cores = {_USER: user.core, _RESPONSE: answer.core}
+        pieces = self._pieces(turns)
+        cores = {_stand_in(_FIRST_TURN + i): turn.core for i, turn in enumerate(turns)}
         cores[_SYSTEM] = "" if self.system is None else self.system.core
         return Markup(pieces[::2], tuple(cores[stand_in] for stand_in in pieces[1::2]))
 
-    def render(
-        self, user: _Content, answer: _Content | None, system: _Content | None = None
-    ) -> str:
-        """Render the contents by the template itself."""
+    def _pieces(self, turns: _Contents) -> tuple[str, ...]:
+        system = self.system
+        if system is not None and not self.system_is_read:
+            system = replace(system, core=_SYSTEM)
+        numbered = enumerate(turns, _FIRST_TURN)
+        replaced = tuple(replace(turn, core=_stand_in(number)) for number, turn in numbered)
+        return _rendered_pieces(self, replaced, system)
+
+    def render(self, turns: _Contents, system: _Content | None = None) -> str:
+        """Render the contents by the template itself; an answer is asked for after a question."""
         system = system or self.system
         messages = [] if system is None else [{"role": "system", "content": system.text}]
-        messages.append({"role": "user", "content": user.text})
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer.text})
+        for number, turn in enumerate(turns):
+            role = "assistant" if number % 2 else "user"
+            messages.append({"role": role, "content": turn.text})
         variables = {
             **self.tokenizer.special_tokens_map,
             "messages": messages,
             "tools": None,
             "documents": None,
-            "add_generation_prompt": answer is None,
+            "add_generation_prompt": len(turns) % 2 == 1,
             "date_string": TEMPLATE_DATE.strftime("%d %b %Y"),
             "strftime_now": TEMPLATE_DATE.strftime,
         }
         try:
             return render_template(self.template, variables)
         except ValueError as error:
-            if system is not None:
+            if system is not None and not self.is_of_row:
                 raise ValueError(self.no_system_role(f"fails ({error})")) from error
+            what = "a prompt and its response"
+            if len(turns) > 2:
+                what = f"a conversation of {len(turns)} turns"
             raise ValueError(
-                f"the chat template of {self.tokenizer.name_or_path!r} fails on a prompt and its "
-                f"response ({error}); give the tokenizer another chat_template"
+                f"the chat template of {self.tokenizer.name_or_path!r} fails on {what} ({error}); "
+                "give the tokenizer another chat_template"
             ) from error
 
     def no_system_role(self, what: str) -> str:
@@ -181,8 +223,8 @@ class _Chat:
             "the prompts what it says"
         )
 
-    def _choose(self, rendered: str, quoted: Markup, content: _Content) -> Markup:
-        """The content as it is, or what the template makes of one that it does more to than trim.
+    def _choose(self, rendered: str, quoted: Markup, contents: _Contents) -> Markup:
+        """The contents as they are, or what the template makes of them if more than to trim them.
 
         Some templates change any content (leave out empty lines, for one), and their models are
         used to it. Only a content with control tokens, or with markup that the template looks for,
@@ -190,9 +232,9 @@ class _Chat:
         """
         if rendered == quoted.text:
             return quoted
-        if has_control_token(self.tokenizer, content.text):
+        if any(has_control_token(self.tokenizer, content.text) for content in contents):
             return quoted
-        if any(mark in content.text for mark in _marks(self.template)):
+        if any(mark in content.text for mark in _marks(self.template) for content in contents):
             return quoted
         changed = Markup((rendered,), ())
         ids = template_control_ids(self.tokenizer, changed.template)
@@ -204,26 +246,41 @@ def _chat(tokenizer: PreTrainedTokenizerBase, template: str, system_prompt: str 
     if system_prompt is None:
         return _Chat(tokenizer, template, None)
     chat = _Chat(tokenizer, template, _Content.of(system_prompt))
-    probe = _Content.of("probe")
-    read = chat.quoted(probe, probe).text != chat.render(probe, probe)
+    read = chat.quoted((_PROBE, _PROBE)).text != chat.render((_PROBE, _PROBE))
     return replace(chat, system_is_read=read and not has_control_token(tokenizer, system_prompt))
 
 
+@lru_cache(maxsize=64)
+def _chat_of_row(tokenizer: PreTrainedTokenizerBase, template: str, system: str) -> _Chat:
+    return _Chat(tokenizer, template, _Content.of(system), is_of_row=True)
+
+
+@lru_cache(maxsize=8)
+def _has_system_role(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    """Some templates refuse what the system says, or leave it out."""
+    try:
+        _Chat(tokenizer, template, _PROBE)._pieces((_PROBE, _PROBE))
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=256)
-def _prompt(chat: _Chat, user: _Content) -> Markup:
+def _prompt(chat: _Chat, turns: _Contents) -> Markup:
     """Stage 1 has one prompt for all, and the options of a question have theirs in common."""
-    return chat.prompt(user)
+    return chat.prompt(turns)
 
 
 @lru_cache(maxsize=64)
-def _rendered_pieces(
-    chat: _Chat, user: _Content, answer: _Content, system: _Content | None
-) -> tuple[str, ...]:
+def _rendered_pieces(chat: _Chat, turns: _Contents, system: _Content | None) -> tuple[str, ...]:
     """The template's own text in pieces, with a stand-in between one and the next."""
-    rendered = chat.render(user, answer, system)
+    rendered = chat.render(turns, system)
     pieces = tuple(_STAND_IN.split(rendered))
-    for stand_in, what in ((_USER, "prompt"), (_RESPONSE, "response")):
-        if stand_in not in pieces:
+    names = ["prompt", "response"]
+    if len(turns) > 2:
+        names = [*["earlier turns"] * (len(turns) - 2), *names]
+    for turn, what in zip(turns, names, strict=True):
+        if turn.core not in pieces:
             raise ValueError(
                 f"the chat template of {chat.tokenizer.name_or_path!r} leaves out the {what}: it "
                 f"writes {rendered!r}; give the tokenizer a chat_template that writes the contents "
@@ -234,16 +291,16 @@ def _rendered_pieces(
     return pieces
 
 
-@lru_cache(maxsize=8)
-def _joined_blanks(chat: _Chat) -> int:
+@lru_cache(maxsize=64)
+def _joined_blanks(chat: _Chat, num_turns: int) -> int:
     """Blanks before a response that are not written where the model is to answer.
 
     Raises:
         ValueError: The template renders a finished turn differently from the prompt for one.
     """
-    probe = _Content.of("probe")
-    finished = chat.render(probe, _ANY_RESPONSE).partition(_RESPONSE)[0]
-    prompt = chat.render(probe, None)
+    turns = (_PROBE,) * num_turns
+    finished = chat.render((*turns, _ANY_RESPONSE)).partition(_RESPONSE)[0]
+    prompt = chat.render(turns)
     # Some prompts open a block of thoughts: a finished turn has none.
     if not (finished.startswith(prompt) or prompt.startswith(finished)):
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 
 from vidreason.config import config_from_values
@@ -20,6 +21,26 @@ _GENERATION_FIELDS = frozenset(
     )
 )
 """Fields of ``generation_config.json`` that :func:`generation_config` sets, and the version."""
+
+
+def prompt_embeddings(
+    model: PreTrainedModel, video_embeddings: Tensor, prompts: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Embed prompts after their videos.
+
+    Args:
+        model: The language model.
+        video_embeddings: Shape ``(B, Q, D)``.
+        prompts: Token ids of each row.
+
+    Returns:
+        As :func:`left_pad`.
+    """
+    device = video_embeddings.device
+    rows = [torch.tensor(prompt) for prompt in prompts]
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    text = model.get_input_embeddings()(pad_sequence(rows, batch_first=True).to(device))
+    return left_pad(video_embeddings.to(text.dtype), text, lengths)
 
 
 def left_pad(

@@ -3,6 +3,8 @@
 import string
 from collections.abc import Mapping, Sequence
 
+from vidreason.example import Turn, split_system
+
 EVENT_REASONING_PROMPT = (
     "The provided visual information depicts a sequence of events. Analyze the causal "
     "relationships between these events and provide a step-by-step explanation for the final "
@@ -84,27 +86,17 @@ def grounding_response(start_seconds: float, end_seconds: float) -> str:
     return f"{start_seconds:.1f} to {end_seconds:.1f}"
 
 
-def conversation_prompt(
-    earlier: Sequence[tuple[str, str]], question: str, system: str = ""
-) -> tuple[str, tuple[int, ...]]:
-    """Ask a question that may refer to those before it.
+def written_out(earlier_turns: Sequence[Turn], prompt: str) -> str:
+    """Return a conversation as one text: for reports, and for systems that take one question.
 
     Args:
-        earlier: Questions and their answers, the first one first.
-        question: The one to be answered now.
-        system: A message that stands before everything.
-
-    Returns:
-        The prompt, and offsets in it: of the heading of the earlier turns, of each of them, and of
-        the question; none where there are no earlier turns.
+        earlier_turns: As in an example.
+        prompt: The question to be answered now.
     """
-    prompt = f"{system.strip()}\n\n" if system.strip() else ""
-    if not earlier:
-        return prompt + question, ()
-    starts = [len(prompt)]
-    prompt += "Earlier about this video:\n"
-    for earlier_question, answer in earlier:
-        starts.append(len(prompt))
-        prompt += f"Question: {earlier_question}\nAnswer: {answer}\n"
-    prompt += "\n"
-    return prompt + question, (*starts, len(prompt))
+    system, turns = split_system(earlier_turns)
+    before = f"{system.strip()}\n\n" if system and system.strip() else ""
+    if not turns:
+        return before + prompt
+    names = {"user": "Question", "assistant": "Answer"}
+    lines = [f"{names[turn.role]}: {turn.text}\n" for turn in turns]
+    return f"{before}Earlier about this video:\n{''.join(lines)}\n{prompt}"

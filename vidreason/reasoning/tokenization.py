@@ -1,4 +1,4 @@
-"""Prompts and responses to token ids and labels, the same for training and generation; and back."""
+"""Conversations to token ids and labels, the same for training and generation; and back."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeVar, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from vidreason.reasoning.chat_markup import chat_turn
+from vidreason.example import Turn, split_system
+from vidreason.reasoning.chat_markup import chat_text
 from vidreason.reasoning.control_tokens import (
     Markup,
     control_ids,
@@ -48,22 +49,26 @@ class EncodedText(NamedTuple):
     """The prompt's ids, as :func:`encode_prompt` gives them, then the response's and the end of
     turn."""
     labels: list[int]
-    """One label an id: the id itself where the assistant speaks or ends its turn, else
-    ``IGNORE_INDEX``. Not shifted."""
+    """One label an id: the id itself where the assistant gives the response, or an earlier answer
+    that is a target, or ends its turn; else ``IGNORE_INDEX``. Not shifted."""
 
 
 def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, system_prompt: str | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    system_prompt: str | None = None,
+    earlier_turns: Sequence[Turn] = (),
 ) -> list[int]:
     """Token ids of a prompt in chat markup, up to where the assistant's answer begins.
 
     What the template writes before every answer, such as an empty block of thoughts, is in them.
-    Control tokens come from the template only: the texts are spelled out as they are.
+    Control tokens come from the template only: the texts are spelled out as they are. Arguments are
+    as for :func:`encode_example`.
 
     Raises:
         ValueError: The chat template cannot be used; the message says why.
     """
-    markup = chat_turn(tokenizer, prompt, None, system_prompt).prompt
+    markup = chat_text(tokenizer, prompt, None, system_prompt, earlier_turns).prompt
     return list(_prompt_ids(tokenizer, len(tokenizer), markup))
 
 
@@ -73,11 +78,18 @@ def encode_example(
     response: str,
     max_tokens: int,
     system_prompt: str | None = None,
+    earlier_turns: Sequence[Turn] = (),
 ) -> EncodedText:
     """Token ids and labels of a prompt with its response.
 
     A response that does not fit is cut at its end; the end-of-turn token is then left out, so that
     the model is not taught to stop there.
+
+    An earlier answer that is a target gets labels only where its question is written here, token
+    for token, as it is asked alone (:func:`encode_prompt`), and where the template ends its turn.
+    Else it would be learnt after another text than it is given after: some templates write earlier
+    answers without the block of thoughts that the last one begins with. :func:`check_turns` finds
+    them.
 
     Args:
         tokenizer: The language model's.
@@ -85,12 +97,14 @@ def encode_example(
         response: What the assistant says, without markup.
         max_tokens: Longest prompt and response together.
         system_prompt: What the system says, without markup; None for the template's own default.
+        earlier_turns: The conversation before the prompt; what the system says there replaces
+            ``system_prompt``.
 
     Raises:
         ValueError: The prompt leaves no room for a response, or the chat template cannot be used.
     """
-    turn = chat_turn(tokenizer, prompt, response, system_prompt)
-    prompt_ids = list(_prompt_ids(tokenizer, len(tokenizer), turn.prompt))
+    text = chat_text(tokenizer, prompt, response, system_prompt, earlier_turns)
+    prompt_ids = list(_prompt_ids(tokenizer, len(tokenizer), text.prompt))
     if len(prompt_ids) >= max_tokens:
         raise ValueError(
             f"max_tokens is {max_tokens}, but the prompt alone has {len(prompt_ids)} tokens: "
@@ -98,16 +112,65 @@ def encode_example(
         )
     # Tokens of the whole text are what the language model is used to. Where they would merge over
     # the border, the prompt's ids win, because they are what generation starts from.
-    input_ids = encode_markup(tokenizer, turn.prompt + turn.response)
+    input_ids = encode_markup(tokenizer, text.prompt + text.response)
     if input_ids[: len(prompt_ids)] != prompt_ids:
-        input_ids = prompt_ids + encode_markup(tokenizer, turn.response)
+        input_ids = prompt_ids + encode_markup(tokenizer, text.response)
     # Templates may write more after the end of the turn, such as a new line; it is not the
     # assistant's.
     stop = end_of_turn_id(tokenizer)
     last = input_ids.index(stop, len(prompt_ids)) + 1
     input_ids = input_ids[: min(last, max_tokens)]
     labels = [IGNORE_INDEX] * len(prompt_ids) + input_ids[len(prompt_ids) :]
+    _, turns = split_system(earlier_turns)
+    for number, markup in enumerate(text.after_answers):
+        if not turns[2 * number + 1].is_target or _first_special(tokenizer, markup) != stop:
+            continue
+        before = earlier_turns[: len(earlier_turns) - len(turns) + 2 * number]
+        start_ids = encode_prompt(tokenizer, turns[2 * number].text, system_prompt, before)
+        start = len(start_ids)
+        if input_ids[:start] == start_ids:
+            end = input_ids.index(stop, start) + 1
+            labels[start:end] = input_ids[start:end]
     return EncodedText(input_ids=input_ids, labels=labels)
+
+
+def check_turns(
+    tokenizer: PreTrainedTokenizerBase,
+    system_prompt: str | None,
+    *,
+    has_system: bool = False,
+    are_targets: bool = False,
+) -> None:
+    """Make sure that conversations can be put into chat markup.
+
+    Args:
+        tokenizer: The language model's.
+        system_prompt: As configured.
+        has_system: Whether conversations begin with what the system says.
+        are_targets: Whether earlier answers are learnt, too.
+
+    Raises:
+        ValueError: The chat template cannot be used for several turns, or writes an earlier answer
+            otherwise than the last one.
+    """
+    turns = [Turn("user", "probe"), Turn("assistant", "probe", is_target=True)]
+    if has_system:
+        turns.insert(0, Turn("system", "probe"))
+    encoded = encode_example(tokenizer, "probe", "probe", 1 << 20, system_prompt, turns)
+    first = encoded.input_ids.index(end_of_turn_id(tokenizer), _start(encoded.labels))
+    if are_targets and IGNORE_INDEX not in encoded.labels[first:]:
+        shown = tokenizer.decode(encoded.input_ids)
+        raise ValueError(
+            "data.loss_on is 'all', but an earlier answer cannot be learnt: the chat template of "
+            f"{tokenizer.name_or_path!r} writes it otherwise than the last one, or does not end "
+            f"its turn, as in {shown!r}; set data.loss_on=last, which makes an example of each "
+            "answer"
+        )
+
+
+def _start(labels: Sequence[int]) -> int:
+    """Index of the first target."""
+    return next(index for index, label in enumerate(labels) if label != IGNORE_INDEX)
 
 
 def check_texts(
@@ -215,14 +278,21 @@ def _thought_ids(
 @lru_cache(maxsize=8)
 def _end_of_turn_id(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> int:
     """Find the first special token after a response; cached, as it is asked each example."""
-    tail = chat_turn(tokenizer, "probe", "probe").response.template[-1]
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special.update(tokenizer.all_special_ids)
-    for token_id in template_control_ids(tokenizer, ("", tail)):
-        if token_id in special:
-            return token_id
+    tail = chat_text(tokenizer, "probe", "probe").response.template[-1]
+    token_id = _first_special(tokenizer, tail)
+    if token_id is not None:
+        return token_id
     raise ValueError(
         f"the chat template of {tokenizer.name_or_path!r} ends the assistant's turn with {tail!r}, "
         "which holds no special token: the model could not learn when to stop; give the tokenizer "
         "an eos_token, and a chat_template that writes it"
     )
+
+
+@lru_cache(maxsize=256)
+def _first_special(tokenizer: PreTrainedTokenizerBase, markup: str) -> int | None:
+    """Return the first special token of a piece of the template after a content."""
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special.update(tokenizer.all_special_ids)
+    ids = template_control_ids(tokenizer, ("", markup))
+    return next((token_id for token_id in ids if token_id in special), None)

@@ -4,6 +4,7 @@ Questions go through :func:`vidreason.evaluation.benchmark.evaluate_examples`, s
 of the same prompts, tokens and likelihoods as one of ``experiments.evaluate``.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 from vidreason.model import VideoReasoner
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.store.config import StoreConfig
@@ -82,15 +83,15 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
         scored = self._predictions(questions, self.decoding)
         longest = max((row.option_token_counts[0] for row in scored), default=1)
         # One answer is generated for all options of a question, no longer than they are.
-        first: dict[tuple[str, str], Example] = {}
+        first: dict[tuple[Any, ...], Example] = {}
         for example in questions:
-            first.setdefault((example.media, example.prompt), replace(example, options=()))
+            first.setdefault(_question(example), replace(example, options=()))
         rows = self._predictions(list(first.values()), DecodingConfig(max_new_tokens=longest))
         greedy = {key: row.output.strip() for key, row in zip(first, rows, strict=True)}
         return [
             (
                 -row.option_log_likelihoods[0],
-                greedy[example.media, example.prompt] == example.options[0],
+                greedy[_question(example)] == example.options[0],
             )
             for row, example in zip(scored, questions, strict=True)
         ]
@@ -152,6 +153,11 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
                 f"task {task!r} shows {len(names)} visuals to a question; vidreason takes one video"
                 " or image, as a file"
             )
+        turns = [Turn(role, text) for role, text in json.loads(document.get("turns") or "[]")]
+        if turns and context == document.get("prompt"):
+            context = turns.pop().text
+        else:
+            turns = []
         return Example(
             id=str(number),
             corpus=task,
@@ -161,4 +167,10 @@ class LmmsEvalReasoner(lmms):  # type: ignore[misc]
             end_seconds=document.get("end_seconds"),
             prompt=context,
             response="",
+            earlier_turns=tuple(turns),
         )
+
+
+def _question(example: Example) -> tuple[Any, ...]:
+    """Return what the options of a question have in common."""
+    return example.media, example.prompt, example.earlier_turns

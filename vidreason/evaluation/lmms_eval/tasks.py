@@ -24,7 +24,8 @@ from vidreason.evaluation.predictions.rows import (
     unanswered,
 )
 from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol
-from vidreason.example import Example
+from vidreason.example import Example, Turn
+from vidreason.reasoning.prompts import written_out
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _HERE = "vidreason.evaluation.lmms_eval.tasks"
@@ -127,12 +128,20 @@ def _document(example: Example, groups: Sequence[str]) -> dict[str, Any]:
         "media": str(Path(example.media).resolve()),
         "start_seconds": example.start_seconds,
         "end_seconds": example.end_seconds,
-        "prompt": example.prompt,
+        # One text for models that take no turns; ours takes those of the next column.
+        "prompt": written_out(example.earlier_turns, example.prompt),
+        "turns": json.dumps([[turn.role, turn.text] for turn in _turns(example)]),
         "response": example.response,
         "groups": list(groups),
         # Options and references differ in form from corpus to corpus; a column has one.
         "prediction": json.dumps(asdict(unanswered(example))),
     }
+
+
+def _turns(example: Example) -> list[Turn]:
+    if not example.earlier_turns:
+        return []
+    return [*example.earlier_turns, Turn("user", example.prompt)]
 
 
 def _task(name: str, data: Path, groups: Sequence[str], is_choice: bool) -> str:

@@ -25,7 +25,7 @@ from vidreason.example import Example
 from vidreason.reasoning.futures import Future
 from vidreason.reasoning.outcomes import TrueFuture, outcome_of, true_futures_of
 from vidreason.reasoning.predictions import parse_predictions
-from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
+from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, written_out
 
 MANIFEST = "manifest"
 """The key of a first line that is no prediction but says what the predictions were made with."""
@@ -118,7 +118,7 @@ def unanswered(example: Example) -> BenchmarkPrediction:
         video_id=example.video_id,
         question_type=example.question_type,
         group_id=example.group_id,
-        prompt=example.prompt,
+        prompt=written_out(example.earlier_turns, example.prompt),
         options=example.options,
         reference=reference,
         reference_texts=(example.response,) if is_free and example.response else (),
