@@ -13,6 +13,7 @@ from tiny_shipped import write_tiny_reasoner
 
 import vidreason
 from vidreason import cli
+from vidreason.example import Turn
 from vidreason.microworld.shipped import sample_videos
 from vidreason.model import DecodingConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
@@ -97,7 +98,7 @@ def test_an_answer_is_the_reasoners_with_its_likelihood_and_evidence(model):
         sums, _ = model.reasoner.response_log_likelihoods(
             collate_visual_tokens([tokens, without]), [0, 1], [text, text]
         )
-    assert answer.confidence == pytest.approx(float(sums[0].exp()), rel=1e-4)
+    assert answer.confidence == pytest.approx(sums[0].exp().item(), rel=1e-4)
     assert first.support == pytest.approx(float(sums[0] - sums[1]), abs=1e-4)
     supports = [part.support for part in answer.evidence]
     assert supports == sorted(supports, reverse=True)
@@ -155,6 +156,16 @@ def test_a_conversation_stands_in_the_next_prompt(model):
     alone = model.ask(SAMPLE, "where did it go?")
     said = len(model.reasoner.tokenizer.encode(first.text, add_special_tokens=False))
     assert second.tokens.prompt > alone.tokens.prompt + said
+    # As in training: what was said are turns of the chat template.
+    turns = (Turn("user", open_ended_prompt("what entered first?")), Turn("assistant", first.text))
+    prompt = open_ended_prompt("where did it go?")
+    assert second.tokens.prompt == len(model.reasoner.encode_prompt(prompt, turns))
+    visual = collate_visual_tokens([model.perceive(SAMPLE)])
+    ids = model.reasoner.generate_ids(visual, [prompt], earlier_turns=[turns])
+    assert model.reasoner.decode(ids) == [second.text]
+    text = model.reasoner.encode_example(prompt, second.text, 1000, turns)
+    sums, _ = model.reasoner.response_log_likelihoods(visual, [0], [text])
+    assert second.confidence == pytest.approx(sums.exp().tolist()[0], rel=1e-4)
     assert str(chat).startswith(f"> what entered first?\n{first}\n> where did it go?")
 
 

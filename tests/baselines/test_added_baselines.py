@@ -1,6 +1,7 @@
 """A baseline of an installed package stands beside those of this project."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ from transformers import (
 from vidreason.added_parts import added_parts
 from vidreason.baselines.build import Baseline, system_class
 from vidreason.baselines.config import BASELINE_GROUP, KINDS, BaselineConfig
-from vidreason.example import Example
+from vidreason.baselines.frames import Frames, middle_frames
+from vidreason.baselines.system import System, SystemAnswerer
+from vidreason.evaluation.answerer import Reply
+from vidreason.evaluation.provenance import Provenance
+from vidreason.example import Example, Turn
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
 
@@ -90,6 +95,31 @@ def test_the_example_package_scores_options(
     assert replies[0] == replies[2] != replies[1]
     blind = baseline.answerer(questions, "blind").log_likelihoods(questions)
     assert blind[0].log_likelihoods == (0.0, 0.0, 0.0)
+
+
+def test_a_system_of_one_question_gets_a_conversation_as_one_text() -> None:
+    class Echo(System):
+        def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+            assert not any(example.earlier_turns for example in examples)
+            return [Reply(output=example.prompt) for example in examples]
+
+    class EchoOfTurns(System):
+        takes_turns = True
+
+        def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
+            return [Reply(output=example.earlier_turns[1].text) for example in examples]
+
+    turns = (Turn("user", "what is it?"), Turn("assistant", "a ball"))
+    frames = Frames(torch.zeros(0, 3, 1, 1, dtype=torch.uint8), (), (), 0, 1.0)
+    for system, expected in (
+        (Echo, "Earlier about this video:\nQuestion: what is it?\nAnswer: a ball\n\nwhich"),
+        (EchoOfTurns, "a ball"),
+    ):
+        answerer = SystemAnswerer(
+            system, system, middle_frames(1), lambda *_: frames, Provenance(model="m")
+        )
+        (answer,) = answerer.answer([question(1, earlier_turns=turns)])
+        assert answer.output == expected
 
 
 def test_a_name_that_nobody_has_is_refused_with_a_similar_one() -> None:

@@ -35,7 +35,7 @@ from vidreason.evaluation.answerer import Reply
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.provenance import Provenance
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, multiple_choice_prompt
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
@@ -163,6 +163,34 @@ def test_pictures_keep_to_the_limit_of_pixels(server, load, size, max_pixels, ex
 def test_blind_there_is_no_picture(server, load):
     load().answer([no_frames(video())], [question()])
     assert content_of(server.requests[0]) == "What is 0? Answer briefly."
+
+
+def test_earlier_turns_are_messages_and_the_frames_stand_before_the_first(server, load):
+    turns = (
+        Turn("system", "Be brief."),
+        Turn("user", "What is it?"),
+        Turn("assistant", "A ball."),
+    )
+    later = question(earlier_turns=turns)
+    system = load()
+    system.answer([no_frames(video())], [later])
+    assert server.requests[0].body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is it?"},
+        {"role": "assistant", "content": "A ball."},
+        {"role": "user", "content": later.prompt},
+    ]
+    system.answer([video()], [later])
+    told, first, *others = server.requests[1].body["messages"]
+    assert told["content"] == "Be brief."
+    assert first["role"] == "user"
+    assert first["content"][-1] == {"type": "text", "text": "What is it?"}
+    assert len(first["content"]) == 7
+    assert [message["content"] for message in others] == ["A ball.", later.prompt]
+    # Another conversation before the same question is another request; the same one is not.
+    system.answer([video()], [replace(later, earlier_turns=turns[1:])])
+    system.answer([video()], [later])
+    assert len(server.requests) == 3
 
 
 def test_choices_are_asked_for_by_letter_and_predictions_in_the_papers_words(server, load):

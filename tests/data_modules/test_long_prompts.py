@@ -151,13 +151,13 @@ def test_conversations_that_are_cut_teach_no_answer_twice(
 
 def targets(tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example]) -> list[str]:
     """All answers that are learnt, each with its end of turn."""
-    taught = []
+    taught: list[str] = []
     for one in examples:
         encoded = encode_example(
             tokenizer, one.prompt, one.response, 100_000, None, one.earlier_turns
         )
         spoken = [label for label in encoded.labels if label != IGNORE_INDEX]
-        taught += tokenizer.decode(spoken).split(tokenizer.eos_token)[:-1]
+        taught += str(tokenizer.decode(spoken)).split(tokenizer.eos_token)[:-1]
     return sorted(taught)
 
 

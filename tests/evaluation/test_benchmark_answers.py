@@ -13,7 +13,7 @@ from vidreason.evaluation.benchmark import evaluate_examples, question_batches, 
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.reasoner_answerer import load_examples, reasoner_answerer
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.futures import Future
@@ -137,6 +137,36 @@ def test_an_options_score_is_its_log_likelihood_per_token(
             expected = float(result.mean())
             assert row.option_log_likelihoods[index] == pytest.approx(expected, abs=1e-5)
             assert row.option_token_counts[index] == len(result)
+
+
+def test_questions_of_a_conversation_have_the_turns_before_them(
+    tiny_reasoner: VideoReasoner, make_visual_tokens: MakeTokens
+) -> None:
+    turns = (Turn("user", "who"), Turn("assistant", "a ball"))
+    source = Source(make_visual_tokens)
+    later = [
+        replace(choice(1, 0), earlier_turns=turns),
+        replace(open_ended(2), earlier_turns=turns),
+    ]
+    rows = answers(tiny_reasoner, source, [*later, open_ended(1)], EvaluationConfig(batch_size=3))
+    for row, example in zip(rows, later, strict=False):
+        # A reader of the row sees the conversation.
+        assert (
+            row.prompt
+            == f"Earlier about this video:\nQuestion: who\nAnswer: a ball\n\n{example.prompt}"
+        )
+        prompt = encode_prompt(tiny_reasoner.tokenizer, example.prompt, None, turns)
+        assert row.num_prompt_tokens == len(prompt)
+    tokenizer, tokens = tiny_reasoner.tokenizer, source("/v/1.mp4", None, None)
+    for index, option in enumerate(later[0].options):
+        text = encode_example(tokenizer, later[0].prompt, option, 512, None, turns)
+        with torch.no_grad():
+            result = tiny_reasoner.eval()(collate_visual_tokens([tokens]), collate_texts([text]))
+        expected = float(result.mean())
+        assert rows[0].option_log_likelihoods[index] == pytest.approx(expected, abs=1e-5)
+    visual = collate_visual_tokens([source("/v/2.mp4", None, None)])
+    (ids,) = tiny_reasoner.generate_ids(visual, [later[1].prompt], GREEDY, [turns])
+    assert tiny_reasoner.decode([ids]) == [rows[1].output]
 
 
 def test_predictions_come_with_computed_futures(

@@ -13,7 +13,7 @@ from vidreason.evaluation.manifest import (
     manifest_from_json,
 )
 from vidreason.evaluation.provenance import Provenance, make_manifest
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 from vidreason.model import DecodingConfig
 from vidreason.reasoning.outcomes import Outcome, outcome_meta
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -41,6 +41,7 @@ OPEN = Example(
     answers=("yes",),
 )
 
+TURNS = (Turn("user", "q"), Turn("assistant", "a"))
 CAME_NEXT = outcome_meta(Outcome("yes", "hit"), ())
 
 
@@ -64,6 +65,7 @@ def manifest(
         (manifest([replace(CHOICE, answer_index=0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, end_seconds=9.0), OPEN]), ["questions"]),
         (manifest([replace(CHOICE, prompt="why not"), OPEN]), ["prompts"]),
+        (manifest([replace(CHOICE, earlier_turns=TURNS), OPEN]), ["prompts"]),
         (manifest([CHOICE, replace(OPEN, meta={"source": "x"})]), []),
         (manifest([CHOICE, replace(OPEN, meta=CAME_NEXT)]), ["questions"]),
         (manifest([CHOICE]), ["questions", "prompts", "answering"]),

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -24,6 +25,7 @@ from vidreason.evaluation.lmms_eval.plugin import manifest
 from vidreason.evaluation.lmms_eval.tasks import write_tasks
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.predictions.submissions import write_submissions
+from vidreason.example import Example, Turn
 from vidreason.microworld.corpora import WorldConfig, write_world
 from vidreason.perception.visual_tokens import CLIP_TOKEN
 from vidreason.store.visual_token_source import VisualTokenSource
@@ -195,6 +197,43 @@ def test_lmms_eval_scores_what_evaluate_scores(
         model.generate_until_multi_round([])
     with pytest.raises(ValueError, match="--model_args has max_frames; vidreason takes pretrained"):
         type(model)(pretrained="x", max_frames=8)
+
+
+def test_lmms_eval_asks_our_model_in_turns_and_others_in_one_text(
+    lmms_eval: None, tmp_path: Path
+) -> None:
+    module_name, _, class_name = manifest().simple_class_path.rpartition(".")
+    model = getattr(importlib.import_module(module_name), class_name)
+    turns = (Turn("system", "Be brief."), Turn("user", "What is it?"), Turn("assistant", "A ball."))
+    alone = Example(
+        id="a",
+        corpus="llava",
+        media=str(tmp_path / "a.mp4"),
+        video_id="a",
+        prompt="Which colour?",
+        response="Red.",
+        answers=("Red.",),
+    )
+    write_tasks([replace(alone, earlier_turns=turns), replace(alone, id="b")], tmp_path)
+    first, second = map(
+        json.loads, (tmp_path / "vidreason_llava_open.jsonl").read_text().splitlines()
+    )
+    context = tasks.doc_to_text(first)
+    assert context.startswith("Be brief.\n\nEarlier about this video:\nQuestion: What is it?\n")
+
+    def example(context: str, document: dict[str, object]) -> Example:
+        bare = object.__new__(model)
+        made = bare._example(0, context, tasks.doc_to_visual, document, "t")
+        assert isinstance(made, Example)
+        return made
+
+    assert (example(context, first).prompt, example(context, first).earlier_turns) == (
+        "Which colour?",
+        turns,
+    )
+    # A text that a task has added to is asked as it is.
+    assert example(f"{context} Now.", first).prompt == f"{context} Now."
+    assert example("Which colour?", second).earlier_turns == ()
 
 
 def test_importing_the_plugin_does_not_import_lmms_eval(monkeypatch: pytest.MonkeyPatch) -> None:

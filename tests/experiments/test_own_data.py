@@ -1,5 +1,6 @@
 """``docs/own_data.md`` done as it is written, with its own rows and its own configuration."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_modules.corpus_index import open_corpora
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora, open_trainable
+from data_modules.prompt_lengths import PromptLimit
 from experiments.data.__main__ import main
 from experiments.experiment_config import ExperimentConfig
 from vidreason.config import merge_config
+from vidreason.example import Turn
 from vidreason.microworld.parts import LANGUAGE_MODEL_FOLDER
 from vidreason.microworld.shipped import sample_videos
 
@@ -43,6 +47,19 @@ def test_the_rows_are_read_as_the_page_says(folder):
     (question,) = open_corpora(config.data.benchmark, 0.0)
     assert (question.options, question.answer_index) == (("a circle", "a square", "a triangle"), 1)
     assert question.question_type == "order"
+
+
+def test_a_conversation_is_read_as_the_page_says(folder, tiny_tokenizer):
+    row = re.search(r'```json\n(\{"videos".*?)```', PAGE, re.DOTALL)[1]
+    Path("mine/chat.jsonl").write_text(json.dumps(json.loads(row)) + "\n")
+    corpus = CorpusConfig(reader="chat_messages", root="mine", split="chat")
+    first, second = open_corpora([corpus], 0.0)
+    assert first.earlier_turns == (Turn("system", "Answer briefly."),)
+    assert (second.prompt, second.response) == ("Where does it go?", "To the left.")
+    limit = PromptLimit(tiny_tokenizer, 512, "leave_out")
+    (joined,) = open_trainable([corpus], limit, loss_on="all")
+    assert joined.id == second.id
+    assert [turn.text for turn in joined.earlier_turns if turn.is_target] == ["A ball."]
 
 
 def test_the_commands_are_those_of_the_programs(folder, capsys):

@@ -1,6 +1,7 @@
 """Start checks: what the end would refuse is refused at the start, at once, by one list."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from experiments.program import exit_status
 from experiments.start_checks.checks import CHECKS, check_start, find_problems
 from experiments.start_checks.start import Start
 from vidreason.config import ConfigurationError, merge_config
+from vidreason.microworld.parts import LANGUAGE_MODEL_FOLDER
 
 CHECKOUT = Path(__file__).parents[2]
 TINY = str(CHECKOUT / "experiments" / "configs" / "tiny.yaml")
@@ -40,6 +42,22 @@ def configured(folder: Path, *overrides: str) -> ExperimentConfig:
 def test_nothing_is_wrong_with_a_configuration_that_works(tmp_path, use):
     assert find_problems(configured(tmp_path), use) == []
     assert list(tmp_path.iterdir()) == []  # a check writes nothing
+
+
+def test_a_template_that_rewrites_earlier_answers_is_refused_for_the_loss_on_all(tmp_path):
+    folder = tmp_path / "language_model"
+    shutil.copytree(LANGUAGE_MODEL_FOLDER, folder)
+    overrides = (f"reasoner.language_model.name_or_path={folder}", "data.loss_on=all")
+    assert find_problems(configured(tmp_path, *overrides), "explain") == []
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: "
+        "{{ '<think>' if loop.last and m.role == 'assistant' }}{{ m.content }}{{ eos_token }}"
+        "{% endfor %}{% if add_generation_prompt %}assistant: <think>{% endif %}"
+    )
+    (problem,) = find_problems(configured(tmp_path, *overrides), "explain")
+    assert problem.startswith("data.loss_on is 'all', but an earlier answer cannot be learnt")
+    assert "set data.loss_on=last" in problem
+    assert find_problems(configured(tmp_path, overrides[0]), "explain") == []
 
 
 PROBLEMS = {

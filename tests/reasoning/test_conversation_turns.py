@@ -1,12 +1,15 @@
 """Conversations as turns of the chat template, and which of their answers are learnt."""
 
 import pytest
+import torch
 
 from tests.reasoning.chat_families import FAMILIES, family_tokenizer
 from vidreason.example import Turn, split_system
+from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning.chat_markup import PLAIN_CHAT_TEMPLATE
 from vidreason.reasoning.control_tokens import control_ids
 from vidreason.reasoning.prompts import written_out
+from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import (
     IGNORE_INDEX,
     check_turns,
@@ -237,6 +240,31 @@ def test_a_response_that_is_cut_leaves_the_earlier_answers():
     assert taught(tokenizer, encoded)[:2] == ["it was pushed<|eot_id|>", "the end<|eot_id|>"]
     with pytest.raises(ValueError, match="the prompt alone has"):
         encode_example(tokenizer, "Why?", "abcdef", num_prompt, None, TURNS)
+
+
+def test_a_conversation_teaches_what_its_answers_teach_one_by_one(
+    tiny_reasoner, make_visual_tokens
+):
+    tokens = make_visual_tokens(2, 1)
+    turns = (*TURNS, Turn("user", "Why?"), Turn("assistant", "it fell", is_target=True))
+    separate = [
+        tiny_reasoner.encode_example(turns[i].text, turns[i + 1].text, LONG, unmarked(turns[:i]))
+        for i in range(0, 6, 2)
+    ]
+    joined = tiny_reasoner.encode_example("Why?", "it fell", LONG, turns[:4])
+    assert len(taught(tiny_reasoner.tokenizer, joined)) == 3
+    with torch.no_grad():
+        values = [
+            tiny_reasoner.eval()(collate_visual_tokens([tokens] * len(texts)), collate_texts(texts))
+            for texts in ([joined], separate, [joined, *separate])
+        ]
+    assert values[0].tolist() == pytest.approx(values[1].tolist(), abs=1e-5)
+    # Beside other rows, too, padded or not.
+    assert values[2].tolist() == pytest.approx(values[0].tolist() * 2, abs=1e-5)
+
+
+def unmarked(turns):
+    return tuple(turn._replace(is_target=False) for turn in turns)
 
 
 @pytest.mark.parametrize(

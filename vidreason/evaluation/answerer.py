@@ -102,4 +102,5 @@ def needed_capability(example: Example, answerer: Answerer, config: EvaluationCo
     if example.options:
         scores = config.multiple_choice == "likelihood" and answerer.method("log_likelihoods")
         return "log_likelihoods" if scores else "choose"
-    return "predict" if example.prompt == FUTURE_PREDICTION_PROMPT else "answer"
+    alone = not example.earlier_turns
+    return "predict" if alone and example.prompt == FUTURE_PREDICTION_PROMPT else "answer"
