@@ -111,8 +111,8 @@ class Run:
         tokens = self.make_source().tokens
         shown = [tokens.without_tokens() if is_broken(one) else tokens for one in ids]
         visual = collate_visual_tokens(shown)
-        config = self.data(Attempt(1, 1, 0, 1, None)).config
-        return drop_tokens(visual, config, epoch, 0)["mask"].tolist()
+        data = self.data(Attempt(1, 1, 0, 1, None))
+        return drop_tokens(visual, data.config.drop, data.seed, epoch, 0)["mask"].tolist()
 
     def data(self, attempt: Attempt) -> TrainingDataModule:
         config = DataConfig(
@@ -124,7 +124,6 @@ class Run:
             max_text_tokens=96,
             max_unreadable_fraction=self.max_unreadable_fraction,
             drop={"clips": 0.5, "objects": 0.5, "moments": 0.5},
-            seed=4,
         )
         source = self.make_source()
         return InstructionDataModule(
@@ -133,6 +132,7 @@ class Run:
             self.tokenizer,
             visual_dim=source.tokens.features.shape[1],
             failures_path=self.folder / "failures.jsonl",
+            seed=4,
         )
 
     def carry_out(self, attempts: list[Attempt]) -> list[list[str]]:
