@@ -117,9 +117,10 @@ def train_on_two(folder: str, failing: str) -> None:
     try:
         trainer.fit(module, tiny_loader(module.reasoner, 2, rank=rank, world_size=2))
     except ValueError as error:
-        print(f"rank {rank}: {error}", flush=True)
+        # The end of the line with it: unbuffered, print() writes it apart, after the other rank's.
+        print(f"rank {rank}: {error}\n", end="", flush=True)
     values = torch.cat([value.flatten() for value in module.reasoner.parameters()])
-    print(f"rank {rank}: {module.lengths[0]}, {values.double().sum().item()}", flush=True)
+    print(f"rank {rank}: {module.lengths[0]}, {values.double().sum().item()}\n", end="", flush=True)
 
 
 @pytest.mark.slow  # two processes that import torch
