@@ -21,7 +21,7 @@ class VerifyConfig:
     num_control_videos: int = 60
     """The first test videos, about which claims are verified again without any video, and with
     another video."""
-    num_fit_videos: int = 120
+    num_fit_videos: int = 150
     """Videos of the split ``val`` on which signals are weighed and the threshold is chosen; 0 to
     take the verifier's calibration as it is."""
     world_seed: int = 403

@@ -89,7 +89,8 @@ def _calibration(folder: Path, config: VerifyConfig, source: SignalSource) -> Ca
     signals = _signals(folder / "signals", source, claims)
     calibration = fit_calibration(
         signals,
-        [claim.is_true for claim in claims],
+        [known.is_true for known in claims],
+        [known.video_id for known in claims],
         config.false_alarms,
         {
             "model": source.source_id,

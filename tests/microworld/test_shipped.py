@@ -1,6 +1,7 @@
 """The reasoner and the samples that ship: small, whole, of no machine; and ``ask`` finds them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,17 @@ from safetensors.torch import load_file
 from tiny_shipped import write_tiny_reasoner
 
 from vidreason import cli
+from vidreason.evidence.build import build_verifier
+from vidreason.evidence.calibration import CALIBRATION_FILE, read_calibration
+from vidreason.evidence.config import VerifierConfig
+from vidreason.evidence.verifier import Claim
 from vidreason.microworld import shipped
 from vidreason.microworld.parts import PARTS_FOLDER
+from vidreason.microworld.planted_errors import true_steps
+from vidreason.microworld.scenes import rollout_of
 from vidreason.model import VideoReasoner
 from vidreason.pretrained import packaged
+from vidreason.pretrained.identity import reasoner_identity
 from vidreason.pretrained.published import told_by
 from vidreason.video.reader import VideoReader
 
@@ -94,3 +102,34 @@ def test_weights_are_rounded_once_in_the_files(tiny_shipped, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_shipped / name).read_bytes()
     with pytest.raises(ValueError, match=r"dtype is torch.bfloat16, and the form is 'merged'"):
         exact.save_pretrained(tmp_path / "merged", "merged", dtype=torch.bfloat16)
+
+
+def test_the_calibration_is_of_the_shipped_reasoner():
+    calibration = read_calibration(packaged.SHIPPED_REASONER / CALIBRATION_FILE)
+    identity = reasoner_identity(packaged.SHIPPED_REASONER)
+    assert calibration.provenance["model"].startswith(f"reasoner:{identity.model[:16]} ")
+
+
+@pytest.mark.slow
+def test_the_shipped_reasoner_sees_no_torque_wrench():
+    """The paper's failure (section 5.3), about each sample, beside what its event log says."""
+    verifier = build_verifier(VerifierConfig(model="shipped"))
+    assert verifier is not None
+    tool = "the mechanic uses a torque wrench to ensure they are at the specified tightness"
+    videos = {12: "hit", 2: "push", 14: "block"}
+    for index, name in videos.items():
+        media = str(shipped.sample_videos()[name])
+        steps = true_steps(rollout_of("test", index, 15))
+        claims = [
+            Claim(
+                text=step.text,
+                media=media,
+                start_seconds=step.start_seconds,
+                end_seconds=step.end_seconds,
+            )
+            for step in steps
+        ]
+        *of_steps, of_tool = verifier.verify([*claims, replace(claims[0], text=tool)])
+        assert not of_tool.is_supported
+        assert of_tool.score < 0.05
+        assert sum(support.is_supported for support in of_steps) > len(of_steps) / 2

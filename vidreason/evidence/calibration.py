@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from vidreason.atomic_file import write_atomically
 from vidreason.evaluation.manifest import digest_of
+from vidreason.evaluation.statistics.clusters import cluster_numbers
 from vidreason.json_object import read_json_object
+
+Floats = NDArray[np.float64]
 
 CALIBRATION_FILE = "verifier.json"
 """Name of the file in a reasoner's folder."""
@@ -22,6 +25,7 @@ Signals = Mapping[str, float]
 
 _STRENGTH = 1.0  # of the penalty on standardised weights: a few hundred claims determine them
 _STEPS = 100
+_NUM_FOLDS = 5
 _CONVERGED = 1e-10
 
 
@@ -65,17 +69,19 @@ class Calibration:
 def fit_calibration(
     signals: Sequence[Signals],
     is_true: Sequence[bool],
+    videos: Sequence[str],
     false_alarms: float,
     provenance: Mapping[str, Any],
 ) -> Calibration:
     """Fit weights and threshold on claims of which it is known whether they are true.
 
     Both classes count the same, so a probability of 0.5 stands for even odds where half of the
-    claims are true.
+    claims are true. The threshold is chosen by probabilities that weights of other videos give.
 
     Args:
         signals: Of each claim.
         is_true: Of each claim.
+        videos: Of each claim, the video.
         false_alarms: Share of the true claims that may fall below the threshold.
         provenance: Of claims and model.
 
@@ -89,23 +95,40 @@ def fit_calibration(
         raise ValueError("a calibration needs claims of both kinds, true and false ones")
     if not np.isfinite(values).all():
         raise ValueError("a signal is not finite; its model is damaged")
+    slopes, intercept = _fitted(values, truth)
+    unseen = _by_other_videos(values, truth, cluster_numbers(videos) % _NUM_FOLDS)
+    return Calibration(
+        weights=dict(zip(names, map(float, slopes), strict=True)),
+        intercept=intercept,
+        threshold=threshold_at(unseen[truth], false_alarms),
+        provenance=dict(provenance),
+    )
+
+
+def _by_other_videos(values: Floats, truth: NDArray[np.bool_], folds: NDArray[np.int64]) -> Floats:
+    """Return each claim's probability by weights that were fitted on the other folds."""
+    probabilities = np.empty(len(values))
+    for fold in np.unique(folds):
+        others = folds != fold
+        if truth[others].all() or not truth[others].any():
+            others = np.ones(len(values), dtype=bool)  # too few videos to leave some out
+        slopes, intercept = _fitted(values[others], truth[others])
+        probabilities[folds == fold] = _sigmoid(values[folds == fold] @ slopes + intercept)
+    return probabilities
+
+
+def _fitted(values: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Return weights and intercept for claims of both kinds."""
     means, spreads = values.mean(axis=0), values.std(axis=0)
     spreads[spreads == 0] = 1.0
     scaled = np.hstack([(values - means) / spreads, np.ones((len(values), 1))])
     weights = np.where(truth, 0.5 / truth.sum(), 0.5 / (~truth).sum()) * len(truth)
     fitted = _logistic_regression(scaled, truth.astype(np.float64), weights)
     slopes = fitted[:-1] / spreads
-    intercept = float(fitted[-1] - slopes @ means)
-    of_true = _sigmoid(intercept + values[truth] @ slopes)
-    return Calibration(
-        weights=dict(zip(names, map(float, slopes), strict=True)),
-        intercept=intercept,
-        threshold=threshold_at(of_true, false_alarms),
-        provenance=dict(provenance),
-    )
+    return slopes, float(fitted[-1] - slopes @ means)
 
 
-def threshold_at(scores_of_true: Sequence[float] | NDArray[np.float64], share: float) -> float:
+def threshold_at(scores_of_true: Sequence[float] | Floats, share: float) -> float:
     """Return the largest threshold below which at most a share of the true claims falls.
 
     Args:
@@ -156,13 +179,11 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
-def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sigmoid(values: Floats) -> Floats:
     return 0.5 * (1.0 + np.tanh(values / 2))  # does not overflow
 
 
-def _logistic_regression(
-    rows: NDArray[np.float64], truth: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _logistic_regression(rows: Floats, truth: Floats, weights: Floats) -> Floats:
     """Return coefficients by Newton's method; the last column, all ones, is not penalised."""
     penalty = np.full(rows.shape[1], _STRENGTH)
     penalty[-1] = 1e-9
