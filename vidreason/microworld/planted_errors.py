@@ -38,6 +38,8 @@ ErrorKind = Literal["wrong_object", "wrong_order", "wrong_cause", "invented_even
 wrong order, or a step at another step's time; an effect with the cause of none; an event that did
 not happen, with objects that are there; a tool that no world has, the paper's failure (section
 5.3)."""
+Form = Literal["step", "order", "cause"]
+"""Forms of sentences: a step of an explanation, "A before B" or "B after A", "E because C"."""
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 SEEN_SECONDS = 0.5
@@ -71,8 +73,7 @@ class ToldStep:
     end_seconds: float
     error: ErrorKind | None = None
     """None for a true one."""
-    form: str = "step"
-    """Form of the sentence: ``step`` of an explanation, ``order`` of two events, ``cause``."""
+    form: Form = "step"
 
 
 def true_steps(rollout: Rollout) -> list[ToldStep]:
@@ -80,17 +81,16 @@ def true_steps(rollout: Rollout) -> list[ToldStep]:
     return [_told(statement, "step") for statement in steps(rollout)]
 
 
-def true_step(rollout: Rollout, form: str, generator: random.Random) -> ToldStep | None:
+def true_step(rollout: Rollout, form: Form, generator: random.Random) -> ToldStep | None:
     """Return a true sentence of a form: what false ones of that form are compared with.
 
     Returns:
         None where the scene has nothing of that form.
     """
-    statements = {
-        "step": steps,
-        "order": orders,
-        "cause": lambda rollout: [_cause(effect, effect.cause) for effect in effects(rollout)],
-    }[form](rollout)
+    if form == "cause":
+        statements = [_cause(effect, effect.cause) for effect in effects(rollout)]
+    else:
+        statements = orders(rollout) if form == "order" else steps(rollout)
     return _told(generator.choice(statements), form) if statements else None
 
 
@@ -145,7 +145,7 @@ def _is_false(rollout: Rollout, step: ToldStep) -> bool:
     return not is_true(rollout, step.text, step.start_seconds, step.end_seconds)
 
 
-def _told(statement: Statement, form: str) -> ToldStep:
+def _told(statement: Statement, form: Form) -> ToldStep:
     return ToldStep(
         text=statement.text,
         start_seconds=round(max(statement.first_seconds - SEEN_SECONDS, 0.0), 2),
