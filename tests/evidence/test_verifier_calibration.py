@@ -48,7 +48,7 @@ def test_weights_and_odds_are_recovered() -> None:
 
 
 def test_the_threshold_is_not_fitted_to_its_videos() -> None:
-    """Of many signals without a meaning, weights part the claims that they were fitted on."""
+    """Weights of many signals without a meaning part the claims that they were fitted on."""
     generator = random.Random(5)
     signals = [{f"s{number}": generator.gauss(0, 1) for number in range(30)} for _ in range(80)]
     truth = [number % 2 == 0 for number in range(80)]

@@ -117,6 +117,7 @@ def test_the_shipped_reasoner_sees_no_torque_wrench():
     assert verifier is not None
     tool = "the mechanic uses a torque wrench to ensure they are at the specified tightness"
     videos = {12: "hit", 2: "push", 14: "block"}
+    supported: list[bool] = []
     for index, name in videos.items():
         media = str(shipped.sample_videos()[name])
         steps = true_steps(rollout_of("test", index, 15))
@@ -132,4 +133,5 @@ def test_the_shipped_reasoner_sees_no_torque_wrench():
         *of_steps, of_tool = verifier.verify([*claims, replace(claims[0], text=tool)])
         assert not of_tool.is_supported
         assert of_tool.score < 0.05
-        assert sum(support.is_supported for support in of_steps) > len(of_steps) / 2
+        supported += [support.is_supported for support in of_steps]
+    assert sum(supported) > 0.6 * len(supported)
