@@ -263,7 +263,7 @@ def test_bounds_are_those_of_the_configuration():
     for wrong in (
         {"min_steps": 5, "max_steps": 4}, {"min_words": 9, "max_words": 8}, {"max_repeats": -1},
         {"near_duplicate_similarity": 0.0}, {"leakage_similarity": 1.1}, {"min_supported": 2},
-        {"time_tolerance": math.nan}, {"verified_margin": -1},
+        {"time_tolerance": math.nan}, {"min_supported": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=f"gate.{list(wrong)[-1]} is"):
             GateConfig(**wrong)
@@ -441,11 +441,11 @@ def test_claims_are_looked_at_where_the_steps_are():
     gate = Gate(GateConfig(), verifier=(verifier := ScriptedVerifier([])))
     gate.judge(CLIP, reply(timed((0, 1), (3.0, 3.0), (7.0, 8.4))))
     spans = [(claim.start_seconds, claim.end_seconds) for claim in verifier.claims]
-    assert spans == [(10.0, 11.5), (12.5, 13.5), (16.5, 18.0)]
+    assert spans == [(10.0, 11.0), (13.0, 13.0), (17.0, 18.0)]
     assert {claim.media for claim in verifier.claims} == {"v.mp4"}
 
     def spans_of(clip: Clip, content: dict[str, Any]) -> set[tuple[float | None, float | None]]:
-        gate = Gate(GateConfig(verified_margin=0), verifier=(verifier := ScriptedVerifier([])))
+        gate = Gate(GateConfig(), verifier=(verifier := ScriptedVerifier([])))
         gate.judge(clip, reply(content))
         return {(claim.start_seconds, claim.end_seconds) for claim in verifier.claims}
 
@@ -454,8 +454,9 @@ def test_claims_are_looked_at_where_the_steps_are():
     whole = replace(CLIP, start_seconds=None, end_seconds=None)
     assert spans_of(whole, untimed) == {(None, None)}
     assert spans_of(whole, timed((1, 2), (2, 9), (3, None))) == {(1, 2), (2, 9), (3, None)}
-    # A moment, and the clip's very end, have no span of their own.
-    assert spans_of(CLIP, timed((2, 2), (8, 8), (8.3, 8.4))) == {(10.0, 18.0)}
+    # A moment is one; what is after the clip's end, within the tolerance, has no span of its own.
+    moments = timed((2, 2), (8, 8), (8.3, 8.4))
+    assert spans_of(CLIP, moments) == {(12.0, 12.0), (18.0, 18.0), (10.0, 18.0)}
 
 
 def test_an_unreadable_video_is_no_verdict_and_leaves_no_trace():

@@ -5,7 +5,7 @@ from math import inf
 from typing import Literal
 
 from vidreason.baselines.config import BaselineConfig
-from vidreason.ranges import check_ranges
+from vidreason.ranges import ABOVE_0, check_ranges
 
 
 @dataclass(kw_only=True)
@@ -20,7 +20,7 @@ class VerifierConfig:
     """Folder of a reasoner or its repository on the Hub, ``shipped`` for the one in the package; or
     folder, repository or id of the video language model; empty for no verifier."""
     margin_seconds: float = 0.5
-    """Time before and after a claim's span that belongs to it."""
+    """Time before and after a claim's span that belongs to it, so that a moment is a span, too."""
     context_seconds: float = 10.0
     """A reasoner looks at a longer part of the video too: this much before and after the span."""
     threshold: float | None = None
@@ -38,7 +38,7 @@ class VerifierConfig:
         check_ranges(
             "verifier",
             self,
-            margin_seconds=(0, inf),
+            margin_seconds=(ABOVE_0, inf),
             context_seconds=(0, inf),
             threshold=(0, 1),
         )

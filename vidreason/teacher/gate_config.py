@@ -42,9 +42,6 @@ class GateConfig:
     flagged for a reviewer; or the answer is rejected."""
     min_supported: float = 0.5
     """Least share of the steps that must be seen for an answer from which others are dropped."""
-    verified_margin: float = 0.5
-    """Seconds before and after a step's times that the verifier looks at too: a teacher knows no
-    times between the frames that it is shown."""
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -64,5 +61,4 @@ class GateConfig:
             leakage_similarity=(ABOVE_0, 1),
             near_duplicate_similarity=(ABOVE_0, 1),
             min_supported=(0, 1),
-            verified_margin=(0, inf),
         )

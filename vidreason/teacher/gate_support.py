@@ -33,7 +33,7 @@ def supported(clip: Clip, draft: Draft, verifier: Verifier, config: GateConfig) 
     """
     if not draft.steps:
         return Supported(draft, None)
-    claims = [claim_of_step(clip, step, config.verified_margin) for step in draft.steps]
+    claims = [claim_of_step(clip, step) for step in draft.steps]
     supports = verifier.verify(claims)
     unseen = [number for number, support in enumerate(supports, 1) if not support.is_supported]
     if not unseen:
@@ -54,13 +54,13 @@ def supported(clip: Clip, draft: Draft, verifier: Verifier, config: GateConfig) 
     return Supported(replace(draft, steps=visible), None, flags)
 
 
-def claim_of_step(clip: Clip, step: Step, margin: float) -> Claim:
+def claim_of_step(clip: Clip, step: Step) -> Claim:
     """Return the claim that a step is visible in its span, or in the clip where it has none.
 
     Args:
         clip: The span lies within it.
-        step: Its times are from the start of the clip.
-        margin: Seconds by which the span is longer on both sides.
+        step: Its times are from the start of the clip. The verifier adds a margin of its own, so
+            that a moment is a span, too.
     """
     whole = Claim(
         text=step.text,
@@ -72,10 +72,9 @@ def claim_of_step(clip: Clip, step: Step, margin: float) -> Claim:
         return whole
     offset = clip.start_seconds or 0.0
     limit = math.inf if clip.end_seconds is None else clip.end_seconds
-    start = offset + max(step.start_seconds - margin, 0.0)
-    end = limit if step.end_seconds is None else min(offset + step.end_seconds + margin, limit)
-    # At the clip's very end, or a single moment without a margin.
-    if end <= start:
+    start = offset + max(step.start_seconds, 0.0)
+    end = limit if step.end_seconds is None else min(offset + step.end_seconds, limit)
+    if end < start:  # after the clip's end, within the tolerance
         return whole
     return replace(whole, start_seconds=start, end_seconds=None if end == math.inf else end)
 
