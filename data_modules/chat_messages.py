@@ -9,9 +9,8 @@ Files that are found have the video beside the messages or in their contents, as
 from collections.abc import Iterator
 from typing import Any
 
-from data_modules.conversations import Conversation, read_conversations
+from data_modules.conversations import Conversation, conversation_rows, read_conversations
 from data_modules.files import Files
-from data_modules.json_files import read_json_lines
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import SpanKeys, one_span, span_of
@@ -27,11 +26,12 @@ _PATH_KEYS = ("path", "video", "video_url", "url", "file", "type")
 def read_chat_messages(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
     """Yield one example a question and answer; see :mod:`data_modules.conversations` for turns.
 
-    Layout: ``<root>/<split>.jsonl`` with ``messages`` (``role``: ``system``, ``user``,
-    ``assistant``; ``content``: a text, or a list of parts of the types ``text`` and ``video``) and
-    ``videos``, a list of paths below ``root`` (or of objects with ``path``). The span of the video
-    that is meant may stand in the row or in the object that names the video. Left out and counted
-    are rows without a video, with several, with frames instead of a video, with images or sound,
+    Layout: ``<root>/<split>.jsonl`` or ``<root>/<split>.json`` (an array) with ``messages``
+    (``role``: ``system``, ``user``, ``assistant``; ``content``: a text, or a list of parts of the
+    types ``text`` and ``video``) and ``videos``, a list of paths below ``root`` (or of objects with
+    ``path``). The span of the video that is meant may stand in the row or in the object that names
+    the video. Left out and counted are rows without a video, with several, with frames instead of a
+    video, with images or sound,
     with a span that is empty, or pointing at the video in the middle of the text.
 
     Raises:
@@ -51,7 +51,7 @@ def read_chat_messages(files: Files, split: str, skipped: SkippedRows) -> Iterat
         span = one_span(spans if len(videos) == 1 else [], row, skipped)
         return Conversation([path for path, _ in videos], turns, span)
 
-    rows = read_json_lines(files, f"{split}.jsonl", skipped)
+    rows = conversation_rows(files, split, skipped)
     yield from read_conversations(rows, parse, f"chat_messages:{split}", files.root, skipped)
 
 

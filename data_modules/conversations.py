@@ -14,9 +14,11 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from data_modules.example_kinds import prompted_example
+from data_modules.files import Files
 from data_modules.rows import Row
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys
+from data_modules.table_files import read_table
 from vidreason.example import Example, Turn
 from vidreason.video.media import is_remote
 
@@ -104,6 +106,19 @@ def _examples(
             meta={"question": question} | row_id,
         )
         earlier = (*earlier, Turn("user", question), Turn("assistant", answer))
+
+
+def conversation_rows(files: Files, split: str, skipped: SkippedRows) -> Iterator[Row]:
+    """Yield the rows of ``<split>.jsonl``, or of an array, ``<split>.json``, as a stream.
+
+    Raises:
+        ValueError: There are both or neither, or the file is wrong as a whole.
+    """
+    array, lines = f"{split}.json", f"{split}.jsonl"
+    if files.exists(array) and files.exists(lines):
+        paths = f"{files.path(array)} and {files.path(lines)}"
+        raise ValueError(f"there are both {paths}: keep one of them")
+    yield from read_table(files, (lines, array), skipped)
 
 
 def media_below(root: str, media: str) -> str:

@@ -9,12 +9,11 @@ with an answer or end with a question, and, beside the video, keys for the part 
 from collections.abc import Iterator
 from typing import Literal
 
-from data_modules.conversations import Conversation, read_conversations
+from data_modules.conversations import Conversation, conversation_rows, read_conversations
 from data_modules.files import Files
 from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows
 from data_modules.span_keys import one_span, span_of
-from data_modules.table_files import read_table
 from vidreason.example import Example, Turn
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {
@@ -39,10 +38,6 @@ def read_llava(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
     Raises:
         ValueError: The file is missing or wrong as a whole.
     """
-    array, lines = f"{split}.json", f"{split}.jsonl"
-    if files.exists(array) and files.exists(lines):
-        paths = f"{files.path(array)} and {files.path(lines)}"
-        raise ValueError(f"there are both {paths}: keep one of them")
 
     def parse(row: Row) -> Conversation:
         if row.get("video") is None and "image" in row:
@@ -50,7 +45,7 @@ def read_llava(files: Files, split: str, skipped: SkippedRows) -> Iterator[Examp
         span = one_span([span_of(row, ignored=_OTHER_KEYS)], row, skipped)
         return Conversation(_videos(row), _turns(row), span)
 
-    rows = read_table(files, (lines, array), skipped)
+    rows = conversation_rows(files, split, skipped)
     yield from read_conversations(rows, parse, f"llava:{split}", files.root, skipped)
 
 

@@ -77,7 +77,7 @@ def fields(text: str, **others: Any) -> dict[str, Any]:
     ],
 )
 def test_predictions_are_shown_as_a_list_where_no_event_could_be_computed(text, shown):
-    assert str(Forecast(**fields(text), forecasts=NO_FORECASTS)) == shown
+    assert str(Forecast(**fields(text), printed=text, forecasts=NO_FORECASTS)) == shown
     assert str(Answer(**fields(text))) == text
 
 
@@ -107,7 +107,7 @@ def test_an_answer_is_an_object_with_what_it_is_read_into():
         "links": [{"cause": "The wall blocks it", "effect": "it stops"}],
     }
     text = "1. It stops. Confidence: 80%"
-    printed = json.loads(Forecast(**fields(text), forecasts=NO_FORECASTS).to_json())
+    printed = json.loads(Forecast(**fields(text), printed=text, forecasts=NO_FORECASTS).to_json())
     assert printed["predictions"] == [
         {"event": "It stops.", "justification": "", "confidence": 0.8}
     ]
@@ -115,7 +115,7 @@ def test_an_answer_is_an_object_with_what_it_is_read_into():
 
 
 def test_computed_probabilities_are_told_from_printed_confidences():
-    answer = Forecast(**fields("1. no"), forecasts=FORECASTS)
+    answer = Forecast(**fields("no"), printed="1. no", forecasts=FORECASTS)
     assert str(answer) == (
         "1. the ball \\x1b falls\n"
         "Probability: 62.5% (computed)\n"

@@ -138,13 +138,15 @@ class Explanation(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast(Answer):
-    """Next events; ``text`` is the printed prediction, ``confidence`` the top event's."""
+    """Next events; ``text`` is the top one, and ``confidence`` its computed probability."""
 
+    printed: str
+    """The prediction as the model writes it, with the confidences that it prints."""
     forecasts: Forecasts
     """Events with computed probabilities, the likeliest first."""
 
     def _values(self) -> dict[str, Any]:
-        predictions = [item._asdict() for item in parse_predictions(self.text).items]
+        predictions = [item._asdict() for item in parse_predictions(self.printed).items]
         return {
             **super()._values(),
             "predictions": predictions,
@@ -152,4 +154,4 @@ class Forecast(Answer):
         }
 
     def __str__(self) -> str:
-        return without_controls(prediction_text(self.text, self.forecasts))
+        return without_controls(prediction_text(self.printed, self.forecasts))

@@ -210,6 +210,8 @@ def run_ask(arguments: argparse.Namespace) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(" ".join(str(error).split())) from error
     print(answer.to_json() if arguments.json else answer)
+    for warning in () if arguments.json else answer.warnings:
+        print(f"vidreason ask: {printable(warning)}", file=sys.stderr)
     return 0
 
 

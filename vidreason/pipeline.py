@@ -193,13 +193,15 @@ class VideoPipeline:
         forecasts = self.reasoner.forecast(look.tokens, futures, num_events)
         seconds = answer.timings.answer_seconds + time.perf_counter() - began
         top = forecasts.items[0] if forecasts.items else None
+        printed = answer.text
         answer = replace(
             answer,
+            text=printed if top is None else top.future.event,
             confidence=None if top is None else top.future.probability,
             evidence=() if top is None else top.evidence,
             timings=replace(answer.timings, answer_seconds=seconds),
         )
-        return Forecast(**vars(answer), forecasts=forecasts)
+        return Forecast(**vars(answer), printed=printed, forecasts=forecasts)
 
     def choose(
         self,

@@ -271,15 +271,19 @@ def _prior_entries(
     """
     train = list(_corpora(config, config.data.train))
     baseline = fit_majority(train)
-    # Corpora with answers to learn from; options make a text prior, too.
-    known = {example.corpus for example in train if example.answers or example.options}
-    answerable = [example for example in examples if example.corpus in known]
-    # A row has all questions of a corpus, or none of them.
+    # A row has all questions of a corpus, or none of them: those with answers to learn from.
+    unknown = {example.corpus for example in examples if not baseline.knows(example)}
+    answerable = [example for example in examples if example.corpus not in unknown]
     with_options = {example.corpus for example in examples if example.options}
     chosen = [example for example in examples if example.corpus in with_options]
+    known_choices = [example for example in chosen if example.corpus not in unknown]
     priors: tuple[tuple[Prior, Answerer, list[Example]], ...] = (
         ("majority", MajorityAnswerer(baseline), answerable),
-        ("text-prior", TextPriorAnswerer(baseline), [one for one in chosen if one.corpus in known]),
+        (
+            "text-prior",
+            TextPriorAnswerer(baseline),
+            known_choices,
+        ),
         ("random-option", RandomAnswerer(config.evaluation.seed), chosen),
     )
     for kind, answerer, questions in priors:

@@ -1,6 +1,7 @@
 """LLaVA conversations, messages with videos, and Hugging Face data sets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,18 @@ def test_messages_with_a_video(tmp_path: Path) -> None:
         "chat_messages", write_messages(tmp_path, videos=["s3://b/a.mp4"]), "train"
     )
     assert remote.media == "s3://b/a.mp4"
+
+
+def test_messages_in_an_array(tmp_path: Path) -> None:
+    root = write_messages(tmp_path, videos=["clips/a.mp4"], id=7)
+    lines = examples_in("chat_messages", root, "train")
+    path = tmp_path / "train.jsonl"
+    (tmp_path / "array.json").write_text(json.dumps([json.loads(path.read_text())]))
+    (example,) = examples_in("chat_messages", root, "array")
+    assert replace(example, id="") == replace(lines[0], id="")
+    (tmp_path / "train.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"there are both .*keep one of them"):
+        examples_in("chat_messages", root, "train")
 
 
 def test_messages_whose_contents_are_parts(tmp_path: Path) -> None:

@@ -83,6 +83,15 @@ def test_an_untrained_corpus_is_an_error() -> None:
         rows_of(MajorityAnswerer(fit_majority(TRAIN[-2:])), [choice(0, "CW", 1)])
 
 
+def test_a_form_of_question_that_was_not_trained_on_is_not_known() -> None:
+    captions = [replace(one, options=(), answer_index=None) for one in TRAIN]
+    baseline = fit_majority(captions)
+    question = choice(0, "CW", 1)
+    assert not baseline.knows(question)
+    assert baseline.knows(replace(question, options=(), answer_index=None))
+    assert fit_majority(TRAIN).knows(question)
+
+
 def test_random_options_are_even_and_depend_on_seed_and_id_alone() -> None:
     questions = [choice(number, "CW", 0) for number in range(1000)]
     chosen = [row.parsed for row in rows_of(RandomAnswerer(0), questions)]

@@ -31,6 +31,11 @@ class MajorityBaseline:
     texts: dict[tuple[str, str], Counter[str]]
     """Count of each normalised answer that was right: option texts and open-ended answers."""
 
+    def knows(self, example: Example) -> bool:
+        """Tell whether there is a training answer of the form that a question asks for."""
+        table = self.positions if example.options else self.texts
+        return any(table.get((example.corpus, kind)) for kind in (example.question_type, _ANY))
+
 
 def fit_majority(train: Iterable[Example]) -> MajorityBaseline:
     """Count the answers of *training* examples; the benchmark's own would leak."""
