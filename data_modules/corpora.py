@@ -78,8 +78,9 @@ class CorpusConfig:
     limit: int | None = None
     """Read at most this many examples, or None for all."""
     media_dir: str = ""
-    """A further folder or URL that the rows' media may lie in. Without it rows are left out, and
-    counted, whose media are outside of ``root``, by an absolute path, ``..`` or a link."""
+    """A further folder or URL that the rows' media may lie in: a name that is not below ``root`` is
+    looked for there. Without it rows are left out, and counted, whose media are outside of
+    ``root``, by an absolute path, ``..`` or a link."""
     allow_remote_media: bool = False
     """Whether rows may name media at any URL. Without it such rows are left out, and counted,
     unless ``root`` or ``media_dir`` is a URL and the media are below it."""

@@ -44,6 +44,8 @@ class MediaAccess:
         self, root: str, media_dir: str = "", *, allow_remote: bool = False, is_on_hub: bool = False
     ) -> None:
         self._allow_remote = allow_remote
+        self._root, self._media_dir = _with_slash(root), media_dir
+        self._is_file = lru_cache(_REMEMBERED_FOLDERS)(os.path.isfile)
         allowed = [location for location in (root, media_dir) if location]
         self._urls = [_with_slash(location) for location in allowed if is_remote(location)]
         folders = [path for path in map(_local_path, allowed) if path is not None]
@@ -68,6 +70,18 @@ class MediaAccess:
             return UNSUPPORTED
         is_below = any(file.startswith(allowed) for allowed in self._urls) and not _climbs(file)
         return "" if self._allow_remote or is_below else REMOTE
+
+    def located(self, media: str) -> str:
+        """Return where a row's media is: below the root, or else under the same name in media_dir.
+
+        Annotations often name videos as if they lay beside them, and a folder of their own has
+        them. Where neither has the file, ``media_dir`` is named: it was given to hold them.
+        """
+        if not self._media_dir or is_remote(media) or parse_member(media) is not None:
+            return media
+        if not media.startswith(self._root) or self._is_file(media):
+            return media
+        return _with_slash(self._media_dir) + media.removeprefix(self._root).lstrip("/")
 
     def _is_inside(self, path: str) -> bool:
         folder, name = os.path.split(path)

@@ -204,9 +204,10 @@ def _allowed(
         is_on_hub=config.reader == "huggingface" and not is_local,
     )
     for example in examples:
-        cause = access.refusal(example.media)
+        media = access.located(example.media)
+        cause = access.refusal(media)
         if cause:
-            location = f"{example.id} ({example.media})".encode("utf-8", "backslashreplace")
+            location = f"{example.id} ({media})".encode("utf-8", "backslashreplace")
             skipped.record_refused(location.decode(), cause)
         else:
-            yield example
+            yield example if media == example.media else replace(example, media=media)

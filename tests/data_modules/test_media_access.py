@@ -185,3 +185,21 @@ def test_what_allows_them_is_said_where_nothing_is_left(root: Path) -> None:
         reader="chat_messages", root=str(root), media_dir="/etc", allow_remote_media=True
     )
     assert [example.media for example in read_corpus(config)] == ["/etc/passwd", "https://h/a.mp4"]
+
+
+def test_names_that_are_not_below_the_root_are_looked_for_in_media_dir(root: Path) -> None:
+    videos = root.parent / "films"
+    (videos / "clips").mkdir(parents=True)
+    (videos / "clips/a.mp4").write_bytes(b"")
+    (root / "videos/b.mp4").write_bytes(b"")
+    turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    names = ["clips/a.mp4", "videos/b.mp4", "clips/none.mp4", "../elsewhere/secret.mp4"]
+    rows = [{"video": name, "conversations": turns} for name in names]
+    (root / "train.json").write_text(json.dumps(rows))
+    skipped = SkippedRows()
+    config = CorpusConfig(reader="llava", root=str(root), media_dir=str(videos))
+    media = [example.media for example in read_corpus(config, skipped)]
+    assert media == [f"{videos}/clips/a.mp4", f"{root}/videos/b.mp4", f"{videos}/clips/none.mp4"]
+    assert skipped.num_skipped == 1
+    config.media_dir = "https://films"
+    assert next(read_corpus(config, SkippedRows())).media == "https://films/clips/a.mp4"
