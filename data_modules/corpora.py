@@ -60,7 +60,7 @@ class CorpusConfig:
     """One corpus of a run."""
 
     reader: str
-    """Format of the corpus' files, by the name of what reads it: one of ``BUILT_IN_READERS``, an
+    """Format of the corpus' files, by the name of what reads it: ``docs/data.md`` lists them; an
     entry point of the group ``vidreason.readers`` that an installed package declares, or
     ``package.module:object``."""
     root: str

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
+from vidreason.devices import torch_device
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.pretrained.folder import existing_folder, read_perceiver

@@ -21,6 +21,7 @@ RANKS = {
     "secrets": 0,
     "added_parts": -2,
     "cores": 0,
+    "devices": 0,
     "atomic_file": -2,
     "bounded_patterns": -2,
     "field_texts": -2,

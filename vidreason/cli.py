@@ -102,7 +102,9 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         "--start", type=float, metavar="SECONDS", help="start of the span to look at"
     )
     parser.add_argument("--end", type=float, metavar="SECONDS", help="end of the span to look at")
-    parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
+    )
     parser.set_defaults(run=run_ask)
 
 

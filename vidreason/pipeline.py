@@ -27,6 +27,7 @@ from vidreason.answer import (
     Timings,
     TokenCounts,
 )
+from vidreason.devices import torch_device
 from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.perceiver import Perceiver, build_perceiver, shown_tokens
@@ -67,7 +68,7 @@ def load(
     Args:
         name_or_path: A reasoner's folder, such as ``runs/demo/stage2/reasoner``, or a repository on
             the Hugging Face Hub; empty for the small one that comes with the package.
-        device: Where it computes.
+        device: Where it computes; ``auto`` takes CUDA where there is one.
         revision: Commit, tag or branch of the repository.
         frozen_parts: Where frozen parts lie here, if not where the folder says, by
             ``language_model``, ``video_encoder`` and ``segmenter``.
@@ -75,6 +76,7 @@ def load(
     Raises:
         ValueError: Something is missing, damaged or unexpected; the message names it.
     """
+    device = torch_device(str(device))
     reasoner = VideoReasoner.from_pretrained(
         name_or_path or shipped_reasoner(), device, revision=revision, frozen_parts=frozen_parts
     )

@@ -4,11 +4,13 @@ All of it comes from the dataclasses, whose fields have their meaning in the tex
 """
 
 import dataclasses
+import importlib
 import re
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -17,8 +19,21 @@ from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
 from vidreason.field_texts import field_texts
 from vidreason.key_paths import ANY_NAME, sections_in, similar_keys
 
+_CHECKOUT = Path(__file__).resolve().parents[2]
 REFERENCE_TITLE = "Configuration reference"
 _ANY_PROGRAM = "every program that needs it"
+PROGRAM_SCHEMAS = {
+    "ablate": "experiments.ablate.config:StudyConfig",
+    "data": "experiments.data.config:DataCommandConfig",
+    "judge": "experiments.judge.config:JudgeProgramConfig",
+    "make_instructions": "experiments.make_instructions.config:MakeInstructionsConfig",
+    "review_instructions": "experiments.review_instructions.config:ReviewInstructionsConfig",
+    "store": "experiments.store.config:StoreCommandConfig",
+    "sweep": "experiments.sweep.config:SweepConfig",
+    "train_baseline": "experiments.train_baseline.config:TrainBaselineConfig",
+    "verify": "experiments.verify.config:VerifyConfig",
+}
+"""Configurations of programs that have one of their own, or more than an experiment's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +52,14 @@ class Key:
     """Whether it holds keys of its own."""
     module: str
     """Where it is declared."""
+    program: str = ""
+    """Program whose configuration has it; empty for an experiment's."""
 
     @property
     def readers(self) -> tuple[str, ...]:
         """Programs that read its section; empty if any may."""
+        if self.program:
+            return (self.program,)
         return READERS_OF_SECTIONS.get(self.path.partition(".")[0].removesuffix("[]"), ())
 
 
@@ -70,8 +89,22 @@ def config_keys(schema: type = ExperimentConfig, path: str = "") -> Iterator[Key
             yield from config_keys(section, entry)
 
 
+def program_keys() -> Iterator[Key]:
+    """Yield the keys of all programs that an experiment's configuration does not have."""
+    of_experiments = {key.path for key in config_keys()}
+    for program, target in PROGRAM_SCHEMAS.items():
+        module, _, name = target.partition(":")
+        schema = getattr(importlib.import_module(module), name)
+        is_extended = issubclass(schema, ExperimentConfig)
+        for key in config_keys(schema):
+            if not (is_extended and key.path in of_experiments):
+                yield dataclasses.replace(key, program=program)
+
+
 def describe(wanted: str) -> str:
     """Describe a key, a section with what it holds, or all keys that contain ``wanted``.
+
+    Keys of an experiment come first; without any, those of other programs.
 
     Args:
         wanted: Dotted key; a part of one; or empty for one line on every key.
@@ -79,21 +112,30 @@ def describe(wanted: str) -> str:
     Raises:
         ValueError: No key is meant; the message names similar ones.
     """
-    keys = list(config_keys())
     if not wanted:
-        return "\n".join(_line(key) for key in keys)
+        return "\n".join(_line(key) for key in config_keys())
+    for keys in (config_keys(), program_keys()):
+        if described := _described(wanted, list(keys)):
+            return described
+    similar = similar_keys(ExperimentConfig, wanted)
+    hint = f"; similar are {', '.join(similar)}" if similar else ""
+    raise ValueError(f"--describe: there is no key {wanted!r}{hint}")
+
+
+def _described(wanted: str, keys: list[Key]) -> str:
+    """Describe those of some keys that are meant; empty for none."""
     plain = ".".join(part for part in re.split(r"[.\[\]]+", wanted) if part and not part.isdigit())
     exact = [key for key in keys if _stands_for(key.path, plain)]
     if exact:
-        prefix = exact[0].path.replace("[]", "") + "."
-        below = [key for key in keys if key.path.replace("[]", "").startswith(prefix)]
+        below = [
+            key
+            for key in keys
+            for one in exact
+            if key.program == one.program
+            and key.path.replace("[]", "").startswith(one.path.replace("[]", "") + ".")
+        ]
         return "\n\n".join([*map(_full, exact), *map(_full, below)])
-    matches = [key for key in keys if plain in key.path.replace("[]", "")]
-    if matches:
-        return "\n\n".join(map(_full, matches))
-    similar = similar_keys(ExperimentConfig, plain)
-    hint = f"; similar are {', '.join(similar)}" if similar else ""
-    raise ValueError(f"--describe: there is no key {wanted!r}{hint}")
+    return "\n\n".join(_full(key) for key in keys if plain in key.path.replace("[]", ""))
 
 
 def _stands_for(path: str, wanted: str) -> bool:
@@ -113,7 +155,11 @@ def reference() -> str:
         "entry of a list, which an override names by its number: `data.train.0.root=/x`. `NAME` is",
         "a name that you give.",
     ]
-    for key in config_keys():
+    program = ""
+    for key in (*config_keys(), *program_keys()):
+        if key.program != program:
+            program = key.program
+            lines += ["", f"# Further keys of `experiments.{program}`"]
         if "." not in key.path:
             readers = f" Read by {_readers(key)}." if key.readers else ""
             lines += ["", f"## `{key.path}`", ""]
@@ -179,10 +225,11 @@ def _default_text(field: "dataclasses.Field[Any]", is_section: bool) -> str:
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
-    if default is dataclasses.MISSING or (is_section and dataclasses.is_dataclass(default)):
-        return ""
+    if default is dataclasses.MISSING or (is_section and default):
+        return ""  # of a section, each key has its own
     written = yaml.safe_dump(default, default_flow_style=True, width=10_000)
-    return written.strip().removesuffix("...").strip()
+    # Parts that come with the package are below its checkout, wherever that is.
+    return written.replace(f"{_CHECKOUT}/", "").strip().removesuffix("...").strip()
 
 
 def _type_and_default(key: Key) -> str:

@@ -14,8 +14,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 
-from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
+from vidreason.devices import torch_device
 
 T = TypeVar("T")
 

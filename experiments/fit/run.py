@@ -33,7 +33,6 @@ from data_modules.training_data import (
     InstructionDataModule,
     TrainingDataModule,
 )
-from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.added_callbacks import added_callbacks
 from experiments.fit.debug_run import clear_debug_run
@@ -54,6 +53,7 @@ from experiments.start_checks.checks import check_start
 from experiments.trained_model import REASONER_FOLDER
 from experiments.writer_lock import sole_writer
 from vidreason.cores import use_threads
+from vidreason.devices import torch_device
 from vidreason.evaluation.benchmark import spread_examples
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.fusion.warm_start import warm_start

@@ -15,7 +15,6 @@ from typing import Any
 
 from data_modules.clip_sampling import sample_clips
 from data_modules.excluded_clips import ExcludedClips, read_excluded
-from experiments.devices import torch_device
 from experiments.make_instructions.asking import ask_all, estimate_of
 from experiments.make_instructions.config import MakeInstructionsConfig
 from experiments.make_instructions.drafting import judge_drafts
@@ -24,6 +23,7 @@ from experiments.make_instructions.stopping import stop_at_signals
 from experiments.make_instructions.summary import summary_lines
 from experiments.make_instructions.teacher_free import TeacherFreeReport, teacher_free_answers
 from experiments.writer_lock import sole_writer
+from vidreason.devices import torch_device
 from vidreason.endpoints.errors import BudgetSpentError
 from vidreason.evaluation.tables import Table
 from vidreason.evidence.build import build_verifier

@@ -15,13 +15,13 @@ from types import FrameType
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from data_modules.corpus_index import open_corpora
-from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
 from experiments.perceive.plan import Plan, Share, Span, share_of
 from experiments.perceive.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
 from experiments.program import FAILURES_FILE
 from experiments.start_checks.checks import check_start
 from vidreason.cores import free_cores
+from vidreason.devices import torch_device
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
 from vidreason.video.reader import VideoReader

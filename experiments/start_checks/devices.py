@@ -12,9 +12,10 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from data_modules.global_order import accumulation
-from experiments.devices import num_processes, torch_device
+from experiments.devices import num_processes
 from experiments.fit.strategies import build_strategy
 from experiments.start_checks.start import Start, raised
+from vidreason.devices import torch_device
 
 _LAUNCHERS: tuple[type[ClusterEnvironment], ...] = (
     TorchElasticEnvironment,

@@ -11,7 +11,6 @@ from data_modules.event_segments import BEGINNING, event_recordings
 from data_modules.files import Files
 from data_modules.segment_labels import SampleDataModule, read_segment_labels
 from data_modules.skipped_rows import SkippedRows
-from experiments.devices import torch_device
 from experiments.train_baseline.anticipation_config import AnticipationTrainingConfig
 from experiments.train_baseline.anticipation_scores import held_out_scores, scores_text
 from experiments.train_baseline.config import TrainBaselineConfig
@@ -29,6 +28,7 @@ from vidreason.baselines.anticipation.module import CnnModule, RnnModule
 from vidreason.baselines.anticipation.samples import cnn_samples, rnn_samples
 from vidreason.baselines.anticipation.segments import Recording, vocabulary
 from vidreason.baselines.epoch_losses import still_falls
+from vidreason.devices import torch_device
 
 MODEL_FOLDER, RECOGNISER_FOLDER = "model", "recogniser"
 

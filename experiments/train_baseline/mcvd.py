@@ -12,7 +12,6 @@ from typing_extensions import override
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.frame_windows import FrameWindows, FrameWindowsData
-from experiments.devices import torch_device
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.mcvd_config import McvdTrainingConfig
@@ -22,6 +21,7 @@ from experiments.writer_lock import sole_writer
 from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.mcvd.checkpoint import save_folder
 from vidreason.baselines.mcvd.module import MCVDModule
+from vidreason.devices import torch_device
 from vidreason.video.failures import FailureLog
 
 MODEL_FOLDER = "model"

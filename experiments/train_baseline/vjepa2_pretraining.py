@@ -9,7 +9,6 @@ import torch
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.unlabelled_clips import UnlabelledClips, UnlabelledClipsData, index_videos
-from experiments.devices import torch_device
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
@@ -23,6 +22,7 @@ from vidreason.baselines.vjepa2.pretraining import (
     clip_transform,
     save_model,
 )
+from vidreason.devices import torch_device
 from vidreason.video.failures import FailureLog
 
 MODEL_FOLDER = "model"

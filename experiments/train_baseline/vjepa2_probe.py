@@ -15,7 +15,6 @@ from data_modules.next_events import (
     event_head,
     next_event_samples,
 )
-from experiments.devices import torch_device
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
@@ -27,6 +26,7 @@ from vidreason.baselines.vjepa2.config import ProbeSizes
 from vidreason.baselines.vjepa2.future_latents import load_future_latents
 from vidreason.baselines.vjepa2.probe_files import ProbeCard, ProbeHead, build_probe, save_probe
 from vidreason.baselines.vjepa2.probe_training import UNSEEN, ProbeTraining
+from vidreason.devices import torch_device
 from vidreason.pretrained.frozen_parts import content_hash
 from vidreason.video.failures import FailureLog
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from experiments.devices import torch_device
 from experiments.verify.claims import KnownClaim, known_claims, write_videos
 from experiments.verify.config import VerifyConfig
 from experiments.verify.scores import score_rows, scores_table
 from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
+from vidreason.devices import torch_device
 from vidreason.evaluation.manifest import digest_of
 from vidreason.evaluation.tables import record_row
 from vidreason.evidence.build import calibration_of, signal_source

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ import pytest
 import yaml
 
 from experiments.config.__main__ import main
-from experiments.config.describe import config_keys, describe, json_schema, reference
+from experiments.config.describe import (
+    PROGRAM_SCHEMAS,
+    config_keys,
+    describe,
+    json_schema,
+    reference,
+)
 from experiments.experiment_config import ExperimentConfig
 from vidreason.field_texts import field_texts
 from vidreason.key_paths import key_paths, similar_keys
@@ -137,3 +144,16 @@ def test_texts_of_fields_are_those_below_them():
 
     assert field_texts(Part) == {"first": "What it is, on two lines.", "fourth": "Last."}
     assert list(key_paths(Part)) == ["first", "second", "third", "fourth"]
+
+
+def test_keys_of_programs_with_a_configuration_of_their_own_are_described():
+    text = describe("gate.max_steps")
+    assert text.startswith("gate.max_steps (int, default 12)")
+    assert "Read by make_instructions" in text
+    assert "data_check.hash_videos (int, default 200)" in describe("data_check")
+    # An experiment's key comes first, and a program's own is not listed beside it.
+    assert "Read by fit" in describe("optimizer.learning_rate")
+    programs = (ROOT / "experiments").glob("*/__main__.py")
+    schemas = {name for path in programs for name in re.findall(r"schema=(\w+),", path.read_text())}
+    declared = {target.partition(":")[2] for target in PROGRAM_SCHEMAS.values()}
+    assert schemas - {"DemoConfig"} == declared

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from experiments.config import __main__ as config_program
-from experiments.devices import torch_device
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import run_program
 from vidreason.config import merge_config
+from vidreason.devices import torch_device
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
 

@@ -29,12 +29,10 @@ def build_teacher(
         from vidreason.teacher.endpoint_teacher import EndpointTeacher
 
         return EndpointTeacher(config, cache, budget)
-    import torch
-
+    from vidreason.devices import torch_device
     from vidreason.teacher.local_teacher import LocalTeacher
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return LocalTeacher(config, cache, device)
+    return LocalTeacher(config, cache, torch_device("auto"))
 
 
 def problems(config: TeacherConfig) -> list[str]:
