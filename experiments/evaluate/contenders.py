@@ -12,7 +12,9 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import NO_REASONER, ROW_NAMES, baseline_kind, baseline_row
 from experiments.trained_model import load_trained_model, trained_model_identity
 from vidreason.baselines.build import Baseline
-from vidreason.baselines.config import REASONER_KIND
+from vidreason.baselines.config import REASONER_KIND, SEVILA_DECODER_KIND
+from vidreason.baselines.sevila.key_frames import LOCALIZER_FACTS, check_sevila_part
+from vidreason.baselines.sevila.localized_answerer import LocalizedAnswerer
 from vidreason.baselines.system import Facts
 from vidreason.config import ConfigurationError
 from vidreason.evaluation.answerer import Answerer
@@ -20,7 +22,11 @@ from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import controlled_source
 from vidreason.evaluation.reasoner_answerer import ReasonerAnswerer
 from vidreason.example import Example
+from vidreason.fusion.config import KEY_FRAMES
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
+from vidreason.pretrained.folder_config import read_config
+from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.video.reader import VideoReader
 
 _OTHER = Facts(fidelity="re-trained", source="a reasoner folder of this project")
@@ -82,6 +88,17 @@ class TrainedReasoner(Contender):
 
     def answerer(self, examples: Sequence[Example], control: Control) -> ReasonerAnswerer:
         """Return it behind a controlled source of visual tokens."""
+        return ReasonerAnswerer(
+            self._controlled(examples, control),
+            self._config.decoding,
+            self._config.evaluation.max_text_tokens,
+            self._identity,
+        )
+
+    def _controlled(
+        self, examples: Sequence[Example], control: Control
+    ) -> Callable[[], tuple[VideoReasoner, TokenSource]]:
+        """Return what gives the reasoner, and its visual tokens under a control."""
         seed = self._config.evaluation.seed
 
         @functools.cache
@@ -89,12 +106,7 @@ class TrainedReasoner(Contender):
             return controlled_source(self._load()[1], examples, control, seed)
 
         self._forget.append(source.cache_clear)
-        return ReasonerAnswerer(
-            lambda: (self._load()[0], source()),
-            self._config.decoding,
-            self._config.evaluation.max_text_tokens,
-            self._identity,
-        )
+        return lambda: (self._load()[0], source())
 
     def release(self) -> None:
         """Forget it."""
@@ -115,14 +127,17 @@ class OtherReasoner(TrainedReasoner):
     """
 
     is_reasoner = False
+    part = "model"
+    """Name of the folder among the baseline's weights."""
+    facts = _OTHER
 
     def __init__(self, name: str, config: ExperimentConfig, device: torch.device) -> None:
         self._name = name
-        super().__init__(replace(config, model=config.baselines[name].weights["model"]), device)
+        super().__init__(replace(config, model=config.baselines[name].weights[self.part]), device)
 
     def row(self, control: Control) -> str:
         """Return its name with a tag, and the control."""
-        return baseline_row(self.kind(control), _OTHER.fidelity)
+        return baseline_row(self.kind(control), self.facts.fidelity)
 
     def kind(self, control: Control) -> str:
         """Return its name, and the control."""
@@ -131,8 +146,54 @@ class OtherReasoner(TrainedReasoner):
     def answerer(self, examples: Sequence[Example], control: Control) -> ReasonerAnswerer:
         """Return it behind a controlled source of visual tokens, told apart from the reasoner."""
         answerer = super().answerer(examples, control)
-        answerer.provenance = replace(answerer.provenance, system=_OTHER.as_json())
+        answerer.provenance = replace(answerer.provenance, system=self.facts.as_json())
         return answerer
+
+
+class LocalizedReasoner(OtherReasoner):
+    """SeViLA re-composed: a reasoner that is shown the key frames which another one chooses.
+
+    Args:
+        name: Its key among ``baselines``.
+        config: The experiment's.
+        device: Where both run.
+
+    Raises:
+        ValueError: A folder is missing or damaged, or the two do not look at the same tokens.
+    """
+
+    part = "answerer"
+    facts = LOCALIZER_FACTS
+
+    def __init__(self, name: str, config: ExperimentConfig, device: torch.device) -> None:
+        super().__init__(name, config, device)
+        baseline = config.baselines[name]
+        localizer = replace(config, model=baseline.weights["localizer"])
+        for part in ("answerer", "localizer"):
+            folder = local_reasoner_folder(baseline.weights[part])
+            check_sevila_part(read_config(folder).reasoner, f"weights.{part} {str(folder)!r}")
+        self._num_key_frames = baseline.num_frames or KEY_FRAMES
+        self._identities = self._identity, trained_model_identity(localizer)
+        if len({one.perceiver for one in self._identities}) > 1:
+            raise ValueError(
+                f"weights.answerer {self._config.model!r} and weights.localizer "
+                f"{localizer.model!r} were trained on tokens of different perceivers; train the "
+                "localizer on that answerer"
+            )
+
+        self._load_localizer = functools.cache(lambda: load_trained_model(localizer, device)[0])
+        self._forget.append(self._load_localizer.cache_clear)
+
+    def answerer(self, examples: Sequence[Example], control: Control) -> LocalizedAnswerer:
+        """Return it behind a controlled source of visual tokens."""
+        return LocalizedAnswerer(
+            self._controlled(examples, control),
+            self._load_localizer,
+            self._num_key_frames,
+            self._config.decoding,
+            self._config.evaluation.max_text_tokens,
+            self._identities,
+        )
 
 
 class ConfiguredBaseline(Contender):
@@ -176,6 +237,12 @@ class ConfiguredBaseline(Contender):
         self._baseline.release()
 
 
+_TOKEN_KINDS: dict[str, Callable[[str, ExperimentConfig, torch.device], Contender]] = {
+    REASONER_KIND: OtherReasoner,
+    SEVILA_DECODER_KIND: LocalizedReasoner,
+}
+
+
 def contenders(config: ExperimentConfig, device: torch.device) -> list[Contender]:
     """Return the reasoner, unless ``model=none``, and the baselines in their order.
 
@@ -197,7 +264,7 @@ def contenders(config: ExperimentConfig, device: torch.device) -> list[Contender
     if config.model != NO_REASONER:
         enter(lambda: TrainedReasoner(config, device))
     for name, baseline in config.baselines.items():
-        kind = OtherReasoner if baseline.kind == REASONER_KIND else ConfiguredBaseline
+        kind = _TOKEN_KINDS.get(baseline.kind, ConfiguredBaseline)
         enter(functools.partial(kind, name, config, device), f"baselines.{name}: ")
     if problems:
         raise ConfigurationError(problems)

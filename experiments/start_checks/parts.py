@@ -69,7 +69,7 @@ def reasoner_builds(start: Start) -> Iterator[str]:
 def patches(start: Start) -> Iterator[str]:
     """A rival's architecture gets the patches that it is made for."""
     fusion, perceiver = start.config.reasoner.fusion, start.config.perceiver
-    if fusion.kind not in ("temporal_spatial_pool", "frame_qformer"):
+    if fusion.kind not in ("temporal_spatial_pool", "frame_qformer", "key_frame_qformer"):
         return
     frames, side = perceiver.sampling.num_key_frames, perceiver.segmenter.points_per_side
     if not perceiver.use_objects or perceiver.segmenter.name != "patches":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from experiments.program import Run, lazy
 from experiments.train_baseline.anticipation_config import AnticipationTrainingConfig
 from experiments.train_baseline.mcvd_config import McvdTrainingConfig
+from experiments.train_baseline.sevila_config import SevilaLocalizerConfig
 from experiments.train_baseline.vjepa2_config import VJepa2PretrainingConfig, VJepa2ProbeConfig
 from vidreason.ranges import check_ranges
 
@@ -13,6 +14,7 @@ KINDS: dict[str, Run] = {
     "vjepa2_pretraining": lazy("experiments.train_baseline.vjepa2_pretraining:pretrain_vjepa2"),
     "vjepa2": lazy("experiments.train_baseline.vjepa2_probe:train_vjepa2_probe"),
     "mcvd": lazy("experiments.train_baseline.mcvd:train_mcvd"),
+    "sevila_localizer": lazy("experiments.train_baseline.sevila_localizer:train_sevila_localizer"),
 }
 """By the kind of a baseline (:data:`vidreason.baselines.config.KINDS`), or of a part of one,
 what trains it."""
@@ -37,6 +39,7 @@ class TrainBaselineConfig:
     vjepa2_pretraining: VJepa2PretrainingConfig = field(default_factory=VJepa2PretrainingConfig)
     vjepa2: VJepa2ProbeConfig = field(default_factory=VJepa2ProbeConfig)
     mcvd: McvdTrainingConfig = field(default_factory=McvdTrainingConfig)
+    sevila_localizer: SevilaLocalizerConfig = field(default_factory=SevilaLocalizerConfig)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -52,3 +55,6 @@ class TrainBaselineConfig:
                 self.vjepa2.data.check_train(self.kind)
             case "mcvd":
                 self.mcvd.data.check_train(self.kind)
+            case "sevila_localizer":
+                self.sevila_localizer.check_answerer()
+                self.sevila_localizer.data.check_train(self.kind)

@@ -8,7 +8,12 @@ from functools import cache
 import torch
 
 from vidreason.added_parts import load_class
-from vidreason.baselines.config import BASELINE_GROUP, REASONER_KIND, BaselineConfig
+from vidreason.baselines.config import (
+    BASELINE_GROUP,
+    PARTS_OF_TOKEN_KINDS,
+    SEVILA_DECODER_KIND,
+    BaselineConfig,
+)
 from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.system import Captioner, System, SystemAnswerer
@@ -16,6 +21,7 @@ from vidreason.evaluation.config import Control
 from vidreason.evaluation.manifest import digest_of
 from vidreason.evaluation.provenance import Provenance
 from vidreason.example import Example
+from vidreason.fusion.config import KEY_FRAMES
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import VideoReader
 
@@ -66,12 +72,13 @@ def baseline_problems(
         decoding: How texts are generated.
     """
     section = f"baselines.{name}.weights"
-    if config.kind == REASONER_KIND:
-        is_right = set(config.weights) == {"model"} and config.weights["model"]
-        return [] if is_right else [f"{section}: a reasoner has one part, {{model: RUN/reasoner}}"]
+    if config.kind in PARTS_OF_TOKEN_KINDS:
+        return _folder_problems(name, config)
     system = system_class(config)
     captioners = [
-        other for other in others if other != name and others[other].kind != REASONER_KIND
+        other
+        for other in others
+        if other != name and others[other].kind not in PARTS_OF_TOKEN_KINDS
     ]
     known = (*system.parts, *system.optional_parts)
     return [
@@ -95,6 +102,25 @@ def baseline_problems(
     ]
 
 
+def _folder_problems(name: str, config: BaselineConfig) -> list[str]:
+    """Say what is wrong with a baseline that is made of reasoner folders."""
+    parts = PARTS_OF_TOKEN_KINDS[config.kind]
+    problems = []
+    if set(config.weights) != set(parts) or not all(config.weights.values()):
+        folders = ", ".join(f"{part}: RUN/reasoner" for part in parts)
+        problems.append(
+            f"baselines.{name}.weights: kind {config.kind} is made of {{{folders}}}, found "
+            f"{config.weights}"
+        )
+    kept = config.num_frames
+    if config.kind == SEVILA_DECODER_KIND and kept is not None and kept > KEY_FRAMES:
+        problems.append(
+            f"baselines.{name}.num_frames is {kept}; its answerer is shown at most {KEY_FRAMES} "
+            "key frames: lower it"
+        )
+    return problems
+
+
 def _captioner_problems(
     name: str, config: BaselineConfig, others: Mapping[str, BaselineConfig]
 ) -> list[str]:
@@ -107,7 +133,7 @@ def _captioner_problems(
             "frames to another one; name it"
         ]
     captioner = others.get(config.captioner)
-    if captioner is None or captioner.kind == REASONER_KIND:
+    if captioner is None or captioner.kind in PARTS_OF_TOKEN_KINDS:
         return []  # refused before
     if system_class(captioner).needs_captioner:
         return [

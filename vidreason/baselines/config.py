@@ -14,8 +14,15 @@ KINDS = (
 )
 """Systems of this project; :data:`vidreason.baselines.build.SYSTEMS` has the class of each."""
 REASONER_KIND = "reasoner"
-"""Another reasoner folder, such as that of a rival's architecture that both stages have trained. It
-looks at visual tokens, not at frames, and is no system of ``SYSTEMS``."""
+"""Another reasoner folder, such as that of a rival's architecture that both stages have trained."""
+SEVILA_DECODER_KIND = "sevila_decoder"
+"""SeViLA re-composed: two reasoner folders, of which one chooses the key frames of the other."""
+PARTS_OF_TOKEN_KINDS = {
+    REASONER_KIND: ("model",),
+    SEVILA_DECODER_KIND: ("answerer", "localizer"),
+}
+"""Kinds that look at visual tokens, not at frames, and are no system of ``SYSTEMS``: the reasoner
+folders that each is made of."""
 BASELINE_GROUP = "vidreason.baselines"
 """Group of the entry points by which installed packages add systems: subclasses of
 :class:`vidreason.baselines.system.System`."""
@@ -28,8 +35,9 @@ class BaselineConfig:
     kind: str = "transformers"
     """Which system: a video language model of ``transformers``, an ``endpoint``, one of the paper's
     (``video_chatgpt``, ``video_llama``, ``sevila``, ``viper``, ``anticipation``, ``mcvd`` and its
-    control ``mcvd_observed``), ``vjepa2``, another ``reasoner`` folder, an entry point of the group
-    ``vidreason.baselines`` that an installed package declares, or ``package.module:object``."""
+    control ``mcvd_observed``), ``vjepa2``, another ``reasoner`` folder, ``sevila_decoder``, SeViLA
+    re-composed of two such folders, an entry point of the group ``vidreason.baselines`` that an
+    installed package declares, or ``package.module:object``."""
     weights: dict[str, str] = field(default_factory=dict)
     """Where its parts are: a folder, a file or a repository of the Hub by name of the part, which
     is ``model`` where a system has one. An endpoint's ``model`` is the id that it is served by."""
@@ -39,7 +47,8 @@ class BaselineConfig:
     """Of the weights in memory."""
     num_frames: int | None = None
     """Frames that it is shown, at the middles of as many equal parts of the video; None for the
-    rule that its authors use."""
+    rule that its authors use. For ``sevila_decoder``, key frames that its localizer keeps, at most
+    4; None for 4."""
     max_pixels: int = 200_704
     """Most pixels of a frame, for systems whose number of visual tokens follows from it; 448 x 448
     is 200,704."""
@@ -66,7 +75,7 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that there is such a system."""
-        check_part("kind", self.kind, BASELINE_GROUP, (*KINDS, REASONER_KIND))
+        check_part("kind", self.kind, BASELINE_GROUP, (*KINDS, *PARTS_OF_TOKEN_KINDS))
         check_ranges(
             "baselines", self, num_frames=(1, inf), max_pixels=(1, inf), max_requests=(1, inf)
         )

@@ -3,10 +3,10 @@
 Shapes: B questions of a batch, T text tokens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,6 +37,10 @@ class LoadedExample(NamedTuple):
     example: Example
     tokens: VisualTokens | None
     error: VideoReadError | None = None
+    record: Mapping[str, Any] = {}
+    """How the tokens were chosen, where they are not all of the video's; JSON values."""
+    num_choosing_tokens: int = 0
+    """Embeddings of the video that were looked at to choose them."""
 
 
 class ReasonerAnswerer(Answerer):
@@ -102,6 +106,10 @@ class ReasonerAnswerer(Answerer):
 
         return self._replies(examples, score)
 
+    def shown(self, loaded: LoadedExample) -> LoadedExample:
+        """Return a question with the tokens that the reasoner is shown: all, unless overridden."""
+        return loaded
+
     def _generated(
         self, reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
     ) -> list[Reply]:
@@ -123,7 +131,7 @@ class ReasonerAnswerer(Answerer):
         """Replies of ``reply_to`` to what can be read, and errors for the rest."""
         reasoner, source = self._load()
         # Videos that cannot be read leave the batch, and come back as errors in their places.
-        loaded = load_examples(source, examples)
+        loaded = [self.shown(item) for item in load_examples(source, examples)]
         readable = [item.example for item in loaded if item.tokens is not None]
         tokens = [item.tokens for item in loaded if item.tokens is not None]
         with evaluation_mode(reasoner):
@@ -137,7 +145,8 @@ class ReasonerAnswerer(Answerer):
                 num_prompt_tokens=len(
                     reasoner.encode_prompt(item.example.prompt, item.example.earlier_turns)
                 ),
-                num_visual_tokens=reasoner.fusion.num_embeddings,
+                num_visual_tokens=reasoner.fusion.num_embeddings + item.num_choosing_tokens,
+                record=item.record,
             )
             for item in loaded
         ]

@@ -10,20 +10,27 @@ MAX_WIDTH = 2**16
 _MAX_LAYERS = 512
 MAX_PATCH_FRAMES = 32
 """Rows of Video-LLaMA's table of frame positions."""
+KEY_FRAMES = 4
+"""Frames that SeViLA's answerer is shown (run_scripts/sevila/inference/nexqa_infer.sh)."""
 
 
 @dataclass(kw_only=True)
 class FusionConfig:
     """Sizes of the fusion core; the defaults are the paper's (section 4.2.1)."""
 
-    kind: Literal["qformer", "mean_pool", "temporal_spatial_pool", "frame_qformer"] = "qformer"
+    kind: Literal[
+        "qformer", "mean_pool", "temporal_spatial_pool", "frame_qformer", "key_frame_qformer"
+    ] = "qformer"
     """``mean_pool`` is the ablation "w/o Fusion Core" (section 5.3); it has no sizes of its own.
     Rivals' architectures, on the tokens of ``perceiver.segmenter.name=patches``:
     ``temporal_spatial_pool`` is Video-ChatGPT's, which reads ``num_queries`` alone;
-    ``frame_qformer`` is Video-LLaMA's, whose image Q-Former has ``num_layers``."""
+    ``frame_qformer`` is Video-LLaMA's, whose image Q-Former has ``num_layers``;
+    ``key_frame_qformer`` is that of SeViLA's localizer and answerer, a Q-Former of ``num_layers``
+    over each of at most 4 frames."""
     num_queries: int = 32
     """Embeddings that the language model is given for a video (1 for ``mean_pool``); at least key
-    frames and patches of a frame together for ``temporal_spatial_pool``."""
+    frames and patches of a frame together for ``temporal_spatial_pool``, and a multiple of 4 for
+    ``key_frame_qformer``, whose frames share them evenly."""
     width: int = 768
     """Width of the queries and of the visual tokens inside the fusion core."""
     num_layers: int = 8
@@ -54,6 +61,11 @@ class FusionConfig:
             num_layers=(1, _MAX_LAYERS),
             num_heads=(1, MAX_WIDTH),
         )
+        if self.kind == "key_frame_qformer" and self.num_queries % KEY_FRAMES:
+            raise ValueError(
+                f"reasoner.fusion.num_queries {self.num_queries} is not a multiple of the "
+                f"{KEY_FRAMES} frames of fusion.kind key_frame_qformer; choose one, such as 32"
+            )
         if self.width % self.num_heads:
             raise ValueError(
                 f"reasoner.fusion.width {self.width} is not a multiple of fusion.num_heads "

@@ -42,9 +42,9 @@ class FrameQFormer(nn.Module):
         super().__init__()
         self.num_embeddings = config.num_queries
         self.visual_norm = nn.LayerNorm(visual_dim)
-        self.image = _QFormer(config, config.num_layers, visual_dim, cross_attention_frequency=2)
+        self.image = QFormer(config, config.num_layers, visual_dim, cross_attention_frequency=2)
         self.frame_positions = nn.Embedding(MAX_PATCH_FRAMES, config.width)
-        self.video = _QFormer(config, _VIDEO_LAYERS, config.width, cross_attention_frequency=1)
+        self.video = QFormer(config, _VIDEO_LAYERS, config.width, cross_attention_frequency=1)
         self.output_projection = nn.Linear(config.width, output_dim)
         std = output_scale / math.sqrt(config.width)
         nn.init.normal_(self.output_projection.weight, std=std)
@@ -78,7 +78,7 @@ class FrameQFormer(nn.Module):
         return output
 
 
-class _QFormer(nn.Module):
+class QFormer(nn.Module):
     """Queries and the BERT layers that carry them."""
 
     def __init__(

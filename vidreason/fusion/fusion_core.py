@@ -33,8 +33,9 @@ from vidreason.perception.visual_tokens import VisualBatch
 
 if TYPE_CHECKING:
     from vidreason.fusion.frame_qformer import FrameQFormer
+    from vidreason.fusion.key_frame_qformer import KeyFrameQFormer
 
-Fusion: TypeAlias = "FusionCore | MeanPool | TemporalSpatialPool | FrameQFormer"
+Fusion: TypeAlias = "FusionCore | MeanPool | TemporalSpatialPool | FrameQFormer | KeyFrameQFormer"
 """Visual tokens of B videos to ``(B, num_embeddings, output_dim)``."""
 
 
@@ -51,6 +52,10 @@ def build_fusion(
         from vidreason.fusion.frame_qformer import FrameQFormer
 
         return FrameQFormer(config, visual_dim, output_dim, output_scale)
+    if config.kind == "key_frame_qformer":
+        from vidreason.fusion.key_frame_qformer import KeyFrameQFormer
+
+        return KeyFrameQFormer(config, visual_dim, output_dim, output_scale)
     return FusionCore(config, visual_dim, output_dim, output_scale)
 
 

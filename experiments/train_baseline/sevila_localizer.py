@@ -1,0 +1,216 @@
+"""SeViLA's self-refinement, re-composed: the answerer labels frames, the localizer learns them."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from data_modules.corpora import CorpusConfig
+from data_modules.corpus_index import open_corpora
+from data_modules.key_frame_samples import KeyFrameDataModule, KeyFrameSamples, LabelledFrame
+from experiments.devices import torch_device
+from experiments.program import FAILURES_FILE
+from experiments.train_baseline.config import TrainBaselineConfig
+from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
+from experiments.train_baseline.sevila_config import SevilaLocalizerConfig
+from experiments.writer_lock import sole_writer
+from vidreason.atomic_file import write_atomically
+from vidreason.baselines.epoch_losses import still_falls
+from vidreason.baselines.sevila.key_frames import check_sevila_part, key_frames
+from vidreason.baselines.sevila.localizer_training import LocalizerTraining
+from vidreason.baselines.sevila.pseudo_labels import has_right_answer, pseudo_labels, span_of
+from vidreason.evaluation.config import EvaluationConfig
+from vidreason.evaluation.controls import Span
+from vidreason.example import Example
+from vidreason.json_object import read_json_object
+from vidreason.model import Provenance, VideoReasoner
+from vidreason.perception.visual_tokens import TokenSource
+from vidreason.pretrained.folder_config import read_config
+from vidreason.pretrained.hub import local_reasoner_folder
+from vidreason.pretrained.identity import reasoner_identity
+from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.store.visual_token_source import VisualTokenSource
+from vidreason.video.failures import FailureLog, VideoReadError
+
+LOCALIZER_FOLDER = "localizer"
+_LABELS_FILE = "pseudo_labels-{split}.json"
+
+
+def train_sevila_localizer(config: TrainBaselineConfig) -> None:
+    """Label the frames, train the localizer, and write its reasoner folder and its scores.
+
+    Raises:
+        ValueError: The answerer is missing, damaged or of another architecture, the corpora have
+            no question with a right answer, another process writes to ``run_dir``, or it holds a
+            run of other settings.
+        UnreadableVideosError: Too many videos cannot be read.
+    """
+    folder, settings = Path(config.run_dir), config.sevila_localizer
+    with sole_writer(folder, "train_baseline"):
+        check_settings(folder, config)
+        answerer_folder = local_reasoner_folder(settings.answerer)
+        name = f"sevila_localizer.answerer {settings.answerer!r}"
+        check_sevila_part(read_config(answerer_folder).reasoner, name)
+        device = torch_device(config.device)
+        reasoner = VideoReasoner.from_pretrained(answerer_folder, device)
+        assert reasoner.perceiver is not None  # it comes with every folder
+        source = VisualTokenSource(reasoner.perceiver, settings.store, device)
+        answerer = _Answerer(reasoner, source, reasoner_identity(answerer_folder).model)
+        train = _labelled(settings, settings.data.train, folder, answerer, "train")
+        validation = _labelled(settings, settings.data.validation, folder, answerer, "validation")
+        save_settings(folder, config)
+        # From here on the answerer's weights are the localizer's.
+        torch.manual_seed(config.seed)
+        steps = settings.num_epochs * math.ceil(len(train) / settings.batch_size)
+        module = LocalizerTraining(reasoner, settings.optimizer, steps)
+        train_samples, validation_samples = (
+            KeyFrameSamples(
+                frames,
+                source,
+                reasoner.tokenizer,
+                settings.max_text_tokens,
+                reasoner.config.system_prompt,
+            )
+            for frames in (train, validation)
+        )
+        data = KeyFrameDataModule(
+            train_samples,
+            validation_samples,
+            batch_size=settings.batch_size,
+            seed=config.seed,
+            num_workers=config.num_workers,
+        )
+        fit_samples(
+            module,
+            data,
+            folder / "checkpoints",
+            num_epochs=settings.num_epochs,
+            device=str(device),
+            seed=config.seed,
+        )
+        provenance = Provenance(
+            stage="self-refinement of SeViLA's localizer", training_data=settings.data.trained_on
+        )
+        reasoner.eval().save_pretrained(folder / LOCALIZER_FOLDER, provenance=provenance)
+        scores: dict[str, Any] = {
+            "num_parameters": sum(p.numel() for p in reasoner.parameters() if p.requires_grad),
+            "num_samples": len(train),
+            "share_helping": _share_helping(train),
+            "num_steps": steps,
+            "epoch_losses": module.epoch_losses,
+            "still_falls": still_falls(module.epoch_losses),
+            "held_out": {},
+        }
+        if validation:
+            scores["held_out"] = {
+                "num_samples": len(validation),
+                "share_helping": _share_helping(validation),
+                **held_out_metrics(module, data, device=str(device)),
+            }
+        save_scores(folder, scores)
+
+
+class _Answerer(NamedTuple):
+    reasoner: VideoReasoner
+    source: TokenSource
+    identity: str
+
+
+def _labelled(
+    settings: SevilaLocalizerConfig,
+    corpora: Sequence[CorpusConfig],
+    folder: Path,
+    answerer: _Answerer,
+    split: str,
+) -> list[LabelledFrame]:
+    """Return the labelled frames of corpora; the labels are kept, and not made twice."""
+    examples = [
+        example
+        for example in open_corpora(corpora, settings.data.max_malformed_fraction)
+        if has_right_answer(example)
+    ]
+    if corpora and not examples:
+        raise ValueError(
+            f"sevila_localizer.data.{split}: no question has a right answer; list a corpus with "
+            "options or short answers, such as nextqa"
+        )
+    path = folder / _LABELS_FILE.format(split=split)
+    labels: dict[str, list[bool]] | None = _kept_labels(path, answerer.identity)
+    if labels is None:
+        failures = FailureLog(
+            folder / FAILURES_FILE, settings.data.max_unreadable_fraction, len(examples)
+        )
+        num_frames = _num_frames(examples, answerer.source, failures)
+        readable = [example for example in examples if span_of(example) in num_frames]
+        print(
+            f"sevila_localizer: {split}: {len(readable):,} questions, "
+            f"{sum(num_frames[span_of(example)] for example in readable):,} frames to label",
+            flush=True,
+        )
+        labels = pseudo_labels(
+            answerer.reasoner,
+            answerer.source,
+            readable,
+            num_frames,
+            EvaluationConfig(
+                batch_size=settings.batch_size, max_text_tokens=settings.max_text_tokens
+            ),
+            DecodingConfig(max_new_tokens=settings.max_new_tokens),
+        )
+        kept = {"answerer": answerer.identity, "labels": labels}
+        write_atomically(path, json.dumps(kept) + "\n")
+    frames = [
+        LabelledFrame(example, rank, helps)
+        for example in examples
+        for rank, helps in enumerate(labels.get(example.id, []))
+    ]
+    if corpora and not frames:
+        raise ValueError(f"sevila_localizer.data.{split}: no video with a question has a key frame")
+    return frames
+
+
+def _num_frames(
+    examples: Sequence[Example], source: TokenSource, failures: FailureLog
+) -> dict[Span, int]:
+    """Return the number of key frames of each span that can be read.
+
+    Raises:
+        UnreadableVideosError: Too many cannot.
+    """
+    counts: dict[Span, int] = {}
+    for example in examples:
+        span = span_of(example)
+        try:
+            if span not in counts:
+                counts[span] = len(key_frames(source(*span)))
+        except VideoReadError as error:
+            failures.record(1, [error.failure(example.id)])
+        else:
+            failures.record(1)
+    return counts
+
+
+def _kept_labels(path: Path, identity: str) -> dict[str, list[bool]] | None:
+    """Return the labels that an earlier start has made; None if there are none.
+
+    Raises:
+        ValueError: The file is damaged, or another answerer has made them.
+    """
+    if not path.is_file():
+        return None
+    kept = read_json_object(path)
+    if kept.get("answerer") != identity:
+        raise ValueError(
+            f"{path} was made by another answerer than that of sevila_localizer.answerer: choose "
+            "another run_dir, or remove the file to label again"
+        )
+    labels: dict[str, list[bool]] = kept["labels"]
+    return labels
+
+
+def _share_helping(frames: Sequence[LabelledFrame]) -> float:
+    return sum(frame.helps for frame in frames) / len(frames)

@@ -1,0 +1,82 @@
+"""SeViLA's way from patches to embeddings, of its localizer and of its answerer alike.
+
+A Q-Former looks at the patches of each frame by itself; its outputs go through one linear layer to
+the language model, frame after frame (Yui010206/SeViLA at commit 419e728,
+lavis/models/sevila_models/sevila.py). The Q-Former is that of :mod:`vidreason.fusion.frame_qformer`
+with its first weights. What differs from the official model: patches of the configured video
+encoder instead of EVA-CLIP's; no pre-training on pictures; a frame is told by a learned embedding of
+its rank among those that are shown, instead of by the words "Frame 1:"; frames that are not there
+have embeddings, always the same ones, so that all videos have as many.
+
+Shapes: B batch, F frames, K frames that are shown, P patches of a frame, Q queries, D width.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from vidreason.fusion.config import KEY_FRAMES, FusionConfig
+from vidreason.fusion.frame_qformer import QFormer
+from vidreason.fusion.patch_tokens import PatchTokens, patch_tokens
+from vidreason.perception.visual_tokens import VisualBatch
+
+
+class KeyFrameQFormer(nn.Module):
+    """Patches of frames to ``num_queries`` embeddings; the arguments are those of the fusion core.
+
+    Of more than 4 frames, those at the middles of 4 equal parts are shown. A video without patches
+    is allowed: the output is the same for all such videos.
+    """
+
+    def __init__(
+        self, config: FusionConfig, visual_dim: int, output_dim: int, output_scale: float
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = config.num_queries
+        self.visual_norm = nn.LayerNorm(visual_dim)
+        of_a_frame = replace(config, kind="qformer", num_queries=config.num_queries // KEY_FRAMES)
+        self.image = QFormer(
+            of_a_frame, config.num_layers, visual_dim, cross_attention_frequency=2
+        )
+        self.frame_positions = nn.Embedding(KEY_FRAMES, config.width)
+        self.output_projection = nn.Linear(config.width, output_dim)
+        std = output_scale / math.sqrt(config.width)
+        nn.init.normal_(self.output_projection.weight, std=std)
+        nn.init.zeros_(self.output_projection.bias)
+
+    def forward(self, visual: VisualBatch) -> Tensor:
+        """Return ``E_vision``, shape ``(B, num_queries, output_dim)``."""
+        patches = shown_frames(patch_tokens(visual))
+        tokens = self.visual_norm(patches.features.to(self.visual_norm.weight.dtype))
+        tokens = tokens * patches.seen[..., None]
+        # Each frame by itself: (B, K, P, D) -> (B * K, P, D) -> (B, K, Q, D)
+        of_frames = self.image(tokens.flatten(0, 1), patches.seen.flatten(0, 1))
+        of_frames = of_frames.view(len(tokens), KEY_FRAMES, *of_frames.shape[1:])
+        of_frames = of_frames + self.frame_positions.weight[:, None]
+        # One frame after the other: (B, K, Q, D) -> (B, K * Q, D)
+        output: Tensor = self.output_projection(of_frames.flatten(1, 2))
+        return output
+
+
+def shown_frames(patches: PatchTokens) -> PatchTokens:
+    """Take 4 frames of each video, evenly; fewer stay as they are, and nothing follows them.
+
+    Args:
+        patches: Of videos with F frames or fewer, the first of which are there.
+
+    Returns:
+        Features ``(B, 4, P, D)`` and which of them are there, ``(B, 4, P)``.
+    """
+    number = patches.seen.any(dim=2).sum(dim=1, keepdim=True)  # (B, 1)
+    rank = torch.arange(KEY_FRAMES, device=number.device)  # (4,)
+    middles = (2 * rank + 1) * number // (2 * KEY_FRAMES)
+    chosen = torch.where(number > KEY_FRAMES, middles, rank)  # (B, 4)
+    is_there = chosen < number
+    chosen = chosen.clamp(max=patches.seen.shape[1] - 1)
+    videos = torch.arange(len(number), device=number.device)[:, None]
+    return PatchTokens(
+        patches.features[videos, chosen] * is_there[..., None, None],
+        patches.seen[videos, chosen] & is_there[..., None],
+    )
