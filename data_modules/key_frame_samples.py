@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from data_modules.frame_windows import EpochOrder
-from vidreason.baselines.sevila.key_frames import NO, YES, key_frames, localizer_prompt
-from vidreason.baselines.sevila.localizer_training import KeyFrameBatch
+from vidreason.baselines.sevila_decoder.key_frames import NO, YES, key_frames, localizer_prompt
+from vidreason.baselines.sevila_decoder.localizer_training import KeyFrameBatch
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
 from vidreason.reasoning.text_batch import collate_texts

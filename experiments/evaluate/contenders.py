@@ -13,8 +13,8 @@ from experiments.kept_runs import NO_REASONER, ROW_NAMES, baseline_kind, baselin
 from experiments.trained_model import load_trained_model, trained_model_identity
 from vidreason.baselines.build import Baseline
 from vidreason.baselines.config import REASONER_KIND, SEVILA_DECODER_KIND
-from vidreason.baselines.sevila.key_frames import LOCALIZER_FACTS, check_sevila_part
-from vidreason.baselines.sevila.localized_answerer import LocalizedAnswerer
+from vidreason.baselines.sevila_decoder.key_frames import LOCALIZER_FACTS, check_sevila_part
+from vidreason.baselines.sevila_decoder.localized_answerer import LocalizedAnswerer
 from vidreason.baselines.system import Facts
 from vidreason.config import ConfigurationError
 from vidreason.evaluation.answerer import Answerer

@@ -20,9 +20,13 @@ from experiments.train_baseline.sevila_config import SevilaLocalizerConfig
 from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
 from vidreason.baselines.epoch_losses import still_falls
-from vidreason.baselines.sevila.key_frames import check_sevila_part, key_frames
-from vidreason.baselines.sevila.localizer_training import LocalizerTraining
-from vidreason.baselines.sevila.pseudo_labels import has_right_answer, pseudo_labels, span_of
+from vidreason.baselines.sevila_decoder.key_frames import check_sevila_part, key_frames
+from vidreason.baselines.sevila_decoder.localizer_training import LocalizerTraining
+from vidreason.baselines.sevila_decoder.pseudo_labels import (
+    has_right_answer,
+    pseudo_labels,
+    span_of,
+)
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.controls import Span
 from vidreason.example import Example
@@ -208,7 +212,12 @@ def _kept_labels(path: Path, identity: str) -> dict[str, list[bool]] | None:
             f"{path} was made by another answerer than that of sevila_localizer.answerer: choose "
             "another run_dir, or remove the file to label again"
         )
-    labels: dict[str, list[bool]] = kept["labels"]
+    labels = kept.get("labels")
+    if not isinstance(labels, dict) or not all(
+        isinstance(of_question, list) and all(isinstance(one, bool) for one in of_question)
+        for of_question in labels.values()
+    ):
+        raise ValueError(f"{path} is damaged: it holds no labels; remove it to label again")
     return labels
 
 

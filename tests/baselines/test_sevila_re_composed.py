@@ -8,15 +8,19 @@ from tiny_key_frames import NUM_CELLS, NUM_QUERIES, frames_of, tiny_sevila
 
 from vidreason.baselines.build import baseline_problems
 from vidreason.baselines.config import BaselineConfig
-from vidreason.baselines.sevila.key_frames import (
+from vidreason.baselines.sevila_decoder.key_frames import (
     best_frames,
     check_sevila_part,
     key_frames,
     localizer_prompt,
     yes_scores,
 )
-from vidreason.baselines.sevila.localized_answerer import LocalizedAnswerer
-from vidreason.baselines.sevila.pseudo_labels import has_right_answer, pseudo_labels, span_of
+from vidreason.baselines.sevila_decoder.localized_answerer import LocalizedAnswerer
+from vidreason.baselines.sevila_decoder.pseudo_labels import (
+    has_right_answer,
+    pseudo_labels,
+    span_of,
+)
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.controls import controlled_source
@@ -157,9 +161,7 @@ def test_what_is_chosen_does_not_depend_on_the_batch(
 ) -> None:
     examples = [question(number, number // 2, is_open=number % 2 == 1) for number in range(5)]
     together = localized(answerer, localizer, examples)
-    alone = [
-        row for example in examples for row in localized(answerer, localizer, [example])
-    ]
+    alone = [row for example in examples for row in localized(answerer, localizer, [example])]
     assert [row.record for row in together] == [row.record for row in alone]  # to the bit
     for row, single in zip(together, alone, strict=True):
         assert row.option_log_likelihoods == pytest.approx(single.option_log_likelihoods, abs=1e-5)
@@ -177,7 +179,7 @@ def test_visual_tokens_are_those_of_both_parts(
     examples = [question(0, 0), question(1, 1, is_open=True)]
     rows = localized(answerer, localizer, examples)
     assert {row.num_visual_tokens for row in rows} == {NUM_QUERIES + FRAMES * NUM_QUERIES}
-    # Without a choice, the localizer is not asked.
+    # Without a choice, the localizer is not examples.
     for control, shown in (("single_frame", 1), ("blind", 0)):
         for row in localized(answerer, localizer, examples, control=control):
             assert row.num_visual_tokens == NUM_QUERIES
@@ -196,7 +198,7 @@ def test_an_unreadable_video_is_an_error_of_its_questions_alone(
 
 
 def test_pseudo_labels_say_which_frames_suffice_alone(answerer: VideoReasoner) -> None:
-    asked = [question(0, 0), question(1, 0), question(2, 1), question(3, 50), question(4, 51)]
+    examples = [question(0, 0), question(1, 0), question(2, 1), question(3, 50), question(4, 51)]
 
     def source(media: str, start: float | None, end: float | None) -> VisualTokens:
         tokens = three_frames(media, start, end)
@@ -205,11 +207,12 @@ def test_pseudo_labels_say_which_frames_suffice_alone(answerer: VideoReasoner) -
         shown = frames[: counts.get(media, FRAMES)]
         return VisualTokens.concatenate(shown) if shown else tokens.without_tokens()
 
-    num_frames = {span_of(one): len(key_frames(source(*span_of(one)))) for one in asked}
-    labels = pseudo_labels(answerer, source, asked, num_frames, CONFIG, GREEDY)
-    assert [len(labels[one.id]) for one in asked] == [3, 3, 3, 2, 0]
-    for example in asked:
-        for frame, label in zip(key_frames(source(*span_of(example))), labels[example.id]):
+    num_frames = {span_of(one): len(key_frames(source(*span_of(one)))) for one in examples}
+    labels = pseudo_labels(answerer, source, examples, num_frames, CONFIG, GREEDY)
+    assert [len(labels[one.id]) for one in examples] == [3, 3, 3, 2, 0]
+    for example in examples:
+        frames = key_frames(source(*span_of(example)))
+        for frame, label in zip(frames, labels[example.id], strict=True):
             [row] = evaluate_examples(
                 reasoner_answerer(answerer, lambda *_, f=frame: f, [example], CONFIG, GREEDY),
                 [example],

@@ -1,6 +1,7 @@
 """Overlays and study of the rivals' architectures."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,10 @@ from vidreason.fusion.fusion_core import build_fusion
 from vidreason.fusion.patch_tokens import patch_tokens
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
-RIVALS = {"video_chatgpt": 24_768, "video_llama": 2_257_216}
+RIVALS = {"video_chatgpt": 24_768, "video_llama": 2_257_216, "sevila": 1_053_760}
 """Overlay -> parameters before the language model; our fusion core has 1,884,160."""
 
-EMBEDDINGS = {"video_chatgpt": 72, "video_llama": 32}
+EMBEDDINGS = {"video_chatgpt": 72, "video_llama": 32, "sevila": 32}
 
 
 def load(rival: str, *overrides: str, stage: str = "stage2") -> ExperimentConfig:
@@ -36,7 +37,10 @@ def test_a_rival_differs_before_the_language_model_alone(rival: str) -> None:
         ExperimentConfig,
         [str(CONFIGS / name) for name in ("microworld.yaml", "microworld_stage2.yaml")],
     )
-    for section in ("data", "optimizer", "trainer"):
+    # SeViLA's answerer has to know single frames.
+    assert load(rival).data.drop == ({"moments": 0.5} if rival == "sevila" else ours.data.drop)
+    assert replace(load(rival).data, drop=ours.data.drop) == ours.data
+    for section in ("optimizer", "trainer"):
         assert getattr(load(rival), section) == getattr(ours, section)
     assert load(rival).reasoner.language_model == ours.reasoner.language_model
     assert load(rival).reasoner.lora == ours.reasoner.lora
@@ -76,6 +80,7 @@ def test_the_longest_batch_has_all_patches() -> None:
         ("video_chatgpt", "reasoner.fusion.num_queries=71", "71 is too few for 8 key frames of 64"),
         ("video_chatgpt", "perceiver.segmenter.name=custom", "set .*segmenter.name=patches"),
         ("video_llama", "perceiver.use_objects=false", "set perceiver.use_objects=true"),
+        ("sevila", "perceiver.segmenter.name=custom", "set .*segmenter.name=patches"),
     ],
 )
 def test_what_a_rival_cannot_take_is_said_at_the_start(

@@ -17,11 +17,12 @@ from vidreason.perception.visual_tokens import (
 )
 
 DIM, OUT = 12, 10
-RIVALS = ("temporal_spatial_pool", "frame_qformer")
+RIVALS = ("temporal_spatial_pool", "frame_qformer", "key_frame_qformer")
 
 
 def rival(kind: str, **sizes: int) -> torch.nn.Module:
-    fields = {"num_queries": 10, "width": 16, "num_layers": 3, "num_heads": 2, **sizes}
+    num_queries = 12 if kind == "key_frame_qformer" else 10
+    fields = {"num_queries": num_queries, "width": 16, "num_layers": 3, "num_heads": 2, **sizes}
     torch.manual_seed(0)
     return build_fusion(FusionConfig(kind=kind, **fields), DIM, OUT, 0.02)
 
@@ -129,6 +130,40 @@ def test_video_llama_sees_frames_one_by_one_and_in_their_order() -> None:
     assert crossing == [[True, False, True], [True, True]]
     with pytest.raises(ValueError, match="takes 32 frames, found 33"):
         fusion(collate_visual_tokens([video(range(33), 1)]))
+
+
+def test_sevilas_frames_go_through_one_by_one() -> None:
+    fusion = rival("key_frame_qformer")
+    tokens = video([0.0, 1.0, 2.0], 4)
+    # By hand: the Q-Former of each frame alone, its rank, the layer; the fourth is not there.
+    output = fusion(collate_visual_tokens([tokens]))[0].view(4, 3, OUT)
+    for number, patch in enumerate(grid(tokens, 3, 4)):
+        frame = fusion.image.layers(
+            query_embeds=fusion.image.queries[None],
+            encoder_hidden_states=fusion.visual_norm(patch)[None],
+        ).last_hidden_state
+        expected = fusion.output_projection(frame[0] + fusion.frame_positions.weight[number])
+        torch.testing.assert_close(output[number], expected, atol=1e-6, rtol=1e-5)
+    nothing = fusion(collate_visual_tokens([tokens.without_tokens()]))[0].view(4, 3, OUT)
+    torch.testing.assert_close(output[3], nothing[3], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(output[:3], nothing[:3], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(5, [0, 1, 3, 4]), (6, [0, 2, 3, 5]), (8, [1, 3, 5, 7]), (16, [2, 6, 10, 14])],
+)
+def test_sevila_takes_four_of_more_frames_evenly(count: int, shown: list[int]) -> None:
+    fusion = rival("key_frame_qformer")
+    tokens = video(range(count), 2)
+    kept = tokens.select([2 + 2 * frame + cell for frame in shown for cell in range(2)])
+    whole, alone = (fusion(collate_visual_tokens([one])) for one in (tokens, kept))
+    assert torch.equal(whole, alone)
+
+
+def test_sevilas_frames_share_the_queries_evenly() -> None:
+    with pytest.raises(ValueError, match="num_queries 10 is not a multiple of the 4 frames"):
+        FusionConfig(kind="key_frame_qformer", num_queries=10)
 
 
 @pytest.mark.parametrize("kind", RIVALS)

@@ -2,11 +2,12 @@
 
 A Q-Former looks at the patches of each frame by itself; its outputs go through one linear layer to
 the language model, frame after frame (Yui010206/SeViLA at commit 419e728,
-lavis/models/sevila_models/sevila.py). The Q-Former is that of :mod:`vidreason.fusion.frame_qformer`
-with its first weights. What differs from the official model: patches of the configured video
-encoder instead of EVA-CLIP's; no pre-training on pictures; a frame is told by a learned embedding of
-its rank among those that are shown, instead of by the words "Frame 1:"; frames that are not there
-have embeddings, always the same ones, so that all videos have as many.
+lavis/models/sevila_models/sevila.py). The Q-Former is that of
+:mod:`vidreason.fusion.frame_qformer`, with its first weights. What differs from the official model:
+patches of the configured video encoder instead of EVA-CLIP's; no pre-training on pictures; a frame
+is told by a learned embedding of its rank among those that are shown, instead of by the words
+"Frame 1:"; frames that are not there have embeddings, always the same ones, so that all videos have
+as many.
 
 Shapes: B batch, F frames, K frames that are shown, P patches of a frame, Q queries, D width.
 """
@@ -37,10 +38,10 @@ class KeyFrameQFormer(nn.Module):
         self.num_embeddings = config.num_queries
         self.visual_norm = nn.LayerNorm(visual_dim)
         of_a_frame = replace(config, kind="qformer", num_queries=config.num_queries // KEY_FRAMES)
-        self.image = QFormer(
-            of_a_frame, config.num_layers, visual_dim, cross_attention_frequency=2
-        )
+        self.image = QFormer(of_a_frame, config.num_layers, visual_dim, cross_attention_frequency=2)
         self.frame_positions = nn.Embedding(KEY_FRAMES, config.width)
+        # Small beside the Q-Former's normalised outputs: no layer after it would take it away.
+        nn.init.normal_(self.frame_positions.weight, std=0.02)
         self.output_projection = nn.Linear(config.width, output_dim)
         std = output_scale / math.sqrt(config.width)
         nn.init.normal_(self.output_projection.weight, std=std)

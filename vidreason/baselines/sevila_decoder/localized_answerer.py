@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from typing_extensions import override
 
-from vidreason.baselines.sevila.key_frames import (
+from vidreason.baselines.sevila_decoder.key_frames import (
     LOCALIZER_FACTS,
     best_frames,
     key_frames,

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from vidreason.baselines.sevila.key_frames import key_frames
+from vidreason.baselines.sevila_decoder.key_frames import key_frames
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.controls import ChangedSource, Span
@@ -59,9 +59,7 @@ def pseudo_labels(
     for rank in range(max(num_frames.values(), default=0)):
         with_frame = [one for one in examples if num_frames[span_of(one)] > rank]
         frame = ChangedSource(source, partial(single_frame, rank=rank), seed=0)
-        system = ReasonerAnswerer(
-            partial(_both, answerer, frame), decoding, config.max_text_tokens
-        )
+        system = ReasonerAnswerer(partial(_both, answerer, frame), decoding, config.max_text_tokens)
         for row in evaluate_examples(system, with_frame, config):
             labels[row.id].append(bool(row.correct))
     return labels
