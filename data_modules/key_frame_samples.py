@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from typing_extensions import override
 
 from data_modules.frame_windows import EpochOrder
-from vidreason.baselines.sevila_decoder.key_frames import NO, YES, key_frames, localizer_prompt
+from vidreason.baselines.sevila_decoder.key_frames import NO, YES, key_frames, localizer_request
 from vidreason.baselines.sevila_decoder.localizer_training import KeyFrameBatch
 from vidreason.example import Example
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
@@ -67,13 +67,10 @@ class KeyFrameSamples(Dataset[KeyFrameSample]):
     def __getitem__(self, index: int) -> KeyFrameSample:
         example, rank, helps = self.frames[index]
         tokens = self._source(example.media, example.start_seconds, example.end_seconds)
+        request, turns = localizer_request(example)
         text, opposite = (
             encode_example(
-                self._tokenizer,
-                localizer_prompt(example.prompt),
-                word,
-                self._max_text_tokens,
-                self._system_prompt,
+                self._tokenizer, request, word, self._max_text_tokens, self._system_prompt, turns
             )
             for word in ((YES, NO) if helps else (NO, YES))
         )

@@ -1,6 +1,7 @@
 """SeViLA re-composed: the localizer's choice of frames, and what the answerer is then shown."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from vidreason.baselines.sevila_decoder.key_frames import (
     best_frames,
     check_sevila_part,
     key_frames,
-    localizer_prompt,
+    localizer_request,
     yes_scores,
 )
 from vidreason.baselines.sevila_decoder.localized_answerer import LocalizedAnswerer
@@ -26,7 +27,7 @@ from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.controls import controlled_source
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
-from vidreason.example import Example
+from vidreason.example import Example, Turn
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource, VisualTokens, collate_visual_tokens
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
@@ -111,19 +112,22 @@ def test_the_best_frames_come_in_the_order_of_the_video() -> None:
 
 def test_a_score_is_how_much_likelier_yes_is_than_no(localizer: VideoReasoner) -> None:
     frames = key_frames(frames_of([1, 2]))
-    scores = yes_scores(localizer, frames, "what is red", 256)
+    before = (Turn("user", "hi"), Turn("assistant", "red"))
+    # An answer that training learns, too, is no part of what is scored.
+    learnt = (before[0], before[1]._replace(is_target=True))
+    example = replace(question(0, 0), earlier_turns=learnt)
+    scores = yes_scores(localizer, frames, example, 512)
+    request, _ = localizer_request(example)
+    assert request.startswith(example.prompt)
     for frame, score in zip(frames, scores, strict=True):
         visual = collate_visual_tokens([frame])
-        texts = [
-            localizer.encode_example(localizer_prompt("what is red"), word, 256)
-            for word in ("yes", "no")
-        ]
+        texts = [localizer.encode_example(request, word, 512, before) for word in ("yes", "no")]
         with torch.no_grad():
             sums, _ = localizer.response_log_likelihoods(visual, [0, 0], texts)
         assert score == pytest.approx(float(sums[0] - sums[1]), abs=1e-4)
     assert abs(scores[0] - scores[1]) > 0.01  # the picture matters
     with pytest.raises(ValueError, match="max_tokens is 8"):
-        yes_scores(localizer, frames, "what is red", 8)
+        yes_scores(localizer, frames, example, 8)
 
 
 def test_the_planted_frame_is_chosen_wherever_it_is(
@@ -131,7 +135,7 @@ def test_the_planted_frame_is_chosen_wherever_it_is(
 ) -> None:
     examples = [question(0, video) for video in range(3)]
     contents = [3, 4]
-    scores = yes_scores(localizer, key_frames(frames_of(contents)), examples[0].prompt, 256)
+    scores = yes_scores(localizer, key_frames(frames_of(contents)), examples[0], 256)
     helpful, other = sorted(contents, key=lambda content: -scores[contents.index(content)])
 
     def planted(media: str, start: float | None, end: float | None) -> VisualTokens:

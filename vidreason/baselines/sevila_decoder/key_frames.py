@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from vidreason.baselines.system import Facts
 from vidreason.evaluation.reasoner_answerer import evaluation_mode
+from vidreason.example import Example, Turn
 from vidreason.fusion.config import KEY_FRAMES
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import (
@@ -51,9 +52,14 @@ LOCALIZER_FACTS = Facts(
 """Facts about the re-composition."""
 
 
-def localizer_prompt(prompt: str) -> str:
-    """Ask whether a frame helps with a question, which comes first, options included."""
-    return f"{prompt}\n{_REQUEST}"
+def localizer_request(example: Example) -> tuple[str, list[Turn]]:
+    """Ask whether a frame helps with a question, which comes first, options included.
+
+    Returns:
+        The prompt, and the conversation before it, of which nothing is learnt.
+    """
+    turns = [turn._replace(is_target=False) for turn in example.earlier_turns]
+    return f"{example.prompt}\n{_REQUEST}", turns
 
 
 def key_frames(tokens: VisualTokens) -> list[VisualTokens]:
@@ -71,7 +77,10 @@ def key_frames(tokens: VisualTokens) -> list[VisualTokens]:
 
 
 def yes_scores(
-    localizer: VideoReasoner, frames: Sequence[VisualTokens], prompt: str, max_text_tokens: int
+    localizer: VideoReasoner,
+    frames: Sequence[VisualTokens],
+    example: Example,
+    max_text_tokens: int,
 ) -> list[float]:
     """Return by how much yes is likelier than no for each frame, in natural logarithms.
 
@@ -80,14 +89,14 @@ def yes_scores(
     Args:
         localizer: The localizer.
         frames: Tokens of single frames, one or more.
-        prompt: The question.
+        example: The question.
         max_text_tokens: Longest prompt and answer together.
 
     Raises:
         ValueError: The prompt leaves no room for an answer.
     """
-    request = localizer_prompt(prompt)
-    texts = [localizer.encode_example(request, word, max_text_tokens) for word in (YES, NO)]
+    request, turns = localizer_request(example)
+    texts = [localizer.encode_example(request, word, max_text_tokens, turns) for word in (YES, NO)]
     device = next(localizer.parameters()).device
     visual = move_visual_tokens(collate_visual_tokens(frames), device)
     of_texts = [frame for frame in range(len(frames)) for _ in texts]

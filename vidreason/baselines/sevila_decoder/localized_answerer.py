@@ -63,7 +63,7 @@ class LocalizedAnswerer(ReasonerAnswerer):
         if len(frames) <= self._num_key_frames:
             return loaded._replace(record={"key_frames": _times(frames)})
         localizer = self._load_localizer()
-        scores = yes_scores(localizer, frames, loaded.example.prompt, self._max_request_tokens)
+        scores = yes_scores(localizer, frames, loaded.example, self._max_request_tokens)
         chosen = [frames[rank] for rank in best_frames(scores, self._num_key_frames)]
         return loaded._replace(
             tokens=VisualTokens.concatenate(chosen),
