@@ -12,7 +12,7 @@ from vidreason.fusion.config import FusionConfig
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualTokens
-from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
+from vidreason.reasoning.reasoner_config import LanguageModelConfig, LoraSettings
 
 WIDTH = 24
 NUM_CELLS = 2

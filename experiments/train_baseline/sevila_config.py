@@ -14,8 +14,9 @@ class SevilaLocalizerConfig:
     """A localizer that learns from which frames alone the answerer answers right."""
 
     answerer: str = ""
-    """Reasoner folder that both stages of ``fit`` have trained with SeViLA's architecture; the
-    localizer begins with its weights."""
+    """Reasoner folder that both stages of ``fit`` have trained with SeViLA's architecture, with its
+    adapters, as ``vidreason export`` writes it; the localizer begins with its weights. Of one with
+    merged adapters, such as ``RUN_DIR/reasoner``, the Q-Former alone trains."""
     store: StoreConfig = field(default_factory=StoreConfig)
     """Where visual tokens are kept; the answerer's own store has them already."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -41,6 +42,6 @@ class SevilaLocalizerConfig:
         """
         if not self.answerer:
             raise ValueError(
-                "sevila_localizer.answerer is empty; give the reasoner folder of stage 2 "
-                "(RUN_DIR/reasoner), trained with SeViLA's architecture"
+                "sevila_localizer.answerer is empty; give the folder that vidreason export makes "
+                "of stage 2, trained with SeViLA's architecture"
             )

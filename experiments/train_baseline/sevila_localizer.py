@@ -71,6 +71,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
         torch.manual_seed(config.seed)
         steps = settings.num_epochs * math.ceil(len(train) / settings.batch_size)
         module = LocalizerTraining(reasoner, settings.optimizer, steps)
+        size = sum(p.numel() for p in reasoner.parameters() if p.requires_grad)
         train_samples, validation_samples = (
             KeyFrameSamples(
                 frames,
@@ -101,7 +102,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
         )
         reasoner.eval().save_pretrained(folder / LOCALIZER_FOLDER, provenance=provenance)
         scores: dict[str, Any] = {
-            "num_parameters": sum(p.numel() for p in reasoner.parameters() if p.requires_grad),
+            "num_parameters": size,
             "num_samples": len(train),
             "share_helping": _share_helping(train),
             "num_steps": steps,

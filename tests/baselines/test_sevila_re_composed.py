@@ -184,7 +184,8 @@ def test_visual_tokens_are_those_of_both_parts(
     rows = localized(answerer, localizer, examples)
     assert {row.num_visual_tokens for row in rows} == {NUM_QUERIES + FRAMES * NUM_QUERIES}
     # Without a choice, the localizer is not examples.
-    for control, shown in (("single_frame", 1), ("blind", 0)):
+    controls: dict[Control, int] = {"single_frame": 1, "blind": 0}
+    for control, shown in controls.items():
         for row in localized(answerer, localizer, examples, control=control):
             assert row.num_visual_tokens == NUM_QUERIES
             assert len(row.record["key_frames"]) == shown

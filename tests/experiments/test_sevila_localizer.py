@@ -113,6 +113,8 @@ def test_the_localizer_is_trained_from_the_answerer(setting: Setting, trained: P
     assert any(name.startswith("fusion.image") for name in moved)
     assert any("lora_B" in name for name in moved)
     assert not any("base_layer" in name for name in moved)
+    trained_parts = [n for n in before if n.startswith("fusion.") or "lora_" in n]
+    assert scores["num_parameters"] == sum(before[name].numel() for name in trained_parts)
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(
