@@ -11,7 +11,6 @@ import torch
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.key_frame_samples import KeyFrameDataModule, KeyFrameSamples, LabelledFrame
-from experiments.devices import torch_device
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
@@ -27,6 +26,7 @@ from vidreason.baselines.sevila_decoder.pseudo_labels import (
     pseudo_labels,
     span_of,
 )
+from vidreason.devices import torch_device
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.controls import Span
 from vidreason.example import Example

@@ -116,7 +116,7 @@ def test_sevilas_answerer_and_localizer_learn_32_samples_by_heart(
         f"sevila_localizer.store={{path: {world}/store, dtype: float32}}",
         f"sevila_localizer.data.train=[{some}]",
         f"sevila_localizer.data.validation=[{some}]",
-        "sevila_localizer.num_epochs=80",
+        "sevila_localizer.num_epochs=120",
         "sevila_localizer.optimizer={learning_rate: 1.0e-3, warmup_steps: 5, weight_decay: 0}",
     ]
     assert main(settings) == 0
