@@ -151,7 +151,7 @@ def test_another_reasoner_folder_is_a_row_beside(evaluation: Evaluation) -> None
             for name in (row, other)
         )
         assert answers == others
-    with pytest.raises(ValueError, match=r"baselines.copy.weights: a reasoner has one part"):
+    with pytest.raises(ValueError, match=r"copy.weights: kind reasoner is made of .model: RUN"):
         evaluate(evaluation.config("wrong", "baselines.copy={kind: reasoner}"))
 
 
