@@ -209,7 +209,8 @@ def test_what_was_sent_and_never_answered_counts_as_dear_as_it_may_be(start):
     def script(name):
         return EndpointUnavailableError("timed out") if int(name) % 2 else answer(name)
 
-    start(10, script, prices=PRICES, max_cost=100.0)
+    # One at a time: three failures before any reply would be an outage.
+    start(10, script, num_parallel=1, prices=PRICES, max_cost=100.0)
     estimate = money(PRICES, REQUEST_USAGE)
     assert start.spending.unknown_cost == pytest.approx(5 * estimate)
     # The same holds for a later start, which knows them by their number alone.

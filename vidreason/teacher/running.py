@@ -39,8 +39,9 @@ _LOOK_SECONDS = 0.5
 """How often it looks whether it is to stop."""
 
 _LOG = logging.getLogger(__name__)
-_MAX_FIRST_FAILURES = 3
-"""Failures before the first reply of a run: the server is not there, or another one is."""
+_MIN_FIRST_FAILURES = 3
+"""Before the first reply of a run, so many failures, or as many as are asked at a time, say that no
+server is there, or another one."""
 
 
 class OutageError(ReportedError):
@@ -251,7 +252,7 @@ class _Run:
         _LOG.warning("%s: %s", printable(clip.id), printable(str(error)))
         limit = self._asking.config.max_consecutive_failures
         if not self._has_reply:
-            limit = min(limit, _MAX_FIRST_FAILURES)
+            limit = min(limit, max(_MIN_FIRST_FAILURES, self._num_parallel))
         if self._num_failed_in_a_row >= limit:
             self._stop_for(
                 OutageError(

@@ -80,7 +80,7 @@ class RunningConfig:
     """Rate limit of the endpoint, of prompts and answers together; None for none."""
     max_consecutive_failures: int = 20
     """Requests in a row that may fail in all their tries before the run stops: it is an outage
-    then, and not the clips. Before the first reply of a run, 3 are enough."""
+    then, and not the clips. Before a run has any reply, fewer do."""
     max_unreadable_fraction: float = 0.05
     """Part of the clips whose videos may be unreadable before the run stops."""
     max_requests: int | None = None
