@@ -5,7 +5,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -48,6 +48,37 @@ def sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def first_signal_tells(tell: Callable[[int], None], text: str) -> Iterator[None]:
+    """Let SIGTERM and the first Ctrl-C be told of, and the second Ctrl-C interrupt.
+
+    Args:
+        tell: Called with the number of each signal but that; it sets a flag.
+        text: Said when the first one comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    is_told = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal is_told
+        if is_told and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not is_told:
+            # Not print(): the signal may have come in the middle of one.
+            os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())
+        is_told = True
+        tell(number)
+
+    former = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def was_interrupted(error: BaseException | None) -> bool:

@@ -1,12 +1,11 @@
 """A run that is told to stop: by the first signal in order, by the second Ctrl-C at once."""
 
-import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+from experiments.signals import first_signal_tells
 
 
 class Stop:
@@ -15,6 +14,10 @@ class Stop:
     def __init__(self) -> None:
         self.signal = 0
         """Number of the signal; 0 for none."""
+
+    def set(self, number: int) -> None:
+        """Tell the run to stop, by the number of a signal."""
+        self.signal = number
 
     def is_set(self) -> bool:
         """Tell whether the run is to stop."""
@@ -51,21 +54,5 @@ def stop_at_signals(text: str) -> Iterator[Stop]:
         text: Said when the first one comes.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-
-    def set_flag(number: int, frame: FrameType | None) -> None:
-        if stop.signal and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not stop.signal:
-            # Not print(): the signal may have come in the middle of one.
-            os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())
-        stop.signal = number
-
-    former = {n: signal.signal(n, set_flag) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with first_signal_tells(stop.set, text):
         yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

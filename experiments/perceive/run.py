@@ -1,16 +1,13 @@
 """Perception of every video of the configured corpora."""
 
 import itertools
-import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from types import FrameType
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -19,6 +16,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.perceive.plan import Plan, Share, Span, share_of
 from experiments.perceive.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
 from experiments.program import FAILURES_FILE
+from experiments.signals import first_signal_tells
 from experiments.start_checks.checks import check_start
 from vidreason.cores import free_cores
 from vidreason.devices import torch_device
@@ -109,25 +107,12 @@ def failures_file(share: Share) -> str:
 @contextmanager
 def _stop_at_signals() -> Iterator[StopFlag]:
     stop: StopFlag = get_context("spawn").RawValue("b", 0)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
 
-    def set_flag(number: int, frame: FrameType | None) -> None:
-        if stop.value and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not stop.value:
-            # Not print(): the signal may have come in the middle of one.
-            text = "finishing the videos in hand; Ctrl-C again ends at once"
-            os.write(2, f"{signal.Signals(number).name}: {text}\n".encode())
+    def tell(number: int) -> None:
         stop.value = number
 
-    former = {n: signal.signal(n, set_flag) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with first_signal_tells(tell, "finishing the videos in hand; Ctrl-C again ends at once"):
         yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _progress_bar(total: int, share: Share) -> "tqdm[None]":

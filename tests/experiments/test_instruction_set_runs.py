@@ -17,26 +17,14 @@ from vidreason.reasoning.predictions import Prediction
 from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft, Step
 from vidreason.teacher.instruction_set import write_instruction_set
+from vidreason.teacher.journal_records import Ended
 from vidreason.teacher.provenance import TeacherProvenance
-from vidreason.teacher.rows import EndedClip
-from vidreason.teacher.verdicts import Failure, Verdict
+from vidreason.teacher.verdicts import Verdict
 
 WORLD = WorldConfig(num_videos={"train": 4, "val": 1}, questions_per_video=1)
 
 
-class Ended:
-    """An accepted answer about a video of the world."""
-
-    failure: Failure | None = None
-    detail = ""
-    created = "2026-03-01T10:00:00Z"
-
-    def __init__(self, clip: Clip, draft: Draft) -> None:
-        self.clip = clip
-        self.verdict: Verdict | None = Verdict(draft=draft)
-
-
-def ended(world: Path) -> Iterator[EndedClip]:
+def ended(world: Path) -> Iterator[Ended]:
     """Every video with what really happened in it, and what may follow."""
     for split in ("train", "val"):
         for video_id, rollout in split_rollouts(split, WORLD).items():
@@ -49,10 +37,17 @@ def ended(world: Path) -> Iterator[EndedClip]:
                     split="train" if split == "train" else "val",
                     licence="CC0-1.0",
                 ),
-                Draft(
-                    steps=tuple(map(Step, explanation(rollout))),
-                    predictions=tuple(Prediction(*row) for row in predictions(rollout, futures)),
+                Verdict(
+                    draft=Draft(
+                        steps=tuple(map(Step, explanation(rollout))),
+                        predictions=tuple(
+                            Prediction(*row) for row in predictions(rollout, futures)
+                        ),
+                    )
                 ),
+                failure=None,
+                detail="",
+                created="2026-03-01T10:00:00Z",
             )
 
 

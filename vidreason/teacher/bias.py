@@ -13,8 +13,8 @@ from typing import Literal
 
 from vidreason.evaluation.statistics.intervals import Interval
 from vidreason.teacher.draft import Draft
+from vidreason.teacher.journal_records import Ended
 from vidreason.teacher.log_odds import NUM_DEVIATIONS
-from vidreason.teacher.rows import EndedClip
 from vidreason.teacher.words import verbs_and_objects, words
 
 WordKind = Literal["verbs", "objects"]
@@ -157,7 +157,7 @@ class BiasCounts:
     def __init__(self) -> None:
         self.sources: dict[str, SourceCounts] = {}
 
-    def add(self, ended: EndedClip, ending: str, draft: Draft | None) -> None:
+    def add(self, ended: Ended, ending: str, draft: Draft | None) -> None:
         """Count a clip.
 
         Args:

@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol, get_args
+from typing import Any, NamedTuple, get_args
 
 from vidreason.evaluation.tables import Table
 from vidreason.secrets import printable
-from vidreason.teacher.clip import Clip
-from vidreason.teacher.verdicts import Failure, Rejection, Verdict
+from vidreason.teacher.journal_records import Ended
+from vidreason.teacher.verdicts import Failure, Rejection
 
 ACCEPTED = "accepted"
 ENDS: tuple[str, ...] = (ACCEPTED, *get_args(Rejection), *get_args(Failure))
@@ -20,30 +20,6 @@ another version may have judged."""
 _OTHER = "other"
 _MAX_DETAIL_CHARS = 200
 _MAX_CAUSE_CHARS = 40
-
-
-class EndedClip(Protocol):
-    """A clip that has come to its end, as the journal holds it."""
-
-    @property
-    def clip(self) -> Clip:
-        """The clip."""
-        ...
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The gate's decision; None where there was no answer."""
-        ...
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why there was no answer; None where there was one."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """Remark on a failure."""
-        ...
 
 
 class Example(NamedTuple):
@@ -59,7 +35,7 @@ class GateReport:
     Clips pass by; none is held but the examples.
     """
 
-    def __init__(self, ended: Iterable[EndedClip] = ()) -> None:
+    def __init__(self, ended: Iterable[Ended] = ()) -> None:
         self._by_source: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._by_cause: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._flags: Counter[str] = Counter()
@@ -67,7 +43,7 @@ class GateReport:
         for clip in ended:
             self.add(clip)
 
-    def add(self, ended: EndedClip) -> None:
+    def add(self, ended: Ended) -> None:
         """Count a clip."""
         verdict = ended.verdict
         end = ended.failure or (verdict.rejection if verdict else None) or ACCEPTED

@@ -25,13 +25,13 @@ from vidreason.atomic_file import atomic_file, write_atomically
 from vidreason.evaluation.tables import Table
 from vidreason.teacher.bias_page import write_bias_page
 from vidreason.teacher.card import card_facts, instruction_card, set_report
+from vidreason.teacher.journal_records import Ended
 from vidreason.teacher.media_folders import TRAINING_FILE, VIDEOS, MediaFolders
 from vidreason.teacher.provenance import TeacherProvenance
 from vidreason.teacher.published import published_provenance
 from vidreason.teacher.reviews import REVIEWS_FOLDER
 from vidreason.teacher.rows import (
     UNWRITABLE,
-    EndedClip,
     UnwritableRowError,
     instruction_row,
     json_line,
@@ -65,7 +65,7 @@ class SetOptions:
 
 def write_instruction_set(
     folder: Path,
-    ended: Callable[[], Iterator[EndedClip]],
+    ended: Callable[[], Iterator[Ended]],
     provenance: TeacherProvenance,
     options: SetOptions | None = None,
 ) -> SetSummary:
@@ -112,7 +112,7 @@ def write_instruction_set(
     return summary
 
 
-def _survey(ended: Iterator[EndedClip], media: MediaFolders) -> set[bytes]:
+def _survey(ended: Iterator[Ended], media: MediaFolders) -> set[bytes]:
     """Hashes of the videos of the validation split; the folders of all videos."""
     videos = set()
     for item in ended:
@@ -122,12 +122,12 @@ def _survey(ended: Iterator[EndedClip], media: MediaFolders) -> set[bytes]:
     return videos
 
 
-def _video(item: EndedClip) -> bytes:
+def _video(item: Ended) -> bytes:
     identity = f"{item.clip.source}\0{item.clip.video_id}"
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def _check_split(item: EndedClip, validation_videos: set[bytes]) -> None:
+def _check_split(item: Ended, validation_videos: set[bytes]) -> None:
     clip = item.clip
     if clip.split not in SPLITS:
         raise ValueError(
@@ -141,7 +141,7 @@ def _check_split(item: EndedClip, validation_videos: set[bytes]) -> None:
 
 
 def _write(
-    ended: EndedClip,
+    ended: Ended,
     files: Mapping[str, BinaryIO],
     provenance: TeacherProvenance,
     media: MediaFolders,

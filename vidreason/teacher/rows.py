@@ -9,14 +9,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite, isnan
-from typing import Any, Protocol
+from typing import Any
 
 from vidreason.reasoning.predictions import MAX_PREDICTIONS
 from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT
 from vidreason.teacher.clip import Clip
 from vidreason.teacher.draft import Draft
+from vidreason.teacher.journal_records import Ended
 from vidreason.teacher.provenance import TeacherProvenance
-from vidreason.teacher.verdicts import Failure, Verdict
 
 MAX_ROW_CHARACTERS = 2**20
 """Longest texts of a row together; what reads the rows refuses a longer text."""
@@ -25,35 +25,6 @@ _MAX_SECONDS = 1e9
 # What the reader takes for nothing, and for the remains of an id.
 _NAN_LIKE = {"", "none", "nan", "null", "n/a", "<na>", "#n/a", "undefined"}
 _NUMBER_LIKE_ID = re.compile(r"\d+\.0+|\d(\.\d+)?[eE]\+?\d+")
-
-
-class EndedClip(Protocol):
-    """A clip and how it ended, as the journal gives it."""
-
-    @property
-    def clip(self) -> Clip:
-        """The clip."""
-        ...
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The gate's decision; None for a clip without an answer."""
-        ...
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why there is no answer; None where there is one."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """Remark on a failure."""
-        ...
-
-    @property
-    def created(self) -> str:
-        """Time of the answer or failure, ISO 8601, UTC."""
-        ...
 
 
 class UnwritableRowError(ValueError):
@@ -106,7 +77,7 @@ def instruction_row(
     return row
 
 
-def unused_row(ended: EndedClip, problem: str = "", *, media: str = "") -> dict[str, Any]:
+def unused_row(ended: Ended, problem: str = "", *, media: str = "") -> dict[str, Any]:
     """Return the row of a clip that is not in the set, for the review page and the report.
 
     Args:

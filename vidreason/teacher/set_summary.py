@@ -5,7 +5,7 @@ from typing import Any
 
 from vidreason.teacher.bias import BiasCounts
 from vidreason.teacher.bias_tables import ACCEPTED
-from vidreason.teacher.rows import EndedClip
+from vidreason.teacher.journal_records import Ended
 
 
 class SetSummary:
@@ -35,7 +35,7 @@ class SetSummary:
         self.unlinked: dict[str, str] = {}
         self.bias = BiasCounts()
 
-    def add_row(self, ended: EndedClip, row: dict[str, Any]) -> None:
+    def add_row(self, ended: Ended, row: dict[str, Any]) -> None:
         """Count a row of the set."""
         assert ended.verdict is not None
         clip = ended.clip
@@ -54,7 +54,7 @@ class SetSummary:
         self.endings[ACCEPTED] += 1
         self.bias.add(ended, ACCEPTED, ended.verdict.draft)
 
-    def add_unused(self, ended: EndedClip, cause: str) -> None:
+    def add_unused(self, ended: Ended, cause: str) -> None:
         """Count a clip that has no row."""
         self.endings[cause] += 1
         self.bias.add(ended, cause, None)
