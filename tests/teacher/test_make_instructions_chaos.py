@@ -152,8 +152,8 @@ class Run:
         self.config.write_text(yaml.safe_dump(config))
 
     def start(self):
-        """Start the program in a fork, which has imported what it needs."""
-        process = multiprocessing.get_context("fork").Process(target=self._work)
+        """Start the program in a process of its own: torch's threads survive no fork."""
+        process = multiprocessing.get_context("spawn").Process(target=self._work)
         process.start()
         return process
 
