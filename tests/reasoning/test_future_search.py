@@ -192,6 +192,15 @@ def test_expected_times_are_means_by_likelihood(talker, videos):
     assert futures[2].justification == ""
 
 
+def test_nothing_happens_at_no_time(tiny_reasoner, videos, monkeypatch):
+    candidates = [["it falls", "Nothing happens."]]
+    monkeypatch.setattr(future_search.FutureSearch, "candidates", lambda *_: candidates)
+    (futures,) = tiny_reasoner.eval().predict_futures(collate_visual_tokens(videos[:1]), ALL, 2)
+    seconds = {future.event: future.seconds for future in futures}
+    assert seconds["Nothing happens."] is None
+    assert EVENT_SECONDS[0] <= seconds["it falls"] <= EVENT_SECONDS[-1]
+
+
 def test_justifications_and_confidences_come_from_what_is_written_below_the_event(
     reasoner, videos, monkeypatch
 ):

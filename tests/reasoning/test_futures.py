@@ -9,6 +9,7 @@ from vidreason.reasoning.futures import (
     covered_mass,
     event_time_answer,
     event_time_question,
+    is_no_event,
     merge_candidates,
     with_temperature,
 )
@@ -20,6 +21,18 @@ def test_the_question_for_an_events_time_holds_the_event():
     assert event_time_question(" the red ball hits the wall.") == question
     answers = ["0.5", "1.0", "1.5", "2.0", "2.5", "3.0"]
     assert list(map(event_time_answer, EVENT_SECONDS)) == answers
+
+
+def test_only_texts_without_any_event_are_no_event():
+    for text in (
+        "nothing happens",
+        "Nothing else happens.",
+        "No further events",
+        "Nothing changes",
+    ):
+        assert is_no_event(text)
+    for text in ("nothing stops the ball", "no one enters", "the nothing happens", "it falls", ""):
+        assert not is_no_event(text)
 
 
 def test_texts_that_say_the_same_event_are_merged_and_their_likelihoods_added():

@@ -24,6 +24,7 @@ from vidreason.reasoning.futures import (
     covered_mass,
     event_time_answer,
     event_time_question,
+    is_no_event,
     merge_candidates,
 )
 from vidreason.reasoning.line_search import (
@@ -67,7 +68,8 @@ class _Description(NamedTuple):
     """The printed one, from 0 to 1; None where there is none."""
     seconds: float | None
     """Expected time after the end of the video: the mean over :data:`EVENT_SECONDS`, each weighted
-    by its likelihood as the answer to :func:`event_time_question`; None if none is possible."""
+    by its likelihood as the answer to :func:`event_time_question`; None if none is possible, or if
+    the text says that nothing happens."""
 
 
 class Forecast(NamedTuple):
@@ -225,8 +227,10 @@ class FutureSearch:
         if not events:
             return []
         reasons = self._reasons(video, videos, events)
-        seconds = self._seconds(video, videos, events)
-        return [_Description(*one, after) for one, after in zip(reasons, seconds, strict=True)]
+        timed = [number for number, event in enumerate(events) if not is_no_event(event)]
+        means = self._seconds(video, [videos[n] for n in timed], [events[n] for n in timed])
+        seconds = dict(zip(timed, means, strict=True))
+        return [_Description(*one, seconds.get(n)) for n, one in enumerate(reasons)]
 
     def _reasons(
         self, video: Tensor, videos: Sequence[int], events: Sequence[str]
@@ -246,6 +250,8 @@ class FutureSearch:
         self, video: Tensor, videos: Sequence[int], events: Sequence[str]
     ) -> list[float | None]:
         """Mean over :data:`EVENT_SECONDS`, each weighted by its likelihood as the answer."""
+        if not events:
+            return []
         texts = [
             self._encode(open_ended_prompt(event_time_question(event)), event_time_answer(seconds))
             for event in events

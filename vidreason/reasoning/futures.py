@@ -6,6 +6,7 @@ torch.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from vidreason.reasoning.plain_text import normalise_answer
 
 EVENT_SECONDS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 """Times after the end of a video that an event's expected time is the mean of."""
+_NO_EVENT = re.compile(
+    r"nothing(?: (?:else|more|new))?(?: (?:will )?(?:happens?|occurs?|changes?|moves?))?"
+    r"|no (?:more |further |other )?events?(?: (?:happens?|occurs?|follows?))?"
+)
 
 
 class Future(NamedTuple):
@@ -29,7 +34,8 @@ class Future(NamedTuple):
     justification: str = ""
     """Why; empty where the model gives no reason or was not asked for one."""
     seconds: float | None = None
-    """Expected time of the event after the end of the video; None where it was not asked for."""
+    """Expected time of the event after the end of the video; None where it was not asked for, or no
+    event is what the future is."""
 
 
 def event_time_question(event: str) -> str:
@@ -43,6 +49,11 @@ def event_time_question(event: str) -> str:
 def event_time_answer(seconds: float) -> str:
     """Write the answer to :func:`event_time_question`, such as ``1.5``."""
     return f"{seconds:.1f}"
+
+
+def is_no_event(text: str) -> bool:
+    """Return whether a predicted event says that there is none, such as ``nothing happens``."""
+    return _NO_EVENT.fullmatch(normalise_answer(text)) is not None
 
 
 def merge_candidates(
