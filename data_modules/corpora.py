@@ -173,7 +173,7 @@ class DataConfig:
     drop: dict[str, float] = field(default_factory=dict)
     """Training only: probabilities that a sample is shown without some of its ``clips`` or
     ``objects``, any number but all, or with one stretch of its ``moments``, which lacks the end;
-    ``{clips: 0.1}``. See ``data_modules/dropped_tokens.py``."""
+    ``{clips: 0.1}``. See ``vidreason/training/dropped_tokens.py``."""
     limit: int | None = None
     """For debugging: at most this many examples of every corpus, also where its own ``limit`` is
     higher. None for all."""

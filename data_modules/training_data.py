@@ -18,12 +18,12 @@ from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import Corpora, open_trainable
-from data_modules.dropped_tokens import drop_tokens
 from data_modules.global_order import GlobalOrder, GlobalOrderBatchSampler, accumulation
 from data_modules.prompt_lengths import PromptLimit
 from data_modules.rank_loader import RankLoader, leave_signals_to_the_run
 from data_modules.video_text import Batch, Collator, VideoTextDataset
 from vidreason.perception.visual_tokens import TokenSource
+from vidreason.training.dropped_tokens import drop_tokens
 from vidreason.video.failures import FailureLog
 
 logger = logging.getLogger(__name__)

@@ -46,6 +46,9 @@ class DemoConfig:
     """Videos that only the simulator sees, for training corpora with ``root: imagined``."""
     imagined_steps: int = 0
     """Steps for which the fusion core learns from imagined videos before stage 1; 0 for none."""
+    tuning_steps: int = 0
+    """Steps for which the reasoner goes on learning from imagined videos after stage 2; 0 for
+    none."""
     num_workers: int | None = None
     """Processes that perceive; None for one per free core, 0 for the demo's own process."""
     num_shown_videos: int = 6
@@ -72,5 +75,6 @@ class DemoConfig:
             questions_per_video=(1, inf),
             imagined_videos=(0, inf),
             imagined_steps=(0, inf),
+            tuning_steps=(0, inf),
             num_shown_videos=(1, max(self.num_test_videos, 1)),
         )

@@ -1,5 +1,7 @@
-"""The demo's imagined videos: a start of the fusion core, and more samples for the stages."""
+"""The demo's imagined videos: before the stages, in them, and after them."""
 
+import tempfile
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,11 +13,14 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.run import token_source
 from vidreason.atomic_file import atomic_file
+from vidreason.export import reasoner_of_checkpoint
 from vidreason.fusion.fusion_core import FusionCore, build_fusion
 from vidreason.microworld.corpora import WorldConfig, rollout_of_video
 from vidreason.microworld.fusion_pretraining import pretrain_fusion_core
 from vidreason.microworld.imagination import Imagination
+from vidreason.microworld.imagined_tuning import tune_reasoner
 from vidreason.microworld.imagined_world import write_imagined_world
+from vidreason.model import VideoReasoner
 from vidreason.perception.models import video_encoder_sizes
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.reasoning.language_model import load_language_model, word_embedding_size
@@ -39,9 +44,8 @@ class Imagining:
         examples = list(open_corpora(captions, experiment.data.max_malformed_fraction))
         self.stories = [rollout_of_video(example.video_id, world_seed) for example in examples]
         few = islice(zip(examples, self.stories, strict=True), _NUM_PERCEIVED_VIDEOS)
-        self.imagination = Imagination(
-            (self.source(example.media, None, None), story) for example, story in few
-        )
+        self.perceived = [(self.source(example.media, None, None), story) for example, story in few]
+        self.imagination = Imagination(self.perceived)
 
 
 def write_imagined_videos(imagining: Imagining, world: WorldConfig, root: Path) -> None:
@@ -98,4 +102,38 @@ def write_fusion_core(
             bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})
     with atomic_file(path) as file:
         file.write(save(fusion.state_dict()))
+    progress.unlink()
+
+
+def write_tuned_reasoner(
+    run: Path, imagining: Imagining, steps: int, seed: int, folder: Path
+) -> None:
+    """Let stage 2's reasoner go on learning from imagined videos; write its folder.
+
+    An interrupted call leaves its state beside ``folder``, and the next one goes on from there.
+
+    Args:
+        run: Stage 2's run folder.
+        imagining: What the videos are made of.
+        steps: Optimizer steps.
+        seed: Of the videos.
+        folder: Where to; of the form ``trained``.
+    """
+    trained, provenance = reasoner_of_checkpoint(run)
+    with tempfile.TemporaryDirectory() as scratch:
+        trained.save_pretrained(Path(scratch) / folder.name)
+        reasoner = VideoReasoner.from_pretrained(Path(scratch) / folder.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    progress = folder.parent / _PROGRESS
+    with tqdm(total=steps, desc="tune", unit="step") as bar:
+        for step, losses in tune_reasoner(
+            *(reasoner, imagining.imagination, imagining.stories, imagining.perceived),
+            steps=steps,
+            progress=progress,
+            seed=seed,
+        ):
+            bar.update(step - bar.n)
+            bar.set_postfix({name: f"{value:.2f}" for name, value in losses.items()})
+    checkpoint = f"{provenance.checkpoint}, and {steps} steps on imagined videos"
+    reasoner.save_pretrained(folder, provenance=replace(provenance, checkpoint=checkpoint))
     progress.unlink()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,12 @@ from experiments.demo.answers import (
     write_answers,
 )
 from experiments.demo.config import DemoConfig
-from experiments.demo.imagine import Imagining, write_fusion_core, write_imagined_videos
+from experiments.demo.imagine import (
+    Imagining,
+    write_fusion_core,
+    write_imagined_videos,
+    write_tuned_reasoner,
+)
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
@@ -28,7 +34,7 @@ from experiments.fit.resume_rules import learnt_settings
 from experiments.fit.run import fit
 from experiments.kept_runs import evaluation_folder
 from experiments.perceive.run import perceive
-from experiments.trained_model import reasoner_folder
+from experiments.trained_model import REASONER_FOLDER, reasoner_folder
 from vidreason.config import merge_config
 from vidreason.microworld import parts
 from vidreason.microworld.corpora import WorldConfig, write_world
@@ -68,6 +74,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
     shared = stage_experiment(config, None)
     stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
     answering = [stage2.decoding, stage2.evaluation]
+    imagining = cache(lambda: Imagining(shared, config.world_seed))  # drawn once for all parts
     return [
         Part(
             title="world: videos and annotations",
@@ -81,7 +88,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             outputs=(Path(shared.store.path),),
             work=lambda: perceive(shared),
         ),
-        *_imagining(config, shared, Path(stage1.reasoner.fusion.warm_start)),
+        *_before_the_stages(config, shared, imagining, Path(stage1.reasoner.fusion.warm_start)),
         Part(
             title="stage 1: alignment",
             settings=[learnt_settings(stage1), _language_model_hashes(config)],
@@ -94,6 +101,7 @@ def demo_parts(config: DemoConfig) -> list[Part]:
             outputs=(Path(stage2.run_dir),),
             work=lambda: fit(stage2),
         ),
+        *_after_the_stages(config, stage2, imagining),
         Part(
             title="evaluate",
             settings=answering,
@@ -116,10 +124,21 @@ def demo_parts(config: DemoConfig) -> list[Part]:
     ]
 
 
-def _imagining(config: DemoConfig, shared: ExperimentConfig, fusion_core: Path) -> list[Part]:
-    """The parts in which videos are imagined, as far as the configuration wants them."""
+def _before_the_stages(
+    config: DemoConfig,
+    shared: ExperimentConfig,
+    imagining: Callable[[], Imagining],
+    fusion_core: Path,
+) -> list[Part]:
+    """The parts in which videos are imagined for the stages, as far as they are wanted."""
+    for name in ("imagined_steps", "tuning_steps"):
+        if getattr(config, name) and shared.reasoner.fusion.kind != "qformer":
+            raise ValueError(
+                f"{name} is {getattr(config, name)}, but reasoner.fusion.kind is "
+                f"{shared.reasoner.fusion.kind!r}, which learns nothing from imagined videos; set "
+                f"{name}=0"
+            )
     wanted = []
-    imagining = cache(lambda: Imagining(shared, config.world_seed))  # drawn once for both
     if config.imagined_videos:
         root = Path(config.run_dir) / IMAGINED_FOLDER
         world = dataclasses.replace(
@@ -134,12 +153,6 @@ def _imagining(config: DemoConfig, shared: ExperimentConfig, fusion_core: Path) 
             )
         )
     if config.imagined_steps:
-        if shared.reasoner.fusion.kind != "qformer":
-            raise ValueError(
-                f"imagined_steps is {config.imagined_steps}, but reasoner.fusion.kind is "
-                f"{shared.reasoner.fusion.kind!r}, which has nothing to learn before stage 1; set "
-                "imagined_steps=0"
-            )
         steps = config.imagined_steps
         wanted.append(
             Part(
@@ -150,6 +163,24 @@ def _imagining(config: DemoConfig, shared: ExperimentConfig, fusion_core: Path) 
             )
         )
     return wanted
+
+
+def _after_the_stages(
+    config: DemoConfig, stage2: ExperimentConfig, imagining: Callable[[], Imagining]
+) -> list[Part]:
+    """The part in which the reasoner goes on learning from imagined videos, if it is wanted."""
+    if not config.tuning_steps:
+        return []
+    run, folder = Path(stage2.run_dir), Path(stage2.model)
+    steps, seed = config.tuning_steps, stage2.seed
+    return [
+        Part(
+            title="tune: the reasoner on imagined videos",
+            settings=[steps, seed],
+            outputs=(folder.parent,),
+            work=lambda: write_tuned_reasoner(run, imagining(), steps, seed, folder),
+        )
+    ]
 
 
 def world_config(config: DemoConfig) -> WorldConfig:
@@ -197,6 +228,8 @@ def stage_experiment(
     if stage == "stage2":
         newest = checkpoint_folder(str(run_dir / "stage1")) / LAST_CHECKPOINT
         experiment.initial_checkpoint = str(newest)
+        if config.tuning_steps:
+            experiment.model = str(run_dir / "tuned" / REASONER_FOLDER)
     return experiment
 
 

@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.corpora import CorpusConfig, DataConfig
-from data_modules.dropped_tokens import drop_tokens
+from vidreason.training.dropped_tokens import drop_tokens
 from data_modules.training_data import InstructionDataModule, TrainingDataModule
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.video.failures import UnreadableVideosError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from experiments.demo.__main__ import main
 from experiments.demo.answers import read_answers
@@ -17,6 +18,7 @@ from experiments.demo.parts import read_records
 from experiments.demo.run import FUSION_CORE_FILE, stage_experiment
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume import checkpoint_step
+from experiments.trained_model import REASONER_FOLDER
 from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.evaluation.predictions.rows import read_predictions
@@ -47,7 +49,7 @@ NUM_TEST_VIDEOS = 3
 SMALLER = (
     *("quick=true", "num_validation_videos=2"),
     *(f"num_test_videos={NUM_TEST_VIDEOS}", "num_shown_videos=2"),
-    *("imagined_videos=4", "imagined_steps=2"),
+    *("imagined_videos=4", "imagined_steps=2", "tuning_steps=2"),
     "stage1=[data.num_epochs=1,data.batch_size=4,data.global_batch_size=4,"
     "'data.train=[{reader: webvid, root: world, split: train},"
     "{reader: webvid, root: imagined, split: train}]']",
@@ -129,12 +131,13 @@ def test_sizes_that_cannot_be_are_refused_in_a_line(override, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_only_a_fusion_core_learns_from_imagined_videos(tmp_path, capsys):
+@pytest.mark.parametrize("key", ["imagined_steps", "tuning_steps"])
+def test_only_a_fusion_core_learns_from_imagined_videos(key, tmp_path, capsys):
     """A line says so before videos are drawn and perceived."""
-    overrides = ["both_stages=['reasoner.fusion={kind: mean_pool}']", "imagined_steps=5"]
+    overrides = ["both_stages=['reasoner.fusion={kind: mean_pool}']", f"{key}=5"]
     assert main([*overrides, f"run_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
-    assert re.search("imagined_steps is 5, but .*'mean_pool'.*set imagined_steps=0", error)
+    assert re.search(f"{key} is 5, but .*'mean_pool'.*set {key}=0", error)
     assert not (tmp_path / "run" / "world").exists()
 
 
@@ -149,7 +152,7 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     records = read_records(quick_demo)
     assert [title.split(":")[0] for title in records] == [
         *("world", "perceive", "imagine", "imagine", "stage 1", "stage 2"),
-        *("evaluate", "answer", "report"),
+        *("tune", "evaluate", "answer", "report"),
     ]
     assert all(record.complete and record.starts == 1 for record in records.values())
     tables = (quick_demo / "table.md").read_text().split("\n\n**")
@@ -160,6 +163,15 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     assert [path.name for path in (quick_demo / "fusion_core").iterdir()] == [FUSION_CORE_FILE]
     start = json.loads((quick_demo / "stage1" / "warm_start.json").read_text())
     assert start["left"] == []
+    # The reasoner that is evaluated is the tuned one.
+    assert [path.name for path in (quick_demo / "tuned").iterdir()] == [REASONER_FOLDER]
+    card = (quick_demo / "tuned" / REASONER_FOLDER / "README.md").read_text()
+    assert "and 2 steps on imagined videos" in card
+    tuned, before = (
+        load_file(folder / "fusion.safetensors")
+        for folder in (quick_demo / "tuned" / REASONER_FOLDER, quick_demo / "stage2" / "reasoner")
+    )
+    assert not all(torch.equal(value, before[name]) for name, value in tuned.items())
     # It learns from 8 perceived videos and 4 imagined ones, 4 a step.
     newest = quick_demo / "stage1" / "checkpoints" / LAST_CHECKPOINT
     assert checkpoint_step(str(newest)) == 3
@@ -216,8 +228,8 @@ def test_the_demo_started_again_does_what_is_not_done(quick_demo, capsys):
     before = (quick_demo / "table.md").stat().st_mtime_ns
     assert main([*SMALLER, f"run_dir={quick_demo}"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count(": complete (") == 8
-    assert "[9/9] report ...\n" in printed
+    assert printed.count(": complete (") == 9
+    assert "[10/10] report ...\n" in printed
     assert (quick_demo / "table.md").stat().st_mtime_ns == before
     assert all(name in printed for name in ROWS)
     assert "what happens next" in printed

@@ -158,10 +158,11 @@ def instructions(
     """
     named = {str(index): rollout for index, rollout in enumerate(rollouts)}
     drawn: list[tuple[int, str, str]] = []
-    closed = ask(named, multiple_choice_questions, 100, generator)
-    for video_id, choice in arrange(closed, generator):
-        prompt = multiple_choice_prompt(choice.question.text, choice.options)
-        drawn.append((int(video_id), prompt, choice.question.answer))
+    for questions_about in (multiple_choice_questions, time_questions.time_questions):
+        closed = ask(named, questions_about, 100, generator)
+        for video_id, choice in arrange(closed, generator):
+            prompt = multiple_choice_prompt(choice.question.text, choice.options)
+            drawn.append((int(video_id), prompt, choice.question.answer))
     for video_id, question in ask(named, open_questions, 100, generator):
         drawn.append((int(video_id), open_ended_prompt(question.text), question.answer))
     for index, rollout in enumerate(rollouts):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from data_modules.corpora import DataConfig
-from data_modules.dropped_tokens import drop_tokens
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.training.dropped_tokens import drop_tokens
 
 NUM_CLIPS, TRACKS = 4, [0, 1, 2, 0, 2, 3, 0]
 

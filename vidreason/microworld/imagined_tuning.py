@@ -1,0 +1,252 @@
+"""Tuning of a trained reasoner on imagined videos, each of which it sees once.
+
+What limits a reasoner of the microworld is the number of its videos, and files hold only so many.
+Here the videos are imagined while it trains (``imagination.py``), with a few perceived ones among
+them, which have clips. Fusion core and adapters learn to predict, to explain, to describe and to
+answer, as in stage 2 (section 3.4.2). Heads learn facts beside the language model (``facts.py``):
+without them, the fusion core forgets of what comes next all that the language model does not read
+yet (measured, docs/prediction.md).
+
+Shapes: B videos, R texts about them, Q queries, D width of the embeddings.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from vidreason.fusion.fusion_core import FusionCore
+from vidreason.microworld.corpora import instructions
+from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
+from vidreason.microworld.imagination import Imagination
+from vidreason.microworld.pretraining import autocast, minimise
+from vidreason.microworld.simulation import Rollout
+from vidreason.microworld.symmetries import draw_view
+from vidreason.model import VideoReasoner
+from vidreason.perception.visual_tokens import VisualBatch, VisualTokens, collate_visual_tokens
+from vidreason.reasoning.language_model import causal_lm
+from vidreason.reasoning.log_likelihoods import row_log_likelihoods
+from vidreason.reasoning.prompts import (
+    CAPTION_PROMPT,
+    CAUSAL_EXPLANATION_PROMPT,
+    EVENT_REASONING_PROMPT,
+    FUTURE_PREDICTION_PROMPT,
+)
+from vidreason.reasoning.text_batch import TextBatch, collate_texts
+from vidreason.reasoning.tokenization import EncodedText
+from vidreason.training.dropped_tokens import drop_tokens
+from vidreason.training.trainable import set_trainable, trainable_names
+
+PERCEIVED_SHARE = 0.25
+"""Share of the videos that were perceived."""
+DROPPED_SHARE = 0.3
+"""Share of the videos of which something is left out, so that the reasoner is less sure of what it
+has seen less of; facts are not learnt from these."""
+_DROP = {"clips": 0.3, "objects": 0.15, "moments": 0.7}
+"""Probabilities of what is left out of them."""
+_WEIGHTS = {"text": 1.0, **{name: 0.2 * weight for name, weight in FACT_WEIGHTS.items()}}
+_KINDS = {
+    FUTURE_PREDICTION_PROMPT: "prediction",
+    EVENT_REASONING_PROMPT: "explanation",
+    CAUSAL_EXPLANATION_PROMPT: "explanation",
+    CAPTION_PROMPT: "caption",
+}
+"""Kinds of texts by their prompts; the others are questions."""
+_OTHER_TEXTS = {"explanation": 0.35, "caption": 0.2, "question": 0.45}
+"""Kinds of the texts beside a prediction, and their shares."""
+_MAX_TEXT_TOKENS = 384
+
+Encode = Callable[[str, str], EncodedText]
+"""Encodes a prompt with its response."""
+Perceived = tuple[VisualTokens, Rollout]
+"""The tokens of a perceived video, and what happens in it."""
+
+
+class Lesson(NamedTuple):
+    """A batch of B videos with R texts."""
+
+    visual: VisualBatch
+    facts: Facts
+    """Of the first videos, of which nothing is left out."""
+    videos: Tensor
+    """``(R,)`` int64: of each text, the index of its video."""
+    text: TextBatch
+
+
+class Lessons(IterableDataset[Lesson]):
+    """An endless stream of batches, the same for any number of workers.
+
+    Args:
+        imagination: Gives the visual tokens of the imagined videos.
+        stories: What happens in them, up to symmetries.
+        perceived: Perceived videos; maybe none.
+        encode: The reasoner's way of encoding a text.
+        batch_size: Videos of a batch; at least 2.
+        texts_per_video: A prediction, and other texts.
+        seed: Of all that is drawn.
+        first: Number of the first batch.
+    """
+
+    def __init__(
+        self,
+        imagination: Imagination,
+        stories: Sequence[Rollout],
+        perceived: Sequence[Perceived],
+        encode: Encode,
+        *,
+        batch_size: int,
+        texts_per_video: int,
+        seed: int,
+        first: int = 0,
+    ) -> None:
+        self.imagination = imagination
+        self.stories = stories
+        self.perceived = perceived
+        self.encode = encode
+        self.batch_size = batch_size
+        self.texts_per_video = texts_per_video
+        self.seed = seed
+        self.first = first
+
+    def __iter__(self) -> Iterator[Lesson]:
+        # A loader takes its workers' batches in turn.
+        worker = get_worker_info()
+        skipped, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for number in count(self.first + skipped, step):
+            yield self._lesson(number)
+
+    def _lesson(self, number: int) -> Lesson:
+        generator = random.Random(f"lesson/{self.seed}/{number}")
+        num_perceived = round(PERCEIVED_SHARE * self.batch_size) if self.perceived else 0
+        videos = generator.choices(self.perceived, k=num_perceived) if num_perceived else []
+        for story in generator.choices(self.stories, k=self.batch_size - num_perceived):
+            rollout = draw_view(story, generator)
+            videos.append((self.imagination.tokens(rollout, generator), rollout))
+        generator.shuffle(videos)
+        rollouts = [rollout for _, rollout in videos]
+        num_whole = self.batch_size - round(DROPPED_SHARE * self.batch_size)
+        visual = collate_visual_tokens([tokens for tokens, _ in videos])
+        first = number * self.batch_size
+        dropped = drop_tokens(visual, _DROP, self.seed, 0, first)["mask"]
+        dropped[:num_whole] = visual["mask"][:num_whole]
+        facts = zip(*map(facts_of, rollouts[:num_whole]), strict=True)
+        texts = texts_about(rollouts, self.texts_per_video, generator)
+        return Lesson(
+            visual=VisualBatch(**{**visual, "mask": dropped}),
+            facts=Facts(*map(torch.stack, facts)),
+            videos=torch.tensor([video for video, _, _ in texts]),
+            text=collate_texts([self.encode(*text) for _, *text in texts]),
+        )
+
+
+def texts_about(
+    rollouts: Sequence[Rollout], per_video: int, generator: random.Random
+) -> list[tuple[int, str, str]]:
+    """Return the prediction of each rollout, and some other instructions about it.
+
+    Args:
+        rollouts: What happens; questions are balanced over all of them.
+        per_video: Number of texts about each, the prediction included.
+        generator: Draws the others.
+
+    Returns:
+        Index of the rollout, prompt and response.
+    """
+    drawn: dict[tuple[int, str], list[tuple[int, str, str]]] = defaultdict(list)
+    for row in instructions(rollouts, generator):
+        drawn[row[0], _KINDS.get(row[1], "question")].append(row)
+    chosen = []
+    for video in range(len(rollouts)):
+        others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=per_video - 1)
+        for kind in ("prediction", *others):
+            # Balancing may leave no question about a video.
+            chosen.append(generator.choice(drawn[video, kind] or drawn[video, "caption"]))
+    return chosen
+
+
+def tune_reasoner(
+    reasoner: VideoReasoner,
+    imagination: Imagination,
+    stories: Sequence[Rollout],
+    perceived: Sequence[Perceived],
+    *,
+    steps: int,
+    batch_size: int = 32,
+    texts_per_video: int = 2,
+    learning_rate: float = 5e-4,
+    num_workers: int = 1,
+    seed: int = 0,
+    report_every: int = 50,
+    progress: Path | None = None,
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train the fusion core and the adapters of ``reasoner`` in place; yield losses now and then.
+
+    Args:
+        reasoner: A trained one, with adapters.
+        imagination: Gives the visual tokens of the imagined videos.
+        stories: What happens in training videos.
+        perceived: Perceived training videos, which are shown beside the imagined ones.
+        steps: Optimizer steps.
+        batch_size: Videos of a step.
+        texts_per_video: Texts about each, a prediction among them.
+        learning_rate: The highest.
+        num_workers: Processes that imagine; 0 for none beside the training one.
+        seed: Of the batches and of the heads.
+        report_every: Steps between two reports.
+        progress: File that an interrupted call leaves and a later one goes on from.
+
+    Yields:
+        Step and losses: of a text's token as ``text``, of the heads by their names.
+
+    Raises:
+        ValueError: The reasoner has no adapters, or no queries to learn with.
+    """
+    if not isinstance(reasoner.fusion, FusionCore):
+        kind = reasoner.config.fusion.kind
+        raise ValueError(f"reasoner.fusion.kind is {kind!r}; imagined videos are for 'qformer'")
+    torch.manual_seed(seed)
+    heads = FactHeads(reasoner.fusion)
+    model = causal_lm(reasoner.language_model)
+    set_trainable(reasoner, trainable_names(reasoner, "instruction"))
+    reasoner.train()
+
+    def losses_from(first: int) -> Iterator[dict[str, Tensor]]:
+        lessons = Lessons(
+            *(imagination, stories, perceived, partial(_encode, reasoner)),
+            batch_size=batch_size,
+            texts_per_video=texts_per_video,
+            seed=seed,
+            first=first,
+        )
+        for lesson in DataLoader(lessons, batch_size=None, num_workers=num_workers):
+            with autocast():
+                embeddings = reasoner.fusion(lesson.visual)  # (B, Q, D)
+                # Each video is fused once for all texts about it: (R, Q, D)
+                values = row_log_likelihoods(model, embeddings[lesson.videos], lesson.text)
+                known = embeddings[: len(lesson.facts.shapes)]
+                losses = heads.losses(known, lesson.facts)
+            yield {"text": -values.mean(), **losses}
+
+    trained = [parameter for parameter in reasoner.parameters() if parameter.requires_grad]
+    yield from minimise(
+        [*trained, *heads.parameters()],
+        losses_from,
+        _WEIGHTS,
+        steps=steps,
+        learning_rate=learning_rate,
+        weight_decay=0.05,
+        report_every=report_every,
+        progress=progress,
+    )
+    reasoner.eval()
+
+
+def _encode(reasoner: VideoReasoner, prompt: str, response: str) -> EncodedText:
+    return reasoner.encode_example(prompt, response, _MAX_TEXT_TOKENS)
