@@ -1,7 +1,7 @@
 """Lessons on imagined videos: their texts, what is left out, resuming, and what is learnt."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import islice
 from statistics import fmean
 
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from tests.microworld.perfect_tokens import WIDTH, perceived
 from vidreason.fusion.config import FusionConfig
+from vidreason.microworld.corpora import instructions
 from vidreason.microworld.imagination import Imagination
 from vidreason.microworld.imagined_tuning import (
     DROPPED_SHARE,
@@ -59,7 +60,7 @@ def lessons(imagination, videos, encode, **options):
     return Lessons(imagination, [story for _, story in videos], videos, encode, **options)
 
 
-def encoded(prompt, response):
+def encoded(prompt, response, earlier_turns):
     """As many tokens as there are letters in the response."""
     return EncodedText([1] + [2] * len(response), [-100] + [2] * len(response))
 
@@ -67,14 +68,33 @@ def encoded(prompt, response):
 def test_every_video_has_its_prediction_and_other_true_texts(videos):
     rollouts = [story for _, story in videos]
     texts = texts_about(rollouts, 3, random.Random(0))
-    assert [video for video, _, _ in texts] == [n for n in range(len(rollouts)) for _ in range(3)]
-    for video, prompt, response in texts[::3]:
-        assert prompt == FUTURE_PREDICTION_PROMPT
+    assert [text.video for text in texts] == [n for n in range(len(rollouts)) for _ in range(3)]
+    for video, prompt, response, earlier_turns in texts[::3]:
+        assert (prompt, earlier_turns) == (FUTURE_PREDICTION_PROMPT, ())
         first = parse_predictions(response).items[0].event
         assert first == next_sentence(rollouts[video], rollouts[video].next_event())
-    kinds = Counter(prompt.split()[0] for _, prompt, _ in texts)
+    kinds = Counter(text.prompt.split()[0] for text in texts)
     assert len(kinds) >= 5  # questions begin in many ways
     assert kinds[CAPTION_PROMPT.split()[0]] < len(rollouts)
+
+
+def test_some_questions_come_after_others_about_the_same_video(videos):
+    rollouts = [story for _, story in videos]
+    texts = texts_about(rollouts, 6, random.Random(0))
+    told = defaultdict(set)
+    for video, prompt, response in instructions(rollouts, random.Random(0)):
+        told[video].add((prompt, response))
+    later = [text for text in texts if text.earlier_turns]
+    assert 0.05 < len(later) / len(texts) < 0.2
+    for text in later:
+        assert [turn.role for turn in text.earlier_turns] == ["user", "assistant"] * (
+            len(text.earlier_turns) // 2
+        )
+        said = [turn.text for turn in text.earlier_turns]
+        pairs = set(zip(said[::2], said[1::2], strict=True))
+        assert len(pairs) == len(said) // 2
+        assert pairs <= told[text.video] - {(text.prompt, text.response)}
+    assert {len(text.earlier_turns) for text in later} == {2, 4, 6}
 
 
 def test_of_a_share_of_the_videos_something_is_left_out_and_facts_are_of_the_others(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from vidreason.example import Turn
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.microworld.corpora import instructions
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
@@ -63,10 +64,25 @@ _OTHER_TEXTS = {"explanation": 0.35, "caption": 0.2, "question": 0.45}
 """Kinds of the texts beside a prediction, and their shares."""
 _MAX_TEXT_TOKENS = 384
 
-Encode = Callable[[str, str], EncodedText]
-"""Encodes a prompt with its response."""
+_CONVERSATION_SHARE = 0.25
+"""Share of the questions that come after others about the video, in a conversation."""
+_MAX_EARLIER = 3
+"""The most questions before one."""
+
+Encode = Callable[[str, str, Sequence[Turn]], EncodedText]
+"""Encodes a prompt with its response, after earlier turns."""
 Perceived = tuple[VisualTokens, Rollout]
 """The tokens of a perceived video, and what happens in it."""
+
+
+class LessonText(NamedTuple):
+    """One text about a video of a batch."""
+
+    video: int
+    """Index of the video."""
+    prompt: str
+    response: str
+    earlier_turns: tuple[Turn, ...] = ()
 
 
 class Lesson(NamedTuple):
@@ -141,34 +157,47 @@ class Lessons(IterableDataset[Lesson]):
         return Lesson(
             visual=VisualBatch(**{**visual, "mask": dropped}),
             facts=Facts(*map(torch.stack, facts)),
-            videos=torch.tensor([video for video, _, _ in texts]),
-            text=collate_texts([self.encode(*text) for _, *text in texts]),
+            videos=torch.tensor([text.video for text in texts]),
+            text=collate_texts([self.encode(*text[1:]) for text in texts]),
         )
 
 
 def texts_about(
     rollouts: Sequence[Rollout], per_video: int, generator: random.Random
-) -> list[tuple[int, str, str]]:
+) -> list[LessonText]:
     """Return the prediction of each rollout, and some other instructions about it.
 
     Args:
         rollouts: What happens; questions are balanced over all of them.
         per_video: Number of texts about each, the prediction included.
         generator: Draws the others.
-
-    Returns:
-        Index of the rollout, prompt and response.
     """
-    drawn: dict[tuple[int, str], list[tuple[int, str, str]]] = defaultdict(list)
+    drawn: dict[tuple[int, str], list[LessonText]] = defaultdict(list)
     for row in instructions(rollouts, generator):
-        drawn[row[0], _KINDS.get(row[1], "question")].append(row)
+        text = LessonText(*row)
+        drawn[text.video, _KINDS.get(text.prompt, "question")].append(text)
     chosen = []
     for video in range(len(rollouts)):
         others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=per_video - 1)
         for kind in ("prediction", *others):
             # Balancing may leave no question about a video.
-            chosen.append(generator.choice(drawn[video, kind] or drawn[video, "caption"]))
+            text = generator.choice(drawn[video, kind] or drawn[video, "caption"])
+            if kind == "question" and generator.random() < _CONVERSATION_SHARE:
+                text = _after_others(text, drawn[video, kind], generator)
+            chosen.append(text)
     return chosen
+
+
+def _after_others(
+    text: LessonText, questions: Sequence[LessonText], generator: random.Random
+) -> LessonText:
+    """Put other questions of the same video, with their answers, before one."""
+    others = [each for each in questions if each.prompt != text.prompt]
+    earlier = generator.sample(others, min(generator.randint(1, _MAX_EARLIER), len(others)))
+    turns: list[Turn] = []
+    for each in earlier:
+        turns += Turn("user", each.prompt), Turn("assistant", each.response)
+    return text._replace(earlier_turns=tuple(turns))
 
 
 def tune_reasoner(
@@ -248,5 +277,7 @@ def tune_reasoner(
     reasoner.eval()
 
 
-def _encode(reasoner: VideoReasoner, prompt: str, response: str) -> EncodedText:
-    return reasoner.encode_example(prompt, response, _MAX_TEXT_TOKENS)
+def _encode(
+    reasoner: VideoReasoner, prompt: str, response: str, earlier_turns: Sequence[Turn]
+) -> EncodedText:
+    return reasoner.encode_example(prompt, response, _MAX_TEXT_TOKENS, earlier_turns)
