@@ -76,6 +76,8 @@ def test_every_video_has_its_prediction_and_other_true_texts(videos):
     kinds = Counter(text.prompt.split()[0] for text in texts)
     assert len(kinds) >= 5  # questions begin in many ways
     assert kinds[CAPTION_PROMPT.split()[0]] < len(rollouts)
+    judged = Counter(text.response for text in texts if "\nIs this right: " in text.prompt)
+    assert set(judged) == {"yes", "no"}
 
 
 def test_some_questions_come_after_others_about_the_same_video(videos):

@@ -42,13 +42,7 @@ def write_questions(
     folder: Path, split: str, rollouts: Mapping[int, Rollout], generator: random.Random
 ) -> None:
     """Write ``questions/<split>.json``, given what happens in each scene by its index."""
-    drafts = [
-        [
-            *(d for body in rollout.scene.bodies for d in _what_if(rollout, body.color, generator)),
-            *_predictive(rollout, generator),
-        ]
-        for rollout in rollouts.values()
-    ]
+    questions = _questions(list(rollouts.values()), generator)
     scenes = [
         {
             "scene_index": scene_index,
@@ -57,9 +51,19 @@ def write_questions(
                 {**draft.question(), "question_id": number} for number, draft in enumerate(kept)
             ],
         }
-        for scene_index, kept in zip(rollouts, _balanced(drafts, generator), strict=True)
+        for scene_index, kept in zip(rollouts, questions, strict=True)
     ]
     write_json(folder / "questions" / f"{SPLIT_NAMES[split]}.json", scenes)
+
+
+def statements(
+    rollouts: Sequence[Rollout], generator: random.Random
+) -> Iterator[tuple[int, str, str, bool]]:
+    """Yield the choices of all questions: index of the rollout, question, choice, and its truth."""
+    for index, questions in enumerate(_questions(rollouts, generator)):
+        for question in questions:
+            for choice in question.choices:
+                yield index, question.text, choice.text, choice.is_right
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,18 @@ class _Draft:
                 for number, choice in enumerate(self.choices)
             ],
         }
+
+
+def _questions(rollouts: Sequence[Rollout], generator: random.Random) -> list[list[_Draft]]:
+    """Return the questions about each rollout, with choices that are balanced over all of them."""
+    drafts = [
+        [
+            *(d for body in rollout.scene.bodies for d in _what_if(rollout, body.color, generator)),
+            *_predictive(rollout, generator),
+        ]
+        for rollout in rollouts
+    ]
+    return _balanced(drafts, generator)
 
 
 def _balanced(drafts: Sequence[list[_Draft]], generator: random.Random) -> list[list[_Draft]]:

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidreason.example import Turn
 from vidreason.fusion.fusion_core import FusionCore
+from vidreason.microworld import clevrer
 from vidreason.microworld.corpora import instructions
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
@@ -39,6 +40,7 @@ from vidreason.reasoning.prompts import (
     CAUSAL_EXPLANATION_PROMPT,
     EVENT_REASONING_PROMPT,
     FUTURE_PREDICTION_PROMPT,
+    yes_no_prompt,
 )
 from vidreason.reasoning.text_batch import TextBatch, collate_texts
 from vidreason.reasoning.tokenization import EncodedText
@@ -59,8 +61,8 @@ _KINDS = {
     CAUSAL_EXPLANATION_PROMPT: "explanation",
     CAPTION_PROMPT: "caption",
 }
-"""Kinds of texts by their prompts; the others are questions."""
-_OTHER_TEXTS = {"explanation": 0.35, "caption": 0.2, "question": 0.45}
+"""Kinds of texts by their prompts; the others are questions, and statements to be judged."""
+_OTHER_TEXTS = {"explanation": 0.3, "caption": 0.15, "question": 0.4, "statement": 0.15}
 """Kinds of the texts beside a prediction, and their shares."""
 _MAX_TEXT_TOKENS = 384
 
@@ -176,6 +178,9 @@ def texts_about(
     for row in instructions(rollouts, generator):
         text = LessonText(*row)
         drawn[text.video, _KINDS.get(text.prompt, "question")].append(text)
+    for video, question, statement, is_right in clevrer.statements(rollouts, generator):
+        prompt, answer = yes_no_prompt(question, statement), "yes" if is_right else "no"
+        drawn[video, "statement"].append(LessonText(video, prompt, answer))
     chosen = []
     for video in range(len(rollouts)):
         others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=per_video - 1)
