@@ -89,7 +89,7 @@ class LoraMerge(Callback):
         trained.save_pretrained(
             self.folder,
             "merged" if changed else "trained",
-            replace(self.provenance, checkpoint=f"step {step}"),
+            replace(self.provenance, checkpoint=f"step {step}", step=step),
             known_hashes=self.known_hashes,
         )
 

@@ -26,6 +26,8 @@ class RunProgress(StepCallback):
     """Lines that stand before the first step."""
     next_commands: Sequence[str] = ()
     """To be run with what the run leaves."""
+    total_steps: int | None = None
+    """Optimizer steps of the whole run, before which it may be told to stop."""
     seconds_between_lines: float = SECONDS_BETWEEN_LINES
 
     def __post_init__(self) -> None:
@@ -78,8 +80,14 @@ class RunProgress(StepCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = time.monotonic() - self._started
         done = trainer.global_step - self._first_step
-        lines = [f"trained {done} steps in {duration(seconds)}; now at step {trainer.global_step}"]
-        if trainer.global_step >= trainer.max_steps and self.next_commands:
+        step = trainer.global_step
+        lines = [f"trained {done} steps in {duration(seconds)}; now at step {step}"]
+        if self.total_steps is not None and trainer.max_steps <= step < self.total_steps:
+            lines.append(
+                f"stopped by trainer.stop_after_steps={trainer.max_steps}, before the end at step "
+                f"{self.total_steps}; without it the same command goes on"
+            )
+        if step >= trainer.max_steps and self.next_commands:
             lines += ["next:", *(f"  {command}" for command in self.next_commands)]
         rank_zero_info("\n".join(lines))
 

@@ -80,6 +80,8 @@ class RunRecord(Callback):
     record_samples: bool = field(default=False, kw_only=True)
     """Also append the ids of each consumed batch to ``samples-rank<r>.jsonl``, to trace what a step
     was trained on."""
+    total_steps: int | None = field(default=None, kw_only=True)
+    """Optimizer steps of the whole run; one that ends in order before them is not finished."""
 
     def __post_init__(self) -> None:
         self._started = False
@@ -91,6 +93,7 @@ class RunRecord(Callback):
                 self.config,
                 self.run_dir,
                 resumed_from=self.resumed_from,
+                total_steps=self.total_steps,
                 world_size=trainer.world_size,
                 num_nodes=trainer.num_nodes,
                 strategy=type(trainer.strategy).__name__,
@@ -126,7 +129,11 @@ class RunRecord(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stop = trainer.early_stopping_callback
         reason = None if stop is None else stop.stopping_reason_message
-        self._write_end(trainer, f"stopped early: {reason}" if reason else "finished")
+        cause = f"stopped early: {reason}" if reason else "finished"
+        if not reason and self.total_steps is not None and trainer.global_step < self.total_steps:
+            by_setting = trainer.global_step >= trainer.max_steps
+            cause = f"stopped by {'trainer.stop_after_steps' if by_setting else 'a callback'}"
+        self._write_end(trainer, cause)
 
     @override
     def on_exception(
@@ -148,6 +155,7 @@ def write_run_record(
     run_dir: Path,
     *,
     resumed_from: str | None = None,
+    total_steps: int | None = None,
     world_size: int = 1,
     **circumstances: str | int,
 ) -> None:
@@ -157,6 +165,7 @@ def write_run_record(
         config: The resolved configuration.
         run_dir: The run's folder.
         resumed_from: The checkpoint that this start continues from.
+        total_steps: Optimizer steps of the whole run, if it is one of steps.
         world_size: Number of processes.
         circumstances: Further values of the entry.
     """
@@ -169,6 +178,7 @@ def write_run_record(
             "command": without_secrets(shlex.join(sys.orig_argv)),
             "working_directory": os.getcwd(),
             "resumed_from": resumed_from,
+            "total_steps": total_steps,
             "world_size": world_size,
             **circumstances,
             "host": socket.gethostname(),

@@ -1,22 +1,23 @@
 """List the runs below a folder: ``python -m experiments.runs [FOLDER]``, by default ``runs``.
 
-For each run folder of ``fit``: its stage, whether it runs, is finished, stopped or was killed, how
-far it is, its last losses, and the accuracies of an evaluation, each with its 95% interval over
-videos and its number of questions. Nothing is loaded but small files.
+For each run folder of ``fit``: its stage; whether it is running, finished, stopped, killed or
+failed, and at which of its steps; its last losses and the accuracies of an evaluation, each with
+the step that it belongs to. Accuracies have their 95% interval over videos and their number of
+questions. Nothing is loaded but small files.
 """
 
 import argparse
 import csv
+import io
 import json
 import math
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.program import exit_status
-from experiments.writer_lock import LOCK_SUFFIX, SILENT_SECONDS
+from experiments.writer_lock import is_held
 from vidreason.evaluation.statistics.intervals import Interval
 from vidreason.evaluation.tables import Table, value_text
 
@@ -24,6 +25,9 @@ from vidreason.evaluation.tables import Table, value_text
 _RECORD, _METRICS, _CONFIG = "run.json", "metrics.csv", "config.yaml"
 _HEADER = ("run", "stage", "state", "step", "loss", "val/loss", "starts", "accuracy")
 _ABSENT = "-"
+_FULL_MODEL = "full model"
+_SIGNALS = ("Stopped", "KeyboardInterrupt", "Terminated", "SystemExit")
+"""Exceptions by which a run ends that was told to."""
 
 
 def list_runs(folder: Path) -> None:
@@ -52,16 +56,15 @@ def _rows(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
             continue  # another program's file of this name
         run = record.parent
         metrics = _last_metrics(run / _METRICS)
-        end = last.get("end") or {}
         yield (
             last_time,
             (
                 str(run.relative_to(folder)),
                 _stage(run),
-                _state(run, end),
-                str(end.get("step", metrics.get("step", _ABSENT))),
-                _number(metrics.get("train/loss")),
-                _number(metrics.get("val/loss")),
+                _state(run, last),
+                _step(last, metrics),
+                _loss(metrics, "train/loss"),
+                _loss(metrics, "val/loss"),
                 str(len(starts)),
                 _accuracies(run),
             ),
@@ -71,59 +74,86 @@ def _rows(folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _stage(run: Path) -> str:
     try:
         lines = (run / _CONFIG).read_text().splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return _ABSENT
     stages = (line.partition(":")[2].strip() for line in lines if line.startswith("stage:"))
     return next(stages, _ABSENT)
 
 
-def _state(run: Path, end: dict[str, Any]) -> str:
-    lock = run / f"fit{LOCK_SUFFIX}"
-    try:
-        status = lock.stat()
-    except OSError:
-        status = None
-    if status is not None and status.st_size and time.time() - status.st_mtime < SILENT_SECONDS:
+def _state(run: Path, start: Mapping[str, Any]) -> str:
+    """Return what became of the last start of a run."""
+    if is_held(run, "fit"):
         return "running"
-    # "finished", or an error or exit status with its class before it.
-    return str(end["cause"]).partition(":")[0].lower() if "cause" in end else "killed"
+    end = start.get("end") or {}
+    if "cause" not in end:
+        return "killed"
+    # "finished", "stopped ..." with a reason; or an error or exit status with its class before it.
+    cause = str(end["cause"]).partition(":")[0]
+    if cause in ("finished", "stopped early"):
+        return cause
+    return "stopped" if cause in _SIGNALS or cause.startswith("stopped") else f"failed: {cause}"
 
 
-def _last_metrics(path: Path) -> dict[str, str]:
-    """The last value of each metric."""
-    values: dict[str, str] = {}
+def _step(start: Mapping[str, Any], metrics: Mapping[str, tuple[int, str]]) -> str:
+    """Return how many steps are done, of how many; those of a run without an end as logged."""
+    total = start.get("total_steps")
+    logged = max((step for step, _ in metrics.values()), default=_ABSENT)
+    step = (start.get("end") or {}).get("step", logged)
+    return str(step) if total is None else f"{step} of {total}"
+
+
+def _last_metrics(path: Path) -> dict[str, tuple[int, str]]:
+    """Return the last value of each metric, and after how many steps it was logged."""
     try:
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                values |= {name: value for name, value in row.items() if value and name}
-    except OSError:
-        pass  # not one step has been logged
+        complete = path.read_text().rpartition("\n")[0]  # a kill may have torn the last row
+        values: dict[str, tuple[int, str]] = {}
+        for row in csv.DictReader(io.StringIO(complete)):
+            steps = int(row["step"]) + 1  # the table counts them from 0
+            values |= {name: (steps, value) for name, value in row.items() if value and name}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}  # not one step has been logged, or it is no such table
     return values
 
 
-def _accuracies(run: Path) -> str:
-    """Return the accuracy of the full model on each corpus, as far as there is an evaluation."""
+def _loss(metrics: Mapping[str, tuple[int, str]], name: str) -> str:
+    if name not in metrics:
+        return _ABSENT
+    step, value = metrics[name]
     try:
-        runs = json.loads((run / "evaluation" / "metrics.json").read_text())["runs"]
-        cells = next(iter(runs.values()))
+        return f"{float(value):.3f} at step {step}"
+    except ValueError:
+        return _ABSENT
+
+
+def _accuracies(run: Path) -> str:
+    """Return the accuracy on each corpus, as far as there is an evaluation, and of what it is.
+
+    An evaluation stays where it was when the run goes on, and may be of another model.
+    """
+    try:
+        metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+        runs = metrics["runs"]
+        name = _FULL_MODEL if _FULL_MODEL in runs else next(iter(runs))
         shown = [
             f"{cell['corpus']} {value_text(_interval(cell))} n={cell['num_questions']}"
-            for cell in cells
+            for cell in runs[name]
             if cell["group"] == "all" and cell.get("accuracy") is not None
         ]
+        if name != _FULL_MODEL:
+            source = f"of {name}"
+        elif "step" in metrics:
+            source = f"at step {metrics['step']}"
+        else:
+            source = f"of {metrics['model']}"
     except (OSError, ValueError, LookupError, TypeError, StopIteration):
         return _ABSENT
-    return ", ".join(shown) or _ABSENT
+    return f"{', '.join(shown)} {source}" if shown else _ABSENT
 
 
 def _interval(cell: dict[str, Any]) -> Interval:
     # JSON has no NaN: bounds that there are none of are null.
     low, high = (math.nan if cell[name] is None else cell[name] for name in ("low", "high"))
     return Interval(cell["accuracy"], low, high)
-
-
-def _number(text: str | None) -> str:
-    return _ABSENT if text is None else f"{float(text):.3f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

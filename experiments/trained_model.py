@@ -10,6 +10,7 @@ from vidreason.devices import torch_device
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.pretrained.folder import existing_folder, read_perceiver
+from vidreason.pretrained.folder_config import read_config
 from vidreason.pretrained.hub import local_reasoner_folder
 from vidreason.pretrained.identity import ReasonerIdentity, reasoner_identity
 from vidreason.reasoning.reasoner_config import DecodingConfig
@@ -22,6 +23,17 @@ REASONER_FOLDER = "reasoner"
 def reasoner_folder(config: ExperimentConfig) -> str:
     """The folder or repository that ``config`` names, or else its own run's folder."""
     return config.model or str(Path(config.run_dir) / REASONER_FOLDER)
+
+
+def trained_steps(config: ExperimentConfig) -> int | None:
+    """Return after how many steps of its run the reasoner was written.
+
+    None if that is not known, or if it is the reasoner of another run, whose steps are others.
+    """
+    folder = Path(reasoner_folder(config))
+    if folder.resolve() != Path(config.run_dir, REASONER_FOLDER).resolve():
+        return None
+    return read_config(existing_folder(folder)).step
 
 
 def trained_model_identity(config: ExperimentConfig) -> ReasonerIdentity:

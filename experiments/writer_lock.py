@@ -71,6 +71,24 @@ def sole_writer(folder: str | Path, program: str) -> Iterator[None]:
             _held.discard(file.fileno())
 
 
+def is_held(folder: str | Path, program: str) -> bool:
+    """Tell whether a process of ``program`` writes to ``folder``, without touching its lock.
+
+    One that was killed leaves its name in the file: it is gone if this host has no such process, or
+    if it has not been heard of for ``SILENT_SECONDS``.
+    """
+    path = Path(folder) / (program + LOCK_SUFFIX)
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            holder = _holder(file)
+    except OSError:
+        return False
+    if not status.st_size or time.time() - status.st_mtime >= SILENT_SECONDS:
+        return False
+    return holder is None or not _is_dead(holder)
+
+
 def _rank() -> int:
     """Return 0 for the first of the processes that a launcher has started, else another number.
 

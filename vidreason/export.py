@@ -65,7 +65,7 @@ def reasoner_of_checkpoint(
         check_frozen(
             {"language_model": recorded_hash}, {"language_model": present}, str(checkpoint)
         )
-    return reasoner, _provenance(values, checkpoint)
+    return reasoner, _provenance(values, checkpoint, int(content["global_step"]))
 
 
 def reasoner_of_values(
@@ -139,6 +139,8 @@ def _set_paths(
             raise ValueError(f"there is no frozen part {name!r}; the parts are {', '.join(PARTS)}")
 
 
-def _provenance(values: Mapping[str, Any], checkpoint: Path) -> Provenance:
+def _provenance(values: Mapping[str, Any], checkpoint: Path, step: int) -> Provenance:
     corpora = [f"{corpus['reader']} ({corpus['split']})" for corpus in values["data"]["train"]]
-    return Provenance(stage=values["stage"], training_data=corpora, checkpoint=checkpoint.name)
+    return Provenance(
+        stage=values["stage"], training_data=corpora, checkpoint=checkpoint.name, step=step
+    )

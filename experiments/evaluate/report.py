@@ -25,6 +25,7 @@ def write_report(
     config: EvaluationConfig,
     *,
     model: str,
+    step: int | None = None,
     validation: Sequence[BenchmarkPrediction] = (),
     manifests: Mapping[str, Manifest] | None = None,
     incomplete: Mapping[str, str] | None = None,
@@ -40,6 +41,7 @@ def write_report(
         runs: Predictions by row of the tables.
         config: How they are scored.
         model: Name of the model, for ``metrics.json``.
+        step: Steps of this run after which the model was written; None of another run's model.
         validation: The full model's predictions that temperatures and conformal sets are fitted on.
         manifests: What the rows were made with, as far as it is known.
         incomplete: Corpora of which questions could not be read, and how many were.
@@ -76,6 +78,7 @@ def write_report(
         board.metrics["notes"].append(f"no submission file: {error}")
     metrics = {
         "model": model,
+        **({} if step is None else {"step": step}),
         **board.metrics,
         "submissions": [str(path.relative_to(folder)) for path in submissions],
         "manifests": {name: manifest.as_json() for name, manifest in scored.items()},
@@ -84,7 +87,7 @@ def write_report(
     (folder / "tables.md").write_text(board.to_markdown() + "\n")
     report = EvaluationReport(
         title="Evaluation",
-        facts={"model": model},
+        facts={"model": model} | ({} if step is None else {"step": str(step)}),
         runs=runs,
         tables=board.tables,
         notes=board.metrics["notes"],

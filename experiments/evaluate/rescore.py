@@ -4,6 +4,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from experiments.evaluate.report import write_report
 from experiments.experiment_config import ExperimentConfig
@@ -47,11 +48,13 @@ def rescore(arguments: argparse.Namespace) -> None:
         raise ValueError("--from: there are only answers to validation questions")
     ordered = dict(sorted(runs.items(), key=lambda item: _order(item[1])))
     folder = evaluation_folder_of(arguments.paths[0]) if len(arguments.paths) == 1 else None
+    before = _metrics_before(folder)
     write_report(
         Path(arguments.out) if arguments.out else folder,
         {name: run.predictions for name, run in ordered.items()},
         config.evaluation,
-        model=_model(folder) or ", ".join(arguments.paths),
+        model=str(before.get("model", "")) or ", ".join(arguments.paths),
+        step=before.get("step"),
         validation=() if validation is None else validation.predictions,
         incomplete={
             corpus: read for run in ordered.values() for corpus, read in run.incomplete.items()
@@ -75,12 +78,13 @@ def _order(run: Run) -> tuple[int, str, int]:
     return 1, run.name.partition(" ")[0], control[run.manifest.control]
 
 
-def _model(folder: Path | None) -> str:
-    """Name that ``evaluate`` gave the model."""
+def _metrics_before(folder: Path | None) -> dict[str, Any]:
+    """Return the ``metrics.json`` that ``evaluate`` wrote: it names the model, and its step."""
     path = None if folder is None else folder / "metrics.json"
     if path is None or not path.is_file():
-        return ""
-    return str(json.loads(path.read_text()).get("model", ""))
+        return {}
+    values: dict[str, Any] = json.loads(path.read_text())
+    return values
 
 
 def _print_official_free(run: Run) -> None:

@@ -22,7 +22,7 @@ from experiments.kept_runs import (
     predictions_file,
 )
 from experiments.start_checks.checks import check_start
-from experiments.trained_model import reasoner_folder, trained_token_source
+from experiments.trained_model import reasoner_folder, trained_steps, trained_token_source
 from experiments.writer_lock import sole_writer
 from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.benchmark import (
@@ -66,6 +66,7 @@ def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
                 answers.runs,
                 config.evaluation,
                 model=str(reasoner_folder(config)),
+                step=trained_steps(config),
                 validation=answers.validation,
                 manifests=answers.manifests,
                 incomplete=answers.incomplete,

@@ -97,7 +97,9 @@ def fit(config: ExperimentConfig) -> None:
         reasoner = new_reasoner(config, resumed=checkpoint is not None)
         data = build_data(config, source, reasoner)
         module = build_module(config, data, source, reasoner, resumed=checkpoint is not None)
-        progress = RunProgress(header(config, data, checkpoint), next_commands(config))
+        progress = RunProgress(
+            header(config, data, checkpoint), next_commands(config), data.total_steps
+        )
         trainer = build_trainer(config, data, source, checkpoint, progress)
         log_settings(trainer.loggers, learnt_settings(config))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -219,6 +221,7 @@ def build_trainer(
                 config,
                 Path(config.run_dir),
                 resumed_from=checkpoint,
+                total_steps=data.total_steps,
                 record_samples=settings.record_samples,
             ),
             Throughput(timer, settings.log_every_n_steps, Path(config.run_dir)),

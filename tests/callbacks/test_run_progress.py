@@ -85,6 +85,21 @@ def test_on_a_terminal_the_bar_is_enough(said, clock, monkeypatch):
     assert len(said) == 1
 
 
+def test_a_run_that_is_told_to_stop_is_not_said_to_be_at_its_end(said, clock):
+    trainer, module = make_trainer(0, 4)
+    callback = RunProgress([], total_steps=9)
+    callback.on_train_start(trainer, module)
+    trainer.global_step = 4
+    callback.on_train_end(trainer, module)
+    assert said[-1].splitlines()[1] == (
+        "stopped by trainer.stop_after_steps=4, before the end at step 9; without it the same "
+        "command goes on"
+    )
+    trainer.global_step = trainer.max_steps = 9
+    callback.on_train_end(trainer, module)
+    assert said[-1] == "trained 9 steps in 0 s; now at step 9"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min"), (705_600, "8 d 4 h")],

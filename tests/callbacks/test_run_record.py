@@ -71,6 +71,24 @@ def test_the_record_says_how_a_start_ended(tmp_path, finished):
     assert start["end"]["cause"] == ("finished" if finished else "RuntimeError: no memory")
 
 
+@pytest.mark.parametrize(
+    ("step", "max_steps", "cause"),
+    [
+        (9, 9, "finished"),
+        (4, 4, "stopped by trainer.stop_after_steps"),
+        (4, 9, "stopped by a callback"),
+    ],
+)
+def test_a_run_that_ends_before_its_last_step_is_not_finished(tmp_path, step, max_steps, cause):
+    callback = RunRecord(Config(), tmp_path, total_steps=9)
+    trained = SimpleNamespace(**vars(trainer()) | {"global_step": step, "max_steps": max_steps})
+    callback.setup(trained, None, "fit")
+    callback.on_fit_end(trained, None)
+    (start,) = read_starts(tmp_path)
+    assert (start["total_steps"], start["end"]["step"]) == (9, step)
+    assert start["end"]["cause"] == cause
+
+
 def test_no_secret_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789abcdef")
     command = ["python", "-m", "fit", "x=hf_0123456789abcdef", "data=s3://key:hunter22@bucket"]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.run import fit
+from experiments.trained_model import trained_steps
 from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.model import VideoReasoner
@@ -64,6 +66,9 @@ def test_a_run_becomes_a_folder_of_what_it_trained(runs, tmp_path, capsys, stage
     exported = loaded.state_dict()
     assert all(torch.equal(exported[name], value) for name, value in expected.items())
     assert (loaded.config.lora is not None) == (stage == "instruction")
+    config = merge_config(ExperimentConfig, [str(runs / stage / "config.yaml")])
+    assert trained_steps(config) == step
+    assert trained_steps(replace(config, model=str(tmp_path / "out"))) is None  # not this run's
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"- stage: {stage}\n- data of this stage: {corpus}\n" in card
     assert f"- checkpoint: step-0000000{step}.ckpt" in card

@@ -7,7 +7,7 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from vidreason.model import DecodingConfig, VideoReasoner, build_reasoner
+from vidreason.model import DecodingConfig, Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.pretrained import folder as folder_module
 from vidreason.pretrained.identity import reasoner_identity
@@ -185,11 +185,11 @@ def test_how_it_answers_is_saved_with_it(make_reasoner, visual, tmp_path):
         ),
     ):
         loaded.decoding = decoding
-        loaded.save_pretrained(tmp_path / "other")
+        loaded.save_pretrained(tmp_path / "other", provenance=Provenance(step=7))
         again = VideoReasoner.from_pretrained(tmp_path / "other")
         assert again.decoding == decoding
         assert again.generate_ids(visual, PROMPTS) == loaded.generate_ids(visual, PROMPTS, decoding)
-        # How it decodes is no part of what it is.
+        # How it decodes, and how long it was trained, is no part of what it is.
         assert reasoner_identity(tmp_path / "other") == reasoner_identity(tmp_path / "greedy")
     file.write_text(json.dumps({"repetition_penalty": 2.0}))
     with pytest.raises(ValueError, match=r"generation_config\.json: repetition_penalty has no"):

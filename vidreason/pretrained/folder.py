@@ -124,7 +124,9 @@ def write_folder(
     previous = folder.with_name(folder.name + PREVIOUS)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / LANGUAGE_MODEL_FOLDER).mkdir(parents=True)
+    provenance = provenance or Provenance()
     config = _folder_config(parts, form, known_hashes or {})
+    config.step = provenance.step
     _write_language_model(parts, partial / LANGUAGE_MODEL_FOLDER, config, dtype)
     state = parts.fusion.state_dict()
     fusion = {name: value.to(dtype).contiguous() for name, value in state.items()}
@@ -135,7 +137,7 @@ def write_folder(
         parts.config,
         parts.perceiver,
         config.frozen_parts,
-        provenance or Provenance(),
+        provenance,
         base_model=portable(parts.config.language_model.name_or_path),
     )
     (partial / CARD_FILE).write_text(card)

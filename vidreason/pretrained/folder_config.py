@@ -37,6 +37,8 @@ class FolderConfig:
     futures: FuturesConfig = field(default_factory=FuturesConfig)
     """Search for next events, with the temperature that was fitted; all other decoding is in
     :data:`GENERATION_FILE`, in transformers' names."""
+    step: int | None = None
+    """Optimizer steps of the training stage that it comes out of; None where that is not known."""
     frozen_parts: dict[str, FrozenPart] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     """sha256 of the folder's own files of weights, by their paths in it; folders from before they

@@ -22,7 +22,7 @@ class ReasonerIdentity:
 
     model: str
     """sha256 over configuration, trained weights, tokenizer and the content hashes of the frozen
-    parts, as hex digits. How it decodes is no part of it."""
+    parts, as hex digits. How it decodes, and how long it was trained, is no part of it."""
     perceiver: str
     """:func:`vidreason.perception.perceiver.perceiver_fingerprint` of what it was trained with.
     """
@@ -43,6 +43,7 @@ def reasoner_identity(folder: Path) -> ReasonerIdentity:
     described["frozen_parts"] = {name: part.sha256 for name, part in config.frozen_parts.items()}
     described.pop("weights", None)  # the same hashes again
     described.pop("futures", None)
+    described.pop("step", None)
     files = {
         path.relative_to(folder).as_posix(): content_hash_of_file(path)
         for path in sorted(folder.rglob("*"))

@@ -33,6 +33,8 @@ class Provenance:
     """Corpora, with their splits, that its last stage trained on."""
     checkpoint: str = ""
     """The training checkpoint's name and step."""
+    step: int | None = None
+    """Optimizer steps of that stage, for ``config.json``."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What ``experiments.evaluate`` writes to ``metrics.json``."""
     tables: str = ""
