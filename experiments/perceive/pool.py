@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing import active_children, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import torch
 
@@ -36,10 +36,18 @@ STOP_POLL_SECONDS = 0.5
 """How often a run looks whether it has been told to stop, while no task comes back."""
 _KEPT_BYTES = 256 * 2**20
 
-Outcome = str | VideoFailure
-"""``stored``, ``perceived``, or the failure of a span; ``alias`` for a name of a perceived file.
-``lost`` takes a ``perceived`` back that had not reached the disk when its worker crashed; the
-span's outcome comes once more."""
+
+class Seen(NamedTuple):
+    """The outcome of a span whose video can be read."""
+
+    state: Literal["stored", "perceived", "lost", "alias"]
+    """``alias`` is a name of a perceived file. ``lost`` takes a ``perceived`` back that had not
+    reached the disk when its worker crashed; the span's outcome comes once more."""
+    num_tokens: int = 0
+    """Visual tokens of the span: of its clips, and of objects on its key frames."""
+
+
+Outcome = Seen | VideoFailure
 
 
 class StopFlag(Protocol):
@@ -62,15 +70,16 @@ def perceive_span(source: VisualTokenSource, span: Span) -> Outcome:
         assert source.store is not None
         key = source.key(*span_of_media)
         if span.is_alias:
-            return "alias"
-        if key in source.store:
-            return "stored"
+            return Seen("alias")
+        num_tokens = source.store.num_tokens(key)
+        if num_tokens is not None:
+            return Seen("stored", num_tokens)
         source(*span_of_media)
+        return Seen("perceived", source.store.num_tokens(key) or 0)
     except VideoReadError as error:
         if span.is_alias:  # its first name has failed too
-            return "alias"
+            return Seen("alias")
         return error.failure(span.id)
-    return "perceived"
 
 
 def perceive_in_workers(
@@ -182,7 +191,7 @@ class _Worker:
         self._process: BaseProcess | None = None
         self._suspects: deque[Span] = deque()  # one of them may have crashed the last process
         self._again: deque[Span] = deque()  # others that its crash undid
-        self._unwritten: list[Span] = []  # perceived, and not on the disk yet
+        self._unwritten: list[tuple[Span, Seen]] = []  # perceived, and not on the disk yet
         self._tasks: dict[Future[Report], list[Span]] = {}
         self._is_alone = False
 
@@ -222,7 +231,11 @@ class _Worker:
             spans = self._tasks.pop(task)
             self._is_alone = False
             done = zip(spans, report.outcomes, strict=False)
-            self._unwritten += [span for span, outcome in done if outcome == "perceived"]
+            self._unwritten += [
+                (span, outcome)
+                for span, outcome in done
+                if isinstance(outcome, Seen) and outcome.state == "perceived"
+            ]
             self._unwritten = self._unwritten[len(self._unwritten) - report.num_waiting :]
             yield from report.outcomes
 
@@ -239,13 +252,14 @@ class _Worker:
         cause = _cause_of_crash(self._process)
         if not is_stopped:  # else the signal may have ended it while it was starting
             self._crashes.record(cause, in_hand)
-        yield from ["lost"] * len(self._unwritten)
-        self._again.extend(itertools.chain(self._unwritten, *handed_out))
+        yield from (seen._replace(state="lost") for _, seen in self._unwritten)
+        unwritten = [span for span, _ in self._unwritten]
+        self._again.extend(itertools.chain(unwritten, *handed_out))
         if self._is_alone:
             (span,) = in_hand
             detail = f"the process that perceived it ended {cause}, and so did one before"
             failure = VideoFailure(span.id, span.media, "crashed", detail)
-            yield "alias" if span.is_alias else failure
+            yield Seen("alias") if span.is_alias else failure
         else:
             self._suspects.extend(in_hand)
         self._tasks, self._unwritten, self._is_alone = {}, [], False

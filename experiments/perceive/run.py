@@ -14,15 +14,32 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.perceive.plan import Plan, Share, Span, share_of
-from experiments.perceive.pool import Outcome, StopFlag, perceive_in_workers, perceive_span
+from experiments.perceive.pool import (
+    Outcome,
+    Seen,
+    StopFlag,
+    perceive_in_workers,
+    perceive_span,
+)
 from experiments.program import FAILURES_FILE
 from experiments.signals import first_signal_tells
 from experiments.start_checks.checks import check_start
 from vidreason.cores import free_cores
 from vidreason.devices import torch_device
+from vidreason.perception.config import PerceiverConfig
 from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.video.failures import FailureLog, UnreadableVideosError, VideoFailure
 from vidreason.video.reader import VideoReader
+
+NEARLY_ALL = 0.95
+"""Share of videos without an object from which the segmenter is taken to find nothing."""
+NO_OBJECTS = """\
+WARNING: the segmenter finds no object in {share:.0%} of the videos; of them the model sees clips
+  lower perceiver.segmenter.pred_iou_threshold ({segmenter.pred_iou_threshold:g}) and
+  perceiver.segmenter.stability_threshold ({segmenter.stability_threshold:g}), or take another
+  segmenter by perceiver.segmenter.name ({segmenter.name}) and perceiver.segmenter.weights (the
+  small one that comes with the package knows the microworld's pictures alone; docs/parts.md);
+  perceiver.use_objects=false, if it is on purpose, saves the search"""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +52,21 @@ class Counts:
     unreadable: int = 0
     missing: int = 0
     """Were not looked at, because the run was told to stop."""
+    objects: int = 0
+    """Objects on key frames in the tokens of those stored and perceived."""
+    without_objects: int = 0
+    """Of those stored and perceived, the ones whose tokens are of clips alone."""
+
+    def add(self, seen: Seen, num_clips: int) -> None:
+        """Count a span whose video could be read."""
+        if seen.state == "alias":
+            return
+        number = -1 if seen.state == "lost" else 1
+        objects = max(seen.num_tokens - num_clips, 0)
+        self.stored += seen.state == "stored"
+        self.perceived += 0 if seen.state == "stored" else number
+        self.objects += number * objects
+        self.without_objects += 0 if objects else number
 
 
 def perceive(config: ExperimentConfig) -> Counts:
@@ -74,19 +106,15 @@ def perceive(config: ExperimentConfig) -> Counts:
                 counts.unreadable += 1
                 failures.record(1, [outcome])
             else:
-                counts.stored += outcome == "stored"
-                counts.perceived += (outcome == "perceived") - (outcome == "lost")
-                failures.record(-1 if outcome == "lost" else 1)
+                counts.add(outcome, config.perceiver.sampling.num_clips)
+                failures.record(-1 if outcome.state == "lost" else 1)
             done = counts.stored + counts.perceived + counts.unreadable
             counts.missing = len(plan) - done
             progress.set_postfix(vars(counts), refresh=False)
             progress.update(done - progress.n)
     source.store.index.cover()
     source.store.media.cover()
-    print(
-        f"perceived {counts.perceived} videos, found {counts.stored} in the store, "
-        f"could not read {counts.unreadable}"
-    )
+    print("\n".join(report(counts, config.perceiver, failures)))
     if stop.value:
         name = signal.Signals(stop.value).name
         print(f"stopped by {name}: {counts.missing} are missing; the same command goes on")
@@ -94,6 +122,30 @@ def perceive(config: ExperimentConfig) -> Counts:
     if counts.unreadable > config.data.max_unreadable_fraction * len(plan):
         raise UnreadableVideosError(failures.summary())
     return counts
+
+
+def report(counts: Counts, perceiver: PerceiverConfig, failures: FailureLog) -> list[str]:
+    """Return what is said at the end: what was perceived, what it holds, what could not be read."""
+    lines = [
+        f"perceived {counts.perceived} videos, found {counts.stored} in the store, "
+        f"could not read {counts.unreadable}"
+    ]
+    if counts.unreadable:
+        causes = ", ".join(f"{number} x {cause}" for cause, number in failures.causes.most_common())
+        lines.append(f"not read: {causes}; each is listed in {failures.path}")
+    seen = counts.stored + counts.perceived
+    clips = f"visual tokens: {seen * perceiver.sampling.num_clips} clips"
+    if not perceiver.use_objects:
+        return [*lines, f"{clips}; objects are switched off (perceiver.use_objects=false)"]
+    lines.append(
+        f"{clips} and {counts.objects} objects on key frames; {counts.without_objects} of {seen} "
+        "videos have no object"
+    )
+    if seen and counts.without_objects >= NEARLY_ALL * seen:
+        lines.append(
+            NO_OBJECTS.format(share=counts.without_objects / seen, segmenter=perceiver.segmenter)
+        )
+    return lines
 
 
 def failures_file(share: Share) -> str:

@@ -17,8 +17,8 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig, PerceiveConfig
 from experiments.perceive import pool
 from experiments.perceive.plan import Span
-from experiments.perceive.pool import Report, perceive_in_workers
-from experiments.perceive.run import perceive
+from experiments.perceive.pool import Report, Seen, perceive_in_workers
+from experiments.perceive.run import Counts, perceive
 from vidreason.config import merge_config
 from vidreason.perception.perceiver import PerceiverConfig
 from vidreason.perception.visual_tokens import CLIP_TOKEN, VisualTokens
@@ -81,7 +81,7 @@ def fake_executor(world: World) -> type:
                 if self.is_broken:
                     break
                 is_stored = span.media in world.disk
-                outcomes.append("stored" if is_stored else "perceived")
+                outcomes.append(Seen("stored" if is_stored else "perceived", int(span.media)))
                 self.waiting += [] if is_stored else [span.media]
                 if world.random.random() < 0.05:
                     self.flush()
@@ -137,9 +137,14 @@ def test_whatever_crashes_a_worker_all_else_is_perceived_and_counted_once(seed, 
     assert always <= failed <= always | once
     assert len(failed) == len(failures)
     assert {failure.cause for failure in failures} <= {"crashed"}
-    counts = Counter(outcome for outcome in outcomes if isinstance(outcome, str))
+    counts = Counts()
+    for outcome in outcomes:
+        if isinstance(outcome, Seen):
+            counts.add(outcome, num_clips=0)
     # What a worker had written before it crashed is found in the store.
-    assert counts["perceived"] - counts["lost"] + counts["stored"] == number - len(failed)
+    assert counts.perceived + counts.stored == number - len(failed)
+    assert counts.objects == sum(int(name) for name in set(names) - failed)
+    assert counts.without_objects == ("0" not in failed)
     assert world.disk.keys() == set(names) - failed
     assert max(world.disk.values(), default=1) == 1
 
@@ -148,8 +153,9 @@ def test_a_video_that_a_worker_once_crashed_on_is_perceived_by_the_next(monkeypa
     world = World(0, {"20": 1})
     monkeypatch.setattr(pool, "ProcessPoolExecutor", fake_executor(world))
     outcomes = list(perceive_in_workers(None, spans(60), Stop(), 3, 1))
-    assert set(outcomes) <= {"perceived", "stored", "lost"}
-    assert len(outcomes) - 2 * outcomes.count("lost") == len(world.disk) == 60
+    states = [outcome.state for outcome in outcomes]
+    assert set(states) <= {"perceived", "stored", "lost"}
+    assert len(states) - 2 * states.count("lost") == len(world.disk) == 60
     assert world.num_started == 4
 
 
@@ -174,8 +180,9 @@ def test_a_crash_after_the_signal_to_stop_is_nobodys_fault(monkeypatch):
     for outcome in perceive_in_workers(None, spans(60), stop, 1, 0):
         outcomes.append(outcome)
         stop.value = len(outcomes) >= 16
-    assert set(outcomes) <= {"perceived", "lost"}
-    assert outcomes.count("perceived") - outcomes.count("lost") == len(world.disk)
+    states = [outcome.state for outcome in outcomes]
+    assert set(states) <= {"perceived", "lost"}
+    assert states.count("perceived") - states.count("lost") == len(world.disk)
 
 
 def write_world(folder: Path, contents: list[str]) -> ExperimentConfig:

@@ -456,3 +456,23 @@ def test_in_a_store_that_may_not_be_written_what_is_perceived_is_not_kept(
     with pytest.raises(FeatureStoreError, match=r"store\.path: this user may not write into"):
         store.require_writable()
     assert_equal(open_store(tmp_path).get(key_of("a")), make_tokens(0))
+
+
+def test_the_number_of_tokens_is_read_without_the_tokens(tmp_path):
+    store = open_store(tmp_path)
+    tokens = make_tokens(0, num_clips=2, num_objects=3)
+    store.put(key_of("a"), tokens)
+    assert (store.num_tokens(key_of("a")), store.num_tokens(key_of("b"))) == (5, None)  # waiting
+    store.flush()
+    other = open_store(tmp_path)
+    assert (other.num_tokens(key_of("a")), other.num_tokens(key_of("b"))) == (5, None)
+    store.put(key_of("b"), make_tokens(1, num_objects=0))
+    store.flush()
+    assert other.num_tokens(key_of("b")) == 2  # written by another process meanwhile
+    for shard in shards_of(tmp_path):
+        os.truncate(shard, read_header(shard).offsets[0] + 10)
+    with pytest.raises(FeatureStoreError, match=r"damaged: the entry \w+ is cut off"):
+        other.num_tokens(key_of("a"))
+    for shard in shards_of(tmp_path):
+        shard.unlink()
+    assert other.num_tokens(key_of("a")) is None

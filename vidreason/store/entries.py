@@ -31,6 +31,8 @@ NUMBER_TYPES: dict[StoredType, torch.dtype] = {
 }
 
 _HEAD = struct.Struct("<IIIId")
+HEAD_BYTES = _HEAD.size
+"""First bytes of an entry, which say how many tokens it has."""
 _CHECKSUM = struct.Struct("<I")
 _CODES: dict[StoredType, int] = {"bfloat16": 1, "float32": 2, "int8": 3}
 _TYPES_OF_CODES = {code: NUMBER_TYPES[name] for name, code in _CODES.items()}
@@ -129,7 +131,7 @@ def check_entry(key: bytes, content: bytes | bytearray) -> None:
 
 
 def num_tokens_of(content: bytes) -> int:
-    """Number of visual tokens in an entry."""
+    """Number of visual tokens in an entry, of which ``HEAD_BYTES`` bytes are enough."""
     return int(_HEAD.unpack_from(content)[0])
 
 

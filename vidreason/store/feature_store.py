@@ -18,15 +18,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from vidreason.atomic_file import unique_path, write_atomically
 from vidreason.perception.visual_tokens import VisualTokens
 from vidreason.store.config import StoreConfig
-from vidreason.store.entries import decode_entry, encode_entry
+from vidreason.store.entries import decode_entry, encode_entry, num_tokens_of
 from vidreason.store.feature_index import SHARDS_FOLDER, FeatureIndex
 from vidreason.store.media_table import MediaTable
 from vidreason.store.shards import (
@@ -34,11 +34,14 @@ from vidreason.store.shards import (
     SUFFIX,
     FeatureStoreError,
     read_entry,
+    read_num_tokens,
     unreadable,
     write_shard,
 )
 from vidreason.store.weights_table import WeightsTable
 from vidreason.video.unrecorded import tell_once
+
+T = TypeVar("T")
 
 MEDIA_FOLDER = "media"
 WEIGHTS_FOLDER = "weights"
@@ -95,10 +98,25 @@ class FeatureStore:
             FeatureStoreError: The entry is damaged; the message names the shard and the remedy.
         """
         digest = key.digest(self.config.dtype)
-        content = self._writer.waiting_entry(digest) or self._read(digest)
+        content = self._writer.waiting_entry(digest) or self._read(digest, read_entry)
         if content is None and self.index.look_again():
-            content = self._read(digest)
+            content = self._read(digest, read_entry)
         return None if content is None else decode_entry(digest, content)
+
+    def num_tokens(self, key: FeatureKey) -> int | None:
+        """How many tokens there are under ``key``, by a few bytes of the entry; None if missing.
+
+        Raises:
+            FeatureStoreError: The entry is cut off.
+        """
+        digest = key.digest(self.config.dtype)
+        waiting = self._writer.waiting_entry(digest)
+        if waiting is not None:
+            return num_tokens_of(waiting)
+        number = self._read(digest, read_num_tokens)
+        if number is None and self.index.look_again():
+            number = self._read(digest, read_num_tokens)
+        return number
 
     def put(self, key: FeatureKey, tokens: VisualTokens) -> VisualTokens:
         """Keep ``tokens`` under ``key`` and return them as :meth:`get` will give them.
@@ -164,13 +182,14 @@ class FeatureStore:
             return True
         return self.index.look_again() and self.index.find(digest) is not None
 
-    def _read(self, digest: bytes) -> bytearray | None:
+    def _read(self, digest: bytes, read: Callable[[Path, bytes, int, int], T]) -> T | None:
+        """Return what ``read`` gives for an entry; None where there is none (any more)."""
         location = self.index.find(digest)
         if location is None:
             return None
         path = self.index.shard_folder / location.shard
         try:
-            return read_entry(path, digest, location.offset, location.length)
+            return read(path, digest, location.offset, location.length)
         except OSError as error:
             if error.errno not in _REMOVED:
                 raise unreadable(path, error) from error

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vidreason.atomic_file import atomic_file
 from vidreason.errors import ReportedError
-from vidreason.store.entries import DamagedEntryError, check_entry, num_tokens_of
+from vidreason.store.entries import HEAD_BYTES, DamagedEntryError, check_entry, num_tokens_of
 
 FORMAT = "vidreason-features-3"
 SUFFIX = ".safetensors"
@@ -163,6 +163,21 @@ def read_entry(path: Path, key: bytes, offset: int, length: int) -> bytearray:
     except DamagedEntryError as error:
         raise damaged(path, str(error)) from error
     return content
+
+
+def read_num_tokens(path: Path, key: bytes, offset: int, length: int) -> int:
+    """Read how many visual tokens an entry has, from its first bytes, which are not checked.
+
+    Raises:
+        FeatureStoreError: The entry is cut off.
+        FileNotFoundError: There is no such shard (any more).
+    """
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        content = file.read(min(length, HEAD_BYTES))
+    if len(content) < HEAD_BYTES:
+        raise damaged(path, f"the entry {key.hex()} is cut off")
+    return num_tokens_of(content)
 
 
 def unreadable(path: Path, error: OSError) -> FeatureStoreError:
