@@ -1,16 +1,22 @@
 import copy
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
+from tiny_shipped import write_tiny_reasoner
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from vidreason.microworld.parts import LANGUAGE_MODEL_FOLDER
 from vidreason.model import DecodingConfig, Provenance, VideoReasoner, build_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
+from vidreason.pretrained import adapters
 from vidreason.pretrained import folder as folder_module
 from vidreason.pretrained.identity import reasoner_identity
+from vidreason.pretrained.published import published_copy
 from vidreason.reasoning.reasoner_config import FuturesConfig
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import encode_example
@@ -120,6 +126,46 @@ def test_plain_peft_reads_the_adapters(make_reasoner, language_models, tmp_path,
         actual = loaded_alone(input_ids=ids).logits[..., : expected.shape[-1]]
         assert torch.equal(actual, expected)
     assert AutoTokenizer.from_pretrained(folder)("Why?").input_ids
+
+
+@pytest.mark.slow  # a process that imports torch
+def test_adapters_over_a_model_of_the_package_are_read_without_the_package(tmp_path):
+    folder = tmp_path / "reasoner"
+    write_tiny_reasoner(folder)
+    reasoner = VideoReasoner.from_pretrained(folder)
+    card = (folder / "README.md").read_text().replace("THIS_FOLDER", str(folder))
+    (tmp_path / "card.py").write_text(card.partition("```python\n")[2].partition("```")[0])
+    script = """
+import runpy, sys, torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM
+folder = sys.argv[1] + "/reasoner/language_model"
+plain = [kind.from_pretrained(folder, dtype=torch.float32)
+         for kind in (AutoPeftModelForCausalLM, AutoModelForCausalLM)]
+assert "vidreason" not in sys.modules
+plain.append(runpy.run_path(sys.argv[1] + "/card.py")["language_model"])
+ids = torch.arange(40)[None]
+torch.save([model(input_ids=ids).logits.detach() for model in plain], sys.argv[1] + "/logits.pt")
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    with torch.no_grad():
+        expected = reasoner.language_model(input_ids=torch.arange(40)[None]).logits
+    for logits in torch.load(tmp_path / "logits.pt"):
+        torch.testing.assert_close(logits, expected)
+
+
+def test_a_base_is_named_with_its_revision_and_by_its_path_outside_of_the_package(tmp_path):
+    folder = tmp_path / "reasoner"
+    write_tiny_reasoner(folder)
+    file = folder / "language_model" / "adapter_config.json"
+    assert json.loads(file.read_text())["base_model_name_or_path"] == str(LANGUAGE_MODEL_FOLDER)
+    with published_copy(folder) as copy:
+        values = json.loads((copy / "language_model" / "adapter_config.json").read_text())
+    assert values["base_model_name_or_path"] == "vidreason:microworld/parts/language_model"
+    model = VideoReasoner.from_pretrained(folder).language_model
+    adapters.save_adapters(model, tmp_path, "org/name", "v2")
+    values = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (values["base_model_name_or_path"], values["revision"]) == ("org/name", "v2")
 
 
 def test_the_merged_language_model_is_plain(make_reasoner, tmp_path):

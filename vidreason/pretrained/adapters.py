@@ -28,18 +28,24 @@ _INCIDENTAL = ("base_model_name_or_path", "inference_mode", "peft_version", "rev
 
 
 def save_adapters(
-    model: PeftModel, folder: Path, base: str, dtype: torch.dtype | None = None
+    model: PeftModel,
+    folder: Path,
+    base: str,
+    revision: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
-    """Write the adapters of ``model``, as ``PeftModel.from_pretrained(base, folder)`` reads them.
+    """Write the adapters of ``model``, as ``AutoPeftModelForCausalLM.from_pretrained`` reads them.
 
     Args:
         model: The language model; its own weights may be on the meta device.
         folder: Where to; it exists.
         base: The language model without adapters: a folder or a repository on the Hub.
+        revision: Of that repository.
         dtype: Of the weights in the file; None for the dtype that they have.
     """
     config = copy.copy(_adapter_config(model))
     config.base_model_name_or_path = base
+    config.revision = revision
     config.inference_mode = True
     if isinstance(config.target_modules, set):
         # The order of a set differs from process to process.

@@ -47,6 +47,8 @@ from vidreason.pretrained.folder_config import (
 )
 from vidreason.pretrained.frozen_parts import (
     content_hash_of_file,
+    is_in_package,
+    locate,
     locate_parts,
     perceiver_parts,
     portable,
@@ -340,9 +342,12 @@ def _write_language_model(
         merged.save_pretrained(str(folder))
     elif isinstance(parts.language_model, PeftModel):
         _check_finite(_adapter_values(parts.language_model), folder)
-        # A path inside the package is that of this machine: what ships does not name it.
-        base = config.frozen_parts["language_model"].source
-        adapters.save_adapters(parts.language_model, folder, base, dtype)
+        base = config.frozen_parts["language_model"]
+        # Plain peft finds a base by its path alone. One in the package has another on each machine,
+        # so what ships in it, and what is published, does not name that.
+        path = base.source if is_in_package(folder) else locate(base)
+        revision = parts.config.language_model.revision
+        adapters.save_adapters(parts.language_model, folder, path, revision, dtype)
 
 
 def _adapter_values(model: nn.Module) -> dict[str, torch.Tensor]:

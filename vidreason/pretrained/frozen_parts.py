@@ -52,8 +52,14 @@ def portable(location: str) -> str:
     if not Path(location).exists():
         return location
     path = Path(location).resolve()
-    inside = path.is_relative_to(_PACKAGE)
-    return f"{IN_PACKAGE}{path.relative_to(_PACKAGE).as_posix()}" if inside else str(path)
+    if is_in_package(path):
+        return f"{IN_PACKAGE}{path.relative_to(_PACKAGE).as_posix()}"
+    return str(path)
+
+
+def is_in_package(path: Path) -> bool:
+    """Tell whether a path lies in the installed package."""
+    return path.resolve().is_relative_to(_PACKAGE)
 
 
 def reference(location: str, revision: str | None = None, sha256: str | None = None) -> FrozenPart:

@@ -84,6 +84,7 @@ def model_card(
             "`pip install vidreason`, and the frozen parts that this folder refers to. They are "
             "compared with these content hashes when it is loaded:\n\n" + (needs or "- none\n")
         ),
+        "The language model by itself": _plain_language_model(config, frozen_parts),
         "Parts and licences": _licences(
             config, perceiver, frozen_parts, base_model, provenance.licence
         ),
@@ -106,6 +107,48 @@ def model_card(
         '```\nvidreason ask VIDEO "why did it stop" --model THIS_FOLDER\n```\n\n'
         f"{body}\n"
     )
+
+
+def _plain_language_model(config: ReasonerConfig, frozen_parts: Mapping[str, FrozenPart]) -> str:
+    """Return how plain transformers and peft load what the folder holds of the language model."""
+    if "language_model" in frozen_parts and config.lora is None:
+        return "It was not trained: it is the frozen part `language_model`, as it was."
+    if "language_model" not in frozen_parts:
+        lines = [
+            "from transformers import AutoModelForCausalLM",
+            "",
+            'language_model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER/language_model")',
+        ]
+    elif frozen_parts["language_model"].source.startswith(IN_PACKAGE):
+        inside = frozen_parts["language_model"].source.removeprefix(IN_PACKAGE)
+        lines = [
+            "from importlib.resources import files",
+            "",
+            "import torch",
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM",
+            "",
+            f'base = files("vidreason") / {inside!r}  # it comes with the package',
+            f"base = AutoModelForCausalLM.from_pretrained(base, dtype={_dtype(config)})",
+            'language_model = PeftModel.from_pretrained(base, "THIS_FOLDER/language_model")',
+        ]
+    else:
+        lines = [
+            "import torch",
+            "from peft import AutoPeftModelForCausalLM",
+            "",
+            "language_model = AutoPeftModelForCausalLM.from_pretrained(",
+            f'    "THIS_FOLDER/language_model", dtype={_dtype(config)}',
+            ")  # reads its base by the name in adapter_config.json",
+        ]
+    code_lines = "\n".join(lines)
+    return (
+        f"It sees no video: the embeddings are made by vidreason.\n\n```python\n{code_lines}\n```"
+    )
+
+
+def _dtype(config: ReasonerConfig) -> str:
+    return f"torch.{config.language_model.dtype}"
 
 
 def _training(provenance: Provenance) -> str:

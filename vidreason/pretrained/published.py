@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidreason.pretrained.folder_config import CARD_FILE, CONFIG_FILE, LANGUAGE_MODEL_FOLDER
-from vidreason.pretrained.frozen_parts import BY_HASH
+from vidreason.pretrained.frozen_parts import BY_HASH, IN_PACKAGE, FrozenPart, locate
 
 _FOLDER_FILES = re.compile(
     r"config\.json|fusion\.safetensors|generation_config\.json|README\.md|verifier\.json|"
@@ -53,11 +53,12 @@ def published_copy(folder: Path) -> Iterator[Path]:
 
 def _published_names(config: Any) -> dict[str, str]:  # noqa: ANN401 - JSON
     """Map each local path of a part in a folder's ``config.json`` to its published name."""
+    parts = [FrozenPart(**part) for part in config["frozen_parts"].values()]
     names = {
-        part["source"]: f"{BY_HASH}{part['sha256']}"
-        for part in config["frozen_parts"].values()
-        if Path(part["source"]).is_absolute()
+        part.source: f"{BY_HASH}{part.sha256}" for part in parts if Path(part.source).is_absolute()
     }
+    # The adapters name a base of the package by its path on this machine.
+    names |= {locate(part): part.source for part in parts if part.source.startswith(IN_PACKAGE)}
     return dict(sorted(names.items(), key=lambda item: -len(item[0])))  # the longest first
 
 
