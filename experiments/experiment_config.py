@@ -128,7 +128,13 @@ class TrainerConfig:
         )
         check_ranges("trainer", self, **ranges)
         for name in self.callbacks:
-            check_part("trainer.callbacks", name, CALLBACK_GROUP, ())
+            try:
+                check_part("trainer.callbacks", name, CALLBACK_GROUP, ())
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}. What this project itself does during training is set by keys such "
+                    "as trainer.early_stopping_patience, trainer.keep_best and guard.max_skipped"
+                ) from error
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from experiments.experiment_config import ExperimentConfig
 from vidreason.config import (
     ConfigurationError,
     config_from_values,
+    config_parser,
     merge_config,
     save_config,
     to_yaml,
@@ -141,17 +142,20 @@ WRONG = {
     "name: *a": "a.yaml:1: ",
     "part: &a {rate: *a}": "a.yaml:1: the alias *a stands for nothing complete",
     "part: {<<: 5}": "a.yaml:1: << takes sections",
-    "nname: x": "a.yaml:1: nname: there is no such key. Did you mean name?",
-    "part:\n  rat: 2": "a.yaml:2: part.rat: there is no such key. Did you mean part.rate or ",
+    "nname: x": "a.yaml:1: nname: there is no such key. Did you mean name or ",
+    "part:\n  rat: 2": "a.yaml:2: part.rat: there is no such key. Did you mean part.rate?",
     "rate: 2": "a.yaml:1: rate: there is no such key. Did you mean part.rate or parts.rate",
-    "zzz: 1": "a.yaml:1: zzz: Key 'zzz' not in 'Whole'; known are name, revision, devices",
-    "part: 5": "a.yaml:1: part: Invalid type assigned: int is not a subclass of Part. value: 5",
-    "part: [1]": "a.yaml:1: part: Invalid type assigned: list is not a subclass of Part. value: ",
-    "parts: {a: 1}": "a.yaml:1: parts: Invalid value assigned: dict is not a ListConfig",
-    "parts: one": "a.yaml:1: parts: Invalid value assigned: str is not a ListConfig, TupleConfig, "
-    "list, or tuple. Found 'one'; write a list, as in ['one']",
-    "parts: [1]": "a.yaml:1: parts[0]: Invalid type assigned: int is not a subclass of Part. "
-    "value: 1",
+    "zzz: 1": "a.yaml:1: zzz: there is no such key; known are name, revision, devices",
+    "part: 5": "a.yaml:1: part: expected a section, with the keys rate, count, kind; found '5'",
+    "part: [1]": "a.yaml:1: part: expected a section, with the keys rate, count, kind; "
+    "found a list",
+    "parts: {a: 1}": "a.yaml:1: parts: expected a list; its entries have numbers, as in parts.0.a; "
+    "found the key 'a'",
+    "parts: one": "a.yaml:1: parts: expected a list; found 'one'; write ['one']",
+    "parts: [1]": "a.yaml:1: parts[0]: expected a section, with the keys rate, count, kind; "
+    "found '1'",
+    "by_name: x": "a.yaml:1: by_name: expected names, each with its value, as in {NAME: ...}; "
+    "found 'x'",
     "name: [q, v]": "a.yaml:1: name: Value '['q', 'v']' of type 'list' is incompatible with "
     "type hint 'str'",
     "name:": "a.yaml:1: name: field 'name' is not Optional; nothing is given",
@@ -197,7 +201,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
 
 def test_each_part_is_checked_whatever_is_wrong_with_others(tmp_path):
     text = "parts: [1, {rate: 0}, {count: '${x}'}, {rate: -2}]\non: 3\n"
-    starts = ["parts[2].count holds", "parts[0]: Invalid", "on: Value '3'", "parts[1]: part.rate"]
+    starts = ["parts[2].count holds", "parts[0]: expected", "on: Value '3'", "parts[1]: part.rate"]
     messages = problems(tmp_path, text)
     assert len(messages) == 5
     for start, problem in zip([*starts, "parts[3]: part.rate is -2"], messages, strict=True):
@@ -291,8 +295,15 @@ OVERRIDES = {
     "parts=[{rate: 1": "override 'parts=[{rate: 1': not YAML",
     "parts[0].rate=1": "override 'parts[0].rate=1': there is no entry 0 in a list of 0: parts",
     "parts.0.rate=1": "override 'parts.0.rate=1': there is no entry 0 in a list of 0: parts",
-    "parts.x.rate=1": "parts: Invalid value assigned: dict is not a ListConfig",
-    "name.x=1": "name: Value '{'x': 1}' of type 'dict' is incompatible with type hint 'str'",
+    "parts.x.rate=1": "parts: expected a list; its entries have numbers, as in parts.0.x; ",
+    "name.x=1": "name: it is one value, which has no keys; found the key 'x'",
+    "name==n": "override 'name==n' has two '='; write name=n",
+    "mine.yaml": "is not of the form key.sub=value; a file is given as --config mine.yaml",
+    # What stands below an unknown key tells more than it does.
+    "prt.rate=1": "prt: there is no such key. Did you mean part.rate or parts.rate?",
+    "xyz.part_rat=1": "xyz: there is no such key. Did you mean part.rate?",
+    "xyz.part.rat=1": "xyz: there is no such key. Did you mean part.rate",
+    "PART.RATE=1": "PART: there is no such key. Did you mean part.rate",
     "part=null": "part: field 'part' is not Optional; nothing is given",
     "part.rate=1,5": "part.rate: Value '1,5' of type 'str' is incompatible with type hint 'float'",
 }
@@ -306,11 +317,53 @@ def test_overrides_that_are_wrong_are_named(override):
     assert OVERRIDES[override] in problem
 
 
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--part.rate", "2"], "as key.sub=value: part.rate=..."),
+        (["-part.rate=2"], "as key.sub=value: part.rate=2"),
+        (["--part-rate=2"], "as key.sub=value: part.rate=2"),
+        (["--confg", "a.yaml"], "as key.sub=value, and a file by --config FILE"),
+        (["-c", "a.yaml"], "as key.sub=value, and a file by --config FILE"),
+    ],
+)
+def test_options_that_there_are_not_lead_to_keys(capsys, arguments, remedy):
+    with pytest.raises(SystemExit):
+        config_parser("x", "y", Whole).parse_intermixed_args(arguments)
+    assert capsys.readouterr().err.rstrip().endswith(remedy)
+
+
 def test_overrides_are_literal():
     overrides = ["name=a=b", "revision=007", "part.rate=1e-3"]
     config = merge_config(Whole, [], overrides)
     assert (config.name, config.revision, config.part.rate) == ("a=b", "007", 0.001)
     assert merge_config(Whole, [], ["name=''"]).name == ""
+
+
+def test_what_is_wrong_is_told_of_who_wrote_it_last(tmp_path):
+    """An override that a check refuses is not blamed on the line of the file that it replaced."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    files = [str(tmp_path / name) for name in FILES]
+    for override, source in {
+        "part.rate=-1": "override 'part.rate=-1': part.rate is",
+        "part={rate: -1}": "override 'part={rate: -1}': part.rate is",
+        "parts.0.rate=-1": "override 'parts.0.rate=-1': parts[0]: part.rate is",
+        "by_name.b.rate=-1": "override 'by_name.b.rate=-1': by_name.b: part.rate is",
+        # Others have written to the same section.
+        "part.kind=no": f"{files[1]}:3: part.rate is -7",
+    }.items():
+        given = files if override == "part.kind=no" else files[:1]
+        with pytest.raises(ConfigurationError) as caught:
+            merge_config(Whole, given, [override])
+        (problem,) = caught.value.problems
+        assert problem.startswith(source), problem
+
+
+FILES = {
+    "a.yaml": "part:\n  count: 3\n  rate: 2\nparts:\n  - rate: 2\nby_name:\n  b: {rate: 2}\n",
+    "b.yaml": "# c\npart:\n  rate: -7\n",
+}
 
 
 def test_an_override_without_a_value_empties(tmp_path):
@@ -347,9 +400,9 @@ def test_an_entry_of_a_list_is_overridden_by_its_number(tmp_path):
         ({"part": {"rate": float("nan")}}, r"part\.rate: expected a finite number, found nan"),
         ({"part": {"rate": 10**400}}, r"part\.rate: expected a finite number, found 10000"),
         ({"part": {"rate": "2"}}, r"part\.rate: Value '2' of type 'str'.* 'float'$"),
-        ({"parts": "ab"}, r"parts: Invalid value assigned: str is .*write a list, as in \['ab'\]"),
+        ({"parts": "ab"}, r"parts: expected a list; found 'ab'; write \['ab'\]"),
         ({"parts": None}, "parts: field 'parts' is not Optional; nothing is given"),
-        ({"by_name": []}, r"by_name: Invalid type assigned: list is not .* value: \[\]"),
+        ({"by_name": []}, "by_name: expected names, each with its value, .*; found a list"),
         ({5: 6}, "the key 5 is no text"),
         ({"name": b"x"}, "a value of type bytes"),
     ],

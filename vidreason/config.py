@@ -8,6 +8,7 @@ and is recorded and published.
 
 import argparse
 import dataclasses
+import difflib
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -83,11 +84,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         _, unrecognised, options = message.partition("unrecognized arguments: ")
-        if unrecognised and options.startswith("--"):
-            name, _, value = options[2:].replace("=", " ").partition(" ")
+        if unrecognised and options.startswith("-"):
+            name, _, value = options.lstrip("-").replace("=", " ").partition(" ")
             message += "; a setting is given without dashes, as key.sub=value"
             paths = [] if self.schema is None else similar_keys(self.schema, name.replace("-", "_"))
-            if paths:
+            if difflib.get_close_matches(name, ["config"]) or name == "c":
+                message += ", and a file by --config FILE"
+            elif paths:
                 message += f": {paths[0]}={value.partition(' ')[0] or '...'}"
         super().error(message)
 
@@ -227,8 +230,14 @@ def _read_override(override: str) -> Node:
     where = f"override {shown(without_secrets(override))}"
     if not equals:
         dash = override[:1] in "\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{NON-BREAKING HYPHEN}"
-        hint = f"; it begins with the dash U+{ord(override[0]):04X}, not '--'" if dash else ""
+        hint = "; no spaces stand around '='"
+        if dash:
+            hint = f"; it begins with the dash U+{ord(override[0]):04X}, not '--'"
+        elif override.endswith((".yaml", ".yml")):
+            hint = f"; a file is given as --config {override}"
         raise ValueError(f"{where} is not of the form key.sub=value{hint}")
+    if text.startswith("="):
+        raise ValueError(f"{where} has two '='; write {key}={text.lstrip('=')}")
     names = re.sub(r"\[(\d+)\]", r".\1", key).split(".")  # entries are named as in messages, too
     if not all(names) or any(name != name.strip() for name in names):
         raise ValueError(f"{where} is not of the form key.sub=value: its key is {key!r}")

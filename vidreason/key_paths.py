@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _CUTOFF = 0.75
@@ -52,5 +52,29 @@ def similar_keys(schema: type, wanted: str) -> list[str]:
     matches = list(dict.fromkeys(path for name in near for path in names[name]))
     # Those of the section that was named come first.
     section = wanted.rpartition(".")[0]
-    matches.sort(key=lambda path: -difflib.SequenceMatcher(None, section, path).ratio())
+    matches.sort(key=lambda path: -_ratio(section, path))
     return matches[:_MAX_SIMILAR]
+
+
+def similar_to_path(schema: type, path: str, below: Sequence[str]) -> list[str]:
+    """Return at most three keys that an unknown one may have meant.
+
+    Args:
+        schema: The configuration dataclass.
+        path: The unknown key.
+        below: What was written below it: with ``callbacks`` unknown, ``early_stopping`` and
+            ``patience`` of ``callbacks.early_stopping.patience=3``, which tell more than it does.
+            There is at least one name.
+    """
+    names = [*path.split("."), *below]
+    section, last = ".".join(names[:-1]), names[-1].lower()
+    joined = similar_keys(schema, f"{names[-2]}_{last}".lower())
+    # The same last name says little by itself: many sections have a name or a kind.
+    by_name = similar_keys(schema, f"{section}.{last}")
+    if len(by_name) > 1:
+        by_name = [key for key in by_name if _ratio(key.rpartition(".")[0], section) >= _CUTOFF]
+    return list(dict.fromkeys([*joined, *by_name]))[:_MAX_SIMILAR]
+
+
+def _ratio(first: str, second: str) -> float:
+    return difflib.SequenceMatcher(None, first, second).ratio()

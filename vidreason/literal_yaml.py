@@ -146,10 +146,11 @@ def merged(under: Node, over: Node) -> Node:
         return _with_entries(under, over)
     if not (isinstance(under, Section) and isinstance(over, Section)):
         return over
-    items = dict(under.items)
+    items, key_where = dict(under.items), dict(under.key_where)
     for key, node in over.items.items():
         items[key] = merged(items[key], node) if key in items else node
-    return Section(items, over.where, under.key_where | over.key_where)
+        key_where[key] = over.where_of(key)  # the last one that wrote it
+    return Section(items, over.where, key_where)
 
 
 def names_entries(node: Section) -> bool:

@@ -12,12 +12,12 @@ import math
 import re
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from vidreason.key_paths import similar_keys
+from vidreason.key_paths import similar_keys, similar_to_path
 from vidreason.literal_yaml import (
     Emptied,
     Items,
@@ -39,11 +39,14 @@ from vidreason.literal_yaml import (
     shown,
     strings,
 )
+from vidreason.merge_messages import choices, odd_character, one_line, remedy, said, wrong_shape
 
 T = TypeVar("T")
 
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MAX_INTEGER = 2**63
+_NEAR = 0.6
+"""Similarity from which one name of a section may have been meant by another."""
 _NOTHING: tuple[tuple[type, Any], ...] = ((NoneType, None), (str, ""), (list, []), (dict, {}))
 """By type, what a key holds that is emptied; the first that fits."""
 RENAMED_KEYS = {
@@ -63,8 +66,6 @@ REMOVED_KEYS = {
     "trainer.log_devices": "Lightning's DeviceStatsMonitor is no longer an option",
 }
 """Reasons by key path."""
-_MAX_MESSAGE = 300
-"""Characters of what OmegaConf says, in which values stand whole."""
 
 
 def typed(schema: type[T], tree: Node) -> tuple[T | None, list[str]]:
@@ -132,7 +133,7 @@ class _Merging:
             if key in types:
                 self._put(config, key, types[key], item, inner)
             elif is_literal(key):
-                self._unknown(config, key, node.where_of(key), inner, list(types))
+                self._unknown(key, node, inner, list(types))
             else:
                 self._wrong += 1
         self._given.append(_Given(config, node, path, self._wrong == before, first))
@@ -152,7 +153,7 @@ class _Merging:
                 try:
                     OmegaConf.to_object(given.config)
                 except (OmegaConfBaseException, ValueError) as error:
-                    self.problems.append(_said(error, given.node, given.path))
+                    self.problems.append(said(error, given.node, given.path))
                     fails = True
             failed.append(fails)
 
@@ -173,8 +174,8 @@ class _Merging:
             self.problems.append(f"{error}: {path}")
         except OmegaConfBaseException as error:
             self._wrong += 1
-            message = f"{node.where}: {path}: {_one_line(error)}"
-            self.problems.append(message + _remedy(kinds, node))
+            message = wrong_shape(kinds, node, path) or one_line(error) + remedy(kinds, node)
+            self.problems.append(f"{node.where}: {path}: {message}")
 
     def _merge(
         self,
@@ -233,26 +234,35 @@ class _Merging:
         else:
             _put_value(parent, key, _anything(node))
 
-    def _unknown(
-        self, config: DictConfig, key: str, where: str, path: str, known: list[str]
-    ) -> None:
-        try:
-            config[key] = None
-        except OmegaConfBaseException as error:
-            message = _one_line(error)
-        else:
-            raise AssertionError(f"{path} was taken")
+    def _unknown(self, key: str, node: Section, path: str, known: list[str]) -> None:
         plain = re.sub(r"\[\d+\]", "", path)
         if plain in RENAMED_KEYS:
             message = f"the key is now {RENAMED_KEYS[plain]}"
         elif plain in REMOVED_KEYS:
             message = f"the key is gone: {REMOVED_KEYS[plain]}"
-        elif similar := similar_keys(self._root, path):
+        elif similar := self._similar(key, path, known, _below(node.items[key])):
             message = f"there is no such key. Did you mean {' or '.join(similar)}?"
-        elif "Did you mean" not in message:
-            message += f"; known are {', '.join(known)}"
+        else:
+            message = f"there is no such key; known are {', '.join(known)}"
         self._wrong += 1
-        self.problems.append(f"{where}: {path}: {message}{_odd_character(key)}")
+        self.problems.append(f"{node.where_of(key)}: {path}: {message}{odd_character(key)}")
+
+    def _similar(self, key: str, path: str, known: list[str], below: list[str]) -> list[str]:
+        """Return keys that an unknown one may have meant, those of its own section first."""
+        if below and (meant := similar_to_path(self._root, path, below)):
+            return meant
+        near = difflib.get_close_matches(key, known, 2, _NEAR)
+        section = path.removesuffix(key)
+        return [section + name for name in near] or similar_keys(self._root, path)
+
+
+def _below(node: Node) -> list[str]:
+    """Return the names below an unknown key, as long as there is but one: those of an override."""
+    names: list[str] = []
+    while isinstance(node, Section) and len(node.items) == 1:
+        ((name, node),) = node.items.items()
+        names.append(name)
+    return names
 
 
 @cache
@@ -303,7 +313,7 @@ def _scalar(kinds: tuple[Any, ...], node: Scalar) -> Any:  # noqa: ANN401 - a pl
         return None
     # Text of YAML: the field's choices first, then null, truth values, numbers, and text.
     meant = plain_value(value) if node.plain else value
-    for choice in _choices(kinds):
+    for choice in choices(kinds):
         if any(type(choice) is type(each) and choice == each for each in (value, meant)):
             return choice
     if is_null(node):
@@ -344,46 +354,3 @@ def _anything(node: Node) -> Any:  # noqa: ANN401 - plain values
     if isinstance(node, Emptied):
         return None
     return plain_value(str(node.value)) if node.plain else node.value
-
-
-def _choices(kinds: tuple[Any, ...]) -> list[Any]:
-    return [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-
-
-def _remedy(kinds: tuple[Any, ...], node: Node) -> str:
-    if is_null(node):
-        return "; nothing is given"
-    if not isinstance(node, Scalar) or not isinstance(node.value, str):
-        return ""
-    nearest = difflib.get_close_matches(node.value, map(str, _choices(kinds)), 1)
-    if nearest and nearest[0] != node.value:
-        return f". Did you mean: {nearest[0]!r}?"
-    if node.value and any(get_origin(kind) is list for kind in kinds):
-        return f" Found {shown(node.value)}; write a list, as in [{shown(node.value)}]"
-    return _odd_character(node.value)
-
-
-def _odd_character(text: str) -> str:
-    odd = next((character for character in text if not character.isascii()), "")
-    return f" (it has the character U+{ord(odd):04X} in it)" if odd else ""
-
-
-def _said(error: Exception, node: Section, path: str) -> str:
-    """Return what a dataclass says of its values, with where the field it names was written."""
-    message = _one_line(error)
-    named = [key for key in node.items if re.search(rf"\b{re.escape(key)}\b", message)]
-    named.sort(key=message.find)
-    where = node.where_of(named[0]) if named else node.where
-    if path and not message.startswith(path):
-        message = f"{path}: {message}"
-    return f"{where}: {message}" if where else message
-
-
-def _one_line(error: Exception) -> str:
-    message = str(error)
-    if isinstance(error, OmegaConfBaseException):
-        message = message.split("\n    full_key:")[0]
-        if len(message) > _MAX_MESSAGE:
-            half = _MAX_MESSAGE // 2
-            message = f"{message[:half]}...{message[-half:]}"
-    return " ".join(message.split())

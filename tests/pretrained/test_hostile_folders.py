@@ -137,7 +137,7 @@ TRAINED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "section a list": (
         json_change(CONFIG, "reasoner/fusion", [1]),
-        r"reasoner\.fusion: Invalid type assigned: list is not a subclass",
+        r"reasoner\.fusion: expected a section, with the keys .*; found a list",
     ),
     "perceiver null": (
         json_change(CONFIG, "perceiver", None),
