@@ -4,8 +4,9 @@ RUN is a run's folder. Its first steps are done again in a temporary folder, or 
 ``--checkpoint FILE``, by a process of ``experiments.fit`` with the recorded configuration and
 number of processes on this machine. Compared bit by bit are the ids of the samples, where the run
 recorded them (``trainer.record_samples``), the losses that it logged, and the trained weights at
-its checkpoints. The exit status is 0 if all are equal, 1 at a difference, 2 if there is nothing to
-compare. Start it where the run was started, for the relative paths of its configuration.
+its checkpoints and its end, so that a run of a few steps can be compared, too. The exit status is 0
+if all are equal, 1 at a difference, 2 if there is nothing to compare. Start it where the run was
+started, for the relative paths of its configuration.
 """
 
 import argparse

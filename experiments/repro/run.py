@@ -16,6 +16,12 @@ from vidreason.config import merge_config
 from vidreason.training.checkpoint_files import read_weights_and_record
 
 _LOSS = "train/loss"
+RECORDED_BY = {
+    "samples": "trainer.record_samples",
+    "losses": "trainer.log_every_n_steps",
+    "weights": "trainer.checkpoint_every_n_steps",
+}
+"""The key by which a run records what is compared."""
 _CIRCUMSTANCES = (
     *("git", "host", "platform", "python", "devices", "threads", "world_size", "num_nodes"),
     *("strategy", "precision"),
@@ -50,11 +56,11 @@ class Comparison:
 
 
 def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
-    """Do ``num_steps`` steps of a run again; say what is equal, and the first difference.
+    """Do steps of a run again, as far as it has come; say what is equal, or differs first.
 
     Args:
         run_dir: The run's folder.
-        num_steps: Optimizer steps.
+        num_steps: Optimizer steps; those that the run has not done are left out.
         checkpoint: Of the run, after which to begin; empty for its first step.
 
     Returns:
@@ -64,21 +70,20 @@ def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
         ValueError: The folder holds no run, or nothing that can be compared, or it was one of
             several nodes; or the steps cannot be done again.
     """
-    # Run the steps again in a temporary folder, then compare what both recorded.
     starts = read_starts(run_dir)
     first = _step_of(checkpoint) if checkpoint else 0
+    steps = range(first, min(first + num_steps, _steps_done(run_dir, starts)))
+    _check_recorded(run_dir, steps)
+    # Run the steps again in a temporary folder, then compare what both recorded.
     with tempfile.TemporaryDirectory(prefix="repro-") as folder:
         again = Path(folder)
-        _run_again(run_dir, again, starts[-1], checkpoint, first + num_steps)
-        comparisons = compare(run_dir, again, range(first, first + num_steps))
-        if not any(comparison.common for comparison in comparisons):
-            raise ValueError(
-                f"{str(run_dir)!r} recorded nothing of the steps {first} to "
-                f"{first + num_steps - 1} (trainer.log_every_n_steps, "
-                "checkpoint_every_n_steps): give more --steps"
-            )
+        print(f"{run_dir}: steps {steps.start} to {steps.stop - 1} are done again", flush=True)
+        _run_again(run_dir, again, starts[-1], checkpoint, steps.stop)
+        comparisons = compare(run_dir, again, steps)
         for comparison in comparisons:
-            print(f"{comparison.name}: {len(comparison.common)} compared")
+            number = len(comparison.common)
+            hint = "" if number else f" ({RECORDED_BY[comparison.name]} says what is recorded)"
+            print(f"{comparison.name}: {number} compared{hint}")
         differences = [difference for c in comparisons if (difference := c.first_difference())]
         if not differences:
             print("all bits are equal")
@@ -86,6 +91,44 @@ def repro(run_dir: Path, num_steps: int, checkpoint: str = "") -> int:
         print(*differences, sep="\n")
         print(*_hints(starts, read_starts(again)[0], again / CONFIG_FILE), sep="\n")
     return 1
+
+
+def _steps_done(run_dir: Path, starts: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many steps a run has done, as far as it has recorded any."""
+    ends = [int(start["end"]["step"]) for start in starts if "end" in start]
+    logged = [step + 1 for step in read_metrics(str(run_dir))]
+    return max([0, *ends, *logged, *read_weight_hashes(run_dir)])
+
+
+def _check_recorded(run_dir: Path, steps: range) -> None:
+    """Make sure that there is something to compare before the steps are done again.
+
+    Weights are compared after the last of the steps, and where the configuration saves.
+
+    Raises:
+        ValueError: Nothing was recorded of these steps.
+    """
+    if not steps:
+        raise ValueError(
+            f"{str(run_dir)!r} recorded no step after step {steps.start}: there is nothing to "
+            "do again"
+        )
+    trainer = merge_config(ExperimentConfig, [str(run_dir / CONFIG_FILE)]).trainer
+    every, losses = trainer.checkpoint_every_n_steps, _losses(run_dir, range(sys.maxsize))
+    saves = [step for step in read_weight_hashes(run_dir) if step > steps.start]
+    if (
+        _samples(run_dir, steps)
+        or any(step in steps for step in losses)
+        or any(step == steps.stop or (step < steps.stop and step % every == 0) for step in saves)
+    ):
+        return
+    later = [step + 1 for step in losses if step >= steps.start] + saves
+    remedy = f"give --steps {min(later) - steps.start}" if later else "there is nothing to compare"
+    raise ValueError(
+        f"{str(run_dir)!r} recorded nothing of the steps {steps.start} to {steps.stop - 1} "
+        f"(trainer.log_every_n_steps is {trainer.log_every_n_steps}, checkpoint_every_n_steps "
+        f"{every}): {remedy}"
+    )
 
 
 def compare(run_dir: Path, again: Path, steps: range) -> list[Comparison]:

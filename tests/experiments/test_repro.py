@@ -11,8 +11,9 @@ from callbacks.run_record import read_starts
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import MetricsLog
 from experiments.fit.run import fit
+from experiments.repro import run as program
 from experiments.repro.__main__ import main
-from experiments.repro.run import compare
+from experiments.repro.run import compare, repro
 from vidreason.config import merge_config
 
 
@@ -63,6 +64,64 @@ def test_what_is_no_run_is_refused_in_a_line(tmp_path, capsys, arguments, messag
     assert message in capsys.readouterr().err
 
 
+def write_short_run(folder: Path, *, logged: bool, saved: int | None) -> Path:
+    """A run that was told to stop after three steps, as far as it recorded them."""
+    write_run(folder, losses=(2.0, 1.5, 1.25) if logged else ())
+    (folder / "samples-rank0.jsonl").unlink()
+    weights = "" if saved is None else json.dumps({"step": saved, "hash": "0f"}) + "\n"
+    (folder / "weights.jsonl").write_text(weights)
+    (folder / "run.json").write_text(json.dumps({"starts": [{"end": {"step": 3}}]}))
+    (folder / "config.yaml").write_text("trainer: {checkpoint_every_n_steps: 2}\n")
+    return folder
+
+
+@pytest.mark.parametrize(("logged", "saved"), [(True, None), (False, 3), (False, 2), (True, 3)])
+def test_a_run_of_few_steps_is_done_again_as_far_as_it_came(
+    tmp_path, capsys, monkeypatch, logged, saved
+):
+    run = write_short_run(tmp_path / "run", logged=logged, saved=saved)
+    stops = []
+
+    def run_again(run_dir, again, start, checkpoint, stop):
+        stops.append(stop)
+        again.rmdir()
+        shutil.copytree(run_dir, again)
+
+    monkeypatch.setattr(program, "_run_again", run_again)
+    assert main([str(run)]) == 0
+    assert stops == [3]
+    hint = "(trainer.{} says what is recorded)".format
+    assert capsys.readouterr().out.splitlines() == [
+        f"{run}: steps 0 to 2 are done again",
+        f"samples: 0 compared {hint('record_samples')}",
+        "losses: 3 compared" if logged else f"losses: 0 compared {hint('log_every_n_steps')}",
+        f"weights: 0 compared {hint('checkpoint_every_n_steps')}"
+        if saved is None
+        else "weights: 1 compared",
+        "all bits are equal",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("saved", "steps", "message"),
+    [
+        (3, 1, r"nothing of the steps 0 to 0 .*log_every_n_steps is 10, .* 2\): give --steps 3"),
+        (None, 9, "of the steps 0 to 2 .*: there is nothing to compare"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_anything_is_done_again(
+    tmp_path, monkeypatch, saved, steps, message
+):
+    run = write_short_run(tmp_path / "run", logged=False, saved=saved)
+    monkeypatch.setattr(program, "_run_again", None)
+    with pytest.raises(ValueError, match=message):
+        repro(run, steps)
+    (run / "run.json").write_text(json.dumps({"starts": [{}]}))
+    (run / "weights.jsonl").write_text("")
+    with pytest.raises(ValueError, match="recorded no step after step 0"):
+        repro(run, steps)
+
+
 @pytest.fixture(scope="module")
 def recorded_run(tiny_experiment, tmp_path_factory) -> Path:
     """Four steps of the tiny experiment, with checkpoints of steps 2 and 4."""
@@ -83,8 +142,10 @@ def test_a_run_is_done_again_bit_by_bit(recorded_run, checkpoint, capsys, monkey
     status = main([str(recorded_run), "--steps", "2", *given])
     printed = capsys.readouterr()
     assert status == 0, printed
+    first = 2 if checkpoint else 0
     lines = printed.out.splitlines()
     assert lines == [
+        f"{recorded_run}: steps {first} to {first + 1} are done again",
         *("samples: 4 compared", "losses: 2 compared", "weights: 1 compared"),
         "all bits are equal",
     ]
