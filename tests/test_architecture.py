@@ -54,6 +54,7 @@ RANKS = {
     "evidence": 10,
     "teacher": 11,
     "microworld": 11,
+    "conversation": 10,
     "pipeline": 11,
     "cli": 12,
 }

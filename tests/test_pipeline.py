@@ -1,6 +1,7 @@
 """``vidreason.load()``: one object that perceives, answers, explains, predicts and chooses."""
 
 import gc
+import io
 import json
 import os
 import shutil
@@ -167,6 +168,39 @@ def test_a_conversation_stands_in_the_next_prompt(model):
     sums, _ = model.reasoner.response_log_likelihoods(visual, [0], [text])
     assert second.confidence == pytest.approx(sums.exp().tolist()[0], rel=1e-4)
     assert str(chat).startswith(f"> what entered first?\n{first}\n> where did it go?")
+
+
+def test_a_question_has_to_leave_room_for_an_answer(model):
+    """The microworld's language model reads 512 tokens; 4 embeddings and an answer are among them.
+
+    The tiny reasoner answers in at most 4 tokens.
+    """
+    for call in (
+        lambda text: model.ask(SAMPLE, text),
+        lambda text: model.chat(SAMPLE).ask(text),
+        lambda text: model.choose(SAMPLE, text, OPTIONS),
+    ):
+        with pytest.raises(ValueError, match=r"question: it has \d+ tokens, .* at most 507 beside"):
+            call("ball " * 600)
+    chat = model.chat(SAMPLE)
+    chat.ask("ball " * 100, evidence=False)
+    (warning,) = chat.ask("ball " * 100, evidence=False).warnings[-1:]
+    assert warning.startswith("the conversation is longer than the 504 tokens")
+    assert chat.turns[1][1].tokens.prompt <= 504
+
+
+def test_a_conversation_on_the_terminal(model, monkeypatch, capsys):
+    monkeypatch.setattr("vidreason.pipeline.load", lambda *_, **__: model)
+    lines = "what entered first?\n\n \n" + "ball " * 600 + "\nwhere did it go?"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    assert cli.main(["chat", SAMPLE]) == 0
+    chat = model.chat(SAMPLE)
+    expected = [chat.ask(question).text for question in ("what entered first?", "where did it go?")]
+    printed, said = capsys.readouterr()
+    assert printed == "".join(f"{text}\n" for text in expected)
+    assert "vidreason chat: question: it has " in said
+    assert cli.main(["chat", "absent.mp4"]) == 1
+    assert "absent.mp4" in capsys.readouterr().err
 
 
 def test_mistakes_are_said_in_words(model, tmp_path):

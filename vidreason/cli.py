@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands.add_parser("demo", help="the whole system on a small embedded world, on a CPU")
     )
     _add_ask(commands.add_parser("ask", help="answer a question about a video"))
+    _add_chat(commands.add_parser("chat", help="ask several questions about a video"))
     _add_sample(
         commands.add_parser("sample", help="name a sample video that comes with the package")
     )
@@ -72,14 +73,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", help="video file")
     parser.add_argument("question", nargs="?", default="", help="what to ask about the video")
-    parser.add_argument(
-        "--model",
-        default="",
-        metavar="FOLDER_OR_HUB_ID",
-        help="reasoner folder, such as runs/demo/stage2/reasoner, or repository on the Hugging "
-        "Face Hub (default: the reasoner that comes with the package)",
-    )
-    _add_parts(parser)
+    _add_model_and_span(parser)
     parser.add_argument(
         "--predict",
         action="store_true",
@@ -98,6 +92,29 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         "own way, normally beam)",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as a JSON object")
+    parser.set_defaults(run=run_ask)
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Read questions about one video, a line each, and answer them; each may refer to those "
+        "before it. The end of the input ends the conversation."
+    )
+    parser.add_argument("video", help="video file")
+    _add_model_and_span(parser)
+    parser.set_defaults(run=run_chat)
+
+
+def _add_model_and_span(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands that answer about a video take."""
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="FOLDER_OR_HUB_ID",
+        help="reasoner folder, such as runs/demo/stage2/reasoner, or repository on the Hugging "
+        "Face Hub (default: the reasoner that comes with the package)",
+    )
+    _add_parts(parser)
     parser.add_argument(
         "--start", type=float, metavar="SECONDS", help="start of the span to look at"
     )
@@ -105,7 +122,6 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
     )
-    parser.set_defaults(run=run_ask)
 
 
 def _add_sample(parser: argparse.ArgumentParser) -> None:
@@ -215,6 +231,46 @@ def run_ask(arguments: argparse.Namespace) -> int:
     for warning in () if arguments.json else answer.warnings:
         print(f"vidreason ask: {printable(warning)}", file=sys.stderr)
     return 0
+
+
+def run_chat(arguments: argparse.Namespace) -> int:
+    """Answer the lines of the input until it ends; a question that cannot be asked is said."""
+    frozen_parts = parts_by_name(arguments.part)
+
+    import io
+
+    import transformers
+
+    from vidreason.pipeline import load
+    from vidreason.video.failures import VideoReadError
+
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    use_threads()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what is no UTF-8 is no reason to end
+    try:
+        model = load(arguments.model, arguments.device, frozen_parts=frozen_parts)
+        chat = model.chat(arguments.video, start=arguments.start, end=arguments.end)
+    except VideoReadError as error:
+        raise CommandError(str(error), status=1) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise CommandError(" ".join(str(error).split())) from error
+    mark = "> " if sys.stdin.isatty() else ""
+    while True:
+        print(mark, end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return 0
+        if not line.strip():
+            continue
+        try:
+            answer = chat.ask(line.strip(), evidence=False)
+        except ValueError as error:
+            print(f"vidreason chat: {printable(str(error), _MAX_MESSAGE_CHARS)}", file=sys.stderr)
+            continue
+        print(answer, flush=True)
+        for warning in answer.warnings:
+            print(f"vidreason chat: {printable(warning)}", file=sys.stderr)
 
 
 def run_sample(arguments: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ from vidreason.answer import (
     Timings,
     TokenCounts,
 )
+from vidreason.conversation import Chat, checked_question
 from vidreason.devices import torch_device
 from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
@@ -40,6 +41,7 @@ from vidreason.perception.visual_tokens import (
 from vidreason.pretrained.packaged import shipped_reasoner
 from vidreason.reasoning.evidence import Evidence, parts_left_out
 from vidreason.reasoning.explanations import parse_explanation
+from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.prompts import (
     CAUSAL_EXPLANATION_PROMPT,
     FUTURE_PREDICTION_PROMPT,
@@ -54,6 +56,7 @@ _METHODS = get_args(get_type_hints(FuturesConfig)["method"])
 _KEPT_VIDEOS = 8
 """Videos whose tokens stay in memory."""
 _UNLIMITED = 1 << 20
+_SHORTEST = DecodingConfig(max_new_tokens=1)
 
 
 def load(
@@ -141,10 +144,9 @@ class VideoPipeline:
 
         Evidence takes the likelihood of the answer once more for each clip and each object.
         """
-        if not question.strip():
-            raise ValueError("question: found an empty text; ask something")
+        prompt = open_ended_prompt(checked_question(question))
         look = self._look(video, fps, start, end)
-        return self._generate(look, open_ended_prompt(question), decoding, evidence=evidence)
+        return self._generate(look, prompt, decoding, evidence=evidence)
 
     def explain(
         self,
@@ -218,12 +220,12 @@ class VideoPipeline:
         """Choose one of several answers: the likeliest by the mean over its tokens."""
         look = self._look(video, fps, start, end)
         began = time.perf_counter()
-        prompt = multiple_choice_prompt(question, options)
+        prompt = multiple_choice_prompt(checked_question(question), options)
+        num_tokens = self._checked_length(prompt)
         parts, without = parts_left_out(look.tokens)
         likelihoods = self._log_likelihoods([look.tokens, *without], prompt, options, mean=True)
         shares = likelihoods.softmax(1)  # (1 + P, options)
         index = int(shares[0].argmax())
-        num_tokens = len(self.reasoner.encode_prompt(prompt))
         answer = self._made(look, num_tokens, options[index], began, shares[:, index].log(), parts)
         return Choice(
             **vars(answer),
@@ -239,9 +241,38 @@ class VideoPipeline:
         fps: float | None = None,
         start: float | None = None,
         end: float | None = None,
-    ) -> "Chat":
+    ) -> Chat:
         """Begin a conversation about a video."""
-        return Chat(self, self._look(video, fps, start, end))
+        look = self._look(video, fps, start, end)
+
+        def generate(
+            prompt: str, decoding: DecodingConfig | None, turns: Sequence[Turn], evidence: bool
+        ) -> Answer:
+            return self._generate(look, prompt, decoding, evidence=evidence, earlier_turns=turns)
+
+        return Chat(generate, self._num_tokens, self._room)
+
+    def _num_tokens(self, prompt: str, earlier_turns: Sequence[Turn] = ()) -> int:
+        return len(self.reasoner.encode_prompt(prompt, earlier_turns))
+
+    def _room(self, decoding: DecodingConfig | None) -> int | None:
+        """Return how long a prompt may be for the longest answer; None for any length."""
+        config = causal_lm(self.reasoner.language_model).config
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is None:
+            return None
+        decoding = decoding or self.reasoner.decoding
+        return int(limit) - self.reasoner.fusion.num_embeddings - decoding.max_new_tokens
+
+    def _checked_length(self, prompt: str, earlier_turns: Sequence[Turn] = ()) -> int:
+        """Return the tokens of a prompt; a ``ValueError`` if there is no room for an answer."""
+        number, room = self._num_tokens(prompt, earlier_turns), self._room(_SHORTEST)
+        if room is not None and number > room:
+            raise ValueError(
+                f"question: it has {number} tokens, and this language model reads at most {room} "
+                "beside the video; ask in fewer words"
+            )
+        return number
 
     def _look(
         self, video: VideoLike, fps: float | None, start: float | None, end: float | None
@@ -271,6 +302,7 @@ class VideoPipeline:
         earlier_turns: Sequence[Turn] = (),
     ) -> Answer:
         began = time.perf_counter()
+        num_tokens = self._checked_length(prompt, earlier_turns)
         decoding = decoding or self.reasoner.decoding
         visual = collate_visual_tokens([look.tokens])
         (ids,) = self.reasoner.generate_ids(visual, [prompt], decoding, [earlier_turns])
@@ -283,7 +315,6 @@ class VideoPipeline:
             likelihoods = self._log_likelihoods(
                 [look.tokens, *without], prompt, [text], earlier_turns=earlier_turns
             )[:, 0]
-        num_tokens = len(self.reasoner.encode_prompt(prompt, earlier_turns))
         answer = self._made(look, num_tokens, text, began, likelihoods, parts)
         if len(ids) >= decoding.max_new_tokens:
             cut = f"the answer was cut at max_new_tokens={decoding.max_new_tokens}"
@@ -358,31 +389,3 @@ class VideoPipeline:
             visual, of_texts, [text for _ in videos for text in texts]
         )
         return (sums / counts if mean else sums).view(len(videos), len(answers))
-
-
-class Chat:
-    """A conversation about one video; each question may refer to those before it.
-
-    Attributes:
-        turns: Questions and answers so far.
-    """
-
-    def __init__(self, pipeline: VideoPipeline, look: _Look) -> None:
-        self._pipeline = pipeline
-        self._look = look
-        self.turns: list[tuple[str, Answer]] = []
-
-    def ask(self, question: str, *, decoding: DecodingConfig | None = None) -> Answer:
-        """Ask the next question, after what was said before as turns of the chat template."""
-        if not question.strip():
-            raise ValueError("question: found an empty text; ask something")
-        earlier = list[Turn]()
-        for before, given in self.turns:
-            earlier += Turn("user", open_ended_prompt(before)), Turn("assistant", given.text)
-        prompt = open_ended_prompt(question)
-        answer = self._pipeline._generate(self._look, prompt, decoding, earlier_turns=earlier)
-        self.turns.append((question, answer))
-        return answer
-
-    def __str__(self) -> str:
-        return "\n".join(f"> {question}\n{answer}" for question, answer in self.turns)

@@ -98,7 +98,8 @@ def _read_pictures(paths: Sequence[str | PathLike[str]]) -> NDArray[Any]:
                 pictures.append(np.asarray(picture.convert("RGB")))
         except (OSError, Image.DecompressionBombError) as error:
             raise ValueError(
-                f"video: the picture {fspath(path)!r} cannot be read: {error}"
+                f"video: the picture {fspath(path)!r} cannot be read: {error}; a list holds the "
+                "pictures of one video, and several videos are asked about one by one"
             ) from None
         if pictures[-1].shape != pictures[0].shape:
             raise ValueError(
