@@ -50,6 +50,7 @@ def pretrain(
     num_layers: int = parts.NUM_LAYERS,
     start: Path | None = None,
     learning_rate: float = 1e-3,
+    seed: int = 0,
 ) -> None:
     """Train one part and write it below ``out``.
 
@@ -61,6 +62,7 @@ def pretrain(
         num_layers: Of the language model.
         start: Folder of parts to go on from, as this function writes it; None for random weights.
         learning_rate: The highest.
+        seed: Of what is drawn to learn from, and of random weights.
     """
     import torch
     from torch import nn
@@ -72,24 +74,33 @@ def pretrain(
 
     out.mkdir(parents=True, exist_ok=True)
     config = parts.perceiver_config()
+    config.video_encoder.seed = config.segmenter.seed = seed
     if start is not None:
         config.video_encoder.weights = str(start / parts.ENCODER_WEIGHTS.name)
         config.segmenter.weights = str(start / parts.SEGMENTER_WEIGHTS.name)
     if part == "encoder":
         encoder = _report(
             pretrain_encoder(
-                config.video_encoder, config.sampling, steps=steps, learning_rate=learning_rate
+                config.video_encoder,
+                config.sampling,
+                steps=steps,
+                learning_rate=learning_rate,
+                seed=seed,
             )
         )
         _save(encoder, out / parts.ENCODER_WEIGHTS.name)
     elif part == "segmenter":
         _save(
-            _report(pretrain_segmenter(config.segmenter, steps=steps, learning_rate=learning_rate)),
+            _report(
+                pretrain_segmenter(
+                    config.segmenter, steps=steps, learning_rate=learning_rate, seed=seed
+                )
+            ),
             out / parts.SEGMENTER_WEIGHTS.name,
         )
     else:
         if start is None:
-            tokenizer, model = train_tokenizer(parts.VOCAB_SIZE), None
+            tokenizer, model = train_tokenizer(parts.VOCAB_SIZE, seed), None
         else:
             started = start / parts.LANGUAGE_MODEL_FOLDER.name
             tokenizer = PreTrainedTokenizerFast.from_pretrained(started)
@@ -102,6 +113,7 @@ def pretrain(
                 num_layers=num_layers,
                 start=model,
                 learning_rate=learning_rate,
+                seed=seed,
             )
         )
         folder = out / parts.LANGUAGE_MODEL_FOLDER.name
@@ -109,13 +121,14 @@ def pretrain(
         tokenizer.save_pretrained(folder)
 
 
-def pretrain_look_head(steps: int, out: Path, *, learning_rate: float) -> None:
+def pretrain_look_head(steps: int, out: Path, *, learning_rate: float, seed: int = 0) -> None:
     """Train the head that names looks on the training split's pictures and write it below ``out``.
 
     Args:
         steps: Optimizer steps.
         out: Folder of the parts.
         learning_rate: The highest.
+        seed: Of pictures, weights and batches.
     """
     from vidreason.microworld.look_head import train_look_head
     from vidreason.microworld.scenes import draw_rollouts
@@ -126,12 +139,14 @@ def pretrain_look_head(steps: int, out: Path, *, learning_rate: float) -> None:
     segmenter.weights = str(parts.SEGMENTER_WEIGHTS)
     rollouts = [rollout for _, rollout in draw_rollouts("train", _LOOK_ROLLOUTS)]
     run = train_look_head(
-        build_segmenter(segmenter), rollouts, steps=steps, learning_rate=learning_rate
+        build_segmenter(segmenter), rollouts, steps=steps, learning_rate=learning_rate, seed=seed
     )
     _save(_report(run), out / "look_head.safetensors")
 
 
-def pretrain_programs(world: Path, steps: int, out: Path, *, learning_rate: float) -> None:
+def pretrain_programs(
+    world: Path, steps: int, out: Path, *, learning_rate: float, seed: int = 0
+) -> None:
     """Train the language model of programs on a world's training questions; write it below ``out``.
 
     Args:
@@ -139,6 +154,7 @@ def pretrain_programs(world: Path, steps: int, out: Path, *, learning_rate: floa
         steps: Optimizer steps.
         out: Folder of the parts.
         learning_rate: The highest.
+        seed: Of weights and batches.
 
     Raises:
         ValueError: The world is not there, or has no question of its training split.
@@ -163,7 +179,9 @@ def pretrain_programs(world: Path, steps: int, out: Path, *, learning_rate: floa
     )
     tokenizer = program_tokenizer(pairs)
     print(f"{len(pairs):,} pairs, {len(tokenizer):,} tokens", flush=True)
-    model = _report(train_program_model(tokenizer, pairs, steps=steps, learning_rate=learning_rate))
+    model = _report(
+        train_program_model(tokenizer, pairs, steps=steps, learning_rate=learning_rate, seed=seed)
+    )
     nn.Module.half(model).save_pretrained(out / "programs")
     tokenizer.save_pretrained(out / "programs")
 
@@ -207,7 +225,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--world", type=Path, metavar="DIR", help="the world whose questions `programs` learns"
     )
     parser.add_argument("--learning-rate", type=float, help="(default: the shipped part's)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of what is drawn to learn from, and of random weights (default: %(default)s, the "
+        "shipped parts')",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.steps is not None and arguments.steps < 1:
+        parser.error(f"--steps is {arguments.steps}; it must be at least 1")
     part = arguments.part
     if (part == "programs") != (arguments.world is not None):
         parser.error("--world DIR is for `programs`, which needs it: runs/demo/world of the demo")
@@ -215,14 +242,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> None:
         import torch
 
-        torch.manual_seed(0)
+        torch.manual_seed(arguments.seed)
         steps = arguments.steps or STEPS[part]
         learning_rate = arguments.learning_rate or LEARNING_RATES[part]
         if part == "look_head":
-            pretrain_look_head(steps, arguments.out, learning_rate=learning_rate)
+            pretrain_look_head(
+                steps, arguments.out, learning_rate=learning_rate, seed=arguments.seed
+            )
             return
         if part == "programs":
-            pretrain_programs(arguments.world, steps, arguments.out, learning_rate=learning_rate)
+            pretrain_programs(
+                arguments.world,
+                steps,
+                arguments.out,
+                learning_rate=learning_rate,
+                seed=arguments.seed,
+            )
             return
         pretrain(
             part,
@@ -232,6 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_layers=arguments.layers,
             start=arguments.start,
             learning_rate=learning_rate,
+            seed=arguments.seed,
         )
 
     return exit_status("pretrain_microworld", run)

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmark import arguments as options_of
 from experiments.program import exit_status
@@ -26,7 +27,8 @@ BENCHMARKS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]
     "index": ("index_scale", options_of.index, "the index of a corpus of any size"),
 }
 """Module, options and help by name. A module has ``run(arguments)``, which returns numbers, and
-``tables(numbers)``, which makes Markdown of them."""
+``tables(numbers)``, which makes Markdown of them. Where it has ``parts(arguments)`` as well, which
+gives all numbers so far after each part, a run that is killed has written what it measured."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,15 +48,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         name = arguments.benchmark
         module = importlib.import_module(f"experiments.benchmark.{BENCHMARKS[name][0]}")
-        measured = {
+        circumstances = {
             "benchmark": name,
             "command": ["python", "-m", "experiments.benchmark", *given],
             "machine": software_and_hardware(),
-            **module.run(arguments),
         }
-        if arguments.output_dir is not None:
-            write_report(arguments.output_dir, name, measured, module.tables(measured))
-        print(json.dumps(measured, indent=2))
+
+        def report(numbers: dict[str, Any], *, complete: bool) -> None:
+            measured = {**circumstances, "complete": complete, **numbers}
+            if arguments.output_dir is not None:
+                write_report(arguments.output_dir, name, measured, module.tables(measured))
+            if complete:
+                print(json.dumps(measured, indent=2))
+
+        parts = getattr(module, "parts", lambda options: [module.run(options)])
+        numbers: dict[str, Any] = {}
+        for numbers in parts(arguments):
+            report(numbers, complete=False)
+        report(numbers, complete=True)
 
     return exit_status("benchmark", measure)
 

@@ -35,19 +35,17 @@ def measure_table(
     chip: Chip,
     device: torch.device,
     dtype: torch.dtype,
-) -> list[dict[str, Any]]:
-    """Measure our step at each of :func:`table_sizes`; one that does not fit says so."""
-    rows = []
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of our step at each of :func:`table_sizes`; one that does not fit says so."""
     for sizes in table_sizes(arguments):
         sized = argparse.Namespace(**{**vars(arguments), **sizes})
         try:
             numbers = _measure(sized, reasoner, chip, device, dtype)
         except torch.OutOfMemoryError:
             numbers = None
-        rows.append({"sizes": sizes, "out_of_memory": numbers is None, **(numbers or {})})
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    return rows
+        yield {"sizes": sizes, "out_of_memory": numbers is None, **(numbers or {})}
 
 
 def _measure(

@@ -6,28 +6,31 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vidreason.atomic_file import write_atomically
 from vidreason.markdown import code, escaped
 
 
 def write_report(
     folder: Path, name: str, measured: Mapping[str, Any], tables: Iterable[str]
 ) -> None:
-    """Write ``<name>.json`` and ``<name>.md`` to ``folder``, which is made if need be.
+    """Write ``<name>.json`` and ``<name>.md`` to ``folder``, which is made if need be, each whole.
 
     Args:
         folder: Where to.
         name: The benchmark's.
-        measured: Its numbers, with ``command`` and ``machine``.
+        measured: Its numbers, with ``command``, ``machine``, and whether they are ``complete``.
         tables: Its numbers as pieces of Markdown.
 
     Raises:
         ValueError: The folder cannot be written to.
     """
     pieces = [f"# {name}", _circumstances(measured), *tables]
+    if not measured["complete"]:
+        pieces.append("The benchmark was still running, or was killed: more was to come.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.json").write_text(json.dumps(measured, indent=2) + "\n")
-        (folder / f"{name}.md").write_text("\n\n".join(pieces) + "\n")
+        write_atomically(folder / f"{name}.json", json.dumps(measured, indent=2) + "\n")
+        write_atomically(folder / f"{name}.md", "\n\n".join(pieces) + "\n")
     except OSError as error:
         raise ValueError(
             f"--output-dir is {str(folder)!r}, which cannot be written to ({error}); name a folder "

@@ -49,7 +49,15 @@ WAYS = {"joined": joined_mean_loss, "padded": padded_mean_loss}
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure; returns seconds a step, ratios, the framework's overhead, and what differs.
+    """Measure; returns what :func:`parts` gives last."""
+    *_, measured = parts(arguments)
+    return measured
+
+
+def parts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure part after part, and yield all numbers so far after each.
+
+    Seconds a step and their ratios, the framework's overhead, with ``--gpu`` the rows of its table.
 
     Raises:
         ValueError: An option is out of range, or the formulations do not agree in float32.
@@ -89,6 +97,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         work = {name: partial(loop.step, batches[0]) for name, loop in loops.items()}
         measured["gpu"] = gpu_numbers(chip, flops, measured["seconds_a_step"], work, device)
         del work
+    yield measured
     del loops, turns  # their optimizer states are not of the peaks below
     # One round to warm up, and one batch by which the last round ends.
     needed = (arguments.rounds + 1) * arguments.steps + 1
@@ -100,15 +109,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         clock=clock,
         dtype=dtype,
     )
+    yield measured
     if chip is not None:
-        measured["gpu"]["table"] = measure_table(arguments, reasoner, chip, device, dtype)
-    return measured
+        measured["gpu"]["table"] = []
+        for row in measure_table(arguments, reasoner, chip, device, dtype):
+            measured["gpu"]["table"].append(row)
+            yield measured
 
 
 def tables(measured: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers of :func:`run` as Markdown."""
+    """The numbers of :func:`run`, or of some of its parts, as Markdown."""
     batches, equal = measured["batches"], measured["equal"]
-    framework = measured["framework"]
     yield (
         f"Stage {measured['stage']}: {batches['samples_a_step']} samples a step, fill "
         f"{batches['fill']:.2f}. The formulations' losses differ by "
@@ -122,17 +133,15 @@ def tables(measured: Mapping[str, Any]) -> Iterator[str]:
             for name, seconds in measured["seconds_a_step"].items()
         ),
     )
-    yield table(
-        ["Loop", f"{measured['clock']} s a step", "overhead"],
-        (
-            [
-                name,
-                spread_text(seconds, 3),
-                f"{spread_text(framework['overhead_percent'])} %" if name == "lightning" else "",
-            ]
-            for name, seconds in framework["seconds_a_step"].items()
-        ),
-    )
+    if framework := measured.get("framework"):
+        overhead = f"{spread_text(framework['overhead_percent'])} %"
+        yield table(
+            ["Loop", f"{measured['clock']} s a step", "overhead"],
+            (
+                [name, spread_text(seconds, 3), overhead if name == "lightning" else ""]
+                for name, seconds in framework["seconds_a_step"].items()
+            ),
+        )
     if "gpu" in measured:
         yield from gpu_tables(measured["gpu"])
 

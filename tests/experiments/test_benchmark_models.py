@@ -112,6 +112,25 @@ def test_steps_agree_and_are_reported(stage: str, report: Report) -> None:
     assert "| lightning | " in page
 
 
+def test_what_was_measured_before_a_kill_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(step, "measure_framework", killed)
+    sizes = ["--batch-size", "2", "--median-tokens", "9", "--rounds", "1", "--steps", "1"]
+    with pytest.raises(RuntimeError, match="killed"):
+        main(["step", *SMALL, *sizes, "--output-dir", str(tmp_path)])
+    measured = json.loads((tmp_path / "step.json").read_text())
+    assert measured["times_joined"]["padded"]["median"] > 0
+    assert (measured["complete"], "framework" in measured) == (False, False)
+    page = (tmp_path / "step.md").read_text()
+    assert "| joined |" in page
+    assert page.endswith("or was killed: more was to come.\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"step.json", "step.md"}
+
+
 def test_options_agree_and_are_reported(report: Report) -> None:
     sizes = ["--batch-size", "4", "--questions-a-video", "2", "--median-tokens", "12"]
     measured, page = report("options", *sizes)
@@ -289,7 +308,7 @@ def test_the_table_of_a_gpu_rehearsed_on_a_cpu(monkeypatch: pytest.MonkeyPatch) 
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(memory, limited)
-    rows = measure_table(arguments, reasoner, chip, device, torch.float32)
+    rows = list(measure_table(arguments, reasoner, chip, device, torch.float32))
     assert [row["out_of_memory"] for row in rows] == [True, False, False, False]
     assert rows[1]["samples_a_second"] > 0
     numbers = gpu_numbers(chip, 2e9, {"joined": {"median": 0.5}}, {"joined": lambda: None}, device)

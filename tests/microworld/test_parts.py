@@ -7,7 +7,7 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.pretrain_microworld import pretrain
+from experiments.pretrain_microworld import main, pretrain
 from vidreason.config import merge_config
 from vidreason.microworld import parts
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
@@ -164,3 +164,16 @@ def test_the_program_writes_each_part_so_that_it_loads(part: str, tmp_path: Path
     written = {p.relative_to(tmp_path) for p in tmp_path.rglob("*.*")}
     assert written <= shipped
     assert written
+
+
+def test_a_seed_draws_other_weights_and_the_same_seed_the_same(tmp_path):
+    def trained(*arguments):
+        folder = tmp_path / "-".join(arguments)
+        assert main(["segmenter", "--steps", "1", "--out", str(folder), *arguments]) == 0
+        return (folder / parts.SEGMENTER_WEIGHTS.name).read_bytes()
+
+    shipped, first, again = trained(), trained("--seed", "1"), trained("--seed=1")
+    assert first == again != shipped
+    for wrong in ("0", "-1"):
+        with pytest.raises(SystemExit):
+            main(["segmenter", "--steps", wrong, "--out", str(tmp_path)])
