@@ -27,8 +27,8 @@ BENCHMARKS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]
     "index": ("index_scale", options_of.index, "the index of a corpus of any size"),
 }
 """Module, options and help by name. A module has ``run(arguments)``, which returns numbers, and
-``tables(numbers)``, which makes Markdown of them. Where it has ``parts(arguments)`` as well, which
-gives all numbers so far after each part, a run that is killed has written what it measured."""
+``tables(numbers)``, which makes Markdown of them. Where it has ``measure_in_parts(arguments)``,
+which gives all numbers so far after each part, a run that is killed has written them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if complete:
                 print(json.dumps(measured, indent=2))
 
-        parts = getattr(module, "parts", lambda options: [module.run(options)])
+        parts = getattr(module, "measure_in_parts", lambda options: [module.run(options)])
         numbers: dict[str, Any] = {}
         for numbers in parts(arguments):
             report(numbers, complete=False)

@@ -49,12 +49,12 @@ WAYS = {"joined": joined_mean_loss, "padded": padded_mean_loss}
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure; returns what :func:`parts` gives last."""
-    *_, measured = parts(arguments)
+    """Measure; returns what :func:`measure_in_parts` gives last."""
+    *_, measured = measure_in_parts(arguments)
     return measured
 
 
-def parts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measure_in_parts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure part after part, and yield all numbers so far after each.
 
     Seconds a step and their ratios, the framework's overhead, with ``--gpu`` the rows of its table.
