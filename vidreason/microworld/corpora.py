@@ -266,16 +266,21 @@ def _write_nextgqa(
     for row, question in rows:
         if question.type.startswith("D"):
             continue
-        assert question.seen_at is not None, "causal and temporal questions have a time"
         kept.append({**row, "video_id": row["video"], "answer": question.answer})
         video = videos.setdefault(
             row["video"], {"duration": VIDEO_SECONDS, "location": {}, "fps": FRAMES_PER_SECOND}
         )
-        start = max(question.seen_at[0] - MARGIN_SECONDS, 0.0)
-        end = min(question.seen_at[1] + MARGIN_SECONDS, VIDEO_SECONDS)
-        video["location"][str(row["qid"])] = [[round(start, 1), round(end, 1)]]
+        video["location"][str(row["qid"])] = [list(shown_span(question))]
     write_csv(folder / f"{split}.csv", ("video_id", *_NEXTQA_COLUMNS), kept)
     write_json(folder / f"gsub_{split}.json", videos)
+
+
+def shown_span(question: Question) -> tuple[float, float]:
+    """Return the start and end in seconds of what shows the answer, to a tenth of a second."""
+    assert question.seen_at is not None, "causal and temporal questions have a time"
+    start = max(question.seen_at[0] - MARGIN_SECONDS, 0.0)
+    end = min(question.seen_at[1] + MARGIN_SECONDS, VIDEO_SECONDS)
+    return round(start, 1), round(end, 1)
 
 
 def _write_map(folder: Path, video_ids: list[str]) -> None:

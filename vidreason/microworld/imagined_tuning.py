@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vidreason.example import Turn
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.microworld import clevrer
-from vidreason.microworld.corpora import instructions
+from vidreason.microworld.corpora import instructions, shown_span
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
+from vidreason.microworld.multiple_choice import multiple_choice_questions
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.symmetries import draw_view
@@ -40,6 +41,8 @@ from vidreason.reasoning.prompts import (
     CAUSAL_EXPLANATION_PROMPT,
     EVENT_REASONING_PROMPT,
     FUTURE_PREDICTION_PROMPT,
+    grounding_prompt,
+    grounding_response,
     yes_no_prompt,
 )
 from vidreason.reasoning.text_batch import TextBatch, collate_texts
@@ -61,8 +64,15 @@ _KINDS = {
     CAUSAL_EXPLANATION_PROMPT: "explanation",
     CAPTION_PROMPT: "caption",
 }
-"""Kinds of texts by their prompts; the others are questions, and statements to be judged."""
-_OTHER_TEXTS = {"explanation": 0.3, "caption": 0.15, "question": 0.4, "statement": 0.15}
+"""Kinds of texts by their prompts; the others are questions, statements to be judged, and spans in
+which an answer is seen."""
+_OTHER_TEXTS = {
+    "explanation": 0.3,
+    "caption": 0.1,
+    "question": 0.35,
+    "statement": 0.1,
+    "span": 0.15,
+}
 """Kinds of the texts beside a prediction, and their shares."""
 _MAX_TEXT_TOKENS = 384
 
@@ -178,9 +188,15 @@ def texts_about(
     for row in instructions(rollouts, generator):
         text = LessonText(*row)
         drawn[text.video, _KINDS.get(text.prompt, "question")].append(text)
-    for video, question, statement, is_right in clevrer.statements(rollouts, generator):
-        prompt, answer = yes_no_prompt(question, statement), "yes" if is_right else "no"
+    for video, about, statement, is_right in clevrer.statements(rollouts, generator):
+        prompt, answer = yes_no_prompt(about, statement), "yes" if is_right else "no"
         drawn[video, "statement"].append(LessonText(video, prompt, answer))
+    for video, rollout in enumerate(rollouts):
+        for question in multiple_choice_questions(rollout, generator):
+            if question.seen_at is not None:
+                answer = grounding_response(*shown_span(question))
+                text = LessonText(video, grounding_prompt(question.text), answer)
+                drawn[video, "span"].append(text)
     chosen = []
     for video in range(len(rollouts)):
         others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=per_video - 1)
