@@ -1,6 +1,7 @@
 """Configuration of the data: which corpora a run reads, and how."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
@@ -130,6 +131,37 @@ class CorpusConfig:
         return f"corpus {self.corpus!r}, split {self.split!r} in {self.root!r}"
 
 
+def check_names(corpora: Sequence[CorpusConfig], listed: str) -> None:
+    """Make sure that no two corpora of a list would give their rows the same ids.
+
+    Ids begin with the corpus' name and its split. Rows without an id of their own are numbered, so
+    that those of two corpora clash; where they do not, tables would mix both under one name.
+
+    Args:
+        corpora: The list.
+        listed: Its name, for the message.
+
+    Raises:
+        ValueError: Two have one name and one split.
+    """
+    numbers: dict[tuple[str, str], int] = {}
+    for number, corpus in enumerate(corpora):
+        first = numbers.setdefault((corpus.corpus, corpus.split), number)
+        if first == number:
+            continue
+        roots = corpora[first].root, corpus.root
+        if roots[0] == roots[1]:
+            raise ValueError(
+                f"{listed} has {corpus} twice, as entries {first} and {number}: take one of them "
+                "away (in training, weight: 2 shows a corpus twice an epoch)"
+            )
+        raise ValueError(
+            f"{listed} has two corpora {corpus.corpus!r} of split {corpus.split!r}, entry {first} "
+            f"in {roots[0]!r} and entry {number} in {roots[1]!r}: their rows, tables and reports "
+            "are told apart by name, so give one of them name: NAME beside its root"
+        )
+
+
 @dataclass(kw_only=True)
 class DataConfig:
     """The data of a run: what is read, in which batches, and what may be missing."""
@@ -182,7 +214,7 @@ class DataConfig:
     None for all."""
 
     def __post_init__(self) -> None:
-        """Check ranges, and hand ``limit`` to each corpus."""
+        """Check ranges and the corpora's names, and hand ``limit`` to each corpus."""
         counts = "limit overfit_batches batch_size global_batch_size num_epochs max_text_tokens"
         ranges: dict[str, tuple[float, float]] = dict.fromkeys(counts.split(), (1, inf))
         ranges |= dict.fromkeys(("num_workers",), (0, inf))
@@ -199,6 +231,8 @@ class DataConfig:
                 f"data.decode_timeout_seconds is {self.decode_timeout_seconds}; it must be above "
                 "0, or null for no limit"
             )
+        for listed in ("train", "validation", "benchmark"):
+            check_names(getattr(self, listed), f"data.{listed}")
         if self.limit is not None:
             self.train, self.validation, self.benchmark = (
                 [replace(c, limit=min(c.limit or self.limit, self.limit)) for c in corpora]

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from data_modules.corpora import CorpusConfig, LossOn
+from data_modules.corpora import CorpusConfig, LossOn, check_names
 from data_modules.example_files import VERSION, CorpusIndex, StoredExamples, write_index
 from data_modules.files import Files, unchanged
-from data_modules.id_hashes import id_hash, shared_hashes
+from data_modules.id_hashes import UNIQUE_IDS, id_hash
 from data_modules.index_cache import cache_folder, digest, exclusive
 from data_modules.prompt_lengths import PromptLimit
 from data_modules.readers import read_corpus, reader_named
@@ -83,18 +83,11 @@ def open_corpora(
 
     Raises:
         ValueError: A file is missing or wrong as a whole, too many rows of a corpus are malformed,
-            a corpus has no example, or two examples have one id.
+            a corpus has no example, or two of its examples have one id; or two corpora have one
+            name and split.
     """
-    corpora = [_open_corpus(config, max_malformed_fraction) for config in configs]
-    # Ids have to be unique over corpora, too; equal hashes are a reason to compare them.
-    for number, (config, corpus) in enumerate(zip(configs, corpora, strict=True)):
-        for other_config, other in zip(configs[:number], corpora, strict=False):
-            # Ids begin with the corpus' name and the split.
-            if (config.corpus, config.split) == (other_config.corpus, other_config.split):
-                shared = shared_hashes(corpus.id_hashes, other.id_hashes)
-                both = _ids_with(shared, corpus).keys() & _ids_with(shared, other).keys()
-                _refuse_repeated(both, config)
-    return Corpora(corpora)
+    check_names(configs, "the list of corpora")
+    return Corpora([_open_corpus(config, max_malformed_fraction) for config in configs])
 
 
 def open_trainable(
@@ -220,8 +213,5 @@ def _ids_with(hashes: NDArray[np.uint64], corpus: CorpusIndex) -> Counter[str]:
 
 def _refuse_repeated(ids: set[str], config: CorpusConfig) -> None:
     if ids:
-        raise ValueError(
-            f"the id {min(ids)!r} is there twice (corpus {config.corpus!r} in {config.root!r}), "
-            f"and so are {len(ids) - 1} others: a corpus is listed twice, its file repeats a row, "
-            "or two corpora of one format need names of their own: set name beside root"
-        )
+        others = f", and so are {len(ids) - 1} others" if len(ids) > 1 else ""
+        raise ValueError(f"the id {min(ids)!r} is there twice in {config}{others}: {UNIQUE_IDS}")

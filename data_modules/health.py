@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.corpora import CorpusConfig
-from data_modules.id_hashes import IdHashes, id_hash
+from data_modules.id_hashes import UNIQUE_IDS, IdHashes, id_hash
 from data_modules.official_counts import coverage
 from data_modules.prompt_lengths import PromptLimit
 from data_modules.readers import read_corpus, reader_named
@@ -44,6 +44,8 @@ class CorpusHealth:
     """Examples whose answer is hidden."""
     num_duplicate_ids: int = 0
     """Examples whose id came before."""
+    repeated_id: str = ""
+    """One of these ids; empty if there is none."""
     num_rows: int = 0
     """Rows of its files, with those that were left out."""
     official_rows: int | None = None
@@ -202,8 +204,13 @@ class CorpusExamination:
         health.official_rows = covered.num_questions if covered.is_official else None
         health.question_words = percentiles(question_words)
         health.answer_words = percentiles(answer_words)
-        health.num_duplicate_ids = health.num_examples - ids.num_distinct()
-        health.num_videos = media.num_distinct()
+        num_ids, repeated = ids.distinct()
+        health.num_duplicate_ids = health.num_examples - num_ids
+        if repeated is not None:
+            # Read again: ids are not kept.
+            again = (example.id for example in read_corpus(config, SkippedRows.uncounted()))
+            health.repeated_id = next((one for one in again if id_hash(one) == repeated), "")
+        health.num_videos, _ = media.distinct()
 
     def probe(self, num_probed: int, num_decoded: int, reader: VideoReader) -> None:
         """Open and index the first sampled videos, and decode the first ``num_decoded`` of them.
@@ -276,7 +283,10 @@ def problems(
         if health.num_without_reference == health.num_examples > 0 and health.role != "benchmark":
             lines.append(f"{health.name}: no example has a response to learn from: it is hidden")
         if health.num_duplicate_ids:
-            lines.append(f"{health.name}: {health.num_duplicate_ids} ids are there before")
+            lines.append(
+                f"{health.name}: {health.num_duplicate_ids} rows have an id that another one has, "
+                f"such as {health.repeated_id!r}: {UNIQUE_IDS}"
+            )
         if health.absent_fraction > max_unreadable_fraction and health.num_examples:
             absent = {cause: n for cause, n in health.media.items() if cause not in PRESENT}
             lines.append(

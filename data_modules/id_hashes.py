@@ -9,7 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+
+UNIQUE_IDS = (
+    "each row needs an id of its own; keep one of the rows, or, with the reader huggingface, name "
+    "the column that tells rows apart by columns: {id: COLUMN}"
+)
+"""Remedy for an id that two rows of a corpus have."""
 
 SPILL_HASHES = 2**18
 """Hashes held in memory before they are put into buckets on disk."""
@@ -54,19 +59,26 @@ class IdHashes:
                     np.sort(np.fromfile(bucket, np.uint64)).tofile(file)
                     bucket.unlink()
 
-    def num_distinct(self) -> int:
-        """Write the file, count the different hashes in it, and remove it."""
+    def distinct(self) -> tuple[int, int | None]:
+        """Write the file, count the different hashes in it, and remove it.
+
+        Returns:
+            Their number, and one that is there more than once; None if each is there once.
+        """
         self.write()
         size = self.path.stat().st_size // 8
-        number = min(size, 1)
+        number, repeated = min(size, 1), None
         if size:
             ordered = np.memmap(self.path, np.uint64, "r")
             # Neighbours that differ; chunks overlap by one.
             for start in range(0, size - 1, _CHUNK):
                 piece = ordered[start : start + _CHUNK + 1]
-                number += int(np.count_nonzero(piece[1:] != piece[:-1]))
+                differ = piece[1:] != piece[:-1]
+                number += int(np.count_nonzero(differ))
+                if repeated is None and not differ.all():
+                    repeated = int(piece[int(np.argmin(differ))])
         self.path.unlink()
-        return number
+        return number, repeated
 
     def _spill(self) -> None:
         self._spilled = True
@@ -81,14 +93,3 @@ class IdHashes:
 
     def _bucket(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number:03d}")
-
-
-def shared_hashes(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The hashes that are in both of two sorted arrays, which may be memory maps."""
-    fewer, more = sorted((first, second), key=len)
-    shared = []
-    for start in range(0, len(fewer), _CHUNK):
-        chunk = fewer[start : start + _CHUNK]
-        positions = np.minimum(np.searchsorted(more, chunk), len(more) - 1)
-        shared.append(chunk[more[positions] == chunk])
-    return np.concatenate(shared) if shared else np.zeros(0, np.uint64)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from data_modules.corpus_index import open_corpora
+from data_modules.corpus_index import Corpora, open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.perceive.plan import Plan, Share, Span, share_of
 from experiments.perceive.pool import (
@@ -86,8 +86,13 @@ def perceive(config: ExperimentConfig) -> Counts:
     """
     check_start(config, "perceive")
     share = share_of(config.perceive)
-    corpora = [*config.data.train, *config.data.validation, *config.data.benchmark]
-    plan = Plan(open_corpora(corpora, config.data.max_malformed_fraction), share)
+    data = config.data
+    # A split may stand in two lists, such as one to validate on that is scored, too.
+    opened = [
+        open_corpora(corpora, data.max_malformed_fraction).corpora
+        for corpora in (data.train, data.validation, data.benchmark)
+    ]
+    plan = Plan(Corpora(list(itertools.chain(*opened))), share)
     counts = Counts(missing=len(plan))
     failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
     source = VisualTokenSource(

@@ -16,7 +16,7 @@ import pytest
 import data_modules.corpus_index as corpus_index
 import data_modules.example_files as example_files
 import data_modules.id_hashes as id_hashes
-from data_modules.corpora import CorpusConfig
+from data_modules.corpora import CorpusConfig, DataConfig
 from data_modules.corpus_index import Corpora, open_corpora
 from data_modules.example_files import EXAMPLES_FILE, CorpusIndex, write_index
 from data_modules.files import Files
@@ -230,7 +230,8 @@ def test_an_empty_corpus_of_a_mixture_is_named_with_what_was_left_out(
     other.mkdir()
     (other / "train.csv").write_text("videoid,name,page_dir\nx,None,0\ny,,0\n")
     configs = [
-        CorpusConfig(reader="webvid", root=str(tmp_path / one)) for one in ("webvid", "other")
+        CorpusConfig(reader="webvid", root=str(tmp_path / one), name=one)
+        for one in ("webvid", "other")
     ]
     message = r"split 'train' in '.*/other' has no example; all its rows were left out: 2 x no capt"
     for _ in range(2):  # nothing is kept of it
@@ -268,7 +269,9 @@ def test_an_id_that_is_there_twice_is_named(
     monkeypatch.setattr(example_files, "ROWS_A_BATCH", 3)
     names = [f"{number:02d}" for number in range(40)]
     write_rows(tmp_path / "webvid", [*names, "17", "03", "17"])
-    with pytest.raises(ValueError, match=r"the id 'webvid:train:03' is there twice .* 1 others"):
+    with pytest.raises(
+        ValueError, match=r"the id 'webvid:train:03' is there twice .* 1 others: each"
+    ):
         webvid()
     write_rows(tmp_path / "webvid", names)
     assert webvid() == names
@@ -276,20 +279,24 @@ def test_an_id_that_is_there_twice_is_named(
     other.mkdir()
     write_rows(other, ["x", "38", "y"])
     roots = (tmp_path / "webvid", other)
-    configs = [CorpusConfig(reader="webvid", root=str(root)) for root in roots]
-    with pytest.raises(
-        ValueError, match=r"'webvid:train:38' is there twice .*/other'.* 0 others.*set name beside"
-    ):
-        open_corpora(configs)
-    named = open_corpora([configs[0], replace(configs[1], name="mine")])
+    first, second = (CorpusConfig(reader="webvid", root=str(root)) for root in roots)
+    named = open_corpora([first, replace(second, name="mine")])
     ids = [example.id for example in named]
     assert ids[:1] + ids[40:] == [
         "webvid:train:00",
         *(f"mine:train:{row}" for row in ("x", "38", "y")),
     ]
     assert {example.corpus for example in named} == {"webvid", "mine"}
-    write_rows(other, ["x", "y"])
-    assert open_corpora(configs).sizes == [40, 2]
+    # With names their ids cannot clash, without them nothing is read.
+    for role in ("train", "validation", "benchmark"):
+        for configs in ([first, second], [replace(one, name="a") for one in (first, second)]):
+            with pytest.raises(ValueError, match=rf"data.{role} has two corpora .*name: NAME"):
+                DataConfig(**{role: configs})
+            with pytest.raises(ValueError, match=r"two corpora .*name: NAME beside its root"):
+                open_corpora(configs)
+        with pytest.raises(ValueError, match=r"twice, as entries 0 and 2: take one of them away"):
+            DataConfig(**{role: [first, replace(first, split="val"), first]})
+    assert DataConfig(train=[first], validation=[first], benchmark=[second]).train == [first]
 
 
 def test_groups_and_spans_come_back(tmp_path: Path) -> None:
@@ -321,10 +328,10 @@ def test_hashes_are_sorted_whatever_is_spilled(
     written = np.fromfile(tmp_path / "hashes", np.uint64)
     assert written.tolist() == sorted(values.tolist())
     assert [path.name for path in tmp_path.iterdir()] == ["hashes"]
-    others = np.sort(np.concatenate([values[::10], generator.integers(0, 2**64, 7, np.uint64)]))
-    shared = id_hashes.shared_hashes(written, others)
-    assert shared.tolist() == sorted(values[::10].tolist())
-    assert len(id_hashes.shared_hashes(written, np.zeros(0, np.uint64))) == 0
+    for repeated in ([], [int(values[17])]):
+        hashes = id_hashes.IdHashes(tmp_path / "hashes")
+        hashes.add([*values.tolist(), *repeated])
+        assert hashes.distinct() == (100, next(iter(repeated), None))
 
 
 def test_a_cache_of_somebody_else_is_read(

@@ -229,7 +229,8 @@ def test_what_is_wrong_with_a_corpus(videos: list[Path], tmp_path: Path) -> None
     shown = "\n".join(report.problems)
     for part in (
         r"benchmark webvid:test: ",
-        "train webvid:train: 1 ids are there before",
+        "train webvid:train: 1 rows have an id that another one has, such as 'webvid:train:good': "
+        "each row needs an id of its own",
         "40.0% of the examples have no video ({'missing': 1, 'empty': 1})",
         "1 of 2 probed videos cannot be read ({'truncated': 1})",
         "1 rows were left out, of 5 examples",

@@ -88,7 +88,9 @@ class Run:
             root.mkdir()
             rows = "".join(f"{number}-{row},{'words ' * (row % 4)}{row},d\n" for row in range(size))
             (root / "train.csv").write_text("videoid,name,page_dir\n" + rows)
-            self.corpora.append(CorpusConfig(reader="webvid", root=str(root), weight=weight))
+            self.corpora.append(
+                CorpusConfig(reader="webvid", root=str(root), name=root.name, weight=weight)
+            )
         self.global_batch_size = global_batch_size
         self.make_source = make_source
         self.tokenizer = tokenizer
