@@ -13,6 +13,7 @@ from vidreason.evaluation.added_protocols import corpus_protocols
 from vidreason.evaluation.benchmark import evaluate_examples, spread_examples
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.config import Control, EvaluationConfig
+from vidreason.evaluation.controls import why_not_made
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
@@ -44,6 +45,9 @@ class BenchmarkEvaluation(StepCallback):
             drop them.
         control: Replacement of the visual tokens.
         tested: Corpora of which questions are of a test split.
+
+    Raises:
+        ValueError: The control cannot be made of these questions.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class BenchmarkEvaluation(StepCallback):
         tested: Collection[str] = (),
     ) -> None:
         self.examples = spread_examples(examples, config.limit)
+        if self.examples and (reason := why_not_made(control, self.examples)):
+            raise ValueError(f"controls: the first of them is for training, and {reason}")
         self.source = source
         self.config = config
         self.decoding = decoding
@@ -111,7 +117,8 @@ class BenchmarkEvaluation(StepCallback):
         examples = self.examples[trainer.global_rank :: trainer.world_size]
         with trainer.precision_plugin.forward_context():
             answerer = reasoner_answerer(
-                reasoner, self.source, examples, self.config, self.decoding, self.control
+                # All of them, so that the control is the same however many ranks there are.
+                *(reasoner, self.source, self.examples, self.config, self.decoding, self.control)
             )
             predictions = evaluate_examples(answerer, examples, self.config)
         if trainer.world_size == 1:

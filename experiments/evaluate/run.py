@@ -16,6 +16,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import (
     NO_REASONER,
     PRIORS,
+    ROW_NAMES,
     VALIDATION,
     Prior,
     evaluation_folder,
@@ -24,7 +25,7 @@ from experiments.kept_runs import (
 from experiments.start_checks.checks import check_start
 from experiments.trained_model import reasoner_folder, trained_steps, trained_token_source
 from experiments.writer_lock import sole_writer
-from vidreason.evaluation.answerer import Answerer
+from vidreason.evaluation.answerer import Answerer, NotApplicable
 from vidreason.evaluation.benchmark import (
     answer_batches,
     evaluate_examples,
@@ -32,6 +33,7 @@ from vidreason.evaluation.benchmark import (
     spread_examples,
 )
 from vidreason.evaluation.config import Control
+from vidreason.evaluation.controls import why_not_made
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions.kept import KeptPredictions
@@ -114,6 +116,8 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
     with started_ranks(config) as ranks:
         ranks.on_first(lambda: lock.enter_context(sole_writer(config.run_dir, "evaluate")))
         examples, incomplete = ranks.on_first(lambda: _questions(config))
+        if ranks.is_first:
+            _say_what_is_left_out(config, examples)
         entries: list[_Entry] = []
         runs: dict[str, list[BenchmarkPrediction]] = {}
         validation: list[BenchmarkPrediction] = []
@@ -145,6 +149,13 @@ def _answers(config: ExperimentConfig, lock: ExitStack, *, with_validation: bool
     return _Answers(runs, validation, manifests, incomplete)
 
 
+def _say_what_is_left_out(config: ExperimentConfig, examples: Sequence[Example]) -> None:
+    """Say which controls cannot be made of the questions, before any of the others is."""
+    for control in config.controls:
+        if reason := why_not_made(control, examples):
+            print(f"evaluate: {ROW_NAMES[control]} will be n/a: {reason}", file=sys.stderr)
+
+
 def _questions(config: ExperimentConfig) -> tuple[list[Example], dict[str, str]]:
     """The benchmark's questions; and of which corpora some could not be read, how many were."""
     corpora = _corpora(config, config.data.benchmark)
@@ -163,8 +174,9 @@ def _entry(
     control: Control,
     incomplete: Mapping[str, str],
 ) -> _Entry:
-    """A contender under a control."""
-    answerer = contender.answerer(examples, control)
+    """A contender under a control; one that cannot be made of these questions is asked nothing."""
+    reason = why_not_made(control, examples)
+    answerer = contender.answerer(examples, "none" if reason else control)
     manifest = _manifest(
         config,
         answerer.provenance,
@@ -173,6 +185,8 @@ def _entry(
         incomplete,
         scores_options=answerer.method("log_likelihoods") is not None,
     )
+    if reason:
+        answerer = NotApplicable(answerer.provenance, reason)
     return _Entry(contender.row(control), contender.kind(control), answerer, examples, manifest)
 
 

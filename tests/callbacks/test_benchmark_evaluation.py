@@ -144,5 +144,8 @@ def test_training_is_the_same_with_and_without_it(
 def test_an_evaluation_that_would_never_happen_is_an_error(
     tiny_reasoner: VideoReasoner, source: Callable[..., VisualTokens], tmp_path: Path
 ) -> None:
+    config = EvaluationConfig(every_n_steps=1, limit=1)
+    with pytest.raises(ValueError, match="controls: the first of them is for training, and the co"):
+        BenchmarkEvaluation(questions()[:6], source, config, GREEDY, control="shuffled")
     with pytest.raises(ValueError, match=r"evaluation.every_n_steps is 0 and there\s+is no valid"):
         train(tiny_reasoner, [callback(source, tmp_path)], tmp_path, limit_val_batches=0)

@@ -107,7 +107,7 @@ def test_shuffled_gives_every_video_another_ones_tokens(
 
 
 def test_shuffled_needs_two_videos(make_visual_tokens: MakeTokens) -> None:
-    with pytest.raises(ValueError, match="at least two videos to exchange, found 1"):
+    with pytest.raises(ValueError, match="all questions are about one: add a question"):
         controlled_source(Source(make_visual_tokens), questions(1), "shuffled")
 
 

@@ -15,6 +15,7 @@ from vidreason.evaluation.next_events.distributions import distribution_scores, 
 from vidreason.evaluation.next_events.event_sets import fit_sets, set_scores
 from vidreason.evaluation.next_events.evidence import evidence_falls
 from vidreason.evaluation.next_events.hits import computed_hits
+from vidreason.evaluation.next_events.scores import next_event_scores
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.scoreboard import Scoreboard, score_runs
 from vidreason.reasoning.futures import Future
@@ -139,6 +140,16 @@ def test_sets_of_a_run_and_their_fit() -> None:
     assert everything["drawn_coverage"].mean == 1
     assert everything["drawn_size"].mean == 4
     assert fit_sets([row(0, "hit")]) == {}
+    # Of eight answers a set would hold everything, however good they are.
+    few = [row(n, "hit", shares(0.6, 0.3, 0.1)) for n in range(9)]
+    assert fit_sets(few[:8]) == {}
+    assert fit_sets(few)["with_top"].quantile < math.inf
+    for size, notes in ((0, 0), (8, 1), (9, 0)):
+        of_corpus = next_event_scores({"full": tested}, full="full", validation=few[:size])[
+            "causal_vid_instruct"
+        ]
+        assert len(of_corpus.notes) == notes
+        assert bool(of_corpus.metrics["conformal_sets"]) == (size == 9)
 
 
 def test_sets_cover_like_videos_as_promised() -> None:
@@ -177,7 +188,7 @@ def test_all_runs_have_all_tables(board: Scoreboard) -> None:
     assert titles == [
         "causal_vid_instruct: top-1 hit in %",
         "causal_vid_instruct: paired difference in top-1 hit in points",
-        "causal_vid_instruct: computed probability of the next event",
+        *["causal_vid_instruct: computed probability of the next event"] * 2,
         "causal_vid_instruct: computed top-1 hit in %",
         "causal_vid_instruct: paired difference in computed top-1 hit in points",
         "causal_vid_instruct: computed distributions over next events",
@@ -185,7 +196,7 @@ def test_all_runs_have_all_tables(board: Scoreboard) -> None:
         "causal_vid_instruct: mean probability of the most probable event at the fitted temperature"
         " in %",
     ]
-    calibrated, hits, _, distributions, sets, evidence = board.tables[2:]
+    calibrated, _, hits, _, distributions, sets, evidence = board.tables[2:]
     kinds = ("as it is", "at the fitted temperature")
     named = [f"{name}, {kind}" for name in EVIDENCE for kind in kinds]
     assert [line[0] for line in calibrated.rows] == named
@@ -236,7 +247,7 @@ def test_nothing_is_fitted_on_what_is_tested() -> None:
     assert list(section["distributions"]) == ["a, as it is", "true distribution"]
     assert [table.title.split(":")[1].split(",")[0] for table in result.tables] == [
         " top-1 hit in %",
-        " computed probability of the next event",
+        *[" computed probability of the next event"] * 2,
         " computed top-1 hit in %",
         " computed distributions over next events",
     ]

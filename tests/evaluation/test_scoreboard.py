@@ -19,7 +19,7 @@ from vidreason.evaluation.confidence.temperature import fit_temperature
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.free_texts import free_text_scores
 from vidreason.evaluation.page.items import browser_data
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, unanswered
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, unanswered
 from vidreason.evaluation.protocols import PROTOCOLS
 from vidreason.evaluation.scoreboard import Scoreboard, score_runs, scoring_protocols
 from vidreason.evaluation.statistics.intervals import bootstrap_interval, bootstrap_statistic
@@ -115,14 +115,30 @@ def test_tables_come_in_order_and_name_what_they_show(board: Scoreboard) -> None
         "causal_vid_instruct explanation: step F1 in %",
         "causal_vid_instruct: paired difference in step F1 in points",
         "nextqa: confidence of choices",
+        "nextqa: confidence of choices",
+        "causal_vid_instruct: printed confidence of predicted events",
         "causal_vid_instruct: printed confidence of predicted events",
         "causal_vid_instruct explanation: free answers beside their references",
     ]
-    num_videos = [12, 12, 12, 12, 12, 12, 12, 11, 12]  # of one video, no event could be read
+    num_videos = [
+        12,
+        12,
+        12,
+        12,
+        12,
+        12,
+        12,
+        12,
+        11,
+        11,
+        12,
+    ]  # of one video, no event could be read
     assert all(
         f"95% interval over {number} videos" in title
         for title, number in zip(titles, num_videos, strict=True)
     )
+    # A page of 1280 pixels shows eight columns, or so, with their intervals.
+    assert max(len(table.header) for table in board.tables) <= 8
     assert all(table.title in board.to_text() for table in board.tables)
     assert all(f"**{table.title}**" in board.to_markdown() for table in board.tables)
     assert [row[0] for row in board.tables[0].rows] == [FULL, BLIND, "chance"]
@@ -187,6 +203,21 @@ def test_a_temperature_is_never_fitted_on_what_it_is_judged_by() -> None:
     assert list(section["scores"]) == ["as it is"]
 
 
+def test_no_temperature_is_fitted_on_answers_that_tell_of_none() -> None:
+    validation = [row for row in choices(2, 3.0, "val") if grade(row).correct][:3]
+    # All right, or each the option that is held for the least likely.
+    worst = [int(np.argmin(row.option_log_likelihoods)) for row in validation]
+    wrong = [replace(row, reference=one) for row, one in zip(validation, worst, strict=True)]
+    runs = {FULL: choices(0, 3.0)}
+    for rows in (validation, wrong):
+        result = score_runs(runs, EvaluationConfig(), full=FULL, validation=rows)
+        section = result.metrics["calibration"]["nextqa: confidence of choices"]
+        assert section["temperature"] is None
+        assert list(section["scores"]) == ["as it is"]
+        (note,) = (note for note in result.metrics["notes"] if "temperature" in note)
+        assert "of 3 validation answers none is wrong, or they rank no better" in note
+
+
 def test_free_texts_are_scored_as_one_corpus_with_intervals(board: Scoreboard) -> None:
     (row,) = board.metrics["texts"][BLIND]
     blind = explanations(offset=1)
@@ -230,7 +261,9 @@ def test_scores_without_wordnet_say_so(tmp_path: Path) -> None:
     )  # fmt: skip
     result = score_runs({FULL: [row]}, EvaluationConfig(), full=FULL)
     note, few = result.metrics["notes"]
-    assert few == "nextqa_open_ended: of one video there is no interval"
+    assert few == (
+        "nextqa_open_ended: of one video there is no interval, and p is 1 whatever the runs answer"
+    )
     assert note in result.to_text()
     assert "scored by exact match, because evaluation.wordnet is not set" in note
     assert scoring_protocols(EvaluationConfig()) is PROTOCOLS

@@ -1,5 +1,6 @@
 """``evaluate`` killed and started again, and on several ranks: the same answers, none twice."""
 
+import json
 import os
 import random
 import re
@@ -153,6 +154,49 @@ def test_another_reasoner_folder_is_a_row_beside(evaluation: Evaluation) -> None
         assert answers == others
     with pytest.raises(ValueError, match=r"copy.weights: kind reasoner is made of .model: RUN"):
         evaluate(evaluation.config("wrong", "baselines.copy={kind: reasoner}"))
+
+
+def test_a_control_that_takes_two_videos_is_na_with_one(
+    evaluation: Evaluation, tiny_experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_experiment.parent / "nextqa"
+    copy = f"{{kind: reasoner, weights: {{model: {evaluation.folder / 'reasoner'}}}}}"
+    one_video = (
+        f"data.benchmark=[{{reader: nextqa, root: {root}, split: val, limit: 3}}]",
+        "controls=[none,shuffled]",
+        f"baselines.copy={copy}",
+    )
+    config = evaluation.config("one_video", *one_video)
+    runs = evaluate(config)
+    printed = capsys.readouterr()
+    reason = "the control 'shuffled' shows another video, and all questions are about one"
+    said, first = printed.err.index(f"will be n/a: {reason}"), printed.err.index("3 questions, ")
+    assert said < first  # before anything is asked
+    names = ROW_NAMES["shuffled"], "copy [re-trained], another video"
+    for name in names:
+        assert len(runs[name]) == 3
+        assert not any(row.output or row.option_log_likelihoods for row in runs[name])
+        assert {row.correct for row in runs[name]} == {None}
+    assert all(row.option_log_likelihoods for row in runs[ROW_NAMES["none"]])
+    folder = evaluation.folder / "one_video" / "evaluation"
+    note = f"{', '.join(names)}: n/a, because {reason}"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert any(line.startswith(note) for line in metrics["notes"])
+    assert {metrics["runs"][name] == [] for name in names} == {True}
+    assert not {row["minus"] for row in metrics["differences"]} & set(names)
+    # Told apart from zero on each of its pages, also where the scores are made anew.
+    before = evaluation.results("one_video")
+    assert program.main(["--from", str(folder.parent)]) == 0
+    assert evaluation.results("one_video") == before
+    for text in (printed.out, (folder / "tables.md").read_text()):
+        assert sum(name in line and "n/a" in line for line in text.splitlines() for name in names)
+    assert re.search(
+        r"another video(?:'|&#x27;)s tokens</th><td>n/a", (folder / "report.html").read_text()
+    )
+    # Kept answers are taken, and a second video makes the control.
+    assert evaluate(config)[names[0]] == runs[names[0]]
+    two = evaluate(evaluation.config("two_videos", one_video[0].replace("3", "6"), one_video[1]))
+    assert all(row.option_log_likelihoods for row in two[names[0]])
 
 
 def test_all_scores_come_again_from_the_predictions_alone(

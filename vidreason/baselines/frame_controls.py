@@ -35,7 +35,8 @@ def controlled_frames(
         seed: Seed of what is drawn; the same span always gives the same frames.
 
     Raises:
-        ValueError: ``shuffled`` with fewer than two videos.
+        ValueError: The control cannot be made; see
+            :func:`vidreason.evaluation.controls.why_not_made`.
     """
     match control:
         case "none":

@@ -62,6 +62,8 @@ class Answerer:
 
     provenance: Provenance
     """Known before the first question is asked, and without loading any weights."""
+    not_applicable: str = ""
+    """Why no question at all can be asked of it; empty for whatever can be asked."""
 
     def answer(self, examples: Sequence[Example]) -> list[Reply]:
         """Answer open-ended questions in words, or with a span where one is asked for."""
@@ -92,6 +94,19 @@ class Answerer:
 
     def _refuse(self, capability: Capability) -> NoReturn:
         raise TypeError(f"{type(self).__name__} cannot {capability}")
+
+
+class NotApplicable(Answerer):
+    """Stand-in for a system under a control that cannot be made: it is asked nothing.
+
+    Args:
+        provenance: The system's.
+        reason: Why the control cannot be made.
+    """
+
+    def __init__(self, provenance: Provenance, reason: str) -> None:
+        self.provenance = provenance
+        self.not_applicable = reason
 
 
 def needed_capability(example: Example, answerer: Answerer, config: EvaluationConfig) -> Capability:

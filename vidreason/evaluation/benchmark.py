@@ -163,7 +163,7 @@ def _ask(
         ],
     )
     return [
-        replace(unanswered(example), missing_capability=capability)
+        replace(unanswered(example), missing_capability=answerer.not_applicable or capability)
         if reply is None or not reply.applies
         else _row(example, reply)
         for example, reply, capability in zip(batch, replies, capabilities, strict=True)

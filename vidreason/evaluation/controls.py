@@ -48,7 +48,7 @@ def controlled_source(
         seed: Seed of what is drawn; the same span always gives the same tokens.
 
     Raises:
-        ValueError: ``shuffled`` with fewer than two videos.
+        ValueError: The control cannot be made; see :func:`why_not_made`.
     """
     match control:
         case "none":
@@ -56,6 +56,19 @@ def controlled_source(
         case "shuffled":
             return StandInSource(source, stand_in_spans(examples, seed))
     return ChangedSource(source, _CHANGES[control], seed)
+
+
+def why_not_made(control: Control, examples: Sequence[Example]) -> str:
+    """Say why a control cannot be made of the videos of ``examples``; empty if it can.
+
+    Evaluations show such a control as n/a, which is not zero.
+    """
+    if control != "shuffled" or len({example.media for example in examples}) > 1:
+        return ""
+    return (
+        "the control 'shuffled' shows another video, and all questions are about one: add a "
+        "question about a second video"
+    )
 
 
 @dataclass(frozen=True)
@@ -232,16 +245,17 @@ def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
     """Each span's stand-in: one of the next video in a random circle of all, so none of its own.
 
     The spans of a video get those of the next one in turn, in the order of the examples.
+
+    Raises:
+        ValueError: There is no other video.
     """
+    if reason := why_not_made("shuffled", examples):
+        raise ValueError(reason)
     # Spans of each video, each once.
     by_media: dict[str, dict[Span, None]] = {}
     for example in examples:
         span = (example.media, example.start_seconds, example.end_seconds)
         by_media.setdefault(example.media, {})[span] = None
-    if len(by_media) < 2:
-        raise ValueError(
-            f"the control 'shuffled' needs at least two videos to exchange, found {len(by_media)}"
-        )
     media = sorted(by_media)
     circle = [media[index] for index in np.random.default_rng(seed).permutation(len(media))]
     stand_ins = {}

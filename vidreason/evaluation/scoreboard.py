@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 from vidreason.evaluation.added_protocols import corpus_protocols
+from vidreason.evaluation.answerer import Capability
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
 from vidreason.evaluation.confidence.run_calibration import run_calibrations
 from vidreason.evaluation.config import EvaluationConfig
@@ -45,6 +46,8 @@ from vidreason.markdown import escaped, one_line
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 _WUPS_CORPUS = "nextqa_open_ended"  # the one corpus whose score needs files
 _MAX_NAMED = 10  # ids in a note
+_CAPABILITIES = ("", *get_args(Capability))
+"""What rows say of a question that was asked, or that the system cannot be asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +163,7 @@ def score_runs(
     tables += token_tables(tokens)
     # Confidences of all runs.
     calibrations = list(run_calibrations(runs, validation))
-    tables += [calibration.table() for calibration in calibrations]
+    tables += [table for calibration in calibrations for table in calibration.tables()]
     # Computed distributions over next events.
     next_events = next_event_scores(runs, full=full, validation=validation, evidence=evidence)
     tables += [table for of_corpus in next_events.values() for table in of_corpus.tables]
@@ -181,7 +184,11 @@ def score_runs(
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
             **{name: of for name, of in (("tokens", tokens), ("programs", programs)) if of},
             "incomplete": dict(incomplete),
-            "notes": _notes(runs, items, config, incomplete),
+            "notes": [
+                *_notes(runs, items, config, incomplete),
+                *(note for one in calibrations for note in one.notes),
+                *(note for one in next_events.values() for note in one.notes),
+            ],
         },
     )
 
@@ -227,7 +234,7 @@ def _notes(
     incomplete: Mapping[str, str],
 ) -> list[str]:
     """Sentences that a reader of these numbers needs."""
-    notes = [*_not_finite(runs), *_twin_options(runs)]
+    notes = [*_not_applicable(runs), *_not_finite(runs), *_twin_options(runs)]
     if any(_has(rows, _WUPS_CORPUS) for rows in runs.values()):
         if not config.wordnet:
             notes.append(
@@ -243,6 +250,15 @@ def _notes(
     return [*notes, *map(_incomplete_note, incomplete.items())]
 
 
+def _not_applicable(runs: Runs) -> list[str]:
+    """Runs that could not be made at all, with the reason that their rows give."""
+    names: dict[str, list[str]] = {}
+    for name, rows in runs.items():
+        for reason in {row.missing_capability for row in rows}.difference(_CAPABILITIES):
+            names.setdefault(reason, []).append(name)
+    return [f"{', '.join(of)}: {NOT_APPLICABLE}, because {why}" for why, of in names.items()]
+
+
 def _few_videos(runs: Runs) -> list[str]:
     """Corpora of too few videos for a bootstrap."""
     videos: dict[str, set[str]] = {}
@@ -251,7 +267,7 @@ def _few_videos(runs: Runs) -> list[str]:
             videos.setdefault(row.corpus, set()).add(row.video_id)
     few = {corpus: len(ids) for corpus, ids in videos.items() if len(ids) < MIN_CLUSTERS}
     return [
-        f"{corpus}: of one video there is no interval"
+        f"{corpus}: of one video there is no interval, and p is 1 whatever the runs answer"
         if number == 1
         else f"{corpus}: of {number} videos, fewer than {MIN_CLUSTERS}, the intervals are Wilson's "
         "with Student's t over videos, or of a jackknife; a bootstrap would be too narrow"

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 LEVEL = 0.9
 """Share of the videos whose event a set is to hold."""
+MIN_QUESTIONS = 9
+"""Validation questions without which the quantile for ``LEVEL`` is infinite: each set would hold
+all events, whatever the system says."""
 
 
 @dataclass(frozen=True, kw_only=True)

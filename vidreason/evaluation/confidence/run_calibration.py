@@ -18,11 +18,11 @@ from vidreason.evaluation.confidence.scores import (
     ConfidenceScores,
     confidence_rows,
     confidence_scores,
-    confidence_table,
+    confidence_tables,
 )
 from vidreason.evaluation.confidence.temperature import TemperatureFit, fit_temperature
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
-from vidreason.evaluation.tables import Table
+from vidreason.evaluation.tables import NOT_APPLICABLE, Table
 
 Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 
@@ -42,15 +42,28 @@ class Calibration(NamedTuple):
     """Scores of each run that has such confidences, as it is and, if there is one, at the fitted
     temperature."""
     fit: TemperatureFit | None
+    num_validation: int
+    """Validation answers that there were to fit it on."""
 
-    def table(self) -> Table:
-        """A row for each run's confidences."""
+    @property
+    def notes(self) -> list[str]:
+        """Why there is no temperature though there are validation answers."""
+        if self.fit is not None or not self.num_validation:
+            return []
+        return [
+            f"{self.title}: {NOT_APPLICABLE} {FITTED}, because of {self.num_validation} validation "
+            "answers none is wrong, or they rank no better than chance: list more in "
+            "data.validation, or raise evaluation.num_calibration_questions"
+        ]
+
+    def tables(self) -> tuple[Table, Table]:
+        """Two tables with a row for each run's confidences."""
         records = {
             f"{run}, {name}": scores
             for run, by_name in self.by_run.items()
             for name, scores in by_name.items()
         }
-        return confidence_table(self.title, records, self.fit)
+        return confidence_tables(self.title, records, self.fit)
 
     def as_json(self, full: str) -> dict[str, Any]:
         """The temperature, the scores of the run ``full``, and those of the others by run."""
@@ -81,23 +94,27 @@ def run_calibrations(
             if not known:
                 continue
             # Without validation rows, the confidences are scored as they are.
-            fit = fitted_temperature(confidences_of(_of_corpus(others, corpus)))
+            on = confidences_of(_of_corpus(others, corpus))
+            fit = fitted_temperature(on)
             scores = {}
             for name, rows in known.items():
                 scores[name] = {AS_IT_IS: confidence_scores(confidences_of(rows))}
                 if fit is not None:
                     scores[name][FITTED] = confidence_scores(confidences_of(rows, fit))
-            yield Calibration(f"{corpus}: {kind}", scores, fit)
+            yield Calibration(f"{corpus}: {kind}", scores, fit, len(on.logits))
 
 
 def fitted_temperature(confidences: Confidences) -> TemperatureFit | None:
     """Fit the temperature of validation answers, and the share of them whose outcome is found.
 
-    None where there are none to fit one on.
+    None where there are none to fit one on, and where they tell of none, as a few easily do: no
+    answer is wrong, or their scores rank no better than chance.
     """
     if not confidences.logits:
         return None
     fit = fit_temperature(confidences.logits, confidences.outcomes)
+    if fit.is_at_limit:
+        return None
     listed = fit.num_questions / (fit.num_questions + confidences.num_unlisted)
     return replace(fit, listed=listed)
 

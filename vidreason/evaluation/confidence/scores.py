@@ -34,21 +34,21 @@ from vidreason.evaluation.tables import Field, Table, record_row, record_table
 
 COVERAGES = (0.25, 0.5, 0.75, 1.0)
 """At which shares of the answers, the most confident ones, the share of wrong ones is given."""
-_FIELDS = (
+_CALIBRATION = (
     Field("num_answers", "n"),
     Field("accuracy", "accuracy"),
     Field("confidence", "confidence"),
-    Field("ece", "ECE (lo,hi]"),
+    Field("ece", "ECE"),
     Field("ece_calibrated", "ECE if calibrated"),
-    Field("ece_left", "ECE [lo,hi)"),
-    Field("ece_adaptive", "adaptive ECE"),
-    Field("maximum_error", "MCE"),
     Field("brier", "Brier", factor=1.0, decimals=3),
     Field("nll", "NLL", factor=1.0, decimals=3),
+)
+_RANKING = (
     Field("auroc", "AUROC"),
     Field("area_under_risk", "AURC"),
     *(Field(str(share), f"wrong among {100 * share:.0f}%") for share in COVERAGES),
 )
+"""What is shown, in two tables that a page has the width for; errors in other bins are in JSON."""
 
 ConfidenceScores = dict[str, Any]
 """Scores of one set of confidences, by the names that :func:`confidence_scores` lists."""
@@ -117,10 +117,10 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
     }
 
 
-def confidence_table(
+def confidence_tables(
     title: str, by_name: Mapping[str, ConfidenceScores], fit: TemperatureFit | None
-) -> Table:
-    """Scores of confidences, as they are and at a fitted temperature.
+) -> tuple[Table, Table]:
+    """Scores of confidences, as they are and at a fitted temperature: how true, and how telling.
 
     Args:
         title: What the confidences are of.
@@ -128,14 +128,20 @@ def confidence_table(
         fit: Of the temperature, if one was fitted.
     """
     first = next(iter(by_name.values()))
-    title += f", n={first['num_answers']}, without one {first['num_without']}"
-    title += f", 95% interval over {first['num_videos']} videos"
+    size = f"n={first['num_answers']}, without one {first['num_without']}"
+    size += f", 95% interval over {first['num_videos']} videos"
+    of_fit = ""
     if fit is not None:
-        title += f"; temperature {fit.temperature:.3g} of {fit.num_questions} validation answers"
+        of_fit = f"; temperature {fit.temperature:.3g} of {fit.num_questions} validation answers"
         if fit.listed < 1:
-            title += f", the {100 * fit.listed:.0f}% whose event was found"
+            of_fit += f", the {100 * fit.listed:.0f}% whose event was found"
     records = {name: {**scores, **scores["risk_at_coverage"]} for name, scores in by_name.items()}
-    return record_table(title, "confidences", records, _FIELDS)
+    return (
+        record_table(f"{title}, {size}{of_fit}", "confidences", records, _CALIBRATION),
+        record_table(
+            f"{title}, right answers before wrong ones, {size}", "confidences", records, _RANKING
+        ),
+    )
 
 
 def confidence_rows(

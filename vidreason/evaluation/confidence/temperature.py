@@ -33,6 +33,11 @@ class TemperatureFit:
     """Share of all questions whose right answer was among those that were scored, where a search
     may miss it. What was found gets no more probability than that."""
 
+    @property
+    def is_at_limit(self) -> bool:
+        """Return whether any further temperature would be better: the answers tell of none."""
+        return not 1.01 * MIN_TEMPERATURE < self.temperature < MAX_TEMPERATURE / 1.01
+
 
 def option_probabilities(
     log_likelihoods: Sequence[float], temperature: float = 1.0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vidreason.evaluation.confidence.conformal import (
+    MIN_QUESTIONS,
     ConformalFit,
     conformal_scores,
     conformal_set,
@@ -35,7 +36,7 @@ FIELDS = (
 
 
 def fit_sets(validation: Sequence[BenchmarkPrediction]) -> dict[str, ConformalFit]:
-    """Fit the sets of both rules; nothing without validation rows that have events.
+    """Fit the sets of both rules; nothing of fewer validation rows with events than it takes.
 
     The probabilities are those that the system gives: a temperature that was fitted on the same
     rows would count them twice.
@@ -44,7 +45,9 @@ def fit_sets(validation: Sequence[BenchmarkPrediction]) -> dict[str, ConformalFi
         validation: Rows that ask for the next event, of other questions than those of the test.
     """
     rows = [row for row in validation if has_futures(row)]
-    return {rule: fit_conformal([_score(row, rule) for row in rows]) for rule in _DRAWS if rows}
+    if len(rows) < MIN_QUESTIONS:
+        return {}
+    return {rule: fit_conformal([_score(row, rule) for row in rows]) for rule in _DRAWS}
 
 
 def set_scores(

@@ -11,7 +11,7 @@ from typing import Any
 
 from vidreason.evaluation.cells import run_cells, run_differences
 from vidreason.evaluation.confidence.confidences import next_event_confidences
-from vidreason.evaluation.confidence.conformal import LEVEL, ConformalFit
+from vidreason.evaluation.confidence.conformal import LEVEL, MIN_QUESTIONS, ConformalFit
 from vidreason.evaluation.confidence.event_distributions import asks_for_next_event, has_futures
 from vidreason.evaluation.confidence.run_calibration import (
     AS_IT_IS,
@@ -29,6 +29,7 @@ from vidreason.evaluation.next_events.hits import computed_hits
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.tables import (
+    NOT_APPLICABLE,
     Table,
     accuracy_table,
     difference_rows,
@@ -49,6 +50,8 @@ class NextEventScores:
     tables: tuple[Table, ...]
     metrics: dict[str, Any]
     """Values such as JSON holds, None where a number is not defined."""
+    notes: tuple[str, ...] = ()
+    """What is not there, and why."""
 
 
 def next_event_scores(
@@ -122,6 +125,7 @@ def _scores(
         tables.append(evidence_table(corpus, kind, falls))
     return NextEventScores(
         tables=tuple(tables),
+        notes=_few_for_sets(corpus, validation),
         metrics={
             "hits": {name: score_rows(of_run.values()) for name, of_run in cells.items() if of_run},
             "differences": difference_rows(full, compared) if compared else [],
@@ -155,6 +159,17 @@ def _set_table(
         "run",
         sets,
         event_sets.FIELDS,
+    )
+
+
+def _few_for_sets(corpus: str, validation: Sequence[BenchmarkPrediction]) -> tuple[str, ...]:
+    number = sum(map(has_futures, validation))
+    if not 0 < number < MIN_QUESTIONS:
+        return ()
+    return (
+        f"{corpus}: sets of next events are {NOT_APPLICABLE}, because of {number} validation "
+        f"answers each would hold all events: it takes at least {MIN_QUESTIONS} (data.validation, "
+        "evaluation.num_calibration_questions)",
     )
 
 

@@ -99,8 +99,8 @@ class BenchmarkPrediction:
     """How the system made the answer, such as a program with its calls; empty for most systems. No
     score is made of it."""
     missing_capability: str = ""
-    """Capability that the question asks for and the system does not have. Such a question has no
-    score: a group with one is not applicable, which is not zero."""
+    """Capability that the question asks for and the system does not have, or why there is nothing
+    to ask. Such a question has no score: a group with one is not applicable, which is not zero."""
 
 
 def unanswered(example: Example) -> BenchmarkPrediction:
