@@ -46,6 +46,8 @@ BUILT_IN_READERS = (
     "huggingface",
 )
 """Names of the readers of this project."""
+_READERS_OF_SHARDS = ("webvid", "webdataset")
+"""Those whose root may be any address of a store."""
 READER_GROUP = "vidreason.readers"
 """Group of the entry points by which installed packages add readers."""
 FIELDS = (
@@ -109,6 +111,7 @@ class CorpusConfig:
                 "columns and revision are for the reader 'huggingface'; corpus "
                 f"{self.reader!r} has its own file format: remove them"
             )
+        self._check_address()
         unknown = sorted(set(self.columns) - set(FIELDS))
         if unknown:
             raise ValueError(
@@ -121,6 +124,20 @@ class CorpusConfig:
                 "corpus out, take it off the list)"
             )
         check_ranges(f"corpus {self.reader}", self, limit=(1, inf))
+
+    def _check_address(self) -> None:
+        """Refuse a root that is an address where the reader takes none."""
+        if "://" not in self.root or self.reader not in BUILT_IN_READERS:
+            return
+        if self.reader in _READERS_OF_SHARDS or (
+            self.reader == "huggingface" and self.root.startswith("hf://datasets/")
+        ):
+            return
+        taken = "hf://datasets/NAME or " if self.reader == "huggingface" else ""
+        raise ValueError(
+            f"corpus {self.reader}.root is {self.root!r}, an address, but this reader takes "
+            f"{taken}a folder of this machine: download the files, and name their folder"
+        )
 
     @property
     def corpus(self) -> str:

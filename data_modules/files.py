@@ -14,6 +14,7 @@ from data_modules.index_cache import digest
 from vidreason.video.media import (
     file_system,
     file_version,
+    is_on_network,
     is_remote,
     transport_errors_as_os_errors,
 )
@@ -134,6 +135,9 @@ def list_shards(folder: str) -> dict[str, tuple[int, str]]:
     with transport_errors_as_os_errors():
         url = folder if is_remote(folder) else f"file://{os.path.abspath(folder)}"
         store, path = file_system(url)
+        # Of a folder that a server does not list, find says that it holds nothing.
+        if is_on_network(url):
+            store.ls(path)
         listed = store.find(path, detail=True)
     return {
         _with_protocol(str(name), folder): (int(info["size"]), file_version(info))

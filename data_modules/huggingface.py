@@ -4,7 +4,8 @@ Columns of other names than an example's fields are mapped by the configuration;
 span of the video under a common name (:mod:`data_modules.span_keys`) are read without it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from data_modules.rows import Row, is_nan_like
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.span_keys import SpanKeys, one_span, span_of
 from vidreason.example import Example
+from vidreason.hub_access import hub_or_cache
 from vidreason.reasoning.prompts import CAPTION_PROMPT
 
 STREAMED = "hf://datasets/"
@@ -110,49 +112,96 @@ def _option_columns(mapping: Mapping[str, str], names: Sequence[str]) -> list[st
     return [name.strip() for name in column.split(",")]
 
 
-def _file_of(files: Files, split: str) -> Path | None:
-    """Return the one file of a split in a folder of this machine, if that is how it is kept."""
-    names = [f"{split}{suffix}" for suffix in _BUILDERS if files.exists(f"{split}{suffix}")]
-    if not files.is_folder(".") or len(names) != 1:
-        return None
-    return files.path(names[0])
-
-
 def _load(files: Files, split: str, revision: str | None) -> Any:  # noqa: ANN401
+    files.record_tree(".", *_DATA_SUFFIXES)
+    if files.is_folder("."):
+        if revision is not None:
+            raise ValueError(
+                f"revision {revision!r} of corpus {files.root!r}: it is a folder of this machine, "
+                "only data sets of the Hub have revisions; remove it"
+            )
+        return _load_folder(files, split)
+    name = files.root.removeprefix(STREAMED)
+    if name.count("/") > 1 or name.startswith(("/", ".", "~")):
+        raise ValueError(
+            f"there is no folder {files.root!r}, and a data set of the Hub is called OWNER/NAME: "
+            "check root"
+        )
+    return _load_from_hub(files.root, split, revision)
+
+
+def _load_folder(files: Files, split: str) -> Any:  # noqa: ANN401 - of datasets
     import datasets  # slow to import
 
     root = files.root
-    if revision is not None and files.is_folder("."):
+    if files.exists("dataset_dict.json") or files.exists("state.json"):
+        with _foreign_errors(f"the data set {root!r} cannot be loaded"):
+            loaded = datasets.load_from_disk(root)
+        if isinstance(loaded, datasets.Dataset):
+            return loaded
+        if split not in loaded:
+            raise ValueError(_no_split(root, split, map(str, loaded)))
+        return loaded[split]
+    names = [f"{split}{suffix}" for suffix in _BUILDERS if files.exists(f"{split}{suffix}")]
+    if len(names) > 1:
         raise ValueError(
-            f"revision {revision!r} of corpus {root!r}: it is a folder of this machine, only data "
-            "sets of the Hub have revisions; remove it"
+            f"split {split!r} of {root!r} could be {' or '.join(names)}: rename or remove one"
         )
-    files.record_tree(".", *_DATA_SUFFIXES)
-    saved = files.exists("dataset_dict.json") or files.exists("state.json")
+    failed = f"the data set {root!r}, split {split!r}, cannot be loaded"
+    if names:
+        file = files.path(names[0])
+        # Alone: load_dataset would want the columns of all splits to be the same.
+        data_files = {split: str(file)}
+        with _foreign_errors(failed):
+            return datasets.load_dataset(_BUILDERS[file.suffix], data_files=data_files, split=split)
+    # A layout as on the Hub.
+    with _foreign_errors(failed):
+        try:
+            splits = list(map(str, datasets.get_dataset_split_names(root)))
+        except FileNotFoundError:
+            splits = []
+    if split not in splits:
+        others = (Path(name) for name in files.names("."))
+        stems = [other.stem for other in others if other.suffix in _BUILDERS]
+        raise ValueError(_no_split(root, split, stems or splits))
+    with _foreign_errors(failed):
+        return datasets.load_dataset(root, split=split)
+
+
+def _load_from_hub(root: str, split: str, revision: str | None) -> Any:  # noqa: ANN401
+    import datasets
+
+    name = root.removeprefix(STREAMED)
+    at = "" if revision is None else f" at {revision!r}"
+    with hub_or_cache() as why:
+        failed = f"the data set {root!r}{at}, split {split!r}, cannot be loaded"
+        if why:
+            failed = (
+                f"root is {root!r}, which is no folder here; as a data set of the Hub it cannot "
+                f"be had from the cache, and the Hub cannot be asked ({why}): connect this "
+                "machine, or name a folder"
+            )
+        with _foreign_errors(failed, split):
+            streaming = name != root
+            return datasets.load_dataset(name, split=split, streaming=streaming, revision=revision)
+
+
+@contextmanager
+def _foreign_errors(failed: str, split: str = "") -> Iterator[None]:
+    """Turn what reads a data set's files into ours: it has no base class in common."""
     try:
-        if file := _file_of(files, split):
-            # Alone: load_dataset would want the columns of all splits to be the same.
-            return datasets.load_dataset(
-                _BUILDERS[file.suffix], data_files={split: str(file)}, split=split
-            )
-        if not saved:
-            name = root.removeprefix(STREAMED)
-            is_streamed = name != root
-            return datasets.load_dataset(
-                name, split=split, streaming=is_streamed, revision=revision
-            )
-        loaded = datasets.load_from_disk(root)
-    except Exception as error:
-        # Of datasets, pyarrow, fsspec, httpx, huggingface_hub: they have no base class in common.
-        at = "" if revision is None else f" at {revision!r}"
-        raise ValueError(
-            f"the data set {root!r}{at}, split {split!r}, cannot be loaded: {error}"
-        ) from error
-    if isinstance(loaded, datasets.Dataset):
-        return loaded
-    if split not in loaded:
-        raise ValueError(f"{root!r} has no split {split!r}; found {', '.join(map(str, loaded))}")
-    return loaded[split]
+        yield
+    except Exception as error:  # of datasets, pyarrow, fsspec, httpx, huggingface_hub
+        of_split = split and "split" in str(error).lower()
+        remedy = f" (set data.*.split, which is {split!r})" if of_split else ""
+        raise ValueError(f"{failed}: {error}{remedy}") from error
+
+
+def _no_split(root: str, split: str, splits: Iterable[str]) -> str:
+    return (
+        f"{root!r} has no split {split!r} (data.*.split; as a file {split}.jsonl, .json, .csv or "
+        f".parquet); found {', '.join(splits) or 'none'}"
+    )
 
 
 def _rows(

@@ -21,7 +21,7 @@ from data_modules.shard_index import ShardSample, open_shard_index
 from data_modules.skipped_rows import SkippedRows, examples_of
 from data_modules.table_files import read_parquet_rows
 from vidreason.example import Example
-from vidreason.video.media import is_remote
+from vidreason.video.media import is_on_network, is_remote, server_said
 
 VIDEO_EXTENSIONS = ("mp4", "webm", "mkv", "mov", "avi")
 _SUCCESS = "success"
@@ -48,7 +48,8 @@ def read_shards(files: Files, split: str, corpus: str, skipped: SkippedRows) -> 
     try:
         index = open_shard_index(folder, files.shards(split))
     except OSError as error:
-        raise ValueError(f"the shards in {folder!r} cannot be read: {error}") from error
+        said = server_said(error) if is_on_network(folder) else error
+        raise ValueError(f"the shards in {folder!r} cannot be read: {said}") from error
     base = folder if is_remote(folder) else os.path.abspath(folder)
     # What a damaged shard has lost is counted once a shard.
     for shard, failure in index.failures:

@@ -19,6 +19,7 @@ ALLOWED = {
 # A part of the library imports only itself and parts of lower rank (ARCHITECTURE section 2).
 RANKS = {
     "secrets": 0,
+    "hub_access": 1,
     "added_parts": -2,
     "cores": 0,
     "devices": 0,

@@ -330,13 +330,53 @@ def test_huggingface_files(tmp_path: Path) -> None:
     datasets.Dataset.from_list(ROWS).to_parquet(str(tmp_path / "train.parquet"))
     examples = examples_in("huggingface", tmp_path, "train", columns=COLUMNS)
     assert [example.response for example in examples] == ["A dog runs."]
-    with pytest.raises(ValueError, match="split 'val', cannot be loaded"):
+    (tmp_path / "own.csv").write_text("clip,text,from\nb.mp4,A cat sits.,1\n")
+    (cat,) = examples_in("huggingface", tmp_path, "own", columns=COLUMNS)
+    assert cat.response == "A cat sits."
+    no_split = r"has no split 'val' \(data.*split; as a file val.jsonl, .*; found own, train$"
+    with pytest.raises(ValueError, match=no_split):
         examples_in("huggingface", tmp_path, "val", columns=COLUMNS)
+    (tmp_path / "own.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"'own' of .* could be own.jsonl or own.csv: rename or"):
+        examples_in("huggingface", tmp_path, "own", columns=COLUMNS)
+    (tmp_path / "empty").mkdir()
+    for name in (tmp_path / "empty", tmp_path / "gone", "a/b/c"):
+        with pytest.raises(ValueError, match=r"has no split 'val' .* none|there is no folder"):
+            examples_in("huggingface", name, "val", columns=COLUMNS)
+
+
+def test_huggingface_folders_laid_out_as_on_the_hub(tmp_path: Path) -> None:
+    for split, size in (("train", 1), ("test", 2)):
+        path = tmp_path / "data" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(exist_ok=True)
+        datasets.Dataset.from_list(ROWS[:1] * size).to_parquet(str(path))
+    assert len(examples_in("huggingface", tmp_path, "test", columns=COLUMNS)) == 2
+    with pytest.raises(ValueError, match=r"has no split 'tset' .*; found test, train|train, test"):
+        examples_in("huggingface", tmp_path, "tset", columns=COLUMNS)
+
+
+def test_a_split_that_a_data_set_of_the_hub_does_not_have_is_named_with_those_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    datasets.Dataset.from_list(ROWS).to_parquet(str(tmp_path / "train.parquet"))
+    load = datasets.load_dataset
+
+    def load_dataset(name: str, **options: Any) -> Any:
+        return load(str(tmp_path), **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for root in ("someone/clips", "hf://datasets/someone/clips"):
+        with pytest.raises(ValueError, match="train") as caught:
+            examples_in("huggingface", root, "tset", columns=COLUMNS)
+        assert "data.*.split, which is 'tset'" in str(caught.value)
+        assert "of ['train']" in str(caught.value) or "splits: ['train']" in str(caught.value)
 
 
 def test_huggingface_urls_are_read_as_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     datasets.Dataset.from_list(ROWS).to_parquet(str(tmp_path / "train.parquet"))
     load, loaded = datasets.load_dataset, []
 
@@ -444,6 +484,8 @@ def test_huggingface_rows_that_are_malformed_are_counted(tmp_path: Path) -> None
 def test_whatever_datasets_raises_names_the_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
     class Failing(list[dict[str, Any]]):
         column_names = ("media", "response")
         features = None
@@ -463,7 +505,9 @@ def test_whatever_datasets_raises_names_the_row(
         raise RuntimeError("no script may run")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(ValueError, match="cannot be loaded: no script may run"):
+    with pytest.raises(
+        ValueError, match="connect this machine, or name a folder: no script may run"
+    ):
         examples_in("huggingface", "someone/clips", "train")
 
 
@@ -472,7 +516,7 @@ def test_huggingface_columns_are_checked(saved: str, tmp_path: Path) -> None:
         examples_in("huggingface", saved, "train")
     with pytest.raises(ValueError, match=r"has no column 'caption'"):
         examples_in("huggingface", saved, "train", columns=COLUMNS | {"response": "caption"})
-    with pytest.raises(ValueError, match=r"has no split 'val'; found train"):
+    with pytest.raises(ValueError, match=r"has no split 'val' .*; found train"):
         examples_in("huggingface", saved, "val", columns=COLUMNS)
     with pytest.raises(ValueError, match="an example has no field caption"):
         CorpusConfig(reader="huggingface", root=saved, columns={"caption": "text"})

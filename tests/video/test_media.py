@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import socket
 import tarfile
 import threading
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ import fsspec
 import pytest
 import torch
 from coded_video import number_of, write_video
+from loopback import Connection, Loopback, http
 
 import vidreason.video.media as media_module
 from vidreason.video.file_hashes import FileHashes
@@ -21,6 +24,7 @@ from vidreason.video.media import (
     TarMember,
     UnsupportedMediaError,
     hash_media,
+    is_on_network,
     is_remote,
     libav_source,
     media_identity,
@@ -36,6 +40,13 @@ def video(tmp_path: Path) -> Path:
     path = tmp_path / "a#b:1 %.mp4"  # nothing in a path is an escape
     write_video(path, num_frames=12)
     return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Loopback]:
+    loopback = Loopback()
+    yield loopback
+    loopback.close()
 
 
 def shard(folder: Path, video: Path) -> TarMember:
@@ -212,7 +223,7 @@ def test_whatever_a_store_raises_is_a_read_error(monkeypatch: pytest.MonkeyPatch
             raise error
 
         monkeypatch.setattr(store, "info", refuse)
-        with pytest.raises(VideoReadError, match="the store answers: ") as caught:
+        with pytest.raises(VideoReadError, match="the server answers: ") as caught:
             DIRECT.index(f"memory://media-test/{type(error).__name__}.mp4")
         assert caught.value.cause == "unreachable"
         cause = caught.value.__cause__
@@ -274,3 +285,47 @@ def test_a_store_that_fails_while_reading_is_a_read_error(
     monkeypatch.setattr(media_module, "_fetch", refuse)
     with pytest.raises(VideoReadError, match="the connection was lost"):
         DIRECT.index("memory://media-test/lost.mp4")
+
+
+def test_an_address_that_gives_no_video_says_what_the_network_said(
+    server: Loopback, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_module, "SILENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = f"http://127.0.0.1:{listener.getsockname()[1]}/a.mp4"
+    whole = video.read_bytes()
+    half = http(200, whole[: len(whole) // 2], "Accept-Ranges: bytes", length=len(whole))
+
+    def silent(connection: Connection, done: threading.Event) -> None:
+        done.wait(10)
+
+    copy = "check the address and the network, or name a copy on this machine"
+    nothing = "its server has nothing there, or nothing without a login: check the address"
+    for answer, cause, said in (
+        (http(404), "missing", nothing),
+        (http(410), "missing", nothing),
+        (http(403), "unreachable", f"the server answers: 403 Reason: {copy}"),
+        (http(500), "unreachable", f"the server answers: 500 Reason: {copy}"),
+        (half, "unreachable", "payload is not completed"),
+        (silent, "unreachable", "imeout"),
+        (None, "unreachable", "Cannot connect to host 127.0.0.1:"),
+    ):
+        url = closed if answer is None else f"{server.script(answer)}/{uuid.uuid4().hex}.mp4"
+        with pytest.raises(VideoReadError) as caught:
+            DIRECT.index(url)
+        assert caught.value.cause == cause, url
+        text = str(caught.value)
+        assert text.startswith(f"cannot read video '{url}': it is an address, and "), text
+        assert said in text
+        assert "no such file" not in text
+        assert len(server.requests) <= 3, "a server is not asked again and again"
+    # The same server, with the whole of it.
+    url = f"{server.script(http(200, whole, 'Accept-Ranges: bytes'))}/{uuid.uuid4().hex}.mp4"
+    assert DIRECT.index(url).num_frames == DIRECT.index(str(video)).num_frames
+
+
+def test_what_is_on_a_network() -> None:
+    for media in ("http://h/a.mp4", "hf://datasets/a/b", "S3://b/c"):
+        assert is_on_network(media)
+    for media in ("a.mp4", "file:///a.mp4", "memory://a", "/a://b", "10:30.mp4"):
+        assert not is_on_network(media)

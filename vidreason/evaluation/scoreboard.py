@@ -161,7 +161,6 @@ def score_runs(
             differences += difference_rows(full, compared)
     tokens = token_counts(runs)
     tables += token_tables(tokens)
-    # Confidences of all runs.
     calibrations = list(run_calibrations(runs, validation))
     tables += [table for calibration in calibrations for table in calibration.tables()]
     # Computed distributions over next events.
@@ -184,11 +183,8 @@ def score_runs(
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
             **{name: of for name, of in (("tokens", tokens), ("programs", programs)) if of},
             "incomplete": dict(incomplete),
-            "notes": [
-                *_notes(runs, items, config, incomplete),
-                *(note for one in calibrations for note in one.notes),
-                *(note for one in next_events.values() for note in one.notes),
-            ],
+            "notes": _notes(runs, items, config, incomplete)
+            + [note for one in (*calibrations, *next_events.values()) for note in one.notes],
         },
     )
 

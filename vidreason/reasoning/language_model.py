@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vidreason.hub_access import hub_or_cache
 from vidreason.perception.model_folder import (
     check_built,
     check_model_folder,
@@ -291,12 +292,17 @@ def _folder_here(config: LanguageModelConfig) -> Path | None:
 @contextmanager
 def _foreign_errors(config: LanguageModelConfig) -> Iterator[None]:
     """Turn what transformers and tokenizers raise on a folder that they cannot use into ours."""
+    why = ""
     try:
-        yield
+        if Path(config.name_or_path).is_dir():
+            yield
+        else:
+            with hub_or_cache() as why:
+                yield
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # they raise anything: KeyError, TypeError, RuntimeError, ...
-        raise ValueError(_not_found(config, error)) from error
+        raise ValueError(_not_found(config, error, why)) from error
 
 
 def _source(config: LanguageModelConfig) -> dict[str, Any]:
@@ -338,8 +344,8 @@ def _check_loading(config: LanguageModelConfig, report: dict[str, Any], *, stric
         )
 
 
-def _not_found(config: LanguageModelConfig, error: Exception) -> str:
-    cause = first_line(error)
+def _not_found(config: LanguageModelConfig, error: Exception, why_no_hub: str) -> str:
+    cause = why_no_hub or first_line(error)
     where = "a folder" if Path(config.name_or_path).is_dir() else "no folder here"
     if "custom code" in cause:
         return (

@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple, get_args
 
 from vidreason.errors import ReportedError
 from vidreason.secrets import printable, without_url_credentials
-from vidreason.video.media import UnsupportedMediaError
+from vidreason.video.media import UnsupportedMediaError, is_on_network, server_said
 
 FailureCause = Literal[
-    "missing",  # there is no such file
+    "missing",  # there is no such file, or nothing at its address
     "empty",  # of no bytes
     "unreachable",  # it is there, but reading it fails: permissions, disk, network, store
     "not-a-video",  # text, a playlist, a folder, or of a format that libav does not know
@@ -68,11 +68,12 @@ class VideoReadError(ReportedError):
 
 def read_error(path: str, error: OSError) -> VideoReadError:
     """The same error, told in the words of this module."""
-    if isinstance(error, FileNotFoundError):
-        return VideoReadError(path, "missing", "there is no such file")
     if isinstance(error, UnsupportedMediaError):
         return VideoReadError(path, "unsupported", str(error))
-    return VideoReadError(path, "unreachable", error.strerror or str(error))
+    on_network = f"it is an address, and {server_said(error)}" if is_on_network(path) else ""
+    if isinstance(error, FileNotFoundError):
+        return VideoReadError(path, "missing", on_network or "there is no such file")
+    return VideoReadError(path, "unreachable", on_network or error.strerror or str(error))
 
 
 class UnreadableVideosError(ReportedError):

@@ -38,6 +38,9 @@ REMEMBERED_SECONDS = 5.0
 """So long at most a store's word on a file's size and version is taken to hold: what is done with a
 video at a time then costs one question, not five."""
 
+SILENCE_SECONDS = 15.0
+"""So long at most a web server may let wait for a connection, or for the next bytes."""
+
 PROTOCOLS = ("file", "http", "https", "s3", "gs", "az", "hf", "memory")
 """What a URL of media may begin with."""
 
@@ -47,6 +50,7 @@ _MEMBER = re.compile(
 )
 # Also chains as fsspec writes them, simplecache::s3://bucket/a.mp4: URLs, but none that are opened.
 _SCHEME = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*)://")
+_NOTHING_THERE = (404, 410)  # statuses of HTTP
 # In the name of an image, libav's for several files.
 _PATTERN_CHARACTERS = frozenset("%*?[{")
 # What stores tell about a file's state, over all implementations of fsspec that tell something.
@@ -108,6 +112,22 @@ def is_remote(media: str) -> bool:
     return _SCHEME.match(media) is not None
 
 
+def is_on_network(media: str) -> bool:
+    """Return whether a server has to be asked for ``media``."""
+    scheme = _SCHEME.match(media)
+    return scheme is not None and scheme[1].lower() not in ("file", "memory")
+
+
+def server_said(error: OSError) -> str:
+    """Say what went wrong with something on a network, and what to do about it."""
+    if isinstance(error, FileNotFoundError):
+        return "its server has nothing there, or nothing without a login: check the address"
+    said = str(error) or type(error).__name__
+    if isinstance(error, UnsupportedMediaError):
+        return said
+    return f"{said}: check the address and the network, or name a copy on this machine"
+
+
 def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """The store that a URL names, and the name that the file has in it.
 
@@ -131,6 +151,12 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
             f"a package for the protocol {protocol!r} is not installed: {error}"
         ) from error
     options = kind._get_kwargs_from_urls(url)
+    if protocol in ("http", "https"):
+        from aiohttp import ClientTimeout  # slow to import
+
+        # However large the file is; the default ends a download after five minutes.
+        timeout = ClientTimeout(None, sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
+        options["client_kwargs"] = {"timeout": timeout}
     return kind(**options), cast(str, kind._strip_protocol(url))
 
 
@@ -231,15 +257,30 @@ def hash_media(media: str) -> str:
 
 @contextmanager
 def transport_errors_as_os_errors() -> Iterator[None]:
-    """Turn whatever a store's client raises into an ``OSError``; the body holds nothing else."""
+    """Turn whatever a store's client raises into an ``OSError``; the body holds nothing else.
+
+    A ``FileNotFoundError`` says that the store was asked and has nothing there.
+    """
     try:
         yield
+    except FileNotFoundError as error:
+        # fsspec says so of a web server whatever went wrong, with the truth as the cause.
+        cause = error.__cause__
+        if cause is None or isinstance(cause, FileNotFoundError):
+            raise
+        status, message = getattr(cause, "status", None), getattr(cause, "message", "")
+        if status in _NOTHING_THERE:
+            raise
+        said = str(cause) or type(cause).__name__
+        if status is not None:
+            said = f"the server answers: {status} {message}"
+        raise OSError(said) from error
     except OSError:
         raise
     except Exception as error:
         # Of aiohttp, httpx, botocore, google.auth, azure and whatever else fsspec loads: they have
         # no base class in common, and ValueError for an address that is none.
-        raise OSError(f"the store answers: {str(error) or type(error).__name__}") from error
+        raise OSError(f"the server answers: {str(error) or type(error).__name__}") from error
 
 
 class FileRange(io.RawIOBase):
