@@ -6,7 +6,6 @@ Two further parts are for the baseline of program synthesis and are not shipped:
 ``programs``, the language model that writes programs for the questions of ``--world``.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from experiments.program import exit_status
+from vidreason.command_line import CommandLineParser
 from vidreason.microworld import parts
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _save(module: "nn.Module", path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and train the parts it names."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m experiments.pretrain_microworld",
         description="Train one part from random weights.",
     )

@@ -6,7 +6,6 @@ the step that it belongs to. Accuracies have their 95% interval over videos and 
 questions. Nothing is loaded but small files.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -18,6 +17,7 @@ from typing import Any
 
 from experiments.program import exit_status
 from experiments.writer_lock import is_held
+from vidreason.command_line import CommandLineParser
 from vidreason.evaluation.statistics.intervals import Interval
 from vidreason.evaluation.tables import Table, value_text
 
@@ -158,7 +158,7 @@ def _interval(cell: dict[str, Any]) -> Interval:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; the exit status is 2 where there is nothing to list."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m experiments.runs", description="List runs with their states and results."
     )
     parser.add_argument("folder", nargs="?", default="runs", help="(default: %(default)s)")

@@ -30,6 +30,7 @@ RANKS = {
     "json_object": -2,
     "literal_yaml": -3,
     "ranges": -2,
+    "command_line": -2,
     "errors": -2,
     "merge_messages": -2,
     "typed_merge": -1,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vidreason import __version__
+from vidreason.command_line import CommandLineParser
 from vidreason.cores import use_threads, wait_passively
 from vidreason.secrets import printable, without_secrets
 
@@ -22,7 +23,7 @@ _MAX_MESSAGE_CHARS = 4000
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit status is 0, 2 after a mistake in the call, 1 for a bad video."""
     wait_passively()
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="vidreason",
         description="Why something happened in a video, and what happens next.",
     )

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 
+from vidreason.command_line import CommandLineParser
 from vidreason.key_paths import similar_keys
 from vidreason.literal_yaml import (
     Emptied,
@@ -77,7 +78,7 @@ def config_parser(
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(CommandLineParser):
     """Says of an unknown option by which key it is set."""
 
     schema: type[Any] | None = None

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.benchmark import arguments as options_of
 from experiments.program import exit_status
+from vidreason.command_line import CommandLineParser
 
 BENCHMARKS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], str]] = {
     "decode": ("decode", options_of.decode, "sampled frames of videos"),
@@ -34,7 +35,7 @@ which gives all numbers so far after each part, a run that is killed has written
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, measure, and print the numbers as JSON."""
     given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
+    parser = CommandLineParser(prog="python -m experiments.benchmark", description=__doc__)
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, (_, add_options, purpose) in BENCHMARKS.items():
         command = commands.add_parser(name, description=f"Measure {purpose}.", help=purpose)

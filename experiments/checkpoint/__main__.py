@@ -11,11 +11,11 @@ PATH is a checkpoint, or a run folder, of which the newest is taken. Nothing is 
 checkpoint holds, except that ``consolidate`` reads a folder of DeepSpeed by DeepSpeed's own means.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from experiments.program import exit_status
+from vidreason.command_line import CommandLineParser
 
 FORMS = ("file", "distributed", "safetensors")
 COMMANDS = {
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one of ``COMMANDS``; the exit status is 2 for a wrong command or checkpoint."""
     rest = list(sys.argv[1:] if argv is None else argv)
     command = rest.pop(0) if rest and rest[0] in COMMANDS else ""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog=f"python -m experiments.checkpoint {command or '{' + ','.join(COMMANDS) + '}'}",
         description=COMMANDS.get(command, __doc__),
     )

@@ -10,12 +10,12 @@ first line of the predictions says what they were made with.
 ``compare A B`` says how far two runs differ, and whether they may be compared.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import exit_status, lazy, run_program
+from vidreason.command_line import CommandLineParser
 from vidreason.config import config_parser
 
 FROM = "--from"
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m experiments.evaluate compare",
         description="The paired difference of two runs, A - B, in each group of questions, with "
         "its interval over videos and p-values corrected by Holm; and what their answers were "

@@ -24,6 +24,7 @@ from experiments.gpu_check.results import (
     summary_text,
 )
 from experiments.gpu_check.runner import Run, Step, run_steps
+from vidreason.command_line import CommandLineParser
 
 BUDGET_SECONDS = 460
 """Wall time of all checks, unless ``--budget-seconds`` says another one: with what comes before and
@@ -119,7 +120,7 @@ def _gpu_here() -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {_PROGRAM}", description=__doc__)
+    parser = CommandLineParser(prog=f"python -m {_PROGRAM}", description=__doc__)
     names = [check.name for check in CHECKS]
     parser.add_argument(
         "--rehearse", action="store_true", help="the same checks on the CPU, at small size"

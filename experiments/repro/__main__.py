@@ -9,12 +9,12 @@ if all are equal, 1 at a difference, 2 if there is nothing to compare. Start it 
 started, for the relative paths of its configuration.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.program import exit_status
+from vidreason.command_line import CommandLineParser
 
 NUM_STEPS = 10
 """Optimizer steps that are done again, unless ``--steps`` says how many."""
@@ -22,7 +22,7 @@ NUM_STEPS = 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and compare."""
-    parser = argparse.ArgumentParser(
+    parser = CommandLineParser(
         prog="python -m experiments.repro",
         description="Do steps of a recorded run again and compare them bit by bit.",
     )

@@ -505,9 +505,7 @@ def test_whatever_datasets_raises_names_the_row(
         raise RuntimeError("no script may run")
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
-    with pytest.raises(
-        ValueError, match="connect this machine, or name a folder: no script may run"
-    ):
+    with pytest.raises(ValueError, match="or name a folder: no script may run"):
         examples_in("huggingface", "someone/clips", "train")
 
 

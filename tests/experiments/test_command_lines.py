@@ -21,6 +21,15 @@ for name in sys.argv[1:]:
         module.main(["--help"])
     assert "usage: " in out.getvalue(), name
     loaded[name] = sorted(sys.modules)
+    # Help comes before any complaint, and nothing is run.
+    for before in (["no-command"], ["--config"], ["--no-option", "x=1", "y"], ["--from"]):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try:
+                status = module.main([*before, "--help"])
+            except SystemExit as end:
+                status = end.code
+        assert not status and out.getvalue().startswith("usage: "), (name, before, status)
+    assert sorted(sys.modules) == loaded[name], name
 print(json.dumps(loaded))
 """
 
@@ -56,6 +65,13 @@ def loaded() -> dict[str, list[str]]:
 @pytest.mark.parametrize("program", programs())
 def test_the_command_line_imports_nothing_heavy(program: str, loaded: dict[str, list[str]]) -> None:
     assert not set(HEAVY) & set(loaded[program])
+
+
+def test_all_command_lines_have_one_parser() -> None:
+    checkout = EXPERIMENTS.parent
+    files = [*EXPERIMENTS.rglob("*.py"), *(checkout / "vidreason").rglob("*.py")]
+    made = [path.name for path in files if "argparse.ArgumentParser(" in path.read_text()]
+    assert not made, "make these a CommandLineParser"
 
 
 def test_what_programs_import_when_they_run_is_there() -> None:
