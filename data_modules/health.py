@@ -59,6 +59,8 @@ class CorpusHealth:
     media: Counter[str] = field(default_factory=Counter)
     """Examples whose video is ``there``, ``missing``, ``empty`` or ``unreachable``, or ``remote``
     and not looked for; its content is not looked at."""
+    right_options: Counter[int] = field(default_factory=Counter)
+    """Questions with options, by the index of the right one."""
     question_words: list[float] = field(default_factory=list)
     answer_words: list[float] = field(default_factory=list)
     """Percentiles of the words of a response: an answer or caption."""
@@ -185,6 +187,8 @@ class CorpusExamination:
                     continue
                 health.num_examples += 1
                 health.num_without_reference += not example.response
+                if example.answer_index is not None:
+                    health.right_options[example.answer_index] += 1
                 ids.add([id_hash(example.id)])
                 media.add([id_hash(example.media)])
                 health.media[self._state(example.media)] += 1

@@ -79,7 +79,7 @@ def right_option(row: Row, name: str, options: tuple[str, ...], form: AnswerForm
         return None
     raise row.malformed(
         f"field {name!r} is {answer!r:.200}, which names none of the options {options!r:.200} by "
-        f"its {form}"
+        f"its {form}{', which counts from 0' if form == 'index' else ''}"
     )
 
 

@@ -130,7 +130,7 @@ READERS: dict[str, Reader] = {
     "llava": Reader(read_llava, _CONVERSATIONS, version=2),
     "chat_messages": Reader(read_chat_messages, _CONVERSATIONS, version=2),
     # By its columns' word the responses may be captions.
-    "huggingface": Reader(read_huggingface, "see the data set's card", version=2),
+    "huggingface": Reader(read_huggingface, "see the data set's card", version=3),
 }
 
 

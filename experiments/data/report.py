@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from data_modules.contamination import KINDS, ContaminationReport
 from data_modules.data_check import DataReport
 from data_modules.health import PERCENTILES, PRESENT, CorpusHealth
+from data_modules.multiple_choice import LETTERS
 from vidreason.evaluation.tables import Table
 
+_MANY = 10
+"""Questions of which one at least should have its first option for the answer."""
 Columns = dict[str, Callable[[CorpusHealth], str]]
 """From the header of a column to its text for a corpus."""
 
@@ -57,6 +60,7 @@ def _notes(health: CorpusHealth) -> str:
     """Details of one corpus, below the tables."""
     lines = [f"{health.name} in {health.root}", f"  licence: {health.licence}"]
     absent = {cause: n for cause, n in health.media.items() if cause not in PRESENT}
+    letters = {LETTERS[index]: n for index, n in sorted(health.right_options.items())}
     for title, counts in (
         ("licence tags", health.license_tags),
         ("left out", health.skipped),
@@ -66,6 +70,11 @@ def _notes(health: CorpusHealth) -> str:
         ("probed videos whose times are not all their own", health.remarks),
     ):
         lines += [f"  {title}: {_counts(counts)}"] if counts else []
+    if letters:
+        shown = ", ".join(f"{letter} {number}" for letter, number in letters.items())
+        is_odd = "A" not in letters and sum(letters.values()) >= _MANY
+        doubt = "; never A: indices count from 0, does the file count from 1?" if is_odd else ""
+        lines.append(f"  right options: {shown}{doubt}")
     lines += [f"    {example}" for example in health.unreadable_examples[:3]]
     lines += [f"    malformed: {line}" for line in health.malformed]
     lines += [f"  cannot be used: {health.error}"] if health.error else []

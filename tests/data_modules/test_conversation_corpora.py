@@ -436,7 +436,12 @@ def test_huggingface_options_in_columns_letters_and_groups(tmp_path: Path) -> No
         ({"prompt": ["Why?"], "options": [["a", "b"]], "response": ["c"]}, "'response' is 'c'"),
         ({"options": [["a", "b"]], "answer_index": [0]}, "'prompt' is missing or empty"),
         ({"response": ["c"], "start_seconds": ["soon"]}, "'start_seconds' must be seconds"),
-        ({"response": [5]}, "'response' must be a text, found 5"),
+        ({"response": [True]}, "'response' must be a text, found True"),
+        ({"prompt": ["Why?"], "options": [["a"]], "answer_index": [0]}, "must hold 2 to 26 texts"),
+        (
+            {"prompt": ["Why?"], "options": ["a, b"], "answer_index": [0]},
+            "is one text, 'a, b':",
+        ),
         ({"response": ["c"], "id": ["nan"]}, "'id' is 'nan', which is no id"),
     ],
 )
@@ -557,5 +562,5 @@ def test_huggingface_videos_by_path_not_by_bytes(tmp_path: Path) -> None:
     videos = {"media": [{"path": "a.mp4", "bytes": b"not decoded"}]}
     by_bytes = datasets.Dataset.from_dict(videos, features=features)
     by_bytes.to_parquet(str(tmp_path / "bytes" / "train.parquet"))
-    with pytest.raises(ValueError, match=r"\[train\]:0: the video's bytes stand in the data set"):
+    with pytest.raises(ValueError, match=r"train.parquet:1: the video's bytes stand in the data"):
         examples_in("huggingface", tmp_path / "bytes", "train")

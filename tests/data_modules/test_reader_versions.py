@@ -40,7 +40,7 @@ DIGESTS: dict[str, dict[int, str]] = {
     "subtitled_videos": {1: "7ccdc9515a5c40d1"},
     "llava": {2: "eed3f0b94e54872e"},
     "chat_messages": {2: "7de0ed08b96a3b1f"},
-    "huggingface": {2: "b48ae7cf85f3c430"},
+    "huggingface": {2: "b48ae7cf85f3c430", 3: "b48ae7cf85f3c430"},
 }
 """Of what each version of a reader makes of the files below. Older versions may be deleted."""
 

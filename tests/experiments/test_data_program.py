@@ -126,3 +126,22 @@ def test_a_page_shows_training_rows_token_by_token(
     assert main(["show", *arguments, *more]) == 0
     assert (tmp_path / "training_rows.html").read_text().count('class="frames"') == 7
     (tmp_path / "gone.mp4").rename(example.media)
+
+
+def test_answers_that_are_never_the_first_option_are_doubted(tmp_path, capsys):
+    columns = "{media: media, prompt: prompt, options: options, answer_index: answer_index}"
+    corpus = f"{{reader: huggingface, root: {tmp_path}, split: own, columns: {columns}}}"
+    arguments = ["check", f"data.benchmark=[{corpus}]", f"run_dir={tmp_path / 'run'}"]
+    for shift, doubted in ((0, False), (1, True)):
+        rows = [
+            {
+                **{"media": f"{number}.mp4", "prompt": "which", "options": ["a", "b", "c"]},
+                "answer_index": number % 2 + shift,
+            }
+            for number in range(10)
+        ]
+        (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert main(arguments) == 1  # there are no videos
+        printed = capsys.readouterr().out
+        assert ("right options: A 5, B 5\n" in printed) != doubted
+        assert ("never A: indices count from 0" in printed) == doubted

@@ -230,7 +230,8 @@ def _notes(
     incomplete: Mapping[str, str],
 ) -> list[str]:
     """Sentences that a reader of these numbers needs."""
-    notes = [*_not_applicable(runs), *_not_finite(runs), *_twin_options(runs)]
+    notes = [*_not_applicable(runs), *_without_answer(runs), *_not_finite(runs)]
+    notes += _twin_options(runs)
     if any(_has(rows, _WUPS_CORPUS) for rows in runs.values()):
         if not config.wordnet:
             notes.append(
@@ -253,6 +254,22 @@ def _not_applicable(runs: Runs) -> list[str]:
         for reason in {row.missing_capability for row in rows}.difference(_CAPABILITIES):
             names.setdefault(reason, []).append(name)
     return [f"{', '.join(of)}: {NOT_APPLICABLE}, because {why}" for why, of in names.items()]
+
+
+def _without_answer(runs: Runs) -> list[str]:
+    """Questions whose files have no answer: nothing can be scored of them."""
+    rows = {row.id: row for of_run in runs.values() for row in of_run}
+    numbers: dict[str, list[int]] = {}
+    for row in rows.values():
+        counted = numbers.setdefault(row.corpus, [0, 0])
+        counted[0] += row.reference is None and not row.reference_texts
+        counted[1] += 1
+    return [
+        f"{corpus}: {without} of {number} questions have no answer in their file, and are not "
+        "scored: it may be hidden, or stand in a column that is not named"
+        for corpus, (without, number) in numbers.items()
+        if without
+    ]
 
 
 def _few_videos(runs: Runs) -> list[str]:
