@@ -53,7 +53,7 @@ def test_a_file_without_rows_or_columns_says_so(tmp_path: Path) -> None:
         ("own.csv", "", r"own.csv:?.* (has no rows|an empty file)"),
         ("own.csv", "media,response\n", "own.csv has no rows"),
         ("own.csv", "media;response\na;b\n", "no column 'media'.* separated by ',', not ';'"),
-        ("own.jsonl", '{"data": [{"media": "a"}]}\n', "no column 'media'; message data: map"),
+        ("own.jsonl", '{"data": [{"media": "a"}]}\n', "no column 'media'; found data: map"),
         ("own.parquet", "PAR1", "own.parquet: not a sound parquet file"),
     ):
         (tmp_path / name).write_text(content)
