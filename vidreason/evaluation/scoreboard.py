@@ -13,12 +13,12 @@ from typing import Any, get_args
 from vidreason.evaluation.added_protocols import corpus_protocols
 from vidreason.evaluation.answerer import Capability
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
-from vidreason.evaluation.confidence.run_calibration import run_calibrations
+from vidreason.evaluation.confidence.run_calibration import Calibration, run_calibrations
 from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.failed_programs import program_failure_tables, program_failures
 from vidreason.evaluation.free_texts import free_text_scores, free_text_tables
 from vidreason.evaluation.items import Column, Items, chance_scores, run_items
-from vidreason.evaluation.next_events.scores import next_event_scores
+from vidreason.evaluation.next_events.scores import NextEventScores, next_event_scores
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     has_finite_scores,
@@ -183,8 +183,7 @@ def score_runs(
             "texts": {name: [*map(record_row, scored)] for name, scored in texts.items() if scored},
             **{name: of for name, of in (("tokens", tokens), ("programs", programs)) if of},
             "incomplete": dict(incomplete),
-            "notes": _notes(runs, items, config, incomplete)
-            + [note for one in (*calibrations, *next_events.values()) for note in one.notes],
+            "notes": _notes(runs, items, config, incomplete) + _unfitted(calibrations, next_events),
         },
     )
 
@@ -270,6 +269,14 @@ def _without_answer(runs: Runs) -> list[str]:
         for corpus, (without, number) in numbers.items()
         if without
     ]
+
+
+def _unfitted(
+    calibrations: Sequence[Calibration], next_events: Mapping[str, NextEventScores]
+) -> list[str]:
+    """Temperatures and sets of events for which there were too few validation answers."""
+    notes = [note for one in calibrations for note in one.notes]
+    return notes + [note for one in next_events.values() for note in one.notes]
 
 
 def _few_videos(runs: Runs) -> list[str]:
