@@ -168,7 +168,10 @@ def test_evaluate_writes_predictions_metrics_and_tables(experiment, capsys):
     assert 0 <= overall["low"] <= overall["accuracy"] <= overall["high"] <= 1
     assert {row["minus"] for row in metrics["differences"]} == {*controls[1:], *PRIORS.values()}
     calibration = metrics["calibration"]["nextqa: confidence of choices"]
-    assert calibration["temperature"]["num_questions"] == 6
+    # Six answers of a reasoner that has learnt nothing tell of no temperature.
+    assert calibration["temperature"] is None
+    (note,) = (note for note in metrics["notes"] if "at the fitted temperature" in note)
+    assert "because of 6 validation answers" in note
     assert len(read_predictions(predictions_file(config, "validation"))) == 6
     assert calibration["scores"]["as it is"]["num_answers"] == NUM_QUESTIONS
     assert metrics["submissions"] == ["submissions/nextqa_answers.json"]
