@@ -3,10 +3,9 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import predictions_file
@@ -185,7 +184,7 @@ def _answer_text(prediction: BenchmarkPrediction) -> str:
 def _reference_explanations(config: ExperimentConfig) -> dict[str, str]:
     """The explanations that the simulator wrote for the test videos."""
     corpora = [
-        CorpusConfig(reader=corpus.reader, root=corpus.root, split="test")
+        replace(corpus, split="test")
         for corpus in config.data.train
         if corpus.reader == "causal_vid_instruct"
     ]
