@@ -23,9 +23,9 @@ from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerFast
 
 from data_modules.corpora import CorpusConfig, DataConfig
-from vidreason.training.dropped_tokens import drop_tokens
 from data_modules.training_data import InstructionDataModule, TrainingDataModule
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.training.dropped_tokens import drop_tokens
 from vidreason.video.failures import UnreadableVideosError
 from vidreason.video.reader import VideoReadError
 
