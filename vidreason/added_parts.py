@@ -7,15 +7,17 @@ its name is used; importing a module runs it.
 """
 
 import difflib
+import inspect
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OBJECT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
@@ -117,6 +119,69 @@ def part_name(group: str, name: str) -> str:
     if ":" in name:
         return f"{name!r} (for {group})"
     return f"the entry point {name} = {entry_point(group, name).value!r} of {group}"
+
+
+def check_methods(
+    group: str, name: str, part: object, protocol: type, methods: Collection[str]
+) -> None:
+    """Make sure that the methods of a part take what they are called with.
+
+    Args:
+        group: Of the entry points.
+        name: Of the part.
+        part: Class, or an object.
+        protocol: Class whose methods of these names say with what they are called.
+        methods: Their names; a method that the part inherits is right.
+
+    Raises:
+        ValueError: A method is missing or has another signature.
+    """
+    for method in methods:
+        given = getattr(part, method, None)
+        kind = f"{protocol.__module__}.{protocol.__qualname__}.{method}"
+        if not callable(given):
+            raise ValueError(f"{part_name(group, name)} has no method {method}: write it as {kind}")
+        expected = getattr(protocol, method)
+        if isinstance(part, type) or getattr(given, "__func__", None) is not expected:
+            check_call(f"{part_name(group, name)}: its {method}", given, expected, kind)
+
+
+def check_call(
+    where: str, given: Callable[..., object], expected: Callable[..., object], kind: str
+) -> None:
+    """Make sure that a function can be called as another one is.
+
+    Args:
+        where: Begins the message.
+        given: The function.
+        expected: The function that it stands for.
+        kind: Name of that one.
+
+    Raises:
+        ValueError: It takes other arguments.
+    """
+    signature, wanted = inspect.signature(given), inspect.signature(expected)
+    parameters = wanted.parameters.values()
+    by_position = [one for one in parameters if one.kind in _POSITIONAL]
+    by_name = [one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    for is_short in (False, True):  # with all arguments, and without those that have a default
+        chosen = [
+            [one.name for one in some if not is_short or one.default is one.empty]
+            for some in (by_position, by_name)
+        ]
+        try:
+            signature.bind(*chosen[0], **dict.fromkeys(chosen[1]))
+        except TypeError as error:
+            raise ValueError(
+                f"{where} takes {signature}, and is called as {kind}{wanted} ({error}): give it "
+                "these arguments"
+            ) from error
+
+
+def declared_by(group: str, name: str) -> str:
+    """Return the package that declares an entry point, with its version; nothing if none does."""
+    distribution = None if ":" in name else entry_point(group, name).dist
+    return f"{distribution.name} {distribution.version}" if distribution else ""
 
 
 @contextmanager

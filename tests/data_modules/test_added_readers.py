@@ -1,10 +1,9 @@
 """A reader of an installed package stands beside those of this project."""
 
-import tomllib
 from pathlib import Path
 
 import pytest
-from installed_package import install_points
+from installed_package import install_examples, install_points
 
 from data_modules.corpora import BUILT_IN_READERS, READER_GROUP, CorpusConfig
 from data_modules.corpus_index import open_corpora
@@ -12,19 +11,13 @@ from data_modules.readers import reader_named
 from vidreason.added_parts import added_parts
 from vidreason.config import merge_config
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "my_corpus"
-
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, points: dict[str, str]) -> None:
     install_points(folder, monkeypatch, {READER_GROUP: points})
 
 
 def test_the_example_package_reads_its_format(tmp_path, monkeypatch):
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    points = project["entry-points"]["vidreason.readers"]
-    monkeypatch.syspath_prepend(str(EXAMPLE))
-    install(tmp_path, monkeypatch, points)
-    (name,) = points
+    (name,) = install_examples(tmp_path, monkeypatch, ("my_corpus",))[READER_GROUP]
     (tmp_path / "train.txt").write_text(
         "a.mp4: why does it stop? the wall blocks it\nb.mp4: what is it? a ball\nno form at all\n"
     )

@@ -2,13 +2,12 @@
 
 import json
 import re
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from installed_package import install_points
+from installed_package import install_examples, install_points
 from tiny_experiment import write_clip
 
 from experiments.evaluate.run import evaluate
@@ -26,18 +25,11 @@ from vidreason.evaluation.config import EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import PROTOCOLS
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the example packages of a corpus and of parts."""
-    groups = {}
-    for package in ("my_corpus", "my_parts"):
-        project = tomllib.loads((EXAMPLES / package / "pyproject.toml").read_text())["project"]
-        groups |= project["entry-points"]
-        monkeypatch.syspath_prepend(str(EXAMPLES / package))
-    install_points(tmp_path, monkeypatch, groups)
+    install_examples(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 import dataclasses
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import torch
-from installed_package import install_points
+from installed_package import install_examples, install_points
 from safetensors.torch import save_file
 from tiny_perceiver import tiny_encoder
 from torchvision.models import resnet18
@@ -34,7 +33,6 @@ from vidreason.video.config import SamplingConfig
 from vidreason.video.reader import DIRECT
 
 CHECKOUT = Path(__file__).parents[2]
-EXAMPLE = CHECKOUT / "examples" / "my_parts"
 VIDEO = str(CHECKOUT / "vidreason" / "microworld" / "samples" / "hit.mp4")
 
 HEAD = """
@@ -238,9 +236,7 @@ def test_a_file_of_others_imports_nothing(tmp_path, monkeypatch):
 
 
 def test_the_example_encoder_is_torchvisions_network(tmp_path, monkeypatch):
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    monkeypatch.syspath_prepend(str(EXAMPLE))
-    install_points(tmp_path, monkeypatch, project["entry-points"])
+    install_examples(tmp_path, monkeypatch, ("my_parts",))
     torch.manual_seed(0)
     released = resnet18().eval()
     torch.save(released.state_dict(), tmp_path / "resnet18.pth")
