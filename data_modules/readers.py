@@ -30,13 +30,18 @@ from data_modules.test_of_time import read_test_of_time
 from data_modules.vcr import read_vcr
 from data_modules.webdataset import read_webdataset
 from data_modules.webvid import read_webvid
-from vidreason.added_parts import load_part
+from vidreason.added_parts import check_call, load_part, part_name
 from vidreason.example import Example
 from vidreason.video.media import is_remote
 
 ReadFunction = Callable[[Files, str, SkippedRows], Iterator[Example]]
 """Yields the examples of a split one by one, and counts what is left out; memory does not grow with
 their number."""
+
+
+def _called_as(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:
+    """Arguments that a :data:`ReadFunction` is called with."""
+    raise NotImplementedError
 
 
 class Reader(NamedTuple):
@@ -138,12 +143,20 @@ def reader_named(name: str) -> Reader:
     """Return a reader of this project, or one from outside of it.
 
     Raises:
-        ValueError: That cannot be imported, or is no reader.
+        ValueError: That cannot be imported, is no reader, or cannot be called as one.
     """
     if name in READERS:
         return READERS[name]
     # CorpusConfig refuses other names.
-    return load_part(READER_GROUP, name, Reader, "data_modules.readers.Reader")
+    reader = load_part(READER_GROUP, name, Reader, "data_modules.readers.Reader")
+    where = part_name(READER_GROUP, name)
+    if not isinstance(reader.licence, str) or not isinstance(reader.version, int):
+        raise ValueError(
+            f"{where}: its licence is {reader.licence!r} and its version {reader.version!r}; give "
+            "it a text and an integer: Reader(read, licence='...', version=1)"
+        )
+    check_call(f"{where}: its read", reader.read, _called_as, "ReadFunction")
+    return reader
 
 
 def read_corpus(

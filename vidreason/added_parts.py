@@ -122,28 +122,41 @@ def part_name(group: str, name: str) -> str:
 
 
 def check_methods(
-    group: str, name: str, part: object, protocol: type, methods: Collection[str]
+    group: str,
+    name: str,
+    part: type,
+    protocol: type,
+    methods: Collection[str],
+    required: Collection[str] = (),
 ) -> None:
-    """Make sure that the methods of a part take what they are called with.
+    """Make sure that the methods of a class take what they are called with.
 
     Args:
         group: Of the entry points.
         name: Of the part.
-        part: Class, or an object.
+        part: The class.
         protocol: Class whose methods of these names say with what they are called.
-        methods: Their names; a method that the part inherits is right.
+        methods: Their names.
+        required: Names of further ones that the class cannot inherit from ``protocol``.
 
     Raises:
         ValueError: A method is missing or has another signature.
     """
-    for method in methods:
-        given = getattr(part, method, None)
+    where = part_name(group, name)
+    for method in (*methods, *required):
+        given, expected = getattr(part, method, None), getattr(protocol, method)
         kind = f"{protocol.__module__}.{protocol.__qualname__}.{method}"
-        if not callable(given):
-            raise ValueError(f"{part_name(group, name)} has no method {method}: write it as {kind}")
-        expected = getattr(protocol, method)
-        if isinstance(part, type) or getattr(given, "__func__", None) is not expected:
-            check_call(f"{part_name(group, name)}: its {method}", given, expected, kind)
+        is_inherited = _function(given) is _function(expected)
+        if not callable(given) or (is_inherited and method in required):
+            raise ValueError(
+                f"{where} has no method {method}: write it as {kind}{inspect.signature(expected)}"
+            )
+        check_call(f"{where}: its {method}", given, expected, kind)
+
+
+def _function(method: object) -> object:
+    """Return the function below a bound method."""
+    return getattr(method, "__func__", method)
 
 
 def check_call(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vidreason.config import config_from_values
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
-from vidreason.perception.added_models import check_named_modules
+from vidreason.perception.added_origins import check_named_modules
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.models import video_encoder_sizes
 from vidreason.perception.weights import check_keys

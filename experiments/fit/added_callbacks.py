@@ -7,9 +7,10 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from experiments.experiment_config import CALLBACK_GROUP
-from vidreason.added_parts import load_class, part_errors
+from vidreason.added_parts import check_methods, load_class, part_errors
 
 _PROTOCOL = "lightning.pytorch.callbacks.Callback"
+_HOOKS = [name for name in vars(Callback) if callable(getattr(Callback, name)) and name[0] != "_"]
 
 
 def added_callbacks(configured: Mapping[str, Mapping[str, Any]]) -> list[Callback]:
@@ -19,7 +20,8 @@ def added_callbacks(configured: Mapping[str, Mapping[str, Any]]) -> list[Callbac
         configured: From a name to the arguments that the callback is made with.
 
     Raises:
-        ValueError: One cannot be imported, is no callback, or does not take its arguments.
+        ValueError: One cannot be imported, is no callback, does not take its arguments, or has a
+            hook that does not take what Lightning calls it with.
     """
     check_callbacks(configured)
     callbacks = []
@@ -36,7 +38,9 @@ def check_callbacks(configured: Mapping[str, Mapping[str, Any]]) -> None:
         ValueError: As :func:`added_callbacks`, but for what only making one shows.
     """
     for name, arguments in configured.items():
-        signature = inspect.signature(load_class(CALLBACK_GROUP, name, Callback, _PROTOCOL))
+        callback = load_class(CALLBACK_GROUP, name, Callback, _PROTOCOL)
+        check_methods(CALLBACK_GROUP, name, callback, Callback, _HOOKS)
+        signature = inspect.signature(callback)
         try:
             signature.bind(**arguments)
         except TypeError as error:

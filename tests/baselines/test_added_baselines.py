@@ -130,8 +130,18 @@ def test_a_name_that_nobody_has_is_refused_with_a_similar_one() -> None:
 def test_a_class_that_is_no_system_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "odd_baseline.py").write_text("class Odd: pass\nFIVE = 5\n")
+    content = "from vidreason.baselines.system import System\nclass Odd: pass\nFIVE = 5\n"
+    for name, methods in {
+        "Bare": ("facts", "load"),
+        "Silent": ("facts", "load", "frame_rule"),
+        "Short": ("facts", "load", "frame_rule", "choose"),
+    }.items():
+        content += f"class {name}(System):\n"
+        content += "".join(f"    {method} = classmethod(lambda *all: 0)\n" for method in methods)
+    content = content.replace("choose = classmethod(lambda *all", "choose = (lambda self, videos")
+    (tmp_path / "odd_baseline.py").write_text(content)
     points = {"odd": "odd_baseline:Odd", "five": "odd_baseline:FIVE", "no": "odd_baseline:Absent"}
+    points |= {name.lower(): f"odd_baseline:{name}" for name in ("Bare", "Silent", "Short")}
     install(tmp_path, monkeypatch, {**points, "sevila": "odd_baseline:Odd"})
     assert set(added_parts(BASELINE_GROUP, KINDS)) == set(
         points
@@ -141,6 +151,9 @@ def test_a_class_that_is_no_system_is_named(
         "odd": "odd = .* is the class Odd; it is no",
         "five": "is a int; it has to be a class derived from",
         "no": "cannot be imported",
+        "bare": r"has no method frame_rule: write it as .*System\.frame_rule\(config",
+        "silent": "silent = .* answers nothing: override one of answer, choose",
+        "short": r"its choose takes \(self, videos\), and is called as .*System\.choose\(self, vid",
     }.items():
         with pytest.raises(ValueError, match=message):
             system_class(BaselineConfig(kind=kind))

@@ -39,12 +39,18 @@ def test_a_name_that_nobody_has_is_refused_with_a_similar_one(tmp_path, monkeypa
         merge_config(CorpusConfig, [], ["reader=colon_line", "root=r"])
 
 
+READER = "from data_modules.readers import Reader; READER = Reader("
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("raise RuntimeError('broken')", "cannot be imported: broken"),
         ("READER = 5", r"is a int; it has to be a data_modules\.readers\.Reader"),
         ("", "cannot be imported: .*READER"),
+        (READER + "lambda files: [], 'free')", r"its read takes \(files\), and is called as Read"),
+        (READER + "lambda *all: [], 5)", "its licence is 5 and its version 1; give it a text"),
+        (READER + "lambda a, b, c, d: [], 'free')", "missing a required argument: 'd'"),
     ],
 )
 def test_a_package_that_is_none_is_named(content, message, tmp_path, monkeypatch):

@@ -37,6 +37,14 @@ class Mute:
     def __init__(self, config):
         pass
 
+class Blind(Generous):
+    def ask(self):
+        pass
+
+class Nameless(Generous):
+    def __init__(self, config):
+        pass
+
 FIVE = 5
 """
 
@@ -44,6 +52,7 @@ FIVE = 5
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "odd_judge.py").write_text(SOURCE)
     names = {"generous": "Generous", "mute": "Mute", "five": "FIVE", "heuristic": "Generous"}
+    names |= {"blind": "Blind", "nameless": "Nameless"}
     points = {name: f"odd_judge:{value}" for name, value in names.items()}
     install_points(folder, monkeypatch, {JUDGE_GROUP: points})
 
@@ -66,7 +75,9 @@ def test_what_is_no_judge_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for fields, message in (
         ({"kind": "generos"}, r"judge\.kind is 'generos', .*did you mean generous"),
         ({"kind": "five"}, "five = 'odd_judge:FIVE' of .* is a int; it has to be a class of"),
-        ({"kind": "mute"}, "mute = .* is the class Mute, which has no ask, close: give it all"),
+        ({"kind": "mute"}, r"mute = .* has no method ask: write it as .*Judge\.ask\(self, request"),
+        ({"kind": "blind"}, r"blind = .*: its ask takes \(self\), and is called as .*Judge\.ask\("),
+        ({"kind": "nameless"}, "nameless = .* has no judge_id: give it the text"),
         ({"kind": "generous", "seed": -1}, "generous = .*: KeyError: -1"),
     ):
         with pytest.raises(ValueError, match=message):

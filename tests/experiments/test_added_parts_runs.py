@@ -123,11 +123,16 @@ def test_the_metric_of_the_example() -> None:
 
 def test_protocols_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert corpus_protocols(EvaluationConfig()) is PROTOCOLS
-    (tmp_path / "odd_protocol.py").write_text("FIVE = 5")
+    content = "from vidreason.evaluation.protocols import Protocol, Score\nFIVE = 5\n"
+    content += "TWO = Protocol(measure=lambda row, reference: 1.0)\n"
+    content += "LATE = Protocol(further={'x': Score('why', lambda row: 1.0, lambda: True)})\n"
+    (tmp_path / "odd_protocol.py").write_text(content)
     install_points(tmp_path, monkeypatch, {PROTOCOL_GROUP: {"five": "odd_protocol:FIVE"}})
     for corpus, name, message in (
         ("mine", "five", "five = 'odd_protocol:FIVE' of .* is a int; it has to be a vid.*Protocol"),
         ("mine", "fives", "evaluation.protocols.mine is 'fives', .*did you mean five"),
+        ("mine", "odd_protocol:TWO", r"its measure takes \(row, reference\), and is called as acc"),
+        ("mine", "odd_protocol:LATE", r"its further\['x'\].applies takes \(\), and is called as"),
         ("mine", "odd_protocol:SIX", "'odd_protocol:SIX' .* cannot be imported"),
         ("nextqa", "star", "'nextqa' is scored as its benchmark is: take it off"),
     ):
@@ -155,6 +160,9 @@ def test_protocols_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 CALLBACKS = """
 from lightning.pytorch.callbacks import Callback
 class Odd: pass
+class Deaf(Callback):
+    def on_train_batch_end(self, trainer, module):
+        pass
 class Stops(Callback):
     def __init__(self, steps):
         if steps < 1:
@@ -166,6 +174,7 @@ class Stops(Callback):
 def test_callbacks_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "odd_callback.py").write_text(CALLBACKS)
     points = {"odd": "odd_callback:Odd", "stops": "odd_callback:Stops", "no": "odd_callback:No"}
+    points["deaf"] = "odd_callback:Deaf"
     install_points(tmp_path, monkeypatch, {CALLBACK_GROUP: points})
 
     def callbacks(text: str) -> dict[str, dict[str, object]]:
@@ -174,6 +183,7 @@ def test_callbacks_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for text, message in {
         "{odd: {}}": "is the class Odd; it is no lightning.pytorch.callbacks.Callback",
         "{no: {}}": "no = 'odd_callback:No' of vidreason.callbacks cannot be imported",
+        "{deaf: {}}": r"its on_train_batch_end takes \(self, trainer, module\), and is called as",
         "{stops: {}}": "callbacks.stops is made with {}: missing .*'steps'; it takes .steps",
         "{stops: {steps: 1, of: 2}}": "got an unexpected keyword argument 'of'",
     }.items():

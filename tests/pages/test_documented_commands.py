@@ -109,8 +109,9 @@ def test_what_is_no_bash_is_found():
 
 
 def test_blocks_are_read_as_they_are_rendered(tmp_path, monkeypatch):
-    page = "`a/b.yaml`, for all:\n\n```yaml\nx: 1\n```\n\nText.\n- item\n\n  ````\n  ls\n  ```\n  ````\n"
-    (tmp_path / "page.md").write_text(page + "\n```console\n$ ls a\nb\n$ ls b\n```\n")
+    page = "`a/b.yaml`, for all:\n\n```yaml\nx: 1\n```\n\nText.\n- item\n\n  ````\n  ls\n  ```\n"
+    page += "  ````\n\n```console\n$ ls a\nb\n$ ls b\n```\n"
+    (tmp_path / "page.md").write_text(page)
     monkeypatch.setattr("page_blocks.CHECKOUT", tmp_path)
     file, shell, console = blocks_of("page.md")
     assert (file.file_name, file.text, file.commands, file.line) == ("a/b.yaml", "x: 1", "", 3)

@@ -18,8 +18,8 @@ from vidreason.config import merge_config
 from vidreason.perception.added_models import (
     build_added_segmenter,
     check_added_encoder,
-    check_named_modules,
 )
+from vidreason.perception.added_origins import check_named_modules
 from vidreason.perception.config import (
     ENCODER_GROUP,
     SEGMENTER_GROUP,
@@ -160,6 +160,15 @@ def test_no_package_replaces_an_encoder_of_this_project(tmp_path, monkeypatch):
         (MEANS.replace("or 16", "or 20"), "its image_size is 20 and its patch_size 8"),
         (MEANS.replace("nn.Parameter", "nn.Absent"), "means = .*: AttributeError: "),
         (HALVES, "cannot be imported: .*Means"),
+        (
+            MEANS.replace("def forward", "def forwards"),
+            "has no method forward: write it as",
+        ),
+        (MEANS.replace("(cls, config)", "(cls)"), r"its sizes_of takes \(\), and is called as"),
+        (
+            MEANS + "    def load(self, path): pass\n",
+            r"its load takes \(self, path\), and",
+        ),
     ],
 )
 def test_what_is_no_encoder_is_refused_at_the_start(source, message, tmp_path, monkeypatch):
@@ -173,6 +182,11 @@ def test_what_is_no_encoder_is_refused_at_the_start(source, message, tmp_path, m
     [
         ("class Halves: pass", "halves = .* is the class Halves; it is no .*AddedSegmenter"),
         (HALVES.replace("version = 1", "version = '1'"), "the version of Halves is '1'"),
+        (
+            HALVES.replace("segment(self, frames)", "segment(self)"),
+            r"its segment takes \(self\)",
+        ),
+        (HALVES.replace("def segment", "def segments"), "has no method segment: write it as"),
         (HALVES + "    def __init__(self): pass\n", "halves = .*: TypeError: "),
     ],
 )
@@ -183,6 +197,44 @@ def test_what_is_no_segmenter_is_refused_at_the_start(source, message, tmp_path,
     (problem,) = (line for line in find_problems(config, "perceive") if "halves" in line)
     with pytest.raises(ValueError, match=message):
         raise ValueError(problem)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            ("mask=mask, box", "mask=mask.float(), box"),
+            r"a mask \(\d+, \d+\) of torch.float32",
+        ),
+        (("(0, 0, width // 2, height)", "(0, 0, width, 2 * height)"), "the box .* of a mask"),
+        (("(0, 0, width // 2, height)", "(0, 0, 1, 1)"), r"larger than its box \(0, 0, 1, 1\)"),
+        (("for _ in frames", "for _ in frames[1:]"), "gives a list of 1 for frames"),
+        (("ObjectMask(mask", "dict(mask"), "gives a dict for frames"),
+        (("torch.zeros(2", "torch.ones('2'"), "halves = .*: TypeError: "),
+    ],
+)
+def test_what_is_no_mask_is_refused_when_it_is_given(wrong, message, tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch, MEANS + HALVES.replace(*wrong))
+    with pytest.raises(ValueError, match=message):
+        build_perceiver(configured(), reader=DIRECT).perceive(VIDEO)
+
+
+def test_the_segmenter_of_the_example_needs_no_weights(tmp_path, monkeypatch):
+    install_examples(tmp_path, monkeypatch, ("my_parts",))
+    config = SegmenterConfig(name="colour_regions", max_frame_side=48)
+    segmenter = build_added_segmenter(config, torch.device("cpu"))
+    frames = torch.full((2, 3, 64, 96), 20, dtype=torch.uint8)
+    frames[0, 0, 8:24, 10:30] = 200  # a red rectangle
+    frames[0, :, 40:60, 50:90] = 90  # a grey one
+    frames[0, :, 50:60, 50:80] = 20  # of the form of an L
+    frames[0, :, 2:4, 2:4] = 255  # too small
+    first, second = segmenter.segment(frames)
+    assert second == []
+    assert sorted((one.box, one.area) for one in first) == [
+        ((5, 4, 15, 12), 80),
+        ((25, 20, 45, 30), 125),
+    ]
+    assert {tuple(one.mask.shape) for one in first} == {(32, 48)}
 
 
 def test_sizes_that_an_encoder_does_not_take_are_refused(tmp_path, monkeypatch):

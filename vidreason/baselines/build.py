@@ -4,10 +4,11 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import get_args
 
 import torch
 
-from vidreason.added_parts import load_class
+from vidreason.added_parts import check_methods, load_class, part_name
 from vidreason.baselines.config import (
     BASELINE_GROUP,
     PARTS_OF_TOKEN_KINDS,
@@ -17,6 +18,7 @@ from vidreason.baselines.config import (
 from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.baselines.frames import FrameReader
 from vidreason.baselines.system import Captioner, System, SystemAnswerer
+from vidreason.evaluation.answerer import Capability
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.manifest import digest_of
 from vidreason.evaluation.provenance import Provenance
@@ -51,9 +53,24 @@ def system_class(config: BaselineConfig) -> type[System]:
         ValueError: One from outside of this project cannot be imported, or is no system.
     """
     if config.kind not in SYSTEMS:  # BaselineConfig refuses unknown names
-        return load_class(BASELINE_GROUP, config.kind, System, _PROTOCOL)
+        return _added_class(config.kind)
     module, _, name = SYSTEMS[config.kind].partition(":")
     system: type[System] = getattr(importlib.import_module(module), name)
+    return system
+
+
+def _added_class(kind: str) -> type[System]:
+    system = load_class(BASELINE_GROUP, kind, System, _PROTOCOL)
+    load = "load_with_captioner" if system.needs_captioner else "load"
+    capabilities = get_args(Capability)
+    methods = (*capabilities, "problems", "identity", "answering")
+    required = ("facts", "frame_rule", load)
+    check_methods(BASELINE_GROUP, kind, system, System, methods, required)
+    if all(getattr(system, name) is getattr(System, name) for name in capabilities):
+        raise ValueError(
+            f"{part_name(BASELINE_GROUP, kind)} answers nothing: override one of "
+            f"{', '.join(capabilities)}"
+        )
     return system
 
 

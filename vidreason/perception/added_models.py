@@ -8,25 +8,29 @@ serves old ones.
 Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side in pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vidreason.added_parts import check_imported, load_class, part_errors, part_name
+from vidreason.added_parts import (
+    check_methods,
+    load_class,
+    part_errors,
+    part_name,
+)
 from vidreason.perception.config import (
     ENCODER_GROUP,
     SEGMENTER_GROUP,
     SEGMENTERS,
     SIZE_FIELDS,
     VIDEO_ENCODERS,
-    PerceiverConfig,
     SegmenterConfig,
     VideoEncoderConfig,
     VideoEncoderSizes,
 )
-from vidreason.perception.segmenter import ObjectMask
+from vidreason.perception.segmenter import ObjectMask, Segmenter
 from vidreason.perception.video_encoder import EncodedClips, VideoEncoder
 from vidreason.perception.weights import frozen_model, load_weights
 from vidreason.video.transforms import FrameTransform
@@ -63,6 +67,10 @@ class AddedVideoEncoder(VideoEncoder):
         Raises:
             ValueError: The configuration has a size that the encoder cannot take.
         """
+        raise NotImplementedError
+
+    def forward(self, frames: Tensor) -> EncodedClips:
+        """Encode ``(B, N, F, 3, S, S)`` normalised frames."""
         raise NotImplementedError
 
     def load(self, path: str, device: torch.device, ignored_keys: Sequence[str] = ()) -> None:
@@ -230,6 +238,48 @@ def check_added_encoder(config: VideoEncoderConfig) -> None:
         )
 
 
+def segmented(segmenter: Segmenter, frames: Tensor) -> list[list[ObjectMask]]:
+    """Segment frames, and make sure of what a segmenter from outside gives.
+
+    Raises:
+        ValueError: It fails, or gives something else than a list of masks for each frame; the
+            message names it.
+    """
+    if not isinstance(segmenter, AddedSegmenter):
+        return segmenter.segment(frames)
+    name = segmenter.config.name
+    with part_errors(SEGMENTER_GROUP, name):
+        objects = segmenter.segment(frames)
+        wrong = _unlike_masks(objects, frames)
+    if wrong:
+        raise ValueError(
+            f"{part_name(SEGMENTER_GROUP, name)} gives {wrong} for frames {tuple(frames.shape)}; "
+            "it has to give a list for each frame, of vidreason.perception.segmenter.ObjectMask, "
+            "whose masks are bool, (h, w), of one size, and lie within their boxes"
+        )
+    return objects
+
+
+def _unlike_masks(objects: Any, frames: Tensor) -> str:  # noqa: ANN401 - what a part gives
+    """Say what is not as a segmenter's result; nothing if all is."""
+    if not isinstance(objects, list) or len(objects) != len(frames):
+        size = f" of {len(objects)}" if isinstance(objects, Sized) else ""
+        return f"a {type(objects).__name__}{size}"
+    sizes = set()
+    for each in (each for of_frame in objects for each in of_frame):
+        if not isinstance(each, ObjectMask):
+            return f"a {type(each).__name__}"
+        if each.mask.dtype != torch.bool or each.mask.dim() != 2:
+            return f"a mask {tuple(each.mask.shape)} of {each.mask.dtype}"
+        x0, y0, x1, y1 = each.box
+        if not 0 <= x0 < x1 <= each.mask.shape[1] or not 0 <= y0 < y1 <= each.mask.shape[0]:
+            return f"the box {each.box} of a mask {tuple(each.mask.shape)}"
+        if int(each.mask.sum()) != int(each.mask[y0:y1, x0:x1].sum()):
+            return f"a mask that is larger than its box {each.box}"
+        sizes.add(tuple(each.mask.shape))
+    return f"masks of sizes {sorted(sizes)}" if len(sizes) > 1 else ""
+
+
 def added_identity(model: str, name: str) -> dict[str, Any]:
     """Return what a fingerprint says of a part besides its configuration and weights.
 
@@ -247,27 +297,18 @@ def added_identity(model: str, name: str) -> dict[str, Any]:
     return {}
 
 
-def check_named_modules(source: str, config: PerceiverConfig) -> None:
-    """Refuse a perceiver in a file of others that names a module to import.
-
-    Raises:
-        ValueError: As :func:`vidreason.added_parts.check_imported`.
-    """
-    check_imported(source, "perceiver.video_encoder.name", config.video_encoder.name)
-    if config.use_objects:
-        check_imported(source, "perceiver.segmenter.name", config.segmenter.name)
-
-
 def _encoder_class(name: str) -> type[AddedVideoEncoder]:
     kind = f"{__name__}.{AddedVideoEncoder.__name__}"
-    return _versioned(ENCODER_GROUP, name, load_class(ENCODER_GROUP, name, AddedVideoEncoder, kind))
+    part = load_class(ENCODER_GROUP, name, AddedVideoEncoder, kind)
+    check_methods(ENCODER_GROUP, name, part, AddedVideoEncoder, ("load",), ("sizes_of", "forward"))
+    return _versioned(ENCODER_GROUP, name, part)
 
 
 def _segmenter_class(name: str) -> type[AddedSegmenter]:
     kind = f"{__name__}.{AddedSegmenter.__name__}"
-    return _versioned(
-        SEGMENTER_GROUP, name, load_class(SEGMENTER_GROUP, name, AddedSegmenter, kind)
-    )
+    part = load_class(SEGMENTER_GROUP, name, AddedSegmenter, kind)
+    check_methods(SEGMENTER_GROUP, name, part, AddedSegmenter, ("load",), ("segment",))
+    return _versioned(SEGMENTER_GROUP, name, part)
 
 
 def _versioned(group: str, name: str, part: type[M]) -> type[M]:

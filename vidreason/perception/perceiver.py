@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidreason.perception.added_models import added_identity
+from vidreason.perception.added_models import added_identity, segmented
 from vidreason.perception.config import (
     PerceiverConfig,
 )
@@ -163,7 +163,7 @@ class Perceiver:
         """
         # Each different frame is segmented once.
         different, repeats = np.unique(key_rows, return_inverse=True)
-        objects_by_frame = segmenter.segment(frames[different])
+        objects_by_frame = segmented(segmenter, frames[different])
 
         # Patch edges in pixels of the masks, which have fewer pixels than a large frame but cover
         # the same rectangle.

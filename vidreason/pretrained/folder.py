@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from vidreason.finite_values import describe_nonfinite, nonfinite_names
 from vidreason.fusion.fusion_core import Fusion, build_fusion
 from vidreason.json_object import read_json_object
+from vidreason.perception.added_origins import added_origins
 from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.weights import hash_file, load_weights
 from vidreason.pretrained import adapters
@@ -141,6 +142,7 @@ def write_folder(
         config.frozen_parts,
         provenance,
         base_model=portable(parts.config.language_model.name_or_path),
+        added_parts=config.added_parts,
     )
     (partial / CARD_FILE).write_text(card)
     config.weights = {
@@ -327,6 +329,7 @@ def _folder_config(
         perceiver=parts.perceiver,
         futures=parts.decoding.futures,
         frozen_parts={str(name): part for name, part in references.items()},
+        added_parts=added_origins(parts.perceiver),
     )
 
 

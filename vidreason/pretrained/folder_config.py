@@ -3,12 +3,17 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vidreason.config import config_from_values
 from vidreason.fusion.config import MAX_WIDTH
 from vidreason.json_object import read_json_object
-from vidreason.perception.added_models import check_named_modules
+from vidreason.perception.added_origins import (
+    AddedPart,
+    check_declared,
+    check_named_modules,
+    check_origins,
+)
 from vidreason.perception.config import PerceiverConfig
 from vidreason.pretrained import adapters
 from vidreason.pretrained.folder_files import check_files
@@ -40,6 +45,9 @@ class FolderConfig:
     step: int | None = None
     """Optimizer steps of the training stage that it comes out of; None where that is not known."""
     frozen_parts: dict[str, FrozenPart] = field(default_factory=dict)
+    added_parts: dict[str, AddedPart] = field(default_factory=dict)
+    """Origins of an encoder and a segmenter from outside of this project; folders from before they
+    were recorded have none."""
     weights: dict[str, str] = field(default_factory=dict)
     """sha256 of the folder's own files of weights, by their paths in it; folders from before they
     were recorded have none."""
@@ -78,8 +86,10 @@ def read_config(folder: Path) -> FolderConfig:
             f"{FORMAT_VERSION}; export it again from its checkpoint with this vidreason, or use "
             "the one that wrote it"
         )
+    _check_declared(values, str(path))
     config = config_from_values(FolderConfig, values, str(path))
     check_named_modules(str(path), config.perceiver)
+    check_origins(str(path), config.perceiver, config.added_parts)
     names = [FUSION_FILE, GENERATION_FILE]
     if config.form == "merged":
         names.append(f"{LANGUAGE_MODEL_FOLDER}/config.json")
@@ -93,9 +103,18 @@ def read_config(folder: Path) -> FolderConfig:
     return config
 
 
+def _check_declared(values: dict[str, Any], source: str) -> None:
+    """Say which package is missing, before its part is an unknown name."""
+    perceiver, added = values.get("perceiver"), values.get("added_parts", {})
+    if isinstance(perceiver, dict) and isinstance(added, dict):
+        check_declared(source, perceiver, added)
+
+
 def write_config(config: FolderConfig, path: Path) -> None:
     """Write ``config.json``, without the locations of parts: the references have them."""
     values = asdict(config)
+    if not config.added_parts:
+        del values["added_parts"]  # so that a vidreason that does not know the key reads it
     del values["reasoner"]["language_model"]["name_or_path"]
     for part in ("video_encoder", "segmenter"):
         del values["perceiver"][part]["weights"]

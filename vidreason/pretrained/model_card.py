@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from vidreason.markdown import code, escaped, table
+from vidreason.perception.added_origins import AddedPart
 from vidreason.perception.config import PerceiverConfig
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, FrozenPart
 from vidreason.reasoning.reasoner_config import ReasonerConfig
@@ -51,6 +53,7 @@ def model_card(
     provenance: Provenance,
     *,
     base_model: str,
+    added_parts: Mapping[str, AddedPart] = MappingProxyType({}),
 ) -> str:
     """The text of ``README.md``, with the front matter that the Hub reads.
 
@@ -60,6 +63,7 @@ def model_card(
         frozen_parts: What is needed beside the folder.
         provenance: Training data and scores.
         base_model: The language model that was adapted, or is needed.
+        added_parts: Origins of encoders from outside of this project.
     """
     known = released_part(base_model)
     front: dict[str, Any] = {
@@ -77,12 +81,19 @@ def model_card(
         f"- {code(name)}: {escaped(part.source)}, content hash {code(part.sha256)}\n"
         for name, part in frozen_parts.items()
     )
+    packages = "".join(
+        f"- {code(name)}: {code(getattr(perceiver, name).name)} of the package "
+        f"{code(part.package)}, which is not part of vidreason and has to be installed, too\n"
+        for name, part in added_parts.items()
+    )
     sections = {
         "Training": _training(provenance),
         "Scores": provenance.tables or _scores(provenance.metrics),
         "What it needs to run": (
             "`pip install vidreason`, and the frozen parts that this folder refers to. They are "
-            "compared with these content hashes when it is loaded:\n\n" + (needs or "- none\n")
+            "compared with these content hashes when it is loaded:\n\n"
+            + (needs or "- none\n")
+            + packages
         ),
         "The language model by itself": _plain_language_model(config, frozen_parts),
         "Parts and licences": _licences(

@@ -1,6 +1,6 @@
 """From a configuration to the judge that it names; the program calls it, no other part does."""
 
-from vidreason.added_parts import load_part, part_errors, part_name
+from vidreason.added_parts import check_methods, load_part, part_errors, part_name
 from vidreason.evaluation.judge.heuristic import HeuristicJudge
 from vidreason.evaluation.judge.judges import JUDGE_GROUP, JUDGES, Judge, JudgeConfig
 from vidreason.evaluation.judge.openai_compatible import OpenAICompatibleJudge
@@ -32,12 +32,12 @@ def build_judge(config: JudgeConfig) -> Judge:
 def _added_judge(config: JudgeConfig) -> Judge:
     kind = "vidreason.evaluation.judge.judges.Judge"
     made = load_part(JUDGE_GROUP, config.kind, type, f"class of the protocol {kind}")
+    check_methods(JUDGE_GROUP, config.kind, made, Judge, (), ("ask", "close"))
     with part_errors(JUDGE_GROUP, config.kind):
         judge: Judge = made(config)
-    missing = [name for name in ("judge_id", "ask", "close") if not hasattr(judge, name)]
-    if missing:
+    if not isinstance(getattr(judge, "judge_id", None), str):
         raise ValueError(
             f"{part_name(JUDGE_GROUP, config.kind)} is the class {made.__name__}, which has no "
-            f"{', '.join(missing)}: give it all that {kind} has"
+            f"judge_id: give it the text that {kind} has"
         )
     return judge
