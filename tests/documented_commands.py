@@ -1,4 +1,4 @@
-"""What is wrong with a command that the documentation shows, found without running it.
+"""Checks of the commands that the documentation shows, which run none of them.
 
 A program's own parser reads the words, and its own dataclass takes the configuration files and the
 settings. Files that a command reads are in the checkout, are shown by a page, or lie below a folder
@@ -85,7 +85,7 @@ def is_placeholder(word: str) -> bool:
 
 
 class CheckedCommand:
-    """What is wrong with a command, in the folder where it would be run.
+    """A command, checked in the folder where it would be run.
 
     Args:
         folder: Has the checkout's folders, and the files that pages show.

@@ -21,6 +21,7 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.fit.largest_batch import max_visual_tokens
 from experiments.start_checks.start import meta_reasoner
 from vidreason.model import VideoReasoner
+from vidreason.perception.config import SegmenterConfig, VideoEncoderConfig
 from vidreason.perception.models import build_segmenter, build_video_encoder, segmenter_network
 from vidreason.pretrained.frozen_parts import IN_PACKAGE, portable
 from vidreason.released_parts import released_part
@@ -72,11 +73,11 @@ def _perceiving_rows(config: ExperimentConfig, problems: list[str]) -> list[list
     model = _attempt(lambda: build_video_encoder(encoder, "meta"), problems)
     # Built on the meta device for its number of parameters.
     rows = [["video encoder", encoder.name, _size(model), "frozen", encoder.dtype, ""]]
-    rows[0] += _origin(encoder.name, encoder.weights, encoder.seed)
+    rows[0] += _frozen_origin(encoder, model)
     if config.perceiver.use_objects and segmenter.name != "patches":
         built = _attempt(lambda: segmenter_network(build_segmenter(segmenter, "meta")), problems)
         rows.append(["segmenter", segmenter.name, _size(built), "frozen", "float32", ""])
-        rows[1] += _origin(segmenter.name, segmenter.weights, segmenter.seed)
+        rows[1] += _frozen_origin(segmenter, built)
     return rows
 
 
@@ -89,7 +90,7 @@ def _reasoner_rows(config: ExperimentConfig, reasoner: VideoReasoner | None) -> 
     started = config.initial_checkpoint or "new"
     parts: list[tuple[Part, str, str, list[str]]] = [
         ("fusion", config.reasoner.fusion.kind, "float32", [started, ""]),
-        ("language_model", name, dtype, _origin(name, name, 0)),
+        ("language_model", name, dtype, _origin(name, name)),
     ]
     if lora is not None:
         parts.append(("lora", f"rank {lora.rank}, alpha {lora.alpha}", "float32", ["new", ""]))
@@ -207,11 +208,20 @@ def _size(module: nn.Module | None) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()):,}"
 
 
-def _origin(name: str, weights: str, seed: int) -> list[str]:
+def _frozen_origin(
+    config: VideoEncoderConfig | SegmenterConfig, model: nn.Module | None
+) -> list[str]:
+    if config.weights:
+        return _origin(config.name, config.weights)
+    if model is not None and not model.state_dict():
+        return ["it has no weights", ""]
+    is_random = config.allow_random_weights
+    return [f"random, seed {config.seed}" if is_random else "no weights are named", ""]
+
+
+def _origin(name: str, weights: str) -> list[str]:
     """Source and licence of weights: where they are, and where the published ones come from."""
     released = released_part(name) or released_part(weights)
-    if not weights:
-        return [f"random, seed {seed}", ""]
     source = weights if Path(weights).exists() else f"{weights} (not on this machine)"
     if released is None:
         packaged = portable(weights).startswith(IN_PACKAGE)

@@ -8,7 +8,8 @@ serves old ones.
 Shapes: B batch, N clips, F frames, h x w the patch grid, D width, S image side in pixels.
 """
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -35,6 +36,7 @@ from vidreason.perception.video_encoder import EncodedClips, VideoEncoder
 from vidreason.perception.weights import frozen_model, load_weights
 from vidreason.video.transforms import FrameTransform
 
+C = TypeVar("C", VideoEncoderConfig, SegmenterConfig)
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -172,7 +174,7 @@ def build_added_encoder(
 
     encoder: AddedVideoEncoder = frozen_model(
         "perceiver.video_encoder",
-        config,
+        _weights_choice(config, build),
         device,
         build=build,
         load=lambda encoder: encoder.load(config.weights, device, config.ignored_keys),
@@ -198,7 +200,7 @@ def build_added_segmenter(config: SegmenterConfig, device: torch.device) -> Adde
 
     segmenter: AddedSegmenter = frozen_model(
         "perceiver.segmenter",
-        config,
+        _weights_choice(config, build),
         device,
         build=build,
         load=lambda segmenter: segmenter.load(config.weights, device),
@@ -320,6 +322,15 @@ def _versioned(group: str, name: str, part: type[M]) -> type[M]:
             "other numbers: stores tell old tokens from new ones by it"
         )
     return part
+
+
+def _weights_choice(config: C, build: Callable[[], nn.Module]) -> C:
+    """Let a part that has nothing to load be built without a file of weights."""
+    if config.weights:
+        return config
+    with torch.device("meta"):
+        has_weights = bool(build().state_dict())
+    return config if has_weights else replace(config, allow_random_weights=True)
 
 
 def _whole(model: M, device: torch.device, where: str) -> M:

@@ -71,8 +71,7 @@ def frozen_model(
         load: Loads its weights, onto ``device``.
 
     Raises:
-        ValueError: ``weights`` is empty without ``allow_random_weights``, and there is something to
-            load; or as ``load``.
+        ValueError: ``weights`` is empty without ``allow_random_weights``; or as ``load``.
     """
     if device.type == "meta" or config.weights:
         with torch.device("meta"):
@@ -84,10 +83,6 @@ def frozen_model(
             torch.manual_seed(config.seed)
             model = build().to(device)
     else:
-        with torch.device("meta"):
-            model = build()
-        if not model.state_dict():  # a part that computes without weights
-            return build().to(device).eval()
         raise ValueError(
             f"{section}.weights: empty; give the path of a weights file, or set "
             "allow_random_weights=true if outputs without meaning are wanted"

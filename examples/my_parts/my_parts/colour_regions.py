@@ -29,7 +29,8 @@ class ColourRegions(AddedSegmenter):
         # (1, 3, h, w) -> (h, w)
         differs = ((pixels - ground).abs().amax(1) >= _MIN_DIFFERENCE)[0]
         labels = _labels(differs)
-        masks = [labels == label for label in labels.unique() if label]
+        numbers = sorted(set(labels.flatten().tolist()) - {0.0})
+        masks = [labels == number for number in numbers]
         return [_object(mask) for mask in masks if mask.sum() >= _MIN_PIXELS]
 
 
