@@ -91,6 +91,10 @@ def test_parts_of_packages_go_through_the_programs(file: str, tmp_path: Path) ->
     reasoner = Path(config.run_dir, "reasoner")
     assert load(str(reasoner)).ask(str(tmp_path / "mine" / "0.mp4"), "what moves?").text
     values = (reasoner / "config.json").read_text()
+    assert json.loads(values)["added_parts"] == {
+        "video_encoder": {"version": 1, "package": "installed 1.0"}
+    }
+    assert "`resnet_frames` of the package `installed 1.0`" in (reasoner / "README.md").read_text()
     changed = values.replace('"resnet_frames"', '"unseen_module:Encoder"')
     assert changed != values
     (reasoner / "config.json").write_text(changed)

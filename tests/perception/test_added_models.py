@@ -1,6 +1,7 @@
 """Video encoders and segmenters of installed packages stand beside those of this project."""
 
 import dataclasses
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +20,13 @@ from vidreason.perception.added_models import (
     build_added_segmenter,
     check_added_encoder,
 )
-from vidreason.perception.added_origins import check_named_modules
+from vidreason.perception.added_origins import (
+    AddedPart,
+    added_origins,
+    check_declared,
+    check_named_modules,
+    check_origins,
+)
 from vidreason.perception.config import (
     ENCODER_GROUP,
     SEGMENTER_GROUP,
@@ -285,6 +292,38 @@ def test_a_file_of_others_imports_nothing(tmp_path, monkeypatch):
     check_named_modules("folder", configured())
     check_added_encoder(configured().video_encoder)
     check_named_modules("folder", configured("outside:Means"))
+
+
+def test_a_file_says_which_packages_it_needs(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch)
+    config = configured()
+    origins = added_origins(config)
+    expected = AddedPart(version=1, package="installed 1.0")
+    assert origins == {"video_encoder": expected, "segmenter": expected}
+    assert added_origins(configured("outside:Means"))["video_encoder"].package == ""
+    assert added_origins(PerceiverConfig(use_objects=False)) == {}
+    values = dataclasses.asdict(config)
+    packages = {part: dataclasses.asdict(origin) for part, origin in origins.items()}
+    check_declared("folder", values, packages)
+    check_origins("folder", config, origins)
+    check_origins("folder", config, {})  # written before they were recorded
+    monkeypatch.setattr(sys.modules["outside"].Halves, "version", 2)
+    with pytest.raises(
+        ValueError, match=r"folder: .* version 1 of 'halves', of 'installed 1.0'"
+    ):
+        check_origins("folder", config, origins)
+    shutil.rmtree(tmp_path / "installed-1.0.dist-info")
+    with pytest.raises(ValueError, match=r"'means', .* group vidreason.video_encoders; .*d 1.0'"):
+        check_declared("folder", values, packages)
+    # What the file says is text of others: it is cut, and shown as text.
+    hostile = {"video_encoder": {"package": "\x1b[2J" + "x" * 9999}}
+    with pytest.raises(ValueError, match=r"that package was '\\x1b\[2Jx+', and") as raised:
+        check_declared("folder", values, hostile)
+    assert len(str(raised.value)) < 500
+    # Parts of this project need no package, whatever the file says.
+    check_declared("folder", dataclasses.asdict(configured("viclip-b16", "sam")), packages)
+    for odd in ({}, {"video_encoder": 5}, {"video_encoder": {"name": []}}):
+        check_declared("folder", odd, {"video_encoder": None})
 
 
 def test_the_example_encoder_is_torchvisions_network(tmp_path, monkeypatch):
