@@ -159,9 +159,7 @@ def _function(method: object) -> object:
     return getattr(method, "__func__", method)
 
 
-def check_call(
-    where: str, given: Callable[..., object], expected: Callable[..., object], kind: str
-) -> None:
+def check_call(where: str, given: object, expected: Callable[..., object], kind: str) -> None:
     """Make sure that a function can be called as another one is.
 
     Args:
@@ -171,9 +169,18 @@ def check_call(
         kind: Name of that one.
 
     Raises:
-        ValueError: It takes other arguments.
+        ValueError: It takes other arguments, or is no function.
     """
-    signature, wanted = inspect.signature(given), inspect.signature(expected)
+    wanted = inspect.signature(expected)
+    if not callable(given):
+        raise ValueError(
+            f"{where} is a {type(given).__name__}; give it a function that is called as "
+            f"{kind}{wanted}"
+        )
+    try:
+        signature = inspect.signature(given)
+    except ValueError:  # of a function in C, which does not tell
+        return
     parameters = wanted.parameters.values()
     by_position = [one for one in parameters if one.kind in _POSITIONAL]
     by_name = [one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -49,6 +49,7 @@ READER = "from data_modules.readers import Reader; READER = Reader("
         ("READER = 5", r"is a int; it has to be a data_modules\.readers\.Reader"),
         ("", "cannot be imported: .*READER"),
         (READER + "lambda files: [], 'free')", r"its read takes \(files\), and is called as Read"),
+        (READER + "5, 'free')", r"its read is a int; give it a function that is called as ReadF"),
         (READER + "lambda *all: [], 5)", "its licence is 5 and its version 1; give it a text"),
         (READER + "lambda a, b, c, d: [], 'free')", "missing a required argument: 'd'"),
     ],

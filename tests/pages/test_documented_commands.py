@@ -199,3 +199,13 @@ def test_commands_within_lines_name_options_and_keys_that_exist():
             if unknown := options - option_names(parser):
                 problems.append(f"{page}: {command}: {unknown}")
     assert not problems
+
+
+def test_the_table_of_parts_from_outside_is_whole():
+    sources = [*CHECKOUT.glob("vidreason/**/*.py"), *CHECKOUT.glob("experiments/*.py")]
+    sources += CHECKOUT.glob("data_modules/*.py")
+    named = re.compile(r'^[A-Z]+_GROUP = "(vidreason\.\w+)"$', re.MULTILINE)
+    groups = {group for path in sources for group in named.findall(path.read_text())}
+    table = re.findall(r"\| `(vidreason\.\w+)` \|", (CHECKOUT / "docs/parts.md").read_text())
+    assert len(groups) > 6
+    assert sorted(table) == sorted(groups)
