@@ -6,6 +6,7 @@ export, plain transformers and peft, an encoder of another package, the notebook
 """
 
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,9 @@ def test_the_first_day(tree):
     assert made >= {"runs/mine/training_rows.html", *stages, "runs/own/evaluation/report.html"}
     assert "gradient_norm/fusion" in (tree / "runs/own/metrics.csv").read_text()
     assert "token F1" in (tree / "runs/own/evaluation/tables.md").read_text()
+    with zipfile.ZipFile(wheel) as archive:
+        top = {name.partition("/")[0] for name in archive.namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"vidreason"}
     user = Environment(folder / "user")
     installed(user, folder, str(wheel))
     ask = 'vidreason ask mine/clips/a.mp4 "what stops?" --model runs/own/reasoner'
