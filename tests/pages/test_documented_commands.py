@@ -15,14 +15,26 @@ from page_blocks import CHECKOUT, SHELL, Block, blocks_of, pages, recorded_comma
 
 from data_modules.corpora import CorpusConfig
 from vidreason.config import ConfigurationError, merge_config
+from vidreason.key_paths import key_paths
 
 LANGUAGES = {*SHELL, "console", "text", "python", "yaml", "json"}
 _INLINE = re.compile(r"`((?:python -m experiments\.\w|vidreason )[^`]+)`")
+_INLINE_KEY = re.compile(r"`([a-z_]+(?:\.[a-z_0-9]+|\[\])*\.[a-z_0-9]+)(?:=[^`]*)?`")
 
 
 @pytest.fixture(scope="module")
 def blocks() -> dict[str, list[Block]]:
     return {page: blocks_of(page) for page in pages()}
+
+
+@pytest.fixture(scope="module")
+def schemas() -> set[type]:
+    """The configuration dataclasses of all programs."""
+    programs = [path.parent.name for path in CHECKOUT.glob("experiments/*/__main__.py")]
+    parsers = [parser_of(f"experiments.{name}", ["--help"]).parser for name in sorted(programs)]
+    schemas = {getattr(parser, "schema", None) for parser in parsers} - {None}
+    assert len(schemas) > 5
+    return schemas
 
 
 @pytest.fixture
@@ -152,11 +164,7 @@ def test_rows_are_json(blocks):
 
 
 @pytest.mark.usefixtures("folder")
-def test_configurations_are_of_a_program(blocks):
-    programs = [path.parent.name for path in CHECKOUT.glob("experiments/*/__main__.py")]
-    parsers = [parser_of(f"experiments.{name}", ["--help"]).parser for name in sorted(programs)]
-    schemas = {getattr(parser, "schema", None) for parser in parsers} - {None}
-    assert len(schemas) > 5
+def test_configurations_are_of_a_program(blocks, schemas):
     for block in (one for page in blocks.values() for one in page if one.language == "yaml"):
         values = yaml.safe_load(block.text)
         given = [f"{key}={json.dumps(value)}" for key, value in values.items()]
@@ -199,6 +207,23 @@ def test_commands_within_lines_name_options_and_keys_that_exist():
             if unknown := options - option_names(parser):
                 problems.append(f"{page}: {command}: {unknown}")
     assert not problems
+
+
+def test_keys_within_lines_exist(schemas):
+    paths = {key for schema in schemas for key in key_paths(schema)}
+    paths.add("baselines.NAME.weights.NAME")  # a dictionary of plain texts
+    sections = {key.partition(".")[0] for key in paths if "." in key}
+    # An entry of a dictionary has any name.
+    known = re.compile("|".join(re.escape(key).replace("NAME", r"\w+") for key in paths))
+    unknown = [
+        f"{page}: {key}"
+        for page in pages()
+        for key in _INLINE_KEY.findall((CHECKOUT / page).read_text())
+        if key.partition(".")[0] in sections
+        and not key.endswith((".json", ".py"))
+        and not known.fullmatch(re.sub(r"\[\]|\.\d+\b", "", key))
+    ]
+    assert not unknown
 
 
 def test_the_table_of_parts_from_outside_is_whole():
