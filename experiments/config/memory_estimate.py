@@ -8,6 +8,7 @@ Shapes: B batch, V visual tokens, T text tokens, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from vidreason.perception.config import PerceiverConfig
 from vidreason.perception.mask_generation import GridSegmenter
 from vidreason.perception.models import build_segmenter, build_video_encoder, segmenter_network
 from vidreason.reasoning.decoding import left_pad
+from vidreason.reasoning.key_value_cache import cache_argument, cache_in
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import build_optimizer
@@ -156,7 +158,7 @@ def estimate_generate(
             logits_to_keep=1,
         )
         # The cache as it is before the last token: keys and values of all answered tokens.
-        cache = output.past_key_values
+        cache: Any = cache_in(output)  # its layers have keys and values of any kind
         answered = decoding.max_new_tokens - 1
         for number, layer in enumerate(cache.layers):
             shape = (*layer.keys.shape[:2], answered, layer.keys.shape[3])
@@ -166,9 +168,9 @@ def estimate_generate(
         model(
             input_ids=torch.empty(len(mask), 1).long(),
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **cache_argument(model, cache),
         )
         peak = rehearsal.peak_bytes
     return MemoryEstimate(weights=weights - saving, working=peak - weights + unpacked)

@@ -9,8 +9,10 @@ from itertools import takewhile
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import Cache, GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from vidreason.reasoning.key_value_cache import cache_argument, cache_in
 
 
 def first_token_logits(model: PreTrainedModel, inputs: Mapping[str, Tensor], pad_id: int) -> Tensor:
@@ -69,6 +71,9 @@ def text_log_likelihoods(
         model: The model, in eval mode.
         inputs: The prompt, one row without padding.
         options: N options of one token or more.
+
+    Raises:
+        ValueError: The model has no cache of keys and values.
     """
     forget_positions(model)
     prompt = model(**inputs, use_cache=True, logits_to_keep=1)
@@ -79,7 +84,12 @@ def text_log_likelihoods(
         return totals
     # (N, L - 1), padded on the right, where no token that counts can see it.
     known = torch.tensor([[*ids[:-1], *[0] * (longest + 1 - len(ids))] for ids in options])
-    logits = _logits_after(model, prompt.past_key_values, known.to(first.device))
+    cache = cache_in(prompt)
+    if cache is None:
+        raise ValueError(
+            f"{type(model).__name__} gives no cache of keys and values; options need it"
+        )
+    logits = _logits_after(model, cache, known.to(first.device))
     scores = logits.float().log_softmax(-1)
     for row, ids in enumerate(options):
         following = torch.tensor(ids[1:], device=scores.device)
@@ -87,7 +97,7 @@ def text_log_likelihoods(
     return totals
 
 
-def _logits_after(model: PreTrainedModel, cache: DynamicCache, tokens: Tensor) -> Tensor:
+def _logits_after(model: PreTrainedModel, cache: Cache, tokens: Tensor) -> Tensor:
     """Return the logits after each token of rows that go on from one prompt.
 
     No mask is given: the position of a token follows from the cache, which has no padding. Of a
@@ -103,15 +113,16 @@ def _logits_after(model: PreTrainedModel, cache: DynamicCache, tokens: Tensor) -
     """
     if all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
         cache.batch_repeat_interleave(len(tokens))
-        logits: Tensor = model(input_ids=tokens, past_key_values=cache, use_cache=True).logits
+        argument = cache_argument(model, cache)
+        logits: Tensor = model(input_ids=tokens, use_cache=True, **argument).logits
         return logits
     # Other layers, such as those of linear attention, are sure of one row and one token at a time.
     rows = []
     for row in tokens:
         state = copy.deepcopy(cache)
+        argument = cache_argument(model, state)
         steps = [
-            model(input_ids=token.view(1, 1), past_key_values=state, use_cache=True).logits[0]
-            for token in row
+            model(input_ids=token.view(1, 1), use_cache=True, **argument).logits[0] for token in row
         ]
         rows.append(torch.cat(steps))
     return torch.stack(rows)

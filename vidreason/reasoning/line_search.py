@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from vidreason.reasoning.key_value_cache import cache_argument, cache_in
 from vidreason.reasoning.tokenization import stop_ids
 
 _NEGLIGIBLE = math.log(1e-6)
@@ -171,8 +172,7 @@ class _Decoding:
         last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         # Any: the output record is named after the model's class.
         output: Any = model(inputs_embeds=prefix, use_cache=True, **last)
-        cache = getattr(output, "past_key_values", None)
-        self._cache = cache if isinstance(cache, Cache) else None
+        self._cache = cache_in(output)
         self._read = prefix[rows] if self._cache is None else prefix
         if self._cache is not None:
             self._cache.reorder_cache(rows)  # type: ignore[arg-type]  # any int64 tensor does
@@ -196,7 +196,8 @@ class _Decoding:
         else:
             if beams is not None:
                 self._cache.reorder_cache(rows)  # type: ignore[arg-type]
-            output = self._model(input_ids=ids, past_key_values=self._cache, use_cache=True)
+            cache = cache_argument(self._model, self._cache)
+            output = self._model(input_ids=ids, use_cache=True, **cache)
         self._next = self._log_probabilities(output.logits)
 
     def _log_probabilities(self, logits: Tensor) -> Tensor:
