@@ -6,6 +6,7 @@ that another documented command writes.
 """
 
 import argparse
+import ast
 import importlib
 import importlib.util
 import re
@@ -28,6 +29,7 @@ OTHERS = {
 
 _SCRIPT_PROGRAM = re.compile(r"-m (experiments\.\w+)")
 _FILE_SUFFIX = re.compile(r"\.(yaml|jsonl?|mp4|ckpt|pth|safetensors|sbatch|txt|py|md)$")
+_QUOTED_PATH = re.compile(r"[\"']([\w.-]+(?:/[\w.-]+)+)[\"']")
 _OUTPUTS = ("run_dir", "store.path", "--output-dir")
 """What is written and need not be there."""
 
@@ -104,7 +106,7 @@ class CheckedCommand:
         self.problems: list[str] = []
         try:
             self._check(words)
-        except (ValueError, ConfigurationError) as error:
+        except (ValueError, ConfigurationError, SyntaxError) as error:
             self.problems.append(str(error))
 
     def missing_after(self, written: Sequence[str]) -> list[str]:
@@ -127,10 +129,12 @@ class CheckedCommand:
             self._check_targets(words[1:])
         elif program == "pip" or list(words[:3]) == ["python", "-m", "pip"]:
             self._read([word for word in words if word.startswith("./")])
+            targets = [words[at + 1] for at, word in enumerate(words) if word == "--target"]
+            self.written += targets
         elif program == "sbatch":
             self._check_job(words[1:])
         elif program == "python":
-            self._read([word for word in words[1:] if "=" not in word])
+            self._check_script(words[1:])
         elif program not in OTHERS:
             self.problems.append(f"there is no program {program}")
 
@@ -143,8 +147,9 @@ class CheckedCommand:
         schema = getattr(parsed.parser, "schema", None)
         if "overrides" in values and (schema is not None or values["overrides"]):
             self._configure(schema or ExperimentConfig, values)
-        free = [values.get(name) for name in ("path", "paths", "first", "second", "run", "folder")]
-        free += [values.get(name) for name in ("video", "checkpoint", "model")]
+        free = [values.get(name) for name in ("path", "paths", "first", "second", "run", "video")]
+        free += [values.get(name) for name in ("checkpoint", "model")]
+        free += [values["folder"]] if module == "experiments.runs" else []  # export writes one
         flat = [word for one in free for word in (one if isinstance(one, list) else [one])]
         self._read([str(word) for word in flat if isinstance(word, str | Path)])
 
@@ -165,6 +170,15 @@ class CheckedCommand:
             is_elsewhere = is_placeholder(path) or "://" in path or path.startswith("/")
             if is_path and not is_elsewhere and not (self._folder / path).exists():
                 self.missing.append(path)
+
+    def _check_script(self, words: Sequence[str]) -> None:
+        """A script is there; it may write whatever it names, as may the code after ``-c``."""
+        if words[0] == "-c":
+            ast.parse(words[1])
+            self.written += _QUOTED_PATH.findall(words[1])
+            return
+        self._read(words[:1])
+        self.written += [word for word in words[1:] if "=" not in word]
 
     def _check_targets(self, words: Sequence[str]) -> None:
         makefile = (self._folder / "Makefile").read_text()

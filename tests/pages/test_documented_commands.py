@@ -95,6 +95,7 @@ WRONG = {
     "make demos": "the Makefile has no demos",
     "make gpu GPU_CHEK=--rehearse": "the Makefile has no GPU_CHEK",
     "pip install ./examples/our_parts": "nothing makes ./examples/our_parts",
+    "python -c 'import'": "invalid syntax",
     "python examples/our_trainer.py": "nothing makes examples/our_trainer.py",
     "sbatch experiments/slurm/trains.sbatch": "nothing makes experiments/slurm/trains.sbatch",
     "sbatch --array=1 experiments/slurm/train.sbatch sed=1": "sed",
@@ -112,6 +113,17 @@ def test_a_command_of_another_day_is_found(folder):
         if not any(line.startswith("page:1: ") and problem in line for line in lines):
             overlooked.append((command, problem, lines))
     assert not overlooked
+
+
+def test_what_commands_write_can_be_read_by_later_ones(folder):
+    commands = """
+    pip install --target weights/a package && python weights/a/convert.py weights/b
+    python -c 'write("runs/x/world")'
+    vidreason ask runs/x/world/v.mp4 why --model weights/b
+    vidreason export weights/b runs/x/folder
+    vidreason ask runs/x/world/v.mp4 why --model runs/x/folder
+    """
+    assert not documented_problems({"page": [Block("page", 1, "", commands, "")]}, folder)
 
 
 def test_what_is_no_bash_is_found():
