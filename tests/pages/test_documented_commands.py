@@ -101,7 +101,7 @@ WRONG = {
     "sbatch --array=1 experiments/slurm/train.sbatch sed=1": "sed",
     'sbatch --wrap "python -m experiments.perceives"': "no program experiments.perceives",
     "M=--fast; python -m experiments.fit $M": "unrecognized arguments: --fast",
-    "vidreason ask $(vidreason sampel hit) what": "invalid choice: 'sampel'",
+    "vidreason ask $(vidreason samples hit) what": "invalid choice: 'samples'",
     "pythn x": "there is no program pythn",
 }
 

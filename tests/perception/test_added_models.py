@@ -308,9 +308,7 @@ def test_a_file_says_which_packages_it_needs(tmp_path, monkeypatch):
     check_origins("folder", config, origins)
     check_origins("folder", config, {})  # written before they were recorded
     monkeypatch.setattr(sys.modules["outside"].Halves, "version", 2)
-    with pytest.raises(
-        ValueError, match=r"folder: .* version 1 of 'halves', of 'installed 1.0'"
-    ):
+    with pytest.raises(ValueError, match=r"folder: .* version 1 of 'halves', of 'installed 1.0'"):
         check_origins("folder", config, origins)
     shutil.rmtree(tmp_path / "installed-1.0.dist-info")
     with pytest.raises(ValueError, match=r"'means', .* group vidreason.video_encoders; .*d 1.0'"):
