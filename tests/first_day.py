@@ -42,6 +42,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "python -m experiments.data check --config mine.yaml": "the paper's models, gigabytes; the "
         "rehearsal runs the same with small ones, and test_own_data.py what needs none",
     },
+    "docs/programs.md": {"": "the paper's models; test_explain.py explains small ones"},
     "docs/python.md": {"make wheel": "the network; the walk builds the wheel with hatchling alone"},
     "docs/data.md": {
         "": "SLURM; test_slurm_scripts.py runs its scripts, test_perceive_runs.py both"

@@ -4,8 +4,8 @@ What limits a reasoner of the microworld is the number of its videos, and files 
 Here the videos are imagined while it trains (``imagination.py``), with a few perceived ones among
 them, which have clips. Fusion core and adapters learn to predict, to explain, to describe and to
 answer, as in stage 2 (section 3.4.2). Heads learn facts beside the language model (``facts.py``):
-without them, the fusion core forgets of what comes next all that the language model does not read
-yet (measured, docs/prediction.md).
+in the stages, where there are none, the fusion core forgets of what comes next what the language
+model does not read yet (measured, docs/prediction.md).
 
 Shapes: B videos, R texts about them, Q queries, D width of the embeddings.
 """
