@@ -15,11 +15,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from vidreason.export import reasoner_of_values
+from vidreason.fusion.config import FUSION_FILE
 from vidreason.fusion.fusion_core import build_fusion
 from vidreason.model import Provenance, VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch, move_visual_tokens
 from vidreason.perception.weights import load_weights
-from vidreason.pretrained.folder_config import FUSION_FILE, LANGUAGE_MODEL_FOLDER
+from vidreason.pretrained.folder_config import LANGUAGE_MODEL_FOLDER
 from vidreason.reasoning.language_model import (
     evaluating,
     load_language_model,

@@ -13,6 +13,7 @@ from transformers import (
     InstructBlipForConditionalGeneration,
 )
 
+from vidreason.fusion.config import FUSION_FILE
 from vidreason.fusion.fusion_core import FusionConfig, FusionCore
 from vidreason.fusion.warm_start import warm_start
 from vidreason.perception.visual_tokens import collate_visual_tokens
@@ -21,14 +22,14 @@ WIDTH, HEADS, QUERIES, VISUAL_DIM, OUTPUT_DIM = 32, 4, 5, 24, 40
 KINDS = ("weight", "bias")
 
 
-def fusion_core(num_layers, num_queries=QUERIES, seed=0, **sizes):
+def fusion_core(num_layers, num_queries=QUERIES, seed=0, output_dim=OUTPUT_DIM, **sizes):
     config = FusionConfig(
         **{"num_queries": num_queries, "width": WIDTH, "num_heads": HEADS, **sizes},
         num_layers=num_layers,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return FusionCore(config, VISUAL_DIM, OUTPUT_DIM, output_scale=0.1)
+        return FusionCore(config, VISUAL_DIM, output_dim, output_scale=0.1)
 
 
 def qformer_sizes(**changes):
@@ -322,6 +323,52 @@ def test_a_fusion_core_of_the_same_sizes_is_taken_over_whole(tmp_path):
         with pytest.raises(ValueError, match=r"holds another fusion core: \d+ tensors differ"):
             warm_start(changed, path)
         assert all(torch.equal(before[name], v) for name, v in changed.state_dict().items())
+
+
+def test_a_fusion_core_starts_all_but_the_projection_to_another_width(tmp_path):
+    path = str(tmp_path / "fusion_core.safetensors")
+    other = fusion_core(2, seed=1, output_dim=56)
+    save_file(other.state_dict(), path)
+    fusion = fusion_core(2)
+    before = {name: value.clone() for name, value in fusion.state_dict().items()}
+    report = warm_start(fusion, path)
+    values = {n: v for n, v in other.state_dict().items() if not n.startswith("output_projection")}
+    check(fusion, before, report, values)
+    assert report.left == ["output_projection.weight", "output_projection.bias"]
+    assert report.projection_widths == (56, OUTPUT_DIM)
+    line = "only the output projection is new: the file's makes embeddings of width 56, this"
+    assert line in report.summary()
+    assert report.unused == ["output_projection (2)"]
+
+    # Another difference beside the projection is another fusion core, as before.
+    changed = fusion_core(2, num_queries=6)
+    with pytest.raises(ValueError, match="holds another fusion core: 3 tensors differ"):
+        warm_start(changed, path)
+    state = other.state_dict()
+    bias = {"output_projection.bias": torch.zeros(OUTPUT_DIM)}
+    save_file(state | bias, path)  # the weight of one width, the bias of another
+    with pytest.raises(ValueError, match=r"1 tensors differ, first output_projection\.weight"):
+        warm_start(fusion, path)
+
+
+def test_a_reasoner_folder_starts_a_fusion_core(tmp_path):
+    folder = tmp_path / "reasoner"
+    folder.mkdir()
+    other = fusion_core(2, seed=1)
+    save_file(other.state_dict(), folder / FUSION_FILE)
+    (folder / "config.json").write_text(json.dumps({"reasoner": {"fusion": {"num_heads": HEADS}}}))
+    fusion = fusion_core(2)
+    report = warm_start(fusion, str(folder))
+    assert report.path == str(folder)
+    assert not report.left
+    assert all(torch.equal(fusion.state_dict()[n], v) for n, v in other.state_dict().items())
+    # As many weights in other heads are another function.
+    with pytest.raises(ValueError, match=r"has 4 heads, fusion\.num_heads is 2; set fusion\.num"):
+        warm_start(fusion_core(2, num_heads=2), str(folder))
+    for damage in ("[]", "{}", '{"reasoner": 3}', '{"reasoner": {"fusion": {"num_heads": "4"}}}'):
+        (folder / "config.json").write_text(damage)
+        with pytest.raises(ValueError, match=r"config\.json is damaged|has \S+ heads"):
+            warm_start(fusion, str(folder))
 
 
 def test_mean_pooling_has_nothing_to_start():

@@ -13,6 +13,9 @@ MAX_PATCH_FRAMES = 32
 KEY_FRAMES = 4
 """Frames that SeViLA's answerer is shown (run_scripts/sevila/inference/nexqa_infer.sh)."""
 
+FUSION_FILE = "fusion.safetensors"
+"""The fusion core's weights in a reasoner folder."""
+
 
 @dataclass(kw_only=True)
 class FusionConfig:
@@ -43,8 +46,9 @@ class FusionConfig:
     cannot be seen."""
     warm_start: str = ""
     """Path of a BLIP-2 or InstructBLIP Q-Former that a new run starts from, as far as shapes allow,
-    or of a fusion core's own weights; see ``vidreason/fusion/warm_start.py``. The released ones
-    need the default width and heads."""
+    or of a fusion core's own weights or a reasoner folder, whose output projection is left out
+    where the language model has another width; see ``vidreason/fusion/warm_start.py``. The released
+    Q-Formers need the default width and heads."""
 
     def __post_init__(self) -> None:
         if self.warm_start and self.kind != "qformer":

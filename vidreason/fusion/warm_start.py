@@ -20,8 +20,9 @@ the MLP for the queries one for text. The fusion core has 8 blocks of the same w
 * The text branch (InstructBLIP reads its instruction there) has no counterpart, and the projection
   to the language model speaks to another one: neither is used.
 
-A file may also hold a fusion core's own weights, by its parameters' names. It is then taken over
-whole, or not at all.
+A file may also hold a fusion core's own weights, by its parameters' names, as a reasoner folder
+does. It is then taken over whole, or not at all; but for the output projection, which speaks to one
+language model and is left new before another one whose embeddings have another width.
 """
 
 import json
@@ -30,12 +31,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import layer_norm
 
 from vidreason.atomic_file import write_atomically
+from vidreason.fusion.config import FUSION_FILE
 from vidreason.fusion.fusion_core import FusionBlock, FusionCore
+from vidreason.json_object import read_json_object
 from vidreason.perception.weights import Shape, open_weights
 
 _PREFIXES = ("qformer.", "model.qformer.", "Qformer.bert.", "")
@@ -45,6 +49,9 @@ _EMBEDDING_NORMS = ("layernorm", "embeddings.layernorm", "embeddings.LayerNorm")
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
 _OWN_KEYS = {"queries", "visual_projection.1.weight", "output_projection.weight"}
 """What tells a fusion core's weights from a Q-Former's."""
+_PROJECTION = ("output_projection.weight", "output_projection.bias")
+"""The parameters whose shapes depend on the language model."""
+_MAX_CONFIG_BYTES = 2**20
 _HEAD_WIDTH = 64
 """Of BERT, and of all released Q-Formers."""
 
@@ -73,14 +80,24 @@ class WarmStartReport:
     """The other keys in the file; those of numbered layers as one, with their number."""
     left: list[str]
     """The fusion core's parameters that are as they were before."""
+    projection_widths: tuple[int, int] | None = None
+    """The widths of the embeddings that the file's fusion core made and that this one makes, where
+    they differ; None where they do not, and for a Q-Former."""
 
     def summary(self) -> str:
         """A few lines for a log."""
-        return (
+        text = (
             f"warm start from {self.path}: {len(self.used)} tensors of the fusion core were taken "
-            f"over, {len(self.left)} left as they were: {', '.join(_grouped(self.left))}\n"
-            f"  not used of the file: {', '.join(self.unused)}"
+            f"over, {len(self.left)} left as they were: {', '.join(_grouped(self.left)) or 'none'}"
         )
+        if self.projection_widths:
+            text += (
+                "\n  only the output projection is new: the file's makes embeddings of width {}, "
+                "this language model has width {}".format(*self.projection_widths)
+            )
+        if self.unused:
+            text += f"\n  not used of the file: {', '.join(self.unused)}"
+        return text
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""
@@ -93,9 +110,9 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     Args:
         fusion: The fusion core, newly initialised.
         path: A folder of transformers' ``Blip2*`` or ``InstructBlip*`` models; a LAVIS file
-            (``{"model": ...}``); the state dict of a Q-Former by itself, which has no queries; or
-            that of a fusion core. Only what is taken over is read, and nothing but tensors is
-            unpickled.
+            (``{"model": ...}``); the state dict of a Q-Former by itself, which has no queries; that
+            of a fusion core; or a reasoner folder, which has one. Only what is taken over is read,
+            and nothing but tensors is unpickled.
 
     Raises:
         ValueError: There is no such file, it is damaged or holds no Q-Former, or the Q-Former has
@@ -103,14 +120,18 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
     """
     parameters = dict(fusion.named_parameters())
     blocks = [block for block in fusion.blocks if isinstance(block, FusionBlock)]
-    with open_weights(path) as file:
+    num_heads = blocks[0].self_attention.num_heads
+    folder = Path(path)
+    is_reasoner = (folder / FUSION_FILE).is_file()
+    with open_weights(str(folder / FUSION_FILE) if is_reasoner else path) as file:
         expected = {name: tuple(value.shape) for name, value in parameters.items()}
         is_fusion_core = set(file.shapes) >= _OWN_KEYS
+        if is_reasoner:
+            _check_folder(folder, num_heads)
         if is_fusion_core:
-            _check_same_sizes(path, file.shapes, expected)
-            used = {name: name for name in parameters}
+            used, widths = _fusion_core_plan(path, file.shapes, expected)
         else:
-            used = _q_former_plan(path, file.shapes, expected, blocks[0].self_attention.num_heads)
+            used, widths = _q_former_plan(path, file.shapes, expected, num_heads), None
         with torch.no_grad():
             for parameter, key in used.items():
                 value = file.read(key).to(parameters[parameter])
@@ -120,14 +141,23 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
         taken = set(used.values())
         unused = _grouped(key for key in file.shapes if key not in taken)
     left = [name for name in parameters if name not in used]
-    return WarmStartReport(path=path, used=used, unused=unused, left=left)
+    return WarmStartReport(path=path, used=used, unused=unused, left=left, projection_widths=widths)
 
 
-def _check_same_sizes(
+def _fusion_core_plan(
     path: str, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]
-) -> None:
-    """Make sure that a fusion core's weights are of one of these sizes."""
+) -> tuple[dict[str, str], tuple[int, int] | None]:
+    """Take a fusion core of these sizes over, without the projection to another width.
+
+    Returns:
+        The file's key by each parameter that is taken over; and the widths of both projections, if
+        they differ.
+    """
     wrong = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
+    weight = _PROJECTION[0]
+    if set(wrong) == set(_PROJECTION) and shapes[weight][1:] == expected[weight][1:]:
+        widths = (shapes[weight][0], expected[weight][0])
+        return {name: name for name in expected if name not in _PROJECTION}, widths
     if wrong:
         name = wrong[0]
         raise ValueError(
@@ -135,6 +165,19 @@ def _check_same_sizes(
             f"first {name}: found {shapes.get(name, 'none')}, "
             f"expected {expected.get(name, 'none')}; "
             "set the sizes below reasoner.fusion to those that it was trained with"
+        )
+    return {name: name for name in expected}, None
+
+
+def _check_folder(folder: Path, num_heads: int) -> None:
+    """Make sure that a reasoner folder's fusion core cuts its weights into as many heads."""
+    config: Any = read_json_object(folder / "config.json", _MAX_CONFIG_BYTES)
+    for key in ("reasoner", "fusion", "num_heads"):
+        config = config.get(key) if isinstance(config, dict) else None
+    if config != num_heads:
+        raise ValueError(
+            f"fusion.warm_start {str(folder)!r}: its fusion core has {str(config)[:80]} heads, "
+            f"fusion.num_heads is {num_heads}; set fusion.num_heads to the folder's"
         )
 
 

@@ -28,6 +28,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from vidreason.finite_values import describe_nonfinite, nonfinite_names
+from vidreason.fusion.config import FUSION_FILE
 from vidreason.fusion.fusion_core import Fusion, build_fusion
 from vidreason.json_object import read_json_object
 from vidreason.perception.added_origins import added_origins
@@ -38,7 +39,6 @@ from vidreason.pretrained.folder_config import (
     CARD_FILE,
     CONFIG_FILE,
     FORMAT_VERSION,
-    FUSION_FILE,
     GENERATION_FILE,
     LANGUAGE_MODEL_FOLDER,
     FolderConfig,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidreason.config import config_from_values
-from vidreason.fusion.config import MAX_WIDTH
+from vidreason.fusion.config import FUSION_FILE, MAX_WIDTH
 from vidreason.json_object import read_json_object
 from vidreason.perception.added_origins import (
     AddedPart,
@@ -24,7 +24,6 @@ Form = Literal["trained", "merged"]
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"
-FUSION_FILE = "fusion.safetensors"
 GENERATION_FILE = "generation_config.json"
 CARD_FILE = "README.md"
 LANGUAGE_MODEL_FOLDER = "language_model"
