@@ -59,6 +59,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "": "minutes of measuring; test_benchmark_models.py, "
         "test_benchmark_decode.py and test_benchmark_masks.py run each at small size"
     },
+    "docs/real_language_model.md": {"": "a download; test_real_language_model.py walks it"},
     "docs/gpu.md": {"": "a GPU; test_gpu_check_rehearsal.py runs the rehearsal"},
     "experiments/ablate/README.md": {"": "hours; test_ablate_runs.py runs a study"},
     "experiments/slurm/README.md": {"": "SLURM; test_slurm_scripts.py runs them with a stand-in"},
