@@ -27,7 +27,7 @@ def test_a_damaged_line_of_a_file_is_counted_and_named(tmp_path: Path) -> None:
     row = json.dumps({"media": "a.mp4", "response": "A dog."})
     for name, content, message in (
         ("own.jsonl", f"{row}\n{{not json}}\n\n[1]\n{row}\n", "own.jsonl:2: not valid JSON"),
-        ("own.json", f"[{row},\n 3,\n null,\n{row}]", "own.json:2: expected a JSON object, fo"),
+        ("own.json", f"[{row},\n 3,\n null,\n{row}]", "own.json:2: expected a JSON object"),
         ("own.json", f"{row}\n{{not json}}\n7\n{row}\n", "own.json:2: not valid JSON"),
         ("own.csv", "media,response\na,A dog.\nb,c,d\nc\nd,x\n", "own.csv:3: expected 2 columns"),
         (
