@@ -132,6 +132,25 @@ def test_a_choice_is_the_likeliest_option_by_the_token(model):
         model.choose(SAMPLE, "what?", OPTIONS[:1])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("red", r"options: expected a list of texts, found str; give two or more answers in a"),
+        (b"red", r"options: expected a list of texts, found bytes"),
+        ({"red", "blue"}, r"options: expected a list of texts, found set"),
+        (None, r"options: expected a list of texts, found NoneType"),
+        (["red", 3], r"options\[1\]: expected a text, found int; give"),
+        (["red", " "], r"options\[1\]: found an empty text; give"),
+        ([], r"2 to 26 options, found 0"),
+    ],
+)
+def test_what_is_no_list_of_answers_is_refused_before_the_video_is_looked_at(
+    model, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        model.choose("no_such_video.mp4", "what?", options)
+
+
 def test_a_forecast_is_the_reasoners(model):
     decoding = DecodingConfig(max_new_tokens=12)
     forecast = model.predict(SAMPLE, num_events=2, decoding=decoding)

@@ -90,3 +90,26 @@ def checked_question(question: str) -> str:
             "whole characters"
         ) from error
     return question
+
+
+def checked_options(options: Sequence[str]) -> Sequence[str]:
+    """Return answers that can be chosen from.
+
+    A single text would be taken for a list of its letters.
+
+    Raises:
+        ValueError: They are no sequence of texts, or one of them is empty.
+    """
+    remedy = "give two or more answers in a list, such as ['red', 'blue']"
+    if isinstance(options, str | bytes) or not isinstance(options, Sequence):
+        raise ValueError(
+            f"options: expected a list of texts, found {type(options).__name__}; {remedy}"
+        )
+    for number, option in enumerate(options):
+        if not isinstance(option, str):
+            raise ValueError(
+                f"options[{number}]: expected a text, found {type(option).__name__}; {remedy}"
+            )
+        if not option.strip():
+            raise ValueError(f"options[{number}]: found an empty text; {remedy}")
+    return options

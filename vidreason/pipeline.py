@@ -27,7 +27,7 @@ from vidreason.answer import (
     Timings,
     TokenCounts,
 )
-from vidreason.conversation import Chat, checked_question
+from vidreason.conversation import Chat, checked_options, checked_question
 from vidreason.devices import torch_device
 from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
@@ -218,9 +218,10 @@ class VideoPipeline:
         end: float | None = None,
     ) -> Choice:
         """Choose one of several answers: the likeliest by the mean over its tokens."""
+        # Both are checked before the video is looked at, which takes longer.
+        prompt = multiple_choice_prompt(checked_question(question), checked_options(options))
         look = self._look(video, fps, start, end)
         began = time.perf_counter()
-        prompt = multiple_choice_prompt(checked_question(question), options)
         num_tokens = self._checked_length(prompt)
         parts, without = parts_left_out(look.tokens)
         likelihoods = self._log_likelihoods([look.tokens, *without], prompt, options, mean=True)
