@@ -29,7 +29,7 @@ from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import build_optimizer
 from vidreason.training.rehearsal import Rehearsal
 from vidreason.training.sharding import shard_units
-from vidreason.training.trainable import STAGE_PARTS, part_names, set_trainable
+from vidreason.training.trainable import set_trainable, trainable_names
 
 FRAME_SIZE = (720, 1280)
 """Height and width in pixels of the videos whose perception is rehearsed."""
@@ -78,8 +78,8 @@ def estimate_fit(config: ExperimentConfig, reasoner: VideoReasoner) -> MemoryEst
     """
     processes = num_processes(config)
     micro_batches = accumulation(config.data.global_batch_size, config.data.batch_size, processes)
-    parts = {*STAGE_PARTS[config.stage], *(thaw.part for thaw in config.freeze_schedule)}
-    names = frozenset[str]().union(*(part_names(reasoner, part) for part in parts))
+    thawed = [thaw.part for thaw in config.freeze_schedule]
+    names = trainable_names(reasoner, config.stage, thawed)
     set_trainable(reasoner, names)
     reasoner.train()
     precision = config.trainer.precision

@@ -158,7 +158,10 @@ def build_module(
 ) -> StageModule:
     """Build the LightningModule of the stage, with the identity that its checkpoints record."""
     initial = "" if resumed else initial_checkpoint(config)
-    module = StageModule(reasoner, config.optimizer, data.total_steps, config.stage, initial)
+    thawed = [thaw.part for thaw in config.freeze_schedule]
+    module = StageModule(
+        reasoner, config.optimizer, data.total_steps, config.stage, initial, thawed
+    )
     module.identity = run_identity(config, source)
     return module
 

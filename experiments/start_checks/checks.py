@@ -35,6 +35,7 @@ CHECKS: tuple[tuple[tuple[Use, ...], Check], ...] = (
     (("fit", "explain"), parts.callbacks),
     ((*_RUNS, "data check"), parts.readers),
     (("evaluate",), parts.baselines),
+    (("fit", "explain"), parts.trained),
     (("fit", "explain"), parts.reasoner_builds),
     (("fit", "explain"), parts.patches),
     (("fit",), parts.quantization),

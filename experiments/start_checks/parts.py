@@ -18,6 +18,7 @@ from vidreason.perception.added_models import build_added_segmenter, check_added
 from vidreason.perception.config import SEGMENTERS, VIDEO_ENCODERS
 from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
 from vidreason.reasoning.tokenization import check_texts, check_turns
+from vidreason.training.trainable import trained_parts
 
 _NAME = re.compile(r"\w+", re.ASCII)
 _TOKENIZER_FILE = "tokenizer_config.json"
@@ -64,6 +65,14 @@ def readers(start: Start) -> Iterator[str]:
 def reasoner_builds(start: Start) -> Iterator[str]:
     """The parts fit together: LoRA finds its layers, the fusion core its widths."""
     yield from start.why_no_reasoner
+
+
+def trained(start: Start) -> Iterator[str]:
+    """There are adapters where they are to be trained."""
+    config = start.config
+    thawed = [thaw.part for thaw in config.freeze_schedule]
+    has_adapters = config.reasoner.lora is not None
+    yield from raised(lambda: trained_parts(config.stage, thawed, has_adapters=has_adapters))
 
 
 def patches(start: Start) -> Iterator[str]:

@@ -95,9 +95,13 @@ def test_an_earlier_checkpoint_can_be_taken(runs, tmp_path):
     assert not torch.equal(expected["fusion.queries"], newest["fusion.queries"])
 
 
-def test_thawed_weights_need_the_merged_form(tiny_experiment, stage1, tmp_path, capsys):
+@pytest.mark.parametrize("stage", ["alignment", "instruction"])
+def test_thawed_weights_need_the_merged_form(tiny_experiment, stage1, tmp_path, capsys, stage):
+    """In stage 2 that is full fine-tuning: there are no adapters."""
     thaw = "freeze_schedule=[{part: language_model}]"
-    overrides = [f"run_dir={tmp_path / 'run'}", *stage1, thaw]
+    stage2 = ["stage=instruction", "reasoner.lora=null", "trainer.stop_after_steps=2"]
+    settings = stage1 if stage == "alignment" else stage2
+    overrides = [f"run_dir={tmp_path / 'run'}", *settings, thaw]
     fit(merge_config(ExperimentConfig, [str(tiny_experiment)], overrides))
     assert cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 2
     assert "own weights were trained" in capsys.readouterr().err
@@ -105,6 +109,7 @@ def test_thawed_weights_need_the_merged_form(tiny_experiment, stage1, tmp_path, 
     exported = VideoReasoner.from_pretrained(tmp_path / "out").state_dict()
     expected = trained_values(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert any(name.startswith("language_model.") for name in expected)
+    assert any(name.startswith("fusion.") for name in expected)
     assert all(torch.equal(exported[name], value) for name, value in expected.items())
 
 

@@ -85,7 +85,7 @@ PROBLEMS = {
     "no store": ("perceive", ["store.path=''"], "store.path is empty"),
     "checkpoint": (
         "fit",
-        ["stage=instruction", "initial_checkpoint=none.ckpt"],
+        ["stage=instruction", "reasoner.lora={rank: 4}", "initial_checkpoint=none.ckpt"],
         "initial_checkpoint: there is no checkpoint 'none.ckpt'",
     ),
     "resume": ("fit", ["resume=none.ckpt"], "resume: there is no checkpoint 'none.ckpt'"),
@@ -95,6 +95,16 @@ PROBLEMS = {
         "fit",
         ["evaluation.bertscore_model=no", "evaluation.every_n_steps=0"],
         "there is no folder 'no'",
+    ),
+    "adapters": (
+        "fit",
+        ["stage=instruction", "reasoner.lora=null"],
+        "no LoRA adapters to train: set reasoner.lora",
+    ),
+    "adapters explained": (
+        "explain",
+        ["reasoner.lora=null", "freeze_schedule=[{part: lora}]"],
+        "no LoRA adapters to train: set reasoner.lora",
     ),
     "lora": (
         "fit",
@@ -115,6 +125,13 @@ def test_what_is_wrong_is_one_line_that_names_the_field(tmp_path, monkeypatch, n
         check_start(configured(tmp_path, *overrides), use)
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("use", ["fit", "explain"])
+def test_full_fine_tuning_without_adapters_can_start(tmp_path, monkeypatch, use):
+    monkeypatch.setattr(Start, "language_model", None)
+    full = ["stage=instruction", "reasoner.lora=null", "freeze_schedule=[{part: language_model}]"]
+    assert find_problems(configured(tmp_path, *full), use) == []
 
 
 @without_gpu

@@ -5,7 +5,7 @@ from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import ReasonerConfig, build_reasoner
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
 from vidreason.training.optimizer import undecayed_names
-from vidreason.training.trainable import part_names, set_trainable, trainable_names
+from vidreason.training.trainable import part_names, set_trainable, trainable_names, trained_parts
 
 FUSION_WEIGHTS = {
     "visual_projection.1.weight",
@@ -88,6 +88,19 @@ def test_stage_2_without_adapters_is_refused(tiny_reasoner):
     assert trainable_names(tiny_reasoner, "alignment")
     with pytest.raises(ValueError, match="no LoRA adapters"):
         trainable_names(tiny_reasoner, "instruction")
+    with pytest.raises(ValueError, match=r"set reasoner\.lora .*part: language_model"):
+        trained_parts("instruction", ["language_model", "lora"], has_adapters=False)
+
+
+def test_full_fine_tuning_needs_no_adapters_and_trains_those_that_are_there(
+    reasoner, tiny_reasoner
+):
+    every = {name for name, _ in tiny_reasoner.named_parameters()}
+    assert trainable_names(tiny_reasoner, "instruction", ["language_model"]) == every
+    assert trainable_names(tiny_reasoner, "alignment", ["language_model"]) == every
+    every = {name for name, _ in reasoner.named_parameters()}
+    assert trainable_names(reasoner, "instruction", ["language_model"]) == every
+    assert trainable_names(reasoner, "alignment", ["language_model"]) == every - LORA
 
 
 def test_weight_decay_spares_exactly_norms_biases_and_queries(reasoner):

@@ -11,7 +11,7 @@ Notable choices:
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self, TypedDict, cast
@@ -54,7 +54,7 @@ from vidreason.training.checkpoint_format import (
     read_record,
     restore_random_state,
 )
-from vidreason.training.config import OptimizerConfig, Stage
+from vidreason.training.config import OptimizerConfig, Part, Stage
 from vidreason.training.engine_step import divide_gradients, is_step
 from vidreason.training.loss import next_token_loss
 from vidreason.training.optimizer import (
@@ -101,9 +101,11 @@ class StageModule(LightningModule):
         optimizer: AdamW and its schedule.
         total_steps: Optimizer steps of the whole run, from the configuration: asking the trainer
             for them makes Lightning 2.6 skip the restoring of the data position.
-        stage: ``alignment`` (stage 1), or ``instruction`` (stage 2), which needs LoRA adapters.
+        stage: ``alignment`` (stage 1), or ``instruction`` (stage 2), which needs LoRA adapters, or
+            the language model among ``thawed``.
         initial_checkpoint: Stage 1's checkpoint, from which stage 2's fusion core starts; empty to
             leave it as it is, as when the run continues from a checkpoint of its own.
+        thawed: Parts of the freeze schedule, which train besides what the stage does.
 
     Attributes:
         trainable: Names of all parameters that train at any time of the run, and are in the
@@ -122,6 +124,7 @@ class StageModule(LightningModule):
         total_steps: int,
         stage: Stage,
         initial_checkpoint: str = "",
+        thawed: Collection[Part] = (),
     ) -> None:
         super().__init__()
         self.reasoner = reasoner
@@ -135,7 +138,7 @@ class StageModule(LightningModule):
             names = trainable_names(reasoner, "alignment")
             self._initial_frozen = load_trainable(reasoner, initial_checkpoint, names)
         self._random_state: dict[str, Any] | None = None
-        self.trainable = trainable_names(reasoner, stage)
+        self.trainable = trainable_names(reasoner, stage, thawed)
         set_trainable(reasoner, self.trainable)
         # Checkpoints hold no frozen parameters; on_load_checkpoint is strict about the others.
         self.strict_loading = False
