@@ -33,6 +33,7 @@ from vidreason.literal_yaml import (
     read_yaml,
     shown,
 )
+from vidreason.other_trainers import own_key
 from vidreason.secrets import refuse_secrets, without_secrets
 
 T = TypeVar("T")
@@ -91,6 +92,8 @@ class _Parser(CommandLineParser):
             paths = [] if self.schema is None else similar_keys(self.schema, name.replace("-", "_"))
             if difflib.get_close_matches(name, ["config"]) or name == "c":
                 message += ", and a file by --config FILE"
+            elif meant := None if self.schema is None else own_key(self.schema, name):
+                message += f": {meant.key}=... {meant.remark}".rstrip()
             elif paths:
                 message += f": {paths[0]}={value.partition(' ')[0] or '...'}"
         super().error(message)

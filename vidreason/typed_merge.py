@@ -40,6 +40,7 @@ from vidreason.literal_yaml import (
     strings,
 )
 from vidreason.merge_messages import choices, odd_character, one_line, remedy, said, wrong_shape
+from vidreason.other_trainers import own_key
 
 T = TypeVar("T")
 
@@ -240,6 +241,8 @@ class _Merging:
             message = f"the key is now {RENAMED_KEYS[plain]}"
         elif plain in REMOVED_KEYS:
             message = f"the key is gone: {REMOVED_KEYS[plain]}"
+        elif meant := own_key(self._root, key):
+            message = f"there is no such key. Did you mean {meant.key}? {meant.remark}".rstrip()
         elif similar := self._similar(key, path, known, _below(node.items[key])):
             message = f"there is no such key. Did you mean {' or '.join(similar)}?"
         else:

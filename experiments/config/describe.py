@@ -18,6 +18,7 @@ import yaml
 from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
 from vidreason.field_texts import field_texts
 from vidreason.key_paths import ANY_NAME, sections_in, similar_keys
+from vidreason.other_trainers import own_key
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 REFERENCE_TITLE = "Configuration reference"
@@ -114,9 +115,17 @@ def describe(wanted: str) -> str:
     """
     if not wanted:
         return "\n".join(_line(key) for key in config_keys())
-    for keys in (config_keys(), program_keys()):
-        if described := _described(wanted, list(keys)):
-            return described
+    keys = list(config_keys())
+    if described := _described(wanted, keys):
+        return described
+    # A bare name of other trainers may be a part of a program's own key, too.
+    meant = own_key(ExperimentConfig, wanted)
+    of_programs = [] if meant is not None and "." not in wanted else list(program_keys())
+    if described := _described(wanted, of_programs):
+        return described
+    if meant is not None:
+        told = f"{wanted}, as other trainers call it, is {meant.key} here. {meant.remark}".rstrip()
+        return f"{told}\n\n{_described(meant.key, keys)}"
     similar = similar_keys(ExperimentConfig, wanted)
     hint = f"; similar are {', '.join(similar)}" if similar else ""
     raise ValueError(f"--describe: there is no key {wanted!r}{hint}")

@@ -20,6 +20,7 @@ from experiments.config.describe import (
 from experiments.experiment_config import ExperimentConfig
 from vidreason.field_texts import field_texts
 from vidreason.key_paths import key_paths, similar_keys
+from vidreason.other_trainers import OWN_KEYS, own_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +82,55 @@ def test_what_other_tools_call_a_setting_leads_to_its_key(wrong, right, capsys):
     with pytest.raises(SystemExit):
         main([f"--{wrong}", "1"])
     assert f"as key.sub=value: {right}=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("trainer.report_to=wandb", "Did you mean trainer.loggers? It is a list: 'trainer.loggers"),
+        ("trainer.eval_steps=5", "Did you mean trainer.validate_every_n_steps? It is for data.val"),
+        ("trainer.save_steps=5", "Did you mean trainer.checkpoint_every_n_steps?"),
+        ("resume_from_checkpoint=x", "Did you mean resume? The same command continues"),
+        ("gradient_accumulation_steps=2", "Did you mean data.global_batch_size? It counts"),
+        ("wandb.project=mine", "Did you mean trainer.loggers?"),
+    ],
+)
+def test_what_other_trainers_call_a_setting_is_no_guess(wrong, message, capsys):
+    assert main([wrong]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_option_of_other_trainers_names_the_key(capsys):
+    for option, key in (
+        ("--save-steps", "trainer.checkpoint_every_n_steps"),
+        ("--bf16", "trainer"),
+    ):
+        with pytest.raises(SystemExit):
+            main([option, "5"])
+        assert f"without dashes, as key.sub=value: {key}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wanted", ["wandb", "trainer.report_to", "max_steps"])
+def test_a_name_of_other_trainers_is_described_as_the_key_here(wanted, capsys):
+    assert main(["--describe", wanted]) == 0
+    told, _, described = capsys.readouterr().out.partition("\n\n")
+    key = OWN_KEYS[wanted.rpartition(".")[2]].key
+    assert told.startswith(f"{wanted}, as other trainers call it, is {key} here. ")
+    assert described.startswith(f"{key} (")
+
+
+def test_the_page_of_training_has_the_names_of_other_trainers_that_messages_know():
+    page = (ROOT / "docs" / "training.md").read_text()
+    table = page.partition("| elsewhere | here |")[2].partition("\n\n")[0]
+    listed: dict[str, str] = {}
+    for row in table.splitlines()[2:]:
+        _, elsewhere, here, _ = row.split("|")
+        listed |= {name: here for name in re.findall(r"`(\w+)[^`]*`", elsewhere)}
+    assert listed.keys() == OWN_KEYS.keys()
+    for name, meant in OWN_KEYS.items():
+        assert re.search(rf"[`']{re.escape(meant.key)}\b", listed[name]), name
+        assert own_key(ExperimentConfig, name) == meant  # the key exists
+    assert own_key(ExperimentConfig, "data.train") is None
 
 
 def test_nearly_every_key_has_a_text():
