@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import (
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+    mlflow,
+    wandb,
+)
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
@@ -20,6 +27,21 @@ PROJECT = "vidreason"
 """Project of W&B, or experiment of MLflow, unless their own environment variable names another."""
 LOGGER_IDS_FILE = "loggers.json"
 """In the run folder: the names under which W&B and MLflow know the run, to continue it there."""
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Make sure that the packages of the loggers ``names`` are installed; none is imported.
+
+    Raises:
+        ValueError: One is not; the message names the extra that brings it.
+    """
+    installed = {"wandb": wandb._WANDB_AVAILABLE, "mlflow": mlflow._MLFLOW_AVAILABLE}
+    for name in names:
+        if not installed.get(name, True):
+            raise ValueError(
+                f"trainer.loggers names {name!r}, whose package is not installed: "
+                f"pip install 'vidreason[{name}]', or take it off the list"
+            )
 
 
 def build_loggers(config: ExperimentConfig, first_step: int | None = None) -> list[Logger]:
@@ -40,16 +62,9 @@ def build_loggers(config: ExperimentConfig, first_step: int | None = None) -> li
         "wandb": _wandb,
         "mlflow": _mlflow,
     }
-    loggers: list[Logger] = [MetricsLog(config.run_dir)]
-    for name in config.trainer.loggers:
-        try:
-            loggers.append(build[name](Path(config.run_dir)))
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"trainer.loggers names {name!r}, whose package is not installed ({error}): "
-                f"pip install 'vidreason[{name}]', or take it off the list"
-            ) from error
-    return loggers
+    check_loggers(config.trainer.loggers)
+    folder = Path(config.run_dir)
+    return [MetricsLog(config.run_dir), *(build[name](folder) for name in config.trainer.loggers)]
 
 
 def log_settings(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ CHECKS: tuple[tuple[tuple[Use, ...], Check], ...] = (
     (("fit", "evaluate"), folders.scoring),
     ((*_RUNS, "explain"), parts.added_models),
     (("fit", "explain"), parts.callbacks),
+    (("fit",), parts.loggers),
     ((*_RUNS, "data check"), parts.readers),
     (("evaluate",), parts.baselines),
     (("fit", "explain"), parts.trained),

@@ -10,6 +10,7 @@ import torch
 
 from data_modules.readers import reader_named
 from experiments.fit.added_callbacks import check_callbacks
+from experiments.fit.loggers import check_loggers
 from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
 from experiments.start_checks.start import Start, raised
 from vidreason.baselines.build import baseline_problems
@@ -53,6 +54,11 @@ def added_models(start: Start) -> Iterator[str]:
 def callbacks(start: Start) -> Iterator[str]:
     """Callbacks from outside of this project can be made."""
     yield from raised(lambda: check_callbacks(start.config.trainer.callbacks))
+
+
+def loggers(start: Start) -> Iterator[str]:
+    """The packages of the loggers are installed."""
+    yield from raised(lambda: check_loggers(start.config.trainer.loggers))
 
 
 def readers(start: Start) -> Iterator[str]:

@@ -55,6 +55,8 @@ def test_an_unknown_logger_is_refused(tmp_path):
 
 
 def test_a_resumed_run_goes_on_in_the_same_logs(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
+    monkeypatch.setattr("lightning.pytorch.loggers.mlflow._MLFLOW_AVAILABLE", True)
     monkeypatch.setattr(loggers, "WandbLogger", Recording)
     monkeypatch.setattr(loggers, "_MLFlow", Recording)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -127,6 +127,21 @@ def test_what_is_wrong_is_one_line_that_names_the_field(tmp_path, monkeypatch, n
     assert "\n" not in caught.value.problems[0]
 
 
+@pytest.mark.parametrize(("use", "count"), [("fit", 1), ("explain", 0)])  # elsewhere, perhaps
+def test_a_loggers_missing_package_is_one_line_at_the_start(tmp_path, monkeypatch, use, count):
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
+    monkeypatch.setattr(Start, "language_model", None)
+    problems = find_problems(configured(tmp_path, "trainer.loggers=[wandb]"), use)
+    assert (
+        problems
+        == [
+            "trainer.loggers names 'wandb', whose package is not installed: pip install "
+            "'vidreason[wandb]', or take it off the list"
+        ]
+        * count
+    )
+
+
 @pytest.mark.parametrize("use", ["fit", "explain"])
 def test_full_fine_tuning_without_adapters_can_start(tmp_path, monkeypatch, use):
     monkeypatch.setattr(Start, "language_model", None)
