@@ -49,6 +49,7 @@ from vidreason.reasoning.prompts import (
     open_ended_prompt,
 )
 from vidreason.reasoning.reasoner_config import FuturesConfig
+from vidreason.video.failures import VideoReadError
 from vidreason.video.given import VideoLike, as_media
 from vidreason.video.media import is_remote
 
@@ -286,7 +287,13 @@ class VideoPipeline:
             state = status.st_size, status.st_mtime_ns
         key = (media, state, start, end)
         if key not in self._seen or state is None:
-            self._seen[key] = self.perceiver.perceive(media, start, end)
+            try:
+                self._seen[key] = self.perceiver.perceive(media, start, end)
+            except VideoReadError as error:
+                if not isinstance(video, bytes):
+                    raise
+                # The file is one of our own making.
+                raise VideoReadError("the given bytes", error.cause, error.detail) from None
         self._seen.move_to_end(key)
         while len(self._seen) > _KEPT_VIDEOS:
             self._seen.popitem(last=False)

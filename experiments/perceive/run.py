@@ -68,6 +68,14 @@ class Counts:
         self.objects += number * objects
         self.without_objects += 0 if objects else number
 
+    def shown(self) -> dict[str, int]:
+        """Return the numbers to show beside the progress bar.
+
+        ``missing`` is left out: before the end it is what is still to come, which the bar itself
+        shows, and it would be read as videos whose files are missing.
+        """
+        return {name: number for name, number in vars(self).items() if name != "missing"}
+
 
 def perceive(config: ExperimentConfig) -> Counts:
     """Perceive what the store of ``config`` does not have yet; print and return the counts.
@@ -115,7 +123,7 @@ def perceive(config: ExperimentConfig) -> Counts:
                 failures.record(-1 if outcome.state == "lost" else 1)
             done = counts.stored + counts.perceived + counts.unreadable
             counts.missing = len(plan) - done
-            progress.set_postfix(vars(counts), refresh=False)
+            progress.set_postfix(counts.shown(), refresh=False)
             progress.update(done - progress.n)
     source.store.index.cover()
     source.store.media.cover()

@@ -66,3 +66,9 @@ def test_what_could_not_be_read_is_said_with_its_file(failures, tmp_path):
         f"not read: 2 x missing, 1 x truncated; each is listed in {tmp_path / 'failures.jsonl'}",
         "visual tokens: 0 clips and 0 objects on key frames; 0 of 0 videos have no object",
     ]
+
+
+def test_what_is_still_to_come_is_not_shown_as_missing_videos():
+    shown = Counts(missing=12, unreadable=3).shown()
+    assert "missing" not in shown
+    assert shown["unreadable"] == 3

@@ -318,6 +318,7 @@ def test_an_address_that_gives_no_video_says_what_the_network_said(
         assert text.startswith(f"cannot read video '{url}': it is an address, and "), text
         assert said in text
         assert "no such file" not in text
+        assert "ssl" not in text  # no address here has TLS
         assert len(server.requests) <= 3, "a server is not asked again and again"
     # The same server, with the whole of it.
     url = f"{server.script(http(200, whole, 'Accept-Ranges: bytes'))}/{uuid.uuid4().hex}.mp4"

@@ -122,7 +122,8 @@ def server_said(error: OSError) -> str:
     """Say what went wrong with something on a network, and what to do about it."""
     if isinstance(error, FileNotFoundError):
         return "its server has nothing there, or nothing without a login: check the address"
-    said = str(error) or type(error).__name__
+    # aiohttp names its setting for TLS at each address, also where there is no TLS.
+    said = str(error).replace(" ssl:default", "") or type(error).__name__
     if isinstance(error, UnsupportedMediaError):
         return said
     return f"{said}: check the address and the network, or name a copy on this machine"
