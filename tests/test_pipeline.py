@@ -152,7 +152,7 @@ def test_what_is_no_list_of_answers_is_refused_before_the_video_is_looked_at(
 
 
 def test_bytes_that_are_no_video_are_not_named_by_a_file_that_nobody_knows(model):
-    with pytest.raises(VideoReadError, match="^cannot read video 'the given bytes': ") as caught:
+    with pytest.raises(VideoReadError, match=r"^cannot read video 'the given bytes': ") as caught:
         model.ask(b"no video", "what?")
     assert caught.value.cause == "not-a-video"
     with pytest.raises(VideoReadError, match=r"^cannot read video 'nowhere\.mp4': "):
