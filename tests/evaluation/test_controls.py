@@ -3,11 +3,12 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 
+from vidreason.baselines.frame_controls import controlled_frames
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.controls import controlled_source
@@ -17,6 +18,7 @@ from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.model import DecodingConfig, ReasonerConfig, build_reasoner
 from vidreason.perception.visual_tokens import CLIP_TOKEN, OBJECT_TOKEN, VisualTokens
 from vidreason.reasoning.language_model import LanguageModelConfig
+from vidreason.video.failures import VideoReadError
 
 MakeTokens = Callable[..., VisualTokens]
 NUM_VIDEOS = 7
@@ -120,7 +122,48 @@ def test_shuffled_takes_a_span_that_the_other_video_has(make_visual_tokens: Make
 
     examples = [replace(e, start_seconds=float(e.video_id), end_seconds=9.0) for e in questions(2)]
     controlled_source(source, examples, "shuffled")("/v/0.mp4", 0.0, 9.0)
-    assert spans == [("/v/1.mp4", 1.0, 9.0)]
+    # Its own first, which must be readable under every control.
+    assert spans == [("/v/0.mp4", 0.0, 9.0), ("/v/1.mp4", 1.0, 9.0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("is_of_frames", [False, True])
+def test_a_missing_video_makes_its_own_questions_unreadable_and_no_others(
+    is_of_frames: bool, seed: int
+) -> None:
+    missing = {"/v/2.mp4", "/v/3.mp4"}
+
+    def source(media: str, *_: Any) -> str:
+        if media in missing:
+            raise VideoReadError(media, "missing")
+        return media
+
+    shuffled: Callable[..., Any]
+    if is_of_frames:
+        frames = controlled_frames(source, questions(), "shuffled", seed)  # type: ignore
+        shuffled = lambda *span: frames(*span, lambda available: [])  # noqa: E731
+    else:
+        shuffled = controlled_source(source, questions(), "shuffled", seed)  # type: ignore
+    given = {}
+    for media in (f"/v/{n}.mp4" for n in range(NUM_VIDEOS)):
+        if media in missing:
+            with pytest.raises(VideoReadError, match=media):
+                shuffled(media, None, None)
+        else:
+            given[media] = shuffled(media, None, None)
+    assert all(stand_in != media for media, stand_in in given.items())
+    assert not missing & set(given.values())
+
+
+def test_no_other_video_that_can_be_read_is_an_error() -> None:
+    def source(media: str, *_: Any) -> str:
+        if media != "/v/0.mp4":
+            raise VideoReadError(media, "missing")
+        return media
+
+    shuffled = controlled_source(source, questions(3), "shuffled")  # type: ignore
+    with pytest.raises(VideoReadError, match=r"/v/[12].mp4"):
+        shuffled("/v/0.mp4", None, None)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,7 +11,13 @@ import torch
 
 from vidreason.baselines.frames import FrameRule, Frames, FrameSource, LastFrames
 from vidreason.evaluation.config import Control
-from vidreason.evaluation.controls import Span, other_order, span_generator, stand_in_spans
+from vidreason.evaluation.controls import (
+    Span,
+    other_order,
+    read_stand_in,
+    span_generator,
+    stand_in_spans,
+)
 from vidreason.example import Example
 
 
@@ -25,7 +31,7 @@ def controlled_frames(
     * ``single_frame``: the middle one.
     * ``blind``: none.
     * ``shuffled_frames``: the same pictures in another order, at the times of before.
-    * ``shuffled``: those of another video of ``examples``.
+    * ``shuffled``: those of another video of ``examples`` that can be read.
     * ``random``: pictures of noise.
 
     Args:
@@ -56,7 +62,8 @@ class _StandIn:
     def __call__(
         self, media: str, start_seconds: float | None, end_seconds: float | None, rule: FrameRule
     ) -> Frames:
-        return self.source(*self.stand_ins[media, start_seconds, end_seconds], rule)
+        span = (media, start_seconds, end_seconds)
+        return read_stand_in(self.stand_ins, span, lambda one: self.source(*one, rule))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ evaluation is the same.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from vidreason.perception.visual_tokens import (
     TokenSource,
     VisualTokens,
 )
+from vidreason.video.failures import VideoReadError
 
 _ROUNDING = 1e-4  # of a time, as a share of the video's length
 Span = tuple[str, float | None, float | None]
+Content = TypeVar("Content")
 
 
 def controlled_source(
@@ -35,8 +38,8 @@ def controlled_source(
     * ``single_frame``: one moment, :func:`single_moment`.
     * ``blind``: no visual token at all.
     * ``shuffled_frames``: all moments in another order, :func:`shuffled_frames`.
-    * ``shuffled``: for each span, the tokens of a span of another video of ``examples``, never of
-      its own.
+    * ``shuffled``: for each span, the tokens of a span of another video of ``examples`` that can be
+      read, never of its own; :func:`read_stand_in`.
     * ``random``: as many tokens with Gaussian features of the same mean and standard deviation, and
       random boxes and areas for objects, because positions tell what happened too. The number of
       objects and the times of clips and key frames stay.
@@ -77,13 +80,14 @@ class StandInSource:
 
     source: TokenSource
     stand_ins: dict[Span, Span]
-    """For each span, one of another video file."""
+    """For each span, one of another video file; of :func:`stand_in_spans`."""
 
     def __call__(
         self, media: str, start_seconds: float | None, end_seconds: float | None
     ) -> VisualTokens:
         """The tokens of what stands in for a span."""
-        return self.source(*self.stand_ins[media, start_seconds, end_seconds])
+        span = (media, start_seconds, end_seconds)
+        return read_stand_in(self.stand_ins, span, lambda one: self.source(*one))
 
 
 @dataclass(frozen=True)
@@ -264,3 +268,30 @@ def stand_in_spans(examples: Sequence[Example], seed: int) -> dict[Span, Span]:
         for number, span in enumerate(by_media[current]):
             stand_ins[span] = others[number % len(others)]
     return stand_ins
+
+
+def read_stand_in(
+    stand_ins: Mapping[Span, Span], span: Span, read: Callable[[Span], Content]
+) -> Content:
+    """Read what stands in for a span: the first that can be read, going round the circle of videos.
+
+    As under every other control, the span's own video must be readable. So a missing video makes
+    its own questions unreadable and no others, and the rows of all controls have the same ones.
+
+    Args:
+        stand_ins: Of all spans; of :func:`stand_in_spans`.
+        span: The span of the question.
+        read: Reads a span.
+
+    Raises:
+        VideoReadError: The span's own video cannot be read, or none of the others.
+    """
+    read(span)
+    stand_in = stand_ins[span]
+    while True:
+        try:
+            return read(stand_in)
+        except VideoReadError:
+            stand_in = stand_ins[stand_in]
+            if stand_in[0] == span[0]:  # once round
+                raise
