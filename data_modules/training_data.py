@@ -111,6 +111,7 @@ class TrainingDataModule(LightningDataModule):
             self.failures_path,
             self.config.max_unreadable_fraction,
             len(self.train_examples) + len(self.validation_examples),
+            setting="data.max_unreadable_fraction",
         )
 
     def _trainable(self, corpora: Sequence[CorpusConfig]) -> Corpora:

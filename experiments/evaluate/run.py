@@ -29,6 +29,7 @@ from vidreason.evaluation.answerer import Answerer, NotApplicable
 from vidreason.evaluation.benchmark import (
     answer_batches,
     evaluate_examples,
+    evaluation_failures,
     question_batches,
     spread_examples,
 )
@@ -47,7 +48,6 @@ from vidreason.evaluation.priors import (
 from vidreason.evaluation.provenance import Provenance, make_manifest
 from vidreason.example import Example
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
-from vidreason.video.failures import FailureLog
 
 
 def evaluate(config: ExperimentConfig) -> dict[str, list[BenchmarkPrediction]]:
@@ -228,7 +228,7 @@ def _answer_entry(
         print(f"evaluate: {len(entry.examples)} questions, {entry.name}{done}", file=sys.stderr)
     of_this_rank = missing[ranks.rank :: ranks.world_size]
     if of_this_rank:
-        failures = FailureLog(None, config.evaluation.max_unreadable_fraction, len(entry.examples))
+        failures = evaluation_failures(config.evaluation, len(entry.examples))
         # The share of unreadable videos is of all questions, those of earlier starts included.
         failures.count(len(answered), 0)
         rows_of_batches = answer_batches(

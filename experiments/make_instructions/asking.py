@@ -58,7 +58,10 @@ def ask_all(
     limits = config.running
     num_pending = journal.counts().pending
     failures = FailureLog(
-        Path(config.run_dir) / FAILURES_FILE, limits.max_unreadable_fraction, num_pending
+        Path(config.run_dir) / FAILURES_FILE,
+        limits.max_unreadable_fraction,
+        num_pending,
+        setting="running.max_unreadable_fraction",
     )
     asking = Asking(
         teacher, frame_reader(config), limits, spending, config.teacher.max_new_tokens, failures

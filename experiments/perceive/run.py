@@ -102,7 +102,12 @@ def perceive(config: ExperimentConfig) -> Counts:
     ]
     plan = Plan(Corpora(list(itertools.chain(*opened))), share)
     counts = Counts(missing=len(plan))
-    failures = FailureLog(Path(config.run_dir) / failures_file(share), 1.0, len(plan))
+    failures = FailureLog(
+        Path(config.run_dir) / failures_file(share),
+        data.max_unreadable_fraction,
+        len(plan),
+        setting="data.max_unreadable_fraction",
+    )
     source = VisualTokenSource(
         config.perceiver,
         config.store,
@@ -117,10 +122,11 @@ def perceive(config: ExperimentConfig) -> Counts:
                 if stop.value and outcome.cause == "crashed":
                     continue  # the signal may have ended its process while it was starting
                 counts.unreadable += 1
-                failures.record(1, [outcome])
+                failures.write([outcome])
+                failures.add(1, 1)
             else:
                 counts.add(outcome, config.perceiver.sampling.num_clips)
-                failures.record(-1 if outcome.state == "lost" else 1)
+                failures.add(-1 if outcome.state == "lost" else 1, 0)
             done = counts.stored + counts.perceived + counts.unreadable
             counts.missing = len(plan) - done
             progress.set_postfix(counts.shown(), refresh=False)
@@ -132,6 +138,7 @@ def perceive(config: ExperimentConfig) -> Counts:
         name = signal.Signals(stop.value).name
         print(f"stopped by {name}: {counts.missing} are missing; the same command goes on")
         raise SystemExit(128 + stop.value)
+    # Judged at the end alone: all that can be read is in the store by then.
     if counts.unreadable > config.data.max_unreadable_fraction * len(plan):
         raise UnreadableVideosError(failures.summary())
     return counts

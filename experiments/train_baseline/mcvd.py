@@ -134,4 +134,5 @@ def _windows(settings: McvdTrainingConfig, corpora: list[CorpusConfig]) -> Frame
 
 def _failures(settings: McvdTrainingConfig, windows: FrameWindows, folder: Path) -> WindowFailures:
     share = settings.data.max_unreadable_fraction
-    return WindowFailures(FailureLog(folder / FAILURES_FILE, share, len(windows)))
+    setting = "mcvd.data.max_unreadable_fraction"
+    return WindowFailures(FailureLog(folder / FAILURES_FILE, share, len(windows), setting=setting))

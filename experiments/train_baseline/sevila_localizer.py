@@ -147,7 +147,10 @@ def _labelled(
     labels: dict[str, list[bool]] | None = _kept_labels(path, answerer.identity)
     if labels is None:
         failures = FailureLog(
-            folder / FAILURES_FILE, settings.data.max_unreadable_fraction, len(examples)
+            folder / FAILURES_FILE,
+            settings.data.max_unreadable_fraction,
+            len(examples),
+            setting="sevila_localizer.data.max_unreadable_fraction",
         )
         num_frames = _num_frames(examples, answerer.source, failures)
         readable = [example for example in examples if span_of(example) in num_frames]

@@ -100,7 +100,12 @@ def _clips(
     """Clips of the videos of some corpora."""
     examples = open_corpora(corpora, settings.data.max_malformed_fraction)
     media = list(dict.fromkeys(example.media for example in examples))
-    failures = FailureLog(folder / FAILURES_FILE, settings.data.max_unreadable_fraction, len(media))
+    failures = FailureLog(
+        folder / FAILURES_FILE,
+        settings.data.max_unreadable_fraction,
+        len(media),
+        setting="vjepa2_pretraining.data.max_unreadable_fraction",
+    )
     return UnlabelledClips(
         index_videos(media, failures),
         clip_transform(settings.model),

@@ -126,7 +126,10 @@ def _samples(
             head,
             files.file_of,
             FailureLog(
-                folder / FAILURES_FILE, settings.data.max_unreadable_fraction, len(examples)
+                folder / FAILURES_FILE,
+                settings.data.max_unreadable_fraction,
+                len(examples),
+                setting="vjepa2.data.max_unreadable_fraction",
             ),
         )
         for examples in (train, validation)

@@ -262,8 +262,10 @@ def test_unreadable_videos_count_as_wrong_within_a_budget(
     assert errors == {"1"}
     assert all(row.correct is False and row.parsed is None for row in rows if row.error)
     assert rows[1].error == "cannot read video '/v/1.mp4': truncated"
-    with pytest.raises(UnreadableVideosError, match="1 x truncated"):
+    with pytest.raises(UnreadableVideosError, match="1 x truncated") as error:
         answers(tiny_reasoner, source, MIXED, EvaluationConfig(batch_size=1))
+    assert "(evaluation.max_unreadable_fraction = 0.0)" in str(error.value)
+    assert str(error.value).endswith("or raise evaluation.max_unreadable_fraction")
 
 
 def test_modes_gradients_and_random_state_are_left_as_they_were(

@@ -65,8 +65,12 @@ def test_perceive_skips_what_is_stored_and_names_what_it_cannot_read(experiment,
 
 def test_perceive_ends_with_a_summary_when_too_many_videos_are_unreadable(experiment):
     config = experiment.config("data.max_unreadable_fraction=0.1")
-    with pytest.raises(UnreadableVideosError, match="1 of 6 samples had an unreadable video"):
+    with pytest.raises(UnreadableVideosError) as error:
         perceive(config)
+    # The limit of these videos, by the name that it has in a configuration.
+    said = "1 of 6 samples had an unreadable video (data.max_unreadable_fraction = 0.1)"
+    assert error.value.lines()[0] == said
+    assert error.value.lines()[-1].endswith("or raise data.max_unreadable_fraction")
 
 
 def test_perceive_without_a_store_or_corpora(experiment):

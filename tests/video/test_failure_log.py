@@ -94,6 +94,25 @@ def test_the_budget_stops_the_run_with_a_summary(tmp_path: Path) -> None:
     assert len(rows(path)) == 3
 
 
+def test_the_budget_has_the_name_by_which_it_can_be_changed() -> None:
+    log = FailureLog(None, 0.0, 10, setting="running.max_unreadable_fraction")
+    with pytest.raises(UnreadableVideosError) as error:
+        log.record(1, [failure(1)])
+    first, *_, last = error.value.lines()
+    assert first.endswith("(running.max_unreadable_fraction = 0.0)")
+    assert last.endswith("or raise running.max_unreadable_fraction")
+    with pytest.raises(ValueError, match="^running.max_unreadable_fraction is a share"):
+        FailureLog(None, 1.5, 10, setting="running.max_unreadable_fraction")
+
+
+def test_who_judges_at_the_end_is_not_stopped() -> None:
+    log = FailureLog(None, 0.0, 10)
+    log.add(3, 2)
+    assert (log.num_samples, log.num_unreadable) == (3, 2)
+    with pytest.raises(UnreadableVideosError, match="2 of 4 samples"):
+        log.count(1, 0)
+
+
 def test_a_small_corpus_is_judged_as_a_whole() -> None:
     log = FailureLog(None, max_unreadable_fraction=0.2, num_examples=10)
     log.record(1, [failure(1)])

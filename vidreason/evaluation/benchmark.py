@@ -44,10 +44,20 @@ def evaluate_examples(
     """
     batches = question_batches(examples, config.batch_size)
     # In one process, the log is in memory alone.
-    failures = FailureLog(None, config.max_unreadable_fraction, len(examples))
+    failures = evaluation_failures(config, len(examples))
     answered = answer_batches(answerer, batches, config, failures, progress=progress)
     predictions = [prediction for rows in answered for prediction in rows]
     return align_predictions(predictions, [example.id for example in examples])
+
+
+def evaluation_failures(config: EvaluationConfig, num_questions: int) -> FailureLog:
+    """Return a log in memory of the questions without a video, with the budget of ``config``."""
+    return FailureLog(
+        None,
+        config.max_unreadable_fraction,
+        num_questions,
+        setting="evaluation.max_unreadable_fraction",
+    )
 
 
 def answer_batches(

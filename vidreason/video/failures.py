@@ -97,19 +97,25 @@ class FailureLog:
         max_unreadable_fraction: The budget, a share of the samples seen, in [0, 1].
         num_examples: How many examples there are in all; with fewer than ``WARM_UP_SAMPLES`` the
             budget is judged against this number until more have been seen.
+        setting: Name of what sets the budget, as whoever reads the message can change it.
     """
 
     def __init__(
-        self, path: str | Path | None, max_unreadable_fraction: float, num_examples: int
+        self,
+        path: str | Path | None,
+        max_unreadable_fraction: float,
+        num_examples: int,
+        *,
+        setting: str = "max_unreadable_fraction",
     ) -> None:
         if not 0.0 <= max_unreadable_fraction <= 1.0:
             raise ValueError(
-                "max_unreadable_fraction is a share of the samples, in [0, 1]: found "
-                f"{max_unreadable_fraction}"
+                f"{setting} is a share of the samples, in [0, 1]: found {max_unreadable_fraction}"
             )
         self.path = None if path is None else Path(path)
         self.max_unreadable_fraction = max_unreadable_fraction
         self.num_examples = num_examples
+        self.setting = setting
         self.num_samples = 0
         self.num_unreadable = 0
         self.causes: Counter[FailureCause] = Counter()
@@ -143,17 +149,21 @@ class FailureLog:
         Raises:
             UnreadableVideosError: The budget is spent.
         """
-        self.num_samples += num_samples
-        self.num_unreadable += num_unreadable
+        self.add(num_samples, num_unreadable)
         judged = max(self.num_samples, min(WARM_UP_SAMPLES, self.num_examples))
         if self.num_unreadable > self.max_unreadable_fraction * judged:
             raise UnreadableVideosError(self.summary())
+
+    def add(self, num_samples: int, num_unreadable: int) -> None:
+        """The part of :meth:`count` that judges nothing, for who judges at the end."""
+        self.num_samples += num_samples
+        self.num_unreadable += num_unreadable
 
     def summary(self) -> str:
         """A few lines: how many, how many of each cause, first examples, where the rest is."""
         lines = [
             f"{self.num_unreadable} of {self.num_samples} samples had an unreadable video "
-            f"(max_unreadable_fraction = {self.max_unreadable_fraction})"
+            f"({self.setting} = {self.max_unreadable_fraction})"
         ]
         lines += [f"  {count} x {cause}" for cause, count in self.causes.most_common()]
         lines += [
@@ -170,7 +180,7 @@ class FailureLog:
         where = f"all of them are in {self.path}; " if self.path is not None else ""
         lines.append(
             f"  {where}repair or remove these videos, check the corpus' root, or raise "
-            "max_unreadable_fraction"
+            f"{self.setting}"
         )
         return "\n".join(lines)
 
