@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,12 @@ _NAMES: dict[str, str] = {str(stem): name for stem, name in [*ROW_NAMES.items(),
 
 
 def rescore(arguments: argparse.Namespace) -> None:
-    """Print the tables of the predictions in ``paths``, and write them."""
+    """Print the tables of the predictions in ``paths``, and write them.
+
+    Raises:
+        ValueError: The command line names a ``run_dir``; or nothing can be scored, or twice.
+    """
+    _refuse_run_folder(arguments.overrides)
     config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
     runs: dict[str, Run] = {}
     validation: Run | None = None
@@ -63,6 +69,21 @@ def rescore(arguments: argparse.Namespace) -> None:
     )
     for run in ordered.values():
         _print_official_free(run)
+
+
+def _refuse_run_folder(overrides: Sequence[str]) -> None:
+    """Refuse another ``run_dir`` than that of the answers, whose tables would be written anew.
+
+    One in a file of the configuration is of the runs that it makes, and says nothing here.
+    """
+    for override in overrides:
+        key, _, folder = override.partition("=")
+        if key == "run_dir":
+            raise ValueError(
+                f"run_dir={folder}: --from writes the tables into the folder of the answers, "
+                f"whatever run_dir is; write `--out {folder}/evaluation` to have them there, or "
+                "leave it out"
+            )
 
 
 def _order(run: Run) -> tuple[int, str, int]:

@@ -152,3 +152,18 @@ def test_nextqa_open_ended_scores_as_published(tmp_path: Path) -> None:
         f"evaluation.stop_words={REAL / 'next_oe' / 'stopwords.txt'}",
     )
     assert result["all"] == 21.5  # published: 21.48, with another lemmatiser
+
+
+def test_another_run_folder_is_refused_before_any_table_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "again"
+    tables = tmp_path / "run/evaluation/tables.md"
+    tables.parent.mkdir(parents=True)
+    tables.write_text("of the first run")
+    assert main(["--from", str(tmp_path / "run"), f"run_dir={again}"]) == 2
+    said = capsys.readouterr().err
+    assert f"run_dir={again}: --from writes" in said
+    assert f"write `--out {again}/evaluation`" in said
+    assert tables.read_text() == "of the first run"
+    assert not again.exists()
