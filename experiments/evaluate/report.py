@@ -83,7 +83,7 @@ def write_report(
         "submissions": [str(path.relative_to(folder)) for path in submissions],
         "manifests": {name: manifest.as_json() for name, manifest in scored.items()},
     }
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     (folder / "tables.md").write_text(board.to_markdown() + "\n")
     report = EvaluationReport(
         title="Evaluation",

@@ -218,6 +218,27 @@ def test_no_temperature_is_fitted_on_answers_that_tell_of_none() -> None:
         assert "of 3 validation answers none is wrong, or they rank no better" in note
 
 
+def test_an_order_of_confidences_takes_right_and_wrong_answers() -> None:
+    rows = choices(0, 3.0)
+    # Each answer of the control is the option that is right elsewhere: none is right.
+    wrong = [
+        replace(row, reference=(int(np.argmax(row.option_log_likelihoods)) + 1) % len(row.options))
+        for row in rows
+    ]
+    assert not any(grade(row).correct for row in wrong)
+    name = "nextqa: confidence of choices"
+    for runs, unranked in (({BLIND: wrong}, [BLIND]), ({FULL: rows}, [])):
+        result = score_runs(runs, EvaluationConfig(), full=FULL)
+        of_runs = result.metrics["calibration"][name]
+        scores = of_runs["other_runs"][BLIND] if unranked else of_runs["scores"]
+        assert (scores["as it is"]["auroc"] is None) == bool(unranked)
+        notes = [note for note in result.metrics["notes"] if "AUROC" in note]
+        assert len(notes) == len(unranked)
+        assert all(f"AUROC n/a of {BLIND}, because all answers" in note for note in notes)
+        assert "nan" not in result.to_markdown()
+        json.dumps(result.metrics, allow_nan=False)
+
+
 def test_free_texts_are_scored_as_one_corpus_with_intervals(board: Scoreboard) -> None:
     (row,) = board.metrics["texts"][BLIND]
     blind = explanations(offset=1)

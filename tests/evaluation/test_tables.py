@@ -21,6 +21,7 @@ from vidreason.evaluation.tables import (
     accuracy_table,
     difference_rows,
     difference_table,
+    record_row,
     score_rows,
     value_text,
 )
@@ -127,4 +128,10 @@ def test_one_form_of_numbers() -> None:
     assert value_text(Interval(0.612, 0.55, 0.673)) == "61.2 [55.0, 67.3]"
     assert value_text(Interval(1.0, math.nan, math.nan), factor=1.0, decimals=2) == "1.00 [-]"
     assert value_text(0.05, sign="+") == "+5.0"
+    # What is not defined is no number.
+    assert value_text(math.nan) == value_text(Interval(*[math.nan] * 3)) == "n/a"
+    assert record_row({"x": math.nan, "y": Interval(0.5, math.nan, math.nan), "n": 2}) == {
+        **{"x": None, "n": 2, "y": 0.5},
+        **{"y_low": None, "y_high": None},
+    }
     assert [value_text(value) for value in (3, "a", None)] == ["3", "a", "-"]

@@ -77,7 +77,7 @@ def value_text(value: Value, *, factor: float = 100.0, decimals: int = 1, sign: 
 
     Args:
         value: A number with its interval, ``[-]`` where there is none; a number without; a count or
-            a text as it is; a dash for None.
+            a text as it is; a dash for None, and ``n/a`` for NaN, which is not defined.
         factor: Of all but counts: 100 shows fractions as percentages.
         decimals: Digits after the point.
         sign: ``+`` shows the sign of positive numbers.
@@ -88,7 +88,9 @@ def value_text(value: Value, *, factor: float = 100.0, decimals: int = 1, sign: 
         case str() | int():
             return str(value)
         case float():
-            return f"{factor * value:{sign}.{decimals}f}"
+            return NOT_APPLICABLE if isnan(value) else f"{factor * value:{sign}.{decimals}f}"
+    if isnan(value.mean):
+        return NOT_APPLICABLE
     # An interval: all three numbers by one format.
     mean, low, high = (f"{factor * bound:{sign}.{decimals}f}" for bound in value)
     return f"{mean} [-]" if isnan(value.low) else f"{mean} [{low}, {high}]"
@@ -139,7 +141,7 @@ def record_table(
 
 
 def record_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record for JSON: an interval is three values, and what is not defined is None."""
+    """A record for JSON: an interval is three values, and each NaN is None."""
     row: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, Interval):
@@ -147,7 +149,7 @@ def record_row(record: Mapping[str, Any]) -> dict[str, Any]:
                 zip((name, f"{name}_low", f"{name}_high"), map(none_for_nan, value), strict=True)
             )
         else:
-            row[name] = value
+            row[name] = none_for_nan(value) if isinstance(value, float) else value
     return row
 
 

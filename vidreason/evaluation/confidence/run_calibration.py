@@ -6,6 +6,7 @@ have the same one, for they are the same model that sees less.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isnan
 from typing import Any, NamedTuple
 
 from vidreason.evaluation.confidence.confidences import (
@@ -47,7 +48,22 @@ class Calibration(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """Why there is no temperature though there are validation answers."""
+        """Why something is n/a: the order of confidences, or a temperature with validation rows."""
+        return [*self._unranked(), *self._unfitted()]
+
+    def _unranked(self) -> list[str]:
+        """Runs of which no pair of a right and a wrong answer is there to be ranked."""
+        unranked = [
+            run for run, by_name in self.by_run.items() if isnan(by_name[AS_IT_IS]["auroc"].mean)
+        ]
+        if not unranked:
+            return []
+        return [
+            f"{self.title}: AUROC {NOT_APPLICABLE} of {', '.join(unranked)}, because all answers "
+            "are right or all are wrong: it takes some of each"
+        ]
+
+    def _unfitted(self) -> list[str]:
         if self.fit is not None or not self.num_validation:
             return []
         return [
