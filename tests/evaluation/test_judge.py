@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import asdict
 
 import pytest
 
@@ -17,7 +18,11 @@ from vidreason.evaluation.judge.judging import judge_answer, judge_pair
 from vidreason.evaluation.judge.request import MAX_ANSWER_CHARS, JudgeItem, JudgeRequest
 from vidreason.evaluation.judge.rubric import AXES, pairwise_request, pointwise_request
 from vidreason.evaluation.judge.schema import InvalidVerdictError, read_object
-from vidreason.evaluation.judge.summary import summarise_pairwise, summarise_pointwise
+from vidreason.evaluation.judge.summary import (
+    agreement_table,
+    summarise_pairwise,
+    summarise_pointwise,
+)
 
 GOOD = {
     "claims": [{"text": "a ball hits the wall", "supported": "yes"}],
@@ -277,6 +282,19 @@ def test_intervals_are_over_videos(cache):
     score = summarise_pointwise(judgements)[2]["score"]
     assert score.mean == 3.0
     assert score.high - score.low > 2.0, "as of 10 videos, not of 40 answers"
+
+
+def test_an_agreement_that_is_not_defined_is_no_number():
+    alike, apart = {"a": 3, "b": 3}, {"a": 2, "b": 3}
+    of_axes = {
+        axis: asdict(agreement(first, second))
+        for axis, first, second in (("x", alike, alike), ("y", apart, apart))
+    }
+    table = agreement_table("j", {"other.jsonl": of_axes})
+    assert table.title.endswith("(n/a: not defined where a judge gives one score only)")
+    assert table.rows[0][2:] == ("2", "1.00", "n/a", "n/a", "n/a", "n/a")
+    assert table.rows[1][2:] == ("2", *["1.00"] * 5)
+    assert agreement_table("j", {"f": {"y": of_axes["y"]}}).title == "agreement of judge j with"
 
 
 def test_agreement_of_judges():

@@ -4,6 +4,7 @@ Each table names judge and prompts: without them the numbers say nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any
 
 from vidreason.evaluation.judge.judging import PairwiseJudgement, PointwiseJudgement
@@ -12,7 +13,14 @@ from vidreason.evaluation.judge.video_chatgpt import MAX_SCORE as MAX_ASPECT_SCO
 from vidreason.evaluation.judge.video_chatgpt import Aspect, AspectJudgement
 from vidreason.evaluation.statistics.intervals import Interval, bootstrap_interval
 from vidreason.evaluation.statistics.paired_tests import holm, paired_test
-from vidreason.evaluation.tables import Field, Table, p_value_text, record_table
+from vidreason.evaluation.tables import (
+    NOT_APPLICABLE,
+    Field,
+    Table,
+    p_value_text,
+    record_table,
+    value_text,
+)
 
 Judgement = PointwiseJudgement | PairwiseJudgement | AspectJudgement
 Summary = dict[str, Any]
@@ -173,14 +181,28 @@ def agreement_table(judge_id: str, by_judgements: Mapping[str, Mapping[str, Any]
     Args:
         judge_id: Of the judge.
         by_judgements: For each file of another judge, by axis the fields of
-            :class:`vidreason.evaluation.judge.agreement.Agreement`; None where no item is shared.
+            :class:`vidreason.evaluation.judge.agreement.Agreement`, of which those that are not
+            defined are NaN; None where no item is shared.
     """
     names = ("exact", "kappa", "weighted_kappa", "alpha", "spearman")
+    undefined = any(
+        isnan(agreement[name])
+        for by_axis in by_judgements.values()
+        for agreement in by_axis.values()
+        if agreement
+        for name in names
+    )
+    why = f" ({NOT_APPLICABLE}: not defined where a judge gives one score only)"
     return Table(
-        f"agreement of judge {judge_id} with",
+        f"agreement of judge {judge_id} with{why if undefined else ''}",
         ("judgements", "axis", "n", *(name.replace("_", " ") for name in names)),
         tuple(
-            (path, axis, str(agreement["num_items"]), *(f"{agreement[name]:.2f}" for name in names))
+            (
+                path,
+                axis,
+                str(agreement["num_items"]),
+                *(value_text(agreement[name], factor=1.0, decimals=2) for name in names),
+            )
             if agreement
             else (path, axis, "0", *("-" for _ in names))
             for path, by_axis in by_judgements.items()
