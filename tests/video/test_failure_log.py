@@ -101,7 +101,7 @@ def test_the_budget_has_the_name_by_which_it_can_be_changed() -> None:
     first, *_, last = error.value.lines()
     assert first.endswith("(running.max_unreadable_fraction = 0.0)")
     assert last.endswith("or raise running.max_unreadable_fraction")
-    with pytest.raises(ValueError, match="^running.max_unreadable_fraction is a share"):
+    with pytest.raises(ValueError, match=r"^running\.max_unreadable_fraction is a share"):
         FailureLog(None, 1.5, 10, setting="running.max_unreadable_fraction")
 
 

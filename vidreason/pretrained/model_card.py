@@ -139,7 +139,7 @@ def _plain_language_model(config: ReasonerConfig, frozen_parts: Mapping[str, Fro
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM",
             "",
-            f'base = files("vidreason") / {inside!r}  # it comes with the package',
+            f'base = files("vidreason") / "{inside}"  # it comes with the package',
             f"base = AutoModelForCausalLM.from_pretrained(base, dtype={_dtype(config)})",
             'language_model = PeftModel.from_pretrained(base, "THIS_FOLDER/language_model")',
         ]
