@@ -39,6 +39,11 @@ HARDWARE = {
     "cpu_2proc.yaml": ("microworld.yaml",),
 }
 """Overlay to what it goes on."""
+VARIANTS = {
+    "stage1_hd_vila.yaml": "stage1_alignment.yaml",
+    "stage2_full.yaml": "stage2_instruction.yaml",
+}
+"""Overlay to the stage that learns something else with it."""
 LANGUAGE_MODELS = {
     "llama_3_2_1b_instruct": ("llama-3.2-1b-instruct", 1_235_814_400),
     "qwen2_5_0_5b_instruct": ("qwen2.5-0.5b-instruct", 494_032_768),
@@ -48,7 +53,12 @@ LANGUAGE_MODELS = {
 DEMOS = ("microworld_reference.yaml",)
 """Configurations of the demo, which :func:`test_the_recipes_of_the_demo_load` reads."""
 COMBINATIONS = [
-    *([p.name] for p in sorted(CONFIGS.glob("*.yaml")) if p.name not in (*HARDWARE, *DEMOS)),
+    *(
+        [p.name]
+        for p in sorted(CONFIGS.glob("*.yaml"))
+        if p.name not in (*HARDWARE, *VARIANTS, *DEMOS)
+    ),
+    *([stage, variant] for variant, stage in VARIANTS.items()),
     *([stage, preset] for preset, stages in HARDWARE.items() for stage in stages),
     *(
         ["microworld.yaml", path.name]
@@ -62,6 +72,19 @@ COMBINATIONS = [
 def load(*names: str) -> ExperimentConfig:
     """The configuration of these files, read once; only to be read."""
     return merge_config(ExperimentConfig, [str(CONFIGS / name) for name in names])
+
+
+def test_the_papers_stage_1_reads_both_corpora():
+    config = load("stage1_alignment.yaml", "stage1_hd_vila.yaml", "stage1_32xh100.yaml")
+    readers = {corpus.reader: corpus.weight for corpus in config.data.train}
+    assert readers == {"webvid": 1.0, "hd_vila": 0.1}
+
+
+def test_stage_2_trains_the_whole_language_model():
+    config = load("stage2_instruction.yaml", "stage2_8xh100.yaml", "stage2_full.yaml")
+    assert config.reasoner.lora is None
+    assert [thaw.part for thaw in config.freeze_schedule] == ["language_model"]
+    assert config.reasoner.language_model.dtype == "float32"
 
 
 @pytest.mark.parametrize("name", DEMOS)
@@ -91,7 +114,8 @@ def test_loads_and_builds_on_the_meta_device(names, shallow_llama):
     reasoner_config = dataclasses.replace(config.reasoner, language_model=language_model)
     visual_dim = video_encoder_sizes(config.perceiver.video_encoder).width
     reasoner = build_reasoner(reasoner_config, visual_dim, device="meta")
-    module = StageModule(reasoner, config.optimizer, 1_000_000, config.stage)
+    thawed = [thaw.part for thaw in config.freeze_schedule]
+    module = StageModule(reasoner, config.optimizer, 1_000_000, config.stage, thawed=thawed)
     module.configure_optimizers()
     encoder = build_video_encoder(config.perceiver.video_encoder, device="meta")
     assert {p.device.type for m in (module, encoder) for p in m.parameters()} == {"meta"}
