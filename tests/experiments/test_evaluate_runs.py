@@ -195,7 +195,9 @@ def test_a_control_that_takes_two_videos_is_na_with_one(
     )
     # Kept answers are taken, and a second video makes the control.
     assert evaluate(config)[names[0]] == runs[names[0]]
-    two = evaluate(evaluation.config("two_videos", one_video[0].replace("3", "6"), one_video[1]))
+    two = evaluate(
+        evaluation.config("two_videos", one_video[0].replace("limit: 3", "limit: 6"), one_video[1])
+    )
     assert all(row.option_log_likelihoods for row in two[names[0]])
 
 
