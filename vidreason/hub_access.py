@@ -11,7 +11,7 @@ from vidreason.secrets import first_line
 
 PATIENCE_SECONDS = 10.0
 _REMEMBERED_SECONDS = 60.0
-"""So long at most an answer of the Hub, or none, is taken to hold."""
+"""Longest time for which an answer of the Hub, or its silence, is remembered."""
 
 
 @contextmanager

@@ -9,18 +9,17 @@ recoloured.
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset
 
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
-from vidreason.microworld.pretraining import autocast, minimise
+from vidreason.microworld.pretraining import autocast, batch_numbers, minimise
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.symmetries import draw_view
 from vidreason.perception.visual_tokens import VisualBatch, collate_visual_tokens
@@ -57,10 +56,7 @@ class ImaginedBatches(IterableDataset[_Batch]):
         self.first = first
 
     def __iter__(self) -> Iterator[_Batch]:
-        # A loader takes its workers' batches in turn.
-        worker = get_worker_info()
-        skipped, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in count(self.first + skipped, step):
+        for number in batch_numbers(self.first):
             yield self._batch(random.Random(f"imagined/{self.seed}/{number}"))
 
     def _batch(self, generator: random.Random) -> _Batch:

@@ -14,13 +14,12 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset
 
 from vidreason.example import Turn
 from vidreason.fusion.fusion_core import FusionCore
@@ -29,7 +28,7 @@ from vidreason.microworld.corpora import instructions, shown_span
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
 from vidreason.microworld.multiple_choice import multiple_choice_questions
-from vidreason.microworld.pretraining import autocast, minimise
+from vidreason.microworld.pretraining import autocast, batch_numbers, minimise
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.symmetries import draw_view
 from vidreason.model import VideoReasoner
@@ -144,10 +143,7 @@ class Lessons(IterableDataset[Lesson]):
         self.first = first
 
     def __iter__(self) -> Iterator[Lesson]:
-        # A loader takes its workers' batches in turn.
-        worker = get_worker_info()
-        skipped, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in count(self.first + skipped, step):
+        for number in batch_numbers(self.first):
             yield self._lesson(number)
 
     def _lesson(self, number: int) -> Lesson:

@@ -1,11 +1,12 @@
 """The training loop of the microworld's parts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from vidreason.atomic_file import atomic_file
 
@@ -17,6 +18,16 @@ def autocast() -> torch.autocast:
     """
     enabled = torch.cpu._is_avx512_bf16_supported()
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
+
+
+def batch_numbers(first: int) -> Iterator[int]:
+    """Yield the numbers of the batches that this process makes, from ``first`` on, without an end.
+
+    A loader takes its workers' batches in turn, so they come in order for any number of workers.
+    """
+    worker = get_worker_info()
+    skipped, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+    return count(first + skipped, step)
 
 
 def minimise(

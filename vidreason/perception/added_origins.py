@@ -103,7 +103,7 @@ def check_origins(source: str, config: PerceiverConfig, origins: Mapping[str, Ad
             raise ValueError(
                 f"{source}: it was trained with version {expected.version} of {name!r}, of "
                 f"{expected.package!r}, and {part_name(group, name)} has version {version}, which "
-                "gives other numbers: install that package in the version of then"
+                "gives other numbers: install the version that it was trained with"
             )
 
 
