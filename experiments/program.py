@@ -16,16 +16,14 @@ from typing import Any
 
 from experiments.experiment_config import READERS_OF_SECTIONS, ExperimentConfig
 from experiments.signals import (
-    CLOSED_PIPE_STATUS,
     INTERRUPTED_STATUS,
     TERMINATED_STATUS,
     Terminated,
-    discard_stdout,
     say_stopped,
     sigterm_raises,
-    stdout_is_closed,
     was_interrupted,
 )
+from vidreason.closed_pipe import CLOSED_PIPE_STATUS, discard_stdout, stdout_is_closed
 from vidreason.config import ConfigurationError, config_parser, merge_config
 from vidreason.cores import use_threads
 from vidreason.errors import ReportedError

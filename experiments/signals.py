@@ -1,7 +1,6 @@
-"""The end of programs by Ctrl-C, by SIGTERM, and by a closed pipe."""
+"""The end of programs by Ctrl-C and by SIGTERM."""
 
 import os
-import select
 import signal
 import sys
 import threading
@@ -14,8 +13,6 @@ from experiments.first_seconds import end_at_once
 INTERRUPTED_STATUS = 128 + signal.SIGINT
 """130, as a shell has it: after Ctrl-C."""
 TERMINATED_STATUS = 128 + signal.SIGTERM
-CLOSED_PIPE_STATUS = 128 + signal.SIGPIPE
-"""141: whoever read the output wants no more of it, as ``head``."""
 
 
 class Terminated(SystemExit):
@@ -88,24 +85,6 @@ def was_interrupted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def stdout_is_closed() -> bool:
-    """Tell whether stdout is a pipe that nobody reads any more."""
-    try:
-        descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):
-        return False  # it is no file, as under pytest
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
-
-
-def discard_stdout() -> None:
-    """Let what is still to be written go nowhere, so that Python's own end does not complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def say_stopped(program: str, how: str) -> None:

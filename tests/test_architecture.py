@@ -22,6 +22,7 @@ RANKS = {
     "hub_access": 1,
     "added_parts": -2,
     "cores": 0,
+    "closed_pipe": 0,
     "devices": 0,
     "atomic_file": -2,
     "bounded_patterns": -2,

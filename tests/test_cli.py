@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,12 @@ def test_ask_names_the_methods_that_the_configuration_knows(capsys):
     with pytest.raises(SystemExit):
         cli.main(["ask", "a.mp4", "--predict", "--candidates", "tea leaves"])
     assert "'beam', 'nucleus', 'greedy'" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_ends_the_command_without_a_trace():
+    unread, output = os.pipe()
+    os.close(unread)
+    command = [sys.executable, "-c", "from vidreason.cli import main; exit(main(['sample']))"]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(output)
+    assert (done.returncode, done.stderr) == (141, "")

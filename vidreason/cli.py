@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vidreason import __version__
+from vidreason.closed_pipe import CLOSED_PIPE_STATUS, discard_stdout, stdout_is_closed
 from vidreason.command_line import CommandLineParser
 from vidreason.cores import use_threads, wait_passively
 from vidreason.secrets import printable, without_secrets
@@ -21,7 +22,10 @@ _MAX_MESSAGE_CHARS = 4000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 2 after a mistake in the call, 1 for a bad video."""
+    """Run the command; the exit status is 0, 2 after a mistake in the call, 1 for a bad video.
+
+    It is 141 if nobody reads the output any more.
+    """
     wait_passively()
     parser = CommandLineParser(
         prog="vidreason",
@@ -42,7 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if not stdout_is_closed():
+            raise
+        discard_stdout()
+        return CLOSED_PIPE_STATUS
     except CommandError as error:
         message = printable(without_secrets(str(error)), _MAX_MESSAGE_CHARS)
         print(f"vidreason {arguments.command}: {message}", file=sys.stderr)
