@@ -144,9 +144,10 @@ def test_an_outage_stops_the_run_and_does_not_mark_the_clips(start):
         start(90, script, num_parallel=3, max_consecutive_failures=4)
     counts = start.journal.counts()
     assert counts.answered <= 10
-    # A reply that is still on its way begins the count anew.
-    assert 4 <= counts.failed["endpoint"] <= 4 + 3
-    assert len(start.teacher.sent) <= 10 + 4 + 3 + 3
+    # Clips are ready in any order, and each of the ten replies begins the count of failures anew.
+    most = 10 * (4 - 1) + 4 + 3  # three are in flight when the fourth in a row fails
+    assert 4 <= counts.failed["endpoint"] <= most
+    assert len(start.teacher.sent) <= 10 + most + 3 < 90
     assert start(90).counts().answered == 90
 
 
@@ -209,12 +210,12 @@ def test_what_was_sent_and_never_answered_counts_as_dear_as_it_may_be(start):
     def script(name):
         return EndpointUnavailableError("timed out") if int(name) % 2 else answer(name)
 
-    # One at a time: three failures before any reply would be an outage.
-    start(10, script, num_parallel=1, prices=PRICES, max_cost=100.0)
+    # Failures come in any order; of all that are asked at a time, half are no outage.
+    start(10, script, num_parallel=10, prices=PRICES, max_cost=100.0)
     estimate = money(PRICES, REQUEST_USAGE)
     assert start.spending.unknown_cost == pytest.approx(5 * estimate)
     # The same holds for a later start, which knows them by their number alone.
-    start(10, script, prices=PRICES, max_cost=100.0)
+    start(10, script, num_parallel=10, prices=PRICES, max_cost=100.0)
     assert start.spending.unknown_cost == pytest.approx(10 * estimate)
 
 
