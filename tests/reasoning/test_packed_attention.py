@@ -1,5 +1,6 @@
 """Rows that are joined to one sequence give what each gives alone: values and gradients."""
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -22,8 +23,9 @@ from transformers import (
 from tests.reasoning.tiny_models import SIZES, random_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning import output_layer
+from vidreason.reasoning.joined_rows import JoinedRows
 from vidreason.reasoning.language_model import causal_lm
-from vidreason.reasoning.packed_attention import packs_rows
+from vidreason.reasoning.packed_attention import packs_rows, row_groups
 from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 from vidreason.training import stage
@@ -143,6 +145,56 @@ def test_rows_do_not_see_each_other_in_any_model(make, videos, kind):
             for video, row in zip(videos, rows, strict=True)
         ]
     torch.testing.assert_close(joined, torch.cat(alone), atol=2e-5, rtol=1e-5)
+
+
+MANY = (*random.Random(0).sample(range(1, 61), 20), 290, 2, 2)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral, window of 5"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_many_rows_are_padded_in_groups_and_give_what_each_gives_alone(
+    make, make_visual_tokens, kind, dtype
+):
+    reasoner = make(kind)
+    rows = rows_of(MANY)
+    videos = [make_visual_tokens(2, number % 3, number) for number in range(len(MANY))]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype != torch.float32):
+        joined = values_and_gradients(reasoner, videos, rows, at_once=True)
+        alone = values_and_gradients(reasoner, videos, rows, at_once=False)
+    if dtype == torch.float32:
+        assert_equal(joined, alone)
+    else:
+        torch.testing.assert_close(joined[0], alone[0], atol=0.1, rtol=0.02)
+
+
+def test_groups_hold_every_position_once_and_little_padding():
+    lengths = torch.tensor(MANY)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    positions = torch.cat([torch.arange(length) for length in MANY])
+    rows_of_positions = torch.repeat_interleave(torch.arange(len(MANY)), lengths)
+    longest = max(MANY)
+    rows = JoinedRows(
+        embeddings=torch.zeros(len(positions), 4),
+        positions=positions,
+        offsets=offsets.int(),
+        padded=rows_of_positions * longest + positions,
+        longest=longest,
+    )
+    groups, order = row_groups(rows)
+    joined = torch.cat([group.positions for group in groups])
+    assert torch.equal(joined[order], torch.arange(len(positions)))
+    assert sum(group.num_rows for group in groups) == len(MANY)
+    for group in groups:
+        # Rows of a group stand one after the other, each from its first position on.
+        row, column = group.padded // group.longest, group.padded % group.longest
+        assert row.unique().tolist() == list(range(group.num_rows))
+        assert torch.equal(column, positions[group.positions])
+        for number in range(group.num_rows):
+            assert len(set(rows_of_positions[group.positions[row == number]].tolist())) == 1
+        assert int(column.max()) + 1 == group.longest
+    computed = sum(group.num_rows * group.longest**2 for group in groups)
+    assert computed < 0.25 * len(MANY) * longest**2
+    assert len(groups) == 8
 
 
 def test_padding_is_what_is_computed_only_where_rows_cannot_be_joined(make):

@@ -4,18 +4,20 @@ Padding costs a language model as much as text. Here rows of unequal lengths sta
 other in one sequence, which all layers but attention treat position by position; attention is told
 where rows begin, and no position attends to another row. On a CUDA device in 16 bits that is the
 variable-length kernel of flash attention; elsewhere queries, keys and values, and they alone, are
-padded to rows for the causal kernel of ``scaled_dot_product_attention``.
+padded to rows for the causal kernel of ``scaled_dot_product_attention``, on a CPU in groups of rows
+of similar lengths, because attention to padding is most of what a small model computes.
 
-Shapes: B rows, L positions of all rows, H heads, K key and value heads, D width of a head.
+Shapes: B rows, L positions of all rows, H heads, K key and value heads, D width of a head, G groups
+of rows, N positions of a group.
 """
 
 import copy
 import inspect
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -39,6 +41,11 @@ PACKED = "vidreason_packed"
 
 _UNKNOWN = ("softcap", "s_aux", "position_bias")
 """Arguments that some models pass to their attention, and none of these kernels knows."""
+_MAX_GROUPS = 8
+"""Always as many for as many rows, so that what is compiled for one batch fits the next."""
+_MAX_CPU_FLOAT32 = 256
+"""Longest rows that a CPU attends in float32 whatever they come in: its kernel takes 1.2 to 2.7
+times as long in bfloat16 (measured, forward and backward, 60 to 250 positions, AMD EPYC)."""
 _MAX_FLASH_WIDTH = 256
 _FLASH_CAPABILITY = (8, 0)
 """Flash attention has kernels from NVIDIA's Ampere on."""
@@ -50,6 +57,49 @@ _obstacles: dict[tuple[type[PreTrainedModel], str], str] = {}
 """Results of :func:`_obstacle` by class and configuration: a probe takes 60 ms and more."""
 _reasons: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
 """Reasons why loaded models keep their attention."""
+
+
+class RowGroup(NamedTuple):
+    """Rows that are padded together."""
+
+    positions: Tensor
+    """``(N,)`` int64: their positions in the joined sequence."""
+    padded: Tensor
+    """``(N,)`` int64: where these are among ``num_rows * longest`` padded ones."""
+    num_rows: int
+    longest: int
+    """Length of the longest of them."""
+
+
+class RowGroups(NamedTuple):
+    """All rows of a joined sequence."""
+
+    groups: tuple[RowGroup, ...]
+    order: Tensor | None
+    """``(L,)`` int64: index of each position of the sequence in those of all groups, one after the
+    other; None for one group."""
+
+
+def row_groups(rows: JoinedRows) -> RowGroups:
+    """Divide rows into groups of similar lengths, on a CPU; elsewhere the host would have to wait.
+
+    Returns:
+        Groups of about as many rows each, the shortest rows first.
+    """
+    num_rows = len(rows.offsets) - 1
+    if rows.offsets.device.type != "cpu":
+        every = torch.arange(len(rows.padded), device=rows.padded.device)
+        return RowGroups((RowGroup(every, rows.padded, num_rows, rows.longest),), None)
+    lengths = rows.offsets.diff().long()
+    number_of = torch.repeat_interleave(torch.arange(num_rows), lengths)  # (L,): rows
+    groups = []
+    for members in lengths.argsort(stable=True).tensor_split(min(num_rows, _MAX_GROUPS)):
+        rank = torch.full((num_rows,), -1).index_copy(0, members, torch.arange(len(members)))
+        positions = (rank[number_of] >= 0).nonzero().flatten()
+        longest = int(lengths[members[-1]])
+        padded = rank[number_of[positions]] * longest + rows.positions[positions]
+        groups.append(RowGroup(positions, padded, len(members), longest))
+    return RowGroups(tuple(groups), torch.cat([group.positions for group in groups]).argsort())
 
 
 def row_arguments(rows: JoinedRows) -> dict[str, Any]:
@@ -66,7 +116,7 @@ def row_arguments(rows: JoinedRows) -> dict[str, Any]:
         "cu_seq_lens_k": rows.offsets,
         "max_length_q": rows.longest,
         "max_length_k": rows.longest,
-        "padded_positions": rows.padded,
+        "row_groups": row_groups(rows),
     }
 
 
@@ -169,7 +219,7 @@ def packed_attention(
     sliding_window: int | None = None,
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
-    padded_positions: Tensor | None = None,
+    row_groups: RowGroups | None = None,
     **kwargs: Any,  # noqa: ANN401 - handed on to transformers
 ) -> tuple[Tensor, None]:
     """Attend within rows if there are any, else as ``sdpa`` does; transformers' signature.
@@ -186,13 +236,13 @@ def packed_attention(
             all before it.
         cu_seq_lens_q: Start of each row, and end of the last, shape ``(B + 1,)``, int32.
         max_length_q: Length of the longest row.
-        padded_positions: Index of each position among ``B * max_length_q`` padded ones, ``(L,)``.
+        row_groups: Rows that are padded together, where that is not left to a kernel.
         **kwargs: Further arguments of transformers.
 
     Returns:
         Shape ``(1, L, H, D)``, and no weights.
     """
-    if cu_seq_lens_q is None or max_length_q is None or padded_positions is None:
+    if cu_seq_lens_q is None or max_length_q is None or row_groups is None:
         _note(answered=False, window=sliding_window is not None)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
@@ -205,21 +255,56 @@ def packed_attention(
     options = _kernel_options(query, value, dropout, scaling, sliding_window)
     if options is not None:
         return _attend_varlen(query, key, value, cu_seq_lens_q, max_length_q, options), None
-    num_rows = len(cu_seq_lens_q) - 1
+    # For each group: (1, H, L, D) -> (N, H, D)
+    attended = [
+        _attend_group(module, (query, key, value), group, dropout, scaling, sliding_window)
+        for group in row_groups.groups
+    ]
+    if row_groups.order is None:
+        return attended[0][None], None
+    # -> (1, L, H, D)
+    return torch.cat(attended).index_select(0, row_groups.order)[None], None
+
+
+def _attend_group(
+    module: nn.Module,
+    states: tuple[Tensor, Tensor, Tensor],
+    group: RowGroup,
+    dropout: float,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> Tensor:
+    """Attend within the rows of a group.
+
+    Args:
+        module: The attention layer.
+        states: Queries, keys and values of all rows, ``(1, H, L, D)``.
+        group: The rows.
+        dropout: Share of the weights that are set to 0.
+        scaling: Factor of the products; None for the root of ``1 / D``.
+        sliding_window: Number of positions that a position attends to; None for all before it.
+
+    Returns:
+        Shape ``(N, H, D)``.
+    """
     mask = None
-    if sliding_window is not None:
-        position = torch.arange(max_length_q, device=query.device)
+    if sliding_window is not None and sliding_window < group.longest:
+        position = torch.arange(group.longest, device=group.positions.device)
         distance = position[:, None] - position[None, :]
         mask = ((distance >= 0) & (distance < sliding_window))[None, None]
     # (1, H, L, D) -> (B, H, longest, D)
-    query, key, value = (
-        _pad(states, padded_positions, num_rows, max_length_q) for states in (query, key, value)
-    )
-    attended, _ = sdpa_attention_forward(
-        module, query, key, value, mask, dropout, scaling, is_causal=True
-    )
-    # (B, longest, H, D) -> (1, L, H, D)
-    return attended.flatten(0, 1).index_select(0, padded_positions)[None], None
+    query, key, value = (_pad(each, group) for each in states)
+    dtype, device = value.dtype, value.device.type
+    precision: AbstractContextManager[object] = nullcontext()
+    if device == "cpu" and group.longest <= _MAX_CPU_FLOAT32:
+        query, key, value = query.float(), key.float(), value.float()
+        precision = torch.autocast(device, enabled=False)
+    with precision:
+        attended, _ = sdpa_attention_forward(
+            module, query, key, value, mask, dropout, scaling, is_causal=True
+        )
+    # (B, longest, H, D) -> (N, H, D)
+    return attended.flatten(0, 1).index_select(0, group.padded).to(dtype)
 
 
 def _note(*, answered: bool, window: bool) -> None:
@@ -227,12 +312,12 @@ def _note(*, answered: bool, window: bool) -> None:
         calls.append((answered, window))
 
 
-def _pad(states: Tensor, padded_positions: Tensor, num_rows: int, longest: int) -> Tensor:
-    """Pad ``(1, H, L, D)`` to ``(B, H, longest, D)``."""
+def _pad(states: Tensor, group: RowGroup) -> Tensor:
+    """Pad the rows of a group: ``(1, H, L, D)`` to ``(B, H, longest, D)``."""
     flat = states[0].transpose(0, 1)  # (1, H, L, D) -> (L, H, D)
-    padded = flat.new_zeros(num_rows * longest, *flat.shape[1:])
-    padded = padded.index_copy(0, padded_positions, flat)
-    return padded.view(num_rows, longest, *flat.shape[1:]).transpose(1, 2)
+    padded = flat.new_zeros(group.num_rows * group.longest, *flat.shape[1:])
+    padded = padded.index_copy(0, group.padded, flat.index_select(0, group.positions))
+    return padded.view(group.num_rows, group.longest, *flat.shape[1:]).transpose(1, 2)
 
 
 def _kernel_options(
