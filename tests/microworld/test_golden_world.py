@@ -43,6 +43,6 @@ def test_what_the_parts_of_a_seed_are_trained_on():
         "facts": [sorted(clip_facts(rollout, times, 0.0, 1.5)) for rollout in rollouts],
     }
     assert {name: sha256(repr(content).encode()) for name, content in trained_on.items()} == {
-        "instructions": "90b64f4113242d11d9a3ba16b28baac5687cf96be386837ad637cde9b6174398",
+        "instructions": "cd8c79e0dfe78442c58c40c32ce4d2916df8ad75851e2dcfa89aa80223bc23ac",
         "facts": "0e063d00bbe567f5cd5e07c64e52e35e8a604592bc086fcd9747ae9c77dcc539",
     }

@@ -1,7 +1,6 @@
-"""Lessons on imagined videos: their texts, what is left out, resuming, and what is learnt."""
+"""Lessons on imagined videos: pictures, what is left out, resuming, and what is learnt."""
 
 import random
-from collections import Counter, defaultdict
 from itertools import islice
 from statistics import fmean
 
@@ -11,22 +10,18 @@ from torch.utils.data import DataLoader
 
 from tests.microworld.perfect_tokens import WIDTH, perceived
 from vidreason.fusion.config import FusionConfig
-from vidreason.microworld.corpora import instructions
 from vidreason.microworld.imagination import Imagination
 from vidreason.microworld.imagined_tuning import (
     DROPPED_SHARE,
     PERCEIVED_SHARE,
+    PICTURE_SHARE,
     Lessons,
-    texts_about,
     tune_reasoner,
 )
-from vidreason.microworld.language import next_sentence
 from vidreason.microworld.parts import LANGUAGE_MODEL_FOLDER
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.model import ReasonerConfig, build_reasoner
 from vidreason.reasoning.language_model import LanguageModelConfig, LoraSettings
-from vidreason.reasoning.predictions import parse_predictions
-from vidreason.reasoning.prompts import CAPTION_PROMPT, FUTURE_PREDICTION_PROMPT
 from vidreason.reasoning.tokenization import EncodedText
 
 
@@ -65,59 +60,41 @@ def encoded(prompt, response, earlier_turns):
     return EncodedText([1] + [2] * len(response), [-100] + [2] * len(response))
 
 
-def test_every_video_has_its_prediction_and_other_true_texts(videos):
-    rollouts = [story for _, story in videos]
-    texts = texts_about(rollouts, 3, random.Random(0))
-    assert [text.video for text in texts] == [n for n in range(len(rollouts)) for _ in range(3)]
-    for video, prompt, response, earlier_turns in texts[::3]:
-        assert (prompt, earlier_turns) == (FUTURE_PREDICTION_PROMPT, ())
-        first = parse_predictions(response).items[0].event
-        assert first == next_sentence(rollouts[video], rollouts[video].next_event())
-    kinds = Counter(text.prompt.split()[0] for text in texts)
-    assert len(kinds) >= 5  # questions begin in many ways
-    assert kinds[CAPTION_PROMPT.split()[0]] < len(rollouts)
-    judged = Counter(text.response for text in texts if "\nIs this right: " in text.prompt)
-    assert set(judged) == {"yes", "no"}
-
-
-def test_some_questions_come_after_others_about_the_same_video(videos):
-    rollouts = [story for _, story in videos]
-    texts = texts_about(rollouts, 6, random.Random(0))
-    told = defaultdict(set)
-    for video, prompt, response in instructions(rollouts, random.Random(0)):
-        told[video].add((prompt, response))
-    later = [text for text in texts if text.earlier_turns]
-    assert 0.03 < len(later) / len(texts) < 0.2
-    for text in later:
-        assert [turn.role for turn in text.earlier_turns] == ["user", "assistant"] * (
-            len(text.earlier_turns) // 2
-        )
-        said = [turn.text for turn in text.earlier_turns]
-        pairs = set(zip(said[::2], said[1::2], strict=True))
-        assert len(pairs) == len(said) // 2
-        assert pairs <= told[text.video] - {(text.prompt, text.response)}
-    assert {len(text.earlier_turns) for text in later} == {2, 4, 6}
-
-
 def test_of_a_share_of_the_videos_something_is_left_out_and_facts_are_of_the_others(
     imagination, videos
 ):
     num_dropped = num_perceived = 0
+    num_pictures = round(PICTURE_SHARE * 10)
+    num_videos = 10 - num_pictures
     known = {features_sum(tokens.features) for tokens, _ in videos}
     for lesson in islice(lessons(imagination, videos, encoded), 8):
         visual, num_whole = lesson.visual, len(lesson.facts.shapes)
-        assert num_whole == 10 - round(DROPPED_SHARE * 10)
+        assert num_whole == num_videos - round(DROPPED_SHARE * num_videos)
         there = visual["kinds"] >= 0
-        assert visual["mask"].any(1).all()
+        assert visual["mask"][:num_videos].any(1).all()
         lengths = visual["features"].abs().sum(2).gt(0)
-        assert torch.equal(visual["mask"][:num_whole], (lengths & there)[:num_whole])
-        num_dropped += int((visual["mask"] != (lengths & there))[num_whole:].any(1).sum())
+        differs = (visual["mask"] != (lengths & there)).any(1)
+        assert not differs[:num_whole].any()
+        assert not differs[num_videos:].any()
+        num_dropped += int(differs.sum())
         rows = zip(visual["features"], lengths, strict=True)
         sums = [features_sum(features[mask]) for features, mask in rows]
         num_perceived += sum(each in known for each in sums)
         assert sorted(lesson.videos.tolist()) == [n for n in range(10) for _ in range(2)]
-    assert num_dropped >= 0.5 * DROPPED_SHARE * 80
-    assert num_perceived == 8 * round(PERCEIVED_SHARE * 10)
+        # A picture is a video of one moment (of which all may be missed), the others are not.
+        last = [
+            max([0.0, *spans[mask].flatten().tolist()])
+            for spans, mask in zip(visual["spans"], lengths, strict=True)
+        ]
+        assert [time > 0 for time in last] == [True] * num_videos + [False] * num_pictures
+    assert num_dropped >= 0.5 * DROPPED_SHARE * 8 * num_videos
+    assert num_perceived == 8 * round(PERCEIVED_SHARE * num_videos)
+
+
+def test_stories_of_which_no_picture_can_be_asked_are_refused(imagination, videos, monkeypatch):
+    monkeypatch.setattr("vidreason.microworld.imagined_tuning.looks", lambda *_: iter(()))
+    with pytest.raises(ValueError, match="no picture of them"):
+        next(iter(lessons(imagination, videos, encoded)))
 
 
 def features_sum(features):

@@ -156,15 +156,16 @@ def instructions(
 
     These are the prompts and responses that the corpora's readers make of the written files.
     """
-    named = {str(index): rollout for index, rollout in enumerate(rollouts)}
+    questions = [
+        (index, prompt, question.answer)
+        for index, question, prompt in questions_about(rollouts, generator)
+    ]
+    return questions + narrations(rollouts, generator)
+
+
+def narrations(rollouts: Sequence[Rollout], generator: random.Random) -> list[tuple[int, str, str]]:
+    """Return caption, explanation and prediction of rollouts, as :func:`instructions` does."""
     drawn: list[tuple[int, str, str]] = []
-    for questions_about in (multiple_choice_questions, time_questions.time_questions):
-        closed = ask(named, questions_about, 100, generator)
-        for video_id, choice in arrange(closed, generator):
-            prompt = multiple_choice_prompt(choice.question.text, choice.options)
-            drawn.append((int(video_id), prompt, choice.question.answer))
-    for video_id, question in ask(named, open_questions, 100, generator):
-        drawn.append((int(video_id), open_ended_prompt(question.text), question.answer))
     for index, rollout in enumerate(rollouts):
         drawn += [(index, CAPTION_PROMPT, caption(rollout))] * 3
         why = (EVENT_REASONING_PROMPT, CAUSAL_EXPLANATION_PROMPT)[index % 2]
@@ -172,6 +173,27 @@ def instructions(
         futures = next_events(rollout, NUM_FUTURES, generator)
         likely = [Prediction(*row) for row in predictions(rollout, futures)]
         drawn.append((index, FUTURE_PREDICTION_PROMPT, format_predictions(likely)))
+    return drawn
+
+
+def questions_about(
+    rollouts: Sequence[Rollout], generator: random.Random
+) -> list[tuple[int, Question, str]]:
+    """Return questions of every form but CLEVRER's and VCR's, balanced over all rollouts.
+
+    Returns:
+        Index of the rollout, question, and prompt.
+    """
+    named = {str(index): rollout for index, rollout in enumerate(rollouts)}
+    drawn: list[tuple[int, Question, str]] = []
+    for closed_about in (multiple_choice_questions, time_questions.time_questions):
+        closed = ask(named, closed_about, 100, generator)
+        for video_id, arranged in arrange(closed, generator):
+            for choice in time_questions.minimal_pair(arranged):
+                prompt = multiple_choice_prompt(choice.question.text, choice.options)
+                drawn.append((int(video_id), choice.question, prompt))
+    for video_id, question in ask(named, open_questions, 100, generator):
+        drawn.append((int(video_id), question, open_ended_prompt(question.text)))
     return drawn
 
 

@@ -4,7 +4,8 @@ Perceiving a video takes most of a second, simulating one a few milliseconds, an
 fusion core is the number of videos. Of each object at each key frame the simulator knows where it
 is and how it moves; its token is taken from a perceived video in which an object of that colour and
 shape was seen at nearly the same place, moving nearly so. Objects are missed, tracks lost and
-things seen that are none, as often as in the perceived videos. There are no clip tokens.
+things seen that are none, as often as in the perceived videos. There are no clip tokens. A still
+picture is imagined in the same way.
 
 Shapes: N object tokens, D width of the tokens.
 """
@@ -43,6 +44,13 @@ _FEATURE_NOISE = 0.2
 of tokens."""
 _SMALL = 0.015
 """Share of the frame below which little of a body is in sight; a whole one has 0.02 or more."""
+
+
+_PICTURE_SECONDS = 0.04
+"""Length of a video that is one picture."""
+
+_TokenRow = tuple[float, Tensor, Tensor, Tensor, int]
+"""Time in seconds, features ``(D,)``, box ``(4,)``, area and track of an object token."""
 
 
 @dataclass(frozen=True)
@@ -137,35 +145,66 @@ class Imagination:
 
     def tokens(self, rollout: Rollout, generator: random.Random) -> VisualTokens:
         """Return the object tokens that the rollout's video might have given."""
-        rows: list[tuple[float, Tensor, Tensor, Tensor, int]] = []
         numbers: dict[str, int] = {}
-        for time in self._times:
-            for sight in _sights(rollout, time):
-                like = self._perceived.get(sight.looks)
-                if like is None or generator.random() < self._missed[sight.kind]:
-                    continue
-                state = np.array(sight.state, dtype=np.float32)
-                distances = like.states - _SCALES * state  # (N, 9)
-                nearest = int(np.einsum("ij,ij->i", distances, distances).argmin())
-                box = torch.from_numpy(state[4:8] + like.box_errors[nearest]).clamp(0, 1)
-                area = torch.tensor(state[8] * like.area_ratios[nearest])
-                track = numbers.setdefault(sight.thing, len(numbers))
-                if generator.random() < self._lost_tracks:
-                    track = generator.randrange(len(numbers))
-                rows.append((time, like.features[nearest], box, area, track))
-        num_others = generator.choice(self._num_others) if self._others else 0
+        rows = [
+            row for time in self._times for row in self._seen(rollout, time, numbers, generator)
+        ]
+        rows += self._strange(self._times, 1, generator)
+        rows.sort(key=lambda row: row[0])
+        return _object_tokens(rows, self._draw_noise(len(rows), generator), VIDEO_SECONDS)
+
+    def picture_tokens(
+        self, rollout: Rollout, time: float, generator: random.Random
+    ) -> VisualTokens:
+        """Return the object tokens that a picture of the rollout at ``time`` might have given.
+
+        It stands for a video of one frame, so all key frames show the same.
+        """
+        rows = self._seen(rollout, time, {}, generator)
+        rows += self._strange([time], len(self._times), generator)
+        noise = self._draw_noise(len(rows), generator).repeat(len(self._times), 1)
+        rows = [(0.0, *row[1:]) for row in rows] * len(self._times)
+        return _object_tokens(rows, noise, _PICTURE_SECONDS)
+
+    def _seen(
+        self, rollout: Rollout, time: float, numbers: dict[str, int], generator: random.Random
+    ) -> list[_TokenRow]:
+        """Return rows for what is in sight at ``time``; ``numbers`` are the tracks of things."""
+        rows = []
+        for sight in _sights(rollout, time):
+            like = self._perceived.get(sight.looks)
+            if like is None or generator.random() < self._missed[sight.kind]:
+                continue
+            state = np.array(sight.state, dtype=np.float32)
+            distances = like.states - _SCALES * state  # (N, 9)
+            nearest = int(np.einsum("ij,ij->i", distances, distances).argmin())
+            box = torch.from_numpy(state[4:8] + like.box_errors[nearest]).clamp(0, 1)
+            area = torch.tensor(state[8] * like.area_ratios[nearest])
+            track = numbers.setdefault(sight.thing, len(numbers))
+            if generator.random() < self._lost_tracks:
+                track = generator.randrange(len(numbers))
+            rows.append((time, like.features[nearest], box, area, track))
+        return rows
+
+    def _strange(
+        self, times: Sequence[float], divisor: int, generator: random.Random
+    ) -> list[_TokenRow]:
+        """Return rows for things that are none, as many as in a whole video, by ``divisor``."""
+        num_others = generator.choice(self._num_others) // divisor if self._others else 0
+        rows = []
         for number in range(num_others):
             features, box, area = generator.choice(self._others)
             track = len(COLORS) + 2 + number
-            rows.append((generator.choice(self._times), features, box, area, track))
-        rows.sort(key=lambda row: row[0])
+            rows.append((generator.choice(times), features, box, area, track))
+        return rows
+
+    def _draw_noise(self, num_rows: int, generator: random.Random) -> Tensor:
         chance = torch.Generator().manual_seed(generator.getrandbits(63))
-        noise = torch.randn(len(rows), len(self._noise), generator=chance)
-        return _object_tokens(rows, self._noise * noise)
+        return self._noise * torch.randn(num_rows, len(self._noise), generator=chance)
 
 
 def _object_tokens(
-    rows: Sequence[tuple[float, Tensor, Tensor, Tensor, int]], noise: Tensor
+    rows: Sequence[_TokenRow], noise: Tensor, duration_seconds: float
 ) -> VisualTokens:
     return VisualTokens(
         features=torch.stack([row[1] for row in rows]) + noise if rows else noise,
@@ -175,7 +214,7 @@ def _object_tokens(
         areas=torch.stack([row[3] for row in rows]) if rows else torch.zeros(0),
         track_ids=torch.tensor([row[4] for row in rows], dtype=torch.int64),
         masks=(None,) * len(rows),
-        duration_seconds=VIDEO_SECONDS,
+        duration_seconds=duration_seconds,
     )
 
 

@@ -11,7 +11,6 @@ Shapes: B videos, R texts about them, Q queries, D width of the embeddings.
 """
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,27 +22,17 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from vidreason.example import Turn
 from vidreason.fusion.fusion_core import FusionCore
-from vidreason.microworld import clevrer
-from vidreason.microworld.corpora import instructions, shown_span
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
-from vidreason.microworld.multiple_choice import multiple_choice_questions
+from vidreason.microworld.lesson_texts import LessonText, texts_about, texts_about_picture
 from vidreason.microworld.pretraining import autocast, batch_numbers, minimise
 from vidreason.microworld.simulation import Rollout
+from vidreason.microworld.still_images import looks
 from vidreason.microworld.symmetries import draw_view
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch, VisualTokens, collate_visual_tokens
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.log_likelihoods import row_log_likelihoods
-from vidreason.reasoning.prompts import (
-    CAPTION_PROMPT,
-    CAUSAL_EXPLANATION_PROMPT,
-    EVENT_REASONING_PROMPT,
-    FUTURE_PREDICTION_PROMPT,
-    grounding_prompt,
-    grounding_response,
-    yes_no_prompt,
-)
 from vidreason.reasoning.text_batch import TextBatch, collate_texts
 from vidreason.reasoning.tokenization import EncodedText
 from vidreason.training.dropped_tokens import drop_tokens
@@ -57,43 +46,16 @@ has seen less of; facts are not learnt from these."""
 _DROP = {"clips": 0.3, "objects": 0.15, "moments": 0.7}
 """Probabilities of what is left out of them."""
 _WEIGHTS = {"text": 1.0, **{name: 0.2 * weight for name, weight in FACT_WEIGHTS.items()}}
-_KINDS = {
-    FUTURE_PREDICTION_PROMPT: "prediction",
-    EVENT_REASONING_PROMPT: "explanation",
-    CAUSAL_EXPLANATION_PROMPT: "explanation",
-    CAPTION_PROMPT: "caption",
-}
-"""Kinds of texts by their prompts; the others are questions, statements to be judged, and spans in
-which an answer is seen."""
-_OTHER_TEXTS = {
-    "explanation": 0.3,
-    "caption": 0.1,
-    "question": 0.35,
-    "statement": 0.1,
-    "span": 0.15,
-}
-"""Kinds of the texts beside a prediction, and their shares."""
+PICTURE_SHARE = 0.1
+"""Share of the batch that are pictures, which no facts are learnt from."""
+_MAX_PICTURE_TRIES = 1000
+"""In about half of the stories there is nothing to ask of a picture."""
 _MAX_TEXT_TOKENS = 384
-
-_CONVERSATION_SHARE = 0.25
-"""Share of the questions that come after others about the video, in a conversation."""
-_MAX_EARLIER = 3
-"""The most questions before one."""
 
 Encode = Callable[[str, str, Sequence[Turn]], EncodedText]
 """Encodes a prompt with its response, after earlier turns."""
 Perceived = tuple[VisualTokens, Rollout]
 """The tokens of a perceived video, and what happens in it."""
-
-
-class LessonText(NamedTuple):
-    """One text about a video of a batch."""
-
-    video: int
-    """Index of the video."""
-    prompt: str
-    response: str
-    earlier_turns: tuple[Turn, ...] = ()
 
 
 class Lesson(NamedTuple):
@@ -115,7 +77,7 @@ class Lessons(IterableDataset[Lesson]):
         stories: What happens in them, up to symmetries.
         perceived: Perceived videos; maybe none.
         encode: The reasoner's way of encoding a text.
-        batch_size: Videos of a batch; at least 2.
+        batch_size: Videos of a batch, pictures included; at least 2.
         texts_per_video: A prediction, and other texts.
         seed: Of all that is drawn.
         first: Number of the first batch.
@@ -148,73 +110,53 @@ class Lessons(IterableDataset[Lesson]):
 
     def _lesson(self, number: int) -> Lesson:
         generator = random.Random(f"lesson/{self.seed}/{number}")
-        num_perceived = round(PERCEIVED_SHARE * self.batch_size) if self.perceived else 0
-        videos = generator.choices(self.perceived, k=num_perceived) if num_perceived else []
-        for story in generator.choices(self.stories, k=self.batch_size - num_perceived):
-            rollout = draw_view(story, generator)
-            videos.append((self.imagination.tokens(rollout, generator), rollout))
-        generator.shuffle(videos)
+        num_videos = self.batch_size - round(PICTURE_SHARE * self.batch_size)
+        videos = self._videos(num_videos, generator)
         rollouts = [rollout for _, rollout in videos]
-        num_whole = self.batch_size - round(DROPPED_SHARE * self.batch_size)
-        visual = collate_visual_tokens([tokens for tokens, _ in videos])
-        first = number * self.batch_size
-        dropped = drop_tokens(visual, _DROP, self.seed, 0, first)["mask"]
-        dropped[:num_whole] = visual["mask"][:num_whole]
-        facts = zip(*map(facts_of, rollouts[:num_whole]), strict=True)
         texts = texts_about(rollouts, self.texts_per_video, generator)
+        pictures = []
+        for video in range(num_videos, self.batch_size):
+            tokens, about = self._picture(video, generator)
+            pictures.append(tokens)
+            texts += about
+        visual = collate_visual_tokens([*(tokens for tokens, _ in videos), *pictures])
+        num_whole = num_videos - round(DROPPED_SHARE * num_videos)
+        first = number * self.batch_size
+        mask = drop_tokens(visual, _DROP, self.seed, 0, first)["mask"]
+        for whole in (slice(num_whole), slice(num_videos, None)):
+            mask[whole] = visual["mask"][whole]
+        facts = zip(*map(facts_of, rollouts[:num_whole]), strict=True)
         return Lesson(
-            visual=VisualBatch(**{**visual, "mask": dropped}),
+            visual=VisualBatch(**{**visual, "mask": mask}),
             facts=Facts(*map(torch.stack, facts)),
             videos=torch.tensor([text.video for text in texts]),
             text=collate_texts([self.encode(*text[1:]) for text in texts]),
         )
 
+    def _videos(self, number: int, generator: random.Random) -> list[Perceived]:
+        """Return perceived and imagined videos in random order."""
+        num_perceived = round(PERCEIVED_SHARE * number) if self.perceived else 0
+        videos = generator.choices(self.perceived, k=num_perceived) if num_perceived else []
+        for story in generator.choices(self.stories, k=number - num_perceived):
+            rollout = draw_view(story, generator)
+            videos.append((self.imagination.tokens(rollout, generator), rollout))
+        generator.shuffle(videos)
+        return videos
 
-def texts_about(
-    rollouts: Sequence[Rollout], per_video: int, generator: random.Random
-) -> list[LessonText]:
-    """Return the prediction of each rollout, and some other instructions about it.
-
-    Args:
-        rollouts: What happens; questions are balanced over all of them.
-        per_video: Number of texts about each, the prediction included.
-        generator: Draws the others.
-    """
-    drawn: dict[tuple[int, str], list[LessonText]] = defaultdict(list)
-    for row in instructions(rollouts, generator):
-        text = LessonText(*row)
-        drawn[text.video, _KINDS.get(text.prompt, "question")].append(text)
-    for video, about, statement, is_right in clevrer.statements(rollouts, generator):
-        prompt, answer = yes_no_prompt(about, statement), "yes" if is_right else "no"
-        drawn[video, "statement"].append(LessonText(video, prompt, answer))
-    for video, rollout in enumerate(rollouts):
-        for question in multiple_choice_questions(rollout, generator):
-            if question.seen_at is not None:
-                answer = grounding_response(*shown_span(question))
-                text = LessonText(video, grounding_prompt(question.text), answer)
-                drawn[video, "span"].append(text)
-    chosen = []
-    for video in range(len(rollouts)):
-        others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=per_video - 1)
-        for kind in ("prediction", *others):
-            # Balancing may leave no question about a video.
-            text = generator.choice(drawn[video, kind] or drawn[video, "caption"])
-            if kind == "question" and generator.random() < _CONVERSATION_SHARE:
-                text = _after_others(text, drawn[video, kind], generator)
-            chosen.append(text)
-    return chosen
-
-
-def _after_others(
-    text: LessonText, questions: Sequence[LessonText], generator: random.Random
-) -> LessonText:
-    """Put other questions of the same video, with their answers, before one."""
-    others = [each for each in questions if each.prompt != text.prompt]
-    earlier = generator.sample(others, min(generator.randint(1, _MAX_EARLIER), len(others)))
-    turns: list[Turn] = []
-    for each in earlier:
-        turns += Turn("user", each.prompt), Turn("assistant", each.response)
-    return text._replace(earlier_turns=tuple(turns))
+    def _picture(
+        self, video: int, generator: random.Random
+    ) -> tuple[VisualTokens, list[LessonText]]:
+        """Return an imagined picture, the batch's ``video``-th, of which something can be asked."""
+        for _ in range(_MAX_PICTURE_TRIES):
+            rollout = draw_view(generator.choice(self.stories), generator)
+            questions = list(looks(rollout, generator))
+            if questions:
+                break
+        else:
+            raise ValueError("stories: no picture of them shows two objects of which one can ask")
+        tokens = self.imagination.picture_tokens(rollout, questions[0].time, generator)
+        number = self.texts_per_video
+        return tokens, texts_about_picture(video, rollout, questions, number, generator)
 
 
 def tune_reasoner(

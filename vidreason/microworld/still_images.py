@@ -21,6 +21,7 @@ from vidreason.microworld.language import direction, is_clearly_placed, name, po
 from vidreason.microworld.questions import Question
 from vidreason.microworld.renderer import FRAME_SIZE, render_frame, render_masks
 from vidreason.microworld.simulation import ARENA, VIDEO_SECONDS, Rollout
+from vidreason.reasoning.prompts import boxes_text, multiple_choice_prompt
 
 _ANSWERS = {"left": "to the left", "right": "to the right", "above": "above", "below": "below"}
 """By direction."""
@@ -116,6 +117,45 @@ def write_questions(
                 }
             )
     write_json_lines(folder / f"{split}.jsonl", rows)
+
+
+def picture_instructions(
+    rollout: Rollout, questions: Sequence[Look], generator: random.Random
+) -> list[tuple[str, str]]:
+    """Return prompts and responses about one picture: each question, and why its answer is right.
+
+    They are those that VCR's reader makes of the written files.
+
+    Args:
+        rollout: What happens.
+        questions: Some :func:`looks` of the rollout.
+        generator: Decides the order of choices, and which rationales are wrong ones.
+    """
+    boxes = _boxes(rollout, questions[0].time) if questions else {}
+    names = [f"[{name(rollout, color)}{number}]" for number, color in enumerate(boxes, start=1)]
+    percents = [[round(100 * edge / FRAME_SIZE) for edge in box] for box in boxes.values()]
+    drawn = []
+    for look in questions:
+        labels = generator.randrange(_NUM_CHOICES), generator.randrange(_NUM_CHOICES)
+        texts = _texts(look, labels, Counter({(look.answer, look.positions): 1}), generator)
+        question = _spelled(texts["question"], names)
+        answers, rationales = (
+            [_spelled(choice, names) for choice in texts[f"{kind}_choices"]]
+            for kind in ("answer", "rationale")
+        )
+        answer, rationale = answers[labels[0]], rationales[labels[1]]
+        located = {names[index]: percents[index] for index in sorted((look.subject, look.other))}
+        why = f"{question}\nThe answer is: {answer}\nWhy?"
+        for text, options, response in ((question, answers, answer), (why, rationales, rationale)):
+            prompt = f"{boxes_text(located)}\n{multiple_choice_prompt(text, options)}"
+            drawn.append((prompt, response))
+    return drawn
+
+
+def _spelled(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
+    """Return a text of VCR's tokens, with the names of the objects."""
+    words = (token if isinstance(token, str) else names[token[0]] for token in tokens)
+    return " ".join(words).replace(" ?", "?").replace(" .", ".")
 
 
 def _write_image(images: Path, video_id: str, rollout: Rollout, time: float) -> dict[str, Any]:

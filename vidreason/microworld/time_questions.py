@@ -7,6 +7,7 @@ answers are balanced.
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -56,29 +57,34 @@ def write_questions(folder: Path, split: str, choices: Sequence[tuple[str, Choic
 
 
 def _rows(name: str, choice: Choice) -> Iterator[dict[str, Any]]:
+    forms = minimal_pair(choice)
+    for form, ending in zip(forms, ("_first", "_last") if len(forms) == 2 else ("",), strict=True):
+        yield {
+            "id": name + ending,
+            "category": form.question.type,
+            "question": form.question.text,
+            "options": form.options,
+            "answer_index": form.answer_index,
+            "start": None,
+            "end": None,
+            "source": "microworld",
+            "minimal_pair_id": name if ending else None,
+        }
+
+
+def minimal_pair(choice: Choice) -> list[Choice]:
+    """Return a question about an order, and which event happens last; any other question alone."""
     question = choice.question
-    row = {
-        "id": name,
-        "category": question.type,
-        "question": question.text,
-        "options": choice.options,
-        "answer_index": choice.answer_index,
-        "start": None,
-        "end": None,
-        "source": "microworld",
-        "minimal_pair_id": None,
-    }
     if question.type != "order":
-        yield row
-        return
-    row["minimal_pair_id"] = name
-    yield {**row, "id": f"{name}_first"}
-    yield {
-        **row,
-        "id": f"{name}_last",
-        "question": question.text.replace("first", "last"),
-        "answer_index": 1 - choice.answer_index,
-    }
+        return [choice]
+    index = 1 - choice.answer_index
+    last = replace(
+        question,
+        text=question.text.replace("first", "last"),
+        answer=choice.options[index],
+        distractors=(question.answer,),
+    )
+    return [choice, Choice(last, choice.options, index)]
 
 
 def _order(rollout: Rollout, earlier: Event, later: Event, generator: random.Random) -> Question:
