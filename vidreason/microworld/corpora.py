@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +159,8 @@ def instructions(
     """
     questions = [
         (index, prompt, question.answer)
-        for index, question, prompt in questions_about(rollouts, generator)
+        for of_form in questions_about(rollouts, generator).values()
+        for index, question, prompt in of_form
     ]
     return questions + narrations(rollouts, generator)
 
@@ -178,22 +180,26 @@ def narrations(rollouts: Sequence[Rollout], generator: random.Random) -> list[tu
 
 def questions_about(
     rollouts: Sequence[Rollout], generator: random.Random
-) -> list[tuple[int, Question, str]]:
-    """Return questions of every form but CLEVRER's and VCR's, balanced over all rollouts.
+) -> dict[str, list[tuple[int, Question, str]]]:
+    """Return questions in the forms of NExT-QA, Test of Time and ActivityNet-QA.
 
     Returns:
-        Index of the rollout, question, and prompt.
+        By the form, balanced over all rollouts: index of the rollout, question, and prompt.
     """
     named = {str(index): rollout for index, rollout in enumerate(rollouts)}
-    drawn: list[tuple[int, Question, str]] = []
-    for closed_about in (multiple_choice_questions, time_questions.time_questions):
+    drawn: dict[str, list[tuple[int, Question, str]]] = defaultdict(list)
+    for form, closed_about in (
+        ("nextqa", multiple_choice_questions),
+        ("test_of_time", time_questions.time_questions),
+    ):
         closed = ask(named, closed_about, 100, generator)
         for video_id, arranged in arrange(closed, generator):
             for choice in time_questions.minimal_pair(arranged):
                 prompt = multiple_choice_prompt(choice.question.text, choice.options)
-                drawn.append((int(video_id), choice.question, prompt))
+                drawn[form].append((int(video_id), choice.question, prompt))
     for video_id, question in ask(named, open_questions, 100, generator):
-        drawn.append((int(video_id), question, open_ended_prompt(question.text)))
+        prompt = open_ended_prompt(question.text)
+        drawn["activitynet_qa"].append((int(video_id), question, prompt))
     return drawn
 
 

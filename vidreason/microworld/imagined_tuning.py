@@ -50,7 +50,7 @@ PICTURE_SHARE = 0.1
 """Share of the batch that are pictures, which no facts are learnt from."""
 _MAX_PICTURE_TRIES = 1000
 """In about half of the stories there is nothing to ask of a picture."""
-_MAX_TEXT_TOKENS = 384
+_MAX_TEXT_TOKENS = 448
 
 Encode = Callable[[str, str, Sequence[Turn]], EncodedText]
 """Encodes a prompt with its response, after earlier turns."""

@@ -5,8 +5,8 @@ follow each other in one conversation, in which every answer is learnt.
 """
 
 import random
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vidreason.example import Turn
@@ -34,20 +34,22 @@ _KINDS = {
 """Kinds of narrations by their prompts; the others are questions, statements to be judged, and
 spans in which an answer is seen."""
 _OTHER_TEXTS = {
-    "explanation": 0.25,
+    "explanation": 0.2,
     "caption": 0.05,
-    "question": 0.4,
+    "question": 0.5,
     "statement": 0.15,
-    "span": 0.15,
+    "span": 0.1,
 }
 """Kinds of the texts beside a prediction, and their shares."""
-_CONVERSATION_SHARE = 0.5
+_CONVERSATION_SHARE = 0.75
 """Share of the questions and statements that come after others of their kind."""
-_MAX_EARLIER = 3
+_MAX_EARLIER = 4
 """The most questions before one."""
 
 _Answered = tuple[str, str]
 """A prompt and its response."""
+_Template = tuple[str, str]
+"""Form and template of questions."""
 
 
 class LessonText(NamedTuple):
@@ -77,9 +79,7 @@ def texts_about(
         for kind in ("prediction", *others):
             # Balancing may leave no question about a video.
             templates = drawn[video, kind] or drawn[video, "caption"]
-            # Rare templates as often as those of which there are many questions.
-            texts = [generator.choice(templates[name]) for name in templates]
-            generator.shuffle(texts)
+            texts = [generator.choice(templates[name]) for name in _in_turn(templates, generator)]
             is_alone = kind == "prediction" or generator.random() >= _CONVERSATION_SHARE
             chosen.append(_conversation(video, texts, 0 if is_alone else _MAX_EARLIER, generator))
     return chosen
@@ -101,27 +101,40 @@ def texts_about_picture(
     return [LessonText(video, *text) for text in generator.choices(drawn, k=number)]
 
 
+def _in_turn(templates: Iterable[_Template], generator: random.Random) -> list[_Template]:
+    """Order templates at random: rare ones as those of many questions, and each form alike.
+
+    The last are the likeliest: each form is the last equally often, and in it each template.
+    """
+    templates = list(templates)
+    sizes = Counter(form for form, _ in templates)
+    return sorted(templates, key=lambda template: generator.random() ** sizes[template[0]])
+
+
 def _by_kind(
     rollouts: Sequence[Rollout], generator: random.Random
-) -> dict[tuple[int, str], dict[str, list[_Answered]]]:
+) -> dict[tuple[int, str], dict[_Template, list[_Answered]]]:
     """Return all texts by video and kind, and within these by the template of the question."""
-    drawn: dict[tuple[int, str], dict[str, list[_Answered]]] = defaultdict(
+    drawn: dict[tuple[int, str], dict[_Template, list[_Answered]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    for video, question, prompt in questions_about(rollouts, generator):
-        template = question.template.split("/")[0]
-        drawn[video, "question"][template].append((prompt, question.answer))
+    for form, of_form in questions_about(rollouts, generator).items():
+        for video, question, prompt in of_form:
+            # Test of Time has three templates only: each of its questions is one.
+            name = prompt if form == "test_of_time" else question.template.split("/")[0]
+            drawn[video, "question"][form, name].append((prompt, question.answer))
     for video, prompt, response in narrations(rollouts, generator):
-        drawn[video, _KINDS[prompt]][prompt].append((prompt, response))
+        drawn[video, _KINDS[prompt]]["", prompt].append((prompt, response))
     for video, about, statement, is_right in clevrer.statements(rollouts, generator):
         judged = yes_no_prompt(about, statement), "yes" if is_right else "no"
         # A template each, so that several of them make a conversation.
-        drawn[video, "statement"][judged[0]].append(judged)
+        drawn[video, "statement"]["", judged[0]].append(judged)
     for video, rollout in enumerate(rollouts):
         for question in multiple_choice_questions(rollout, generator):
             if question.seen_at is not None:
                 span = grounding_response(*shown_span(question))
-                drawn[video, "span"][question.text].append((grounding_prompt(question.text), span))
+                prompt = grounding_prompt(question.text)
+                drawn[video, "span"]["", prompt].append((prompt, span))
     return drawn
 
 
@@ -130,7 +143,7 @@ def _conversation(
 ) -> LessonText:
     """Return one text, after some of the others."""
     *others, (prompt, response) = texts
-    earlier = others[: generator.randint(1, max_earlier)] if max_earlier else []
+    earlier = others[-generator.randint(1, max_earlier) :] if max_earlier else []
     turns: list[Turn] = []
     for question, answer in earlier:
         turns += Turn("user", question), Turn("assistant", answer, is_target=True)
