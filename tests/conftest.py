@@ -17,6 +17,7 @@ from run_summary import (
 )
 
 if TYPE_CHECKING:
+    from loopback import Loopback
     from transformers import PreTrainedTokenizerFast
 
     from vidreason.model import VideoReasoner
@@ -153,18 +154,34 @@ def make_visual_tokens() -> "Callable[..., VisualTokens]":
     return make
 
 
+@pytest.fixture(scope="module")
+def loopback() -> "Iterator[Loopback]":
+    """A server on this machine that answers what a test scripts."""
+    from loopback import Loopback
+
+    server = Loopback()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(loopback: "Loopback", monkeypatch: pytest.MonkeyPatch) -> "Loopback":
+    """A chat-completions endpoint that says ``fine``; its key is in ``TEST_KEY``, nobody waits."""
+    from loopback import KEY, reply
+
+    from vidreason.endpoints import client
+
+    monkeypatch.setattr(client, "_FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setenv("TEST_KEY", KEY)
+    loopback.script(reply("fine"))
+    return loopback
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _indices_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests, and the programs that they start, leave the user's own cache alone."""
+def _caches_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and the programs that they start, leave the user's own caches alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIDREASON_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _caches_are_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The content hashes of frozen parts are not remembered in the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

@@ -41,18 +41,16 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> str:
     return address
 
 
-def test_a_hub_that_answers_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Loopback()
-    try:
-        for status in (200, 404, 503):  # it is there, whatever it thinks of the question
-            hub_access._why_silent.cache_clear()
-            monkeypatch.setattr(constants, "ENDPOINT", server.script(http(status)))
-            for _ in range(3):
-                with hub_or_cache() as why:
-                    assert (why, constants.HF_HUB_OFFLINE) == ("", False)
-            assert [request.method for request in server.requests] == ["HEAD"]
-    finally:
-        server.close()
+def test_a_hub_that_answers_is_asked_once(
+    loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status in (200, 404, 503):  # it is there, whatever it thinks of the question
+        hub_access._why_silent.cache_clear()
+        monkeypatch.setattr(constants, "ENDPOINT", loopback.script(http(status)))
+        for _ in range(3):
+            with hub_or_cache() as why:
+                assert (why, constants.HF_HUB_OFFLINE) == ("", False)
+        assert [request.method for request in loopback.requests] == ["HEAD"]
 
 
 def test_a_silent_hub_leaves_the_cache_alone(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from blind_frames import no_frames
-from loopback import ByRequest, Loopback, http, reply
+from loopback import KEY, ByRequest, http, reply
 from PIL import Image
 
 from vidreason.baselines import frame_messages
@@ -21,7 +21,6 @@ from vidreason.baselines.encoded_frames import mp4
 from vidreason.baselines.endpoint import MAX_OUTPUT_CHARS, Endpoint
 from vidreason.baselines.frames import Frames
 from vidreason.baselines.system import SystemAnswerer
-from vidreason.endpoints import client as endpoint_client
 from vidreason.endpoints import messages as endpoint_messages
 from vidreason.endpoints import transport
 from vidreason.endpoints.config import EndpointConfig
@@ -40,23 +39,7 @@ from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, multiple_choic
 from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.video.reader import DIRECT
 
-KEY = "sk-Zq7/w3+Tr9_vK2xB8mN4"
 COLOURS = ((250, 0, 0), (0, 250, 0), (0, 0, 250))
-
-
-@pytest.fixture(scope="module")
-def loopback():
-    server = Loopback()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def server(loopback, monkeypatch):
-    monkeypatch.setattr(endpoint_client, "_FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setenv("TEST_KEY", KEY)
-    loopback.script(reply("fine"))
-    return loopback
 
 
 @pytest.fixture

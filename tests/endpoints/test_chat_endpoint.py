@@ -15,7 +15,7 @@ from socket import SO_LINGER, SOL_SOCKET
 from urllib.parse import quote
 
 import pytest
-from loopback import Loopback, http, reply
+from loopback import KEY, Loopback, http, reply
 
 from vidreason.endpoints import transport
 from vidreason.endpoints.client import ChatEndpoint
@@ -23,28 +23,22 @@ from vidreason.endpoints.config import EndpointConfig
 from vidreason.endpoints.errors import EndpointRefusedError, EndpointUnavailableError
 from vidreason.endpoints.replies import ChatReply
 
-KEY = "sk-Zq7/w3+Tr9_vK2xB8mN4"
 MESSAGES = [{"role": "user", "content": "Why?"}]
 
 
-@pytest.fixture(scope="module")
-def servers():
-    both = (Loopback(), Loopback())
-    yield both
-    for server in both:
-        server.close()
+@pytest.fixture
+def server(loopback):
+    """One that is waited for, unlike that of ``conftest.py``: how long is what is tested here."""
+    loopback.script(reply("fine"))
+    return loopback
 
 
 @pytest.fixture
-def server(servers):
-    servers[0].script(reply("fine"))
-    return servers[0]
-
-
-@pytest.fixture
-def other_server(servers):
-    servers[1].script(reply("of another origin"))
-    return servers[1]
+def other_server():
+    server = Loopback()
+    server.script(reply("of another origin"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from loopback import Loopback, http, reply
+from loopback import http, reply
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from vidreason.endpoints.cache import ReplyCache
@@ -29,13 +29,6 @@ ITEM = JudgeItem(
 REQUEST = pointwise_request(ITEM)
 
 
-@pytest.fixture(scope="module")
-def server():
-    result = Loopback()
-    yield result
-    result.close()
-
-
 @pytest.fixture
 def judge_at(monkeypatch):
     """``judge_at(url, **fields)``: a judge at an endpoint, which is closed after the test."""
@@ -53,7 +46,7 @@ def judge_at(monkeypatch):
         judge.close()
 
 
-def test_what_is_sent_and_what_comes_back(server, judge_at, tmp_path):
+def test_what_is_sent_and_what_comes_back(loopback, judge_at, tmp_path):
     verdict = {
         "claims": [],
         "reason": "r",
@@ -61,10 +54,10 @@ def test_what_is_sent_and_what_comes_back(server, judge_at, tmp_path):
         "logical_coherence": 3,
         "insightfulness": 2,
     }
-    judge = judge_at(server.script(reply(json.dumps(verdict))), seed=7)
+    judge = judge_at(loopback.script(reply(json.dumps(verdict))), seed=7)
     result = judge_answer(judge, ReplyCache(tmp_path / "cache.sqlite"), ITEM)
     assert result.scores["factual_grounding"] == 4
-    (request,) = server.requests
+    (request,) = loopback.requests
     assert request.headers["authorization"] == "Bearer secret-key"
     body = request.body
     assert body["messages"] == REQUEST.messages()
@@ -74,27 +67,27 @@ def test_what_is_sent_and_what_comes_back(server, judge_at, tmp_path):
     assert "secret-key" not in judge.judge_id
 
 
-def test_fields_of_the_request_can_be_set_and_left_out(server, judge_at):
-    url = server.script(reply("fine"))
+def test_fields_of_the_request_can_be_set_and_left_out(loopback, judge_at):
+    url = loopback.script(reply("fine"))
     fields = {"max_tokens": None, "max_completion_tokens": 5, "temperature": None}
     judge = judge_at(url, request_fields=fields, output_format="json_object")
     judge.ask(REQUEST)
     assert judge.judge_id != judge_at(url, output_format="json_object").judge_id
-    body = server.requests[0].body
+    body = loopback.requests[0].body
     assert body["max_completion_tokens"] == 5
     assert not {"max_tokens", "temperature"} & body.keys()
     assert body["response_format"] == {"type": "json_object"}
 
 
-def test_a_reply_of_another_form_is_not_kept(server, judge_at, tmp_path):
+def test_a_reply_of_another_form_is_not_kept(loopback, judge_at, tmp_path):
     cache = ReplyCache(tmp_path / "c")
-    judge = judge_at(server.script(http(200, {"choices": [None]}), reply("no verdict")))
+    judge = judge_at(loopback.script(http(200, {"choices": [None]}), reply("no verdict")))
     with pytest.raises(EndpointUnavailableError, match=r"choices\[0\] is null"):
         judge_answer(judge, cache, ITEM)
     for _ in range(2):
         result = judge_answer(judge, cache, ITEM)
         assert result.invalid == "not one JSON object: Expecting value"
-    assert len(server.requests) == 2, "an output is kept, valid or not"
+    assert len(loopback.requests) == 2, "an output is kept, valid or not"
 
 
 @pytest.mark.parametrize(
@@ -108,13 +101,13 @@ def test_a_reply_of_another_form_is_not_kept(server, judge_at, tmp_path):
     ],
 )
 def test_an_output_without_a_verdict_says_why_also_from_the_cache(
-    server, judge_at, tmp_path, answer, reason
+    loopback, judge_at, tmp_path, answer, reason
 ):
-    judge = judge_at(server.script(answer))
+    judge = judge_at(loopback.script(answer))
     for _ in range(2):
         result = judge_answer(judge, ReplyCache(tmp_path / "c"), ITEM)
         assert result.invalid.startswith(reason)
-    assert len(server.requests) == 1
+    assert len(loopback.requests) == 1
 
 
 def test_the_id_pins_what_can_change_a_verdict(judge_at):

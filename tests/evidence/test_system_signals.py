@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from loopback import ByRequest, Loopback, reply
+from loopback import ByRequest, reply
 
 from vidreason.baselines.config import BaselineConfig
 from vidreason.endpoints.config import EndpointConfig
@@ -50,14 +50,6 @@ def test_a_video_language_model_verifies_by_its_odds(qwen) -> None:
         assert one.is_supported == (one.score >= 0.5)
     with pytest.raises(VideoReadError, match=r"absent\.mp4"):
         verifier.verify(claims(str(CHECKOUT / "absent.mp4")))
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("TEST_KEY", "sk-planted")
-    loopback = Loopback()
-    yield loopback
-    loopback.close()
 
 
 def endpoint_verifier(server, tmp_path):

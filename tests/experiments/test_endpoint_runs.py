@@ -1,29 +1,19 @@
 """An endpoint as a baseline through ``evaluate``: its budget, outages, and what is kept of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from loopback import ByRequest, Loopback, Request, http, reply
+from loopback import KEY, ByRequest, Loopback, Request, http, reply
 
 from experiments.evaluate import __main__ as program
 from vidreason.evaluation.predictions.rows import read_predictions, read_predictions_file
 
-KEY = "sk-Zq7/w3+Tr9_vK2xB8mN4"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Loopback]:
-    loopback = Loopback()
-    yield loopback
-    loopback.close()
-
 
 @pytest.fixture
 def configuration(
-    filmed_experiment: tuple[Path, Path], server: Loopback, monkeypatch: pytest.MonkeyPatch
+    filmed_experiment: tuple[Path, Path], loopback: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
     monkeypatch.setenv("TEST_KEY", KEY)
     config: dict[str, Any] = yaml.safe_load(filmed_experiment[0].read_text())
@@ -34,7 +24,11 @@ def configuration(
             "kind": "endpoint",
             "weights": {"model": "m"},
             "num_frames": 2,
-            "endpoint": {"base_url": server.url, "api_key_variable": "TEST_KEY", "max_attempts": 1},
+            "endpoint": {
+                "base_url": loopback.url,
+                "api_key_variable": "TEST_KEY",
+                "max_attempts": 1,
+            },
         }
     }
     return config
@@ -52,11 +46,11 @@ def has_pictures(request: Request) -> bool:
 
 def test_a_run_ends_at_its_budget_and_goes_on_from_there(
     configuration: dict[str, Any],
-    server: Loopback,
+    loopback: Loopback,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    server.script(ByRequest(lambda request: reply(f"A. {KEY}")))
+    loopback.script(ByRequest(lambda request: reply(f"A. {KEY}")))
     folder = tmp_path / "run" / "evaluation"
     assert run(tmp_path, configuration, "baselines.served.max_requests=3") == 1
     error = capsys.readouterr().err
@@ -64,23 +58,23 @@ def test_a_run_ends_at_its_budget_and_goes_on_from_there(
     assert "Traceback" not in error
     (part,) = folder.glob("predictions-served.*.part")
     assert len(read_predictions_file(part, may_be_torn=True).predictions) == 2
-    assert len(server.requests) == 3
+    assert len(loopback.requests) == 3
     assert run(tmp_path, configuration) == 0
     rows = read_predictions(folder / "predictions-served.jsonl")
     blind = read_predictions(folder / "predictions-served-blind.jsonl")
     assert {row.output for row in [*rows, *blind]} == {"A. [secret]"}
-    shown = [request for request in server.requests if has_pictures(request)]
-    sent = {str(request.body) for request in server.requests}
-    assert len(sent) == len(server.requests), "one was paid for twice"
+    shown = [request for request in loopback.requests if has_pictures(request)]
+    sent = {str(request.body) for request in loopback.requests}
+    assert len(sent) == len(loopback.requests), "one was paid for twice"
     assert len(shown) == len(rows)
     # Other settings need another folder; what was paid for is not paid for again.
-    paid = len(server.requests)
+    paid = len(loopback.requests)
     for file in folder.rglob("*"):
         if file.is_file():
             assert KEY[:8].encode() not in file.read_bytes()
             file.unlink()
     assert run(tmp_path, configuration, "evaluation.batch_size=3") == 0
-    assert len(server.requests) == paid
+    assert len(loopback.requests) == paid
     tables = (folder / "tables.md").read_text().replace("\\", "")
     assert "served [endpoint]" in tables
     assert "random option" in tables
@@ -91,20 +85,20 @@ def test_a_run_ends_at_its_budget_and_goes_on_from_there(
 
 def test_an_outage_is_a_line_and_a_missing_key_is_said_at_the_start(
     configuration: dict[str, Any],
-    server: Loopback,
+    loopback: Loopback,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server.script(http(503, b"down"))
+    loopback.script(http(503, b"down"))
     assert run(tmp_path, configuration) == 1
     error = capsys.readouterr().err
     assert "status 503: down; start again to go on from here" in error
     assert "Traceback" not in error
     monkeypatch.delenv("TEST_KEY")
-    requests = len(server.requests)
+    requests = len(loopback.requests)
     assert run(tmp_path, configuration, "decoding.strategy=beam") == 2
     error = capsys.readouterr().err
     assert "baselines.served: the environment variable TEST_KEY is not set" in error
     assert "baselines.served: decoding.strategy is 'beam'" in error
-    assert len(server.requests) == requests
+    assert len(loopback.requests) == requests

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import Loopback, http, reply
+from loopback import KEY, http, reply
 
 from experiments.judge import __main__ as program
 from experiments.judge import run as judge_run
@@ -30,7 +30,6 @@ from vidreason.evaluation.predictions.rows import (
     write_predictions,
 )
 
-KEY = "sk-Zq7/w3+Tr9_vK2xB8mN4"
 GROUNDED = "The ball turns because it hits the wall."
 
 
@@ -207,13 +206,6 @@ def test_a_stopped_run_goes_on_without_asking_again(files, tmp_path, monkeypatch
     assert len(read(tmp_path / "judged")[0]) == 6
 
 
-@pytest.fixture(scope="module")
-def server():
-    outcome = Loopback()
-    yield outcome
-    outcome.close()
-
-
 def ask_endpoint(monkeypatch, predictions: str, url: str, *arguments: str) -> int:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     endpoint = ("judge.kind=openai", "judge.model=m", f"judge.base_url={url}")
@@ -233,9 +225,9 @@ NO_REPLIES = [
 
 @pytest.mark.parametrize("answer", NO_REPLIES)
 def test_a_bad_reply_ends_in_a_line_and_the_next_start_goes_on(
-    files, server, monkeypatch, capsys, answer
+    files, loopback, monkeypatch, capsys, answer
 ):
-    url = server.script(reply("no verdict"), answer)
+    url = loopback.script(reply("no verdict"), answer)
     arguments = ("num_parallel=1", "limit=3")
     write_predictions(files["good"], answers([f"{GROUNDED} {n}" for n in range(3)]))
     assert ask_endpoint(monkeypatch, files["good"], url, *arguments) == 1
@@ -244,9 +236,9 @@ def test_a_bad_reply_ends_in_a_line_and_the_next_start_goes_on(
     assert line.endswith("; start again to continue from here")
     assert KEY not in line
     assert line.isprintable()
-    server.script(reply("no verdict"))
+    loopback.script(reply("no verdict"))
     assert ask_endpoint(monkeypatch, files["good"], url, *arguments) == 0
-    assert len(server.requests) == 2, "what came before was kept, and the bad reply was not"
+    assert len(loopback.requests) == 2, "what came before was kept, and the bad reply was not"
 
 
 WRONG_OUTPUTS = [
@@ -261,15 +253,15 @@ WRONG_OUTPUTS = [
 
 
 def test_outputs_that_are_no_verdicts_are_counted_once_and_for_all(
-    files, server, tmp_path, monkeypatch, capsys
+    files, loopback, tmp_path, monkeypatch, capsys
 ):
     texts = [f"{GROUNDED} {n}" for n in range(len(WRONG_OUTPUTS))]
     write_predictions(files["good"], answers(texts))
-    url = server.script(*(reply(text, finish_reason="length") for text in WRONG_OUTPUTS))
+    url = loopback.script(*(reply(text, finish_reason="length") for text in WRONG_OUTPUTS))
     for num_requests in (len(WRONG_OUTPUTS), 0):
-        server.requests.clear()
+        loopback.requests.clear()
         assert ask_endpoint(monkeypatch, files["good"], url, "num_parallel=1") == 0
-        assert len(server.requests) == num_requests, "all of them are kept"
+        assert len(loopback.requests) == num_requests, "all of them are kept"
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("judge: 7 of 7 outputs are no verdicts, such as that of c:0: the ou")
         rows, summary = read(tmp_path / "judged")
@@ -279,8 +271,8 @@ def test_outputs_that_are_no_verdicts_are_counted_once_and_for_all(
         assert KEY.encode() not in path.read_bytes()
 
 
-def test_a_refusal_of_the_endpoint_is_status_2(files, server, monkeypatch, capsys):
-    url = server.script(http(401, {"error": {"message": f"no such key: {KEY}"}}))
+def test_a_refusal_of_the_endpoint_is_status_2(files, loopback, monkeypatch, capsys):
+    url = loopback.script(http(401, {"error": {"message": f"no such key: {KEY}"}}))
     assert ask_endpoint(monkeypatch, files["good"], url) == 2
     assert "put a valid key into OPENAI_API_KEY): no such key: [secret]" in capsys.readouterr().err
 
@@ -296,14 +288,14 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_ends_it_at_once(files, server, monkeypatch, capsys):
+def test_an_interrupt_ends_it_at_once(files, loopback, monkeypatch, capsys):
     main_thread = threading.get_ident()
 
     def interrupt(connection, done):
         signal.pthread_kill(main_thread, signal.SIGINT)
         done.wait(60)
 
-    url = server.script(interrupt)
+    url = loopback.script(interrupt)
     assert ask_endpoint(monkeypatch, files["good"], url, "num_parallel=1") == 130
     assert "ended by Ctrl-C" in capsys.readouterr().err
 

@@ -8,11 +8,10 @@ import logging
 import pytest
 import torch
 from batch_service import BatchService, answered, expired
-from loopback import Loopback, http
+from loopback import KEY, http
 from PIL import Image
 
 from vidreason.baselines.frames import Frames
-from vidreason.endpoints import client as endpoint_client
 from vidreason.endpoints import transport
 from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.cache import ReplyCache
@@ -28,25 +27,14 @@ from vidreason.teacher.batch_run import BatchRun
 from vidreason.teacher.config import TeacherConfig
 from vidreason.teacher.endpoint_teacher import EndpointTeacher
 
-KEY = "sk-Zq7w3Tr9_vK2xB8mN4"
-
 
 class KilledError(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.fixture(scope="module")
-def loopback():
-    server = Loopback()
-    yield server
-    server.close()
-
-
 @pytest.fixture
-def service(loopback, monkeypatch):
-    monkeypatch.setattr(endpoint_client, "_FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setenv("TEST_KEY", KEY)
-    return BatchService(loopback)
+def service(server):
+    return BatchService(server)
 
 
 class Setup:
@@ -235,13 +223,11 @@ def test_results_of_a_hostile_service_are_counted_and_named(service, job):
 
 
 def test_a_file_of_results_that_is_too_large_ends_the_run_and_stays_open(service, job, monkeypatch):
-    monkeypatch.setattr(transport, "MAX_FILE_BYTES", 100_000)
     service.make_lines = lambda lines: ([b"x" * 200_000], [])
-    with pytest.raises(EndpointUnavailableError, match="more than 100000 bytes"):
-        job.start([10])
-    monkeypatch.undo()
-    monkeypatch.setenv("TEST_KEY", KEY)
-    monkeypatch.setattr(endpoint_client, "_FIRST_WAIT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(transport, "MAX_FILE_BYTES", 100_000)
+        with pytest.raises(EndpointUnavailableError, match="more than 100000 bytes"):
+            job.start([10])
     service.make_lines = service._make_lines
     job.start([10])  # within the limit now, it is a line that is none, and the request goes again
     assert job.texts() == {10: "fine"}

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from loopback import ByRequest, Loopback, http, reply
+from loopback import KEY, ByRequest, http, reply
 
 from vidreason.baselines import frame_messages
 from vidreason.baselines.frames import Frames
-from vidreason.endpoints import client as endpoint_client
 from vidreason.endpoints import messages as endpoint_messages
 from vidreason.endpoints.budget import RequestBudget
 from vidreason.endpoints.cache import ReplyCache
@@ -25,23 +24,6 @@ from vidreason.endpoints.errors import (
 from vidreason.teacher.build import build_teacher, problems
 from vidreason.teacher.config import TeacherConfig
 from vidreason.teacher.prompt import ANSWER_FORMAT, TEACHER_PROMPT
-
-KEY = "sk-Zq7w3Tr9_vK2xB8mN4"
-
-
-@pytest.fixture(scope="module")
-def loopback():
-    server = Loopback()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def server(loopback, monkeypatch):
-    monkeypatch.setattr(endpoint_client, "_FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setenv("TEST_KEY", KEY)
-    loopback.script(reply("fine"))
-    return loopback
 
 
 @pytest.fixture

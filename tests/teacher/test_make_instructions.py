@@ -9,7 +9,7 @@ import time
 import pytest
 import yaml
 from batch_service import BatchService, answered
-from loopback import ByRequest, Loopback, http
+from loopback import ByRequest, http
 from tiny_videos_of_worlds import videos_of_a_world
 
 from experiments.make_instructions import run as program
@@ -26,13 +26,6 @@ def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     videos_of_a_world(folder, 8)
     return folder
-
-
-@pytest.fixture
-def server():
-    loopback = Loopback()
-    yield loopback
-    loopback.close()
 
 
 def usage(prompt, generated):
@@ -71,11 +64,11 @@ class Teacher:
 
 
 @pytest.fixture
-def start(tmp_path, videos, server, monkeypatch, capsys):
+def start(tmp_path, videos, loopback, monkeypatch, capsys):
     """``start(**changes)``: run the program; its status, output and errors."""
     monkeypatch.setenv("PLANTED_API_KEY", KEY)
     teacher = Teacher()
-    url = server.script(ByRequest(teacher))
+    url = loopback.script(ByRequest(teacher))
 
     def run(*overrides, **changes):
         config = {
@@ -224,8 +217,8 @@ def test_two_programs_do_not_write_to_one_folder(start):
     assert "is being written to by" in err
 
 
-def test_batches_are_asked_and_recorded_without_decoding_twice(start, server, monkeypatch):
-    service = BatchService(server)
+def test_batches_are_asked_and_recorded_without_decoding_twice(start, loopback, monkeypatch):
+    service = BatchService(loopback)
     numbers = iter(range(100))
     service.reply = lambda body: answered(said(next(numbers)))
     reads = []

@@ -42,13 +42,6 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Loopback]:
-    loopback = Loopback()
-    yield loopback
-    loopback.close()
-
-
 def shard(folder: Path, video: Path) -> TarMember:
     """A tar of three members, the video between two texts."""
     path = folder / "00000.tar"
@@ -288,7 +281,7 @@ def test_a_store_that_fails_while_reading_is_a_read_error(
 
 
 def test_an_address_that_gives_no_video_says_what_the_network_said(
-    server: Loopback, video: Path, monkeypatch: pytest.MonkeyPatch
+    loopback: Loopback, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(media_module, "SILENCE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -310,7 +303,7 @@ def test_an_address_that_gives_no_video_says_what_the_network_said(
         (silent, "unreachable", "imeout"),
         (None, "unreachable", "Cannot connect to host 127.0.0.1:"),
     ):
-        url = closed if answer is None else f"{server.script(answer)}/{uuid.uuid4().hex}.mp4"
+        url = closed if answer is None else f"{loopback.script(answer)}/{uuid.uuid4().hex}.mp4"
         with pytest.raises(VideoReadError) as caught:
             DIRECT.index(url)
         assert caught.value.cause == cause, url
@@ -319,9 +312,9 @@ def test_an_address_that_gives_no_video_says_what_the_network_said(
         assert said in text
         assert "no such file" not in text
         assert "ssl" not in text  # no address here has TLS
-        assert len(server.requests) <= 3, "a server is not asked again and again"
+        assert len(loopback.requests) <= 3, "a server is not asked again and again"
     # The same server, with the whole of it.
-    url = f"{server.script(http(200, whole, 'Accept-Ranges: bytes'))}/{uuid.uuid4().hex}.mp4"
+    url = f"{loopback.script(http(200, whole, 'Accept-Ranges: bytes'))}/{uuid.uuid4().hex}.mp4"
     assert DIRECT.index(url).num_frames == DIRECT.index(str(video)).num_frames
 
 
