@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,6 @@ from vidreason.baselines.anticipation.folder import (
 from vidreason.baselines.anticipation.module import CnnModule, RnnModule
 from vidreason.baselines.anticipation.samples import cnn_samples, rnn_samples
 from vidreason.baselines.anticipation.segments import Recording, vocabulary
-from vidreason.baselines.epoch_losses import still_falls
 from vidreason.devices import torch_device
 
 MODEL_FOLDER, RECOGNISER_FOLDER = "model", "recogniser"
@@ -48,12 +48,8 @@ def train_anticipation(config: TrainBaselineConfig) -> None:
         print(f"recordings: {len(train)} to learn from, {len(validation)} held out", flush=True)
         device = torch_device(config.device)
         save_settings(folder, config)
-        anticipator, losses = _train_network(config, train, device)
-        scores = {
-            **held_out_scores(anticipator, validation),
-            "epoch_losses": losses,
-            "still_falls": still_falls(losses),
-        }
+        anticipator, learnt = _train_network(config, train, device)
+        scores = {**held_out_scores(anticipator, validation), **learnt}
         save_scores(folder, scores)
         print(scores_text(scores), flush=True)
         if settings.recogniser is not None:
@@ -123,8 +119,8 @@ def _train_network(
     config: TrainBaselineConfig,
     train: Sequence[Recording],
     device: torch.device,
-) -> tuple[Anticipator, list[float]]:
-    """The trained network, as its folder holds it, and the losses of its epochs."""
+) -> tuple[Anticipator, dict[str, Any]]:
+    """The trained network, as its folder holds it, and the scores of its training."""
     settings = config.anticipation
     model = settings.model
     labels = vocabulary(train)  # of training alone: what else occurs is not known
@@ -145,17 +141,13 @@ def _train_network(
     )
     folder = Path(config.run_dir)
     data = SampleDataModule(samples, batch_size=settings.batch_size, seed=config.seed)
-    fit_samples(
-        module,
-        data,
-        folder / "checkpoints" / MODEL_FOLDER,
-        num_epochs=settings.num_epochs,
-        device=str(device),
-        seed=config.seed,
+    checkpoints, epochs = folder / "checkpoints" / MODEL_FOLDER, settings.num_epochs
+    learnt = fit_samples(
+        module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
     )
     silent = (BEGINNING,) if settings.events else tuple(settings.label_files.silent)
     description = NetworkFolder(
         config=model, labels=labels, silent=silent, trained_on=settings.trained_on
     )
     save_network(folder / MODEL_FOLDER, description, network)
-    return load_anticipator(folder / MODEL_FOLDER, device), module.epoch_losses
+    return load_anticipator(folder / MODEL_FOLDER, device), learnt

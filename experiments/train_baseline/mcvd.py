@@ -18,7 +18,6 @@ from experiments.train_baseline.mcvd_config import McvdTrainingConfig
 from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
 from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
 from experiments.writer_lock import sole_writer
-from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.mcvd.checkpoint import save_folder
 from vidreason.baselines.mcvd.module import MCVDModule
 from vidreason.devices import torch_device
@@ -93,7 +92,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
         )
         size = sum(parameter.numel() for parameter in module.model.parameters())
         print(f"mcvd: {size:,} parameters, {len(training):,} windows", flush=True)
-        fit_samples(
+        learnt = fit_samples(
             module,
             data,
             folder / "checkpoints",
@@ -112,8 +111,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
         scores: dict[str, Any] = {
             "num_parameters": size,
             "num_windows": len(training),
-            "epoch_losses": module.epoch_losses,
-            "still_falls": still_falls(module.epoch_losses),
+            **learnt,
             "held_out": {},
         }
         if len(validation):

@@ -26,7 +26,7 @@ def fit_samples(
     seed: int,
     gradient_clip_norm: float | None = None,
     callbacks: Sequence[Callback] = (),
-) -> None:
+) -> dict[str, Any]:
     """Train to the end, from the newest checkpoint in ``folder`` if there is one.
 
     Args:
@@ -38,6 +38,9 @@ def fit_samples(
         seed: Of whatever a step draws.
         gradient_clip_norm: Largest norm of the whole gradient; None for the module's choice.
         callbacks: Further ones.
+
+    Returns:
+        Scores of the training: ``epoch_losses``, and ``still_falls``, true if it ended too early.
 
     Raises:
         ValueError: All checkpoints are damaged, or they are of another training.
@@ -78,8 +81,10 @@ def fit_samples(
         warnings.filterwarnings("ignore", ".training_step. returned .None.")
         trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
     losses = module.epoch_losses
-    said = "still falls: train it longer" if still_falls(losses) else "has settled"
+    falls = still_falls(losses)
+    said = "still falls: train it longer" if falls else "has settled"
     print(f"training loss of the last epoch: {losses[-1]:.4f}, which {said}", flush=True)
+    return {"epoch_losses": losses, "still_falls": falls}
 
 
 def held_out_metrics(

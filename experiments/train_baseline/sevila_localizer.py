@@ -18,7 +18,6 @@ from experiments.train_baseline.sample_training import fit_samples, held_out_met
 from experiments.train_baseline.sevila_config import SevilaLocalizerConfig
 from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
-from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.sevila_decoder.key_frames import check_sevila_part, key_frames
 from vidreason.baselines.sevila_decoder.localizer_training import LocalizerTraining
 from vidreason.baselines.sevila_decoder.pseudo_labels import (
@@ -89,13 +88,9 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             seed=config.seed,
             num_workers=config.num_workers,
         )
-        fit_samples(
-            module,
-            data,
-            folder / "checkpoints",
-            num_epochs=settings.num_epochs,
-            device=str(device),
-            seed=config.seed,
+        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
+        learnt = fit_samples(
+            module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
         )
         provenance = Provenance(
             stage="self-refinement of SeViLA's localizer", training_data=settings.data.trained_on
@@ -106,8 +101,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             "num_samples": len(train),
             "share_helping": _share_helping(train),
             "num_steps": steps,
-            "epoch_losses": module.epoch_losses,
-            "still_falls": still_falls(module.epoch_losses),
+            **learnt,
             "held_out": {},
         }
         if validation:

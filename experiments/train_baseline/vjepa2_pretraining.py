@@ -15,7 +15,6 @@ from experiments.train_baseline.run_folder import check_settings, save_scores, s
 from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
 from experiments.train_baseline.vjepa2_config import VJepa2PretrainingConfig
 from experiments.writer_lock import sole_writer
-from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.vjepa2.pretraining import (
     LatentPrediction,
     build_model,
@@ -63,22 +62,18 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
             flush=True,
         )
         module = LatentPrediction(model, settings.task, settings.optimizer, num_steps)
-        if settings.num_epochs:
-            fit_samples(
-                module,
-                data,
-                folder / "checkpoints",
-                num_epochs=settings.num_epochs,
-                device=device,
-                seed=config.seed,
+        learnt: dict[str, Any] = {"epoch_losses": [], "still_falls": None}
+        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
+        if epochs:
+            learnt = fit_samples(
+                module, data, checkpoints, num_epochs=epochs, device=device, seed=config.seed
             )
         save_model(module.pretrained_model().cpu(), folder / MODEL_FOLDER)
         scores: dict[str, Any] = {
             "num_parameters": size,
             "num_clips": len(training),
             "num_steps": num_steps,
-            "epoch_losses": module.epoch_losses,
-            "still_falls": still_falls(module.epoch_losses) if settings.num_epochs else None,
+            **learnt,
             "held_out": {},
         }
         if validation is not None:

@@ -21,7 +21,6 @@ from experiments.train_baseline.run_folder import check_settings, save_scores, s
 from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
 from experiments.train_baseline.vjepa2_config import VJepa2ProbeConfig
 from experiments.writer_lock import sole_writer
-from vidreason.baselines.epoch_losses import still_falls
 from vidreason.baselines.vjepa2.config import ProbeSizes
 from vidreason.baselines.vjepa2.future_latents import load_future_latents
 from vidreason.baselines.vjepa2.probe_files import ProbeCard, ProbeHead, build_probe, save_probe
@@ -74,21 +73,16 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
             seed=config.seed,
             num_workers=config.num_workers,
         )
-        fit_samples(
-            module,
-            data,
-            folder / "checkpoints",
-            num_epochs=settings.num_epochs,
-            device=str(device),
-            seed=config.seed,
+        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
+        learnt = fit_samples(
+            module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
         )
         save_probe(probe, card, folder / PROBE_FOLDER)
         scores: dict[str, Any] = {
             "num_parameters": size,
             "num_samples": len(train),
             "num_steps": steps,
-            "epoch_losses": module.epoch_losses,
-            "still_falls": still_falls(module.epoch_losses),
+            **learnt,
             "held_out": {},
         }
         if len(validation):

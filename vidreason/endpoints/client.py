@@ -16,7 +16,6 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from vidreason.endpoints.budget import RequestBudget
@@ -112,12 +111,7 @@ class ChatEndpoint:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def complete(
