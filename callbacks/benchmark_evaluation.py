@@ -10,14 +10,14 @@ from typing_extensions import override
 
 from callbacks.step_callback import StepCallback
 from vidreason.evaluation.added_protocols import corpus_protocols
-from vidreason.evaluation.benchmark import evaluate_examples, spread_examples
+from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.controls import why_not_made
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
-from vidreason.example import Example
+from vidreason.example import Example, spread_examples
 from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
 from vidreason.reasoning.reasoner_config import DecodingConfig

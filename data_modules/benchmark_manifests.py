@@ -7,10 +7,11 @@ egoschema/EgoSchema and csbobby/STAR_Benchmark; IntentQA is written as NExT-QA i
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from data_modules.files import Files
 from data_modules.json_files import read_json_array, read_json_members, read_json_object
-from data_modules.question_manifest import Manifest
+from data_modules.question_manifest import Manifest, read_manifest
 from data_modules.rows import MalformedRowError, Row
 from data_modules.skipped_rows import SkippedRows, expanded
 from data_modules.table_files import read_parquet_rows, read_table
@@ -231,3 +232,9 @@ MANIFESTS: dict[str, Manifest] = {
     ),
 }
 """Benchmark -> its files and fields."""
+
+read_mvbench = partial(read_manifest, MANIFESTS["mvbench"], "mvbench")
+read_tempcompass = partial(read_manifest, MANIFESTS["tempcompass"], "tempcompass")
+read_video_mme = partial(read_manifest, MANIFESTS["video_mme"], "video_mme")
+read_egoschema = partial(read_manifest, MANIFESTS["egoschema"], "egoschema")
+read_star = partial(read_manifest, MANIFESTS["star"], "star")

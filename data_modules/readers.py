@@ -1,35 +1,16 @@
 """The readers of all corpora, and what is known of each corpus."""
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from data_modules.activitynet_captions import read_activitynet_captions
-from data_modules.activitynet_qa import read_activitynet_qa
-from data_modules.benchmark_manifests import MANIFESTS
-from data_modules.causal_vid_instruct import read_causal_vid_instruct
-from data_modules.chat_messages import read_chat_messages
-from data_modules.clevrer import read_clevrer
 from data_modules.corpora import READER_GROUP, CorpusConfig
-from data_modules.ego4d import read_ego4d
 from data_modules.files import Files
-from data_modules.hd_vila import read_hd_vila
-from data_modules.huggingface import read_huggingface
-from data_modules.llava import read_llava
 from data_modules.media_access import MediaAccess
-from data_modules.nextgqa import read_nextgqa
-from data_modules.nextqa import read_intentqa, read_nextqa
-from data_modules.nextqa_open_ended import read_nextqa_open_ended
-from data_modules.question_manifest import read_manifest
 from data_modules.skipped_rows import SkippedRows
-from data_modules.something_something import read_something_something
-from data_modules.subtitled_videos import read_subtitled_videos
-from data_modules.test_of_time import read_test_of_time
-from data_modules.vcr import read_vcr
-from data_modules.webdataset import read_webdataset
-from data_modules.webvid import read_webvid
 from vidreason.added_parts import check_call, load_part, part_name
 from vidreason.example import Example
 from vidreason.video.media import is_remote
@@ -62,81 +43,102 @@ _YFCC = "annotations MIT; videos from YFCC-100M, a licence each"
 _CONVERSATIONS = "that of whatever the conversations were made from"
 
 
-_MANIFESTS: dict[str, ReadFunction]
-_MANIFESTS = {name: partial(read_manifest, manifest, name) for name, manifest in MANIFESTS.items()}
+def _read(corpus: str, module: str = "") -> ReadFunction:
+    """Return ``read_<corpus>`` of a module of this package, which is imported when it is called.
+
+    Args:
+        corpus: Its name.
+        module: That of the module, if it is another one.
+    """
+
+    def read(
+        files: Files, split: str, skipped: SkippedRows, **settings: object
+    ) -> Iterator[Example]:
+        reader = importlib.import_module(f"data_modules.{module or corpus}")
+        examples: Iterator[Example]
+        examples = getattr(reader, f"read_{corpus}")(files, split, skipped, **settings)
+        return examples
+
+    return read
+
 
 READERS: dict[str, Reader] = {
     "webvid": Reader(
-        read_webvid,
+        _read("webvid"),
         "research only, by its terms; withdrawn by its authors, links gone since 2024-02-23",
     ),
-    "webdataset": Reader(read_webdataset, "that of whatever the shards were made from"),
-    "hd_vila": Reader(read_hd_vila, "R-UDA v1.0: research only; the videos are YouTube's"),
-    "nextqa": Reader(
-        read_nextqa,
-        _YFCC,
-        num_questions={"train": 34_132, "val": 4_996, "test": 8_564},  # train: from the paper
+    "webdataset": Reader(_read("webdataset"), "that of whatever the shards were made from"),
+    "hd_vila": Reader(_read("hd_vila"), "R-UDA v1.0: research only; the videos are YouTube's"),
+    "nextqa": Reader(  # train: from the paper
+        _read("nextqa"), _YFCC, num_questions={"train": 34_132, "val": 4_996, "test": 8_564}
     ),
     "nextqa_open_ended": Reader(
-        read_nextqa_open_ended, _YFCC, num_questions={"train": 37_523, "val": 5_343, "test": 9_178}
+        _read("nextqa_open_ended"),
+        _YFCC,
+        num_questions={"train": 37_523, "val": 5_343, "test": 9_178},
     ),
     "activitynet_qa": Reader(
-        read_activitynet_qa,
+        _read("activitynet_qa"),
         "non-commercial use only, says its README; the videos are YouTube's",
         num_questions={"train": 32_000, "val": 18_000, "test": 8_000},
     ),
-    "nextgqa": Reader(read_nextgqa, _YFCC, num_questions={"val": 3_358, "test": 5_553}),
+    "nextgqa": Reader(_read("nextgqa"), _YFCC, num_questions={"val": 3_358, "test": 5_553}),
     "clevrer": Reader(
-        read_clevrer,
+        _read("clevrer"),
         "CC0, says its page",
         num_questions={"train": 152_572, "val": 76_364, "test": 76_344},
     ),
     "vcr": Reader(
-        read_vcr,
+        _read("vcr"),
         "a research agreement; the images are of LSMDC and MovieClips",
         num_questions={"train": 212_923, "val": 26_534, "test": 25_263},
     ),
-    "test_of_time": Reader(read_test_of_time, "that of the suite whose questions were adapted"),
+    "test_of_time": Reader(_read("test_of_time"), "that of the suite whose questions were adapted"),
     "mvbench": Reader(
-        _MANIFESTS["mvbench"],
+        _read("mvbench", "benchmark_manifests"),
         "see its page; the videos come from many sources, a licence each",
         num_questions={"test": 4_000},
     ),
-    "tempcompass": Reader(_MANIFESTS["tempcompass"], "CC-BY-NC-4.0", num_questions={"test": 5_536}),
+    "tempcompass": Reader(
+        _read("tempcompass", "benchmark_manifests"), "CC-BY-NC-4.0", num_questions={"test": 5_536}
+    ),
     "video_mme": Reader(
-        _MANIFESTS["video_mme"],
+        _read("video_mme", "benchmark_manifests"),
         "academic use only; no redistribution",
         num_questions={"test": 2_700},
     ),
     "egoschema": Reader(
-        _MANIFESTS["egoschema"],
+        _read("egoschema", "benchmark_manifests"),
         "Ego4D's signed agreement for the videos",
         num_questions={"subset": 500, "test": 5_031},
     ),
     "star": Reader(
-        _MANIFESTS["star"],
+        _read("star", "benchmark_manifests"),
         "see its page",
         num_questions={"train": 45_731, "val": 7_098, "test": 7_377},
     ),
-    "intentqa": Reader(read_intentqa, "see its page", num_questions={"val": 2_044, "test": 2_134}),
+    "intentqa": Reader(
+        _read("intentqa", "nextqa"), "see its page", num_questions={"val": 2_044, "test": 2_134}
+    ),
     "causal_vid_instruct": Reader(
-        read_causal_vid_instruct,
+        _read("causal_vid_instruct"),
         "each row's license_tag; the source videos keep their own licences",
         version=4,
     ),
-    "ego4d": Reader(read_ego4d, "signed agreement; no redistribution"),
+    "ego4d": Reader(_read("ego4d"), "signed agreement; no redistribution"),
     "something_something": Reader(
-        read_something_something, "Qualcomm's research licence, behind a login"
+        _read("something_something"), "Qualcomm's research licence, behind a login"
     ),
     "activitynet_captions": Reader(
-        read_activitynet_captions, "see its page; the videos are YouTube's"
+        _read("activitynet_captions"), "see its page; the videos are YouTube's"
     ),
-    "subtitled_videos": Reader(read_subtitled_videos, "that of the videos"),
-    "llava": Reader(read_llava, _CONVERSATIONS, version=2),
-    "chat_messages": Reader(read_chat_messages, _CONVERSATIONS, version=2),
+    "subtitled_videos": Reader(_read("subtitled_videos"), "that of the videos"),
+    "llava": Reader(_read("llava"), _CONVERSATIONS, version=2),
+    "chat_messages": Reader(_read("chat_messages"), _CONVERSATIONS, version=2),
     # By its columns' word the responses may be captions.
-    "huggingface": Reader(read_huggingface, "see the data set's card", version=3),
+    "huggingface": Reader(_read("huggingface"), "see the data set's card", version=3),
 }
+"""By name, in the order of ``BUILT_IN_READERS``; a corpus imports its own alone."""
 
 
 def reader_named(name: str) -> Reader:

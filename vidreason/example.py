@@ -11,7 +11,7 @@ class Turn(NamedTuple):
     role: Literal["system", "user", "assistant"]
     text: str
     is_target: bool = False
-    """Whether this answer is learnt, too, where the example is trained on."""
+    """True if this answer is learnt, too, where the example is trained on."""
 
 
 def split_system(turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
@@ -90,3 +90,25 @@ class Example:
     def prompt_length(self) -> int:
         """Characters of the prompt and of the turns before it."""
         return len(self.prompt) + sum(len(turn.text) for turn in self.earlier_turns)
+
+
+def spread_examples(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """Take some examples of each corpus, evenly spread over it, in order.
+
+    Args:
+        examples: Of any corpora.
+        limit: At most this many of each corpus, where examples of one group count once and are
+            taken together; None for all.
+    """
+    by_corpus: dict[str, dict[tuple[str, str], list[Example]]] = {}
+    for example in examples:
+        group = (example.group_id, "" if example.group_id else example.id)
+        by_corpus.setdefault(example.corpus, {}).setdefault(group, []).append(example)
+    # Groups i * n / number, for i from 0: evenly spread, the same ones at every call.
+    chosen: list[Example] = []
+    for groups in by_corpus.values():
+        together = list(groups.values())
+        number = len(together) if limit is None else min(limit, len(together))
+        for index in range(number):
+            chosen += together[index * len(together) // number]
+    return chosen

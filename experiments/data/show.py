@@ -16,10 +16,9 @@ from data_modules.corpus_index import open_trainable
 from data_modules.prompt_lengths import PromptLimit
 from experiments.data.config import DataCommandConfig
 from experiments.fit.run import token_source
-from vidreason.evaluation.benchmark import spread_examples
 from vidreason.evaluation.page.elements import write_page
 from vidreason.evaluation.page.pictures import StoredPictures
-from vidreason.example import Example
+from vidreason.example import Example, spread_examples
 from vidreason.reasoning.language_model import load_tokenizer
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText, encode_example
 from vidreason.video.reader import VideoReadError

@@ -31,7 +31,6 @@ from vidreason.evaluation.benchmark import (
     evaluate_examples,
     evaluation_failures,
     question_batches,
-    spread_examples,
 )
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.controls import why_not_made
@@ -46,7 +45,7 @@ from vidreason.evaluation.priors import (
     fit_majority,
 )
 from vidreason.evaluation.provenance import Provenance, make_manifest
-from vidreason.example import Example
+from vidreason.example import Example, spread_examples
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT
 
 

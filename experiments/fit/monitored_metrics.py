@@ -8,7 +8,6 @@ if it names that.
 import difflib
 from collections.abc import Iterator
 
-from callbacks.benchmark_evaluation import accuracy_name
 from data_modules.corpora import DataConfig
 from data_modules.corpus_index import open_corpora
 from data_modules.held_out_splits import is_test_split
@@ -69,6 +68,8 @@ def validation_metrics(config: ExperimentConfig) -> set[str]:
     """Names of what the validations of a run log; opens the benchmark corpora if they are asked."""
     names = {LOSS}
     if config.evaluation.every_n_steps is not None:
+        from callbacks.benchmark_evaluation import accuracy_name  # brings all of evaluation along
+
         corpora = open_corpora(config.data.benchmark, config.data.max_malformed_fraction).corpora
         tested = tested_corpora(config.data)
         names |= {accuracy_name(corpus[0].corpus, tested) for corpus in corpora}

@@ -15,7 +15,7 @@ _NOT_INITIAL = (
     *("perceiver.video_encoder.weights", "perceiver.video_encoder.allow_random_weights"),
     *("perceiver.video_encoder.ignored_keys", "perceiver.video_encoder.dtype"),
 )
-"""What of these may differ: the encoder's weights are compared by their hash."""
+"""Settings that may differ: the encoder's weights are compared by their hash."""
 
 
 def checkpoint_folder(run_dir: str) -> Path:

@@ -12,7 +12,6 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from callbacks.early_stop import EarlyStop
 from callbacks.freeze_schedule import FreezeSchedule
 from callbacks.lora_merge import LoraMerge
@@ -54,7 +53,7 @@ from experiments.trained_model import REASONER_FOLDER
 from experiments.writer_lock import sole_writer
 from vidreason.cores import use_threads
 from vidreason.devices import torch_device
-from vidreason.evaluation.benchmark import spread_examples
+from vidreason.example import spread_examples
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.fusion.warm_start import warm_start
 from vidreason.model import Provenance, VideoReasoner, build_reasoner
@@ -338,6 +337,8 @@ def build_callbacks(
             )
         )
     if config.data.benchmark and config.evaluation.every_n_steps is not None:
+        from callbacks.benchmark_evaluation import BenchmarkEvaluation  # brings all of evaluation
+
         callbacks.append(
             BenchmarkEvaluation(
                 list(open_corpora(config.data.benchmark, config.data.max_malformed_fraction)),

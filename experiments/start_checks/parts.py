@@ -11,9 +11,7 @@ import torch
 from data_modules.readers import reader_named
 from experiments.fit.added_callbacks import check_callbacks
 from experiments.fit.loggers import check_loggers
-from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
 from experiments.start_checks.start import Start, raised
-from vidreason.baselines.build import baseline_problems
 from vidreason.fusion.config import MAX_PATCH_FRAMES
 from vidreason.perception.added_models import build_added_segmenter, check_added_encoder
 from vidreason.perception.config import SEGMENTERS, VIDEO_ENCODERS
@@ -27,6 +25,9 @@ _TOKENIZER_FILE = "tokenizer_config.json"
 
 def baselines(start: Start) -> Iterator[str]:
     """Baselines have names of their own, and weights that their kinds know."""
+    from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
+    from vidreason.baselines.build import baseline_problems  # training needs none of it
+
     config = start.config
     taken = {*ROW_NAMES, *PRIORS, VALIDATION}
     for name, baseline in config.baselines.items():

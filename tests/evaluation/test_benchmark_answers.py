@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from vidreason.evaluation.benchmark import evaluate_examples, question_batches, spread_examples
+from vidreason.evaluation.benchmark import evaluate_examples, question_batches
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.reasoner_answerer import load_examples, reasoner_answerer
-from vidreason.example import Example, Turn
+from vidreason.example import Example, Turn, spread_examples
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
 from vidreason.reasoning.futures import Future
