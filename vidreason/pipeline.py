@@ -6,15 +6,11 @@ it rests on: the parts of the video without which it would be less likely.
 Shapes: P parts of a video, Q video embeddings, D width.
 """
 
-import shutil
-import tempfile
 import time
-import weakref
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -31,7 +27,8 @@ from vidreason.conversation import Chat, checked_options, checked_question
 from vidreason.devices import torch_device
 from vidreason.example import Turn
 from vidreason.model import DecodingConfig, VideoReasoner
-from vidreason.perception.perceiver import Perceiver, build_perceiver, shown_tokens
+from vidreason.perceived_videos import Look, PerceivedVideos
+from vidreason.perception.perceiver import Perceiver, build_perceiver
 from vidreason.perception.visual_tokens import (
     OBJECT_TOKEN,
     VisualTokens,
@@ -49,13 +46,9 @@ from vidreason.reasoning.prompts import (
     open_ended_prompt,
 )
 from vidreason.reasoning.reasoner_config import FuturesConfig
-from vidreason.video.failures import VideoReadError
-from vidreason.video.given import VideoLike, as_media
-from vidreason.video.media import is_remote
+from vidreason.video.given import VideoLike
 
 _METHODS = get_args(get_type_hints(FuturesConfig)["method"])
-_KEPT_VIDEOS = 8
-"""Videos whose tokens stay in memory."""
 _UNLIMITED = 1 << 20
 _SHORTEST = DecodingConfig(max_new_tokens=1)
 
@@ -88,17 +81,6 @@ def load(
     return VideoPipeline(reasoner, build_perceiver(reasoner.perceiver, device))
 
 
-class _Look(NamedTuple):
-    """A video that was looked at."""
-
-    media: str
-    start: float | None
-    end: float | None
-    tokens: VisualTokens
-    seconds: float
-    """That perceiving took."""
-
-
 class VideoPipeline:
     """Answers about videos; made by :func:`load`.
 
@@ -114,10 +96,7 @@ class VideoPipeline:
     def __init__(self, reasoner: VideoReasoner, perceiver: Perceiver) -> None:
         self.reasoner = reasoner
         self.perceiver = perceiver
-        self._seen: OrderedDict[tuple[object, ...], VisualTokens] = OrderedDict()
-        # Of videos that were in memory.
-        self._folder = Path(tempfile.mkdtemp(prefix="vidreason-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._look = PerceivedVideos(perceiver).look
 
     def perceive(
         self,
@@ -276,33 +255,9 @@ class VideoPipeline:
             )
         return number
 
-    def _look(
-        self, video: VideoLike, fps: float | None, start: float | None, end: float | None
-    ) -> _Look:
-        media = as_media(video, self._folder, fps)
-        began = time.perf_counter()
-        state: object = None
-        if not is_remote(media) and Path(media).is_file():
-            status = Path(media).stat()
-            state = status.st_size, status.st_mtime_ns
-        key = (media, state, start, end)
-        if key not in self._seen or state is None:
-            try:
-                self._seen[key] = self.perceiver.perceive(media, start, end)
-            except VideoReadError as error:
-                if not isinstance(video, bytes):
-                    raise
-                # The file is one of our own making.
-                raise VideoReadError("the given bytes", error.cause, error.detail) from None
-        self._seen.move_to_end(key)
-        while len(self._seen) > _KEPT_VIDEOS:
-            self._seen.popitem(last=False)
-        tokens = shown_tokens(self._seen[key], self.perceiver.config)
-        return _Look(media, start, end, tokens, time.perf_counter() - began)
-
     def _generate(
         self,
-        look: _Look,
+        look: Look,
         prompt: str,
         decoding: DecodingConfig | None,
         *,
@@ -331,7 +286,7 @@ class VideoPipeline:
 
     def _made(
         self,
-        look: _Look,
+        look: Look,
         num_prompt_tokens: int,
         text: str,
         began: float,
@@ -396,4 +351,5 @@ class VideoPipeline:
         sums, counts = self.reasoner.response_log_likelihoods(
             visual, of_texts, [text for _ in videos for text in texts]
         )
+        # (videos * answers,) -> (videos, answers)
         return (sums / counts if mean else sums).view(len(videos), len(answers))
