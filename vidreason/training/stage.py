@@ -11,8 +11,7 @@ Notable choices:
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any, Self, TypedDict, cast
 
@@ -28,12 +27,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from vidreason.config import config_from_values
-from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner
-from vidreason.perception.config import PerceiverConfig
-from vidreason.perception.models import video_encoder_sizes
+from vidreason.model import VideoReasoner
 from vidreason.perception.visual_tokens import VisualBatch
-from vidreason.pretrained.frozen_parts import frozen_hashes
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.packed_attention import padding_reason
 from vidreason.reasoning.text_batch import TextBatch
@@ -44,7 +39,6 @@ from vidreason.training.checkpoint import (
     load_trainable,
     trainable_state,
 )
-from vidreason.training.checkpoint_files import read_without_tensors
 from vidreason.training.checkpoint_format import (
     RECORD,
     RunIdentity,
@@ -64,6 +58,7 @@ from vidreason.training.optimizer import (
     join_schedule,
     learning_rates,
 )
+from vidreason.training.recorded_stage import recorded_stage
 from vidreason.training.sharding import shard
 from vidreason.training.trainable import set_trainable, trainable_names
 
@@ -179,34 +174,12 @@ class StageModule(LightningModule):
         if not isinstance(checkpoint_path, str | Path):
             raise ValueError("checkpoint_path is an open file; give the path of the checkpoint")
         path = Path(checkpoint_path)
-        content = read_without_tensors(path)
-        record = read_record(content, str(path))
-        recorded = record["config"]
-        needed = {name: name in recorded for name in ("reasoner", "optimizer")}
-        if not all(known or name in kwargs for name, known in needed.items()):
-            raise ValueError(
-                f"{path} was not written by experiments.fit and does not say how its reasoner was "
-                "built: pass reasoner= and optimizer="
-            )
-        reasoner = kwargs.get("reasoner")
-        frozen: Callable[[], Mapping[str, str]] = dict
-        if reasoner is None:
-            config = config_from_values(ReasonerConfig, recorded["reasoner"], str(path))
-            perceiver = config_from_values(PerceiverConfig, recorded["perceiver"], str(path))
-            visual_dim = video_encoder_sizes(perceiver.video_encoder).width
-            frozen = partial(frozen_hashes, config.language_model, perceiver)
-            check_frozen(record["frozen"], frozen(), str(path))
-            reasoner = build_reasoner(config, visual_dim, perceiver=perceiver)
-        optimizer = kwargs.get("optimizer")
-        if optimizer is None:
-            optimizer = config_from_values(OptimizerConfig, recorded["optimizer"], str(path))
-        total_steps = kwargs.get("total_steps") or int(content["global_step"])
-        module = cls(reasoner, optimizer, total_steps, record["stage"])
-        module.identity = RunIdentity(recorded, frozen)
-        # A freeze schedule may have added to what the stage trains.
-        module.trainable = frozenset(record["trainable"])
-        set_trainable(reasoner, module.trainable)
-        load_trainable(reasoner, path, module.trainable)
+        recorded = recorded_stage(path, kwargs.get("reasoner"), kwargs.get("optimizer"))
+        total_steps = kwargs.get("total_steps") or recorded.total_steps
+        module = cls(recorded.reasoner, recorded.optimizer, total_steps, recorded.stage)
+        module.identity, module.trainable = recorded.identity, recorded.trainable
+        set_trainable(module.reasoner, module.trainable)
+        load_trainable(module.reasoner, path, module.trainable)
         return module if map_location is None else module.to(map_location)
 
     @override
