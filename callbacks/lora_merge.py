@@ -42,7 +42,8 @@ weight and its adapters is rounded once more, and so is all that each layer comp
 SmolLM2-135M that is up to 0.16, of which 0.01 is left in float32."""
 
 _PROBE_TOKENS = 24
-"""Of a sentence: tokens that no text has would be so unlikely that rounding alone is 0.35."""
+"""Tokens of a sentence: tokens that no text has would be so unlikely that rounding alone is
+0.35."""
 
 
 @dataclass(eq=False)

@@ -37,7 +37,7 @@ class AnnotatedSpan:
     track: str = ""
     """Annotator, where several describe the same events; they are never mixed."""
     is_moment: bool = False
-    """Whether a point in time was annotated, with a span around it."""
+    """True if a point in time was annotated, with a span around it."""
 
 
 def annotated_spans(examples: Iterable[Example], skipped: SkippedRows) -> Iterator[AnnotatedSpan]:

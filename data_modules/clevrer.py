@@ -16,7 +16,7 @@ from vidreason.reasoning.prompts import yes_no_prompt
 QUESTION_TYPES = ("descriptive", "explanatory", "predictive", "counterfactual")
 YES_NO = ("yes", "no")
 _FILE_NAMES = {"train": "train", "val": "validation", "test": "test"}
-_FOLDER_SIZE = 1000
+_FOLDER_SIZE = 1000  # videos in a folder of the release
 _NUM_LOOKED_AT = 100
 """Questions by which it is decided whether a file hides its answers."""
 

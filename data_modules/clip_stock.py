@@ -30,7 +30,7 @@ from vidreason.video.failures import FailureLog, VideoReadError
 from vidreason.video.reader import VideoReader
 from vidreason.video.scene_cuts import find_scene_cuts
 
-NUM_QUARTERS = 4
+NUM_QUARTERS = 4  # of the lengths, each drawn from in turn
 UNKNOWN_LENGTH = NUM_QUARTERS
 """The quarter of clips whose length is not known."""
 

@@ -26,8 +26,8 @@ TOO_EARLY = "no annotation before it fits into a clip"
 ANNOTATED = "annotated"
 """Kind of an outcome that annotators wrote down."""
 
-_SAME_WORDS = 0.8
-_STEP_PART = 0.5
+_SAME_WORDS = 0.8  # share of the words of two texts that count as the same
+_STEP_PART = 0.5  # share of a step that must be seen for it to count as seen
 
 
 class Continuation(NamedTuple):

@@ -12,8 +12,8 @@ from vidreason.ranges import check_ranges
 from vidreason.video.limits import DECODE_TIMEOUT_SECONDS
 
 LongPrompts = Literal["leave_out", "cut_earlier_turns"]
-"""What becomes of an example whose prompt is too long. ``cut_earlier_turns`` takes as many turns of
-its conversation away as it must, the earliest first; what is then still too long is left out."""
+"""Ways with an example whose prompt is too long. ``cut_earlier_turns`` takes as many turns of its
+conversation away as it must, the earliest first; what is then still too long is left out."""
 LossOn = Literal["last", "all"]
 """Answers of a conversation that an example teaches."""
 DROPPED = ("clips", "objects", "moments")
@@ -47,14 +47,14 @@ BUILT_IN_READERS = (
 )
 """Names of the readers of this project."""
 _READERS_OF_SHARDS = ("webvid", "webdataset")
-"""Those whose root may be any address of a store."""
+"""Readers whose root may be any address of a store."""
 READER_GROUP = "vidreason.readers"
 """Group of the entry points by which installed packages add readers."""
 FIELDS = (
     *("id", "media", "video_id", "start_seconds", "end_seconds"),
     *("prompt", "response", "options", "answer_index", "question_type", "group_id"),
 )
-"""Of an example: what a column of a Hugging Face data set may be mapped to."""
+"""Fields of an example that a column of a Hugging Face data set may be mapped to."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -85,7 +85,7 @@ class CorpusConfig:
     looked for there. Without it rows are left out, and counted, whose media are outside of
     ``root``, by an absolute path, ``..`` or a link."""
     allow_remote_media: bool = False
-    """Whether rows may name media at any URL. Without it such rows are left out, and counted,
+    """True to let rows name media at any URL. Without it such rows are left out, and counted,
     unless ``root`` or ``media_dir`` is a URL and the media are below it."""
     columns: dict[str, str] = field(default_factory=dict)
     """``huggingface`` only: from an example's fields, such as ``media`` and ``response``, to the

@@ -26,7 +26,7 @@ class DataReport:
     num_not_hashed: int = 0
     """Sampled videos whose pictures could not be compared, because they cannot be read."""
     problems: list[str] = field(default_factory=list)
-    """What is beyond the thresholds; empty if all is well."""
+    """Numbers beyond the thresholds; empty if all is well."""
 
 
 def check_data(

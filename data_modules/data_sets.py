@@ -23,8 +23,8 @@ _DATA_SUFFIXES = (
 )
 """Files whose content a folder's data set depends on; of videos, examples hold the paths only."""
 _SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-"""Of a split that is one file, ``<split><suffix>`` in a folder."""
-_START_BYTES = 4096
+"""Endings of a split that is one file, ``<split><suffix>`` in a folder."""
+_START_BYTES = 4096  # enough to tell an array from lines
 _FIRST_ROWS = 1000
 """Rows of a file of JSON whose fields are taken for its columns."""
 

@@ -101,7 +101,7 @@ class Ego4dVideo(NamedTuple):
     splits: frozenset[str]
     """All splits that its benchmarks put it into; empty where none does."""
     scenarios: tuple[str, ...]
-    """Of the list, those that are texts."""
+    """Entries of the list that are texts."""
 
     @property
     def split(self) -> str:

@@ -26,7 +26,7 @@ BEGINNING = "nothing has happened yet"
 
 _STEP = re.compile(r"^\s*\d+\.\s*(?P<step>.*\S)\s*$")
 _EFFECT = re.compile(r",? (?:so|because|and moves on)\b.*$")
-"""What an explanation adds to an event: its effect or its cause."""
+"""Words that an explanation adds to an event: its effect or its cause."""
 _LEAST_FRAMES = 1.0
 """Length of a segment whose event comes at the same time as the next one."""
 

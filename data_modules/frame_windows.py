@@ -28,7 +28,7 @@ class FramesBatch(TypedDict):
     frames: Tensor
     """``(B, W, 3, S, S)`` uint8 RGB; unreadable videos are not among them, so B may be 0."""
     failures: list[VideoFailure]
-    """Of the batch's unreadable videos."""
+    """Failures of the batch's unreadable videos."""
 
 
 class FrameWindows(Dataset[Tensor | VideoFailure]):

@@ -55,7 +55,7 @@ class CorpusHealth:
     row_remarks: Counter[str] = field(default_factory=Counter)
     """Rows that were read but for something in them, by what that is."""
     malformed: list[str] = field(default_factory=list)
-    """What is wrong with the first of the malformed rows."""
+    """Faults of the first malformed rows."""
     media: Counter[str] = field(default_factory=Counter)
     """Examples whose video is ``there``, ``missing``, ``empty`` or ``unreachable``, or ``remote``
     and not looked for; its content is not looked at."""
@@ -65,11 +65,11 @@ class CorpusHealth:
     answer_words: list[float] = field(default_factory=list)
     """Percentiles of the words of a response: an answer or caption."""
     license_tags: Counter[str] = field(default_factory=Counter)
-    """Of corpora whose rows have one."""
+    """Tags of corpora whose rows have one."""
     num_probed: int = 0
     """Videos of a random sample that were opened and indexed, of those that are there."""
     num_decoded: int = 0
-    """Of these, how many were decoded from first to last frame."""
+    """Number of these that were decoded from first to last frame."""
     unreadable: Counter[str] = field(default_factory=Counter)
     """Probed videos that cannot be read, by cause."""
     unreadable_examples: list[str] = field(default_factory=list)

@@ -20,7 +20,7 @@ OUTSIDE = (
 )
 UNSUPPORTED = f"its media has a protocol that is not read (those that are: {', '.join(PROTOCOLS)})"
 
-_REMEMBERED_FOLDERS = 4096
+_REMEMBERED_FOLDERS = 4096  # bounded: a corpus may have a million
 
 
 class MediaAccess:

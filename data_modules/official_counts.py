@@ -16,7 +16,7 @@ class Coverage(NamedTuple):
     num_questions: int
     """Questions that there are: officially, or in the files."""
     is_official: bool
-    """Whether ``num_questions`` is the benchmark's, and not only that of these files."""
+    """True if ``num_questions`` is the benchmark's, and not only that of these files."""
 
     @property
     def is_complete(self) -> bool:

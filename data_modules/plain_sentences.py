@@ -32,7 +32,7 @@ _CONNECTED = re.compile(
     re.IGNORECASE,
 )
 _CONTINUATIONS = ("Then, ", "After that, ", "Next, ")
-_OVERLAP_SECONDS = 0.5
+_OVERLAP_SECONDS = 0.5  # an overlap of up to this is taken for imprecise spans
 
 
 def plain_sentence(text: str) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class Manifest:
     question_type: tuple[str, ...] = ()
     """Fields that make up the type, joined by ``/``."""
     has_span: bool = False
-    """Whether rows have ``start`` and ``end``."""
+    """True if rows have ``start`` and ``end``."""
     named_by: tuple[str, ...] = ()
     """Fields by which messages name a row, if not by its id."""
 

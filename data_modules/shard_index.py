@@ -47,7 +47,7 @@ class ShardMember(NamedTuple):
     media: str
     """As :mod:`vidreason.video.media` names it."""
     content: bytes | None
-    """What it holds, for small texts."""
+    """Content of small texts."""
 
     def read(self) -> bytes:
         """The content of the member.
@@ -83,8 +83,7 @@ class IndexedShard(NamedTuple):
     num_members: int
     """Members that are there in full."""
     failures: tuple[str, ...]
-    """What else is in it, and what of it is lost, each as ``cause: detail``; none for a sound
-    shard."""
+    """Other content, and losses, each as ``cause: detail``; none for a sound shard."""
     file: str
     """The Parquet file with its members,"""
     row_group: int

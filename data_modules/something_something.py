@@ -15,7 +15,7 @@ from data_modules.skipped_rows import SkippedRows, examples_of
 from vidreason.example import Example
 
 FILE_NAMES = ("something-something-v2-{}.json", "{}.json", "labels/{}.json")
-"""Of the first release, and of the later archives."""
+"""Names in the first release, and in the later archives."""
 
 
 def read_something_something(files: Files, split: str, skipped: SkippedRows) -> Iterator[Example]:

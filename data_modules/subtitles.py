@@ -34,7 +34,7 @@ _INLINE_TIME = re.compile(rf"<{_CLOCK}>")
 
 _TRANSITION_SECONDS = 0.05
 """Captions that roll show what was said alone for 10 ms before the next words come."""
-_ADJACENT_SECONDS = 0.1
+_ADJACENT_SECONDS = 0.1  # longest gap between cues of one caption that rolls
 
 
 class Cue(NamedTuple):
@@ -57,7 +57,7 @@ class _Block(NamedTuple):
     """A line with ``-->`` and what belongs to it."""
 
     number: int
-    """Of the line in the file, from 1."""
+    """Number of the line in the file, from 1."""
     timing: str
     label: str
     """The line above, if it is no other cue's text."""

@@ -23,7 +23,7 @@ NUM_CHOICES = 4
 _KINDS = ("answer", "rationale")
 _CHOICE_NUMBERS = tuple(map(str, range(NUM_CHOICES)))
 _IMAGES = "vcr1images"
-_MAX_PIXELS = 1e6
+_MAX_PIXELS = 1e6  # no picture has a coordinate beyond
 _BEFORE_SPACE = re.compile(r" ([,.?!;:%)\]]|n't\b|'(?:s|re|ve|ll|d|m)\b)")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from data_modules.files import Files
 
 VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg")
-"""Of two containers of one video, the first of these is taken."""
+"""Extensions; of two containers of one video, the first of these is taken."""
 
 _OTHER_EXTENSIONS = (".gif", ".jpg", ".jpeg", ".png", ".webp")
 

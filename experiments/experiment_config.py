@@ -55,8 +55,9 @@ class TrainerConfig:
     sharded_checkpoints: bool = False
     """Under ``fsdp2``, each process writes its part, into a folder; else rank 0 writes one file."""
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "32-true"
-    """What trains, and the optimizer, are float32; mixed precisions compute in 16 bits. ``fit``
-    refuses ``bf16-true``: what trains would be bfloat16, in which small steps are lost."""
+    """Precision of the computation. Trained weights and the optimizer are float32; mixed precisions
+    compute in 16 bits. ``fit`` refuses ``bf16-true``: what trains would be bfloat16, in which small
+    steps are lost."""
     compile: bool = False
     """Compile the blocks of the fusion core and of the language model by ``torch.compile``."""
     stop_after_steps: int | None = None
@@ -74,7 +75,7 @@ class TrainerConfig:
     """The metric of ``keep_best`` and ``early_stopping_patience``, as validation logs it. The
     accuracy on a test split is ``test/<corpus>_accuracy``; who chooses by it has to write that."""
     monitor_mode: Literal["min", "max"] = "min"
-    """Whether its lowest values are the best, or its highest."""
+    """Best values of it: the lowest, or the highest."""
     early_stopping_patience: int | None = None
     """Stop after this many validations in a row without a new best value of ``monitor``; None for
     never."""
@@ -212,8 +213,8 @@ class ExperimentConfig:
             *("none", "half_frames", "single_frame", "blind", "shuffled_frames", "shuffled")
         ]
     )
-    """What ``evaluate`` shows the model, a row of its table each; ``none`` is the video itself, and
-    ``random`` can be had besides; during ``fit``, the first alone. See
+    """Views that ``evaluate`` shows the model, a row of its table each; ``none`` is the video
+    itself, and ``random`` can be had besides; during ``fit``, the first alone. See
     :func:`vidreason.evaluation.controls.controlled_source`."""
     baselines: dict[str, BaselineConfig] = field(default_factory=dict)
     """Other systems that ``evaluate`` asks the same questions, by names of your own; each gets a
@@ -223,9 +224,9 @@ class ExperimentConfig:
     video: list[str] = field(default_factory=list)
     """Video files that ``generate`` answers about."""
     prompt: list[str] = field(default_factory=list)
-    """What ``generate`` asks about each video."""
+    """Questions of ``generate`` about each video."""
     predict: bool = False
-    """Whether ``generate`` asks for the three most likely next events (section 3.3.1)."""
+    """True to let ``generate`` ask for the three most likely next events (section 3.3.1)."""
 
     def __post_init__(self) -> None:
         if not self.run_dir:

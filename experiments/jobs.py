@@ -30,7 +30,7 @@ CONFIG_FILE = "job.yaml"
 RECORD_FILE = "job.json"
 LOG_FILE = "job.log"
 LOCK_FILE = "job.lock"
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.2  # between two looks at the running programs
 
 State = Literal["waiting", "running", "submitted", "finished", "failed", "stopped"]
 
@@ -44,17 +44,17 @@ class Job:
     key: str
     """See :func:`job_key`."""
     folder: Path
-    """Of this job alone."""
+    """Folder of this job alone."""
     program: str
     """Module, such as ``experiments.fit``."""
     arguments: tuple[str, ...] = ()
     needs: tuple["Job", ...] = ()
-    """What must have finished before."""
+    """Jobs that must have finished before."""
     config: Any = None
     """A configuration dataclass that is written into ``folder`` as ``job.yaml`` before the start;
     the command then names this file."""
     outputs: tuple[Path, ...] = ()
-    """What is there when it has finished, to know it of a job that a batch system ran."""
+    """Files that are there when it has finished, to know it of a job that a batch system ran."""
 
     @property
     def command(self) -> list[str]:
@@ -85,9 +85,9 @@ class JobRecord:
     seconds: float = 0.0
     """Elapsed, over all starts whose end was seen."""
     cpu_seconds: float = 0.0
-    """Of the program and the processes that it waited for."""
+    """CPU time of the program and the processes that it waited for."""
     exit_status: int | None = None
-    """Of the last start; negative for a signal."""
+    """Status of the last start; negative for a signal."""
     submitted_as: str = ""
     """The batch system's number."""
 

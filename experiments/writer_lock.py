@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 20.0
+HEARTBEAT_SECONDS = 20.0  # between two signs of life in the lock file
 SILENT_SECONDS = 180.0
 """A holder on another host that has not been heard of for this long is taken to be gone."""
 LOCK_SUFFIX = ".lock"

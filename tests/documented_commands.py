@@ -31,7 +31,7 @@ _SCRIPT_PROGRAM = re.compile(r"-m (experiments\.\w+)")
 _FILE_SUFFIX = re.compile(r"\.(yaml|jsonl?|mp4|ckpt|pth|safetensors|sbatch|txt|py|md)$")
 _QUOTED_PATH = re.compile(r"[\"']([\w.-]+(?:/[\w.-]+)+)[\"']")
 _OUTPUTS = ("run_dir", "store.path", "--output-dir")
-"""What is written and need not be there."""
+"""Options whose paths are written, and need not be there."""
 
 
 class Parsed(BaseException):

@@ -30,7 +30,7 @@ class Orders:
     """Instructions for one process."""
 
     arguments: list[str]
-    """Of ``experiments.fit``."""
+    """Arguments of ``experiments.fit``."""
     environment: dict[str, str]
     log: str
     """Where its output goes."""

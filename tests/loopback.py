@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEY = "sk-Zq7/w3+Tr9_vK2xB8mN4"
-"""Of no service; with characters that addresses and base64 write in another way."""
+"""A key of no service; with characters that addresses and base64 write in another way."""
 
 Connection = socket.socket
 

@@ -37,7 +37,7 @@ class Block:
     page: str
     """Path of the page below the checkout."""
     line: int
-    """Of its first fence, from 1."""
+    """Line of its first fence, from 1."""
     language: str
     text: str
     file_name: str

@@ -113,9 +113,9 @@ class Choice(Answer):
 
     options: tuple[str, ...]
     index: int
-    """Of the chosen one in ``options``."""
+    """Index of the chosen one in ``options``."""
     probabilities: tuple[float, ...]
-    """Of each option."""
+    """Probability of each option."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import re
 
 MAX_PATTERN = 20_000
 """Characters."""
-_MAX_REPEATS = 1000
+_MAX_REPEATS = 1000  # of one part: a pattern of a few characters may else take minutes
 
 
 def pattern_problem(pattern: str) -> str | None:

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 MAX_CONFIG_BYTES = 2**20
 """Size of the largest YAML file that is read."""
-_MAX_SHOWN = 20
+_MAX_SHOWN = 20  # problems in one message; a file of another kind may have thousands
 
 
 class ConfigurationError(ValueError):

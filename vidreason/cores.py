@@ -21,7 +21,7 @@ THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables by which a user, or torchrun, says how many threads there are."""
 _LAUNCHED = ("LOCAL_RANK", "SLURM_LOCALID")
 """Set in each process of a launch of several: the launcher has shared out the cores."""
-_SAMPLE_SECONDS = 0.25
+_SAMPLE_SECONDS = 0.25  # over which the cores are watched
 _CGROUPS = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 MAX_BYTES = 2**22
 MAX_DEPTH = 64
-_MAX_DIGITS = 400
+_MAX_DIGITS = 400  # of an integer; the largest float has 309
 
 
 def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:

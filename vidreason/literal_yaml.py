@@ -25,7 +25,7 @@ _NULL = ("", "~", "null", "Null", "NULL")
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _STRING_TAG = "tag:yaml.org,2002:str"
 _MERGE = "<<"
-_MAX_DIGITS = 40
+_MAX_DIGITS = 40  # characters of a number; what is longer is text
 _INTERPOLATION = "${"
 _MISSING = re.compile(r"\\*\?\?\?")
 
@@ -38,10 +38,10 @@ class Scalar:
     where: str
     """File and line, or whatever else it was given by."""
     plain: bool = False
-    """Whether ``value`` is text without quotes, which may mean a number, a truth value or null."""
+    """True for text without quotes, which may mean a number, a truth value or null."""
     quoted: bool = False
-    """Whether ``value`` is text in YAML's quotes. Many write 1e-4 so, since some readers want it
-    so: a number field takes it; JSON has numbers of its own, and its text is none."""
+    """True for text in YAML's quotes. Many write 1e-4 so, since some readers want it so: a number
+    field takes it; JSON has numbers of its own, and its text is none."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Section:
     items: "dict[str, Node]"
     where: str
     key_where: dict[str, str] = field(default_factory=dict)
-    """Of each key."""
+    """Location of each key."""
 
     def where_of(self, key: str) -> str:
         """Return the location at which ``key`` was written."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 MIN_WORDS = 8
 """Shorter texts are said of many videos and tell nothing."""
 
-_SHINGLE_WORDS = 3
+_SHINGLE_WORDS = 3  # words in a row that are compared
 # Two texts of similarity s become candidates with 1 - (1 - s^4)^16: 99.98 % at 0.8, 64 % at 0.5.
 # Candidates are compared in full, so the draw decides only what is missed.
 NUM_BANDS, BAND_ROWS = 16, 4
@@ -132,5 +132,6 @@ def _digest(words: list[str]) -> bytes:
 
 
 def _bands(shingles: frozenset[int]) -> list[tuple[int, bytes]]:
+    # Texts that agree in all hashes of one band are compared: (hashes,) -> (bands, rows)
     rows = minhash(shingles, NUM_BANDS * BAND_ROWS).reshape(NUM_BANDS, BAND_ROWS)
     return [(band, row.tobytes()) for band, row in enumerate(rows)]

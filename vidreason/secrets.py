@@ -22,7 +22,7 @@ MIN_SECRET_CHARS = 6
 
 _PARTIAL_FROM_CHARS = 16
 """From this length on, echoes of a part are replaced as well; parts of short ones are words."""
-_PART_CHARS = 8
+_PART_CHARS = 8  # characters in a row of a secret that give it away
 _FOLD = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _SECRET_NAME = re.compile(
     # Not TOKENIZERS_PARALLELISM or MAX_TOKENS.

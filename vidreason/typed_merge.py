@@ -107,7 +107,7 @@ class _Given(NamedTuple):
     node: Section
     path: str
     is_right: bool
-    """Whether all that is given fits."""
+    """True if all that is given fits."""
     first: int
     """Index of the first of the sections in it, which all come before it."""
 

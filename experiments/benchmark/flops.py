@@ -35,7 +35,7 @@ class Flops:
     """Linear layers but the output layer, adapters included."""
     output_layer: float
     attention: float
-    """Of the language model."""
+    """Attention of the language model."""
     fusion: float
     """Linear layers of the fusion core."""
     fusion_attention: float

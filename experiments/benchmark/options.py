@@ -55,9 +55,9 @@ class Questions:
     videos: Sequence[VisualTokens]
     prompts: Sequence[str]
     options: Sequence[Sequence[str]]
-    """Of each prompt, as many each."""
+    """Options of each prompt, as many each."""
     video_of: Sequence[int]
-    """Of each prompt, the index of its video."""
+    """Index of the video of each prompt."""
 
     def encode(self, reasoner: VideoReasoner) -> tuple[list[EncodedText], list[int]]:
         """Token ids of each prompt with each of its options, and the index of each text's video."""

@@ -28,7 +28,7 @@ from vidreason.reasoning.language_model import (
 from vidreason.reasoning.reasoner_config import LanguageModelConfig, LoraSettings, ReasonerConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-"""Of the microworld's language model; models of random weights speak its language."""
+"""Tokenizer of the microworld's language model; models of random weights speak its language."""
 _VISUAL_DIM = video_encoder_sizes(VideoEncoderConfig()).width
 
 

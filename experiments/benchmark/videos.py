@@ -26,7 +26,7 @@ class VideoPlan:
     b_frames: int
     """Most B-frames in a row."""
     preset: str = "medium"
-    """Of x264."""
+    """Preset of x264."""
 
 
 def write_benchmark_video(path: Path, plan: VideoPlan, num_frames: int) -> None:

@@ -50,7 +50,7 @@ class Key:
     text: str
     """Meaning; empty where the name says it."""
     is_section: bool
-    """Whether it holds keys of its own."""
+    """True if it holds keys of its own."""
     module: str
     """Where it is declared."""
     program: str = ""

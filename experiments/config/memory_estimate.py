@@ -35,7 +35,8 @@ FRAME_SIZE = (720, 1280)
 """Height and width in pixels of the videos whose perception is rehearsed."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-"""Of a weight: 4 bits, a scale of 8 bits for 64 of them, and one of 32 bits for 256 scales."""
+"""Bytes of a weight: 4 bits, a scale of 8 bits for 64 of them, and one of 32 bits for 256
+scales."""
 
 _MASKS_PER_POINT, _MASK_STRIDE = 3, 4
 """Promptable segmenters answer a point with three masks, of a quarter of the input's side."""
@@ -52,7 +53,7 @@ class MemoryEstimate:
     optimizer: int = 0
     """AdamW's two means, and its steps."""
     gradients: int = 0
-    """Of what trains, with the copies that the processes of DDP exchange."""
+    """Bytes of the gradients, with the copies that the processes of DDP exchange."""
     working: int
     """The rest of the peak: activations, logits, caches, temporary values."""
 

@@ -46,7 +46,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 TABLE_FILE = "table.md"
 FUSION_CORE_FILE = "fusion_core.safetensors"
 IMAGINED_FOLDER = "imagined"
-"""Of the imagined videos' corpora; as ``root`` of one in ``data.train`` it stands for them."""
+"""Folder of the imagined videos' corpora; as ``root`` of one in ``data.train`` it stands for
+them."""
 _CAPTIONS = "webvid"
 """Reader of what stage 1 learns."""
 

@@ -36,7 +36,7 @@ class Contender(ABC):
     """A system with a row for each control; loaded when its first question is asked."""
 
     is_reasoner = False
-    """Whether it is the one that the others are compared with."""
+    """True for the one that the others are compared with."""
 
     @abstractmethod
     def row(self, control: Control) -> str:

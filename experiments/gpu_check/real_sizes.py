@@ -22,7 +22,7 @@ from vidreason.model import VideoReasoner
 from vidreason.perception.perceiver import Perceiver, build_perceiver
 
 NEW_TOKENS = 64
-"""Of an answer."""
+"""Tokens of an answer."""
 _NUM_FRAMES = 48
 
 

@@ -8,7 +8,7 @@ from experiments.benchmark import __main__ as benchmark
 from experiments.gpu_check.results import Failed, Recorder, Skipped
 from experiments.gpu_check.setting import Setting, Stage
 
-_LEAST_GIB = 40
+_LEAST_GIB = 40  # of GPU memory for the padded side of the comparison
 _REHEARSED = (
     *("--language-model", "microworld", "--batch-size", "2", "--rounds", "1", "--steps", "1"),
     *("--longest", "16", "--dtype", "bfloat16"),

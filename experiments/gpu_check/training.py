@@ -35,11 +35,11 @@ class Trained:
     seconds: list[float]
     """Wall time of each step."""
     loss: float
-    """Of the last step, per target token."""
+    """Loss of the last step, per target token."""
     samples: int
     """In a step."""
     positions: int
-    """Of the language model, in a step."""
+    """Positions of the language model, in a step."""
 
 
 class StepTimes(StepCallback):

@@ -35,7 +35,7 @@ class MakeInstructionsConfig:
     """Compare pictures with those of ``exclude`` too, which decodes some frames of each clip that
     is sampled, and of each evaluation video; without it, ids, files and texts alone."""
     seed: int = 0
-    """Of the sample."""
+    """Seed of the sample."""
     dry_run: bool = False
     """Sample the clips and say what the run would cost, and send nothing."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

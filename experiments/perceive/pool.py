@@ -169,7 +169,7 @@ class Report(NamedTuple):
     """A worker's report on the spans that it was given."""
 
     outcomes: list[Outcome]
-    """Of the first spans; it was told to stop before the others."""
+    """Outcomes of the first spans; it was told to stop before the others."""
     num_waiting: int
     """Entries of this worker that are not on the disk yet: those perceived last."""
 

@@ -55,7 +55,7 @@ class Counts:
     objects: int = 0
     """Objects on key frames in the tokens of those stored and perceived."""
     without_objects: int = 0
-    """Of those stored and perceived, the ones whose tokens are of clips alone."""
+    """Number of those stored and perceived whose tokens are of clips alone."""
 
     def add(self, seen: Seen, num_clips: int) -> None:
         """Count a span whose video could be read."""

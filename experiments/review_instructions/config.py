@@ -23,12 +23,12 @@ class ReviewInstructionsConfig:
     rejected_fraction: float = 0.3
     """Share of them that the quality gate rejected, evenly over its causes."""
     seed: int = 0
-    """Of the sample, and of its order."""
+    """Seed of the sample, and of its order."""
     num_frames: int = 8
     """Frames of a clip, at the middles of as many equal parts."""
     frames: Literal["all", "shareable", "none"] = "all"
-    """Of which clips frames are shown: ``shareable`` of those under CC0, CC BY or CC BY-SA alone,
-    for a page that is passed on."""
+    """Clips of which frames are shown: ``shareable`` means those under CC0, CC BY or CC BY-SA
+    alone, for a page that is passed on."""
     media_dir: str = ""
     """A further folder that videos may be in, besides ``run_dir``, such as where links in
     ``videos`` point."""

@@ -14,9 +14,9 @@ class Range:
     low: float = 0.0
     high: float = 1.0
     log: bool = False
-    """Whether values are evenly spread by their logarithm, as for learning rates."""
+    """True to spread values evenly by their logarithm, as for learning rates."""
     whole: bool = False
-    """Whether they are whole numbers."""
+    """True for whole numbers."""
 
     def __post_init__(self) -> None:
         if not self.low <= self.high or (self.log and self.low <= 0):
@@ -35,16 +35,17 @@ class SweepConfig:
     configs: list[str] = field(default_factory=list)
     """YAML files of the stage that is trained; a later one wins."""
     overrides: list[str] = field(default_factory=list)
-    """Of all trials, such as ``data.num_epochs=1``."""
+    """Overrides of all trials, such as ``data.num_epochs=1``."""
     choices: dict[str, list[Any]] = field(default_factory=dict)
     """Values to choose from by dotted key: ``{optimizer.learning_rate: [1e-4, 3e-4]}``."""
     ranges: dict[str, Range] = field(default_factory=dict)
     """Ranges to draw from by dotted key, not for ``grid``."""
     method: Literal["grid", "random", "optuna"] = "grid"
     num_trials: int = 16
-    """Of ``random`` and ``optuna``; ``grid`` has as many as there are combinations."""
+    """Number of trials of ``random`` and ``optuna``; ``grid`` has as many as there are
+    combinations."""
     seed: int = 0
-    """Of the draws; the trials' own seed is the configuration's."""
+    """Seed of the draws; the trials' own seed is the configuration's."""
     corpus: str = ""
     """The corpus whose accuracy decides; empty for the mean over the corpora, all weighing the
     same."""
@@ -56,7 +57,7 @@ class SweepConfig:
     max_parallel: int = 1
     """Programs at a time; ``optuna`` sees as many trials at once without knowing their results."""
     threads: int = 1
-    """Of each program."""
+    """Threads of each program."""
 
     def __post_init__(self) -> None:
         if not self.configs:

@@ -31,7 +31,7 @@ class ScoredTrial:
     """Its score; None without predictions. All but the best one's hold the paired difference, the
     best minus this trial, and its p-value."""
     missing: str = ""
-    """What keeps it from having a score."""
+    """Reason why it has no score."""
 
     @property
     def verdict(self) -> str:
@@ -49,7 +49,7 @@ class SweepScores:
 
     scored: tuple[ScoredTrial, ...]
     corpora: tuple[str, ...]
-    """What the score is the mean over."""
+    """Corpora that the score is the mean over."""
     unscored: tuple[str, ...]
     """Corpora that were answered, but have no references to score by."""
     incomplete: dict[str, str]

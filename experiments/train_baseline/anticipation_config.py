@@ -22,7 +22,7 @@ class LabelFilesConfig:
     validation: str = "test.split1"
     """Name of the bundle that is scored; empty for none."""
     frames_per_second: float = 15.0
-    """Of the labels: 15 in Breakfast, 30 in 50Salads."""
+    """Frame rate of the labels: 15 in Breakfast, 30 in 50Salads."""
     silent: list[str] = field(default_factory=list)
     """Labels that are no event, such as Breakfast's ``SIL``."""
 

@@ -34,7 +34,7 @@ class TrainBaselineConfig:
     """Processes that read videos or latents; 0 reads in the training process, as ``anticipation``
     always does."""
     seed: int = 0
-    """Of the weights at the start and of the order of the samples."""
+    """Seed of the weights at the start and of the order of the samples."""
     anticipation: AnticipationTrainingConfig = field(default_factory=AnticipationTrainingConfig)
     vjepa2_pretraining: VJepa2PretrainingConfig = field(default_factory=VJepa2PretrainingConfig)
     vjepa2: VJepa2ProbeConfig = field(default_factory=VJepa2ProbeConfig)

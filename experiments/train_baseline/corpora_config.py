@@ -12,9 +12,9 @@ class TrainingCorporaConfig:
     """Corpora by what they are for, and what may be missing of them."""
 
     train: list[CorpusConfig] = field(default_factory=list)
-    """What is learnt."""
+    """Corpora that are learnt."""
     validation: list[CorpusConfig] = field(default_factory=list)
-    """What is scored at the end; empty for no score."""
+    """Corpora that are scored at the end; empty for no score."""
     max_malformed_fraction: float = MAX_MALFORMED_FRACTION
     """Share of a corpus' rows that may be malformed."""
     max_unreadable_fraction: float = 0.01

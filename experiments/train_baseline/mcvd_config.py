@@ -23,7 +23,7 @@ class McvdTrainingConfig:
     batch_size: int = 8
     num_epochs: int = 10
     learning_rate: float = 1e-3
-    """Of Adam, after the warm-up."""
+    """Learning rate of Adam, after the warm-up."""
     warm_up_steps: int = 100
     """Optimizer steps in which the learning rate rises from 0."""
     average_decay: float = 0.999

@@ -25,7 +25,7 @@ class VerifyConfig:
     """Videos of the split ``val`` on which signals are weighed and the threshold is chosen; 0 to
     take the verifier's calibration as it is."""
     world_seed: int = 403
-    """Of a world that the verified reasoner was not trained on."""
+    """Seed of a world that the verified reasoner was not trained on."""
     false_alarms: float = 0.05
     """Share of true steps that the threshold may refuse."""
 

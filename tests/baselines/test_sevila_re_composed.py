@@ -38,7 +38,7 @@ GREEDY = DecodingConfig(strategy="greedy", max_new_tokens=4)
 CONFIG = EvaluationConfig(batch_size=16)
 OPTIONS = ("red", "it")
 FRAMES = 3
-"""Of a video."""
+"""Frames of a video."""
 
 
 @pytest.fixture(scope="module")

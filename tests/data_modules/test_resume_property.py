@@ -106,7 +106,7 @@ class Run:
             for epoch in range(num_epochs)
         ]
         self.left = [self.tokens_left(epoch) for epoch in range(num_epochs)]
-        """Of each planned sample, which of its visual tokens are shown."""
+        """Visual tokens of each planned sample that are shown."""
 
     def tokens_left(self, epoch: int) -> list[list[bool]]:
         ids = self.plan[epoch]

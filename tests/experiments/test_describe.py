@@ -183,7 +183,7 @@ def test_texts_of_fields_are_those_below_them():
     @dataclasses.dataclass
     class Part:
         first: int = 1
-        """What it is,
+        """A number,
         on two lines."""
         second: int = 2
 
@@ -192,7 +192,7 @@ def test_texts_of_fields_are_those_below_them():
         fourth: str = ""
         """Last."""
 
-    assert field_texts(Part) == {"first": "What it is, on two lines.", "fourth": "Last."}
+    assert field_texts(Part) == {"first": "A number, on two lines.", "fourth": "Last."}
     assert list(key_paths(Part)) == ["first", "second", "third", "fourth"]
 
 

@@ -25,7 +25,7 @@ from vidreason.training.checkpoint_files import read_checkpoint
 pytestmark = pytest.mark.slow
 
 TOLERANCE = 1e-5
-"""Of losses between 4 and 7, and of weights. Measured: at most 5e-7 and 2e-7."""
+"""Tolerance of losses between 4 and 7, and of weights. Measured: at most 5e-7 and 2e-7."""
 WITHIN_SECONDS = 280
 GLOBAL_BATCH = 6
 STEPS = 5

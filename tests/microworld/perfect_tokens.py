@@ -12,7 +12,7 @@ TIMES = (0.5, 1.75, 3.0, 4.25, 5.5)
 
 
 WIDTH = 10
-"""Of the tokens."""
+"""Width of the tokens."""
 
 
 def perceived(

@@ -45,7 +45,7 @@ class Browser:
         self._session = ""
         self._received = b""
         self.problems: list[str] = []
-        """What the page complained about."""
+        """Complaints of the page."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]

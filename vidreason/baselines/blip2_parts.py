@@ -19,12 +19,12 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfi
 from vidreason.perception.weights import Shape
 
 Names = Mapping[str, tuple[str, ...]]
-"""Of each tensor of a module, the keys in a file that it is made of: its one key, or those of the
-biases of queries and values."""
+"""Keys in a file that each tensor of a module is made of: its one key, or those of the biases of
+queries and values."""
 
 NORM_EPS = 1e-5
-"""Of the norms behind the tower (models/blip2.py: LayerNorm, torch's default). transformers has
-1e-6, by which the tower's output differs by 6e-5."""
+"""Epsilon of the norms after the tower (models/blip2.py: LayerNorm, torch's default). transformers
+has 1e-6, by which the tower's output differs by 6e-5."""
 
 _VISION_NAMES = (
     (r"^embeddings\.class_embedding$", "cls_token"),

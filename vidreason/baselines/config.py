@@ -44,7 +44,7 @@ class BaselineConfig:
     revision: str | None = None
     """Branch, tag or commit of what is loaded from the Hub."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Of the weights in memory."""
+    """Dtype of the weights in memory."""
     num_frames: int | None = None
     """Frames that it is shown, at the middles of as many equal parts of the video; None for the
     rule that its authors use. For ``sevila_decoder``, key frames that its localizer keeps, at most

@@ -23,7 +23,7 @@ class FrameRequest(NamedTuple):
     """One question with its frames."""
 
     content: str | list[dict[str, Any]]
-    """Of the message."""
+    """Content of the message."""
     shown: dict[str, Any]
     """Everything that decides the messages, as JSON. The files themselves do not: x264 writes other
     bytes of the same pictures now and then, and the request would be paid for again."""

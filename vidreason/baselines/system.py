@@ -34,7 +34,7 @@ class Facts:
     trained_on: tuple[str, ...] = ()
     """Benchmarks and corpora that its weights are known to have seen."""
     licence: str = ""
-    """Of the weights, as their owners name it."""
+    """Licence of the weights, as their owners name it."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as a manifest holds them."""
@@ -61,9 +61,9 @@ class System:
     optional_parts: ClassVar[tuple[str, ...]] = ()
     """Names of the weights that it can do without."""
     needs_captioner: ClassVar[bool] = False
-    """Whether it asks another system about frames, which its configuration names."""
+    """True if it asks another system about frames, which its configuration names."""
     takes_turns: ClassVar[bool] = False
-    """Whether it takes the turns before a prompt as they are. Others get the conversation as one
+    """True if it takes the turns before a prompt as they are. Others get the conversation as one
     text, in the prompt (:func:`vidreason.reasoning.prompts.written_out`)."""
 
     def answer(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:

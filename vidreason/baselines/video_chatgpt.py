@@ -41,8 +41,8 @@ SYSTEM_PROMPT = (
     "Follow the instructions carefully and explain your answers in detail based on the provided "
     "video."
 )
-"""What the weights were trained with, the missing space included (video_conversation.py of the
-source: ``video-chatgpt_v1``)."""
+"""Prompt that the weights were trained with, the missing space included (video_conversation.py of
+the source: ``video-chatgpt_v1``)."""
 
 _BASE_FILES = ("*.json", "*.safetensors", "*.bin")
 """The base's repository holds no safetensors."""

@@ -41,7 +41,7 @@ class PromptRow:
     """One prompt about one video."""
 
     ids: list[int]
-    """Of the whole prompt, with a placeholder for each visual token."""
+    """Tokens of the whole prompt, with a placeholder for each visual token."""
     markup: Markup
     """The text that the ids are of, but for a token that the tokenizer puts before all."""
     per_token: dict[str, list[int]]

@@ -34,7 +34,7 @@ class VideoModel(NamedTuple):
 
     model: PreTrainedModel
     processor: Any
-    """Of transformers, with a tokenizer and a video processor."""
+    """Processor of transformers, with a tokenizer and a video processor."""
     template: str
     """Chat template."""
     placeholders: frozenset[int]

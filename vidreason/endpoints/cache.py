@@ -16,7 +16,7 @@ from typing import Any
 
 from vidreason.endpoints.replies import ChatReply
 
-_BUSY_SECONDS = 60.0
+_BUSY_SECONDS = 60.0  # to wait for another process that writes to the same file
 
 
 class ReplyCache:

@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
         "pip install 'vidreason[endpoints]'"
     ) from error
 
-_FIRST_WAIT_SECONDS = 1.0
+_FIRST_WAIT_SECONDS = 1.0  # doubled at each further try
 _LONGEST_WAIT_SECONDS = 60.0
 _MAX_MESSAGE_CHARS = 300
 _LOGGERS = (

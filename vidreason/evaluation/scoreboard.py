@@ -47,7 +47,7 @@ Runs = Mapping[str, Sequence[BenchmarkPrediction]]
 _WUPS_CORPUS = "nextqa_open_ended"  # the one corpus whose score needs files
 _MAX_NAMED = 10  # ids in a note
 _CAPABILITIES = ("", *get_args(Capability))
-"""What rows say of a question that was asked, or that the system cannot be asked."""
+"""Entries of rows: a question that was asked, or that the system cannot be asked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ Signals = Mapping[str, float]
 _STRENGTH = 1.0  # of the penalty on standardised weights: a few hundred claims determine them
 _STEPS = 100
 _NUM_FOLDS = 5
-_CONVERGED = 1e-10
+_CONVERGED = 1e-10  # largest change of a coefficient at the last step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Calibration:
     threshold: float
     """Probability from which a claim counts as supported."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Of the claims that it was fitted on, and of the model; JSON values."""
+    """Origin of the claims that it was fitted on, and of the model; JSON values."""
 
     def digest(self) -> str:
         """Return 16 hex digits over everything that decides probabilities."""

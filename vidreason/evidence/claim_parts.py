@@ -27,8 +27,8 @@ class ClaimParts(NamedTuple):
     text: str
     """The whole claim, without a full stop."""
     clauses: tuple[str, ...]
-    """Of an order, the event that is said to come first and the one after it; of a cause, the cause
-    and the effect; of an event, the claim."""
+    """Parts of the claim. Of an order, the event that is said to come first and the one after it;
+    of a cause, the cause and the effect; of an event, the claim."""
 
 
 def claim_parts(text: str) -> ClaimParts:

@@ -149,6 +149,7 @@ class ReasonerSignals:
         sums, _ = self._reasoner.response_log_likelihoods(
             account.visual, [0] * len(encoded), encoded
         )
+        # (texts * P,) -> (texts, P), in the order in which they were encoded
         return sums.view(len(texts), len(account.prefixes))
 
     def _encoded(self, prefix: str, text: str) -> EncodedText:

@@ -24,7 +24,7 @@ class Support(NamedTuple):
     score: float
     """Probability, from 0 to 1, that the span shows it."""
     is_supported: bool
-    """Whether the score reaches the verifier's threshold."""
+    """True if the score reaches the verifier's threshold."""
 
 
 class Verifier(Protocol):

@@ -7,7 +7,7 @@ from vidreason.ranges import check_ranges
 
 MAX_WIDTH = 2**16
 """Largest width, and most queries, that a fusion core is built with."""
-_MAX_LAYERS = 512
+_MAX_LAYERS = 512  # far beyond any model: a slip of the keyboard is told before memory is taken
 MAX_PATCH_FRAMES = 32
 """Rows of Video-LLaMA's table of frame positions."""
 KEY_FRAMES = 4

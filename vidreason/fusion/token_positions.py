@@ -25,7 +25,7 @@ _NUM_SIZES = len(_USUAL_SIZES)
 _VELOCITY_FREQUENCIES = 4
 """Periods of 2, 1, 1/2 and 1/4 of the frame's width or height a second."""
 _USUAL_SPEED = 0.25
-"""Of an edge, as a share of the frame a second."""
+"""Speed of an edge, as a share of the frame a second."""
 _NUM_MOTIONS = 4 * (1 + 2 * _VELOCITY_FREQUENCIES) + 1
 
 
@@ -135,6 +135,8 @@ def _waves(values: Tensor, *, longest_period: float, num_frequencies: int) -> Te
     The frequencies are made anew at each call: as a buffer they would lose their digits when the
     module is moved to bfloat16, and their values when it is built on the meta device.
     """
+    # Each period is half of the one before: (..., C) -> (..., C, F)
     octaves = torch.arange(num_frequencies, device=values.device, dtype=torch.float32)
     angles = values[..., None] * (2 * math.pi / longest_period * 2**octaves)
+    # (..., C, 2 F) -> (..., 2 C F)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)

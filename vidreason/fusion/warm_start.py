@@ -43,17 +43,17 @@ from vidreason.json_object import read_json_object
 from vidreason.perception.weights import Shape, open_weights
 
 _PREFIXES = ("qformer.", "model.qformer.", "Qformer.bert.", "")
-"""Of a Q-Former's keys: transformers' models, LAVIS' files, a Q-Former by itself."""
+"""Beginnings of a Q-Former's keys: transformers' models, LAVIS' files, a Q-Former by itself."""
 _QUERIES = ("query_tokens", "model.query_tokens")
 _EMBEDDING_NORMS = ("layernorm", "embeddings.layernorm", "embeddings.LayerNorm")
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
 _OWN_KEYS = {"queries", "visual_projection.1.weight", "output_projection.weight"}
-"""What tells a fusion core's weights from a Q-Former's."""
+"""Keys that tell a fusion core's weights from a Q-Former's."""
 _PROJECTION = ("output_projection.weight", "output_projection.bias")
 """The parameters whose shapes depend on the language model."""
 _MAX_CONFIG_BYTES = 2**20
 _HEAD_WIDTH = 64
-"""Of BERT, and of all released Q-Formers."""
+"""Width of a head of BERT, and of all released Q-Formers."""
 
 _ATTENTION = {
     **{name: f"attention.{name}" for name in ("query", "key", "value")},

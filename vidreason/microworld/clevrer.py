@@ -28,7 +28,7 @@ from vidreason.microworld.simulation import (
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 _FOLDER_SIZE = 1000
-_MAX_DRAWN = 4
+_MAX_DRAWN = 4  # of the possible ones, at most
 
 
 def video_path(split: str, scene_index: int) -> str:

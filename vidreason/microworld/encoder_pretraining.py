@@ -40,7 +40,7 @@ _HEADINGS = ("left", "right", "up", "down")
 _WALL, _SCREEN, _FLOOR = range(len(COLORS), len(COLORS) + 3)
 _NUM_COLORS = len(COLORS) + 3
 _NO_SHAPE = len(SHAPES)
-_STILL_CLIPS_LEFT_OUT = 0.8
+_STILL_CLIPS_LEFT_OUT = 0.8  # share of those without motion, which is what is to be learnt
 _LOSS_WEIGHTS = {"color": 1.0, "history": 5.0, "shape": 2.0, "velocity": 3.0, "facts": 0.5}
 _SPEED_UNIT = 10.0
 """Velocities are learnt in tens of world units a second, so that they are of order one."""
@@ -253,6 +253,7 @@ class _Heads(nn.Module):
         with autocast():
             encoded = encoder(frames[:, None])
             clip_tokens = encoded.clip_tokens[:, 0]
+            # One clip a video, its patches in a row: (B, 1, F, h, w, D) -> (B, P, D)
             patch_tokens = encoded.patch_tokens[:, 0].flatten(1, 3)
             on_object = shapes != _NO_SHAPE
             num_frames = frames.shape[1]
@@ -277,16 +278,19 @@ class _Heads(nn.Module):
 
 
 def _classification_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    # (..., classes) -> (n, classes), and their classes (...,) -> (n,)
     return cross_entropy(logits.float().flatten(0, -2), classes.flatten())
 
 
 def _network_input(frames: NDArray[np.uint8], image_size: int) -> Tensor:
     """``(B, F, H, W, 3)`` uint8 to normalised ``(B, F, 3, S, S)``, with a little sensor noise."""
+    # (B, F, H, W, 3) -> (B * F, 3, H, W)
     pixels = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2).float()
     resized = interpolate(pixels, size=(image_size, image_size), mode="bilinear")
     resized = (resized + 3.0 * torch.randn_like(resized)) / 255
     mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
     std = torch.tensor(IMAGENET_STD)[:, None, None]
+    # (B * F, 3, S, S) -> (B, F, 3, S, S)
     return ((resized - mean) / std).reshape(*frames.shape[:2], *resized.shape[1:])
 
 
@@ -297,6 +301,7 @@ def _patch_labels(
     cell = FRAME_SIZE // grid
     covered = np.zeros((len(COLORS), grid * grid))
     for color, mask in render_masks(rollout, time).items():
+        # Pixels of the object in each patch: (H, W) -> (grid, cell, grid, cell) -> (grid, grid)
         areas = mask.reshape(grid, cell, grid, cell).sum(axis=(1, 3))
         covered[COLORS.index(color)] = areas.flatten()
     colors = np.full(grid * grid, _FLOOR, dtype=np.int64)

@@ -127,6 +127,7 @@ class FactHeads(nn.Module):
 
     def forward(self, embeddings: Tensor) -> dict[str, Tensor]:
         """Return the logits and numbers by head, from embeddings ``(B, Q, D)``."""
+        # All embeddings together tell each fact: (B, Q, D) -> (B, Q * D)
         outputs = self.linear(embeddings.flatten(1) / self.scale)
         return dict(zip(_HEAD_SIZES, outputs.split(list(_HEAD_SIZES.values()), 1), strict=True))
 

@@ -35,8 +35,8 @@ from vidreason.microworld.simulation import (
 from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
 
 _SCALES = np.array([1, 1, 0.5, 0.5, 16, 16, 16, 16, 64], dtype=np.float32)
-"""Of a centre and a velocity in world units, a box and an area in frames: a unit of place counts as
-much as two of velocity, or as a sixteenth of the frame."""
+"""Scales of a centre and a velocity in world units, a box and an area in frames: a unit of place
+counts as much as two of velocity, or as a sixteenth of the frame."""
 _SAME_BOX = 0.4
 """Intersection over union from which a token shows a thing."""
 _FEATURE_NOISE = 0.2
@@ -60,7 +60,7 @@ class _Sight:
     thing: str
     """A colour, ``wall`` or ``screen``."""
     shape: str
-    """Of a body; empty for bars."""
+    """Shape of a body; empty for bars."""
     state: tuple[float, ...]
     """Centre, velocity, box as fractions of the frame, area as a share of it."""
 

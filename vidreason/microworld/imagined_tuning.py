@@ -63,7 +63,7 @@ class Lesson(NamedTuple):
 
     visual: VisualBatch
     facts: Facts
-    """Of the first videos, of which nothing is left out."""
+    """Facts of the first videos, of which nothing is left out."""
     videos: Tensor
     """``(R,)`` int64: of each text, the index of its video."""
     text: TextBatch

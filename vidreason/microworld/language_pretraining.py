@@ -60,7 +60,7 @@ _PHRASE = "|".join(
         r"\s|[.,:?()]",
     )
 )
-"""What a token is a part of."""
+"""Phrases that a token is a part of."""
 _BLIND_SHARE = 0.1
 _FORESEEN_SHARE = 0.5
 """Stories that also tell what happens next. So the model can say it if an embedding holds it, and
@@ -74,8 +74,8 @@ _EMBEDDING_NOISE = 0.2
 _OTHER_INSTRUCTIONS = 2
 """Questions and explanations about a story, beside one prediction and one caption. Most of the
 model's use is to know what comes next, and a caption asks for everything that can be read."""
-_ROLLOUTS_PER_BLOCK = 400
-_HEAD_WIDTH = 32
+_ROLLOUTS_PER_BLOCK = 400  # drawn from one seed
+_HEAD_WIDTH = 32  # channels of an attention head
 
 Document = tuple[list[str], str, str]
 """Sentences of the story, prompt and response."""

@@ -30,7 +30,7 @@ MARGIN_SHARE = 1 / 64
 :class:`~vidreason.baselines.viper.program_api.ImagePatch`."""
 
 _SIDE = 16  # pixels of the crop that the network sees
-_WIDTH = 64
+_WIDTH = 64  # hidden units
 _LEAST_OVERLAP = 0.5  # intersection over union of a mask with what it is called
 _NO_SHAPE = -1
 _NOISE = 4.0  # grey levels; videos are compressed

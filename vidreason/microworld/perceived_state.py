@@ -32,10 +32,10 @@ from vidreason.perception.visual_tokens import OBJECT_TOKEN, VisualTokens
 
 _THINGS = (*COLORS, "wall", "screen", "other")
 _WALL, _SCREEN, _OTHER = range(len(COLORS), len(_THINGS))
-_PENALTY = 1e-3
+_PENALTY = 1e-3  # of ridge regression, beside a mean square of the inputs
 _MATCH = 5.0  # world units between a mask's centre and the body that it shows
 _RESTING_SPEED = 2.0  # world units a second below which a perceived body counts as resting
-_SPEED_UNIT = 10.0
+_SPEED_UNIT = 10.0  # world units a second; velocities are read divided by it, to about 1
 _AGREEMENT = 6.0  # world units a second between two readings of one velocity
 
 

@@ -31,7 +31,7 @@ possible answers when they run."""
 WIDTH = 128
 NUM_LAYERS = 2
 MAX_TOKENS = 1024
-"""Of a question and its program."""
+"""Longest question with its program."""
 
 _UNKNOWN = "<|unk|>"
 _SPECIAL_TOKENS = (
@@ -52,7 +52,7 @@ _PIECE = "|".join(
         r"\d|\s",
     )
 )
-"""What a token is."""
+"""Texts that are a token."""
 
 Pair = tuple[str, str]
 """Question and program."""

@@ -23,7 +23,7 @@ FRAME_SIZE = 128
 """Width and height of a video in pixels."""
 FRAMES_PER_SECOND = 8
 
-_OVERSAMPLING = 2
+_OVERSAMPLING = 2  # drawn this many times as large, then shrunk: edges become smooth
 _PIXELS_PER_UNIT = FRAME_SIZE / ARENA
 _RGB = {
     "red": (214, 40, 40),

@@ -32,8 +32,8 @@ from vidreason.microworld.simulation import (
     simulate,
 )
 
-_STORY_SECONDS = 15.0
-_WALL_THICKNESS = 4.0
+_STORY_SECONDS = 15.0  # of a simulated story, of which a video is cut out
+_WALL_THICKNESS = 4.0  # world units, as all lengths here
 _SCREEN_WIDTH = 2 * RADIUS + 4.0
 _MIN_DISTANCE = 2 * RADIUS + 3.0
 _MAX_SEEN_AT_ONCE = 4
@@ -45,7 +45,7 @@ _SEEN_COMING_IN = 0.25  # seconds for which one is seen that is still coming in 
 _PREDICTABLE_PART = 4.0  # world units of a body in sight that is about to come in
 _SCREEN_TRIES = 8
 _EVENTFUL = 3  # events in a video
-_SCREEN_SHARE = 0.25
+_SCREEN_SHARE = 0.25  # of the videos that have a screen, as far as one fits in
 
 POSITION_UNCERTAINTY = 0.6
 """Standard deviation of a moving body's position at the video's end, in world units."""

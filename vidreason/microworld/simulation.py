@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple
 
 from vidreason.microworld.rectangle import Rectangle
 
-ARENA = 64.0
-RADIUS = 7.0
+ARENA = 64.0  # world units, the side of the square that is seen
+RADIUS = 7.0  # world units, of every body
 VIDEO_SECONDS = 6.0
 """Length of the video. Simulation goes on to ``HORIZON_SECONDS``, so that the future is known."""
 HORIZON_SECONDS = 10.0
@@ -37,8 +37,8 @@ EventKind = Literal["enter", "hit", "push", "block", "leave"]
 
 _RESTING_SPEED = 3.0
 """Slower objects come to rest at a contact, so that "stopped" is never a matter of opinion."""
-_MAX_EVENTS = 30
-_TOUCH = 1e-6
+_MAX_EVENTS = 30  # contacts of a story; more of them are bodies that jam
+_TOUCH = 1e-6  # a squared gap, or a distance times a speed, below it is rounding
 
 
 @dataclass(frozen=True, kw_only=True)

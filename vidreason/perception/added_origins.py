@@ -43,7 +43,7 @@ class AddedPart:
     """Origin of a part from outside of this project, in a file that needs the same one."""
 
     version: int
-    """Of its class."""
+    """Version of its class."""
     package: str = ""
     """Package that declared it, with the package's version; empty for ``module:object``."""
 

@@ -60,6 +60,7 @@ class PackedAttention(nn.Module):
 
     def _heads(self, packed: Tensor, num_parts: int) -> Tensor:
         """``(B, tokens, parts * D)`` as ``(parts, B, heads, tokens, D / heads)``."""
+        # The columns are ordered by part, then head: (B, T, parts, heads, D / heads)
         parts = packed.view(*packed.shape[:2], num_parts, self.num_heads, -1)
         return parts.permute(2, 0, 3, 1, 4)
 

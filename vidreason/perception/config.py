@@ -32,7 +32,7 @@ ENCODER_GROUP = "vidreason.video_encoders"
 _DEFAULT_FRAMES = 8
 """Frames of a clip for encoders that take any number."""
 SIZE_FIELDS = tuple(_RELEASED_SIZES["internvideo-mm-b16"])
-"""Of :class:`VideoEncoderConfig`, those that are sizes."""
+"""Fields of :class:`VideoEncoderConfig` that are sizes."""
 _ENCODER_RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("width", "output_dim"), (1, 2**16)),
     **dict.fromkeys(("num_layers", "num_heads", "num_global_layers"), (1, 512)),
@@ -53,10 +53,11 @@ class VideoEncoderConfig:
     Further ones are entry points of the group ``vidreason.video_encoders`` that an installed
     package declares, or ``package.module:object``."""
     weights: str = ""
-    """What holds the weights. ``viclip-*``: ``model.safetensors`` of OpenGVLab/ViCLIP-B-16-hf or
-    the official ``.pth``; ``internvideo-mm-b16``: the official ``.ckpt``; ``videomae-b16``: the
-    official ``.pth``, of pre-training or fine-tuned, or a folder of transformers; ``vjepa2`` and
-    ``image``: a folder of transformers, or a repository on the Hugging Face Hub."""
+    """File or folder of the weights. ``viclip-*``: ``model.safetensors`` of
+    OpenGVLab/ViCLIP-B-16-hf or the official ``.pth``; ``internvideo-mm-b16``: the official
+    ``.ckpt``; ``videomae-b16``: the official ``.pth``, of pre-training or fine-tuned, or a folder
+    of transformers; ``vjepa2`` and ``image``: a folder of transformers, or a repository on the
+    Hugging Face Hub."""
     ignored_keys: list[str] = field(default_factory=list)
     """Beginnings of further keys in the weights file that are not wanted. Text towers, decoders and
     heads of the released files are left out without it; any other surplus key is an error."""
@@ -86,7 +87,7 @@ class VideoEncoderConfig:
     output_dim: int | None = None
     """Width of the contrastive projection. Perception does not use it; checkpoints contain it."""
     num_global_layers: int | None = None
-    """Of ``internvideo-mm``: after how many of the last blocks the clip's token is updated."""
+    """Number of last blocks of ``internvideo-mm`` after which the clip's token is updated."""
 
     def __post_init__(self) -> None:
         check_part("perceiver.video_encoder.name", self.name, ENCODER_GROUP, VIDEO_ENCODERS)
@@ -242,7 +243,7 @@ class SegmenterConfig:
     stability_offset: float = 1.0
     """How far those two cut-offs lie from the mask threshold, in logits."""
     box_nms_threshold: float = 0.7
-    """Of two masks whose boxes overlap by more than this IoU, only the better one is kept."""
+    """Overlap (IoU) of the boxes of two masks above which only the better one is kept."""
     max_frame_side: int = 1024
     """Frames whose longer side has more pixels than this are segmented, and their masks kept, at
     this size. The network sees ``image_size`` pixels in any case; this bounds memory and time."""
@@ -321,8 +322,8 @@ class PerceiverConfig:
     video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
     """The backbone that clip tokens and patch tokens come from."""
     use_objects: bool = True
-    """Whether key frames are segmented. Without it there are clip tokens only, and no segmenter is
-    built. To leave out objects that a store holds, set ``kept_objects`` to 0 instead."""
+    """True to segment key frames. Without it there are clip tokens only, and no segmenter is built.
+    To leave out objects that a store holds, set ``kept_objects`` to 0 instead."""
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     """The model that finds objects on key frames."""
     objects_per_key_frame: int = 16

@@ -27,10 +27,10 @@ _DTYPES = {
     "BoolStorage": torch.bool,
 }
 MAX_PICKLE_BYTES = 2**24
-"""Of the largest pickle that is read: 100 bytes a tensor, and what else a checkpoint holds."""
+"""Size of the largest pickle that is read: 100 bytes a tensor, and what else a checkpoint holds."""
 MAX_OPERATIONS = 2_000_000
-"""Of one pickle."""
-_MAX_DIMENSIONS = 16
+"""Operations of one pickle."""
+_MAX_DIMENSIONS = 16  # of a tensor; strides of many more multiply to any size
 _RUNNING_CODE = {
     *("os", "posix", "nt", "io", "_io", "subprocess", "sys", "builtins", "__builtin__", "imp"),
     *("importlib", "runpy", "shutil", "socket", "pty", "code", "codeop", "ctypes", "pickle"),
@@ -51,7 +51,7 @@ class StoredTensor(NamedTuple):
     record: str
     dtype: torch.dtype
     num_elements: int
-    """Of the whole record."""
+    """Elements of the whole record."""
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]

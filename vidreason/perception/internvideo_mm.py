@@ -26,7 +26,8 @@ from vidreason.perception.weights import load_weights
 from vidreason.video.transforms import CLIP_DEVIATION, CLIP_MEAN, FrameTransform
 
 _RESIZE_SHARE = 256 / 224
-"""Of the network's input side: what a frame's short side becomes before the centre is cut out."""
+"""Multiple of the network's input side that a frame's short side becomes before the centre is cut
+out."""
 
 _DROPPED_PREFIXES = (
     *("clip.transformer.", "clip.token_embedding.", "clip.ln_final.", "clip.text_projection"),
@@ -104,9 +105,11 @@ class InternVideoMMEncoder(VideoEncoder):
 
     def forward(self, frames: Tensor) -> EncodedClips:
         """Encode ``(B, N, F, 3, S, S)`` normalised frames; every clip is encoded by itself."""
+        # (B, N, F, 3, S, S) -> (B * N, F, 3, S, S)
         features = self.features(frames.flatten(0, 1))
         side = self.image_size // self.patch_size
         patches = self.clip.visual_ln_post(features.tokens[:, :, 1:])
+        # (B * N, F, P, D) -> (B * N, F, h, w, D)
         patches = patches.view(*patches.shape[:2], side, side, self.width)
         return arrange_clips(frames, features.normalised, patches)
 

@@ -41,8 +41,8 @@ class PromptableModel(Protocol):
     image_size: int
     """Side in pixels of the square network input."""
     keeps_aspect: bool
-    """Whether a frame's longer side is resized to ``image_size`` and the rest padded at the bottom
-    or the right, or both sides are resized to it."""
+    """True if a frame's longer side is resized to ``image_size`` and the rest padded at the bottom
+    or the right; else both sides are resized to it."""
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """From uint8 RGB ``(n, 3, h, w)``, resized but not padded, to tensors of n rows."""
@@ -191,6 +191,7 @@ def point_grid(points_per_side: int) -> Tensor:
     margin = 1 / (2 * points_per_side)
     centres = torch.from_numpy(np.linspace(margin, 1 - margin, points_per_side))
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
+    # Row by row: (side, side, 2) -> (side * side, 2), x before y
     return torch.stack([columns, rows], dim=-1).flatten(0, 1)
 
 
@@ -213,6 +214,7 @@ def resize_frames(frames: Tensor, height: int, width: int) -> Tensor:
         np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
         for frame in frames.permute(0, 2, 3, 1).contiguous().numpy()
     ]
+    # Pillow has the channels last: (n, H, W, 3) -> (n, 3, H, W)
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
 
 

@@ -78,6 +78,7 @@ def visible_objects(
     masks = torch.stack([each.mask for each in objects])
     top, left = math.floor(row_edges[0]), math.floor(column_edges[0])
     bottom, right = math.ceil(row_edges[-1]), math.ceil(column_edges[-1])
+    # (objects, H, W) -> (objects, pixels): any pixel within the crop
     visible = masks[:, top:bottom, left:right].flatten(1).any(1).tolist()
     return [each for each, is_visible in zip(objects, visible, strict=True) if is_visible]
 

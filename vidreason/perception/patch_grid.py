@@ -45,5 +45,6 @@ def cell_numbers(masks: Tensor) -> list[int]:
     Args:
         masks: ``(K, S, S)`` bool, one pixel each.
     """
+    # The one pixel of each: (K, S, S) -> (K, S * S) -> (K,)
     numbers: list[int] = masks.flatten(1).int().argmax(dim=1).tolist()
     return numbers

@@ -300,6 +300,7 @@ def _object_part(
 ) -> VisualTokens:
     masks = seen.masks.cpu()
     height, width = masks.shape[1:]
+    # Four columns also without objects, where there is nothing to stack: (objects, 4)
     boxes = torch.tensor([each.box for each in objects], dtype=torch.float32).view(-1, 4)
     areas = torch.tensor([each.area for each in objects], dtype=torch.float32)
     return VisualTokens(

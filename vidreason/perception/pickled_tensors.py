@@ -24,7 +24,7 @@ from vidreason.perception.inert_pickles import (
 )
 
 _BLOCK_BYTES = 2**22
-_LOCAL_HEADER_BYTES = 30
+_LOCAL_HEADER_BYTES = 30  # of a zip member, by the format, without its name
 
 
 class TorchFile:
@@ -35,7 +35,7 @@ class TorchFile:
     """
 
     content: object
-    """What was saved, with a :class:`StoredTensor` for each tensor."""
+    """Everything that was saved, with a :class:`StoredTensor` for each tensor."""
 
     def __init__(self, path: str) -> None:
         self.path = path

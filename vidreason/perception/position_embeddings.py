@@ -72,9 +72,11 @@ def sine_cosine_embeddings(
     if num_slots <= released_slots:
         by_position = by_position[:, :num_slots]
     else:
+        # Linear along time: (side * side, slots, D) -> (side * side, D, slots), and back
         by_position = functional.interpolate(
             by_position.transpose(1, 2), size=num_slots, mode="linear"
         ).transpose(1, 2)
+    # (side * side, slots, D) -> (slots * side * side, D)
     return by_position.permute(1, 0, 2).reshape(-1, width)
 
 

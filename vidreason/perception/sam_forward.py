@@ -41,6 +41,7 @@ def encode_image(encoder: Any, pixels: Tensor) -> Tensor:  # noqa: ANN401 - the 
     tokens = encoder.patch_embed(pixels)  # (n, 3, S, S) -> (n, h, w, C)
     if encoder.pos_embed is not None:
         tokens = tokens + encoder.pos_embed
+    # Most blocks attend within windows, a few over the whole grid; windows are padded to fit.
     for block in encoder.blocks:
         attended = block.norm1(tokens)
         if block.window_size > 0:
@@ -51,6 +52,7 @@ def encode_image(encoder: Any, pixels: Tensor) -> Tensor:  # noqa: ANN401 - the 
             attended = _attend_with_relative_positions(block.attn, attended)
         tokens = tokens + attended
         tokens = tokens + block.mlp(block.norm2(tokens))
+    # (n, h, w, C) -> (n, C, h, w), as convolutions have it
     encoded: Tensor = encoder.neck(tokens.permute(0, 3, 1, 2))
     return encoded
 
@@ -72,6 +74,7 @@ def _attend_with_relative_positions(attention: Any, tokens: Tensor) -> Tensor:  
     bias = row_bias[..., :, None] + column_bias[..., None, :]
     bias = bias.reshape(count, attention.num_heads, height * width, height * width)
     mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+    # (n, H, L, C / H) -> (n, h, w, C)
     projected = attention.proj(mixed.transpose(1, 2).reshape(count, height, width, -1))
     assert isinstance(projected, Tensor)
     return projected
@@ -138,6 +141,7 @@ def _tokens_to_image(attention: Any, tokens: Tensor, image: Tensor, placed_image
     if prompts_per_group > 1:  # keys and values are projected once for many prompts
         grouped = tokens.view(len(image), -1, tokens.shape[-1])
         shared: Tensor = attention(q=grouped, k=placed_image, v=image)
+        # (G, B / G * T, C) -> (B, T, C)
         return shared.view(tokens.shape)
     queries = _into_image_space(attention, attention.q_proj(tokens), attention.k_proj.weight)
     scale = (attention.internal_dim // attention.num_heads) ** -0.5
@@ -172,6 +176,7 @@ def _image_to_tokens(
     )
     # An image token's weights add up to 1 in each head.
     values = values + attention.out_proj.bias / num_heads
+    # Each prompt of a frame starts from its image tokens: (G, L, C) -> (B, L, C)
     residual = (
         image[:, None].expand(-1, len(tokens) // groups, -1, -1).reshape(-1, *image.shape[1:])
     )
@@ -237,6 +242,7 @@ def upscale_masks(
 
 def _project_to_four(convolution: Any, pixels: Tensor) -> Tensor:  # noqa: ANN401
     """``(..., C)`` to the 2 x 2 pixels that each becomes, ``(..., 4, C')``."""
+    # (C, C', 2, 2) -> (C, 4 C'): pixel by pixel, its channels together
     weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
     projected = functional.linear(pixels, weight.transpose(0, 1), convolution.bias.repeat(4))
     return torch.unflatten(projected, -1, (4, -1))

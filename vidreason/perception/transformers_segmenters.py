@@ -48,6 +48,7 @@ class PromptedTransformersModel(nn.Module):
         self.image_size: int = model.config.prompt_encoder_config.image_size
         self.keeps_aspect = name in ("sam", "sam-hq")
         self.has_intermediate_levels = name == "sam-hq"
+        # A value for each channel, for every pixel: (3,) -> (3, 1, 1)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 

@@ -37,7 +37,7 @@ _OFFICIAL_NAMES = {
     "intermediate.dense": "mlp.fc1",
     "output.dense": "mlp.fc2",
 }
-"""Of a block: the official name of each of transformers' layers, but for the packed attention."""
+"""Official names of transformers' layers of a block, but for the packed attention."""
 
 
 class VideoMAEEncoder(VideoEncoder):
@@ -52,7 +52,7 @@ class VideoMAEEncoder(VideoEncoder):
         transform = FrameTransform(size=sizes.image_size, short_side=sizes.image_size)
         super().__init__(sizes, transform)
         self.averages_first = False
-        """Whether the clip token is the norm of the mean (fine-tuned) or the mean of norms."""
+        """True if the clip token is the norm of the mean (fine-tuned), not the mean of norms."""
         self.model = VideoMAEModel(
             VideoMAEConfig(
                 image_size=sizes.image_size,

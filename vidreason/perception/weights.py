@@ -41,7 +41,7 @@ class OpenWeights:
     """The tensors of a weights file that is open."""
 
     shapes: Mapping[str, Shape]
-    """Of every tensor, by its key."""
+    """Shape of every tensor, by its key."""
     read: Callable[[str], Tensor]
     """From a key to the tensor, on CPU."""
 

@@ -81,10 +81,11 @@ class ReasonerParts:
     """Width of the visual tokens."""
     fusion: Fusion
     language_model: nn.Module
-    """Of transformers, or with peft's adapters around it."""
+    """A model of transformers, or one with peft's adapters around it."""
     tokenizer: PreTrainedTokenizerBase
     perceiver: PerceiverConfig
-    """What the visual tokens are made with: the reasoner is of no use with another perceiver."""
+    """Configuration that the visual tokens are made with: the reasoner is of no use with another
+    perceiver."""
     decoding: DecodingConfig
 
 

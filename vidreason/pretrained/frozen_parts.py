@@ -36,7 +36,7 @@ class FrozenPart:
     source: str
     """Where the part is; see the module."""
     sha256: str
-    """Of its content: :func:`vidreason.perception.weights.hash_weights`."""
+    """Hash of its content: :func:`vidreason.perception.weights.hash_weights`."""
 
 
 def perceiver_parts(config: PerceiverConfig) -> dict[Part, str]:

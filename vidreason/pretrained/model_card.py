@@ -38,7 +38,7 @@ class Provenance:
     step: int | None = None
     """Optimizer steps of that stage, for ``config.json``."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What ``experiments.evaluate`` writes to ``metrics.json``."""
+    """Scores as ``experiments.evaluate`` writes them to ``metrics.json``."""
     tables: str = ""
     """Tables of scores in Markdown, in the place of those made of ``metrics``."""
     licence: str = ""

@@ -38,8 +38,8 @@ MAX_SECONDS = 10.0
 """Longest time of one rendering; a published template takes a millisecond."""
 _CHARACTERS_PER_STEP = 1024
 """Length of a searched, copied or changed value that counts as one step."""
-_STEPS_OF_CALL = 10
-_MAX_BITS = 4096
+_STEPS_OF_CALL = 10  # of a template's budget, for each call
+_MAX_BITS = 4096  # of an int, more than 1,000 digits
 _MAX_INDENT = 64
 _MAX_DEPTH = 100
 """Calls within one another, each of which takes several of Python's frames."""

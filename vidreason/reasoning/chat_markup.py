@@ -85,7 +85,7 @@ class _Content:
 
 
 _Contents = tuple[_Content, ...]
-"""Of questions and answers in turn."""
+"""Contents of questions and answers in turn."""
 _ANY_RESPONSE = _Content("", _RESPONSE, "")
 _PROBE = _Content.of("probe")
 

@@ -15,7 +15,7 @@ class Evidence(NamedTuple):
 
     kind: Literal["clip", "track"]
     track_id: int | None
-    """Of an object; None for a clip."""
+    """Track of an object; None for a clip."""
     start_seconds: float
     """From the start of the perceived span; an object's is its first key frame."""
     end_seconds: float

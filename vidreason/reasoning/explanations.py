@@ -26,7 +26,7 @@ class Step(NamedTuple):
     event: str
     """The clause that says what happens, without its causes and effects."""
     links: tuple[Link, ...]
-    """What the step says to be the cause of what; empty where it says nothing of it."""
+    """Causes with their effects, as the step says; empty where it says nothing of it."""
 
 
 def format_explanation(steps: tuple[Step, ...]) -> str:

@@ -167,6 +167,7 @@ class _Decoding:
     def __init__(self, model: PreTrainedModel, prefix: Tensor, width: int) -> None:
         self._model = model
         self._shape = (len(prefix), width)
+        # The row of the prefix that each hypothesis starts from: (B,) -> (B * W,)
         rows = torch.arange(len(prefix), device=prefix.device).repeat_interleave(width)
         takes = inspect.signature(model.forward).parameters
         last = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
@@ -187,7 +188,9 @@ class _Decoding:
         num_videos, width = self._shape
         rows = torch.arange(num_videos * width, device=chosen.device)
         if beams is not None:
+            # From beams of a video to rows of the batch: (B, 1) + (B, W) -> (B * W,)
             rows = (rows.view(num_videos, width)[:, :1] + beams).flatten()
+        # One new token a row: (B, W) -> (B * W, 1)
         ids = chosen.reshape(-1, 1)
         if self._cache is None:
             words = self._model.get_input_embeddings()(ids)

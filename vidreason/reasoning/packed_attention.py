@@ -46,7 +46,7 @@ _MAX_GROUPS = 8
 _MAX_CPU_FLOAT32 = 256
 """Longest rows that a CPU attends in float32 whatever they come in: its kernel takes 1.2 to 2.7
 times as long in bfloat16 (measured, forward and backward, 60 to 250 positions, AMD EPYC)."""
-_MAX_FLASH_WIDTH = 256
+_MAX_FLASH_WIDTH = 256  # channels of a head, the most that the kernel takes
 _FLASH_CAPABILITY = (8, 0)
 """Flash attention has kernels from NVIDIA's Ampere on."""
 _VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters)
@@ -317,6 +317,7 @@ def _pad(states: Tensor, group: RowGroup) -> Tensor:
     flat = states[0].transpose(0, 1)  # (1, H, L, D) -> (L, H, D)
     padded = flat.new_zeros(group.num_rows * group.longest, *flat.shape[1:])
     padded = padded.index_copy(0, group.padded, flat.index_select(0, group.positions))
+    # (B * longest, H, D) -> (B, H, longest, D)
     return padded.view(group.num_rows, group.longest, *flat.shape[1:]).transpose(1, 2)
 
 

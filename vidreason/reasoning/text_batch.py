@@ -38,6 +38,7 @@ def collate_texts(texts: Sequence[EncodedText]) -> TextBatch:
         for column, label in enumerate(text.labels)
         if label != IGNORE_INDEX
     ]
+    # Three columns also without targets: (M, 3) -> three of (M,), each contiguous
     ids, rows, columns = torch.tensor(targets, dtype=torch.int64).reshape(-1, 3).T.contiguous()
     return TextBatch(
         input_ids=torch.tensor(

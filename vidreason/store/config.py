@@ -30,7 +30,7 @@ class StoreConfig:
     """or, if that is earlier, when one has waited this long and another comes. A killed process
     loses no more."""
     check_media: bool = True
-    """Whether a video's size and time of change are compared with the recorded ones each time its
+    """True to compare a video's size and time of change with the recorded ones each time its
     content hash is asked for. ``false`` spares a slow file system or a web store that request; a
     video that was changed since is then not noticed."""
 

@@ -50,7 +50,7 @@ PERCEIVERS_FOLDER = "perceivers"
 _NOT_KEPT = "this user may not write there: what is missing is perceived each time, and not stored"
 
 _REMOVED = (errno.ENOENT, errno.ESTALE)
-"""What opening a removed file gives; the second one on NFS."""
+"""Errors of opening a removed file; the second one on NFS."""
 
 
 class FeatureKey(NamedTuple):

@@ -120,7 +120,7 @@ class PerceiverStats(NamedTuple):
     num_entries: int
     num_tokens: int
     num_bytes: int
-    """Of the entries."""
+    """Size of the entries."""
 
 
 def store_stats(folder: Path) -> list[PerceiverStats]:

@@ -38,7 +38,7 @@ class Shard:
 
     path: Path
     fingerprint: str
-    """Of the perceiver that saw the videos."""
+    """Fingerprint of the perceiver that saw the videos."""
     dtype: str
     """Number type of the features."""
     keys: NDArray[np.uint8]

@@ -25,8 +25,8 @@ BLOCK_ROWS = 2**21
 """Rows that are merged in memory at a time, about."""
 
 _MAGIC = b"vidreason-table1"
-_ALIGNMENT = 64
-_TRAILER_BYTES = 12
+_ALIGNMENT = 64  # bytes: columns begin where a mapped array of numbers may
+_TRAILER_BYTES = 12  # three checksums of four bytes
 
 Rows = NDArray[np.void]
 """A structured array, one element a row."""
@@ -47,7 +47,7 @@ class SortedTable:
     rows: Rows
     """``(n,)``"""
     info: dict[str, Any] = field(default_factory=dict)
-    """What the writer wanted known about the table."""
+    """Remarks of the writer about the table."""
 
     def __len__(self) -> int:
         return len(self.high)
@@ -69,6 +69,7 @@ def split_key(key: bytes) -> tuple[np.uint64, np.uint64]:
 
 def table_of(keys: NDArray[np.uint8], rows: Rows) -> SortedTable:
     """A table in memory of ``(n, 16)`` key bytes and ``(n,)`` rows in any order."""
+    # Big-endian, so that numbers are in the order of the bytes: (n, 16) uint8 -> (n, 2) uint64
     halves = np.ascontiguousarray(keys).view(">u8").astype(np.uint64).reshape(-1, 2)
     order = np.lexsort((halves[:, 1], halves[:, 0]))
     return SortedTable(high=halves[order, 0], low=halves[order, 1], rows=rows[order])

@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 _LONGEST_HOURS = 48
 """A service has a day; a batch that takes two will not end."""
-_RESULT_BYTES = 8192
+_RESULT_BYTES = 8192  # of a result beside its text, generously
 _RESULT_BYTES_PER_TOKEN = 16
 """Room for a reply in a file of results, so that a whole one can be downloaded."""
 

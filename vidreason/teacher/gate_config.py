@@ -22,10 +22,10 @@ class GateConfig:
     max_repeats: int = 1
     """Times that an earlier step may be said again at other times; without times, never."""
     predictions_may_repeat: bool = False
-    """Whether a predicted event may be word for word one that the explanation has already told, as
+    """True if a predicted event may be word for word one that the explanation has already told, as
     in worlds where the same happens again and again."""
     partial_times: bool = True
-    """Whether some steps of an answer may have times where others have none."""
+    """True if some steps of an answer may have times where others have none."""
     time_tolerance: float = 0.5
     """Seconds by which a time may lie beyond the clip's end, or before an earlier step's."""
     leakage_similarity: float = 0.7

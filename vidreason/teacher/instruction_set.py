@@ -60,7 +60,7 @@ class SetOptions:
     media_roots: Mapping[str, str] = field(default_factory=dict)
     """Folder of each source's videos; the one that they share where it is not given."""
     link_videos: bool = True
-    """Whether ``videos/<source>`` is linked to these."""
+    """True to link ``videos/<source>`` to these."""
 
 
 def write_instruction_set(

@@ -39,7 +39,7 @@ from vidreason.teacher.verdicts import Failure, Verdict
 
 JOURNAL_FILE = "journal.sqlite"
 """Name in the run folder."""
-_PAGE_ROWS = 500
+_PAGE_ROWS = 500  # read at once, whatever the journal's size
 _MAX_DETAIL_CHARS = 300
 _FAILURES_TO_ASK_AGAIN = ("endpoint", "unreadable_video")
 """An endpoint recovers, and a disk is mounted again; a refused request stays one."""

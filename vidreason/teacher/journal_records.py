@@ -44,10 +44,10 @@ class Record(NamedTuple):
     clip: Clip
     state: State
     cause: str
-    """Of a rejection or a failure; empty otherwise."""
+    """Cause of a rejection or a failure; empty otherwise."""
     detail: str
     key: str
-    """Of its reply; empty for none."""
+    """Key of its reply; empty for none."""
     created: str
     verdict: Verdict | None
 

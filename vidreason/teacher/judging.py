@@ -51,7 +51,7 @@ class Judging:
         self._gate = gate
         self._number = 0
         self._is_anew = False
-        """Whether a clip was judged whose turn has come only now: later verdicts are made again."""
+        """True if a clip was judged whose turn has come only now: later verdicts are made again."""
 
     def advance(self, seconds: float = 0.2) -> int:
         """Judge the next clips up to the first that is still to be asked about.

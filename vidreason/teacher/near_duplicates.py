@@ -108,6 +108,7 @@ def _signature(text: str) -> _Signature | None:
 
 def _buckets(signature: _Signature) -> list[int]:
     """One bucket a group of hashes, each in a range of its own."""
+    # (hashes,) -> (bands, rows): two texts share a bucket if all rows of one band agree
     groups = signature[: NUM_BANDS * BAND_ROWS].reshape(NUM_BANDS, BAND_ROWS).astype(np.uint64)
     mixed = (groups * _FACTORS).sum(axis=1, dtype=np.uint64) >> np.uint64(64 - 17)
     buckets: list[int] = (mixed + np.arange(NUM_BANDS, dtype=np.uint64) * _NUM_BUCKETS).tolist()

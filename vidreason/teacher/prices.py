@@ -19,7 +19,7 @@ class Usage(NamedTuple):
     num_requests: float = 0
     num_images: float = 0
     num_prompt_tokens: float = 0
-    """Of pictures and text, cached ones included."""
+    """Tokens of pictures and text, cached ones included."""
     num_generated_tokens: float = 0
     num_cached_tokens: float = 0
 
@@ -99,10 +99,10 @@ class JobEstimate:
     """A job's price before it is begun."""
 
     usage: Usage
-    """Of all requests, with answers as long as they may be."""
+    """Tokens of all requests, with answers as long as they may be."""
     currency: str
     cost: float
-    """Of ``usage``."""
+    """Cost of ``usage``."""
     minutes_at_rate_limits: float | None
     """Shortest time that the rate limits allow; None without any."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from vidreason.teacher.reviews import MAX_SECONDS, row_id, row_sha
 
 MAX_ITEM_CHARS = 40_000
-"""Of the texts of one row; what is beyond is cut, and such a row cannot be edited."""
+"""Characters of the texts of one row; what is beyond is cut, and such a row cannot be edited."""
 
 _MAX_FACT_CHARS = 500
 # Shown by themselves; all further fields of a row are facts.

@@ -90,7 +90,7 @@ class Review:
     """One person's decision on a row."""
 
     id: str
-    """Of the row."""
+    """Id of the row."""
     row_sha: str
     """:func:`row_sha` of the row as the reviewer saw it."""
     decision: Decision
@@ -110,11 +110,11 @@ class Ruling(NamedTuple):
     reviewers: tuple[str, ...]
     """Names of those whose reviews count, sorted."""
     reviewed_at: datetime
-    """Of the newest of these reviews."""
+    """Time of the newest of these reviews."""
     draft: Draft | None = None
     """The answer of an edit."""
     reason: str = ""
-    """Of a rejection; :data:`EDITED_DIFFERENTLY` for edits that contradict each other."""
+    """Reason of a rejection; :data:`EDITED_DIFFERENTLY` for edits that contradict each other."""
 
 
 class Reviewed(NamedTuple):

@@ -45,7 +45,7 @@ class SchemaProbe(NamedTuple):
     """Result of a probe."""
 
     is_honoured: bool
-    """Whether answers can be relied on to be of a schema."""
+    """True if answers can be relied on to be of a schema."""
     ignored: tuple[str, ...]
     """Fields that the endpoint left out of account without a word."""
     detail: str

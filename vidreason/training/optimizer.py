@@ -15,7 +15,7 @@ from vidreason.training.sharded_values import whole
 from vidreason.training.trainable import part_of
 
 _PAPERS_WARMUP_STEPS = 2000
-"""Of stage 1 (section 4.2.2)."""
+"""Warm-up of stage 1 (section 4.2.2)."""
 _STEPS_A_WARMUP_STEP = 20
 """A run of fewer steps than twenty times the paper's warm-up has a shorter one."""
 

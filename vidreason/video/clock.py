@@ -64,7 +64,7 @@ class PacketClock:
 
     def __init__(self, video: OpenVideo) -> None:
         self.pts: list[int | None] = []
-        """Of each packet, moved where the clock restarts."""
+        """Time of each packet, moved where the clock restarts."""
         self.durations: list[int] = []
         self.num_joints = 0
         self._video = video

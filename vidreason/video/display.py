@@ -27,7 +27,7 @@ class Orientation:
     """The flip, and then the turn, from the coded picture to the displayed one."""
 
     mirrored: bool = False
-    """Whether left and right are exchanged."""
+    """True if left and right are exchanged."""
     quarter_turns: int = 0
     """Turns by 90 degrees counterclockwise, 0 to 3."""
 

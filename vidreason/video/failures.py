@@ -45,7 +45,7 @@ class VideoFailure(NamedTuple):
     path: str
     cause: FailureCause
     detail: str = ""
-    """What exactly was found, in words."""
+    """Exact observation, in words."""
 
 
 class VideoReadError(ReportedError):

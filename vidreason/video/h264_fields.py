@@ -33,7 +33,7 @@ class FieldFinder:
         self._sequence_of: dict[int, int] = {}
         """By the id of a picture parameter set."""
         self.is_in_band = not self._extradata.startswith(b"\x01")
-        """Whether parameter sets may come anew with each key frame."""
+        """True if parameter sets may come anew with each key frame."""
         units = nal_units(self._extradata, b"") if self.is_in_band else _configured(self._extradata)
         for unit in units:
             self._learn(unit)

@@ -71,13 +71,13 @@ class VideoIndex:
 
     path: str
     width: int
-    """Of the displayed picture, after rotation, in square pixels: one whose coded pixels are not
-    square is scaled along its lines."""
+    """Width of the displayed picture, after rotation, in square pixels: one whose coded pixels are
+    not square is scaled along its lines."""
     height: int
     rotation_degrees: int
     """Counterclockwise turn that brings the coded picture upright: 0, 90, 180 or 270."""
     is_mirrored: bool
-    """Whether the coded picture is flipped left to right before that turn."""
+    """True if the coded picture is flipped left to right before that turn."""
     timestamps: NDArray[np.float64]
     """``(n,)`` seconds since the file's start at which each frame appears; strictly increasing. The
     first is 0 unless the file's sound begins before its picture."""
@@ -86,7 +86,7 @@ class VideoIndex:
     start_time_seconds: float
     """The file's start in its container's timestamps, which need not begin at 0."""
     remarks: tuple[TimeRemark, ...]
-    """What of the timestamps is not the file's own; empty for a sound file."""
+    """Remarks on timestamps that are not the file's own; empty for a sound file."""
     codec: str
     packets: PacketTable | None
     """None when packets do not tell which frame is shown when (AVI, raw streams, fields, joined

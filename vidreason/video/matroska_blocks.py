@@ -17,8 +17,8 @@ from vidreason.video.media import is_remote, media_size, parse_member
 from vidreason.video.sample_table import SampleTable, UnusualError
 
 MAX_CHILDREN = 1024
-"""Of a cluster or block group. This many in a row cost as much as demuxing ten thousand packets,
-and libav and mkvmerge write clusters of at most five seconds."""
+"""Children of a cluster or block group. This many in a row cost as much as demuxing ten thousand
+packets, and libav and mkvmerge write clusters of at most five seconds."""
 
 _EBML, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675
 _INFO, _CUES, _TAGS, _SEEK_HEAD = 0x1549A966, 0x1C53BB6B, 0x1254C367, 0x114D9B74
@@ -27,9 +27,10 @@ _TOP = {_TRACKS, _CLUSTER, _INFO, _CUES, _TAGS, _SEEK_HEAD, _CHAPTERS, _ATTACHME
 
 _TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE, _CODEC = 0xAE, 0xD7, 0x83, 0x86
 _TRACK_SCALE, _ENCODINGS = 0x23314F, 0x6D80
-_VIDEO_TYPE = 1
+_VIDEO_TYPE = 1  # of a track, by the format
 _CODECS = {b"V_MPEG4/ISO/AVC", b"V_MPEGH/ISO/HEVC", b"V_VP9", b"V_AV1"}
-"""Of a packet a block, of a picture each, or of none that is told by few bytes; VP8 hides some."""
+"""Codecs of a packet a block, of a picture each, or of none that is told by few bytes; VP8 hides
+some."""
 
 _TIME, _SIMPLE_BLOCK, _BLOCK_GROUP, _POSITION, _PREVIOUS_SIZE = 0xE7, 0xA3, 0xA0, 0xA7, 0xAB
 _IN_CLUSTER = [_TIME, _SIMPLE_BLOCK, _BLOCK_GROUP, _POSITION, _PREVIOUS_SIZE, _VOID, _CRC]

@@ -42,7 +42,7 @@ SILENCE_SECONDS = 15.0
 """So long at most a web server may let wait for a connection, or for the next bytes."""
 
 PROTOCOLS = ("file", "http", "https", "s3", "gs", "az", "hf", "memory")
-"""What a URL of media may begin with."""
+"""Protocols that a URL of media may begin with."""
 
 _MEMBER = re.compile(
     r"(?P<archive>.+\.[tT][aA][rR])#offset=(?P<offset>\d+)&size=(?P<size>\d+)&name=(?P<name>.+)",

@@ -22,7 +22,7 @@ class MediaContent(NamedTuple):
     identity: MediaIdentity
     """Before it was read."""
     is_settled: bool
-    """Whether the identity was the same afterwards; else the file is still being written."""
+    """True if the identity was the same afterwards; else the file is still being written."""
 
 
 def check_media(media: str) -> None:

@@ -37,7 +37,7 @@ class PictureCounter:
         codec = stream.codec_context.codec
         self._count: Counter = _COUNTERS.get(codec.name, lambda _: None)
         self.reads_contents = codec.name in ("mpeg1video", "mpeg2video", "mpeg4")
-        """Whether each packet's content has to be looked at: what a container's table says of
+        """True if each packet's content has to be looked at: what a container's table says of
         packets is not enough."""
         if codec.name == "h264":
             self._count, self.reads_contents = _h264_counter(stream.codec_context.extradata)

@@ -54,7 +54,7 @@ MIN_COMPARED_FRAMES = 3
 MIN_OVERLAP = 0.5
 """Share of the shorter video that has to lie within the longer one."""
 
-_THUMBNAIL = 32
+_THUMBNAIL = 32  # pixels of a side, from which the frequencies are taken
 _LUMA_FREQUENCIES, _CHROMA_FREQUENCIES = 12, 6
 _NUM_BITS = _LUMA_FREQUENCIES**2 - 1 + 2 * (_CHROMA_FREQUENCIES**2 - 1)
 _NUM_WORDS = math.ceil(_NUM_BITS / 64)
@@ -232,6 +232,7 @@ def _num_different(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArra
 def _lowest(plane: NDArray[np.bool_], number: int) -> NDArray[np.bool_]:
     """The lowest frequencies of one of the three planes, without its mean: ``(n, bits)``."""
     kept = _CHROMA_FREQUENCIES if number else _LUMA_FREQUENCIES
+    # The corner of the lowest frequencies: (n, kept, kept) -> (n, kept * kept - 1)
     return plane[:, :kept, :kept].reshape(len(plane), -1)[:, 1:]
 
 
@@ -239,6 +240,7 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """``(n, 213)`` bits as ``(n, 4)`` words."""
     padded = np.zeros((len(bits), 64 * _NUM_WORDS), dtype=np.bool_)
     padded[:, :_NUM_BITS] = bits
+    # (n, 256) bits -> (n, 32) bytes -> (n, 4) words
     return np.packbits(padded, axis=1).view(np.uint64)
 
 

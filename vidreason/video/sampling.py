@@ -110,7 +110,9 @@ def resolve_span(
 def frame_times(duration_seconds: float, config: SamplingConfig) -> NDArray[np.float64]:
     """``(num_clips, frames_per_clip)`` moments that are looked at, in seconds from the start."""
     num_frames = config.num_clips * config.frames_per_clip
+    # Middles of equal parts of the video, in seconds.
     middles = (np.arange(num_frames) + 0.5) / num_frames * duration_seconds
+    # Clips follow each other: (num_clips * frames_per_clip,) -> (num_clips, frames_per_clip)
     return middles.reshape(config.num_clips, config.frames_per_clip)
 
 

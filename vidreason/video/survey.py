@@ -19,7 +19,7 @@ from vidreason.video.reading_errors import describe
 from vidreason.video.sample_table import SampleTable
 
 Damage = dict[int | None, str]
-"""What is damaged, by presentation timestamp."""
+"""Damage by presentation timestamp."""
 
 NO_PTS = np.iinfo(np.int64).min
 
@@ -45,7 +45,7 @@ class PacketSurvey:
     num_complete: int
     """How many packets are not cut off."""
     is_exact: bool
-    """Whether each packet was seen to show one picture or none."""
+    """True if each packet was seen to show one picture or none."""
     first_frame: VideoFrame | None
     damage: str
     """The first thing that went wrong, if any, before the first sound frame."""
@@ -141,6 +141,7 @@ class _Recorder:
             self._damage = self._damage or next(iter(damage.values()), "")
 
     def survey(self) -> PacketSurvey:
+        # Five columns also of a stream without packets: (packets, 5) -> (5, packets)
         columns = np.array(self._rows, dtype=np.int64).reshape(-1, 5).T
         return PacketSurvey(
             pts=columns[0],

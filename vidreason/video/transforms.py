@@ -44,7 +44,7 @@ class FrameTransform:
     """``bilinear`` looks at the four nearest pixels, as cv2 does. The antialiased ones are Pillow's
     filters, which widen as the frame shrinks; values may be one grey level from Pillow's."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Of R, G, B in 0..1."""
+    """Mean of R, G, B in 0..1."""
     std: tuple[float, float, float] = IMAGENET_DEVIATION
 
     def __post_init__(self) -> None:
@@ -69,6 +69,7 @@ class FrameTransform:
                 f"frames must be uint8 of shape (n, 3, H, W), found {frames.dtype} of shape "
                 f"{tuple(frames.shape)}"
             )
+        # A value for each channel, for every pixel: (3,) -> (3, 1, 1)
         mean = torch.tensor(self.mean, device=frames.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=frames.device).view(3, 1, 1)
         return (self.resize(frames) / 255 - mean) / std
@@ -142,6 +143,7 @@ class FrameTransform:
         pixels = frames.permute(0, 2, 3, 1).reshape(num_frames, height * width, 3)
 
         def pick(rows: Tensor, columns: Tensor) -> Tensor:
+            # Positions in the flat frame: (S, 1) and (S,) -> (S, S) -> (S * S,)
             indices = (rows[:, None] * width + columns).flatten()
             picked = pixels.index_select(1, indices)
             return picked.view(num_frames, self.size, self.size, 3).float()

@@ -57,7 +57,7 @@ class AnticipationCNN(nn.Module):
         # Channels last, as the official kernels have them: (B, C, R / 4, L) -> (B, R / 4 * L * C)
         hidden = hidden.permute(0, 2, 3, 1).flatten(1)
         rows: Tensor = self.fc2(torch.relu(self.fc1(hidden)))
-        rows = rows.view(-1, self.num_rows, self.num_labels)
+        rows = rows.view(-1, self.num_rows, self.num_labels)  # (B, R * L) -> (B, R, L)
         return rows * rows.square().sum(2, keepdim=True).clamp(min=_NORM_EPSILON).rsqrt()
 
     def load_official(self, variables: Sequence[Tensor]) -> None:

@@ -122,9 +122,9 @@ class RollOut:
     num_slots: int = 25
     """Segments that the network sees."""
     kept: KeptSlots = "last"
-    """Those of a longer sequence. The official code takes as many labels as
-    the last slots would hold, but reads them from the start of the list, so that it sees the first
-    25 and no longer what it has just predicted."""
+    """Labels of a longer sequence that stay. The official code takes as many labels as the last
+    slots would hold, but reads them from the start of the list, so that it sees the first 25 and no
+    longer what it has just predicted."""
 
     def inputs(
         self, labels: Sequence[int | None], lengths: Sequence[float], reference: float, num: int

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 FRAMES_PER_SECOND = 100.0
-"""Of segments whose times are known in seconds: a frame is a hundredth of one."""
+"""Frame rate of segments whose times are known in seconds: a frame is a hundredth of one."""
 
 
 class Segment(NamedTuple):
@@ -36,7 +36,7 @@ class Recording:
     """Frames before the moment from which on the future is to be predicted; None where any moment
     may be taken. Then only what comes next is known of the future, and its end is not."""
     is_timed: bool = True
-    """Whether the time is known at which the last segment begins; where nothing more happens, it
+    """True if the time is known at which the last segment begins; where nothing more happens, it
     has none."""
     media: str = ""
     """Path of the video file; empty where there is none."""

@@ -95,7 +95,7 @@ class ModelFolder:
     name: str
     """The model's, for tables; such as ``UCF-101``."""
     origin: Literal["official", "trained"]
-    """Whether the weights are the authors' or were trained by this project."""
+    """Maker of the weights: the authors, or this project."""
     weights_sha256: str
     trained_on: list[str] = field(default_factory=list)
     """Corpora that the weights have seen."""

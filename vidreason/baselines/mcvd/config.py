@@ -31,7 +31,8 @@ class DiffusionConfig:
     width: int = 192
     """Channels at full resolution (``ngf``)."""
     multipliers: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
-    """Of the width, for each resolution; each has half the side of the one before (``ch_mult``)."""
+    """Multiples of the width, for each resolution; each has half the side of the one before
+    (``ch_mult``)."""
     num_blocks: int = 2
     """Residual blocks of each resolution on the way down; one more on the way up."""
     attention_sides: list[int] = field(default_factory=lambda: [8, 16, 32])

@@ -202,6 +202,7 @@ class VideoDiffusion(nn.Module):
                 (future, self.config.num_future_frames),
             )
         ]
+        # (B, frames, channels, S, S) -> (B, frames * channels, S, S)
         return torch.cat(frames, dim=1).flatten(1, 2)
 
     @staticmethod

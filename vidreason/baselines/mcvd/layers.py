@@ -15,8 +15,8 @@ from torch.nn import functional
 Resampling = Literal["none", "down", "up"]
 
 _SMALLEST_SCALE = 1e-10
-"""Of the initial weights of layers that begin with a contribution of nothing."""
-_MAX_PERIOD = 10_000
+"""Scale of the initial weights of layers that contribute nothing at first."""
+_MAX_PERIOD = 10_000  # levels, the longest wave; the official code's
 
 
 def embed_noise_levels(levels: Tensor, width: int) -> Tensor:

@@ -44,7 +44,7 @@ class SevilaTokens(NamedTuple):
     """Before the first, second, ... key frame of the answerer."""
     yes: int
     letters: list[int]
-    """Of the options, which are the second token of an answer."""
+    """Tokens of the options, the second of an answer."""
 
 
 class SevilaOutput(NamedTuple):

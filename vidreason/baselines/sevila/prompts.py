@@ -31,9 +31,9 @@ _ANSWERER_REQUEST = (
     "Considering the information presented in the frame, select the correct answer from the "
     "options."
 )
-_YES_ID = 4273
+_YES_ID = 4273  # of T5's tokenizer, by which the official code knows the word
 _LETTER_IDS = (71, 272, 205, 309, 262)
-"""Of A to E and of "yes" in T5's vocabulary (sevila.py: answer_id, yes_id)."""
+"""Tokens of A to E, and above of "yes", in T5's vocabulary (sevila.py: answer_id, yes_id)."""
 _T5_VOCABULARY = 32_100
 """Tokens of T5, those for missing spans included."""
 

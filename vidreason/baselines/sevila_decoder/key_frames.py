@@ -102,6 +102,7 @@ def yes_scores(
     of_texts = [frame for frame in range(len(frames)) for _ in texts]
     with evaluation_mode(localizer):
         sums, _ = localizer.response_log_likelihoods(visual, of_texts, texts * len(frames))
+    # Yes and no of a frame lie together: (2 F,) -> (F, 2) -> two of (F,)
     yes, no = sums.view(-1, 2).unbind(dim=1)
     scores: list[float] = (yes - no).tolist()
     return scores

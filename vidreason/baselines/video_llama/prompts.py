@@ -35,12 +35,12 @@ _STOP = "###"
 _OFFICIAL_STOPS = ([835], [2277, 29937])
 """Ids of :data:`_STOP` in Llama's vocabulary, behind a blank and without one
 (conversation_video.py: Chat.answer)."""
-_LLAMA_VOCABULARY = 32_000
+_LLAMA_VOCABULARY = 32_000  # tokens of the first LLaMA, whose stop sequences are known
 _MARKS: dict[Form, tuple[str, ...]] = {
     "llama-2": ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
     "vicuna": (_STOP,),
 }
-"""What ends or begins a turn. A question that holds one gets a blank into it."""
+"""Marks that end or begin a turn. A question that holds one gets a blank into it."""
 
 
 class Prompt(NamedTuple):

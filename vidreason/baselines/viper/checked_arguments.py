@@ -13,7 +13,7 @@ MAX_ITEMS = 100
 _SHOWN_TEXT = 200
 _SHOWN_ITEMS = 8
 _SHOWN_DEPTH = 2
-_MAX_BITS = 64
+_MAX_BITS = 64  # of an int that is written out: longer ones fill a message with digits
 
 
 def checked_text(value: object, name: str) -> str:

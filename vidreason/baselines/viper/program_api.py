@@ -28,7 +28,7 @@ from vidreason.baselines.viper.sandbox import Exposure, ProgramError
 from vidreason.evaluation.answers import parse_choice
 
 DESCRIBE = "What is in the picture?"
-"""What is asked of a picture where a program gives no question."""
+"""Question about a picture where a program gives no question."""
 _MARGIN_SHARE = 1 / 64
 """Margin around an object that models see with it, as a share of the frame's longer side: ViperGPT
 has 10 pixels, which is this for the 640 pixels of its videos."""

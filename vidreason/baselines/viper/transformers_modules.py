@@ -36,7 +36,7 @@ _BLIP2_ANSWER = DecodingConfig(strategy="beam", num_beams=5, length_penalty=-1.0
 _BLIP2_PROMPT = "Question: {} Short answer:"
 _QUESTION = f"~{secrets.randbelow(10**24):024}~"
 """Stands for the question while a template is rendered, so that it cannot be read as markup."""
-_SMALLEST_DISPARITY = 1e-6
+_SMALLEST_DISPARITY = 1e-6  # what is farther away counts as a million units away
 _MIN_SIDE = 16
 """Pixels; thinner parts are repeated to this, since image processors cannot take them."""
 

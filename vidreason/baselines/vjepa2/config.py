@@ -50,7 +50,8 @@ class ProbeSizes:
     num_blocks: int = 4
     """The last one is the cross-attention of the queries, those before it are self-attention."""
     norm_epsilon: float = 1e-5
-    """Of the layer norms: torch's, which the official probe has; the model's own are 1e-6."""
+    """Epsilon of the layer norms: torch's, which the official probe has; the model's own are
+    1e-6."""
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -111,7 +112,7 @@ class PretrainingConfig:
     """Targets that vary less than this from video to video count as collapsed. Each target has a
     deviation of 1 over its features."""
     seed: int = 0
-    """Of the masks: those of a step follow from this and the step alone."""
+    """Seed of the masks: those of a step follow from this and the step alone."""
 
     def __post_init__(self) -> None:
         check_ranges("pretraining", self, momentum=(0, 1), collapse_deviation=(0, 1))

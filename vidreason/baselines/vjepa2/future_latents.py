@@ -23,7 +23,7 @@ from vidreason.perception.weights import local_folder
 from vidreason.video.transforms import FrameTransform
 
 _HEAD_PREFIXES = ("pooler.", "classifier.")
-"""Of fine-tuned classifiers, which hold the encoder and the predictor as well."""
+"""Keys of fine-tuned classifiers, which hold the encoder and the predictor as well."""
 
 
 class FutureLatents(nn.Module):

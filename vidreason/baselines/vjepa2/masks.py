@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidreason.baselines.vjepa2.config import MaskBlocks
 
-_MAX_DRAWS = 1000
+_MAX_DRAWS = 1000  # blocks that hide everything are drawn again, and not for ever
 
 
 class Masks(NamedTuple):
@@ -80,6 +80,7 @@ def _draw_clip(
             ]
             block = tuple(slice(s, s + part) for s, part in zip(start, size, strict=True))
             is_visible[block] = False
+        # Numbers of tokens in the encoder's order: (T, h, w) -> (tokens,)
         visible = is_visible.flatten().nonzero()[:, 0]
         if len(visible):
             return visible, (~is_visible).flatten().nonzero()[:, 0]

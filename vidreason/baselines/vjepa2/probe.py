@@ -17,8 +17,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from vidreason.baselines.vjepa2.config import ProbeSizes
 
 INITIAL_DEVIATION = 0.02
-"""Of the pooler's weights and queries."""
-_MLP_RATIO = 4
+"""Standard deviation of the pooler's weights and queries."""
+_MLP_RATIO = 4  # hidden units of an MLP for each of its inputs, as officially
 
 
 class AttentiveProbe(nn.Module):

@@ -29,7 +29,7 @@ class ProbeHead:
     """One task of a probe."""
 
     name: str
-    """Of the task, such as ``event``; a Python name."""
+    """Name of the task, such as ``event``; a Python name."""
     labels: list[str]
     """By their index in the logits."""
     counts: list[int] = field(default_factory=list)
@@ -59,7 +59,7 @@ class ProbeCard:
     heads: list[ProbeHead]
     """In the order of the probe's queries; the last one says the event that is predicted."""
     look_ahead: LookAhead
-    """Of the latents that it was trained on."""
+    """Look-ahead of the latents that it was trained on."""
     encoder: str = ""
     """:func:`vidreason.perception.weights.hash_weights` of the encoder whose latents it was trained
     on; empty where it is not known."""
@@ -67,7 +67,7 @@ class ProbeCard:
     """Probabilities from logits: ``sigmoid`` for a probe trained with a loss for each label by
     itself, whose probabilities are divided by their sum."""
     fidelity: Literal["re-trained", "official-weights"] = "re-trained"
-    """Whether it is our training or a released file."""
+    """Our training, or a released file."""
     trained_on: list[str] = field(default_factory=list)
     """Corpora that it was trained on."""
 

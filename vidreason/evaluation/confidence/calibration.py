@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_NUM_DRAWS = 200
+_NUM_DRAWS = 200  # of a perfectly calibrated system: the mean over them is what is shown
 CLIP = 1e-7
 """The least probability that a negative log-likelihood is taken of."""
 

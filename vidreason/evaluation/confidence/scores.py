@@ -48,7 +48,8 @@ _RANKING = (
     Field("area_under_risk", "AURC"),
     *(Field(str(share), f"wrong among {100 * share:.0f}%") for share in COVERAGES),
 )
-"""What is shown, in two tables that a page has the width for; errors in other bins are in JSON."""
+"""Numbers that are shown, in two tables that a page has the width for; errors in other bins are in
+JSON."""
 
 ConfidenceScores = dict[str, Any]
 """Scores of one set of confidences, by the names that :func:`confidence_scores` lists."""

@@ -51,7 +51,7 @@ class NextEventScores:
     metrics: dict[str, Any]
     """Values such as JSON holds, None where a number is not defined."""
     notes: tuple[str, ...] = ()
-    """What is not there, and why."""
+    """Numbers that are not there, and why."""
 
 
 def next_event_scores(

@@ -31,7 +31,7 @@ from vidreason.evaluation.tables import Table
 _HERE = Path(__file__)
 NUM_BINS = 15
 """Bins of a reliability diagram."""
-_MAX_POINTS = 200
+_MAX_POINTS = 200  # of a curve, about: each takes room in the page
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ MIN_CLUSTERS = 40
 _ANSWERS_PER_CLUSTER = 3
 """Independent answers that a video counts as at most: a few videos that are nearly alike would else
 seem to say more than they can."""
-_ROUNDING = 1e-12
+_ROUNDING = 1e-12  # a spread below this is that of float64 arithmetic on equal values
 
 Bounds = tuple[float, float]
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vidreason.evaluation.text.ngrams import MAX_ORDER, Tokens, check_corpus, count_ngrams
 
-_TINY = 1e-15
+_TINY = 1e-15  # it and the next: the official scorer's, so that nothing is divided by zero
 _SMALL = 1e-9
 
 

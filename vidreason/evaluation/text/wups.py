@@ -16,7 +16,7 @@ from vidreason.evaluation.text.wordnet import NOUN, VERB, Synset, WordNet
 
 WupsRule = Literal["legacy", "modern"]
 
-_PENALTY = 0.1
+_PENALTY = 0.1  # factor below the threshold, after Malinowski and Fritz
 _ROOT = Synset("", -1)
 _ROOT_NAME = "*ROOT*"
 
