@@ -42,7 +42,7 @@ DIGESTS: dict[str, dict[int, str]] = {
     "chat_messages": {2: "7de0ed08b96a3b1f"},
     "huggingface": {2: "b48ae7cf85f3c430", 3: "b48ae7cf85f3c430"},
 }
-"""Digests of what each version of a reader makes of the files below. Older versions may be deleted."""
+"""Digests of the rows of each version of a reader; older versions may be deleted."""
 
 VALUES: tuple[Any, ...] = (None, 17, ["x"], "", "nan", " padded ", -0.5)
 
