@@ -3,8 +3,10 @@
 import ctypes
 import gc
 import re
+import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,18 @@ def peak_of(run: Callable[[], object]) -> int:
     before = memory("VmRSS")
     run()
     return memory("VmHWM") - before
+
+
+@contextmanager
+def limited_memory(headroom_bytes: int) -> Iterator[None]:
+    """Limit the address space to this much more than is mapped now.
+
+    Taking a size that a file claims then fails, and does not exhaust the machine.
+    """
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + headroom_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

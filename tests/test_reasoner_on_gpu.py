@@ -7,22 +7,13 @@ import copy
 
 import pytest
 import torch
+from gpu_twins import DEVICES
 
 from vidreason.model import DecodingConfig
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning.text_batch import collate_texts, move_texts
 
 PROMPTS = ("what?", "why did the red ball stop rolling?")
-DEVICES = [
-    pytest.param("cpu", marks=pytest.mark.slow),  # so that the tests themselves are proven
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-        ],
-    ),
-]
 
 
 @pytest.fixture

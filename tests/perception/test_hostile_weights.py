@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import resource
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from process_memory import limited_memory
 
 from vidreason.perception import inert_pickles
 from vidreason.perception.weights import open_weights
@@ -18,13 +18,9 @@ HEADROOM_BYTES = 4 * 2**30
 
 
 @pytest.fixture(scope="module", autouse=True)
-def limited_memory() -> Iterator[None]:
-    """Limit memory: taking a size that a file claims fails, and does not exhaust the machine."""
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + HEADROOM_BYTES, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+def _limited_memory() -> Iterator[None]:
+    with limited_memory(HEADROOM_BYTES):
+        yield
 
 
 def saved(path: Path, **options: bool) -> dict[str, bytes]:

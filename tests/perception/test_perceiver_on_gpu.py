@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import torch
+from gpu_twins import DEVICES
 from torch.nn.functional import cosine_similarity
 from torchvision.ops import box_iou
 
@@ -31,19 +32,7 @@ def perceive(tmp_path_factory):
     return lambda device: build_perceiver(config, device).perceive(video)
 
 
-@pytest.mark.parametrize(
-    "device",
-    [
-        pytest.param("cpu", marks=pytest.mark.slow),  # so that the test itself is proven
-        pytest.param(
-            "cuda",
-            marks=[
-                pytest.mark.gpu,
-                pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_device_sees_what_the_cpu_sees(perceive, device):
     expected, actual = perceive("cpu"), perceive(device)
     assert actual.features.device.type == "cpu"

@@ -6,7 +6,6 @@ in a file fails here instead of taking the machine's memory.
 
 import json
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from process_memory import limited_memory
 from safetensors.torch import load_file, save_file
 
 from vidreason.model import VideoReasoner
@@ -26,12 +26,9 @@ HEADROOM_BYTES = 6 * 2**30
 
 
 @pytest.fixture(scope="module", autouse=True)
-def limited_memory() -> Iterator[None]:
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + HEADROOM_BYTES, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+def _limited_memory() -> Iterator[None]:
+    with limited_memory(HEADROOM_BYTES):
+        yield
 
 
 def put(values: dict[str, Any], path: str, value: Any) -> None:

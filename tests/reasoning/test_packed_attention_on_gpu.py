@@ -5,6 +5,7 @@ Not run on a GPU so far: none was at hand. On the CPU the same tests hold the pa
 
 import pytest
 import torch
+from gpu_twins import DEVICES
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -21,16 +22,6 @@ from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 
 LENGTHS = (1, 300, 2, 17, 40, 3)
 HEADS, KEY_HEADS = 8, 2
-DEVICES = [
-    pytest.param("cpu", marks=pytest.mark.slow),  # so that the tests themselves are proven
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-        ],
-    ),
-]
 
 
 class Layer(nn.Module):

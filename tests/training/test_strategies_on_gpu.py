@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
+from gpu_twins import ON_GPU
 from tiny_training import (
     BY_GRADIENT,
     StepLosses,
@@ -84,21 +84,15 @@ def alone(tiny_language_model_folder, tmp_path_factory):
     return losses
 
 
-on_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
-
-
 @pytest.mark.parametrize(
     ("accelerator", "how"),
     [
         # The same on the CPU, so that mistakes show without a GPU.
         pytest.param("cpu", "fsdp2", marks=pytest.mark.slow),
-        pytest.param("gpu", "compile", marks=on_gpu),
-        pytest.param("gpu", "fsdp2", marks=on_gpu),
-        pytest.param("gpu", "deepspeed_zero2", marks=[*on_gpu, without_deepspeed]),
-        pytest.param("gpu", "deepspeed_zero3", marks=[*on_gpu, without_deepspeed]),
+        pytest.param("gpu", "compile", marks=ON_GPU),
+        pytest.param("gpu", "fsdp2", marks=ON_GPU),
+        pytest.param("gpu", "deepspeed_zero2", marks=[*ON_GPU, without_deepspeed]),
+        pytest.param("gpu", "deepspeed_zero3", marks=[*ON_GPU, without_deepspeed]),
     ],
 )
 def test_one_device_learns_and_goes_on_the_same_under_each(
