@@ -84,6 +84,7 @@ def sample_clips(
             too many rows are malformed.
         UnreadableVideosError: Too many videos cannot be read.
     """
+    # Names tell sources apart in reports, files and clips.
     names = Counter(source.name for source in sources)
     if not names:
         raise ValueError("sources is empty; name where clips are sampled")

@@ -120,6 +120,7 @@ class ExcludedClips:
                 f"exclude: {corpus} has limit {corpus.limit}, so that all further examples would "
                 "not be excluded; remove its limit"
             )
+        # Videos are kept only where pictures are compared.
         skipped = SkippedRows(max_malformed_fraction=max_malformed_fraction, quiet=True)
         videos: dict[Hashable, Example] = {}
         entry = EvaluationSet(name=f"{corpus.reader}:{corpus.split}")
@@ -138,6 +139,7 @@ class ExcludedClips:
                 skipped.num_skipped,
                 skipped.summary(),
             )
+        # Each span of a video is hashed once, however many questions are about it.
         failures = FailureLog(None, max_unreadable_fraction, len(videos))
         for example in videos.values():
             try:

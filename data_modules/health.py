@@ -282,6 +282,7 @@ def problems(
     """The problems beyond the thresholds, a line each; none for healthy corpora."""
     lines = []
     for health in corpora:
+        # Rows first, then their media, then the numbers of both.
         if health.error:
             lines.append(f"{health.name}: {health.error}")
         if health.num_without_reference == health.num_examples > 0 and health.role != "benchmark":
@@ -297,6 +298,7 @@ def problems(
                 f"{health.name}: {health.absent_fraction:.1%} of the examples have no video "
                 f"({absent}); data.max_unreadable_fraction is {max_unreadable_fraction}"
             )
+        # Of a sample of the videos that are there, which were decoded.
         num_unreadable = sum(health.unreadable.values())
         if num_unreadable > max_unreadable_fraction * health.num_probed:
             lines.append(

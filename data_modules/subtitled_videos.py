@@ -39,6 +39,7 @@ def read_subtitled_videos(files: Files, split: str, skipped: SkippedRows) -> Ite
     for video in videos:
         video_id = Path(video).stem
         location = str(files.path(split, video))
+        # The first of the known endings that is there.
         name = next((n for n in map(f"{video_id}{{}}".format, SUBTITLE_SUFFIXES) if n in names), "")
         if not name:
             skipped.record(location, "it has no subtitle file")

@@ -75,6 +75,7 @@ def pretrain(
     out.mkdir(parents=True, exist_ok=True)
     config = parts.perceiver_config()
     config.video_encoder.seed = config.segmenter.seed = seed
+    # The configuration names what to start from; an empty name means random weights.
     if start is not None:
         config.video_encoder.weights = str(start / parts.ENCODER_WEIGHTS.name)
         config.segmenter.weights = str(start / parts.SEGMENTER_WEIGHTS.name)

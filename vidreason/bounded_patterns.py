@@ -43,6 +43,7 @@ def pattern_problem(pattern: str) -> str | None:
             continue
         else:
             position += 1
+        # After each part: how often it may come, and what that does to the group around it.
         end, repeats, most = _quantifier(pattern, position)
         if most > _MAX_REPEATS:
             return f"it repeats something {most:,} times"

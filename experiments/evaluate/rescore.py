@@ -36,6 +36,7 @@ def rescore(arguments: argparse.Namespace) -> None:
     config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
     runs: dict[str, Run] = {}
     validation: Run | None = None
+    # Each file is a run by its name; the answers to validation questions stand apart.
     for source in arguments.paths:
         for stem, path in prediction_files(source).items():
             run = read_run(path, _NAMES.get(stem, stem), config.data)
@@ -52,6 +53,7 @@ def rescore(arguments: argparse.Namespace) -> None:
                 runs[run.name] = run
     if not runs:
         raise ValueError("--from: there are only answers to validation questions")
+    # In the order of the table that evaluate writes.
     ordered = dict(sorted(runs.items(), key=lambda item: _order(item[1])))
     folder = evaluation_folder_of(arguments.paths[0]) if len(arguments.paths) == 1 else None
     before = _metrics_before(folder)

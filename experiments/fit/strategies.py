@@ -52,6 +52,7 @@ def _check_precision(config: ExperimentConfig) -> None:
 def _check(config: ExperimentConfig) -> None:
     name = config.trainer.strategy
     precision, quantization = config.trainer.precision, config.reasoner.language_model.quantization
+    # A rank of a strategy that cuts weights has no whole model to answer with.
     whole_model_needed = name in SHARD_WEIGHTS
     conflicts = [
         (precision == "16-mixed", "trainer.precision=16-mixed: use bf16-mixed"),

@@ -94,6 +94,7 @@ def _notes(config: SweepConfig, scores: SweepScores, test: Job | None) -> list[s
     chosen = scores.chosen
     if chosen is None or chosen.cell is None:
         return ["No trial has finished, so none is chosen."]
+    # How sure the choice is: of one seed, among many, by the questions that it is scored on.
     notes = [f"Chosen: {chosen.trial.label} ({chosen.trial.training.folder})."]
     others = [one for one in scores.scored[1:] if one.cell is not None]
     if others:
@@ -115,6 +116,7 @@ def _notes(config: SweepConfig, scores: SweepScores, test: Job | None) -> list[s
         )
     if missing := len(scores.scored) - len(others) - 1:
         notes.append(f"{missing} trials have no score and could not be chosen.")
+    # Whether a number is left that did not choose.
     if config.choose_on == KNOWINGLY:
         notes.append(
             f"The test split has chosen, as choose_on={KNOWINGLY} says: none of these numbers is a "

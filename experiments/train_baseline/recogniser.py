@@ -54,6 +54,7 @@ def train_recogniser(
     Raises:
         ValueError: No training video can be read.
     """
+    # Patches are found again by the encoder's content, not by its name.
     encoder = build_video_encoder(config.video_encoder, device)
     weights = config.video_encoder.weights
     encoder_sha256 = hash_weights(weights) if weights else ""
@@ -82,6 +83,7 @@ def train_recogniser(
         encoder_sha256=encoder_sha256,
     )
     save_network(folder, description, head)
+    # Of those learnt, and of those held out, of which there may be none.
     held_out = [recording for one in validation if (recording := _observed(one)) is not None]
     shares = [
         "none" if part is None else f"{_accuracy(head.eval().to(device), *part, device):.1%}"

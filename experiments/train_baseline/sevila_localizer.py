@@ -137,6 +137,7 @@ def _labelled(
             f"sevila_localizer.data.{split}: no question has a right answer; list a corpus with "
             "options or short answers, such as nextqa"
         )
+    # Labelling asks the answerer about each frame: it is not done twice.
     path = folder / _LABELS_FILE.format(split=split)
     labels: dict[str, list[bool]] | None = _kept_labels(path, answerer.identity)
     if labels is None:
@@ -165,6 +166,7 @@ def _labelled(
         )
         kept = {"answerer": answerer.identity, "labels": labels}
         write_atomically(path, json.dumps(kept) + "\n")
+    # A sample for each frame of each question.
     frames = [
         LabelledFrame(example, rank, helps)
         for example in examples

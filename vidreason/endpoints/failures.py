@@ -78,6 +78,7 @@ def _status_failure(
 ) -> Failure:
     status, body, headers = error.status_code, error.response.text, error.response.headers
     reason = read_error(body)
+    # No credit has the status of a rate limit, but no waiting helps.
     if error.code in _NO_CREDIT:
         return Failure(
             message=f"the account has no credit (status {status}): {reason}", passing=False
@@ -94,12 +95,14 @@ def _status_failure(
             passing=False,
             refused=True,
         )
+    # Refused for what this request holds: the next one may be answered.
     if status in (400, 413, 422) and (error.code in _CONTENT_CODES or _TOO_LONG.search(reason)):
         return Failure(
             message=f"{REFUSED} (status {status}): {reason}",
             passing=False,
             about_content=True,
         )
+    # Refused for what all requests have in common: the run ends.
     remedies = {
         401: f"put a valid key into {config.api_key_variable or 'a variable for api_key_variable'}",
         403: "the key may not use this model or endpoint",

@@ -58,6 +58,7 @@ def make_manifest(
     by_corpus: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
         by_corpus.setdefault(example.corpus, []).append(example)
+    # Only settings that a question made use of: others may differ without harm.
     by_likelihood = evaluation.multiple_choice == "likelihood" and scores_options
     has_choices = any(example.options for of_corpus in by_corpus.values() for example in of_corpus)
     generates = any(

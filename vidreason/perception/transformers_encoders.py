@@ -215,6 +215,7 @@ def _model_class(config: VideoEncoderConfig) -> tuple[Any, Any]:
                 f"{_where(config)} holds a model of type {model_config.model_type!r}, not 'vjepa2'"
             )
         return transformers.VJEPA2Model, model_config
+    # Of a model of pictures and texts the half that sees, with a configuration of its own.
     kind = model_config.model_type.removesuffix("_vision_model")
     if kind in _VISION_HALVES:
         vision_config = getattr(model_config, "vision_config", model_config)
@@ -240,6 +241,7 @@ def _transform(config: VideoEncoderConfig) -> FrameTransform:
         processor: Any = auto.from_pretrained(local_folder(config.weights), trust_remote_code=False)
     size = processor.size
     crop = processor.crop_size if processor.do_center_crop else None
+    # Two ways to a square: squash both sides, or scale the short one and cut the middle out.
     squashed = size["height"] if size["height"] == size["width"] else None
     short_side = size["shortest_edge"] if size["longest_edge"] is None else None
     if squashed and (crop is None or crop["height"] == crop["width"] == squashed):

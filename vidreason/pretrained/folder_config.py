@@ -85,10 +85,12 @@ def read_config(folder: Path) -> FolderConfig:
             f"{FORMAT_VERSION}; export it again from its checkpoint with this vidreason, or use "
             "the one that wrote it"
         )
+    # What the folder says is checked before any of its files is believed.
     _check_declared(values, str(path))
     config = config_from_values(FolderConfig, values, str(path))
     check_named_modules(str(path), config.perceiver)
     check_origins(str(path), config.perceiver, config.added_parts)
+    # The files of its form, so that a copy that broke off is told at once.
     names = [FUSION_FILE, GENERATION_FILE]
     if config.form == "merged":
         names.append(f"{LANGUAGE_MODEL_FOLDER}/config.json")

@@ -65,6 +65,7 @@ def model_card(
         base_model: The language model that was adapted, or is needed.
         added_parts: Origins of encoders from outside of this project.
     """
+    # Front matter, which the Hub reads: the base model only where it is a known one.
     known = released_part(base_model)
     front: dict[str, Any] = {
         "library_name": "vidreason",
@@ -77,6 +78,7 @@ def model_card(
         front |= {"license": "other", "license_name": "the-licences-of-its-parts"}
     if known is not None:
         front["base_model"] = base_model
+    # Everything that has to be there besides the folder.
     needs = "".join(
         f"- {code(name)}: {escaped(part.source)}, content hash {code(part.sha256)}\n"
         for name, part in frozen_parts.items()
@@ -122,6 +124,7 @@ def model_card(
 
 def _plain_language_model(config: ReasonerConfig, frozen_parts: Mapping[str, FrozenPart]) -> str:
     """Return how plain transformers and peft load what the folder holds of the language model."""
+    # By where its weights are: elsewhere and untouched, in the folder, or adapters of others'.
     if "language_model" in frozen_parts and config.lora is None:
         return "It was not trained: it is the frozen part `language_model`, as it was."
     if "language_model" not in frozen_parts:

@@ -198,6 +198,7 @@ def _verify_segment(path: Path, headers: dict[str, Shard], verdict: Verdict) -> 
         verdict.damage.append(f"segment {str(path)!r} of the index is damaged: {error}")
         verdict.damaged_tables.append(str(path))
         return
+    # Rows lie in the order of their keys: they are gathered by shard, each to be compared whole.
     order = np.argsort(segment.table.rows["shard"], kind="stable")
     ends = np.cumsum(segment.counts)
     for number, name in enumerate(segment.shards):

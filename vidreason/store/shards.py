@@ -114,6 +114,7 @@ def read_header(path: Path) -> Shard:
         FileNotFoundError: There is no such file (any more).
     """
     with path.open("rb") as file:
+        # Sizes are compared before anything of that size is read.
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 + length or length > _MAX_HEADER_BYTES:
@@ -134,6 +135,7 @@ def read_header(path: Path) -> Shard:
         tables = file.read(sum(sizes[:3]))
     if _checksum(metadata, tables) != checksum:
         raise damaged(path, "the checksum of its table of entries is wrong")
+    # Offsets of the entries, (n + 1,): an entry ends where the next one begins.
     offsets = np.frombuffer(tables, "<i8", count + 1)
     return Shard(
         path=path,

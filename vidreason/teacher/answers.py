@@ -200,6 +200,7 @@ def _predictions(value: object, beside: Mapping[str, Any]) -> tuple[Prediction, 
             raise AnswerError(
                 "schema", f"wrong field: predictions: expected a list, found {shown(value)}"
             )
+    # One prediction may do without a confidence; several cannot be ranked without.
     if len(items) > MAX_PREDICTIONS:
         raise AnswerError(
             "length", f"too many predictions: {len(items)}, at most {MAX_PREDICTIONS}"

@@ -68,6 +68,7 @@ def load_model(
             f"weights.blip2 {str(blip2.path)!r}: config.json describes a T5 1.0; SeViLA needs a "
             "Flan-T5, whose text_config has tie_word_embeddings false and a gated feed_forward_proj"
         )
+    # Sizes come from the folder's configuration: they are compared with the files' tensors first.
     with ExitStack() as stack:
         trained = stack.enter_context(open_weights(checkpoint))
         rest = stack.enter_context(open_weights(str(blip2.path), BLIP2_PREFIXES))
@@ -80,6 +81,7 @@ def load_model(
         check_layers(blip2.queries.num_hidden_layers, trained, f"{where} qformer_config layers")
         with without_memory(blip2.path):
             model = SevilaModel(blip2.vision, blip2.queries, blip2.num_queries, blip2.text)
+        # The trained file may hold the tower, too; then its tower is taken.
         names, tower = official_names(model), official_tower_names(model)
         others: Names = _text_names(model, rest.shapes)
         if any(key in shapes for keys in tower.values() for key in keys):

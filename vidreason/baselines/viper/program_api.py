@@ -210,6 +210,7 @@ class ProgramApi:
         self.modules = modules
         self.video = VideoSegment(self, 0, len(pixels))
         self._depths: dict[int, Tensor] = {}
+        # All that a program may reach; what is not listed here does not exist for it.
         self.exposed: Mapping[type, Exposure] = {
             ImagePatch: Exposure(
                 attributes=(

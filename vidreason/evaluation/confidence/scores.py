@@ -90,6 +90,7 @@ def confidence_scores(confidences: Confidences) -> ConfidenceScores:
         )
         return drawn._replace(mean=error.expected)
 
+    # Point values over all answers; the intervals resample whole videos.
     error = calibration_error(values, hits)
     risk = risk_coverage(values, hits).risk
     return {
