@@ -14,7 +14,8 @@ from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.config import Control, EvaluationConfig
 from vidreason.evaluation.controls import why_not_made
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.row_files import write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
 from vidreason.example import Example, spread_examples

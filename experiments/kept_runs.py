@@ -13,7 +13,7 @@ from vidreason.evaluation.comparison import Run
 from vidreason.evaluation.config import Control
 from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.predictions.official import read_official_predictions
-from vidreason.evaluation.predictions.rows import read_predictions_file
+from vidreason.evaluation.predictions.row_files import read_predictions_file
 
 EVALUATION_FOLDER = "evaluation"
 _PREFIX = "predictions-"

@@ -13,7 +13,7 @@ from experiments.ablate.table import group_tables, main_table, to_csv
 from experiments.jobs import Job, is_finished, read_record
 from experiments.kept_runs import predictions_file
 from vidreason.atomic_file import write_atomically
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
 
 RESULTS_FOLDER = "results"
 

@@ -10,7 +10,8 @@ from data_modules.corpus_index import open_corpora
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import predictions_file
 from experiments.trained_model import answer_prompts, load_trained_model
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.example import Example
 from vidreason.microworld.corpora import rollout_of_video
 from vidreason.microworld.language import NOTHING, sentence

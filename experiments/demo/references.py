@@ -9,7 +9,7 @@ from experiments.kept_runs import evaluation_folder
 from experiments.trained_model import trained_token_source
 from vidreason.evaluation.answerer import Answerer
 from vidreason.evaluation.benchmark import evaluate_examples
-from vidreason.evaluation.predictions.rows import write_predictions
+from vidreason.evaluation.predictions.row_files import write_predictions
 from vidreason.example import Example
 from vidreason.microworld.answerers import ExtrapolationAnswerer, OracleAnswerer
 from vidreason.microworld.corpora import rollout_of_video

@@ -20,7 +20,8 @@ from vidreason.evaluation.items import (
     run_items,
     with_everything,
 )
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.priors import fit_majority
 from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.tables import Table, accuracy_table, score_table, value_text

@@ -37,7 +37,8 @@ from vidreason.evaluation.controls import why_not_made
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.page.pictures import StoredPictures
 from vidreason.evaluation.predictions.kept import KeptPredictions
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.row_files import write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.priors import (
     MajorityAnswerer,
     RandomAnswerer,

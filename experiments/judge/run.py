@@ -37,13 +37,8 @@ from vidreason.evaluation.judge.video_chatgpt import (
     judge_aspect,
 )
 from vidreason.evaluation.manifest import manifest_from_json
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    align_predictions,
-    read_predictions,
-    read_predictions_file,
-    true_spans,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, read_predictions_file
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions, true_spans
 from vidreason.secrets import printable
 
 JUDGEMENTS_FILE = "judgements.jsonl"

@@ -9,7 +9,7 @@ from tiny_experiment import filmed_experiment, tiny_experiment  # noqa: F401 - f
 from tiny_video_models import qwen3_vl, write_tiny_video_model
 
 from experiments.evaluate import __main__ as program
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
 
 
 @pytest.mark.slow

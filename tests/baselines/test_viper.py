@@ -22,11 +22,8 @@ from vidreason.baselines.viper.program_api import ProgramApi
 from vidreason.baselines.viper.system import Viper
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.predictions.rows import (
-    read_predictions,
-    unanswered,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import unanswered
 from vidreason.evaluation.provenance import Provenance
 from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example

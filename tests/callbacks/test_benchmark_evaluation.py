@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from callbacks.benchmark_evaluation import BenchmarkEvaluation
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.evaluation.reasoner_answerer import reasoner_answerer
 from vidreason.example import Example
 from vidreason.model import DecodingConfig, VideoReasoner

@@ -9,11 +9,8 @@ import pytest
 from vidreason.evaluation.answerer import Answerer, Reply
 from vidreason.evaluation.benchmark import evaluate_examples
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    read_predictions,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.provenance import Provenance
 from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example

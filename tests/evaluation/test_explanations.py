@@ -18,13 +18,8 @@ from vidreason.evaluation.explanations import (
     step_order,
     step_score,
 )
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    grade,
-    read_predictions,
-    unanswered,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, unanswered
 from vidreason.evaluation.scoreboard import score_runs
 from vidreason.example import Example
 from vidreason.reasoning.predictions import Prediction, format_predictions

@@ -9,12 +9,8 @@ import pytest
 
 from vidreason.evaluation.manifest import Manifest
 from vidreason.evaluation.predictions.kept import KeptPredictions, merge_predictions
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    grade,
-    read_predictions,
-    read_predictions_file,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, read_predictions_file
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade
 
 ROWS = [
     grade(BenchmarkPrediction(id=f"q{number}", corpus="c", video_id="v", output=f"\u00e9 {number}"))

@@ -9,13 +9,12 @@ import pytest
 
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.items import chance_scores
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     checked_futures,
     grade,
-    read_predictions,
     unanswered,
-    write_predictions,
 )
 from vidreason.example import Example
 from vidreason.reasoning.futures import Future

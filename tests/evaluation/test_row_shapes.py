@@ -11,13 +11,9 @@ from typing import Any
 import pytest
 
 from vidreason.evaluation.predictions.official import read_official_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
 from vidreason.evaluation.predictions.row_schema import row_problem
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    grade,
-    read_predictions,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade
 from vidreason.example import Example
 
 CHOICE: dict[str, Any] = {

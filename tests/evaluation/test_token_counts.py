@@ -4,11 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    read_predictions,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.evaluation.scoreboard import Scoreboard, score_runs
 
 ROW = BenchmarkPrediction(

@@ -15,7 +15,7 @@ from vidreason.baselines.config import BaselineConfig
 from vidreason.baselines.frames import FrameRule, Frames, middle_frames
 from vidreason.baselines.system import Facts, System
 from vidreason.evaluation.answerer import Reply
-from vidreason.evaluation.predictions.rows import read_predictions_file
+from vidreason.evaluation.predictions.row_files import read_predictions_file
 from vidreason.example import Example
 from vidreason.reasoning.reasoner_config import DecodingConfig
 

@@ -21,7 +21,7 @@ from experiments.fit.resume import checkpoint_step
 from experiments.trained_model import REASONER_FOLDER
 from vidreason import cli
 from vidreason.config import merge_config
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.microworld import parts
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens

@@ -8,7 +8,7 @@ import yaml
 from loopback import KEY, ByRequest, Loopback, Request, http, reply
 
 from experiments.evaluate import __main__ as program
-from vidreason.evaluation.predictions.rows import read_predictions, read_predictions_file
+from vidreason.evaluation.predictions.row_files import read_predictions, read_predictions_file
 
 
 @pytest.fixture

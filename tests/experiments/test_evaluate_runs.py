@@ -28,13 +28,13 @@ from vidreason.atomic_file import UNFINISHED
 from vidreason.config import merge_config
 from vidreason.evaluation.manifest import manifest_from_json
 from vidreason.evaluation.predictions.kept import KeptPredictions
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
+from vidreason.evaluation.predictions.row_files import (
     prediction_line,
     read_predictions,
     read_predictions_file,
     write_predictions,
 )
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.model import build_reasoner
 from vidreason.perception.models import video_encoder_sizes
 

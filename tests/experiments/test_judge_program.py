@@ -24,11 +24,8 @@ from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.summary import summarise_aspects
 from vidreason.evaluation.judge.video_chatgpt import judge_aspect, read_aspect
 from vidreason.evaluation.manifest import Manifest
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    read_predictions,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 
 GROUNDED = "The ball turns because it hits the wall."
 

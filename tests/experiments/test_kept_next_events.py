@@ -9,7 +9,8 @@ import pytest
 
 from experiments.evaluate import __main__ as program
 from experiments.kept_runs import LESS_AND_LESS, MAJORITY, ROW_NAMES
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.row_files import write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 from vidreason.reasoning.futures import Future
 from vidreason.reasoning.outcomes import TrueFuture
 from vidreason.reasoning.predictions import Prediction, format_predictions

@@ -19,7 +19,7 @@ import yaml
 from callbacks.run_record import read_starts
 from experiments.fit.metrics_log import read_metrics
 from vidreason import cli
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.training.checkpoint import newest_checkpoint
 
 CHECKOUT = Path(__file__).parents[2]

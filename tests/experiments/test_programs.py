@@ -18,7 +18,7 @@ from experiments.perceive.run import perceive
 from experiments.trained_model import load_trained_model, trained_token_source
 from vidreason import cli
 from vidreason.config import merge_config
-from vidreason.evaluation.predictions.rows import read_predictions
+from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.video.failures import UnreadableVideosError
 
 CHECKOUT = Path(__file__).parents[2]

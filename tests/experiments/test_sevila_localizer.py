@@ -15,7 +15,7 @@ from tiny_key_frames import NUM_QUERIES, frames_of, tiny_sevila
 from experiments.evaluate import __main__ as evaluate_program
 from experiments.train_baseline.__main__ import main
 from vidreason.baselines.sevila_decoder.localizer_training import LocalizerTraining
-from vidreason.evaluation.predictions.rows import read_predictions_file
+from vidreason.evaluation.predictions.row_files import read_predictions_file
 from vidreason.model import VideoReasoner
 
 FRAMES = 3

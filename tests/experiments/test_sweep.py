@@ -20,11 +20,8 @@ from experiments.sweep.run import sweep
 from experiments.sweep.scores import trial_accuracy
 from experiments.sweep.trials import draw_parameters, make_trial
 from vidreason.config import merge_config
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    read_predictions,
-    write_predictions,
-)
+from vidreason.evaluation.predictions.row_files import read_predictions, write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 
 RATE = "optimizer.learning_rate"
 

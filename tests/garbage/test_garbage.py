@@ -41,12 +41,8 @@ from vidreason.endpoints.replies import read_reply
 from vidreason.evaluation.judge.request import JudgeItem
 from vidreason.evaluation.judge.rubric import pointwise_request, read_pointwise
 from vidreason.evaluation.next_events.scores import next_event_scores
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    grade,
-    prediction_line,
-    read_predictions,
-)
+from vidreason.evaluation.predictions.row_files import prediction_line, read_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade
 from vidreason.fusion.fusion_core import FusionConfig
 from vidreason.microworld import parts
 from vidreason.model import ReasonerConfig, VideoReasoner, build_reasoner

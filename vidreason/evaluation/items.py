@@ -11,11 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    align_predictions,
-    grade,
-)
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions, grade
 from vidreason.evaluation.protocols import (
     ACCURACY,
     ALL,

@@ -24,11 +24,7 @@ from vidreason.evaluation.explanations import (
     step_score,
 )
 from vidreason.evaluation.grounding import max_iop, max_iou
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    right_options,
-    true_spans,
-)
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, right_options, true_spans
 from vidreason.evaluation.text.wups import Wups
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT

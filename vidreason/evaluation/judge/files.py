@@ -6,7 +6,7 @@ from typing import Any
 
 from vidreason.evaluation.judge.rubric import AXES, MAX_SCORE, MIN_SCORE, Axis
 from vidreason.evaluation.judge.schema import shown
-from vidreason.evaluation.predictions.rows import read_json
+from vidreason.evaluation.predictions.row_files import read_json
 
 _EVIDENCE_KEYS = {"id": "id", "video": "video_id"}
 

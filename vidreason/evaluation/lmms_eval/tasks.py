@@ -17,12 +17,8 @@ from PIL import Image
 
 from vidreason.evaluation.cells import score_predictions
 from vidreason.evaluation.items import scored_items
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    grade,
-    row_from_json,
-    unanswered,
-)
+from vidreason.evaluation.predictions.row_files import row_from_json
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, unanswered
 from vidreason.evaluation.protocols import ALL, PROTOCOLS, Protocol
 from vidreason.example import Example, Turn
 from vidreason.reasoning.prompts import written_out

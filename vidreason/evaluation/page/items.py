@@ -6,11 +6,7 @@ from typing import Any, Literal, TypeVar
 from vidreason.evaluation.confidence.temperature import option_probabilities
 from vidreason.evaluation.controls import Span
 from vidreason.evaluation.page.pictures import PictureSource
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
-    grade,
-    has_finite_scores,
-)
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, has_finite_scores
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.video.failures import VideoReadError

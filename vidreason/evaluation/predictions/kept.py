@@ -18,15 +18,14 @@ from vidreason.evaluation.manifest import (
     manifest_differences,
     manifest_from_json,
 )
-from vidreason.evaluation.predictions.rows import (
-    BenchmarkPrediction,
+from vidreason.evaluation.predictions.row_files import (
     PredictionsFile,
-    align_predictions,
     manifest_line,
     prediction_line,
     read_predictions_file,
     write_predictions,
 )
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction, align_predictions
 
 
 class KeptPredictions:

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vidreason.evaluation.predictions.row_files import read_json
 from vidreason.evaluation.predictions.row_schema import shown
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     grade,
     id_in_corpus,
-    read_json,
     unanswered,
 )
 from vidreason.example import Example
