@@ -89,6 +89,7 @@ class LoraMerge(Callback):
             source="the training",
             description="its own configuration",
         )
+        # A language model that was not trained is named, not copied.
         changed = any(name.startswith("language_model.") for name in values)
         trained.decoding = reasoner.decoding
         trained.save_pretrained(

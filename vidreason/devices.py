@@ -18,6 +18,7 @@ def torch_device(name: str) -> torch.device:
             f"device is {name!r}, which PyTorch does not know; write cpu, cuda, cuda:1 or auto"
         ) from error
     if device.type == "cuda":
+        # torch names devices that are not there without complaint.
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
             raise ValueError(

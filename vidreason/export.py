@@ -94,6 +94,7 @@ def reasoner_of_values(
     if not any(".lora_" in name for name in values):
         config = replace(config, lora=None)
     built = build_reasoner(config, visual_dim, "meta", perceiver)
+    # Everything that a stage may have trained has to be there, and nothing else.
     trained = part_names(built, "fusion") | values.keys()
     if config.lora is not None:
         trained |= part_names(built, "lora")
@@ -105,6 +106,7 @@ def reasoner_of_values(
         {PREFIX + name: tuple(value.shape) for name, value in values.items()},
         {},
     )
+    # Values take the places of meta tensors; all that is frozen stays without.
     built.load_state_dict(values, strict=False, assign=True)
     set_trainable(built, trained)
     tokenizer = load_tokenizer(config.language_model)

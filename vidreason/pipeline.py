@@ -270,6 +270,7 @@ class VideoPipeline:
         visual = collate_visual_tokens([look.tokens])
         (ids,) = self.reasoner.generate_ids(visual, [prompt], decoding, [earlier_turns])
         (text,) = self.reasoner.decode([ids])
+        # The answer once more with each part left out: (1 + P,).
         parts, likelihoods = list[Evidence](), torch.zeros(0)
         if text:
             without = list[VisualTokens]()

@@ -135,6 +135,7 @@ def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:
         with torch.no_grad():
             for parameter, key in used.items():
                 value = file.read(key).to(parameters[parameter])
+                # A Q-Former's queries pass a norm before its first block.
                 if parameter == "queries" and not is_fusion_core:
                     value = layer_norm(value[0], value.shape[-1:])
                 parameters[parameter].copy_(value)

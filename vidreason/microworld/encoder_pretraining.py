@@ -199,6 +199,7 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
     attention: Any = tower.transformer.resblocks[0].attn
     size = width // attention.num_heads
     start, half = width // 2, (size - frames) // 2
+    # Sines and cosines of row and column, in channels that pictures leave alone: (g, g, half).
     rows = _waves(torch.arange(grid), half)[:, None].expand(grid, grid, -1)
     columns = _waves(torch.arange(grid), half)[None].expand(grid, grid, -1)
     tower.conv1.weight[start : start + size] = 0
@@ -206,9 +207,11 @@ def _help_attention(encoder: ViCLIPEncoder) -> None:
     tower.positional_embedding[1:, start : start + 2 * half] = torch.cat(
         [rows, columns], dim=-1
     ).flatten(0, 1)
+    # The number of the frame, one-hot, in the channels after them.
     tower.temporal_positional_embedding[:] = 0
     number = start + 2 * half
     tower.temporal_positional_embedding[0, :, number : number + frames] = torch.eye(frames)
+    # Each head compares positions, and asks for one frame by a bias of its queries.
     for head in range(attention.num_heads):
         queries = slice(head * size, (head + 1) * size)
         keys = slice(width + head * size, width + (head + 1) * size)

@@ -274,6 +274,7 @@ def story_embeddings(model: LlamaForCausalLM, sentences: Sequence[Sequence[int]]
 
 def _losses(model: LlamaForCausalLM, rows: list[_Row]) -> dict[str, Tensor]:
     """Mean cross-entropy of response tokens."""
+    # A row: its story's embeddings, then prompt and response, of which the response is learnt.
     stories = _told(model, [sentences for sentences, _, _ in rows])
     ids = pad_sequence([torch.tensor(ids) for _, ids, _ in rows], batch_first=True)
     words = model.get_input_embeddings()(ids)

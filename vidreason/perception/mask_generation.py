@@ -148,6 +148,7 @@ class GridSegmenter:
         """One frame's masks without duplicates."""
         from torchvision.ops import nms
 
+        # Duplicates go by their boxes, before masks take their full size.
         best = nms(candidates.boxes, candidates.qualities, self.config.box_nms_threshold)
         kept = _rows(candidates, best)
         at_once = max(_PIXELS_AT_ONCE // (size[0] * size[1]), 1)
@@ -157,6 +158,7 @@ class GridSegmenter:
                 for logits in torch.split(kept.logits, at_once)
             ]
         )
+        # One transfer from the device for all masks: (m, H, W) -> areas and outermost pixels.
         areas = _count(masks).tolist()
         boxes = _outermost(masks.any(2), masks.any(1)).long().tolist()
         scores = zip(kept.qualities.tolist(), kept.stabilities.tolist(), strict=True)

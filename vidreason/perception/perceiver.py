@@ -277,6 +277,7 @@ def mask_runs(masks: Tensor) -> list[MaskRuns]:
 
 
 def _clip_part(clip_tokens: Tensor, start_seconds: float, duration_seconds: float) -> VisualTokens:
+    # A clip is everywhere in the frame, on no track and without a mask.
     num_clips = len(clip_tokens)
     spans = start_seconds + clip_spans(duration_seconds - start_seconds, num_clips)
     return VisualTokens(

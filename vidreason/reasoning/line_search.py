@@ -141,6 +141,7 @@ def drawn_lines(
     """
     steps = _Decoding(model, prefix, number)
     generator = torch.Generator().manual_seed(seed)
+    # (max_tokens, W): the same numbers for each video.
     draws = torch.rand(max_tokens, number, generator=generator).to(prefix.device)
     written = torch.zeros(len(prefix), number, 0, dtype=torch.int64, device=prefix.device)
     over = torch.zeros(len(prefix), number, dtype=torch.bool, device=prefix.device)

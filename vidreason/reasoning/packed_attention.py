@@ -337,6 +337,7 @@ def _kernel_options(
         return None
     if "window_size" not in _VARLEN_TAKES:
         return None
+    # A window counts positions before the query: all of them, or one less than its size.
     options: dict[str, Any] = {
         "window_size": (-1 if sliding_window is None else sliding_window - 1, 0)
     }

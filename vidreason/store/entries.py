@@ -56,6 +56,7 @@ def encode_entry(key: bytes, tokens: VisualTokens, dtype: StoredType) -> bytes:
     if dtype == "int8":
         features, token_scales = _quantise(features)
         scales = _bytes(token_scales)
+    # Masks as runs: size and number of runs per token, then all runs in a row.
     masks = np.array(
         [(*mask["size"], len(mask["counts"])) if mask else (0, 0, 0) for mask in tokens.masks],
         dtype="<i4",
@@ -73,6 +74,7 @@ def encode_entry(key: bytes, tokens: VisualTokens, dtype: StoredType) -> bytes:
         _bytes(tokens.kinds.to(torch.uint8)),
         run_lengths,
     ]
+    # The key is part of the checksum, so that no entry answers for another.
     content = b"".join(parts)
     return content + _CHECKSUM.pack(_checksum(key, content))
 

@@ -290,6 +290,7 @@ def _read_folder(path: Path, like: Like | None, *, weights_alone: bool) -> dict[
         kind, _, name = key.partition("/")
         if weights_alone and kind == _OPTIMIZERS:
             continue
+        # Memory for each tensor, cut as the parameter is that will take it.
         dtype = stored.properties.dtype
         pattern = like(name.split("/")[kind == _OPTIMIZERS]) if like else None
         if pattern is not None and pattern.shape == stored.size:

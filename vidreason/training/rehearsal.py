@@ -91,6 +91,7 @@ class Rehearsal(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         aten = torch.ops.aten
+        # Fake tensors have no values: where one is asked for, a condition holds and a number is 1.
         if func is aten._local_scalar_dense.default:
             return args[0].dtype == torch.bool or 1.0
         if func is aten.nonzero.default:

@@ -38,6 +38,7 @@ def as_media(video: VideoLike, folder: Path, fps: float | None = None) -> str:
         ValueError: It is none of these forms, its frames differ in size, or ``fps`` is missing or
             has no meaning.
     """
+    # What is no frames is a file already, or becomes one by the name of its content.
     frames = _frames(video)
     if frames is None:
         if fps is not None:
@@ -55,6 +56,7 @@ def as_media(video: VideoLike, folder: Path, fps: float | None = None) -> str:
         )
     if fps is None or not 0 < fps < float("inf"):
         raise ValueError(f"fps: frames have no times of their own; found {fps}, give their rate")
+    # The same frames at another rate are another video.
     name = hashlib.sha256(frames.tobytes() + f"{frames.shape} {fps}".encode()).hexdigest()
     path = folder / f"{name}.mkv"
     if not path.exists():

@@ -64,6 +64,7 @@ def rnn_samples(
         for observed, following, target in _cuts(recording, num_cuts):
             if following.label not in index:
                 continue
+            # Lengths are shares of a reference, which a recording's own length may give.
             total = None if recording.observed is not None else recording.length
             reference = config.reference(sum(part.length for part in observed), total)
             ids = [index.get(part.label) for part in observed]

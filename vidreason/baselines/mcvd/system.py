@@ -160,6 +160,7 @@ class CaptionerOnObserved(System):
 
     def _as_video(self, pixels: Tensor, original: Frames) -> Frames:
         """Small frames as the captioner sees a video of them, at the original's size."""
+        # The captioner's own rule chooses among the predicted frames, by number or by time.
         num_frames = len(pixels)
         rate = self._config.frame_rate or original.rate
         seconds, rule = np.arange(num_frames) / rate, self._captioner.rule
