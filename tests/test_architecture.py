@@ -68,6 +68,8 @@ NO_BEGINNING = {"What", "Whether", "That", "Those", "Of"}
 VAGUE_NAMES = {"place", "places", "own", "asked", "found", "foresee", "lacks", "so_many", "_answer"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
+MAX_FILES_OF_FIT = 200
+MAX_FILES_OF_EVALUATE = 230
 MAX_CALLBACKS = 16
 """Half of them only watch a run, or end it well: what training at scale asks for."""
 
@@ -145,6 +147,46 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_training_loads_no_scores_and_evaluation_no_training() -> None:
+    """Files that a program loads before it looks at its configuration; the numbers only fall."""
+    fit, evaluate = reached_from("experiments.fit.run"), reached_from("experiments.evaluate.run")
+    parts = {name for name in fit if name.startswith("vidreason.evaluation.")}
+    assert parts == {"vidreason.evaluation.config"}
+    parts = {name for name in evaluate if name.startswith("vidreason.training.")}
+    assert parts == {"vidreason.training.config"}
+    assert not {name for name in evaluate if name.startswith(("callbacks.", "experiments.fit."))}
+    assert len(fit) <= MAX_FILES_OF_FIT
+    assert len(evaluate) <= MAX_FILES_OF_EVALUATE
+
+
+def reached_from(program: str) -> set[str]:
+    """Return the modules that importing ``program`` imports, itself included."""
+    files = {module_name(path): path for path in source_files()}
+    reached: set[str] = set()
+    waiting = {program}
+    while waiting:
+        reached.add(name := waiting.pop())
+        waiting |= (imported_at_once(files[name]) & files.keys()) - reached
+    return reached
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Return what importing a file imports: neither what functions do, nor what only types need."""
+    statements = list(ast.parse(path.read_text()).body)
+    names: set[str] = set()
+    for node in statements:
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                pass
+            case ast.If() | ast.Try() | ast.With():
+                statements += node.body
+            case ast.Import():
+                names |= {alias.name for alias in node.names}
+            case ast.ImportFrom(module=str(module), level=0):
+                names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def module_name(path: Path) -> str:

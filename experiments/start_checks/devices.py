@@ -13,7 +13,6 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from data_modules.global_order import accumulation
 from experiments.devices import num_processes
-from experiments.fit.strategies import build_strategy
 from experiments.start_checks.start import Start, raised
 from vidreason.devices import torch_device
 
@@ -112,6 +111,8 @@ def precision(start: Start) -> Iterator[str]:
 
 def strategy(start: Start) -> Iterator[str]:
     """The strategy goes with what else is configured."""
+    from experiments.fit.strategies import build_strategy
+
     yield from raised(lambda: build_strategy(start.config))
 
 

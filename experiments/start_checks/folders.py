@@ -4,12 +4,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.fit.monitored_metrics import check_monitored
-from experiments.fit.resume import (
-    check_initial_checkpoint,
-    checkpoint_folder,
-    resume_checkpoint,
-)
 from experiments.start_checks.start import Start, raised
 from experiments.trained_model import REASONER_FOLDER
 from vidreason.pretrained.folder import check_replaceable
@@ -42,6 +36,8 @@ def corpora(start: Start) -> Iterator[str]:
 
 def named_files(start: Start) -> Iterator[str]:
     """Checkpoints and weights that a run starts from are there."""
+    from experiments.fit.resume import check_initial_checkpoint
+
     config = start.config
     if config.initial_checkpoint and not Path(config.initial_checkpoint).exists():
         yield f"initial_checkpoint: there is no checkpoint {config.initial_checkpoint!r}"
@@ -56,6 +52,8 @@ def named_files(start: Start) -> Iterator[str]:
 
 def resumed(start: Start) -> Iterator[str]:
     """A resumed run learns what its checkpoint was made for."""
+    from experiments.fit.resume import resume_checkpoint
+
     config = start.config
     given = config.resume not in ("auto", "never")
     if not any(run_folder(start)) and not (given and not Path(config.resume).exists()):
@@ -64,6 +62,8 @@ def resumed(start: Start) -> Iterator[str]:
 
 def monitored(start: Start) -> Iterator[str]:
     """Check that every metric that is waited for will come."""
+    from experiments.fit.monitored_metrics import check_monitored
+
     yield from raised(lambda: check_monitored(start.config))
 
 
@@ -79,13 +79,15 @@ def scoring(start: Start) -> Iterator[str]:
     config = start.config
     during = config.evaluation.every_n_steps is not None and config.data.benchmark
     if start.use == "evaluate" or during:
-        from vidreason.evaluation.scoreboard import check_scoring_files  # most runs score nothing
+        from vidreason.evaluation.scoreboard import check_scoring_files
 
         yield from raised(lambda: check_scoring_files(config.evaluation))
 
 
 def _has_checkpoints(start: Start) -> bool:
     """Tell whether the run continues from a checkpoint of its own."""
+    from experiments.fit.resume import checkpoint_folder
+
     folder = checkpoint_folder(start.config.run_dir)
     return not any(run_folder(start)) and any(folder.glob("*.ckpt"))
 

@@ -9,15 +9,12 @@ from pathlib import Path
 import torch
 
 from data_modules.readers import reader_named
-from experiments.fit.added_callbacks import check_callbacks
-from experiments.fit.loggers import check_loggers
 from experiments.start_checks.start import Start, raised
 from vidreason.fusion.config import MAX_PATCH_FRAMES
 from vidreason.perception.added_models import build_added_segmenter, check_added_encoder
 from vidreason.perception.config import SEGMENTERS, VIDEO_ENCODERS
 from vidreason.reasoning.language_model import load_tokenizer, num_word_embeddings
 from vidreason.reasoning.tokenization import check_texts, check_turns
-from vidreason.training.trainable import trained_parts
 
 _NAME = re.compile(r"\w+", re.ASCII)
 _TOKENIZER_FILE = "tokenizer_config.json"
@@ -26,7 +23,7 @@ _TOKENIZER_FILE = "tokenizer_config.json"
 def baselines(start: Start) -> Iterator[str]:
     """Baselines have names of their own, and weights that their kinds know."""
     from experiments.kept_runs import NO_REASONER, PRIORS, ROW_NAMES, VALIDATION
-    from vidreason.baselines.build import baseline_problems  # training needs none of it
+    from vidreason.baselines.build import baseline_problems
 
     config = start.config
     taken = {*ROW_NAMES, *PRIORS, VALIDATION}
@@ -54,11 +51,15 @@ def added_models(start: Start) -> Iterator[str]:
 
 def callbacks(start: Start) -> Iterator[str]:
     """Callbacks from outside of this project can be made."""
+    from experiments.fit.added_callbacks import check_callbacks
+
     yield from raised(lambda: check_callbacks(start.config.trainer.callbacks))
 
 
 def loggers(start: Start) -> Iterator[str]:
     """The packages of the loggers are installed."""
+    from experiments.fit.loggers import check_loggers
+
     yield from raised(lambda: check_loggers(start.config.trainer.loggers))
 
 
@@ -76,6 +77,8 @@ def reasoner_builds(start: Start) -> Iterator[str]:
 
 def trained(start: Start) -> Iterator[str]:
     """There are adapters where they are to be trained."""
+    from vidreason.training.trainable import trained_parts
+
     config = start.config
     thawed = [thaw.part for thaw in config.freeze_schedule]
     has_adapters = config.reasoner.lora is not None

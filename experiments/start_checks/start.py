@@ -7,7 +7,8 @@ found, and the remedy::
         if ...:
             yield "reasoner.lora.target_modules is ...: leave lm_head out"
 
-It writes nothing, downloads nothing and reads no weights.
+It writes nothing, downloads nothing and reads no weights. It imports for itself what only some
+programs need: evaluation does without all of training, and training without all of evaluation.
 """
 
 from collections.abc import Callable, Iterable, Iterator
