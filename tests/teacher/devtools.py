@@ -1,6 +1,5 @@
 """A real browser, driven by Chromium's DevTools protocol over two pipes."""
 
-import base64
 import fcntl
 import json
 import os
@@ -147,11 +146,6 @@ class Browser:
             " field.focus(); field.select(); })()"
         )
         self.call("Input.insertText", text=text)
-
-    def screenshot(self, path: Path) -> None:
-        """Write the whole page as a PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
     def downloaded(self) -> Path:
         """The one file that was downloaded, when it is whole."""

@@ -1,13 +1,11 @@
 """A small instruction set with invented rows, and review files of it."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from vidreason.teacher.reviews import row_sha
 
-SAMPLE = Path(__file__).parents[2] / "vidreason/microworld/samples/push.mp4"
 HOSTILE = (
     "</script><script>document.title = 'broken'</script><img src=x onerror=alert(1)> "
     "<!-- <b>bold</b> & \"'\u2028\u202egnp.exe\u202c \x1b[31m \ud800 {{7*7}} javascript:alert(1)"
@@ -54,25 +52,6 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def write_set(root: Path, num_accepted: int = 8, num_rejected: int = 4) -> Path:
-    """Write a set of which the first row under each licence has its video."""
-    rows = [accepted_row(number) for number in range(num_accepted)]
-    write_rows(root / "train.jsonl", rows[:-1])
-    write_rows(root / "val.jsonl", rows[-1:])
-    causes = ("temporal", "unsupported")
-    write_rows(
-        root / "rejected.jsonl",
-        [
-            *(rejected_row(100 + k, causes[k % 2]) for k in range(num_rejected)),
-            rejected_row(200, "endpoint", ended="failed"),
-        ],
-    )
-    (root / "videos/clips").mkdir(parents=True, exist_ok=True)
-    for number in (0, 1):
-        shutil.copy(SAMPLE, root / f"videos/clips/v{number}.mp4")
-    return root
 
 
 def review_of(row: dict[str, Any], decision: str, **changes: Any) -> dict[str, Any]:
