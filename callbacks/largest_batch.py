@@ -52,6 +52,7 @@ class LargestBatch(Callback):
             self._rehearse(trainer, pl_module)
         except torch.OutOfMemoryError as error:
             failure = f"{pl_module.device} of rank {trainer.global_rank}: {error}"
+            # Ranks that share weights wait for each other: one that failed cannot tell them.
             alone = isinstance(trainer.strategy.model, DistributedDataParallel | StageModule)
             alone = alone and not isinstance(pl_module.reasoner, FSDPModule)
             if trainer.world_size > 1 and not alone:

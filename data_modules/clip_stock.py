@@ -251,6 +251,7 @@ class ClipStock:
                 for part, (start, end) in enumerate(known)
                 if end is not None
             )
+        # In whole milliseconds, so that cuts do not depend on rounding.
         for position, (part, stretch) in enumerate(stretches):
             seed = seeded_hash(self._hashes[number], position)
             shortest, longest = (

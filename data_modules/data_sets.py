@@ -62,6 +62,7 @@ def open_data_set(
     if not names:
         files.record_tree(".", *_DATA_SUFFIXES)
         return _loaded(_load_folder(files, split), f"{files.root}[{split}]")
+    # Columns are known by the first rows, which are then yielded as well.
     rows = _file_rows(files, names[0], skipped)
     first = list(islice(rows, _FIRST_ROWS))
     columns = list(dict.fromkeys(column for row in first for column in row))

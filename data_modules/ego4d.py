@@ -173,6 +173,7 @@ def ego4d_narrations(
         except MalformedRowError as error:
             skipped.record_malformed(error)
             continue
+        # A bad narration is left out alone; a bad list is left out with its video.
         for row in rows:
             try:
                 moment, narration = row.seconds("timestamp_sec"), row.text("narration_text")

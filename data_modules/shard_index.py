@@ -132,6 +132,7 @@ def open_shard_index(
         )
     location = folder if is_remote(folder) else os.path.abspath(folder)
     files = cache_folder() / "shards" / f"{digest([VERSION, location])}"
+    # One process reads the shards; the others wait, and find them read.
     with exclusive(files):
         known = _read_footers(files)
         missing = [

@@ -68,6 +68,7 @@ def _sentences(cues: list[Cue], location: str) -> Iterator[Row]:
     parts: list[Cue] = []
     number = 0
     for cue in [*cues, None]:
+        # A full stop, a pause or enough seconds; None is the end of the file.
         ends = parts and (
             cue is None
             or parts[-1].text.rstrip("\"')").endswith((".", "!", "?"))

@@ -56,6 +56,7 @@ def comparability(first: Run, second: Run) -> Comparability:
     )
     if first.manifest is None or second.manifest is None:
         return Comparability(against=incomplete + unknown, compared=())
+    # What must agree stands against a comparison; all other differences are what is compared.
     differences = manifest_differences(first.manifest, second.manifest)
     differing = tuple(
         line for name in differences if name in MUST_AGREE for line in differences[name]

@@ -51,12 +51,14 @@ def track_objects(key_frames: Sequence[KeyFrameObjects], config: TrackConfig) ->
     tracks: list[_Track] = []
     ids: list[list[int]] = []
     for number, objects in enumerate(key_frames):
+        # Masks of one frame that cover each other are one object, and go on as one.
         groups = _one_object_each(objects.masks, config.same_object_overlap)
         recent = [track for track in tracks if number - track.seen_on <= _FORGOTTEN_AFTER]
         alike = {
             before: _likeness(objects, key_frames[before], config.overlap_weight)
             for before in {track.seen_on for track in recent}
         }
+        # Likeness of each object to each recent track, by their most alike masks: (groups, tracks).
         gains = np.zeros((len(groups), len(recent)))
         for (row, group), (column, track) in product(enumerate(groups), enumerate(recent)):
             gains[row, column] = alike[track.seen_on][np.ix_(group, track.members)].max()

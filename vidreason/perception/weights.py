@@ -181,6 +181,7 @@ def check_keys(
             f" expected keys like {next(iter(expected))!r}, found {next(iter(stored), 'none')!r}. "
             "Check the file, and the prefix of its keys"
         )
+    # First what is not there at all, then what has another shape.
     problems = [f"missing {key}" for key in expected if key not in stored]
     problems += [f"unexpected {key}" for key in stored if key not in expected]
     for key, shape in expected.items():

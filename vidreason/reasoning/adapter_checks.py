@@ -54,6 +54,7 @@ def check_mergeable(model: PeftModel, quantization: str) -> None:
         ValueError: An adapter is on weights that another layer uses too, or the model's own files
             hold quantised weights.
     """
+    # All names of each parameter: one with two names is tied.
     owners: dict[int, list[str]] = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners[id(parameter)].append(_plain(name))

@@ -82,6 +82,7 @@ def encode_markup(tokenizer: PreTrainedTokenizerBase, markup: Markup) -> list[in
     Raises:
         ValueError: The tokenizer makes a control token of a content, however it is told.
     """
+    # The whole text at once, as a tokenizer is meant to see it, if only the template wrote controls.
     known = control_ids(tokenizer)
     expected = template_control_ids(tokenizer, markup.template)
     ids, offsets = _encode(tokenizer, markup.text)
@@ -99,6 +100,7 @@ def encode_markup(tokenizer: PreTrainedTokenizerBase, markup: Markup) -> list[in
             start < last and first < end for start, end in controls for first, last in spans
         ):
             return ids
+    # Else contents and template apart, where contents can form none.
     ids = _encode_apart(tokenizer, markup)
     if [i for i in ids if i in known] != expected:
         raise ValueError(

@@ -128,6 +128,7 @@ class FutureSearch:
             writes no line that says something.
         """
         candidates = self.candidates(video, config)
+        # All events of all videos are scored in one go; what says nothing has no text.
         scored = [
             (index, event, text)
             for index, events in enumerate(candidates)
@@ -141,6 +142,7 @@ class FutureSearch:
         for (index, event, _), value in zip(scored, sums, strict=True):
             by_video[index][event] = value
         futures = [merge_candidates(values, config.temperature) for values in by_video]
+        # Only the likeliest are described: each description is generated.
         videos = [index for index, events in enumerate(futures) for _ in events[:num_described]]
         described = [future.event for events in futures for future in events[:num_described]]
         descriptions = iter(self._describe(video, videos, described))

@@ -223,6 +223,7 @@ def segment_of(name: str, table: SortedTable) -> Segment:
 
 def write_segment(path: Path, segments: list[Segment]) -> None:
     """Write one segment of what ``segments`` list and is still there, each shard once."""
+    # Numbers of shards in the new segment, by those in each old one; -1 for what is gone.
     numbers: dict[str, int] = {}
     shards: list[tuple[str, int]] = []
     translations = []

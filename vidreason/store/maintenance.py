@@ -69,6 +69,7 @@ def verify(folder: Path) -> Verdict:
         if faults:
             first = next(iter(faults.values()))
             _add_damage(verdict, path, f"{len(faults)} entries are damaged, the first so: {first}")
+    # The index says where entries are: it is compared with the shards that are sound.
     for path in sorted((folder / INDEX_FOLDER).glob(f"*{SEGMENT_SUFFIX}")):
         _verify_segment(path, headers, verdict)
     for path in sorted((folder / MEDIA_FOLDER).glob(f"*{TABLE_SUFFIX}")):

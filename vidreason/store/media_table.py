@@ -146,6 +146,7 @@ class MediaTable:
         keys = np.frombuffer(b"".join(self._recent), np.uint8).reshape(-1, 16)
         records = [(np.void(record.content), *record[1:]) for record in self._recent.values()]
         sources = [table_of(keys, np.array(records, dtype=_ROW))]
+        # Tables that are no larger than what is merged go in, so that each row is copied rarely.
         superseded = []
         for path, table in sorted(self._tables.items(), key=lambda item: len(item[1])):
             if len(table) <= sum(map(len, sources)):

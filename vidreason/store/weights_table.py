@@ -42,6 +42,7 @@ class WeightsTable:
         Raises:
             ValueError: There are no weights at ``location``, and there never were any.
         """
+        # Weights that are here are hashed: others may lie there by now.
         recorded = self.recorded(location)
         if recorded is not None and not _is_here(location):
             return recorded

@@ -193,6 +193,7 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
     Raises:
         ValueError: All checkpoints there are damaged.
     """
+    # The link first, then all of them from the highest step down.
     last = Path(folder) / LAST_CHECKPOINT
     candidates = [last] if last.exists() or last.is_symlink() else []
     reasons: list[str] = []

@@ -199,6 +199,7 @@ def _folder_damage(folder: Path) -> str:
         return "its list of digests is missing"
     except (OSError, UnicodeDecodeError) as error:
         return f"its {SUMS_FILE} cannot be read: {error}"
+    # Each line is a digest and a name, as sha256sum writes them.
     expected = {}
     for line in lines:
         digest, _, name = line.partition("  ")

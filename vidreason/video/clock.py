@@ -163,6 +163,7 @@ def fill_in(
         tick among them: a clock of 1 ms cannot tell 2000 frames a second apart. Other frames
         without a time of their own are spread evenly between those before and after.
     """
+    # As few times as possible are given up: the longest run of increasing ones stays.
     kept = _longest_increasing(ticks)
     if not kept:
         step = float(default_step)
@@ -175,6 +176,7 @@ def fill_in(
     step = float(default_step)
     if len(kept) > 1:
         step = float(np.median(np.diff(kept_ticks) / np.diff(positions)))
+    # Between known times evenly; before the first and after the last at the usual step.
     times = np.interp(np.arange(len(ticks)), positions, kept_ticks)
     before, after = positions[0], len(ticks) - 1 - positions[-1]
     times[:before] = kept_ticks[0] - step * np.arange(before, 0, -1)

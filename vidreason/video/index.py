@@ -299,6 +299,7 @@ def _undecodable(video: OpenVideo, cause: str) -> VideoReadError:
 
 def _check_complete(video: OpenVideo, survey: PacketSurvey) -> None:
     """Refuse a file that ends before the last packet its header speaks of."""
+    # mp4 lists its packets beforehand; Matroska tells the length alone.
     if "mp4" in video.formats:
         num_announced = len(video.stream.index_entries)
         if survey.num_complete < num_announced:

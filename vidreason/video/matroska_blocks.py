@@ -144,6 +144,7 @@ def _shows_vp9(first: Content, last: Content) -> NDArray[np.bool_]:
 def _find_clusters(data: Content) -> tuple[Offsets, int, bytes]:
     """Start and stop of each cluster's content, ``(N, 2)``; the video track's number and codec."""
     view = data.data
+    # A header, then one segment that fills the file: anything else is demuxed by libav.
     kind, _, stop = _element(view, 0)
     if kind != _EBML:
         raise UnusualError

@@ -198,12 +198,14 @@ def _survey_from_table(
     video: OpenVideo, table: SampleTable, start: PacketSurvey, last_key: int
 ) -> PacketSurvey | None:
     num_packets = len(table.pts)
+    # The container's table has the times but for a shift, which the first packets tell.
     pts = table.pts + (start.pts[0] - table.pts[0])
     if table.dts is None:
         dts, durations = np.full(num_packets, NO_PTS), np.zeros(num_packets, dtype=np.int64)
     else:
         dts = table.dts + (start.dts[0] - table.dts[0])
         durations = np.append(np.diff(table.dts), 0)
+    # Packets from the last key frame on must agree with it; else all are read.
     last_ticks = pts[last_key] if table.dts is None else dts[last_key]
     video.container.seek(int(last_ticks), stream=video.stream)
     recorder = _Recorder(video, decode=False)

@@ -43,6 +43,7 @@ def parse_choice(text: str, options: Sequence[str]) -> int | None:
     """
     if not options or len(options) > 26:
         raise ValueError(f"expected 1 to 26 options, found {len(options)}")
+    # In the order of the list above; the first rule that finds something decides.
     said = conclusion(text)
     exact = _exact(said, options)
     if exact is not None:

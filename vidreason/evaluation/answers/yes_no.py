@@ -31,6 +31,7 @@ def leading_yes_no(reading: Reading) -> frozenset[int] | None:
     "Yes, ... There is no indication" is yes. Both are named by "yes and no", and by nothing that
     only has the words of the other. A word after "wait" or "actually" takes the first one back.
     """
+    # Skip marks, new lines and words that lead up to an answer, such as "the final answer is".
     index = 0
     while (token := reading.at(index)) is not None and (
         token.kind in (Kind.MARK, Kind.LINE) or token.text in _LABELS
@@ -39,6 +40,7 @@ def leading_yes_no(reading: Reading) -> frozenset[int] | None:
     first = _choice(reading, index)
     if first is None:
         return None
+    # The other word may follow at once, as in "yes and no".
     following = index + 1
     while (token := reading.at(following)) is not None and (
         (token.kind is Kind.MARK and token.raw not in ".!?;:") or token.text in ("or", "and")

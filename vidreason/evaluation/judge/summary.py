@@ -91,6 +91,7 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Summary]
       inconsistent counts as a tie; a low share says that the judge looks at the order.
     * ``length_ratio``: mean length of the first system's answers over that of the second's.
     """
+    # As a game: a win counts 1, a tie a half.
     points = {"first": 1.0, "tie": 0.5, "second": 0.0}
     summaries = []
     for axis in AXES:
