@@ -82,7 +82,7 @@ def encode_markup(tokenizer: PreTrainedTokenizerBase, markup: Markup) -> list[in
     Raises:
         ValueError: The tokenizer makes a control token of a content, however it is told.
     """
-    # The whole text at once, as a tokenizer is meant to see it, if only the template wrote controls.
+    # The whole text at once, as it is meant to be, if only the template wrote control tokens.
     known = control_ids(tokenizer)
     expected = template_control_ids(tokenizer, markup.template)
     ids, offsets = _encode(tokenizer, markup.text)
