@@ -74,7 +74,7 @@ class MicroworldStudy:
 
     demo: DemoConfig = field(default_factory=DemoConfig)
     """Sizes of the world, and overrides of the shipped configurations. Its ``run_dir`` is not
-    read."""
+    read, and a study imagines no videos: variants differ in what the stages learn."""
     smaller_width: int = 96
     """Width of the smaller language model, which the study pre-trains; the shipped one has 192."""
     smaller_layers: int = 2

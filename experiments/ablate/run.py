@@ -1,12 +1,11 @@
 """An ablation study: its jobs, run, submitted or printed, and its tables."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.ablate.config import StudyConfig
 from experiments.ablate.results import write_results
-from experiments.ablate.study import Run, expand
+from experiments.ablate.study import Run, expand, study_demo
 from experiments.demo.parts import run_parts
 from experiments.demo.run import demo_parts
 from experiments.job_submission import print_commands, submit_jobs
@@ -22,8 +21,8 @@ def ablate(config: StudyConfig) -> int:
     jobs = ordered_jobs(runs)
     # The world is written here; everything else is a job.
     if config.microworld is not None:
-        demo = dataclasses.replace(config.microworld.demo, run_dir=config.run_dir)
-        run_parts(demo_parts(demo)[:1], Path(config.run_dir))  # the world
+        parts = demo_parts(study_demo(config))
+        run_parts(parts[:1], Path(config.run_dir))  # the world
     failed: list[Job] = []
     if config.submit == "print":
         print_commands(jobs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_modules.corpora import CorpusConfig
 from experiments.ablate.config import FULL, STAGES, Stage, StudyConfig, Variant
+from experiments.demo.config import DemoConfig
 from experiments.demo.run import stage_experiment
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume import checkpoint_folder
@@ -126,15 +127,26 @@ def _expand_run(
     )
 
 
+def study_demo(config: StudyConfig) -> DemoConfig:
+    """The demo whose world and stages a study on the microworld has; it imagines no videos."""
+    assert config.microworld is not None
+    return dataclasses.replace(
+        config.microworld.demo,
+        run_dir=config.run_dir,
+        imagined_videos=0,
+        imagined_steps=0,
+        tuning_steps=0,
+    )
+
+
 def _stage_experiment(config: StudyConfig, variant: Variant, stage: Stage) -> ExperimentConfig:
     """The configuration of a stage under a variant, without seed and paths to other jobs."""
     both, of_stage = [*config.both_stages, *variant.both_stages], getattr(variant, stage)
     if config.microworld is None:
         return merge_config(ExperimentConfig, getattr(config, stage), [*both, *of_stage])
-    demo = config.microworld.demo
+    demo = study_demo(config)
     demo = dataclasses.replace(
         demo,
-        run_dir=config.run_dir,
         both_stages=[*demo.both_stages, *both],
         stage1=[*demo.stage1, *of_stage],
         stage2=[*demo.stage2, *of_stage],

@@ -11,12 +11,18 @@ from callbacks.run_record import git_revision
 from data_modules.corpus_index import open_corpora
 from experiments.demo.answers import ShownFuture, ShownQuestion, ShownVideo, read_answers
 from experiments.demo.parts import PartRecord, read_records
-from experiments.demo.results import FULL, NAMES, DemoResults, read_results
+from experiments.demo.results import (
+    FULL,
+    NAMES,
+    NEXT_EVENT,
+    DemoResults,
+    read_results,
+    summary,
+)
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.metrics_log import read_metrics
 from vidreason.cores import available_cores
-from vidreason.evaluation.cells import Cell
-from vidreason.evaluation.items import EVERYTHING
+from vidreason.evaluation.items import EVERYTHING, Column
 from vidreason.evaluation.page.charts import Bar, grouped_bars, line_chart
 from vidreason.evaluation.page.elements import table_element, write_page
 from vidreason.evaluation.page.pictures import StoredPictures, key_frames
@@ -50,9 +56,14 @@ def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: Experimen
         num_pictured=stage2.evaluation.report_items,
     )
     sections = [
-        _head(results.cells[FULL][EVERYTHING], read_records(run_dir)),
+        _head(results, read_records(run_dir)),
         "<h2>Accuracy</h2>",
-        _bars(results),
+        _bars("Accuracy over all questions", results, EVERYTHING),
+        *(
+            _bars("Next events named word for word", results, column)
+            for column in [NEXT_EVENT]
+            if column in results.cells[FULL]
+        ),
         *(table_element(table, strong=FULL) for table in results.tables),
         f'<p><a href="{QUESTIONS_FILE}">Every question, with its frames and what the model and the '
         "controls answered</a></p>",
@@ -69,7 +80,8 @@ def write_demo_report(run_dir: Path, stage1: ExperimentConfig, stage2: Experimen
     write_page(run_dir / REPORT_FILE, "vidreason: demo report", sections, style=_STYLE.read_text())
 
 
-def _head(every: Cell, records: Mapping[str, PartRecord]) -> str:
+def _head(results: DemoResults, records: Mapping[str, PartRecord]) -> str:
+    every = results.cells[FULL][EVERYTHING]
     accuracy, low, high = every.score
     interval = "" if isnan(low) else f" (95% interval {low:.1%} to {high:.1%})"
     seconds = {
@@ -84,9 +96,10 @@ def _head(every: Cell, records: Mapping[str, PartRecord]) -> str:
             "<h1>Why it happened, and what happens next</h1>",
             "<p>A video encoder and a segmenter look at short videos of a small world; a fusion "
             "core turns what they see into embeddings for a language model. Here it was trained on "
-            "this machine in two stages and asked about videos that it had never seen: it answered "
+            "this machine and asked about videos that it had never seen: it answered "
             f"<strong>{accuracy:.1%}</strong>{escape(interval)} of {every.num_items} questions "
             f"about {every.num_videos} videos rightly.</p>",
+            *(f"<p>{escape(sentence)}.</p>" for sentence in summary(results)),
             f'<p class="muted">{escape(_machine())}</p>',
             table_element(Table("", ("part", "seconds", "CPU seconds"), tuple(rows)), strong="all"),
         ]
@@ -103,19 +116,19 @@ def _machine() -> str:
     )
 
 
-def _bars(results: DemoResults) -> str:
-    label = NAMES[EVERYTHING]
+def _bars(title: str, results: DemoResults, column: Column) -> str:
+    label = NAMES[column]
     bars: dict[str, dict[str, Bar]] = {
-        name: {label: tuple(map(none_for_nan, cells[EVERYTHING].score))}  # type: ignore[dict-item]
+        name: {label: tuple(map(none_for_nan, cells[column].score))}  # type: ignore[dict-item]
         for name, cells in results.cells.items()
-        if EVERYTHING in cells  # the references predict only
+        if column in cells  # the references predict only
     }
-    if EVERYTHING in results.chances:
-        bars[CHANCE] = {label: (results.chances[EVERYTHING], None, None)}
-    chart = grouped_bars("Accuracy over all questions", bars, [label])
+    if column in results.chances:
+        bars[CHANCE] = {label: (results.chances[column], None, None)}
+    chart = grouped_bars(title, bars, [label])
     return (
-        f'<figure class="wide">{chart}<figcaption>All questions, with 95% intervals of a bootstrap '
-        "over videos.</figcaption></figure>"
+        f'<figure class="wide">{chart}<figcaption>{escape(title)}, with 95% intervals of a '
+        "bootstrap over videos.</figcaption></figure>"
     )
 
 

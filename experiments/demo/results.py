@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_modules.corpus_index import open_corpora
-from experiments.demo.references import references_files
+from experiments.demo.references import EXTRAPOLATION, references_files
 from experiments.experiment_config import ExperimentConfig
 from experiments.kept_runs import MAJORITY, ROW_NAMES, predictions_file
 from vidreason.evaluation.cells import Cell, run_cells, run_differences
@@ -27,7 +27,7 @@ from vidreason.evaluation.protocols import ALL
 from vidreason.evaluation.tables import Table, accuracy_table, score_table, value_text
 from vidreason.example import Example
 
-FULL = "full model (stage 2)"
+FULL = ROW_NAMES["none"]
 STAGE_1 = "stage 1 alone"
 CONTROLS: tuple[Control, ...] = (
     *("none", "half_frames", "single_frame", "shuffled_frames"),
@@ -36,6 +36,7 @@ CONTROLS: tuple[Control, ...] = (
 """Controls under which the model of stage 2 is asked."""
 
 _NEXTQA, _ACTIVITYNET = "nextqa", "activitynet_qa"
+NEXT_EVENT: Column = ("causal_vid_instruct", ALL)
 NAMES: dict[Column, str] = {
     EVERYTHING: "all questions",
     (_NEXTQA, ALL): "NExT-QA form",
@@ -52,7 +53,7 @@ NAMES: dict[Column, str] = {
     (_ACTIVITYNET, "object"): "shape",
     (_ACTIVITYNET, "location"): "came from",
     (_ACTIVITYNET, "other"): "what is next",
-    ("causal_vid_instruct", ALL): "next event",
+    NEXT_EVENT: "next event",
     ("clevrer", ALL): "CLEVRER form",
     ("test_of_time", ALL): "Test of Time form",
     ("nextgqa", ALL): "NExT-GQA form",
@@ -82,6 +83,31 @@ def read_results(stage1: ExperimentConfig, stage2: ExperimentConfig) -> DemoResu
     files |= references_files(stage2)
     train = open_corpora(stage2.data.train, stage2.data.max_malformed_fraction)
     return score_demo({name: read_predictions(path) for name, path in files.items()}, train)
+
+
+def summary(results: DemoResults) -> list[str]:
+    """Return a sentence on all questions and one on next events: the model, and what sees less."""
+    less = {
+        ROW_NAMES["blind"]: "without its visual tokens",
+        MAJORITY: "the most frequent answers",
+        EXTRAPOLATION: "extrapolation of what is perceived",
+    }
+    sentences = []
+    for column in (EVERYTHING, NEXT_EVENT):
+        cell = results.cells[FULL].get(column)
+        if cell is None:
+            continue
+        scores = {
+            words: results.cells[name][column].score[0]
+            for name, words in less.items()
+            if column in results.cells.get(name, {})
+        }
+        others = ", ".join(f"{words} {score:.1%}" for words, score in scores.items())
+        sentences.append(
+            f"{NAMES[column]}: {cell.score[0]:.1%} of {cell.num_items} about {cell.num_videos} "
+            f"held-out videos are right ({others})"
+        )
+    return sentences
 
 
 def score_demo(runs: Runs, train: Iterable[Example]) -> DemoResults:

@@ -26,7 +26,7 @@ from experiments.demo.imagine import (
 from experiments.demo.parts import Part, run_parts
 from experiments.demo.references import write_references
 from experiments.demo.report import QUESTIONS_FILE, REPORT_FILE, write_demo_report
-from experiments.demo.results import CONTROLS, read_results
+from experiments.demo.results import CONTROLS, read_results, summary
 from experiments.evaluate.run import answer_benchmark
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.resume import checkpoint_folder
@@ -58,9 +58,10 @@ def demo(config: DemoConfig) -> None:
     run_dir = Path(config.run_dir)
     run_parts(demo_parts(config), run_dir)
     stage1, stage2 = stage_experiment(config, "stage1"), stage_experiment(config, "stage2")
-    tables = [table.to_text() for table in read_results(stage1, stage2).tables]
+    results = read_results(stage1, stage2)
+    tables = [table.to_text() for table in results.tables]
     answers = [answers_text(video) for video in read_answers(run_dir)]
-    print("\n\n".join(["", *tables, *answers]))
+    print("\n\n".join(["", *tables, *answers, "\n".join(summary(results))]))
     print(
         f"\ntable:  {run_dir / TABLE_FILE}\nreport: {run_dir / REPORT_FILE}\n"
         f"ask:    vidreason ask {read_answers(run_dir)[0].media} 'what entered first' "
@@ -132,13 +133,15 @@ def _before_the_stages(
     fusion_core: Path,
 ) -> list[Part]:
     """The parts in which videos are imagined for the stages, as far as they are wanted."""
-    for name in ("imagined_steps", "tuning_steps"):
-        if getattr(config, name) and shared.reasoner.fusion.kind != "qformer":
-            raise ValueError(
-                f"{name} is {getattr(config, name)}, but reasoner.fusion.kind is "
-                f"{shared.reasoner.fusion.kind!r}, which learns nothing from imagined videos; set "
-                f"{name}=0"
-            )
+    steps = {name: getattr(config, name) for name in ("imagined_steps", "tuning_steps")}
+    steps = {name: number for name, number in steps.items() if number}
+    if steps and shared.reasoner.fusion.kind != "qformer":
+        settings = " and ".join(f"{name} is {number}" for name, number in steps.items())
+        raise ValueError(
+            f"{settings}, but reasoner.fusion.kind is {shared.reasoner.fusion.kind!r}, which "
+            "learns nothing from imagined videos; set "
+            f"{' '.join(f'{name}=0' for name in steps)}"
+        )
     wanted = []
     if config.imagined_videos:
         root = Path(config.run_dir) / IMAGINED_FOLDER
@@ -154,13 +157,14 @@ def _before_the_stages(
             )
         )
     if config.imagined_steps:
-        steps = config.imagined_steps
         wanted.append(
             Part(
                 title="imagine: the fusion core's start",
-                settings=[steps, shared.seed, _language_model_hashes(config)],
+                settings=[config.imagined_steps, shared.seed, _language_model_hashes(config)],
                 outputs=(fusion_core.parent,),
-                work=lambda: write_fusion_core(shared, imagining(), steps, fusion_core),
+                work=lambda: write_fusion_core(
+                    shared, imagining(), config.imagined_steps, fusion_core
+                ),
             )
         )
     return wanted

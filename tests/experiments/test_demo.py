@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from experiments.demo.__main__ import main
 from experiments.demo.answers import read_answers
-from experiments.demo.config import DemoConfig
+from experiments.demo.config import QUICK, DemoConfig
+from experiments.demo.imagine import Imagining
 from experiments.demo.parts import read_records
 from experiments.demo.run import FUSION_CORE_FILE, stage_experiment
 from experiments.experiment_config import ExperimentConfig
@@ -23,6 +24,7 @@ from vidreason import cli
 from vidreason.config import merge_config
 from vidreason.evaluation.predictions.row_files import read_predictions
 from vidreason.microworld import parts
+from vidreason.microworld.scenes import draw_rollouts
 from vidreason.model import DecodingConfig, VideoReasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
 from vidreason.reasoning.text_batch import collate_texts
@@ -32,7 +34,7 @@ from vidreason.store.visual_token_source import VisualTokenSource
 from vidreason.training.checkpoint import LAST_CHECKPOINT
 
 ROWS = (
-    "full model (stage 2)",
+    "full model",
     "stage 1 alone",
     "first half",
     "single frame",
@@ -137,7 +139,7 @@ def test_only_a_fusion_core_learns_from_imagined_videos(key, tmp_path, capsys):
     overrides = ["both_stages=['reasoner.fusion={kind: mean_pool}']", f"{key}=5"]
     assert main([*overrides, f"run_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
-    assert re.search(f"{key} is 5, but .*'mean_pool'.*set {key}=0", error)
+    assert re.search(rf"{key} is 5\b.*, but .*'mean_pool'.*set .*{key}=0", error)
     assert not (tmp_path / "run" / "world").exists()
 
 
@@ -177,6 +179,18 @@ def test_the_demo_does_all_parts_and_leaves_the_table(quick_demo):
     assert checkpoint_step(str(newest)) == 3
 
 
+def test_videos_are_imagined_of_more_stories_than_are_perceived(quick_demo):
+    config = merge_config(DemoConfig, [], [*QUICK, *SMALLER, f"run_dir={quick_demo}"])
+    imagining = Imagining(stage_experiment(config, None), world_seed=0)
+    assert imagining.source.num_perceived == 0
+    stories = imagining.stories
+    assert len(stories) == 8 * len(imagining.perceived) == 64
+    assert [story for _, story in imagining.perceived] == stories[:8]
+    # All of them are the training split's, and none is a test video's.
+    assert stories == [story for _, story in draw_rollouts("train", 64)]
+    assert not any(story in stories for _, story in draw_rollouts("test", NUM_TEST_VIDEOS))
+
+
 def test_blind_is_the_same_model_without_its_visual_tokens(quick_demo):
     """The blind row's predictions come from stage 2's own folder, and do not see the video."""
     rows = read_predictions(quick_demo / "stage2" / "evaluation" / "predictions-blind.jsonl")
@@ -211,9 +225,9 @@ def test_the_report_shows_everything_and_needs_nothing_else(quick_demo):
     assert all(re.search(r"Frame at .* with \d+ object masks", a["alt"]) for a in pictures)
     charts = [a["aria-label"] for tag, a in parser.elements if tag == "svg"]
     assert [label.split(":")[0] for label in charts] == [
-        *("Accuracy over all questions", "Stage 1", "Stage 2")
+        *("Accuracy over all questions", "Next events named word for word", "Stage 1", "Stage 2")
     ]
-    assert all("training from" in label and "validation from" in label for label in charts[1:])
+    assert all("training from" in label and "validation from" in label for label in charts[2:])
     outside = [a for _, a in parser.elements if {"href", "srcset"} & a.keys()]
     assert outside == [{"href": "questions.html"}]
     questions = (quick_demo / "questions.html").read_text()
@@ -233,6 +247,9 @@ def test_the_demo_started_again_does_what_is_not_done(quick_demo, capsys):
     assert (quick_demo / "table.md").stat().st_mtime_ns == before
     assert all(name in printed for name in ROWS)
     assert "what happens next" in printed
+    assert re.search(r"all questions: [\d.]+% of \d+ .*without its visual tokens [\d.]+%", printed)
+    assert re.search(rf"next event: [\d.]+% of {NUM_TEST_VIDEOS} .*extrapolation", printed)
+    assert f"--model {quick_demo / 'tuned' / REASONER_FOLDER}" in printed
 
 
 def test_the_demos_model_says_the_same_in_both_forms(quick_demo, tmp_path):
