@@ -28,6 +28,7 @@ class StepSeed(Callback):
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._has_accelerator = torch.accelerator.is_available()  # 0.3 ms, in the midst of steps
 
     @override
     def on_train_batch_start(
@@ -38,7 +39,7 @@ class StepSeed(Callback):
         batch_idx: int,
     ) -> None:
         seed = step_seed(self.seed, trainer.global_rank, trainer.current_epoch, batch_idx)
-        if torch.accelerator.is_available():
+        if self._has_accelerator:
             torch.manual_seed(seed)
         else:  # 100 times as fast: the other notes a stack trace for each device that is not there
             torch.default_generator.manual_seed(seed)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from callbacks.step_callback import StepCallback
 from vidreason.atomic_file import write_atomically
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
+from vidreason.training.step_metrics import log_step
 
 SPEED_FILE = "speed.json"
 """In the run folder: what :meth:`Throughput.summary` says of a run that has ended."""
 
+_UNTIMED = nullcontext()
 _GIB = 2**30
 _OVER_RANKS = ("samples", "target_tokens", "positions", "computed_positions")
 _COUNTS = (*_OVER_RANKS, "seconds", "waited_seconds")
@@ -54,6 +57,11 @@ class DataWaitTimer(Profiler):
         if action_name.endswith("train_dataloader_next") and self._started is not None:
             self.seconds += time.perf_counter() - self._started
             self._started = None
+
+    @override
+    def profile(self, action_name: str) -> AbstractContextManager[None]:
+        # Lightning does this around each hook of each callback, and fetches without it.
+        return _UNTIMED
 
     @override
     def summary(self) -> str:
@@ -140,10 +148,9 @@ class Throughput(StepCallback):
         if trainer.global_step % self.log_every_n_steps:
             return
         window = self._end_window(trainer, pl_module)
-        for key, value in _rates(window).items():
-            pl_module.log(f"train/{key}", value)
+        log_step(pl_module, {f"train/{key}": value for key, value in _rates(window).items()})
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning declares it nowhere
-        pl_module.log("data/unreadable", float(data.num_unreadable), prog_bar=True)
+        log_step(pl_module, {"data/unreadable": float(data.num_unreadable)}, prog_bar=True)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -34,7 +34,7 @@ from vidreason.pretrained.folder_config import Form
 from vidreason.pretrained.hub import local_reasoner_folder, upload
 from vidreason.pretrained.model_card import Provenance
 from vidreason.reasoning.adapter_checks import check_mergeable
-from vidreason.reasoning.decoding import generate_ids, prompt_embeddings
+from vidreason.reasoning.decoding import answer_prompts
 from vidreason.reasoning.evidence import parts_left_out
 from vidreason.reasoning.future_search import Forecasts, FutureSearch
 from vidreason.reasoning.futures import Future
@@ -182,11 +182,7 @@ class VideoReasoner(nn.Module):
     def generate(
         self, visual: VisualBatch, prompts: Sequence[str], decoding: DecodingConfig | None = None
     ) -> list[str]:
-        """Answer one prompt about each video; arguments as for :meth:`generate_ids`.
-
-        Returns:
-            B answers, as :meth:`decode` gives them.
-        """
+        """Answer one prompt about each video: :meth:`decode` of :meth:`generate_ids`."""
         return self.decode(self.generate_ids(visual, prompts, decoding))
 
     def decode(self, ids: list[list[int]]) -> list[str]:
@@ -200,28 +196,31 @@ class VideoReasoner(nn.Module):
         prompts: Sequence[str],
         decoding: DecodingConfig | None = None,
         earlier_turns: Sequence[Sequence[Turn]] = (),
+        videos: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """Answer one prompt about each video, in tokens.
+        """Answer prompts about videos, in tokens.
 
         Greedy and beam search give a batch the answers that its rows get alone. The nucleus is
         drawn with ``decoding.seed`` and leaves the global random state as it was.
 
         Args:
-            visual: Visual tokens of B videos, on any device.
+            visual: Visual tokens of the videos, on any device.
             prompts: B prompts, without chat markup.
             decoding: How to choose tokens; None for the reasoner's own way.
             earlier_turns: The conversation before each prompt; empty for none.
+            videos: Of each prompt, the index of its video; None where each has another one.
 
         Returns:
             B answers' tokens, without the one that ends an answer.
         """
-        if len(prompts) != len(visual["mask"]):
-            raise ValueError(f"{len(prompts)} prompts for {len(visual['mask'])} videos")
+        videos = range(len(visual["mask"])) if videos is None else videos
+        if len(prompts) != len(videos):
+            raise ValueError(f"{len(prompts)} prompts for {len(videos)} videos")
         model = causal_lm(self.language_model)
         rows = list(map(self.encode_prompt, prompts, earlier_turns or [()] * len(prompts)))
         with evaluating(self):
-            embeddings, mask = prompt_embeddings(model, self._fuse(visual), rows)
-            return generate_ids(model, embeddings, mask, decoding or self.decoding, self.stop_ids)
+            decoding, video = decoding or self.decoding, self._fuse(visual)
+            return answer_prompts(model, video, videos, rows, decoding, self.stop_ids)
 
     @torch.no_grad()
     def predict_futures(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from callbacks.early_stop import EarlyStop
@@ -38,6 +38,7 @@ from experiments.fit.debug_run import clear_debug_run
 from experiments.fit.largest_batch import largest_batch, rehearses
 from experiments.fit.loggers import build_loggers, log_settings
 from experiments.fit.monitored_metrics import check_monitored, tested_corpora
+from experiments.fit.progress_bar import progress_bar
 from experiments.fit.resume import (
     check_initial_checkpoint,
     checkpoint_folder,
@@ -206,6 +207,7 @@ def build_trainer(
     silence_libraries()
     settings = config.trainer
     timer = DataWaitTimer()
+    callbacks = build_callbacks(config, data, source)
     trainer = Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -228,7 +230,9 @@ def build_trainer(
             ),
             Throughput(timer, settings.log_every_n_steps, Path(config.run_dir)),
             *([] if progress is None else [progress]),
-            *build_callbacks(config, data, source),
+            *callbacks,
+            # Lightning takes one bar only; somebody may have added theirs.
+            *([] if any(isinstance(one, ProgressBar) for one in callbacks) else [progress_bar()]),
         ],
         plugins=[AtomicCheckpointIO()],
         profiler=timer,

@@ -36,6 +36,8 @@ def trainer_and_module(logged, world_size=1):
         datamodule=SimpleNamespace(num_unreadable=3),
     )
     module = Mock(spec=StageModule, device=torch.device("cpu"))
+    module.trainer = SimpleNamespace(_results=None)  # nothing is logged yet
+    module._current_fx_name = "on_train_batch_end"
     module.reasoner = SimpleNamespace(num_positions=lambda text: text["positions"])
     module.log = lambda key, value, **options: logged.__setitem__(key, value)
     return trainer, module

@@ -12,9 +12,10 @@ from transformers import (
 
 from tests.reasoning.tiny_models import SIZES, random_reasoner
 from vidreason.perception.visual_tokens import collate_visual_tokens
-from vidreason.reasoning import prefix_tree
+from vidreason.reasoning import decoding, prefix_tree
 from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.output_layer import decoder_of
+from vidreason.reasoning.reasoner_config import DecodingConfig
 from vidreason.reasoning.shared_prefixes import longest_shared
 from vidreason.reasoning.text_batch import collate_texts
 
@@ -84,13 +85,16 @@ class Watch:
 
     def __init__(self, reasoner):
         self.positions, self.videos = [], []
-        decoder_of(causal_lm(reasoner.language_model)).register_forward_pre_hook(
-            lambda module, args, given: self.positions.append(given["inputs_embeds"].shape[:2]),
-            with_kwargs=True,
-        )
+        decoder = decoder_of(causal_lm(reasoner.language_model))
+        decoder.register_forward_pre_hook(self._note, with_kwargs=True)
         reasoner.fusion.register_forward_pre_hook(
             lambda module, args: self.videos.append(len(args[0]["mask"]))
         )
+
+    def _note(self, module, arguments, given):
+        embeddings = given.get("inputs_embeds")
+        inputs = given["input_ids"] if embeddings is None else embeddings
+        self.positions.append(inputs.shape[:2])
 
 
 @torch.no_grad()
@@ -170,3 +174,62 @@ def test_responses_that_are_cut_keep_their_labels(make, videos):
     )
     assert torch.equal(counts, expected_counts)
     torch.testing.assert_close(sums, expected, atol=1e-4, rtol=1e-6)
+
+
+PROMPTS = [(0, "Why does it fall?"), (0, "What is red?"), (1, "What is red?"), (0, "x"), (2, "")]
+DECODINGS = {
+    "greedy": DecodingConfig(max_new_tokens=10),
+    "beam": DecodingConfig(strategy="beam", num_beams=3, max_new_tokens=10),
+    "nucleus": DecodingConfig(strategy="nucleus", max_new_tokens=10, top_p=0.95),
+}
+
+
+def answers(reasoner, videos, name, questions=PROMPTS):
+    prompts = [prompt for _, prompt in questions]
+    of_prompts = [video for video, _ in questions]
+    return reasoner.generate_ids(
+        collate_visual_tokens(videos), prompts, DECODINGS[name], videos=of_prompts
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "lora"), [*((kind, False) for kind in SHARING), ("llama", True), ("qwen2", True)]
+)
+def test_prompts_with_a_common_beginning_are_answered_as_each_alone(
+    make, videos, kind, lora, monkeypatch
+):
+    reasoner = make(kind, lora=lora)
+    shared = {name: answers(reasoner, videos, name) for name in DECODINGS}
+    watch = Watch(reasoner)
+    answers(reasoner, videos, "greedy")
+    # The last tokens are read by a call of their own.
+    read = sum(rows * length for rows, length in watch.positions if length > 1)
+    monkeypatch.setattr(decoding, "read_prompts", lambda *_: None)
+    watch.positions.clear()
+    assert {name: answers(reasoner, videos, name) for name in DECODINGS} == shared
+    rows, length = watch.positions[0]
+    assert read < 0.8 * rows * length
+    assert len(set(map(tuple, shared["nucleus"]))) == len(PROMPTS)
+
+
+def test_beams_of_one_prompt_read_it_once(make, videos, monkeypatch):
+    reasoner = make("llama")
+    watch = Watch(reasoner)
+    shared = answers(reasoner, videos[:1], "beam", PROMPTS[:1])
+    assert [rows for rows, length in watch.positions if length > 1] == [1]
+    monkeypatch.setattr(decoding, "read_prompts", lambda *_: None)
+    assert answers(reasoner, videos[:1], "beam", PROMPTS[:1]) == shared
+
+
+@pytest.mark.parametrize("kind", NOT_SHARING)
+def test_models_that_share_nothing_answer_all_the_same(make, videos, kind):
+    reasoner = make(kind)
+    for name in ("greedy", "beam"):
+        alone = [answers(reasoner, [videos[v]], name, [(0, prompt)])[0] for v, prompt in PROMPTS]
+        assert answers(reasoner, videos, name) == alone
+
+
+def test_prompts_and_videos_are_counted(make, videos):
+    reasoner = make("llama")
+    with pytest.raises(ValueError, match="2 prompts for 3 videos"):
+        reasoner.generate_ids(collate_visual_tokens(videos), ["x", "y"], videos=[0, 1, 1])

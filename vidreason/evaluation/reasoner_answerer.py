@@ -113,11 +113,12 @@ class ReasonerAnswerer(Answerer):
     def _generated(
         self, reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
     ) -> list[Reply]:
-        # B videos padded to the longest; prompts are padded by the reasoner.
-        visual = move_visual_tokens(collate_visual_tokens(tokens), _device(reasoner))
+        # Videos padded to the longest; prompts are padded by the reasoner.
+        videos, of_questions = _different(tokens)
+        visual = move_visual_tokens(collate_visual_tokens(videos), _device(reasoner))
         prompts = [example.prompt for example in readable]
         earlier_turns = [example.earlier_turns for example in readable]
-        ids = reasoner.generate_ids(visual, prompts, self._decoding, earlier_turns)
+        ids = reasoner.generate_ids(visual, prompts, self._decoding, earlier_turns, of_questions)
         return [
             Reply(output=output, num_generated_tokens=len(tokens_of_output))
             for tokens_of_output, output in zip(ids, reasoner.decode(ids), strict=True)
@@ -222,13 +223,12 @@ def _score_options(
         for example in examples
         for option in example.options
     ]
-    # Questions about one video follow each other: its tokens are in the batch once.
-    videos: list[VisualTokens] = []
-    of_texts: list[int] = []
-    for of_example, example in zip(tokens, examples, strict=True):
-        if not videos or videos[-1] is not of_example:
-            videos.append(of_example)
-        of_texts += [len(videos) - 1] * len(example.options)
+    videos, of_questions = _different(tokens)
+    of_texts = [
+        index
+        for index, example in zip(of_questions, examples, strict=True)
+        for _ in example.options
+    ]
     visual = move_visual_tokens(collate_visual_tokens(videos), _device(reasoner))
     sums, counts = reasoner.response_log_likelihoods(visual, of_texts, texts)
     # (sum of options,) -> one slice a question.
@@ -244,6 +244,20 @@ def _score_options(
         )
         start = options.stop
     return replies
+
+
+def _different(tokens: Sequence[VisualTokens]) -> tuple[list[VisualTokens], list[int]]:
+    """Return the videos of questions, and of each question the index of its video.
+
+    Questions about one video follow each other: its tokens are in the batch once.
+    """
+    videos: list[VisualTokens] = []
+    of_questions: list[int] = []
+    for of_question in tokens:
+        if not videos or videos[-1] is not of_question:
+            videos.append(of_question)
+        of_questions.append(len(videos) - 1)
+    return videos, of_questions
 
 
 def _span(example: Example) -> Span:

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
+from transformers import Cache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
 
 from vidreason.config import config_from_values
+from vidreason.reasoning.key_value_cache import cache_argument
 from vidreason.reasoning.reasoner_config import DecodingConfig
+from vidreason.reasoning.shared_prefixes import read_prompts
 
 _GENERATION_FIELDS = frozenset(
     (
@@ -65,6 +67,33 @@ def left_pad(
     return rotated, (columns >= shift).long()
 
 
+def answer_prompts(
+    model: PreTrainedModel,
+    video: Tensor,
+    videos: Sequence[int],
+    prompts: Sequence[Sequence[int]],
+    decoding: DecodingConfig,
+    stop_ids: Sequence[int],
+) -> list[list[int]]:
+    """Answer prompts about videos; what several rows begin with, or beams of a row, is read once.
+
+    Args:
+        model: The language model, in eval mode.
+        video: Video embeddings, shape ``(V, Q, D)``.
+        videos: Of each prompt, the index of its video.
+        prompts: Token ids of the prompts.
+        decoding: How to choose tokens.
+        stop_ids: Tokens that end an answer.
+
+    Returns:
+        The answers' token ids, without the stop tokens.
+    """
+    embeddings, mask = prompt_embeddings(model, video[list(videos)], prompts)
+    beams = decoding.num_beams if decoding.strategy == "beam" else 1
+    cache = read_prompts(model, video, videos, prompts, beams)
+    return generate_ids(model, embeddings, mask, decoding, stop_ids, cache=cache)
+
+
 def generate_ids(
     model: PreTrainedModel,
     inputs_embeds: Tensor,
@@ -72,6 +101,7 @@ def generate_ids(
     decoding: DecodingConfig,
     stop_ids: Sequence[int],
     stop_sequences: Sequence[Sequence[int]] = (),
+    cache: Cache | None = None,
 ) -> list[list[int]]:
     """Continue each row until a stop token.
 
@@ -82,6 +112,7 @@ def generate_ids(
         decoding: How to choose tokens.
         stop_ids: Tokens that end an answer.
         stop_sequences: Several tokens in a row that end an answer together.
+        cache: Keys and values of all rows but their last positions, a row for each beam.
 
     Returns:
         The new token ids of each row, without the stop token or sequence.
@@ -89,7 +120,7 @@ def generate_ids(
     criteria = StoppingCriteriaList([_ends_with(stop_sequences)]) if stop_sequences else None
     inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
     # Of embeddings, transformers returns the new tokens alone.
-    rows = continued(model, inputs, decoding, stop_ids, criteria)
+    rows = continued(model, inputs, decoding, stop_ids, criteria, cache)
     return [_before_sequences(before_stop(row, stop_ids), stop_sequences) for row in rows]
 
 
@@ -99,6 +130,7 @@ def continued(
     decoding: DecodingConfig,
     stop_ids: Sequence[int],
     criteria: StoppingCriteriaList | None = None,
+    cache: Cache | None = None,
 ) -> list[list[int]]:
     """Return the token ids that ``model.generate`` gives for inputs, padded on the left."""
     device = inputs["attention_mask"].device
@@ -109,6 +141,7 @@ def continued(
         # Any: generate() returns a tensor or, if told so, a record.
         output: Any = model.generate(  # type: ignore[operator]
             **inputs,
+            **({} if cache is None else cache_argument(model, cache)),
             generation_config=generation_config(decoding, stop_ids),
             stopping_criteria=criteria,
         )
@@ -124,6 +157,7 @@ def generate_lines(
     max_new_tokens: int,
     line_ends: Sequence[int],
     stop_ids: Sequence[int],
+    cache: Cache | None = None,
 ) -> list[list[int]]:
     """Continue each row greedily, for some lines.
 
@@ -135,6 +169,7 @@ def generate_lines(
         max_new_tokens: Longest continuation.
         line_ends: Tokens with a line break.
         stop_ids: Tokens that end an answer.
+        cache: Keys and values of all rows but their last positions.
     """
     ends = torch.tensor(line_ends, device=inputs_embeds.device)
 
@@ -142,14 +177,9 @@ def generate_lines(
         return torch.isin(input_ids, ends).sum(1) >= num_lines  # new tokens alone
 
     decoding = DecodingConfig(max_new_tokens=max_new_tokens)
-    # Any: generate() returns a tensor or, if told so, a record.
-    output: Any = model.generate(  # type: ignore[operator]
-        inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
-        generation_config=generation_config(decoding, stop_ids),
-        stopping_criteria=StoppingCriteriaList([enough]),
-    )
-    return [before_stop(row, stop_ids) for row in output.tolist()]
+    inputs = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
+    rows = continued(model, inputs, decoding, stop_ids, StoppingCriteriaList([enough]), cache)
+    return [before_stop(row, stop_ids) for row in rows]
 
 
 def generation_config(decoding: DecodingConfig, stop_ids: Sequence[int]) -> GenerationConfig:

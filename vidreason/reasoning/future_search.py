@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from vidreason.reasoning.decoding import generate_lines, left_pad
+from vidreason.reasoning.decoding import generate_lines, prompt_embeddings
 from vidreason.reasoning.evidence import Evidence
 from vidreason.reasoning.futures import (
     EVENT_SECONDS,
@@ -38,6 +37,7 @@ from vidreason.reasoning.log_likelihoods import text_log_likelihoods
 from vidreason.reasoning.predictions import parse_predictions
 from vidreason.reasoning.prompts import FUTURE_PREDICTION_PROMPT, open_ended_prompt
 from vidreason.reasoning.reasoner_config import FuturesConfig
+from vidreason.reasoning.shared_prefixes import read_prompts
 from vidreason.reasoning.tokenization import (
     IGNORE_INDEX,
     EncodedText,
@@ -238,13 +238,12 @@ class FutureSearch:
         self, video: Tensor, videos: Sequence[int], events: Sequence[str]
     ) -> list[tuple[str, float | None]]:
         """Let the model go on after each event: its justification and printed confidence."""
-        ids = [torch.tensor(text.input_ids) for text in self._event_texts(events)]
-        lengths = torch.tensor([len(row) for row in ids], device=video.device)
-        text = self._embed(pad_sequence(ids, batch_first=True))
-        inputs, mask = left_pad(video[list(videos)].to(text.dtype), text, lengths)
+        prompts = [text.input_ids for text in self._event_texts(events)]
+        inputs, mask = prompt_embeddings(self._model, video[list(videos)], prompts)
         answers = generate_lines(
             *(self._model, inputs, mask, _REASON_LINES, MAX_REASON_TOKENS),
             *(line_end_ids(self._tokenizer), stop_ids(self._tokenizer)),
+            read_prompts(self._model, video, videos, prompts),
         )
         return [_reason(answer_text(self._tokenizer, answer)) for answer in answers]
 

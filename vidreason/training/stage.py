@@ -56,10 +56,10 @@ from vidreason.training.optimizer import (
     build_schedule,
     gradient_norms,
     join_schedule,
-    learning_rates,
 )
 from vidreason.training.recorded_stage import recorded_stage
 from vidreason.training.sharding import shard
+from vidreason.training.step_metrics import log_step, optimizer_metrics
 from vidreason.training.trainable import set_trainable, trainable_names
 
 _BAR_SECONDS = 1.0
@@ -249,21 +249,13 @@ class StageModule(LightningModule):
                         parameter.grad.mul_(scale)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined] # it has it
         is_logged = (self.trainer.global_step + 1) % every == 0
-        # Each call of `log` takes about as long as a layer of a small model, and between two steps
-        # that the loggers write, only somebody at the progress bar sees the loss.
+        # Between two steps that the loggers write, only somebody at the progress bar sees the loss.
         now = time.monotonic()
         if is_logged or now - self._shown_at >= _BAR_SECONDS:
             self._shown_at = now
-            self.log("train/loss", loss, prog_bar=True)
-        if not is_logged:
-            return
-        self.log("train/target_tokens", count)
-        rates = learning_rates(optimizer)
-        self.log("train/learning_rate", next(iter(rates.values())))
-        if len(rates) > 1:
-            self.log_dict({f"train/learning_rate_{part}": rate for part, rate in rates.items()})
-        norms = gradient_norms(optimizer)
-        self.log_dict({f"train/gradient_norm_{part}": norm for part, norm in norms.items()})
+            log_step(self, {"train/loss": loss}, prog_bar=True)
+        if is_logged:
+            log_step(self, {"train/target_tokens": count, **optimizer_metrics(optimizer)})
 
     def step_loss(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return loss and weight of the optimizer step that ends, over micro-batches and ranks.
