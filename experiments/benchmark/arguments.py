@@ -70,6 +70,8 @@ def generate(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--batch-size", type=int, default=8, help="questions at a time")
     parser.add_argument("--questions", type=int, default=16, help="in all")
+    parser.add_argument("--questions-a-video", type=int, default=1)
+    parser.add_argument("--beams", type=int, default=1, help="of a search; 1 is greedy decoding")
     parser.add_argument("--new-tokens", type=int, default=32, help="longest answer")
     add_length_arguments(parser, "a question", median=48, sigma=0.7, longest=512)
     parser.add_argument("--rounds", type=int, default=4, help="of all ways (default: 4)")

@@ -1,6 +1,8 @@
-"""Answering questions by greedy decoding: batches of similar length, any batches, one by one.
+"""Answering questions: batches of similar length, any batches, one by one, and nothing shared.
 
-All ways keep the keys and values of what has been read. Rows of a batch are padded on the left to
+Evaluation reads what questions about one video begin with once, and a prompt once for all beams of
+a search; the last way reads each row from its first position on. All ways keep the keys and values
+of what has been read. Rows of a batch are padded on the left to
 its longest prompt, so that batches of similar lengths, which evaluation makes, hold less padding.
 Answers that differ between the ways are counted: where two tokens are equally likely but for
 rounding, a batch may choose the other one.
@@ -10,6 +12,7 @@ Models of random weights hardly ever end an answer, so that each is as long as i
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,10 +34,17 @@ from vidreason.evaluation.reasoner_answerer import evaluation_mode
 from vidreason.example import Example
 from vidreason.markdown import table
 from vidreason.model import VideoReasoner
-from vidreason.perception.visual_tokens import VisualTokens, collate_visual_tokens
+from vidreason.perception.visual_tokens import (
+    VisualTokens,
+    collate_visual_tokens,
+    move_visual_tokens,
+)
+from vidreason.reasoning.decoding import generate_ids, prompt_embeddings
+from vidreason.reasoning.language_model import causal_lm
 from vidreason.reasoning.reasoner_config import DecodingConfig
 
 Batches = Sequence[Sequence[Example]]
+ALONE = "by length, each row alone"
 Answers = dict[str, list[int]]
 """Token ids by question."""
 
@@ -46,7 +56,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         ValueError: An option is out of range.
     """
     names = ("batch_size", "questions", "new_tokens", "median_tokens", "longest", "rounds")
-    check_positive(arguments, *names, "num_queries")
+    check_positive(arguments, *names, "num_queries", "questions_a_video", "beams")
     device = device_of(arguments)
     chip = measure_chip(device) if arguments.gpu else None
     reasoner = build(arguments).eval()
@@ -58,9 +68,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "one by one": [[example] for example in examples],
     }
     decoding = DecodingConfig(max_new_tokens=arguments.new_tokens)
+    if arguments.beams > 1:
+        decoding = replace(decoding, strategy="beam", num_beams=arguments.beams)
     calls: dict[str, Callable[[], Answers]] = {
         name: partial(answer, reasoner, batches, tokens, decoding) for name, batches in ways.items()
     }
+    ways[ALONE] = ways["by length"]
+    calls[ALONE] = partial(answer_alone, reasoner, ways[ALONE], tokens, decoding)
     with evaluation_mode(reasoner):
         answers = {name: call() for name, call in calls.items()}  # to be warm, and compared
         seconds = seconds_in_turns(calls, arguments.rounds, clock_of(device))
@@ -68,7 +82,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         measured: dict[str, Any] = {
             "model": describe(arguments, reasoner),
             "clock": "CPU" if device.type == "cpu" else "wall",
-            "questions": _describe(reasoner, ways, answers["by length"]),
+            "questions": {
+                "videos": len(tokens),
+                "beams": arguments.beams,
+                **_describe(reasoner, ways, answers["by length"]),
+            },
             "equal_answers": {
                 name: sum(given[key] == answers["one by one"][key] for key in given)
                 for name, given in answers.items()
@@ -87,7 +105,8 @@ def tables(measured: Mapping[str, Any]) -> Iterator[str]:
     questions = measured["questions"]
     total = questions["questions"]
     yield (
-        f"{total} questions, {questions['batch_size']} at a time; prompts of "
+        f"{total} questions about {questions['videos']} videos, {questions['batch_size']} at a "
+        f"time, {questions['beams']} beams; prompts of "
         f"{questions['prompt_positions']:.0f} positions on average, video embeddings included, and "
         f"{questions['answer_tokens']:.0f} tokens generated for each."
     )
@@ -117,9 +136,30 @@ def answer(
     """Answer the questions of each batch together."""
     answers: Answers = {}
     for batch in batches:
-        visual = collate_visual_tokens([tokens[example.id] for example in batch])
+        media = list(dict.fromkeys(example.media for example in batch))
+        videos = [media.index(example.media) for example in batch]
+        visual = collate_visual_tokens([tokens[name] for name in media])
         prompts = [example.prompt for example in batch]
-        ids = reasoner.generate_ids(visual, prompts, decoding)
+        ids = reasoner.generate_ids(visual, prompts, decoding, videos=videos)
+        answers.update(zip([example.id for example in batch], ids, strict=True))
+    return answers
+
+
+def answer_alone(
+    reasoner: VideoReasoner,
+    batches: Batches,
+    tokens: Mapping[str, VisualTokens],
+    decoding: DecodingConfig,
+) -> Answers:
+    """Answer the questions of each batch together, but read each row, and each beam, whole."""
+    answers: Answers = {}
+    model, device = causal_lm(reasoner.language_model), next(reasoner.parameters()).device
+    for batch in batches:
+        visual = collate_visual_tokens([tokens[example.media] for example in batch])
+        video = reasoner.fusion(move_visual_tokens(visual, device))
+        prompts = [reasoner.encode_prompt(example.prompt) for example in batch]
+        embeddings, mask = prompt_embeddings(model, video, prompts)
+        ids = generate_ids(model, embeddings, mask, decoding, reasoner.stop_ids)
         answers.update(zip([example.id for example in batch], ids, strict=True))
     return answers
 
@@ -127,7 +167,7 @@ def answer(
 def _draw_questions(
     arguments: argparse.Namespace, reasoner: VideoReasoner
 ) -> tuple[list[Example], dict[str, VisualTokens]]:
-    """Questions about a video each, and the videos' visual tokens by question."""
+    """Questions about videos, and the videos' visual tokens by file."""
     generator = Generator().manual_seed(arguments.seed)
     lengths = draw_lengths(
         arguments.questions,
@@ -140,15 +180,16 @@ def _draw_questions(
         Example(
             id=f"random:test:{number:04}",
             corpus="random",
-            media=f"{number:04}.mp4",
-            video_id=f"{number:04}",
+            media=f"{number // arguments.questions_a_video:04}.mp4",
+            video_id=f"{number // arguments.questions_a_video:04}",
             prompt=random_words(reasoner.tokenizer, length, generator),
             response="",
         )
         for number, length in enumerate(lengths)
     ]
     sizes = arguments.clips, arguments.objects, reasoner.visual_dim
-    return examples, {example.id: random_video(*sizes, generator) for example in examples}
+    media = dict.fromkeys(example.media for example in examples)
+    return examples, {name: random_video(*sizes, generator) for name in media}
 
 
 def _describe(
@@ -187,4 +228,4 @@ def _flops(
         for example in examples
     ]
     num_generated = sum(map(len, answers.values()))
-    return forward_flops(reasoner, rows, num_generated, len(tokens[examples[0].id])).total
+    return forward_flops(reasoner, rows, num_generated, len(tokens[examples[0].media])).total

@@ -143,11 +143,14 @@ def test_options_agree_and_are_reported(report: Report) -> None:
     assert "| padded rows | " in page
 
 
-def test_generation_agrees_and_is_reported(report: Report) -> None:
+@pytest.mark.parametrize("shared", [[], ["--questions-a-video", "3", "--beams", "2"]])
+def test_generation_agrees_and_is_reported(report: Report, shared: list[str]) -> None:
     sizes = ["--questions", "5", "--batch-size", "2", "--new-tokens", "4", "--median-tokens", "9"]
-    measured, page = report("generate", *sizes)
+    measured, page = report("generate", *sizes, *shared)
     assert_complete(measured, page)
-    assert set(measured["seconds"]) == {"by length", "in any order", "one by one"}
+    ways = {"by length", "in any order", "one by one", "by length, each row alone"}
+    assert set(measured["seconds"]) == ways
+    assert measured["questions"]["videos"] == (2 if shared else 5)
     assert set(measured["equal_answers"].values()) == {5}
     assert 0 < measured["questions"]["answer_tokens"] <= 4
     fills = measured["questions"]["fill"]

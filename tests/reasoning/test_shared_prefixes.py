@@ -92,6 +92,7 @@ class Watch:
         )
 
     def _note(self, module, arguments, given):
+        given = {**given, **dict(zip(["input_ids"], arguments, strict=False))}
         embeddings = given.get("inputs_embeds")
         inputs = given["input_ids"] if embeddings is None else embeddings
         self.positions.append(inputs.shape[:2])
