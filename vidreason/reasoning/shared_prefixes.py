@@ -125,7 +125,7 @@ def read_prompts(
     for batch in batches:
         read.append(DynamicCache())
         _run(model, video, TreeBatch(*(tensor.to(video.device) for tensor in batch)), read[-1])
-        for index in batch.target_texts.unique().tolist():
+        for index in set(batch.target_texts.tolist()):
             of_text = batch.target_texts == index
             # From the video's last embedding on; the others stand before it.
             path = (
