@@ -2,8 +2,6 @@
 
 import csv
 import io
-import statistics
-from collections.abc import Sequence
 from math import isnan
 
 from experiments.ablate.numbers import StudyResult
@@ -11,7 +9,13 @@ from experiments.demo.results import NAMES
 from vidreason.evaluation.cells import Cell
 from vidreason.evaluation.items import EVERYTHING, Column
 from vidreason.evaluation.protocols import ALL
-from vidreason.evaluation.tables import Table, p_value_text, value_text
+from vidreason.evaluation.tables import (
+    Table,
+    p_value_text,
+    seed_deviation,
+    seeds_text,
+    value_text,
+)
 
 CAPTION = (
     "Accuracy and differences in %, mean over {seeds} seeds; differences to the full system on the "
@@ -34,7 +38,7 @@ def main_table(result: StudyResult) -> Table:
         texts = [row.title]
         for column in columns:
             cell = result.cells[number, column]
-            texts += [accuracy_text(cell), value_text(cell.difference, sign="+")]
+            texts += [seeds_text(cell), value_text(cell.difference, sign="+")]
             if column == EVERYTHING:
                 texts += [_seed_differences(cell), p_value_text(cell.p_value_holm)]
         rows.append((*texts, row.cost))
@@ -89,7 +93,7 @@ def to_csv(result: StudyResult) -> str:
                 *(row.title, corpus, group, cell.num_items, cell.num_videos),
                 len(cell.seed_scores),
                 *map(_number, cell.score),
-                _number(deviation(cell.seed_scores)),
+                _number(seed_deviation(cell)),
                 *map(_number, cell.difference or (None, None, None)),
                 " ".join(map(_number, cell.seed_differences)),
                 *(_number(cell.p_value), _number(cell.p_value_holm), row.cost),
@@ -102,18 +106,6 @@ def column_title(column: Column) -> str:
     """A readable name of a group of questions."""
     corpus, group = column
     return NAMES.get(column, corpus if group == ALL else group)
-
-
-def accuracy_text(cell: Cell) -> str:
-    """``61.2 [55.0, 67.3] (sd 1.3)``: the mean over seeds, its interval, and their deviation."""
-    spread = deviation(cell.seed_scores)
-    mean = value_text(cell.score)
-    return mean if isnan(spread) else f"{mean} (sd {value_text(spread)})"
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Standard deviation over seeds; NaN with one."""
-    return statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
 def _seed_differences(cell: Cell) -> str:

@@ -26,6 +26,7 @@ _ANY_PROGRAM = "every program that needs it"
 PROGRAM_SCHEMAS = {
     "ablate": "experiments.ablate.config:StudyConfig",
     "data": "experiments.data.config:DataCommandConfig",
+    "evaluate table": "experiments.evaluate.table_config:SystemTableConfig",
     "judge": "experiments.judge.config:JudgeProgramConfig",
     "make_instructions": "experiments.make_instructions.config:MakeInstructionsConfig",
     "review_instructions": "experiments.review_instructions.config:ReviewInstructionsConfig",

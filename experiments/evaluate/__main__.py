@@ -7,12 +7,14 @@ the questions. In ``<run_dir>/evaluation`` are then ``predictions-<control>.json
 first line of the predictions says what they were made with.
 
 ``--from RUN_DIR`` or ``--from predictions.jsonl`` computes all scores again, without a model;
-``compare A B`` says how far two runs differ, and whether they may be compared.
+``compare A B`` says how far two runs differ, and whether they may be compared; ``table`` puts any
+number of systems, each under one or more seeds, into one.
 """
 
 import sys
 from collections.abc import Sequence
 
+from experiments.evaluate.table_config import SystemTableConfig
 from experiments.experiment_config import ExperimentConfig
 from experiments.program import exit_status, lazy, run_program
 from vidreason.command_line import CommandLineParser
@@ -22,18 +24,21 @@ FROM = "--from"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate, score kept predictions again, or compare two runs."""
+    """Evaluate, score kept predictions again, compare two runs, or tabulate many."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Two other uses have command lines of their own.
+    # The other uses have command lines of their own.
     if arguments[:1] == ["compare"]:
         return _compare(arguments[1:])
+    if arguments[:1] == ["table"]:
+        return _table(arguments[1:])
     if any(argument.partition("=")[0] == FROM for argument in arguments):
         return _rescore(arguments)
     return run_program(
         lazy("experiments.evaluate.run:evaluate"),
         program="evaluate",
         description="Score a reasoner on the benchmark corpora. Besides: `--from PATH` scores kept "
-        "predictions again, `compare A B` compares two runs; each has a --help of its own.",
+        "predictions again, `compare A B` compares two runs, `table` puts many into one; each has "
+        "a --help of its own.",
         argv=arguments,
     )
 
@@ -61,6 +66,17 @@ def _compare(argv: Sequence[str]) -> int:
         return compare(arguments)
 
     return exit_status("evaluate compare", run)
+
+
+def _table(argv: Sequence[str]) -> int:
+    return run_program(
+        lazy("experiments.evaluate.table:write_system_tables"),
+        program="evaluate table",
+        description="One table of systems, each under one or more seeds, from kept predictions: "
+        "rows.TITLE=[RUN,RUN]. The others are compared with the first row.",
+        argv=argv,
+        schema=SystemTableConfig,
+    )
 
 
 def _rescore(argv: Sequence[str]) -> int:

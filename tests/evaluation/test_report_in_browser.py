@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_report_page import EVIL, FULL, RUNS, Pictures, report, table_of
+from test_report_page import EVIL, FULL, RUNS, Pictures, explanation, report, table_of
 
 from vidreason.evaluation.page.report_page import write_report_page
 from vidreason.teacher.bias import BiasCounts
@@ -129,6 +129,31 @@ def test_the_address_filters(page):
     shown = look(with_script(page, script))
     assert shown.texts["log"][0].splitlines() == list(ADDRESSES.values())
     assert look(page, "#verdict=wrong&type=TN").texts["found"] == ["1 of 2 questions"]
+
+
+def test_two_runs_stand_side_by_side(page):
+    shown = look(page, "#beside=1&id=nextqa%3Atest%3A4")
+    (both,) = shown.texts["beside"]
+    assert re.sub(r"\s+", " ", both) == (
+        "full model\u2717 wrongit fellblind <none>\u2717 wrongit fell"
+    )
+    assert "beside" not in look(page).texts
+
+
+def test_a_free_answer_has_its_score_for_a_verdict(tmp_path):
+    runs = {
+        "ours": [explanation("1. the ball rolls\n2. the ball hits the wall")],
+        "rival": [explanation("1. a <b>ball</b> rolls")],
+    }
+    path = tmp_path / "report.html"
+    write_report_page(path, report(runs))
+    shown = look(path, "#beside=1")
+    assert [text[2:] for text in shown.texts["verdict"]] == [
+        *("step F1 100.0", "step F1 100.0", "step F1 66.7"),
+        *("step F1 100.0", "step F1 66.7"),
+    ]
+    assert "1. a <b>ball</b> rolls" in shown.texts["beside"][0]
+    assert "the ball hits the wall" in shown.texts["dl"][0]
 
 
 def test_a_filter_that_nothing_passes_says_so(page):

@@ -413,3 +413,34 @@ def test_spans_are_told_in_seconds():
     assert item["answers"][0]["text"] == "2 to 6.5"
     assert item["answers"][0]["verdict"] == "right"
     assert accuracy(row) == 1
+
+
+def explanation(output: str, **more: str) -> BenchmarkPrediction:
+    """An answer in steps, beside a reference of two."""
+    return BenchmarkPrediction(
+        id="causal_vid_instruct:0",
+        corpus="causal_vid_instruct",
+        video_id="v",
+        question_type="explanation",
+        prompt="why did it stop",
+        output=output,
+        reference_texts=("1. the ball rolls\n2. the ball hits the wall",),
+        **more,
+    )
+
+
+def test_free_answers_stand_beside_their_reference_with_a_score():
+    runs = {
+        "ours": [explanation("1. the ball rolls\n2. the ball hits the wall")],
+        "rival": [explanation("1. a ball rolls")],
+        "blind": [explanation("")],
+        "unreadable": [explanation("", error="v.mp4: cannot be opened")],
+        "majority": [explanation("", missing_capability="answer")],
+    }
+    (item,) = browser_data(runs, pictures=None, num_pictured=0)["items"]
+    assert item["reference"] == "1. the ball rolls\n2. the ball hits the wall"
+    scores = [answer["score"] for answer in item["answers"]]
+    assert scores == ["step F1 100.0", "step F1 66.7", "step F1 0.0", "", ""]
+    assert {answer["verdict"] for answer in item["answers"][:3]} == {"unscored"}
+    (choices, *_) = browser_data(RUNS, pictures=None, num_pictured=0)["items"]
+    assert {answer["score"] for answer in choices["answers"]} == {""}

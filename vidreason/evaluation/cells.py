@@ -83,9 +83,10 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
     Args:
         cell: Of one of the two runs.
         first: Its items, or those of the run that it is compared with.
-        second: The other's, under the same seeds in the same order.
+        second: The other's, under the same seeds in the same order. Of another number of seeds,
+            there are no differences by seed.
         over_seeds: Test whether other seeds would differ, too, where there are at least two seeds
-            and two videos.
+            of each and two videos.
 
     Raises:
         ValueError: The items are not the same.
@@ -100,7 +101,7 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
     )
     # Over seeds, one test of both variances; of single runs, one of videos alone.
     test = None
-    if over_seeds and len(first) > 1 and cell.num_videos > 1:
+    if over_seeds and min(len(first), len(second)) > 1 and cell.num_videos > 1:
         p_value = seeds_p_value(shares_a, shares_b, videos)
     else:
         test = paired_test(_mean_by_item(shares_a), _mean_by_item(shares_b), videos)
@@ -111,7 +112,9 @@ def with_difference(cell: Cell, first: Seeds, second: Seeds, *, over_seeds: bool
         difference=paired_difference(
             _mean_over_seeds(first), _mean_over_seeds(second), videos, weights
         ),
-        seed_differences=tuple(_mean(a) - _mean(b) for a, b in zip(first, second, strict=True)),
+        seed_differences=tuple(_mean(a) - _mean(b) for a, b in zip(first, second, strict=True))
+        if len(first) == len(second)
+        else (),
         test=test,
         p_value=p_value,
     )

@@ -1,5 +1,6 @@
 """Cells and other records as tables (text, Markdown, LaTeX, rows of JSON), in one number format."""
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -94,6 +95,19 @@ def value_text(value: Value, *, factor: float = 100.0, decimals: int = 1, sign: 
     # An interval: all three numbers by one format.
     mean, low, high = (f"{factor * bound:{sign}.{decimals}f}" for bound in value)
     return f"{mean} [-]" if isnan(value.low) else f"{mean} [{low}, {high}]"
+
+
+def seeds_text(cell: Cell) -> str:
+    """``61.2 [55.0, 67.3] (sd 1.3)``: the mean over seeds, its interval, and their deviation."""
+    spread = seed_deviation(cell)
+    mean = value_text(cell.score)
+    return mean if isnan(spread) else f"{mean} (sd {value_text(spread)})"
+
+
+def seed_deviation(cell: Cell) -> float:
+    """Standard deviation of the score over seeds; NaN with one."""
+    scores = cell.seed_scores
+    return statistics.stdev(scores) if len(scores) > 1 else float("nan")
 
 
 def p_value_text(value: float | None) -> str:

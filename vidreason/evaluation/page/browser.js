@@ -10,9 +10,9 @@
     wrong: ["\u2717", "wrong"],
     invalid: ["?", "invalid: names no answer"],
     unreadable: ["!", "video unreadable"],
-    unscored: ["\u2013", "no reference"],
+    unscored: ["\u2013", "neither right nor wrong"],
   };
-  const FIELDS = ["run", "verdict", "compared", "corpus", "type", "frames", "text"];
+  const FIELDS = ["run", "beside", "verdict", "compared", "corpus", "type", "frames", "text"];
   let matches = [];
   let current = 0;
 
@@ -31,9 +31,10 @@
     return `${number} ${word}${number === 1 ? "" : "s"}`;
   }
 
-  function badge(verdict) {
-    const [sign, words] = VERDICTS[verdict];
-    return make("span", { class: `verdict ${verdict}` }, `${sign} ${words}`);
+  function badge(answer) {
+    const [sign, words] = VERDICTS[answer.verdict];
+    const said = answer.verdict === "unscored" && answer.score ? answer.score : words;
+    return make("span", { class: `verdict ${answer.verdict}` }, `${sign} ${said}`);
   }
 
   // Filter
@@ -58,7 +59,9 @@
   }
 
   function fillFilters() {
-    fill("run", data.runs.map((name, number) => [String(number), name]));
+    const runs = data.runs.map((name, number) => [String(number), name]);
+    fill("run", runs);
+    fill("beside", [["", "no other"], ...runs]);
     fill("verdict", [["", "any"], ["not-right", "not right"],
       ...Object.keys(VERDICTS).map((name) => [name, name])]);
     fill("compared", [["", "any"], ...data.runs.flatMap((name, number) => [
@@ -192,7 +195,7 @@
     const facts = [["corpus", item.corpus], ["type", item.type], ["video", item.video_id],
       ["id", item.id]].filter(([, value]) => value);
     const parts = [
-      make("h3", {}, `Question ${current + 1} of ${matches.length} `, badge(answer.verdict)),
+      make("h3", {}, `Question ${current + 1} of ${matches.length} `, badge(answer)),
       make("p", { class: "asked" }, item.question),
       frames(item),
     ];
@@ -202,6 +205,8 @@
       .filter(([name, value]) => value || name === "answer")
       .flatMap(([name, value]) => [make("dt", {}, name),
         make("dd", { class: "said" }, value || "(nothing)")])));
+    if (form.elements.beside.value)
+      parts.push(sideBySide(item, [run, Number(form.elements.beside.value)]));
     if (data.runs.length > 1) parts.push(allRuns(item, run));
     parts.push(make("dl", { class: "facts" }, ...facts.flatMap(([name, value]) =>
       [make("dt", {}, name), make("dd", {}, value)])));
@@ -248,6 +253,15 @@
     return make("ol", { class: "choices" }, ...rows);
   }
 
+  function sideBySide(item, runs) {
+    return make("div", { class: "beside" }, ...runs.map((run) => {
+      const answer = item.answers[run];
+      return make("section", {}, make("h4", {}, data.runs[run]),
+        ...(answer === null ? [make("p", {}, "did not answer this question")]
+          : [badge(answer), make("p", { class: "said" }, answer.text || "(nothing)")]));
+    }));
+  }
+
   function allRuns(item, run) {
     const head = make("tr", {}, ...["run", "verdict", "answer", "confidence"]
       .map((name) => make("th", { scope: "col" }, name)));
@@ -258,7 +272,7 @@
       if (answer === null) row.append(make("td", { colspan: "3" }, "did not answer this question"));
       else {
         const share = answer.shares.length ? percent(Math.max(...answer.shares)) : "\u2013";
-        row.append(make("td", {}, badge(answer.verdict)),
+        row.append(make("td", {}, badge(answer)),
           make("td", { class: "said" }, answer.text || "(nothing)"), make("td", {}, share));
       }
       return row;

@@ -8,6 +8,7 @@ from vidreason.evaluation.controls import Span
 from vidreason.evaluation.page.pictures import PictureSource
 from vidreason.evaluation.predictions.rows import BenchmarkPrediction, grade, has_finite_scores
 from vidreason.evaluation.protocols import PROTOCOLS, Protocol
+from vidreason.evaluation.tables import value_text
 from vidreason.reasoning.prompts import multiple_choice_prompt
 from vidreason.video.failures import VideoReadError
 
@@ -171,7 +172,7 @@ def _item(
         "question": _question(row),
         "options": row.options,
         "right": row.reference if isinstance(row.reference, int) else None,
-        "reference": _in_words(row.reference, row.options),
+        "reference": _in_words(row.reference, row.options) or "\n\n".join(row.reference_texts),
         "video": video,
         "answers": [
             None if answer is None else _answer_entry(answer, protocols) for answer in answers
@@ -188,6 +189,7 @@ def _answer_entry(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -
     chosen = row.parsed if row.options and isinstance(row.parsed, int) else None
     return {
         "verdict": verdict(row, protocols),
+        "score": _text_score(row, protocols.get(row.corpus, Protocol())),
         "chosen": chosen,
         "text": _in_words(row.parsed, row.options) if chosen is not None else row.output,
         "output": row.output,
@@ -195,6 +197,16 @@ def _answer_entry(row: BenchmarkPrediction, protocols: Mapping[str, Protocol]) -
         "scores": [round(score, 3) for score in scores],
         "error": row.error,
     }
+
+
+def _text_score(row: BenchmarkPrediction, protocol: Protocol) -> str:
+    """Name and value of the first score of a free answer beside its reference texts, if any."""
+    if row.error or row.missing_capability or not row.reference_texts:
+        return ""
+    for name, score in protocol.texts.items():
+        if row.question_type == score.question_type and score.applies(row):
+            return f"{name} {value_text(score.measure(row) or 0.0)}"
+    return ""
 
 
 def _question(row: BenchmarkPrediction) -> str:
