@@ -11,10 +11,14 @@ import torch
 
 from experiments.ablate.config import StudyConfig
 from experiments.config.explain import explain
+from experiments.demo.references import references_files
+from experiments.evaluate.table_config import SystemTableConfig
 from experiments.experiment_config import ExperimentConfig
 from experiments.fit.largest_batch import longest_batch
+from experiments.kept_runs import PRIORS, baseline_kind, predictions_file
 from experiments.start_checks.checks import find_problems
 from vidreason.config import merge_config
+from vidreason.evaluation.config import Control
 from vidreason.fusion.fusion_core import build_fusion
 from vidreason.fusion.patch_tokens import patch_tokens
 
@@ -22,6 +26,7 @@ CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 RIVALS = {"video_chatgpt": 24_768, "video_llama": 2_257_216, "sevila": 1_053_760}
 """Overlay -> parameters before the language model; our fusion core has 1,884,160."""
 
+_BOTH: tuple[Control, ...] = ("none", "blind")
 EMBEDDINGS = {"video_chatgpt": 72, "video_llama": 32, "sevila": 32}
 
 
@@ -102,3 +107,21 @@ def test_the_study_trains_what_the_overlays_say() -> None:
             [*study.variants[rival].both_stages],
         )
         assert by_study == load(rival)
+
+
+def test_the_table_names_what_the_overlays_write() -> None:
+    names = ("microworld.yaml", "microworld_benchmarks.yaml", "baselines/microworld_rivals.yaml")
+    evaluated = merge_config(ExperimentConfig, [str(CONFIGS / name) for name in names])
+    file = CONFIGS / "tables" / "microworld_rivals.yaml"
+    table: Any = merge_config(SystemTableConfig, [str(file)])
+    named = [path for files in table.rows.values() for path in files]
+    kinds = [baseline_kind(name, control) for name in evaluated.baselines for control in _BOTH]
+    written = [predictions_file(evaluated, kind) for kind in (*_BOTH, *PRIORS, *kinds)]
+    written += references_files(evaluated).values()
+    assert {Path(path) for path in named} <= set(written)
+    assert len(set(named)) == len(named)
+    # Every baseline is in the table, and every seed of a system in one row.
+    assert all(str(predictions_file(evaluated, name)) in named for name in evaluated.baselines)
+    assert sorted({len(files) for files in table.rows.values()}) == [1, 3]
+    corpora = {corpus.reader for corpus in evaluated.data.benchmark}
+    assert set(table.columns) == corpora
