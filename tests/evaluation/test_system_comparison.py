@@ -36,11 +36,9 @@ def answers(right: str, corpus: str = "nextqa") -> list[BenchmarkPrediction]:
     ]
 
 
-def run(name: str, rows: Sequence[BenchmarkPrediction], **manifest: str) -> Run:
-    made = Manifest(
-        questions=dict.fromkeys({row.corpus for row in rows}, "q"), prompts={}, **manifest
-    )
-    made = replace(made, prompts=dict(made.questions))
+def run(name: str, rows: Sequence[BenchmarkPrediction], model: str, control: str = "none") -> Run:
+    asked = dict.fromkeys({row.corpus for row in rows}, "q")
+    made = Manifest(questions=asked, prompts=asked, model=model, control=control)
     return Run(name=name, predictions=rows, manifest=made)
 
 
@@ -87,15 +85,16 @@ def test_all_p_values_are_one_family_over_seeds_where_there_are_seeds(
 ) -> None:
     videos = [str(number // 2) for number in range(8)]
 
-    def flags(*rows: str) -> list[list[float]]:
-        return [[float(flag) for flag in row] for row in rows]
+    def flags(row: str) -> list[float]:
+        return [float(flag) for flag in row]
 
-    mean_of_ours = [sum(pair) / 2 for pair in zip(*flags(*FULL.values()), strict=True)]
+    ours, rival = ([*map(flags, seeds.values())] for seeds in (FULL, RIVAL))
+    mean_of_ours = [sum(pair) / 2 for pair in zip(*ours, strict=True)]
     expected = {
-        ("rival", CHOICES): seeds_p_value(flags(*RIVAL.values()), flags(*FULL.values()), videos),
-        ("rival", OPEN): seeds_p_value(flags("0100", "0100"), flags("1100", "1100"), videos[:4]),
-        ("one seed", CHOICES): paired_test(*flags("11110000"), mean_of_ours, videos).p_value,
-        ("predicts only", OPEN): paired_test(*flags("1010", "1100"), videos[:4]).p_value,
+        ("rival", CHOICES): seeds_p_value(rival, ours, videos),
+        ("rival", OPEN): seeds_p_value([flags("0100")] * 2, [flags("1100")] * 2, videos[:4]),
+        ("one seed", CHOICES): paired_test(flags("11110000"), mean_of_ours, videos).p_value,
+        ("predicts only", OPEN): paired_test(flags("1010"), flags("1100"), videos[:4]).p_value,
     }
     cells = {key: comparison.cells[key[0]][key[1]] for key in expected}
     assert {key: cell.p_value for key, cell in cells.items()} == pytest.approx(expected)
@@ -140,7 +139,10 @@ def test_records_hold_every_number(comparison: SystemComparison) -> None:
 
 
 def test_a_column_that_the_first_system_cannot_answer_has_no_difference() -> None:
-    systems = {"first": [run("a", answers("1100"))], "second": [run("b", answers("10", OPEN[0]))]}
+    systems = {
+        "first": [run("a", answers("1100"), "a")],
+        "second": [run("b", answers("10", OPEN[0]), "b")],
+    }
     comparison = compare_systems(systems, [CHOICES, OPEN], PROTOCOLS)
     assert comparison.cells["second"][OPEN].difference is None
     scores, differences = system_tables(comparison)
@@ -152,7 +154,7 @@ def test_other_questions_are_refused(systems: dict[str, list[Run]]) -> None:
     changed = [replace(row, options=("yes", "maybe")) for row in answers("11000000")]
     for rows in (answers("110000"), changed):
         with pytest.raises(ValueError, match=r"ours 0 and other were not asked the same"):
-            compare_systems({**systems, "other": [run("other", rows)]}, (), PROTOCOLS)
+            compare_systems({**systems, "other": [run("other", rows, "x")]}, (), PROTOCOLS)
 
 
 @pytest.mark.parametrize(

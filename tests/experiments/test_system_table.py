@@ -29,7 +29,9 @@ def write(path: Path, right: str) -> Path:
     return path
 
 
-def test_a_row_is_of_run_folders_and_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_row_is_of_run_folders_and_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for seed, right in enumerate(("1111", "1110")):
         write(tmp_path / f"ours-{seed}" / "evaluation" / "predictions-none.jsonl", right)
         write(tmp_path / f"ours-{seed}" / "evaluation" / "predictions-blind.jsonl", "0000")
@@ -48,7 +50,7 @@ def test_a_row_is_of_run_folders_and_files(tmp_path: Path, capsys: pytest.Captur
     assert HOSTILE not in (out / "systems.md").read_text()  # shown as text
 
 
-def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "a.jsonl", "10")
     write(tmp_path / "run" / "predictions-one.jsonl", "10")
     write(tmp_path / "run" / "predictions-two.jsonl", "10")
