@@ -153,7 +153,7 @@ def test_a_free_answer_has_its_score_for_a_verdict(tmp_path):
         *("step F1 100.0", "step F1 66.7"),
     ]
     assert "1. a <b>ball</b> rolls" in shown.texts["beside"][0]
-    assert "the ball hits the wall" in shown.texts["dl"][0]
+    assert "the ball hits the wall" in shown.texts["dl"][1]
 
 
 def test_a_filter_that_nothing_passes_says_so(page):

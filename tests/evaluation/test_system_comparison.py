@@ -37,8 +37,8 @@ def answers(right: str, corpus: str = "nextqa") -> list[BenchmarkPrediction]:
 
 
 def run(name: str, rows: Sequence[BenchmarkPrediction], model: str, control: str = "none") -> Run:
-    asked = dict.fromkeys({row.corpus for row in rows}, "q")
-    made = Manifest(questions=asked, prompts=asked, model=model, control=control)
+    hashes = dict.fromkeys({row.corpus for row in rows}, "q")
+    made = Manifest(questions=hashes, prompts=hashes, model=model, control=control)
     return Run(name=name, predictions=rows, manifest=made)
 
 
