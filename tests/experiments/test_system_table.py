@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments.evaluate.__main__ import main
-from vidreason.evaluation.predictions.rows import BenchmarkPrediction, write_predictions
+from vidreason.evaluation.predictions.row_files import write_predictions
+from vidreason.evaluation.predictions.rows import BenchmarkPrediction
 
 HOSTILE = "<b>`|x`</b>"
 
