@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
 from torch.nn.attention.varlen import varlen_attn
 from transformers import (
     AttentionInterface,
@@ -62,13 +63,15 @@ _reasons: WeakKeyDictionary[PreTrainedModel, str] = WeakKeyDictionary()
 class RowGroup(NamedTuple):
     """Rows that are padded together."""
 
-    positions: Tensor
-    """``(N,)`` int64: their positions in the joined sequence."""
+    positions: Tensor | None
+    """``(N,)`` int64: their positions in the joined sequence; None for all."""
     padded: Tensor
     """``(N,)`` int64: where these are among ``num_rows * longest`` padded ones."""
     num_rows: int
     longest: int
     """Length of the longest of them."""
+    in_float32: bool
+    """Whether they are attended in float32, whatever they come in."""
 
 
 class RowGroups(NamedTuple):
@@ -83,23 +86,27 @@ class RowGroups(NamedTuple):
 def row_groups(rows: JoinedRows) -> RowGroups:
     """Divide rows into groups of similar lengths, on a CPU; elsewhere the host would have to wait.
 
+    A rehearsal, whose tensors have no contents, does as a GPU does.
+
     Returns:
         Groups of about as many rows each, the shortest rows first.
     """
     num_rows = len(rows.offsets) - 1
-    if rows.offsets.device.type != "cpu":
-        every = torch.arange(len(rows.padded), device=rows.padded.device)
-        return RowGroups((RowGroup(every, rows.padded, num_rows, rows.longest),), None)
+    if rows.offsets.device.type != "cpu" or is_fake(rows.offsets):
+        every = RowGroup(None, rows.padded, num_rows, rows.longest, in_float32=False)
+        return RowGroups((every,), None)
     lengths = rows.offsets.diff().long()
     number_of = torch.repeat_interleave(torch.arange(num_rows), lengths)  # (L,): rows
-    groups = []
+    groups, joined = [], []
     for members in lengths.argsort(stable=True).tensor_split(min(num_rows, _MAX_GROUPS)):
         rank = torch.full((num_rows,), -1).index_copy(0, members, torch.arange(len(members)))
         positions = (rank[number_of] >= 0).nonzero().flatten()
         longest = int(lengths[members[-1]])
         padded = rank[number_of[positions]] * longest + rows.positions[positions]
-        groups.append(RowGroup(positions, padded, len(members), longest))
-    return RowGroups(tuple(groups), torch.cat([group.positions for group in groups]).argsort())
+        in_float32 = longest <= _MAX_CPU_FLOAT32
+        groups.append(RowGroup(positions, padded, len(members), longest, in_float32))
+        joined.append(positions)
+    return RowGroups(tuple(groups), torch.cat(joined).argsort())
 
 
 def row_arguments(rows: JoinedRows) -> dict[str, Any]:
@@ -289,16 +296,16 @@ def _attend_group(
     """
     mask = None
     if sliding_window is not None and sliding_window < group.longest:
-        position = torch.arange(group.longest, device=group.positions.device)
+        position = torch.arange(group.longest, device=group.padded.device)
         distance = position[:, None] - position[None, :]
         mask = ((distance >= 0) & (distance < sliding_window))[None, None]
     # (1, H, L, D) -> (B, H, longest, D)
     query, key, value = (_pad(each, group) for each in states)
-    dtype, device = value.dtype, value.device.type
+    dtype = value.dtype
     precision: AbstractContextManager[object] = nullcontext()
-    if device == "cpu" and group.longest <= _MAX_CPU_FLOAT32:
+    if group.in_float32:
         query, key, value = query.float(), key.float(), value.float()
-        precision = torch.autocast(device, enabled=False)
+        precision = torch.autocast(value.device.type, enabled=False)
     with precision:
         attended, _ = sdpa_attention_forward(
             module, query, key, value, mask, dropout, scaling, is_causal=True
@@ -315,8 +322,10 @@ def _note(*, answered: bool, window: bool) -> None:
 def _pad(states: Tensor, group: RowGroup) -> Tensor:
     """Pad the rows of a group: ``(1, H, L, D)`` to ``(B, H, longest, D)``."""
     flat = states[0].transpose(0, 1)  # (1, H, L, D) -> (L, H, D)
+    if group.positions is not None:
+        flat = flat.index_select(0, group.positions)  # -> (N, H, D)
     padded = flat.new_zeros(group.num_rows * group.longest, *flat.shape[1:])
-    padded = padded.index_copy(0, group.padded, flat.index_select(0, group.positions))
+    padded = padded.index_copy(0, group.padded, flat)
     # (B * longest, H, D) -> (B, H, longest, D)
     return padded.view(group.num_rows, group.longest, *flat.shape[1:]).transpose(1, 2)
 
