@@ -30,6 +30,7 @@ from vidreason.reasoning.text_batch import collate_texts
 from vidreason.reasoning.tokenization import IGNORE_INDEX, EncodedText
 from vidreason.training import stage
 from vidreason.training.optimizer import OptimizerConfig
+from vidreason.training.rehearsal import Rehearsal
 
 TOLD = {
     "llama": (LlamaConfig, SIZES),
@@ -195,6 +196,20 @@ def test_groups_hold_every_position_once_and_little_padding():
     computed = sum(group.num_rows * group.longest**2 for group in groups)
     assert computed < 0.25 * len(MANY) * longest**2
     assert len(groups) == 8
+
+
+def test_rows_without_contents_are_one_group_as_on_a_gpu():
+    with Rehearsal():
+        rows = JoinedRows(
+            embeddings=torch.zeros(60, 4),
+            positions=torch.zeros(60, dtype=torch.int64),
+            offsets=torch.zeros(21, dtype=torch.int32),
+            padded=torch.zeros(60, dtype=torch.int64),
+            longest=7,
+        )
+        (group,), order = row_groups(rows)
+    assert order is None
+    assert (group.num_rows, group.longest, group.in_float32) == (20, 7, False)
 
 
 def test_padding_is_what_is_computed_only_where_rows_cannot_be_joined(make):

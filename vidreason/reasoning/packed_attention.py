@@ -71,7 +71,7 @@ class RowGroup(NamedTuple):
     longest: int
     """Length of the longest of them."""
     in_float32: bool
-    """Whether they are attended in float32, whatever they come in."""
+    """True if they are attended in float32, whatever they come in."""
 
 
 class RowGroups(NamedTuple):
