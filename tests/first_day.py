@@ -51,6 +51,9 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "": "weights of gigabytes, and hours of training; tests/baselines has each system, "
         "test_train_baseline.py and test_rivals_overfit.py train them small"
     },
+    "docs/evaluation.md": {
+        "": "several runs of one's own; test_system_table.py makes tables of small ones"
+    },
     "docs/instructions.md": {
         "": "a teacher of gigabytes; test_instruction_set_runs.py makes a set with a small one"
     },

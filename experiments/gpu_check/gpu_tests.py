@@ -9,7 +9,8 @@ from experiments.gpu_check.results import Failed, Skipped
 from experiments.gpu_check.setting import Setting
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
-_MARK = "mark.gpu"
+_MARKS = ("mark.gpu", "gpu_twins")
+"""The mark, or the tests' module that gives it."""
 
 
 class _Outcomes:
@@ -28,7 +29,8 @@ class _Outcomes:
 
 def files_with_gpu_tests(folder: Path = _TESTS) -> list[Path]:
     """Test files that have the mark; to collect the others takes longer than to run these."""
-    return sorted(path for path in folder.rglob("test_*.py") if _MARK in path.read_text())
+    files = {path: path.read_text() for path in folder.rglob("test_*.py")}
+    return sorted(path for path, text in files.items() if any(mark in text for mark in _MARKS))
 
 
 def run_gpu_tests(setting: Setting) -> None:
