@@ -34,7 +34,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "installs a copy of the tree itself",
     },
     "docs/demo.md": {
-        "": "18 minutes; test_demo.py runs it small, and the walk asks the rehearsal's reasoner "
+        "": "10 minutes; test_demo.py runs it small, and the walk asks the rehearsal's reasoner "
         "the same",
     },
     "docs/own_data.md": {
