@@ -107,6 +107,28 @@ def prediction_files(location: str) -> dict[str, Path]:
     return {path.stem.removeprefix(_PREFIX): path for path in paths}
 
 
+def read_control(location: str, control: str, name: str, data: DataConfig | None = None) -> Run:
+    """Read the predictions of a run under one control, or the one file that there is.
+
+    Args:
+        location: A run, the folder of its evaluation, or a file.
+        control: Name of the control.
+        name: The run's, for tables and messages.
+        data: As for :func:`read_run`.
+
+    Raises:
+        ValueError: There are none, or the file is damaged, or its questions are not known.
+    """
+    files = prediction_files(location)
+    if len(files) > 1 and control not in files:
+        raise ValueError(
+            f"{name}: {location!r} has no predictions under the control {control!r}; it has "
+            f"{', '.join(files)}: choose one of these, or name its file"
+        )
+    path = files[control] if control in files else next(iter(files.values()))
+    return read_run(path, name, data)
+
+
 def read_run(path: Path, name: str, data: DataConfig | None = None) -> Run:
     """One file of predictions: ours, or in the form of a benchmark's own script.
 

@@ -71,10 +71,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.beams > 1:
         decoding = replace(decoding, strategy="beam", num_beams=arguments.beams)
     calls: dict[str, Callable[[], Answers]] = {
-        name: partial(answer, reasoner, batches, tokens, decoding) for name, batches in ways.items()
+        name: partial(_answers, batches, partial(answer, reasoner, tokens, decoding))
+        for name, batches in ways.items()
     }
     ways[ALONE] = ways["by length"]
-    calls[ALONE] = partial(answer_alone, reasoner, ways[ALONE], tokens, decoding)
+    calls[ALONE] = partial(_answers, ways[ALONE], partial(answer_alone, reasoner, tokens, decoding))
     with evaluation_mode(reasoner):
         answers = {name: call() for name, call in calls.items()}  # to be warm, and compared
         seconds = seconds_in_turns(calls, arguments.rounds, clock_of(device))
@@ -129,38 +130,37 @@ def tables(measured: Mapping[str, Any]) -> Iterator[str]:
 
 def answer(
     reasoner: VideoReasoner,
-    batches: Batches,
     tokens: Mapping[str, VisualTokens],
     decoding: DecodingConfig,
-) -> Answers:
-    """Answer the questions of each batch together."""
-    answers: Answers = {}
-    for batch in batches:
-        media = list(dict.fromkeys(example.media for example in batch))
-        videos = [media.index(example.media) for example in batch]
-        visual = collate_visual_tokens([tokens[name] for name in media])
-        prompts = [example.prompt for example in batch]
-        ids = reasoner.generate_ids(visual, prompts, decoding, videos=videos)
-        answers.update(zip([example.id for example in batch], ids, strict=True))
-    return answers
+    batch: Sequence[Example],
+) -> list[list[int]]:
+    """Answer questions together, as evaluation does."""
+    media = list(dict.fromkeys(example.media for example in batch))
+    videos = [media.index(example.media) for example in batch]
+    visual = collate_visual_tokens([tokens[name] for name in media])
+    prompts = [example.prompt for example in batch]
+    return reasoner.generate_ids(visual, prompts, decoding, videos=videos)
 
 
 def answer_alone(
     reasoner: VideoReasoner,
-    batches: Batches,
     tokens: Mapping[str, VisualTokens],
     decoding: DecodingConfig,
-) -> Answers:
-    """Answer the questions of each batch together, but read each row, and each beam, whole."""
-    answers: Answers = {}
+    batch: Sequence[Example],
+) -> list[list[int]]:
+    """Answer questions together, but read each row, and each beam, whole."""
     model, device = causal_lm(reasoner.language_model), next(reasoner.parameters()).device
+    visual = collate_visual_tokens([tokens[example.media] for example in batch])
+    video = reasoner.fusion(move_visual_tokens(visual, device))
+    prompts = [reasoner.encode_prompt(example.prompt) for example in batch]
+    embeddings, mask = prompt_embeddings(model, video, prompts)
+    return generate_ids(model, embeddings, mask, decoding, reasoner.stop_ids)
+
+
+def _answers(batches: Batches, read: Callable[[Sequence[Example]], Sequence[list[int]]]) -> Answers:
+    answers: Answers = {}
     for batch in batches:
-        visual = collate_visual_tokens([tokens[example.media] for example in batch])
-        video = reasoner.fusion(move_visual_tokens(visual, device))
-        prompts = [reasoner.encode_prompt(example.prompt) for example in batch]
-        embeddings, mask = prompt_embeddings(model, video, prompts)
-        ids = generate_ids(model, embeddings, mask, decoding, reasoner.stop_ids)
-        answers.update(zip([example.id for example in batch], ids, strict=True))
+        answers.update(zip([example.id for example in batch], read(batch), strict=True))
     return answers
 
 

@@ -3,10 +3,9 @@
 import argparse
 
 from experiments.experiment_config import ExperimentConfig
-from experiments.kept_runs import prediction_files, read_run
+from experiments.kept_runs import read_control
 from vidreason.config import merge_config
 from vidreason.evaluation.comparison import (
-    Run,
     check_same_items,
     comparability,
     comparison_tables,
@@ -24,7 +23,7 @@ def compare(arguments: argparse.Namespace) -> int:
     """
     config = merge_config(ExperimentConfig, arguments.config, arguments.overrides)
     first, second = (
-        _read(path, name, arguments.control, config)
+        read_control(path, arguments.control, name, config.data)
         for path, name in ((arguments.first, "A"), (arguments.second, "B"))
     )
     check_same_items(first, second)
@@ -43,14 +42,3 @@ def compare(arguments: argparse.Namespace) -> int:
     )
     print("\n\n".join(["", *(table.to_text() for table in tables)]))
     return 1 if verdict.against else 0
-
-
-def _read(location: str, name: str, control: str, config: ExperimentConfig) -> Run:
-    files = prediction_files(location)
-    if len(files) > 1 and control not in files:
-        raise ValueError(
-            f"{location!r} has no predictions under the control {control!r}; it has "
-            f"{', '.join(files)}: set --control"
-        )
-    path = files[control] if control in files else next(iter(files.values()))
-    return read_run(path, name, config.data)

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 from experiments.evaluate.table_config import SystemTableConfig
-from experiments.kept_runs import prediction_files, read_run
+from experiments.kept_runs import read_control
 from vidreason.atomic_file import write_atomically
-from vidreason.evaluation.comparison import Run
 from vidreason.evaluation.items import Column
 from vidreason.evaluation.scoreboard import scoring_protocols
 from vidreason.evaluation.system_comparison import compare_systems
@@ -29,7 +28,9 @@ def write_system_tables(config: SystemTableConfig) -> None:
             seeds of a row are one model or two controls, or there is no such column.
     """
     systems = {
-        title: [_read(title, location) for location in locations]
+        title: [
+            read_control(location, _FULL_MODEL, f"{title} ({location})") for location in locations
+        ]
         for title, locations in config.rows.items()
     }
     columns: list[Column] = [
@@ -46,14 +47,3 @@ def write_system_tables(config: SystemTableConfig) -> None:
         records = {"rows": config.rows, "cells": system_records(comparison), "notes": notes}
         text = json.dumps(records, indent=1, allow_nan=False)
         write_atomically(folder / RECORDS_FILE, text + "\n")
-
-
-def _read(title: str, location: str) -> Run:
-    files = prediction_files(location)
-    if len(files) > 1 and _FULL_MODEL not in files:
-        raise ValueError(
-            f"rows.{title}: {location!r} has no predictions of a full model; name one of its "
-            f"files, which end in {sorted(files)}"
-        )
-    path = files[_FULL_MODEL] if _FULL_MODEL in files else next(iter(files.values()))
-    return read_run(path, f"{title} ({location})")

@@ -60,7 +60,7 @@ def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         f"rows={{a: [{file}], b: []}}": "rows.b is empty; name a file",
         f"rows={{a: [{file}, {file}], b: [{file}]}}": "twice; each seed is one file",
         f"rows={{a: [{file}], b: [{tmp_path}/absent]}}": "there are no predictions-*.jsonl",
-        f"rows={{a: [{file}], b: [{tmp_path}/run]}}": "which end in ['one', 'two']",
+        f"rows={{a: [{file}], b: [{tmp_path}/run]}}": "it has one, two: choose one of these",
     }
     for override, message in wrong.items():
         assert main(["table", override]) == 2, override

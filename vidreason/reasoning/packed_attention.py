@@ -45,8 +45,8 @@ _UNKNOWN = ("softcap", "s_aux", "position_bias")
 _MAX_GROUPS = 8
 """Always as many for as many rows, so that what is compiled for one batch fits the next."""
 _MAX_CPU_FLOAT32 = 256
-"""Longest rows that a CPU attends in float32 whatever they come in: its kernel takes 1.2 to 2.7
-times as long in bfloat16 (measured, forward and backward, 60 to 250 positions, AMD EPYC)."""
+"""Longest rows that a CPU attends in float32 whatever they come in: its kernel takes up to
+3.8 times as long in bfloat16 (measured, forward and backward, docs/performance.md)."""
 _MAX_FLASH_WIDTH = 256  # channels of a head, the most that the kernel takes
 _FLASH_CAPABILITY = (8, 0)
 """Flash attention has kernels from NVIDIA's Ampere on."""
