@@ -59,7 +59,7 @@ def pretrain(
         steps: Optimizer steps.
         out: Folder of the parts.
         width: Of the language model.
-        num_layers: Of the language model.
+        num_layers: Of the language model; more than it starts from adds layers to it.
         start: Folder of parts to go on from, as this function writes it; None for random weights.
         learning_rate: The highest.
         seed: Of what is drawn to learn from, and of random weights.

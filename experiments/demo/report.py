@@ -99,7 +99,7 @@ def _head(results: DemoResults, records: Mapping[str, PartRecord]) -> str:
             "this machine and asked about videos that it had never seen: it answered "
             f"<strong>{accuracy:.1%}</strong>{escape(interval)} of {every.num_items} questions "
             f"about {every.num_videos} videos rightly.</p>",
-            *(f"<p>{escape(sentence)}.</p>" for sentence in summary(results)),
+            *(f"<p>{escape(text[0].upper() + text[1:])}.</p>" for text in summary(results)),
             f'<p class="muted">{escape(_machine())}</p>',
             table_element(Table("", ("part", "seconds", "CPU seconds"), tuple(rows)), strong="all"),
         ]
@@ -127,7 +127,7 @@ def _bars(title: str, results: DemoResults, column: Column) -> str:
         bars[CHANCE] = {label: (results.chances[column], None, None)}
     chart = grouped_bars(title, bars, [label])
     return (
-        f'<figure class="wide">{chart}<figcaption>{escape(title)}, with 95% intervals of a '
+        f'<h3>{escape(title)}</h3><figure class="wide">{chart}<figcaption>With 95% intervals of a '
         "bootstrap over videos.</figcaption></figure>"
     )
 

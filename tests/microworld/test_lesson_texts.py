@@ -14,8 +14,9 @@ from vidreason.microworld.corpora import (
     write_stills,
 )
 from vidreason.microworld.language import next_sentence, sentence
-from vidreason.microworld.lesson_texts import texts_about, texts_about_picture
-from vidreason.microworld.questions import ask
+from vidreason.microworld.lesson_texts import question_rates, texts_about, texts_about_picture
+from vidreason.microworld.open_ended import open_questions
+from vidreason.microworld.questions import ask, balance, is_kept, kept_shares
 from vidreason.microworld.scenes import draw_rollouts
 from vidreason.microworld.still_images import QUESTIONS_PER_IMAGE, looks, picture_instructions
 from vidreason.reasoning.predictions import parse_predictions
@@ -27,8 +28,15 @@ def rollouts():
     return [rollout for _, rollout in draw_rollouts("train", 40)]
 
 
-def test_every_video_has_its_prediction_and_other_true_texts(rollouts):
-    texts = texts_about(rollouts, 3, random.Random(0))
+@pytest.fixture(scope="module")
+def rates():
+    return question_rates(
+        [rollout for _, rollout in draw_rollouts("val", 300)], random.Random("rates")
+    )
+
+
+def test_every_video_has_its_prediction_and_other_true_texts(rollouts, rates):
+    texts = texts_about(rollouts, 3, random.Random(0), rates)
     assert [text.video for text in texts] == [n for n in range(len(rollouts)) for _ in range(3)]
     for video, prompt, response, earlier_turns in texts[::3]:
         assert (prompt, earlier_turns) == (FUTURE_PREDICTION_PROMPT, ())
@@ -41,11 +49,13 @@ def test_every_video_has_its_prediction_and_other_true_texts(rollouts):
     assert set(judged) == {"yes", "no"}
 
 
-def test_some_texts_come_after_others_about_the_same_video_and_all_answers_are_learnt(rollouts):
+def test_some_texts_come_after_others_about_the_same_video_and_all_answers_are_learnt(
+    rollouts, rates
+):
     told = defaultdict(set)
     for video, prompt, response in instructions(rollouts, random.Random(0)):
         told[video].add((prompt, response))
-    texts = texts_about(rollouts, 6, random.Random(0))
+    texts = texts_about(rollouts, 6, random.Random(0), rates)
     later = [text for text in texts if text.earlier_turns]
     assert 0.35 < len(later) / len(texts) < 0.7
     num_known = num_questions = 0
@@ -64,22 +74,40 @@ def test_some_texts_come_after_others_about_the_same_video_and_all_answers_are_l
     assert num_known == num_questions > 20
 
 
-def test_rare_kinds_of_questions_are_asked_as_often_as_the_video_has_them(rollouts):
-    counted = Counter(
-        question.template
-        for of_form in questions_about(rollouts, random.Random(0)).values()
-        for _, question, _ in of_form
-    )
-    assert counted["shape"] > 4 * counted["count_all"] > 0
-    starts = {"shape": "what shape was", "count_all": "how many objects are there"}
-    texts = texts_about(rollouts * 5, 10, random.Random(0))
-    prompts = [
-        prompt
-        for text in texts
-        for prompt in (text.prompt, *(turn.text for turn in text.earlier_turns))
+def test_templates_and_answers_come_alike_over_many_small_batches(rollouts, rates):
+    """In ten batches of four videos, none of which has all answers to any question."""
+    seen = defaultdict(Counter)
+    for start in range(0, len(rollouts), 4):
+        texts = texts_about(rollouts[start : start + 4] * 5, 20, random.Random(start), rates)
+        for _, prompt, response, turns in texts:
+            said = [turn.text for turn in turns]
+            for question, answer in (*zip(said[::2], said[1::2], strict=True), (prompt, response)):
+                seen[" ".join(question.split()[:3])][answer] += 1
+    # There are four times as many of the first kind in a video.
+    assert sum(seen["what shape was"].values()) < 4 * sum(seen["how many objects"].values())
+    assert len(seen["on which side"]) == 4
+    moved = seen["did the red"]
+    assert 0.25 < moved["yes"] / moved.total() < 0.75
+
+
+def test_questions_are_kept_at_random_as_often_as_balancing_keeps_them(rollouts):
+    generator = random.Random(0)
+    every = [
+        (str(number), question)
+        for number, rollout in enumerate(rollouts)
+        for question in open_questions(rollout, generator)
     ]
-    seen = {name: sum(each.startswith(start) for each in prompts) for name, start in starts.items()}
-    assert seen["shape"] < 4 * seen["count_all"]
+    balanced = Counter(question.balanced_class for _, question in balance(every, generator))
+    shares = kept_shares(question for _, question in every)
+    kept = Counter(
+        question.balanced_class
+        for _ in range(40)
+        for _, question in every
+        if is_kept(question, shares, generator)
+    )
+    assert set(kept) == set(balanced)
+    for key, number in balanced.items():
+        assert kept[key] / 40 == pytest.approx(number, rel=0.5, abs=0.5)
 
 
 def test_which_of_two_happens_last_is_asked_as_often_as_which_happens_first(rollouts):

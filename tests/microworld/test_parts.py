@@ -1,4 +1,5 @@
 import random
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -10,20 +11,24 @@ from experiments.experiment_config import ExperimentConfig
 from experiments.pretrain_microworld import main, pretrain
 from vidreason.config import merge_config
 from vidreason.microworld import parts
+from vidreason.microworld.corpora import questions_about
 from vidreason.microworld.encoder_pretraining import pretrain_encoder
+from vidreason.microworld.language import story
 from vidreason.microworld.language_pretraining import (
     build_language_model,
+    deepened,
     documents,
     encode_story,
     story_embeddings,
     train_tokenizer,
 )
 from vidreason.microworld.renderer import render_frame, render_masks
-from vidreason.microworld.scenes import draw_rollouts
+from vidreason.microworld.scenes import draw_rollout, draw_rollouts
 from vidreason.microworld.segmenter_pretraining import pretrain_segmenter
 from vidreason.perception.models import build_segmenter, build_video_encoder
+from vidreason.reasoning.log_likelihoods import text_log_likelihoods
 from vidreason.reasoning.prompts import CAPTION_PROMPT
-from vidreason.reasoning.tokenization import encode_prompt
+from vidreason.reasoning.tokenization import encode_example, encode_prompt
 
 CONFIG = "experiments/configs/microworld.yaml"
 
@@ -69,8 +74,8 @@ def test_the_shipped_language_model_reads():
     model = LlamaForCausalLM.from_pretrained(
         parts.LANGUAGE_MODEL_FOLDER, dtype=torch.float32
     ).eval()
-    unseen = (document for document in documents(seed=99) if document[0])
-    drawn = list(islice((d for d in unseen if d[1] == CAPTION_PROMPT), 20))
+    unseen = (document for document in documents(seed=99) if document.sentences)
+    drawn = list(islice((each for each in unseen if each.prompt == CAPTION_PROMPT), 20))
     prompt = encode_prompt(tokenizer, CAPTION_PROMPT)
     words = model.get_input_embeddings()
 
@@ -78,26 +83,75 @@ def test_the_shipped_language_model_reads():
     def told(stories: list[list[str]]) -> float:
         """Share of the tokens of the responses that are the likeliest next ones."""
         right = []
-        for sentences, (_, _, response) in zip(stories, drawn, strict=True):
+        for sentences, document in zip(stories, drawn, strict=True):
             story = story_embeddings(model, encode_story(tokenizer, sentences))
-            wanted = tokenizer(response, add_special_tokens=False).input_ids
+            wanted = tokenizer(document.response, add_special_tokens=False).input_ids
             text = words(torch.tensor([*prompt, *wanted]))
             logits = model(inputs_embeds=torch.cat([story, text])[None]).logits[0]
             likeliest = logits.argmax(1)[-len(wanted) - 1 : -1]
             right += (likeliest == torch.tensor(wanted)).tolist()
         return sum(right) / len(right)
 
-    stories = [story for story, _, _ in drawn]
+    stories = [document.sentences for document in drawn]
     assert told(stories) > 0.8
     assert told([list(reversed(story)) for story in stories]) > 0.8
     assert told([*stories[1:], stories[0]]) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("template", "share"),
+    [
+        ("which of the two happens first", 0.8),
+        ("which of the two happens last", 0.8),
+        ("when in the video", 0.8),
+        ("where was", 0.7),
+    ],
+)
+def test_the_shipped_language_model_answers_of_a_story(template: str, share: float):
+    """Guesses are right in a half, a half, a third and a fifth."""
+    tokenizer = AutoTokenizer.from_pretrained(parts.LANGUAGE_MODEL_FOLDER)
+    model = LlamaForCausalLM.from_pretrained(parts.LANGUAGE_MODEL_FOLDER, dtype=torch.float32)
+    generator = random.Random("answers of a story")
+    rollouts = [draw_rollout(generator) for _ in range(40)]
+    drawn = questions_about(rollouts, generator)
+    questions = [
+        (number, question.answer, prompt)
+        for number, question, prompt in (*drawn["nextqa"], *drawn["test_of_time"])
+        if prompt.startswith(template)
+    ][:24]
+    torch.manual_seed(0)
+    right = []
+    for number, answer, prompt in questions:
+        options = re.findall(r"^\([A-E]\) (.*)$", prompt, re.MULTILINE)
+        texts = [encode_example(tokenizer, prompt, option, 448) for option in options]
+        sentences = encode_story(tokenizer, [f" {text}." for text in story(rollouts[number])])
+        told = story_embeddings(model, sentences)[None]
+        with torch.inference_mode():
+            values = text_log_likelihoods(model, told, [0] * len(texts), texts)
+        right.append(options[int(values.argmax())] == answer)
+    assert len(right) == 24
+    assert sum(right) >= share * len(right)
 
 
 @pytest.mark.slow
 def test_documents_are_the_same_again_and_some_are_blind():
     first, again = (list(islice(documents(seed=5), 300)) for _ in range(2))
     assert first == again
-    assert 0.01 < sum(not story for story, _, _ in first) / len(first) < 0.2
+    assert 0.01 < sum(not each.sentences for each in first) / len(first) < 0.2
+
+
+def test_a_deeper_language_model_says_the_same_at_first():
+    tokenizer = AutoTokenizer.from_pretrained(parts.LANGUAGE_MODEL_FOLDER)
+    model = build_language_model(tokenizer, width=32, num_layers=2)
+    ids = torch.tensor([[1, 7, 9, 4]])
+    deeper = deepened(model, 5)
+    assert deeper.config.num_hidden_layers == len(deeper.model.layers) == 5
+    assert torch.equal(deeper(ids).logits, model(ids).logits)
+    loss = deeper(ids, labels=ids).loss
+    loss.backward()
+    assert all(layer.mlp.down_proj.weight.grad.any() for layer in deeper.model.layers)
+    with pytest.raises(ValueError, match="num_layers: expected at least 2"):
+        deepened(model, 1)
 
 
 @pytest.mark.slow

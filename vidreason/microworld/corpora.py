@@ -10,8 +10,7 @@ import json
 import os
 import random
 import shutil
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,20 +186,47 @@ def questions_about(
         By the form, balanced over all rollouts: index of the rollout, question, and prompt.
     """
     named = {str(index): rollout for index, rollout in enumerate(rollouts)}
-    drawn: dict[str, list[tuple[int, Question, str]]] = defaultdict(list)
-    for form, closed_about in (
-        ("nextqa", multiple_choice_questions),
-        ("test_of_time", time_questions.time_questions),
-    ):
-        closed = ask(named, closed_about, 100, generator)
-        for video_id, arranged in arrange(closed, generator):
-            for choice in time_questions.minimal_pair(arranged):
-                prompt = multiple_choice_prompt(choice.question.text, choice.options)
-                drawn[form].append((int(video_id), choice.question, prompt))
-    for video_id, question in ask(named, open_questions, 100, generator):
-        prompt = open_ended_prompt(question.text)
-        drawn["activitynet_qa"].append((int(video_id), question, prompt))
-    return drawn
+    return {
+        form: posed(form, ask(named, about, 100, generator), generator)
+        for form, about in QUESTIONS_OF_FORMS.items()
+    }
+
+
+def posed(
+    form: str, questions: Sequence[tuple[str, Question]], generator: random.Random
+) -> list[tuple[int, Question, str]]:
+    """Return questions of a form with their prompts, as its reader writes them.
+
+    Args:
+        form: One of ``QUESTIONS_OF_FORMS``.
+        questions: Each with the number of its rollout, as text. One about an order becomes a
+            minimal pair.
+        generator: Draws the options.
+
+    Returns:
+        Index of the rollout, question, and prompt.
+    """
+    if form == "activitynet_qa":
+        return [
+            (int(name), question, open_ended_prompt(question.text)) for name, question in questions
+        ]
+    return [
+        (
+            int(name),
+            choice.question,
+            multiple_choice_prompt(choice.question.text, choice.options),
+        )
+        for name, arranged in arrange(questions, generator)
+        for choice in time_questions.minimal_pair(arranged)
+    ]
+
+
+QUESTIONS_OF_FORMS: dict[str, Callable[[Rollout, random.Random], Iterator[Question]]] = {
+    "nextqa": multiple_choice_questions,
+    "test_of_time": time_questions.time_questions,
+    "activitynet_qa": open_questions,
+}
+"""All questions about a rollout, by the form that they are asked in."""
 
 
 def numbered(steps: Sequence[str]) -> str:

@@ -24,7 +24,12 @@ from vidreason.example import Turn
 from vidreason.fusion.fusion_core import FusionCore
 from vidreason.microworld.facts import FACT_WEIGHTS, FactHeads, Facts, facts_of
 from vidreason.microworld.imagination import Imagination
-from vidreason.microworld.lesson_texts import LessonText, texts_about, texts_about_picture
+from vidreason.microworld.lesson_texts import (
+    LessonText,
+    question_rates,
+    texts_about,
+    texts_about_picture,
+)
 from vidreason.microworld.pretraining import autocast, batch_numbers, minimise
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.still_images import looks
@@ -51,6 +56,8 @@ PICTURE_SHARE = 0.1
 _MAX_PICTURE_TRIES = 1000
 """In about half of the stories there is nothing to ask of a picture."""
 _MAX_TEXT_TOKENS = 448
+_NUM_RATED = 400
+"""Stories whose questions tell how often to ask which."""
 
 Encode = Callable[[str, str, Sequence[Turn]], EncodedText]
 """Encodes a prompt with its response, after earlier turns."""
@@ -98,6 +105,9 @@ class Lessons(IterableDataset[Lesson]):
         self.imagination = imagination
         self.stories = stories
         self.perceived = perceived
+        generator = random.Random(f"question rates/{seed}")
+        some = [draw_view(story, generator) for story in generator.choices(stories, k=_NUM_RATED)]
+        self.rates = question_rates(some, generator)
         self.encode = encode
         self.batch_size = batch_size
         self.texts_per_video = texts_per_video
@@ -113,7 +123,7 @@ class Lessons(IterableDataset[Lesson]):
         num_videos = self.batch_size - round(PICTURE_SHARE * self.batch_size)
         videos = self._videos(num_videos, generator)
         rollouts = [rollout for _, rollout in videos]
-        texts = texts_about(rollouts, self.texts_per_video, generator)
+        texts = texts_about(rollouts, self.texts_per_video, generator, self.rates)
         pictures = []
         for video in range(num_videos, self.batch_size):
             tokens, about = self._picture(video, generator)

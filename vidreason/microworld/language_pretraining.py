@@ -19,26 +19,26 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from typing import NamedTuple
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from vidreason.microworld.corpora import instructions
+from vidreason.example import Turn
 from vidreason.microworld.language import WAYS, next_sentence, story
+from vidreason.microworld.lesson_texts import question_rates, texts_about
 from vidreason.microworld.parts import NUM_LAYERS, WIDTH
 from vidreason.microworld.pretraining import autocast, minimise
 from vidreason.microworld.scenes import draw_rollout
-from vidreason.microworld.simulation import SHAPES, Rollout
-from vidreason.reasoning.prompts import (
-    CAPTION_PROMPT,
-    EVENT_REASONING_PROMPT,
-    FUTURE_PREDICTION_PROMPT,
-)
-from vidreason.reasoning.tokenization import IGNORE_INDEX, encode_example
+from vidreason.microworld.simulation import SHAPES
+from vidreason.reasoning.log_likelihoods import row_log_likelihoods
+from vidreason.reasoning.packed_attention import offer_packed_attention
+from vidreason.reasoning.prompts import EVENT_REASONING_PROMPT, FUTURE_PREDICTION_PROMPT
+from vidreason.reasoning.text_batch import collate_texts
+from vidreason.reasoning.tokenization import EncodedText, encode_example
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -65,20 +65,28 @@ _BLIND_SHARE = 0.1
 _FORESEEN_SHARE = 0.5
 """Stories that also tell what happens next. So the model can say it if an embedding holds it, and
 the fusion core, which sees more finely than words tell, can learn to reckon it."""
-_MAX_SENTENCES = 32
-"""Embeddings that a story is told in at most, as many as the fusion core has queries."""
+_NUM_SENTENCES = 32
+"""Embeddings that a story is told in, as many as the fusion core has queries."""
 _MAX_WORDS = 8
 """Tokens of a sentence that an embedding can tell; no sentence of 150 videos had more."""
 _EMBEDDING_NOISE = 0.2
 """Standard deviation of the noise on story embeddings, relative to theirs."""
-_OTHER_INSTRUCTIONS = 2
-"""Questions and explanations about a story, beside one prediction and one caption. Most of the
-model's use is to know what comes next, and a caption asks for everything that can be read."""
+_TEXTS_PER_STORY = 8
+"""Texts about a story: its caption, which asks for everything that can be read, a prediction, and
+others of all forms. Of each of these the model has to see thousands before it answers it (measured,
+docs/prediction.md)."""
 _ROLLOUTS_PER_BLOCK = 400  # drawn from one seed
 _HEAD_WIDTH = 32  # channels of an attention head
 
-Document = tuple[list[str], str, str]
-"""Sentences of the story, prompt and response."""
+
+class Document(NamedTuple):
+    """A story, and a text about it."""
+
+    sentences: list[str]
+    """The story; none for a blind document."""
+    prompt: str
+    response: str
+    earlier_turns: tuple[Turn, ...] = ()
 
 
 def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
@@ -103,8 +111,8 @@ def train_tokenizer(vocab_size: int, seed: int = 0) -> PreTrainedTokenizerFast:
     )
     texts = (
         text
-        for sentences, *others in islice(documents(seed), 20_000)
-        for text in (*sentences, *others)
+        for document in islice(documents(seed), 20_000)
+        for text in (*document.sentences, document.prompt, document.response)
     )
     tokenizer.train_from_iterator([EVENT_REASONING_PROMPT, *texts], trainer)
     fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
@@ -122,34 +130,21 @@ def documents(seed: int) -> Iterator[Document]:
         stories = [[f" {text}." for text in story(rollout)] for rollout in rollouts]
         # As a prediction begins, which makes it easy to find.
         next_sentences = [f"1. {next_sentence(each, each.next_event())}." for each in rollouts]
-        drawn = _some_instructions(rollouts, generator)
+        rates = question_rates(rollouts, generator)
+        always = ("prediction", "caption")
+        drawn = texts_about(rollouts, _TEXTS_PER_STORY, generator, rates, always)
         generator.shuffle(drawn)
-        for number, prompt, response in drawn:
+        for number, *text in drawn:
             if generator.random() < _BLIND_SHARE:
-                yield [], prompt, response
+                yield Document([], *text)
                 continue
             is_foreseen = generator.random() < _FORESEEN_SHARE
             foreseen = [*stories[number], next_sentences[number]]
-            yield foreseen if is_foreseen else stories[number], prompt, response
-            if prompt == FUTURE_PREDICTION_PROMPT and not is_foreseen:
+            yield Document(foreseen if is_foreseen else stories[number], *text)
+            if text[0] == FUTURE_PREDICTION_PROMPT and not is_foreseen:
                 # Again, to be read and not reckoned: so few words of a few documents would not be
                 # enough to learn where to look for them.
-                yield foreseen, prompt, response
-
-
-def _some_instructions(
-    rollouts: list[Rollout], generator: random.Random
-) -> list[tuple[int, str, str]]:
-    """Each rollout's prediction and caption, and some of all other instructions."""
-    kept: dict[tuple[int, str], tuple[int, str, str]] = {}
-    others = []
-    for row in instructions(rollouts, generator):
-        if row[1] in (FUTURE_PREDICTION_PROMPT, CAPTION_PROMPT):
-            kept[row[:2]] = row
-        else:
-            others.append(row)
-    some = generator.sample(others, min(len(others), _OTHER_INSTRUCTIONS * len(rollouts)))
-    return [*kept.values(), *some]
+                yield Document(foreseen, *text)
 
 
 def build_language_model(
@@ -160,7 +155,7 @@ def build_language_model(
     num_layers: int = NUM_LAYERS,
     max_tokens: int = 512,
 ) -> LlamaForCausalLM:
-    """A Llama of random parameters for this tokenizer; two million of them if not said otherwise.
+    """A Llama of random parameters for this tokenizer; three million of them if not said otherwise.
 
     Raises:
         ValueError: The width is no multiple of the width of an attention head.
@@ -189,6 +184,36 @@ def build_language_model(
     )
 
 
+def deepened(model: LlamaForCausalLM, num_layers: int) -> LlamaForCausalLM:
+    """Return a model of more layers that says the same: those that are new add nothing at first.
+
+    Args:
+        model: Its layers are spread evenly over those of the result.
+        num_layers: Of the result.
+
+    Raises:
+        ValueError: The model has more layers.
+    """
+    num_old = model.config.num_hidden_layers
+    if num_layers < num_old:
+        raise ValueError(
+            f"num_layers: expected at least {num_old}, as many as the model to start from has, "
+            f"found {num_layers}"
+        )
+    config = LlamaConfig(**{**model.config.to_dict(), "num_hidden_layers": num_layers})
+    deeper = LlamaForCausalLM(config)
+    deeper.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
+    deeper.model.norm.load_state_dict(model.model.norm.state_dict())
+    old = {number * num_layers // num_old: layer for number, layer in enumerate(model.model.layers)}
+    for number, layer in enumerate(deeper.model.layers):
+        if number in old:
+            layer.load_state_dict(old[number].state_dict())
+        else:
+            nn.init.zeros_(layer.self_attn.o_proj.weight)
+            nn.init.zeros_(layer.mlp.down_proj.weight)
+    return deeper
+
+
 def pretrain_language_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
@@ -199,16 +224,26 @@ def pretrain_language_model(
     learning_rate: float = 2e-3,
     seed: int = 0,
     report_every: int = 50,
+    num_workers: int = 1,
     start: LlamaForCausalLM | None = None,
 ) -> Iterator[tuple[int, dict[str, float], LlamaForCausalLM]]:
     """Train a Llama; yields ``(step, losses, model)`` now and then.
 
-    It is ``start``, or one of random weights and the given sizes.
+    It is ``start``, to which layers are added, or one of random weights and the given sizes.
     """
     torch.manual_seed(seed)
-    model = start or build_language_model(tokenizer, seed, width=width, num_layers=num_layers)
+    if start is None:
+        model = build_language_model(tokenizer, seed, width=width, num_layers=num_layers)
+    else:
+        model = deepened(start, num_layers)
+    with torch.device("meta"):
+        structure = LlamaForCausalLM(model.config)
+    offer_packed_attention(model, structure)
     model.train()
-    batches = _batches(tokenizer, documents(seed + 1), batch_size, random.Random(seed))
+    # Drawing a document takes a third of the time that it is learnt in.
+    batches = DataLoader(
+        _Batches(tokenizer, seed + 1, batch_size), batch_size=None, num_workers=num_workers
+    )
     for step, losses in minimise(
         model.parameters(),
         lambda _: (_losses(model, rows) for rows in batches),
@@ -221,28 +256,30 @@ def pretrain_language_model(
         yield step, losses, model
 
 
-_Row = tuple[list[list[int]], list[int], list[int]]
+class _Row(NamedTuple):
+    story: list[list[int]]
+    """Token ids of each sentence."""
+    text: EncodedText
 
 
-def _batches(
-    tokenizer: PreTrainedTokenizerFast,
-    stream: Iterator[Document],
-    batch_size: int,
-    generator: random.Random,
-) -> Iterator[list[_Row]]:
-    """Batches of rows of similar length: padding would otherwise be half of the work."""
-    while True:
-        rows = [_encode(tokenizer, document) for document in islice(stream, 8 * batch_size)]
-        rows.sort(key=lambda row: len(row[1]))
-        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        generator.shuffle(batches)
-        yield from batches
+class _Batches(IterableDataset[list[_Row]]):
+    """An endless stream of batches, for one worker at most."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int) -> None:
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[_Row]]:
+        stream = documents(self.seed)
+        while True:
+            yield [_encode(self.tokenizer, each) for each in islice(stream, self.batch_size)]
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> _Row:
-    sentences, prompt, response = document
-    text = encode_example(tokenizer, prompt, response, max_tokens=400)
-    return encode_story(tokenizer, sentences), text.input_ids, text.labels
+    sentences, prompt, response, turns = document
+    text = encode_example(tokenizer, prompt, response, max_tokens=448, earlier_turns=turns)
+    return _Row(encode_story(tokenizer, sentences), text)
 
 
 def encode_story(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[str]) -> list[list[int]]:
@@ -274,45 +311,28 @@ def story_embeddings(model: LlamaForCausalLM, sentences: Sequence[Sequence[int]]
 
 def _losses(model: LlamaForCausalLM, rows: list[_Row]) -> dict[str, Tensor]:
     """Mean cross-entropy of response tokens."""
-    # A row: its story's embeddings, then prompt and response, of which the response is learnt.
-    stories = _told(model, [sentences for sentences, _, _ in rows])
-    ids = pad_sequence([torch.tensor(ids) for _, ids, _ in rows], batch_first=True)
-    words = model.get_input_embeddings()(ids)
-    embeddings = [
-        torch.cat([told, text[: len(targets)]])
-        for told, text, (_, _, targets) in zip(stories, words, rows, strict=True)
-    ]
-    labels = [
-        torch.tensor([IGNORE_INDEX] * len(told) + targets)
-        for told, (_, _, targets) in zip(stories, rows, strict=True)
-    ]
-    mask = [torch.ones(len(row), dtype=torch.int64) for row in labels]
-    targets = pad_sequence(labels, batch_first=True, padding_value=IGNORE_INDEX)[:, 1:]
-    is_target = targets != IGNORE_INDEX
+    stories = _told(model, [row.story for row in rows])
     with autocast():
-        hidden = model.model(
-            inputs_embeds=pad_sequence(embeddings, batch_first=True),
-            attention_mask=pad_sequence(mask, batch_first=True),
-        ).last_hidden_state
-        logits = model.lm_head(hidden[:, :-1][is_target])
-    return {"response": cross_entropy(logits.float(), targets[is_target])}
+        values = row_log_likelihoods(model, stories, collate_texts([row.text for row in rows]))
+    return {"response": -values.mean()}
 
 
-def _told(model: LlamaForCausalLM, stories: Sequence[list[list[int]]]) -> list[Tensor]:
-    """Tell each story in any order, with some sentences told again, and noise."""
+def _told(model: LlamaForCausalLM, stories: Sequence[list[list[int]]]) -> Tensor:
+    """Tell each story in any order, with some sentences told again, and noise, ``(B, S, D)``.
+
+    A blind document has nothing but noise.
+    """
     embeddings = story_embeddings(model, [row for sentences in stories for row in sentences])
-    scale = _EMBEDDING_NOISE * embeddings.detach().std()
-    told = []
-    for rows in torch.split(embeddings, [len(sentences) for sentences in stories]):
-        order = _any_order(len(rows))
-        told.append(rows[order] + scale * torch.randn(len(order), rows.shape[1]))
+    scale = _EMBEDDING_NOISE * model.get_input_embeddings().weight.detach().std()
+    told = scale * torch.randn(len(stories), _NUM_SENTENCES, embeddings.shape[1])
+    for number, rows in enumerate(torch.split(embeddings, [len(each) for each in stories])):
+        if len(rows):
+            told[number] += rows[_any_order(len(rows))]
     return told
 
 
 def _any_order(num: int) -> Tensor:
-    """Return numbers below ``num`` in any order, some again; none where there are none."""
-    if not num:
-        return torch.zeros(0, dtype=torch.int64)
-    again = torch.randint(num, (int(torch.randint(_MAX_SENTENCES - num + 1, ())),))
+    """Return ``_NUM_SENTENCES`` numbers below ``num`` in any order, each at least once."""
+    again = torch.randint(num, (_NUM_SENTENCES - num,))
     order = torch.cat([torch.arange(num), again])
     return order[torch.randperm(len(order))]

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from vidreason.example import Turn
 from vidreason.microworld import clevrer
-from vidreason.microworld.corpora import narrations, questions_about, shown_span
+from vidreason.microworld.corpora import QUESTIONS_OF_FORMS, narrations, posed, shown_span
 from vidreason.microworld.multiple_choice import multiple_choice_questions
+from vidreason.microworld.questions import Question, is_kept, kept_shares
 from vidreason.microworld.simulation import Rollout
 from vidreason.microworld.still_images import Look, picture_instructions
 from vidreason.reasoning.prompts import (
@@ -43,6 +44,10 @@ _OTHER_TEXTS = {
 """Kinds of the texts beside a prediction, and their shares."""
 _CONVERSATION_SHARE = 0.75
 """Share of the questions and statements that come after others of their kind."""
+_EACH_ALONE = "test_of_time"
+"""Form that has three templates only: several of its questions may be asked about a video."""
+_MAX_WEIGHT = 20.0
+"""Of templates that hardly a video has: they would take the place of all others in these."""
 _MAX_EARLIER = 4
 """The most questions before one."""
 
@@ -50,6 +55,46 @@ _Answered = tuple[str, str]
 """A prompt and its response."""
 _Template = tuple[str, str]
 """Form and template of questions."""
+
+
+class _Name(NamedTuple):
+    form: str
+    template: str
+    one: str = ""
+    """What tells questions of a template apart of which each may be asked."""
+
+
+class QuestionRates(NamedTuple):
+    """How often to ask what, so that over many videos all templates and answers come alike.
+
+    A batch has too few videos to balance questions within it: of a template with four answers
+    hardly one would stay.
+    """
+
+    kept: dict[str, dict[tuple[str, str], float]]
+    """By the form: :func:`kept_shares`."""
+    weights: dict[_Template, float]
+    """Of the templates: of one that few videos have it is large."""
+
+
+def question_rates(rollouts: Sequence[Rollout], generator: random.Random) -> QuestionRates:
+    """Return the rates that a few hundred rollouts give.
+
+    Args:
+        rollouts: What happens.
+        generator: Draws the questions about them.
+    """
+    kept, weights = {}, {}
+    for form, about in QUESTIONS_OF_FORMS.items():
+        drawn = [list(about(rollout, generator)) for rollout in rollouts]
+        kept[form] = kept_shares(question for questions in drawn for question in questions)
+        numbers: Counter[str] = Counter()
+        for questions in drawn:
+            roots = [_root(each) for each in questions if is_kept(each, kept[form], generator)]
+            numbers.update(roots if form == _EACH_ALONE else set(roots))
+        for root, number in numbers.items():
+            weights[form, root] = min(len(rollouts) / number, _MAX_WEIGHT)
+    return QuestionRates(kept, weights)
 
 
 class LessonText(NamedTuple):
@@ -63,23 +108,31 @@ class LessonText(NamedTuple):
 
 
 def texts_about(
-    rollouts: Sequence[Rollout], per_video: int, generator: random.Random
+    rollouts: Sequence[Rollout],
+    per_video: int,
+    generator: random.Random,
+    rates: QuestionRates,
+    always: Sequence[str] = ("prediction",),
 ) -> list[LessonText]:
-    """Return the prediction of each rollout, and some other instructions about it.
+    """Return some instructions about each rollout.
 
     Args:
         rollouts: What happens; questions are balanced over all of them.
-        per_video: Number of texts about each, the prediction included.
-        generator: Draws the others.
+        per_video: Number of texts about each.
+        generator: Draws them.
+        rates: Of questions.
+        always: Kinds of texts that are among them.
     """
-    drawn = _by_kind(rollouts, generator)
+    drawn = _by_kind(rollouts, rates, generator)
     chosen = []
     for video in range(len(rollouts)):
-        others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=per_video - 1)
-        for kind in ("prediction", *others):
+        num_others = per_video - len(always)
+        others = generator.choices(list(_OTHER_TEXTS), list(_OTHER_TEXTS.values()), k=num_others)
+        for kind in (*always, *others):
             # Balancing may leave no question about a video.
             templates = drawn[video, kind] or drawn[video, "caption"]
-            texts = [generator.choice(templates[name]) for name in _in_turn(templates, generator)]
+            in_turn = _in_turn(templates, rates, generator)
+            texts = [generator.choice(templates[name]) for name in in_turn]
             is_alone = kind == "prediction" or generator.random() >= _CONVERSATION_SHARE
             chosen.append(_conversation(video, texts, 0 if is_alone else _MAX_EARLIER, generator))
     return chosen
@@ -101,40 +154,51 @@ def texts_about_picture(
     return [LessonText(video, *text) for text in generator.choices(drawn, k=number)]
 
 
-def _in_turn(templates: Iterable[_Template], generator: random.Random) -> list[_Template]:
-    """Order templates at random: rare ones as those of many questions, and each form alike.
+def _in_turn(names: Iterable[_Name], rates: QuestionRates, generator: random.Random) -> list[_Name]:
+    """Order templates at random: each form is the last equally often, rare templates often."""
+    names = list(names)
+    weights = {name: rates.weights.get(name[:2], 1.0) for name in names}
+    totals: Counter[str] = Counter()
+    for name, weight in weights.items():
+        totals[name.form] += weight
+    # The largest of random numbers to the powers of 1 / weight is each with its weight's share.
+    return sorted(names, key=lambda name: generator.random() ** (totals[name.form] / weights[name]))
 
-    The last are the likeliest: each form is the last equally often, and in it each template.
-    """
-    templates = list(templates)
-    sizes = Counter(form for form, _ in templates)
-    return sorted(templates, key=lambda template: generator.random() ** sizes[template[0]])
+
+def _root(question: Question) -> str:
+    """Return a template without its parts, which only balancing tells apart."""
+    return question.template.split("/")[0]
 
 
 def _by_kind(
-    rollouts: Sequence[Rollout], generator: random.Random
-) -> dict[tuple[int, str], dict[_Template, list[_Answered]]]:
-    """Return all texts by video and kind, and within these by the template of the question."""
-    drawn: dict[tuple[int, str], dict[_Template, list[_Answered]]] = defaultdict(
+    rollouts: Sequence[Rollout], rates: QuestionRates, generator: random.Random
+) -> dict[tuple[int, str], dict[_Name, list[_Answered]]]:
+    """Return all texts by video and kind, and within these by what may be asked once."""
+    drawn: dict[tuple[int, str], dict[_Name, list[_Answered]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    for form, of_form in questions_about(rollouts, generator).items():
-        for video, question, prompt in of_form:
-            # Test of Time has three templates only: each of its questions is one.
-            name = prompt if form == "test_of_time" else question.template.split("/")[0]
-            drawn[video, "question"][form, name].append((prompt, question.answer))
+    for form, about in QUESTIONS_OF_FORMS.items():
+        questions = [
+            (str(video), question)
+            for video, rollout in enumerate(rollouts)
+            for question in about(rollout, generator)
+            if is_kept(question, rates.kept[form], generator)
+        ]
+        for video, question, prompt in posed(form, questions, generator):
+            name = _Name(form, _root(question), prompt if form == _EACH_ALONE else "")
+            drawn[video, "question"][name].append((prompt, question.answer))
     for video, prompt, response in narrations(rollouts, generator):
-        drawn[video, _KINDS[prompt]]["", prompt].append((prompt, response))
+        drawn[video, _KINDS[prompt]][_Name("", prompt)].append((prompt, response))
     for video, about, statement, is_right in clevrer.statements(rollouts, generator):
         judged = yes_no_prompt(about, statement), "yes" if is_right else "no"
-        # A template each, so that several of them make a conversation.
-        drawn[video, "statement"]["", judged[0]].append(judged)
+        # A name each, so that several of them make a conversation.
+        drawn[video, "statement"][_Name("", judged[0])].append(judged)
     for video, rollout in enumerate(rollouts):
         for question in multiple_choice_questions(rollout, generator):
             if question.seen_at is not None:
                 span = grounding_response(*shown_span(question))
                 prompt = grounding_prompt(question.text)
-                drawn[video, "span"]["", prompt].append((prompt, span))
+                drawn[video, "span"][_Name("", prompt)].append((prompt, span))
     return drawn
 
 

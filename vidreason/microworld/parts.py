@@ -16,7 +16,7 @@ LANGUAGE_MODEL_FOLDER = PARTS_FOLDER / "language_model"
 VOCAB_SIZE = 1536
 WIDTH = 192
 """Width of the shipped language model."""
-NUM_LAYERS = 4
+NUM_LAYERS = 6
 """Layers of the shipped language model."""
 
 

@@ -5,7 +5,7 @@ Every template offers answers of one form, and each form's right answers are bal
 """
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -34,6 +34,11 @@ class Question:
     balance_over: tuple[str, ...] = ()
     """The answer classes in the proportion in which they shall be right (a class may stand several
     times), or empty when any object may be the answer."""
+
+    @property
+    def balanced_class(self) -> tuple[str, str]:
+        """Template, and class of the answer."""
+        return self.template, self.answer_class or self.answer
 
 
 _T = TypeVar("_T")
@@ -120,21 +125,50 @@ def ask(
 
 def balance(questions: Iterable[tuple[str, _Q]], generator: random.Random) -> list[tuple[str, _Q]]:
     """Keep as many questions as leave the listed answers right in proportion."""
-    groups: dict[str, dict[str, list[tuple[str, _Q]]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str], list[tuple[str, _Q]]] = defaultdict(list)
     kept = []
     for video_id, question in questions:
         if question.balance_over:
-            answer_class = question.answer_class or question.answer
-            groups[question.template][answer_class].append((video_id, question))
+            groups[question.balanced_class].append((video_id, question))
         else:
             kept.append((video_id, question))
-    for by_class in groups.values():
-        expected = next(iter(by_class.values()))[0][1].balance_over
-        shares = {answer_class: expected.count(answer_class) for answer_class in expected}
-        quota = min(len(by_class[key]) // share for key, share in shares.items())
-        for key, share in shares.items():
-            kept += generator.sample(by_class[key], quota * share)
+    for key, number in _quotas(question for group in groups.values() for _, question in group):
+        kept += generator.sample(groups[key], number)
     return kept
+
+
+def kept_shares(questions: Iterable[Question]) -> dict[tuple[str, str], float]:
+    """Return the share of each template's and class' questions that :func:`balance` keeps.
+
+    Who keeps questions at random by these shares asks balanced ones over many videos, however few
+    are drawn at a time.
+    """
+    questions = list(questions)
+    counts = Counter(question.balanced_class for question in questions)
+    return {key: number / counts[key] for key, number in _quotas(questions) if number}
+
+
+def is_kept(
+    question: Question, shares: Mapping[tuple[str, str], float], generator: random.Random
+) -> bool:
+    """Draw whether a question stays; :func:`kept_shares` gives the shares."""
+    if not question.balance_over:
+        return True
+    return generator.random() < shares.get(question.balanced_class, 0.0)
+
+
+def _quotas(questions: Iterable[Question]) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield the numbers that leave the listed answers of each template right in proportion."""
+    counts: Counter[tuple[str, str]] = Counter()
+    expected: dict[str, tuple[str, ...]] = {}
+    for question in questions:
+        counts[question.balanced_class] += 1
+        expected.setdefault(question.template, question.balance_over)
+    for template, classes in expected.items():
+        shares = {answer_class: classes.count(answer_class) for answer_class in classes}
+        quota = min((counts[template, key] // share for key, share in shares.items()), default=0)
+        for key, share in shares.items():
+            yield (template, key), quota * share
 
 
 def arrange(
