@@ -276,9 +276,7 @@ def _continues(example: Example, previous: Example | None) -> Literal[True] | No
     if previous is None or not example.earlier_turns:
         return None
     taught = (Turn("user", previous.prompt), Turn("assistant", previous.response))
-    same_video = (example.media, example.start_seconds, example.end_seconds) == (
-        *(previous.media, previous.start_seconds, previous.end_seconds),
-    )
+    same_video = example.media_span == previous.media_span
     return (same_video and example.earlier_turns == (*previous.earlier_turns, *taught)) or None
 
 

@@ -143,9 +143,7 @@ class ExcludedClips:
         failures = FailureLog(None, max_unreadable_fraction, len(videos))
         for example in videos.values():
             try:
-                video = hash_video(
-                    example.media, example.start_seconds, example.end_seconds, reader=reader
-                )
+                video = hash_video(*example.media_span, reader=reader)
             except VideoReadError as error:
                 entry.num_not_hashed += 1
                 failures.record(1, [error.failure(example.id)])

@@ -66,7 +66,7 @@ class KeyFrameSamples(Dataset[KeyFrameSample]):
     @override
     def __getitem__(self, index: int) -> KeyFrameSample:
         example, rank, helps = self.frames[index]
-        tokens = self._source(example.media, example.start_seconds, example.end_seconds)
+        tokens = self._source(*example.media_span)
         request, turns = localizer_request(example)
         text, opposite = (
             encode_example(

@@ -23,12 +23,10 @@ from vidreason.baselines.sevila_decoder.localizer_training import LocalizerTrain
 from vidreason.baselines.sevila_decoder.pseudo_labels import (
     has_right_answer,
     pseudo_labels,
-    span_of,
 )
 from vidreason.devices import torch_device
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.controls import Span
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.json_object import read_json_object
 from vidreason.model import Provenance, VideoReasoner
 from vidreason.perception.visual_tokens import TokenSource
@@ -148,10 +146,10 @@ def _labelled(
             setting="sevila_localizer.data.max_unreadable_fraction",
         )
         num_frames = _num_frames(examples, answerer.source, failures)
-        readable = [example for example in examples if span_of(example) in num_frames]
+        readable = [example for example in examples if example.media_span in num_frames]
         print(
             f"sevila_localizer: {split}: {len(readable):,} questions, "
-            f"{sum(num_frames[span_of(example)] for example in readable):,} frames to label",
+            f"{sum(num_frames[example.media_span] for example in readable):,} frames to label",
             flush=True,
         )
         labels = pseudo_labels(
@@ -179,15 +177,15 @@ def _labelled(
 
 def _num_frames(
     examples: Sequence[Example], source: TokenSource, failures: FailureLog
-) -> dict[Span, int]:
+) -> dict[MediaSpan, int]:
     """Return the number of key frames of each span that can be read.
 
     Raises:
         UnreadableVideosError: Too many cannot.
     """
-    counts: dict[Span, int] = {}
+    counts: dict[MediaSpan, int] = {}
     for example in examples:
-        span = span_of(example)
+        span = example.media_span
         try:
             if span not in counts:
                 counts[span] = len(key_frames(source(*span)))

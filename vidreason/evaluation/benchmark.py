@@ -8,7 +8,6 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vidreason.evaluation.answerer import Answerer, Reply, needed_capability
 from vidreason.evaluation.config import EvaluationConfig
-from vidreason.evaluation.controls import Span
 from vidreason.evaluation.predictions.rows import (
     BenchmarkPrediction,
     align_predictions,
@@ -16,7 +15,7 @@ from vidreason.evaluation.predictions.rows import (
     grade,
     unanswered,
 )
-from vidreason.example import Example
+from vidreason.example import Example, MediaSpan
 from vidreason.video.failures import FailureLog
 
 
@@ -103,11 +102,11 @@ def question_batches(examples: Sequence[Example], batch_size: int) -> list[list[
     by length: a batch has little padding, and one that needs too much memory is the first.
     """
     # By kind and span; sorted by id first, so that the order of the input does not matter.
-    by_span: dict[tuple[bool, Span], list[Example]] = {}
+    by_span: dict[tuple[bool, MediaSpan], list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
-        by_span.setdefault((bool(example.options), _span(example)), []).append(example)
+        by_span.setdefault((bool(example.options), example.media_span), []).append(example)
 
-    def order(key: tuple[bool, Span]) -> tuple[bool, float, str, str]:
+    def order(key: tuple[bool, MediaSpan]) -> tuple[bool, float, str, str]:
         examples = by_span[key]
         mean = sum(example.prompt_length for example in examples) / len(examples)
         return key[0], -mean, key[1][0], examples[0].id
@@ -171,7 +170,3 @@ def _row(example: Example, reply: Reply) -> BenchmarkPrediction:
         record=reply.record,
         error="" if reply.error is None else str(reply.error),
     )
-
-
-def _span(example: Example) -> Span:
-    return example.media, example.start_seconds, example.end_seconds
