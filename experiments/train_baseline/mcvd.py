@@ -1,6 +1,7 @@
 """An MCVD model, trained to predict the frames of videos."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from typing_extensions import override
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.frame_windows import FrameWindows, FrameWindowsData
+from data_modules.epoch_loader import NumpyOrder, epoch_loader
+from data_modules.frame_windows import FrameWindows, collate_windows
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.mcvd_config import McvdTrainingConfig
@@ -75,12 +77,12 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
             _windows(settings, corpora)
             for corpora in (settings.data.train, settings.data.validation)
         )
-        data = FrameWindowsData(
-            training,
-            validation,
+        loader = partial(
+            epoch_loader,
             batch_size=settings.batch_size,
             seed=config.seed,
             num_workers=config.num_workers,
+            collate=collate_windows,
         )
         save_settings(folder, config)
         torch.manual_seed(config.seed)
@@ -94,7 +96,7 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
         print(f"mcvd: {size:,} parameters, {len(training):,} windows", flush=True)
         learnt = fit_samples(
             module,
-            data,
+            loader(training, NumpyOrder(training, config.seed)),
             folder / "checkpoints",
             num_epochs=settings.num_epochs,
             device=device,
@@ -116,7 +118,9 @@ def train_mcvd(config: TrainBaselineConfig) -> None:
         }
         if len(validation):
             failures = _failures(settings, validation, folder)
-            metrics = held_out_metrics(module, data, device=device, callbacks=[failures])
+            metrics = held_out_metrics(
+                module, loader(validation), device=device, callbacks=[failures]
+            )
             scores["held_out"] = {"num_windows": len(validation), **metrics}
             if "loss" in metrics:  # else no window could be read
                 print(f"held out: loss {metrics['loss']:.4f}", flush=True)

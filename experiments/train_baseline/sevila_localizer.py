@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import torch
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.key_frame_samples import KeyFrameDataModule, KeyFrameSamples, LabelledFrame
+from data_modules.epoch_loader import NumpyOrder, epoch_loader
+from data_modules.key_frame_samples import KeyFrameSamples, LabelledFrame, collate_key_frames
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
@@ -79,16 +81,20 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             )
             for frames in (train, validation)
         )
-        data = KeyFrameDataModule(
-            train_samples,
-            validation_samples,
+        loader = partial(
+            epoch_loader,
             batch_size=settings.batch_size,
             seed=config.seed,
             num_workers=config.num_workers,
+            collate=collate_key_frames,
         )
-        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
         learnt = fit_samples(
-            module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
+            module,
+            loader(train_samples, NumpyOrder(train_samples, config.seed)),
+            folder / "checkpoints",
+            num_epochs=settings.num_epochs,
+            device=str(device),
+            seed=config.seed,
         )
         provenance = Provenance(
             stage="self-refinement of SeViLA's localizer", training_data=settings.data.trained_on
@@ -106,7 +112,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             scores["held_out"] = {
                 "num_samples": len(validation),
                 "share_helping": _share_helping(validation),
-                **held_out_metrics(module, data, device=str(device)),
+                **held_out_metrics(module, loader(validation_samples), device=str(device)),
             }
         save_scores(folder, scores)
 

@@ -1,6 +1,7 @@
 """Self-supervised pre-training of a small V-JEPA 2, or its control: the model as it is drawn."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.unlabelled_clips import UnlabelledClips, UnlabelledClipsData, index_videos
+from data_modules.epoch_loader import epoch_loader, torch_order
+from data_modules.unlabelled_clips import UnlabelledClips, index_videos
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
 from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
@@ -45,9 +47,8 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
         validation = None
         if settings.data.validation:
             validation = _clips(settings, settings.data.validation, folder, config.seed)
-        data = UnlabelledClipsData(
-            training,
-            validation,
+        loader = partial(
+            epoch_loader,
             batch_size=settings.batch_size,
             seed=config.seed,
             num_workers=config.num_workers,
@@ -63,10 +64,14 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
         )
         module = LatentPrediction(model, settings.task, settings.optimizer, num_steps)
         learnt: dict[str, Any] = {"epoch_losses": [], "still_falls": None}
-        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
-        if epochs:
+        if settings.num_epochs:
             learnt = fit_samples(
-                module, data, checkpoints, num_epochs=epochs, device=device, seed=config.seed
+                module,
+                loader(training, torch_order(training, config.seed)),
+                folder / "checkpoints",
+                num_epochs=settings.num_epochs,
+                device=device,
+                seed=config.seed,
             )
         save_model(module.pretrained_model().cpu(), folder / MODEL_FOLDER)
         scores: dict[str, Any] = {
@@ -77,7 +82,7 @@ def pretrain_vjepa2(config: TrainBaselineConfig) -> None:
             "held_out": {},
         }
         if validation is not None:
-            metrics = held_out_metrics(module, data, device=device)
+            metrics = held_out_metrics(module, loader(validation), device=device)
             scores["held_out"] = {"num_clips": len(validation), **metrics}
             collapsed = metrics.get("target_deviation", math.inf) < settings.task.collapse_deviation
             scores["collapsed"] = collapsed

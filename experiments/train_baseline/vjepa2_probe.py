@@ -1,17 +1,19 @@
 """An attentive probe of next events, on latents of a frozen V-JEPA 2 that are computed once."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data_modules.corpus_index import open_corpora
+from data_modules.epoch_loader import epoch_loader, torch_order
 from data_modules.next_events import (
     EVENT_HEAD,
     LatentFiles,
-    NextEventDataModule,
     NextEventSamples,
+    collate_samples,
     event_head,
     next_event_samples,
 )
@@ -66,16 +68,20 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
         )
         steps = settings.num_epochs * math.ceil(len(train) / settings.batch_size)
         module = ProbeTraining(probe, settings.optimizer, steps)
-        data = NextEventDataModule(
-            train,
-            validation,
+        loader = partial(
+            epoch_loader,
             batch_size=settings.batch_size,
             seed=config.seed,
             num_workers=config.num_workers,
+            collate=collate_samples,
         )
-        checkpoints, epochs = folder / "checkpoints", settings.num_epochs
         learnt = fit_samples(
-            module, data, checkpoints, num_epochs=epochs, device=str(device), seed=config.seed
+            module,
+            loader(train, torch_order(train, config.seed)),
+            folder / "checkpoints",
+            num_epochs=settings.num_epochs,
+            device=str(device),
+            seed=config.seed,
         )
         save_probe(probe, card, folder / PROBE_FOLDER)
         scores: dict[str, Any] = {
@@ -86,7 +92,7 @@ def train_vjepa2_probe(config: TrainBaselineConfig) -> None:
             "held_out": {},
         }
         if len(validation):
-            metrics = held_out_metrics(module, data, device=str(device))
+            metrics = held_out_metrics(module, loader(validation), device=str(device))
             scores["held_out"] = _held_out(metrics, validation, head)
             print(_held_out_text(scores["held_out"]), flush=True)
         save_scores(folder, scores)
