@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidreason.endpoints.replies import ChatReply
+from vidreason.json_object import shown
 from vidreason.secrets import printable
 
 Schema = Mapping[str, Any]
@@ -87,21 +88,6 @@ def why_invalid(error: InvalidVerdictError, reply: ChatReply) -> str:
     """The reason why an output is no verdict, of bounded length."""
     reason = printable(str(error), _MAX_REASON_CHARS)
     return f"{reply.problem}: {reason}" if reply.problem else reason
-
-
-def shown(value: object) -> str:
-    """A value in a message; the contents of one that is long or nested are left out."""
-    match value:
-        case str():
-            return repr(value) if len(value) <= 60 else f"{value[:57]!r}..."
-        case int() if value.bit_length() > 64:
-            return f"a number of {value.bit_length()} bits"
-        case list() if all(isinstance(item, str) for item in value):
-            text = ", ".join(repr(item[:60]) for item in value[:8])
-            return f"[{text}]" if len(value) <= 8 else f"[{text}, ... {len(value) - 8} more]"
-        case None | bool() | int() | float():
-            return repr(value)
-    return f"of type {type(value).__name__}"
 
 
 def object_schema(**properties: Schema) -> dict[str, Any]:
