@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from typing_extensions import override
 
 from vidreason.atomic_file import atomic_file
-from vidreason.baselines.frames import FrameReader, FrameSource, LastFrames
+from vidreason.baselines.frames import FrameReader, LastFrames
 from vidreason.baselines.vjepa2.future_latents import FutureLatents
 from vidreason.baselines.vjepa2.probe_files import ProbeHead
 from vidreason.baselines.vjepa2.probe_training import UNSEEN, LatentBatch
@@ -83,8 +83,7 @@ class LatentFiles:
         folder: Where they are kept, a file a span, named by everything that they follow from.
         latents: The frozen model.
         encoder_hash: Content hash of its weights.
-        frames: Gives the frames of a span.
-        reader: Reads a video for the hash of its content.
+        reader: Reads videos.
     """
 
     def __init__(
@@ -92,13 +91,12 @@ class LatentFiles:
         folder: Path,
         latents: FutureLatents,
         encoder_hash: str,
-        frames: FrameSource | None = None,
         reader: VideoReader = GUARDED,
     ) -> None:
         self._folder = folder
         self._latents = latents
         self._encoder_hash = encoder_hash
-        self._frames = frames or FrameReader(reader)
+        self._frames = FrameReader(reader)
         self._reader = reader
         look_ahead = latents.look_ahead
         self._rule = LastFrames(look_ahead.num_frames, look_ahead.frames_per_second)

@@ -90,12 +90,14 @@ def vision_norm(config: Blip2VisionConfig) -> nn.LayerNorm:
     return nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
 
 
-def official_vision_names(tower: VisionTower, prefix: str = "visual_encoder.") -> Names:
-    """Return the official keys of a vision tower, below ``prefix``.
+def official_vision_names(tower: VisionTower) -> Names:
+    """Return the official keys of a vision tower.
 
     Keys have no bias of attention's keys; it is zero.
     """
-    return {f"model.{key}": _vision_keys(key, prefix) for key in tower.model.state_dict()}
+    return {
+        f"model.{key}": _vision_keys(key, "visual_encoder.") for key in tower.model.state_dict()
+    }
 
 
 def official_query_names(queries: QueryTransformer, prefix: str, tokens: str) -> Names:

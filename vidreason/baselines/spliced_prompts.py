@@ -79,9 +79,7 @@ class SplicedPromptSystem(System, ABC):
         """Answer each prompt in words."""
         return self._generate(videos, [example.prompt for example in examples])
 
-    def predict(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
-        """Predict next events in words, as the prompt asks for."""
-        return self._generate(videos, [example.prompt for example in examples])
+    predict = answer  # the prompt says in which form
 
     def choose(self, videos: Sequence[Frames], examples: Sequence[Example]) -> list[Reply]:
         """Name an option by its letter or its text, whichever the options are scored by."""

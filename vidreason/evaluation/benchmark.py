@@ -23,8 +23,6 @@ def evaluate_examples(
     answerer: Answerer,
     examples: Sequence[Example],
     config: EvaluationConfig,
-    *,
-    progress: bool = False,
 ) -> list[BenchmarkPrediction]:
     """Ask ``examples`` one batch after the other, in this process.
 
@@ -32,7 +30,6 @@ def evaluate_examples(
         answerer: What answers.
         examples: Multiple-choice and open-ended questions, mixed at will.
         config: How to ask; its control is the answerer's business.
-        progress: Show a progress bar.
 
     Returns:
         One graded prediction an example, in the order of ``examples``.
@@ -44,7 +41,7 @@ def evaluate_examples(
     batches = question_batches(examples, config.batch_size)
     # In one process, the log is in memory alone.
     failures = evaluation_failures(config, len(examples))
-    answered = answer_batches(answerer, batches, config, failures, progress=progress)
+    answered = answer_batches(answerer, batches, config, failures)
     predictions = [prediction for rows in answered for prediction in rows]
     return align_predictions(predictions, [example.id for example in examples])
 

@@ -95,11 +95,6 @@ class FeatureIndex:
             if alive
         )
 
-    @property
-    def num_uncovered_shards(self) -> int:
-        """Shards whose entries no segment lists; their headers are read by every process."""
-        return len(self._headers)
-
     def find(self, key: bytes) -> Location | None:
         """Return the location of ``key``'s entry as of the last refresh; None if it is missing."""
         for segment in (*self._fresh, *self._segments):

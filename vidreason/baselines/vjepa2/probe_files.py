@@ -118,18 +118,16 @@ def read_card(folder: Path) -> ProbeCard:
     return config_from_values(ProbeCard, values, str(path))
 
 
-def load_probe(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[AttentiveProbe, ProbeCard]:
-    """Load a probe's folder.
+def load_probe(folder: Path) -> tuple[AttentiveProbe, ProbeCard]:
+    """Load a probe's folder into memory, in float32.
 
     Raises:
         ValueError: As :func:`read_card`; or its weights are missing, damaged or of other sizes.
     """
     card = read_card(folder)
     with torch.device("meta"):
-        probe = build_probe(card).to(dtype)
-    load_weights(probe, str(folder / WEIGHTS_FILE), device=device)
+        probe = build_probe(card)
+    load_weights(probe, str(folder / WEIGHTS_FILE))
     return probe.requires_grad_(False).eval(), card
 
 
