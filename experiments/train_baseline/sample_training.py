@@ -1,7 +1,8 @@
 """Training of a small network, resumed from the last whole epoch, and its held-out metrics."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,24 @@ from torch.utils.data import DataLoader
 
 from callbacks.step_checkpoint import AtomicCheckpointIO
 from callbacks.step_seed import StepSeed
+from data_modules.epoch_loader import epoch_loader
 from experiments.fit.run import silence_libraries
+from experiments.train_baseline.config import TrainBaselineConfig
 from vidreason.baselines.epoch_losses import EpochLossModule, still_falls
 from vidreason.training.checkpoint import newest_checkpoint
+
+
+def sample_loader(
+    config: TrainBaselineConfig, collate: Callable[[list[Any]], Any] | None = None
+) -> Callable[..., DataLoader[Any]]:
+    """Return :func:`data_modules.epoch_loader.epoch_loader` with the settings of a training."""
+    return partial(
+        epoch_loader,
+        batch_size=getattr(config, config.kind).batch_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        collate=collate,
+    )
 
 
 def fit_samples(

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +10,16 @@ import torch
 
 from data_modules.corpora import CorpusConfig
 from data_modules.corpus_index import open_corpora
-from data_modules.epoch_loader import NumpyOrder, epoch_loader
+from data_modules.epoch_loader import NumpyOrder
 from data_modules.key_frame_samples import KeyFrameSamples, LabelledFrame, collate_key_frames
-from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
-from experiments.train_baseline.run_folder import check_settings, save_scores, save_settings
-from experiments.train_baseline.sample_training import fit_samples, held_out_metrics
-from experiments.train_baseline.sevila_config import SevilaLocalizerConfig
+from experiments.train_baseline.run_folder import (
+    check_settings,
+    failure_log,
+    save_scores,
+    save_settings,
+)
+from experiments.train_baseline.sample_training import fit_samples, held_out_metrics, sample_loader
 from experiments.writer_lock import sole_writer
 from vidreason.atomic_file import write_atomically
 from vidreason.baselines.sevila_decoder.key_frames import check_sevila_part, key_frames
@@ -63,8 +65,8 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
         assert reasoner.perceiver is not None  # it comes with every folder
         source = VisualTokenSource(reasoner.perceiver, settings.store, device)
         answerer = _Answerer(reasoner, source, reasoner_identity(answerer_folder).model)
-        train = _labelled(settings, settings.data.train, folder, answerer, "train")
-        validation = _labelled(settings, settings.data.validation, folder, answerer, "validation")
+        train = _labelled(config, settings.data.train, answerer, "train")
+        validation = _labelled(config, settings.data.validation, answerer, "validation")
         save_settings(folder, config)
         # From here on the answerer's weights are the localizer's.
         torch.manual_seed(config.seed)
@@ -81,13 +83,7 @@ def train_sevila_localizer(config: TrainBaselineConfig) -> None:
             )
             for frames in (train, validation)
         )
-        loader = partial(
-            epoch_loader,
-            batch_size=settings.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-            collate=collate_key_frames,
-        )
+        loader = sample_loader(config, collate_key_frames)
         learnt = fit_samples(
             module,
             loader(train_samples, NumpyOrder(train_samples, config.seed)),
@@ -124,13 +120,13 @@ class _Answerer(NamedTuple):
 
 
 def _labelled(
-    settings: SevilaLocalizerConfig,
+    config: TrainBaselineConfig,
     corpora: Sequence[CorpusConfig],
-    folder: Path,
     answerer: _Answerer,
     split: str,
 ) -> list[LabelledFrame]:
     """Return the labelled frames of corpora; the labels are kept, and not made twice."""
+    settings = config.sevila_localizer
     examples = [
         example
         for example in open_corpora(corpora, settings.data.max_malformed_fraction)
@@ -142,15 +138,10 @@ def _labelled(
             "options or short answers, such as nextqa"
         )
     # Labelling asks the answerer about each frame: it is not done twice.
-    path = folder / _LABELS_FILE.format(split=split)
+    path = Path(config.run_dir) / _LABELS_FILE.format(split=split)
     labels: dict[str, list[bool]] | None = _kept_labels(path, answerer.identity)
     if labels is None:
-        failures = FailureLog(
-            folder / FAILURES_FILE,
-            settings.data.max_unreadable_fraction,
-            len(examples),
-            setting="sevila_localizer.data.max_unreadable_fraction",
-        )
+        failures = failure_log(config, len(examples))
         num_frames = _num_frames(examples, answerer.source, failures)
         readable = [example for example in examples if example.media_span in num_frames]
         print(
