@@ -18,7 +18,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.config import save_config
 from vidreason.cores import available_cores
 from vidreason.secrets import without_secrets
@@ -237,7 +237,7 @@ def read_weight_hashes(run_dir: Path) -> dict[int, str]:
 
 def _write_starts(path: Path, starts: list[dict[str, Any]]) -> None:
     """Through a rename, so that a run killed here can still be resumed."""
-    write_atomically(path, json.dumps({"starts": starts}, indent=1) + "\n")
+    write_json_atomically(path, {"starts": starts})
 
 
 def _now() -> str:

@@ -1,6 +1,5 @@
 """Samples and target tokens per second, step times, unreadable videos, waiting and memory."""
 
-import json
 import math
 import resource
 import sys
@@ -19,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from callbacks.step_callback import StepCallback
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule
 from vidreason.training.step_metrics import log_step
@@ -164,7 +163,7 @@ class Throughput(StepCallback):
             summary = {**self.summary(), "peak_memory_gib": peak / _GIB}
             lines = [f"{name:>26}  {value:.4g}" for name, value in summary.items()]
             rank_zero_info("\n".join(["the run's steps, validation left out:", *lines]))
-            write_atomically(self.run_dir / SPEED_FILE, json.dumps(summary, indent=1) + "\n")
+            write_json_atomically(self.run_dir / SPEED_FILE, summary)
 
     def summary(self) -> dict[str, float]:
         """Sum up all steps of the run: rates over all ranks, times to 1%, the rest rank 0's."""

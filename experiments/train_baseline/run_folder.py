@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.program import FAILURES_FILE
 from experiments.train_baseline.config import TrainBaselineConfig
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.json_object import read_json_object
 from vidreason.video.failures import FailureLog
 
@@ -32,12 +32,12 @@ def check_settings(folder: Path, config: TrainBaselineConfig) -> None:
 
 def save_settings(folder: Path, config: TrainBaselineConfig) -> None:
     """Write the settings of a run, once its data are read: those of a mistake bind nobody."""
-    write_atomically(folder / SETTINGS_FILE, json.dumps(_settings(config), indent=1) + "\n")
+    write_json_atomically(folder / SETTINGS_FILE, _settings(config))
 
 
 def save_scores(folder: Path, scores: Mapping[str, Any]) -> None:
     """Write the scores of a finished training."""
-    write_atomically(folder / SCORES_FILE, json.dumps(scores, indent=1) + "\n")
+    write_json_atomically(folder / SCORES_FILE, scores)
 
 
 def failure_log(config: TrainBaselineConfig, num_samples: int) -> FailureLog:

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch.nn.functional import layer_norm
 
-from vidreason.atomic_file import write_atomically
+from vidreason.atomic_file import write_json_atomically
 from vidreason.fusion.config import FUSION_FILE
 from vidreason.fusion.fusion_core import FusionBlock, FusionCore
 from vidreason.json_object import read_json_object
@@ -101,7 +101,7 @@ class WarmStartReport:
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""
-        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_json_atomically(path, asdict(self))
 
 
 def warm_start(fusion: FusionCore, path: str) -> WarmStartReport:

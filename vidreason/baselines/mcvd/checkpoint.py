@@ -8,7 +8,6 @@ and the moving average of the parameters (``unet.all_modules.N...``), which is w
 sample from and what is read here. ``config.yml`` lies beside it.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
@@ -20,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidreason.atomic_file import unique_path, write_atomically
+from vidreason.atomic_file import unique_path, write_json_atomically
 from vidreason.baselines.mcvd.config import DiffusionConfig
 from vidreason.baselines.mcvd.diffusion import VideoDiffusion
 from vidreason.config import config_from_values
@@ -149,7 +148,7 @@ def save_folder(
         trained_on=list(trained_on),
         model=model.config,
     )
-    write_atomically(folder / CONFIG_FILE, json.dumps(asdict(content), indent=1) + "\n")
+    write_json_atomically(folder / CONFIG_FILE, asdict(content))
 
 
 def read_folder(folder: Path) -> ModelFolder:

@@ -1,6 +1,5 @@
 """The folder of a trained probe: its card and its weights."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import torch
 from safetensors.torch import save
 
-from vidreason.atomic_file import atomic_file, write_atomically
+from vidreason.atomic_file import atomic_file, write_json_atomically
 from vidreason.baselines.vjepa2.config import LookAhead, ProbeSizes
 from vidreason.baselines.vjepa2.probe import AttentiveProbe
 from vidreason.config import config_from_values
@@ -94,7 +93,7 @@ def save_probe(probe: AttentiveProbe, card: ProbeCard, folder: Path) -> None:
     }
     with atomic_file(folder / WEIGHTS_FILE) as file:
         file.write(save(tensors))
-    write_atomically(folder / CARD_FILE, json.dumps(asdict(card), indent=1) + "\n")
+    write_json_atomically(folder / CARD_FILE, asdict(card))
 
 
 def read_card(folder: Path) -> ProbeCard:
