@@ -190,8 +190,9 @@ class _GatheringTransformer(nn.Module):
                 memory = _with_neighbours(video, self.dpe[index])
                 gathered = self.dec[index](gathered, memory)
         # The gathered token, blended with the mean [CLS] of the frames: (B, D)
+        # (B * F, D) -> (B, F, D) -> (B, D)
         frame_cls = tokens[:, 0].view(num_clips, -1, tokens.shape[-1]).mean(dim=1)
-        share = torch.sigmoid(self.balance)
+        share = torch.sigmoid(self.balance)  # of each channel: (D,)
         return tokens, (1 - share) * gathered[:, 0] + share * frame_cls
 
 
