@@ -64,7 +64,7 @@ class FrameQFormer(nn.Module):
         of_frames = self.image.of_frames(self.visual_norm, patches)
         of_frames = of_frames + self.frame_positions.weight[:num_frames, None]
         # Gather them: (B, F, Q, D) -> (B, F * Q, D) -> (B, Q, D)
-        seen = patches.seen.any(dim=2)[..., None].expand(-1, -1, self.num_embeddings)
+        seen = patches.seen.any(dim=2)[..., None].expand(-1, -1, self.num_embeddings)  # (B, F, Q)
         of_frames = of_frames * seen[..., None]
         gathered = self.video(of_frames.flatten(1, 2), seen.flatten(1, 2))
         output: Tensor = self.output_projection(gathered)

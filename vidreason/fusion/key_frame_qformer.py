@@ -68,8 +68,10 @@ def shown_frames(patches: PatchTokens) -> PatchTokens:
     middles = (2 * rank + 1) * number // (2 * KEY_FRAMES)
     chosen = torch.where(number > KEY_FRAMES, middles, rank)  # (B, 4)
     is_there = chosen < number
+    # An index that is there, for the frames that are not: their patches become 0.
     chosen = chosen.clamp(max=patches.seen.shape[1] - 1)
     videos = torch.arange(len(number), device=number.device)[:, None]
+    # (B, 1) and (B, K) index (B, F, P, D) -> (B, K, P, D)
     return PatchTokens(
         patches.features[videos, chosen] * is_there[..., None, None],
         patches.seen[videos, chosen] & is_there[..., None],

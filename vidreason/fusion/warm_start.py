@@ -292,10 +292,13 @@ def _plan(
         if all(expected[mine] == shapes[key] for mine, key in pairs.items()):
             plan.update(pairs)
 
+    # BLIP-2 has them with a batch axis: (1, Q, D)
     if "queries" in names and shapes[names["queries"]] == (1, *expected["queries"]):
         plan["queries"] = names["queries"]
     for number in range(min(num_layers, num_blocks)):
         block, layer = f"blocks.{number}.", f"layer.{number}."
+        # BERT normalises after each sub-layer, our blocks before it: each norm is the one that ends
+        # the sub-layer before.
         before = f"layer.{number - 1}.{_LAYER_END}" if number else "embedding_norm"
         take(block, layer, _SELF_ATTENTION)
         take(block, "", {"self_attention_norm": before})
@@ -304,6 +307,7 @@ def _plan(
             last = "crossattention"
             take(block, layer, _CROSS_ATTENTION)
         take(block, layer, _MLP | {"mlp_norm": f"{last}.output.LayerNorm"})
+    # Likewise the norm after our last block, if the Q-Former has that layer.
     if num_blocks <= num_layers:
         take("", f"layer.{num_blocks - 1}.", {"output_norm": _LAYER_END})
     return plan
