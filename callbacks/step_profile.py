@@ -69,6 +69,7 @@ class StepProfile(StepCallback):
         self._profile.stop()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._profile.export_chrome_trace(str(self.folder / TRACE_FILE))
+        # By its own time, without that of the operations that it calls.
         sort_by = f"self_{'cuda' if torch.cuda.is_available() else 'cpu'}_time_total"
         table = self._profile.key_averages().table(sort_by=sort_by, row_limit=_NUM_ROWS)
         (self.folder / OPERATIONS_FILE).write_text(table + "\n")

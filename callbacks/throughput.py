@@ -48,6 +48,7 @@ class DataWaitTimer(Profiler):
 
     @override
     def start(self, action_name: str) -> None:
+        # Lightning's name for fetching a batch, after that of the loop.
         if action_name.endswith("train_dataloader_next"):
             self._started = time.perf_counter()
 
@@ -126,6 +127,7 @@ class Throughput(StepCallback):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = time.perf_counter() - self._validation_start
+        # As if it had taken no time: both clocks start that much later.
         self._window_start += seconds
         self._step_start += seconds
 
@@ -144,6 +146,7 @@ class Throughput(StepCallback):
     @override
     def on_step_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         now = time.perf_counter()
+        # Rank 0 counts all steps of the run in a few hundred bins, whatever its length.
         self.step_times[_bin_of(now - self._step_start)] += 1
         self._step_start = now
         if trainer.global_step % self.log_every_n_steps:
@@ -158,6 +161,7 @@ class Throughput(StepCallback):
         if not self.step_times:
             return
         self._end_window(trainer, pl_module)
+        # The fullest of all devices: it is the one that runs out of memory.
         peak = max(of_each_rank(_peak_bytes(pl_module.device)))
         if trainer.is_global_zero:
             summary = {**self.summary(), "peak_memory_gib": peak / _GIB}
@@ -178,6 +182,7 @@ class Throughput(StepCallback):
         """Return the counts since the last time, and add them to ``totals``; collective."""
         window = self._counts
         sums = torch.tensor([float(window[name]) for name in _OVER_RANKS], device=pl_module.device)
+        # Counts are of each rank, (4,); seconds and waiting stay rank 0's.
         reduced = trainer.strategy.reduce(sums, reduce_op="sum")
         assert isinstance(reduced, torch.Tensor)
         window.update(zip(_OVER_RANKS, reduced.tolist(), strict=True))
@@ -205,7 +210,7 @@ def _bin_of(seconds: float) -> int:
 
 def _quantile(step_times: Counter[int], share: float) -> float:
     """Return the seconds that this share of the steps did not exceed."""
-    ordered = sorted(step_times.elements())
+    ordered = sorted(step_times.elements())  # bins, the shortest times first
     return float(_BIN_RATIO ** ordered[math.ceil(share * len(ordered)) - 1])
 
 
@@ -213,5 +218,6 @@ def _peak_bytes(device: torch.device) -> int:
     """Return the peak memory of tensors on a GPU, or of this process on the host."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # ru_maxrss is in bytes on macOS, in KiB elsewhere
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
