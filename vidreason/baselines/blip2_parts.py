@@ -58,7 +58,7 @@ class QueryTransformer(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the queries' outputs ``(B, Q, D)`` for states ``(B, N, E)``, in float32."""
-        queries = self.query_tokens.expand(len(states), -1, -1)
+        queries = self.query_tokens.expand(len(states), -1, -1)  # (1, Q, D) -> (B, Q, D)
         output: Tensor = self.transformer(
             query_embeds=queries, encoder_hidden_states=states.to(queries.dtype)
         ).last_hidden_state
@@ -158,6 +158,7 @@ def assemble(names: Names, read: Callable[[str], Tensor], keys: Iterable[str]) -
     tensors = {}
     for key in keys:
         parts = [read(stored) for stored in names[key]]
+        # The official attention has no bias of keys, transformers' has one of all three: (3 E,)
         if len(parts) == 2:
             query_bias, value_bias = parts
             parts = [torch.cat([query_bias, torch.zeros_like(query_bias), value_bias])]

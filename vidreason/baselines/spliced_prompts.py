@@ -99,6 +99,7 @@ class SplicedPromptSystem(System, ABC):
             sums = text_log_likelihoods(
                 self.language_model, prompt.embeddings[None], [0] * len(texts), texts
             )
+            # Per token, so that longer options are not less likely for their length.
             counts = [len(one) for one in ids]
             replies.append(
                 Reply(

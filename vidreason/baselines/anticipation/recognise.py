@@ -132,6 +132,7 @@ class VideoRecogniser:
             return ()
         patches = encoded_patches(self._encoder, frames, self._num_frames)
         indices = self._head(patches[None].float())[0].argmax(1).tolist()
+        # Length of the part that each frame stands for, in frames of the segments' rate.
         part = seconds_covered(frames) * FRAMES_PER_SECOND / len(indices)
         runs = segments_of(self._labels[index] for index in indices)
         return tuple(run._replace(length=run.length * part) for run in runs)
