@@ -130,7 +130,7 @@ def _ask(
     # Questions of a batch may need different methods, and some none that there is.
     capabilities = [needed_capability(example, answerer, config) for example in batch]
     methods = [answerer.method(capability) for capability in capabilities]
-    replies: list[Reply | None] = [None] * len(batch)
+    replies: list[Reply | None] = [None] * len(batch)  # None: nobody answers it
     for method in dict.fromkeys(methods):  # one function is called once, whatever its names
         indices = [index for index, candidate in enumerate(methods) if candidate is method]
         if method is not None:

@@ -85,6 +85,7 @@ class ReasonerAnswerer(Answerer):
         def predict(
             reasoner: VideoReasoner, readable: Sequence[Example], tokens: Sequence[VisualTokens]
         ) -> list[Reply]:
+            # Probabilities are computed beside the text, whatever the text says.
             futures = reasoner.predict_futures(
                 collate_visual_tokens(tokens), self._decoding.futures, NUM_DESCRIBED
             )
