@@ -111,9 +111,11 @@ def say_the_same(text: str, other: str) -> bool:
 def _continuation(
     target: AnnotatedSpan, earlier: list[AnnotatedSpan], rules: SpanRules
 ) -> Continuation:
+    # The clip ends a gap before the event, and begins with the first annotation that it shows.
     end = target.start_seconds - rules.gap_seconds
     first = min(span.start_seconds for span in earlier)
     start = max(min(first, end - rules.min_clip_seconds), 0.0)
+    # Times of the steps count from the start of the clip.
     steps = tuple(
         Step(
             span.text,

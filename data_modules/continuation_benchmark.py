@@ -142,6 +142,7 @@ def _matched(
     """Each pair with one of another video that says it in similar words, each once."""
     words = [set(normalised_words(" ".join(pair.texts))) for pair in pairs]
     counts = Counter(word for one in words for word in one)
+    # From each word to the pairs that have it.
     by_word: dict[str, list[int]] = defaultdict(list)
     for number, of_pair in enumerate(words):
         for word in of_pair:
@@ -159,6 +160,8 @@ def _matched(
                     shared[candidate] += 1
             if len(shared) >= _NUM_CANDIDATES:
                 break
+        # Those that share most of the rare words; then some others, so that few pairs are left
+        # without one.
         nearest = [candidate for candidate, _ in shared.most_common()]
         others = generator.sample(sorted(unused), min(len(unused), 20))
         match = next((n for n in [*nearest, *others] if _may_match(pair, pairs[n])), None)

@@ -226,6 +226,7 @@ def index_writer(
             nonlocal num_examples
             examples.write_batch(batch)
             lengths.tofile(lengths_file)
+            # A digest of all ids, in order: by it a resumed run knows its corpus again.
             ids.update("".join(f"{one}\n" for one in batch.column("id").to_pylist()).encode())
             id_hashes.add(hashes.tolist())
             num_examples += len(batch)

@@ -100,7 +100,7 @@ def _frame_labels(
     for number, line in read_raw_lines(files, name):
         try:
             label = decode_line(path, number, line).strip()
-        except MalformedRowError:
+        except MalformedRowError:  # with its line
             raise
         except ValueError as error:  # half a character at the end: this file's damage alone
             raise MalformedRowError(f"{path}:{number}", str(error)) from error

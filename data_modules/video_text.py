@@ -101,6 +101,7 @@ class VideoTextDataset(Dataset[Sample]):
                 example.earlier_turns,
             )
         except ValueError as error:
+            # Which of a million rows it is.
             raise ValueError(f"example {example.id!r} of {example.media!r}: {error}") from error
         # An unreadable video keeps the text but no label, so that nothing is learnt.
         try:

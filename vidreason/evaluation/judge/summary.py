@@ -99,6 +99,7 @@ def summarise_pairwise(judgements: Sequence[PairwiseJudgement]) -> list[Summary]
         valid = [one for one in applicable if not one.invalid]
         winners = [one.winners[axis] for one in valid]
         shares = [points[winner] for winner in winners]
+        # As two runs on the same items: what one wins, the other loses.
         lost = [1 - share for share in shares]
         first_chars, second_chars = (
             sum(one.answer_chars[side] for one in valid) for side in (0, 1)

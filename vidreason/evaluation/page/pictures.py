@@ -108,8 +108,10 @@ def key_frames(
     start, end = index.span(start_seconds, end_seconds)
     zero = start_seconds or 0.0
     indices = clip_frame_indices(index.timestamps, index.duration_seconds, sampling, start, end)
+    # Without key frames, the middle frame of each clip.
     middles = [(clip, sampling.frames_per_clip // 2) for clip in range(sampling.num_clips)]
     positions = key_frame_positions(sampling) or middles
+    # A short video's frames repeat; each is shown once.
     chosen = list(dict.fromkeys(int(indices[position]) for position in positions))
     pictures = []
     frames = reader.read_frames(index, chosen, max_side=LARGE_SIDE)

@@ -76,7 +76,7 @@ class Wups:
             max((self._penalised(word, other, alpha) for other in second), default=0.0)
             for word in first
         )
-        # The official product passes over words without any similarity.
+        # As officially, words without any similarity are passed over.
         positive = [value for value in best if value > 0]
         return math.prod(positive) if positive else 0.0
 
