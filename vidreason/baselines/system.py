@@ -221,6 +221,7 @@ class SystemAnswerer(Answerer):
         if readable:
             with torch.inference_mode():
                 replies = getattr(self._load(), capability)(readable, questions)
+        # Replies back in the places of the questions that could be asked.
         remaining = iter(replies)
         return [
             next(remaining) if isinstance(video, Frames) else replace(Reply(), error=video)

@@ -207,6 +207,7 @@ class _Run:
                     print_callback=monty.CollectString(max_bytes=limits.printed_bytes),
                 )
                 number = 0
+                # The program runs until it asks the host for something, or ends.
                 while not isinstance(step, monty.MontyComplete):
                     number += 1
                     if number > limits.calls:
@@ -241,6 +242,8 @@ class _Run:
             kind = NameError if step.object_id is None else AttributeError
             return {"exception": kind(f"{name!r} is not there")}
         try:
+            # Wrong arguments are the program's mistake, which it may catch; a TypeError inside is
+            # ours.
             inspect.signature(function).bind(*step.args, **step.kwargs)
         except TypeError as error:
             self._note(name, step, f"error: {error}")

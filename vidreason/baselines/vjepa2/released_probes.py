@@ -163,6 +163,7 @@ def _card(path: str, stored: Mapping[str, StoredTensor], annotations: str) -> Pr
             f"weights {path!r}: {_ENTRY}[0] has no {_QUERY} of three dimensions; it is not the "
             "attentive probe of action_anticipation_frozen"
         )
+    # The file says all sizes but the number of heads.
     _, num_queries, width = stored[_QUERY].shape
     names = next((names for names in _HEADS if len(names) == num_queries), None)
     if names is None:
