@@ -23,7 +23,7 @@ from vidreason.training.sharded_values import of_each_rank
 from vidreason.training.stage import StageModule, TrainingBatch
 from vidreason.training.trainable import set_trainable
 
-_GIB = 2**30
+_GIB = 2**30  # bytes
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from callbacks.step_callback import StepCallback
 TRACE_FILE = "trace.json"
 """For chrome://tracing, or ui.perfetto.dev."""
 OPERATIONS_FILE = "operations.txt"
-_NUM_ROWS = 40
+_NUM_ROWS = 40  # operations in the table
 
 
 @dataclass(eq=False)

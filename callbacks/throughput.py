@@ -27,7 +27,7 @@ SPEED_FILE = "speed.json"
 """In the run folder: what :meth:`Throughput.summary` says of a run that has ended."""
 
 _UNTIMED = nullcontext()
-_GIB = 2**30
+_GIB = 2**30  # bytes
 _OVER_RANKS = ("samples", "target_tokens", "positions", "computed_positions")
 _COUNTS = (*_OVER_RANKS, "seconds", "waited_seconds")
 _BIN_RATIO = 1.02

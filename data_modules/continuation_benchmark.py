@@ -22,7 +22,7 @@ NUM_OPTIONS = 4
 NO_SECOND = "its video has no second moment that is far enough from it and says something else"
 NO_OTHER = "no other video is left whose events can stand beside it"
 
-_NUM_CANDIDATES = 200
+_NUM_CANDIDATES = 200  # pairs that are compared with a pair
 
 
 class _Pair(NamedTuple):

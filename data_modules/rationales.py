@@ -130,6 +130,7 @@ def _order(words: list[str], answer: str) -> tuple[str, str]:
     joints = [index for index, word in enumerate(lowered) if word in ("after", "before")]
     if len(joints) != 1 or len(words) < 6 or lowered[1] not in ("did", "does", "do"):
         return "", NO_QUESTION
+    # "what did | the boy do | after | he fell"
     joint = joints[0]
     subject, event = words[2:joint], words[joint + 1 :]
     # What X does right after; what X does to Y after is another question.

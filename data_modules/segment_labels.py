@@ -18,7 +18,7 @@ from vidreason.baselines.anticipation.segments import Recording, segments_of
 _LABEL_FOLDER, _SPLIT_FOLDER, _VIDEO_FOLDER = "groundTruth", "splits", "videos"
 _MAPPING_FILE = "mapping.txt"
 _MEDIA_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm")
-_MAX_LABEL_CHARACTERS = 200
+_MAX_LABEL_CHARACTERS = 200  # a longer line is no label
 _MAX_FRAMES = 2**22
 """More lines than this are no labels of one video: 77 hours of 15 frames a second."""
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 2**22
-MAX_DEPTH = 64
+MAX_BYTES = 2**22  # 4 MiB
+MAX_DEPTH = 64  # lists and objects inside each other
 _MAX_DIGITS = 400  # of an integer; the largest float has 309
 
 

@@ -21,7 +21,7 @@ from vidreason.perception.weights import (
 from vidreason.pretrained.frozen_parts import content_hash_of_file
 
 _INDEX = "model.safetensors.index.json"
-_MAX_INDEX_BYTES = 2**25
+_MAX_INDEX_BYTES = 2**25  # 32 MiB
 _SMALL_FILES = ("*.json", "*.model")
 
 

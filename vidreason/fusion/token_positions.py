@@ -26,6 +26,7 @@ _VELOCITY_FREQUENCIES = 4
 """Periods of 2, 1, 1/2 and 1/4 of the frame's width or height a second."""
 _USUAL_SPEED = 0.25
 """Speed of an edge, as a share of the frame a second."""
+# edges with their waves, and if they are known
 _NUM_MOTIONS = 4 * (1 + 2 * _VELOCITY_FREQUENCIES) + 1
 
 

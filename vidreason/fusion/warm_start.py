@@ -51,7 +51,7 @@ _OWN_KEYS = {"queries", "visual_projection.1.weight", "output_projection.weight"
 """Keys that tell a fusion core's weights from a Q-Former's."""
 _PROJECTION = ("output_projection.weight", "output_projection.bias")
 """The parameters whose shapes depend on the language model."""
-_MAX_CONFIG_BYTES = 2**20
+_MAX_CONFIG_BYTES = 2**20  # 1 MiB
 _HEAD_WIDTH = 64
 """Width of a head of BERT, and of all released Q-Formers."""
 

@@ -23,7 +23,7 @@ from vidreason.perception.inert_pickles import (
     TensorUnpickler,
 )
 
-_BLOCK_BYTES = 2**22
+_BLOCK_BYTES = 2**22  # 4 MiB at a time
 _LOCAL_HEADER_BYTES = 30  # of a zip member, by the format, without its name
 
 

@@ -40,7 +40,7 @@ _CHARACTERS_PER_STEP = 1024
 """Length of a searched, copied or changed value that counts as one step."""
 _STEPS_OF_CALL = 10  # of a template's budget, for each call
 _MAX_BITS = 4096  # of an int, more than 1,000 digits
-_MAX_INDENT = 64
+_MAX_INDENT = 64  # blanks
 _MAX_DEPTH = 100
 """Calls within one another, each of which takes several of Python's frames."""
 

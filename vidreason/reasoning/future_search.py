@@ -54,7 +54,7 @@ MAX_REASON_TOKENS = 96
 _REASON_LINES = 2
 """Lines of an answer below an event: its justification and its confidence."""
 _TOP_P, _SEED = 0.9, 0
-_UNLIMITED = 1 << 20
+_UNLIMITED = 1 << 20  # tokens: no text has as many
 _BEGINNINGS = ("The x", "the x", "A", "x", "9", "It is")
 """Texts with different first tokens: what comes before them is the same for any event."""
 

@@ -28,7 +28,7 @@ from vidreason.perception.models import build_video_encoder, video_encoder_sizes
 from vidreason.perception.video_encoder import VideoEncoder
 from vidreason.perception.weights import hash_file, hash_weights
 
-_MAX_LABEL_BYTES = 2**26
+_MAX_LABEL_BYTES = 2**26  # 64 MiB
 
 
 class Recogniser(Protocol):

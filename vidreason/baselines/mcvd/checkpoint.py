@@ -31,7 +31,7 @@ from vidreason.perception.weights import check_keys, hash_file, load_weights
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT = "vidreason-mcvd-1"
-_MAX_CONFIG_BYTES = 2**20
+_MAX_CONFIG_BYTES = 2**20  # 1 MiB
 
 _FIELDS: dict[str, dict[str, str]] = {
     "data": {

@@ -26,8 +26,8 @@ MAX_SOURCE = 20_000
 """Characters of the longest program that is run."""
 
 _MAX_REASON = 300  # characters of a failure's reason
-_MAX_INTEGER_BITS = 64
-_MAX_NAME = 60
+_MAX_INTEGER_BITS = 64  # of a result
+_MAX_NAME = 60  # characters
 _MAX_ARGUMENTS = 8  # of each call, written down
 _CLOCK = datetime(2024, 7, 26)  # every program sees this time: runs are alike
 

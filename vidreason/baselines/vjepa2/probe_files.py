@@ -19,7 +19,7 @@ from vidreason.reasoning.plain_text import normalise_answer
 CARD_FILE = "probe.json"
 WEIGHTS_FILE = "probe.safetensors"
 FORMAT_VERSION = 1
-_MAX_CARD_BYTES = 2**25
+_MAX_CARD_BYTES = 2**25  # 32 MiB, mostly names of labels
 _HEADS_TEXT = "letters, digits and underscores, a letter first"
 
 

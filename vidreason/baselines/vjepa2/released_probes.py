@@ -32,7 +32,7 @@ _NUM_HEADS = 16
 """Attention heads of both released probes, which their files do not tell: num_heads in
 configs/inference/{vitl,vitg-384}/ek100.yaml."""
 _COLUMNS = ("verb_class", "noun_class", "verb", "noun")
-_MAX_ANNOTATION_BYTES = 2**27
+_MAX_ANNOTATION_BYTES = 2**27  # 128 MiB
 
 
 def load_released_probe(path: str, annotations: str) -> tuple[AttentiveProbe, ProbeCard]:

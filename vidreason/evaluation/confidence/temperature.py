@@ -13,7 +13,7 @@ import numpy as np
 
 from vidreason.evaluation.confidence.calibration import CLIP, Floats
 
-MIN_TEMPERATURE = 1e-3
+MIN_TEMPERATURE = 1e-3  # limits of the search
 MAX_TEMPERATURE = 1e3
 _NUM_HALVINGS = 100  # far below the spacing of doubles
 

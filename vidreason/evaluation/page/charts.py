@@ -174,7 +174,7 @@ def reliability_chart(title: str, error: CalibrationError) -> str:
     return _svg(width, height, label, parts)
 
 
-_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # ticks
 
 
 def _share_grid(left: int, right: int, height: int) -> list[str]:

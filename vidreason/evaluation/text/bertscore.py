@@ -23,7 +23,7 @@ BEST_LAYERS: dict[str, int] = {
 }
 """Layers whose scores agree best with people, by model; ``roberta-large`` is the usual one."""
 
-_BATCH_SIZE = 32
+_BATCH_SIZE = 32  # texts
 _NO_LIMIT = 1_000_000  # tokenizers without a limit name an enormous one
 
 
