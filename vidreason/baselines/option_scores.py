@@ -124,7 +124,7 @@ def _logits_after(model: PreTrainedModel, cache: Cache, tokens: Tensor) -> Tenso
     for row in tokens:
         state = copy.deepcopy(cache)
         argument = cache_argument(model, state)
-        steps = [
+        steps = [  # each of one row and one token: (1, 1, V) -> (1, V)
             model(input_ids=token.view(1, 1), use_cache=True, **argument).logits[0] for token in row
         ]
         rows.append(torch.cat(steps))  # (L, V)

@@ -99,6 +99,7 @@ class QFormer(nn.Module):
 
     def of_frames(self, norm: nn.LayerNorm, patches: PatchTokens) -> Tensor:
         """Gather the normalised patches of each frame by itself; returns ``(B, F, Q, D)``."""
+        # Padding is 0 again after the norm, whose bias would fill it.
         tokens = norm(patches.features.to(norm.weight.dtype)) * patches.seen[..., None]
         # (B, F, P, D) -> (B * F, P, D) -> (B * F, Q, D) -> (B, F, Q, D)
         gathered: Tensor = self(tokens.flatten(0, 1), patches.seen.flatten(0, 1))

@@ -221,7 +221,7 @@ def resize_frames(frames: Tensor, height: int, width: int) -> Tensor:
         return frames
     resized = [
         np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy()
+        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy()  # (n, H, W, 3)
     ]
     # Pillow has the channels last: (n, H, W, 3) -> (n, 3, H, W)
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2)
@@ -258,6 +258,6 @@ def _outermost(rows: Tensor, columns: Tensor) -> Tensor:
     for line in (columns, rows):
         first = line.byte().argmax(1)
         last = line.shape[1] - 1 - line.flip(1).byte().argmax(1)
-        edges.append((first, last))
+        edges.append((first, last))  # (m,) each
     (x0, x1), (y0, y1) = edges
     return torch.stack([x0, y0, x1, y1], dim=1).float()

@@ -115,7 +115,7 @@ def mask_overlaps(first: Tensor, second: Tensor) -> Tensor:
     """IoU of ``(K, h, w)`` with ``(N, h, w)`` bool masks: ``(K, N)`` float32."""
     a, b = first.flatten(1).float(), second.flatten(1).float()  # (K, h * w), (N, h * w)
     shared = a @ b.T  # float32 counts pixels exactly up to 2 ** 24
-    union = a.sum(1)[:, None] + b.sum(1)[None] - shared
+    union = a.sum(1)[:, None] + b.sum(1)[None] - shared  # (K, 1) + (1, N) -> (K, N)
     return shared / union.clamp(min=1)
 
 

@@ -24,7 +24,7 @@ def resize_frame_embeddings(embeddings: Tensor, shape: tuple[int, ...]) -> Tenso
         return embeddings[:, :num_frames].clone()
     along_time = embeddings.float().transpose(1, 2)  # (1, F, D) -> (1, D, F)
     resized = functional.interpolate(along_time, size=num_frames, mode="linear")
-    return resized.transpose(1, 2).to(embeddings.dtype)
+    return resized.transpose(1, 2).to(embeddings.dtype)  # (1, D, F') -> (1, F', D)
 
 
 def resize_patch_embeddings(embeddings: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -143,7 +143,7 @@ def _tokens_to_image(attention: Any, tokens: Tensor, image: Tensor, placed_image
     """Attention of prompt tokens ``(B, T, C)`` to image tokens ``(G, L, C)``."""
     prompts_per_group = len(tokens) // len(image)
     if prompts_per_group > 1:  # keys and values are projected once for many prompts
-        grouped = tokens.view(len(image), -1, tokens.shape[-1])
+        grouped = tokens.view(len(image), -1, tokens.shape[-1])  # (G, B / G * T, C)
         shared: Tensor = attention(q=grouped, k=placed_image, v=image)
         # (G, B / G * T, C) -> (B, T, C)
         return shared.view(tokens.shape)
@@ -171,9 +171,9 @@ def _image_to_tokens(
     scale = (attention.internal_dim // num_heads) ** -0.5
     projected = attention.k_proj(placed_tokens) * scale
     keys = _into_image_space(attention, projected, attention.q_proj.weight)  # B, H * T, C
-    query_bias = attention.q_proj.bias.unflatten(0, (num_heads, -1, 1))
+    query_bias = attention.q_proj.bias.unflatten(0, (num_heads, -1, 1))  # (H, inner / H, 1)
     bias = (_split_heads(projected, num_heads) @ query_bias).flatten(1, 2)  # B, H * T, 1
-    grouped = keys.view(groups, -1, keys.shape[-1])
+    grouped = keys.view(groups, -1, keys.shape[-1])  # (G, B / G * H * T, C)
     # (G, B / G * H * T, C) @ (G, C, L) -> (B, H * T, L): prompts of a frame share its image tokens.
     scores = (grouped @ placed_image.transpose(1, 2)).view(len(tokens), -1, image.shape[1]) + bias
     per_head = torch.unflatten(scores, 1, (num_heads, -1))  # B, H, T, L

@@ -59,6 +59,7 @@ def join_rows(video: Tensor, words: Tensor, text: TextBatch) -> JoinedRows:
     source = torch.where(positions < queries, rows * queries + positions, word)
     longest = text["longest"] + queries
     return JoinedRows(
+        # (B, Q, D) -> (B * Q, D); with the words (B * Q + N, D); in the order of the rows (L, D)
         embeddings=torch.cat([video.flatten(0, 1), words]).index_select(0, source),
         positions=positions,
         offsets=offsets.int(),

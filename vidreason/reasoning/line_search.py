@@ -151,7 +151,7 @@ def drawn_lines(
     over = torch.zeros(len(prefix), number, dtype=torch.bool, device=prefix.device)
     for step, log_probabilities in enumerate(steps):
         chosen = _nucleus_choice(log_probabilities, draws[step], top_p)  # (B, W)
-        written = torch.cat([written, chosen[:, :, None]], dim=2)
+        written = torch.cat([written, chosen[:, :, None]], dim=2)  # (B, W, step + 1)
         over |= (tokens.ends | tokens.stops)[chosen]
         if over.all() or step + 1 == max_tokens:
             break

@@ -194,7 +194,7 @@ class SevilaModel(nn.Module):
         rows = [torch.tensor(row, device=ids.device) for row in tokens.key_frames]
         before = pad_sequence(rows, batch_first=True, padding_value=padding)[: len(patches)]
         words = self._embed(before)  # (K, M, W)
-        frames = torch.cat([words, visual.to(words.dtype)], dim=1)
+        frames = torch.cat([words, visual.to(words.dtype)], dim=1)  # (K, M + Q, W)
         frames_mask = torch.cat([(before != padding).long(), before.new_ones(visual.shape[:2])], 1)
         # One frame after the other, then the text: (K, M + Q, W) -> (K * (M + Q) + L, W)
         embeddings = torch.cat([frames.flatten(0, 1), text])
