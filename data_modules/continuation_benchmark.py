@@ -60,6 +60,7 @@ def continuation_benchmark(
     for number, (one, other) in enumerate(_matched(pairs, generator, skipped)):
         moments = [*one, *other]
         options = [moment.target.text for moment in moments]
+        # One order for all four rows: only the video tells which option is right.
         order = generator.sample(range(NUM_OPTIONS), NUM_OPTIONS)
         for index, moment in enumerate(moments):
             skipped.num_read += 1
@@ -99,6 +100,7 @@ def _pairs(
         by_video[moment.clip.source, moment.clip.video_id].append(moment)
     pairs = []
     for moments in by_video.values():
+        # A moment goes with the first that may pair with it, in a random order, and with no other.
         unused = generator.sample(moments, len(moments))
         while unused:
             first = unused.pop()

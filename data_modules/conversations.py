@@ -138,6 +138,7 @@ def _alternating(
     turns = list(written)
     system = turns.pop(0).text.strip() if turns and turns[0].role == "system" else ""
     remarks = []
+    # An answer to no question at the start, and a question without an answer at the end.
     if [turn.role for turn in turns[:2]] == ["assistant", "user"]:
         turns.pop(0)
         remarks.append(_LONE_ANSWER)

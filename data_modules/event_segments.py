@@ -96,6 +96,7 @@ def _by_video(examples: Iterable[Example]) -> dict[str, _Rows]:
             rows.steps = [event_of_step(step["step"]) for step in steps if step]
         elif example.question_type == "prediction":
             rows.outcome = outcome_of(example.meta)
+    # Captions give times to events; they may come before or after their video's other rows.
     for rows in by_video.values():
         times: dict[str, list[float]] = defaultdict(list)
         for event, seconds in timed_events(captions.get(rows.video_id, "")):

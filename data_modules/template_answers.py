@@ -98,6 +98,7 @@ def _story(window: Sequence[AnnotatedSpan], skipped: SkippedRows) -> Iterator[tu
             _leave_out(span, ALONE, skipped)
         return
     start = window[0].start_seconds
+    # Seconds from the clip's start.
     times = [(span.start_seconds - start, span.end_seconds - start) for span in window]
     texts = story([span.text for span in window], times)
     clip = _clip(

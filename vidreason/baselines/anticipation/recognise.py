@@ -174,6 +174,7 @@ class AnnotatedSegments:
                 f"{path}: expected a label for each frame from number {first}, found "
                 f"{len(labels)}, of which {labels.count('')} are empty"
             )
+        # Labels are of the video's frames, lengths of segments in frames of a rate of their own.
         frame = FRAMES_PER_SECOND / frames.rate
         return tuple(run._replace(length=run.length * frame) for run in segments_of(labels))
 

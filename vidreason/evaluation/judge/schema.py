@@ -36,6 +36,7 @@ def read_object(text: str, schema: Schema) -> dict[str, Any]:
         )
     except json.JSONDecodeError as error:
         raise InvalidVerdictError(f"not one JSON object: {error.msg}") from error
+    # It is a ValueError as well, and says what is wrong.
     except InvalidVerdictError:
         raise
     except ValueError as error:
@@ -57,6 +58,7 @@ def check(value: object, schema: Schema, where: str) -> None:
     """
     kind = schema.get("type")
     types: dict[str, type] = {"object": dict, "array": list, "string": str, "integer": int}
+    # Python's True and False are integers; JSON's are not.
     if kind is not None and (not isinstance(value, types[kind]) or isinstance(value, bool)):
         raise InvalidVerdictError(f"{where} is {shown(value)}, not of type {kind}")
     if "enum" in schema and value not in schema["enum"]:

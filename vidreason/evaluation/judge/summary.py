@@ -66,6 +66,7 @@ def summarise_pointwise(judgements: Sequence[PointwiseJudgement]) -> list[Summar
     for axis in AXES:
         applicable = [one for one in judgements if axis in one.axes]
         valid = [one for one in applicable if not one.invalid]
+        # Bounds the effect of leaving out what the judge could not score.
         lowest = [MIN_SCORE if one.invalid else one.scores[axis] for one in applicable]
         summaries.append(
             {
